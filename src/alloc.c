@@ -1,0 +1,68 @@
+#include "alloc.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void *libc_alloc(void *user, size_t bytes, size_t align) {
+    (void)user;
+    if (bytes > SIZE_MAX - align) return NULL;
+    return aligned_alloc(align, (bytes + align - 1) / align * align);
+}
+
+static void libc_free(void *user, void *memory, size_t bytes) {
+    (void)user;
+    (void)bytes;
+    free(memory);
+}
+
+const exitlm_allocator xl_libc_allocator = {NULL, libc_alloc, libc_free};
+
+exitlm_allocator xl_allocator_or_default(const exitlm_allocator *allocator) {
+    return allocator ? *allocator : xl_libc_allocator;
+}
+
+void *xl_calloc(const exitlm_allocator *allocator, size_t n, size_t size) {
+    if (n == 0 || size == 0) n = size = 1;
+    if (n > SIZE_MAX / size) return NULL;
+    void *memory = allocator->alloc(allocator->user, n * size, XL_ALIGN);
+    if (memory) memset(memory, 0, n * size);
+    return memory;
+}
+
+void xl_free(const exitlm_allocator *allocator, void *memory, size_t n, size_t size) {
+    if (n == 0 || size == 0) n = size = 1;
+    if (memory) allocator->free(allocator->user, memory, n * size);
+}
+
+bool xl_grow(const exitlm_allocator *allocator, void **memory, size_t old_n, size_t new_n, size_t size) {
+    void *grown = xl_calloc(allocator, new_n, size);
+    if (!grown) return false;
+    if (*memory && old_n) memcpy(grown, *memory, (old_n < new_n ? old_n : new_n) * size);
+    if (*memory) xl_free(allocator, *memory, old_n, size);
+    *memory = grown;
+    return true;
+}
+
+bool xl_size_add(size_t *total, size_t n, size_t size) {
+    if (size && n > SIZE_MAX / size) return false;
+    size_t bytes = n * size;
+    if (bytes > SIZE_MAX - (XL_ALIGN - 1)) return false;
+    bytes = (bytes + XL_ALIGN - 1) / XL_ALIGN * XL_ALIGN;
+    if (*total > SIZE_MAX - bytes) return false;
+    *total += bytes;
+    return true;
+}
+
+void *xl_arena_take(xl_arena *arena, size_t n, size_t size) {
+    size_t start = arena->used_bytes;
+    if (arena->overflow || !xl_size_add(&arena->used_bytes, n, size)) {
+        arena->overflow = true;
+        return NULL;
+    }
+    if (!arena->base) return NULL;
+    if (arena->used_bytes > arena->capacity_bytes) {
+        arena->overflow = true;
+        return NULL;
+    }
+    return arena->base + start;
+}

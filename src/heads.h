@@ -1,0 +1,73 @@
+/* The heads file, NAME.exits.gguf, in memory. A GGUF v3 file, general.architecture = "exitlm".
+ *
+ * Metadata keys (u32/f32/string/arrays as GGUF knows them):
+ *   exitlm.format_version        u32, 1
+ *   exitlm.engine_version        string
+ *   exitlm.base.fingerprint      string, 64 hex digits (models/README.md)
+ *   exitlm.base.name             string
+ *   exitlm.layers                u32[]  layers run before each head, ascending; may end with n_layers (vocabulary exit)
+ *   exitlm.forms                 string[] "tied" | "mlp" | "full" | "lens" | "vocabulary"
+ *   exitlm.rows                  u32[]  static shortlist rows that each head scores: a prefix of exitlm.shortlist
+ *   exitlm.shortlist             i32[]  token ids, most frequent first, distinct
+ *   exitlm.metric                string
+ *   exitlm.kv_policy             string; exitlm.kv_type string: what the calibration ran with
+ *   exitlm.logistic              f32[n_heads * 6] bias and weights on [entropy, log p1, margin, other, agrees] (metric "logistic")
+ *   general.license, exitlm.data string
+ *   exitlm.levels.count          u32 and parallel arrays over the rows of the calibration table:
+ *   exitlm.levels.strategy string[], .accuracy f32[], .certified u32[], .delta f32[], .bound f32[],
+ *   .threshold f32[count * n_heads], .coverage f32[count * n_heads], .agreement f32[],
+ *   .agreement_exited f32[], .conversations u32[], .tokens u32[]
+ * Tensors, for head i (file layout as in any GGUF; matrices may be F32, F16 or Q8_0):
+ *   exit.i.norm.weight           F32 [dim]           (absent: "vocabulary", the model's output_norm)
+ *   exit.i.map.weight            [dim][dim]          tied: h' = norm(h) + map norm(h)
+ *   exit.i.up.weight [hidden][dim], exit.i.down.weight [dim][hidden]   mlp: h' = norm(h) + down silu(up norm(h))
+ *   exit.i.output.weight         [vocab][dim]        full: the paper's independent head (rows = vocab)
+ *   exit.i.bias                  F32 [rows]          tied, mlp: added to the static shortlist's logits (optional)
+ *   exit.i.other.weight          F32 [dim + 1]       score of "none of the listed tokens": w . h' + bias (optional)
+ *   exit.i.kv.L.k.weight, .v.weight [kv_dim][dim]    maps: rms(h) -> k (before RoPE), v of skipped layer L (optional)
+ *   exit.i.kv.L.k.bias, .v.bias  F32 [kv_dim]        (optional)
+ */
+#ifndef XL_HEADS_H
+#define XL_HEADS_H
+#include "model.h"
+
+typedef enum xl_head_form { XL_FORM_TIED, XL_FORM_MLP, XL_FORM_FULL, XL_FORM_LENS, XL_FORM_VOCABULARY, XL_FORM_COUNT } xl_head_form;
+extern const char *const xl_form_names[XL_FORM_COUNT];
+
+typedef struct xl_head {
+    uint32_t layer;         /* layers run before it */
+    xl_head_form form;
+    uint32_t rows;          /* prefix of the shortlist; vocab for "full" */
+    const float *norm;      /* [dim]; NULL: the model's output_norm (eps always the model's) */
+    xl_matrix map;          /* tied */
+    xl_matrix up, down;     /* mlp */
+    xl_matrix output;       /* full */
+    const float *bias;      /* [rows] or NULL */
+    const float *other;     /* [dim + 1] or NULL */
+    float logistic[6];
+    /* K/V maps of the layers layer … n_layers-1, index l - layer; NULL arrays: none in the file. */
+    xl_matrix *map_k, *map_v;
+    const float **map_k_bias, **map_v_bias;
+} xl_head;
+
+struct exitlm_heads {
+    exitlm_allocator allocator;
+    uint32_t n_heads, dim, kv_dim, n_layers, vocab; /* of the base model, as stored: checked against it */
+    xl_head head[EXITLM_MAX_HEADS];
+    uint32_t n_shortlist;
+    const int32_t *shortlist; /* [n_shortlist] */
+    exitlm_metric metric;
+    exitlm_kv_policy kv;
+    exitlm_kv_type kv_type;
+    char fingerprint[65];
+    size_t n_levels;
+    exitlm_level *levels;
+    exitlm_heads_info info;
+    void *owner;
+};
+
+/* Thresholds for a wanted accuracy: the stricter of the neighbouring certified levels of the strategy. False
+ * where none is certified at or above it (then no exits are taken). threshold [n_heads]. */
+bool xl_heads_thresholds(const exitlm_heads *heads, exitlm_strategy strategy, float accuracy, float *threshold);
+
+#endif

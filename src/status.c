@@ -1,0 +1,24 @@
+#include "status.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+exitlm_status xl_fail(exitlm_error *error, exitlm_status status, const char *format, ...) {
+    if (error) {
+        error->status = status;
+        va_list args;
+        va_start(args, format);
+        vsnprintf(error->message, sizeof error->message, format, args);
+        va_end(args);
+    }
+    return status;
+}
+
+const char *exitlm_status_name(exitlm_status status) {
+    static const char *const names[] = {
+#define X(name, code) code,
+        EXITLM_STATUS_LIST(X)
+#undef X
+    };
+    return (unsigned)status < EXITLM_STATUS_COUNT ? names[status] : "?";
+}
