@@ -1,0 +1,124 @@
+/* tokenizer: text to token ids and back, from a GGUF file's metadata.
+ *
+ * Two kinds, told by `tokenizer.ggml.model`: "gpt2" is byte-level BPE (merges,
+ * and a pre-tokenizer told by `tokenizer.ggml.pre`), "llama" is SentencePiece's
+ * BPE (scores, byte tokens). The ids are those of llama.cpp, also for text that
+ * is not valid UTF-8: the whole of tests/data/tokenizer is compared with it.
+ *
+ * The 49k strings of a vocabulary are not copied: the tokenizer points into the
+ * metadata, which must stay where it is while the tokenizer lives. Its own
+ * memory (hash tables, 2-3 MB for 49k tokens) is one block whose size is known
+ * beforehand. A finished tokenizer is read-only and may be used by several
+ * threads at once. */
+#ifndef XL_TOKENIZER_H
+#define XL_TOKENIZER_H
+#include "exitlm.h"
+
+/* Bytes somewhere in the metadata; not NUL-terminated. {NULL, 0} where absent. */
+typedef struct xl_str {
+    const char *data;
+    size_t bytes;
+} xl_str;
+
+/* A GGUF array of strings as it lies in the file: for each of `count` strings
+ * a little-endian u64 length, then its bytes; `bytes` in all, unaligned. */
+typedef struct xl_str_array {
+    const uint8_t *data;
+    size_t bytes;
+    size_t count;
+} xl_str_array;
+
+/* What the metadata says; fill with xl_tokenizer_source_init first. Nothing
+ * here is trusted: xl_tokenizer_create checks all of it. */
+typedef struct xl_tokenizer_source {
+    xl_str model;         /* tokenizer.ggml.model: "gpt2" or "llama" */
+    xl_str pre;           /* tokenizer.ggml.pre */
+    xl_str_array tokens;  /* tokenizer.ggml.tokens */
+    xl_str_array merges;  /* tokenizer.ggml.merges: "left right", best first */
+    const void *scores;   /* tokenizer.ggml.scores: f32 LE [n_scores], unaligned; NULL where absent */
+    size_t n_scores;
+    const void *types;    /* tokenizer.ggml.token_type: i32 LE [n_types], unaligned; NULL where absent */
+    size_t n_types;
+    /* tokenizer.ggml.{bos,eos,unknown,eot,eom,padding}_token_id; -1 where absent */
+    int64_t bos, eos, unk, eot, eom, pad;
+    /* tokenizer.ggml.{add_bos_token,add_eos_token,add_space_prefix}: 0, 1, or -1 where absent */
+    int add_bos, add_eos, add_space_prefix;
+} xl_tokenizer_source;
+
+/* Everything absent. */
+void xl_tokenizer_source_init(xl_tokenizer_source *source);
+
+typedef struct xl_tokenizer xl_tokenizer;
+
+/* Bytes that xl_tokenizer_create will take from the allocator (one block), or
+ * SIZE_MAX where the source is too large to be true. Looks at the counts only,
+ * and is monotone in them: with `n_vocab` known but the strings not yet, the
+ * counts alone may be filled in. */
+size_t xl_tokenizer_bytes(const xl_tokenizer_source *source);
+
+/* Builds the tokenizer; *tokenizer is NULL after a failure. `source` itself is not
+ * kept, what it points to is. `allocator` is copied.
+ * BAD_MODEL (with the index of the token or merge) for metadata that breaks its
+ * format, UNSUPPORTED for another tokenizer model, OUT_OF_MEMORY. */
+exitlm_status xl_tokenizer_create(xl_tokenizer **tokenizer, const xl_tokenizer_source *source,
+                                  const exitlm_allocator *allocator, exitlm_error *error);
+void xl_tokenizer_free(xl_tokenizer *tokenizer); /* NULL is allowed */
+
+typedef struct xl_tokenizer_info {
+    uint32_t n_tokens;
+    int32_t bos, eos, unk, eot, pad; /* -1: none */
+    bool add_bos, add_eos, add_space_prefix;
+    bool byte_level;   /* true: "gpt2", false: "llama" */
+    bool pre_unknown;  /* the `pre` string is not known: the default pre-tokenizer is used (warn) */
+    const char *pre;   /* name of the pre-tokenizer in use; static */
+    uint32_t max_token_bytes; /* no token decodes to more */
+} xl_tokenizer_info;
+void xl_tokenizer_describe(const xl_tokenizer *tokenizer, xl_tokenizer_info *info);
+
+/* Token ids of `text`. `flags`: EXITLM_ADD_SPECIAL, EXITLM_PARSE_SPECIAL. *n is the number of ids
+ * also where `capacity` is smaller (then the first `capacity` are written; `ids` may be NULL for 0).
+ * There are never more ids than 3 * n_bytes + 3 (an invalid byte counts as U+FFFD, three bytes).
+ * Time is n log n at worst. Takes work memory from the tokenizer's allocator for words
+ * over 256 bytes or symbols: at most xl_tokenizer_work_bytes(n_bytes); OUT_OF_MEMORY leaves
+ * nothing behind. Without user-defined tokens and EXITLM_PARSE_SPECIAL, the text is never copied. */
+exitlm_status xl_tokenizer_encode(const xl_tokenizer *tokenizer, const char *text, size_t n_bytes, unsigned flags,
+                                  int32_t *ids, size_t capacity, size_t *n, exitlm_error *error);
+size_t xl_tokenizer_work_bytes(const xl_tokenizer *tokenizer, size_t n_bytes); /* SIZE_MAX at overflow */
+
+typedef enum xl_token_attr {
+    XL_TOKEN_NORMAL = 1 << 0,
+    XL_TOKEN_UNKNOWN = 1 << 1,
+    XL_TOKEN_CONTROL = 1 << 2, /* <|im_end|> and the like: part of the text only on request */
+    XL_TOKEN_USER_DEFINED = 1 << 3,
+    XL_TOKEN_UNUSED = 1 << 4,
+    XL_TOKEN_BYTE = 1 << 5
+} xl_token_attr;
+/* One of the above; 0 for an id out of range. */
+unsigned xl_token_attributes(const xl_tokenizer *tokenizer, int32_t id);
+
+/* End of generation: eos, eot, eom and control tokens known to end a turn. */
+bool xl_token_is_eog(const xl_tokenizer *tokenizer, int32_t id);
+
+/* The bytes that `id` stands for, special tokens as they are written. Returns their number, which is
+ * at most max_token_bytes; writes the first `capacity` of them. 0 for an id out of range. A
+ * SentencePiece token's leading space is kept: whoever wants llama.cpp's
+ * detokenize drops the first space of a whole text (info.add_space_prefix). */
+size_t xl_token_bytes(const xl_tokenizer *tokenizer, int32_t id, char *out, size_t capacity);
+
+/* The id whose text in the vocabulary is exactly this (special tokens), or -1. */
+int32_t xl_token_find(const xl_tokenizer *tokenizer, const char *text, size_t n_bytes);
+
+/* Streaming decoder: bytes of tokens go in, whole characters come out. Plain
+ * data, no clean-up; {0} is a fresh one. */
+typedef struct xl_utf8_stream {
+    uint8_t held[4]; /* the incomplete character */
+    uint32_t n_held;
+} xl_utf8_stream;
+/* Appends `n_bytes` bytes and writes all that is decided to `out`: valid characters
+ * as they are, every ill-formed sequence (Unicode's maximal subpart) as U+FFFD. Needs a
+ * capacity of 3 * (n_bytes + 3); returns the bytes written. */
+size_t xl_utf8_push(xl_utf8_stream *stream, const char *bytes, size_t n_bytes, char *out);
+/* The end of the text: an incomplete rest becomes one U+FFFD. Writes at most 3 bytes; the stream is fresh again. */
+size_t xl_utf8_flush(xl_utf8_stream *stream, char *out);
+
+#endif
