@@ -4,6 +4,7 @@
 #define XL_MODEL_H
 #include "alloc.h"
 #include "exitlm.h"
+#include "kernels.h"
 #include "quant.h"
 #include "tokenizer.h"
 
@@ -13,9 +14,6 @@ typedef struct xl_matrix {
     xl_type type;        /* of quant.h's list */
     uint32_t rows, cols; /* rows as in the file; storage is padded to a multiple of 8 */
 } xl_matrix;
-
-/* How RoPE pairs its dimensions: NORM (2i, 2i+1) for llama files, NEOX (i, i + head_dim/2) for qwen. */
-typedef enum xl_rope_style { XL_ROPE_NORM, XL_ROPE_NEOX } xl_rope_style;
 
 typedef enum xl_arch_id { XL_ARCH_LLAMA, XL_ARCH_QWEN2, XL_ARCH_QWEN3, XL_ARCH_COUNT } xl_arch_id;
 

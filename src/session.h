@@ -1,0 +1,147 @@
+/* A session: positions on the staircase (README.md), their K/V, and one generation. Internal; exitlm.h is the public face. */
+#ifndef XL_SESSION_H
+#define XL_SESSION_H
+#include "heads.h"
+#include "kernels.h"
+#include "model.h"
+#include "sampler.h"
+#include "status.h"
+#include "threads.h"
+
+#define XL_CHUNK 32       /* most rows of one pass through a layer */
+#define XL_MAX_VERIFY 9   /* most rows whose full logits are held: 8 drafts and the token before them */
+
+/* How a position's K/V was made. */
+typedef enum xl_made { XL_MADE_EXACT, XL_MADE_MAPS, XL_MADE_PROPAGATE } xl_made;
+
+/* The K/V cache of one sequence. Area of layer l and K/V head g: (l * n_kv_heads + g) * area_bytes. */
+typedef struct xl_kv {
+    uint8_t *k, *v;
+    size_t area_bytes; /* xl_kv_bytes(type, head_dim, ctx) */
+    xl_kv_type type;
+} xl_kv;
+
+/* One row of a batch: a position of a sequence. Rows of one sequence are in ascending order of position. */
+typedef struct xl_row {
+    xl_kv *kv;
+    uint32_t pos;
+    float *hidden; /* [dim], in: the residual stream before the layer; out: after it */
+} xl_row;
+
+/* Scratch of forward passes: XL_CHUNK rows. One per session; sessions that are run together use one of them. */
+typedef struct xl_work {
+    float *norm;      /* [XL_CHUNK][dim] */
+    uint8_t *act;     /* [XL_CHUNK][act_stride] quantised rows of the widest input */
+    size_t act_stride;
+    float *q, *k, *v; /* [XL_CHUNK][q_dim] [kv_dim] [kv_dim] */
+    float *att;       /* [XL_CHUNK][q_dim] */
+    float *out;       /* [XL_CHUNK][dim] */
+    float *gate, *up; /* [XL_CHUNK][ffn_dim] */
+    float *scores;    /* [threads][attend scratch] */
+    size_t scores_floats;
+} xl_work;
+
+/* What an exit check says of one position. */
+typedef struct xl_check {
+    int32_t id;          /* the head's choice under the token rule (greedy: its argmax); -1: it declines ("other") */
+    float uncertainty;   /* 0 … 1 by the heads file's metric */
+    /* the ingredients, for calibration: */
+    float entropy;       /* / log(outcomes) */
+    float p1, margin, other;
+    int32_t argmax;      /* without sampling; -1: other */
+} xl_check;
+
+struct exitlm_session {
+    exitlm_allocator allocator;
+    const exitlm_model *model;
+    const exitlm_heads *heads; /* or NULL */
+    const xl_kernels *kernels;
+    xl_pool *pool;
+    uint8_t *memory; /* the one block behind all arrays */
+    size_t memory_bytes;
+    double (*clock_ms)(void *user);
+    void *clock_user;
+
+    /* the staircase */
+    uint32_t ctx;        /* capacity in positions */
+    uint32_t n;          /* positions held */
+    uint32_t embedded;   /* positions whose hidden state has been started */
+    int32_t *ids;        /* [ctx] */
+    uint16_t *depth;     /* [ctx] layers whose K/V exists; non-increasing */
+    uint8_t *made;       /* [ctx] xl_made */
+    float *hidden;       /* [ctx][dim] residual stream after `depth` layers */
+    xl_kv kv;
+    float *rope_cos, *rope_sin; /* [ctx][rope_dims / 2] */
+    xl_work work;
+    float *logits;       /* [XL_MAX_VERIFY][vocab_padded], slot order */
+    size_t logits_stride;
+    float *scratch_logits; /* [vocab_padded] for sampling, id order */
+
+    /* shortlist of the heads: prefix of the output matrix, or a copy of its rows where the model was loaded without these heads */
+    xl_matrix shortlist;
+    bool shortlist_copied;
+    xl_matrix context_rows;   /* rows of context tokens outside the shortlist */
+    int32_t *context_ids;     /* [context_capacity] */
+    uint32_t n_context, context_capacity;
+    uint32_t *context_index;  /* [vocab] 0: not a context row, else index + 1 */
+    uint32_t *short_index;    /* [vocab] 0: not in the shortlist, else index + 1 */
+    float *head_x;            /* [dim] */
+    float *head_hidden;       /* widest mlp */
+    float *head_logits;       /* [max rows + context_capacity + 1], multiple of 8 */
+    int32_t *head_ids;        /* ids of head_logits */
+
+    uint64_t macs;            /* multiply-adds done, matrices only */
+    int32_t need_layer, need_row; /* of the last EXITLM_WAIT */
+
+    /* after each layer of a run of rows: training looks at hidden states here. NULL: nobody does. */
+    void (*on_layer)(void *user, uint32_t layers_run, uint32_t pos, uint32_t n, const float *hidden /* [n][dim] */);
+    void *on_layer_user;
+
+    struct xl_generation *generation; /* generate.c */
+};
+
+/* ---- session.c ---- */
+size_t xl_session_bytes(const exitlm_model *model, const exitlm_heads *heads, const exitlm_session_options *options);
+/* Appends ids at depth 0. CONTEXT_FULL where they do not fit (nothing appended). */
+exitlm_status xl_session_append(exitlm_session *s, const int32_t *ids, size_t n, exitlm_error *error);
+/* Drops positions from n on. */
+void xl_session_truncate(exitlm_session *s, uint32_t n);
+/* Full logits (slot order) of positions pos … pos+n-1, which must be through all layers, n <= XL_MAX_VERIFY, to s->logits.
+ * WAIT where output rows are missing. */
+exitlm_status xl_session_logits(exitlm_session *s, uint32_t pos, uint32_t n, exitlm_error *error);
+/* slot order -> id order: out [vocab] */
+void xl_logits_by_id(const exitlm_session *s, const float *slots, float *out);
+/* Lowest id of the largest. */
+int32_t xl_logits_argmax(const exitlm_session *s, const float *slots);
+
+/* ---- forward.c ---- */
+/* One layer for n <= XL_CHUNK rows (of any sequences); K/V stored at each row's position. Allocates nothing.
+ * Follows LlamaDecoderLayer.forward of transformers 4.x. */
+void xl_forward_layer(exitlm_session *s, uint32_t layer, const xl_row *rows, uint32_t n);
+/* One slice of advancing: the chunk of rows that is next on the way of all positions to depth `to`.
+ * *done: all positions have depth >= to. WAIT: the layer or an embedding row is not there. */
+exitlm_status xl_session_advance_slice(exitlm_session *s, uint32_t to, bool *done, exitlm_error *error);
+/* Slices until done. */
+exitlm_status xl_session_advance(exitlm_session *s, uint32_t to, exitlm_error *error);
+/* Takes n sessions of one model, each with exactly one position that has not been through all layers (depth 0), through all layers
+ * together, up to XL_CHUNK at a time, then fills each session's logits row 0. `sessions[0]` lends its scratch. For batched decoding. */
+exitlm_status xl_sessions_advance_together(exitlm_session *const *sessions, uint32_t n, exitlm_error *error);
+/* K/V of the layers that position pos skips, from its hidden state: maps of head `head` or the layers' own projections. Its depth becomes n_layers. */
+void xl_fill_kv(exitlm_session *s, uint32_t pos, int32_t head, exitlm_kv_policy policy);
+/* y[n][rows] = W x for n rows of f32 inputs [n][cols] (quantised here as the type wants). y_stride in floats. */
+void xl_matmul(exitlm_session *s, float *y, size_t y_stride, const xl_matrix *w, const float *x, uint32_t n);
+/* The same for rows [row0, row0 + rows), row0 a multiple of 8. */
+void xl_matmul_rows(exitlm_session *s, float *y, size_t y_stride, const xl_matrix *w, uint32_t row0, uint32_t rows, const float *x, uint32_t n);
+
+/* ---- exits.c ---- */
+/* Scores of head `head` for position pos, which must have depth == the head's layer; previous: the check of the head before
+ * (or NULL), for "agrees". With `sampler` NULL greedy. */
+exitlm_status xl_exit_check(exitlm_session *s, uint32_t head, uint32_t pos, const xl_check *previous, const xl_sampler *sampler,
+                            xl_check *check, exitlm_error *error);
+/* Uncertainty by a metric from the ingredients (logistic: of heads->head[head], agrees with previous). */
+float xl_uncertainty(const exitlm_heads *heads, uint32_t head, exitlm_metric metric, const xl_check *check, const xl_check *previous);
+uint64_t xl_head_macs(const exitlm_model *m, const xl_head *head);
+uint64_t xl_layer_macs(const exitlm_model *m);
+uint64_t xl_token_macs(const exitlm_model *m); /* all layers and the output matrix */
+
+#endif

@@ -1,0 +1,17 @@
+/* A small thread pool. Results never depend on it: work is split into disjoint parts. */
+#ifndef XL_THREADS_H
+#define XL_THREADS_H
+#include "alloc.h"
+
+typedef struct xl_pool xl_pool;
+/* Part `part` of `parts`, on any thread. */
+typedef void (*xl_part_fn)(void *arg, uint32_t part, uint32_t parts);
+
+/* A pool of `threads` threads with the caller's; NULL for 1, without memory, or where there are no threads: xl_pool_run then runs all parts itself. */
+xl_pool *xl_pool_create(uint32_t threads, const exitlm_allocator *allocator);
+void xl_pool_free(xl_pool *pool);
+uint32_t xl_pool_threads(const xl_pool *pool); /* 1 for NULL */
+/* Runs fn for every part of xl_pool_threads() parts and returns when all are done. */
+void xl_pool_run(xl_pool *pool, xl_part_fn fn, void *arg);
+
+#endif
