@@ -35,7 +35,6 @@ typedef struct xl_gguf_key {
     uint32_t offset, n_bytes;         /* the value as it stands in the file, type tag excluded (array: item type
                                        * and count included) */
     uint32_t items_offset;            /* first item: text of a string, first byte of a scalar or array item */
-    uint32_t first_string;            /* of an array of strings: index in string_offsets */
 } xl_gguf_key;
 
 typedef struct xl_gguf_tensor {
@@ -64,9 +63,7 @@ typedef struct xl_gguf {
     xl_gguf_key *keys;       /* [keys_read] in the order of the file */
     xl_gguf_tensor *tensors; /* [tensors_read] */
     xl_gguf_index key_index, tensor_index;
-    uint32_t *string_offsets; /* of every item of every array of strings: where its text begins */
-    uint32_t strings_read, strings_capacity;
-    uint32_t items_left;     /* of the array that is being read */
+    uint32_t items_left; /* of the array of strings that is being read */
     uint32_t alignment;
     bool done;
     uint64_t data_offset;    /* header size, padding included; valid once `done` */
@@ -94,16 +91,16 @@ bool xl_gguf_is(const xl_gguf *gguf, const char *key, const char *text); /* a st
 
 /* An array in place. Items may be unaligned: read them with the functions below. */
 typedef struct xl_gguf_array {
-    const xl_gguf *gguf;
     xl_gguf_type item_type;
     uint32_t n;
-    const uint8_t *items;    /* packed as in the file */
-    const uint32_t *strings; /* item_type STRING: offset of each text in the blob */
+    size_t n_bytes;       /* of all items */
+    const uint8_t *items; /* packed as in the file; a string is its u64 length and its text */
 } xl_gguf_array;
 bool xl_gguf_get_array(const xl_gguf *gguf, const char *key, xl_gguf_array *array);
-const char *xl_gguf_array_string(const xl_gguf_array *array, uint32_t index, size_t *n_bytes); /* STRING only */
-int64_t xl_gguf_array_int(const xl_gguf_array *array, uint32_t index);  /* 0 for what is no integer or bool */
-double xl_gguf_array_float(const xl_gguf_array *array, uint32_t index); /* any number */
+/* item_type STRING: the text at byte *cursor of the items (0 at first), which moves to the next; NULL past the end. */
+const char *xl_gguf_array_next(const xl_gguf_array *array, size_t *cursor, size_t *n_bytes);
+int64_t xl_gguf_array_int(const xl_gguf_array *array, uint32_t index);  /* integers and bool; else 0 */
+double xl_gguf_array_float(const xl_gguf_array *array, uint32_t index); /* any number; else 0 */
 
 /* ---- Tensors (once done) ---- */
 const xl_gguf_tensor *xl_gguf_find_tensor(const xl_gguf *gguf, const char *name);

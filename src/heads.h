@@ -5,6 +5,7 @@
  *   exitlm.engine_version        string
  *   exitlm.base.fingerprint      string, 64 hex digits (models/README.md)
  *   exitlm.base.name             string
+ *   exitlm.base.layers, .dim, .kv_dim, .vocab   u32, sizes of the base model
  *   exitlm.layers                u32[]  layers run before each head, ascending; may end with n_layers (vocabulary exit)
  *   exitlm.forms                 string[] "tied" | "mlp" | "full" | "lens" | "vocabulary"
  *   exitlm.rows                  u32[]  static shortlist rows that each head scores: a prefix of exitlm.shortlist
@@ -29,6 +30,7 @@
  */
 #ifndef XL_HEADS_H
 #define XL_HEADS_H
+#include "gguf_write.h"
 #include "model.h"
 
 typedef enum xl_head_form { XL_FORM_TIED, XL_FORM_MLP, XL_FORM_FULL, XL_FORM_LENS, XL_FORM_VOCABULARY, XL_FORM_COUNT } xl_head_form;
@@ -69,5 +71,55 @@ struct exitlm_heads {
 /* Thresholds for a wanted accuracy: the stricter of the neighbouring certified levels of the strategy. False
  * where none is certified at or above it (then no exits are taken). threshold [n_heads]. */
 bool xl_heads_thresholds(const exitlm_heads *heads, exitlm_strategy strategy, float accuracy, float *threshold);
+
+/* ---- Writing a heads file (train, calibrate) ---- */
+/* Plain f32 arrays, row major (a row = one output); NULL: the head has no such part. Nothing is kept. */
+typedef struct xl_head_source {
+    uint32_t layer;
+    xl_head_form form;
+    uint32_t rows;              /* static shortlist; ignored for "full" */
+    const float *norm;          /* [dim] */
+    const float *map;           /* [dim][dim], tied */
+    uint32_t hidden;            /* mlp */
+    const float *up, *down;     /* [hidden][dim] [dim][hidden] */
+    const float *output;        /* [vocab][dim], full */
+    const float *bias;          /* [rows] */
+    const float *other;         /* [dim + 1] */
+    float logistic[6];          /* written where the metric is logistic */
+    const float *const *map_k, *const *map_v;           /* [n_layers - layer] of [kv_dim][dim] */
+    const float *const *map_k_bias, *const *map_v_bias; /* [n_layers - layer] of [kv_dim] */
+} xl_head_source;
+
+typedef struct xl_heads_source {
+    const char *fingerprint, *base_name, *licence, *data; /* NULL: "" (not the fingerprint) */
+    uint32_t n_layers, dim, kv_dim, vocab;                /* of the base model */
+    uint32_t n_heads;
+    xl_head_source head[EXITLM_MAX_HEADS];
+    uint32_t n_shortlist;
+    const int32_t *shortlist;
+    exitlm_metric metric;
+    exitlm_kv_policy kv;
+    exitlm_kv_type kv_type;
+    size_t n_levels;
+    const exitlm_level *levels;
+    xl_type matrix_type; /* of maps and matrices: XL_F32, XL_F16 or XL_Q8_0 */
+} xl_heads_source;
+
+/* Appends the whole file to the empty buffer `out`. USAGE for what the format cannot hold, OUT_OF_MEMORY. */
+exitlm_status xl_heads_write(const xl_heads_source *source, xl_buffer *out, exitlm_error *error);
+
+/* What calibration changes in a heads file. */
+typedef struct xl_heads_calibration {
+    exitlm_metric metric;
+    exitlm_kv_policy kv;
+    exitlm_kv_type kv_type;
+    const float *logistic; /* [n_heads * 6]; NULL: as in the file */
+    const char *data;      /* a line on the data; NULL: as in the file */
+    size_t n_levels;
+    const exitlm_level *levels;
+} xl_heads_calibration;
+/* Copies the heads file `bytes` with a new calibration to the empty buffer `out`; tensors byte for byte. */
+exitlm_status xl_heads_rewrite(const void *bytes, size_t n_bytes, const xl_heads_calibration *calibration,
+                               xl_buffer *out, exitlm_error *error);
 
 #endif
