@@ -1,0 +1,71 @@
+/* Dispatch: which kernel tables this build has and this CPU runs. */
+#include "kernels_isa.h"
+
+#include <string.h>
+
+#if defined(__linux__) && defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
+
+static inline bool runs_scalar(void) { return true; }
+
+#if defined(__x86_64__) || defined(_M_X64)
+static inline bool runs_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c"); }
+static inline bool runs_avx512vnni(void) {
+    return runs_avx2() && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vl");
+}
+#elif defined(__aarch64__) || defined(_M_ARM64)
+static inline bool runs_neon(void) { return true; }
+static inline bool runs_neondot(void) {
+#if defined(__APPLE__)
+    return true; /* every arm64 Mac and every iPhone since the A11 has the dot product */
+#elif defined(__linux__)
+    return (getauxval(AT_HWCAP) & (1ul << 20)) != 0; /* HWCAP_ASIMDDP */
+#else
+    return false;
+#endif
+}
+#elif defined(__wasm__)
+static inline bool runs_simd128(void) { return true; } /* a module with an opcode that the engine lacks does not load at all */
+#if defined(__wasm_relaxed_simd__)
+static inline bool runs_relaxed(void) { return true; }
+#endif
+#endif
+
+size_t xl_kernels_list(const xl_kernels *list[XL_KERNELS_MAX]) {
+    size_t n = 0;
+#define X(NAME)                                   \
+    if (runs_##NAME()) {                          \
+        if (list) list[n] = &xl_kernels_##NAME;   \
+        n++;                                      \
+    }
+    XL_ISA_LIST(X)
+#undef X
+    return n;
+}
+
+const xl_kernels *xl_kernels_pick(const char *name) {
+    const xl_kernels *list[XL_KERNELS_MAX];
+    size_t n = xl_kernels_list(list);
+    for (size_t i = 0; i < n; i++)
+        if (!name || strcmp(name, list[i]->name) == 0) return list[i];
+    return NULL;
+}
+
+static const char *const kv_names[XL_KV_COUNT] = {
+#define X(NAME, TEXT) TEXT,
+    XL_KV_LIST(X)
+#undef X
+};
+
+xl_kv_type xl_kv_type_from_name(const char *name) {
+    for (int t = 0; t < XL_KV_COUNT; t++)
+        if (strcmp(name, kv_names[t]) == 0) return (xl_kv_type)t;
+    return XL_KV_COUNT;
+}
+
+size_t xl_kv_bytes(xl_kv_type type, size_t head_dim, size_t positions) {
+    static const size_t element_bytes[XL_KV_COUNT] = {4, 2, 1};
+    size_t tile_bytes = 8 * head_dim * element_bytes[type] + (type == XL_KV_Q8 ? 32 : 0);
+    return (positions + 7) / 8 * tile_bytes;
+}

@@ -1,0 +1,34 @@
+/* Between the kernel files alone: which instruction sets exist, and what they share. */
+#ifndef XL_KERNELS_ISA_H
+#define XL_KERNELS_ISA_H
+
+#include "kernels.h"
+
+/* An activation group below this magnitude is zero: 127 / amax must stay finite. */
+#define XL_ACT_TINY 1e-30f
+#define XL_MAX_HEAD_DIM 256
+
+/* X(NAME, CPU feature test in kernels.c), best first. Each has a file kernels_NAME.c, which defines its table where the compiler targets
+ * that architecture, and nothing elsewhere. */
+#if defined(__x86_64__) || defined(_M_X64)
+#define XL_ISA_LIST(X) X(scalar)
+#elif defined(__aarch64__) || defined(_M_ARM64)
+#define XL_ISA_LIST(X) X(neondot) X(neon) X(scalar)
+#elif defined(__wasm_relaxed_simd__)
+#define XL_ISA_LIST(X) X(relaxed) X(simd128) X(scalar)
+#elif defined(__wasm_simd128__)
+#define XL_ISA_LIST(X) X(simd128) X(scalar)
+#else
+#define XL_ISA_LIST(X) X(scalar)
+#endif
+
+#define X(NAME) extern const xl_kernels xl_kernels_##NAME;
+XL_ISA_LIST(X)
+#undef X
+
+/* Storing is memory traffic and one position at a time; every instruction set shares the scalar form. */
+void xl_store_kv_F32(void *k_cache, void *v_cache, size_t pos, const float *k, const float *v, size_t head_dim);
+void xl_store_kv_F16(void *k_cache, void *v_cache, size_t pos, const float *k, const float *v, size_t head_dim);
+void xl_store_kv_Q8(void *k_cache, void *v_cache, size_t pos, const float *k, const float *v, size_t head_dim);
+
+#endif
