@@ -56,7 +56,6 @@ typedef struct xl_gguf {
     uint8_t *blob; /* the header's bytes so far */
     size_t blob_bytes, blob_capacity_bytes;
     size_t at;          /* parsed up to here */
-    size_t want_bytes;  /* bytes from `at` without which parsing cannot go on */
     int phase;
     uint32_t version, n_keys, n_tensors;   /* as claimed, within the limits */
     uint32_t keys_read, tensors_read, keys_capacity, tensors_capacity;
@@ -64,6 +63,7 @@ typedef struct xl_gguf {
     xl_gguf_tensor *tensors; /* [tensors_read] */
     xl_gguf_index key_index, tensor_index;
     uint32_t items_left; /* of the array of strings that is being read */
+    uint32_t *by_offset; /* [n_tensors] indices in the order of the file; valid once `done` */
     uint32_t alignment;
     bool done;
     uint64_t data_offset;    /* header size, padding included; valid once `done` */
