@@ -1,0 +1,98 @@
+#include "platform.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#if !defined(__wasm__)
+#include <sys/resource.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#endif
+
+double cli_clock_ms(void *user) {
+    (void)user;
+    struct timespec t;
+    if (clock_gettime(CLOCK_MONOTONIC, &t) != 0) return 0;
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+}
+
+bool cli_is_terminal(FILE *stream) { return isatty(fileno(stream)) == 1; }
+
+cli_path_kind cli_path(const char *path, uint64_t *n_bytes) {
+    struct stat s;
+    if (n_bytes) *n_bytes = 0;
+    if (stat(path, &s) != 0) return CLI_PATH_NONE;
+    if (S_ISDIR(s.st_mode)) return CLI_PATH_DIRECTORY;
+    if (n_bytes && S_ISREG(s.st_mode) && s.st_size > 0) *n_bytes = (uint64_t)s.st_size;
+    return CLI_PATH_FILE;
+}
+
+bool cli_make_folder(const char *path) { return mkdir(path, 0777) == 0 || cli_path(path, NULL) == CLI_PATH_DIRECTORY; }
+
+bool cli_remove_folder(const char *path) { return rmdir(path) == 0; }
+
+#if defined(__wasm__)
+
+uint32_t cli_processors(void) { return 1; }
+
+uint64_t cli_peak_bytes(void) { return (uint64_t)__builtin_wasm_memory_size(0) * 65536; } /* linear memory never shrinks */
+
+bool cli_program_folder(char *out, size_t out_bytes) {
+    (void)out;
+    (void)out_bytes;
+    return false;
+}
+
+int cli_run_program(const char *const *arguments) {
+    (void)arguments;
+    return -1;
+}
+
+#else
+
+uint32_t cli_processors(void) {
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : n > 256 ? 256 : (uint32_t)n;
+}
+
+uint64_t cli_peak_bytes(void) {
+    struct rusage usage;
+    if (getrusage(RUSAGE_SELF, &usage) != 0) return 0;
+#if defined(__APPLE__)
+    return (uint64_t)usage.ru_maxrss;
+#else
+    return (uint64_t)usage.ru_maxrss * 1024;
+#endif
+}
+
+bool cli_program_folder(char *out, size_t out_bytes) {
+    ssize_t n = readlink("/proc/self/exe", out, out_bytes);
+    if (n <= 0 || (size_t)n >= out_bytes) return false;
+    out[n] = 0;
+    char *slash = strrchr(out, '/');
+    if (!slash) return false;
+    slash[1] = 0;
+    return true;
+}
+
+int cli_run_program(const char *const *arguments) {
+    fflush(stdout);
+    fflush(stderr);
+    pid_t child = fork();
+    if (child < 0) return -1;
+    if (child == 0) {
+        dup2(STDERR_FILENO, STDOUT_FILENO);
+        execvp(arguments[0], (char *const *)arguments);
+        _exit(127);
+    }
+    int status;
+    while (waitpid(child, &status, 0) < 0)
+        if (errno != EINTR) return -1;
+    if (!WIFEXITED(status)) return 1;
+    return WEXITSTATUS(status) == 127 ? -1 : WEXITSTATUS(status);
+}
+
+#endif
