@@ -1,0 +1,222 @@
+/* Calibration: the bounds keep their promise on synthetic conversations with a known risk, and thresholds mean what they say. */
+#include "calibrate.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int failures;
+
+#define CHECK(condition, ...)                                    \
+    do {                                                         \
+        if (!(condition)) {                                      \
+            fprintf(stderr, "%s:%d: ", __FILE__, __LINE__);      \
+            fprintf(stderr, __VA_ARGS__);                        \
+            fputc('\n', stderr);                                 \
+            if (++failures > 20) exit(1);                        \
+        }                                                        \
+    } while (0)
+
+static uint64_t state = 0x853c49e6748fea9bu;
+
+static double uniform(void) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    uint64_t x = state ^ state >> 29;
+    x *= 0xbf58476d1ce4e5b9u;
+    return ((double)((x ^ x >> 32) >> 11) + 0.5) * 0x1p-53;
+}
+
+static double normal(void) { return sqrt(-2 * log(uniform())) * cos(6.283185307179586 * uniform()); }
+
+static double gamma_draw(double shape) {
+    if (shape < 1) return gamma_draw(shape + 1) * pow(uniform(), 1 / shape);
+    const double d = shape - 1.0 / 3, c = 1 / sqrt(9 * d);
+    for (;;) {
+        double x = normal(), v = 1 + c * x;
+        if (v <= 0) continue;
+        v = v * v * v;
+        if (log(uniform()) < 0.5 * x * x + d - d * v + d * log(v)) return d * v;
+    }
+}
+
+/* One conversation: its own error rate around `mean` (beta: conversations differ, tokens in one resemble each other), 10 to 70 tokens. */
+static double conversation(double mean) {
+    double a = gamma_draw(mean * 8), b = gamma_draw((1 - mean) * 8), rate = a / (a + b);
+    int tokens = 10 + (int)(uniform() * 61), errors = 0;
+    for (int i = 0; i < tokens; i++) errors += uniform() < rate;
+    return (double)errors / tokens;
+}
+
+enum { SETTINGS = 10, CONVERSATIONS = 200, DRAWS = 1500 };
+
+/* True means of a path, one of them just above alpha; not monotone. */
+static void path_means(double alpha, double *mean) {
+    const double share[SETTINGS] = {.1, .2, .4, .35, .6, .75, .9, 1.02, .97, 1.3};
+    for (int i = 0; i < SETTINGS; i++) mean[i] = alpha * share[i];
+}
+
+/* How often the fixed sequence ends at a setting whose true risk is above alpha, over many draws of the conversations. */
+static double miss_rate(xl_bound bound, double alpha, double delta, double *mean_choice) {
+    static double x[SETTINGS * CONVERSATIONS];
+    double mean[SETTINGS], sum = 0;
+    int misses = 0;
+    path_means(alpha, mean);
+    for (int draw = 0; draw < DRAWS; draw++) {
+        for (int j = 0; j < SETTINGS; j++)
+            for (int i = 0; i < CONVERSATIONS; i++) x[j * CONVERSATIONS + i] = conversation(mean[j]);
+        int32_t chosen = xl_fixed_sequence(bound, x, SETTINGS, CONVERSATIONS, alpha, delta);
+        misses += chosen >= 0 && mean[chosen] > alpha;
+        sum += chosen;
+    }
+    *mean_choice = sum / DRAWS;
+    return (double)misses / DRAWS;
+}
+
+/* The hardest case of a single test: the risk is alpha itself. `two_point`: X is 0 or 1, the widest distribution with that mean. */
+static double false_rejections(xl_bound bound, double alpha, double delta, bool two_point) {
+    double x[CONVERSATIONS];
+    int rejected = 0;
+    for (int draw = 0; draw < 4000; draw++) {
+        for (int i = 0; i < CONVERSATIONS; i++) x[i] = two_point ? uniform() < alpha : conversation(alpha);
+        rejected += xl_risk_p(bound, x, CONVERSATIONS, alpha, delta) <= delta;
+    }
+    return rejected / 4000.0;
+}
+
+static void test_guarantee(void) {
+    const double alphas[] = {0.02, 0.05, 0.10, 0.30}, deltas[] = {0.05, 0.10};
+    for (int b = 0; b < 2; b++)
+        for (size_t a = 0; a < 4; a++)
+            for (size_t d = 0; d < 2; d++) {
+                double choice, tolerance = 3 * sqrt(deltas[d] * (1 - deltas[d]) / DRAWS);
+                double miss = a == 1 || a == 2 ? miss_rate((xl_bound)b, alphas[a], deltas[d], &choice) : 0;
+                CHECK(miss <= deltas[d] + tolerance, "bound %d alpha %.2f delta %.2f: missed in %.3f", b, alphas[a], deltas[d], miss);
+                if (a == 1 || a == 2) {
+                    printf("bound %d alpha %.2f delta %.2f: miss rate %.4f, mean setting %.2f\n", b, alphas[a], deltas[d], miss, choice);
+                    CHECK(choice > 1, "bound %d alpha %.2f: no power, mean setting %.2f", b, alphas[a], choice);
+                }
+                for (int two = 0; two < 2; two++) {
+                    double wrong = false_rejections((xl_bound)b, alphas[a], deltas[d], two);
+                    CHECK(wrong <= deltas[d] + 3 * sqrt(deltas[d] / 4000), "bound %d alpha %.2f delta %.2f two-point %d: %.4f", b, alphas[a],
+                          deltas[d], two, wrong);
+                }
+            }
+}
+
+/* Figures that the method's page states: what 600 and 87 conversations certify at alpha = .05. */
+static void test_power(void) {
+    double x[600];
+    for (int i = 0; i < 600; i++) x[i] = i % 5 == 3 ? 0.2 : 0; /* mean .04 */
+    CHECK(xl_risk_p_betting(x, 600, 0.05, 0.05) <= 0.05, "mean .04 of 600 not certified: p %.4f", xl_risk_p_betting(x, 600, .05, .05));
+    memset(x, 0, sizeof x);
+    CHECK(xl_risk_p_betting(x, 600, 0.01, 0.05) <= 0.05, "no errors in 600 do not certify .01");
+    CHECK(xl_risk_p_betting(x, 50, 0.05, 0.05) > 0.05, "50 conversations certify .05");
+    CHECK(xl_risk_p_hb(x, 57, 0.05) > 0.05 && xl_risk_p_hb(x, 80, 0.05) <= 0.05, "Hoeffding-Bentkus without errors: %.4f %.4f",
+          xl_risk_p_hb(x, 57, 0.05), xl_risk_p_hb(x, 80, 0.05));
+    CHECK(xl_risk_p_betting(x, 0, 0.05, 0.05) == 1 && xl_risk_p_hb(x, 0, .05) == 1, "no conversations certify something");
+    double upper = xl_risk_upper(XL_BOUND_BETTING, x, 600, 0.05);
+    CHECK(upper > 0.004 && upper < 0.012, "upper bound without errors in 600: %.4f", upper);
+    for (int i = 0; i < 600; i++) x[i] = 1;
+    CHECK(xl_risk_upper(XL_BOUND_HB, x, 600, 0.05) > 0.99, "all wrong, and bounded below 1");
+}
+
+/* P(Binomial(20, .3) <= 3) = 0.1071 (tables); Bentkus' bound is e times that. */
+static void test_binomial(void) {
+    double x[20] = {1, 1, 1};
+    double p = xl_risk_p_hb(x, 20, 0.3), bentkus = exp(1) * 0.10708680450373;
+    double h = 0.15 * log(0.15 / 0.3) + 0.85 * log(0.85 / 0.7), hoeffding = exp(-20 * h);
+    CHECK(fabs(p - fmin(bentkus, hoeffding)) < 1e-6, "p %.6f, expected min(%.6f, %.6f)", p, bentkus, hoeffding);
+}
+
+static void test_sequence_stops(void) {
+    double x[3 * 300] = {0};
+    for (int i = 0; i < 300; i++) x[300 + i] = 0.5; /* the middle setting fails: what follows is not reached */
+    CHECK(xl_fixed_sequence(XL_BOUND_BETTING, x, 3, 300, 0.1, 0.05) == 0, "walked past a setting that fails");
+    CHECK(xl_fixed_sequence(XL_BOUND_BETTING, x + 300, 2, 300, 0.1, 0.05) == -1, "began at a setting that fails");
+}
+
+static float paper(exitlm_strategy s, double level) {
+    float u[] = {.9f, .1f, .2f, .3f, .3f, .5f, .6f, .7f};
+    uint8_t ok[] = {0, 1, 1, 0, 1, 1, 1, 0}; /* sorted prefixes: 1, 1, (.3 twice) .75, .8, .83, .71, .625 */
+    float t;
+    CHECK(xl_threshold_paper(s, u, ok, 8, level, &xl_libc_allocator, &t), "no memory");
+    return t;
+}
+
+static void test_paper(void) {
+    CHECK(fabsf(paper(EXITLM_STRATEGY_MAX_COVERAGE, .8) - .65f) < 1e-6f, "max %f", paper(EXITLM_STRATEGY_MAX_COVERAGE, .8));
+    CHECK(fabsf(paper(EXITLM_STRATEGY_MIN_COVERAGE, .8) - .25f) < 1e-6f, "min %f", paper(EXITLM_STRATEGY_MIN_COVERAGE, .8));
+    CHECK(fabsf(paper(EXITLM_STRATEGY_MIDPOINT, .8) - .45f) < 1e-6f, "midpoint %f", paper(EXITLM_STRATEGY_MIDPOINT, .8));
+    CHECK(paper(EXITLM_STRATEGY_MAX_COVERAGE, .6) > .9f, "everything may exit: %f", paper(EXITLM_STRATEGY_MAX_COVERAGE, .6));
+    float u[4000];
+    uint8_t ok[4000];
+    float t;
+    for (int i = 0; i < 4000; i++) {
+        u[i] = (float)uniform();
+        ok[i] = uniform() < 1 / (1 + exp(-(4 - 6 * u[i])));
+    }
+    CHECK(xl_threshold_paper(EXITLM_STRATEGY_PLATT, u, ok, 4000, .9, &xl_libc_allocator, &t), "no memory");
+    CHECK(fabs(t - (4 - log(9)) / 6) < 0.03, "platt %f, true %f", t, (4 - log(9)) / 6);
+    CHECK(xl_threshold_paper(EXITLM_STRATEGY_PLATT, u, ok, 0, .9, &xl_libc_allocator, &t) && t == 0, "no tokens, threshold %f", t);
+}
+
+/* Two heads whose uncertainty is the true probability of an error: the path meets its targets, is nested, saves more when bolder. */
+static void test_path(void) {
+    enum { N = 20000 };
+    float *u = malloc(2 * N * sizeof *u), *weight = malloc(N * sizeof *weight);
+    uint8_t *wrong = malloc(2 * N);
+    for (int t = 0; t < N; t++) {
+        weight[t] = 1;
+        for (int h = 0; h < 2; h++) {
+            u[2 * t + h] = (float)pow(uniform(), h ? 4 : 2);
+            wrong[2 * t + h] = uniform() < u[2 * t + h];
+        }
+    }
+    xl_path_data data = {.n = N, .n_heads = 2, .u = u, .wrong = wrong, .weight = weight, .exit_cost = {.6f, .85f}, .full_cost = 1.03f};
+    const float target[] = {.002f, .01f, .02f, .05f, .1f, .2f};
+    xl_path path;
+    CHECK(xl_path_build(&data, target, 6, &xl_libc_allocator, &path), "path failed");
+    for (size_t j = 0; j < 6; j++) {
+        CHECK(path.risk[j] <= target[j] + 1e-6 && path.risk[j] > target[j] * .7, "target %.3f, risk %.4f", target[j], path.risk[j]);
+        if (!j) continue;
+        CHECK(path.cost[j] < path.cost[j - 1], "bolder and dearer at %zu: %.3f %.3f", j, path.cost[j - 1], path.cost[j]);
+        for (int h = 0; h < 2; h++) CHECK(path.threshold[j][h] >= path.threshold[j - 1][h], "not nested at %zu, head %d", j, h);
+    }
+    double best = 1; /* no pair of a fine grid within the risk is much cheaper */
+    for (float a = 0; a < 1; a += .02f)
+        for (float b = 0; b < 1; b += .02f) {
+            double risk, cost;
+            xl_path_measure(&data, (const float[]){a, b}, &risk, &cost);
+            if (risk <= .05 && cost < best) best = cost;
+        }
+    CHECK(path.cost[3] < best + .01, "cost %.4f, exhaustive search %.4f", path.cost[3], best);
+    free(u);
+    free(weight);
+    free(wrong);
+}
+
+static void test_holds(void) {
+    double x[300];
+    int said = 0;
+    for (int i = 0; i < 300; i++) x[i] = conversation(0.10);
+    CHECK(xl_mean_exceeds(x, 300, 0.05), "a mean of .10 is not seen to exceed .05");
+    for (int draw = 0; draw < 2000; draw++) {
+        for (int i = 0; i < 300; i++) x[i] = conversation(0.05);
+        said += xl_mean_exceeds(x, 300, 0.05);
+    }
+    CHECK(said / 2000.0 < 0.065, "false alarms: %.3f", said / 2000.0);
+    CHECK(!xl_mean_exceeds(x, 1, 0.05), "one conversation proves nothing");
+}
+
+int main(void) {
+    test_guarantee();
+    test_power();
+    test_binomial();
+    test_sequence_stops();
+    test_paper();
+    test_path();
+    test_holds();
+    if (!failures) puts("calibrate: ok");
+    return failures != 0;
+}
