@@ -32,7 +32,7 @@ extern "C" {
 /* Bytes to reserve for one quantised activation row of cols columns (a multiple of 32) in any instruction set's private layout; also
  * a good stride between rows (a multiple of 64 that avoids cache aliasing). Rows must be 16-byte aligned, better 64.
  * cols <= SIZE_MAX / 8. A quantised row is only valid for the kernel table that wrote it. */
-static inline size_t xl_act_bytes(size_t cols) { return (cols / 32 * 128 + 64 + 127) / 128 * 128 + 64; }
+static inline size_t xl_act_bytes(size_t cols) { return (cols / 32 * 192 + 127) / 128 * 128 + 64; }
 
 /* How RoPE pairs the elements of a head: (2i, 2i+1), which llama GGUF files are permuted for, or (i, i + rot_dim/2) as in qwen. */
 typedef enum xl_rope_style { XL_ROPE_NORM, XL_ROPE_NEOX } xl_rope_style;
