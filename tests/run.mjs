@@ -1,0 +1,111 @@
+// Everything that has to pass (npm test), from a clean clone: sets up, builds, and runs
+// the tests of the C code (as built for use, and under sanitizers), short runs of the fuzz targets,
+// the tests of the JavaScript, and the page in Debian's Chromium.
+//
+//   node tests/run.mjs [--only PHASE,…] [--edge] [--filter TEXT]
+//
+// PHASE is one of c, sanitize, fuzz, js, page, edge; set-up and build always run. --edge runs the edge tests alone
+// (npm run test:edge). --filter runs the test files (ctest: the tests) whose name contains TEXT. Test files:
+//   tests/c/test_*.c   tests/fuzz/fuzz_*.c   tests/js/**/*.test.mjs   tests/page/**/*.test.mjs   tests/edge/**/*.test.mjs
+import { spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { build, buildNative } from '../wasm/setup/build.mjs';
+import { SetupError, root, setUp } from '../wasm/setup/setup.mjs';
+
+const PHASES = ['c', 'sanitize', 'fuzz', 'js', 'page', 'edge'];
+const { values } = parseArgs({ options: { only: { type: 'string' }, edge: { type: 'boolean' }, filter: { type: 'string', default: '' } } });
+const chosen = values.edge ? ['edge'] : values.only?.split(',') ?? PHASES.filter((phase) => phase !== 'edge');
+const unknown = chosen.find((phase) => !PHASES.includes(phase));
+if (unknown) {
+  console.error(`exitlm: --only ${unknown}: the phases are ${PHASES.join(', ')}`);
+  process.exit(2);
+}
+
+const cores = String(os.availableParallelism());
+/** @type {{ name: string, seconds: number, result: string, failed: boolean }[]} */
+const phases = [];
+
+/** Runs one phase; what it throws is a failure of the phase, and the others still run. */
+async function phase(/** @type {string} */ name, /** @type {() => unknown} */ body) {
+  console.log(`\n=== ${name}`);
+  const began = Date.now();
+  let result = '';
+  let failed = false;
+  try {
+    result = String((await body()) ?? 'done');
+  } catch (error) {
+    failed = true;
+    result = error instanceof SetupError ? error.message.split('\n')[0] : String(error);
+    console.error(error instanceof SetupError ? error.message : error);
+  }
+  const seconds = (Date.now() - began) / 1000;
+  phases.push({ name, seconds, result, failed });
+  console.log(`--- ${name}: ${failed ? 'FAILED' : result} (${seconds.toFixed(1)} s)`);
+  return !failed;
+}
+
+/** Runs a program and shows its output; resolves to the output, rejects where the status is not 0. */
+function show(/** @type {string} */ program, /** @type {string[]} */ args, env = process.env) {
+  const { status, stdout, error } = spawnSync(program, args, { cwd: root, env, stdio: ['ignore', 'pipe', 2], encoding: 'utf8', maxBuffer: 1 << 28 });
+  process.stdout.write(stdout ?? '');
+  if (error || status !== 0) throw new SetupError(`${summary(stdout ?? '') || program}${error ? `: ${error.message}` : ''}`);
+  return stdout;
+}
+
+/** What the runner itself says about how many passed. */
+function summary(/** @type {string} */ output) {
+  const ctest = /\d+% tests passed, .*/.exec(output)?.[0];
+  if (ctest) return ctest;
+  const count = (/** @type {string} */ what) => new RegExp(`^(?:# |ℹ )${what} (\\d+)$`, 'm').exec(output)?.[1];
+  return count('tests') ? `${count('tests')} tests, ${count('pass')} passed, ${count('fail')} failed, ${count('skipped')} skipped` : '';
+}
+
+const ctest = (/** @type {string} */ tree, jobs = cores) => summary(show('ctest', ['--test-dir', path.join(root, tree), '--output-on-failure', '-j', jobs,
+  ...(values.filter ? ['-R', values.filter.replace(/[^\w]/g, '.')] : [])])) || 'no tests';
+
+/** Node's own test runner over the test files of a folder. */
+function nodeTests(/** @type {string} */ folder, /** @type {string[]} */ extra = []) {
+  const at = path.join(root, 'tests', folder);
+  const files = (fs.existsSync(at) ? fs.readdirSync(at, { recursive: true }) : []).map(String)
+    .filter((f) => f.endsWith('.test.mjs') && f.includes(values.filter)).sort().map((f) => path.join('tests', folder, f));
+  if (files.length === 0) return 'no test files';
+  return summary(show(process.execPath, ['--test', '--test-reporter=spec', '--test-timeout=900000', ...extra, ...files]));
+}
+
+const began = Date.now();
+/** @type {import('../wasm/setup/setup.mjs').Part[]} */
+const parts = ['native', 'wasm', 'npm', 'model'];
+if (chosen.includes('page')) parts.push('browser');
+if (chosen.includes('fuzz')) parts.push('fuzz');
+const ready = await phase('set-up', () => setUp(parts)) && await phase('build', () => build('everything'));
+
+if (ready) {
+  const run = {
+    c: () => phase('C tests', () => ctest('build')),
+    sanitize: () => phase('C tests under AddressSanitizer and UndefinedBehaviorSanitizer', () => {
+      buildNative({ tree: 'build/sanitize', options: ['-DCMAKE_BUILD_TYPE=Debug', '-DEXITLM_SANITIZE=ON'], quiet: true });
+      return ctest('build/sanitize');
+    }),
+    fuzz: () => phase('fuzz targets, a short run each', () => {
+      if (!fs.existsSync(path.join(root, 'tests/fuzz'))) return 'no fuzz targets';
+      buildNative({ tree: 'build/fuzz', quiet: true, options: ['-DCMAKE_BUILD_TYPE=Debug', '-DCMAKE_C_COMPILER=clang-22', '-DEXITLM_FUZZ=ON', '-DEXITLM_BUILD_TESTS=OFF', '-DEXITLM_BUILD_CLI=OFF'] });
+      return ctest('build/fuzz');
+    }),
+    js: () => phase('JavaScript tests', () => nodeTests('js')),
+    page: () => phase('page tests in Chromium', () => nodeTests('page', ['--test-concurrency=1'])),
+    edge: () => phase('edge tests', () => nodeTests('edge', ['--test-concurrency=1'])),
+  };
+  for (const name of PHASES) if (chosen.includes(name)) await run[/** @type {keyof typeof run} */ (name)]();
+}
+
+console.log(`\n=== ${((Date.now() - began) / 1000).toFixed(0)} s in all`);
+const width = Math.max(...phases.map(({ name }) => name.length));
+for (const { name, seconds, result, failed } of phases) {
+  console.log(`${failed ? 'FAILED' : 'ok    '}  ${name.padEnd(width)}  ${seconds.toFixed(1).padStart(6)} s  ${result}`);
+}
+const failures = phases.filter(({ failed }) => failed);
+console.log(failures.length ? `\n${failures.length} of ${phases.length} phases failed` : `\nall ${phases.length} phases passed`);
+process.exit(failures.length ? 1 : 0);

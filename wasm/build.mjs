@@ -1,0 +1,194 @@
+// Builds the WebAssembly files:
+//
+//   web/dist/exitlm-simd.wasm         the package's engine, SIMD128
+//   web/dist/exitlm-relaxed.wasm      the same with relaxed SIMD
+//   web/dist/exitlm-simd-mt.wasm      both for several threads (shared memory)
+//   web/dist/exitlm-relaxed-mt.wasm
+//   build/exitlm.wasm                 the command line as a WASI module, SIMD128
+//   build/exitlm-relaxed.wasm         the same with relaxed SIMD
+//
+//   node wasm/build.mjs [NAME ...] [--force] [--debug]
+//
+// The package's files are reactors of Emscripten (-sSTANDALONE_WASM --no-entry):
+// no generated JavaScript, a handful of imports, exports by name; what imports
+// and exports they have stands in wasm/README.md. The WASI module is built by
+// clang with wasi-libc, which gives the program the whole of WASI's files.
+//
+// Objects and files are rebuilt only when a source, a header, a flag or the
+// compiler changed. Nothing that is generated is committed.
+import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { SetupError, ensureEmscripten, exitWith, output, root, wasi } from './setup/setup.mjs';
+
+const work = path.join(root, 'build/wasm');
+const KB = 1024;
+
+const COMPILE = ['-std=c11', '-O3', '-DNDEBUG', '-D_POSIX_C_SOURCE=200809L', '-ffp-contract=off', '-Wall', '-Wextra', '-Werror',
+  '-fno-exceptions', '-fvisibility=hidden', '-msimd128', '-mbulk-memory', '-mnontrapping-fptoint', '-msign-ext'];
+// The linear memory of a fresh instance: small, for hosts that count it (an edge worker has 128 MB). It grows to the byte.
+const REACTOR = ['-O3', '--no-entry', '-sSTANDALONE_WASM', '-sDEFAULT_TO_CXX=0', '-sMALLOC=emmalloc', '-sALLOW_MEMORY_GROWTH',
+  `-sINITIAL_MEMORY=${2048 * KB}`, '-sMAXIMUM_MEMORY=4GB', `-sSTACK_SIZE=${512 * KB}`, '-Wl,--stack-first', '-Wl,--fatal-warnings'];
+// Workers instantiate the same module on the same memory and give themselves a stack: wasm/README.md.
+const SHARED = ['-sSHARED_MEMORY', '-sIMPORTED_MEMORY', '-Wl,--export=__stack_pointer', '-Wl,--export-if-defined=__wasm_init_tls',
+  '-Wl,--export-if-defined=__tls_size', '-Wl,--export-if-defined=__tls_align'];
+const RELAXED = ['-mrelaxed-simd'];
+const THREADS = ['-matomics'];
+
+/** @typedef {{ name: string, out: string, kind: 'reactor' | 'command', compile: string[], link: string[], relaxed: boolean }} Variant */
+/** @type {Variant[]} */
+export const variants = [
+  { name: 'simd', relaxed: false, threads: false },
+  { name: 'relaxed', relaxed: true, threads: false },
+  { name: 'simd-mt', relaxed: false, threads: true },
+  { name: 'relaxed-mt', relaxed: true, threads: true },
+].map(({ name, relaxed, threads }) => ({
+  name,
+  out: `web/dist/exitlm-${name}.wasm`,
+  kind: /** @type {const} */ ('reactor'),
+  relaxed,
+  compile: [...COMPILE, ...(relaxed ? RELAXED : []), ...(threads ? THREADS : [])],
+  link: [...REACTOR, ...(relaxed ? RELAXED : []), ...(threads ? [...THREADS, ...SHARED] : [])],
+}));
+for (const relaxed of [false, true]) {
+  variants.push({
+    name: relaxed ? 'wasi-relaxed' : 'wasi',
+    out: relaxed ? 'build/exitlm-relaxed.wasm' : 'build/exitlm.wasm',
+    kind: 'command',
+    relaxed,
+    compile: ['--target=wasm32-wasip1', ...COMPILE, ...(relaxed ? RELAXED : [])],
+    link: ['--target=wasm32-wasip1', '-O3', '--no-wasm-opt', '-Wl,--stack-first', `-Wl,-z,stack-size=${1024 * KB}`, '-Wl,--strip-all', '-Wl,--fatal-warnings'],
+  });
+}
+
+const list = (/** @type {string} */ folder, /** @type {string} */ ending) => (fs.existsSync(path.join(root, folder))
+  ? fs.readdirSync(path.join(root, folder)).filter((f) => f.endsWith(ending)).sort().map((f) => `${folder}/${f}`) : []);
+
+/** The C files of a variant: those for another instruction set are left out. */
+function sourcesOf(/** @type {Variant} */ { kind, relaxed }) {
+  const foreign = relaxed ? /_(avx2|avx512vnni|neon|neondot)\.c$/ : /_(avx2|avx512vnni|neon|neondot|relaxed)\.c$/;
+  return [...list('src', '.c').filter((f) => !foreign.test(f)), ...(kind === 'command' ? list('src/cli', '.c') : list('wasm', '.c'))];
+}
+
+const sha = (/** @type {(string | Buffer)[]} */ ...parts) => {
+  const hash = createHash('sha256');
+  for (const part of parts) hash.update(part).update('\0');
+  return hash.digest('hex');
+};
+const read = (/** @type {string} */ file) => fs.readFileSync(path.join(root, file));
+
+/** Runs a compiler; rejects with what it wrote. */
+function compiler(program, args, env) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, { cwd: root, env, stdio: ['ignore', 'pipe', 'pipe'] });
+    let said = '';
+    for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => { said += data; });
+    child.on('error', (error) => reject(new SetupError(`${program}: ${error.message}`)));
+    child.on('close', (code) => {
+      // Emscripten tells of the system libraries that it builds at their first use.
+      const library = /generating system library: \S*\/(\S+)\.\.\./.exec(said);
+      if (library) process.stderr.write(`  (Emscripten built ${library[1]} and others for the first time)\n`);
+      if (code === 0) resolve(said);
+      else reject(new SetupError(`${path.basename(program)} failed:\n${said}`));
+    });
+  });
+}
+
+/** Calls `job` on every item, as many at a time as there are processors. */
+async function inParallel(items, job) {
+  const queue = [...items];
+  const worker = async () => {
+    for (let item = queue.shift(); item !== undefined; item = queue.shift()) await job(item);
+  };
+  await Promise.all(Array.from({ length: Math.max(1, os.availableParallelism()) }, worker));
+}
+
+/**
+ * Builds those variants; tells which files were written anew.
+ * @param {{ names?: string[], force?: boolean, debug?: boolean, log?: (line: string) => void }} [options]
+ */
+export async function buildWasm({ names = variants.map((v) => v.name), force = false, debug = false, log = console.error } = {}) {
+  const chosen = names.map((name) => {
+    const variant = variants.find((v) => v.name === name);
+    if (!variant) throw new SetupError(`no variant "${name}"; there are ${variants.map((v) => v.name).join(', ')}`);
+    return variant;
+  });
+  const emscripten = ensureEmscripten();
+  const clangVersion = output(wasi.clang, '--version') ?? '';
+  const headers = sha(...[...list('src', '.h'), ...list('src', '.inc'), ...list('src/cli', '.h'), ...list('wasm', '.h')].flatMap((f) => [f, read(f)]));
+  const jobs = [];
+  const outputs = [];
+  for (const variant of chosen) {
+    const program = variant.kind === 'reactor' ? emscripten.emcc : wasi.clang;
+    const env = variant.kind === 'reactor' ? emscripten.env : process.env;
+    const tool = variant.kind === 'reactor' ? `${program} ${emscripten.version}` : clangVersion;
+    const compile = debug ? [...variant.compile.filter((f) => f !== '-DNDEBUG'), '-g'] : variant.compile;
+    const link = debug ? [...variant.link.filter((f) => f !== '-Wl,--strip-all'), '-g'] : variant.link;
+    const folder = path.join(work, variant.name);
+    fs.mkdirSync(folder, { recursive: true });
+    const sources = sourcesOf(variant);
+    if (variant.kind === 'reactor' && !sources.some((s) => s.startsWith('wasm/'))) {
+      log(`  ${variant.out}: left out, wasm/ has no C files yet`);
+      continue;
+    }
+    if (variant.kind === 'command' && !sources.some((s) => s.startsWith('src/cli/'))) {
+      log(`  ${variant.out}: left out, src/cli has no C files yet`);
+      continue;
+    }
+    const objects = sources.map((source) => {
+      const key = sha(tool, compile.join(' '), headers, source, read(source));
+      const object = path.join(folder, `${source.replaceAll('/', '_').slice(0, -2)}.${key.slice(0, 16)}.o`);
+      if (force || !fs.existsSync(object)) {
+        jobs.push(async () => {
+          const part = `${object}.${process.pid}.part`;
+          await compiler(program, [...compile, '-Isrc', '-c', source, '-o', part], env);
+          fs.renameSync(part, object);
+        });
+      }
+      return object;
+    });
+    outputs.push({ variant, program, env, link, objects, folder, key: sha(tool, link.join(' '), String(debug), ...objects) });
+  }
+
+  const began = Date.now();
+  if (jobs.length) log(`  compiling ${jobs.length} files for ${chosen.length} WebAssembly variants`);
+  await inParallel(jobs, (job) => job());
+
+  const stale = outputs.filter(({ variant, folder, key }) => force || !fs.existsSync(path.join(root, variant.out)) ||
+    !fs.existsSync(path.join(folder, 'linked')) || fs.readFileSync(path.join(folder, 'linked'), 'utf8') !== key);
+  await inParallel(stale, async ({ variant, program, env, link, objects, folder, key }) => {
+    const out = path.join(root, variant.out);
+    const part = path.join(folder, 'linking.wasm');
+    fs.mkdirSync(path.dirname(out), { recursive: true });
+    await compiler(program, [...link, ...objects, '-o', part], env);
+    if (!debug) await optimise(emscripten, part, variant);
+    fs.renameSync(part, out);
+    fs.writeFileSync(path.join(folder, 'linked'), key);
+    // Objects of earlier versions of the sources.
+    for (const file of fs.readdirSync(folder)) {
+      if (file.endsWith('.o') && !objects.includes(path.join(folder, file))) fs.rmSync(path.join(folder, file));
+    }
+    const size = fs.statSync(out).size;
+    log(`  ${variant.out}: ${(size / 1000).toFixed(1)} kB`);
+  });
+  if (stale.length) log(`  WebAssembly built after ${((Date.now() - began) / 1000).toFixed(0)} s`);
+  return stale.map(({ variant }) => variant.out);
+}
+
+/** Binaryen's optimiser over the linked file (Emscripten ran it once already; wasi-libc's link did not). */
+async function optimise(emscripten, file, variant) {
+  if (!emscripten.wasmOpt) throw new SetupError('no wasm-opt beside emcc: its BINARYEN_ROOT has none');
+  const features = ['--enable-simd', '--enable-bulk-memory', '--enable-nontrapping-float-to-int', '--enable-sign-ext', '--enable-mutable-globals',
+    '--enable-multivalue', '--enable-reference-types', ...(variant.relaxed ? ['--enable-relaxed-simd'] : []),
+    ...(variant.name.endsWith('-mt') ? ['--enable-threads'] : [])];
+  await compiler(emscripten.wasmOpt, [file, '-O3', '--converge', '--strip-debug', '--strip-producers', ...features, '-o', file], emscripten.env);
+}
+
+if (process.argv[1] && fs.realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
+  const args = process.argv.slice(2);
+  const names = args.filter((arg) => !arg.startsWith('--'));
+  buildWasm({ names: names.length ? names : undefined, force: args.includes('--force'), debug: args.includes('--debug') }).catch(exitWith);
+}
