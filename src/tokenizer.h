@@ -50,10 +50,14 @@ void xl_tokenizer_source_init(xl_tokenizer_source *source);
 
 typedef struct xl_tokenizer xl_tokenizer;
 
-/* Bytes that xl_tokenizer_create will take from the allocator (one block), or
- * SIZE_MAX where the source is too large to be true. Looks at the counts only,
- * and is monotone in them: with `n_vocab` known but the strings not yet, the
- * counts alone may be filled in. */
+struct xl_gguf;
+/* What a parsed GGUF header says (keys tokenizer.ggml.*); the source points into its blob.
+ * BAD_MODEL where a key is missing or of the wrong type. */
+exitlm_status xl_tokenizer_source_from_gguf(xl_tokenizer_source *source, const struct xl_gguf *gguf,
+                                            exitlm_error *error);
+
+/* Bytes that xl_tokenizer_create will take from the allocator (one block, 64-byte alignment), or SIZE_MAX
+ * where the source is too large to be true. Looks at the counts and the token types only. */
 size_t xl_tokenizer_bytes(const xl_tokenizer_source *source);
 
 /* Builds the tokenizer; *tokenizer is NULL after a failure. `source` itself is not
@@ -77,10 +81,10 @@ void xl_tokenizer_describe(const xl_tokenizer *tokenizer, xl_tokenizer_info *inf
 
 /* Token ids of `text`. `flags`: EXITLM_ADD_SPECIAL, EXITLM_PARSE_SPECIAL. *n is the number of ids
  * also where `capacity` is smaller (then the first `capacity` are written; `ids` may be NULL for 0).
- * There are never more ids than 3 * n_bytes + 3 (an invalid byte counts as U+FFFD, three bytes).
- * Time is n log n at worst. Takes work memory from the tokenizer's allocator for words
- * over 256 bytes or symbols: at most xl_tokenizer_work_bytes(n_bytes); OUT_OF_MEMORY leaves
- * nothing behind. Without user-defined tokens and EXITLM_PARSE_SPECIAL, the text is never copied. */
+ * There are never more ids than 3 * n_bytes + 5 (an invalid byte counts as U+FFFD, three bytes).
+ * Time is n log n at worst. Byte-level BPE takes work memory from the tokenizer's allocator only for words
+ * over 256 bytes and for text that is not UTF-8; never more than xl_tokenizer_work_bytes(n_bytes) are held.
+ * OUT_OF_MEMORY leaves nothing behind. USAGE where n_bytes >= 2^29. */
 exitlm_status xl_tokenizer_encode(const xl_tokenizer *tokenizer, const char *text, size_t n_bytes, unsigned flags,
                                   int32_t *ids, size_t capacity, size_t *n, exitlm_error *error);
 size_t xl_tokenizer_work_bytes(const xl_tokenizer *tokenizer, size_t n_bytes); /* SIZE_MAX at overflow */
@@ -90,17 +94,17 @@ typedef enum xl_token_attr {
     XL_TOKEN_UNKNOWN = 1 << 1,
     XL_TOKEN_CONTROL = 1 << 2, /* <|im_end|> and the like: part of the text only on request */
     XL_TOKEN_USER_DEFINED = 1 << 3,
-    XL_TOKEN_UNUSED = 1 << 4,
+    XL_TOKEN_UNUSED = 1 << 4, /* and those of an unknown type */
     XL_TOKEN_BYTE = 1 << 5
 } xl_token_attr;
-/* One of the above; 0 for an id out of range. */
+/* A mask of the above; 0 for an id out of range. */
 unsigned xl_token_attributes(const xl_tokenizer *tokenizer, int32_t id);
 
 /* End of generation: eos, eot, eom and control tokens known to end a turn. */
 bool xl_token_is_eog(const xl_tokenizer *tokenizer, int32_t id);
 
-/* The bytes that `id` stands for, special tokens as they are written. Returns their number, which is
- * at most max_token_bytes; writes the first `capacity` of them. 0 for an id out of range. A
+/* The bytes that `id` stands for, special tokens as they are written, nothing for unused ones. Returns their
+ * number, which is at most max_token_bytes; writes the first `capacity` of them. 0 for an id out of range. A
  * SentencePiece token's leading space is kept: whoever wants llama.cpp's
  * detokenize drops the first space of a whole text (info.add_space_prefix). */
 size_t xl_token_bytes(const xl_tokenizer *tokenizer, int32_t id, char *out, size_t capacity);
