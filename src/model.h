@@ -6,6 +6,7 @@
 #include "exitlm.h"
 #include "kernels.h"
 #include "quant.h"
+#include "template.h"
 #include "tokenizer.h"
 
 /* A matrix [rows][cols] in tiles of 8 rows (see quant.h), y = W x. */
@@ -52,6 +53,7 @@ struct exitlm_model {
     uint32_t *id_of;   /* [vocab] */
     const exitlm_heads *heads; /* those given to the loader, or NULL */
     xl_tokenizer *tokenizer;
+    xl_template chat; /* points into the metadata */
     /* Progress of loading; all monotone. `layers_ready` and `base_ready` may be
      * read while another thread of the same program pushes only under the caller's own lock. */
     bool base_ready;           /* output_norm and rope_factors are there */
