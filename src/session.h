@@ -39,6 +39,8 @@ typedef struct xl_work {
     float *gate, *up; /* [XL_CHUNK][ffn_dim] */
     float *scores;    /* [threads][attend scratch] */
     size_t scores_floats;
+    size_t dim_stride, q_stride, kv_stride, ffn_stride; /* floats from row to row */
+    float attention_scale; /* 1 / sqrt(head_dim) */
 } xl_work;
 
 /* What an exit check says of one position. */
@@ -69,9 +71,10 @@ struct exitlm_session {
     int32_t *ids;        /* [ctx] */
     uint16_t *depth;     /* [ctx] layers whose K/V exists; non-increasing */
     uint8_t *made;       /* [ctx] xl_made */
-    float *hidden;       /* [ctx][dim] residual stream after `depth` layers */
+    float *hidden;       /* [ctx][work.dim_stride] residual stream after `depth` layers */
     xl_kv kv;
     float *rope_cos, *rope_sin; /* [ctx][rope_dims / 2] */
+    bool rope_ready;            /* filled once the model's rope_factors are there */
     xl_work work;
     float *logits;       /* [XL_MAX_VERIFY][vocab_padded], slot order */
     size_t logits_stride;
@@ -82,13 +85,19 @@ struct exitlm_session {
     bool shortlist_copied;
     xl_matrix context_rows;   /* rows of context tokens outside the shortlist */
     int32_t *context_ids;     /* [context_capacity] */
+    uint32_t *context_pos;    /* [context_capacity] position where the token came up first, ascending */
     uint32_t n_context, context_capacity;
+    uint32_t context_seen;    /* positions looked through for context rows */
     uint32_t *context_index;  /* [vocab] 0: not a context row, else index + 1 */
     uint32_t *short_index;    /* [vocab] 0: not in the shortlist, else index + 1 */
-    float *head_x;            /* [dim] */
+    float *ones;              /* [max(dim, widest mlp)] 1.0 */
+    float *head_x, *head_out; /* [dim] */
     float *head_hidden;       /* widest mlp */
-    float *head_logits;       /* [max rows + context_capacity + 1], multiple of 8 */
-    int32_t *head_ids;        /* ids of head_logits */
+    float *head_logits;       /* [head_capacity] static rows, context rows, "other" */
+    float *head_work;         /* [2 * head_capacity] */
+    int32_t *head_ids;        /* [head_capacity] ids of head_logits */
+    size_t head_capacity;
+    bool shortlist_ready;     /* its rows are there (and copied) */
 
     uint64_t macs;            /* multiply-adds done, matrices only */
     int32_t need_layer, need_row; /* of the last EXITLM_WAIT */
@@ -104,11 +113,15 @@ struct exitlm_session {
 size_t xl_session_bytes(const exitlm_model *model, const exitlm_heads *heads, const exitlm_session_options *options);
 /* Appends ids at depth 0. CONTEXT_FULL where they do not fit (nothing appended). */
 exitlm_status xl_session_append(exitlm_session *s, const int32_t *ids, size_t n, exitlm_error *error);
+/* Fills the RoPE tables; needs model->base_ready. */
+void xl_session_fill_rope(exitlm_session *s);
 /* Drops positions from n on. */
 void xl_session_truncate(exitlm_session *s, uint32_t n);
 /* Full logits (slot order) of positions pos … pos+n-1, which must be through all layers, n <= XL_MAX_VERIFY, to s->logits.
  * WAIT where output rows are missing. */
 exitlm_status xl_session_logits(exitlm_session *s, uint32_t pos, uint32_t n, exitlm_error *error);
+/* The same without the first row0 slots (a multiple of 8), which an exit check has filled already. */
+exitlm_status xl_session_logits_from(exitlm_session *s, uint32_t pos, uint32_t n, uint32_t row0, exitlm_error *error);
 /* slot order -> id order: out [vocab] */
 void xl_logits_by_id(const exitlm_session *s, const float *slots, float *out);
 /* Lowest id of the largest. */
@@ -123,8 +136,8 @@ void xl_forward_layer(exitlm_session *s, uint32_t layer, const xl_row *rows, uin
 exitlm_status xl_session_advance_slice(exitlm_session *s, uint32_t to, bool *done, exitlm_error *error);
 /* Slices until done. */
 exitlm_status xl_session_advance(exitlm_session *s, uint32_t to, exitlm_error *error);
-/* Takes n sessions of one model, each with exactly one position that has not been through all layers (depth 0), through all layers
- * together, up to XL_CHUNK at a time, then fills each session's logits row 0. `sessions[0]` lends its scratch. For batched decoding. */
+/* Takes 1 <= n <= XL_CHUNK sessions of one model, each with exactly one position that has not been through all layers (depth 0),
+ * through all layers together, then fills row 0 of each session's logits. `sessions[0]` lends its scratch. For batched decoding. */
 exitlm_status xl_sessions_advance_together(exitlm_session *const *sessions, uint32_t n, exitlm_error *error);
 /* K/V of the layers that position pos skips, from its hidden state: maps of head `head` or the layers' own projections. Its depth becomes n_layers. */
 void xl_fill_kv(exitlm_session *s, uint32_t pos, int32_t head, exitlm_kv_policy policy);

@@ -1,0 +1,154 @@
+#include "threads.h"
+
+#if defined(XL_NO_THREADS) || (defined(__wasm__) && !defined(__EMSCRIPTEN_PTHREADS__))
+
+xl_pool *xl_pool_create(uint32_t threads, const exitlm_allocator *allocator) {
+    (void)threads;
+    (void)allocator;
+    return NULL;
+}
+void xl_pool_free(xl_pool *pool) { (void)pool; }
+uint32_t xl_pool_threads(const xl_pool *pool) {
+    (void)pool;
+    return 1;
+}
+void xl_pool_run(xl_pool *pool, xl_part_fn fn, void *arg) {
+    (void)pool;
+    fn(arg, 0, 1);
+}
+
+#else
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+/* A worker spins for about 20 microseconds, the gap between two matrices of a small model, then blocks: where another
+ * program takes the core, endless spinning would stand in that program's way and ours. */
+enum { SPINS = 4000, MAX_THREADS = 64 };
+
+typedef struct worker {
+    xl_pool *pool;
+    uint32_t part;
+    pthread_t thread;
+} worker;
+
+struct xl_pool {
+    exitlm_allocator allocator;
+    uint32_t threads;
+    worker workers[MAX_THREADS];
+    pthread_mutex_t lock;
+    pthread_cond_t work, idle;
+    atomic_uint epoch;   /* number of the current job */
+    atomic_uint pending; /* workers still at it */
+    atomic_uint sleepers;
+    atomic_bool stop, waiting;
+    xl_part_fn fn;
+    void *arg;
+};
+
+static void relax(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ __volatile__("yield");
+#endif
+}
+
+/* Returns the epoch that follows `seen`. */
+static unsigned wait_for_work(xl_pool *pool, unsigned seen) {
+    for (int i = 0; i < SPINS; i++) {
+        unsigned epoch = atomic_load_explicit(&pool->epoch, memory_order_acquire);
+        if (epoch != seen) return epoch;
+        relax();
+    }
+    pthread_mutex_lock(&pool->lock);
+    atomic_fetch_add(&pool->sleepers, 1);
+    unsigned epoch;
+    while ((epoch = atomic_load(&pool->epoch)) == seen) pthread_cond_wait(&pool->work, &pool->lock);
+    atomic_fetch_sub(&pool->sleepers, 1);
+    pthread_mutex_unlock(&pool->lock);
+    return epoch;
+}
+
+static void finish_part(xl_pool *pool) {
+    if (atomic_fetch_sub(&pool->pending, 1) != 1) return;
+    if (!atomic_load(&pool->waiting)) return;
+    pthread_mutex_lock(&pool->lock);
+    pthread_cond_signal(&pool->idle);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+static void *worker_main(void *arg) {
+    worker *w = arg;
+    unsigned seen = 0;
+    for (;;) {
+        seen = wait_for_work(w->pool, seen);
+        if (atomic_load(&w->pool->stop)) return NULL;
+        w->pool->fn(w->pool->arg, w->part, w->pool->threads);
+        finish_part(w->pool);
+    }
+}
+
+static void start_job(xl_pool *pool) {
+    atomic_fetch_add(&pool->epoch, 1);
+    if (!atomic_load(&pool->sleepers)) return;
+    pthread_mutex_lock(&pool->lock);
+    pthread_cond_broadcast(&pool->work);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+xl_pool *xl_pool_create(uint32_t threads, const exitlm_allocator *allocator) {
+    if (threads > MAX_THREADS) threads = MAX_THREADS;
+    if (threads <= 1) return NULL;
+    xl_pool *pool = xl_calloc(allocator, 1, sizeof *pool);
+    if (!pool) return NULL;
+    pool->allocator = *allocator;
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->work, NULL);
+    pthread_cond_init(&pool->idle, NULL);
+    pool->threads = 1;
+    for (uint32_t i = 1; i < threads; i++) {
+        worker *w = &pool->workers[i];
+        *w = (worker){.pool = pool, .part = i};
+        if (pthread_create(&w->thread, NULL, worker_main, w) != 0) break; /* fewer threads, same results */
+        pool->threads++;
+    }
+    return pool;
+}
+
+void xl_pool_free(xl_pool *pool) {
+    if (!pool) return;
+    atomic_store(&pool->stop, true);
+    start_job(pool);
+    for (uint32_t i = 1; i < pool->threads; i++) pthread_join(pool->workers[i].thread, NULL);
+    pthread_cond_destroy(&pool->idle);
+    pthread_cond_destroy(&pool->work);
+    pthread_mutex_destroy(&pool->lock);
+    exitlm_allocator allocator = pool->allocator;
+    xl_free(&allocator, pool, 1, sizeof *pool);
+}
+
+uint32_t xl_pool_threads(const xl_pool *pool) { return pool ? pool->threads : 1; }
+
+void xl_pool_run(xl_pool *pool, xl_part_fn fn, void *arg) {
+    if (!pool || pool->threads == 1) {
+        fn(arg, 0, 1);
+        return;
+    }
+    pool->fn = fn;
+    pool->arg = arg;
+    atomic_store(&pool->pending, pool->threads - 1);
+    start_job(pool);
+    fn(arg, 0, pool->threads);
+    for (int i = 0; i < SPINS; i++) {
+        if (!atomic_load_explicit(&pool->pending, memory_order_acquire)) return;
+        relax();
+    }
+    pthread_mutex_lock(&pool->lock);
+    atomic_store(&pool->waiting, true);
+    while (atomic_load(&pool->pending)) pthread_cond_wait(&pool->idle, &pool->lock);
+    atomic_store(&pool->waiting, false);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+#endif
