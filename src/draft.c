@@ -1,5 +1,329 @@
-/* Lossless decoding (DSSD). */
+/* Lossless decoding: cheap drafts, checked by the full model (dynamic self-speculative decoding, DSSD, of arXiv 2407.21082 v2).
+ *
+ * A round begins at `base`, the last position whose token is certain. Drafts are appended behind it: from an n-gram of the context
+ * (prompt lookup, free), or from exits that are sure. A drafted position stops at its exit's layer; its K/V up to there and its hidden
+ * state are kept. Then one pass takes every waiting position through the layers that it lacks, and the full logits of each row say, by
+ * the one token rule, which token follows it. Where that is the draft, the draft is accepted; at the first difference the rule's
+ * own token is taken and the rest is rolled back; after the last draft its row gives one more token.
+ *
+ * What pays is measured on this device: cost of passes by their number of rows, acceptance, cost of a token by way of drafting.
+ * Without a clock the cost is counted in multiply-adds with a stored price for one more row. */
+#include <string.h>
+
 #include "generate.h"
-void xl_draft_take(exitlm_session *s, xl_arena *arena) { (void)s; (void)arena; }
-void xl_draft_start(exitlm_session *s) { (void)s; }
-exitlm_status xl_draft_round(exitlm_session *s, exitlm_error *error) { (void)s; return xl_fail(error, EXITLM_UNSUPPORTED, "lossless"); }
+
+enum { ARM_PLAIN, ARM_EXITS, ARM_LOOKUP, N_ARMS, MAX_DRAFTS = XL_MAX_VERIFY - 1, N_GRAM = 4, MAX_DRAFT_TEXT = 64 };
+
+#define ROW_PRICE 0.4   /* cost of one more row in a pass, in passes of one row, until it is measured */
+#define MARGIN 1.03     /* a way of drafting must win by this to be used */
+#define MEMORY 0.9      /* weight of the past in running means, by round */
+
+typedef struct arm {
+    double cost, tokens; /* decayed sums */
+    uint32_t rest, patience; /* rounds without it, and how many that are next time */
+} arm;
+
+struct xl_drafting {
+    bool open;              /* a round is under way */
+    int way;                /* its arm */
+    uint32_t base;          /* position of the last certain token */
+    uint32_t n, wanted;     /* drafts so far; how many at most */
+    xl_draft draft[MAX_DRAFTS];
+    char text[MAX_DRAFTS][MAX_DRAFT_TEXT];
+    double round_cost;
+    arm arms[N_ARMS];
+    double pass_cost[XL_MAX_VERIFY + 1]; /* of a pass through all layers and the output matrix, by rows; 0: not measured */
+    double accepted[N_GRAM + 1];         /* of lookup drafts, by the length of the n-gram */
+    uint32_t gram;                       /* of this round's lookup */
+    exitlm_event *events;                /* [4 * XL_MAX_VERIFY] */
+};
+
+void xl_draft_take(exitlm_session *s, xl_arena *arena) {
+    struct xl_drafting *d = xl_arena_take(arena, 1, sizeof *d);
+    exitlm_event *events = xl_arena_take(arena, 4 * XL_MAX_VERIFY, sizeof *events);
+    if (!s->generation) return;
+    s->generation->drafting = d;
+    s->generation->events = events;
+    s->generation->events_capacity = 4 * XL_MAX_VERIFY;
+    for (uint32_t gram = 0; d && gram <= N_GRAM; gram++) d->accepted[gram] = gram < 3 ? 0.5 : 0.75;
+}
+
+/* A new reply: what was learnt about the device stays. */
+void xl_draft_start(exitlm_session *s) {
+    struct xl_drafting *d = s->generation->drafting;
+    d->open = false;
+    d->n = 0;
+    for (int i = 0; i < N_ARMS; i++) d->arms[i].rest = d->arms[i].patience = 0;
+}
+
+/* ---- Costs ---------------------------------------------------------------------------- */
+
+/* Milliseconds, or multiply-adds of the whole token with the stored price for rows. */
+typedef struct meter {
+    double ms;
+    uint64_t macs;
+} meter;
+
+static meter start_meter(const exitlm_session *s) { return (meter){xl_now(s), s->macs}; }
+
+static double price(uint32_t rows) { return (1 + ROW_PRICE * (rows - 1)) / rows; }
+
+static double spent(const exitlm_session *s, meter from, uint32_t rows) {
+    if (s->clock_ms) return xl_now(s) - from.ms;
+    return (double)(s->macs - from.macs) / (double)xl_token_macs(s->model) * price(rows);
+}
+
+static double pass_cost(const struct xl_drafting *d, uint32_t rows) {
+    if (d->pass_cost[rows] > 0) return d->pass_cost[rows];
+    /* Between what is measured: from the nearest smaller number of rows on. */
+    for (uint32_t known = rows; known-- > 1;)
+        if (d->pass_cost[known] > 0) return d->pass_cost[known] * (1 + ROW_PRICE * (rows - 1)) / (1 + ROW_PRICE * (known - 1));
+    return 1 + ROW_PRICE * (rows - 1);
+}
+
+static void learn_pass(struct xl_drafting *d, uint32_t rows, double cost) {
+    double *known = &d->pass_cost[rows];
+    if (*known <= 0) *known = cost;
+    /* The lower of two: what other programs took of the core is not the pass's. */
+    else *known += (cost < *known ? 0.5 : 0.05) * (cost - *known);
+}
+
+static void learn_arm(arm *a, double cost, double tokens) {
+    a->cost = a->cost * MEMORY + cost;
+    a->tokens = a->tokens * MEMORY + tokens;
+}
+
+static double cost_per_token(const arm *a) { return a->tokens > 0 ? a->cost / a->tokens : 0; }
+
+/* ---- Which way ------------------------------------------------------------------------- */
+
+static bool fixed(const exitlm_session *s) { return s->generation->options.draft_layer > 0; }
+
+static uint32_t most_drafts(const exitlm_session *s) {
+    const xl_generation *g = s->generation;
+    uint32_t most = fixed(s) ? g->options.draft_length : g->options.max_draft;
+    if (most == 0 || most > MAX_DRAFTS) most = MAX_DRAFTS;
+    uint32_t room = s->ctx - s->n, left = g->limit - g->n_tokens;
+    if (left > 0 && most > left - 1) most = left - 1; /* the row after the last draft gives a token too */
+    return most < room ? most : room;
+}
+
+/* The latest earlier place of the last `gram` ids; *next is the position after it. */
+static bool find_gram(const exitlm_session *s, uint32_t gram, uint32_t *next) {
+    if (s->n < gram + 1) return false;
+    const int32_t *tail = s->ids + s->n - gram;
+    for (uint32_t at = s->n - gram; at-- > 0;)
+        if (memcmp(s->ids + at, tail, gram * sizeof *tail) == 0) {
+            *next = at + gram;
+            return true;
+        }
+    return false;
+}
+
+/* Tokens per cost of a pass that verifies k drafts, each right with probability a. */
+static double rate(const struct xl_drafting *d, double a, uint32_t k) {
+    double tokens = 1, right = 1;
+    for (uint32_t i = 0; i < k; i++) tokens += right *= a;
+    return tokens / pass_cost(d, k + 1);
+}
+
+/* Appends the drafts of a prompt lookup; false where none is worth it. */
+static bool look_up(exitlm_session *s) {
+    struct xl_drafting *d = s->generation->drafting;
+    uint32_t next = 0, gram = N_GRAM, most = most_drafts(s), best = 0;
+    while (gram >= 2 && !find_gram(s, gram, &next)) gram--;
+    if (gram < 2) return false;
+    if (most > s->n - next) most = s->n - next;
+    double best_rate = rate(d, 0, 0) * MARGIN;
+    for (uint32_t k = 1; k <= most; k++)
+        if (rate(d, d->accepted[gram], k) > best_rate) {
+            best_rate = rate(d, d->accepted[gram], k);
+            best = k;
+        }
+    /* What failed for a while may work again: forget slowly. */
+    if (best == 0) d->accepted[gram] += 0.01 * (0.6 - d->accepted[gram]);
+    if (best == 0) return false;
+    d->gram = gram;
+    for (uint32_t i = 0; i < best; i++) {
+        d->draft[d->n++] = (xl_draft){.head = -2};
+        xl_session_append(s, &s->ids[next + i], 1, NULL);
+    }
+    return true;
+}
+
+static bool worth_trying(struct xl_drafting *d) {
+    arm *exits = &d->arms[ARM_EXITS], *plain = &d->arms[ARM_PLAIN];
+    if (plain->tokens < 0.5) return false; /* first what a plain token costs */
+    if (exits->rest) {
+        exits->rest--;
+        return false;
+    }
+    if (exits->tokens < 3 || cost_per_token(exits) * MARGIN < cost_per_token(plain)) return true;
+    exits->patience = exits->patience ? exits->patience * 2 : 24;
+    if (exits->patience > 384) exits->patience = 384;
+    exits->rest = exits->patience;
+    exits->cost = exits->tokens = 0;
+    return false;
+}
+
+static void open_round(exitlm_session *s) {
+    xl_generation *g = s->generation;
+    struct xl_drafting *d = g->drafting;
+    int sources = g->options.draft_sources ? g->options.draft_sources : 3;
+    d->open = true;
+    d->base = s->n - 1;
+    d->n = 0;
+    d->round_cost = 0;
+    d->wanted = most_drafts(s);
+    d->way = ARM_PLAIN;
+    if (fixed(s)) d->way = ARM_EXITS;
+    else if ((sources & 2) && look_up(s)) d->way = ARM_LOOKUP;
+    else if ((sources & 1) && worth_trying(d)) d->way = ARM_EXITS;
+    if (d->way == ARM_LOOKUP) {
+        g->draft_attempts++;
+        d->wanted = d->n;
+    }
+    if (d->way == ARM_PLAIN) d->wanted = 0;
+}
+
+/* ---- Drafting ------------------------------------------------------------------------------ */
+
+static void draft_event(exitlm_session *s, exitlm_event_type type, uint32_t i, int32_t id) {
+    xl_generation *g = s->generation;
+    struct xl_drafting *d = g->drafting;
+    if (!g->options.events || g->n_events == g->events_capacity) return;
+    size_t n = xl_token_bytes(s->model->tokenizer, id, d->text[i], MAX_DRAFT_TEXT);
+    exitlm_event *event = &g->events[g->n_events++];
+    *event = (exitlm_event){.type = type};
+    event->token = (exitlm_token){.index = g->n_tokens + (type == EXITLM_EVENT_DRAFT ? i : 0), .id = id, .text = d->text[i],
+                                  .text_bytes = n < MAX_DRAFT_TEXT ? n : MAX_DRAFT_TEXT, .layer = d->draft[i].layer,
+                                  .of = s->model->config.n_layers, .head = d->draft[i].head, .confidence = d->draft[i].confidence,
+                                  .drafted = true, .draft_head = d->draft[i].head, .ms = -1};
+}
+
+/* The fixed drafter of LayerSkip: whatever the head at that layer says, or the model's own output matrix where there is no head. */
+static exitlm_status draft_fixed(exitlm_session *s, xl_draft *draft, int32_t *id, exitlm_error *error) {
+    uint32_t layer = (uint32_t)s->generation->options.draft_layer;
+    exitlm_status status = xl_session_advance(s, layer, error);
+    if (status != EXITLM_OK) return status;
+    draft->layer = (uint16_t)layer;
+    draft->head = -1;
+    for (uint32_t h = 0; h < s->heads->n_heads; h++)
+        if (s->heads->head[h].layer == layer) {
+            xl_check check;
+            status = xl_exit_check(s, h, s->n - 1, NULL, &s->generation->sampler, &check, error);
+            draft->head = (int32_t)h;
+            draft->confidence = 1 - check.uncertainty;
+            *id = check.id;
+            return status;
+        }
+    status = xl_session_logits(s, s->n - 1, 1, error);
+    return status == EXITLM_OK ? xl_choose_full(s, 0, s->n - 1, id, &draft->confidence) : status;
+}
+
+/* The first head of the chain that is sure enough. *id -1: none is. */
+static exitlm_status draft_by_exits(exitlm_session *s, xl_draft *draft, int32_t *id, exitlm_error *error) {
+    const xl_generation *g = s->generation;
+    xl_check previous, check;
+    bool has_previous = false;
+    *id = -1;
+    for (uint32_t h = 0; h < g->n_chain; h++) {
+        const xl_head *head = &s->heads->head[h];
+        if (g->threshold[h] <= 0 || s->depth[s->n - 1] > head->layer) continue;
+        exitlm_status status = xl_session_advance(s, head->layer, error);
+        if (status == EXITLM_OK) status = xl_exit_check(s, h, s->n - 1, has_previous ? &previous : NULL, &g->sampler, &check, error);
+        if (status != EXITLM_OK) return status;
+        if (check.id >= 0 && check.uncertainty < g->threshold[h]) {
+            *draft = (xl_draft){(int32_t)h, (uint16_t)head->layer, 1 - check.uncertainty};
+            *id = check.id;
+            return EXITLM_OK;
+        }
+        previous = check;
+        has_previous = true;
+    }
+    return EXITLM_OK;
+}
+
+static exitlm_status draft_one(exitlm_session *s, exitlm_error *error) {
+    xl_generation *g = s->generation;
+    struct xl_drafting *d = g->drafting;
+    int32_t id = -1;
+    meter from = start_meter(s);
+    xl_draft *draft = &d->draft[d->n];
+    exitlm_status status = fixed(s) ? draft_fixed(s, draft, &id, error) : draft_by_exits(s, draft, &id, error);
+    if (status != EXITLM_OK) return status;
+    d->round_cost += spent(s, from, 1);
+    if (id < 0) {
+        d->wanted = d->n;
+        return EXITLM_OK;
+    }
+    status = xl_session_append(s, &id, 1, error);
+    if (status != EXITLM_OK) return status;
+    if (d->n == 0) g->draft_attempts++;
+    draft_event(s, EXITLM_EVENT_DRAFT, d->n, id);
+    d->n++;
+    if (xl_token_is_eog(s->model->tokenizer, id)) d->wanted = d->n; /* nothing follows it; it is verified like any other */
+    return EXITLM_OK;
+}
+
+/* ---- Verification ---------------------------------------------------------------------------- */
+
+static void emit_verified(exitlm_session *s, int32_t id, float confidence, const xl_draft *draft) {
+    xl_chosen chosen = {.id = id, .head = -1, .layer = (uint16_t)s->model->config.n_layers, .confidence = confidence, .work = 1,
+                        .drafted = draft != NULL, .draft_head = draft ? draft->head : 0};
+    xl_emit(s, &chosen);
+}
+
+/* Row by row: what the full model says after position base + row. Returns the drafts that were right. */
+static uint32_t compare(exitlm_session *s, uint32_t rows) {
+    xl_generation *g = s->generation;
+    struct xl_drafting *d = g->drafting;
+    for (uint32_t row = 0; row < rows; row++) {
+        int32_t id;
+        float confidence;
+        uint32_t pos = d->base + row;
+        xl_choose_full(s, row, pos, &id, &confidence);
+        bool right = row < d->n && s->ids[pos + 1] == id;
+        if (row < d->n) draft_event(s, right ? EXITLM_EVENT_ACCEPT : EXITLM_EVENT_REJECT, row, s->ids[pos + 1]);
+        emit_verified(s, id, confidence, right ? &d->draft[row] : NULL);
+        bool over = g->phase != XL_DECODE;
+        if (!right || over) {
+            xl_session_truncate(s, pos + 1 + (right && !over));
+            return row + right;
+        }
+    }
+    return d->n;
+}
+
+static void learn_round(struct xl_drafting *d, uint32_t right, uint32_t tokens) {
+    if (d->way != ARM_LOOKUP) learn_arm(&d->arms[d->way], d->round_cost, tokens);
+    else
+        for (uint32_t i = 0; i < d->n && i <= right; i++) d->accepted[d->gram] += 0.15 * ((i < right) - d->accepted[d->gram]);
+}
+
+static exitlm_status verify(exitlm_session *s, exitlm_error *error) {
+    xl_generation *g = s->generation;
+    struct xl_drafting *d = g->drafting;
+    uint32_t rows = d->n + 1, before = g->n_tokens;
+    bool whole_pass = d->way != ARM_EXITS && s->depth[s->n - 1] == 0; /* all rows come from the first layer */
+    meter from = start_meter(s);
+    exitlm_status status = xl_session_advance(s, s->model->config.n_layers, error);
+    if (status == EXITLM_OK) status = xl_session_logits(s, d->base, rows, error);
+    if (status != EXITLM_OK) return status;
+    double cost = spent(s, from, rows);
+    if (whole_pass) learn_pass(d, rows, cost);
+    d->round_cost += cost;
+    d->open = false;
+    uint32_t right = compare(s, rows);
+    g->drafted += d->n;
+    g->accepted += right;
+    learn_round(d, right, g->n_tokens - before);
+    return EXITLM_OK;
+}
+
+exitlm_status xl_draft_round(exitlm_session *s, exitlm_error *error) {
+    struct xl_drafting *d = s->generation->drafting;
+    if (!d->open) open_round(s);
+    if (d->way == ARM_EXITS && d->n < d->wanted) return draft_one(s, error);
+    return verify(s, error);
+}

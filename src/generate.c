@@ -7,6 +7,8 @@
 #include "fmath.h"
 #include "reply.h"
 
+#define DRAFT_ACCURACY 0.90f /* level whose thresholds make a draft, in mode LOSSLESS */
+
 double xl_now(const exitlm_session *s) { return s->clock_ms ? s->clock_ms(s->clock_user) : -1; }
 
 void xl_generation_take(exitlm_session *s, xl_arena *arena) {
@@ -92,9 +94,11 @@ static exitlm_status choose_chain(exitlm_session *s, exitlm_error *error) {
     if (g->kv == EXITLM_POLICY_MAPS && !has_maps(s->heads))
         return xl_fail(error, EXITLM_USAGE, "K/V policy maps: this heads file holds no maps; use exact or propagate");
     memset(g->threshold, 0, sizeof g->threshold);
+    bool exits = o->mode == EXITLM_MODE_EXIT;
+    float accuracy = o->accuracy != 0 ? o->accuracy : exits ? 0.95f : DRAFT_ACCURACY;
     if (o->thresholds) memcpy(g->threshold, o->thresholds, s->heads->n_heads * sizeof(float));
-    else if (o->mode == EXITLM_MODE_EXIT)
-        xl_heads_thresholds(s->heads, o->strategy, o->accuracy == 0 ? 0.95f : o->accuracy, g->threshold);
+    else if (!xl_heads_thresholds(s->heads, o->strategy, accuracy, g->threshold) && !exits)
+        xl_heads_thresholds(s->heads, EXITLM_STRATEGY_MAX_COVERAGE, accuracy, g->threshold); /* drafts need no certificate */
     g->n_chain = s->heads->n_heads;
     return EXITLM_OK;
 }
