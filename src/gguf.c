@@ -460,6 +460,11 @@ void xl_gguf_free(xl_gguf *gguf) {
     xl_gguf_init(gguf, &allocator);
 }
 
+size_t xl_gguf_memory_bytes(const xl_gguf *g) {
+    return g->blob_capacity_bytes + g->keys_capacity * sizeof *g->keys + g->tensors_capacity * sizeof *g->tensors +
+           ((size_t)g->key_index.n_slots + g->tensor_index.n_slots + g->n_tensors + 1) * sizeof(uint32_t);
+}
+
 static bool append(xl_gguf *g, const uint8_t *bytes, size_t n) {
     if (g->blob_bytes + n > g->blob_capacity_bytes) {
         size_t capacity = g->blob_capacity_bytes + g->blob_capacity_bytes / 2;

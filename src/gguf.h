@@ -72,6 +72,7 @@ typedef struct xl_gguf {
 
 void xl_gguf_init(xl_gguf *gguf, const exitlm_allocator *allocator);
 void xl_gguf_free(xl_gguf *gguf); /* leaves it as after init */
+size_t xl_gguf_memory_bytes(const xl_gguf *gguf); /* held from the allocator now */
 
 /* Takes bytes of the header; *used of the `n_bytes` belonged to it (padding included). All are used until
  * `done`. BAD_MODEL or UNSUPPORTED with name and offset; then only xl_gguf_free. */

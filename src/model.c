@@ -336,65 +336,6 @@ exitlm_status xl_config_read(const xl_gguf *gguf, xl_config *config, exitlm_erro
     return r.status;
 }
 
-/* ---- Tokenizer metadata ------------------------------------------------------------ */
-static xl_str read_str(const xl_gguf *gguf, const char *key) {
-    xl_str s = {NULL, 0};
-    xl_gguf_get_string(gguf, key, &s.data, &s.bytes);
-    return s;
-}
-
-static bool read_str_array(const xl_gguf *gguf, const char *key, xl_str_array *out) {
-    xl_gguf_array a;
-    if (!xl_gguf_find(gguf, key)) return true;
-    if (!xl_gguf_get_array(gguf, key, &a) || a.item_type != XL_GGUF_STRING) return false;
-    *out = (xl_str_array){a.items, a.n_bytes, a.n};
-    return true;
-}
-
-static bool read_numbers(const xl_gguf *gguf, const char *key, xl_gguf_type type, const void **items, size_t *n) {
-    xl_gguf_array a;
-    if (!xl_gguf_find(gguf, key)) return true;
-    if (!xl_gguf_get_array(gguf, key, &a)) return false;
-    if (a.item_type != type && !(type == XL_GGUF_I32 && a.item_type == XL_GGUF_U32)) return false;
-    *items = a.items;
-    *n = a.n;
-    return true;
-}
-
-static int64_t read_id(const xl_gguf *gguf, const char *key) {
-    int64_t id;
-    return xl_gguf_get_i64(gguf, key, &id) ? id : -1;
-}
-
-static int read_flag(const xl_gguf *gguf, const char *key) {
-    bool flag;
-    return xl_gguf_get_bool(gguf, key, &flag) ? flag : -1;
-}
-
-exitlm_status xl_tokenizer_source_read(const xl_gguf *gguf, xl_tokenizer_source *s, exitlm_error *error) {
-    xl_tokenizer_source_init(s);
-    s->model = read_str(gguf, "tokenizer.ggml.model");
-    s->pre = read_str(gguf, "tokenizer.ggml.pre");
-    const char *bad = NULL;
-    if (!read_str_array(gguf, "tokenizer.ggml.tokens", &s->tokens)) bad = "tokenizer.ggml.tokens";
-    if (!read_str_array(gguf, "tokenizer.ggml.merges", &s->merges)) bad = "tokenizer.ggml.merges";
-    if (!read_numbers(gguf, "tokenizer.ggml.scores", XL_GGUF_F32, &s->scores, &s->n_scores)) bad = "tokenizer.ggml.scores";
-    if (!read_numbers(gguf, "tokenizer.ggml.token_type", XL_GGUF_I32, &s->types, &s->n_types)) bad = "tokenizer.ggml.token_type";
-    if (bad)
-        return xl_fail(error, EXITLM_BAD_MODEL, "key %s at offset %u is no array of the right type", bad,
-                       xl_gguf_find(gguf, bad)->name_offset);
-    s->bos = read_id(gguf, "tokenizer.ggml.bos_token_id");
-    s->eos = read_id(gguf, "tokenizer.ggml.eos_token_id");
-    s->unk = read_id(gguf, "tokenizer.ggml.unknown_token_id");
-    s->eot = read_id(gguf, "tokenizer.ggml.eot_token_id");
-    s->eom = read_id(gguf, "tokenizer.ggml.eom_token_id");
-    s->pad = read_id(gguf, "tokenizer.ggml.padding_token_id");
-    s->add_bos = read_flag(gguf, "tokenizer.ggml.add_bos_token");
-    s->add_eos = read_flag(gguf, "tokenizer.ggml.add_eos_token");
-    s->add_space_prefix = read_flag(gguf, "tokenizer.ggml.add_space_prefix");
-    return EXITLM_OK;
-}
-
 /* ---- What a model says of itself ------------------------------------------------------ */
 /* A C string from the file: no control characters, cut between characters. */
 static void copy_text(char *out, size_t capacity, const xl_gguf *gguf, const char *key) {
@@ -470,8 +411,8 @@ void exitlm_model_free(exitlm_model *model) {
     if (owner) {
         for (uint32_t i = 0; i < owner->n_parts; i++) {
             xl_part *part = &owner->parts[i];
+            xl_free(&allocator, part->places, part->gguf.n_tensors, sizeof *part->places);
             xl_gguf_free(&part->gguf);
-            xl_free(&allocator, part->tables, part->tables_bytes, 1);
             xl_free(&allocator, part->weights, part->weights_bytes, 1);
         }
         xl_free(&allocator, owner->parts, owner->n_parts, sizeof *owner->parts);
