@@ -15,20 +15,27 @@
 
 typedef enum xl_template_family {
     XL_TEMPLATE_UNKNOWN,
-    XL_TEMPLATE_CHATML,
+    XL_TEMPLATE_CHATML, /* SmolLM2, Qwen 2 to 3 and many others */
     XL_TEMPLATE_LLAMA3,
-    XL_TEMPLATE_ZEPHYR,
-    XL_TEMPLATE_GEMMA
+    XL_TEMPLATE_ZEPHYR, /* TinyLlama, too */
+    XL_TEMPLATE_GEMMA   /* 1 to 3; a system message goes in front of the first user turn, also
+                         * where the model's own template refuses one */
 } xl_template_family;
 
 /* What rendering needs. Plain data: points into the metadata, nothing to free. */
 typedef struct xl_template {
     xl_template_family family;
-    xl_str default_system; /* CHATML: system text where the conversation has none; {NULL, 0}: no such turn */
     xl_str bos, eos;       /* text of these tokens, as the template prints them */
+    xl_str default_system; /* CHATML: system text where the conversation begins without one, as a Jinja
+                            * literal (with its escapes); {NULL, 0}: no such turn */
+    xl_str date;           /* LLAMA3: "Today Date" of the header, the template's own constant ("26 Jul 2024"); {NULL, 0}: no
+                            * header. May be set to today's, "%d %b %Y", which is what strftime_now in the template is for. */
     bool print_bos;        /* the template writes bos itself: then the tokenizer must not add it */
+    bool always_prompt;    /* the generation prompt comes whether asked for or not (first Llama 3) */
     bool trim;             /* contents are stripped of white space at both ends */
-    bool end_newline;      /* a newline follows a turn's end */
+    bool think;            /* CHATML: Qwen 3's rules for <think> in earlier answers */
+    bool end_newline;      /* ZEPHYR: a newline follows each message */
+    bool prompt_newline;   /* ZEPHYR: a newline follows the generation prompt */
 } xl_template;
 
 /* Recognises `source` (the model's Jinja text; may be {NULL, 0}: UNKNOWN). Never fails. */
@@ -39,8 +46,8 @@ const char *xl_template_name(const xl_template *chat);
 
 /* The prompt text of `messages`. *n_bytes is its length also where `capacity` is
  * smaller (then the first `capacity` bytes are written; `text` may be NULL for 0; no NUL is added).
- * UNSUPPORTED: unknown family (the message points to --raw), or a conversation that the
- * model's own template refuses (a role it does not know, roles out of turn). Allocates nothing. */
+ * UNSUPPORTED: unknown family (the message points to --raw). USAGE: no messages, a role other than
+ * system, user and assistant, or an order of roles that the model's own template refuses. Allocates nothing. */
 exitlm_status xl_template_render(const xl_template *chat, const exitlm_message *messages, size_t n_messages,
                                  bool add_generation_prompt, char *text, size_t capacity, size_t *n_bytes,
                                  exitlm_error *error);
@@ -50,7 +57,7 @@ exitlm_status xl_template_render(const xl_template *chat, const exitlm_message *
 unsigned xl_template_encode_flags(const xl_template *chat);
 
 /* Makes text of a stranger harmless: writes it to `out` with U+200B (zero-width space) after the first
- * byte of whatever the tokenizer would take for a control token. *n_bytes as above. */
+ * character of whatever the tokenizer would take for a control token. *n_bytes as above; at most 4 * n_text_bytes. */
 void xl_template_escape(const xl_tokenizer *tokenizer, const char *text, size_t n_text_bytes, char *out,
                         size_t capacity, size_t *n_bytes);
 

@@ -171,8 +171,8 @@ static bool encode_plain(encoder *e, size_t from, size_t to) {
                                  : xl_spm_encode(e->t, e->work, e->text + from, to - from, prefix, e->out);
 }
 
-/* First entry of special_sorted in [low, high) whose character `depth` is >= byte (> for `past`); one
- * that ends there comes before all. */
+/* First entry of special_sorted in [low, high) whose byte `depth` is >= `byte`; one that ends there comes
+ * before all. */
 static uint32_t narrow(const xl_tokenizer *t, uint32_t low, uint32_t high, size_t depth, unsigned byte) {
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
@@ -183,16 +183,26 @@ static uint32_t narrow(const xl_tokenizer *t, uint32_t low, uint32_t high, size_
     return low;
 }
 
-/* Calls mark(…) for each special token that stands at text[0], shortest first. */
-static void special_at(const xl_tokenizer *t, const uint8_t *text, size_t n_bytes, uint8_t *seen) {
-    if (!(t->special_first[text[0] >> 5] >> (text[0] & 31) & 1)) return;
+/* The special tokens that stand at text[0] are added to the set `seen` (indexes into `special`). Returns
+ * whether one of them is a control token. `seen` may be NULL. */
+static bool special_at(const xl_tokenizer *t, const uint8_t *text, size_t n_bytes, uint8_t *seen) {
+    bool control = false;
+    if (!(t->special_first[text[0] >> 5] >> (text[0] & 31) & 1)) return false;
     uint32_t low = 0, high = t->n_special;
     for (size_t depth = 0; depth < n_bytes && low < high; depth++) {
         low = narrow(t, low, high, depth, text[depth]);
         high = narrow(t, low, high, depth, text[depth] + 1u);
-        if (low < high && xl_vocab_text(t, t->special[t->special_sorted[low]]).bytes == depth + 1)
-            seen[t->special_sorted[low] >> 3] |= (uint8_t)(1u << (t->special_sorted[low] & 7));
+        if (low >= high) break;
+        uint32_t index = t->special_sorted[low];
+        if (xl_vocab_text(t, t->special[index]).bytes != depth + 1) continue;
+        if (seen) seen[index >> 3] |= (uint8_t)(1u << (index & 7));
+        control = control || t->attr[t->special[index]] & XL_TOKEN_CONTROL;
     }
+    return control;
+}
+
+bool xl_token_control_at(const xl_tokenizer *t, const char *text, size_t n_bytes) {
+    return n_bytes > 0 && special_at(t, (const uint8_t *)text, n_bytes, NULL);
 }
 
 static bool counts(const xl_tokenizer *t, uint32_t index, unsigned flags) {
@@ -241,8 +251,7 @@ static bool encode_stretches(encoder *e, size_t n_bytes, const uint32_t *list, u
     return true;
 }
 
-/* The ids of the special tokens that occur in the text and count, longest first; they overwrite nothing of
- * `seen`. Returns their number. */
+/* The ids of the special tokens that occur in the text and count, longest first; `list` NULL only counts. */
 static uint32_t list_seen(const xl_tokenizer *t, const uint8_t *seen, unsigned flags, uint32_t *list) {
     uint32_t n = 0;
     for (uint32_t i = 0; i < t->n_special; i++) {
@@ -325,6 +334,8 @@ unsigned xl_token_attributes(const xl_tokenizer *t, int32_t id) {
 }
 
 bool xl_token_is_eog(const xl_tokenizer *t, int32_t id) { return in_range(t, id) && t->attr[id] & XL_TOKEN_EOG; }
+
+xl_str xl_token_text(const xl_tokenizer *t, int32_t id) { return xl_vocab_text(t, (uint32_t)id); }
 
 int32_t xl_token_find(const xl_tokenizer *t, const char *text, size_t n_bytes) {
     return (int32_t)xl_vocab_find(t, (xl_str){text, n_bytes}, (xl_str){NULL, 0}); /* XL_NO_ID is -1 */

@@ -109,6 +109,12 @@ bool xl_token_is_eog(const xl_tokenizer *tokenizer, int32_t id);
  * detokenize drops the first space of a whole text (info.add_space_prefix). */
 size_t xl_token_bytes(const xl_tokenizer *tokenizer, int32_t id, char *out, size_t capacity);
 
+/* The text of a token as it stands in the vocabulary, in the metadata. `id` must be in range. */
+xl_str xl_token_text(const xl_tokenizer *tokenizer, int32_t id);
+
+/* Whether a control token is written at text[0]. */
+bool xl_token_control_at(const xl_tokenizer *tokenizer, const char *text, size_t n_bytes);
+
 /* The id whose text in the vocabulary is exactly this (special tokens), or -1. */
 int32_t xl_token_find(const xl_tokenizer *tokenizer, const char *text, size_t n_bytes);
 
