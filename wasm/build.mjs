@@ -32,9 +32,10 @@ const COMPILE = ['-std=c11', '-O3', '-DNDEBUG', '-D_POSIX_C_SOURCE=200809L', '-f
 // The linear memory of a fresh instance: small, for hosts that count it (an edge worker has 128 MB). It grows to the byte.
 const REACTOR = ['-O3', '--no-entry', '-sSTANDALONE_WASM', '-sDEFAULT_TO_CXX=0', '-sMALLOC=emmalloc', '-sALLOW_MEMORY_GROWTH',
   `-sINITIAL_MEMORY=${2048 * KB}`, '-sMAXIMUM_MEMORY=4GB', `-sSTACK_SIZE=${512 * KB}`, '-Wl,--stack-first', '-Wl,--fatal-warnings'];
-// Workers instantiate the same module on the same memory and give themselves a stack: wasm/README.md.
-const SHARED = ['-sSHARED_MEMORY', '-sIMPORTED_MEMORY', '-Wl,--export=__stack_pointer', '-Wl,--export-if-defined=__wasm_init_tls',
-  '-Wl,--export-if-defined=__tls_size', '-Wl,--export-if-defined=__tls_align'];
+// Workers instantiate the same module on the same memory and give themselves a stack: wasm/README.md. The C library's objects are
+// those without atomics (hence no check): only the first instance allocates, and the engine's threads use no errno.
+const SHARED = ['-Wl,--shared-memory,--import-memory,--no-check-features', '-Wl,--export=__stack_pointer',
+  '-Wl,--export-if-defined=__wasm_init_tls,--export-if-defined=__tls_size,--export-if-defined=__tls_align'];
 const RELAXED = ['-mrelaxed-simd'];
 const THREADS = ['-matomics'];
 
@@ -116,7 +117,7 @@ export async function buildWasm({ names = variants.map((v) => v.name), force = f
     if (!variant) throw new SetupError(`no variant "${name}"; there are ${variants.map((v) => v.name).join(', ')}`);
     return variant;
   });
-  const emscripten = ensureEmscripten();
+  const emscripten = await ensureEmscripten();
   const clangVersion = output(wasi.clang, '--version') ?? '';
   const headers = sha(...[...list('src', '.h'), ...list('src', '.inc'), ...list('src/cli', '.h'), ...list('wasm', '.h')].flatMap((f) => [f, read(f)]));
   const jobs = [];

