@@ -1,0 +1,478 @@
+/* Reads a heads file. Two passes over the same list of tensors (read_tensors): the first measures, the second takes
+ * memory from one arena and fills it. */
+#include "heads.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+const char *const xl_form_names[XL_FORM_COUNT] = {"tied", "mlp", "full", "lens", "vocabulary"};
+
+#define X(name, text) text,
+static const char *const metric_names[] = {EXITLM_METRIC_LIST(X) NULL};
+static const char *const policy_names[] = {EXITLM_KV_POLICY_LIST(X) NULL};
+static const char *const kv_type_names[] = {EXITLM_KV_TYPE_LIST(X) NULL};
+static const char *const strategy_names[] = {EXITLM_STRATEGY_LIST(X) NULL};
+#undef X
+
+#define MAX_LEVELS 4096u
+#define MAX_LAYERS 1024u
+
+typedef struct reader {
+    const uint8_t *bytes;
+    size_t n_bytes;
+    xl_gguf gguf;
+    uint8_t *seen; /* [n_tensors] */
+    exitlm_heads *h;
+    xl_arena arena; /* base NULL: measuring */
+    exitlm_status status;
+    exitlm_error *error;
+} reader;
+
+typedef struct arena_owner { /* first piece of the arena */
+    size_t n_bytes;
+} arena_owner;
+
+static bool fail(reader *r, const char *key, const char *what) {
+    const xl_gguf_key *found = xl_gguf_find(&r->gguf, key);
+    if (found) r->status = xl_fail(r->error, EXITLM_BAD_MODEL, "exit heads: key %s at offset %u %s", key, found->name_offset, what);
+    else r->status = xl_fail(r->error, EXITLM_BAD_MODEL, "exit heads: key %s is missing", key);
+    return false;
+}
+
+/* ---- Keys ------------------------------------------------------------------------------ */
+static bool read_u32(reader *r, const char *key, uint32_t low, uint32_t high, uint32_t *value) {
+    if (xl_gguf_get_u32(&r->gguf, key, value) && *value >= low && *value <= high) return true;
+    return fail(r, key, "is no integer in its range");
+}
+
+static bool text_is(const char *text, size_t n, const char *name) { return strlen(name) == n && memcmp(name, text, n) == 0; }
+
+/* Index of a text in a list that ends with NULL, or -1. */
+static int find_name(const char *text, size_t n, const char *const *names) {
+    for (int i = 0; names[i]; i++)
+        if (text_is(text, n, names[i])) return i;
+    return -1;
+}
+
+static bool read_name(reader *r, const char *key, const char *const *names, int *value) {
+    const char *text;
+    size_t n;
+    *value = 0;
+    if (!xl_gguf_get_string(&r->gguf, key, &text, &n)) return fail(r, key, "is no string");
+    *value = find_name(text, n, names);
+    return *value >= 0 || fail(r, key, "names nothing that this version knows");
+}
+
+/* An array of exactly `n` items. */
+static bool read_array(reader *r, const char *key, xl_gguf_type type, uint64_t n, xl_gguf_array *array) {
+    if (!xl_gguf_find(&r->gguf, key)) return fail(r, key, "");
+    if (!xl_gguf_get_array(&r->gguf, key, array)) return fail(r, key, "is no array");
+    bool integers = type == XL_GGUF_U32 && array->item_type == XL_GGUF_I32;
+    if (array->item_type != type && !integers) return fail(r, key, "is an array of the wrong type");
+    return array->n == n || fail(r, key, "has the wrong number of items");
+}
+
+/* A NUL-terminated copy; "" where the key is missing. */
+static const char *copy_text(reader *r, const char *key) {
+    const char *text = "";
+    size_t n = 0;
+    xl_gguf_get_string(&r->gguf, key, &text, &n);
+    char *copy = xl_arena_take(&r->arena, n + 1, 1);
+    if (copy && n) memcpy(copy, text, n);
+    if (copy) copy[n] = 0;
+    return copy;
+}
+
+static bool read_fingerprint(reader *r) {
+    const char *key = "exitlm.base.fingerprint", *text;
+    size_t n;
+    if (!xl_gguf_get_string(&r->gguf, key, &text, &n) || n != 64) return fail(r, key, "is no string of 64 hexadecimal digits");
+    for (size_t i = 0; i < n; i++)
+        if (!((text[i] >= '0' && text[i] <= '9') || (text[i] >= 'a' && text[i] <= 'f')))
+            return fail(r, key, "is no string of 64 hexadecimal digits");
+    memcpy(r->h->fingerprint, text, 64);
+    return true;
+}
+
+static bool read_chain(reader *r) {
+    exitlm_heads *h = r->h;
+    xl_gguf_array layers, forms, rows;
+    if (!xl_gguf_get_array(&r->gguf, "exitlm.layers", &layers)) return fail(r, "exitlm.layers", "is no array");
+    if (layers.n < 1 || layers.n > EXITLM_MAX_HEADS) return fail(r, "exitlm.layers", "must have 1 to 8 heads");
+    h->n_heads = layers.n;
+    if (!read_array(r, "exitlm.layers", XL_GGUF_U32, h->n_heads, &layers) || !read_array(r, "exitlm.forms", XL_GGUF_STRING, h->n_heads, &forms) ||
+        !read_array(r, "exitlm.rows", XL_GGUF_U32, h->n_heads, &rows))
+        return false;
+    size_t cursor = 0, n;
+    for (uint32_t i = 0; i < h->n_heads; i++) {
+        const char *text = xl_gguf_array_next(&forms, &cursor, &n);
+        int form = -1;
+        for (int f = 0; f < XL_FORM_COUNT; f++)
+            if (text_is(text, n, xl_form_names[f])) form = f;
+        if (form < 0) return fail(r, "exitlm.forms", "names a form that this version does not know");
+        int64_t layer = xl_gguf_array_int(&layers, i), n_rows = xl_gguf_array_int(&rows, i);
+        if (layer < 1 || layer > h->n_layers || (i && layer <= h->head[i - 1].layer))
+            return fail(r, "exitlm.layers", "must be ascending, within the model's layers");
+        if (form == XL_FORM_FULL) n_rows = h->vocab;
+        else if (n_rows < 1 || n_rows > h->n_shortlist) return fail(r, "exitlm.rows", "must be within the shortlist");
+        if (form == XL_FORM_VOCABULARY && layer != h->n_layers) return fail(r, "exitlm.forms", "has a vocabulary exit before the last layer");
+        h->head[i].layer = (uint32_t)layer;
+        h->head[i].form = (xl_head_form)form;
+        h->head[i].rows = (uint32_t)n_rows;
+    }
+    return true;
+}
+
+static bool read_logistic(reader *r) {
+    exitlm_heads *h = r->h;
+    xl_gguf_array array;
+    if (h->metric != EXITLM_METRIC_LOGISTIC && !xl_gguf_find(&r->gguf, "exitlm.logistic")) return true;
+    if (!read_array(r, "exitlm.logistic", XL_GGUF_F32, h->n_heads * 6, &array)) return false;
+    for (uint32_t i = 0; i < h->n_heads * 6; i++) {
+        float w = (float)xl_gguf_array_float(&array, i);
+        if (!isfinite(w)) return fail(r, "exitlm.logistic", "has a number that is not finite");
+        h->head[i / 6].logistic[i % 6] = w;
+    }
+    return true;
+}
+
+static bool read_keys(reader *r) {
+    exitlm_heads *h = r->h;
+    uint32_t version;
+    int metric, kv, kv_type;
+    if (!xl_gguf_is(&r->gguf, "general.architecture", "exitlm")) {
+        r->status = xl_fail(r->error, EXITLM_BAD_MODEL, "this is no file of exit heads: general.architecture is not \"exitlm\"");
+        return false;
+    }
+    if (!xl_gguf_get_u32(&r->gguf, "exitlm.format_version", &version)) return fail(r, "exitlm.format_version", "is no integer");
+    if (version != 1) {
+        r->status = xl_fail(r->error, EXITLM_UNSUPPORTED, "exit heads of format version %u: this program knows version 1", version);
+        return false;
+    }
+    xl_gguf_array shortlist;
+    if (!read_fingerprint(r) || !read_u32(r, "exitlm.base.layers", 1, MAX_LAYERS, &h->n_layers) ||
+        !read_u32(r, "exitlm.base.dim", 32, 65536, &h->dim) || !read_u32(r, "exitlm.base.kv_dim", 8, 65536, &h->kv_dim) ||
+        !read_u32(r, "exitlm.base.vocab", 1, 1u << 22, &h->vocab) || !read_name(r, "exitlm.metric", metric_names, &metric) ||
+        !read_name(r, "exitlm.kv_policy", policy_names, &kv) || !read_name(r, "exitlm.kv_type", kv_type_names, &kv_type))
+        return false;
+    if (h->dim % 32) return fail(r, "exitlm.base.dim", "is no multiple of 32");
+    h->metric = (exitlm_metric)metric;
+    h->kv = (exitlm_kv_policy)kv;
+    h->kv_type = (exitlm_kv_type)kv_type;
+    if (!xl_gguf_get_array(&r->gguf, "exitlm.shortlist", &shortlist) || shortlist.item_type != XL_GGUF_I32)
+        return fail(r, "exitlm.shortlist", "is no array of i32");
+    if (shortlist.n < 1 || shortlist.n > h->vocab) return fail(r, "exitlm.shortlist", "must have 1 to `vocab` tokens");
+    h->n_shortlist = shortlist.n;
+    return read_chain(r) && read_logistic(r);
+}
+
+/* ---- Tensors ----------------------------------------------------------------------------- */
+/* The tensor with this shape, its bytes checked. NULL: none (an error where `required`). */
+static const xl_gguf_tensor *find_tensor(reader *r, const char *name, uint32_t rows, uint32_t cols, bool required) {
+    if (r->status != EXITLM_OK) return NULL;
+    const xl_gguf_tensor *t = xl_gguf_find_tensor(&r->gguf, name);
+    if (!t) {
+        if (required) r->status = xl_fail(r->error, EXITLM_BAD_MODEL, "exit heads: tensor %s is missing", name);
+        return NULL;
+    }
+    r->seen[t - r->gguf.tensors] = 1;
+    if (t->dims[0] != cols || t->dims[1] != rows || t->dims[2] != 1 || t->dims[3] != 1)
+        r->status = xl_fail(r->error, EXITLM_BAD_MODEL, "exit heads: tensor %s has the shape [%llu, %llu] instead of [%u, %u]", name,
+                            (unsigned long long)t->dims[0], (unsigned long long)t->dims[1], cols, rows);
+    else if (t->offset > r->n_bytes || t->n_bytes > r->n_bytes - t->offset)
+        r->status = xl_fail(r->error, EXITLM_BAD_MODEL, "exit heads: truncated: tensor %s needs %llu bytes at offset %llu, the file ends at %zu",
+                            name, (unsigned long long)t->n_bytes, (unsigned long long)t->offset, r->n_bytes);
+    return r->status == EXITLM_OK ? t : NULL;
+}
+
+static void bad_type(reader *r, const char *name, const xl_gguf_tensor *t, const char *allowed) {
+    r->status = xl_fail(r->error, EXITLM_UNSUPPORTED, "exit heads: tensor %s has weights of type %s; %s expected", name,
+                        xl_gguf_tensor_type_name(t->type), allowed);
+}
+
+static void not_finite(reader *r, const char *name, const xl_gguf_tensor *t) {
+    r->status = xl_fail(r->error, EXITLM_BAD_MODEL, "exit heads: tensor %s at offset %llu has a number that is not finite", name,
+                        (unsigned long long)t->offset);
+}
+
+static const float *read_vector(reader *r, const char *name, uint32_t n, bool required) {
+    const xl_gguf_tensor *t = find_tensor(r, name, 1, n, required);
+    if (!t) return NULL;
+    if (t->type != xl_quant_types[XL_F32].ggml_id) return bad_type(r, name, t, "F32 is"), NULL;
+    float *out = xl_arena_take(&r->arena, n, sizeof *out);
+    if (!out) return NULL;
+    for (uint32_t i = 0; i < n; i++) {
+        xl_dequant_block(XL_F32, r->bytes + t->offset + 4 * (size_t)i, &out[i]);
+        if (!isfinite(out[i])) return not_finite(r, name, t), NULL;
+    }
+    return out;
+}
+
+static xl_matrix read_matrix(reader *r, const char *name, uint32_t rows, uint32_t cols, bool required) {
+    xl_matrix none = {0}, m = {.rows = rows, .cols = cols};
+    const xl_gguf_tensor *t = find_tensor(r, name, rows, cols, required);
+    size_t bytes, row_bytes;
+    if (!t) return none;
+    m.type = xl_type_from_ggml(t->type);
+    if (m.type != XL_F32 && m.type != XL_F16 && m.type != XL_Q8_0) return bad_type(r, name, t, "F32, F16 or Q8_0 are"), none;
+    if (!xl_matrix_bytes(m.type, rows, cols, &bytes) || !xl_row_file_bytes(m.type, cols, &row_bytes)) {
+        r->status = xl_fail(r->error, EXITLM_BAD_MODEL, "exit heads: tensor %s has an impossible size", name);
+        return none;
+    }
+    uint8_t *data = xl_arena_take(&r->arena, bytes, 1);
+    if (!data) return none;
+    xl_clear_last_tile(m.type, data, rows, cols);
+    for (uint32_t row = 0; row < rows; row++)
+        if (!xl_repack_blocks(m.type, data, cols, row, 0, cols / xl_quant_types[m.type].block_elems, r->bytes + t->offset + row * row_bytes))
+            return not_finite(r, name, t), none;
+    m.data = data;
+    return m;
+}
+
+static void read_maps(reader *r, uint32_t i, xl_head *head) {
+    char name[64];
+    uint32_t n = r->h->n_layers - head->layer;
+    snprintf(name, sizeof name, "exit.%u.kv.%u.k.weight", i, head->layer);
+    if (n == 0 || !xl_gguf_find_tensor(&r->gguf, name)) return;
+    xl_matrix *maps[2];
+    const float **biases[2];
+    for (int v = 0; v < 2; v++) {
+        maps[v] = xl_arena_take(&r->arena, n, sizeof **maps);
+        biases[v] = xl_arena_take(&r->arena, n, sizeof **biases);
+    }
+    for (uint32_t l = 0; l < n; l++)
+        for (int v = 0; v < 2; v++) {
+            snprintf(name, sizeof name, "exit.%u.kv.%u.%c.weight", i, head->layer + l, "kv"[v]);
+            xl_matrix map = read_matrix(r, name, r->h->kv_dim, r->h->dim, true);
+            snprintf(name, sizeof name, "exit.%u.kv.%u.%c.bias", i, head->layer + l, "kv"[v]);
+            const float *bias = read_vector(r, name, r->h->kv_dim, false);
+            if (maps[v]) maps[v][l] = map;
+            if (biases[v]) biases[v][l] = bias;
+        }
+    head->map_k = maps[0];
+    head->map_v = maps[1];
+    head->map_k_bias = biases[0];
+    head->map_v_bias = biases[1];
+}
+
+static void read_mlp(reader *r, uint32_t i, xl_head *head) {
+    char name[64];
+    snprintf(name, sizeof name, "exit.%u.up.weight", i);
+    const xl_gguf_tensor *up = xl_gguf_find_tensor(&r->gguf, name);
+    uint32_t hidden = up && up->dims[1] <= 65536 ? (uint32_t)up->dims[1] : 0;
+    if (up && (hidden == 0 || hidden % 32) && r->status == EXITLM_OK)
+        r->status = xl_fail(r->error, EXITLM_BAD_MODEL, "exit heads: tensor %s: the hidden size must be a multiple of 32, at most 65536", name);
+    head->up = read_matrix(r, name, hidden, r->h->dim, true);
+    snprintf(name, sizeof name, "exit.%u.down.weight", i);
+    head->down = read_matrix(r, name, r->h->dim, hidden, true);
+}
+
+static void read_head(reader *r, uint32_t i) {
+    exitlm_heads *h = r->h;
+    xl_head *head = &h->head[i];
+    char name[64];
+    snprintf(name, sizeof name, "exit.%u.norm.weight", i);
+    head->norm = read_vector(r, name, h->dim, false);
+    snprintf(name, sizeof name, "exit.%u.map.weight", i);
+    if (head->form == XL_FORM_TIED) head->map = read_matrix(r, name, h->dim, h->dim, true);
+    if (head->form == XL_FORM_MLP) read_mlp(r, i, head);
+    snprintf(name, sizeof name, "exit.%u.output.weight", i);
+    if (head->form == XL_FORM_FULL) head->output = read_matrix(r, name, h->vocab, h->dim, true);
+    snprintf(name, sizeof name, "exit.%u.bias", i);
+    head->bias = read_vector(r, name, head->rows, false);
+    snprintf(name, sizeof name, "exit.%u.other.weight", i);
+    head->other = read_vector(r, name, h->dim + 1, false);
+    read_maps(r, i, head);
+}
+
+static bool read_tensors(reader *r) {
+    for (uint32_t i = 0; i < r->h->n_heads && r->status == EXITLM_OK; i++) read_head(r, i);
+    for (uint32_t i = 0; i < r->gguf.n_tensors && r->status == EXITLM_OK; i++)
+        if (!r->seen[i])
+            r->status = xl_fail(r->error, EXITLM_BAD_MODEL, "exit heads: tensor %.*s at offset %u belongs to no head of the file",
+                                XL_TEXT(xl_gguf_text(&r->gguf, r->gguf.tensors[i].name_offset), r->gguf.tensors[i].name_bytes),
+                                r->gguf.tensors[i].entry_offset);
+    return r->status == EXITLM_OK;
+}
+
+/* ---- Shortlist and levels ------------------------------------------------------------------ */
+/* `used` [vocab] zeroed. */
+static bool read_shortlist(reader *r, uint8_t *used) {
+    exitlm_heads *h = r->h;
+    xl_gguf_array array;
+    int32_t *ids = xl_arena_take(&r->arena, h->n_shortlist, sizeof *ids);
+    if (!ids) return true;
+    xl_gguf_get_array(&r->gguf, "exitlm.shortlist", &array);
+    for (uint32_t i = 0; i < h->n_shortlist; i++) {
+        int64_t id = xl_gguf_array_int(&array, i);
+        if (id < 0 || id >= h->vocab) return fail(r, "exitlm.shortlist", "has an id that the model does not have");
+        if (used[id]) return fail(r, "exitlm.shortlist", "has an id twice");
+        used[id] = 1;
+        ids[i] = (int32_t)id;
+    }
+    h->shortlist = ids;
+    return true;
+}
+
+typedef struct level_arrays {
+    xl_gguf_array strategy, accuracy, certified, delta, bound, threshold, coverage, agreement, agreement_exited, conversations, tokens;
+} level_arrays;
+
+static bool find_levels(reader *r, level_arrays *a) {
+    uint64_t n = r->h->n_levels, nh = n * r->h->n_heads;
+    return read_array(r, "exitlm.levels.strategy", XL_GGUF_STRING, n, &a->strategy) &&
+           read_array(r, "exitlm.levels.accuracy", XL_GGUF_F32, n, &a->accuracy) &&
+           read_array(r, "exitlm.levels.certified", XL_GGUF_U32, n, &a->certified) &&
+           read_array(r, "exitlm.levels.delta", XL_GGUF_F32, n, &a->delta) &&
+           read_array(r, "exitlm.levels.bound", XL_GGUF_F32, n, &a->bound) &&
+           read_array(r, "exitlm.levels.threshold", XL_GGUF_F32, nh, &a->threshold) &&
+           read_array(r, "exitlm.levels.coverage", XL_GGUF_F32, nh, &a->coverage) &&
+           read_array(r, "exitlm.levels.agreement", XL_GGUF_F32, n, &a->agreement) &&
+           read_array(r, "exitlm.levels.agreement_exited", XL_GGUF_F32, n, &a->agreement_exited) &&
+           read_array(r, "exitlm.levels.conversations", XL_GGUF_U32, n, &a->conversations) &&
+           read_array(r, "exitlm.levels.tokens", XL_GGUF_U32, n, &a->tokens);
+}
+
+static float read_share(reader *r, const char *key, const xl_gguf_array *array, uint32_t index) {
+    double value = xl_gguf_array_float(array, index);
+    if (r->status == EXITLM_OK && !(value >= 0 && value <= 1)) fail(r, key, "has a number that is not between 0 and 1");
+    return (float)value;
+}
+
+static void read_level(reader *r, const level_arrays *a, uint32_t i, exitlm_level *level) {
+    uint32_t n_heads = r->h->n_heads;
+    level->accuracy = read_share(r, "exitlm.levels.accuracy", &a->accuracy, i);
+    level->certified = xl_gguf_array_int(&a->certified, i) != 0;
+    level->delta = read_share(r, "exitlm.levels.delta", &a->delta, i);
+    level->bound = read_share(r, "exitlm.levels.bound", &a->bound, i);
+    level->agreement = read_share(r, "exitlm.levels.agreement", &a->agreement, i);
+    level->agreement_exited = read_share(r, "exitlm.levels.agreement_exited", &a->agreement_exited, i);
+    level->conversations = (uint32_t)xl_gguf_array_int(&a->conversations, i);
+    level->tokens = (uint32_t)xl_gguf_array_int(&a->tokens, i);
+    for (uint32_t k = 0; k < n_heads; k++) {
+        level->coverage[k] = read_share(r, "exitlm.levels.coverage", &a->coverage, i * n_heads + k);
+        level->threshold[k] = (float)xl_gguf_array_float(&a->threshold, i * n_heads + k);
+        if (r->status == EXITLM_OK && !(level->threshold[k] >= 0 && level->threshold[k] <= 2))
+            fail(r, "exitlm.levels.threshold", "has a number that is not between 0 and 2");
+    }
+}
+
+static bool read_levels(reader *r) {
+    exitlm_heads *h = r->h;
+    level_arrays arrays;
+    uint32_t n = 0;
+    if (!xl_gguf_find(&r->gguf, "exitlm.levels.count")) return true; /* not calibrated yet */
+    if (!read_u32(r, "exitlm.levels.count", 0, MAX_LEVELS, &n)) return false;
+    h->n_levels = n;
+    if (n == 0) return true;
+    if (!find_levels(r, &arrays)) return false;
+    exitlm_level *levels = xl_arena_take(&r->arena, n, sizeof *levels);
+    size_t cursor = 0, text_bytes;
+    for (uint32_t i = 0; i < n && levels; i++) {
+        const char *text = xl_gguf_array_next(&arrays.strategy, &cursor, &text_bytes);
+        int strategy = find_name(text, text_bytes, strategy_names);
+        if (strategy < 0) return fail(r, "exitlm.levels.strategy", "names a strategy that this version does not know");
+        levels[i] = (exitlm_level){.strategy = (exitlm_strategy)strategy};
+        read_level(r, &arrays, i, &levels[i]);
+    }
+    h->levels = levels;
+    return r->status == EXITLM_OK;
+}
+
+/* ---- All of it ------------------------------------------------------------------------------ */
+static uint64_t macs_of(const exitlm_heads *h, const xl_head *head) {
+    uint64_t macs = (uint64_t)head->rows * h->dim + (head->other ? h->dim : 0);
+    macs += (uint64_t)head->map.rows * head->map.cols;
+    return macs + (uint64_t)head->up.rows * head->up.cols + (uint64_t)head->down.rows * head->down.cols;
+}
+
+static void fill_info(reader *r, const char *texts[4]) {
+    exitlm_heads *h = r->h;
+    h->info = (exitlm_heads_info){.n_heads = h->n_heads, .metric = h->metric, .kv = h->kv, .kv_type = h->kv_type,
+                                  .fingerprint = h->fingerprint, .licence = texts[0], .data = texts[1], .engine_version = texts[2]};
+    for (uint32_t i = 0; i < h->n_heads; i++)
+        h->info.head[i] = (exitlm_head_info){.layer = h->head[i].layer, .rows = h->head[i].rows,
+                                             .form = xl_form_names[h->head[i].form], .macs = macs_of(h, &h->head[i])};
+}
+
+/* Measures, or takes and fills. */
+static bool read_content(reader *r, uint8_t *used) {
+    arena_owner *owner = xl_arena_take(&r->arena, 1, sizeof *owner);
+    const char *texts[4] = {copy_text(r, "general.license"), copy_text(r, "exitlm.data"), copy_text(r, "exitlm.engine_version"), NULL};
+    if (!read_shortlist(r, used) || !read_levels(r) || !read_tensors(r)) return false;
+    if (owner) fill_info(r, texts);
+    return true;
+}
+
+static exitlm_status read_file(reader *r, uint8_t **used) {
+    exitlm_heads *h = r->h;
+    size_t taken;
+    exitlm_status status = xl_gguf_push(&r->gguf, r->bytes, r->n_bytes, &taken, r->error);
+    if (status != EXITLM_OK) return status;
+    if (!r->gguf.done) return xl_gguf_truncated(&r->gguf, r->error);
+    if (!read_keys(r)) return r->status;
+    *used = xl_calloc(&h->allocator, h->vocab, 1);
+    r->seen = xl_calloc(&h->allocator, r->gguf.n_tensors, 1);
+    if (!*used || !r->seen) return xl_fail(r->error, EXITLM_OUT_OF_MEMORY, "no memory for the exit heads");
+    if (!read_content(r, *used)) return r->status;
+    if (r->arena.overflow) return xl_fail(r->error, EXITLM_OUT_OF_MEMORY, "the exit heads do not fit in the address space");
+    size_t n_bytes = r->arena.used_bytes;
+    uint8_t *memory = h->allocator.alloc(h->allocator.user, n_bytes, XL_ALIGN);
+    if (!memory) return xl_fail(r->error, EXITLM_OUT_OF_MEMORY, "no memory for the exit heads: %zu bytes", n_bytes);
+    ((arena_owner *)memory)->n_bytes = n_bytes;
+    h->owner = memory;
+    r->arena = (xl_arena){.base = memory, .capacity_bytes = n_bytes};
+    read_content(r, *used);
+    return r->status;
+}
+
+exitlm_status exitlm_heads_create(exitlm_heads **heads, const void *bytes, size_t n_bytes, const exitlm_allocator *allocator,
+                                  exitlm_error *error) {
+    if (!heads || (!bytes && n_bytes)) return xl_fail(error, EXITLM_USAGE, "exitlm_heads_create: an argument is NULL");
+    *heads = NULL;
+    exitlm_allocator a = xl_allocator_or_default(allocator);
+    exitlm_heads *h = xl_calloc(&a, 1, sizeof *h);
+    if (!h) return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for the exit heads");
+    h->allocator = a;
+    reader r = {.bytes = bytes, .n_bytes = n_bytes, .h = h, .error = error};
+    uint8_t *used = NULL;
+    xl_gguf_init(&r.gguf, &a);
+    exitlm_status status = read_file(&r, &used);
+    xl_free(&a, used, h->vocab, 1);
+    xl_free(&a, r.seen, r.gguf.n_tensors, 1);
+    xl_gguf_free(&r.gguf);
+    if (status != EXITLM_OK) exitlm_heads_free(h);
+    else *heads = h;
+    return status;
+}
+
+void exitlm_heads_free(exitlm_heads *heads) {
+    if (!heads) return;
+    exitlm_allocator allocator = heads->allocator;
+    if (heads->owner) xl_free(&allocator, heads->owner, ((arena_owner *)heads->owner)->n_bytes, 1);
+    xl_free(&allocator, heads, 1, sizeof *heads);
+}
+
+void exitlm_heads_describe(const exitlm_heads *heads, exitlm_heads_info *info) { *info = heads->info; }
+
+size_t exitlm_heads_levels(const exitlm_heads *heads) { return heads->n_levels; }
+
+exitlm_status exitlm_heads_level(const exitlm_heads *heads, size_t index, exitlm_level *level, exitlm_error *error) {
+    if (!heads || !level || index >= heads->n_levels)
+        return xl_fail(error, EXITLM_USAGE, "exitlm_heads_level: there is no level %zu", index);
+    *level = heads->levels[index];
+    return EXITLM_OK;
+}
+
+/* The certified level with the lowest accuracy that is at least the wanted one. */
+bool xl_heads_thresholds(const exitlm_heads *heads, exitlm_strategy strategy, float accuracy, float *threshold) {
+    const exitlm_level *best = NULL;
+    for (size_t i = 0; i < heads->n_levels; i++) {
+        const exitlm_level *level = &heads->levels[i];
+        if (level->strategy != strategy || !level->certified || level->accuracy < accuracy - 1e-6f) continue;
+        if (!best || level->accuracy < best->accuracy) best = level;
+    }
+    for (uint32_t i = 0; i < heads->n_heads; i++) threshold[i] = best ? best->threshold[i] : 0;
+    return best != NULL;
+}

@@ -1,0 +1,281 @@
+/* Writes heads files: from plain arrays (training), or a copy with another calibration. */
+#include "heads.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define X(name, text) text,
+static const char *const metric_names[] = {EXITLM_METRIC_LIST(X)};
+static const char *const policy_names[] = {EXITLM_KV_POLICY_LIST(X)};
+static const char *const kv_type_names[] = {EXITLM_KV_TYPE_LIST(X)};
+static const char *const strategy_names[] = {EXITLM_STRATEGY_LIST(X)};
+#undef X
+
+/* ---- Keys -------------------------------------------------------------------------------- */
+typedef float (*level_float)(const exitlm_level *level, uint32_t head);
+typedef uint32_t (*level_u32)(const exitlm_level *level);
+
+/* What is not a number (a share of nothing) becomes 0. */
+static float share(float x) { return x > 0 ? (x < 1 ? x : 1) : 0; }
+static float get_accuracy(const exitlm_level *l, uint32_t i) { return (void)i, share(l->accuracy); }
+static float get_delta(const exitlm_level *l, uint32_t i) { return (void)i, share(l->delta); }
+static float get_bound(const exitlm_level *l, uint32_t i) { return (void)i, share(l->bound); }
+static float get_agreement(const exitlm_level *l, uint32_t i) { return (void)i, share(l->agreement); }
+static float get_agreement_exited(const exitlm_level *l, uint32_t i) { return (void)i, share(l->agreement_exited); }
+static float get_coverage(const exitlm_level *l, uint32_t i) { return share(l->coverage[i]); }
+static float get_threshold(const exitlm_level *l, uint32_t i) {
+    float t = l->threshold[i];
+    return t > 0 ? (t < 2 ? t : 2) : 0;
+}
+static uint32_t get_certified(const exitlm_level *l) { return l->certified; }
+static uint32_t get_conversations(const exitlm_level *l) { return l->conversations; }
+static uint32_t get_tokens(const exitlm_level *l) { return l->tokens; }
+
+static void put_floats(xl_gguf_writer *w, const char *key, const exitlm_level *levels, size_t n, uint32_t per_level, level_float get) {
+    float *values = xl_calloc(&w->allocator, n * per_level, sizeof *values);
+    for (size_t i = 0; i < n * per_level && values; i++) values[i] = get(&levels[i / per_level], (uint32_t)(i % per_level));
+    if (values) xl_gguf_put_array(w, key, XL_GGUF_F32, values, n * per_level);
+    else w->keys.failed = true;
+    xl_free(&w->allocator, values, n * per_level, sizeof *values);
+}
+
+static void put_integers(xl_gguf_writer *w, const char *key, const exitlm_level *levels, size_t n, level_u32 get) {
+    uint32_t *values = xl_calloc(&w->allocator, n, sizeof *values);
+    for (size_t i = 0; i < n && values; i++) values[i] = get(&levels[i]);
+    if (values) xl_gguf_put_array(w, key, XL_GGUF_U32, values, n);
+    else w->keys.failed = true;
+    xl_free(&w->allocator, values, n, sizeof *values);
+}
+
+static void put_strategies(xl_gguf_writer *w, const exitlm_level *levels, size_t n) {
+    const char **names = xl_calloc(&w->allocator, n, sizeof *names);
+    for (size_t i = 0; i < n && names; i++) names[i] = strategy_names[levels[i].strategy];
+    if (names) xl_gguf_put_strings(w, "exitlm.levels.strategy", names, n);
+    else w->keys.failed = true;
+    xl_free(&w->allocator, names, n, sizeof *names);
+}
+
+static void put_levels(xl_gguf_writer *w, const exitlm_level *levels, size_t n, uint32_t n_heads) {
+    xl_gguf_put_u32(w, "exitlm.levels.count", (uint32_t)n);
+    if (n == 0) return;
+    put_strategies(w, levels, n);
+    put_floats(w, "exitlm.levels.accuracy", levels, n, 1, get_accuracy);
+    put_integers(w, "exitlm.levels.certified", levels, n, get_certified);
+    put_floats(w, "exitlm.levels.delta", levels, n, 1, get_delta);
+    put_floats(w, "exitlm.levels.bound", levels, n, 1, get_bound);
+    put_floats(w, "exitlm.levels.threshold", levels, n, n_heads, get_threshold);
+    put_floats(w, "exitlm.levels.coverage", levels, n, n_heads, get_coverage);
+    put_floats(w, "exitlm.levels.agreement", levels, n, 1, get_agreement);
+    put_floats(w, "exitlm.levels.agreement_exited", levels, n, 1, get_agreement_exited);
+    put_integers(w, "exitlm.levels.conversations", levels, n, get_conversations);
+    put_integers(w, "exitlm.levels.tokens", levels, n, get_tokens);
+}
+
+static void put_text(xl_gguf_writer *w, const char *key, const char *text) { xl_gguf_put_cstring(w, key, text ? text : ""); }
+
+static void put_keys(xl_gguf_writer *w, const xl_heads_source *s) {
+    uint32_t layers[EXITLM_MAX_HEADS], rows[EXITLM_MAX_HEADS];
+    const char *forms[EXITLM_MAX_HEADS];
+    float logistic[EXITLM_MAX_HEADS * 6];
+    for (uint32_t i = 0; i < s->n_heads; i++) {
+        layers[i] = s->head[i].layer;
+        rows[i] = s->head[i].form == XL_FORM_FULL ? s->vocab : s->head[i].rows;
+        forms[i] = xl_form_names[s->head[i].form];
+        memcpy(&logistic[6 * i], s->head[i].logistic, sizeof s->head[i].logistic);
+    }
+    put_text(w, "general.architecture", "exitlm");
+    put_text(w, "general.license", s->licence);
+    xl_gguf_put_u32(w, "exitlm.format_version", 1);
+    put_text(w, "exitlm.engine_version", EXITLM_VERSION);
+    put_text(w, "exitlm.base.fingerprint", s->fingerprint);
+    put_text(w, "exitlm.base.name", s->base_name);
+    xl_gguf_put_u32(w, "exitlm.base.layers", s->n_layers);
+    xl_gguf_put_u32(w, "exitlm.base.dim", s->dim);
+    xl_gguf_put_u32(w, "exitlm.base.kv_dim", s->kv_dim);
+    xl_gguf_put_u32(w, "exitlm.base.vocab", s->vocab);
+    xl_gguf_put_array(w, "exitlm.layers", XL_GGUF_U32, layers, s->n_heads);
+    xl_gguf_put_strings(w, "exitlm.forms", forms, s->n_heads);
+    xl_gguf_put_array(w, "exitlm.rows", XL_GGUF_U32, rows, s->n_heads);
+    xl_gguf_put_array(w, "exitlm.shortlist", XL_GGUF_I32, s->shortlist, s->n_shortlist);
+    put_text(w, "exitlm.metric", metric_names[s->metric]);
+    put_text(w, "exitlm.kv_policy", policy_names[s->kv]);
+    put_text(w, "exitlm.kv_type", kv_type_names[s->kv_type]);
+    if (s->metric == EXITLM_METRIC_LOGISTIC) xl_gguf_put_array(w, "exitlm.logistic", XL_GGUF_F32, logistic, (size_t)s->n_heads * 6);
+    put_text(w, "exitlm.data", s->data);
+    put_levels(w, s->levels, s->n_levels, s->n_heads);
+}
+
+/* ---- Tensors ------------------------------------------------------------------------------- */
+/* First pass (out NULL): announces; second: appends the bytes. */
+typedef struct tensor_writer {
+    xl_gguf_writer *w;
+    xl_buffer *out;
+    xl_type matrix_type;
+    uint8_t *row; /* a quantised row */
+    bool bad;     /* a value cannot be stored */
+} tensor_writer;
+
+static void put_tensor(tensor_writer *t, const char *name, xl_type type, const float *values, uint32_t rows, uint32_t cols) {
+    size_t row_bytes;
+    if (!values || t->bad) return;
+    if (!xl_row_file_bytes(type, cols, &row_bytes)) {
+        t->bad = true;
+        return;
+    }
+    if (!t->out) {
+        xl_gguf_put_tensor(t->w, name, xl_quant_types[type].ggml_id, rows > 1 ? 2 : 1, (uint64_t[]){cols, rows});
+        return;
+    }
+    for (uint32_t r = 0; r < rows && !t->bad; r++) {
+        t->bad = !xl_quantize_row(type, values + (size_t)r * cols, cols, t->row);
+        xl_buffer_add(t->out, t->row, row_bytes);
+    }
+    xl_gguf_writer_data(t->w, t->out, NULL, 0);
+}
+
+static void put_maps(tensor_writer *t, const xl_heads_source *s, uint32_t i) {
+    const xl_head_source *head = &s->head[i];
+    char name[64];
+    for (uint32_t l = 0; head->map_k && head->map_v && head->layer + l < s->n_layers; l++)
+        for (int v = 0; v < 2; v++) {
+            const float *const *maps = v ? head->map_v : head->map_k, *const *biases = v ? head->map_v_bias : head->map_k_bias;
+            snprintf(name, sizeof name, "exit.%u.kv.%u.%c.weight", i, head->layer + l, "kv"[v]);
+            put_tensor(t, name, t->matrix_type, maps[l], s->kv_dim, s->dim);
+            snprintf(name, sizeof name, "exit.%u.kv.%u.%c.bias", i, head->layer + l, "kv"[v]);
+            if (biases) put_tensor(t, name, XL_F32, biases[l], 1, s->kv_dim);
+        }
+}
+
+static void put_tensors(tensor_writer *t, const xl_heads_source *s) {
+    char name[64];
+    for (uint32_t i = 0; i < s->n_heads; i++) {
+        const xl_head_source *h = &s->head[i];
+#define PUT(suffix, type, values, rows, cols)                          \
+    do {                                                               \
+        snprintf(name, sizeof name, "exit.%u." suffix, i);             \
+        put_tensor(t, name, type, values, rows, cols);                 \
+    } while (0)
+        PUT("norm.weight", XL_F32, h->norm, 1, s->dim);
+        if (h->form == XL_FORM_TIED) PUT("map.weight", t->matrix_type, h->map, s->dim, s->dim);
+        if (h->form == XL_FORM_MLP) {
+            PUT("up.weight", t->matrix_type, h->up, h->hidden, s->dim);
+            PUT("down.weight", t->matrix_type, h->down, s->dim, h->hidden);
+        }
+        if (h->form == XL_FORM_FULL) PUT("output.weight", t->matrix_type, h->output, s->vocab, s->dim);
+        PUT("bias", XL_F32, h->bias, 1, h->form == XL_FORM_FULL ? s->vocab : h->rows);
+        PUT("other.weight", XL_F32, h->other, 1, s->dim + 1);
+#undef PUT
+        put_maps(t, s, i);
+    }
+}
+
+static bool source_valid(const xl_heads_source *s) {
+    if (!s->fingerprint || strlen(s->fingerprint) != 64 || s->n_heads < 1 || s->n_heads > EXITLM_MAX_HEADS || !s->shortlist) return false;
+    if ((unsigned)s->metric >= EXITLM_METRIC_COUNT || (unsigned)s->kv >= EXITLM_POLICY_COUNT || (unsigned)s->kv_type >= EXITLM_KV_TYPE_COUNT)
+        return false;
+    if (s->matrix_type != XL_F32 && s->matrix_type != XL_F16 && s->matrix_type != XL_Q8_0) return false;
+    for (uint32_t i = 0; i < s->n_heads; i++)
+        if ((unsigned)s->head[i].form >= XL_FORM_COUNT) return false;
+    for (size_t i = 0; i < s->n_levels; i++)
+        if ((unsigned)s->levels[i].strategy >= EXITLM_STRATEGY_COUNT) return false;
+    return s->n_levels <= UINT32_MAX / EXITLM_MAX_HEADS;
+}
+
+/* The reader is the judge of what has been written. */
+static exitlm_status check_result(const xl_buffer *out, exitlm_error *error) {
+    exitlm_heads *heads;
+    exitlm_status status = exitlm_heads_create(&heads, out->data, out->n_bytes, &out->allocator, error);
+    exitlm_heads_free(heads);
+    return status == EXITLM_BAD_MODEL || status == EXITLM_UNSUPPORTED ? (error ? (error->status = EXITLM_USAGE) : EXITLM_USAGE) : status;
+}
+
+exitlm_status xl_heads_write(const xl_heads_source *source, xl_buffer *out, exitlm_error *error) {
+    if (!source_valid(source)) return xl_fail(error, EXITLM_USAGE, "exit heads to be written: a size, form or type is out of its range");
+    size_t row_bytes = ((size_t)source->dim + 1) * 4;
+    for (uint32_t i = 0; i < source->n_heads; i++) {
+        const xl_head_source *h = &source->head[i];
+        size_t bytes = 4 * (size_t)(h->form == XL_FORM_FULL ? source->vocab : h->rows > h->hidden ? h->rows : h->hidden);
+        if (row_bytes < bytes) row_bytes = bytes;
+    }
+    if (row_bytes < 4 * (size_t)source->kv_dim) row_bytes = 4 * (size_t)source->kv_dim;
+    xl_gguf_writer w;
+    xl_gguf_writer_init(&w, &out->allocator);
+    tensor_writer t = {.w = &w, .matrix_type = source->matrix_type, .row = xl_calloc(&out->allocator, row_bytes, 1)};
+    exitlm_status status = t.row ? EXITLM_OK : xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory to write exit heads");
+    if (status == EXITLM_OK) {
+        put_keys(&w, source);
+        put_tensors(&t, source);
+        status = xl_gguf_writer_header(&w, out, error);
+    }
+    if (status == EXITLM_OK) {
+        t.out = out;
+        put_tensors(&t, source);
+        if (t.bad) status = xl_fail(error, EXITLM_USAGE, "exit heads to be written: a weight is not finite or too large for its type");
+        else if (out->failed) status = xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory to write exit heads");
+        else status = check_result(out, error);
+    }
+    xl_free(&out->allocator, t.row, row_bytes, 1);
+    xl_gguf_writer_free(&w);
+    return status;
+}
+
+/* ---- Another calibration -------------------------------------------------------------------- */
+static bool is_replaced(const xl_gguf *gguf, const xl_gguf_key *key, const xl_heads_calibration *c) {
+    const char *text = xl_gguf_text(gguf, key->name_offset);
+    const char *const names[] = {"exitlm.engine_version", "exitlm.metric", "exitlm.kv_policy", "exitlm.kv_type",
+                                 c->logistic ? "exitlm.logistic" : "", c->data ? "exitlm.data" : ""};
+    if (key->name_bytes > 14 && memcmp(text, "exitlm.levels.", 14) == 0) return true;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (key->name_bytes == strlen(names[i]) && memcmp(text, names[i], key->name_bytes) == 0) return true;
+    return false;
+}
+
+static exitlm_status copy_file(const xl_gguf *gguf, const uint8_t *bytes, const xl_heads_calibration *c, uint32_t n_heads, xl_buffer *out,
+                               exitlm_error *error) {
+    xl_gguf_writer w;
+    char name[XL_GGUF_MAX_NAME_BYTES + 1];
+    xl_gguf_writer_init(&w, &out->allocator);
+    for (uint32_t i = 0; i < gguf->n_keys; i++)
+        if (!is_replaced(gguf, &gguf->keys[i], c)) xl_gguf_put_copy(&w, gguf, &gguf->keys[i]);
+    put_text(&w, "exitlm.engine_version", EXITLM_VERSION);
+    put_text(&w, "exitlm.metric", metric_names[c->metric]);
+    put_text(&w, "exitlm.kv_policy", policy_names[c->kv]);
+    put_text(&w, "exitlm.kv_type", kv_type_names[c->kv_type]);
+    if (c->logistic) xl_gguf_put_array(&w, "exitlm.logistic", XL_GGUF_F32, c->logistic, (size_t)n_heads * 6);
+    if (c->data) put_text(&w, "exitlm.data", c->data);
+    put_levels(&w, c->levels, c->n_levels, n_heads);
+    for (uint32_t i = 0; i < gguf->n_tensors; i++) {
+        const xl_gguf_tensor *t = &gguf->tensors[gguf->by_offset[i]];
+        memcpy(name, xl_gguf_text(gguf, t->name_offset), t->name_bytes);
+        name[t->name_bytes] = 0;
+        xl_gguf_put_tensor(&w, name, t->type, t->n_dims, t->dims);
+    }
+    exitlm_status status = xl_gguf_writer_header(&w, out, error);
+    for (uint32_t i = 0; i < gguf->n_tensors && status == EXITLM_OK; i++) {
+        const xl_gguf_tensor *t = &gguf->tensors[gguf->by_offset[i]];
+        xl_gguf_writer_data(&w, out, bytes + t->offset, (size_t)t->n_bytes);
+    }
+    if (status == EXITLM_OK && out->failed) status = xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory to write exit heads");
+    xl_gguf_writer_free(&w);
+    return status;
+}
+
+exitlm_status xl_heads_rewrite(const void *bytes, size_t n_bytes, const xl_heads_calibration *calibration, xl_buffer *out, exitlm_error *error) {
+    const xl_heads_calibration *c = calibration;
+    exitlm_heads *heads;
+    exitlm_status status = exitlm_heads_create(&heads, bytes, n_bytes, &out->allocator, error);
+    if (status != EXITLM_OK) return status; /* so every tensor's bytes are there */
+    bool valid = (unsigned)c->metric < EXITLM_METRIC_COUNT && (unsigned)c->kv < EXITLM_POLICY_COUNT &&
+                 (unsigned)c->kv_type < EXITLM_KV_TYPE_COUNT && c->n_levels <= UINT32_MAX / EXITLM_MAX_HEADS;
+    for (size_t i = 0; i < c->n_levels && valid; i++) valid = (unsigned)c->levels[i].strategy < EXITLM_STRATEGY_COUNT;
+    if (!valid) status = xl_fail(error, EXITLM_USAGE, "exit heads to be calibrated: a metric, policy or strategy is out of its range");
+    xl_gguf gguf;
+    size_t used;
+    xl_gguf_init(&gguf, &out->allocator);
+    if (status == EXITLM_OK) status = xl_gguf_push(&gguf, bytes, n_bytes, &used, error);
+    if (status == EXITLM_OK) status = copy_file(&gguf, bytes, c, heads->n_heads, out, error);
+    if (status == EXITLM_OK) status = check_result(out, error);
+    xl_gguf_free(&gguf);
+    exitlm_heads_free(heads);
+    return status;
+}
