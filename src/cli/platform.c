@@ -32,7 +32,6 @@ cli_path_kind cli_path(const char *path, uint64_t *n_bytes) {
 
 bool cli_make_folder(const char *path) { return mkdir(path, 0777) == 0 || cli_path(path, NULL) == CLI_PATH_DIRECTORY; }
 
-bool cli_remove_folder(const char *path) { return rmdir(path) == 0; }
 
 #if defined(__wasm__)
 

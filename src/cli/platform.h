@@ -26,7 +26,6 @@ bool cli_program_folder(char *out, size_t out_bytes);
 
 /* Creates a folder if it is not there (its parent must be). */
 bool cli_make_folder(const char *path);
-bool cli_remove_folder(const char *path);
 
 /* Runs a program found on the PATH with these arguments (NULL-terminated, the name first), no shell; its standard output goes to
  * standard error. Its exit status; -1: it could not be started, or this platform cannot start programs. */

@@ -1,0 +1,86 @@
+#include "catalog.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "files.h"
+#include "platform.h"
+
+#define MAX_CATALOG_BYTES ((size_t)4 << 20)
+
+/* Reads the catalogue at `path` if there is a file. 1: read, 0: none there, -1: not valid (why). */
+static int try_path(cli_catalog *catalog, const char *path, char *why, size_t why_bytes) {
+    if (cli_path(path, NULL) != CLI_PATH_FILE) return 0;
+    char *text;
+    size_t n;
+    char reason[160];
+    if (cli_read_file(path, MAX_CATALOG_BYTES, &text, &n) != 0) {
+        snprintf(why, why_bytes, "%s cannot be read", path);
+        return -1;
+    }
+    catalog->root = cli_json_parse(text, n, reason, sizeof reason);
+    free(text);
+    if (!catalog->root) {
+        snprintf(why, why_bytes, "%s: %s", path, reason);
+        return -1;
+    }
+    catalog->folder = cli_format("%.*s", (int)(cli_base_name(path) - path), path);
+    if (catalog->folder) return 1;
+    cli_catalog_close(catalog);
+    snprintf(why, why_bytes, "no memory for the catalogue");
+    return -1;
+}
+
+bool cli_catalog_open(cli_catalog *catalog, char *why, size_t why_bytes) {
+    memset(catalog, 0, sizeof *catalog);
+    const char *named = getenv("EXITLM_CATALOG");
+    if (named && *named) {
+        int found = try_path(catalog, named, why, why_bytes);
+        if (found == 0) snprintf(why, why_bytes, "%s (EXITLM_CATALOG) is not there", named);
+        return found == 1;
+    }
+    static const char *const places[] = {"../models/", "../share/exitlm/", "./models/"};
+    char folder[4096];
+    int found = try_path(catalog, "models/catalog.json", why, why_bytes);
+    bool known = cli_program_folder(folder, sizeof folder);
+    for (size_t i = 0; known && found == 0 && i < sizeof places / sizeof *places; i++) {
+        char path[4200];
+        snprintf(path, sizeof path, "%s%scatalog.json", folder, places[i]);
+        found = try_path(catalog, path, why, why_bytes);
+    }
+    if (found == 0) snprintf(why, why_bytes, "no catalogue was found: models/catalog.json is neither here nor beside the program");
+    return found == 1;
+}
+
+void cli_catalog_close(cli_catalog *catalog) {
+    cli_json_free(catalog->root);
+    free(catalog->folder);
+    memset(catalog, 0, sizeof *catalog);
+}
+
+static const cli_json *first_model(const cli_catalog *catalog) {
+    const cli_json *models = cli_json_get(catalog->root, "models");
+    return models && models->kind == CLI_JSON_ARRAY ? models->first : NULL;
+}
+
+const cli_json *cli_catalog_find(const cli_catalog *catalog, const char *name) {
+    for (const cli_json *m = first_model(catalog); m; m = m->next) {
+        const char *candidate = cli_json_string(m, "name");
+        if (candidate && strcmp(candidate, name) == 0) return m;
+    }
+    return NULL;
+}
+
+void cli_catalog_names(const cli_catalog *catalog, char *out, size_t out_bytes) {
+    size_t n = 0;
+    *out = 0;
+    for (const cli_json *m = first_model(catalog); m && n < out_bytes; m = m->next) {
+        const char *name = cli_json_string(m, "name");
+        if (name) n += (size_t)snprintf(out + n, out_bytes - n, "%s%s", n ? ", " : "", name);
+    }
+}
+
+bool cli_is_plain_name(const char *name) {
+    return name && *name && *name != '.' && strlen(name) < 200 && !strpbrk(name, "/\\");
+}

@@ -1,0 +1,43 @@
+/* The chat command: what its files share. */
+#ifndef CLI_CHAT_H
+#define CLI_CHAT_H
+#include "cli.h"
+#include "depth_view.h"
+#include "engine.h"
+#include "ndjson.h"
+
+typedef struct chat_options {
+    cli_engine_options engine;
+    const char *prompt, *system;
+    int mode;            /* exitlm_mode, -1: exit where there are heads, else full */
+    float accuracy;
+    int strategy, kv;    /* kv -1: as calibrated */
+    uint32_t max_tokens; /* 0: to the context's end */
+    float temperature, top_p, min_p, repeat_penalty, audit;
+    uint32_t top_k;
+    uint64_t seed;
+    cli_texts stop;
+    uint32_t draft_layer, draft_length, max_draft;
+    int drafts;          /* -1: both, 0: exits, 1: lookup */
+    bool show_depth, json, raw;
+} chat_options;
+
+typedef struct chat {
+    const cli_call *call;
+    const chat_options *options;
+    cli_engine engine;
+    exitlm_generate_options generate;
+    cli_depth_view view;
+    ndjson json;
+    bool terminal;       /* standard output is one: control characters are kept from it */
+    bool verbose;        /* a line of figures after each answer */
+} chat;
+
+/* One answer, written to standard output. `text` where messages is NULL (--raw). *reply, if not NULL, is its text in fresh memory
+ * (also where the answer was stopped). 0, or the exit status of a failure that has been reported. */
+int chat_reply(chat *c, const exitlm_message *messages, size_t n_messages, const char *text, char **reply);
+
+/* The conversation with a person, or with a program that writes a line a turn. */
+int chat_converse(chat *c);
+
+#endif

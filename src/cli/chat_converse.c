@@ -1,0 +1,216 @@
+/* The interactive chat: a line is a turn, or several between lines of """. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "chat.h"
+#include "files.h"
+#include "platform.h"
+#include "signals.h"
+
+typedef struct conversation {
+    exitlm_message *messages; /* contents are owned, roles are literals */
+    size_t n, capacity;
+} conversation;
+
+typedef enum read_result { READ_TEXT, READ_INTERRUPTED, READ_END, READ_NO_MEMORY } read_result;
+
+/* ---- The conversation ---- */
+
+/* Takes `content`; false: no memory (content is freed). */
+static bool add_message(conversation *talk, const char *role, char *content) {
+    if (content && talk->n == talk->capacity) {
+        size_t capacity = talk->capacity ? talk->capacity * 2 : 16;
+        exitlm_message *larger = realloc(talk->messages, capacity * sizeof *larger);
+        if (larger) {
+            talk->messages = larger;
+            talk->capacity = capacity;
+        } else {
+            free(content);
+            content = NULL;
+        }
+    }
+    if (!content) return false;
+    talk->messages[talk->n++] = (exitlm_message){role, content};
+    return true;
+}
+
+static void shorten(conversation *talk, size_t n) {
+    while (talk->n > n) free((char *)talk->messages[--talk->n].content);
+}
+
+static bool begin(conversation *talk, const char *system) {
+    shorten(talk, 0);
+    return !system || add_message(talk, "system", cli_format("%s", system));
+}
+
+/* ---- Reading ---- */
+
+/* One line without its end, in fresh memory. */
+static read_result read_line(char **line) {
+    size_t n = 0, capacity = 256;
+    char *text = malloc(capacity);
+    while (text) {
+        errno = 0;
+        if (!fgets(text + n, (int)(capacity - n), stdin)) {
+            bool ended = errno != EINTR;
+            clearerr(stdin);
+            if (n == 0 || !ended) {
+                free(text);
+                return ended ? READ_END : READ_INTERRUPTED;
+            }
+            break;
+        }
+        n += strlen(text + n);
+        if (n && text[n - 1] == '\n') {
+            text[--n] = 0;
+            if (n && text[n - 1] == '\r') text[--n] = 0;
+            break;
+        }
+        if (n + 1 < capacity) continue; /* a NUL in the line, or its last part: the next read tells */
+        char *larger = capacity > (1u << 24) ? NULL : realloc(text, capacity * 2);
+        if (!larger) free(text);
+        text = larger;
+        capacity *= 2;
+    }
+    *line = text;
+    return text ? READ_TEXT : READ_NO_MEMORY;
+}
+
+static read_result prompt_line(bool person, const char *prompt, char **line) {
+    if (person) {
+        printf("%s", prompt);
+        fflush(stdout);
+    }
+    cli_interrupt_clear();
+    return read_line(line);
+}
+
+/* A turn: one line, or the lines between two of """. */
+static read_result read_turn(bool person, char **turn) {
+    read_result result = prompt_line(person, "> ", turn);
+    if (result != READ_TEXT || strncmp(*turn, "\"\"\"", 3) != 0) return result;
+    char *text = cli_format("%s", *turn + 3);
+    free(*turn);
+    for (;;) {
+        char *line = NULL;
+        if (!text) return READ_NO_MEMORY;
+        result = prompt_line(person, ". ", &line);
+        if (result != READ_TEXT) {
+            free(text);
+            return result;
+        }
+        bool last = cli_ends_with(line, "\"\"\"");
+        if (last) line[strlen(line) - 3] = 0;
+        char *longer = cli_format("%s%s%s", text, *text ? "\n" : "", line);
+        free(line);
+        free(text);
+        text = longer;
+        if (!last) continue;
+        *turn = text;
+        return text ? READ_TEXT : READ_NO_MEMORY;
+    }
+}
+
+/* ---- Commands ---- */
+
+static void save(const conversation *talk, const char *file) {
+    FILE *out = *file ? fopen(file, "wb") : NULL;
+    if (!*file) {
+        cli_warn("/save needs a file name: /save talk.jsonl");
+        return;
+    }
+    if (!out) {
+        cli_warn("%s: cannot be written: %s", file, strerror(errno));
+        return;
+    }
+    ndjson j = nd_to(out);
+    nd_object(&j, NULL);
+    nd_array(&j, "messages");
+    for (size_t i = 0; i < talk->n; i++) {
+        nd_object(&j, NULL);
+        nd_string(&j, "role", talk->messages[i].role);
+        nd_string(&j, "content", talk->messages[i].content);
+        nd_end(&j);
+    }
+    nd_end(&j);
+    nd_end(&j);
+    bool failed = ferror(out) != 0;
+    if (fclose(out) != 0 || failed) cli_warn("%s: could not be written whole", file);
+    else fprintf(stderr, "saved to %s\n", file);
+}
+
+static void print_help(void) {
+    fprintf(stderr, "/reset      forget the conversation\n"
+                    "/save FILE  write it as a line of JSON, as --data of train and eval takes it\n"
+                    "/quit       end (also Ctrl-D)\n"
+                    "\"\"\"         begins and ends a turn of several lines\n"
+                    "Ctrl-C      stops the answer\n");
+}
+
+/* Handles a line that begins with a slash. False: the end. */
+static bool obey(chat *c, conversation *talk, const char *line, bool *good) {
+    if (strcmp(line, "/quit") == 0 || strcmp(line, "/exit") == 0) return false;
+    if (strcmp(line, "/help") == 0) print_help();
+    else if (strcmp(line, "/reset") == 0) {
+        *good = begin(talk, c->options->system);
+        exitlm_session_reset(c->engine.session);
+        fprintf(stderr, "a new conversation\n");
+    } else if (strcmp(line, "/save") == 0 || strncmp(line, "/save ", 6) == 0) {
+        const char *file = line + 5;
+        save(talk, file + strspn(file, " "));
+    } else {
+        cli_warn("unknown command %.40s; /help lists them", line);
+    }
+    return true;
+}
+
+/* ---- Turns ---- */
+
+/* Takes `turn`. */
+static int answer(chat *c, conversation *talk, char *turn) {
+    char *reply = NULL;
+    if (c->options->raw) {
+        int status = chat_reply(c, NULL, 0, turn, NULL);
+        free(turn);
+        return status;
+    }
+    size_t before = talk->n;
+    if (!add_message(talk, "user", turn)) return cli_no_memory("the conversation");
+    int status = chat_reply(c, talk->messages, talk->n, NULL, &reply);
+    if (status == CLI_OK && !add_message(talk, "assistant", reply)) status = cli_no_memory("the conversation");
+    if (status != CLI_OK) shorten(talk, before);
+    return status;
+}
+
+int chat_converse(chat *c) {
+    conversation talk = {0};
+    bool person = cli_is_terminal(stdin) && !c->options->json, good = begin(&talk, c->options->system), open = true;
+    int status = CLI_OK;
+    if (person) fprintf(stderr, "%s. /help for commands, Ctrl-D ends.\n", c->engine.info.name);
+    while (good && open) {
+        char *turn = NULL;
+        read_result result = read_turn(person, &turn);
+        if (result == READ_END) break;
+        if (result == READ_NO_MEMORY) good = false;
+        if (result == READ_INTERRUPTED) {
+            if (!person) break;
+            fprintf(stderr, "\n(Ctrl-D or /quit ends)\n");
+        }
+        if (result != READ_TEXT) continue;
+        if (*turn == '/' && person) {
+            open = obey(c, &talk, turn, &good);
+            free(turn);
+        } else if (*turn == 0) {
+            free(turn);
+        } else {
+            status = answer(c, &talk, turn);
+            if (status == CLI_OK || person) status = CLI_OK; /* a person reads the message and goes on */
+            else open = false;
+        }
+    }
+    if (person) fputc('\n', stderr);
+    shorten(&talk, 0);
+    free(talk.messages);
+    return good ? status : cli_no_memory("the conversation");
+}

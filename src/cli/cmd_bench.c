@@ -1,0 +1,270 @@
+/* exitlm bench: speed and memory of a model on this machine. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench.h"
+#include "platform.h"
+
+#define AT(field) .offset = offsetof(bench_options, field)
+
+static const cli_option options[] = {
+    CLI_HEADS_OPTION(bench_options, engine),
+    {.name = "prompt-tokens", .kind = CLI_COUNT, AT(prompt_tokens), .value = "N", .min = 1, .max = 1048576, .fallback = "256",
+     .help = "length of the prompt whose speed is measured"},
+    {.name = "gen-tokens", .kind = CLI_COUNT, AT(gen_tokens), .value = "N", .min = 2, .max = 1048576, .fallback = "128",
+     .help = "tokens of each answer"},
+    {.name = "context", .kind = CLI_COUNTS, AT(contexts), .value = "N,...", .min = 1, .max = 1048576, .fallback = "40,512",
+     .help = "tokens before the answer"},
+    {.name = "reps", .kind = CLI_COUNT, AT(reps), .value = "R", .min = 1, .max = BENCH_MAX_REPS, .fallback = "3",
+     .help = "repetitions, interleaved; medians are reported"},
+    {.name = "accuracy", .kind = CLI_NUMBERS, AT(accuracy), .value = "A,...", .min = 0.5, .max = 1, .fallback = "0.95,0.9",
+     .help = "levels of mode exit"},
+    {.name = "lossless", .kind = CLI_FLAG, AT(lossless), .help = "compare ways of drafting: acceptance, tokens a verification, cost of a row"},
+    CLI_ENGINE_OPTIONS(bench_options, engine),
+    {.name = "json", .kind = CLI_FLAG, AT(json), .help = "one JSON object"},
+};
+
+typedef struct bench {
+    const bench_options *options;
+    cli_engine engine;
+    bench_run prompt;
+    double prompt_speed[BENCH_MAX_REPS];
+    bench_run *runs; /* [BENCH_MAX_RUNS] */
+    size_t n_runs;
+    int32_t *ids[CLI_MAX_LIST]; /* of each context */
+    double r[BENCH_ROWS + 1];
+} bench;
+
+/* ---- What is run ---- */
+
+static bench_run *add_run(bench *b, exitlm_mode mode, float accuracy, const char *variant, const bench_run *at) {
+    if (b->n_runs == BENCH_MAX_RUNS) return NULL;
+    bench_run *run = &b->runs[b->n_runs++];
+    *run = *at;
+    exitlm_generate_defaults(&run->generate);
+    run->generate.mode = mode;
+    run->generate.accuracy = accuracy;
+    run->generate.max_tokens = b->options->gen_tokens;
+    run->variant = variant;
+    if (mode == EXITLM_MODE_EXIT) snprintf(run->name, sizeof run->name, "exit at %g", (double)accuracy);
+    else snprintf(run->name, sizeof run->name, "%s%s%s", cli_modes[mode], variant ? ", " : "", variant ? variant : "");
+    return run;
+}
+
+/* The rivals of lossless decoding: one source of drafts alone, DSSD as in the paper (at most 5 drafts), LayerSkip's fixed layer and length. */
+static void add_rivals(bench *b, const bench_run *at) {
+    bench_run *run = add_run(b, EXITLM_MODE_LOSSLESS, 0, "exits only", at);
+    if (run) run->generate.draft_sources = 1;
+    run = add_run(b, EXITLM_MODE_LOSSLESS, 0, "lookup only", at);
+    if (run) run->generate.draft_sources = 2;
+    run = add_run(b, EXITLM_MODE_LOSSLESS, 0, "paper", at);
+    if (run) {
+        run->generate.max_draft = 5;
+        run->generate.draft_sources = 1;
+    }
+    for (uint32_t h = 0; h < b->engine.heads_info.n_heads; h++)
+        for (uint32_t length = 2; length <= 4; length += 2) {
+            run = add_run(b, EXITLM_MODE_LOSSLESS, 0, "fixed", at);
+            if (!run) return;
+            run->generate.draft_layer = (int32_t)b->engine.heads_info.head[h].layer;
+            run->generate.draft_length = length;
+            snprintf(run->name, sizeof run->name, "lossless, layer %d x %u", run->generate.draft_layer, length);
+        }
+}
+
+static void add_runs(bench *b, const bench_run *at) {
+    add_run(b, EXITLM_MODE_FULL, 0, NULL, at);
+    if (!b->engine.heads) return;
+    for (size_t i = 0; i < b->options->accuracy.n; i++) add_run(b, EXITLM_MODE_EXIT, b->options->accuracy.items[i], NULL, at);
+    add_run(b, EXITLM_MODE_LOSSLESS, 0, NULL, at);
+    if (b->options->lossless) add_rivals(b, at);
+}
+
+/* Contexts that the session cannot hold are left out, with a word. */
+static int prepare(bench *b, uint32_t ctx) {
+    const bench_options *o = b->options;
+    uint32_t prompt_tokens = o->prompt_tokens;
+    if (prompt_tokens > ctx - 1) {
+        prompt_tokens = ctx - 1;
+        cli_warn("--prompt-tokens: the context holds %u tokens, %u are measured", ctx, prompt_tokens);
+    }
+    int status = bench_prompt(&b->engine, prompt_tokens, (int32_t **)&b->prompt.ids, &b->prompt.prompt_n);
+    exitlm_generate_defaults(&b->prompt.generate);
+    b->prompt.generate.max_tokens = 1;
+    for (size_t i = 0; i < o->contexts.n && status == CLI_OK; i++) {
+        bench_run at = {.context = o->contexts.items[i]};
+        if (at.context >= ctx || o->gen_tokens > ctx - at.context) {
+            cli_warn("--context %u with %u tokens to generate does not fit in a context of %u: left out", at.context, o->gen_tokens, ctx);
+            continue;
+        }
+        status = bench_prompt(&b->engine, at.context, &b->ids[i], &at.prompt_n);
+        at.ids = b->ids[i];
+        if (status == CLI_OK) add_runs(b, &at);
+    }
+    return status;
+}
+
+static int measure_prompt(bench *b) {
+    int status = CLI_OK;
+    uint32_t n = 0;
+    for (uint32_t rep = 0; rep < b->options->reps && status == CLI_OK; rep++) {
+        status = bench_decode(&b->engine, &b->prompt, 1, 1);
+        double ms = b->prompt.stats.prompt_ms;
+        if (status == CLI_OK && ms > 0) b->prompt_speed[n++] = b->prompt.prompt_n * 1000.0 / ms;
+    }
+    b->prompt.n_speeds = n;
+    return status;
+}
+
+/* ---- What is said ---- */
+
+static double speed_of(const bench_run *run) { return bench_median(run->speed, run->n_speeds); }
+
+/* Against `full` at the same context: that run stands before it. */
+static double speedup_of(const bench *b, const bench_run *run) {
+    const bench_run *full = run;
+    while (full > b->runs && full->generate.mode != EXITLM_MODE_FULL) full--;
+    return speed_of(run) / speed_of(full);
+}
+
+static double ratio(uint32_t part, uint32_t whole) { return whole ? (double)part / whole : NAN; }
+
+/* Tokens for each run of the full model; a bonus or corrected token comes with every verification. */
+static double tokens_per_verification(const exitlm_stats *s) {
+    return ratio(s->accepted + s->draft_attempts, s->draft_attempts);
+}
+
+static void json_run(ndjson *j, const bench *b, const bench_run *run) {
+    const exitlm_stats *s = &run->stats;
+    bool exits = run->generate.mode == EXITLM_MODE_EXIT;
+    nd_object(j, NULL);
+    nd_string(j, "mode", cli_modes[run->generate.mode]);
+    if (run->variant) nd_string(j, "variant", run->variant);
+    if (run->generate.draft_layer) {
+        nd_int(j, "draft_layer", run->generate.draft_layer);
+        nd_uint(j, "draft_length", run->generate.draft_length);
+    }
+    nd_float(j, "accuracy", exits ? run->generate.accuracy : NAN);
+    nd_uint(j, "context", run->prompt_n);
+    nd_uint(j, "tokens", s->completion_tokens);
+    nd_double(j, "tokens_per_second", speed_of(run));
+    nd_double(j, "mean_depth", s->mean_depth);
+    nd_double(j, "mean_work", s->mean_work);
+    nd_double(j, "speedup", speedup_of(b, run));
+    if (run->generate.mode == EXITLM_MODE_LOSSLESS) {
+        nd_uint(j, "draft_attempts", s->draft_attempts);
+        nd_uint(j, "drafted", s->drafted);
+        nd_uint(j, "accepted", s->accepted);
+        nd_double(j, "acceptance_rate", ratio(s->accepted, s->drafted));
+        nd_double(j, "mean_draft_length", ratio(s->drafted, s->draft_attempts));
+        nd_double(j, "tokens_per_verification", tokens_per_verification(s));
+    }
+    nd_end(j);
+}
+
+static void print_json(const bench *b) {
+    ndjson j = nd_to(stdout);
+    nd_object(&j, NULL);
+    nd_string(&j, "type", "bench");
+    nd_string(&j, "model", b->engine.info.name);
+    nd_string(&j, "kernel", b->engine.kernel);
+    nd_uint(&j, "threads", b->engine.threads);
+    nd_string(&j, "kv_type", cli_kv_types[b->options->engine.kv_type]);
+    nd_uint(&j, "reps", b->options->reps);
+    nd_double(&j, "load_ms", b->engine.load_ms);
+    nd_uint(&j, "peak_bytes", cli_peak_bytes());
+    nd_array(&j, "prompt");
+    nd_object(&j, NULL);
+    nd_uint(&j, "tokens", b->prompt.prompt_n);
+    nd_double(&j, "tokens_per_second", bench_median(b->prompt_speed, b->prompt.n_speeds));
+    nd_end(&j);
+    nd_end(&j);
+    nd_array(&j, "decode");
+    for (size_t i = 0; i < b->n_runs; i++) json_run(&j, b, &b->runs[i]);
+    nd_end(&j);
+    if (b->options->lossless) {
+        nd_object(&j, "r");
+        for (uint32_t rows = 2; rows <= BENCH_ROWS; rows++) {
+            char key[8];
+            snprintf(key, sizeof key, "%u", rows);
+            nd_double(&j, key, b->r[rows]);
+        }
+        nd_end(&j);
+    }
+    nd_end(&j);
+}
+
+static void print_table(const bench *b) {
+    printf("%s, kernel %s, %u thread%s, K/V %s: loaded in %.0f ms, %.1f MB at most\n", b->engine.info.name, b->engine.kernel,
+           b->engine.threads, b->engine.threads == 1 ? "" : "s", cli_kv_types[b->options->engine.kv_type], b->engine.load_ms,
+           (double)cli_peak_bytes() / 1e6);
+    printf("prompt of %u tokens: %.1f tokens/s\n\n", b->prompt.prompt_n, bench_median(b->prompt_speed, b->prompt.n_speeds));
+    printf("%-26s %8s %7s %9s %8s %6s %6s\n", "decode", "context", "tokens", "tokens/s", "speed-up", "depth", "work");
+    for (size_t i = 0; i < b->n_runs; i++) {
+        const bench_run *run = &b->runs[i];
+        const exitlm_stats *s = &run->stats;
+        printf("%-26s %8u %7u %9.1f %7.2fx %6.2f %6.2f", run->name, run->prompt_n, s->completion_tokens, speed_of(run),
+               speedup_of(b, run), s->mean_depth, s->mean_work);
+        if (s->draft_attempts)
+            printf("  accepted %u of %u, %.2f tokens a verification", s->accepted, s->drafted, tokens_per_verification(s));
+        printf("\n");
+    }
+    if (!b->options->lossless) return;
+    printf("\nr, the cost of one more row of a verification as a share of a token:");
+    for (uint32_t rows = 2; rows <= BENCH_ROWS; rows++) printf(" %u: %.2f%s", rows, b->r[rows], rows < BENCH_ROWS ? "," : "\n");
+}
+
+static int measure(bench *b) {
+    int status = measure_prompt(b);
+    if (status == CLI_OK) status = bench_decode(&b->engine, b->runs, b->n_runs, b->options->reps);
+    if (status == CLI_OK && b->options->lossless)
+        status = bench_rows(&b->engine, b->prompt.ids, b->prompt.prompt_n, b->options->reps, b->r);
+    return status;
+}
+
+/* Room for the longest thing that is run, within the model's context. */
+static uint32_t context_for(const bench_options *o, const exitlm_model_info *info) {
+    uint64_t longest = o->prompt_tokens;
+    for (size_t i = 0; i < o->contexts.n; i++)
+        if ((uint64_t)o->contexts.items[i] + o->gen_tokens > longest) longest = (uint64_t)o->contexts.items[i] + o->gen_tokens;
+    longest += 16; /* drafts may run past the last token */
+    if (o->engine.ctx) return o->engine.ctx;
+    uint32_t most = info->context_tokens ? info->context_tokens : 2048;
+    return longest < most ? (uint32_t)longest : most;
+}
+
+static int run(const cli_call *call) {
+    const bench_options *o = call->values;
+    bench b = {.options = o};
+    b.runs = calloc(BENCH_MAX_RUNS, sizeof *b.runs);
+    if (!b.runs) return cli_no_memory("the bench");
+    cli_engine_options engine = o->engine;
+    if (o->lossless) engine.heads_for = "--lossless";
+    int status = cli_engine_open(&b.engine, call->operands[0], &engine, CLI_WEIGHTS);
+    if (status == CLI_OK) {
+        uint32_t ctx = context_for(o, &b.engine.info);
+        if (ctx < 2) status = cli_usage("bench: --ctx must be at least 2");
+        if (status == CLI_OK) status = cli_engine_session(&b.engine, &engine, ctx, &b.engine.session);
+        if (status == CLI_OK) status = prepare(&b, ctx);
+        if (status == CLI_OK) status = measure(&b);
+        if (status == CLI_OK && o->json) print_json(&b);
+        else if (status == CLI_OK) print_table(&b);
+    }
+    for (size_t i = 0; i < CLI_MAX_LIST; i++) free(b.ids[i]);
+    free((int32_t *)b.prompt.ids);
+    free(b.runs);
+    cli_engine_close(&b.engine);
+    return status;
+}
+
+const cli_command cli_command_bench = {
+    .name = "bench",
+    .summary = "Measure speed and memory on this machine.",
+    .operands = "MODEL",
+    .n_operands = 1,
+    .options = options,
+    .n_options = sizeof options / sizeof *options,
+    .values_bytes = sizeof(bench_options),
+    .run = run,
+};

@@ -1,0 +1,199 @@
+#include "engine.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+#include "files.h"
+#include "model_path.h"
+#include "platform.h"
+
+#define CHUNK_BYTES ((size_t)1 << 20)
+#define MAX_HEADS_BYTES ((uint64_t)1 << 30)
+
+#define X(name, text) text,
+const char *const cli_kv_types[] = {EXITLM_KV_TYPE_LIST(X) NULL};
+const char *const cli_kv_policies[] = {EXITLM_KV_POLICY_LIST(X) NULL};
+const char *const cli_modes[] = {EXITLM_MODE_LIST(X) NULL};
+const char *const cli_metrics[] = {EXITLM_METRIC_LIST(X) NULL};
+const char *const cli_strategies[] = {EXITLM_STRATEGY_LIST(X) NULL};
+#undef X
+
+static int check_kernel(cli_engine *engine, const char *wanted) {
+    char known[160] = "";
+    size_t n = 0;
+    engine->kernel = exitlm_kernel_name(0);
+    if (!wanted) return CLI_OK;
+    for (size_t i = 0; exitlm_kernel_name(i); i++) {
+        if (strcmp(exitlm_kernel_name(i), wanted) == 0) {
+            engine->kernel = exitlm_kernel_name(i);
+            return CLI_OK;
+        }
+        if (n < sizeof known) n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", exitlm_kernel_name(i));
+    }
+    return cli_usage("--kernel: this machine and build do not run \"%.40s\"; they run %s", wanted, known);
+}
+
+static int open_heads(cli_engine *engine, const cli_model_path *path, const char *wanted, const char *heads_for) {
+    int status = cli_model_path_heads(path, wanted, &engine->heads_file);
+    if (status == CLI_OK && !engine->heads_file && heads_for)
+        return cli_usage("%s needs exit heads: give --heads FILE, or put %s.exits.gguf beside the model", heads_for,
+                         cli_base_name(path->stem));
+    if (status != CLI_OK || !engine->heads_file) return status;
+    char *bytes;
+    size_t n;
+    status = cli_read_file(engine->heads_file, MAX_HEADS_BYTES, &bytes, &n);
+    if (status != CLI_OK) return status;
+    exitlm_error error;
+    if (exitlm_heads_create(&engine->heads, bytes, n, NULL, &error) != EXITLM_OK)
+        status = cli_report(&error, engine->heads_file);
+    else
+        exitlm_heads_describe(engine->heads, &engine->heads_info);
+    free(bytes);
+    return status;
+}
+
+static exitlm_session_options session_options(const cli_engine *engine, const cli_engine_options *options, uint32_t ctx) {
+    return (exitlm_session_options){
+        .heads = engine->heads,
+        .context_tokens = ctx ? ctx : options->ctx,
+        .kv_type = (exitlm_kv_type)options->kv_type,
+        .threads = options->threads,
+        .kernel = engine->kernel,
+        .clock_ms = cli_clock_ms,
+    };
+}
+
+/* Weights and session against --max-memory, as soon as the header tells. */
+static int check_memory(const cli_engine *engine, const cli_engine_options *options, enum cli_engine_need need,
+                        const char *file) {
+    exitlm_error error;
+    uint64_t model_bytes, session_bytes;
+    exitlm_session_options session = session_options(engine, options, 0);
+    if (!options->max_memory || need == CLI_HEADER) return CLI_OK;
+    if (exitlm_loader_memory(engine->loader, &session, &model_bytes, &session_bytes, &error) != EXITLM_OK)
+        return cli_report(&error, file);
+    if (need != CLI_SESSION) session_bytes = 0;
+    if (model_bytes <= options->max_memory && session_bytes <= options->max_memory - model_bytes) return CLI_OK;
+    return cli_fail("%s: needs %llu bytes for weights and %llu for the context, --max-memory allows %llu; choose a smaller "
+                    "model, a smaller --ctx or --kv-type q8",
+                    file, (unsigned long long)model_bytes, (unsigned long long)session_bytes,
+                    (unsigned long long)options->max_memory);
+}
+
+/* Pushes a file, chunk by chunk; for CLI_HEADER only as far as its header. */
+static int push_stream(cli_engine *engine, const cli_engine_options *options, enum cli_engine_need need, FILE *stream,
+                       const char *file, uint8_t *chunk) {
+    exitlm_error error;
+    exitlm_load_state state;
+    exitlm_loader_state(engine->loader, &state);
+    bool header_seen = state.header_ready;
+    uint64_t total = 0;
+    for (;;) {
+        errno = 0;
+        size_t n = fread(chunk, 1, CHUNK_BYTES, stream);
+        if (ferror(stream)) return cli_fail("%s: cannot be read: %s", file, strerror(errno));
+        if (n == 0) return total ? CLI_OK : cli_fail("%s: the file is empty; fetch it again", file);
+        total += n;
+        if (exitlm_loader_push(engine->loader, chunk, n, &error) != EXITLM_OK) return cli_report(&error, file);
+        exitlm_loader_state(engine->loader, &state);
+        if (state.header_ready && !header_seen) {
+            header_seen = true;
+            int status = check_memory(engine, options, need, file);
+            if (status != CLI_OK) return status;
+        }
+        if (need == CLI_HEADER && state.header_bytes) return CLI_OK;
+    }
+}
+
+static int push_part(cli_engine *engine, const cli_engine_options *options, enum cli_engine_need need,
+                     const cli_model_path *path, uint32_t part, uint8_t *chunk) {
+    if (strcmp(path->file, "-") == 0) return push_stream(engine, options, need, stdin, "standard input", chunk);
+    char *file = cli_model_path_part(path, part);
+    if (!file) return cli_no_memory("a file name");
+    int status = CLI_OK;
+    errno = 0;
+    FILE *stream = fopen(file, "rb");
+    if (!stream) status = cli_fail("%s: cannot be opened: %s", file, strerror(errno));
+    if (stream) setvbuf(stream, NULL, _IONBF, 0); /* chunks are large enough */
+    exitlm_error error;
+    if (status == CLI_OK && part > 0 && exitlm_loader_seek(engine->loader, part, 0, &error) != EXITLM_OK)
+        status = cli_report(&error, file);
+    if (status == CLI_OK) status = push_stream(engine, options, need, stream, file, chunk);
+    if (stream) fclose(stream);
+    free(file);
+    return status;
+}
+
+static int load(cli_engine *engine, const cli_engine_options *options, enum cli_engine_need need, const cli_model_path *path) {
+    exitlm_error error;
+    exitlm_load_options load_options = {
+        .heads = engine->heads, .max_bytes = (size_t)options->max_memory, .header_only = need == CLI_HEADER};
+    if (exitlm_loader_create(&engine->loader, &load_options, &error) != EXITLM_OK) return cli_report(&error, NULL);
+    uint8_t *chunk = malloc(CHUNK_BYTES);
+    int status = chunk ? CLI_OK : cli_no_memory("reading the model");
+    for (uint32_t part = 0; part < path->n_parts && status == CLI_OK; part++)
+        status = push_part(engine, options, need, path, part, chunk);
+    free(chunk);
+    if (status != CLI_OK) return status;
+    if (need == CLI_HEADER) {
+        engine->model = exitlm_loader_model(engine->loader);
+        if (engine->model) return CLI_OK;
+    }
+    if (exitlm_loader_finish(engine->loader, &engine->model, &error) != EXITLM_OK) return cli_report(&error, path->file);
+    engine->loader = NULL;
+    return CLI_OK;
+}
+
+int cli_engine_session(const cli_engine *engine, const cli_engine_options *options, uint32_t ctx, exitlm_session **session) {
+    exitlm_error error;
+    exitlm_session_options wanted = session_options(engine, options, ctx);
+    if (exitlm_session_create(session, engine->model, &wanted, &error) != EXITLM_OK) return cli_report(&error, NULL);
+    return CLI_OK;
+}
+
+int cli_engine_open(cli_engine *engine, const char *model, const cli_engine_options *options, enum cli_engine_need need) {
+    *engine = (cli_engine){.threads = options->threads ? options->threads : 1};
+    cli_model_path path;
+    int status = check_kernel(engine, options->kernel);
+    if (status != CLI_OK) return status;
+    status = cli_model_path_find(&path, model);
+    double start = cli_clock_ms(NULL);
+    if (status == CLI_OK && need != CLI_HEADER) status = open_heads(engine, &path, options->heads, options->heads_for);
+    if (status == CLI_OK) status = load(engine, options, need, &path);
+    engine->load_ms = cli_clock_ms(NULL) - start;
+    cli_model_path_free(&path);
+    if (status != CLI_OK) return status;
+    exitlm_model_describe(engine->model, &engine->info);
+    return need == CLI_SESSION ? cli_engine_session(engine, options, 0, &engine->session) : CLI_OK;
+}
+
+void cli_engine_close(cli_engine *engine) {
+    exitlm_session_free(engine->session);
+    if (engine->loader) exitlm_loader_free(engine->loader); /* owns the model */
+    else exitlm_model_free(engine->model);
+    exitlm_heads_free(engine->heads);
+    free(engine->heads_file);
+    *engine = (cli_engine){0};
+}
+
+int cli_tokenize(const exitlm_model *model, const char *text, size_t n_bytes, unsigned flags, int32_t **ids, size_t *n) {
+    exitlm_error error;
+    size_t capacity = n_bytes + 16; /* a token is at least a byte, but for those that the model adds */
+    *ids = malloc(capacity * sizeof **ids);
+    if (!*ids) return cli_no_memory("the text's tokens");
+    exitlm_status status = exitlm_tokenize(model, text, n_bytes, flags, *ids, capacity, n, &error);
+    if (status == EXITLM_OK && *n > capacity) {
+        free(*ids);
+        capacity = *n;
+        *ids = malloc(capacity * sizeof **ids);
+        if (!*ids) return cli_no_memory("the text's tokens");
+        status = exitlm_tokenize(model, text, n_bytes, flags, *ids, capacity, n, &error);
+    }
+    if (status == EXITLM_OK) return CLI_OK;
+    free(*ids);
+    *ids = NULL;
+    return cli_report(&error, NULL);
+}

@@ -1,0 +1,18 @@
+/* The header of a GGUF file, whatever it holds: for inspect, and for reading pieces of the file. */
+#ifndef CLI_GGUF_FILE_H
+#define CLI_GGUF_FILE_H
+#include <stdio.h>
+
+#include "gguf.h"
+
+typedef struct cli_gguf_file {
+    FILE *stream;
+    xl_gguf header;
+    uint64_t n_bytes; /* of the file; 0 where it is no regular file */
+} cli_gguf_file;
+
+/* 0, or the exit status of a reported failure; cli_gguf_close either way. */
+int cli_gguf_open(cli_gguf_file *file, const char *path);
+void cli_gguf_close(cli_gguf_file *file);
+
+#endif

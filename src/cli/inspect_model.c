@@ -1,0 +1,236 @@
+/* inspect of a model: hyperparameters, tensors by type, memory need, fingerprint. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+#include "engine.h"
+#include "inspect.h"
+#include "text.h"
+
+#define FINGERPRINT_ROWS 4u /* first rows of the token embedding that the fingerprint covers */
+#define MAX_TYPES 64u       /* tensor types as numbered in the file */
+
+typedef struct type_count {
+    uint32_t n;
+    uint64_t n_bytes;
+} type_count;
+
+typedef struct summary {
+    exitlm_loader *loader;
+    exitlm_model_info info;
+    bool supported;
+    exitlm_error why; /* where it is not */
+    uint64_t file_bytes, header_bytes, n_tensors, model_bytes, session_bytes;
+    type_count types[MAX_TYPES];
+    const char *heads; /* file beside the model, or NULL */
+} summary;
+
+/* ---- Feeding a loader with just what it needs ---- */
+
+/* Pushes bytes [offset, offset + n) of a part. */
+static exitlm_status push_range(exitlm_loader *loader, cli_gguf_file *file, uint32_t part, uint64_t offset, uint64_t n,
+                                exitlm_error *error) {
+    uint8_t chunk[16384];
+    if (offset > INT64_MAX || fseeko(file->stream, (off_t)offset, SEEK_SET) != 0) n = 0;
+    exitlm_status status = exitlm_loader_seek(loader, part, offset, error);
+    while (n && status == EXITLM_OK) {
+        size_t got = fread(chunk, 1, n < sizeof chunk ? (size_t)n : sizeof chunk, file->stream);
+        if (got == 0) break;
+        status = exitlm_loader_push(loader, chunk, got, error);
+        n -= got;
+    }
+    return status;
+}
+
+static exitlm_status push_headers(exitlm_loader *loader, cli_gguf_file *files, uint32_t n_parts, exitlm_error *error) {
+    exitlm_status status = EXITLM_OK;
+    for (uint32_t part = 0; part < n_parts && status == EXITLM_OK; part++)
+        status = push_range(loader, &files[part], part, 0, files[part].header.data_offset, error);
+    return status;
+}
+
+/* The norms of layer 0 and the first rows of the embedding. */
+static exitlm_status push_fingerprint(exitlm_loader *loader, cli_gguf_file *files, uint32_t n_parts, exitlm_error *error) {
+    static const char *const names[] = {"blk.0.attn_norm.weight", "blk.0.ffn_norm.weight", "blk.0.attn_q_norm.weight",
+                                        "blk.0.attn_k_norm.weight", "token_embd.weight"};
+    exitlm_status status = EXITLM_OK;
+    for (uint32_t part = 0; part < n_parts; part++)
+        for (size_t i = 0; i < sizeof names / sizeof *names && status == EXITLM_OK; i++) {
+            const xl_gguf_tensor *t = xl_gguf_find_tensor(&files[part].header, names[i]);
+            if (!t) continue;
+            uint64_t n = t->n_bytes;
+            if (i == 4 && t->dims[1] > FINGERPRINT_ROWS) n = n / t->dims[1] * FINGERPRINT_ROWS;
+            status = push_range(loader, &files[part], part, t->offset, n, error);
+        }
+    return status;
+}
+
+/* The fingerprint, to info. It needs the weights' memory, though almost none is touched; "" where there is none. */
+static void find_fingerprint(summary *s, cli_gguf_file *files, uint32_t n_parts) {
+    exitlm_error error;
+    exitlm_loader *loader;
+    if (exitlm_loader_create(&loader, NULL, &error) != EXITLM_OK) return;
+    exitlm_status status = push_headers(loader, files, n_parts, &error);
+    if (status == EXITLM_OK) status = push_fingerprint(loader, files, n_parts, &error);
+    exitlm_model *model = exitlm_loader_model(loader);
+    if (status == EXITLM_OK && model) {
+        exitlm_model_info info;
+        exitlm_model_describe(model, &info);
+        memcpy(s->info.fingerprint, info.fingerprint, sizeof s->info.fingerprint);
+    }
+    exitlm_loader_free(loader);
+}
+
+static int describe(summary *s, cli_gguf_file *files, uint32_t n_parts, const char *file) {
+    exitlm_load_options options = {.header_only = true};
+    if (exitlm_loader_create(&s->loader, &options, &s->why) != EXITLM_OK) return cli_report(&s->why, file);
+    exitlm_status status = push_headers(s->loader, files, n_parts, &s->why);
+    exitlm_model *model = exitlm_loader_model(s->loader);
+    if (status == EXITLM_OK && !model) {
+        s->why.status = status = EXITLM_BAD_MODEL;
+        snprintf(s->why.message, sizeof s->why.message, "the header is incomplete");
+    }
+    if (status != EXITLM_OK && status != EXITLM_UNSUPPORTED) return cli_report(&s->why, file);
+    s->supported = status == EXITLM_OK;
+    if (!s->supported) return CLI_OK;
+    exitlm_model_describe(model, &s->info);
+    exitlm_session_options session = {.kv_type = EXITLM_KV_F32};
+    status = exitlm_loader_memory(s->loader, &session, &s->model_bytes, &s->session_bytes, &s->why);
+    if (status != EXITLM_OK) return cli_report(&s->why, file);
+    find_fingerprint(s, files, n_parts);
+    return CLI_OK;
+}
+
+static void count(summary *s, const cli_gguf_file *files, uint32_t n_parts) {
+    for (uint32_t part = 0; part < n_parts; part++) {
+        const xl_gguf *g = &files[part].header;
+        s->file_bytes += files[part].n_bytes;
+        s->header_bytes += g->data_offset;
+        s->n_tensors += g->n_tensors;
+        for (uint32_t i = 0; i < g->n_tensors; i++) {
+            if (g->tensors[i].type >= MAX_TYPES) continue;
+            s->types[g->tensors[i].type].n++;
+            s->types[g->tensors[i].type].n_bytes += g->tensors[i].n_bytes;
+        }
+    }
+}
+
+/* ---- Printing ---- */
+
+static void text_of(const xl_gguf *g, const char *key, const char **text, size_t *n) {
+    *text = "";
+    *n = 0;
+    xl_gguf_get_string(g, key, text, n);
+}
+
+static void print_json(const summary *s, const cli_model_path *path, const xl_gguf *g) {
+    ndjson j = nd_to(stdout);
+    const char *text;
+    size_t n;
+    nd_object(&j, NULL);
+    nd_string(&j, "type", "model");
+    nd_string(&j, "file", path->file);
+    nd_uint(&j, "file_bytes", s->file_bytes);
+    nd_uint(&j, "parts", path->n_parts);
+    nd_uint(&j, "gguf_version", g->version);
+    text_of(g, "general.name", &text, &n);
+    nd_text(&j, "name", text, n);
+    text_of(g, "general.architecture", &text, &n);
+    nd_text(&j, "arch", text, n);
+    nd_bool(&j, "supported", s->supported);
+    if (!s->supported) nd_string(&j, "reason", s->why.message);
+    if (s->supported) {
+        const exitlm_model_info *i = &s->info;
+        nd_string(&j, "licence", i->licence);
+        nd_string(&j, "quantisation", i->quantisation);
+        nd_string(&j, "template", i->template_family);
+        nd_uint(&j, "parameters", i->parameters);
+        nd_uint(&j, "layers", i->layers);
+        nd_uint(&j, "dim", i->dim);
+        nd_uint(&j, "ffn_dim", i->ffn_dim);
+        nd_uint(&j, "attention_heads", i->heads);
+        nd_uint(&j, "kv_heads", i->kv_heads);
+        nd_uint(&j, "head_dim", i->head_dim);
+        nd_uint(&j, "vocab", i->vocab);
+        nd_uint(&j, "context_tokens", i->context_tokens);
+        nd_uint(&j, "macs_per_token", i->macs_per_token);
+        nd_uint(&j, "weight_bytes", i->weight_bytes);
+        nd_string(&j, "fingerprint", *i->fingerprint ? i->fingerprint : NULL);
+        nd_object(&j, "memory");
+        nd_uint(&j, "model_bytes", s->model_bytes);
+        nd_uint(&j, "session_bytes", s->session_bytes);
+        nd_end(&j);
+    }
+    nd_uint(&j, "header_bytes", s->header_bytes);
+    nd_uint(&j, "tensors", s->n_tensors);
+    nd_object(&j, "tensor_types");
+    for (uint32_t t = 0; t < MAX_TYPES; t++) {
+        if (s->types[t].n == 0) continue;
+        nd_object(&j, xl_gguf_tensor_type_name(t) ? xl_gguf_tensor_type_name(t) : "unknown");
+        nd_uint(&j, "tensors", s->types[t].n);
+        nd_uint(&j, "bytes", s->types[t].n_bytes);
+        nd_end(&j);
+    }
+    nd_end(&j);
+    nd_string(&j, "heads", s->heads);
+    nd_end(&j);
+}
+
+static void line(const char *name, const char *text, size_t n) {
+    printf("%-14s ", name);
+    cli_print_safe(stdout, n ? text : "not stated", n ? n : 10, false);
+    printf("\n");
+}
+
+static void print_table(const summary *s, const cli_model_path *path, const xl_gguf *g) {
+    const char *text;
+    size_t n;
+    const exitlm_model_info *i = &s->info;
+    line("model", path->file, strlen(path->file));
+    text_of(g, "general.name", &text, &n);
+    line("name", text, n);
+    text_of(g, "general.architecture", &text, &n);
+    line("architecture", text, n);
+    if (!s->supported) line("not supported", s->why.message, strlen(s->why.message));
+    else {
+        line("licence", i->licence, strlen(i->licence));
+        line("chat template", i->template_family, strlen(i->template_family));
+        printf("%-14s %.1f million, %s\n", "parameters", (double)i->parameters / 1e6, i->quantisation);
+        printf("%-14s %u of %u wide, feed-forward %u\n", "layers", i->layers, i->dim, i->ffn_dim);
+        printf("%-14s %u heads of %u, %u for K/V\n", "attention", i->heads, i->head_dim, i->kv_heads);
+        printf("%-14s %u tokens, context %u\n", "vocabulary", i->vocab, i->context_tokens);
+        printf("%-14s %.1f million multiply-adds\n", "work a token", (double)i->macs_per_token / 1e6);
+        printf("%-14s %.1f MB for the model, %.1f MB for a session with the default context\n", "memory", (double)s->model_bytes / 1e6,
+               (double)s->session_bytes / 1e6);
+        printf("%-14s %s\n", "fingerprint", *i->fingerprint ? i->fingerprint : "unknown: its bytes could not be read");
+    }
+    printf("%-14s %.1f MB, header %.1f MB, GGUF version %u", "file", (double)s->file_bytes / 1e6, (double)s->header_bytes / 1e6, g->version);
+    if (path->n_parts > 1) printf(", %u parts", path->n_parts);
+    printf("\n%-14s %" PRIu64 ":", "tensors", s->n_tensors);
+    bool first = true;
+    for (uint32_t t = 0; t < MAX_TYPES; t++) {
+        if (s->types[t].n == 0) continue;
+        const char *name = xl_gguf_tensor_type_name(t);
+        printf("%s %u %s (%.1f MB)", first ? "" : ",", s->types[t].n, name ? name : "of unknown type", (double)s->types[t].n_bytes / 1e6);
+        first = false;
+    }
+    printf("\n%-14s %s\n", "exit heads", s->heads ? s->heads : "none beside it");
+}
+
+int inspect_model(const cli_model_path *path, cli_gguf_file *files, bool json) {
+    summary *s = calloc(1, sizeof *s);
+    char *heads = NULL;
+    if (!s) return cli_no_memory("the description");
+    int status = cli_model_path_heads(path, NULL, &heads);
+    s->heads = heads;
+    count(s, files, path->n_parts);
+    if (status == CLI_OK) status = describe(s, files, path->n_parts, path->file);
+    if (status == CLI_OK && json) print_json(s, path, &files[0].header);
+    else if (status == CLI_OK) print_table(s, path, &files[0].header);
+    exitlm_loader_free(s->loader);
+    free(heads);
+    free(s);
+    return status;
+}
