@@ -250,6 +250,10 @@ exitlm_status EXPORT(exitlm_wasm_session_start)(exitlm_session *session, const i
                                                 const exitlm_generate_options *options, exitlm_error *error) {
     return exitlm_session_start(session, ids, n, options, error);
 }
+exitlm_status EXPORT(exitlm_wasm_session_text)(exitlm_session *session, const char *text, size_t n_bytes, bool parse_special,
+                                               const exitlm_generate_options *options, exitlm_error *error) {
+    return exitlm_session_text(session, text, n_bytes, parse_special, options, error);
+}
 exitlm_status EXPORT(exitlm_wasm_session_step)(exitlm_session *session, exitlm_event *event, exitlm_error *error) {
     return exitlm_session_step(session, event, error);
 }
