@@ -266,6 +266,8 @@ void EXPORT(exitlm_wasm_session_reset)(exitlm_session *session) { exitlm_session
 /* The pool that helper threads of this session join (pool.c); NULL: none. */
 xl_pool *EXPORT(exitlm_wasm_session_pool)(const exitlm_session *session) { return session->pool; }
 uint32_t EXPORT(exitlm_wasm_session_threads)(const exitlm_session *session) { return xl_pool_threads(session->pool); }
+/* Capacity of its context. */
+uint32_t EXPORT(exitlm_wasm_session_context_tokens)(const exitlm_session *session) { return session->ctx; }
 /* What this session computes with: "relaxed", "simd128", ... */
 const char *EXPORT(exitlm_wasm_session_kernel)(const exitlm_session *session) { return session->kernels->name; }
 

@@ -237,6 +237,16 @@ export class Engine {
 
   /**
    * @param {string} name
+   * @param {string} key
+   */
+  offsetOf(name, key) {
+    const field = this.#struct(name).fields.find((f) => f.key === key);
+    if (!field) throw new TypeError(`bindings.c tells no field ${name}.${key}`);
+    return field.offset;
+  }
+
+  /**
+   * @param {string} name
    * @param {number} memory
    * @returns {any} its fields, camelCase; pointers as numbers
    */

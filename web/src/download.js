@@ -1,0 +1,125 @@
+/**
+ * Reading a stretch of a source whatever happens to the connection.
+ */
+import { ExitLMError, messageOf } from './errors.js';
+import { PassingError } from './source.js';
+
+/** @typedef {import('./source.js').Source} Source */
+
+const FIRST_PAUSE_MS = 250;
+const LONGEST_PAUSE_MS = 8000;
+/** Tries in a row without one new byte: about a minute. */
+const MOST_TRIES = 12;
+
+/**
+ * @typedef {object} DownloadOptions
+ * @property {AbortSignal} signal
+ * @property {(info: { ranged: boolean, total: number | null, validator: string | null }) => void} [onOpen] after each answer
+ * @property {(error: ExitLMError, pauseMs: number) => void} [onRetry]
+ * @property {number} [tries]
+ */
+
+/**
+ * Yields the bytes [from, to) of a source in order, each once. A connection that breaks is opened again where it broke, after a
+ * pause that doubles; a server that ignores ranges is read from the start and the part that is there already is passed over.
+ * @param {Source} source
+ * @param {number} from
+ * @param {number | null} to null: up to the end
+ * @param {DownloadOptions} options
+ * @returns {AsyncGenerator<{ at: number, bytes: Uint8Array }, void, void>}
+ */
+export async function* download(source, from, to, { signal, onOpen, onRetry, tries = MOST_TRIES }) {
+  let at = from;
+  for (let failures = 0; ; ) {
+    try {
+      const opened = await source.open(at, to, signal);
+      onOpen?.(opened);
+      if (to === null && opened.total !== null) to = opened.total;
+      let position = opened.from;
+      for await (const chunk of opened.body) {
+        const skip = Math.max(0, at - position);
+        position += chunk.length;
+        if (skip >= chunk.length) continue;
+        let bytes = skip ? chunk.subarray(skip) : chunk;
+        if (to !== null && at + bytes.length > to) bytes = bytes.subarray(0, to - at);
+        if (bytes.length) yield { at, bytes };
+        at += bytes.length;
+        failures = 0;
+        if (to !== null && at >= to) return;
+      }
+      if (to === null || at >= to) return;
+      throw new PassingError('NETWORK', `${source.name}: ends at byte ${at} where ${to} were expected`);
+    } catch (error) {
+      if (signal.aborted) throw signal.reason;
+      if (!(error instanceof PassingError) || source.once) throw error;
+      if (++failures >= tries) {
+        throw new ExitLMError(error.code, `${error.message}; gave up after ${failures} tries, load it again later: what is cached stays`, { cause: error });
+      }
+      const pause = Math.max(error.retryAfterMs, Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (failures - 1)) * (0.75 + Math.random() / 2));
+      onRetry?.(error, pause);
+      await online(pause, signal);
+    }
+  }
+}
+
+/**
+ * Waits, but not longer than until the machine says that it is online again.
+ * @param {number} ms
+ * @param {AbortSignal} signal
+ * @returns {Promise<void>}
+ */
+function online(ms, signal) {
+  const target = typeof globalThis.addEventListener === 'function' ? globalThis : null;
+  return new Promise((resolve, reject) => {
+    const done = () => {
+      clearTimeout(timer);
+      target?.removeEventListener('online', done);
+      signal.removeEventListener('abort', done);
+      if (signal.aborted) reject(signal.reason);
+      else resolve();
+    };
+    const timer = setTimeout(done, ms);
+    target?.addEventListener('online', done);
+    signal.addEventListener('abort', done);
+    if (signal.aborted) done();
+  });
+}
+
+/**
+ * All bytes of a small file.
+ * @param {Source} source
+ * @param {DownloadOptions & { maxBytes?: number }} options
+ * @returns {Promise<Uint8Array>}
+ */
+export async function downloadAll(source, { maxBytes = 512 * 2 ** 20, ...options }) {
+  /** @type {Uint8Array[]} */
+  const pieces = [];
+  let length = 0;
+  for await (const { bytes } of download(source, 0, null, options)) {
+    length += bytes.length;
+    if (length > maxBytes) throw new ExitLMError('BAD_MODEL', `${source.name}: over ${maxBytes} bytes, too large for what it should be`);
+    pieces.push(bytes.slice());
+  }
+  const all = new Uint8Array(length);
+  let at = 0;
+  for (const piece of pieces) {
+    all.set(piece, at);
+    at += piece.length;
+  }
+  return all;
+}
+
+/**
+ * A JSON file.
+ * @param {Source} source
+ * @param {DownloadOptions} options
+ * @returns {Promise<unknown>}
+ */
+export async function downloadJson(source, options) {
+  const bytes = await downloadAll(source, { ...options, maxBytes: 64 * 2 ** 20 });
+  try {
+    return JSON.parse(new TextDecoder().decode(bytes));
+  } catch (cause) {
+    throw new ExitLMError('BAD_MODEL', `${source.name}: not JSON (${messageOf(cause)})`, { cause });
+  }
+}

@@ -1,0 +1,558 @@
+/**
+ * The engine's side: one instance, one model, one session. It lives in a worker, or in the caller's thread; either way it is
+ * spoken to through a Peer, and its methods are that peer's handlers.
+ *
+ * Generation advances in steps of C, each a token or a slice of the prompt, and lets the event loop turn every few milliseconds:
+ * so a stop arrives, and so downloads go on beside it. Replies follow each other in the order they were asked for.
+ */
+import { openStore } from './cache.js';
+import { downloadAll } from './download.js';
+import { ExitLMError, errorToData, messageOf } from './errors.js';
+import { startEngine } from './instance.js';
+import { ModelLoader } from './loader.js';
+import { jobsByShard } from './manifest.js';
+import { generateOptions, sessionOptions } from './options.js';
+import { clockRuns, deferred, now, turn } from './platform.js';
+import { resolve } from './resolve.js';
+import { Sha256 } from './sha256.js';
+import { ChangedError, httpSource } from './source.js';
+import { startThreads } from './threads.js';
+
+/**
+ * @typedef {import('./protocol.js').Peer} Peer
+ * @typedef {import('./engine.js').Engine} Engine
+ * @typedef {import('./source.js').Source} Source
+ * @typedef {import('./source.js').FetchLike} FetchLike
+ * @typedef {import('./source.js').ResponseLike} ResponseLike
+ * @typedef {import('./resolve.js').SourceSpec} SourceSpec
+ * @typedef {import('./resolve.js').Resolved} Resolved
+ *
+ * @typedef {object} LoadSpec what `load` takes; plain data
+ * @property {SourceSpec[]} files
+ * @property {SourceSpec | 'auto' | null} heads
+ * @property {number | 'auto'} threads
+ * @property {'auto' | 'opfs' | 'cache-api' | 'none' | 'remote'} cache 'remote': an object in the caller's thread
+ * @property {number} contextLength 0: the model's, at most 2048
+ * @property {string | null} kvType
+ * @property {(string | null)[] | null} sha256 of each file
+ * @property {boolean} customFetch the caller's thread fetches
+ * @property {WebAssembly.Module | Uint8Array | string | null} wasm
+ * @property {boolean} inWorker
+ *
+ * @typedef {object} GenerateRequest
+ * @property {number} id the caller's number of this reply
+ * @property {string} text the prompt, template applied
+ * @property {Record<string, any>} options
+ */
+
+const TURN_MS = 8;
+
+export class Host {
+  #peer;
+  /** @type {Engine | null} */ #engine = null;
+  /** @type {ModelLoader | null} */ #loader = null;
+  #heads = 0;
+  #session = 0;
+  #event = 0;
+  #abort = new AbortController();
+  /** The reply before the next one. @type {Promise<unknown>} */ #last = Promise.resolve();
+  /** @type {Map<number, { stopped: boolean, wake: { promise: Promise<void>, resolve: (value: void) => void } }>} */
+  #replies = new Map();
+  /** @type {() => void} */ #endThreads = () => {};
+  /** @type {unknown} */ #failure;
+  #customFetch = false;
+  #shared = false;
+
+  /** @param {Peer} peer */
+  constructor(peer) {
+    this.#peer = peer;
+    this.#abort.signal.addEventListener('abort', () => this.#loader?.fail(this.#abort.signal.reason));
+  }
+
+  /** @returns {import('./protocol.js').Handlers} */
+  handlers() {
+    return {
+      load: (spec) => this.#load(spec),
+      check: (spec) => this.#check(spec),
+      generate: (request) => this.#generate(request),
+      cancel: ({ id }) => this.#cancel(id),
+      tokenize: ({ text, special, bos }) => this.#tokenize(text, special, bos),
+      detokenize: ({ ids }) => this.#detokenize(ids),
+      memory: () => this.#memory(),
+      dispose: () => this.#dispose(),
+    };
+  }
+
+  // ---- loading ----
+
+  /**
+   * Resolves once the model can be talked to. A notice 'ready' or 'failed' says later how the rest went.
+   * @param {LoadSpec} spec
+   */
+  async #load(spec) {
+    this.#customFetch = spec.customFetch;
+    const { signal } = this.#abort;
+    const starting = startEngine(spec);
+    starting.catch(() => {});
+    const resolved = await resolve(spec.files, spec.heads, {
+      fetchLike: this.#fetch,
+      remote: this.#remote,
+      signal,
+      cachedManifest: async (key) => (await openStore(spec.cache, key, this.#peer))?.note,
+      keepManifest: async (key, manifest) => (await openStore(spec.cache, key, this.#peer))?.keepNote(manifest),
+    });
+    const { engine, threads } = await starting;
+    this.#engine = engine;
+    if (resolved.heads) await this.#loadHeads(spec, resolved.heads);
+    const loader = await this.#openLoader(spec, resolved, threads);
+    return this.#describe(loader, threads);
+  }
+
+  /** @param {LoadSpec} spec @param {NonNullable<Resolved['heads']>} heads */
+  async #loadHeads(spec, { source, optional, sha256 }) {
+    const engine = /** @type {Engine} */ (this.#engine);
+    const bytes = await this.#headsBytes(spec, source, sha256).catch((error) => {
+      if (optional && error.code !== 'CHECKSUM' && !this.#abort.signal.aborted) return null;
+      throw error;
+    });
+    // Many servers answer any address with their front page: what was not asked for by name is taken only where it is a GGUF file.
+    if (!bytes || (optional && String.fromCharCode(...bytes.subarray(0, 4)) !== 'GGUF')) return;
+    this.#heads = engine.withBytes(bytes, (memory, n) => engine.make('heads_create', memory, n));
+  }
+
+  /** @param {LoadSpec} spec @param {Source} source @param {string | null} sha256 */
+  async #headsBytes(spec, source, sha256) {
+    const store = source.url ? await openStore(spec.cache, source.url, this.#peer) : null;
+    try {
+      if (store?.complete) {
+        const bytes = await store.readAll(0);
+        if (bytes && (!sha256 || sha256 === this.#hash(bytes))) return bytes;
+        await store.remove();
+      }
+      const bytes = await downloadAll(source, { signal: this.#abort.signal });
+      const actual = sha256 && this.#hash(bytes);
+      if (sha256 && actual !== sha256) throw new ExitLMError('CHECKSUM', `${source.name}: SHA-256 is ${actual}, ${sha256} was expected`);
+      await store?.write(0, 0, bytes);
+      await store?.finish([bytes.length]);
+      return bytes;
+    } finally {
+      await store?.close();
+    }
+  }
+
+  /** @param {Uint8Array} bytes */
+  #hash(bytes) {
+    const sha = new Sha256(/** @type {Engine} */ (this.#engine));
+    sha.update(bytes);
+    return sha.finish();
+  }
+
+  /**
+   * Resolves once the header is there and the session open. Where the server's file is another than the one that the
+   * cache has begun, the copy is dropped and loading starts over.
+   * @param {LoadSpec} spec
+   * @param {Resolved} resolved
+   * @param {number} threads
+   */
+  async #openLoader(spec, { sources, manifest, key }, threads) {
+    const engine = /** @type {Engine} */ (this.#engine);
+    const sha256 = spec.sha256 ?? undefined;
+    for (let attempt = 1; ; attempt++) {
+      const store = key ? await openStore(spec.cache, key, this.#peer, manifest ? manifest.sha256 : sha256?.join() ?? null) : null;
+      const loader = new ModelLoader({
+        engine,
+        sources: sources.map((s, i) => (s.url ? httpSource(s.url, this.#fetch, manifest ? null : store?.validator(i)) : s)),
+        heads: this.#heads,
+        shards: manifest ? jobsByShard(manifest) : undefined,
+        partBytes: manifest?.files.map(({ bytes }) => bytes),
+        inOrder: Boolean(sha256?.some(Boolean)) && !store && !manifest,
+        sha256,
+        store,
+        signal: this.#abort.signal,
+        onProgress: (state) => this.#peer.notify('progress', state),
+      });
+      this.#loader = loader;
+      const running = loader.run();
+      running.catch(() => {});
+      try {
+        await Promise.race([loader.headerReady(), running]);
+        this.#openSession(spec, loader, threads);
+      } catch (error) {
+        loader.dispose();
+        await running.catch(() => {});
+        const { code } = /** @type {{ code?: string }} */ (error ?? {});
+        if (code === 'CHECKSUM') await store?.remove();
+        else await store?.close();
+        if (error instanceof ChangedError && attempt === 1) continue;
+        throw error;
+      }
+      running.then(
+        async () => {
+          this.#peer.notify('ready');
+          await store?.close();
+        },
+        async (error) => {
+          this.#failure = error;
+          if (error?.code === 'CHECKSUM') await store?.remove();
+          else await store?.close();
+          this.#peer.notify('failed', errorToData(error));
+        },
+      );
+      return loader;
+    }
+  }
+
+  /**
+   * Where memory is short and the caller named no type for the K/V cache, the smaller ones are tried.
+   * @param {LoadSpec} spec
+   * @param {ModelLoader} loader
+   * @param {number} threads
+   */
+  #openSession(spec, loader, threads) {
+    const engine = /** @type {Engine} */ (this.#engine);
+    const types = spec.kvType === null ? [null, 'q8'] : [spec.kvType];
+    for (const kvType of types) {
+      const options = engine.create('session_options', sessionOptions(engine, { ...spec, kvType, threads, heads: this.#heads }));
+      try {
+        this.#memoryNeeded = loader.memory(options);
+        this.#session = engine.make('session_create', loader.model, options, clockRuns());
+        break;
+      } catch (error) {
+        if (/** @type {ExitLMError} */ (error).code !== 'OUT_OF_MEMORY' || kvType === types[types.length - 1]) throw error;
+      } finally {
+        engine.free(options);
+      }
+    }
+    this.#event = engine.create('event');
+    const pool = engine.call('session_pool', this.#session);
+    if (pool) this.#endThreads = startThreads(engine, pool, engine.call('session_threads', this.#session));
+  }
+  #memoryNeeded = { model: 0, session: 0 };
+
+  /**
+   * What the caller is told of the model: plain data.
+   * @param {ModelLoader} loader
+   * @param {number} threads
+   */
+  #describe(loader, threads) {
+    const engine = /** @type {Engine} */ (this.#engine);
+    const info = engine.with(engine.sizeOf('model_info'), (struct) => {
+      engine.call('model_describe', loader.model, struct);
+      return engine.read('model_info', struct);
+    });
+    const special = engine.with(12, (ids) => {
+      engine.call('model_special', loader.model, ids);
+      return engine.i32s(ids, 3);
+    });
+    const chatTemplate = engine.with(4, (n) => {
+      const at = engine.call('model_chat_template', loader.model, n);
+      return engine.text(at, engine.view.getUint32(n, true));
+    });
+    const text = (/** @type {number} */ id) => (id < 0 ? '' : this.#detokenize([id]));
+    return {
+      info: {
+        name: engine.text(info.name),
+        architecture: engine.text(info.architecture),
+        licence: engine.text(info.licence),
+        quantisation: engine.text(info.quantisation),
+        layers: info.layers,
+        parameters: info.parameters,
+        vocabulary: info.vocab,
+        dimension: info.dim,
+        contextLength: this.#contextLength,
+        modelContextLength: info.contextTokens,
+        weightBytes: info.weightBytes,
+        fingerprint: info.fingerprint,
+        kernel: engine.text(engine.call('session_kernel', this.#session)),
+        threads: engine.call('session_threads', this.#session) || threads,
+        memory: { ...this.#memoryNeeded, total: engine.memoryBytes },
+        version: engine.version,
+      },
+      exits: this.#heads ? this.#describeHeads(engine) : null,
+      template: { source: chatTemplate, bosToken: text(special[0]), eosToken: text(special[1]), addBos: special[2] === 1 },
+      progress: loader.progress,
+    };
+  }
+
+  get #contextLength() {
+    const engine = /** @type {Engine} */ (this.#engine);
+    return engine.call('session_context_tokens', this.#session);
+  }
+
+  /** @param {Engine} engine */
+  #describeHeads(engine) {
+    const info = engine.with(engine.sizeOf('heads_info'), (struct) => {
+      engine.call('heads_describe', this.#heads, struct);
+      return engine.read('heads_info', struct);
+    });
+    const levels = engine.with(engine.sizeOf('level'), (struct) =>
+      Array.from({ length: engine.call('heads_levels', this.#heads) }, (_, i) => {
+        engine.run('heads_level', this.#heads, i, struct);
+        const level = engine.read('level', struct);
+        return {
+          ...level,
+          strategy: engine.names.strategy[level.strategy],
+          threshold: level.threshold.slice(0, info.nHeads),
+          coverage: level.coverage.slice(0, info.nHeads),
+        };
+      }));
+    return {
+      layers: info.head.slice(0, info.nHeads).map((/** @type {any} */ head) => head.layer),
+      heads: info.head.slice(0, info.nHeads).map((/** @type {any} */ head) => ({ ...head, form: engine.text(head.form) })),
+      metric: engine.names.metric[info.metric],
+      kv: engine.names.kv[info.kv],
+      kvType: engine.names.kvType[info.kvType],
+      fingerprint: engine.text(info.fingerprint),
+      licence: engine.text(info.licence),
+      data: engine.text(info.data),
+      engineVersion: engine.text(info.engineVersion),
+      levels,
+    };
+  }
+
+  // ---- sources ----
+
+  /** @type {FetchLike} */
+  #fetch = async (url, init) => {
+    if (!this.#customFetch) return fetch(url, /** @type {RequestInit} */ (init));
+    const { headers } = init;
+    const { status, ok, headers: answered, stream } = await this.#peer.call('fetch', { url, headers });
+    /** @type {ResponseLike} */
+    const response = { ok, status, headers: new Headers(answered), body: stream === null ? null : this.#chunks(stream) };
+    return response;
+  };
+
+  /** @param {number} id @param {string} name @param {boolean} once @returns {Source} */
+  #remote = (id, name, once) => ({
+    name,
+    url: null,
+    once,
+    open: async (from, to) => {
+      const { total, ranged, stream, from: start } = await this.#peer.call('open', { id, from, to });
+      return { from: start, total, ranged, validator: null, body: this.#chunks(stream) };
+    },
+  });
+
+  /** @param {number} stream of the caller's thread */
+  async *#chunks(stream) {
+    let ended = false;
+    try {
+      for (;;) {
+        const bytes = await this.#peer.call('read', { stream });
+        if (!bytes) {
+          ended = true;
+          return;
+        }
+        yield /** @type {Uint8Array} */ (bytes);
+      }
+    } catch (error) {
+      ended = true;
+      throw error;
+    } finally {
+      if (!ended) this.#peer.notify('cancelStream', { stream });
+    }
+  }
+
+  // ---- text ----
+
+  #alive() {
+    if (this.#failure) {
+      throw new ExitLMError('DISPOSED', `the model is not usable any more (${messageOf(this.#failure)}); load it again`, { cause: this.#failure });
+    }
+    if (!this.#engine || !this.#loader) throw new ExitLMError('DISPOSED', 'the model was disposed of');
+    if (this.#engine.crash) this.#engine.call('version'); // throws, with the reason
+    return { engine: this.#engine, loader: this.#loader };
+  }
+
+  /** @param {string} text @param {boolean} special @param {boolean} bos */
+  #tokenize(text, special, bos) {
+    const { engine, loader } = this.#alive();
+    return engine.withText(text, (memory, n) => {
+      const capacity = n + 8;
+      return engine.with(capacity * 4 + 8, (ids) => {
+        const count = ids + capacity * 4;
+        const flags = engine.call('tokenize_flags', bos, special);
+        engine.run('tokenize', loader.model, memory, n, flags, ids, capacity, count);
+        const found = engine.view.getUint32(count, true);
+        if (found <= capacity) return engine.i32s(ids, found);
+        return engine.with(found * 4, (more) => {
+          engine.run('tokenize', loader.model, memory, n, flags, more, found, count);
+          return engine.i32s(more, found);
+        });
+      });
+    });
+  }
+
+  /** @param {number[]} ids */
+  #detokenize(ids) {
+    const { engine, loader } = this.#alive();
+    for (const id of ids) if (!Number.isInteger(id)) throw new ExitLMError('USAGE', `detokenize takes token ids; ${id} is none`);
+    return engine.with(ids.length * 4 + 8, (memory) => {
+      for (const [i, id] of ids.entries()) engine.view.setInt32(memory + 4 * i, id, true);
+      const count = memory + 4 * ids.length;
+      engine.run('detokenize', loader.model, memory, ids.length, 0, 0, count);
+      const bytes = engine.view.getUint32(count, true);
+      return engine.with(bytes, (text) => {
+        engine.run('detokenize', loader.model, memory, ids.length, text, bytes, count);
+        return engine.text(text, bytes);
+      });
+    });
+  }
+
+  #memory() {
+    const { engine, loader } = this.#alive();
+    return { total: engine.memoryBytes, ...this.#memoryNeeded, networkBytes: loader.networkBytes };
+  }
+
+  // ---- replies ----
+
+  /**
+   * Resolves to the statistics of a reply; its tokens go out as notices before.
+   * @param {GenerateRequest} request
+   */
+  async #generate(request) {
+    this.#alive();
+    const reply = { stopped: false, wake: deferred() };
+    this.#replies.set(request.id, reply);
+    const before = this.#last;
+    const { promise, resolve: release } = deferred();
+    this.#last = promise;
+    try {
+      await before;
+      const { engine, loader } = this.#alive();
+      return await this.#reply(request, reply, engine, loader);
+    } finally {
+      this.#replies.delete(request.id);
+      release(undefined);
+    }
+  }
+
+  /**
+   * @param {GenerateRequest} request
+   * @param {{ stopped: boolean, wake: { promise: Promise<void> } }} reply
+   * @param {Engine} engine
+   * @param {ModelLoader} loader
+   */
+  async #reply({ id, text, options }, reply, engine, loader) {
+    const { struct, seed, free } = generateOptions(engine, options, this.#heads !== 0);
+    try {
+      engine.withText(text, (memory, n) => engine.run('session_text', this.#session, memory, n, true, struct));
+    } finally {
+      free();
+    }
+    const withEvents = options.events === true;
+    const typeAt = this.#event + engine.offsetOf('event', 'type');
+    const tokenAt = this.#event + engine.offsetOf('event', 'token');
+    let lastTurn = now();
+    let stopSent = false;
+    for (;;) {
+      if (loader.failure) throw loader.failure;
+      if (reply.stopped && !stopSent) {
+        engine.call('session_stop', this.#session);
+        stopSent = true;
+      }
+      if (engine.run('session_step', this.#session, this.#event) === 'WAIT') {
+        const [layer, row] = engine.with(8, (needs) => {
+          engine.call('session_needs', this.#session, needs);
+          return engine.i32s(needs, 2);
+        });
+        loader.need(layer, row);
+        await Promise.race([loader.nextChange(), reply.wake.promise]);
+        lastTurn = now();
+        continue;
+      }
+      const type = engine.names.event[engine.view.getUint32(typeAt, true)];
+      if (type === 'done') return this.#result(engine, seed);
+      if (type !== 'progress') this.#peer.notify('token', { id, token: this.#token(engine, tokenAt, type, withEvents) });
+      if (now() - lastTurn > TURN_MS) {
+        await turn();
+        lastTurn = now();
+      }
+    }
+  }
+
+  /**
+   * @param {Engine} engine
+   * @param {number} at
+   * @param {string} type
+   * @param {boolean} withType
+   */
+  #token(engine, at, type, withType) {
+    const { index, id, text, textBytes, layer, of, work, head, confidence, drafted, draftHead, ms } = engine.read('token', at);
+    return {
+      ...(withType ? { type } : {}),
+      index,
+      id,
+      text: engine.text(text, textBytes),
+      layer,
+      of,
+      depth: of > 0 ? layer / of : 0,
+      work,
+      head,
+      confidence,
+      drafted,
+      ...(drafted || type !== 'token' ? { draftHead } : {}),
+      ms: measured(ms),
+    };
+  }
+
+  /** @param {Engine} engine @param {string | null} seed */
+  #result(engine, seed) {
+    const s = engine.read('stats', this.#event + engine.offsetOf('event', 'stats'));
+    /** @type {Record<string, number>} */
+    const exits = {};
+    const heads = this.#heads ? this.#describeHeads(engine).layers.length : 0;
+    for (let i = 0; i < heads; i++) exits[i] = s.exits[i];
+    exits[-1] = s.fullTokens;
+    return {
+      text: engine.text(s.text, s.textBytes),
+      reason: engine.names.reason[s.reason],
+      usage: { promptTokens: s.promptTokens, completionTokens: s.completionTokens, reusedTokens: s.reusedTokens },
+      exits,
+      meanDepth: s.meanDepth,
+      meanWork: s.meanWork,
+      drafted: s.drafted,
+      accepted: s.accepted,
+      draftAttempts: s.draftAttempts,
+      audited: s.audited,
+      auditDisagreed: s.auditDisagreed,
+      seed,
+      timing: { promptMs: measured(s.promptMs), decodeMs: measured(s.decodeMs), tokensPerSecond: measured(s.tokensPerSecond) },
+    };
+  }
+
+  /** @param {number} id */
+  #cancel(id) {
+    const reply = this.#replies.get(id);
+    if (!reply) return;
+    reply.stopped = true;
+    reply.wake.resolve();
+  }
+
+  #dispose() {
+    const gone = new ExitLMError('DISPOSED', 'the model was disposed of');
+    this.#failure ??= gone;
+    this.#abort.abort(gone);
+    for (const reply of this.#replies.values()) {
+      reply.stopped = true;
+      reply.wake.resolve();
+    }
+    this.#endThreads();
+    this.#engine = null; // its memory goes with it
+    this.#loader = null;
+  }
+
+  // ---- before loading ----
+
+  /** @param {LoadSpec} spec */
+  async #check(spec) {
+    const { checkModel } = await import('./check.js');
+    void checkModel;
+    return spec;
+  }
+}
+
+/** @param {number} value negative where there is no clock */
+function measured(value) {
+  return value < 0 || !Number.isFinite(value) ? null : value;
+}

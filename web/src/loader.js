@@ -1,0 +1,625 @@
+/**
+ * Brings a model into the engine. Bytes go from the chunk that arrived straight into linear memory.
+ *
+ * Files come in one of two ways:
+ *  - by jobs: the headers first, then stretches of the files (or shards of a packed model) in the order in which generation needs
+ *    them; rows that a prompt needs at once go in between;
+ *  - as a stream: each file from its first byte to its last. So it is where ranges do not work, and where a
+ *    checksum of the whole has to be computed with no cache to read it from again.
+ */
+import { download } from './download.js';
+import { ExitLMError } from './errors.js';
+import { deferred, now, turn } from './platform.js';
+import { findRow, jobsByRange, Ranges } from './plan.js';
+import { Sha256 } from './sha256.js';
+
+/**
+ * @typedef {import('./source.js').Source} Source
+ * @typedef {import('./plan.js').Job} Job
+ * @typedef {import('./plan.js').Extent} Extent
+ * @typedef {import('./plan.js').Span} Span
+ * @typedef {import('./engine.js').Engine} Engine
+ *
+ * @typedef {object} Store what the cache has of this model, and takes of it
+ * @property {boolean} complete it has all
+ * @property {(part: number) => Ranges} has
+ * @property {(part: number, offset: number, most: number) => Promise<Uint8Array | null>} read verified bytes from `offset` on; null where they are broken (they then count as missing)
+ * @property {(part: number, offset: number, bytes: Uint8Array) => Promise<void> | void} write `bytes` are the caller's again afterwards
+ * @property {(part: number, validator: string | null) => void} describe
+ * @property {(sizes: number[]) => Promise<void>} finish all bytes are in and verified
+ * @property {() => Promise<void>} flush keeps what is there
+ *
+ * @typedef {'network' | 'cache' | 'memory'} Origin
+ *
+ * @typedef {object} LoadState
+ * @property {number} loaded bytes in the engine
+ * @property {number} total
+ * @property {number} layersReady layers that can be computed
+ * @property {number} layers
+ * @property {Origin} source of the latest bytes
+ * @property {number} bytesPerSecond over the last seconds, of what came from the network
+ *
+ * @typedef {object} LoaderOptions
+ * @property {Engine} engine
+ * @property {Source[]} sources parts of the model, or shards
+ * @property {number} heads pointer to heads in the engine, or 0
+ * @property {Job[]} [shards] jobs of a packed model
+ * @property {number[]} [partBytes] sizes of the original files, where they are known (packed)
+ * @property {boolean} [inOrder] take each file from its first byte to its last
+ * @property {Store | null} [store]
+ * @property {(string | null)[]} [sha256] of each part, expected
+ * @property {AbortSignal} signal
+ * @property {(state: LoadState) => void} [onProgress]
+ *
+ * @typedef {{ job: Job, left: number }} Running
+ */
+
+// Together at most 4: the engine keeps so many rows that are under way.
+const MOST_JOBS_AT_ONCE = 3;
+const MOST_URGENT_AT_ONCE = 1;
+/** The next job starts when so much of those under way is left: the line is never idle, and layers do not share it. */
+const OVERLAP_BYTES = 256 * 1024;
+const URGENT_ROWS = 16;
+const PIECE_BYTES = 2 ** 20;
+const PROGRESS_MS = 50;
+/** The longest that taking bytes keeps the event loop from turning. */
+const SLICE_MS = 8;
+const SPEED_WINDOW_MS = 3000;
+
+/** Ranges were asked for, the whole file came. */
+class NotRanged extends Error {}
+
+export class ModelLoader {
+  #options;
+  #engine;
+  #pointer;
+  #stateStruct;
+  /** @type {any} */ #state;
+  #abort = new AbortController();
+  #part = 0;
+  #offset = 0;
+  /** @type {Ranges[]} */ #have = [];
+  /** @type {Extent[]} */ #plan = [];
+  /** @type {Job[]} */ #queue = [];
+  /** @type {Job[]} */ #urgent = [];
+  /** @type {Set<Running>} */ #running = new Set();
+  /** @type {Set<Running>} */ #runningUrgent = new Set();
+  #jobsDone = deferred();
+  #jobsMode = false;
+  #ranged = false;
+  /** @type {(number | null)[]} */ #fileBytes = [];
+  /** @type {number[]} */ #partBytes;
+  #cachedAtStart;
+  #answered = deferred();
+  #headerReady = deferred();
+  #changed = deferred();
+  /** @type {unknown} */ #failure;
+  #finished = false;
+  #lastTurn = now();
+  #lastProgress = -Infinity;
+  /** @type {{ ms: number, bytes: number }[]} */ #recent = [];
+
+  /** The model in the engine; 0 before its header is there. */
+  model = 0;
+  /** Bytes that came over the network, those that came twice included. */
+  networkBytes = 0;
+
+  /** @param {LoaderOptions} options */
+  constructor(options) {
+    this.#options = options;
+    this.#engine = options.engine;
+    this.#partBytes = options.partBytes ?? [];
+    this.#cachedAtStart = options.store?.complete ?? false;
+    this.#stateStruct = this.#engine.create('load_state');
+    this.#pointer = this.#engine.make('loader_create', options.heads, 0, false);
+    this.#readState();
+    this.#headerReady.promise.catch(() => {});
+    this.#answered.promise.catch(() => {});
+    this.#jobsDone.promise.catch(() => {});
+    options.signal.addEventListener('abort', () => this.fail(options.signal.reason), { once: true });
+  }
+
+  /** Why loading failed; undefined while it has not. */
+  get failure() {
+    return this.#failure;
+  }
+
+  get finished() {
+    return this.#finished;
+  }
+
+  /** @returns {LoadState} */
+  get progress() {
+    const { layers, layersReady, loadedBytes } = this.#state;
+    const total = this.#total();
+    const loaded = this.#finished ? total : Math.min(loadedBytes, total || loadedBytes);
+    return { loaded, total, layersReady, layers, source: this.#origin, bytesPerSecond: this.#speed() };
+  }
+  /** @type {Origin} */ #origin = 'network';
+
+  /** Resolves once the model can be talked to. */
+  headerReady() {
+    return this.#headerReady.promise;
+  }
+
+  /** Resolves at the next progress of any kind, at once where all is there; rejects where loading failed. */
+  async nextChange() {
+    if (this.#failure) throw this.#failure;
+    if (!this.#finished) await this.#changed.promise;
+    if (this.#failure) throw this.#failure;
+  }
+
+  /**
+   * Memory that model and session will take, from the header.
+   * @param {number} sessionOptions struct in the engine
+   */
+  memory(sessionOptions) {
+    const engine = this.#engine;
+    return engine.with(16, (sizes) => {
+      engine.run('loader_memory', this.#pointer, sessionOptions, sizes);
+      return { model: engine.view.getFloat64(sizes, true), session: engine.view.getFloat64(sizes + 8, true) };
+    });
+  }
+
+  /**
+   * Ends loading with this error.
+   * @param {unknown} error
+   */
+  fail(error) {
+    if (this.#failure || this.#finished) return;
+    this.#failure = error;
+    this.#abort.abort(error);
+    this.#headerReady.reject(error);
+    this.#answered.reject(error);
+    this.#jobsDone.reject(error);
+    this.#notify();
+  }
+
+  /**
+   * Loads everything.
+   * @returns {Promise<void>} resolves when all is there and verified
+   */
+  async run() {
+    try {
+      if (this.#options.shards) await this.#runShards(this.#options.shards);
+      else await this.#runFiles();
+      await this.#finish();
+    } catch (error) {
+      this.fail(error);
+      await this.#options.store?.flush().catch(() => {});
+      throw this.#failure;
+    }
+  }
+
+  /**
+   * Something that generation waits for: a layer, or a row of the embedding. Rows are fetched at once.
+   * @param {number} layer
+   * @param {number} row
+   */
+  need(layer, row) {
+    if (layer !== -1 || row < 0 || !this.#jobsMode) return;
+    const found = findRow(this.#plan, row);
+    if (!found) return;
+    const { part, offset, rowBytes, rowsAfter } = found;
+    if (this.#have[part].has(offset, offset + rowBytes) || this.#isOnItsWay(part, offset)) return;
+    const shard = this.#options.shards && this.#queue.find(({ spans }) => spans.some((s) => s.part === part && s.offset <= offset && offset < s.offset + s.bytes));
+    if (shard) {
+      this.#queue.splice(this.#queue.indexOf(shard), 1);
+      this.#urgent.push(shard);
+    } else if (!this.#options.shards) {
+      const bytes = rowBytes * Math.min(URGENT_ROWS, rowsAfter);
+      this.#urgent.push({ file: part, from: offset, to: offset + bytes, spans: [{ at: offset, part, offset, bytes }] });
+    }
+    this.#startJobs();
+  }
+
+  /** @param {number} part @param {number} offset */
+  #isOnItsWay(part, offset) {
+    const covers = (/** @type {Job} */ { spans }) => spans.some((s) => s.part === part && s.offset <= offset && offset < s.offset + s.bytes);
+    return this.#urgent.some(covers) || [...this.#runningUrgent].some(({ job }) => covers(job)) ||
+      (this.#options.shards !== undefined && [...this.#running].some(({ job }) => covers(job)));
+  }
+
+  // ---- by files ----
+
+  async #runFiles() {
+    const { sources, store } = this.#options;
+    for (let part = 0; part < Math.max(sources.length, this.#state.nParts); part++) {
+      if (!sources[part]) throw new ExitLMError('BAD_MODEL', `the model is split into ${this.#state.nParts} files, ${sources.length} were given`);
+      await this.#readFile(part, false);
+    }
+    if (this.#state.complete) return;
+    this.#readPlan();
+    if (!this.#state.headerReady || this.#plan.length === 0) return; // #finish tells what is missing
+    try {
+      this.#queue = jobsByRange(this.#plan);
+      await this.#runJobs();
+    } catch (error) {
+      if (!(error instanceof NotRanged)) throw error;
+      this.#jobsMode = false;
+      for (let part = 0; part < sources.length; part++) await this.#readFile(part, true);
+    }
+    if (store && !this.#state.complete) throw new ExitLMError('BAD_MODEL', 'the cached copy does not fit together; load the model again');
+  }
+
+  /**
+   * The header of a file, and all of it where it cannot be read by ranges.
+   * @param {number} part
+   * @param {boolean} whole
+   */
+  async #readFile(part, whole) {
+    const { sources, store, inOrder, sha256 } = this.#options;
+    this.#have[part] ??= new Ranges();
+    const sha = inOrder && sha256?.[part] ? new Sha256(this.#engine) : null;
+    const enough = () => !whole && !inOrder && this.#state.part === part && this.#state.headerBytes > 0;
+    let at = 0;
+    while (store?.has(part).has(at, at + 1) && !enough()) {
+      const bytes = await store.read(part, at, PIECE_BYTES);
+      if (!bytes) break;
+      sha?.update(bytes);
+      await this.#take(part, at, bytes, 'cache');
+      at += bytes.length;
+    }
+    if (!enough()) {
+      for await (const { at: offset, bytes } of this.#download(part, at, null)) {
+        sha?.update(bytes);
+        await this.#take(part, offset, bytes, 'network');
+        if (enough()) this.#checkSize(part);
+        if (this.#ranged && enough()) break;
+      }
+    }
+    const actual = sha?.finish();
+    if (sha && actual !== sha256?.[part]) throw checksum(sources[part].name, /** @type {string} */ (sha256?.[part]), /** @type {string} */ (actual));
+  }
+
+  /** @param {number} part */
+  #checkSize(part) {
+    const has = this.#fileBytes[part];
+    const needs = this.#state.totalBytes;
+    if (has !== null && has !== undefined && has < needs) {
+      throw new ExitLMError('BAD_MODEL', `${this.#options.sources[part].name}: truncated: its tensors need ${needs} bytes, the file has ${has}`);
+    }
+  }
+
+  #readPlan() {
+    const engine = this.#engine;
+    engine.with(4, (count) => {
+      engine.run('loader_plan', this.#pointer, 0, 0, count);
+      const n = engine.view.getUint32(count, true);
+      const bytes = engine.sizeOf('extent');
+      engine.with(n * bytes, (extents) => {
+        engine.run('loader_plan', this.#pointer, extents, n, count);
+        this.#plan = Array.from({ length: n }, (_, i) => engine.read('extent', extents + i * bytes));
+      });
+    });
+    // The stream that brought the header may have stopped inside a row; the row is taken again from its start.
+    for (const have of this.#have) {
+      const last = have?.list[have.list.length - 1];
+      if (!last) continue;
+      const extent = this.#plan.find(({ part, layer, offset, nBytes }) => layer <= -2 && this.#have[part] === have && offset < last[1] && last[1] < offset + nBytes);
+      if (extent) last[1] -= (last[1] - extent.offset) % (extent.nBytes / extent.nRows);
+    }
+  }
+
+  // ---- by jobs ----
+
+  /** @param {Job[]} shards */
+  async #runShards(shards) {
+    for (let part = 0; part < this.#partBytes.length; part++) this.#have[part] = new Ranges();
+    this.#queue = [...shards];
+    while (!this.#state.headerReady && this.#queue.length) {
+      const job = /** @type {Job} */ (this.#queue.shift());
+      await this.#runJob({ job, left: job.to - job.from });
+    }
+    if (this.#state.headerReady) this.#readPlan();
+    await this.#runJobs();
+  }
+
+  async #runJobs() {
+    this.#jobsMode = true;
+    this.#startJobs();
+    await this.#jobsDone.promise;
+  }
+
+  #startJobs() {
+    while (this.#urgent.length && this.#runningUrgent.size < MOST_URGENT_AT_ONCE) this.#startJob(this.#runningUrgent, this.#urgent);
+    while (this.#queue.length && this.#running.size < MOST_JOBS_AT_ONCE && this.#leftBytes() < OVERLAP_BYTES) this.#startJob(this.#running, this.#queue);
+    if (this.#running.size + this.#runningUrgent.size + this.#queue.length + this.#urgent.length === 0) this.#jobsDone.resolve(undefined);
+  }
+
+  #leftBytes() {
+    let left = 0;
+    for (const running of this.#running) left += running.left;
+    return left;
+  }
+
+  /**
+   * @param {Set<Running>} set
+   * @param {Job[]} queue
+   */
+  #startJob(set, queue) {
+    if (this.#failure) return void queue.splice(0);
+    const job = /** @type {Job} */ (queue.shift());
+    const running = { job, left: job.to - job.from };
+    set.add(running);
+    this.#runJob(running).then(
+      () => {
+        set.delete(running);
+        this.#startJobs();
+      },
+      (error) => {
+        if (error instanceof NotRanged) {
+          this.#queue = [];
+          this.#urgent = [];
+          this.#jobsDone.reject(error);
+        } else this.fail(error);
+      },
+    );
+  }
+
+  /** @param {Running} running */
+  async #runJob(running) {
+    const { job } = running;
+    const { store, sources } = this.#options;
+    // A complete copy was verified when it was written, and each piece is again when it is read.
+    const sha = job.sha256 && !this.#cachedAtStart ? new Sha256(this.#engine) : null;
+    for (const span of job.spans) {
+      for (let at = 0; at < span.bytes; ) {
+        const [from, to, cached] = this.#nextPiece(span, at, job.sha256 !== undefined);
+        if (to === from) break;
+        at = from;
+        if (cached) {
+          const bytes = await /** @type {Store} */ (store).read(span.part, span.offset + from, Math.min(PIECE_BYTES, to - from));
+          if (!bytes) continue; // broken: it counts as missing now
+          sha?.update(bytes);
+          await this.#take(span.part, span.offset + from, bytes, 'cache');
+          at += bytes.length;
+        } else {
+          // Shards are whole requests where nothing of them is there: the spans that follow come with this one.
+          const end = job.sha256 && !this.#anyCached(job, span, from) ? job.to : span.at + to;
+          at = to;
+          await this.#fetchInto(job, span.at + from, end, sha, running);
+          if (end === job.to) {
+            running.left = 0;
+            return this.#checkJob(job, sha, sources[job.file].name);
+          }
+        }
+        running.left = job.to - span.at - at;
+        if (running.left < OVERLAP_BYTES && this.#jobsMode) this.#startJobs();
+      }
+    }
+    running.left = 0;
+    this.#checkJob(job, sha, sources[job.file].name);
+  }
+
+  /**
+   * @param {Job} job
+   * @param {Sha256 | null} sha
+   * @param {string} name
+   */
+  #checkJob(job, sha, name) {
+    const actual = sha?.finish();
+    if (sha && actual !== job.sha256) throw checksum(name, /** @type {string} */ (job.sha256), /** @type {string} */ (actual));
+  }
+
+  /**
+   * The next stretch of a span that has to be taken, and whether the cache has it.
+   * @param {Span} span
+   * @param {number} at
+   * @param {boolean} all also what is in the engine already (a checksum needs it)
+   * @returns {[from: number, to: number, cached: boolean]} relative to the span; from = to: nothing is left
+   */
+  #nextPiece(span, at, all) {
+    const end = span.offset + span.bytes;
+    let from = span.offset + at;
+    let to = end;
+    if (!all) {
+      const missing = this.#have[span.part].missing(from, end)[0];
+      if (!missing) return [span.bytes, span.bytes, false];
+      [from, to] = missing;
+    }
+    const uncached = this.#options.store?.has(span.part).missing(from, to)[0];
+    if (uncached && uncached[0] > from) return [from - span.offset, uncached[0] - span.offset, true];
+    if (uncached) return [from - span.offset, uncached[1] - span.offset, false];
+    return [from - span.offset, to - span.offset, this.#options.store !== null && this.#options.store !== undefined];
+  }
+
+  /**
+   * Whether the cache has bytes of the rest of a job.
+   * @param {Job} job
+   * @param {Span} span
+   * @param {number} from
+   */
+  #anyCached(job, span, from) {
+    const { store } = this.#options;
+    if (!store) return false;
+    const rest = job.spans.slice(job.spans.indexOf(span));
+    return rest.some(({ part, offset, bytes }, i) => {
+      const start = i === 0 ? offset + from : offset;
+      return store.has(part).missing(start, offset + bytes).reduce((n, [a, b]) => n + b - a, 0) < offset + bytes - start;
+    });
+  }
+
+  /**
+   * Fetches bytes of a job's file and puts each where it belongs.
+   * @param {Job} job
+   * @param {number} from
+   * @param {number} to
+   * @param {Sha256 | null} sha
+   * @param {Running} running
+   */
+  async #fetchInto(job, from, to, sha, running) {
+    let index = job.spans.findIndex(({ at, bytes }) => from < at + bytes);
+    for await (const { at, bytes } of this.#download(job.file, from, to)) {
+      sha?.update(bytes);
+      for (let done = 0; done < bytes.length; ) {
+        const span = job.spans[index];
+        const inSpan = at + done - span.at;
+        const piece = bytes.subarray(done, done + Math.min(bytes.length - done, span.bytes - inSpan));
+        await this.#take(span.part, span.offset + inSpan, piece, 'network');
+        done += piece.length;
+        if (inSpan + piece.length === span.bytes) index++;
+      }
+      running.left = job.to - at - bytes.length;
+      if (running.left < OVERLAP_BYTES && this.#jobsMode) this.#startJobs();
+    }
+  }
+
+  // ---- both ----
+
+  /**
+   * @param {number} file
+   * @param {number} from
+   * @param {number | null} to
+   */
+  #download(file, from, to) {
+    const source = this.#options.sources[file];
+    return download(source, from, to, {
+      signal: this.#abort.signal,
+      onOpen: ({ ranged, total, validator }) => {
+        this.#ranged = ranged;
+        this.#fileBytes[file] = total;
+        this.#answered.resolve(undefined);
+        if (!ranged && this.#jobsMode && !this.#options.shards) throw new NotRanged();
+        if (!this.#options.shards) this.#options.store?.describe(file, validator);
+      },
+    });
+  }
+
+  /**
+   * Bytes into the engine.
+   * @param {number} part
+   * @param {number} offset
+   * @param {Uint8Array} bytes
+   * @param {Origin} origin
+   */
+  async #take(part, offset, bytes, origin) {
+    if (this.#failure) throw this.#failure;
+    const engine = this.#engine;
+    if (part !== this.#part || offset !== this.#offset) engine.run('loader_seek', this.#pointer, part, offset);
+    engine.staged(bytes, (memory, n) => engine.run('loader_push', this.#pointer, memory, n));
+    this.#part = part;
+    this.#offset = offset + bytes.length;
+    this.#have[part].add(offset, offset + bytes.length);
+    const before = this.#state.layersReady;
+    this.#readState();
+    const source = this.#options.sources[this.#options.shards ? 0 : part];
+    this.#origin = origin === 'network' && source.url === null ? 'memory' : origin;
+    if (origin === 'network') {
+      this.networkBytes += bytes.length;
+      this.#recent.push({ ms: now(), bytes: bytes.length });
+      await this.#options.store?.write(part, offset, bytes);
+    }
+    if (this.#state.headerReady && !this.model) this.#useHeader();
+    this.#notify();
+    this.#report(this.#state.layersReady !== before);
+    if (now() - this.#lastTurn > SLICE_MS) {
+      await turn();
+      this.#lastTurn = now();
+    }
+  }
+
+  #useHeader() {
+    this.model = this.#engine.call('loader_model', this.#pointer);
+    const { store } = this.#options;
+    // A copy that was begun earlier may be of another file than the one on the server now: wait for the first answer.
+    const certain = !store || store.complete || this.networkBytes > 0;
+    if (certain) this.#headerReady.resolve(undefined);
+    else this.#answered.promise.then(this.#headerReady.resolve, this.#headerReady.reject);
+  }
+
+  async #finish() {
+    if (this.#failure) throw this.#failure;
+    this.model = this.#engine.make('loader_finish', this.#pointer);
+    this.#pointer = 0;
+    await this.#verifyWhole();
+    this.#finished = true;
+    this.#headerReady.resolve(undefined);
+    this.#notify();
+    this.#report(true);
+    const sizes = this.#have.map((have) => have.list[have.list.length - 1]?.[1] ?? 0);
+    await this.#options.store?.finish(sizes);
+  }
+
+  /** A checksum of whole files that did not come in order: read once more, from the cache. */
+  async #verifyWhole() {
+    const { sha256, store, inOrder, shards, sources } = this.#options;
+    if (!sha256 || inOrder || shards || !store || this.#cachedAtStart) return;
+    await store.flush();
+    for (const [part, expected] of sha256.entries()) {
+      if (!expected) continue;
+      const sha = new Sha256(this.#engine);
+      const end = this.#fileBytes[part] ?? this.#partBytes[part] ?? 0;
+      for (let at = 0; at < end; ) {
+        let bytes = store.has(part).has(at, at + 1) ? await store.read(part, at, PIECE_BYTES) : null;
+        if (!bytes) {
+          // between tensors, or broken on the disk
+          const to = Math.min(end, store.has(part).missing(at, end)[0]?.[1] ?? end);
+          for await (const piece of this.#download(part, at, to)) {
+            sha.update(piece.bytes);
+            await store.write(part, piece.at, piece.bytes);
+          }
+          at = to;
+          continue;
+        }
+        sha.update(bytes);
+        at += bytes.length;
+        await turn();
+      }
+      const actual = sha.finish();
+      if (actual !== expected) throw checksum(sources[part].name, expected, actual);
+    }
+  }
+
+  #readState() {
+    if (this.#pointer === 0) return;
+    this.#engine.call('loader_state', this.#pointer, this.#stateStruct);
+    this.#state = this.#engine.read('load_state', this.#stateStruct);
+    const { part, totalBytes } = this.#state;
+    if (totalBytes > 0 && !this.#options.partBytes) this.#partBytes[part] = totalBytes;
+  }
+
+  #total() {
+    return this.#partBytes.reduce((sum, n) => sum + (n ?? 0), 0);
+  }
+
+  #speed() {
+    const since = now() - SPEED_WINDOW_MS;
+    while (this.#recent.length && this.#recent[0].ms < since) this.#recent.shift();
+    if (this.#recent.length < 2) return 0;
+    const ms = now() - this.#recent[0].ms;
+    const bytes = this.#recent.reduce((sum, r) => sum + r.bytes, 0);
+    return ms > 0 ? Math.round((bytes / ms) * 1000) : 0;
+  }
+
+  /** @param {boolean} always */
+  #report(always) {
+    const at = now();
+    if (!always && at - this.#lastProgress < PROGRESS_MS) return;
+    this.#lastProgress = at;
+    this.#options.onProgress?.(this.progress);
+  }
+
+  #notify() {
+    const { resolve } = this.#changed;
+    this.#changed = deferred();
+    resolve(undefined);
+  }
+
+  /** Gives the engine's objects back. The model is freed where loading did not finish. */
+  dispose() {
+    this.fail(new ExitLMError('DISPOSED', 'the model was disposed of'));
+    if (this.#engine.crash) return;
+    if (this.#pointer) this.#engine.call('loader_free', this.#pointer);
+    this.#pointer = 0;
+  }
+}
+
+/**
+ * @param {string} name
+ * @param {string} expected
+ * @param {string} actual
+ */
+function checksum(name, expected, actual) {
+  return new ExitLMError('CHECKSUM', `${name}: SHA-256 is ${actual}, ${expected} was expected; the copy in the cache was removed, load the model again`);
+}

@@ -1,0 +1,127 @@
+/**
+ * Talk between the caller's thread and the engine's, over a port or within one thread.
+ *
+ * Both sides are alike: each has handlers that the other calls (`call` waits for the answer, `notify` does not). Errors
+ * cross as data and arrive as errors.
+ *
+ * @typedef {{ call: number, method: string, args: any } | { answer: number, value?: any, error?: import('./errors.js').ErrorData }
+ *   | { notice: string, args: any }} Message
+ * @typedef {Record<string, (args: any) => any>} Handlers
+ * @typedef {(message: Message, transfer: Transferable[]) => void} Send
+ */
+import { errorFromData, errorToData } from './errors.js';
+import { deferred } from './platform.js';
+
+/** What a handler returns to send an answer's buffers along instead of copying them. */
+export class Transfer {
+  /**
+   * @param {any} value
+   * @param {Transferable[]} list
+   */
+  constructor(value, list) {
+    this.value = value;
+    this.list = list;
+  }
+}
+
+export class Peer {
+  /** @type {Map<number, { resolve: (value: any) => void, reject: (reason: unknown) => void }>} */
+  #pending = new Map();
+  #next = 1;
+  /** @type {unknown} */ #ended;
+  #send;
+  #handlers;
+
+  /**
+   * @param {Send} send
+   * @param {Handlers} handlers
+   */
+  constructor(send, handlers) {
+    this.#send = send;
+    this.#handlers = handlers;
+  }
+
+  /**
+   * @param {string} method
+   * @param {any} [args]
+   * @param {Transferable[]} [transfer]
+   * @returns {Promise<any>}
+   */
+  call(method, args, transfer = []) {
+    if (this.#ended) return Promise.reject(this.#ended);
+    const { promise, resolve, reject } = deferred();
+    const call = this.#next++;
+    this.#pending.set(call, { resolve, reject });
+    try {
+      this.#send({ call, method, args }, transfer);
+    } catch (error) {
+      this.#pending.delete(call);
+      reject(error);
+    }
+    return promise;
+  }
+
+  /**
+   * @param {string} notice
+   * @param {any} [args]
+   * @param {Transferable[]} [transfer]
+   */
+  notify(notice, args, transfer = []) {
+    if (!this.#ended) this.#send({ notice, args }, transfer);
+  }
+
+  /** @param {Message} message */
+  receive(message) {
+    if (this.#ended) return;
+    if ('notice' in message) this.#handlers[message.notice]?.(message.args);
+    else if ('answer' in message) {
+      const waiting = this.#pending.get(message.answer);
+      this.#pending.delete(message.answer);
+      if (message.error) waiting?.reject(errorFromData(message.error));
+      else waiting?.resolve(message.value);
+    } else this.#answer(message.call, message.method, message.args);
+  }
+
+  /**
+   * @param {number} answer
+   * @param {string} method
+   * @param {any} args
+   */
+  async #answer(answer, method, args) {
+    try {
+      const value = await this.#handlers[method](args);
+      if (this.#ended) return;
+      if (value instanceof Transfer) this.#send({ answer, value: value.value }, value.list);
+      else this.#send({ answer, value }, []);
+    } catch (error) {
+      if (!this.#ended) this.#send({ answer, error: errorToData(error) }, []);
+    }
+  }
+
+  /**
+   * Ends the talk: what waits is rejected, what comes is ignored.
+   * @param {unknown} reason
+   */
+  end(reason) {
+    if (this.#ended) return;
+    this.#ended = reason;
+    for (const { reject } of this.#pending.values()) reject(reason);
+    this.#pending.clear();
+  }
+}
+
+/**
+ * Two peers in one thread. Messages arrive later, as over a port; values are handed over as they are.
+ * @param {Handlers} ours
+ * @param {(peer: Peer) => Handlers} theirs
+ * @returns {Peer} ours
+ */
+export function localPeers(ours, theirs) {
+  /** @type {Handlers} */
+  const handlers = {};
+  /** @type {Peer} */
+  const near = new Peer((message) => queueMicrotask(() => far.receive(message)), ours);
+  const far = new Peer((message) => queueMicrotask(() => near.receive(message)), handlers);
+  Object.assign(handlers, theirs(far));
+  return near;
+}
