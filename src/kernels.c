@@ -9,7 +9,7 @@
 #include <sys/auxv.h>
 #endif
 
-static __attribute__((unused)) bool runs_scalar(void) { return true; }
+static bool runs_scalar(void) { return true; }
 
 #if defined(__x86_64__) || defined(_M_X64)
 /* The operating system's part of the answer: which register files it saves. 6: SSE and AVX; 0xe6: AVX-512 too. */
@@ -21,22 +21,22 @@ static bool saves_registers(uint32_t mask) {
     return (low & mask) == mask;
 }
 
-static __attribute__((unused)) bool runs_avx2(void) {
+static bool runs_avx2(void) {
     uint32_t eax, ebx, ecx, edx;
     if (!saves_registers(6)) return false;
     if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !(ecx & bit_F16C)) return false;
     return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ebx & bit_AVX2);
 }
 
-static __attribute__((unused)) bool runs_avx512vnni(void) {
+static bool runs_avx512vnni(void) {
     uint32_t eax, ebx, ecx, edx;
     if (!runs_avx2() || !saves_registers(0xe6)) return false;
     if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return false;
     return (ebx & bit_AVX512F) && (ebx & bit_AVX512VL) && (ebx & bit_AVX512BW) && (ecx & bit_AVX512VNNI);
 }
 #elif defined(__aarch64__) || defined(_M_ARM64)
-static __attribute__((unused)) bool runs_neon(void) { return true; }
-static __attribute__((unused)) bool runs_neondot(void) {
+static bool runs_neon(void) { return true; }
+static bool runs_neondot(void) {
 #if defined(__APPLE__)
     return true; /* every arm64 Mac and every iPhone since the A11 has the dot product */
 #elif defined(__linux__)
@@ -46,9 +46,9 @@ static __attribute__((unused)) bool runs_neondot(void) {
 #endif
 }
 #elif defined(__wasm__)
-static __attribute__((unused)) bool runs_simd128(void) { return true; } /* a module with an opcode that the engine lacks does not load at all */
+static bool runs_simd128(void) { return true; } /* a module with an opcode that the engine lacks does not load at all */
 #if defined(__wasm_relaxed_simd__)
-static __attribute__((unused)) bool runs_relaxed(void) { return true; }
+static bool runs_relaxed(void) { return true; }
 #endif
 #endif
 

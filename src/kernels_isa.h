@@ -11,7 +11,7 @@
 /* X(NAME, CPU feature test in kernels.c), best first. Each has a file kernels_NAME.c, which defines its table where the compiler targets
  * that architecture, and nothing elsewhere. */
 #if defined(__x86_64__) || defined(_M_X64)
-#define XL_ISA_LIST(X) X(scalar)
+#define XL_ISA_LIST(X) X(avx512vnni) X(avx2) X(scalar)
 #elif defined(__aarch64__) || defined(_M_ARM64)
 #define XL_ISA_LIST(X) X(neondot) X(neon) X(scalar)
 #elif defined(__wasm_relaxed_simd__)

@@ -1,0 +1,214 @@
+/* Vector kernels over the primitives of an instruction set (see kernel_matmul.h): quantisation, norm, RoPE, activation, softmax. */
+
+/* The order of kernels.h' sum8. */
+INLINE float sum8(const vf l[TILE_VECTORS]) {
+    float f[8];
+    EACH(v, TILE_VECTORS) vf_store(f + v * LANES, l[v]);
+    return ((f[0] + f[4]) + (f[2] + f[6])) + ((f[1] + f[5]) + (f[3] + f[7]));
+}
+
+INLINE vf vf_load_part(const float *x, size_t n, float fill) { /* the first n < LANES elements */
+    float f[LANES];
+    for (size_t i = 0; i < LANES; i++) f[i] = i < n ? x[i] : fill;
+    return vf_load(f);
+}
+
+/* ---- quantisation ---- */
+
+/* The largest magnitude of x [n] as bits, n a multiple of 8. */
+INLINE uint32_t peak_bits(const float *x, size_t n) {
+    vi peak = vi_set1(0), magnitude = vi_set1(0x7fffffff);
+    for (size_t i = 0; i < n; i += LANES) peak = vi_max(peak, vi_and(vi_load((const uint8_t *)(x + i)), magnitude));
+    int32_t lanes[LANES], max = 0;
+    vi_store(lanes, peak);
+    EACH(i, LANES) max = lanes[i] > max ? lanes[i] : max;
+    return (uint32_t)max;
+}
+
+/* q [n] <- x [n] as int32 with one scale, which is returned; 0 (and nothing in q) if the group counts as zero. n a multiple of 8. */
+INLINE float quantize_group(int32_t *q, const float *x, size_t n) {
+    uint32_t peak = peak_bits(x, n);
+    float amax = xl_float_of_bits(peak);
+    if (peak >= 0x7f800000u || amax < XL_ACT_TINY) return 0.0f;
+    vf inverse = vf_set1(127.0f / amax), magic = vf_set1(XL_EXPF_MAGIC);
+    vi magic_bits = vi_set1(0x4b400000);
+    for (size_t i = 0; i < n; i += LANES)
+        vi_store(q + i, vi_sub(vi_bits_of_vf(vf_add(vf_mul(vf_load(x + i), inverse), magic)), magic_bits));
+    return amax / 127.0f;
+}
+
+static void quantize(void *act, const float *x, size_t cols) {
+    act_block *out = act;
+    for (size_t b = 0; b < cols / 32; b++, out++, x += 32) {
+        int32_t q[32], sum[2] = {0, 0};
+        float d = quantize_group(q, x, 32);
+        if (d == 0.0f) {
+            memset(out, 0, sizeof *out);
+            continue;
+        }
+        for (int c = 0; c < 16; c++) sum[0] += q[c];
+        for (int c = 16; c < 32; c++) sum[1] += q[c];
+        int32_t total = sum[0] + sum[1];
+        out->d = d;
+        out->s = d * (float)total;
+        out->minus8 = -8 * total;
+        out->minus16 = -16 * total;
+        out->minus32[0] = -32 * sum[0];
+        out->minus32[1] = -32 * sum[1];
+        act_finish(out, q, total);
+    }
+}
+
+/* ---- elementwise ---- */
+
+/* xl_expf of fmath.h, the same operations in the same order. */
+INLINE vf vf_exp(vf x) {
+    vf c = vf_select(vf_less(x, vf_set1(XL_EXPF_MAX)), x, vf_set1(XL_EXPF_MAX));
+    vi under = vf_less(c, vf_set1(XL_EXPF_MIN));
+    c = vf_select(under, vf_set1(XL_EXPF_MIN), c);
+    vf magic = vf_set1(XL_EXPF_MAGIC);
+    vf z = vf_add(vf_mul(c, vf_set1(XL_EXPF_LOG2E)), magic);
+    vf n = vf_sub(z, magic);
+    vf r = vf_sub(c, vf_mul(n, vf_set1(XL_EXPF_LN2_HI)));
+    r = vf_sub(r, vf_mul(n, vf_set1(XL_EXPF_LN2_LO)));
+    vf p = vf_set1(XL_EXPF_C5);
+    p = vf_add(vf_mul(p, r), vf_set1(XL_EXPF_C4));
+    p = vf_add(vf_mul(p, r), vf_set1(XL_EXPF_C3));
+    p = vf_add(vf_mul(p, r), vf_set1(XL_EXPF_C2));
+    p = vf_add(vf_mul(p, r), vf_set1(XL_EXPF_C1));
+    p = vf_add(vf_mul(p, r), vf_set1(XL_EXPF_C0));
+    p = vf_add(vf_mul(p, vf_mul(r, r)), r);
+    p = vf_add(p, vf_set1(1.0f));
+    vf scale = vf_of_bits(vi_shl(vi_add(vi_bits_of_vf(z), vi_set1(127)), 23));
+    return vf_select(under, vf_set1(0.0f), vf_mul(p, scale));
+}
+
+INLINE vf vf_silu_mul(vf g, vf up) {
+    vf e = vf_exp(vf_negate(g));
+    return vf_mul(vf_div(g, vf_add(vf_set1(1.0f), e)), up);
+}
+
+static void silu_mul(float *gate, const float *up, size_t n) {
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) vf_store(gate + i, vf_silu_mul(vf_load(gate + i), vf_load(up + i)));
+    for (; i < n; i++) gate[i] = (gate[i] / (1.0f + xl_expf(-gate[i]))) * up[i];
+}
+
+static void add(float *x, const float *y, size_t n) {
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) vf_store(x + i, vf_add(vf_load(x + i), vf_load(y + i)));
+    for (; i < n; i++) x[i] = x[i] + y[i];
+}
+
+static void mul(float *x, const float *y, size_t n) {
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) vf_store(x + i, vf_mul(vf_load(x + i), vf_load(y + i)));
+    for (; i < n; i++) x[i] = x[i] * y[i];
+}
+
+static void axpy(float *y, float a, const float *x, size_t n) {
+    vf av = vf_set1(a);
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) vf_store(y + i, vf_add(vf_load(y + i), vf_mul(av, vf_load(x + i))));
+    for (; i < n; i++) y[i] = y[i] + a * x[i];
+}
+
+static void rmsnorm(float *y, const float *x, const float *w, size_t n, float eps) {
+    vf lanes[TILE_VECTORS];
+    float f[8], rest[8] = {0.0f};
+    EACH(v, TILE_VECTORS) lanes[v] = vf_set1(0.0f);
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) EACH(v, TILE_VECTORS) {
+            vf t = vf_load(x + i + v * LANES);
+            lanes[v] = vf_add(lanes[v], vf_mul(t, t));
+        }
+    EACH(v, TILE_VECTORS) vf_store(f + v * LANES, lanes[v]);
+    for (size_t j = i; j < n; j++) rest[j - i] = x[j] * x[j];
+    EACH(j, 8) f[j] = f[j] + rest[j]; /* + 0 changes nothing: a sum of squares is not -0 */
+    float ss = ((f[0] + f[4]) + (f[2] + f[6])) + ((f[1] + f[5]) + (f[3] + f[7]));
+    float r = 1.0f / sqrtf(ss / (float)n + eps);
+    vf rv = vf_set1(r);
+    for (i = 0; i + LANES <= n; i += LANES) vf_store(y + i, vf_mul(vf_mul(vf_load(x + i), rv), vf_load(w + i)));
+    for (; i < n; i++) y[i] = (x[i] * r) * w[i];
+}
+
+INLINE void rope_pair(float *a, float *b, float c, float s) {
+    float old_a = *a, old_b = *b;
+    *a = old_a * c - old_b * s;
+    *b = old_a * s + old_b * c;
+}
+
+static void rope(float *x, const float *cos, const float *sin, size_t n_heads, size_t head_dim, size_t rot_dim, xl_rope_style style) {
+    size_t half = rot_dim / 2;
+    for (size_t h = 0; h < n_heads; h++, x += head_dim) {
+        size_t i = 0;
+        if (style == XL_ROPE_NORM) {
+            for (; i < half; i++) rope_pair(x + 2 * i, x + 2 * i + 1, cos[i], sin[i]);
+            continue;
+        }
+        for (; i + LANES <= half; i += LANES) {
+            vf a = vf_load(x + i), b = vf_load(x + i + half), c = vf_load(cos + i), s = vf_load(sin + i);
+            vf_store(x + i, vf_sub(vf_mul(a, c), vf_mul(b, s)));
+            vf_store(x + i + half, vf_add(vf_mul(a, s), vf_mul(b, c)));
+        }
+        for (; i < half; i++) rope_pair(x + i, x + i + half, cos[i], sin[i]);
+    }
+}
+
+/* ---- reductions ---- */
+
+INLINE vf vf_max(vf a, vf b) { return vf_select(vf_less(a, b), b, a); }
+
+/* The largest of x [n], and how many of its chunks of 64 come before the first that holds it. */
+INLINE float largest(const float *x, size_t n) {
+    vf max[4];
+    EACH(k, 4) max[k] = vf_set1(-INFINITY);
+    size_t i = 0;
+    for (; i + 4 * LANES <= n; i += 4 * LANES) EACH(k, 4) max[k] = vf_max(max[k], vf_load(x + i + k * LANES));
+    for (; i + LANES <= n; i += LANES) max[0] = vf_max(max[0], vf_load(x + i));
+    if (i < n) max[1] = vf_max(max[1], vf_load_part(x + i, n - i, -INFINITY));
+    float f[LANES], out = -INFINITY;
+    vf_store(f, vf_max(vf_max(max[0], max[1]), vf_max(max[2], max[3])));
+    EACH(k, LANES) out = f[k] > out ? f[k] : out;
+    return out;
+}
+
+/* The first index of a value that is known to be there. */
+INLINE size_t index_of(const float *x, size_t n, float value) {
+    vf wanted = vf_set1(value);
+    size_t i = 0;
+    for (; i + 8 * LANES <= n; i += 8 * LANES) { /* in steps, without a branch for each vector */
+        vi found = vf_equal(vf_load(x + i), wanted);
+        UNROLL for (int k = 1; k < 8; k++) found = vi_or(found, vf_equal(vf_load(x + i + k * LANES), wanted));
+        if (vi_any(found)) break;
+    }
+    while (i < n && x[i] != value) i++;
+    return i < n ? i : 0;
+}
+
+static size_t argmax(const float *x, size_t n) { return index_of(x, n, largest(x, n)); }
+
+/* The largest value apart from x[arg]. */
+INLINE float second_largest(const float *x, size_t n, size_t arg) {
+    float before = arg ? largest(x, arg) : -INFINITY, after = arg + 1 < n ? largest(x + arg + 1, n - arg - 1) : -INFINITY;
+    float second = before > after ? before : after;
+    return second > -FLT_MAX ? second : -FLT_MAX;
+}
+
+static void softmax_stats(const float *x, size_t n, xl_softmax_stats *out) {
+    out->max = largest(x, n);
+    out->arg = index_of(x, n, out->max);
+    out->second = second_largest(x, n, out->arg);
+    vf sum[TILE_VECTORS], weighted[TILE_VECTORS], max = vf_set1(out->max), least = vf_set1(XL_EXPF_MIN);
+    EACH(v, TILE_VECTORS) sum[v] = weighted[v] = vf_set1(0.0f);
+    for (size_t i = 0; i < n; i += 8) EACH(v, TILE_VECTORS) {
+            size_t at = i + (size_t)v * LANES; /* padding counts as -infinity: e is 0, t * e is -0, neither changes a sum */
+            vf t = vf_sub(at + LANES <= n ? vf_load(x + at) : vf_load_part(x + at, at < n ? n - at : 0, -INFINITY), max);
+            vf e = vf_exp(t);
+            t = vf_select(vf_less(least, t), t, least);
+            sum[v] = vf_add(sum[v], e);
+            weighted[v] = vf_add(weighted[v], vf_mul(t, e));
+        }
+    out->sum_exp = sum8(sum);
+    out->sum_xexp = sum8(weighted);
+}
