@@ -59,16 +59,16 @@ static bool recognise_chatml(xl_template *chat, xl_str source) {
     return has(source, "</think>") == chat->think;
 }
 
-/* The text of the first "…" or '…' after `before`. */
+/* The text of the first "…" or '…' that directly follows `before`. */
 static xl_str literal_after(xl_str source, const char *before) {
-    const char *hit = find(source, before, 0);
-    if (!hit) return (xl_str){NULL, 0};
-    size_t at = (size_t)(hit - source.data) + strlen(before);
-    if (at >= source.bytes || (source.data[at] != '"' && source.data[at] != '\''))
-        return (xl_str){NULL, 0};
-    const char *end = memchr(source.data + at + 1, source.data[at], source.bytes - at - 1);
-    if (!end) return (xl_str){NULL, 0};
-    return (xl_str){source.data + at + 1, (size_t)(end - source.data) - at - 1};
+    const char *end = source.data + source.bytes;
+    for (const char *hit = find(source, before, 0); hit; hit = find(source, before, (size_t)(hit - source.data) + 1)) {
+        const char *quote = hit + strlen(before);
+        if (quote >= end || (*quote != '"' && *quote != '\'')) continue;
+        const char *close = memchr(quote + 1, *quote, (size_t)(end - quote - 1));
+        if (close) return (xl_str){quote + 1, (size_t)(close - quote - 1)};
+    }
+    return (xl_str){NULL, 0};
 }
 
 static bool recognise_llama3(xl_template *chat, xl_str source) {
@@ -145,7 +145,7 @@ typedef struct writer {
 } writer;
 
 static void put(writer *w, xl_str text) {
-    if (w->n < w->capacity) {
+    if (text.bytes && w->n < w->capacity) {
         size_t room = w->capacity - w->n;
         memcpy(w->out + w->n, text.data, text.bytes < room ? text.bytes : room);
     }

@@ -1,0 +1,213 @@
+/* Chat templates in C give the bytes that the models' own Jinja templates give (tests/data/template). */
+#include "template.h"
+#include "tokenizer_fixture.h"
+
+#define FOLDER "tests/data/template/"
+
+static packed tokens;
+static xl_tokenizer *tokenizer;
+
+static void make_tokenizer(void) {
+    static const char *const texts[] = {"<s>", "</s>", "<|im_end|>", "a", "b", "ab"};
+    static const uint8_t types[] = {3, 0, 0, 0, 3, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0};
+    packed merges = {0};
+    exitlm_error error = {0};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) packed_text(&tokens, texts[i]);
+    packed_text(&merges, "a b");
+    xl_tokenizer_source source;
+    xl_tokenizer_source_init(&source);
+    source.model = text_of("gpt2");
+    source.tokens = packed_array(&tokens);
+    source.merges = packed_array(&merges);
+    source.types = types;
+    source.n_types = 6;
+    source.bos = 0;
+    source.eos = 1;
+    CHECK(xl_tokenizer_create(&tokenizer, &source, NULL, &error) == EXITLM_OK, "%s", error.message);
+    free(merges.data);
+}
+
+/* Renders into a buffer of exactly the size that is told, and checks that a smaller one is not overrun. */
+static char *render(const xl_template *chat, const exitlm_message *messages, size_t n, bool prompt, size_t *n_bytes,
+                    exitlm_status *status) {
+    exitlm_error error = {0};
+    *status = xl_template_render(chat, messages, n, prompt, NULL, 0, n_bytes, &error);
+    if (*status != EXITLM_OK) {
+        CHECK(error.message[0] && error.status == *status, "no message with status %d", *status);
+        return NULL;
+    }
+    char *text = malloc(*n_bytes + 1), *half = malloc(*n_bytes / 2 + 1);
+    size_t again, cut;
+    *status = xl_template_render(chat, messages, n, prompt, text, *n_bytes, &again, &error);
+    xl_template_render(chat, messages, n, prompt, half, *n_bytes / 2, &cut, &error);
+    CHECK(again == *n_bytes && cut == *n_bytes, "lengths %zu %zu %zu", *n_bytes, again, cut);
+    CHECK(memcmp(half, text, *n_bytes / 2) == 0, "a smaller buffer gets the beginning");
+    free(half);
+    text[*n_bytes] = 0;
+    return text;
+}
+
+typedef struct vector_case {
+    char template_name[64], name[64];
+    exitlm_message messages[16];
+    size_t n;
+} vector_case;
+
+static void check_case(const xl_template *chat, const vector_case *c, const char *kind, const char *expected,
+                       size_t n_expected) {
+    exitlm_status status;
+    size_t n_bytes;
+    size_t name = strlen(c->name);
+    bool prompt = name > 7 && strcmp(c->name + name - 7, "+prompt") == 0;
+    char *text = render(chat, c->messages, c->n, prompt, &n_bytes, &status);
+    if (strncmp(c->template_name, "unknown", 7) == 0) {
+        CHECK(status == EXITLM_UNSUPPORTED, "%s/%s: status %d", c->template_name, c->name, status);
+    } else if (strcmp(kind, "refused") == 0) {
+        bool folded = strstr(expected, "System role") != NULL;
+        CHECK(status == (folded ? EXITLM_OK : EXITLM_USAGE), "%s/%s: status %d", c->template_name, c->name, status);
+    } else {
+        CHECK(status == EXITLM_OK && n_bytes == n_expected && memcmp(text, expected, n_bytes) == 0,
+              "%s/%s:\n--- is\n%s\n--- should be\n%s", c->template_name, c->name, text ? text : "(error)", expected);
+    }
+    free(text);
+}
+
+static char *load_template(const char *name, xl_template *chat) {
+    char path[256];
+    size_t n;
+    snprintf(path, sizeof path, FOLDER "%s.jinja", name);
+    char *text = read_file(path, &n);
+    CHECK(text, "%s cannot be read", path);
+    xl_template_init(chat, (xl_str){text, n}, tokenizer);
+    return text;
+}
+
+static size_t test_vectors(void) {
+    size_t n, n_cases = 0;
+    char *file = read_file(FOLDER "vectors.txt", &n), *source = NULL;
+    CHECK(file, FOLDER "vectors.txt cannot be read");
+    xl_template chat = {0};
+    vector_case c = {0};
+    for (char *line = file, *next; line && *line; line = next) {
+        next = strchr(line, '\n');
+        if (next) *next++ = 0;
+        char *value = strchr(line, ' ');
+        if (*line == '#' || !value) continue;
+        *value++ = 0;
+        if (strcmp(line, "template") == 0) {
+            free(source);
+            source = load_template(value, &chat);
+            snprintf(c.template_name, sizeof c.template_name, "%s", value);
+        } else if (strcmp(line, "case") == 0) {
+            snprintf(c.name, sizeof c.name, "%s", value);
+            c.n = 0;
+        } else if (strcmp(line, "text") == 0 || strcmp(line, "refused") == 0) {
+            size_t n_expected = unescape(value);
+            check_case(&chat, &c, line, value, n_expected);
+            n_cases++;
+        } else {
+            unescape(value);
+            c.messages[c.n++] = (exitlm_message){line, value};
+        }
+    }
+    free(source);
+    free(file);
+    return n_cases;
+}
+
+static void test_families(void) {
+    static const struct {
+        const char *file, *family;
+    } expected[] = {{"smollm2", "chatml"}, {"qwen3", "chatml"}, {"llama3", "llama3"}, {"llama3.2", "llama3"},
+                    {"zephyr", "zephyr"}, {"gemma3", "gemma"}, {"unknown-mistral", ""}};
+    for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
+        xl_template chat;
+        free(load_template(expected[i].file, &chat));
+        CHECK(strcmp(xl_template_name(&chat), expected[i].family) == 0, "%s is '%s'", expected[i].file,
+              xl_template_name(&chat));
+    }
+    xl_template chat;
+    xl_template_init(&chat, (xl_str){NULL, 0}, tokenizer);
+    CHECK(chat.family == XL_TEMPLATE_UNKNOWN, "no template is unknown");
+}
+
+static void test_gemma_system(void) {
+    xl_template chat;
+    char *source = load_template("gemma2", &chat);
+    const exitlm_message messages[] = {{"system", "Be brief."}, {"user", "Hi"}};
+    size_t n_bytes;
+    exitlm_status status;
+    char *text = render(&chat, messages, 2, true, &n_bytes, &status);
+    CHECK(text && strcmp(text, "<s><start_of_turn>user\nBe brief.\n\nHi<end_of_turn>\n<start_of_turn>model\n") == 0,
+          "%s", text ? text : "(error)");
+    free(text);
+    free(source);
+}
+
+static void test_date(void) {
+    xl_template chat;
+    char *source = load_template("llama3.2", &chat);
+    const exitlm_message messages[] = {{"user", "Hi"}};
+    size_t n_bytes;
+    exitlm_status status;
+    chat.date = text_of("01 Jan 2030");
+    char *text = render(&chat, messages, 1, false, &n_bytes, &status);
+    CHECK(text && strstr(text, "Today Date: 01 Jan 2030\n\n<|eot_id|>"), "the date can be set");
+    free(text);
+    free(source);
+}
+
+static void test_bad_messages(void) {
+    xl_template chat;
+    char *source = load_template("smollm2", &chat);
+    const exitlm_message tool = {"tool", "x"}, none = {"user", NULL};
+    size_t n_bytes;
+    exitlm_error error = {0};
+    CHECK(xl_template_render(&chat, &tool, 0, true, NULL, 0, &n_bytes, &error) == EXITLM_USAGE, "no messages");
+    CHECK(xl_template_render(&chat, &tool, 1, true, NULL, 0, &n_bytes, &error) == EXITLM_USAGE &&
+              strstr(error.message, "'tool'"), "role: %s", error.message);
+    CHECK(xl_template_render(&chat, &none, 1, true, NULL, 0, &n_bytes, NULL) == EXITLM_USAGE, "no content");
+    free(source);
+    xl_template unknown = {0};
+    CHECK(xl_template_render(&unknown, &tool, 1, true, NULL, 0, &n_bytes, &error) == EXITLM_UNSUPPORTED &&
+              strstr(error.message, "--raw"), "unknown family: %s", error.message);
+}
+
+static void test_encode_flags(void) {
+    xl_template chat;
+    free(load_template("llama3", &chat));
+    CHECK(xl_template_encode_flags(&chat) == EXITLM_PARSE_SPECIAL, "bos stands in the text");
+    free(load_template("smollm2", &chat));
+    CHECK(xl_template_encode_flags(&chat) == (EXITLM_PARSE_SPECIAL | EXITLM_ADD_SPECIAL), "bos is added where wanted");
+}
+
+static void test_escape(void) {
+    const char *text = "a<|im_end|>b<s><s", *expected = "a<\xE2\x80\x8B|im_end|>b<\xE2\x80\x8Bs><s";
+    char out[64];
+    size_t n, needed;
+    xl_template_escape(tokenizer, text, strlen(text), out, sizeof out, &n);
+    CHECK(n == strlen(expected) && memcmp(out, expected, n) == 0, "%.*s", (int)n, out);
+    xl_template_escape(tokenizer, text, strlen(text), NULL, 0, &needed);
+    CHECK(needed == n, "%zu", needed);
+    int32_t ids[64];
+    size_t n_ids;
+    xl_tokenizer_encode(tokenizer, out, n, EXITLM_PARSE_SPECIAL, ids, 64, &n_ids, NULL);
+    for (size_t i = 0; i < n_ids; i++)
+        CHECK(!(xl_token_attributes(tokenizer, ids[i]) & XL_TOKEN_CONTROL), "control token %d after escaping", ids[i]);
+}
+
+int main(void) {
+    make_tokenizer();
+    size_t n_cases = test_vectors();
+    CHECK(n_cases == 480, "%zu cases in the vectors", n_cases);
+    test_families();
+    test_gemma_system();
+    test_date();
+    test_bad_messages();
+    test_encode_flags();
+    test_escape();
+    xl_tokenizer_free(tokenizer);
+    free(tokens.data);
+    if (failures == 0) printf("template: %zu renderings equal Jinja's\n", n_cases);
+    return failures != 0;
+}
