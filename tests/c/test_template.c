@@ -74,7 +74,7 @@ static void check_case(const xl_template *chat, const vector_case *c, const char
 
 static char *load_template(const char *name, xl_template *chat) {
     char path[256];
-    size_t n;
+    size_t n = 0;
     snprintf(path, sizeof path, FOLDER "%s.jinja", name);
     char *text = read_file(path, &n);
     CHECK(text, "%s cannot be read", path);
@@ -83,7 +83,7 @@ static char *load_template(const char *name, xl_template *chat) {
 }
 
 static size_t test_vectors(void) {
-    size_t n, n_cases = 0;
+    size_t n = 0, n_cases = 0;
     char *file = read_file(FOLDER "vectors.txt", &n), *source = NULL;
     CHECK(file, FOLDER "vectors.txt cannot be read");
     xl_template chat = {0};
