@@ -1,6 +1,9 @@
 #include "threads.h"
 
-#if defined(XL_NO_THREADS) || (defined(__wasm__) && !defined(__EMSCRIPTEN_PTHREADS__))
+#if defined(__wasm_atomics__)
+/* wasm/pool.c: workers of the host instead of a thread library */
+typedef int xl_threads_are_elsewhere;
+#elif defined(XL_NO_THREADS) || (defined(__wasm__) && !defined(__EMSCRIPTEN_PTHREADS__))
 
 xl_pool *xl_pool_create(uint32_t threads, const exitlm_allocator *allocator) {
     (void)threads;

@@ -1,0 +1,109 @@
+/* The thread pool of the WebAssembly files with threads (the natives' is src/threads.c).
+ *
+ * There is no thread library: JavaScript starts workers that instantiate the same module on the same memory and call
+ * exitlm_wasm_pool_join. They come when they come: parts of a job are claimed one by one, and the caller
+ * claims like everybody else, so a job is done even where no worker has arrived yet. */
+#ifdef __wasm_atomics__
+#include "../src/threads.h"
+
+#define EXPORT(name) __attribute__((export_name(#name))) name
+
+/* About 20 microseconds, the gap between two matrices of a small model; then a thread sleeps. */
+enum { SPINS = 3000, MAX_THREADS = 64, PART_BITS = 8 };
+#define PART_MASK ((1u << PART_BITS) - 1)
+#define LEAVE_NS 1000000000ll
+
+struct xl_pool {
+    exitlm_allocator allocator;
+    uint32_t threads;
+    /* Number of the job << PART_BITS | next part to claim. A claim is a compare-and-swap, so a thread that looked at an
+     * older job cannot take a part of it; fn and arg stand still until all parts are done. */
+    uint32_t ticket;
+    uint32_t done;     /* parts of this job */
+    uint32_t waiting;  /* the caller sleeps on `done` */
+    uint32_t sleepers; /* workers asleep on `ticket` */
+    uint32_t workers;  /* that have joined and not left */
+    uint32_t stop;
+    xl_part_fn fn;
+    void *arg;
+};
+
+static uint32_t load(const uint32_t *word) { return __atomic_load_n(word, __ATOMIC_SEQ_CST); }
+static void store(uint32_t *word, uint32_t value) { __atomic_store_n(word, value, __ATOMIC_SEQ_CST); }
+static uint32_t add(uint32_t *word, uint32_t value) { return __atomic_add_fetch(word, value, __ATOMIC_SEQ_CST); }
+
+xl_pool *xl_pool_create(uint32_t threads, const exitlm_allocator *allocator) {
+    if (threads > MAX_THREADS) threads = MAX_THREADS;
+    if (threads <= 1) return NULL;
+    xl_pool *pool = xl_calloc(allocator, 1, sizeof *pool);
+    if (!pool) return NULL;
+    pool->allocator = *allocator;
+    pool->threads = threads;
+    pool->ticket = threads; /* job 0 has no part left */
+    return pool;
+}
+
+/* Runs parts of the job as long as there are unclaimed ones. */
+static void help(xl_pool *pool) {
+    uint32_t ticket = load(&pool->ticket);
+    while ((ticket & PART_MASK) < pool->threads) {
+        if (!__atomic_compare_exchange_n(&pool->ticket, &ticket, ticket + 1, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) continue;
+        pool->fn(pool->arg, ticket & PART_MASK, pool->threads);
+        if (add(&pool->done, 1) == pool->threads && load(&pool->waiting)) __builtin_wasm_memory_atomic_notify((int *)&pool->done, 1);
+        ticket = load(&pool->ticket);
+    }
+}
+
+static void sleep_until_job(xl_pool *pool) {
+    for (int i = 0; i < SPINS; i++)
+        if ((load(&pool->ticket) & PART_MASK) < pool->threads || load(&pool->stop)) return;
+    add(&pool->sleepers, 1);
+    uint32_t ticket = load(&pool->ticket);
+    if ((ticket & PART_MASK) >= pool->threads && !load(&pool->stop)) __builtin_wasm_memory_atomic_wait32((int *)&pool->ticket, (int)ticket, -1);
+    add(&pool->sleepers, (uint32_t)-1);
+}
+
+/* A worker's whole life. */
+void EXPORT(exitlm_wasm_pool_join)(xl_pool *pool) {
+    add(&pool->workers, 1);
+    while (!load(&pool->stop)) {
+        help(pool);
+        sleep_until_job(pool);
+    }
+    if (add(&pool->workers, (uint32_t)-1) == 0) __builtin_wasm_memory_atomic_notify((int *)&pool->workers, 1);
+}
+
+void xl_pool_run(xl_pool *pool, xl_part_fn fn, void *arg) {
+    if (!pool) {
+        fn(arg, 0, 1);
+        return;
+    }
+    pool->fn = fn;
+    pool->arg = arg;
+    store(&pool->done, 0);
+    store(&pool->ticket, ((load(&pool->ticket) >> PART_BITS) + 1) << PART_BITS);
+    if (load(&pool->sleepers)) __builtin_wasm_memory_atomic_notify((int *)&pool->ticket, MAX_THREADS);
+    help(pool);
+    for (int i = 0; i < SPINS; i++)
+        if (load(&pool->done) == pool->threads) return;
+    store(&pool->waiting, 1);
+    for (uint32_t done; (done = load(&pool->done)) != pool->threads;)
+        __builtin_wasm_memory_atomic_wait32((int *)&pool->done, (int)done, -1);
+    store(&pool->waiting, 0);
+}
+
+void xl_pool_free(xl_pool *pool) {
+    if (!pool) return;
+    store(&pool->stop, 1);
+    store(&pool->ticket, load(&pool->ticket) + (1u << PART_BITS)); /* whoever is about to sleep sees a change */
+    __builtin_wasm_memory_atomic_notify((int *)&pool->ticket, MAX_THREADS);
+    uint32_t workers = load(&pool->workers);
+    if (workers) __builtin_wasm_memory_atomic_wait32((int *)&pool->workers, (int)workers, LEAVE_NS);
+    /* A worker that the page has killed never leaves; then these few bytes stay taken. */
+    if (load(&pool->workers)) return;
+    exitlm_allocator allocator = pool->allocator;
+    xl_free(&allocator, pool, 1, sizeof *pool);
+}
+
+uint32_t xl_pool_threads(const xl_pool *pool) { return pool ? pool->threads : 1; }
+#endif
