@@ -186,7 +186,9 @@ static exitlm_status check_result(const xl_buffer *out, exitlm_error *error) {
     exitlm_heads *heads;
     exitlm_status status = exitlm_heads_create(&heads, out->data, out->n_bytes, &out->allocator, error);
     exitlm_heads_free(heads);
-    return status == EXITLM_BAD_MODEL || status == EXITLM_UNSUPPORTED ? (error ? (error->status = EXITLM_USAGE) : EXITLM_USAGE) : status;
+    if (status == EXITLM_OK || status == EXITLM_OUT_OF_MEMORY) return status;
+    if (error) error->status = EXITLM_USAGE; /* the message says what is wrong with it */
+    return EXITLM_USAGE;
 }
 
 exitlm_status xl_heads_write(const xl_heads_source *source, xl_buffer *out, exitlm_error *error) {
@@ -235,6 +237,7 @@ static exitlm_status copy_file(const xl_gguf *gguf, const uint8_t *bytes, const 
     xl_gguf_writer w;
     char name[XL_GGUF_MAX_NAME_BYTES + 1];
     xl_gguf_writer_init(&w, &out->allocator);
+    w.alignment = gguf->alignment; /* its key is copied */
     for (uint32_t i = 0; i < gguf->n_keys; i++)
         if (!is_replaced(gguf, &gguf->keys[i], c)) xl_gguf_put_copy(&w, gguf, &gguf->keys[i]);
     put_text(&w, "exitlm.engine_version", EXITLM_VERSION);
