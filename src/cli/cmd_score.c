@@ -150,15 +150,15 @@ static int fit(const cli_engine *engine, const score_options *o, size_t *n) {
     return CLI_OK;
 }
 
-static void print_end(scorer *s, size_t n) {
+static void print_end(scorer *s) {
     double perplexity = exp(-s->log_sum / (double)s->scored);
     if (!s->options->json) {
-        printf("tokens %zu, perplexity %.6g\n", n, perplexity);
+        printf("%zu tokens scored, perplexity %.6g\n", s->scored, perplexity);
         return;
     }
     nd_object(&s->json, NULL);
     nd_string(&s->json, "type", "done");
-    nd_uint(&s->json, "tokens", n);
+    nd_uint(&s->json, "tokens", s->scored);
     nd_exact(&s->json, "perplexity", perplexity);
     nd_end(&s->json);
 }
@@ -181,7 +181,7 @@ static int run(const cli_call *call) {
     if (s) {
         *s = (scorer){.options = o, .ids = ids, .vocab = engine.info.vocab, .json = nd_to(stdout)};
         if (exitlm_session_score(engine.session, ids, n, visit, s, &error) != EXITLM_OK) status = cli_report(&error, NULL);
-        else if (s->scored == n - 1) print_end(s, n);
+        else if (s->scored == n - 1) print_end(s);
     }
     free(s);
     free(ids);

@@ -23,7 +23,7 @@ extern const char *const cli_strategies[];
 /* Entries of an option table whose struct S holds a cli_engine_options F. */
 #define CLI_HEADS_OPTION(S, F)                                                                                          \
     {.name = "heads", .kind = CLI_TEXT, .offset = offsetof(S, F.heads), .value = "FILE",                                \
-     .help = "exit heads; \"none\" for none (default: NAME.exits.gguf beside the model, if it is there)"}
+     .help = "exit heads, or none; default: NAME.exits.gguf beside the model, if it is there"}
 #define CLI_ENGINE_OPTIONS(S, F)                                                                                        \
     {.name = "threads", .kind = CLI_THREADS, .offset = offsetof(S, F.threads), .value = "N",                            \
      .help = "threads that compute", .fallback = "1"},                                                                  \

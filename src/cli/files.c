@@ -40,7 +40,7 @@ int cli_read_file(const char *path, uint64_t max_bytes, char **bytes, size_t *n_
     *bytes = NULL;
     *n_bytes = 0;
     if (strcmp(path, "-") == 0) return read_stream(stdin, "standard input", max_bytes, bytes, n_bytes);
-    if (cli_path(path, NULL) == CLI_PATH_DIRECTORY) return cli_fail("%s: is a folder; give a file", path);
+    if (cli_path(path, NULL) == CLI_PATH_DIRECTORY) return cli_fail("%s: is a directory; give a file", path);
     errno = 0;
     FILE *stream = fopen(path, "rb");
     if (!stream) return cli_fail("%s: cannot be opened: %s", path, strerror(errno));

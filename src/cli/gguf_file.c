@@ -26,7 +26,7 @@ static int read_header(cli_gguf_file *file, const char *path, uint8_t *chunk) {
 int cli_gguf_open(cli_gguf_file *file, const char *path) {
     *file = (cli_gguf_file){0};
     xl_gguf_init(&file->header, &xl_libc_allocator);
-    if (cli_path(path, &file->n_bytes) == CLI_PATH_DIRECTORY) return cli_fail("%s: is a folder; give a GGUF file", path);
+    if (cli_path(path, &file->n_bytes) == CLI_PATH_DIRECTORY) return cli_fail("%s: is a directory; give a GGUF file", path);
     errno = 0;
     file->stream = fopen(path, "rb");
     if (!file->stream) return cli_fail("%s: cannot be opened: %s", path, strerror(errno));

@@ -56,7 +56,7 @@ static int find_in_catalog(const char *name, char **file) {
 int cli_model_path_find(cli_model_path *path, const char *model) {
     *path = (cli_model_path){.n_parts = 1};
     cli_path_kind kind = strcmp(model, "-") == 0 ? CLI_PATH_FILE : cli_path(model, NULL);
-    if (kind == CLI_PATH_DIRECTORY) return cli_fail("%s: is a folder; give a GGUF file", model);
+    if (kind == CLI_PATH_DIRECTORY) return cli_fail("%s: is a directory; give a GGUF file", model);
     if (kind == CLI_PATH_NONE) {
         bool may_be_name = cli_is_plain_name(model) && !cli_ends_with(model, ".gguf");
         if (!may_be_name) return cli_fail("%s: no such file; give a GGUF file or a name of the catalogue", model);

@@ -1,0 +1,250 @@
+/* Reads conversations and texts. See dataset.h. */
+#include "dataset.h"
+
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+#include "files.h"
+#include "json.h"
+#include "platform.h"
+
+#define MAX_FILE_BYTES ((uint64_t)1 << 30)
+#define MAX_DEPTH 8
+#define PIECE_BYTES 2000 /* of plain text */
+
+static const char *const roles_known[] = {"system", "user", "assistant"};
+
+/* ---- Items ---- */
+static void free_item(dataset_item *item) {
+    for (size_t i = 0; i < item->n; i++) free(item->texts[i]);
+    free(item->texts);
+    free(item->roles);
+}
+
+void dataset_free(dataset *set) {
+    for (size_t i = 0; i < set->n; i++) free_item(&set->items[i]);
+    free(set->items);
+    *set = (dataset){0};
+}
+
+static char *copy_text(const char *text, size_t n) {
+    char *copy = malloc(n + 1);
+    if (!copy) return NULL;
+    memcpy(copy, text, n);
+    copy[n] = 0;
+    return copy;
+}
+
+bool dataset_add(dataset *set, dataset_kind kind, dataset_split split, const char *const *roles, const char *const *texts, size_t n) {
+    if (set->n == set->capacity) {
+        size_t more = set->capacity ? 2 * set->capacity : 256;
+        dataset_item *items = realloc(set->items, more * sizeof *items);
+        if (!items) return false;
+        set->items = items;
+        set->capacity = more;
+    }
+    dataset_item item = {.kind = kind, .split = split, .texts = calloc(n ? n : 1, sizeof(char *)), .roles = calloc(n ? n : 1, sizeof(char *))};
+    bool fine = item.texts && item.roles;
+    for (; fine && item.n < n; item.n++) {
+        if (roles) item.roles[item.n] = (char *)(uintptr_t)roles[item.n];
+        item.texts[item.n] = copy_text(texts[item.n], strlen(texts[item.n]));
+        fine = item.texts[item.n] != NULL;
+    }
+    if (fine)
+        set->items[set->n++] = item;
+    else if (item.texts)
+        free_item(&item);
+    return fine;
+}
+
+void dataset_keep(dataset *set, dataset_split split) {
+    size_t kept = 0;
+    for (size_t i = 0; i < set->n; i++) {
+        if (set->items[i].split == DATASET_ANY || set->items[i].split == split)
+            set->items[kept++] = set->items[i];
+        else
+            free_item(&set->items[i]);
+    }
+    set->n = kept;
+}
+
+/* ---- JSON ---- */
+typedef struct place {
+    const char *path;
+    size_t line; /* 0: not by lines */
+} place;
+
+static int complain(const place *at, const char *what) {
+    return at->line ? cli_fail("%s: line %zu: %s", at->path, at->line, what) : cli_fail("%s: %s", at->path, what);
+}
+
+static size_t count_items(const cli_json *list) {
+    size_t n = 0;
+    for (const cli_json *i = list->first; i; i = i->next) n++;
+    return n;
+}
+
+static int add_turns(dataset *set, dataset_split split, const cli_json *turns, const place *at) {
+    size_t n = 0;
+    const char **texts = calloc(count_items(turns) + 1, sizeof *texts);
+    if (!texts) return cli_no_memory("a conversation");
+    int status = CLI_OK;
+    for (const cli_json *t = turns->first; t && status == CLI_OK; t = t->next) {
+        if (t->kind != CLI_JSON_STRING) status = complain(at, "\"turns\" must hold strings");
+        else texts[n++] = t->text;
+    }
+    if (status == CLI_OK && n == 0) status = complain(at, "\"turns\" is empty");
+    if (status == CLI_OK && !dataset_add(set, DATASET_TURNS, split, NULL, texts, n)) status = cli_no_memory("a conversation");
+    free(texts);
+    return status;
+}
+
+static const char *known_role(const char *role) {
+    for (size_t i = 0; role && i < 3; i++)
+        if (strcmp(role, roles_known[i]) == 0) return roles_known[i];
+    return NULL;
+}
+
+static int add_messages(dataset *set, dataset_split split, const cli_json *messages, const place *at) {
+    size_t n = 0, answers = 0, count = count_items(messages);
+    const char **texts = calloc(2 * count + 2, sizeof *texts), **roles = texts + count + 1;
+    if (!texts) return cli_no_memory("a conversation");
+    int status = CLI_OK;
+    for (const cli_json *m = messages->first; m && status == CLI_OK; m = m->next, n++) {
+        roles[n] = known_role(cli_json_string(m, "role"));
+        texts[n] = cli_json_string(m, "content");
+        if (!roles[n] || !texts[n]) status = complain(at, "a message needs \"role\" (system, user or assistant) and \"content\"");
+        else answers += roles[n] == roles_known[2];
+    }
+    if (status == CLI_OK && answers == 0) status = complain(at, "\"messages\" has no assistant turn to look at; give {\"turns\": […]} to let the model answer");
+    if (status == CLI_OK && !dataset_add(set, DATASET_MESSAGES, split, roles, texts, n)) status = cli_no_memory("a conversation");
+    free(texts);
+    return status;
+}
+
+static dataset_split split_of(const cli_json *object) {
+    const char *s = cli_json_string(object, "split");
+    if (!s) return DATASET_ANY;
+    return strcmp(s, "calibration") == 0 ? DATASET_CALIBRATION : strcmp(s, "test") == 0 ? DATASET_TEST : DATASET_TRAIN;
+}
+
+static int add_object(dataset *set, const cli_json *object, const place *at) {
+    const cli_json *messages = cli_json_get(object, "messages"), *turns = cli_json_get(object, "turns");
+    const char *text = cli_json_string(object, "text");
+    if (messages && messages->kind == CLI_JSON_ARRAY) return add_messages(set, split_of(object), messages, at);
+    if (turns && turns->kind == CLI_JSON_ARRAY) return add_turns(set, split_of(object), turns, at);
+    if (text) return dataset_add(set, DATASET_TEXT, split_of(object), NULL, &text, 1) ? CLI_OK : cli_no_memory("a text");
+    return complain(at, "needs \"messages\", \"turns\" or \"text\"");
+}
+
+static int add_json(dataset *set, const char *text, size_t n_bytes, const place *at) {
+    char why[160];
+    cli_json *root = cli_json_parse(text, n_bytes, why, sizeof why);
+    int status = CLI_OK;
+    if (!root) return complain(at, why);
+    if (root->kind == CLI_JSON_ARRAY && !at->line)
+        for (const cli_json *o = root->first; o && status == CLI_OK; o = o->next) status = add_object(set, o, at);
+    else
+        status = add_object(set, root, at);
+    cli_json_free(root);
+    return status;
+}
+
+static int add_lines(dataset *set, const char *path, const char *text, size_t n_bytes) {
+    place at = {path, 0};
+    int status = CLI_OK;
+    for (const char *line = text, *end = text + n_bytes; line < end && status == CLI_OK;) {
+        const char *stop = memchr(line, '\n', (size_t)(end - line));
+        size_t n = (size_t)((stop ? stop : end) - line), blank = strspn(line, " \t\r");
+        at.line++;
+        if (blank < n) status = add_json(set, line, n, &at);
+        line += n + 1;
+    }
+    return status;
+}
+
+/* ---- Plain text ---- */
+/* Pieces end at a blank line, else at a line's end, else where they are full. */
+static size_t piece_of(const char *text, size_t n) {
+    if (n <= PIECE_BYTES) return n;
+    for (size_t i = PIECE_BYTES; i > PIECE_BYTES / 4; i--)
+        if (text[i - 1] == '\n' && text[i - 2] == '\n') return i;
+    for (size_t i = PIECE_BYTES; i > PIECE_BYTES / 4; i--)
+        if (text[i - 1] == '\n') return i;
+    size_t i = PIECE_BYTES;
+    while (i > 1 && ((unsigned char)text[i] & 0xc0) == 0x80) i--; /* not inside a character */
+    return i;
+}
+
+static int add_text(dataset *set, const char *text, size_t n_bytes) {
+    while (n_bytes) {
+        size_t n = piece_of(text, n_bytes);
+        char *piece = copy_text(text, n);
+        const char *const texts[1] = {piece};
+        bool blank = piece && strspn(piece, " \t\r\n") >= n, fine = piece && (blank || dataset_add(set, DATASET_TEXT, DATASET_ANY, NULL, texts, 1));
+        free(piece);
+        if (!fine) return cli_no_memory("a text");
+        text += n;
+        n_bytes -= n;
+    }
+    return CLI_OK;
+}
+
+/* ---- Files and folders ---- */
+static int read_file(dataset *set, const char *path) {
+    char *text;
+    size_t n_bytes;
+    int status = cli_read_file(path, MAX_FILE_BYTES, &text, &n_bytes);
+    if (status != CLI_OK) return status;
+    if (cli_ends_with(path, ".jsonl") || cli_ends_with(path, ".ndjson")) status = add_lines(set, path, text, n_bytes);
+    else if (cli_ends_with(path, ".json")) status = add_json(set, text, n_bytes, &(place){path, 0});
+    else status = add_text(set, text, n_bytes);
+    free(text);
+    return status;
+}
+
+static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+
+static int read_any(dataset *set, const char *path, int depth);
+
+static int read_folder(dataset *set, const char *path, int depth) {
+    char **names = NULL;
+    size_t n = 0, capacity = 0;
+    int status = CLI_OK;
+    DIR *folder = opendir(path);
+    if (!folder) return cli_fail("%s: cannot be listed", path);
+    for (struct dirent *entry; status == CLI_OK && (entry = readdir(folder));) {
+        if (entry->d_name[0] == '.') continue;
+        if (n == capacity) {
+            char **more = realloc(names, (capacity = capacity ? 2 * capacity : 64) * sizeof *names);
+            if (!more) status = cli_no_memory("a folder's names");
+            else names = more;
+        }
+        if (status == CLI_OK && !(names[n] = cli_format("%s/%s", path, entry->d_name))) status = cli_no_memory("a file's name");
+        else if (status == CLI_OK) n++;
+    }
+    closedir(folder);
+    if (n) qsort(names, n, sizeof *names, by_name);
+    for (size_t i = 0; i < n; i++) {
+        if (status == CLI_OK) status = read_any(set, names[i], depth + 1);
+        free(names[i]);
+    }
+    free(names);
+    return status;
+}
+
+static int read_any(dataset *set, const char *path, int depth) {
+    cli_path_kind kind = cli_path(path, NULL);
+    if (kind == CLI_PATH_NONE) return cli_fail("%s: no such file or folder", path);
+    if (kind == CLI_PATH_FILE) return read_file(set, path);
+    return depth < MAX_DEPTH ? read_folder(set, path, depth) : cli_fail("%s: folders are nested too deeply", path);
+}
+
+int dataset_read(dataset *set, const char *path) {
+    size_t before = set->n;
+    int status = read_any(set, path, 0);
+    if (status == CLI_OK && set->n == before) status = cli_fail("%s: holds no conversation and no text", path);
+    return status;
+}
