@@ -340,10 +340,12 @@ static void put_keys(xl_gguf_writer *w, const random_model *m, const vocabulary 
 
 void random_model_defaults(random_model *model) {
     *model = (random_model){.arch = "llama", .type = "mixed", .embedding = "Q8_0", .dim = 64, .ffn_dim = 128, .layers = 6, .heads = 4,
-                            .kv_heads = 2, .head_dim = 16, .context_tokens = 512, .merges = 241, .alignment = 32, .seed = 9};
+                            .kv_heads = 2, .context_tokens = 512, .merges = 241, .alignment = 32, .seed = 9};
 }
 
-bool random_model_write(const random_model *m, xl_buffer *out) {
+bool random_model_write(const random_model *model, xl_buffer *out) {
+    random_model sized = *model, *m = &sized;
+    if (m->head_dim == 0) m->head_dim = m->dim / m->heads;
     vocabulary *v = learn(m->merges);
     tensor_list *list = calloc(1, sizeof *list);
     xl_gguf_writer w;

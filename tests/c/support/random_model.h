@@ -9,7 +9,8 @@ typedef struct random_model {
     const char *arch;          /* "llama", "qwen2" (biases), "qwen3" (norms of q and k) */
     const char *type;          /* of the layers' matrices: "Q4_K", …, or "mixed" */
     const char *embedding;     /* type of token_embd and output */
-    uint32_t dim, ffn_dim, layers, heads, kv_heads, head_dim, context_tokens;
+    uint32_t dim, ffn_dim, layers, heads, kv_heads, context_tokens;
+    uint32_t head_dim;         /* 0: dim / heads */
     uint32_t merges;           /* vocabulary: 3 special tokens, 256 bytes, and so many merges */
     bool untied;               /* a separate output matrix */
     bool rope_freqs;           /* Llama 3's factors */
