@@ -11,19 +11,6 @@
  *   s_prepare, s_begin, s_dot, s_end   weights int8
  * act_words(block, half) addresses 16 columns, 4 groups, of an activation block. */
 
-#ifndef MAX_N
-#define MAX_N 8
-#endif
-#define TILE_VECTORS (XL_TILE_ROWS / LANES)
-
-/* Activation row i of the batch, at the current block. */
-#define ACT(i) ((const act_block *)(const void *)(act + (size_t)(i) * act_stride))
-
-/* Vector v of word plane g; `words` points at this step's first lane. */
-#define WORD(words, g, v) vi_load((words) + (g) * 32 + (v) * 4 * LANES)
-
-#define EACH(i, count) UNROLL for (int i = 0; i < (count); i++)
-
 /* ---- from integer dots to f32 ---- */
 
 INLINE void add_scaled(const int N, const int R, vf acc[][TILE_VECTORS], vi dot[][TILE_VECTORS], const vf d[], const uint8_t *act,

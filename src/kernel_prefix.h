@@ -18,6 +18,16 @@
 #define NO_UNROLL _Pragma("GCC unroll 1")
 #endif
 
+#define MAX_N 8
+#define TILE_VECTORS (XL_TILE_ROWS / LANES)
+#define EACH(i, count) UNROLL for (int i = 0; i < (count); i++)
+
+/* Activation row i of the batch, at the current block. */
+#define ACT(i) ((const act_block *)(const void *)(act + (size_t)(i) * act_stride))
+
+/* Vector v of word plane g; `words` points at this step's first lane. */
+#define WORD(words, g, v) vi_load((words) + (g) * 32 + (v) * 4 * LANES)
+
 /* The batch sizes that get their own code. A sanitised build checks every access, which makes the larger ones take minutes to compile. */
 #if defined(__SANITIZE_ADDRESS__)
 #define XL_SANITIZED 1

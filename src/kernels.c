@@ -49,6 +49,7 @@ static bool runs_neondot(void) {
 static bool runs_simd128(void) { return true; } /* a module with an opcode that the engine lacks does not load at all */
 #if defined(__wasm_relaxed_simd__)
 static bool runs_relaxed(void) { return true; }
+static bool runs_relaxed16(void) { return true; }
 #endif
 #endif
 

@@ -15,7 +15,7 @@
 #elif defined(__aarch64__) || defined(_M_ARM64)
 #define XL_ISA_LIST(X) X(neondot) X(neon) X(scalar)
 #elif defined(__wasm_relaxed_simd__)
-#define XL_ISA_LIST(X) X(relaxed) X(simd128) X(scalar)
+#define XL_ISA_LIST(X) X(relaxed) X(relaxed16) X(simd128) X(scalar)
 #elif defined(__wasm_simd128__)
 #define XL_ISA_LIST(X) X(simd128) X(scalar)
 #else

@@ -1,0 +1,40 @@
+/* Relaxed SIMD by the four-product dot: one vpdpbusd on x86 with AVX-VNNI, one sdot on arm64 with DOTPROD. */
+#if defined(__wasm_relaxed_simd__)
+#include "kernels_relaxed.h"
+
+typedef vi u_acc;
+#define U_GROUPS_5 8
+#define U_GROUPS_6 4
+
+INLINE u_acc u_begin(vi acc) { return acc; }
+INLINE u_acc u_dot(u_acc part, vi w, act_half a, int lane) {
+    return wasm_i32x4_relaxed_dot_i8x16_i7x16_add(act_splat(a, lane), w, part);
+}
+INLINE vi u_end(vi acc, u_acc part) {
+    (void)acc;
+    return part;
+}
+
+typedef struct s_acc {
+    vi up, down;
+} s_acc;
+
+INLINE s_acc s_begin(const act_block *a) {
+    (void)a;
+    return (s_acc){vi_set1(0), vi_set1(0)};
+}
+INLINE s_acc s_dot(s_acc part, s_weights w, act_half a, int lane) {
+    return (s_acc){wasm_i32x4_relaxed_dot_i8x16_i7x16_add(w, act_splat_up(a, lane), part.up),
+                   wasm_i32x4_relaxed_dot_i8x16_i7x16_add(w, act_splat_down(a, lane), part.down)};
+}
+INLINE vi s_end(s_acc part) { return vi_sub(part.up, part.down); }
+
+#ifndef WIDE_N
+#define WIDE_N 2
+#endif
+#define FLOAT_N 2
+#define SUPER_N 4
+#define FOR_EACH_N XL_N_1_2_4_8
+#define ISA relaxed
+#include "kernel_body.h"
+#endif
