@@ -96,18 +96,23 @@ function compiler(program, args, env) {
       const library = /generating system library: \S*\/(\S+)\.\.\./.exec(said);
       if (library) process.stderr.write(`  (Emscripten built ${library[1]} and others for the first time)\n`);
       if (code === 0) resolve(said);
-      else reject(new SetupError(`${path.basename(program)} failed:\n${said}`));
+      else reject(new SetupError(`${path.basename(program)} failed:\n${said.replace(/^(?:cache:INFO|system_libs:INFO|emcc: error: ').*\n?/gm, '')}`));
     });
   });
 }
 
-/** Calls `job` on every item, as many at a time as there are processors. */
+/** Calls `job` on every item, as many at a time as there are processors; rejects, after all are through, with what failed. */
 async function inParallel(items, job) {
   const queue = [...items];
+  /** @type {string[]} */
+  const failures = [];
   const worker = async () => {
-    for (let item = queue.shift(); item !== undefined; item = queue.shift()) await job(item);
+    for (let item = queue.shift(); item !== undefined; item = queue.shift()) {
+      await job(item).catch((/** @type {Error} */ error) => failures.push(error.message));
+    }
   };
   await Promise.all(Array.from({ length: Math.max(1, os.availableParallelism()) }, worker));
+  if (failures.length) throw new SetupError([...new Set(failures)].join('\n'));
 }
 
 /**
