@@ -192,7 +192,7 @@ exitlm_status exitlm_session_create(exitlm_session **session, const exitlm_model
     if (!memory) {
         xl_free(&model->allocator, s, 1, sizeof *s);
         return xl_fail(error, EXITLM_OUT_OF_MEMORY,
-                       "a session with a context of %u tokens needs %llu bytes: ask for a smaller context or K/V type q8",
+                       "a session with a context of %u tokens needs %llu bytes of memory, which are not there: ask for a smaller context or K/V type q8",
                        (unsigned)context_of(model, o), (unsigned long long)arena.used_bytes);
     }
     arena = (xl_arena){.base = memory, .capacity_bytes = bytes};
