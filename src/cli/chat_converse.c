@@ -78,11 +78,11 @@ static read_result read_line(char **line) {
 }
 
 static read_result prompt_line(bool person, const char *prompt, char **line) {
+    cli_interrupt_clear();
     if (person) {
         printf("%s", prompt);
         fflush(stdout);
     }
-    cli_interrupt_clear();
     return read_line(line);
 }
 

@@ -102,6 +102,17 @@ static void warn_level(const chat *c) {
                  (double)o->accuracy, strategy, (double)strictest);
 }
 
+static int check_draft_layer(const chat *c) {
+    char layers[120] = "";
+    size_t n = 0;
+    const exitlm_heads_info *heads = &c->engine.heads_info;
+    for (uint32_t i = 0; i < heads->n_heads; i++) {
+        if (heads->head[i].layer == c->options->draft_layer) return CLI_OK;
+        n += (size_t)snprintf(layers + n, sizeof layers - n, "%s%u", i ? ", " : "", heads->head[i].layer);
+    }
+    return cli_usage("chat: --draft-layer %u: there is a head after layers %s", c->options->draft_layer, layers);
+}
+
 /* Fills c->generate once the heads are known. */
 static int choose_mode(chat *c) {
     const chat_options *o = c->options;
@@ -127,7 +138,7 @@ static int choose_mode(chat *c) {
     c->generate.draft_sources = o->drafts < 0 ? 0 : 1 << o->drafts;
     warn_unused(c, mode);
     if (mode == EXITLM_MODE_EXIT) warn_level(c);
-    return CLI_OK;
+    return mode == EXITLM_MODE_LOSSLESS && o->draft_layer ? check_draft_layer(c) : CLI_OK;
 }
 
 /* Wrong usage that is known before a byte of the weights is read. */
