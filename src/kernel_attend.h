@@ -4,8 +4,8 @@
  * elements of the head, the sum over positions is sequential in each. So neither needs a horizontal sum, and several heads and tiles at
  * once (G heads, SCORE_VECTORS, OUTPUT_VECTORS) give enough independent chains without touching any order. */
 
-INLINE vf load_kv(const xl_kv_type type, const void *cache, size_t element) {
-    if (type == XL_KV_F16) return vf_load_f16((const uint8_t *)cache + 2 * element);
+INLINE vf load_kv(const xl_kv_type type, const void *cache, size_t element, const consts *c) {
+    if (type == XL_KV_F16) return vf_load_f16((const uint8_t *)cache + 2 * element, c);
     if (type == XL_KV_Q8) return vf_from_vi(vi_load_i8((const uint8_t *)cache + element));
     return vf_load((const float *)cache + element);
 }
@@ -15,13 +15,14 @@ INLINE vf load_kv(const xl_kv_type type, const void *cache, size_t element) {
 /* T tiles of f32 or f16 keys from tile `first` on: score [G][score_stride]. */
 INLINE void score_tiles(const xl_kv_type type, const int G, const int T, float *score, size_t score_stride, const float *q, const void *k,
                         size_t first, size_t head_dim, float scale) {
+    const consts loaded = load_consts(), *consts = &loaded;
     vf acc[3][8][TILE_VECTORS], sv = vf_set1(scale);
     EACH(g, G) EACH(t, T) EACH(v, TILE_VECTORS) acc[g][t][v] = vf_set1(0.0f);
     for (size_t c = 0; c < head_dim; c++) {
         vf qv[3];
         EACH(g, G) qv[g] = vf_splat(q + (size_t)g * head_dim + c);
         EACH(t, T) EACH(v, TILE_VECTORS) {
-            vf kv = load_kv(type, k, ((first + (size_t)t) * head_dim + c) * 8 + (size_t)v * LANES);
+            vf kv = load_kv(type, k, ((first + (size_t)t) * head_dim + c) * 8 + (size_t)v * LANES, consts);
             EACH(g, G) acc[g][t][v] = vf_add(acc[g][t][v], vf_mul(qv[g], kv));
         }
     }
@@ -32,6 +33,7 @@ INLINE void score_tiles(const xl_kv_type type, const int G, const int T, float *
 /* One tile of q8 keys: words of 4 columns as in a Q8_0 weight tile. */
 INLINE void score_tile_q8(const int G, float *score, size_t score_stride, const act_block *q, const float *dq, const uint8_t *tile,
                           size_t first, size_t head_dim, float scale) {
+    const consts loaded = load_consts(), *consts = &loaded;
     vi dot[3][TILE_VECTORS];
     EACH(g, G) EACH(v, TILE_VECTORS) dot[g][v] = vi_set1(0);
     const uint8_t *words = tile + 32;
@@ -41,8 +43,8 @@ INLINE void score_tile_q8(const int G, float *score, size_t score_stride, const 
         EACH(w, 8) {
             if (c + 4 * (size_t)w < head_dim) {
                 EACH(v, TILE_VECTORS) {
-                    s_weights kw = s_prepare(WORD(words, w, v));
-                    EACH(g, G) part[g][v] = s_dot(part[g][v], kw, act_words(q + g * (XL_MAX_HEAD_DIM / 32), w / 4), w % 4);
+                    s_weights kw = s_prepare(WORD(words, w, v), consts);
+                    EACH(g, G) part[g][v] = s_dot(part[g][v], kw, act_words(q + g * (XL_MAX_HEAD_DIM / 32), w / 4), w % 4, consts);
                 }
             }
         }
@@ -84,12 +86,13 @@ INLINE void scores_q8(const int G, float *score, size_t score_stride, const floa
 
 /* score [n] -> exp(score - max), the lanes after n become 0; returns the sum. */
 INLINE float exp_scores(float *score, size_t n) {
+    const exp_consts loaded = load_exp_consts(), *k = &loaded;
     size_t padded = (n + 7) / 8 * 8;
     for (size_t p = n; p < padded; p++) score[p] = -INFINITY;
     vf max = vf_set1(largest(score, n)), sum[TILE_VECTORS];
     EACH(v, TILE_VECTORS) sum[v] = vf_set1(0.0f);
     for (size_t p = 0; p < padded; p += 8) EACH(v, TILE_VECTORS) {
-            vf e = vf_exp(vf_sub(vf_load(score + p + v * LANES), max));
+            vf e = vf_exp(vf_sub(vf_load(score + p + v * LANES), max), k);
             sum[v] = vf_add(sum[v], e);
             vf_store(score + p + v * LANES, e);
         }
@@ -101,6 +104,7 @@ INLINE float exp_scores(float *score, size_t n) {
 /* D vectors of the head from element c on, for G heads. */
 INLINE void output_part(const xl_kv_type type, const int G, const int D, float *out, const float *e, size_t e_stride, const float *inverse,
                         const void *v, size_t n_pos, size_t head_dim, size_t c) {
+    const consts loaded = load_consts(), *consts = &loaded;
     vf acc[3][4];
     EACH(g, G) EACH(d, D) acc[g][d] = vf_set1(0.0f);
     for (size_t p = 0; p < n_pos; p++) {
@@ -108,7 +112,7 @@ INLINE void output_part(const xl_kv_type type, const int G, const int D, float *
         vf ev[3];
         EACH(g, G) ev[g] = vf_splat(e + (size_t)g * e_stride + p);
         EACH(d, D) {
-            vf value = load_kv(type, v, row + c + (size_t)d * LANES);
+            vf value = load_kv(type, v, row + c + (size_t)d * LANES, consts);
             EACH(g, G) acc[g][d] = vf_add(acc[g][d], vf_mul(ev[g], value));
         }
     }

@@ -34,24 +34,24 @@ INLINE void add_scaled_min(const int N, const int R, vf acc[][TILE_VECTORS], vi 
 
 /* ---- 4, 5 and 8 bit blocks of 32 columns ---- */
 
-INLINE vi low_nibbles(vi w) { return vi_and(w, vi_set1(0x0f0f0f0f)); }
-INLINE vi high_nibbles(vi w) { return vi_and(vi_shr(w, 4), vi_set1(0x0f0f0f0f)); }
+INLINE vi low_nibbles(vi w, const consts *k) { return vi_and(w, k->nibbles); }
+INLINE vi high_nibbles(vi w, const consts *k) { return vi_and(vi_shr(w, 4), k->nibbles); }
 
-INLINE void load_f16s(const int R, vf out[], const uint8_t *p) {
-    EACH(v, R) out[v] = vf_load_f16(p + 2 * LANES * v);
+INLINE void load_f16s(const int R, vf out[], const uint8_t *p, const consts *k) {
+    EACH(v, R) out[v] = vf_load_f16(p + 2 * LANES * v, k);
 }
 
 #ifndef OWN_DOT_NIBBLES
 /* dot += nibbles . q over 32 columns: 4 word planes, low nibbles with columns 0..15, high ones with 16..31. */
-INLINE void dot_nibbles(const int N, const int R, vi dot[][TILE_VECTORS], const uint8_t *words, const uint8_t *act, size_t act_stride) {
+INLINE void dot_nibbles(const int N, const int R, vi dot[][TILE_VECTORS], const uint8_t *words, const uint8_t *act, size_t act_stride, const consts *k) {
     u_acc part[MAX_N][TILE_VECTORS];
     EACH(i, N) EACH(v, R) part[i][v] = u_begin(dot[i][v]);
     EACH(g, 4) {
         vi low[TILE_VECTORS], high[TILE_VECTORS];
         EACH(v, R) {
             vi w = WORD(words, g, v);
-            low[v] = low_nibbles(w);
-            high[v] = high_nibbles(w);
+            low[v] = low_nibbles(w, k);
+            high[v] = high_nibbles(w, k);
         }
         EACH(i, N) {
             act_half a = act_words(ACT(i), 0), b = act_words(ACT(i), 1);
@@ -59,43 +59,43 @@ INLINE void dot_nibbles(const int N, const int R, vi dot[][TILE_VECTORS], const 
             EACH(v, R) part[i][v] = u_dot(part[i][v], high[v], b, g);
         }
     }
-    EACH(i, N) EACH(v, R) dot[i][v] = u_end(dot[i][v], part[i][v]);
+    EACH(i, N) EACH(v, R) dot[i][v] = u_end(dot[i][v], part[i][v], k);
 }
 #endif
 
 INLINE void block_q4_0(const int N, const int R, vf acc[][TILE_VECTORS], const uint8_t *rec, int lane0, const uint8_t *act,
-                       size_t act_stride) {
+                       size_t act_stride, const consts *k) {
     vf d[TILE_VECTORS];
     vi dot[MAX_N][TILE_VECTORS];
-    load_f16s(R, d, rec + 2 * lane0);
+    load_f16s(R, d, rec + 2 * lane0, k);
     EACH(i, N) EACH(v, R) dot[i][v] = vi_splat(&ACT(i)->minus8);
-    dot_nibbles(N, R, dot, rec + 16 + 4 * lane0, act, act_stride);
+    dot_nibbles(N, R, dot, rec + 16 + 4 * lane0, act, act_stride, k);
     add_scaled(N, R, acc, dot, d, act, act_stride);
 }
 
 INLINE void block_q4_1(const int N, const int R, vf acc[][TILE_VECTORS], const uint8_t *rec, int lane0, const uint8_t *act,
-                       size_t act_stride) {
+                       size_t act_stride, const consts *k) {
     vf d[TILE_VECTORS], m[TILE_VECTORS];
     vi dot[MAX_N][TILE_VECTORS];
-    load_f16s(R, d, rec + 2 * lane0);
-    load_f16s(R, m, rec + 16 + 2 * lane0);
+    load_f16s(R, d, rec + 2 * lane0, k);
+    load_f16s(R, m, rec + 16 + 2 * lane0, k);
     EACH(i, N) EACH(v, R) dot[i][v] = vi_set1(0);
-    dot_nibbles(N, R, dot, rec + 32 + 4 * lane0, act, act_stride);
+    dot_nibbles(N, R, dot, rec + 32 + 4 * lane0, act, act_stride, k);
     add_scaled_min(N, R, acc, dot, d, m, act, act_stride);
 }
 
 /* The same for 5 bits; bit j of a byte of qh goes with group j, as bit 4. */
 INLINE void dot_q5(const int N, const int R, vi dot[][TILE_VECTORS], const uint8_t *qh, const uint8_t *words, const uint8_t *act,
-                   size_t act_stride) {
+                   size_t act_stride, const consts *k) {
     u_acc part[MAX_N][TILE_VECTORS];
-    vi bit4 = vi_set1(0x10101010), high_bits[TILE_VECTORS];
+    vi high_bits[TILE_VECTORS];
     EACH(v, R) high_bits[v] = WORD(qh, 0, v);
     EACH(g, 4) {
         vi low[TILE_VECTORS], high[TILE_VECTORS];
         EACH(v, R) {
             vi w = WORD(words, g, v);
-            low[v] = vi_or(low_nibbles(w), vi_and(vi_shl(high_bits[v], 4 - g), bit4));
-            high[v] = vi_or(high_nibbles(w), vi_and(vi_shr(high_bits[v], g), bit4));
+            low[v] = vi_or(low_nibbles(w, k), vi_and(vi_shl(high_bits[v], 4 - g), k->bit4));
+            high[v] = vi_or(high_nibbles(w, k), vi_and(vi_shr(high_bits[v], g), k->bit4));
         }
         EACH(i, N) {
             act_half a = act_words(ACT(i), 0), b = act_words(ACT(i), 1);
@@ -103,46 +103,46 @@ INLINE void dot_q5(const int N, const int R, vi dot[][TILE_VECTORS], const uint8
                 if (2 * g % U_GROUPS_5 == 0) part[i][v] = u_begin(dot[i][v]);
                 part[i][v] = u_dot(part[i][v], low[v], a, g);
                 part[i][v] = u_dot(part[i][v], high[v], b, g);
-                if ((2 * g + 2) % U_GROUPS_5 == 0) dot[i][v] = u_end(dot[i][v], part[i][v]);
+                if ((2 * g + 2) % U_GROUPS_5 == 0) dot[i][v] = u_end(dot[i][v], part[i][v], k);
             }
         }
     }
 }
 
 INLINE void block_q5_0(const int N, const int R, vf acc[][TILE_VECTORS], const uint8_t *rec, int lane0, const uint8_t *act,
-                       size_t act_stride) {
+                       size_t act_stride, const consts *k) {
     vf d[TILE_VECTORS];
     vi dot[MAX_N][TILE_VECTORS];
-    load_f16s(R, d, rec + 2 * lane0);
+    load_f16s(R, d, rec + 2 * lane0, k);
     EACH(i, N) EACH(v, R) dot[i][v] = vi_splat(&ACT(i)->minus16);
-    dot_q5(N, R, dot, rec + 16 + 4 * lane0, rec + 48 + 4 * lane0, act, act_stride);
+    dot_q5(N, R, dot, rec + 16 + 4 * lane0, rec + 48 + 4 * lane0, act, act_stride, k);
     add_scaled(N, R, acc, dot, d, act, act_stride);
 }
 
 INLINE void block_q5_1(const int N, const int R, vf acc[][TILE_VECTORS], const uint8_t *rec, int lane0, const uint8_t *act,
-                       size_t act_stride) {
+                       size_t act_stride, const consts *k) {
     vf d[TILE_VECTORS], m[TILE_VECTORS];
     vi dot[MAX_N][TILE_VECTORS];
-    load_f16s(R, d, rec + 2 * lane0);
-    load_f16s(R, m, rec + 16 + 2 * lane0);
+    load_f16s(R, d, rec + 2 * lane0, k);
+    load_f16s(R, m, rec + 16 + 2 * lane0, k);
     EACH(i, N) EACH(v, R) dot[i][v] = vi_set1(0);
-    dot_q5(N, R, dot, rec + 32 + 4 * lane0, rec + 64 + 4 * lane0, act, act_stride);
+    dot_q5(N, R, dot, rec + 32 + 4 * lane0, rec + 64 + 4 * lane0, act, act_stride, k);
     add_scaled_min(N, R, acc, dot, d, m, act, act_stride);
 }
 
 INLINE void block_q8_0(const int N, const int R, vf acc[][TILE_VECTORS], const uint8_t *rec, int lane0, const uint8_t *act,
-                       size_t act_stride) {
+                       size_t act_stride, const consts *k) {
     vf d[TILE_VECTORS];
     vi dot[MAX_N][TILE_VECTORS];
     s_acc part[MAX_N][TILE_VECTORS];
-    load_f16s(R, d, rec + 2 * lane0);
+    load_f16s(R, d, rec + 2 * lane0, k);
     EACH(i, N) EACH(v, R) part[i][v] = s_begin(ACT(i));
     EACH(g, 8) {
         s_weights w[TILE_VECTORS];
-        EACH(v, R) w[v] = s_prepare(WORD(rec + 16 + 4 * lane0, g, v));
+        EACH(v, R) w[v] = s_prepare(WORD(rec + 16 + 4 * lane0, g, v), k);
         EACH(i, N) {
             act_half a = act_words(ACT(i), g / 4);
-            EACH(v, R) part[i][v] = s_dot(part[i][v], w[v], a, g % 4);
+            EACH(v, R) part[i][v] = s_dot(part[i][v], w[v], a, g % 4, k);
         }
     }
     EACH(i, N) EACH(v, R) dot[i][v] = s_end(part[i][v]);
@@ -154,7 +154,7 @@ INLINE void block_q8_0(const int N, const int R, vf acc[][TILE_VECTORS], const u
 /* One sub-block of Q4_K (qh NULL) or Q5_K: `group` is its record of 64 columns, `odd` says which nibbles, j which bit of qh. The loops over
  * sub-blocks are real ones, with shifts by a variable: unrolled, these types would be half of the engine's code. */
 INLINE void sub_block_k45(const int N, const int R, vf acc[][TILE_VECTORS], const vf d[], const vf dmin[], const uint8_t *group,
-                          const int odd, const uint8_t *qh, int j, int lane0, const uint8_t *act, size_t act_stride) {
+                          const int odd, const uint8_t *qh, int j, int lane0, const uint8_t *act, size_t act_stride, const consts *k) {
     const uint8_t *words = group + 32 + 4 * lane0;
     vf scale[TILE_VECTORS], min[TILE_VECTORS];
     vi dot[MAX_N][TILE_VECTORS];
@@ -167,15 +167,15 @@ INLINE void sub_block_k45(const int N, const int R, vf acc[][TILE_VECTORS], cons
     EACH(g, 8) {
         vi w[TILE_VECTORS];
         EACH(v, R) {
-            w[v] = odd ? high_nibbles(WORD(words, g, v)) : low_nibbles(WORD(words, g, v));
-            if (qh) w[v] = vi_or(w[v], vi_shl(vi_and(vi_shr(WORD(qh, g, v), j), vi_set1(0x01010101)), 4));
+            w[v] = odd ? high_nibbles(WORD(words, g, v), k) : low_nibbles(WORD(words, g, v), k);
+            if (qh) w[v] = vi_or(w[v], vi_shl(vi_and(vi_shr(WORD(qh, g, v), j), k->bit0), 4));
         }
         EACH(i, N) {
             act_half a = act_words(ACT(i), g / 4);
             EACH(v, R) {
                 if (g % U_GROUPS_5 == 0) part[i][v] = u_begin(dot[i][v]);
                 part[i][v] = u_dot(part[i][v], w[v], a, g % 4);
-                if ((g + 1) % U_GROUPS_5 == 0) dot[i][v] = u_end(dot[i][v], part[i][v]);
+                if ((g + 1) % U_GROUPS_5 == 0) dot[i][v] = u_end(dot[i][v], part[i][v], k);
             }
         }
     }
@@ -183,20 +183,20 @@ INLINE void sub_block_k45(const int N, const int R, vf acc[][TILE_VECTORS], cons
 }
 
 INLINE void block_k45(const int N, const int R, const bool five, vf acc[][TILE_VECTORS], const uint8_t *rec, int lane0, const uint8_t *act,
-                      size_t act_stride) {
+                      size_t act_stride, const consts *k) {
     vf d[TILE_VECTORS], dmin[TILE_VECTORS];
-    load_f16s(R, d, rec + 2 * lane0);
-    load_f16s(R, dmin, rec + 16 + 2 * lane0);
+    load_f16s(R, d, rec + 2 * lane0, k);
+    load_f16s(R, dmin, rec + 16 + 2 * lane0, k);
     const uint8_t *qh = five ? rec + 32 + 4 * lane0 : NULL, *group = rec + (five ? 288 : 32);
     NO_UNROLL for (int j = 0; j < 8; j += 2, group += 288, act += 2 * sizeof(act_block)) {
-        sub_block_k45(N, R, acc, d, dmin, group, 0, qh, j, lane0, act, act_stride);
-        sub_block_k45(N, R, acc, d, dmin, group, 1, qh, j + 1, lane0, act + sizeof(act_block), act_stride);
+        sub_block_k45(N, R, acc, d, dmin, group, 0, qh, j, lane0, act, act_stride, k);
+        sub_block_k45(N, R, acc, d, dmin, group, 1, qh, j + 1, lane0, act + sizeof(act_block), act_stride, k);
     }
 }
 
 /* Sub-block j = 4h + t of Q6_K: half h of 128 columns, quarter t of 32; nibble t/2 of ql, bits 2t and 2t+1 of qh. */
 INLINE void sub_block_q6k(const int N, const int R, vf acc[][TILE_VECTORS], const vf d[], const uint8_t *scales, const uint8_t *ql,
-                          const uint8_t *qh, int t, const uint8_t *act, size_t act_stride) {
+                          const uint8_t *qh, int t, const uint8_t *act, size_t act_stride, const consts *k) {
     vi dot[2][MAX_N][TILE_VECTORS];
     u_acc part[MAX_N][TILE_VECTORS];
     EACH(h, 2) {
@@ -204,8 +204,8 @@ INLINE void sub_block_q6k(const int N, const int R, vf acc[][TILE_VECTORS], cons
         EACH(g, 4) {
             vi w[TILE_VECTORS];
             EACH(v, R) {
-                vi low = vi_and(vi_shr(WORD(ql, 4 * h + g, v), t / 2 * 4), vi_set1(0x0f0f0f0f));
-                vi high = vi_and(vi_shr(WORD(qh, 4 * h + g, v), 2 * t), vi_set1(0x03030303));
+                vi low = vi_and(vi_shr(WORD(ql, 4 * h + g, v), t / 2 * 4), k->nibbles);
+                vi high = vi_and(vi_shr(WORD(qh, 4 * h + g, v), 2 * t), k->bits01);
                 w[v] = vi_or(low, vi_shl(high, 4));
             }
             EACH(i, N) {
@@ -213,7 +213,7 @@ INLINE void sub_block_q6k(const int N, const int R, vf acc[][TILE_VECTORS], cons
                 EACH(v, R) {
                     if (g % U_GROUPS_6 == 0) part[i][v] = u_begin(dot[h][i][v]);
                     part[i][v] = u_dot(part[i][v], w[v], a, g);
-                    if ((g + 1) % U_GROUPS_6 == 0) dot[h][i][v] = u_end(dot[h][i][v], part[i][v]);
+                    if ((g + 1) % U_GROUPS_6 == 0) dot[h][i][v] = u_end(dot[h][i][v], part[i][v], k);
                 }
             }
         }
@@ -227,28 +227,28 @@ INLINE void sub_block_q6k(const int N, const int R, vf acc[][TILE_VECTORS], cons
 }
 
 INLINE void block_q6k(const int N, const int R, vf acc[][TILE_VECTORS], const uint8_t *rec, int lane0, const uint8_t *act,
-                      size_t act_stride) {
+                      size_t act_stride, const consts *k) {
     vf d[TILE_VECTORS];
-    load_f16s(R, d, rec + 2 * lane0);
+    load_f16s(R, d, rec + 2 * lane0, k);
     const uint8_t *scales = rec + 16 + lane0, *ql = rec + 144 + 4 * lane0, *qh = rec + 144 + 1024 + 4 * lane0;
     NO_UNROLL for (int j = 0; j < 8; j++, scales += 16, act += sizeof(act_block)) {
         int h = j / 4, t = j % 4;
-        sub_block_q6k(N, R, acc, d, scales, ql + (h * 16 + (t & 1) * 8) * 32, qh + h * 8 * 32, t, act, act_stride);
+        sub_block_q6k(N, R, acc, d, scales, ql + (h * 16 + (t & 1) * 8) * 32, qh + h * 8 * 32, t, act, act_stride, k);
     }
 }
 
 /* ---- floats ---- */
 
-INLINE vf load_weights(const xl_type type, const uint8_t *tile, size_t element) {
-    if (type == XL_F16) return vf_load_f16(tile + 2 * element);
+INLINE vf load_weights(const xl_type type, const uint8_t *tile, size_t element, const consts *k) {
+    if (type == XL_F16) return vf_load_f16(tile + 2 * element, k);
     if (type == XL_BF16) return vf_load_bf16(tile + 2 * element);
     return vf_load((const float *)(const void *)tile + element);
 }
 
 INLINE void column_float(const xl_type type, const int N, const int R, vf acc[][TILE_VECTORS], const uint8_t *tile, int lane0, size_t c,
-                         const uint8_t *act, size_t act_stride) {
+                         const uint8_t *act, size_t act_stride, const consts *k) {
     EACH(v, R) {
-        vf w = load_weights(type, tile, c * XL_TILE_ROWS + (size_t)(lane0 + v * LANES));
+        vf w = load_weights(type, tile, c * XL_TILE_ROWS + (size_t)(lane0 + v * LANES), k);
         EACH(i, N) {
             vf x = vf_splat((const float *)(const void *)(act + (size_t)i * act_stride) + c);
             acc[i][v] = vf_add(acc[i][v], vf_mul(w, x));
@@ -257,12 +257,12 @@ INLINE void column_float(const xl_type type, const int N, const int R, vf acc[][
 }
 
 INLINE void tile_float(const xl_type type, const int N, const int R, float *y, size_t y_stride, const uint8_t *tile, int lane0, size_t cols,
-                       const uint8_t *act, size_t act_stride) {
+                       const uint8_t *act, size_t act_stride, const consts *k) {
     vf p[4][MAX_N][TILE_VECTORS];
-    EACH(k, 4) EACH(i, N) EACH(v, R) p[k][i][v] = vf_set1(0.0f);
+    EACH(j, 4) EACH(i, N) EACH(v, R) p[j][i][v] = vf_set1(0.0f);
     size_t c = 0;
-    for (; c + 4 <= cols; c += 4) EACH(k, 4) column_float(type, N, R, p[k], tile, lane0, c + (size_t)k, act, act_stride);
-    EACH(k, 3) if (c + (size_t)k < cols) column_float(type, N, R, p[k], tile, lane0, c + (size_t)k, act, act_stride);
+    for (; c + 4 <= cols; c += 4) EACH(j, 4) column_float(type, N, R, p[j], tile, lane0, c + (size_t)j, act, act_stride, k);
+    EACH(j, 3) if (c + (size_t)j < cols) column_float(type, N, R, p[j], tile, lane0, c + (size_t)j, act, act_stride, k);
     EACH(i, N) EACH(v, R) {
         vf sum = vf_add(vf_add(p[0][i][v], p[1][i][v]), vf_add(p[2][i][v], p[3][i][v]));
         vf_store(y + (size_t)i * y_stride + lane0 + v * LANES, sum);
@@ -284,22 +284,23 @@ INLINE void tile_rows(const xl_type type, const int N, const int R, float *y, si
         XL_TYPE_LIST(X)
 #undef X
     };
+    const consts loaded = load_consts(), *k = &loaded;
     if (!xl_type_is_quantized(type)) {
-        tile_float(type, N, R, y, y_stride, tile, lane0, cols, act, act_stride);
+        tile_float(type, N, R, y, y_stride, tile, lane0, cols, act, act_stride, k);
         return;
     }
     vf acc[MAX_N][TILE_VECTORS];
     EACH(i, N) EACH(v, R) acc[i][v] = vf_set1(0.0f);
     const uint8_t *end = tile + cols / elems[type] * record_bytes[type];
     for (; tile < end; tile += record_bytes[type], act += elems[type] / 32 * sizeof(act_block)) {
-        if (type == XL_Q4_0) block_q4_0(N, R, acc, tile, lane0, act, act_stride);
-        if (type == XL_Q4_1) block_q4_1(N, R, acc, tile, lane0, act, act_stride);
-        if (type == XL_Q5_0) block_q5_0(N, R, acc, tile, lane0, act, act_stride);
-        if (type == XL_Q5_1) block_q5_1(N, R, acc, tile, lane0, act, act_stride);
-        if (type == XL_Q8_0) block_q8_0(N, R, acc, tile, lane0, act, act_stride);
-        if (type == XL_Q4_K) block_k45(N, R, false, acc, tile, lane0, act, act_stride);
-        if (type == XL_Q5_K) block_k45(N, R, true, acc, tile, lane0, act, act_stride);
-        if (type == XL_Q6_K) block_q6k(N, R, acc, tile, lane0, act, act_stride);
+        if (type == XL_Q4_0) block_q4_0(N, R, acc, tile, lane0, act, act_stride, k);
+        if (type == XL_Q4_1) block_q4_1(N, R, acc, tile, lane0, act, act_stride, k);
+        if (type == XL_Q5_0) block_q5_0(N, R, acc, tile, lane0, act, act_stride, k);
+        if (type == XL_Q5_1) block_q5_1(N, R, acc, tile, lane0, act, act_stride, k);
+        if (type == XL_Q8_0) block_q8_0(N, R, acc, tile, lane0, act, act_stride, k);
+        if (type == XL_Q4_K) block_k45(N, R, false, acc, tile, lane0, act, act_stride, k);
+        if (type == XL_Q5_K) block_k45(N, R, true, acc, tile, lane0, act, act_stride, k);
+        if (type == XL_Q6_K) block_q6k(N, R, acc, tile, lane0, act, act_stride, k);
     }
     EACH(i, N) EACH(v, R) vf_store(y + (size_t)i * y_stride + lane0 + v * LANES, acc[i][v]);
 }

@@ -62,35 +62,34 @@ static void quantize(void *act, const float *x, size_t cols) {
 /* ---- elementwise ---- */
 
 /* xl_expf of fmath.h, the same operations in the same order. */
-INLINE vf vf_exp(vf x) {
-    vf c = vf_select(vf_less(x, vf_set1(XL_EXPF_MAX)), x, vf_set1(XL_EXPF_MAX));
-    vi under = vf_less(c, vf_set1(XL_EXPF_MIN));
-    c = vf_select(under, vf_set1(XL_EXPF_MIN), c);
-    vf magic = vf_set1(XL_EXPF_MAGIC);
-    vf z = vf_add(vf_mul(c, vf_set1(XL_EXPF_LOG2E)), magic);
-    vf n = vf_sub(z, magic);
-    vf r = vf_sub(c, vf_mul(n, vf_set1(XL_EXPF_LN2_HI)));
-    r = vf_sub(r, vf_mul(n, vf_set1(XL_EXPF_LN2_LO)));
-    vf p = vf_set1(XL_EXPF_C5);
-    p = vf_add(vf_mul(p, r), vf_set1(XL_EXPF_C4));
-    p = vf_add(vf_mul(p, r), vf_set1(XL_EXPF_C3));
-    p = vf_add(vf_mul(p, r), vf_set1(XL_EXPF_C2));
-    p = vf_add(vf_mul(p, r), vf_set1(XL_EXPF_C1));
-    p = vf_add(vf_mul(p, r), vf_set1(XL_EXPF_C0));
+INLINE vf vf_exp(vf x, const exp_consts *k) {
+    vf c = vf_select(vf_less(x, k->max), x, k->max);
+    vi under = vf_less(c, k->min);
+    c = vf_select(under, k->min, c);
+    vf z = vf_add(vf_mul(c, k->log2e), k->magic);
+    vf n = vf_sub(z, k->magic);
+    vf r = vf_sub(c, vf_mul(n, k->ln2_hi));
+    r = vf_sub(r, vf_mul(n, k->ln2_lo));
+    vf p = k->c5;
+    p = vf_add(vf_mul(p, r), k->c4);
+    p = vf_add(vf_mul(p, r), k->c3);
+    p = vf_add(vf_mul(p, r), k->c2);
+    p = vf_add(vf_mul(p, r), k->c1);
+    p = vf_add(vf_mul(p, r), k->c0);
     p = vf_add(vf_mul(p, vf_mul(r, r)), r);
-    p = vf_add(p, vf_set1(1.0f));
-    vf scale = vf_of_bits(vi_shl(vi_add(vi_bits_of_vf(z), vi_set1(127)), 23));
-    return vf_select(under, vf_set1(0.0f), vf_mul(p, scale));
-}
-
-INLINE vf vf_silu_mul(vf g, vf up) {
-    vf e = vf_exp(vf_negate(g));
-    return vf_mul(vf_div(g, vf_add(vf_set1(1.0f), e)), up);
+    p = vf_add(p, k->one);
+    /* (bits of z + 127) << 23, the addition after the shift: 127 << 23 is the bits of 1.0f */
+    vf scale = vf_of_bits(vi_add(vi_shl(vi_bits_of_vf(z), 23), vi_bits_of_vf(k->one)));
+    return vf_of_bits(vi_and_not(vi_bits_of_vf(vf_mul(p, scale)), under));
 }
 
 static void silu_mul(float *gate, const float *up, size_t n) {
+    const exp_consts loaded = load_exp_consts(), *k = &loaded;
     size_t i = 0;
-    for (; i + LANES <= n; i += LANES) vf_store(gate + i, vf_silu_mul(vf_load(gate + i), vf_load(up + i)));
+    for (; i + LANES <= n; i += LANES) {
+        vf g = vf_load(gate + i), e = vf_exp(vf_negate(g), k);
+        vf_store(gate + i, vf_mul(vf_div(g, vf_add(k->one, e)), vf_load(up + i)));
+    }
     for (; i < n; i++) gate[i] = (gate[i] / (1.0f + xl_expf(-gate[i]))) * up[i];
 }
 
@@ -199,13 +198,14 @@ static void softmax_stats(const float *x, size_t n, xl_softmax_stats *out) {
     out->max = largest(x, n);
     out->arg = index_of(x, n, out->max);
     out->second = second_largest(x, n, out->arg);
-    vf sum[TILE_VECTORS], weighted[TILE_VECTORS], max = vf_set1(out->max), least = vf_set1(XL_EXPF_MIN);
+    const exp_consts loaded = load_exp_consts(), *k = &loaded;
+    vf sum[TILE_VECTORS], weighted[TILE_VECTORS], max = vf_set1(out->max);
     EACH(v, TILE_VECTORS) sum[v] = weighted[v] = vf_set1(0.0f);
     for (size_t i = 0; i < n; i += 8) EACH(v, TILE_VECTORS) {
             size_t at = i + (size_t)v * LANES; /* padding counts as -infinity: e is 0, t * e is -0, neither changes a sum */
             vf t = vf_sub(at + LANES <= n ? vf_load(x + at) : vf_load_part(x + at, at < n ? n - at : 0, -INFINITY), max);
-            vf e = vf_exp(t);
-            t = vf_select(vf_less(least, t), t, least);
+            vf e = vf_exp(t, k);
+            t = vf_select(vf_less(k->min, t), t, k->min);
             sum[v] = vf_add(sum[v], e);
             weighted[v] = vf_add(weighted[v], vf_mul(t, e));
         }

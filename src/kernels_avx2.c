@@ -14,21 +14,24 @@ INLINE u_acc u_begin(vi acc) {
 INLINE u_acc u_dot(u_acc part, vi w, act_half a, int lane) {
     return _mm256_add_epi16(part, _mm256_maddubs_epi16(w, act_splat(a, lane)));
 }
-INLINE vi u_end(vi acc, u_acc part) { return _mm256_add_epi32(acc, _mm256_madd_epi16(part, _mm256_set1_epi16(1))); }
+INLINE vi u_end(vi acc, u_acc part, const consts *k) { return _mm256_add_epi32(acc, _mm256_madd_epi16(part, k->ones16)); }
 
 typedef vi s_acc; /* int32 */
 typedef struct s_weights {
     vi w, magnitude;
 } s_weights;
 
-INLINE s_weights s_prepare(vi w) { return (s_weights){w, _mm256_abs_epi8(w)}; }
+INLINE s_weights s_prepare(vi w, const consts *k) {
+    (void)k;
+    return (s_weights){w, _mm256_abs_epi8(w)};
+}
 INLINE s_acc s_begin(const act_block *a) {
     (void)a;
     return _mm256_setzero_si256();
 }
-INLINE s_acc s_dot(s_acc part, s_weights w, act_half a, int lane) {
+INLINE s_acc s_dot(s_acc part, s_weights w, act_half a, int lane, const consts *k) {
     vi pairs = _mm256_maddubs_epi16(w.magnitude, _mm256_sign_epi8(act_splat(a, lane), w.w));
-    return _mm256_add_epi32(part, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    return _mm256_add_epi32(part, _mm256_madd_epi16(pairs, k->ones16));
 }
 INLINE vi s_end(s_acc part) { return part; }
 

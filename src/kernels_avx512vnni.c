@@ -9,17 +9,20 @@ typedef vi u_acc;
 
 INLINE u_acc u_begin(vi acc) { return acc; }
 INLINE u_acc u_dot(u_acc part, vi w, act_half a, int lane) { return _mm256_dpbusd_epi32(part, w, act_splat(a, lane)); }
-INLINE vi u_end(vi acc, u_acc part) {
-    (void)acc;
+INLINE vi u_end(vi acc, u_acc part, const consts *k) {
+    (void)acc, (void)k;
     return part;
 }
 
 typedef vi s_acc;
 typedef vi s_weights;
 
-INLINE s_weights s_prepare(vi w) { return _mm256_xor_si256(w, _mm256_set1_epi8(-128)); }
+INLINE s_weights s_prepare(vi w, const consts *k) { return _mm256_xor_si256(w, k->flip); }
 INLINE s_acc s_begin(const act_block *a) { return _mm256_set1_epi32(a->minus128); }
-INLINE s_acc s_dot(s_acc part, s_weights w, act_half a, int lane) { return _mm256_dpbusd_epi32(part, w, act_splat(a, lane)); }
+INLINE s_acc s_dot(s_acc part, s_weights w, act_half a, int lane, const consts *k) {
+    (void)k;
+    return _mm256_dpbusd_epi32(part, w, act_splat(a, lane));
+}
 INLINE vi s_end(s_acc part) { return part; }
 
 #define FLOAT_N 4 /* at most so many rows a step for float weights, and for K-quants */

@@ -10,8 +10,8 @@ INLINE u_acc u_begin(vi acc) { return acc; }
 INLINE u_acc u_dot(u_acc part, vi w, act_half a, int lane) {
     return wasm_i32x4_relaxed_dot_i8x16_i7x16_add(act_splat(a, lane), w, part);
 }
-INLINE vi u_end(vi acc, u_acc part) {
-    (void)acc;
+INLINE vi u_end(vi acc, u_acc part, const consts *k) {
+    (void)acc, (void)k;
     return part;
 }
 
@@ -23,7 +23,8 @@ INLINE s_acc s_begin(const act_block *a) {
     (void)a;
     return (s_acc){vi_set1(0), vi_set1(0)};
 }
-INLINE s_acc s_dot(s_acc part, s_weights w, act_half a, int lane) {
+INLINE s_acc s_dot(s_acc part, s_weights w, act_half a, int lane, const consts *k) {
+    (void)k;
     return (s_acc){wasm_i32x4_relaxed_dot_i8x16_i7x16_add(w, act_splat_up(a, lane), part.up),
                    wasm_i32x4_relaxed_dot_i8x16_i7x16_add(w, act_splat_down(a, lane), part.down)};
 }

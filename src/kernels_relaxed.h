@@ -32,6 +32,9 @@ INLINE vi act_splat_up(act_half a, int lane) { return wasm_v128_load32_splat(a +
 INLINE vi act_splat_down(act_half a, int lane) { return wasm_v128_load32_splat(a + 64 + 4 * lane); }
 
 typedef vi s_weights;
-INLINE s_weights s_prepare(vi w) { return w; }
+INLINE s_weights s_prepare(vi w, const consts *k) {
+    (void)k;
+    return w;
+}
 
 #endif

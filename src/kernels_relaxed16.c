@@ -7,7 +7,7 @@ typedef vi u_acc; /* int16 */
 #define U_GROUPS_5 4
 #define U_GROUPS_6 2
 
-INLINE vi widen_pairs(vi a) { return wasm_i32x4_dot_i16x8(a, wasm_i16x8_splat(1)); }
+INLINE vi widen_pairs(vi a, const consts *k) { return wasm_i32x4_dot_i16x8(a, k->ones16); }
 
 INLINE u_acc u_begin(vi acc) {
     (void)acc;
@@ -16,7 +16,7 @@ INLINE u_acc u_begin(vi acc) {
 INLINE u_acc u_dot(u_acc part, vi w, act_half a, int lane) {
     return wasm_i16x8_add(part, wasm_i16x8_relaxed_dot_i8x16_i7x16(act_splat(a, lane), w));
 }
-INLINE vi u_end(vi acc, u_acc part) { return vi_add(acc, widen_pairs(part)); }
+INLINE vi u_end(vi acc, u_acc part, const consts *k) { return vi_add(acc, widen_pairs(part, k)); }
 
 /* Each element of q is in `up` or in `down`, so the difference of the two pair sums is the sum of two int8 products: it fits int16. */
 typedef vi s_acc; /* int32 */
@@ -24,10 +24,10 @@ INLINE s_acc s_begin(const act_block *a) {
     (void)a;
     return vi_set1(0);
 }
-INLINE s_acc s_dot(s_acc part, s_weights w, act_half a, int lane) {
+INLINE s_acc s_dot(s_acc part, s_weights w, act_half a, int lane, const consts *k) {
     vi up = wasm_i16x8_relaxed_dot_i8x16_i7x16(w, act_splat_up(a, lane));
     vi down = wasm_i16x8_relaxed_dot_i8x16_i7x16(w, act_splat_down(a, lane));
-    return vi_add(part, widen_pairs(wasm_i16x8_sub(up, down)));
+    return vi_add(part, widen_pairs(wasm_i16x8_sub(up, down), k));
 }
 INLINE vi s_end(s_acc part) { return part; }
 

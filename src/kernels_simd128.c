@@ -58,8 +58,8 @@ INLINE u_acc u_begin(vi acc) { return acc; }
 INLINE u_acc u_dot(u_acc part, vi w, act_half a, int lane) {
     return dot16(dot16(part, w, a + 2 * lane), wasm_u16x8_shr(w, 8), a + 16 + 2 * lane);
 }
-INLINE vi u_end(vi acc, u_acc part) {
-    (void)acc;
+INLINE vi u_end(vi acc, u_acc part, const consts *k) {
+    (void)acc, (void)k;
     return part;
 }
 
@@ -69,12 +69,13 @@ typedef struct s_weights {
     vi whole, odd;
 } s_weights;
 
-INLINE s_weights s_prepare(vi w) {
-    vi whole = wasm_v128_xor(w, wasm_i16x8_splat(0x80));
+INLINE s_weights s_prepare(vi w, const consts *k) {
+    vi whole = wasm_v128_xor(w, k->flip_even);
     return (s_weights){whole, wasm_i16x8_shr(w, 8)};
 }
 INLINE s_acc s_begin(const act_block *a) { return vi_splat(&a->minus128even); }
-INLINE s_acc s_dot(s_acc part, s_weights w, act_half a, int lane) {
+INLINE s_acc s_dot(s_acc part, s_weights w, act_half a, int lane, const consts *k) {
+    (void)k;
     return dot16(dot16(part, w.whole, a + 2 * lane), w.odd, a + 16 + 2 * lane);
 }
 INLINE vi s_end(s_acc part) { return part; }
@@ -83,12 +84,13 @@ INLINE vi s_end(s_acc part) { return part; }
  *     (n0 + 16 n1) * high + n0 * (16 low - high) = 16 * (n0 * low + n1 * high)
  *     (n2 + 16 n3) * low + n3 * (high - 16 low)  =       n2 * low + n3 * high */
 #define OWN_DOT_NIBBLES
-INLINE void dot_nibbles(const int N, const int R, vi dot[][TILE_VECTORS], const uint8_t *words, const uint8_t *act, size_t act_stride) {
+INLINE void dot_nibbles(const int N, const int R, vi dot[][TILE_VECTORS], const uint8_t *words, const uint8_t *act, size_t act_stride,
+                        const consts *k) {
     vi times16[MAX_N][TILE_VECTORS];
     EACH(i, N) EACH(v, R) times16[i][v] = vi_set1(0);
     EACH(g, 4) EACH(v, R) {
         vi w = WORD(words, g, v);
-        vi byte0 = wasm_v128_and(w, wasm_i16x8_splat(0x00ff)), n0 = wasm_v128_and(w, wasm_i16x8_splat(0x000f));
+        vi byte0 = wasm_v128_and(w, k->byte0), n0 = wasm_v128_and(w, k->nibble0);
         vi byte1 = wasm_u16x8_shr(w, 8), n3 = wasm_u16x8_shr(w, 12);
         EACH(i, N) {
             const act_nibbles *a = &ACT(i)->nibbles;

@@ -11,6 +11,8 @@
 typedef v128_t vf;
 typedef v128_t vi;
 
+#include "kernel_consts.h"
+
 INLINE vf vf_load(const float *p) { return wasm_v128_load(p); }
 INLINE void vf_store(float *p, vf a) { wasm_v128_store(p, a); }
 INLINE vf vf_set1(float f) { return wasm_f32x4_splat(f); }
@@ -18,9 +20,8 @@ INLINE vf vf_splat(const float *p) { return wasm_v128_load32_splat(p); }
 
 /* f16: sign-extended to 32 bits and shifted left by 13, exponent and mantissa stand in an f32's places with three copies of the sign too
  * many; 2^112 makes up for the difference of the exponents' biases, exactly, for subnormal numbers too. (Infinity and NaN never get in.) */
-INLINE vf vf_load_f16(const uint8_t *p) {
-    v128_t bits = wasm_v128_and(wasm_i32x4_shl(wasm_i32x4_load16x4(p), 13), wasm_i32x4_splat((int32_t)0x8fffffffu));
-    return wasm_f32x4_mul(bits, wasm_f32x4_splat(0x1p112f));
+INLINE vf vf_load_f16(const uint8_t *p, const consts *k) {
+    return wasm_f32x4_mul(wasm_v128_and(wasm_i32x4_shl(wasm_i32x4_load16x4(p), 13), k->f16_bits), k->f16_scale);
 }
 INLINE vf vf_load_bf16(const uint8_t *p) { return wasm_i32x4_shl(wasm_u32x4_load16x4(p), 16); }
 
@@ -47,6 +48,7 @@ INLINE vi vi_sub(vi a, vi b) { return wasm_i32x4_sub(a, b); }
 INLINE vi vi_mul(vi a, vi b) { return wasm_i32x4_mul(a, b); }
 INLINE vi vi_max(vi a, vi b) { return wasm_i32x4_max(a, b); }
 INLINE vi vi_and(vi a, vi b) { return wasm_v128_and(a, b); }
+INLINE vi vi_and_not(vi a, vi b) { return wasm_v128_andnot(a, b); } /* a & ~b */
 INLINE vi vi_or(vi a, vi b) { return wasm_v128_or(a, b); }
 INLINE vi vi_shl(vi a, int n) { return wasm_i32x4_shl(a, (uint32_t)n); }
 INLINE vi vi_shr(vi a, int n) { return wasm_u32x4_shr(a, (uint32_t)n); }

@@ -11,6 +11,10 @@
 typedef __m256 vf;
 typedef __m256i vi;
 
+INLINE vf vf_set1(float f) { return _mm256_set1_ps(f); }
+INLINE vi vi_set1(int32_t x) { return _mm256_set1_epi32(x); }
+#include "kernel_consts.h"
+
 /* A quantised activation block of 32 columns, one cache line. minusN: -N times the sum of q. */
 typedef struct act_block {
     float d, s;
@@ -37,9 +41,11 @@ INLINE vi act_splat(act_half a, int lane) {
 
 INLINE vf vf_load(const float *p) { return _mm256_loadu_ps(p); }
 INLINE void vf_store(float *p, vf a) { _mm256_storeu_ps(p, a); }
-INLINE vf vf_set1(float f) { return _mm256_set1_ps(f); }
 INLINE vf vf_splat(const float *p) { return _mm256_broadcast_ss(p); }
-INLINE vf vf_load_f16(const uint8_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p)); }
+INLINE vf vf_load_f16(const uint8_t *p, const consts *k) {
+    (void)k;
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
 INLINE vf vf_load_bf16(const uint8_t *p) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)), 16));
 }
@@ -59,13 +65,13 @@ INLINE vi vi_load(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *
 INLINE void vi_store(int32_t *p, vi a) { _mm256_storeu_si256((__m256i *)(void *)p, a); }
 INLINE vi vi_load_u8(const uint8_t *p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)); }
 INLINE vi vi_load_i8(const uint8_t *p) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)); }
-INLINE vi vi_set1(int32_t x) { return _mm256_set1_epi32(x); }
 INLINE vi vi_splat(const int32_t *p) { return _mm256_set1_epi32(*p); }
 INLINE vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
 INLINE vi vi_sub(vi a, vi b) { return _mm256_sub_epi32(a, b); }
 INLINE vi vi_mul(vi a, vi b) { return _mm256_mullo_epi32(a, b); }
 INLINE vi vi_max(vi a, vi b) { return _mm256_max_epi32(a, b); }
 INLINE vi vi_and(vi a, vi b) { return _mm256_and_si256(a, b); }
+INLINE vi vi_and_not(vi a, vi b) { return _mm256_andnot_si256(b, a); } /* a & ~b */
 INLINE vi vi_or(vi a, vi b) { return _mm256_or_si256(a, b); }
 INLINE vi vi_shl(vi a, int n) { return _mm256_slli_epi32(a, n); }
 INLINE vi vi_shr(vi a, int n) { return _mm256_srli_epi32(a, n); }
