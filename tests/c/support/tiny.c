@@ -1,0 +1,127 @@
+#include "tiny.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "gguf_write.h"
+
+uint8_t *tiny_read(const char *path, size_t *n_bytes) {
+    FILE *file = fopen(path, "rb");
+    if (!file) {
+        fprintf(stderr, "%s cannot be opened: run the tests from the top of the repository\n", path);
+        exit(1);
+    }
+    fseek(file, 0, SEEK_END);
+    long size = ftell(file);
+    rewind(file);
+    uint8_t *bytes = malloc((size_t)size + 1);
+    *n_bytes = fread(bytes, 1, (size_t)size, file);
+    fclose(file);
+    return bytes;
+}
+
+exitlm_model *tiny_load(const exitlm_heads *heads) {
+    exitlm_loader *loader;
+    exitlm_model *model;
+    size_t n;
+    uint8_t *bytes = tiny_read("tests/data/tiny.gguf", &n);
+    CHECK_OK(exitlm_loader_create(&loader, &(exitlm_load_options){.heads = heads}, &error_));
+    CHECK_OK(exitlm_loader_push(loader, bytes, n, &error_));
+    CHECK_OK(exitlm_loader_finish(loader, &model, &error_));
+    free(bytes);
+    return model;
+}
+
+static uint64_t state;
+static float noise(void) { /* sum of uniforms: about normal, standard deviation 1 */
+    float sum = 0;
+    for (int i = 0; i < 12; i++) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        sum += (float)(state >> 40) * 0x1p-24f;
+    }
+    return sum - 6;
+}
+
+static float *noises(size_t n, float scale, float base) {
+    float *x = malloc(n * sizeof *x);
+    for (size_t i = 0; i < n; i++) x[i] = base + scale * noise();
+    return x;
+}
+
+static void fill_head(xl_head_source *head, const xl_config *c, uint32_t layer, uint32_t rows, float **maps) {
+    *head = (xl_head_source){.layer = layer, .rows = rows, .form = layer == c->n_layers ? XL_FORM_VOCABULARY : XL_FORM_TIED};
+    head->other = noises(c->dim + 1, 0.02f, 0);
+    if (head->form == XL_FORM_VOCABULARY) return;
+    head->norm = noises(c->dim, 0.02f, 0.2f); /* flat enough that no check is certain */
+    head->map = noises((size_t)c->dim * c->dim, 0.02f, 0);
+    head->bias = noises(rows, 0.1f, 0);
+    for (uint32_t l = 0; l < 2 * (c->n_layers - layer); l++) maps[l] = noises((size_t)c->kv_dim * c->dim, 0.05f, 0);
+    head->map_k = (const float *const *)maps;
+    head->map_v = (const float *const *)(maps + (c->n_layers - layer));
+}
+
+static void free_head(xl_head_source *head, uint32_t n_layers) {
+    free((void *)(uintptr_t)head->other);
+    free((void *)(uintptr_t)head->norm);
+    free((void *)(uintptr_t)head->map);
+    free((void *)(uintptr_t)head->bias);
+    for (uint32_t l = 0; head->map_k && l < n_layers - head->layer; l++) {
+        free((void *)(uintptr_t)head->map_k[l]);
+        free((void *)(uintptr_t)head->map_v[l]);
+    }
+}
+
+exitlm_heads *tiny_heads(const exitlm_model *model, const uint32_t *layers, uint32_t n, uint32_t rows, uint64_t seed) {
+    const xl_config *c = &model->config;
+    float *maps[EXITLM_MAX_HEADS][2 * 64];
+    int32_t *shortlist = malloc(rows * sizeof *shortlist);
+    exitlm_level level = {.strategy = EXITLM_STRATEGY_RISK, .accuracy = 0.95f, .certified = true, .delta = 0.05f, .bound = 0.05f, .conversations = 1, .tokens = 1};
+    xl_heads_source source = {.fingerprint = model->fingerprint, .base_name = "tiny", .licence = "MIT", .data = "noise", .n_layers = c->n_layers,
+                              .dim = c->dim, .kv_dim = c->kv_dim, .vocab = c->vocab, .n_heads = n, .n_shortlist = rows, .shortlist = shortlist,
+                              .metric = EXITLM_METRIC_MARGIN, .kv = EXITLM_POLICY_EXACT, .n_levels = 1, .levels = &level, .matrix_type = XL_Q8_0};
+    state = seed;
+    for (uint32_t i = 0; i < rows; i++) shortlist[i] = (int32_t)((i * 7u + 3u) % c->vocab); /* 7 and the vocabulary share no factor */
+    for (uint32_t i = 0; i < n; i++) {
+        fill_head(&source.head[i], c, layers[i], rows, maps[i]);
+        level.threshold[i] = 0.9f;
+    }
+    xl_buffer out;
+    exitlm_heads *heads;
+    xl_buffer_init(&out, &xl_libc_allocator);
+    CHECK_OK(xl_heads_write(&source, &out, &error_));
+    CHECK_OK(exitlm_heads_create(&heads, out.data, out.n_bytes, NULL, &error_));
+    xl_buffer_free(&out);
+    for (uint32_t i = 0; i < n; i++) free_head(&source.head[i], c->n_layers);
+    free(shortlist);
+    return heads;
+}
+
+exitlm_session *tiny_session(const exitlm_model *model, const exitlm_session_options *options) {
+    exitlm_session *s;
+    CHECK_OK(exitlm_session_create(&s, model, options, &error_));
+    return s;
+}
+
+void tiny_run(exitlm_session *s, tiny_reply *reply) {
+    exitlm_event event;
+    size_t bytes = 0;
+    memset(reply, 0, sizeof *reply);
+    for (;;) {
+        CHECK_OK(exitlm_session_step(s, &event, &error_));
+        if (event.type == EXITLM_EVENT_DONE) break;
+        if (event.type != EXITLM_EVENT_TOKEN) continue;
+        if (reply->n == 512 || bytes + event.token.text_bytes >= sizeof reply->text || event.token.index != reply->n) {
+            fprintf(stderr, "token %u at %u\n", event.token.index, reply->n);
+            exit(1);
+        }
+        reply->ids[reply->n] = event.token.id;
+        reply->heads[reply->n] = event.token.head;
+        reply->layers[reply->n++] = (uint16_t)event.token.layer;
+        memcpy(reply->text + bytes, event.token.text, event.token.text_bytes);
+        bytes += event.token.text_bytes;
+    }
+    reply->stats = event.stats;
+    memcpy(reply->whole, event.stats.text, event.stats.text_bytes);
+    reply->stats.text = reply->whole;
+}

@@ -1,0 +1,351 @@
+/* The staircase: nothing that a position computes depends on how it was computed. And the step machine on top of it. */
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tiny.h"
+
+enum { N = 90, PROMPT = 40 };
+
+static const exitlm_model *plain; /* without heads */
+static const exitlm_model *model; /* with heads */
+static const exitlm_heads *heads;
+
+static void make_ids(int32_t *ids, uint32_t n, uint32_t seed) {
+    for (uint32_t i = 0; i < n; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        ids[i] = (int32_t)(20 + (seed >> 8) % (plain->config.vocab - 40));
+    }
+}
+
+/* Logits of the last of n positions, appended `chunk` at a time. */
+static void last_logits(exitlm_session *s, const int32_t *ids, uint32_t n, uint32_t chunk, float *out) {
+    exitlm_session_reset(s);
+    for (uint32_t i = 0; i < n; i += chunk) {
+        CHECK_OK(xl_session_append(s, ids + i, i + chunk < n ? chunk : n - i, &error_));
+        CHECK_OK(xl_session_advance(s, plain->config.n_layers, &error_));
+    }
+    CHECK_OK(xl_session_logits(s, n - 1, 1, &error_));
+    xl_logits_by_id(s, s->logits, out);
+}
+
+static float *row(void) { return calloc(plain->config.vocab, sizeof(float)); }
+static size_t row_bytes(void) { return plain->config.vocab * sizeof(float); }
+
+static void test_batches_threads_kernels_and_row_order_change_nothing(void) {
+    int32_t ids[N];
+    float *reference = row(), *other = row();
+    make_ids(ids, N, 1);
+    for (int type = 0; type < EXITLM_KV_TYPE_COUNT; type++) {
+        exitlm_session_options o = {.kv_type = (exitlm_kv_type)type, .context_tokens = 128};
+        exitlm_session *s = tiny_session(plain, &o);
+        last_logits(s, ids, N, 1, reference);
+        for (uint32_t chunk = 2; chunk < 50; chunk += 5) {
+            last_logits(s, ids, N, chunk, other);
+            assert(memcmp(reference, other, row_bytes()) == 0);
+        }
+        exitlm_session_free(s);
+        for (size_t k = 0; exitlm_kernel_name(k); k++) {
+            o.kernel = exitlm_kernel_name(k);
+            o.threads = 1 + (uint32_t)k % 3;
+            s = tiny_session(plain, &o);
+            last_logits(s, ids, N, 7, other);
+            assert(memcmp(reference, other, row_bytes()) == 0);
+            exitlm_session_free(s);
+        }
+        o.kernel = NULL;
+        s = tiny_session(model, &o); /* rows of the embedding in the shortlist's order */
+        last_logits(s, ids, N, N, other);
+        assert(memcmp(reference, other, row_bytes()) == 0);
+        exitlm_session_free(s);
+    }
+    free(reference);
+    free(other);
+}
+
+/* Positions that stopped at different layers, filled later, give the K/V of the full model bit for bit. */
+static void test_exact_kv(void) {
+    int32_t ids[N];
+    float *reference = row(), *other = row();
+    make_ids(ids, N, 2);
+    exitlm_session *s = tiny_session(model, &(exitlm_session_options){.context_tokens = 128});
+    last_logits(s, ids, N, 1, reference);
+    exitlm_session_reset(s);
+    uint32_t seed = 5, layers = model->config.n_layers;
+    for (uint32_t i = 0; i < N; i++) {
+        CHECK_OK(xl_session_append(s, ids + i, 1, &error_));
+        seed = seed * 1664525u + 1013904223u;
+        CHECK_OK(xl_session_advance(s, 1 + (seed >> 10) % layers, &error_));
+        for (uint32_t p = 1; p < s->n; p++) assert(s->depth[p] <= s->depth[p - 1]);
+    }
+    CHECK_OK(xl_session_advance(s, layers, &error_));
+    CHECK_OK(xl_session_logits(s, N - 1, 1, &error_));
+    xl_logits_by_id(s, s->logits, other);
+    assert(memcmp(reference, other, row_bytes()) == 0);
+    exitlm_session_free(s);
+    free(reference);
+    free(other);
+}
+
+static void test_together(void) {
+    enum { S = 11 };
+    exitlm_session *sessions[S];
+    float *expected[S];
+    int32_t ids[N];
+    exitlm_session_options o = {.context_tokens = 128};
+    for (uint32_t i = 0; i < S; i++) {
+        make_ids(ids, 20 + i, 100 + i);
+        sessions[i] = tiny_session(plain, &o);
+        expected[i] = row();
+        last_logits(sessions[i], ids, 20 + i, 20 + i, expected[i]);
+        xl_session_truncate(sessions[i], 19 + i);
+        CHECK_OK(xl_session_append(sessions[i], ids + 19 + i, 1, &error_));
+    }
+    CHECK_OK(xl_sessions_advance_together(sessions, S, &error_));
+    for (uint32_t i = 0; i < S; i++) {
+        assert(memcmp(sessions[i]->logits, expected[i], row_bytes()) == 0);
+        exitlm_session_free(sessions[i]);
+        free(expected[i]);
+    }
+}
+
+/* ---- Replies ------------------------------------------------------------------------ */
+
+static exitlm_generate_options options(exitlm_mode mode, float temperature, uint64_t seed) {
+    exitlm_generate_options o;
+    exitlm_generate_defaults(&o);
+    o.mode = mode;
+    o.temperature = temperature;
+    o.seed = seed;
+    o.max_tokens = 60;
+    return o;
+}
+
+static void reply_to(exitlm_session *s, const int32_t *ids, uint32_t n, const exitlm_generate_options *o, tiny_reply *reply) {
+    CHECK_OK(exitlm_session_start(s, ids, n, o, &error_));
+    tiny_run(s, reply);
+}
+
+static bool same(const tiny_reply *a, const tiny_reply *b) {
+    return a->n == b->n && memcmp(a->ids, b->ids, a->n * sizeof *a->ids) == 0 && strcmp(a->whole, b->whole) == 0 && a->stats.reason == b->stats.reason;
+}
+
+static tiny_reply full, other;
+
+static void test_lossless_is_full(void) {
+    int32_t ids[PROMPT];
+    uint32_t drafted = 0, accepted = 0;
+    exitlm_session *reference = tiny_session(plain, &(exitlm_session_options){.context_tokens = 128});
+    exitlm_session *s = tiny_session(model, &(exitlm_session_options){.context_tokens = 128});
+    float bold[EXITLM_MAX_HEADS] = {2, 2, 2}, shy[EXITLM_MAX_HEADS] = {0.5f, 0.5f, 0.5f};
+    for (uint32_t trial = 0; trial < 60; trial++) {
+        make_ids(ids, PROMPT, trial);
+        if (trial % 2) memcpy(ids + 20, ids, 20 * sizeof *ids); /* something to look up */
+        exitlm_generate_options o = options(EXITLM_MODE_FULL, trial % 3 ? 0 : 0.8f, trial);
+        if (trial % 5 == 4) o.repeat_penalty = 1.3f;
+        reply_to(reference, ids, PROMPT, &o, &full);
+        o.mode = EXITLM_MODE_LOSSLESS;
+        o.draft_sources = (int32_t)(trial % 4);
+        o.thresholds = trial % 3 ? bold : shy; /* bold: drafts that are often wrong */
+        o.max_draft = trial % 9;
+        o.events = trial % 2;
+        if (trial % 7 == 6) {
+            o.draft_layer = 2;
+            o.draft_length = 4;
+        }
+        reply_to(s, ids, PROMPT, &o, &other);
+        assert(same(&full, &other));
+        drafted += other.stats.drafted;
+        accepted += other.stats.accepted;
+    }
+    printf("lossless: %u of %u drafts accepted\n", accepted, drafted);
+    assert(drafted > accepted && accepted > 0);
+    exitlm_session_free(reference);
+    exitlm_session_free(s);
+}
+
+static void test_exit_mode(void) {
+    int32_t ids[PROMPT];
+    make_ids(ids, PROMPT, 3);
+    exitlm_session *s = tiny_session(model, &(exitlm_session_options){.context_tokens = 128});
+    exitlm_generate_options o = options(EXITLM_MODE_FULL, 0, 0);
+    reply_to(s, ids, PROMPT, &o, &full);
+    float never[EXITLM_MAX_HEADS] = {0}, always[EXITLM_MAX_HEADS] = {2, 2, 2}, barely[EXITLM_MAX_HEADS] = {1e-6f, 1e-6f, 1e-6f};
+    o.mode = EXITLM_MODE_EXIT;
+    o.thresholds = never;
+    reply_to(s, ids, PROMPT, &o, &other);
+    assert(same(&full, &other) && other.stats.full_tokens == other.n && other.stats.mean_depth == 1);
+    o.thresholds = barely; /* checks that all fail must not change the model's own logits */
+    reply_to(s, ids, PROMPT, &o, &other);
+    assert(same(&full, &other) && other.stats.mean_work > 1);
+    for (int policy = 0; policy < EXITLM_POLICY_COUNT; policy++) {
+        o.thresholds = always;
+        o.kv = (exitlm_kv_policy)policy;
+        reply_to(s, ids, PROMPT, &o, &other);
+        /* After a prompt that ran through all layers the first token has only the vocabulary exit; the others leave at the first head. */
+        assert(other.heads[0] == 2 && other.layers[0] == model->config.n_layers);
+        for (uint32_t i = 1; i < other.n; i++) assert(other.heads[i] == 0 && other.layers[i] == heads->head[0].layer);
+        assert(other.stats.exits[0] + 1 == other.n && other.stats.mean_depth < 1);
+        for (uint32_t p = 0; p + 1 < s->n; p++) assert(policy == EXITLM_POLICY_EXACT || s->depth[p] == model->config.n_layers);
+    }
+    o.kv = EXITLM_POLICY_EXACT;
+    o.audit = 1;
+    reply_to(s, ids, PROMPT, &o, &other);
+    assert(other.stats.audited == other.n && other.stats.audit_disagreed > 0 && other.stats.audit_disagreed <= other.n);
+    /* What approximate K/V left behind is not used by the full model: */
+    o.audit = 0;
+    o.kv = EXITLM_POLICY_PROPAGATE;
+    int32_t longer[N];
+    memcpy(longer, ids, sizeof ids);
+    reply_to(s, ids, PROMPT, &o, &other);
+    memcpy(longer + PROMPT, other.ids, 20 * sizeof *longer);
+    o = options(EXITLM_MODE_FULL, 0, 0);
+    reply_to(s, longer, PROMPT + 20, &o, &other);
+    assert(other.stats.reused_tokens <= PROMPT);
+    exitlm_session *fresh = tiny_session(model, &(exitlm_session_options){.context_tokens = 128});
+    reply_to(fresh, longer, PROMPT + 20, &o, &full);
+    assert(same(&full, &other));
+    exitlm_session_free(fresh);
+    exitlm_session_free(s);
+}
+
+static void test_heads_given_late(void) { /* copied shortlist rows score like the shared ones */
+    int32_t ids[PROMPT];
+    make_ids(ids, PROMPT, 9);
+    exitlm_session *shared = tiny_session(model, &(exitlm_session_options){.context_tokens = 128});
+    exitlm_session *copied = tiny_session(plain, &(exitlm_session_options){.context_tokens = 128, .heads = heads});
+    exitlm_generate_options o = options(EXITLM_MODE_EXIT, 0.7f, 4);
+    float mixed[EXITLM_MAX_HEADS] = {0.6f, 0.8f, 0.9f};
+    o.thresholds = mixed;
+    reply_to(shared, ids, PROMPT, &o, &full);
+    reply_to(copied, ids, PROMPT, &o, &other);
+    assert(same(&full, &other) && memcmp(full.heads, other.heads, sizeof full.heads) == 0);
+    exitlm_session_free(shared);
+    exitlm_session_free(copied);
+}
+
+static void test_stop_strings(void) {
+    int32_t ids[PROMPT];
+    make_ids(ids, PROMPT, 21);
+    exitlm_session *s = tiny_session(model, &(exitlm_session_options){.context_tokens = 128});
+    exitlm_generate_options o = options(EXITLM_MODE_FULL, 1.0f, 77);
+    reply_to(s, ids, PROMPT, &o, &full);
+    assert(strcmp(full.text, full.whole) == 0 && full.n > 10);
+    size_t length = strlen(full.whole);
+    for (size_t at = length / 4; at + 6 < length; at += length / 7) {
+        char stop[6] = {0};
+        memcpy(stop, full.whole + at, 5);
+        const char *stops[2] = {"never in the text, surely", stop};
+        o.stop = stops;
+        o.n_stop = 2;
+        reply_to(s, ids, PROMPT, &o, &other);
+        size_t first = (size_t)(strstr(full.whole, stop) - full.whole);
+        assert(other.stats.reason == EXITLM_REASON_STOP && other.stats.text_bytes == first);
+        assert(memcmp(other.whole, full.whole, first) == 0 && strcmp(other.text, other.whole) == 0 && other.n <= full.n);
+        o.mode = EXITLM_MODE_LOSSLESS;
+        tiny_reply *drafted = malloc(sizeof *drafted);
+        float bold[EXITLM_MAX_HEADS] = {2, 2, 2};
+        o.thresholds = bold;
+        reply_to(s, ids, PROMPT, &o, drafted);
+        assert(same(&other, drafted));
+        free(drafted);
+        o.mode = EXITLM_MODE_FULL;
+    }
+    exitlm_session_free(s);
+}
+
+static void test_stop_and_go_on(void) {
+    int32_t ids[PROMPT];
+    make_ids(ids, PROMPT, 31);
+    exitlm_session *s = tiny_session(model, &(exitlm_session_options){.context_tokens = 128});
+    exitlm_generate_options o = options(EXITLM_MODE_LOSSLESS, 0, 0);
+    exitlm_event event;
+    for (uint32_t steps = 0; steps < 30; steps++) {
+        CHECK_OK(exitlm_session_start(s, ids, PROMPT, &o, &error_));
+        for (uint32_t i = 0; i < steps; i++) CHECK_OK(exitlm_session_step(s, &event, &error_));
+        exitlm_session_stop(s);
+        tiny_reply rest;
+        do CHECK_OK(exitlm_session_step(s, &event, &error_));
+        while (event.type != EXITLM_EVENT_DONE);
+        assert(event.stats.reason == EXITLM_REASON_ABORT);
+        (void)rest;
+    }
+    reply_to(s, ids, PROMPT, &o, &other);
+    o.mode = EXITLM_MODE_FULL;
+    reply_to(s, ids, PROMPT, &o, &full);
+    assert(same(&full, &other) && full.stats.reused_tokens == PROMPT - 1);
+    exitlm_session_free(s);
+}
+
+static void test_turns(void) {
+    exitlm_session *s = tiny_session(model, &(exitlm_session_options){.context_tokens = 200});
+    exitlm_generate_options o = options(EXITLM_MODE_FULL, 0.9f, 5);
+    o.max_tokens = 25;
+    exitlm_message messages[3] = {{"user", "hello there"}, {"assistant", NULL}, {"user", "and now?"}};
+    CHECK_OK(exitlm_session_chat(s, messages, 1, &o, &error_));
+    tiny_run(s, &full);
+    messages[1].content = full.whole;
+    uint32_t held = full.stats.prompt_tokens + full.n;
+    CHECK_OK(exitlm_session_chat(s, messages, 3, &o, &error_));
+    assert(memcmp(s->ids + full.stats.prompt_tokens, full.ids, full.n * sizeof *full.ids) == 0); /* the generated ids, whatever the tokenizer would say */
+    tiny_run(s, &other);
+    assert(other.stats.reused_tokens >= held - 1);
+    exitlm_session_free(s);
+}
+
+static exitlm_status start_bad(exitlm_session *s, exitlm_generate_options o, size_t n, exitlm_error *error) {
+    int32_t ids[200] = {30};
+    for (size_t i = 0; i < n && i < 200; i++) ids[i] = 30;
+    return exitlm_session_start(s, ids, n, &o, error);
+}
+
+static void test_errors(void) {
+    exitlm_error e;
+    exitlm_session *s = tiny_session(plain, &(exitlm_session_options){.context_tokens = 128}), *none = NULL;
+    exitlm_event event;
+    exitlm_generate_options o = options(EXITLM_MODE_FULL, 0, 0), bad = o;
+    assert(exitlm_session_step(s, &event, &e) == EXITLM_USAGE);
+    assert(start_bad(s, o, 128, &e) == EXITLM_CONTEXT_FULL && strstr(e.message, "128"));
+    assert(start_bad(s, o, 0, &e) == EXITLM_USAGE);
+    bad.mode = EXITLM_MODE_EXIT;
+    assert(start_bad(s, bad, 5, &e) == EXITLM_USAGE && strstr(e.message, "heads"));
+    bad = o, bad.temperature = -1;
+    assert(start_bad(s, bad, 5, &e) == EXITLM_USAGE && strstr(e.message, "temperature"));
+    bad = o, bad.top_p = 1.5f;
+    assert(start_bad(s, bad, 5, &e) == EXITLM_USAGE);
+    const char *stops[1] = {""};
+    bad = o, bad.stop = stops, bad.n_stop = 1;
+    assert(start_bad(s, bad, 5, &e) == EXITLM_USAGE);
+    int32_t outside[1] = {(int32_t)plain->config.vocab};
+    assert(exitlm_session_start(s, outside, 1, &o, &e) == EXITLM_USAGE);
+    assert(exitlm_session_create(&none, plain, &(exitlm_session_options){.kernel = "abacus"}, &e) == EXITLM_USAGE && !none);
+    assert(exitlm_session_create(&none, plain, &(exitlm_session_options){.context_tokens = 1u << 30}, &e) == EXITLM_USAGE && !none);
+    /* the end of the context ends the reply */
+    o.max_tokens = 0;
+    assert(start_bad(s, o, 100, &e) == EXITLM_OK);
+    tiny_run(s, &full);
+    assert(full.n <= 28 && (full.n == 28) == (full.stats.reason == EXITLM_REASON_LENGTH));
+    exitlm_session_free(s);
+}
+
+int main(void) {
+    plain = tiny_load(NULL);
+    heads = tiny_heads(plain, (uint32_t[]){1, 2, plain->config.n_layers}, 3, 400, 11);
+    model = tiny_load(heads);
+    test_batches_threads_kernels_and_row_order_change_nothing();
+    test_exact_kv();
+    test_together();
+    test_lossless_is_full();
+    test_exit_mode();
+    test_heads_given_late();
+    test_stop_strings();
+    test_stop_and_go_on();
+    test_turns();
+    test_errors();
+    exitlm_model_free((exitlm_model *)(uintptr_t)model);
+    exitlm_model_free((exitlm_model *)(uintptr_t)plain);
+    exitlm_heads_free((exitlm_heads *)(uintptr_t)heads);
+    puts("session: all right");
+    return 0;
+}
