@@ -75,7 +75,7 @@ exitlm_status xl_dialog_prompt(xl_dialog *d, const int32_t **ids, size_t *n, exi
     char *text = NULL;
     size_t n_bytes = 0;
     exitlm_status status = render(d, &text, &n_bytes, error);
-    if (status == EXITLM_OK) status = tokenize(d, text, n_bytes, xl_template_encode_flags(&d->model->chat), ids, n, error);
+    if (status == EXITLM_OK) status = tokenize(d, text, n_bytes, EXITLM_ADD_SPECIAL | EXITLM_PARSE_SPECIAL, ids, n, error);
     if (text) remember(d, text, n_bytes);
     return status;
 }

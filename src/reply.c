@@ -175,7 +175,7 @@ exitlm_status exitlm_session_chat(exitlm_session *session, const exitlm_message 
     char *text = xl_calloc(&session->allocator, n_bytes + 1, 1);
     if (!text) return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for a conversation of %zu bytes", n_bytes);
     status = exitlm_apply_template(session->model, messages, n_messages, true, text, n_bytes, &n_bytes, error);
-    if (status == EXITLM_OK) status = start_text(session, text, n_bytes, xl_template_encode_flags(&session->model->chat), options, error);
+    if (status == EXITLM_OK) status = start_text(session, text, n_bytes, EXITLM_ADD_SPECIAL | EXITLM_PARSE_SPECIAL, options, error);
     xl_free(&session->allocator, text, n_bytes + 1, 1);
     return status;
 }

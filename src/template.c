@@ -122,7 +122,7 @@ void xl_template_init(xl_template *chat, xl_str source, const xl_tokenizer *toke
     *chat = (xl_template){0};
     for (size_t i = 0; i < sizeof families / sizeof *families && source.data; i++) {
         *chat = (xl_template){.bos = token_text(tokenizer, info.bos), .eos = token_text(tokenizer, info.eos)};
-        chat->print_bos = has(source, "bos_token") && chat->bos.bytes > 0;
+        chat->print_bos = has(source, "bos_token") && !info.add_bos;
         if (families[i](chat, source)) return;
     }
     *chat = (xl_template){0};
@@ -131,10 +131,6 @@ void xl_template_init(xl_template *chat, xl_str source, const xl_tokenizer *toke
 const char *xl_template_name(const xl_template *chat) {
     static const char *const names[] = {"", "chatml", "llama3", "zephyr", "gemma"};
     return names[chat->family];
-}
-
-unsigned xl_template_encode_flags(const xl_template *chat) {
-    return EXITLM_PARSE_SPECIAL | (chat->print_bos ? 0u : EXITLM_ADD_SPECIAL);
 }
 
 /* ---- Text ---- */

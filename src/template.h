@@ -5,7 +5,7 @@
  * JavaScript runs the program itself. An unknown one is an error.
  *
  * The text goes through the tokenizer as a whole with EXITLM_PARSE_SPECIAL, as
- * llama.cpp and the JavaScript side do. So a message that contains "<|im_end|>" ends
+ * with llama.cpp and in JavaScript. So a message that contains "<|im_end|>" ends
  * its turn: who puts strangers' text into a conversation passes it
  * through xl_template_escape first. */
 #ifndef XL_TEMPLATE_H
@@ -30,7 +30,7 @@ typedef struct xl_template {
                             * literal (with its escapes); {NULL, 0}: no such turn */
     xl_str date;           /* LLAMA3: "Today Date" of the header, the template's own constant ("26 Jul 2024"); {NULL, 0}: no
                             * header. May be set to today's, "%d %b %Y", which is what strftime_now in the template is for. */
-    bool print_bos;        /* the template writes bos itself: then the tokenizer must not add it */
+    bool print_bos;        /* the template writes bos, and the tokenizer would not add it */
     bool always_prompt;    /* the generation prompt comes whether asked for or not (first Llama 3) */
     bool trim;             /* contents are stripped of white space at both ends */
     bool think;            /* CHATML: Qwen 3's rules for <think> in earlier answers */
@@ -44,17 +44,14 @@ void xl_template_init(xl_template *chat, xl_str source, const xl_tokenizer *toke
 /* "chatml", "llama3", "zephyr", "gemma"; "" for UNKNOWN. Static. */
 const char *xl_template_name(const xl_template *chat);
 
-/* The prompt text of `messages`. *n_bytes is its length also where `capacity` is
+/* The prompt text of `messages`, without a begin-of-text token that the tokenizer adds: it goes through
+ * xl_tokenizer_encode with ADD_SPECIAL and PARSE_SPECIAL. *n_bytes is its length also where `capacity` is
  * smaller (then the first `capacity` bytes are written; `text` may be NULL for 0; no NUL is added).
  * UNSUPPORTED: unknown family (the message points to --raw). USAGE: no messages, a role other than
  * system, user and assistant, or an order of roles that the model's own template refuses. Allocates nothing. */
 exitlm_status xl_template_render(const xl_template *chat, const exitlm_message *messages, size_t n_messages,
                                  bool add_generation_prompt, char *text, size_t capacity, size_t *n_bytes,
                                  exitlm_error *error);
-
-/* Flags for xl_tokenizer_encode of a rendered prompt: PARSE_SPECIAL, and ADD_SPECIAL unless the
- * text already begins with bos. */
-unsigned xl_template_encode_flags(const xl_template *chat);
 
 /* Makes text of a stranger harmless: writes it to `out` with U+200B (zero-width space) after the first
  * character of whatever the tokenizer would take for a control token. *n_bytes as above; at most 4 * n_text_bytes. */

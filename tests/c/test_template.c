@@ -7,12 +7,13 @@
 static packed tokens;
 static xl_tokenizer *tokenizer;
 
-static void make_tokenizer(void) {
+static xl_tokenizer *make_tokenizer(int add_bos) {
+    xl_tokenizer *t;
     static const char *const texts[] = {"<s>", "</s>", "<|im_end|>", "a", "b", "ab"};
     static const uint8_t types[] = {3, 0, 0, 0, 3, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0};
     packed merges = {0};
     exitlm_error error = {0};
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) packed_text(&tokens, texts[i]);
+    for (size_t i = 0; tokens.count < sizeof texts / sizeof *texts; i++) packed_text(&tokens, texts[i]);
     packed_text(&merges, "a b");
     xl_tokenizer_source source;
     xl_tokenizer_source_init(&source);
@@ -23,8 +24,10 @@ static void make_tokenizer(void) {
     source.n_types = 6;
     source.bos = 0;
     source.eos = 1;
-    CHECK(xl_tokenizer_create(&tokenizer, &source, NULL, &error) == EXITLM_OK, "%s", error.message);
+    source.add_bos = add_bos;
+    CHECK(xl_tokenizer_create(&t, &source, NULL, &error) == EXITLM_OK, "%s", error.message);
     free(merges.data);
+    return t;
 }
 
 /* Renders into a buffer of exactly the size that is told, and checks that a smaller one is not overrun. */
@@ -173,12 +176,26 @@ static void test_bad_messages(void) {
               strstr(error.message, "--raw"), "unknown family: %s", error.message);
 }
 
-static void test_encode_flags(void) {
-    xl_template chat;
-    free(load_template("llama3", &chat));
-    CHECK(xl_template_encode_flags(&chat) == EXITLM_PARSE_SPECIAL, "bos stands in the text");
-    free(load_template("smollm2", &chat));
-    CHECK(xl_template_encode_flags(&chat) == (EXITLM_PARSE_SPECIAL | EXITLM_ADD_SPECIAL), "bos is added where wanted");
+/* Whether the template or the tokenizer writes begin-of-text, it stands there once. */
+static void test_begin_once(void) {
+    const exitlm_message message = {"user", "a"};
+    for (int adds = 0; adds < 2; adds++) {
+        xl_tokenizer *t = make_tokenizer(adds);
+        xl_template chat;
+        size_t n_source, n_bytes, n;
+        char *source = read_file(FOLDER "llama3.jinja", &n_source);
+        xl_template_init(&chat, (xl_str){source, n_source}, t);
+        exitlm_status status;
+        char *text = render(&chat, &message, 1, true, &n_bytes, &status);
+        int32_t ids[256];
+        exitlm_status encoded = xl_tokenizer_encode(t, text, n_bytes, EXITLM_ADD_SPECIAL | EXITLM_PARSE_SPECIAL, ids,
+                                                    256, &n, NULL);
+        CHECK(encoded == EXITLM_OK && n >= 2 && ids[0] == 0 && ids[1] != 0, "the tokenizer %s: ids %d %d",
+              adds ? "adds it" : "does not", ids[0], ids[1]);
+        free(text);
+        free(source);
+        xl_tokenizer_free(t);
+    }
 }
 
 static void test_escape(void) {
@@ -197,14 +214,14 @@ static void test_escape(void) {
 }
 
 int main(void) {
-    make_tokenizer();
+    tokenizer = make_tokenizer(0);
     size_t n_cases = test_vectors();
     CHECK(n_cases == 480, "%zu cases in the vectors", n_cases);
     test_families();
     test_gemma_system();
     test_date();
     test_bad_messages();
-    test_encode_flags();
+    test_begin_once();
     test_escape();
     xl_tokenizer_free(tokenizer);
     free(tokens.data);
