@@ -73,7 +73,7 @@ const list = (/** @type {string} */ folder, /** @type {string} */ ending) => (fs
 
 /** The C files of a variant: those for another instruction set are left out. */
 function sourcesOf(/** @type {Variant} */ { kind, relaxed }) {
-  const foreign = relaxed ? /_(avx2|avx512vnni|neon|neondot)\.c$/ : /_(avx2|avx512vnni|neon|neondot|relaxed)\.c$/;
+  const foreign = relaxed ? /_(avx2|avx512vnni|neon|neondot)\.c$/ : /_(avx2|avx512vnni|neon|neondot|relaxed|relaxed16)\.c$/;
   return [...list('src', '.c').filter((f) => !foreign.test(f)), ...(kind === 'command' ? list('src/cli', '.c') : list('wasm', '.c'))];
 }
 

@@ -195,7 +195,8 @@ cat >try.c <<'END'
 __attribute__((export_name("seven"))) int seven(int x) { return wasm_i32x4_extract_lane(wasm_i32x4_splat(x), 2) + 3; }
 END
 say "compiling a first file (builds a few system libraries)"
-"$PREFIX/bin/emcc" -O3 -msimd128 try.c -o try.wasm -sSTANDALONE_WASM --no-entry -sDEFAULT_TO_CXX=0 2>log || { cat log >&2; die "the compiler does not work"; }
+"$PREFIX/bin/emcc" -O3 -msimd128 try.c -o try.wasm -sSTANDALONE_WASM --no-entry -sDEFAULT_TO_CXX=0 \
+  2> >(tee log | sed -un 's#.*generating system library: .*/\(lib[^ ]*\.a\)\.\.\..*#  emscripten: building \1#p' >&2) || { cat log >&2; die "the compiler does not work"; }
 "$NODE" -e 'WebAssembly.instantiate(require("fs").readFileSync("try.wasm"), {}).then((m) => process.exit(m.instance.exports.seven(4) === 7 ? 0 : 1))' ||
   die "the compiled file gives a wrong answer"
 touch "$PREFIX/complete"
