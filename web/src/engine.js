@@ -131,6 +131,12 @@ export class Engine {
     if (!this.#crash) this.call('free', memory);
   }
 
+  /** Thread-local storage for a helper thread; 0 where this module has none. */
+  allocTls() {
+    const bytes = this.#exports.__tls_size?.value ?? 0;
+    return bytes > 0 ? this.alloc(bytes) : 0;
+  }
+
   /**
    * Calls `use` with memory that is freed afterwards.
    * @template T

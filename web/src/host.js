@@ -5,7 +5,8 @@
  * Generation advances in steps of C, each a token or a slice of the prompt, and lets the event loop turn every few milliseconds:
  * so a stop arrives, and so downloads go on beside it. Replies follow each other in the order they were asked for.
  */
-import { openStore } from './cache.js';
+import { keepNote, openStore, readNote } from './cache.js';
+import { checkModel } from './check.js';
 import { downloadAll } from './download.js';
 import { ExitLMError, errorToData, messageOf } from './errors.js';
 import { startEngine } from './instance.js';
@@ -91,16 +92,9 @@ export class Host {
    */
   async #load(spec) {
     this.#customFetch = spec.customFetch;
-    const { signal } = this.#abort;
     const starting = startEngine(spec);
     starting.catch(() => {});
-    const resolved = await resolve(spec.files, spec.heads, {
-      fetchLike: this.#fetch,
-      remote: this.#remote,
-      signal,
-      cachedManifest: async (key) => (await openStore(spec.cache, key, this.#peer))?.note,
-      keepManifest: async (key, manifest) => (await openStore(spec.cache, key, this.#peer))?.keepNote(manifest),
-    });
+    const resolved = await resolve(spec.files, spec.heads, this.#context(spec));
     const { engine, threads } = await starting;
     this.#engine = engine;
     if (resolved.heads) await this.#loadHeads(spec, resolved.heads);
@@ -311,6 +305,17 @@ export class Host {
   }
 
   // ---- sources ----
+
+  /** @param {LoadSpec} spec */
+  #context({ cache }) {
+    return {
+      fetchLike: this.#fetch,
+      remote: this.#remote,
+      signal: this.#abort.signal,
+      cachedManifest: (/** @type {string} */ key) => readNote(cache, key, this.#peer),
+      keepManifest: (/** @type {string} */ key, /** @type {unknown} */ manifest) => keepNote(cache, key, this.#peer, manifest),
+    };
+  }
 
   /** @type {FetchLike} */
   #fetch = async (url, init) => {
@@ -546,9 +551,8 @@ export class Host {
 
   /** @param {LoadSpec} spec */
   async #check(spec) {
-    const { checkModel } = await import('./check.js');
-    void checkModel;
-    return spec;
+    this.#customFetch = spec.customFetch;
+    return checkModel(spec, this.#context(spec));
   }
 }
 

@@ -31,14 +31,34 @@ export class Peer {
   /** @type {unknown} */ #ended;
   #send;
   #handlers;
+  #onBusy;
+  #busy = 0;
 
   /**
    * @param {Send} send
    * @param {Handlers} handlers
+   * @param {(busy: boolean) => void} [onBusy] whether answers are waited for: keeps Node's process alive so long and no longer
    */
-  constructor(send, handlers) {
+  constructor(send, handlers, onBusy = () => {}) {
     this.#send = send;
     this.#handlers = handlers;
+    this.#onBusy = onBusy;
+  }
+
+  /** Counts something else that is waited for; the function returned ends that. */
+  hold() {
+    let held = true;
+    this.#count(1);
+    return () => {
+      if (held) this.#count(-1);
+      held = false;
+    };
+  }
+
+  /** @param {number} change */
+  #count(change) {
+    this.#busy += change;
+    if (this.#busy === Math.max(0, change)) this.#onBusy(this.#busy > 0);
   }
 
   /**
@@ -52,10 +72,11 @@ export class Peer {
     const { promise, resolve, reject } = deferred();
     const call = this.#next++;
     this.#pending.set(call, { resolve, reject });
+    this.#count(1);
     try {
       this.#send({ call, method, args }, transfer);
     } catch (error) {
-      this.#pending.delete(call);
+      if (this.#pending.delete(call)) this.#count(-1);
       reject(error);
     }
     return promise;
@@ -76,7 +97,7 @@ export class Peer {
     if ('notice' in message) this.#handlers[message.notice]?.(message.args);
     else if ('answer' in message) {
       const waiting = this.#pending.get(message.answer);
-      this.#pending.delete(message.answer);
+      if (this.#pending.delete(message.answer)) this.#count(-1);
       if (message.error) waiting?.reject(errorFromData(message.error));
       else waiting?.resolve(message.value);
     } else this.#answer(message.call, message.method, message.args);

@@ -1,0 +1,97 @@
+/**
+ * An engine in a worker: a Web Worker in pages, Deno and Bun, a worker thread in Node.
+ */
+import { ExitLMError, messageOf } from './errors.js';
+import { connectLocally } from './local.js';
+import { isNode, isPage, nodeModule } from './platform.js';
+import { Peer } from './protocol.js';
+
+/**
+ * @typedef {import('./exitlm.js').Connect} Connect
+ * @typedef {import('./exitlm.js').Connection} Connection
+ */
+
+/** @type {Connect} */
+export async function connect(options, handlers, onCrash) {
+  const possible = isNode || typeof Worker === 'function';
+  if (options.worker === false || (!possible && options.worker === undefined)) return connectLocally(options, handlers, onCrash);
+  if (!possible) throw new ExitLMError('UNSUPPORTED', 'there are no workers here; leave the option worker out');
+  if (isNode) return connectToThread(handlers, onCrash);
+  try {
+    return await connectToWorker(handlers, onCrash);
+  } catch (error) {
+    // Not asked for by name, and its script cannot be started here (a content security policy, a page from a file): the
+    // caller's thread does the work, in slices.
+    if (options.worker === undefined) return connectLocally(options, handlers, onCrash);
+    throw error;
+  }
+}
+
+/** @type {(handlers: import('./protocol.js').Handlers, onCrash: (error: ExitLMError) => void) => Promise<Connection>} */
+async function connectToThread(handlers, onCrash) {
+  const { Worker: NodeWorker } = await nodeModule('node:worker_threads');
+  const worker = new NodeWorker(new URL('./worker.js', import.meta.url));
+  let ended = false;
+  const peer = new Peer((message, transfer) => worker.postMessage(message, transfer), handlers, (busy) => (busy ? worker.ref() : worker.unref()));
+  worker.on('message', (/** @type {any} */ message) => peer.receive(message));
+  worker.on('error', (/** @type {Error} */ cause) => !ended && onCrash(crash(`the engine's worker thread failed (${messageOf(cause)})`, cause)));
+  worker.on('exit', (/** @type {number} */ code) => !ended && onCrash(crash(`the engine's worker thread ended with code ${code}`)));
+  return {
+    peer,
+    inWorker: true,
+    end: () => {
+      ended = true;
+      worker.terminate();
+    },
+  };
+}
+
+/** @type {(handlers: import('./protocol.js').Handlers, onCrash: (error: ExitLMError) => void) => Promise<Connection>} */
+function connectToWorker(handlers, onCrash) {
+  return new Promise((resolve, reject) => {
+    const worker = new Worker(new URL('./worker.js', import.meta.url), { type: 'module' });
+    const watch = new AbortController();
+    let ended = false;
+    const end = () => {
+      ended = true;
+      watch.abort();
+      worker.terminate();
+    };
+    const died = (/** @type {string} */ why, /** @type {unknown} */ cause) => {
+      if (ended) return;
+      const error = crash(why, cause);
+      end();
+      reject(error);
+      onCrash(error);
+    };
+    const peer = new Peer((message, transfer) => worker.postMessage(message, transfer), {
+      ...handlers,
+      hello: ({ lock }) => {
+        resolve({ peer, inWorker: true, end });
+        if (lock) watchOver(lock, watch.signal, () => died("the engine's worker was ended from outside", undefined));
+      },
+    });
+    worker.onmessage = ({ data }) => peer.receive(data);
+    worker.onmessageerror = () => died('a message to or from the engine could not be read', undefined);
+    worker.onerror = (event) => {
+      event.preventDefault?.();
+      died(event.message ? `the engine's worker failed (${event.message})` : "the engine's worker could not be started", event.error);
+    };
+  });
+}
+
+/**
+ * A killed worker says nothing, but the browser takes its locks away: who waits for one learns of it.
+ * @param {string} lock that the worker holds
+ * @param {AbortSignal} signal
+ * @param {() => void} onDeath
+ */
+function watchOver(lock, signal, onDeath) {
+  if (!isPage) return;
+  navigator.locks.request(lock, { signal }, async () => onDeath()).catch(() => {});
+}
+
+/** @param {string} why @param {unknown} [cause] */
+function crash(why, cause) {
+  return new ExitLMError('WORKER', `${why}; load the model again`, { cause });
+}
