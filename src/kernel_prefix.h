@@ -9,8 +9,20 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
+/* A sanitised build checks every access; unrolled kernels would take it minutes to compile. */
+#if defined(__SANITIZE_ADDRESS__)
+#define XL_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define XL_SANITIZED 1
+#endif
+#endif
+
 /* Before a loop with a constant count: unroll it whole, so that arrays of vectors become registers. */
-#if defined(__clang__)
+#if defined(XL_SANITIZED)
+#define UNROLL
+#define NO_UNROLL
+#elif defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
 #define NO_UNROLL _Pragma("clang loop unroll(disable)")
 #else
@@ -28,14 +40,7 @@
 /* Vector v of word plane g; `words` points at this step's first lane. */
 #define WORD(words, g, v) vi_load((words) + (g) * 32 + (v) * 4 * LANES)
 
-/* The batch sizes that get their own code. A sanitised build checks every access, which makes the larger ones take minutes to compile. */
-#if defined(__SANITIZE_ADDRESS__)
-#define XL_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define XL_SANITIZED 1
-#endif
-#endif
+/* The batch sizes that get their own code. */
 #ifdef XL_SANITIZED
 #define XL_N_1_2_4_8(X) X(2) X(1)
 #else
