@@ -61,6 +61,7 @@ typedef struct {
     const char *name;
     const xl_gguf_tensor *tensor;
 } entry;
+_Static_assert(sizeof(entry) <= XL_FINGERPRINT_ENTRY_BYTES, "the bound of exitlm_loader_memory counts this");
 
 static int compare(const entry *a, const entry *b) {
     uint32_t n = a->tensor->name_bytes < b->tensor->name_bytes ? a->tensor->name_bytes : b->tensor->name_bytes;

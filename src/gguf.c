@@ -72,6 +72,23 @@ static step_result too_large(const xl_gguf *g, exitlm_error *error) {
     return STEP_FAIL;
 }
 
+/* ---- Memory ---------------------------------------------------------------------- */
+size_t xl_gguf_memory_bytes(const xl_gguf *g) {
+    return g->blob_capacity_bytes + g->keys_capacity * sizeof *g->keys + g->tensors_capacity * sizeof *g->tensors +
+           ((size_t)g->key_index.n_slots + g->tensor_index.n_slots + g->n_tensors + 1) * sizeof(uint32_t);
+}
+
+/* Moves the blob to a block of another size. */
+static bool resize_blob(xl_gguf *g, size_t capacity_bytes) {
+    void *blob = g->blob;
+    size_t both = xl_gguf_memory_bytes(g) + capacity_bytes;
+    if (!xl_grow(&g->allocator, &blob, g->blob_capacity_bytes, capacity_bytes, 1)) return false;
+    g->blob = blob;
+    g->blob_capacity_bytes = capacity_bytes;
+    if (both > g->peak_bytes) g->peak_bytes = both;
+    return true;
+}
+
 /* ---- Index of names ------------------------------------------------------------ */
 static uint32_t hash_bytes(const char *text, size_t n) {
     uint32_t h = 2166136261u;
@@ -423,10 +440,8 @@ static step_result step_tensors_end(xl_gguf *g, exitlm_error *error) {
 /* The header is complete: the blob takes its final place and size. */
 static step_result step_padding(xl_gguf *g, exitlm_error *error) {
     if (!have(g, g->data_offset - g->at)) return STEP_WAIT;
-    void *blob = g->blob;
-    if (!xl_grow(&g->allocator, &blob, g->blob_capacity_bytes, g->at, 1)) return no_memory(error);
-    g->blob = blob;
-    g->blob_capacity_bytes = g->blob_bytes = g->at;
+    if (!resize_blob(g, g->at)) return no_memory(error);
+    g->blob_bytes = g->at;
     g->phase = PHASE_DONE;
     g->done = true;
     return STEP_ON;
@@ -460,19 +475,11 @@ void xl_gguf_free(xl_gguf *gguf) {
     xl_gguf_init(gguf, &allocator);
 }
 
-size_t xl_gguf_memory_bytes(const xl_gguf *g) {
-    return g->blob_capacity_bytes + g->keys_capacity * sizeof *g->keys + g->tensors_capacity * sizeof *g->tensors +
-           ((size_t)g->key_index.n_slots + g->tensor_index.n_slots + g->n_tensors + 1) * sizeof(uint32_t);
-}
-
 static bool append(xl_gguf *g, const uint8_t *bytes, size_t n) {
     if (g->blob_bytes + n > g->blob_capacity_bytes) {
         size_t capacity = g->blob_capacity_bytes + g->blob_capacity_bytes / 2;
         if (capacity < g->blob_bytes + n) capacity = g->blob_bytes + n;
-        void *blob = g->blob;
-        if (!xl_grow(&g->allocator, &blob, g->blob_capacity_bytes, capacity, 1)) return false;
-        g->blob = blob;
-        g->blob_capacity_bytes = capacity;
+        if (!resize_blob(g, capacity)) return false;
     }
     memcpy(g->blob + g->blob_bytes, bytes, n);
     g->blob_bytes += n;

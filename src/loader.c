@@ -159,7 +159,11 @@ static exitlm_status measure(exitlm_loader *loader, exitlm_error *error) {
     for (uint32_t i = 0; i < owner->n_parts; i++) {
         const xl_part *part = &owner->parts[i];
         total += sizeof *part + xl_gguf_memory_bytes(&part->gguf) + (uint64_t)part->gguf.n_tensors * sizeof *part->places + part->weights_bytes;
+        total += (uint64_t)part->gguf.n_tensors * XL_FINGERPRINT_ENTRY_BYTES; /* for a moment */
     }
+    total += 4 * (uint64_t)loader->model->config.dim; /* a row, likewise */
+    for (uint32_t i = 0; i < owner->n_parts; i++) /* a header on its way in, where the rest is smaller than that */
+        if (owner->parts[i].gguf.peak_bytes > total) total = owner->parts[i].gguf.peak_bytes;
     loader->model_bytes = total;
     if (loader->options.max_bytes && total > loader->options.max_bytes)
         return xl_fail(error, EXITLM_OUT_OF_MEMORY, "the model needs %llu bytes of memory; %zu are allowed", (unsigned long long)total,

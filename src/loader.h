@@ -9,6 +9,7 @@
 #define XL_MAX_PARTS 1024u
 #define XL_STOPS 4u /* rows of one tensor that may be incomplete at a time */
 #define XL_FINGERPRINT_ROWS 4u
+#define XL_FINGERPRINT_ENTRY_BYTES 16u /* of its list of tensors */
 
 typedef enum xl_place_kind {
     XL_PLACE_SKIP,   /* not needed: no memory */
