@@ -26,6 +26,7 @@ export function buildJinja() {
   const licence = fs.readFileSync(path.join(folder, 'LICENSE'), 'utf8').trim().replaceAll('*/', '* /');
   const code = fs.readFileSync(path.join(folder, 'dist/index.js'), 'utf8');
   write(path.join(dist, 'jinja.js'), `// @ts-nocheck\n/* @huggingface/jinja ${version}\n\n${licence}\n*/\n${code}`);
+  write(path.join(dist, 'jinja.d.ts'), 'export class Template {\n  constructor(source: string);\n  render(context: Record<string, unknown>): string;\n}\n');
 }
 
 /** Declarations of every module of the package. */

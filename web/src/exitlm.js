@@ -32,6 +32,7 @@
  * @property {boolean} [worker] run the engine in a worker (where there are any: the default)
  * @property {AbortSignal} [signal] stops loading, also after `load` has resolved
  * @property {(progress: Progress) => void} [onProgress]
+ * @property {(message: string) => void} [onWarning] something did not work that loading can do without, such as keeping a copy; left out: console.warn
  * @property {string | string[]} [sha256] expected, of the file or of each file
  * @property {typeof globalThis.fetch} [fetch] used for the model's bytes
  * @property {string | URL | WebAssembly.Module | ArrayBuffer | ArrayBufferView} [wasm] the engine: an address, that of a folder with all its
@@ -150,6 +151,7 @@ export class ExitLM {
     const { signal } = options;
     signal?.throwIfAborted();
     const caller = new CallerSide(options);
+    const warn = options.onWarning ?? ((/** @type {string} */ message) => console.warn(`exitlm: ${message}`));
     /** @type {Map<number, (token: any) => void>} */
     const listeners = new Map();
     const ready = deferred();
@@ -171,6 +173,7 @@ export class ExitLM {
       {
         ...caller.handlers(),
         progress: (progress) => options.onProgress?.(progress),
+        warning: (message) => warn(message),
         token: ({ id, token }) => listeners.get(id)?.(token),
         ready: () => ready.resolve(undefined),
         failed: (data) => fail(errorFromData(data)),
@@ -223,7 +226,7 @@ export class ExitLM {
 
   /**
    * Use ExitLM.load.
-   * @private
+   * @protected
    * @param {Connection} connection
    * @param {any} described
    * @param {Promise<any>} ready

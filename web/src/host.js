@@ -62,7 +62,6 @@ export class Host {
   /** @type {() => void} */ #endThreads = () => {};
   /** @type {unknown} */ #failure;
   #customFetch = false;
-  #shared = false;
 
   /** @param {Peer} peer */
   constructor(peer) {
@@ -116,7 +115,7 @@ export class Host {
 
   /** @param {LoadSpec} spec @param {Source} source @param {string | null} sha256 */
   async #headsBytes(spec, source, sha256) {
-    const store = source.url ? await openStore(spec.cache, source.url, this.#peer) : null;
+    const store = source.url ? await openStore(spec.cache, source.url, this.#peer, { warn: this.#warn }) : null;
     try {
       if (store?.complete) {
         const bytes = await store.readAll(0);
@@ -152,7 +151,7 @@ export class Host {
     const engine = /** @type {Engine} */ (this.#engine);
     const sha256 = spec.sha256 ?? undefined;
     for (let attempt = 1; ; attempt++) {
-      const store = key ? await openStore(spec.cache, key, this.#peer, manifest ? manifest.sha256 : sha256?.join() ?? null) : null;
+      const store = key ? await openStore(spec.cache, key, this.#peer, { sha256: manifest ? manifest.sha256 : sha256?.join() ?? null, warn: this.#warn }) : null;
       const loader = new ModelLoader({
         engine,
         sources: sources.map((s, i) => (s.url ? httpSource(s.url, this.#fetch, manifest ? null : store?.validator(i)) : s)),
@@ -303,6 +302,9 @@ export class Host {
       levels,
     };
   }
+
+  /** @param {string} message */
+  #warn = (message) => this.#peer.notify('warning', message);
 
   // ---- sources ----
 

@@ -13,7 +13,7 @@ import { modelCache } from './cache.js';
 
 /** A language model that can be talked to. */
 export class ExitLM extends Base {
-  /** @type {import('./exitlm.js').Connect} */
+  /** @override @type {import('./exitlm.js').Connect} */
   static connect = connect;
 
   /** Models that earlier visits left on this device. */

@@ -17,15 +17,15 @@ import { Sha256 } from './sha256.js';
  * @typedef {import('./source.js').Source} Source
  * @typedef {import('./plan.js').Job} Job
  * @typedef {import('./plan.js').Extent} Extent
- * @typedef {import('./plan.js').Span} Span
  * @typedef {import('./engine.js').Engine} Engine
  *
- * @typedef {object} Store what the cache has of this model, and takes of it
+ * @typedef {object} Store what the cache has of this model's files (parts or shards), and takes of them
  * @property {boolean} complete it has all
- * @property {(part: number) => Ranges} has
- * @property {(part: number, offset: number, most: number) => Promise<Uint8Array | null>} read verified bytes from `offset` on; null where they are broken (they then count as missing)
- * @property {(part: number, offset: number, bytes: Uint8Array) => Promise<void> | void} write `bytes` are the caller's again afterwards
- * @property {(part: number, validator: string | null) => void} describe
+ * @property {(file: number) => Ranges} has
+ * @property {(file: number, offset: number, most: number) => Promise<Uint8Array | null>} read verified bytes from `offset` on; null where they are broken (they then count as missing)
+ * @property {(file: number, offset: number, bytes: Uint8Array) => Promise<void>} write `bytes` are the caller's again afterwards
+ * @property {(file: number, validator: string | null) => void} describe
+ * @property {(bytes: number) => Promise<void>} expect so many are to come
  * @property {(sizes: number[]) => Promise<void>} finish all bytes are in and verified
  * @property {() => Promise<void>} flush keeps what is there
  *
@@ -264,6 +264,7 @@ export class ModelLoader {
       for await (const { at: offset, bytes } of this.#download(part, at, null)) {
         sha?.update(bytes);
         await this.#take(part, offset, bytes, 'network');
+        await store?.write(part, offset, bytes);
         if (enough()) this.#checkSize(part);
         if (this.#ranged && enough()) break;
       }
@@ -363,106 +364,76 @@ export class ModelLoader {
     const { store, sources } = this.#options;
     // A complete copy was verified when it was written, and each piece is again when it is read.
     const sha = job.sha256 && !this.#cachedAtStart ? new Sha256(this.#engine) : null;
-    for (const span of job.spans) {
-      for (let at = 0; at < span.bytes; ) {
-        const [from, to, cached] = this.#nextPiece(span, at, job.sha256 !== undefined);
-        if (to === from) break;
-        at = from;
-        if (cached) {
-          const bytes = await /** @type {Store} */ (store).read(span.part, span.offset + from, Math.min(PIECE_BYTES, to - from));
-          if (!bytes) continue; // broken: it counts as missing now
+    for (let at = job.from; at < job.to; ) {
+      const next = this.#nextPiece(job, at);
+      if (!next) break;
+      const { from, to, cached } = next;
+      at = from;
+      if (cached) {
+        const bytes = await /** @type {Store} */ (store).read(job.file, from, Math.min(PIECE_BYTES, to - from));
+        if (!bytes) continue; // broken: it counts as missing now
+        sha?.update(bytes);
+        await this.#deliver(job, from, bytes, 'cache');
+        at += bytes.length;
+        this.#advance(running, at);
+      } else {
+        for await (const { at: offset, bytes } of this.#download(job.file, from, to)) {
           sha?.update(bytes);
-          await this.#take(span.part, span.offset + from, bytes, 'cache');
-          at += bytes.length;
-        } else {
-          // Shards are whole requests where nothing of them is there: the spans that follow come with this one.
-          const end = job.sha256 && !this.#anyCached(job, span, from) ? job.to : span.at + to;
-          at = to;
-          await this.#fetchInto(job, span.at + from, end, sha, running);
-          if (end === job.to) {
-            running.left = 0;
-            return this.#checkJob(job, sha, sources[job.file].name);
-          }
+          await this.#deliver(job, offset, bytes, 'network');
+          at = offset + bytes.length;
+          this.#advance(running, at);
         }
-        running.left = job.to - span.at - at;
-        if (running.left < OVERLAP_BYTES && this.#jobsMode) this.#startJobs();
       }
     }
     running.left = 0;
-    this.#checkJob(job, sha, sources[job.file].name);
-  }
-
-  /**
-   * @param {Job} job
-   * @param {Sha256 | null} sha
-   * @param {string} name
-   */
-  #checkJob(job, sha, name) {
     const actual = sha?.finish();
-    if (sha && actual !== job.sha256) throw checksum(name, /** @type {string} */ (job.sha256), /** @type {string} */ (actual));
+    if (sha && actual !== job.sha256) throw checksum(sources[job.file].name, /** @type {string} */ (job.sha256), /** @type {string} */ (actual));
   }
 
   /**
-   * The next stretch of a span that has to be taken, and whether the cache has it.
-   * @param {Span} span
-   * @param {number} at
-   * @param {boolean} all also what is in the engine already (a checksum needs it)
-   * @returns {[from: number, to: number, cached: boolean]} relative to the span; from = to: nothing is left
-   */
-  #nextPiece(span, at, all) {
-    const end = span.offset + span.bytes;
-    let from = span.offset + at;
-    let to = end;
-    if (!all) {
-      const missing = this.#have[span.part].missing(from, end)[0];
-      if (!missing) return [span.bytes, span.bytes, false];
-      [from, to] = missing;
-    }
-    const uncached = this.#options.store?.has(span.part).missing(from, to)[0];
-    if (uncached && uncached[0] > from) return [from - span.offset, uncached[0] - span.offset, true];
-    if (uncached) return [from - span.offset, uncached[1] - span.offset, false];
-    return [from - span.offset, to - span.offset, this.#options.store !== null && this.#options.store !== undefined];
-  }
-
-  /**
-   * Whether the cache has bytes of the rest of a job.
-   * @param {Job} job
-   * @param {Span} span
-   * @param {number} from
-   */
-  #anyCached(job, span, from) {
-    const { store } = this.#options;
-    if (!store) return false;
-    const rest = job.spans.slice(job.spans.indexOf(span));
-    return rest.some(({ part, offset, bytes }, i) => {
-      const start = i === 0 ? offset + from : offset;
-      return store.has(part).missing(start, offset + bytes).reduce((n, [a, b]) => n + b - a, 0) < offset + bytes - start;
-    });
-  }
-
-  /**
-   * Fetches bytes of a job's file and puts each where it belongs.
-   * @param {Job} job
-   * @param {number} from
-   * @param {number} to
-   * @param {Sha256 | null} sha
    * @param {Running} running
+   * @param {number} at
    */
-  async #fetchInto(job, from, to, sha, running) {
-    let index = job.spans.findIndex(({ at, bytes }) => from < at + bytes);
-    for await (const { at, bytes } of this.#download(job.file, from, to)) {
-      sha?.update(bytes);
-      for (let done = 0; done < bytes.length; ) {
-        const span = job.spans[index];
-        const inSpan = at + done - span.at;
-        const piece = bytes.subarray(done, done + Math.min(bytes.length - done, span.bytes - inSpan));
-        await this.#take(span.part, span.offset + inSpan, piece, 'network');
-        done += piece.length;
-        if (inSpan + piece.length === span.bytes) index++;
-      }
-      running.left = job.to - at - bytes.length;
-      if (running.left < OVERLAP_BYTES && this.#jobsMode) this.#startJobs();
+  #advance(running, at) {
+    running.left = running.job.to - at;
+    if (running.left < OVERLAP_BYTES && this.#jobsMode) this.#startJobs();
+  }
+
+  /**
+   * The next stretch of a job that has to be taken, and whether the cache has it.
+   * @param {Job} job
+   * @param {number} at
+   * @returns {{ from: number, to: number, cached: boolean } | null} null: nothing is left
+   */
+  #nextPiece(job, at) {
+    // A shard is taken whole, for its checksum; of a file, what the engine has is passed over.
+    const stretch = this.#options.shards ? [at, job.to] : this.#have[job.file].missing(at, job.to)[0];
+    if (!stretch) return null;
+    const [from, to] = stretch;
+    const { store } = this.#options;
+    if (!store) return { from, to, cached: false };
+    const uncached = store.has(job.file).missing(from, to)[0];
+    if (!uncached) return { from, to, cached: true };
+    return uncached[0] > from ? { from, to: uncached[0], cached: true } : { from, to: uncached[1], cached: false };
+  }
+
+  /**
+   * Bytes of a job's file to where they belong.
+   * @param {Job} job
+   * @param {number} at
+   * @param {Uint8Array} bytes
+   * @param {Origin} origin
+   */
+  async #deliver(job, at, bytes, origin) {
+    let index = job.spans.findIndex((span) => at < span.at + span.bytes);
+    for (let done = 0; done < bytes.length; ) {
+      const span = job.spans[index++];
+      const inSpan = at + done - span.at;
+      const piece = bytes.subarray(done, done + Math.min(bytes.length - done, span.bytes - inSpan));
+      await this.#take(span.part, span.offset + inSpan, piece, origin);
+      done += piece.length;
     }
+    if (origin === 'network') await this.#options.store?.write(job.file, at, bytes);
   }
 
   // ---- both ----
@@ -481,7 +452,7 @@ export class ModelLoader {
         this.#fileBytes[file] = total;
         this.#answered.resolve(undefined);
         if (!ranged && this.#jobsMode && !this.#options.shards) throw new NotRanged();
-        if (!this.#options.shards) this.#options.store?.describe(file, validator);
+        this.#options.store?.describe(file, validator);
       },
     });
   }
@@ -508,7 +479,6 @@ export class ModelLoader {
     if (origin === 'network') {
       this.networkBytes += bytes.length;
       this.#recent.push({ ms: now(), bytes: bytes.length });
-      await this.#options.store?.write(part, offset, bytes);
     }
     if (this.#state.headerReady && !this.model) this.#useHeader();
     this.#notify();
@@ -522,6 +492,7 @@ export class ModelLoader {
   #useHeader() {
     this.model = this.#engine.call('loader_model', this.#pointer);
     const { store } = this.#options;
+    void store?.expect(this.#total());
     // A copy that was begun earlier may be of another file than the one on the server now: wait for the first answer.
     const certain = !store || store.complete || this.networkBytes > 0;
     if (certain) this.#headerReady.resolve(undefined);

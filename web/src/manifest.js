@@ -70,8 +70,8 @@ export function parseManifest(value, name) {
   if (!Array.isArray(m.files) || m.files.length === 0 || m.files.length > 1024) fail('files is no list');
   for (const file of m.files) if (!isSize(file?.bytes) || !isHash(file?.sha256)) fail('a file without bytes or sha256');
   if (!Array.isArray(m.shards) || m.shards.length === 0 || m.shards.length > 100_000) fail('shards is no list');
-  const covered = m.files.map(() => new Ranges());
-  for (const shard of m.shards) {
+  const covered = /** @type {Manifest} */ (m).files.map(() => new Ranges());
+  for (const shard of /** @type {Manifest} */ (m).shards) {
     if (typeof shard?.file !== 'string' || !isSize(shard.bytes) || !isHash(shard.sha256) || !Array.isArray(shard.extents)) {
       fail('a shard without file, bytes, sha256 or extents');
     }
@@ -85,7 +85,7 @@ export function parseManifest(value, name) {
     }
     if (sum !== shard.bytes) fail(`${shard.file}: its extents are ${sum} bytes, the shard ${shard.bytes}`);
   }
-  for (const [part, file] of m.files.entries()) if (!covered[part].has(0, file.bytes)) fail(`bytes of file ${part} are in no shard`);
+  for (const [part, file] of /** @type {Manifest} */ (m).files.entries()) if (!covered[part].has(0, file.bytes)) fail(`bytes of file ${part} are in no shard`);
   if (m.heads !== undefined && (typeof m.heads?.file !== 'string' || !isSize(m.heads.bytes) || !isHash(m.heads.sha256))) fail('heads without file, bytes or sha256');
   return m;
 }

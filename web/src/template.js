@@ -48,9 +48,9 @@ export function createTemplate(info) {
 
 /** @param {string} source @returns {Promise<Template>} */
 async function compile(source) {
-  const { Template } = /** @type {typeof import('@huggingface/jinja')} */ (/** @type {unknown} */ (await import('../dist/jinja.js')));
+  const { Template } = await import('../dist/jinja.js');
   try {
-    return /** @type {Template} */ (/** @type {unknown} */ (new Template(source)));
+    return new Template(source);
   } catch (cause) {
     throw new ExitLMError('UNSUPPORTED', `the model's chat template cannot be read: ${messageOf(cause)}; use complete() instead`, { cause });
   }

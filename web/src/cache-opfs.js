@@ -1,0 +1,142 @@
+/**
+ * Models in the origin private file system: a folder for each, with `journal`, `note` and the bytes of file 0, 1, … as they are.
+ * Writing needs synchronous handles, which only workers have.
+ *
+ * @typedef {import('./store.js').Slot} Slot
+ */
+const FOLDER = 'exitlm';
+const encoder = new TextEncoder();
+
+/**
+ * @param {boolean} create
+ * @returns {Promise<FileSystemDirectoryHandle | null>}
+ */
+async function folder(create) {
+  try {
+    const root = await navigator.storage.getDirectory();
+    return await root.getDirectoryHandle(FOLDER, { create });
+  } catch {
+    return null;
+  }
+}
+
+/** Whether models can be kept here. */
+export async function opfsWorks() {
+  const scope = /** @type {any} */ (globalThis);
+  if (typeof scope.FileSystemFileHandle?.prototype.createSyncAccessHandle !== 'function') return false;
+  return (await folder(true)) !== null;
+}
+
+/**
+ * @param {FileSystemDirectoryHandle} dir
+ * @param {string} name
+ * @returns {Promise<string | null>}
+ */
+async function readText(dir, name) {
+  try {
+    return await (await (await dir.getFileHandle(name)).getFile()).text();
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * @param {string} id
+ * @param {boolean} writable
+ * @param {() => void} release called when writing ends
+ * @returns {Promise<Slot | null>}
+ */
+export async function opfsSlot(id, writable, release) {
+  const all = await folder(true);
+  if (!all) return null;
+  const dir = await all.getDirectoryHandle(id, { create: writable }).catch(() => null);
+  if (!dir) return null;
+  /** @type {Map<string, any>} */
+  const handles = new Map();
+  const handle = async (/** @type {string} */ name) => {
+    let open = handles.get(name);
+    if (!open) {
+      const file = /** @type {any} */ (await dir.getFileHandle(name, { create: true }));
+      handles.set(name, (open = await file.createSyncAccessHandle()));
+    }
+    return open;
+  };
+  /** @type {Map<number, Promise<File>>} */
+  const files = new Map();
+  const closeHandles = () => {
+    for (const open of handles.values()) open.close();
+    handles.clear();
+  };
+  return {
+    kind: 'opfs',
+    writable,
+    journal: (await readText(dir, 'journal')) ?? '',
+    async append(text) {
+      for (const [name, open] of handles) if (name !== 'journal') open.flush();
+      const journal = await handle('journal');
+      journal.write(encoder.encode(text), { at: journal.getSize() });
+      journal.flush();
+    },
+    async write(file, offset, bytes) {
+      const open = await handle(`file-${file}`);
+      let done = 0;
+      while (done < bytes.length) {
+        const n = open.write(bytes.subarray(done), { at: offset + done });
+        if (!(n > 0)) throw new DOMException('nothing more can be written', 'QuotaExceededError');
+        done += n;
+      }
+    },
+    async read(file, offset, n) {
+      const open = handles.get(`file-${file}`);
+      if (open) {
+        const bytes = new Uint8Array(n);
+        return open.read(bytes, { at: offset }) === n ? bytes : null;
+      }
+      if (!files.has(file)) files.set(file, dir.getFileHandle(`file-${file}`).then((h) => h.getFile()));
+      const blob = await /** @type {Promise<File>} */ (files.get(file));
+      return new Uint8Array(await blob.slice(offset, offset + n).arrayBuffer());
+    },
+    readNote: () => readText(dir, 'note'),
+    async writeNote(text) {
+      const note = await handle('note');
+      const bytes = encoder.encode(text);
+      note.truncate(0);
+      note.write(bytes, { at: 0 });
+      note.flush();
+    },
+    async close() {
+      closeHandles();
+      release();
+    },
+    async remove() {
+      closeHandles();
+      await all.removeEntry(id, { recursive: true }).catch(() => {});
+      release();
+    },
+  };
+}
+
+/** @returns {Promise<{ id: string, journal: string }[]>} */
+export async function opfsList() {
+  const all = await folder(false);
+  if (!all) return [];
+  const out = [];
+  for await (const [id, entry] of /** @type {any} */ (all).entries()) {
+    if (entry.kind !== 'directory') continue;
+    const journal = await readText(entry, 'journal');
+    if (journal !== null) out.push({ id, journal });
+  }
+  return out;
+}
+
+/** @param {string} id @returns {Promise<boolean>} */
+export async function opfsRemove(id) {
+  const all = await folder(false);
+  if (!all) return false;
+  try {
+    await all.removeEntry(id, { recursive: true });
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,313 @@
+/**
+ * What is kept of one model, whatever the place: pieces of its files, each with a checksum, told by a journal that is only appended
+ * to. A piece is written before the journal tells of it, and a line of the journal that was cut off counts as not
+ * there: so a tab that is closed at any moment leaves a copy that can be continued.
+ *
+ * @typedef {object} Slot a place for one model
+ * @property {string} kind
+ * @property {boolean} writable false: somebody else writes it, or it is complete
+ * @property {string} journal its text
+ * @property {(text: string) => Promise<void>} append to the journal, after what was written before is safe
+ * @property {(file: number, offset: number, bytes: Uint8Array) => Promise<void>} write
+ * @property {(file: number, offset: number, n: number) => Promise<Uint8Array | null>} read a piece that was written
+ * @property {() => Promise<string | null>} readNote
+ * @property {(text: string) => Promise<void>} writeNote
+ * @property {() => Promise<void>} close
+ * @property {() => Promise<void>} remove
+ *
+ * @typedef {{ offset: number, bytes: number, hash: string }} Piece
+ *
+ * @typedef {object} JournalState
+ * @property {string} url
+ * @property {string | null} sha256 that was promised when the copy was begun
+ * @property {Map<number, Piece[]>} pieces of each file
+ * @property {Map<number, string>} validators of each file
+ * @property {number | null} doneBytes all is there, so many bytes
+ * @property {number} savedAt
+ */
+import { Ranges } from './plan.js';
+
+const PIECE_BYTES = 2 ** 20;
+/** Pieces that wait to be written; more, and the download waits. */
+const MOST_WAITING = 4;
+/** The journal is appended to, and the place told to make it safe, every so many pieces. */
+const PIECES_PER_LINE = 4;
+
+/** @param {string} text @returns {string} a short checksum */
+function mark(text) {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
+  return (hash >>> 0).toString(16).padStart(8, '0');
+}
+
+/** @param {unknown} record @returns {string} a line of the journal */
+export function journalLine(record) {
+  const text = JSON.stringify(record);
+  return `${mark(text)} ${text}\n`;
+}
+
+/** @param {string} text @returns {JournalState} */
+export function parseJournal(text) {
+  /** @type {JournalState} */
+  const state = { url: '', sha256: null, pieces: new Map(), validators: new Map(), doneBytes: null, savedAt: 0 };
+  for (const line of text.split('\n')) {
+    const record = line.slice(9);
+    if (line.length < 10 || mark(record) !== line.slice(0, 8)) continue;
+    const r = JSON.parse(record);
+    if (r.url !== undefined) Object.assign(state, { url: r.url, sha256: r.sha256, savedAt: r.at });
+    else if (r.tag !== undefined) state.validators.set(r.file, r.tag);
+    else if (r.done !== undefined) Object.assign(state, { doneBytes: r.done, savedAt: r.at });
+    else if (r.broken !== undefined) {
+      state.doneBytes = null;
+      const list = state.pieces.get(r.broken);
+      if (list) state.pieces.set(r.broken, list.filter(({ offset }) => offset !== r.offset));
+    } else if (r.pieces !== undefined) {
+      for (const [file, offset, bytes, hash] of r.pieces) {
+        const list = state.pieces.get(file) ?? [];
+        list.push({ offset, bytes, hash });
+        state.pieces.set(file, list);
+      }
+    }
+  }
+  return state;
+}
+
+/** @param {JournalState} state @returns {number} */
+export function bytesKept({ pieces }) {
+  let sum = 0;
+  for (const list of pieces.values()) for (const { bytes } of list) sum += bytes;
+  return sum;
+}
+
+/** @param {Uint8Array} bytes @returns {Promise<string>} */
+async function pieceHash(bytes) {
+  const subtle = globalThis.crypto?.subtle;
+  if (subtle) {
+    const digest = new Uint8Array(await subtle.digest('SHA-256', /** @type {Uint8Array<ArrayBuffer>} */ (bytes)));
+    return Array.from(digest.subarray(0, 16), (b) => b.toString(16).padStart(2, '0')).join('');
+  }
+  let hash = 0x811c9dc5; // an insecure page: damage is all that can be found here
+  for (let i = 0; i < bytes.length; i++) hash = Math.imul(hash ^ bytes[i], 0x01000193);
+  return (hash >>> 0).toString(16);
+}
+
+/**
+ * @typedef {import('./loader.js').Store} Store
+ * @implements {Store}
+ */
+export class ModelStore {
+  #slot;
+  #state;
+  #warn;
+  /** @type {Map<number, Ranges>} */ #ranges = new Map();
+  /** Pieces that are being filled. @type {{ file: number, offset: number, bytes: Uint8Array, used: number }[]} */ #open = [];
+  /** @type {[number, number, number, string][]} written, not in the journal yet */ #told = [];
+  #tail = Promise.resolve();
+  #waiting = 0;
+  #writing;
+  /** @type {{ file: number, piece: Piece, bytes: Uint8Array } | null} the piece that was read last, verified */ #last = null;
+
+  /**
+   * @param {Slot} slot
+   * @param {JournalState} state
+   * @param {(message: string) => void} warn
+   */
+  constructor(slot, state, warn) {
+    this.#slot = slot;
+    this.#state = state;
+    this.#warn = warn;
+    this.#writing = slot.writable && state.doneBytes === null;
+    for (const [file, list] of state.pieces) {
+      const ranges = new Ranges();
+      for (const { offset, bytes } of list) ranges.add(offset, offset + bytes);
+      this.#ranges.set(file, ranges);
+    }
+  }
+
+  get complete() {
+    return this.#state.doneBytes !== null;
+  }
+
+  /** @param {number} file */
+  has(file) {
+    let ranges = this.#ranges.get(file);
+    if (!ranges) this.#ranges.set(file, (ranges = new Ranges()));
+    return ranges;
+  }
+
+  /** @param {number} file @returns {string | null} */
+  validator(file) {
+    return this.#state.validators.get(file) ?? null;
+  }
+
+  /**
+   * @param {number} file
+   * @param {string | null} validator
+   */
+  describe(file, validator) {
+    if (!validator || this.#state.validators.get(file) === validator) return;
+    this.#state.validators.set(file, validator);
+    this.#enqueue(() => this.#slot.append(journalLine({ file, tag: validator })));
+  }
+
+  /**
+   * @param {number} file
+   * @param {number} offset
+   * @param {number} most
+   * @returns {Promise<Uint8Array | null>}
+   */
+  async read(file, offset, most) {
+    const list = this.#state.pieces.get(file) ?? [];
+    const piece = list.find((p) => p.offset <= offset && offset < p.offset + p.bytes);
+    if (!piece) return null;
+    if (this.#last?.piece !== piece) {
+      const bytes = await this.#slot.read(file, piece.offset, piece.bytes).catch(() => null);
+      if (bytes?.length !== piece.bytes || (await pieceHash(bytes)) !== piece.hash) {
+        this.#drop(file, piece);
+        return null;
+      }
+      this.#last = { file, piece, bytes };
+    }
+    const from = offset - piece.offset;
+    return this.#last.bytes.subarray(from, Math.min(piece.bytes, from + most));
+  }
+
+  /**
+   * A whole file, or null where a byte of it is missing.
+   * @param {number} file
+   */
+  async readAll(file) {
+    const end = this.#state.doneBytes ?? 0;
+    const all = new Uint8Array(end);
+    for (let at = 0; at < end; ) {
+      const bytes = await this.read(file, at, end - at);
+      if (!bytes) return null;
+      all.set(bytes, at);
+      at += bytes.length;
+    }
+    return all;
+  }
+
+  /** @param {number} file @param {Piece} piece */
+  #drop(file, piece) {
+    const rest = (this.#state.pieces.get(file) ?? []).filter((p) => p !== piece);
+    this.#state.pieces.set(file, rest);
+    const ranges = new Ranges();
+    for (const { offset, bytes } of rest) ranges.add(offset, offset + bytes);
+    this.#ranges.set(file, ranges);
+    this.#state.doneBytes = null;
+    this.#writing = this.#slot.writable;
+    this.#enqueue(() => this.#slot.append(journalLine({ broken: file, offset: piece.offset })));
+  }
+
+  /**
+   * Takes bytes to keep. Waits where the place is slower than the line.
+   * @param {number} file
+   * @param {number} offset
+   * @param {Uint8Array} bytes
+   */
+  async write(file, offset, bytes) {
+    if (!this.#writing) return;
+    for (let done = 0; done < bytes.length; ) {
+      const at = offset + done;
+      let open = this.#open.find((o) => o.file === file && o.offset + o.used === at);
+      if (!open) {
+        open = { file, offset: at, bytes: new Uint8Array(PIECE_BYTES), used: 0 };
+        this.#open.push(open);
+        if (this.#open.length > MOST_WAITING) this.#commit(this.#open[0]);
+      }
+      const n = Math.min(bytes.length - done, PIECE_BYTES - open.used);
+      open.bytes.set(bytes.subarray(done, done + n), open.used);
+      open.used += n;
+      done += n;
+      if (open.used === PIECE_BYTES) this.#commit(open);
+    }
+    if (this.#waiting > MOST_WAITING) await this.#tail;
+  }
+
+  /** @param {{ file: number, offset: number, bytes: Uint8Array, used: number }} open */
+  #commit(open) {
+    this.#open.splice(this.#open.indexOf(open), 1);
+    const bytes = open.bytes.subarray(0, open.used);
+    const { file, offset } = open;
+    this.#waiting++;
+    this.#enqueue(async () => {
+      try {
+        const hash = await pieceHash(bytes);
+        await this.#slot.write(file, offset, bytes);
+        this.#told.push([file, offset, bytes.length, hash]);
+        const list = this.#state.pieces.get(file) ?? [];
+        list.push({ offset, bytes: bytes.length, hash });
+        this.#state.pieces.set(file, list);
+        this.has(file).add(offset, offset + bytes.length);
+        if (this.#told.length >= PIECES_PER_LINE) await this.#tell();
+      } finally {
+        this.#waiting--;
+      }
+    });
+  }
+
+  async #tell() {
+    if (this.#told.length === 0) return;
+    await this.#slot.append(journalLine({ pieces: this.#told.splice(0) }));
+  }
+
+  /** @param {() => Promise<void>} work */
+  #enqueue(work) {
+    this.#tail = this.#tail.then(async () => {
+      if (!this.#writing) return;
+      try {
+        await work();
+      } catch (error) {
+        // No room, or the place is gone: loading goes on without it.
+        this.#writing = false;
+        this.#open = [];
+        this.#warn(`the model cannot be kept on this device (${error instanceof Error ? error.message : error}); it is loaded without the cache`);
+      }
+    });
+  }
+
+  async flush() {
+    for (const open of [...this.#open]) this.#commit(open);
+    this.#enqueue(() => this.#tell());
+    await this.#tail;
+  }
+
+  /**
+   * So many bytes are to come: whether there is room for them is asked now.
+   * @param {number} bytes
+   */
+  async expect(bytes) {
+    if (!this.#writing) return;
+    const { quota, usage } = (await globalThis.navigator?.storage?.estimate?.().catch(() => undefined)) ?? {};
+    if (quota === undefined || usage === undefined || this.#slot.kind === 'own') return;
+    const needed = bytes - bytesKept(this.#state);
+    if (needed <= quota - usage) return;
+    this.#writing = false;
+    this.#open = [];
+    const megabytes = (/** @type {number} */ n) => Math.max(0, Math.floor(n / 1e6));
+    this.#warn(`the model cannot be kept on this device: ${megabytes(needed)} MB are needed, ${megabytes(quota - usage)} MB are free; it is loaded without the cache`);
+  }
+
+  /** @param {number[]} sizes of the files */
+  async finish(sizes) {
+    await this.flush();
+    if (!this.#writing || this.#state.doneBytes !== null) return;
+    const done = sizes.reduce((sum, n) => sum + n, 0);
+    this.#enqueue(() => this.#slot.append(journalLine({ done, at: Date.now() })));
+    await this.#tail;
+    if (this.#writing) this.#state.doneBytes = done;
+  }
+
+  async close() {
+    await this.flush();
+    await this.#slot.close().catch(() => {});
+  }
+
+  /** Drops the copy. */
+  async remove() {
+    this.#writing = false;
+    await this.#tail;
+    await this.#slot.remove().catch(() => {});
+  }
+}
