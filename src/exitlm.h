@@ -144,7 +144,9 @@ typedef struct exitlm_extent {
 } exitlm_extent;
 /* The extents of the weights in the order in which generation needs them: -1, shortlist
  * rows in runs of the file, layers from 0, other rows in runs of at most 256 KiB, most
- * frequent first where that is known. *n is the number; up to `capacity` are written. Needs the header. */
+ * frequent first where that is known. They are disjoint and leave out what no token needs (padding, unknown tensors).
+ * A shortlist may give thousands of runs: who pays for each request joins neighbours, the bytes between them are
+ * taken as well. *n is the number; up to `capacity` are written. Needs the header (of all parts). */
 exitlm_status exitlm_loader_plan(const exitlm_loader *loader, exitlm_extent *extents, size_t capacity, size_t *n,
                                  exitlm_error *error);
 
@@ -154,7 +156,7 @@ exitlm_status exitlm_loader_plan(const exitlm_loader *loader, exitlm_extent *ext
 exitlm_model *exitlm_loader_model(const exitlm_loader *loader);
 
 /* Ends loading: *model is complete and now the caller's, and the loader is freed.
- * BAD_MODEL where bytes are missing (the loader stays). */
+ * BAD_MODEL where bytes are missing (the loader stays, and more may be pushed). */
 exitlm_status exitlm_loader_finish(exitlm_loader *loader, exitlm_model **model, exitlm_error *error);
 void exitlm_loader_free(exitlm_loader *loader); /* with the model, if it still owns that */
 void exitlm_model_free(exitlm_model *model);    /* after its sessions */
@@ -164,7 +166,8 @@ typedef struct exitlm_model_info {
     const char *template_family; /* "chatml", "llama3", "zephyr", "gemma" or "" */
     uint32_t layers, dim, ffn_dim, heads, kv_heads, head_dim, vocab, context_tokens;
     uint64_t parameters, weight_bytes, macs_per_token; /* multiply-adds of the matrices, one token */
-    char fingerprint[65]; /* hex SHA-256, see models/README.md; "" until its bytes are there */
+    char fingerprint[65]; /* hex SHA-256 of sizes, table of tensors, tokenizer and first weights (exactly: src/model.c);
+                           * "" until its bytes are there */
 } exitlm_model_info;
 void exitlm_model_describe(const exitlm_model *model, exitlm_model_info *info); /* strings live as long as the model */
 /* The model's own chat template (Jinja), not NUL-terminated; *n_bytes 0 where there is none. */

@@ -3,7 +3,7 @@
  * Metadata keys (u32/f32/string/arrays as GGUF knows them):
  *   exitlm.format_version        u32, 1
  *   exitlm.engine_version        string
- *   exitlm.base.fingerprint      string, 64 hex digits (models/README.md)
+ *   exitlm.base.fingerprint      string, 64 hex digits (see model.c)
  *   exitlm.base.name             string
  *   exitlm.base.layers, .dim, .kv_dim, .vocab   u32, sizes of the base model
  *   exitlm.layers                u32[]  layers run before each head, ascending; may end with n_layers (vocabulary exit)
