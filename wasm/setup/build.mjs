@@ -42,13 +42,18 @@ export function buildNative({ tree = 'build', target = 'all', options = /** @typ
 
 /** Libraries that a page loads without a bundler: copied, licence first. */
 function vendor() {
-  const from = inRoot('node_modules/@huggingface/jinja');
-  const to = inRoot('web/dist/jinja.js');
-  const { version } = JSON.parse(fs.readFileSync(path.join(from, 'package.json'), 'utf8'));
-  const text = `/*! @huggingface/jinja ${version}\n\n${fs.readFileSync(path.join(from, 'LICENSE'), 'utf8').trim()}\n*/\n` +
-    fs.readFileSync(path.join(from, 'dist/index.js'), 'utf8').replace(/^\/\/# sourceMappingURL=.*$/m, '');
-  writeIfChanged(to, text);
-  writeIfChanged(inRoot('web/dist/jinja.d.ts'), "export * from '@huggingface/jinja';\n");
+  for (const [name, file, licence, to] of [
+    ['@huggingface/jinja', 'dist/index.js', 'LICENSE', 'web/dist/jinja.js'],
+    ['marked', 'lib/marked.esm.js', 'LICENSE', 'web/demo/vendor/marked.js'],
+    ['dompurify', 'dist/purify.es.mjs', 'LICENSE', 'web/demo/vendor/dompurify.js'],
+  ]) {
+    const from = inRoot(`node_modules/${name}`);
+    const { version } = JSON.parse(fs.readFileSync(path.join(from, 'package.json'), 'utf8'));
+    const terms = fs.readFileSync(path.join(from, licence), 'utf8').trim().replaceAll('*/', '* /');
+    const code = fs.readFileSync(path.join(from, file), 'utf8').replace(/^\/\/# sourceMappingURL=.*$/m, '');
+    writeIfChanged(inRoot(to), `/*! ${name} ${version}\n\n${terms}\n*/\n${code}`);
+    writeIfChanged(inRoot(to.replace(/\.js$/, '.d.ts')), `export * from '${name}';\n${name === 'dompurify' ? `export { default } from '${name}';\n` : ''}`);
+  }
 }
 
 function writeIfChanged(/** @type {string} */ file, /** @type {string} */ text) {
