@@ -124,6 +124,8 @@ static bool fetch(const cli_json *source, const char *part, char *why, size_t wh
 static int fetch_verified(const cli_json *entry, const char *name, const char *target) {
     const cli_json *sources = cli_json_get(entry, "sources");
     char why[400] = "the catalogue names no source";
+    if (!CLI_HAS_PROGRAMS)
+        return cli_fail("%s: this build cannot fetch files; \"npx exitlm pull %s\" or the native program can", name, name);
     char *part = cli_format("%s.part", target);
     bool done = false;
     if (!part) return cli_no_memory("a file name");

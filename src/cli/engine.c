@@ -60,7 +60,7 @@ static exitlm_session_options session_options(const cli_engine *engine, const cl
         .heads = engine->heads,
         .context_tokens = ctx ? ctx : options->ctx,
         .kv_type = (exitlm_kv_type)options->kv_type,
-        .threads = options->threads,
+        .threads = engine->threads,
         .kernel = engine->kernel,
         .clock_ms = cli_clock_ms,
     };
@@ -155,8 +155,9 @@ int cli_engine_session(const cli_engine *engine, const cli_engine_options *optio
 }
 
 int cli_engine_open(cli_engine *engine, const char *model, const cli_engine_options *options, enum cli_engine_need need) {
-    *engine = (cli_engine){.threads = options->threads ? options->threads : 1};
+    *engine = (cli_engine){.threads = CLI_HAS_THREADS && options->threads ? options->threads : 1};
     cli_model_path path;
+    if (options->threads > engine->threads) cli_warn("--threads %u: this build has one thread alone", options->threads);
     int status = check_kernel(engine, options->kernel);
     if (status != CLI_OK) return status;
     status = cli_model_path_find(&path, model);

@@ -9,8 +9,17 @@
 /* Milliseconds of a clock that only goes forward. `user` is ignored: fits exitlm_session_options. */
 double cli_clock_ms(void *user);
 
-/* Processors of this machine, at least 1; 1 where there are no threads. */
+/* Processors of this machine, at least 1. */
 uint32_t cli_processors(void);
+
+/* What this platform can do. */
+#if defined(__wasm__)
+#define CLI_HAS_THREADS 0
+#define CLI_HAS_PROGRAMS 0
+#else
+#define CLI_HAS_THREADS 1
+#define CLI_HAS_PROGRAMS 1
+#endif
 
 /* Most memory that this process has had so far, in bytes; 0: unknown. */
 uint64_t cli_peak_bytes(void);

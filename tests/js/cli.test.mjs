@@ -5,7 +5,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import readline from 'node:readline';
 import { describe, test } from 'node:test';
-import { bad, built, chat, good, hasReal, lines, objects, program, real, reply, run, scratch, tiny } from './support/cli.mjs';
+import { bad, built, canMake, chat, good, hasReal, lines, makeTiny, objects, program, real, reply, run, scratch, tiny } from './support/cli.mjs';
 import { headsFile } from './support/heads-file.mjs';
 
 const commands = ['chat', 'pull', 'score', 'bench', 'inspect', 'tokenize'];
@@ -384,6 +384,32 @@ describe('the command line', { skip: !built && 'the program is not built' }, () 
     bad(1, /byte 1: /, ['pull', 'tiny'], { env: { EXITLM_CATALOG: scratch('pull/broken.json', '{oops') } });
     write({ file: '../tiny.gguf', sha256: right });
     bad(1, /no valid "file"|needs a valid "file"/, ['pull', 'tiny', '-o', path.dirname(target)], { env });
+  });
+
+  test('a split model: named by its first part, found whole, missed in part', { skip: !canMake && 'needs a C compiler and the library' }, () => {
+    const stem = scratch('split/model'), part = (/** @type {number} */ i) => `${stem}-0000${i}-of-00003.gguf`;
+    makeTiny(stem, '--split', '3');
+    const whole = chat(tiny, '-p', PROMPT, '--max-tokens', '8').ids;
+    assert.deepEqual(chat(part(1), '-p', PROMPT, '--max-tokens', '8').ids, whole);
+    assert.equal(good(['tokenize', part(1), '-p', PROMPT, '--ids']), good(['tokenize', tiny, '-p', PROMPT, '--ids']));
+    const [split] = objects(['inspect', part(1)]), [plain] = objects(['inspect', tiny]);
+    assert.deepEqual([split.parts, split.fingerprint, split.tensors, split.parameters], [3, plain.fingerprint, plain.tensors, plain.parameters]);
+    const { heads } = withHeads('split-heads');
+    fs.copyFileSync(heads, `${stem}.exits.gguf`);
+    assert.equal(chat(part(1), '-p', PROMPT, '--max-tokens', '8').start.mode, 'exit', 'the heads of all parts carry the stem');
+    fs.rmSync(part(2));
+    bad(1, /model-00002-of-00003\.gguf: cannot be opened/, ['chat', part(1), '-p', 'a']);
+    fs.copyFileSync(part(3), part(2));
+    bad(1, /model-0000\d-of-00003\.gguf: /, ['chat', part(1), '-p', 'a']);
+  });
+
+  test('other architectures and a separate output matrix', { skip: !canMake && 'needs a C compiler and the library' }, () => {
+    for (const options of [['--arch', 'qwen2'], ['--arch', 'qwen3', '--untied'], ['--arch', 'llama', '--shuffled', '--rope-freqs']]) {
+      const model = scratch(`${options.join('')}.gguf`);
+      makeTiny(model, ...options);
+      assert.equal(chat(model, '-p', PROMPT, '--max-tokens', '8').tokens.length > 0, true, options.join(' '));
+      assert.equal(JSON.parse(good(['inspect', model, '--json'])).arch, options[1]);
+    }
   });
 
   test('a catalogue name stands for its file', () => {
