@@ -22,7 +22,7 @@ const VERDICTS = new Set(['BAD_MODEL', 'UNSUPPORTED', 'OUT_OF_MEMORY', 'HEADS_MI
  * @returns {Promise<Check>}
  */
 export async function checkModel(spec, context) {
-  const threadsUsed = threadsFor(spec.threads, spec.inWorker);
+  const threadsUsed = await threadsFor(spec.threads, spec.inWorker);
   /** @type {Check} */
   const check = {
     runs: false,

@@ -119,17 +119,21 @@ export class Host {
     try {
       if (store?.complete) {
         const bytes = await store.readAll(0);
-        if (bytes && (!sha256 || sha256 === this.#hash(bytes))) return bytes;
-        await store.remove();
+        if (bytes && (!sha256 || sha256 === this.#hash(bytes))) {
+          await store.close();
+          return bytes;
+        }
       }
       const bytes = await downloadAll(source, { signal: this.#abort.signal });
       const actual = sha256 && this.#hash(bytes);
       if (sha256 && actual !== sha256) throw new ExitLMError('CHECKSUM', `${source.name}: SHA-256 is ${actual}, ${sha256} was expected`);
       await store?.write(0, 0, bytes);
       await store?.finish([bytes.length]);
-      return bytes;
-    } finally {
       await store?.close();
+      return bytes;
+    } catch (error) {
+      await store?.remove(); // nothing worth continuing
+      throw error;
     }
   }
 

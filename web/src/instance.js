@@ -14,12 +14,12 @@ const MOST_THREADS_AUTO = 4;
 /**
  * @param {number | 'auto'} wanted
  * @param {boolean} inWorker
- * @returns {number} threads that make sense here
+ * @returns {Promise<number>} threads that make sense here
  */
-export function threadsFor(wanted, inWorker) {
-  const possible = detectFeatures().threads && (inWorker || hasNodeModules) ? cores() : 1;
-  if (wanted === 'auto') return Math.max(1, Math.min(possible - 1, MOST_THREADS_AUTO));
-  return Math.max(1, Math.min(wanted, possible === 1 ? 1 : 64));
+export async function threadsFor(wanted, inWorker) {
+  // A page's own thread must not wait for others.
+  if (!detectFeatures().threads || !(inWorker || hasNodeModules)) return 1;
+  return wanted === 'auto' ? Math.max(1, Math.min((await cores()) - 1, MOST_THREADS_AUTO)) : wanted;
 }
 
 /** @param {number} threads @returns {Variant} */
@@ -41,7 +41,7 @@ export async function startEngine({ wasm, threads: wanted, inWorker }) {
   if (!features.simd) {
     throw new ExitLMError('UNSUPPORTED', 'this browser has no WebAssembly SIMD, which the engine needs: Chrome 91, Firefox 89, Safari 16.4 or later have it');
   }
-  const threads = threadsFor(wanted, inWorker);
+  const threads = await threadsFor(wanted, inWorker);
   if (threads > 1 && (wasm === null || typeof wasm === 'string')) {
     try {
       return { engine: await createSharedEngine(await moduleFrom(wasm, variantFor(threads))), threads };

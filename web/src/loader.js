@@ -228,9 +228,8 @@ export class ModelLoader {
       if (!sources[part]) throw new ExitLMError('BAD_MODEL', `the model is split into ${this.#state.nParts} files, ${sources.length} were given`);
       await this.#readFile(part, false);
     }
-    if (this.#state.complete) return;
+    if (this.#state.complete || !this.#state.headerReady) return; // #finish tells what is missing
     this.#readPlan();
-    if (!this.#state.headerReady || this.#plan.length === 0) return; // #finish tells what is missing
     try {
       this.#queue = jobsByRange(this.#plan);
       await this.#runJobs();

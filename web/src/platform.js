@@ -22,8 +22,8 @@ export async function nodeModule(name) {
 }
 
 /** Threads of the machine; 1 where it does not say. */
-export function cores() {
-  const n = scope.navigator?.hardwareConcurrency;
+export async function cores() {
+  const n = scope.navigator?.hardwareConcurrency ?? (isNode ? (await nodeModule('node:os')).availableParallelism() : 1);
   return typeof n === 'number' && n >= 1 ? Math.floor(n) : 1;
 }
 
