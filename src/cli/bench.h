@@ -13,14 +13,16 @@ typedef struct bench_options {
     uint32_t prompt_tokens, gen_tokens, reps;
     cli_counts contexts;
     cli_numbers accuracy;
-    bool lossless, json;
+    int kv;
+    bool vocabulary, lossless, json;
 } bench_options;
 
 /* One way of decoding that is timed, and what came of it. */
 typedef struct bench_run {
     char name[48];             /* "exit at 0.95", "lossless, lookup only" */
-    const char *variant;       /* of lossless: "adaptive", "exits", "lookup", "paper", "layerskip"; else NULL */
+    const char *variant;       /* what is special about it, as "lookup only"; else NULL */
     exitlm_generate_options generate;
+    float thresholds[EXITLM_MAX_HEADS]; /* of the variant "vocabulary exit only" */
     uint32_t context;          /* wanted */
     uint32_t prompt_n;         /* and found */
     const int32_t *ids;        /* [prompt_n] */

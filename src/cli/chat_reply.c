@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "chat.h"
+#include "files.h"
 #include "generate.h"
 #include "signals.h"
 #include "text.h"
@@ -19,7 +20,7 @@ static void json_start(chat *c) {
     const cli_engine *e = &c->engine;
     nd_object(j, NULL);
     nd_string(j, "type", "start");
-    nd_string(j, "model", e->info.name);
+    nd_string(j, "model", *e->info.name ? e->info.name : cli_base_name(c->call->operands[0]));
     nd_string(j, "arch", e->info.architecture);
     nd_uint(j, "layers", e->info.layers);
     nd_array(j, "heads");

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "bench.h"
+#include "heads.h"
 #include "platform.h"
 
 #define AT(field) .offset = offsetof(bench_options, field)
@@ -20,6 +21,8 @@ static const cli_option options[] = {
      .help = "repetitions, interleaved; medians are reported"},
     {.name = "accuracy", .kind = CLI_NUMBERS, AT(accuracy), .value = "A,...", .min = 0.5, .max = 1, .fallback = "0.95,0.9",
      .help = "levels of mode exit"},
+    {.name = "kv", .kind = CLI_CHOICE, AT(kv), .choices = cli_kv_policies, .help = "K/V of the layers that an exit skips; default: as calibrated"},
+    {.name = "vocabulary", .kind = CLI_FLAG, AT(vocabulary), .help = "also mode exit with the vocabulary exit alone"},
     {.name = "lossless", .kind = CLI_FLAG, AT(lossless), .help = "compare ways of drafting: acceptance, tokens a verification, cost of a row"},
     CLI_ENGINE_OPTIONS(bench_options, engine),
     {.name = "json", .kind = CLI_FLAG, AT(json), .help = "one JSON object"},
@@ -46,9 +49,11 @@ static bench_run *add_run(bench *b, exitlm_mode mode, float accuracy, const char
     run->generate.mode = mode;
     run->generate.accuracy = accuracy;
     run->generate.max_tokens = b->options->gen_tokens;
+    run->generate.kv = (exitlm_kv_policy)b->options->kv;
     run->variant = variant;
-    if (mode == EXITLM_MODE_EXIT) snprintf(run->name, sizeof run->name, "exit at %g", (double)accuracy);
-    else snprintf(run->name, sizeof run->name, "%s%s%s", cli_modes[mode], variant ? ", " : "", variant ? variant : "");
+    char level[16] = "";
+    if (mode == EXITLM_MODE_EXIT) snprintf(level, sizeof level, " at %g", (double)accuracy);
+    snprintf(run->name, sizeof run->name, "%s%s%s%s", cli_modes[mode], level, variant ? ", " : "", variant ? variant : "");
     return run;
 }
 
@@ -73,10 +78,28 @@ static void add_rivals(bench *b, const bench_run *at) {
         }
 }
 
+/* The thresholds of the level, but only for the head after the last layer. */
+static void add_vocabulary_run(bench *b, float accuracy, const bench_run *at) {
+    const exitlm_heads_info *heads = &b->engine.heads_info;
+    uint32_t last = heads->n_heads - 1;
+    float thresholds[EXITLM_MAX_HEADS] = {0};
+    if (heads->head[last].layer != b->engine.info.layers || last == 0) return;
+    if (!xl_heads_thresholds(b->engine.heads, EXITLM_STRATEGY_RISK, accuracy, thresholds)) return;
+    bench_run *run = add_run(b, EXITLM_MODE_EXIT, accuracy, "vocabulary exit only", at);
+    if (!run) return;
+    memset(run->thresholds, 0, sizeof run->thresholds);
+    run->thresholds[last] = thresholds[last];
+    run->generate.thresholds = run->thresholds;
+}
+
 static void add_runs(bench *b, const bench_run *at) {
     add_run(b, EXITLM_MODE_FULL, 0, NULL, at);
     if (!b->engine.heads) return;
-    for (size_t i = 0; i < b->options->accuracy.n; i++) add_run(b, EXITLM_MODE_EXIT, b->options->accuracy.items[i], NULL, at);
+    for (size_t i = 0; i < b->options->accuracy.n; i++) {
+        float accuracy = b->options->accuracy.items[i];
+        add_run(b, EXITLM_MODE_EXIT, accuracy, NULL, at);
+        if (b->options->vocabulary) add_vocabulary_run(b, accuracy, at);
+    }
     add_run(b, EXITLM_MODE_LOSSLESS, 0, NULL, at);
     if (b->options->lossless) add_rivals(b, at);
 }
@@ -89,6 +112,8 @@ static int prepare(bench *b, uint32_t ctx) {
         prompt_tokens = ctx - 1;
         cli_warn("--prompt-tokens: the context holds %u tokens, %u are measured", ctx, prompt_tokens);
     }
+    for (size_t i = 0; b->engine.heads && i < o->accuracy.n; i++)
+        cli_engine_check_level(&b->engine, EXITLM_STRATEGY_RISK, o->accuracy.items[i]);
     int status = bench_prompt(&b->engine, prompt_tokens, (int32_t **)&b->prompt.ids, &b->prompt.prompt_n);
     exitlm_generate_defaults(&b->prompt.generate);
     b->prompt.generate.max_tokens = 1;
@@ -200,11 +225,11 @@ static void print_table(const bench *b) {
            b->engine.threads, b->engine.threads == 1 ? "" : "s", cli_kv_types[b->options->engine.kv_type], b->engine.load_ms,
            (double)cli_peak_bytes() / 1e6);
     printf("prompt of %u tokens: %.1f tokens/s\n\n", b->prompt.prompt_n, bench_median(b->prompt_speed, b->prompt.n_speeds));
-    printf("%-26s %8s %7s %9s %8s %6s %6s\n", "decode", "context", "tokens", "tokens/s", "speed-up", "depth", "work");
+    printf("%-34s %7s %7s %9s %8s %6s %6s\n", "decode", "context", "tokens", "tokens/s", "speed-up", "depth", "work");
     for (size_t i = 0; i < b->n_runs; i++) {
         const bench_run *run = &b->runs[i];
         const exitlm_stats *s = &run->stats;
-        printf("%-26s %8u %7u %9.1f %7.2fx %6.2f %6.2f", run->name, run->prompt_n, s->completion_tokens, speed_of(run),
+        printf("%-34s %7u %7u %9.1f %7.2fx %6.2f %6.2f", run->name, run->prompt_n, s->completion_tokens, speed_of(run),
                speedup_of(b, run), s->mean_depth, s->mean_work);
         if (s->draft_attempts)
             printf("  accepted %u of %u, %.2f tokens a verification", s->accepted, s->drafted, tokens_per_verification(s));
@@ -241,6 +266,7 @@ static int run(const cli_call *call) {
     if (!b.runs) return cli_no_memory("the bench");
     cli_engine_options engine = o->engine;
     if (o->lossless) engine.heads_for = "--lossless";
+    if (o->vocabulary) engine.heads_for = "--vocabulary";
     int status = cli_engine_open(&b.engine, call->operands[0], &engine, CLI_WEIGHTS);
     if (status == CLI_OK) {
         uint32_t ctx = context_for(o, &b.engine.info);

@@ -84,24 +84,6 @@ static void warn_unused(const chat *c, exitlm_mode mode) {
     if (c->options->json && c->options->show_depth) cli_warn("--show-depth has no effect with --json");
 }
 
-/* Above the strictest certified level no exits are taken: that must be said. */
-static void warn_level(const chat *c) {
-    exitlm_error error;
-    const chat_options *o = c->options;
-    float strictest = 0;
-    size_t n = exitlm_heads_levels(c->engine.heads);
-    for (size_t i = 0; i < n; i++) {
-        exitlm_level level;
-        if (exitlm_heads_level(c->engine.heads, i, &level, &error) != EXITLM_OK) continue;
-        if ((int)level.strategy == o->strategy && level.certified && level.accuracy > strictest) strictest = level.accuracy;
-    }
-    const char *strategy = cli_strategies[o->strategy];
-    if (strictest == 0) cli_warn("these heads have no certified level of strategy %s: no exits are taken", strategy);
-    else if (o->accuracy > strictest + 1e-6f)
-        cli_warn("--accuracy %g is above the strictest certified level of strategy %s, %g: no exits are taken",
-                 (double)o->accuracy, strategy, (double)strictest);
-}
-
 static int check_draft_layer(const chat *c) {
     char layers[120] = "";
     size_t n = 0;
@@ -137,7 +119,7 @@ static int choose_mode(chat *c) {
     c->generate.draft_length = o->draft_length;
     c->generate.draft_sources = o->drafts < 0 ? 0 : 1 << o->drafts;
     warn_unused(c, mode);
-    if (mode == EXITLM_MODE_EXIT) warn_level(c);
+    if (mode == EXITLM_MODE_EXIT) cli_engine_check_level(&c->engine, c->generate.strategy, o->accuracy);
     return mode == EXITLM_MODE_LOSSLESS && o->draft_layer ? check_draft_layer(c) : CLI_OK;
 }
 

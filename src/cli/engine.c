@@ -180,6 +180,21 @@ void cli_engine_close(cli_engine *engine) {
     *engine = (cli_engine){0};
 }
 
+void cli_engine_check_level(const cli_engine *engine, exitlm_strategy strategy, float accuracy) {
+    exitlm_error error;
+    exitlm_level level;
+    float strictest = 0;
+    for (size_t i = 0; i < exitlm_heads_levels(engine->heads); i++) {
+        if (exitlm_heads_level(engine->heads, i, &level, &error) != EXITLM_OK) continue;
+        if (level.strategy == strategy && level.certified && level.accuracy > strictest) strictest = level.accuracy;
+    }
+    const char *name = cli_strategies[strategy];
+    if (strictest == 0) cli_warn("these heads have no certified level of strategy %s: no exits are taken", name);
+    else if (accuracy > strictest + 1e-6f)
+        cli_warn("--accuracy %g is above the strictest certified level of strategy %s, %g: no exits are taken", (double)accuracy,
+                 name, (double)strictest);
+}
+
 int cli_tokenize(const exitlm_model *model, const char *text, size_t n_bytes, unsigned flags, int32_t **ids, size_t *n) {
     exitlm_error error;
     size_t capacity = n_bytes + 16; /* a token is at least a byte, but for those that the model adds */

@@ -344,6 +344,9 @@ describe('the command line', { skip: !built && 'the program is not built' }, () 
     const [all] = objects(['bench', model, '--prompt-tokens', '64', '--gen-tokens', '16', '--context', '40', '--reps', '1', '--lossless']);
     assert.deepEqual(all.decode.slice(0, 4).map((d) => [d.mode, d.accuracy]), [['full', null], ['exit', 0.95], ['exit', 0.9], ['lossless', null]]);
     assert.ok(all.decode.filter((d) => d.mode === 'lossless').length > 4);
+    const alone = JSON.parse(good(['bench', model, '--gen-tokens', '16', '--context', '40', '--reps', '1', '--vocabulary', '--accuracy', '0.9', '--json'])).decode[2];
+    assert.deepEqual([alone.mode, alone.variant, alone.mean_depth], ['exit', 'vocabulary exit only', 1]);
+    assert.match(run(['bench', model, '--gen-tokens', '2', '--context', '40', '--reps', '1', '--accuracy', '0.99']).err, /above the strictest certified level/);
     assert.deepEqual(Object.keys(all.r), ['2', '3', '4', '5', '6', '7', '8']);
     assert.match(good(['bench', tiny, '--prompt-tokens', '64', '--gen-tokens', '16', '--context', '40', '--reps', '1']), /^full +40 +16 /m);
   });
