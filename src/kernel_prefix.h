@@ -43,8 +43,10 @@
 /* The batch sizes that get their own code. */
 #ifdef XL_SANITIZED
 #define XL_N_1_2_4_8(X) X(2) X(1)
+#define XL_N_1_2_4(X) X(2) X(1)
 #else
 #define XL_N_1_2_4_8(X) X(8) X(4) X(2) X(1)
+#define XL_N_1_2_4(X) X(4) X(2) X(1)
 #endif
 
 #endif

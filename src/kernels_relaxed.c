@@ -8,7 +8,7 @@ typedef vi u_acc;
 
 INLINE u_acc u_begin(vi acc) { return acc; }
 INLINE u_acc u_dot(u_acc part, vi w, act_half a, int lane) {
-    return wasm_i32x4_relaxed_dot_i8x16_i7x16_add(act_splat(a, lane), w, part);
+    return pinned(wasm_i32x4_relaxed_dot_i8x16_i7x16_add(act_splat(a, lane), w, part));
 }
 INLINE vi u_end(vi acc, u_acc part, const consts *k) {
     (void)acc, (void)k;
@@ -25,17 +25,20 @@ INLINE s_acc s_begin(const act_block *a) {
 }
 INLINE s_acc s_dot(s_acc part, s_weights w, act_half a, int lane, const consts *k) {
     (void)k;
-    return (s_acc){wasm_i32x4_relaxed_dot_i8x16_i7x16_add(w, act_splat_up(a, lane), part.up),
-                   wasm_i32x4_relaxed_dot_i8x16_i7x16_add(w, act_splat_down(a, lane), part.down)};
+    part.up = pinned(wasm_i32x4_relaxed_dot_i8x16_i7x16_add(w, act_splat_up(a, lane), part.up));
+    part.down = pinned(wasm_i32x4_relaxed_dot_i8x16_i7x16_add(w, act_splat_down(a, lane), part.down));
+    return part;
 }
 INLINE vi s_end(s_acc part) { return vi_sub(part.up, part.down); }
 
 #ifndef WIDE_N
-#define WIDE_N 2
+#define WIDE_N 4
 #endif
 #define FLOAT_N 2
 #define SUPER_N 4
-#define FOR_EACH_N XL_N_1_2_4_8
+#ifndef FOR_EACH_N
+#define FOR_EACH_N XL_N_1_2_4
+#endif
 #define ISA relaxed
 #include "kernel_body.h"
 #endif

@@ -14,7 +14,7 @@ INLINE u_acc u_begin(vi acc) {
     return vi_set1(0);
 }
 INLINE u_acc u_dot(u_acc part, vi w, act_half a, int lane) {
-    return wasm_i16x8_add(part, wasm_i16x8_relaxed_dot_i8x16_i7x16(act_splat(a, lane), w));
+    return pinned(wasm_i16x8_add(part, wasm_i16x8_relaxed_dot_i8x16_i7x16(act_splat(a, lane), w)));
 }
 INLINE vi u_end(vi acc, u_acc part, const consts *k) { return vi_add(acc, widen_pairs(part, k)); }
 
@@ -27,16 +27,18 @@ INLINE s_acc s_begin(const act_block *a) {
 INLINE s_acc s_dot(s_acc part, s_weights w, act_half a, int lane, const consts *k) {
     vi up = wasm_i16x8_relaxed_dot_i8x16_i7x16(w, act_splat_up(a, lane));
     vi down = wasm_i16x8_relaxed_dot_i8x16_i7x16(w, act_splat_down(a, lane));
-    return vi_add(part, widen_pairs(wasm_i16x8_sub(up, down), k));
+    return pinned(vi_add(part, widen_pairs(wasm_i16x8_sub(up, down), k)));
 }
 INLINE vi s_end(s_acc part) { return part; }
 
 #ifndef WIDE_N
-#define WIDE_N 2
+#define WIDE_N 4
 #endif
 #define FLOAT_N 2
 #define SUPER_N 4
-#define FOR_EACH_N XL_N_1_2_4_8
+#ifndef FOR_EACH_N
+#define FOR_EACH_N XL_N_1_2_4
+#endif
 #define ISA relaxed16
 #include "kernel_body.h"
 #endif

@@ -48,7 +48,7 @@ INLINE void act_finish(act_block *out, const int32_t q[32], int32_t total) {
     out->unused = 0;
 }
 
-INLINE vi dot16(vi part, vi w, const void *pair) { return wasm_i32x4_add(part, wasm_i32x4_dot_i16x8(w, wasm_v128_load32_splat(pair))); }
+INLINE vi dot16(vi part, vi w, const void *pair) { return pinned(wasm_i32x4_add(part, wasm_i32x4_dot_i16x8(w, wasm_v128_load32_splat(pair)))); }
 
 typedef vi u_acc; /* int32 */
 #define U_GROUPS_5 8
@@ -102,11 +102,13 @@ INLINE void dot_nibbles(const int N, const int R, vi dot[][TILE_VECTORS], const 
 }
 
 #ifndef WIDE_N
-#define WIDE_N 2
+#define WIDE_N 4
 #endif
 #define FLOAT_N 2
 #define SUPER_N 4
-#define FOR_EACH_N XL_N_1_2_4_8
+#ifndef FOR_EACH_N
+#define FOR_EACH_N XL_N_1_2_4
+#endif
 #define ISA simd128
 #include "kernel_body.h"
 #endif

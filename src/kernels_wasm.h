@@ -13,6 +13,13 @@ typedef v128_t vi;
 
 #include "kernel_consts.h"
 
+/* Keeps an accumulation where it is written. LLVM otherwise reassociates integer sums and evaluates one accumulator's whole chain after the
+ * other's, with the shared operands spilled in between; V8 keeps the order that it is given. */
+INLINE vi pinned(vi a) {
+    __asm__ volatile("" : "+r"(a));
+    return a;
+}
+
 INLINE vf vf_load(const float *p) { return wasm_v128_load(p); }
 INLINE void vf_store(float *p, vf a) { wasm_v128_store(p, a); }
 INLINE vf vf_set1(float f) { return wasm_f32x4_splat(f); }
