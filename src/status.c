@@ -10,6 +10,9 @@ exitlm_status xl_fail(exitlm_error *error, exitlm_status status, const char *for
         va_start(args, format);
         vsnprintf(error->message, sizeof error->message, format, args);
         va_end(args);
+        /* Names come from files: no control characters for the terminal, whatever they say. */
+        for (char *p = error->message; *p; p++)
+            if ((unsigned char)*p < 32 || *p == 127) *p = '?';
     }
     return status;
 }
