@@ -22,17 +22,17 @@ const here = path.dirname(fileURLToPath(import.meta.url));
  *   | { type: 'https', url: string }} Source
  * @typedef {{ name: string, file: string, size_bytes: number, sha256: string, licence: string,
  *   sources: Source[], heads?: { file: string } }} CatalogModel
- * @typedef {{ directory?: string, python?: string, log?: (line: string) => void }} FetchOptions
+ * @typedef {{ default: string, models: CatalogModel[] }} Catalog
+ * @typedef {{ directory?: string, python?: string, catalog?: Catalog, log?: (line: string) => void }} FetchOptions
  */
 
-/** @returns {{ default: string, models: CatalogModel[] }} */
+/** @returns {Catalog} */
 export function readCatalog() {
   return JSON.parse(fs.readFileSync(path.join(here, 'catalog.json'), 'utf8'));
 }
 
 /** The catalogue's entry of that name. @param {string} [name] the default model's if left out */
-export function findModel(name) {
-  const catalog = readCatalog();
+export function findModel(name, catalog = readCatalog()) {
   const model = catalog.models.find((m) => m.name === (name ?? catalog.default));
   if (!model) {
     throw new Error(`no model "${name}" in the catalogue; it has ${catalog.models.map((m) => m.name).join(', ')}`);
@@ -74,7 +74,7 @@ function stampOf(/** @type {string} */ file, /** @type {CatalogModel} */ model) 
  */
 export async function fetchModel(name, options = {}) {
   const { directory = here, log = () => {} } = options;
-  const model = findModel(name);
+  const model = findModel(name, options.catalog);
   const file = path.join(directory, model.file);
   fs.mkdirSync(directory, { recursive: true });
   if (await isComplete(file, model)) {

@@ -2,10 +2,10 @@
 // the tests of the C code (as built for use, and under sanitizers), short runs of the fuzz targets,
 // the tests of the JavaScript, and the page in Debian's Chromium.
 //
-//   node tests/run.mjs [--only PHASE,…] [--edge] [--filter TEXT]
+//   node tests/run.mjs [--only PHASE,…] [--filter TEXT]
 //
-// PHASE is one of c, sanitize, fuzz, js, page, edge; set-up and build always run. --edge runs the edge tests alone
-// (npm run test:edge). --filter runs the test files (ctest: the tests) whose name contains TEXT. Test files:
+// PHASE is one of c, sanitize, fuzz, neon, js, page, edge; set-up and build always run. Left out unless named: edge
+// (npm run test:edge), and neon, the C tests for 64-bit ARM under qemu (npm run test:neon). --filter runs the test files (ctest: the tests) whose name contains TEXT. Test files:
 //   tests/c/test_*.c   tests/fuzz/fuzz_*.c   tests/js/**/*.test.mjs   tests/page/**/*.test.mjs   tests/edge/**/*.test.mjs
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
@@ -15,9 +15,9 @@ import { parseArgs } from 'node:util';
 import { build, buildNative } from '../wasm/setup/build.mjs';
 import { SetupError, root, setUp } from '../wasm/setup/setup.mjs';
 
-const PHASES = ['c', 'sanitize', 'fuzz', 'js', 'page', 'edge'];
-const { values } = parseArgs({ options: { only: { type: 'string' }, edge: { type: 'boolean' }, filter: { type: 'string', default: '' } } });
-const chosen = values.edge ? ['edge'] : values.only?.split(',') ?? PHASES.filter((phase) => phase !== 'edge');
+const PHASES = ['c', 'sanitize', 'fuzz', 'neon', 'js', 'page', 'edge'];
+const { values } = parseArgs({ options: { only: { type: 'string' }, filter: { type: 'string', default: '' } } });
+const chosen = values.only?.split(',') ?? PHASES.filter((phase) => phase !== 'edge' && phase !== 'neon');
 const unknown = chosen.find((phase) => !PHASES.includes(phase));
 if (unknown) {
   console.error(`exitlm: --only ${unknown}: the phases are ${PHASES.join(', ')}`);
@@ -80,6 +80,7 @@ const began = Date.now();
 const parts = ['native', 'wasm', 'npm', 'model'];
 if (chosen.includes('page')) parts.push('browser');
 if (chosen.includes('fuzz')) parts.push('fuzz');
+if (chosen.includes('neon')) parts.push('arm');
 const ready = await phase('set-up', () => setUp(parts)) && await phase('build', () => build('everything'));
 
 if (ready) {
@@ -93,6 +94,11 @@ if (ready) {
       if (!fs.existsSync(path.join(root, 'tests/fuzz'))) return 'no fuzz targets';
       buildNative({ tree: 'build/fuzz', quiet: true, options: ['-DCMAKE_BUILD_TYPE=Debug', '-DCMAKE_C_COMPILER=clang-22', '-DEXITLM_FUZZ=ON', '-DEXITLM_BUILD_TESTS=OFF', '-DEXITLM_BUILD_CLI=OFF'] });
       return ctest('build/fuzz');
+    }),
+    neon: () => phase('C tests for 64-bit ARM, under qemu', () => {
+      buildNative({ tree: 'build/neon', quiet: true, options: ['-DCMAKE_BUILD_TYPE=Release', '-DCMAKE_SYSTEM_NAME=Linux', '-DCMAKE_SYSTEM_PROCESSOR=aarch64',
+        '-DCMAKE_C_COMPILER=aarch64-linux-gnu-gcc', '-DCMAKE_CROSSCOMPILING_EMULATOR=qemu-aarch64;-L;/usr/aarch64-linux-gnu'] });
+      return ctest('build/neon');
     }),
     js: () => phase('JavaScript tests', () => nodeTests('js')),
     page: () => phase('page tests in Chromium', () => nodeTests('page', ['--test-concurrency=1'])),

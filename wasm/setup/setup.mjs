@@ -1,6 +1,6 @@
 // Installs what is missing for building and testing, and nothing that is there.
 //
-//   node wasm/setup/setup.mjs native|wasm|browser|npm|model …     (default: all)
+//   node wasm/setup/setup.mjs native|wasm|fuzz|browser|npm|model|arm …     (default: all but arm)
 //
 // System packages come through apt (sudo where this is not root), Emscripten
 // into ${XDG_CACHE_HOME:-~/.cache}/exitlm, npm packages by `npm ci`, the model
@@ -95,6 +95,7 @@ const hasFile = (/** @type {string} */ file) => fs.existsSync(file);
 const needs = {
   native: [
     [() => which('cc') && which('make'), 'build-essential'],
+    [() => which('c++'), 'g++'], // an example in C++ is among the tests
     [() => which('cmake'), 'cmake'],
   ],
   pip: [
@@ -110,6 +111,11 @@ const needs = {
   fuzz: [
     [() => hasFile(clang), `clang-${LLVM}`],
     [() => hasFile(`/usr/lib/llvm-${LLVM}/lib/clang/${LLVM}/lib/linux/libclang_rt.fuzzer-x86_64.a`) || process.arch !== 'x64', `libclang-rt-${LLVM}-dev`],
+  ],
+  arm: [
+    [() => which('aarch64-linux-gnu-gcc') && hasFile('/usr/aarch64-linux-gnu/lib/libc.so.6'), 'gcc-aarch64-linux-gnu'],
+    [() => hasFile('/usr/aarch64-linux-gnu/include/stdio.h'), 'libc6-dev-arm64-cross'],
+    [() => which('qemu-aarch64'), 'qemu-user'],
   ],
   browser: [
     [() => chromium() !== null, 'chromium'],
@@ -222,8 +228,8 @@ export function ensureNpm() {
 
 const modelIsThere = () => isComplete(path.join(root, 'models', findModel().file), findModel());
 
-/** @typedef {'native' | 'wasm' | 'fuzz' | 'browser' | 'npm' | 'model'} Part */
-/** @type {Part[]} */
+/** @typedef {'native' | 'wasm' | 'fuzz' | 'arm' | 'browser' | 'npm' | 'model'} Part */
+/** All but `arm`, the cross compiler and emulator of npm run test:neon. @type {Part[]} */
 export const everything = ['native', 'wasm', 'fuzz', 'browser', 'npm', 'model'];
 
 /**
@@ -239,6 +245,7 @@ export async function setUp(parts) {
     ...(parts.includes('wasm') ? needs.wasi : []),
     ...(parts.includes('wasm') && !findEmscripten() ? llvmNeeds(EMSCRIPTEN[0].llvm) : []),
     ...(parts.includes('fuzz') ? needs.fuzz : []),
+    ...(parts.includes('arm') ? needs.arm : []),
     ...(parts.includes('browser') ? needs.browser : []),
     ...(fetchesModel && which('apt-get') ? needs.pip : []), // without it the model's other sources are tried
   ], 'building and testing');
@@ -259,9 +266,9 @@ export function exitWith(/** @type {unknown} */ error) {
 
 if (process.argv[1] && fs.realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
   const parts = /** @type {Part[]} */ (process.argv.slice(2));
-  const unknown = parts.find((part) => !everything.includes(part));
+  const unknown = parts.find((part) => ![...everything, 'arm'].includes(part));
   if (unknown) {
-    console.error(`exitlm: "${unknown}" is not a part of the set-up; the parts are ${everything.join(', ')}`);
+    console.error(`exitlm: "${unknown}" is not a part of the set-up; the parts are ${everything.join(', ')}, arm`);
     process.exit(2);
   }
   setUp(parts.length ? parts : everything).then(() => say('everything is there'), exitWith);

@@ -1,0 +1,122 @@
+// The catalogue, its fetcher, and what has to agree between the project's files.
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import fs from 'node:fs';
+import http from 'node:http';
+import os from 'node:os';
+import path from 'node:path';
+import { after, before, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { fetchModel, findModel, readCatalog } from '../../models/fetch.mjs';
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
+const text = (file) => fs.readFileSync(path.join(root, file), 'utf8');
+
+test('one version everywhere', () => {
+  const version = /#define EXITLM_VERSION "([^"]+)"/.exec(text('src/exitlm.h'))[1];
+  assert.equal(JSON.parse(text('package.json')).version, version);
+  assert.equal(JSON.parse(text('package-lock.json')).version, version);
+  assert.match(text('CHANGELOG.md'), new RegExp(`^## ${version.replaceAll('.', '\\.')}\\b`, 'm'));
+});
+
+test('the lock file names no registry', () => {
+  assert.doesNotMatch(text('package-lock.json'), /"resolved"/);
+  const packages = Object.entries(JSON.parse(text('package-lock.json')).packages).filter(([name]) => name);
+  assert.ok(packages.length > 0);
+  for (const [name, entry] of packages) assert.ok(entry.integrity, `${name} has no integrity hash`);
+});
+
+test('the package has no install scripts', () => {
+  const { scripts } = JSON.parse(text('package.json'));
+  for (const name of ['preinstall', 'install', 'postinstall', 'prepare']) assert.equal(scripts[name], undefined);
+});
+
+test('every entry of the catalogue is complete', () => {
+  const catalog = readCatalog();
+  assert.ok(catalog.models.some(({ name }) => name === catalog.default));
+  for (const model of catalog.models) {
+    assert.match(model.name, /^[a-z0-9][a-z0-9.-]*$/);
+    assert.equal(path.basename(model.file), model.file);
+    assert.equal(model.file, `${model.name}.gguf`);
+    assert.match(model.sha256, /^[0-9a-f]{64}$/);
+    assert.ok(Number.isSafeInteger(model.size_bytes) && model.size_bytes > 0);
+    assert.ok(model.licence);
+    assert.ok(model.sources.length > 0);
+    if (model.heads) assert.equal(model.heads.file, `${model.name}.exits.gguf`);
+  }
+  assert.throws(() => findModel('none'), /no model "none" in the catalogue; it has smollm2-135m-instruct/);
+});
+
+// ---- the fetcher, on a file of a server of this test --------------------------------
+
+const body = Buffer.from('GGUF and so on '.repeat(5000));
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'exitlm-fetch-'));
+let server;
+let address;
+let requests = [];
+
+before(async () => {
+  process.env.XDG_CACHE_HOME = path.join(folder, 'cache');
+  server = http.createServer((request, response) => {
+    requests.push(request.url);
+    if (request.url === '/good') response.end(body);
+    else if (request.url === '/other') response.end(Buffer.alloc(body.length, 'x'));
+    else if (request.url === '/long') response.end(Buffer.concat([body, body]));
+    else if (request.url === '/short') response.end(body.subarray(0, 1000));
+    else if (request.url === '/cut') { response.writeHead(200, { 'Content-Length': body.length }); response.write(body.subarray(0, 1000), () => response.destroy()); }
+    else response.writeHead(404).end();
+  });
+  await new Promise((resolve) => { server.listen(0, 'localhost', resolve); });
+  address = `http://localhost:${server.address().port}`;
+});
+after(() => {
+  server.closeAllConnections();
+  server.close();
+  fs.rmSync(folder, { recursive: true, force: true });
+});
+
+/** Fetches from these paths of the server into a folder of its own. */
+async function fetchFrom(name, ...paths) {
+  requests = [];
+  const directory = path.join(folder, name);
+  const log = [];
+  const catalog = {
+    default: 'm',
+    models: [{ name: 'm', file: 'm.gguf', size_bytes: body.length, sha256: createHash('sha256').update(body).digest('hex'), licence: 'MIT',
+      sources: paths.map((p) => ({ type: 'https', url: address + p })) }],
+  };
+  const result = fetchModel('m', { directory, catalog, log: (line) => log.push(line) });
+  return { directory, log, file: await result.catch((error) => error) };
+}
+
+test('a file is fetched once, whole', async () => {
+  const { file, directory } = await fetchFrom('good', '/good');
+  assert.deepEqual(fs.readFileSync(file), body);
+  assert.deepEqual(fs.readdirSync(directory), ['m.gguf']);
+  assert.deepEqual(requests, ['/good']);
+  const again = await fetchFrom('good', '/good');
+  assert.equal(again.file, file);
+  assert.deepEqual(requests, []);
+});
+
+test('each bad source is named and the next one tried', async () => {
+  const { file, log } = await fetchFrom('bad', '/none', '/other', '/long', '/short', '/cut', '/good');
+  assert.deepEqual(fs.readFileSync(file), body);
+  assert.equal(log.filter((line) => line.startsWith('  that failed')).length, 5);
+  assert.match(log.join('\n'), /HTTP 404[^]*the SHA-256 is[^]*larger than the catalogue says[^]*1000 bytes came/);
+});
+
+test('where no source is good nothing is left, and the message says what to do', async () => {
+  const { file: error, directory } = await fetchFrom('worse', '/none', '/other');
+  assert.ok(error instanceof Error);
+  assert.match(error.message, /m could not be fetched:[^]*HTTP 404[^]*Put the file there yourself/);
+  assert.deepEqual(fs.readdirSync(directory), []);
+});
+
+test('a damaged file is fetched again', async () => {
+  const { file } = await fetchFrom('damaged', '/good');
+  fs.writeFileSync(file, Buffer.alloc(body.length));
+  const again = await fetchFrom('damaged', '/good');
+  assert.deepEqual(requests, ['/good']);
+  assert.deepEqual(fs.readFileSync(again.file), body);
+});
