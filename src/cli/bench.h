@@ -19,7 +19,7 @@ typedef struct bench_options {
 
 /* One way of decoding that is timed, and what came of it. */
 typedef struct bench_run {
-    char name[48];             /* "exit at 0.95", "lossless, lookup only" */
+    char name[64];             /* "exit at 0.95", "lossless, lookup only" */
     const char *variant;       /* what is special about it, as "lookup only"; else NULL */
     exitlm_generate_options generate;
     float thresholds[EXITLM_MAX_HEADS]; /* of the variant "vocabulary exit only" */

@@ -51,7 +51,7 @@ static bench_run *add_run(bench *b, exitlm_mode mode, float accuracy, const char
     run->generate.max_tokens = b->options->gen_tokens;
     run->generate.kv = (exitlm_kv_policy)b->options->kv;
     run->variant = variant;
-    char level[16] = "";
+    char level[24] = "";
     if (mode == EXITLM_MODE_EXIT) snprintf(level, sizeof level, " at %g", (double)accuracy);
     snprintf(run->name, sizeof run->name, "%s%s%s%s", cli_modes[mode], level, variant ? ", " : "", variant ? variant : "");
     return run;
