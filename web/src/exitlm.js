@@ -125,6 +125,9 @@ import { createTemplate } from './template.js';
  * @typedef {(options: { worker: boolean | undefined }, handlers: import('./protocol.js').Handlers, onCrash: (error: ExitLMError) => void) => Promise<Connection>} Connect
  */
 
+/** How long an engine that is ended may take to put away what it has downloaded. */
+const FAREWELL_MS = 1000;
+
 export class ExitLM {
   /** @type {Connection} */ #connection;
   #template;
@@ -162,11 +165,13 @@ export class ExitLM {
     let connection;
     const fail = (/** @type {unknown} */ error) => {
       ready.reject(error);
-      if (lm) lm.#end(error);
-      else {
-        connection?.peer.end(error);
-        connection?.end();
-      }
+      if (lm) lm.#ended ??= error;
+      // What has been downloaded is still put away.
+      const { peer, end } = connection ?? {};
+      if (error instanceof ExitLMError) {
+        peer?.end(error);
+        end?.();
+      } else peer?.close(error, 'dispose', FAREWELL_MS).then(end);
     };
     connection = await this.connect(
       { worker: options.worker },
@@ -366,22 +371,15 @@ export class ExitLM {
    */
   async dispose() {
     if (this.#ended) return;
-    const reason = new ExitLMError('DISPOSED', 'the model was disposed of');
-    this.#connection.peer.notify('dispose');
-    this.#end(reason);
+    const { peer, end } = this.#connection;
+    this.#ended = new ExitLMError('DISPOSED', 'the model was disposed of');
+    await peer.close(this.#ended, 'dispose', FAREWELL_MS);
+    end();
   }
 
   /** `await using lm = await ExitLM.load(…)` */
   async [Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose')]() {
     await this.dispose();
-  }
-
-  /** @param {unknown} reason */
-  #end(reason) {
-    if (this.#ended) return;
-    this.#ended = reason;
-    this.#connection.peer.end(reason);
-    this.#connection.end();
   }
 
   #check() {

@@ -62,6 +62,7 @@ export class Host {
   /** @type {() => void} */ #endThreads = () => {};
   /** @type {unknown} */ #failure;
   #customFetch = false;
+  /** Settles when the cache has all that came. @type {Promise<void>} */ #putAway = Promise.resolve();
 
   /** @param {Peer} peer */
   constructor(peer) {
@@ -170,20 +171,21 @@ export class Host {
       });
       this.#loader = loader;
       const running = loader.run();
-      running.catch(() => {});
+      this.#putAway = running.then(() => store?.close(), () => store?.close());
       try {
         await Promise.race([loader.headerReady(), running]);
         this.#openSession(spec, loader, threads);
       } catch (error) {
-        loader.dispose();
+        loader.fail(error);
         await running.catch(() => {});
+        loader.dispose();
         const { code } = /** @type {{ code?: string }} */ (error ?? {});
         if (code === 'CHECKSUM') await store?.remove();
         else await store?.close();
         if (error instanceof ChangedError && attempt === 1) continue;
         throw error;
       }
-      running.then(
+      this.#putAway = running.then(
         async () => {
           this.#peer.notify('ready');
           await store?.close();
@@ -540,7 +542,7 @@ export class Host {
     reply.wake.resolve();
   }
 
-  #dispose() {
+  async #dispose() {
     const gone = new ExitLMError('DISPOSED', 'the model was disposed of');
     this.#failure ??= gone;
     this.#abort.abort(gone);
@@ -548,6 +550,7 @@ export class Host {
       reply.stopped = true;
       reply.wake.resolve();
     }
+    await this.#putAway;
     this.#endThreads();
     this.#engine = null; // its memory goes with it
     this.#loader = null;

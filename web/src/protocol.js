@@ -29,6 +29,7 @@ export class Peer {
   #pending = new Map();
   #next = 1;
   /** @type {unknown} */ #ended;
+  /** @type {unknown} */ #closing;
   #send;
   #handlers;
   #onBusy;
@@ -68,7 +69,8 @@ export class Peer {
    * @returns {Promise<any>}
    */
   call(method, args, transfer = []) {
-    if (this.#ended) return Promise.reject(this.#ended);
+    const over = this.#ended ?? this.#closing;
+    if (over) return Promise.reject(over);
     const { promise, resolve, reject } = deferred();
     const call = this.#next++;
     this.#pending.set(call, { resolve, reject });
@@ -120,14 +122,42 @@ export class Peer {
   }
 
   /**
+   * Rejects what waits and whatever is asked from now on, then makes one last call; the other side may still ask us meanwhile.
+   * @param {unknown} reason
+   * @param {string} method
+   * @param {number} ms the longest to wait
+   * @returns {Promise<void>} the talk has ended
+   */
+  async close(reason, method, ms) {
+    if (this.#ended || this.#closing) return;
+    this.#rejectAll(reason);
+    const last = this.call(method).catch(() => {});
+    this.#closing = reason;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    let timer;
+    await Promise.race([last, new Promise((resolve) => (timer = setTimeout(resolve, ms)))]);
+    clearTimeout(timer);
+    this.end(reason);
+  }
+
+  /**
    * Ends the talk: what waits is rejected, what comes is ignored.
    * @param {unknown} reason
    */
   end(reason) {
     if (this.#ended) return;
     this.#ended = reason;
-    for (const { reject } of this.#pending.values()) reject(reason);
+    this.#rejectAll(reason);
+  }
+
+  /** @param {unknown} reason */
+  #rejectAll(reason) {
+    const waiting = [...this.#pending.values()];
     this.#pending.clear();
+    for (const { reject } of waiting) {
+      this.#count(-1);
+      reject(reason);
+    }
   }
 }
 

@@ -30,8 +30,6 @@ import { Ranges } from './plan.js';
 const PIECE_BYTES = 2 ** 20;
 /** Pieces that wait to be written; more, and the download waits. */
 const MOST_WAITING = 4;
-/** The journal is appended to, and the place told to make it safe, every so many pieces. */
-const PIECES_PER_LINE = 4;
 
 /** @param {string} text @returns {string} a short checksum */
 function mark(text) {
@@ -100,8 +98,7 @@ export class ModelStore {
   #state;
   #warn;
   /** @type {Map<number, Ranges>} */ #ranges = new Map();
-  /** Pieces that are being filled. @type {{ file: number, offset: number, bytes: Uint8Array, used: number }[]} */ #open = [];
-  /** @type {[number, number, number, string][]} written, not in the journal yet */ #told = [];
+  /** @type {{ file: number, offset: number, bytes: Uint8Array, used: number }[]} */ #open = []; // pieces that are being filled
   #tail = Promise.resolve();
   #waiting = 0;
   #writing;
@@ -235,21 +232,15 @@ export class ModelStore {
       try {
         const hash = await pieceHash(bytes);
         await this.#slot.write(file, offset, bytes);
-        this.#told.push([file, offset, bytes.length, hash]);
         const list = this.#state.pieces.get(file) ?? [];
         list.push({ offset, bytes: bytes.length, hash });
         this.#state.pieces.set(file, list);
         this.has(file).add(offset, offset + bytes.length);
-        if (this.#told.length >= PIECES_PER_LINE) await this.#tell();
+        await this.#slot.append(journalLine({ pieces: [[file, offset, bytes.length, hash]] }));
       } finally {
         this.#waiting--;
       }
     });
-  }
-
-  async #tell() {
-    if (this.#told.length === 0) return;
-    await this.#slot.append(journalLine({ pieces: this.#told.splice(0) }));
   }
 
   /** @param {() => Promise<void>} work */
@@ -269,7 +260,6 @@ export class ModelStore {
 
   async flush() {
     for (const open of [...this.#open]) this.#commit(open);
-    this.#enqueue(() => this.#tell());
     await this.#tail;
   }
 
