@@ -640,11 +640,11 @@ static void test_truncated(void) {
     xl_buffer_free(&file);
 }
 
-/* Each header byte damaged, then the whole file: no crash, no leak, no memory beyond reason, and a word for every failure. */
+/* Each header byte (within the vocabulary each seventh) damaged, then the whole file: no crash, no leak, no memory beyond reason, and a word for every failure. */
 static void test_damaged(void) {
     xl_buffer file = make_default();
     size_t good_loads = 0;
-    for (size_t at = 0; at < 14880; at++) {
+    for (size_t at = 0; at < 14880; at += at < 800 || at > 11100 ? 1 : 7) {
         uint8_t kept = file.data[at];
         file.data[at] ^= (uint8_t)(1u << below(8));
         counting c;
@@ -657,7 +657,7 @@ static void test_damaged(void) {
         good_loads += status == EXITLM_OK;
         file.data[at] = kept;
     }
-    CHECK(good_loads > 1000 && good_loads < 14880); /* names and texts may be anything */
+    CHECK(good_loads > 500 && good_loads < 5000); /* names and texts may be anything */
     xl_buffer_free(&file);
 }
 
