@@ -30,7 +30,8 @@ const KB = 1024;
 const COMPILE = ['-std=c11', '-O3', '-DNDEBUG', '-D_POSIX_C_SOURCE=200809L', '-ffp-contract=off', '-Wall', '-Wextra', '-Werror',
   '-fno-exceptions', '-fvisibility=hidden', '-msimd128', '-mbulk-memory', '-mnontrapping-fptoint', '-msign-ext'];
 // The linear memory of a fresh instance: small, for hosts that count it (an edge worker has 128 MB). It grows to the byte.
-const REACTOR = ['-O3', '--no-entry', '-sSTANDALONE_WASM', '-sDEFAULT_TO_CXX=0', '-sMALLOC=emmalloc', '-sALLOW_MEMORY_GROWTH',
+// Linked without Binaryen's passes (-O1): `optimise` below runs them once, with the flags that the kernels need.
+const REACTOR = ['-O1', '--no-entry', '-sSTANDALONE_WASM', '-sDEFAULT_TO_CXX=0', '-sMALLOC=emmalloc', '-sALLOW_MEMORY_GROWTH',
   `-sINITIAL_MEMORY=${2048 * KB}`, '-sMAXIMUM_MEMORY=4GB', `-sSTACK_SIZE=${512 * KB}`, '-Wl,--stack-first', '-Wl,--fatal-warnings'];
 // Workers instantiate the same module on the same memory and give themselves a stack: wasm/README.md. The C library's objects are
 // those without atomics (hence no check): only the first instance allocates, and the engine's threads use no errno.
@@ -38,6 +39,8 @@ const SHARED = ['-Wl,--shared-memory,--import-memory,--no-check-features', '-Wl,
   '-Wl,--export-if-defined=__wasm_init_tls,--export-if-defined=__tls_size,--export-if-defined=__tls_align'];
 const RELAXED = ['-mrelaxed-simd'];
 const THREADS = ['-matomics'];
+
+const KEEP_ORDER = ['', '-nostructure', '-notee', '-notee-nostructure', '-nonesting'].map((form) => `--skip-pass=simplify-locals${form}`);
 
 // The triple under which Debian keeps wasi-libc; clang would rather hear its newer name.
 const WASI = ['--target=wasm32-wasi', '-Wno-deprecated'];
@@ -187,13 +190,14 @@ export async function buildWasm({ names = variants.map((v) => v.name), force = f
   return stale.map(({ variant }) => variant.out);
 }
 
-/** Binaryen's optimiser over the linked file (Emscripten ran it once already; wasi-libc's link did not). */
+/** Binaryen's optimiser over the linked file. Without its simplify-locals passes: they sink each step of a dot product into one nested
+ * expression, one accumulator after the other, so that V8 runs out of vector registers (Q4_1, 4 rows: 34 instead of 53 GMAC/s). */
 async function optimise(emscripten, file, variant) {
   if (!emscripten.wasmOpt) throw new SetupError('no wasm-opt beside emcc: its BINARYEN_ROOT has none');
   const features = ['--enable-simd', '--enable-bulk-memory', '--enable-nontrapping-float-to-int', '--enable-sign-ext', '--enable-mutable-globals',
     '--enable-multivalue', '--enable-reference-types', ...(variant.relaxed ? ['--enable-relaxed-simd'] : []),
     ...(variant.name.endsWith('-mt') ? ['--enable-threads'] : [])];
-  await compiler(emscripten.wasmOpt, [file, '-O3', '--converge', '--strip-debug', '--strip-producers', ...features, '-o', file], emscripten.env);
+  await compiler(emscripten.wasmOpt, [file, '-O3', ...KEEP_ORDER, '--strip-debug', '--strip-producers', ...features, '-o', file], emscripten.env);
 }
 
 if (process.argv[1] && fs.realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
