@@ -38,7 +38,7 @@ export function variantFor(threads) {
 export async function startEngine({ wasm, threads: wanted, inWorker }) {
   const features = detectFeatures();
   if (!features.wasm) throw new ExitLMError('UNSUPPORTED', 'WebAssembly is missing or switched off here');
-  if (!features.simd) {
+  if (!features.simd && !(wasm instanceof WebAssembly.Module)) {
     throw new ExitLMError('UNSUPPORTED', 'this browser has no WebAssembly SIMD, which the engine needs: Chrome 91, Firefox 89, Safari 16.4 or later have it');
   }
   const threads = await threadsFor(wanted, inWorker);
