@@ -1,0 +1,105 @@
+// Markdown, made safe, block by block: while an answer grows only its last block is rendered anew, and each piece of text can
+// be led back to the characters of the source that it came from.
+import DOMPurify from './vendor/dompurify.js';
+import { Marked } from './vendor/marked.js';
+
+const marked = new Marked({ gfm: true, breaks: true });
+
+const SAFE = {
+  ALLOWED_TAGS: ['p', 'br', 'hr', 'h1', 'h2', 'h3', 'h4', 'h5', 'h6', 'ul', 'ol', 'li', 'blockquote', 'pre', 'code', 'em', 'strong', 'del', 's', 'a',
+    'table', 'thead', 'tbody', 'tr', 'th', 'td', 'sub', 'sup', 'kbd'],
+  ALLOWED_ATTR: ['href', 'start', 'align'],
+  ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,
+  RETURN_DOM_FRAGMENT: true,
+};
+
+/**
+ * @typedef {{ raw: string, start: number, key: string, node: HTMLElement }} Block
+ * @typedef {(text: Text, offsets: number[]) => void} Paint gets a piece of text and, for each of its characters, where it stands in the source
+ */
+
+/**
+ * Shows a source in an element; blocks that are as they were stay untouched.
+ * @param {HTMLElement & { blocks?: Block[] }} container
+ * @param {string} source
+ * @param {string} key of how it is painted; another one renders everything anew
+ * @param {Paint | null} paint
+ */
+export function render(container, source, key, paint) {
+  const before = container.blocks ?? [];
+  const tokens = marked.lexer(source);
+  /** @type {Block[]} */
+  const blocks = [];
+  let start = 0;
+  for (const token of tokens) {
+    const at = start;
+    start += token.raw.length;
+    if (token.type === 'space') continue;
+    const old = before[blocks.length];
+    if (old && old.raw === token.raw && old.start === at && old.key === key) {
+      blocks.push(old);
+      continue;
+    }
+    const node = document.createElement('div');
+    node.className = 'block';
+    node.append(safe(marked.parser(Object.assign([token], { links: tokens.links }))));
+    if (paint) paintBlock(node, source.slice(at, start), at, paint);
+    if (old) old.node.replaceWith(node);
+    else container.append(node);
+    blocks.push({ raw: token.raw, start: at, key, node });
+  }
+  for (const { node } of before.slice(blocks.length)) node.remove();
+  container.blocks = blocks;
+}
+
+/** @param {string} html @returns {DocumentFragment} */
+function safe(html) {
+  const fragment = /** @type {DocumentFragment} */ (/** @type {unknown} */ (DOMPurify.sanitize(html, SAFE)));
+  for (const link of fragment.querySelectorAll('a')) {
+    link.setAttribute('rel', 'noopener noreferrer nofollow');
+    link.setAttribute('target', '_blank');
+  }
+  for (const table of fragment.querySelectorAll('table')) {
+    const box = document.createElement('div');
+    box.className = 'table-box';
+    box.tabIndex = 0;
+    box.setAttribute('role', 'region');
+    box.setAttribute('aria-label', 'Table');
+    table.replaceWith(box);
+    box.append(table);
+  }
+  return fragment;
+}
+
+const AHEAD = 100; // how far a character of the page may be from the last one found in the source
+
+/**
+ * Rendering takes characters of the source away (marks, addresses, entities) and adds hardly any: so the text of the page is found
+ * again, in order, in the source.
+ * @param {HTMLElement} node
+ * @param {string} raw
+ * @param {number} start
+ * @param {Paint} paint
+ */
+function paintBlock(node, raw, start, paint) {
+  const walker = document.createTreeWalker(node, NodeFilter.SHOW_TEXT);
+  /** @type {Text[]} */
+  const texts = [];
+  while (walker.nextNode()) texts.push(/** @type {Text} */ (walker.currentNode));
+  let at = 0;
+  let last = start;
+  for (const text of texts) {
+    if (!text.data.trim()) continue;
+    const offsets = Array.from(text.data, (_, i) => i).map(() => 0);
+    for (let i = 0; i < text.data.length; i++) {
+      const c = text.data[i];
+      const found = /\s/.test(c) ? (/\s/.test(raw[at] ?? '') ? at : -1) : raw.slice(at, at + AHEAD).indexOf(c) + at;
+      if (found >= at) {
+        last = start + found;
+        at = found + 1;
+      }
+      offsets[i] = last;
+    }
+    paint(text, offsets);
+  }
+}
