@@ -173,7 +173,7 @@ export class ExitLM {
         end?.();
       } else peer?.close(error, 'dispose', FAREWELL_MS).then(end);
     };
-    connection = await this.connect(
+    const connecting = this.connect(
       { worker: options.worker },
       {
         ...caller.handlers(),
@@ -185,6 +185,10 @@ export class ExitLM {
       },
       fail,
     );
+    connection = await unlessAborted(connecting, signal, ({ peer, end }) => {
+      peer.end(signal?.reason);
+      end();
+    });
     const onAbort = () => fail(signal?.reason);
     signal?.addEventListener('abort', onAbort, { once: true });
     const release = connection.peer.hold();
@@ -217,7 +221,7 @@ export class ExitLM {
     const caller = new CallerSide(options);
     const crashed = deferred();
     crashed.promise.catch(() => {});
-    const connection = await this.connect({ worker: options.worker }, caller.handlers(), crashed.reject);
+    const connection = await unlessAborted(this.connect({ worker: options.worker }, caller.handlers(), crashed.reject), signal, ({ end }) => end());
     const onAbort = () => crashed.reject(signal?.reason);
     signal?.addEventListener('abort', onAbort, { once: true });
     try {
@@ -388,6 +392,26 @@ export class ExitLM {
     const why = this.#ended instanceof Error ? this.#ended.message : String(this.#ended);
     throw new ExitLMError('DISPOSED', `the model is not usable any more (${why}); load it again`, { cause: this.#ended });
   }
+}
+
+/**
+ * @template T
+ * @param {Promise<T>} promise
+ * @param {AbortSignal | undefined} signal
+ * @param {(late: T) => void} tidy what comes of the promise after an abort
+ * @returns {Promise<T>} rejects with the signal's reason at once
+ */
+function unlessAborted(promise, signal, tidy) {
+  if (!signal) return promise;
+  return new Promise((resolve, reject) => {
+    const onAbort = () => {
+      reject(signal.reason);
+      promise.then(tidy, () => {});
+    };
+    signal.addEventListener('abort', onAbort, { once: true });
+    promise.finally(() => signal.removeEventListener('abort', onAbort)).then(resolve, reject);
+    if (signal.aborted) onAbort();
+  });
 }
 
 function nothingDone() {
