@@ -45,12 +45,11 @@ static bool runs_neondot(void) {
     return false;
 #endif
 }
-#elif defined(__wasm__)
-static bool runs_simd128(void) { return true; } /* a module with an opcode that the engine lacks does not load at all */
-#if defined(__wasm_relaxed_simd__)
+#elif defined(__wasm_relaxed_simd__) /* a module with an opcode that the engine lacks does not load at all */
 static bool runs_relaxed(void) { return true; }
 static bool runs_relaxed16(void) { return true; }
-#endif
+#elif defined(__wasm_simd128__)
+static bool runs_simd128(void) { return true; }
 #endif
 
 size_t xl_kernels_list(const xl_kernels *list[XL_KERNELS_MAX]) {
@@ -62,6 +61,12 @@ size_t xl_kernels_list(const xl_kernels *list[XL_KERNELS_MAX]) {
     }
     XL_ISA_LIST(X)
 #undef X
+#if defined(__wasm_relaxed_simd__)
+    if (list && xl_relaxed_dot_widens()) {
+        list[0] = &xl_kernels_relaxed16;
+        list[1] = &xl_kernels_relaxed;
+    }
+#endif
     return n;
 }
 

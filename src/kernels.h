@@ -131,7 +131,7 @@ typedef struct xl_kernels {
 } xl_kernels;
 
 /* The table of this name, or with NULL the best one that this CPU runs. NULL if the name is unknown, or not compiled in, or not supported
- * by this CPU. Names: scalar, avx2, avx512vnni, neon, neondot, simd128, relaxed. */
+ * by this CPU. Names: scalar, avx2, avx512vnni, neon, neondot, simd128, relaxed, relaxed16 (the last two in one module). */
 const xl_kernels *xl_kernels_pick(const char *name);
 
 /* The tables that are compiled in and supported by this CPU, best first, "scalar" always last. Returns how many; list may be NULL. */

@@ -15,7 +15,7 @@
 #elif defined(__aarch64__) || defined(_M_ARM64)
 #define XL_ISA_LIST(X) X(neondot) X(neon) X(scalar)
 #elif defined(__wasm_relaxed_simd__)
-#define XL_ISA_LIST(X) X(relaxed) X(relaxed16) X(simd128) X(scalar)
+#define XL_ISA_LIST(X) X(relaxed) X(relaxed16) X(scalar)
 #elif defined(__wasm_simd128__)
 #define XL_ISA_LIST(X) X(simd128) X(scalar)
 #else
@@ -25,6 +25,12 @@
 #define X(NAME) extern const xl_kernels xl_kernels_##NAME;
 XL_ISA_LIST(X)
 #undef X
+
+#if defined(__wasm_relaxed_simd__)
+/* How this engine computes the four-product relaxed dot: true if by widening pairs of products (vpmaddubsw, vpmaddwd, vpaddd on x86 without
+ * AVX-VNNI), where the two-product table is the faster one. The results of both tables are the same. */
+bool xl_relaxed_dot_widens(void);
+#endif
 
 /* Storing is memory traffic and one position at a time; every instruction set shares the scalar form. */
 void xl_store_kv_F32(void *k_cache, void *v_cache, size_t pos, const float *k, const float *v, size_t head_dim);

@@ -41,4 +41,11 @@ INLINE vi s_end(s_acc part) { return vi_sub(part.up, part.down); }
 #endif
 #define ISA relaxed
 #include "kernel_body.h"
+
+/* Outside of the portable range the ways differ: with 127 and 255, pairs of products saturate in int16 where they are widened; vpdpbusd sums
+ * all four unsigned, sdot all four signed. */
+bool xl_relaxed_dot_widens(void) {
+    vi a = pinned(vi_set1(0x7f7f7f7f)), b = pinned(vi_set1(-1));
+    return wasm_i32x4_extract_lane(wasm_i32x4_relaxed_dot_i8x16_i7x16_add(a, b, vi_set1(0)), 0) == 2 * INT16_MAX;
+}
 #endif

@@ -3,7 +3,7 @@
  * the activations are prepared so that the surplus cancels,
  *     (lo + 256 hi) * q0 + hi * (q1 - 256 q0) = lo * q0 + hi * q1,
  * and likewise for the two nibbles of a byte. All in int32, all exact (|q1 - 256 q0| <= 32639). */
-#if defined(__wasm_simd128__)
+#if defined(__wasm_simd128__) && !defined(__wasm_relaxed_simd__)
 #include "kernels_wasm.h"
 
 /* Pairs of int16 for word g = columns 4g..4g+3: the even bytes of a word are columns 4g and 4g+2, the odd ones 4g+1 and 4g+3. */
