@@ -9,6 +9,7 @@
     X(score)                \
     X(bench)                \
     X(inspect)              \
-    X(tokenize)
+    X(tokenize)             \
+    X(train)
 
 #endif

@@ -49,6 +49,20 @@ int cli_read_file(const char *path, uint64_t max_bytes, char **bytes, size_t *n_
     return status;
 }
 
+int cli_write_file(const char *path, const void *bytes, size_t n_bytes) {
+    char *part = cli_format("%s.part", path);
+    if (!part) return cli_no_memory("a file name");
+    errno = 0;
+    FILE *f = fopen(part, "wb");
+    bool fine = f && (n_bytes == 0 || fwrite(bytes, 1, n_bytes, f) == n_bytes);
+    if (f) fine = fclose(f) == 0 && fine;
+    if (fine) fine = rename(part, path) == 0;
+    int status = fine ? CLI_OK : cli_fail("%s: cannot be written: %s", path, strerror(errno));
+    if (!fine && f) remove(part);
+    free(part);
+    return status;
+}
+
 char *cli_format(const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);

@@ -9,6 +9,9 @@
  * More than max_bytes is a failure. *bytes is to be freed. */
 int cli_read_file(const char *path, uint64_t max_bytes, char **bytes, size_t *n_bytes);
 
+/* Writes a whole file, under another name first, so that an interrupted write leaves the old one. 0, or the status of a reported failure. */
+int cli_write_file(const char *path, const void *bytes, size_t n_bytes);
+
 /* printf to fresh memory; NULL: no memory. */
 char *cli_format(const char *format, ...)
 #if defined(__GNUC__) || defined(__clang__)

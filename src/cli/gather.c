@@ -13,7 +13,7 @@
 #include "signals.h"
 
 #define SAMPLE_FROM 40 /* likeliest tokens that sampling chooses from */
-#define EXAMPLES 3     /* user turns of the data that stand before an invented one */
+#define EXAMPLES 2     /* user turns of the data that stand before an invented one */
 
 static uint64_t next_random(uint64_t *state) {
     uint64_t x = (*state += 0x9e3779b97f4a7c15u);

@@ -1,0 +1,177 @@
+/* K/V maps: from the hidden state at an exit to k and v of each skipped layer, by ridge regression on the model's own conversations. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "gather_file.h"
+#include "platform.h"
+#include "session.h"
+#include "signals.h"
+#include "train.h"
+
+#define RIDGE 1e-3
+#define BATCH 256
+
+typedef struct fitting {
+    const train_run *run;
+    exitlm_session *session;
+    uint32_t first;         /* hidden states are kept from after this many layers on */
+    uint32_t n_kept;        /* n_layers - first: after first, first + 1, … n_layers - 1 layers */
+    float *hidden;          /* [n_kept][ctx][dim] */
+    float *kv;              /* [n_kept][ctx][2 * kv_dim] what the layers make of it, before RoPE */
+    xl_ridge *ridge[EXITLM_MAX_HEADS];
+    const uint32_t *layers; /* of the heads */
+    uint32_t n_layers;
+    float *x, *y, *ones;    /* [BATCH][dim] [BATCH][widest output] [dim] */
+} fitting;
+
+static void keep(void *user, uint32_t layers_run, uint32_t pos, uint32_t n, const float *hidden) {
+    fitting *f = user;
+    const uint32_t dim = f->session->model->config.dim;
+    if (layers_run < f->first || layers_run >= f->first + f->n_kept) return;
+    float *to = f->hidden + ((size_t)(layers_run - f->first) * f->session->ctx + pos) * dim;
+    for (uint32_t i = 0; i < n; i++) memcpy(to + (size_t)i * dim, hidden + (size_t)i * f->session->work.dim_stride, dim * sizeof *to);
+}
+
+/* k and v of layer first + kept for positions [0, n). */
+static void project(fitting *f, uint32_t kept, uint32_t n) {
+    exitlm_session *s = f->session;
+    const xl_config *c = &s->model->config;
+    const xl_layer *layer = &s->model->layers[f->first + kept];
+    for (uint32_t pos = 0; pos < n; pos += XL_CHUNK) {
+        const uint32_t rows = n - pos < XL_CHUNK ? n - pos : XL_CHUNK;
+        for (uint32_t r = 0; r < rows; r++)
+            s->kernels->rmsnorm(s->work.norm + (size_t)r * s->work.dim_stride, f->hidden + ((size_t)kept * s->ctx + pos + r) * c->dim, layer->attn_norm,
+                                c->dim, c->norm_eps);
+        xl_matmul(s, s->work.k, s->work.kv_stride, &layer->wk, s->work.norm, rows);
+        xl_matmul(s, s->work.v, s->work.kv_stride, &layer->wv, s->work.norm, rows);
+        for (uint32_t r = 0; r < rows; r++) {
+            float *k = f->kv + ((size_t)kept * s->ctx + pos + r) * 2 * c->kv_dim, *v = k + c->kv_dim;
+            memcpy(k, s->work.k + (size_t)r * s->work.kv_stride, c->kv_dim * sizeof *k);
+            memcpy(v, s->work.v + (size_t)r * s->work.kv_stride, c->kv_dim * sizeof *v);
+            for (uint32_t i = 0; layer->bk && i < c->kv_dim; i++) k[i] += layer->bk[i];
+            for (uint32_t i = 0; layer->bv && i < c->kv_dim; i++) v[i] += layer->bv[i];
+        }
+    }
+}
+
+static void add_to_ridge(fitting *f, uint32_t h, uint32_t n) {
+    const xl_config *c = &f->session->model->config;
+    const uint32_t from = f->layers[h] - f->first, count = f->n_kept - from;
+    const size_t wide = (size_t)count * 2 * c->kv_dim;
+    for (uint32_t pos = 0; pos < n; pos += BATCH) {
+        const uint32_t rows = n - pos < BATCH ? n - pos : BATCH;
+        for (uint32_t r = 0; r < rows; r++) {
+            const float *hidden = f->hidden + ((size_t)from * f->session->ctx + pos + r) * c->dim;
+            f->session->kernels->rmsnorm(f->x + (size_t)r * c->dim, hidden, f->ones, c->dim, c->norm_eps);
+            for (uint32_t l = 0; l < count; l++)
+                memcpy(f->y + r * wide + (size_t)l * 2 * c->kv_dim, f->kv + ((size_t)(from + l) * f->session->ctx + pos + r) * 2 * c->kv_dim,
+                       2 * c->kv_dim * sizeof(float));
+        }
+        xl_ridge_add(f->ridge[h], f->x, f->y, rows);
+    }
+}
+
+static int add_conversation(fitting *f, const int32_t *ids, uint32_t n) {
+    exitlm_session *s = f->session;
+    exitlm_error error;
+    if (n > s->ctx) n = s->ctx;
+    exitlm_session_reset(s);
+    if (xl_session_append(s, ids, n, &error) != EXITLM_OK || xl_session_advance(s, s->model->config.n_layers, &error) != EXITLM_OK)
+        return cli_report(&error, NULL);
+    for (uint32_t kept = 0; kept < f->n_kept; kept++) project(f, kept, n);
+    for (uint32_t h = 0; h < f->n_layers; h++)
+        if (f->layers[h] < s->model->config.n_layers) add_to_ridge(f, h, n);
+    return CLI_OK;
+}
+
+static int add_all(fitting *f) {
+    const train_options *o = f->run->options;
+    size_t done = 0;
+    int status = CLI_OK;
+    for (size_t i = 0; i < gather_shards(&f->run->plan) && status == CLI_OK && done < o->map_tokens; i++) {
+        gather_shard s = {0};
+        if (!gather_exists(&f->run->plan, i)) continue;
+        status = gather_open(&f->run->plan, i, &s);
+        for (uint32_t c = 0; status == CLI_OK && c < s.n_conversations && done < o->map_tokens && !cli_interrupted(); c++) {
+            if (s.conversations[c].validation || s.conversations[c].n_ids == 0) continue;
+            status = add_conversation(f, s.ids + s.conversations[c].first_id, s.conversations[c].n_ids);
+            done += s.conversations[c].n_ids;
+            if (!o->quiet) fprintf(stderr, "\rK/V maps   %5.1f %%     ", 100.0 * (double)(done < o->map_tokens ? done : o->map_tokens) / o->map_tokens);
+        }
+        gather_close(&s);
+    }
+    if (!o->quiet) fputc('\n', stderr);
+    return status;
+}
+
+/* The regression's outputs are k, v of the first skipped layer, k, v of the next, …: rows of one matrix, taken apart without copying. */
+static int solve(fitting *f, uint32_t h, train_maps *m) {
+    const xl_config *c = &f->session->model->config;
+    const uint32_t n = c->n_layers - f->layers[h];
+    const size_t outputs = (size_t)n * 2 * c->kv_dim;
+    exitlm_error error;
+    *m = (train_maps){.layer = f->layers[h], .n = n, .memory = malloc(outputs * (c->dim + 1) * sizeof(float)), .k = calloc((size_t)n * 4, sizeof *m->k)};
+    if (!m->memory || !m->k) return cli_no_memory("K/V maps");
+    float *bias = m->memory + outputs * c->dim;
+    if (xl_ridge_solve(f->ridge[h], RIDGE, m->memory, bias, &error) != EXITLM_OK) return cli_report(&error, NULL);
+    m->v = m->k + n;
+    m->k_bias = m->v + n;
+    m->v_bias = m->k_bias + n;
+    for (uint32_t l = 0; l < n; l++) {
+        m->k[l] = m->memory + (size_t)l * 2 * c->kv_dim * c->dim;
+        m->v[l] = m->k[l] + (size_t)c->kv_dim * c->dim;
+        m->k_bias[l] = bias + (size_t)l * 2 * c->kv_dim;
+        m->v_bias[l] = m->k_bias[l] + c->kv_dim;
+    }
+    return CLI_OK;
+}
+
+static int prepare(fitting *f) {
+    const xl_config *c = &f->run->engine.model->config;
+    const uint32_t ctx = f->run->plan.context_tokens;
+    exitlm_error error;
+    f->first = c->n_layers;
+    for (uint32_t h = 0; h < f->n_layers; h++)
+        if (f->layers[h] < f->first) f->first = f->layers[h];
+    f->n_kept = c->n_layers - f->first;
+    f->hidden = malloc((size_t)f->n_kept * ctx * c->dim * sizeof(float) + 1);
+    f->kv = malloc((size_t)f->n_kept * ctx * 2 * c->kv_dim * sizeof(float) + 1);
+    f->x = malloc((size_t)BATCH * c->dim * sizeof(float));
+    f->y = malloc((size_t)BATCH * f->n_kept * 2 * c->kv_dim * sizeof(float) + 1);
+    f->ones = malloc(c->dim * sizeof(float));
+    for (uint32_t i = 0; f->ones && i < c->dim; i++) f->ones[i] = 1;
+    if (!f->hidden || !f->kv || !f->x || !f->y || !f->ones) return cli_no_memory("K/V maps");
+    exitlm_session_options options = {.context_tokens = ctx, .kv_type = f->run->plan.kv_type, .kernel = f->run->plan.kernel, .threads = f->run->engine.threads};
+    if (exitlm_session_create(&f->session, f->run->engine.model, &options, &error) != EXITLM_OK) return cli_report(&error, NULL);
+    f->session->on_layer = keep;
+    f->session->on_layer_user = f;
+    for (uint32_t h = 0; h < f->n_layers; h++) {
+        uint32_t outputs = (c->n_layers - f->layers[h]) * 2 * c->kv_dim;
+        if (outputs && xl_ridge_create(&f->ridge[h], c->dim, outputs, NULL, &error) != EXITLM_OK) return cli_report(&error, NULL);
+    }
+    return CLI_OK;
+}
+
+int train_maps_fit(const train_run *run, const uint32_t *layers, uint32_t n_layers, train_maps *maps) {
+    fitting f = {.run = run, .layers = layers, .n_layers = n_layers};
+    memset(maps, 0, n_layers * sizeof *maps);
+    int status = prepare(&f);
+    if (status == CLI_OK && f.n_kept) status = add_all(&f);
+    for (uint32_t h = 0; h < n_layers && status == CLI_OK; h++)
+        if (f.ridge[h]) status = solve(&f, h, &maps[h]);
+    for (uint32_t h = 0; h < n_layers; h++) xl_ridge_free(f.ridge[h]);
+    exitlm_session_free(f.session);
+    free(f.hidden);
+    free(f.kv);
+    free(f.x);
+    free(f.y);
+    free(f.ones);
+    return status;
+}
+
+void train_maps_free(train_maps *m) {
+    free(m->memory);
+    free(m->k);
+    *m = (train_maps){0};
+}
