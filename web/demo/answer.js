@@ -6,7 +6,7 @@ import { lowest, nameOfHead, stepOf } from './scale.js';
 /**
  * @typedef {import('./store.js').Run} Run
  * @typedef {import('./store.js').Row} Row
- * @typedef {{ text: string, layer: number }} Draft a token that is not verified yet
+ * @typedef {{ index: number, text: string, accepted: boolean }} Draft a token that is not verified yet
  */
 
 export class AnswerView {
@@ -95,7 +95,7 @@ export class AnswerView {
   }
 
   #showDrafts() {
-    this.pending.replaceChildren(...this.drafts.map(({ text }) => el('span', {}, text)));
+    this.pending.replaceChildren(...this.drafts.map(({ text, accepted }) => el('span', { class: accepted ? 'accepted' : '' }, text)));
     if (!this.drafts.length) this.pending.remove();
     else (this.#view === 'tokens' ? this.body : this.body.querySelector(':scope > .block:last-child > :last-child') ?? this.body).append(this.pending);
   }

@@ -36,6 +36,7 @@ export function connectChat(hooks) {
     byId('to-end').hidden = following;
   }, { passive: true });
   byId('to-end').addEventListener('click', () => toEnd(true));
+  new ResizeObserver(() => toEnd()).observe(scroll);
 }
 
 export const isRunning = () => running !== null;
@@ -163,7 +164,7 @@ function verdict([a, b]) {
   const [fast, slow] = [speedOf(a), speedOf(b)];
   const ratio = fast && slow ? `${(fast / slow).toFixed(2)}× the speed of ${b.mode}, ` : '';
   const work = `${percent(meanWork(a))} of its work; `;
-  return ratio + work + (same === shorter && a.tokens.length === b.tokens.length ? 'the same tokens.' : `the first ${count(same, 'token')} are the same.`);
+  return ratio + work + (same === shorter && a.tokens.length === b.tokens.length ? 'the same tokens.' : same ? `the first ${count(same, 'token')} are the same.` : 'other tokens from the first on.');
 }
 
 /** @param {Answer} turn @param {AnswerView[]} views */
@@ -348,10 +349,11 @@ async function follow(reply, view, entry) {
   }, 50);
   const sentences = speaker();
   for await (const event of reply) {
-    if (event.type === 'draft') view.drafts.push({ text: event.text, layer: event.layer });
-    else if (event.type === 'reject') view.drafts = [];
-    else if (event.type !== 'accept') {
-      if (view.drafts.length) view.drafts.shift();
+    if (event.type === 'draft') view.drafts.push({ index: event.index, text: event.text, accepted: false });
+    else if (event.type === 'accept') view.drafts.forEach((draft) => { draft.accepted ||= draft.index === event.index; });
+    else if (event.type === 'reject') view.drafts = view.drafts.filter(({ accepted }) => accepted);
+    else {
+      view.drafts = view.drafts.filter(({ index }) => index > event.index);
       run.tokens.push([event.text, event.layer, round(event.work), event.head, round(event.confidence), event.drafted ? 1 : 0, event.ms === null ? null : round(event.ms)]);
       run.text += event.text;
       sentences(event.text);

@@ -37,13 +37,11 @@ export function drawInsight(panel, answer, full) {
   panel.answer = answer ?? undefined;
   const run = answer?.run;
   if (!run || !run.tokens.length) {
-    panel.replaceChildren(head(), el('p', { class: 'note' }, 'The next answer is drawn here while it is written: how deep each token went, where it left the model, and how fast.'));
+    panel.replaceChildren(el('p', { class: 'note' }, 'The next answer is drawn here while it is written: how deep each token went, where it left the model, and how fast.'));
     return;
   }
-  panel.replaceChildren(head(), figures(run, full), histogram(run), depthChart(run), speedChart(run, full));
+  panel.replaceChildren(figures(run, full), histogram(run), depthChart(run), speedChart(run, full));
 }
-
-const head = () => el('h2', {}, 'This answer');
 
 /** @param {Run} run @param {number | null} full */
 function figures(run, full) {
@@ -109,6 +107,8 @@ function speedChart(run, full) {
   });
   const shown = points.slice(Math.min(3, points.length - 1)); // the first means are of one or two tokens
   const height = 84;
+  const clip = 3 * (speedOf(run) ?? Infinity); // clocks of pages are coarse
+  for (const [i, v] of shown.entries()) shown[i] = Math.min(v, clip);
   const most = 1.15 * Math.max(...shown, full ?? 0);
   const x = (/** @type {number} */ i) => ((i / Math.max(1, shown.length - 1)) * WIDTH).toFixed(1);
   const y = (/** @type {number} */ v) => (height - (v / most) * height).toFixed(1);

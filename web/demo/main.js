@@ -83,7 +83,7 @@ function drawChips() {
 let charted = null;
 const drawCharts = throttled(() => {
   if (byId('insight').hidden) return;
-  drawInsight(byId('insight'), charted, fullSpeed(model.lm?.info.name || model.choice?.title || ''));
+  drawInsight(byId('charts'), charted, fullSpeed(model.lm?.info.name || model.choice?.title || ''));
 }, 150);
 
 /** @param {string} id @param {boolean} open @param {boolean} [focus] */
@@ -93,7 +93,7 @@ function side(id, open, focus = false) {
   document.documentElement.classList.toggle(`with-${id}`, open);
   if (id === 'insight') {
     if (open) drawCharts.flush();
-    if (wide.matches) change({ insight: open });
+    if (wide.matches && focus) change({ insight: open });
   }
   if (open && !wide.matches) side(id === 'insight' ? 'history' : 'insight', false);
   if (open && focus) byId(id).querySelector('button, [tabindex]')?.focus();
@@ -216,6 +216,17 @@ async function start() {
     prompt.focus();
   });
   for (const id of ['history', 'insight']) byId(`open-${id}`).addEventListener('click', () => side(id, byId(id).hidden, true));
+  for (const button of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll('[data-close]'))) {
+    const id = /** @type {string} */ (button.dataset.close);
+    button.addEventListener('click', () => {
+      side(id, false);
+      byId(`open-${id}`).focus();
+    });
+  }
+  wide.addEventListener('change', () => {
+    side('history', false);
+    side('insight', wide.matches && settings.insight);
+  });
   document.addEventListener('show-insight', () => side('insight', true));
   byId('loading-cancel').addEventListener('click', () => {
     if (model.state === 'failed' && model.choice) model.load(model.choice).catch(() => {});

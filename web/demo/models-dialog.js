@@ -80,7 +80,7 @@ function row(entry) {
   const current = model.choice?.kind === 'catalogue' && model.choice.name === entry.name && model.lm;
   if (current) state.textContent = 'in use';
   else isKept(entry).then((kept) => { if (kept) state.textContent = 'on this device'; });
-  const facts = [entry.parameters && `${Math.round(entry.parameters / 1e6)} million parameters`, entry.quantisation, megabytes(entry.bytes), entry.licence].filter(Boolean).join(' · ');
+  const facts = [entry.parameters && millions(entry.parameters), entry.quantisation, megabytes(entry.bytes), entry.licence].filter(Boolean).join(' · ');
   const check = el('button', { type: 'button', class: 'quiet', onclick: async () => {
     check.disabled = true;
     answer.textContent = 'Reading its header…';
@@ -97,6 +97,9 @@ function row(entry) {
     el('div', { class: 'row' }, check, el('button', { type: 'button', class: 'primary', onclick: () => take(entry) }, current ? 'Load again' : 'Load')));
 }
 
+/** @param {number} n */
+const millions = (n) => `${n >= 1e7 ? Math.round(n / 1e6) : Math.round(n / 1e5) / 10} million parameters`;
+
 /** What is loaded. */
 function about() {
   const box = byId('model-about');
@@ -104,7 +107,7 @@ function about() {
   if (!lm) return box.replaceChildren();
   const { info, exits } = lm;
   const lines = [
-    ['Model', `${info.name}, ${info.architecture}, ${info.layers} layers, ${Math.round(info.parameters / 1e5) / 10} million parameters`],
+    ['Model', `${info.name}, ${info.architecture}, ${info.layers} layers, ${millions(info.parameters)}`],
     ['Exit heads', exits ? `after layer ${exits.layers.join(', ')}` : 'none: every token runs all layers'],
     ['Context', `${info.contextLength} tokens`],
     ['Memory', megabytes(info.memory.total)],

@@ -52,7 +52,7 @@ function promise() {
   const levels = model.lm?.exits?.levels.filter(({ strategy, certified }) => strategy === 'risk' && certified) ?? [];
   const { accuracy } = settings;
   if (!model.lm?.exits) return 'Share of the tokens that equal what the full model would have said.';
-  const level = levels.filter((l) => l.accuracy >= accuracy - 1e-9).sort((a, b) => a.accuracy - b.accuracy)[0];
+  const level = levels.filter((l) => l.accuracy >= accuracy - 1e-6).sort((a, b) => a.accuracy - b.accuracy)[0];
   if (!level) return `No level of ${percent(accuracy)} could be certified for this model: nothing exits early.`;
   return `Share of the tokens that equal what the full model would have said. At the level ${percent(level.accuracy)}, ${level.conversations} conversations measured ${(level.agreement * 100).toFixed(1)} %.`;
 }

@@ -1,0 +1,56 @@
+// The chat page with the tiny model in its catalogue: with heads made for the test (random, so their promises mean nothing),
+// or without.
+import { createHash } from 'node:crypto';
+import fs from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { ExitLM } from '../../web/src/index.js';
+import { headsFile } from '../js/support/heads-file.mjs';
+import { start } from './browser.mjs';
+
+const file = fileURLToPath(new URL('../data/tiny.gguf', import.meta.url));
+export const model = fs.readFileSync(file);
+
+/** Exits after layers 2 and 4 of 6, and a short list after the last. */
+export async function tinyHeads() {
+  const lm = await ExitLM.load(file, { heads: false, worker: false });
+  await lm.ready;
+  const { fingerprint, layers, dimension: dim, vocabulary: vocab } = lm.info;
+  await lm.dispose();
+  return headsFile({ fingerprint, layers, dim, vocab, kvDim: 32, heads: [{ layer: 2, rows: 200 }, { layer: 4, rows: 200 }, { layer: 6, rows: 300 }],
+    levels: [{ accuracy: 0.9, thresholds: [0.4, 0.4, 0.5] }, { accuracy: 0.95, thresholds: [0.3, 0.35, 0.4] }] });
+}
+
+/**
+ * @param {object} [options]
+ * @param {boolean} [options.heads] whether there are heads beside the model (true)
+ * @param {import('../../web/serve.mjs').ServeOptions} [options.serve]
+ */
+export async function startTiny({ heads = true, serve = {} } = {}) {
+  const headsBytes = heads ? await tinyHeads() : null;
+  const catalogue = JSON.stringify({ format: 1, default: 'tiny', models: [{ name: 'tiny', title: 'Tiny random', file: 'tiny.gguf', size_bytes: model.length,
+    sha256: createHash('sha256').update(model).digest('hex'), quantisation: 'mixed', parameters: 254016, licence: 'MIT', heads: { file: 'tiny.exits.gguf' } }] });
+  /** @type {{ url: string, host: string }[]} */
+  const requests = [];
+  const it = await start({ ...serve, intercept: (request, response) => {
+    requests.push({ url: request.url ?? '', host: request.headers.host ?? '' });
+    if (serve.intercept?.(request, response)) return true;
+    const path = (request.url ?? '').split('?')[0];
+    if (path === '/models/catalog.json') return Boolean(response.setHeader('Content-Type', 'application/json').end(catalogue));
+    if (/\/tiny\.exits\.gguf$/.test(path)) {
+      if (headsBytes) response.setHeader('Content-Type', 'application/octet-stream').end(headsBytes);
+      else response.writeHead(404).end();
+      return true;
+    }
+    if (path === '/models/tiny.gguf') {
+      const range = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '');
+      const from = range ? Number(range[1]) : 0;
+      const to = range?.[2] ? Math.min(model.length, Number(range[2]) + 1) : model.length;
+      response.writeHead(range ? 206 : 200, { 'Content-Type': 'application/octet-stream', 'Accept-Ranges': 'bytes', ETag: '"tiny"',
+        'Content-Length': to - from, ...(range ? { 'Content-Range': `bytes ${from}-${to - 1}/${model.length}` } : {}) });
+      response.end(model.subarray(from, to));
+      return true;
+    }
+    return false;
+  } });
+  return { ...it, requests };
+}
