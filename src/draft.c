@@ -6,21 +6,22 @@
  * the one token rule, which token follows it. Where that is the draft, the draft is accepted; at the first difference the rule's
  * own token is taken and the rest is rolled back; after the last draft its row gives one more token.
  *
- * What pays is measured on this device: cost of passes by their number of rows, acceptance, cost of a token by way of drafting.
- * Without a clock the cost is counted in multiply-adds with a stored price for one more row. */
+ * What pays: work is counted in multiply-adds, so other programs on the same core do not disturb the account; only the price of
+ * one more row in a pass is measured by the clock, or stored where there is none. Acceptance is counted. */
 #include <string.h>
 
 #include "generate.h"
 
-enum { ARM_PLAIN, ARM_EXITS, ARM_LOOKUP, N_ARMS, MAX_DRAFTS = XL_MAX_VERIFY - 1, N_GRAM = 4, MAX_DRAFT_TEXT = 64 };
+enum { ARM_PLAIN, ARM_EXITS, ARM_LOOKUP, MAX_DRAFTS = XL_MAX_VERIFY - 1, N_GRAM = 4, MAX_DRAFT_TEXT = 64 };
 
 #define ROW_PRICE 0.4   /* cost of one more row in a pass, in passes of one row, until it is measured */
+#define FIRST_DRAFTS 2  /* by exits, until their acceptance is known */
 #define MARGIN 1.03     /* a way of drafting must win by this to be used */
 #define MEMORY 0.9      /* weight of the past in running means, by round */
 
 typedef struct arm {
-    double cost, tokens; /* decayed sums */
-    uint32_t rest, patience; /* rounds without it, and how many that are next time */
+    double cost, tokens, rounds; /* decayed sums; cost in full tokens */
+    uint32_t rest, patience;     /* rounds without it, and how many that are next time */
 } arm;
 
 struct xl_drafting {
@@ -31,8 +32,9 @@ struct xl_drafting {
     xl_draft draft[MAX_DRAFTS];
     char text[MAX_DRAFTS][MAX_DRAFT_TEXT];
     double round_cost;
-    arm arms[N_ARMS];
-    double pass_cost[XL_MAX_VERIFY + 1]; /* of a pass through all layers and the output matrix, by rows; 0: not measured */
+    arm exits;
+    double ms_per_mac[XL_MAX_VERIFY + 1]; /* of a pass, by its rows; 0: not measured */
+    uint32_t length;                     /* drafts by exits in a round, at most: grows while they are right */
     double accepted[N_GRAM + 1];         /* of lookup drafts, by the length of the n-gram */
     uint32_t gram;                       /* of this round's lookup */
     exitlm_event *events;                /* [4 * XL_MAX_VERIFY] */
@@ -48,17 +50,16 @@ void xl_draft_take(exitlm_session *s, xl_arena *arena) {
     for (uint32_t gram = 0; d && gram <= N_GRAM; gram++) d->accepted[gram] = gram < 3 ? 0.5 : 0.75;
 }
 
-/* A new reply: what was learnt about the device stays. */
+/* A new reply: what was learnt about the device and the heads stays. */
 void xl_draft_start(exitlm_session *s) {
     struct xl_drafting *d = s->generation->drafting;
     d->open = false;
     d->n = 0;
-    for (int i = 0; i < N_ARMS; i++) d->arms[i].rest = d->arms[i].patience = 0;
+    if (d->length == 0) d->length = FIRST_DRAFTS;
 }
 
 /* ---- Costs ---------------------------------------------------------------------------- */
 
-/* Milliseconds, or multiply-adds of the whole token with the stored price for rows. */
 typedef struct meter {
     double ms;
     uint64_t macs;
@@ -66,31 +67,33 @@ typedef struct meter {
 
 static meter start_meter(const exitlm_session *s) { return (meter){xl_now(s), s->macs}; }
 
-static double price(uint32_t rows) { return (1 + ROW_PRICE * (rows - 1)) / rows; }
-
-static double spent(const exitlm_session *s, meter from, uint32_t rows) {
-    if (s->clock_ms) return xl_now(s) - from.ms;
-    return (double)(s->macs - from.macs) / (double)xl_token_macs(s->model) * price(rows);
-}
-
+/* Cost of a pass of `rows` rows through the whole model, in passes of one row. */
 static double pass_cost(const struct xl_drafting *d, uint32_t rows) {
-    if (d->pass_cost[rows] > 0) return d->pass_cost[rows];
-    /* Between what is measured: from the nearest smaller number of rows on. */
-    for (uint32_t known = rows; known-- > 1;)
-        if (d->pass_cost[known] > 0) return d->pass_cost[known] * (1 + ROW_PRICE * (rows - 1)) / (1 + ROW_PRICE * (known - 1));
+    if (rows == 1) return 1;
+    if (d->ms_per_mac[1] > 0 && d->ms_per_mac[rows] > 0) {
+        double cost = rows * d->ms_per_mac[rows] / d->ms_per_mac[1];
+        return cost < 1 ? 1 : cost;
+    }
     return 1 + ROW_PRICE * (rows - 1);
 }
 
-static void learn_pass(struct xl_drafting *d, uint32_t rows, double cost) {
-    double *known = &d->pass_cost[rows];
-    if (*known <= 0) *known = cost;
-    /* The lower of two: what other programs took of the core is not the pass's. */
-    else *known += (cost < *known ? 0.5 : 0.05) * (cost - *known);
+/* What has been done since, in full tokens of one row. */
+static double spent(const exitlm_session *s, meter from, uint32_t rows) {
+    return (double)(s->macs - from.macs) / (double)xl_token_macs(s->model) * pass_cost(s->generation->drafting, rows) / rows;
+}
+
+/* The lower times count: what other programs took of the core is not the pass's. */
+static void learn_price(const exitlm_session *s, meter from, uint32_t rows) {
+    if (!s->clock_ms || s->macs == from.macs) return;
+    double now = (xl_now(s) - from.ms) / (double)(s->macs - from.macs), *known = &s->generation->drafting->ms_per_mac[rows];
+    if (now <= 0) return;
+    *known += *known <= 0 ? now : (now < *known ? 0.3 : 0.02) * (now - *known);
 }
 
 static void learn_arm(arm *a, double cost, double tokens) {
     a->cost = a->cost * MEMORY + cost;
     a->tokens = a->tokens * MEMORY + tokens;
+    a->rounds = a->rounds * MEMORY + 1;
 }
 
 static double cost_per_token(const arm *a) { return a->tokens > 0 ? a->cost / a->tokens : 0; }
@@ -152,17 +155,17 @@ static bool look_up(exitlm_session *s) {
 }
 
 static bool worth_trying(struct xl_drafting *d) {
-    arm *exits = &d->arms[ARM_EXITS], *plain = &d->arms[ARM_PLAIN];
-    if (plain->tokens < 0.5) return false; /* first what a plain token costs */
+    arm *exits = &d->exits;
     if (exits->rest) {
         exits->rest--;
         return false;
     }
-    if (exits->tokens < 3 || cost_per_token(exits) * MARGIN < cost_per_token(plain)) return true;
+    if (exits->rounds < 1.8 || cost_per_token(exits) * MARGIN < 1) return true; /* a plain token costs 1 */
     exits->patience = exits->patience ? exits->patience * 2 : 24;
     if (exits->patience > 384) exits->patience = 384;
     exits->rest = exits->patience;
-    exits->cost = exits->tokens = 0;
+    exits->cost = exits->tokens = exits->rounds = 0;
+    d->length = FIRST_DRAFTS;
     return false;
 }
 
@@ -183,6 +186,7 @@ static void open_round(exitlm_session *s) {
         g->draft_attempts++;
         d->wanted = d->n;
     }
+    if (d->way == ARM_EXITS && !fixed(s) && g->options.max_draft == 0 && d->wanted > d->length) d->wanted = d->length;
     if (d->way == ARM_PLAIN) d->wanted = 0;
 }
 
@@ -296,23 +300,24 @@ static uint32_t compare(exitlm_session *s, uint32_t rows) {
 }
 
 static void learn_round(struct xl_drafting *d, uint32_t right, uint32_t tokens) {
-    if (d->way != ARM_LOOKUP) learn_arm(&d->arms[d->way], d->round_cost, tokens);
-    else
-        for (uint32_t i = 0; i < d->n && i <= right; i++) d->accepted[d->gram] += 0.15 * ((i < right) - d->accepted[d->gram]);
+    for (uint32_t i = 0; d->way == ARM_LOOKUP && i < d->n && i <= right; i++)
+        d->accepted[d->gram] += 0.15 * ((i < right) - d->accepted[d->gram]);
+    if (d->way != ARM_EXITS) return;
+    learn_arm(&d->exits, d->round_cost, tokens);
+    if (right < d->n) d->length = right < 1 ? 1 : right;
+    else if (d->n == d->length && d->length < MAX_DRAFTS) d->length++;
 }
 
 static exitlm_status verify(exitlm_session *s, exitlm_error *error) {
     xl_generation *g = s->generation;
     struct xl_drafting *d = g->drafting;
     uint32_t rows = d->n + 1, before = g->n_tokens;
-    bool whole_pass = d->way != ARM_EXITS && s->depth[s->n - 1] == 0; /* all rows come from the first layer */
     meter from = start_meter(s);
     exitlm_status status = xl_session_advance(s, s->model->config.n_layers, error);
     if (status == EXITLM_OK) status = xl_session_logits(s, d->base, rows, error);
     if (status != EXITLM_OK) return status;
-    double cost = spent(s, from, rows);
-    if (whole_pass) learn_pass(d, rows, cost);
-    d->round_cost += cost;
+    learn_price(s, from, rows);
+    d->round_cost += spent(s, from, rows);
     d->open = false;
     uint32_t right = compare(s, rows);
     g->drafted += d->n;

@@ -307,7 +307,7 @@ typedef struct exitlm_stats {
 
 typedef struct exitlm_event {
     exitlm_event_type type;
-    uint32_t prompt_done, prompt_total; /* PROGRESS: tokens of the prompt through all layers */
+    uint32_t prompt_done, prompt_total; /* PROGRESS, TOKEN: tokens of the prompt through all layers, and of the prompt */
     exitlm_token token;                 /* TOKEN; DRAFT/ACCEPT/REJECT: id, text, layer, head, confidence, draft_head */
     exitlm_stats stats;                 /* DONE */
 } exitlm_event;

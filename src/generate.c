@@ -123,7 +123,7 @@ static void clear_reply(xl_generation *g) {
     g->n_tokens = g->n_released = 0;
     g->text_bytes = g->released_bytes = g->decided_bytes = 0;
     g->utf8 = (xl_utf8_stream){0};
-    g->stop_found = false;
+    g->stop_found = g->ended_by_token = false;
     memset(g->exits, 0, sizeof g->exits);
     g->full_tokens = g->draft_attempts = g->drafted = g->accepted = g->audited = g->audit_disagreed = 0;
     g->depth_sum = 0;
@@ -146,6 +146,8 @@ static exitlm_status start(exitlm_session *s, const int32_t *ids, size_t n, cons
             return xl_fail(error, EXITLM_USAGE, "token id %ld at index %zu is outside the vocabulary of %u", (long)ids[i], i, (unsigned)s->model->config.vocab);
     g->phase = XL_IDLE;
     g->options = *o;
+    if (o->draft_layer < 0 || (uint32_t)o->draft_layer >= s->model->config.n_layers)
+        return bad(error, "draft_layer", o->draft_layer, "it must lie below the model's number of layers (0: adaptive)");
     status = copy_stops(g, o, error);
     if (status == EXITLM_OK) status = choose_chain(s, error);
     g->options.stop = NULL;
@@ -328,6 +330,7 @@ void xl_emit(exitlm_session *s, const xl_chosen *chosen) {
     xl_generation *g = s->generation;
     begin_token(g);
     if (xl_token_is_eog(s->model->tokenizer, chosen->id)) {
+        g->ended_by_token = true;
         finish(g, EXITLM_REASON_STOP);
         return;
     }
@@ -361,7 +364,9 @@ static void fill_stats(const exitlm_session *s, exitlm_stats *stats) {
                             .audit_disagreed = g->audit_disagreed, .text = g->text ? g->text : "", .text_bytes = g->text_bytes};
     memcpy(stats->exits, g->exits, sizeof stats->exits);
     stats->mean_depth = g->n_tokens ? g->depth_sum / g->n_tokens : 0;
-    stats->mean_work = g->n_tokens ? (double)(s->macs - g->start_macs) / ((double)xl_token_macs(s->model) * g->n_tokens) : 0;
+    /* The end-of-text token was computed too. */
+    uint32_t computed = g->n_tokens + g->ended_by_token;
+    stats->mean_work = computed ? (double)(s->macs - g->start_macs) / ((double)xl_token_macs(s->model) * computed) : 0;
     if (!s->clock_ms || g->n_tokens == 0) return;
     stats->prompt_ms = g->first_ms - g->start_ms;
     stats->decode_ms = g->last_ms - g->first_ms;
@@ -372,7 +377,7 @@ static void token_event(exitlm_session *s, exitlm_event *event) {
     xl_generation *g = s->generation;
     const xl_chosen *t = &g->tokens[g->n_released];
     size_t end = t->text_end < g->text_bytes ? t->text_end : g->text_bytes;
-    *event = (exitlm_event){.type = EXITLM_EVENT_TOKEN};
+    *event = (exitlm_event){.type = EXITLM_EVENT_TOKEN, .prompt_done = g->prompt_n, .prompt_total = g->prompt_n};
     event->token = (exitlm_token){.index = g->n_released, .id = t->id, .text = g->text + g->released_bytes, .text_bytes = end - g->released_bytes,
                                   .layer = t->layer, .of = s->model->config.n_layers, .work = t->work, .head = t->head,
                                   .confidence = t->confidence, .drafted = t->drafted, .draft_head = t->draft_head,

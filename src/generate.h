@@ -53,7 +53,7 @@ typedef struct xl_generation {
     size_t decided_bytes;   /* text up to here can no longer be part of a stop string */
     xl_utf8_stream utf8;
     exitlm_reason reason;
-    bool stop_found;
+    bool stop_found, ended_by_token;
 
     /* the context as text, so that the next turn re-uses the generated ids */
     char *context;
