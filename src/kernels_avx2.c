@@ -3,6 +3,12 @@
 #if defined(__AVX2__) && defined(__F16C__)
 #include "kernels_x86.h"
 
+/* Keeps an accumulation where it is written: compilers otherwise finish one row's sum after the other, with the weights spilled in between. */
+INLINE vi pinned(vi a) {
+    __asm__ volatile("" : "+x"(a));
+    return a;
+}
+
 typedef vi u_acc; /* int16 */
 #define U_GROUPS_5 4
 #define U_GROUPS_6 2
@@ -12,7 +18,7 @@ INLINE u_acc u_begin(vi acc) {
     return _mm256_setzero_si256();
 }
 INLINE u_acc u_dot(u_acc part, vi w, act_half a, int lane) {
-    return _mm256_add_epi16(part, _mm256_maddubs_epi16(w, act_splat(a, lane)));
+    return pinned(_mm256_add_epi16(part, _mm256_maddubs_epi16(w, act_splat(a, lane))));
 }
 INLINE vi u_end(vi acc, u_acc part, const consts *k) { return _mm256_add_epi32(acc, _mm256_madd_epi16(part, k->ones16)); }
 
@@ -31,7 +37,7 @@ INLINE s_acc s_begin(const act_block *a) {
 }
 INLINE s_acc s_dot(s_acc part, s_weights w, act_half a, int lane, const consts *k) {
     vi pairs = _mm256_maddubs_epi16(w.magnitude, _mm256_sign_epi8(act_splat(a, lane), w.w));
-    return _mm256_add_epi32(part, _mm256_madd_epi16(pairs, k->ones16));
+    return pinned(_mm256_add_epi32(part, _mm256_madd_epi16(pairs, k->ones16)));
 }
 INLINE vi s_end(s_acc part) { return part; }
 
