@@ -117,6 +117,15 @@ exitlm_status xl_dialog_next(xl_dialog *d, const int32_t *reply, size_t n_reply,
     return status;
 }
 
+exitlm_status xl_dialog_copy_text(xl_dialog *to, const xl_dialog *from, exitlm_error *error) {
+    if (!from->text) return EXITLM_OK;
+    char *text = xl_calloc(&to->allocator, from->text_bytes + 1, 1);
+    if (!text) return no_memory(error);
+    memcpy(text, from->text, from->text_bytes);
+    remember(to, text, from->text_bytes);
+    return EXITLM_OK;
+}
+
 /* ---- The frame of a user's turn ---- */
 exitlm_status xl_user_frame_create(xl_user_frame *frame, const exitlm_model *model, const exitlm_allocator *allocator, exitlm_error *error) {
     static const char first[] = "@@first@@", answer[] = "@@answer@@", second[] = "@@second@@";

@@ -34,6 +34,9 @@ exitlm_status xl_dialog_next(xl_dialog *dialog, const int32_t *reply, size_t n_r
 exitlm_status xl_dialog_text(xl_dialog *dialog, const int32_t *ids, size_t n, char **text, size_t *n_bytes, size_t *capacity,
                              exitlm_error *error);
 
+/* Makes `to` remember the same session text as `from` (its messages are the caller's business). */
+exitlm_status xl_dialog_copy_text(xl_dialog *to, const xl_dialog *from, exitlm_error *error);
+
 /* What stands before the user's first message, and what between the end of one user's message and the beginning of the next if the
  * answer between is left out: with these a model invents user turns. Pieces of xl_dialog_user_frame; *frame is fresh memory of
  * *capacity bytes from the allocator. UNSUPPORTED where the template has no such pieces. */

@@ -92,7 +92,12 @@ static exitlm_status begin(const xl_rollout *r, xl_talk *talk, bool *none_left, 
     bool fits = false;
     exitlm_session_reset(talk->session);
     talk->turn = talk->index = talk->reply_pos = 0;
+    talk->resume_id = -1;
     exitlm_status status = r->begin(r->user, talk, &ids, &n, error);
+    if (status == EXITLM_OK && talk->resume_id >= 0) {
+        talk->busy = true;
+        return xl_session_append(talk->session, &talk->resume_id, 1, error);
+    }
     *none_left = status == EXITLM_OK && n == 0;
     if (status != EXITLM_OK || n == 0) return status;
     status = take_prompt(talk, ids, n, &fits, error);
@@ -111,12 +116,14 @@ exitlm_status xl_rollout_run(const xl_rollout *r, xl_talk *talks, uint32_t n, ex
     for (;;) {
         exitlm_session *together[XL_CHUNK];
         uint32_t count = 0;
+        none_left = false; /* a conversation may have left others behind to go on with */
         for (uint32_t i = 0; i < n; i++) {
             waits[i] = false;
             exitlm_status status = talks[i].busy ? settle(r, &talks[i], &waits[i], error) : EXITLM_OK;
             while (status == EXITLM_OK && !talks[i].busy && !none_left) {
                 status = begin(r, &talks[i], &none_left, error);
-                if (status == EXITLM_OK && talks[i].busy) status = settle(r, &talks[i], &waits[i], error);
+                waits[i] = status == EXITLM_OK && talks[i].resume_id >= 0;
+                if (status == EXITLM_OK && talks[i].busy && !waits[i]) status = settle(r, &talks[i], &waits[i], error);
             }
             if (status != EXITLM_OK) return status;
             if (waits[i]) together[count++] = talks[i].session;
@@ -125,6 +132,56 @@ exitlm_status xl_rollout_run(const xl_rollout *r, xl_talk *talks, uint32_t n, ex
         exitlm_status status = xl_sessions_advance_together(together, count, error);
         if (status != EXITLM_OK) return status;
     }
+}
+
+/* ---- Snapshots ---- */
+struct xl_snapshot {
+    size_t bytes, area_bytes; /* of everything; of one K or V area's prefix */
+    uint32_t n, n_areas;
+    /* then ids [n] padded to 64 bytes, K areas, V areas */
+};
+
+static size_t snapshot_head(uint32_t n) { return (sizeof(xl_snapshot) + n * sizeof(int32_t) + 63) / 64 * 64; }
+
+xl_snapshot *xl_snapshot_take(const exitlm_session *s) {
+    const xl_config *c = &s->model->config;
+    const uint32_t n_areas = c->n_layers * c->n_kv_heads;
+    const size_t area = xl_kv_bytes(s->kv.type, c->head_dim, s->n), bytes = snapshot_head(s->n) + 2 * n_areas * area;
+    xl_snapshot *snapshot = xl_calloc(&xl_libc_allocator, 1, bytes);
+    if (!snapshot) return NULL;
+    *snapshot = (xl_snapshot){bytes, area, s->n, n_areas};
+    memcpy(snapshot + 1, s->ids, s->n * sizeof *s->ids);
+    uint8_t *at = (uint8_t *)snapshot + snapshot_head(s->n);
+    for (uint32_t i = 0; i < n_areas; i++, at += 2 * area) {
+        memcpy(at, s->kv.k + i * s->kv.area_bytes, area);
+        memcpy(at + area, s->kv.v + i * s->kv.area_bytes, area);
+    }
+    return snapshot;
+}
+
+exitlm_status xl_snapshot_restore(const xl_snapshot *snapshot, exitlm_session *s, exitlm_error *error) {
+    const xl_config *c = &s->model->config;
+    const uint32_t n = snapshot->n;
+    if (snapshot->n_areas != c->n_layers * c->n_kv_heads || n > s->ctx || snapshot->area_bytes != xl_kv_bytes(s->kv.type, c->head_dim, n))
+        return xl_fail(error, EXITLM_USAGE, "a snapshot of another kind of session");
+    exitlm_session_reset(s);
+    exitlm_status status = xl_session_append(s, (const int32_t *)(snapshot + 1), n, error);
+    if (status != EXITLM_OK) return status;
+    const uint8_t *at = (const uint8_t *)snapshot + snapshot_head(n);
+    for (uint32_t i = 0; i < snapshot->n_areas; i++, at += 2 * snapshot->area_bytes) {
+        memcpy(s->kv.k + i * s->kv.area_bytes, at, snapshot->area_bytes);
+        memcpy(s->kv.v + i * s->kv.area_bytes, at + snapshot->area_bytes, snapshot->area_bytes);
+    }
+    for (uint32_t p = 0; p < n; p++) {
+        s->depth[p] = (uint16_t)c->n_layers;
+        s->made[p] = XL_MADE_EXACT;
+    }
+    s->embedded = n;
+    return EXITLM_OK;
+}
+
+void xl_snapshot_free(xl_snapshot *snapshot) {
+    if (snapshot) xl_free(&xl_libc_allocator, snapshot, 1, snapshot->bytes);
 }
 
 /* ---- The chain ---- */

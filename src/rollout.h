@@ -20,12 +20,14 @@ typedef struct xl_talk {
     uint32_t turn;      /* replies finished in it */
     uint32_t index;     /* tokens of this reply so far: the token being chosen has this index */
     uint32_t reply_pos; /* position of the reply's first token */
+    int32_t resume_id;  /* >= 0: set by `begin`, which restored the session itself: the token to go on with */
     bool busy;
 } xl_talk;
 
 typedef struct xl_rollout {
     void *user;
-    /* A new conversation for an empty session: the ids of its prompt, to be read before the next call. *n 0: there are none left. */
+    /* A new conversation for an empty session: the ids of its prompt, to be read before the next call. *n 0: there are none left, unless
+     * talk->resume_id was set (then turn, index and reply_pos as well, index counting that token). */
     exitlm_status (*begin)(void *user, xl_talk *talk, const int32_t **ids, size_t *n, exitlm_error *error);
     /* The next token. Row 0 of the session's logits holds the full model's for the last position. *id < 0 ends the reply. */
     exitlm_status (*choose)(void *user, xl_talk *talk, int32_t *id, exitlm_error *error);
@@ -44,6 +46,13 @@ void xl_talks_free(xl_talk *talks, uint32_t n);
 /* Runs until `begin` has no more and every conversation is over, or `step` says stop. An error of a callback ends it. A conversation
  * whose ids do not fit the context is ended where it stands. */
 exitlm_status xl_rollout_run(const xl_rollout *rollout, xl_talk *talks, uint32_t n, exitlm_error *error);
+
+/* A session's positions, all through all layers, as one block of memory: to go on from one place in more than one way. NULL: no memory. */
+typedef struct xl_snapshot xl_snapshot;
+xl_snapshot *xl_snapshot_take(const exitlm_session *session);
+/* Into a session of the same model and options, whatever it held. USAGE where it does not fit. */
+exitlm_status xl_snapshot_restore(const xl_snapshot *snapshot, exitlm_session *session, exitlm_error *error);
+void xl_snapshot_free(xl_snapshot *snapshot);
 
 /* The chain of exits on the watched position: talk->watch must be the layers of the heads in their order.
  *   threshold  [n_heads]: the rule of mode EXIT; NULL: all heads are asked and none exits

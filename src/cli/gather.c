@@ -10,6 +10,7 @@
 #include "gather_file.h"
 #include "platform.h"
 #include "rollout.h"
+#include "script.h"
 #include "signals.h"
 
 #define SAMPLE_FROM 40 /* likeliest tokens that sampling chooses from */
@@ -27,13 +28,11 @@ static double next_uniform(uint64_t *state) { return (double)(next_random(state)
 typedef struct making {
     const gather_job *job;
     uint32_t job_index;
-    xl_dialog dialog;
+    script script;
     gather_record *record;
-    bool inventing;     /* the user's turn is being written */
+    bool inventing;   /* the user's turn is being written */
     uint64_t random;
-    uint32_t next_turn; /* of the item's turns or messages */
-    int32_t *forced;    /* FORCED: the tokens of the text */
-    size_t n_forced;
+    int32_t *prompt;  /* of an invented turn */
 } making;
 
 typedef struct progress {
@@ -118,12 +117,15 @@ static exitlm_status record(making *m, const xl_talk *talk, const top_list *top,
 }
 
 /* ---- Callbacks of the rollout ---- */
-static exitlm_status tokenize(making *m, const char *text, unsigned flags, int32_t **ids, size_t *n, exitlm_error *error) {
-    *n = 0;
-    exitlm_status status = exitlm_tokenize(m->dialog.model, text, strlen(text), flags, NULL, 0, n, error);
-    *ids = status == EXITLM_OK ? malloc((*n ? *n : 1) * sizeof **ids) : NULL;
-    if (status == EXITLM_OK && !*ids) return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for a text");
-    return status == EXITLM_OK ? exitlm_tokenize(m->dialog.model, text, strlen(text), flags, *ids, *n, n, error) : status;
+static exitlm_status tokenize(making *m, const char *text, const int32_t **ids, size_t *n, exitlm_error *error) {
+    const exitlm_model *model = m->script.dialog.model;
+    const unsigned flags = EXITLM_ADD_SPECIAL | EXITLM_PARSE_SPECIAL;
+    exitlm_status status = exitlm_tokenize(model, text, strlen(text), flags, NULL, 0, n, error);
+    free(m->prompt);
+    m->prompt = status == EXITLM_OK ? malloc((*n + 1) * sizeof *m->prompt) : NULL;
+    *ids = m->prompt;
+    if (status == EXITLM_OK && !m->prompt) return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for a text");
+    return status == EXITLM_OK ? exitlm_tokenize(model, text, strlen(text), flags, m->prompt, *n, n, error) : status;
 }
 
 /* A prompt after which the model goes on with a user's message: its template's opening, in two of three cases after a few of the data's. */
@@ -142,44 +144,9 @@ static exitlm_status invent_prompt(worker *w, making *m, const int32_t **ids, si
     strcpy(text, plan->frame.open);
     for (size_t i = 0; i < n_shown; i++)
         if (shown[i]) strcat(strcat(text, shown[i]), plan->frame.between);
-    free(m->forced);
-    exitlm_status status = tokenize(m, text, EXITLM_ADD_SPECIAL | EXITLM_PARSE_SPECIAL, &m->forced, n, error);
+    exitlm_status status = tokenize(m, text, ids, n, error);
     free(text);
-    *ids = m->forced;
     return status;
-}
-
-static exitlm_status turn_prompt(worker *w, making *m, const int32_t **ids, size_t *n, exitlm_error *error) {
-    const dataset_item *item = &w->plan->data->items[m->job->item];
-    exitlm_status status = EXITLM_OK;
-    if (item->kind == DATASET_MESSAGES) { /* up to the first answer */
-        for (; status == EXITLM_OK && m->next_turn < item->n && strcmp(item->roles[m->next_turn], "assistant") != 0; m->next_turn++)
-            status = xl_dialog_add(&m->dialog, item->roles[m->next_turn], item->texts[m->next_turn], strlen(item->texts[m->next_turn]), error);
-    } else {
-        status = xl_dialog_add(&m->dialog, "user", item->texts[0], strlen(item->texts[0]), error);
-        m->next_turn = 1;
-    }
-    return status == EXITLM_OK ? xl_dialog_prompt(&m->dialog, ids, n, error) : status;
-}
-
-/* The next assistant turn as the tokens to follow. */
-static exitlm_status load_forced(worker *w, making *m, exitlm_error *error) {
-    const dataset_item *item = &w->plan->data->items[m->job->item];
-    free(m->forced);
-    m->forced = NULL;
-    m->n_forced = 0;
-    if (m->next_turn >= item->n) return EXITLM_OK;
-    return tokenize(m, item->texts[m->next_turn++], 0, &m->forced, &m->n_forced, error);
-}
-
-/* Plain text: its first token (or the beginning-of-text token) is the prompt. */
-static exitlm_status text_prompt(worker *w, making *m, const int32_t **ids, size_t *n, exitlm_error *error) {
-    exitlm_status status = tokenize(m, w->plan->data->items[m->job->item].texts[0], EXITLM_ADD_SPECIAL, &m->forced, &m->n_forced, error);
-    if (status != EXITLM_OK || m->n_forced == 0) return status;
-    *ids = m->forced;
-    *n = 1;
-    m->n_forced--; /* choose reads forced[index + 1] */
-    return EXITLM_OK;
 }
 
 static exitlm_status begin(void *user, xl_talk *talk, const int32_t **ids, size_t *n, exitlm_error *error) {
@@ -192,14 +159,8 @@ static exitlm_status begin(void *user, xl_talk *talk, const int32_t **ids, size_
     m->record = &w->records[m->job_index - w->first_job];
     m->inventing = m->job->kind == GATHER_INVENT;
     m->random = m->job->seed;
-    m->next_turn = 0;
-    m->n_forced = 0;
-    xl_dialog_clear(&m->dialog);
     if (m->inventing) return invent_prompt(w, m, ids, n, error);
-    if (m->job->kind == GATHER_ANSWER) return turn_prompt(w, m, ids, n, error);
-    if (w->plan->data->items[m->job->item].kind == DATASET_TEXT) return text_prompt(w, m, ids, n, error);
-    exitlm_status status = turn_prompt(w, m, ids, n, error);
-    return status == EXITLM_OK ? load_forced(w, m, error) : status;
+    return script_begin(&m->script, &w->plan->data->items[m->job->item], ids, n, error);
 }
 
 static exitlm_status choose(void *user, xl_talk *talk, int32_t *id, exitlm_error *error) {
@@ -207,7 +168,7 @@ static exitlm_status choose(void *user, xl_talk *talk, int32_t *id, exitlm_error
     making *m = making_of(w, talk);
     exitlm_session *s = talk->session;
     const uint32_t vocab = s->model->config.vocab;
-    const bool forced = m->job->kind == GATHER_FORCED;
+    const bool forced = !m->inventing && m->job->kind == GATHER_FORCED;
     if (talk->index >= (m->inventing ? w->plan->user_tokens : forced ? UINT32_MAX : w->plan->reply_tokens)) return EXITLM_OK;
     xl_softmax_stats stats;
     top_list top;
@@ -218,9 +179,7 @@ static exitlm_status choose(void *user, xl_talk *talk, int32_t *id, exitlm_error
     } else {
         exitlm_status status = record(m, talk, &top, error);
         if (status != EXITLM_OK) return status;
-        bool text = forced && w->plan->data->items[m->job->item].kind == DATASET_TEXT;
-        if (!forced) *id = sample(&top, m->job->temperature, &m->random);
-        else if (talk->index < m->n_forced) *id = m->forced[talk->index + text];
+        if (!forced || !script_token(&m->script, talk->index, id)) *id = sample(&top, m->job->temperature, &m->random);
     }
     if (*id >= 0 && !forced && xl_token_is_eog(s->model->tokenizer, *id)) *id = -1;
     atomic_fetch_add_explicit(&w->progress->positions, !m->inventing, memory_order_relaxed);
@@ -232,12 +191,14 @@ static exitlm_status adopt(making *m, xl_talk *talk, const int32_t **ids, size_t
     char *text = NULL;
     size_t n_bytes = 0, capacity = 0;
     exitlm_session *s = talk->session;
+    xl_dialog *dialog = &m->script.dialog;
     m->inventing = false;
-    exitlm_status status = xl_dialog_text(&m->dialog, s->ids + talk->reply_pos, s->n - talk->reply_pos, &text, &n_bytes, &capacity, error);
+    xl_dialog_clear(dialog);
+    exitlm_status status = xl_dialog_text(dialog, s->ids + talk->reply_pos, s->n - talk->reply_pos, &text, &n_bytes, &capacity, error);
     bool empty = status == EXITLM_OK && strspn(text, " \t\r\n") >= n_bytes;
-    if (status == EXITLM_OK && !empty) status = xl_dialog_add(&m->dialog, "user", text, n_bytes, error);
-    if (status == EXITLM_OK && !empty) status = xl_dialog_prompt(&m->dialog, ids, n, error);
-    if (text) xl_free(&m->dialog.allocator, text, capacity, 1);
+    if (status == EXITLM_OK && !empty) status = xl_dialog_add(dialog, "user", text, n_bytes, error);
+    if (status == EXITLM_OK && !empty) status = xl_dialog_prompt(dialog, ids, n, error);
+    if (text) xl_free(&dialog->allocator, text, capacity, 1);
     exitlm_session_reset(s);
     return status;
 }
@@ -264,18 +225,8 @@ static exitlm_status more(void *user, xl_talk *talk, const int32_t **ids, size_t
         return adopted;
     }
     exitlm_status status = keep_ids(m, talk, error);
-    const dataset_item *item = m->job->kind == GATHER_INVENT ? NULL : &w->plan->data->items[m->job->item];
-    if (status == EXITLM_OK && item && item->kind != DATASET_TEXT && m->next_turn < item->n) {
-        const char *text = item->texts[m->next_turn];
-        bool user_turn = item->kind == DATASET_TURNS || strcmp(item->roles[m->next_turn], "user") == 0;
-        m->next_turn++;
-        if (user_turn) status = xl_dialog_next(&m->dialog, s->ids + talk->reply_pos, s->n - talk->reply_pos, text, strlen(text), ids, n, error);
-        if (status == EXITLM_OK && *n && m->job->kind == GATHER_FORCED) {
-            bool answer = m->next_turn < item->n && strcmp(item->roles[m->next_turn], "assistant") == 0;
-            if (answer) status = load_forced(w, m, error);
-            else *n = 0;
-        }
-    }
+    if (status == EXITLM_OK && m->job->kind != GATHER_INVENT)
+        status = script_next(&m->script, s->ids + talk->reply_pos, s->n - talk->reply_pos, ids, n, error);
     if (*n == 0) atomic_fetch_add(&w->progress->jobs, 1);
     return status;
 }
@@ -339,14 +290,14 @@ static int run_worker(const gather_all *all, bool leader) {
     int status = w && m ? CLI_OK : cli_no_memory("conversations");
     if (status == CLI_OK) {
         *w = (worker){.plan = plan, .progress = all->progress, .leader = leader, .making = m};
-        for (uint32_t i = 0; i < plan->batch; i++) xl_dialog_init(&m[i].dialog, plan->model, NULL);
+        for (uint32_t i = 0; i < plan->batch; i++) script_init(&m[i].script, plan->model);
         if (xl_talks_create(&w->talks, plan->batch, plan->model, &options, plan->layers, plan->n_layers, &error) != EXITLM_OK)
             status = cli_report(&error, NULL);
     }
     if (status == CLI_OK) status = work(w);
     for (uint32_t i = 0; m && w && i < plan->batch; i++) {
-        xl_dialog_free(&m[i].dialog);
-        free(m[i].forced);
+        script_free(&m[i].script);
+        free(m[i].prompt);
     }
     if (w && w->talks) xl_talks_free(w->talks, plan->batch);
     free(m);
