@@ -87,6 +87,57 @@ const sha = (/** @type {(string | Buffer)[]} */ ...parts) => {
 };
 const read = (/** @type {string} */ file) => fs.readFileSync(path.join(root, file));
 
+/**
+ * A hash of a source and of every file that it includes with quotes, found by reading them: a header that changed rebuilds
+ * only what includes it.
+ * @param {string} source
+ * @param {Map<string, string[]>} known includes by file, for one build
+ */
+function hashWithIncludes(source, known) {
+  const seen = new Set();
+  const visit = (/** @type {string} */ file) => {
+    if (seen.has(file)) return;
+    seen.add(file);
+    let includes = known.get(file);
+    if (!includes) {
+      includes = [...read(file).toString().matchAll(/^[ \t]*#[ \t]*include[ \t]+"([^"]+)"/gm)]
+        .map(([, name]) => [path.posix.join(path.posix.dirname(file), name), path.posix.join('src', name)].find((f) => fs.existsSync(path.join(root, f))))
+        .filter((f) => f !== undefined);
+      known.set(file, includes);
+    }
+    includes.forEach(visit);
+  };
+  visit(source);
+  return sha(...[...seen].sort().flatMap((file) => [file, read(file)]));
+}
+
+/** Waits until no other process builds in this tree; gives what ends that. */
+async function onlyOne(/** @type {(line: string) => void} */ log) {
+  const lock = path.join(work, 'lock');
+  fs.mkdirSync(work, { recursive: true });
+  for (let waited = 0; ; waited++) {
+    try {
+      fs.writeFileSync(lock, String(process.pid), { flag: 'wx' });
+      return () => fs.rmSync(lock, { force: true });
+    } catch (error) {
+      if (/** @type {NodeJS.ErrnoException} */ (error).code !== 'EEXIST') throw error;
+    }
+    const holder = Number(fs.existsSync(lock) ? fs.readFileSync(lock, 'utf8') : 0);
+    const age = Date.now() - (fs.statSync(lock, { throwIfNoEntry: false })?.mtimeMs ?? Date.now());
+    if ((holder && !isRunning(holder)) || (!holder && age > 5000)) fs.rmSync(lock, { force: true }); // of a build that was killed
+    else if (waited === 0) log('  another process builds here, waiting for it');
+    await new Promise((resolve) => { setTimeout(resolve, 200); });
+  }
+}
+
+function isRunning(/** @type {number} */ pid) {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return /** @type {NodeJS.ErrnoException} */ (error).code === 'EPERM';
+  }
+}
+
 /** Runs a compiler; rejects with what it wrote. */
 function compiler(program, args, env) {
   return new Promise((resolve, reject) => {
@@ -129,8 +180,17 @@ export async function buildWasm({ names = variants.map((v) => v.name), force = f
     return variant;
   });
   const emscripten = await ensureEmscripten();
+  const done = await onlyOne(log);
+  try {
+    return await buildVariants(chosen, emscripten, { force, debug, log });
+  } finally {
+    done();
+  }
+}
+
+async function buildVariants(/** @type {Variant[]} */ chosen, emscripten, { force, debug, log }) {
   const clangVersion = output(wasi.clang, '--version') ?? '';
-  const headers = sha(...[...list('src', '.h'), ...list('src', '.inc'), ...list('src/cli', '.h'), ...list('wasm', '.h')].flatMap((f) => [f, read(f)]));
+  const includes = new Map();
   const jobs = [];
   const outputs = [];
   for (const variant of chosen) {
@@ -151,7 +211,7 @@ export async function buildWasm({ names = variants.map((v) => v.name), force = f
       continue;
     }
     const objects = sources.map((source) => {
-      const key = sha(tool, compile.join(' '), headers, source, read(source));
+      const key = sha(tool, compile.join(' '), hashWithIncludes(source, includes));
       const object = path.join(folder, `${source.replaceAll('/', '_').slice(0, -2)}.${key.slice(0, 16)}.o`);
       if (force || !fs.existsSync(object)) {
         jobs.push(async () => {
@@ -162,7 +222,7 @@ export async function buildWasm({ names = variants.map((v) => v.name), force = f
       }
       return object;
     });
-    outputs.push({ variant, program, env, link, objects, folder, key: sha(tool, link.join(' '), String(debug), ...objects) });
+    outputs.push({ variant, program, env, link, objects, folder, key: sha(tool, link.join(' '), String(debug), read('wasm/build.mjs'), ...objects) });
   }
 
   const began = Date.now();
