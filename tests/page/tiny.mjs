@@ -1,24 +1,8 @@
 // The chat page with the tiny model in its catalogue: with heads made for the test (random, so their promises mean nothing),
 // or without.
 import { createHash } from 'node:crypto';
-import fs from 'node:fs';
-import { fileURLToPath } from 'node:url';
-import { ExitLM } from '../../web/src/index.js';
-import { headsFile } from '../js/support/heads-file.mjs';
+import { tinyBytes as model, tinyHeads } from '../js/support/tiny-model.mjs';
 import { start } from './browser.mjs';
-
-const file = fileURLToPath(new URL('../data/tiny.gguf', import.meta.url));
-export const model = fs.readFileSync(file);
-
-/** Exits after layers 2 and 4 of 6, and a short list after the last. */
-export async function tinyHeads() {
-  const lm = await ExitLM.load(file, { heads: false, worker: false });
-  await lm.ready;
-  const { fingerprint, layers, dimension: dim, vocabulary: vocab } = lm.info;
-  await lm.dispose();
-  return headsFile({ fingerprint, layers, dim, vocab, kvDim: 32, heads: [{ layer: 2, rows: 200 }, { layer: 4, rows: 200 }, { layer: 6, rows: 300 }],
-    levels: [{ accuracy: 0.9, thresholds: [0.4, 0.4, 0.5] }, { accuracy: 0.95, thresholds: [0.3, 0.35, 0.4] }] });
-}
 
 /**
  * @param {object} [options]
