@@ -182,7 +182,7 @@ static void test_begin_once(void) {
     for (int adds = 0; adds < 2; adds++) {
         xl_tokenizer *t = make_tokenizer(adds);
         xl_template chat;
-        size_t n_source, n_bytes, n;
+        size_t n_source = 0, n_bytes, n;
         char *source = read_file(FOLDER "llama3.jinja", &n_source);
         xl_template_init(&chat, (xl_str){source, n_source}, t);
         exitlm_status status;
