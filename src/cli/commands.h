@@ -10,6 +10,8 @@
     X(bench)                \
     X(inspect)              \
     X(tokenize)             \
-    X(train)
+    X(train)                \
+    X(calibrate)            \
+    X(pack)
 
 #endif

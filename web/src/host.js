@@ -453,6 +453,7 @@ export class Host {
     } finally {
       free();
     }
+    if (!loader.finished) loader.needRows(this.#tokenize(text, true, true));
     const withEvents = options.events === true;
     const typeAt = this.#event + engine.offsetOf('event', 'type');
     const tokenAt = this.#event + engine.offsetOf('event', 'token');
@@ -469,7 +470,7 @@ export class Host {
           engine.call('session_needs', this.#session, needs);
           return engine.i32s(needs, 2);
         });
-        loader.need(layer, row);
+        if (layer === -1) loader.needRows([row]);
         await Promise.race([loader.nextChange(), reply.wake.promise]);
         lastTurn = now();
         continue;

@@ -54,9 +54,9 @@ import { Sha256 } from './sha256.js';
  * @typedef {{ job: Job, left: number }} Running
  */
 
-// Together at most 4: the engine keeps so many rows that are under way.
+// The engine keeps 4 rows that are under way; urgent rows come whole.
 const MOST_JOBS_AT_ONCE = 3;
-const MOST_URGENT_AT_ONCE = 1;
+const MOST_URGENT_AT_ONCE = 3;
 /** The next job starts when so much of those under way is left: the line is never idle, and layers do not share it. */
 const OVERLAP_BYTES = 256 * 1024;
 const URGENT_ROWS = 16;
@@ -192,12 +192,17 @@ export class ModelLoader {
   }
 
   /**
-   * Something that generation waits for: a layer, or a row of the embedding. Rows are fetched at once.
-   * @param {number} layer
-   * @param {number} row
+   * Rows of the embedding that generation waits for, or soon will: they are fetched at once.
+   * @param {Iterable<number>} rows
    */
-  need(layer, row) {
-    if (layer !== -1 || row < 0 || !this.#jobsMode) return;
+  needRows(rows) {
+    if (!this.#jobsMode || this.#finished || this.#failure) return;
+    for (const row of new Set(rows)) this.#needRow(row);
+    this.#startJobs();
+  }
+
+  /** @param {number} row */
+  #needRow(row) {
     const found = findRow(this.#plan, row);
     if (!found) return;
     const { part, offset, rowBytes, rowsAfter } = found;
@@ -208,9 +213,8 @@ export class ModelLoader {
       this.#urgent.push(shard);
     } else if (!this.#options.shards) {
       const bytes = rowBytes * Math.min(URGENT_ROWS, rowsAfter);
-      this.#urgent.push({ file: part, from: offset, to: offset + bytes, spans: [{ at: offset, part, offset, bytes }] });
+      this.#urgent.push({ file: part, from: offset, to: offset + bytes, spans: [{ at: offset, part, offset, bytes }], urgent: true });
     }
-    this.#startJobs();
   }
 
   /** @param {number} part @param {number} offset */
@@ -363,6 +367,17 @@ export class ModelLoader {
     const { store, sources } = this.#options;
     // A complete copy was verified when it was written, and each piece is again when it is read.
     const sha = job.sha256 && !this.#cachedAtStart ? new Sha256(this.#engine) : null;
+    const deliver = async (/** @type {number} */ at, /** @type {Uint8Array} */ bytes, /** @type {Origin} */ origin) => {
+      sha?.update(bytes);
+      const end = at + bytes.length;
+      // Before the last bytes go in: nothing is computed with a shard that is not what it should be as a whole.
+      const actual = end === job.to ? sha?.finish() : undefined;
+      if (actual !== undefined && actual !== job.sha256) throw checksum(sources[job.file].name, /** @type {string} */ (job.sha256), actual);
+      await this.#deliver(job, at, bytes, origin);
+      running.left = job.to - end;
+      if (running.left < OVERLAP_BYTES && this.#jobsMode) this.#startJobs();
+      return end;
+    };
     for (let at = job.from; at < job.to; ) {
       const next = this.#nextPiece(job, at);
       if (!next) break;
@@ -370,32 +385,23 @@ export class ModelLoader {
       at = from;
       if (cached) {
         const bytes = await /** @type {Store} */ (store).read(job.file, from, Math.min(PIECE_BYTES, to - from));
-        if (!bytes) continue; // broken: it counts as missing now
-        sha?.update(bytes);
-        await this.#deliver(job, from, bytes, 'cache');
-        at += bytes.length;
-        this.#advance(running, at);
-      } else {
-        for await (const { at: offset, bytes } of this.#download(job.file, from, to)) {
-          sha?.update(bytes);
-          await this.#deliver(job, offset, bytes, 'network');
-          at = offset + bytes.length;
-          this.#advance(running, at);
-        }
-      }
+        if (bytes) at = await deliver(from, bytes, 'cache'); // else it is broken, and counts as missing now
+      } else if (job.urgent && !job.sha256) at = await deliver(from, await this.#gather(job.file, from, to), 'network');
+      else for await (const { at: offset, bytes } of this.#download(job.file, from, to)) at = await deliver(offset, bytes, 'network');
     }
     running.left = 0;
-    const actual = sha?.finish();
-    if (sha && actual !== job.sha256) throw checksum(sources[job.file].name, /** @type {string} */ (job.sha256), /** @type {string} */ (actual));
   }
 
   /**
-   * @param {Running} running
-   * @param {number} at
+   * A few rows, whole.
+   * @param {number} file
+   * @param {number} from
+   * @param {number} to
    */
-  #advance(running, at) {
-    running.left = running.job.to - at;
-    if (running.left < OVERLAP_BYTES && this.#jobsMode) this.#startJobs();
+  async #gather(file, from, to) {
+    const all = new Uint8Array(to - from);
+    for await (const { at, bytes } of this.#download(file, from, to)) all.set(bytes, at - from);
+    return all;
   }
 
   /**

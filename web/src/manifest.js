@@ -17,8 +17,8 @@
  * ```
  * - `files`: the original files, one unless the model is split; `bytes` and `sha256` at the top are those of all of them, one after the other.
  * - `shards`: in the order of use, at most 24 MiB each. A shard is its extents one after the other; an extent says which bytes of
- *   which original file (`part`) they are. `layer` is -4 for headers, else as the plan says (-1 norms, -2 rows of the shortlist, 0… layers,
- *   -3 other rows); rows carry `row` and `n_rows`. `layer` and rows are hints; offsets decide.
+ *   which original file (`part`) they are. `layer` is -4 for headers, -5 for what the engine does not need (padding; such shards are not
+ *   loaded), else as the plan says (-1 norms, -2 rows of the shortlist, 0… layers, -3 other rows); rows carry `row` and `n_rows`.
  * - Put back by its extents it is the original, byte for byte. Every byte lies in exactly one extent.
  * - The first shards are the headers. `heads` is left out where the model has none.
  * - File names are relative to the manifest's address.
@@ -50,6 +50,9 @@
  */
 import { ExitLMError } from './errors.js';
 import { Ranges } from './plan.js';
+
+/** `layer` of bytes that the engine does not need. */
+const REST = -5;
 
 const isSize = (/** @type {unknown} */ n) => Number.isSafeInteger(n) && /** @type {number} */ (n) >= 0;
 const isHash = (/** @type {unknown} */ s) => typeof s === 'string' && /^[0-9a-f]{64}$/.test(s);
@@ -91,17 +94,18 @@ export function parseManifest(value, name) {
 }
 
 /**
- * A job for each shard, in the order of use.
+ * A job for each shard that the engine needs, in the order of use.
  * @param {Manifest} manifest
  * @returns {Job[]}
  */
 export function jobsByShard(manifest) {
-  return manifest.shards.map(({ bytes, sha256, extents }, file) => {
+  return manifest.shards.flatMap(({ bytes, sha256, extents }, file) => {
+    if (extents.every(({ layer }) => layer === REST)) return [];
     let at = 0;
     const spans = extents.map(({ part, offset, bytes: n }) => {
       at += n;
       return { at: at - n, part, offset, bytes: n };
     });
-    return { file, from: 0, to: bytes, spans, sha256 };
+    return [{ file, from: 0, to: bytes, spans, sha256 }];
   });
 }

@@ -22,6 +22,7 @@
  * @property {number} to
  * @property {Span[]} spans they cover [from, to), in its order
  * @property {string} [sha256] of a whole shard
+ * @property {boolean} [urgent] rows that generation waits for
  */
 
 /** A set of byte ranges. */
