@@ -29,7 +29,8 @@ export function installPeer(/** @type {string} */ name, /** @type {string} */ wa
  * @property {(ids: number[]) => string} detokenize
  * @property {(ids: number[]) => Promise<Scored[]>} score positions 1 … ids.length: what follows ids[0 … index-1]
  * @property {(ids: number[], n: number, onToken?: () => void) => Promise<number[]>} greedy up to n tokens, end-of-text not included
- * @property {(ids: number[]) => Promise<void>} prompt runs a prompt through an emptied cache and picks one token
+ * @property {(ids: number[]) => Promise<number>} promptSpeed tokens/s of a prompt through an emptied cache
+ * @property {(ids: number[], n: number) => Promise<number>} decodeSpeed tokens/s of n tokens after a context, the first not counted; goes on after end-of-text
  * @property {() => Promise<void>} close
  */
 /** @typedef {{ index: number, id: number, logprob: number, top: { id: number, logit: number }[] }} Scored */
@@ -43,7 +44,7 @@ export function installPeer(/** @type {string} */ name, /** @type {string} */ wa
 export async function openLlama(model, { threads = 1, context: contextSize = 2048 } = {}) {
   const entry = installPeer('node-llama-cpp', version, 'dist/index.js');
   const { getLlama, LlamaLogLevel } = await import(pathToFileURL(entry).href);
-  const llama = await getLlama({ gpu: false, build: 'never', progressLogs: false, logLevel: LlamaLogLevel.error });
+  const llama = await getLlama({ gpu: false, build: 'never', progressLogs: false, maxThreads: threads, logLevel: LlamaLogLevel.error });
   const loaded = await llama.loadModel({ modelPath: model });
   const context = await loaded.createContext({ contextSize, threads: { ideal: threads, min: threads } });
   const sequence = context.getSequence();
@@ -77,9 +78,23 @@ export async function openLlama(model, { threads = 1, context: contextSize = 204
       return reply;
     },
 
-    async prompt(ids) {
+    async promptSpeed(ids) {
       await sequence.clearHistory();
-      for await (const _ of sequence.evaluate(ids, { temperature: 0 })) break;
+      const began = performance.now();
+      await sequence.evaluateWithoutGeneratingNewTokens(ids);
+      return ids.length * 1000 / (performance.now() - began);
+    },
+
+    async decodeSpeed(ids, n) {
+      await sequence.clearHistory();
+      await sequence.evaluateWithoutGeneratingNewTokens(ids.slice(0, -1));
+      let count = 0;
+      let first = 0;
+      for await (const _ of sequence.evaluate(ids.slice(-1), { temperature: 0, yieldEogToken: true })) {
+        if (count++ === 0) first = performance.now();
+        if (count === n) break;
+      }
+      return (n - 1) * 1000 / (performance.now() - first);
     },
 
     async close() {

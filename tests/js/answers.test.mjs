@@ -160,23 +160,29 @@ async function wasiOutput(/** @type {string} */ file, /** @type {string[]} */ ar
   return fs.readFileSync(outFile, 'utf8');
 }
 
-/** Logits [n - 1][vocab] of the package's engine, file by file of web/dist. */
-async function packageLogits(/** @type {WebAssembly.Module} */ module, /** @type {string} */ model, /** @type {number[]} */ ids) {
+/** The kernel sets of a module of the package, and a function that gives the logits [n - 1][vocab] of one. */
+async function packageEngine(/** @type {WebAssembly.Module} */ module, /** @type {string} */ model, /** @type {number[]} */ ids) {
   const engine = needsSharedMemory(module) ? await createSharedEngine(module) : await Engine.create(module);
   const loader = engine.make('loader_create', 0, 0, false);
   engine.staged(fs.readFileSync(model), (memory, n) => { engine.run('loader_push', loader, memory, n); });
   const loaded = engine.make('loader_finish', loader);
-  const options = engine.alloc(engine.sizeOf('session_options'));
-  engine.u8.fill(0, options, options + engine.sizeOf('session_options'));
-  engine.write('session_options', options, { contextTokens: ids.length });
-  const session = engine.make('session_create', loaded, options, false);
   const vocab = vocabOf(model);
+  const optionsBytes = engine.sizeOf('session_options');
   const idsAt = engine.alloc(4 * ids.length);
   const logits = engine.alloc(4 * vocab * (ids.length - 1));
   ids.forEach((id, i) => engine.view.setInt32(idsAt + 4 * i, id, true));
-  assert.equal(engine.run('session_score', session, idsAt, ids.length, logits), 'OK');
-  const copy = engine.u8.slice(logits, logits + 4 * vocab * (ids.length - 1));
-  return { kernel: engine.text(engine.call('session_kernel', session)), logits: new Float32Array(copy.buffer), vocab };
+  const names = [];
+  for (let i = 0, name; (name = engine.call('kernel_name', i)) !== 0; i++) names.push(engine.text(name));
+  const logitsOf = (/** @type {string} */ kernel) => engine.withText(kernel, (kernelAt) => engine.with(optionsBytes, (options) => {
+    engine.u8.fill(0, options, options + optionsBytes);
+    engine.write('session_options', options, { contextTokens: ids.length, kernel: kernelAt });
+    const session = engine.make('session_create', loaded, options, false);
+    assert.equal(engine.text(engine.call('session_kernel', session)), kernel);
+    assert.equal(engine.run('session_score', session, idsAt, ids.length, logits), 'OK');
+    engine.call('session_free', session);
+    return new Float32Array(engine.u8.slice(logits, logits + 4 * vocab * (ids.length - 1)).buffer);
+  }));
+  return { names, logitsOf, vocab };
 }
 
 /** The lines of `score --json --top K` as the logits of its candidates, each exactly the float32 that was printed. */
@@ -217,13 +223,16 @@ for (const [name, model, ids, skip] of /** @type {[string, string, () => number[
     for (const variant of ['simd', 'relaxed', 'simd-mt', 'relaxed-mt']) {
       test(`by the package's exitlm-${variant}.wasm`, { skip: variant.startsWith('relaxed') && !relaxed && 'this Node has no relaxed SIMD' }, async () => {
         const module = await WebAssembly.compile(fs.readFileSync(path.join(root, `web/dist/exitlm-${variant}.wasm`)));
-        const { kernel, logits, vocab } = await packageLogits(module, model, ids());
-        assert.ok(kernel.startsWith(variant.startsWith('simd') ? 'simd128' : 'relaxed'), kernel);
-        printedTops(native).forEach((top, i) => {
-          const row = logits.subarray(i * vocab, (i + 1) * vocab);
-          for (const { id, logit } of top) assert.ok(Object.is(row[id], logit), `position ${i + 1}, id ${id}: ${row[id]}, natively ${logit}`);
-          assert.equal(row.reduce((n, x) => n + Number(x > top.at(-1).logit), 0) < top.length, true, `position ${i + 1}: another candidate is better`);
-        });
+        const { names, logitsOf, vocab } = await packageEngine(module, model, ids());
+        assert.ok(names[0].startsWith(variant.startsWith('simd') ? 'simd128' : 'relaxed'), names.join());
+        for (const kernel of names.filter((n) => n !== 'scalar' || model === tiny)) {
+          const logits = logitsOf(kernel);
+          printedTops(native).forEach((top, i) => {
+            const row = logits.subarray(i * vocab, (i + 1) * vocab);
+            for (const { id, logit } of top) assert.ok(Object.is(row[id], logit), `${kernel}, position ${i + 1}, id ${id}: ${row[id]}, natively ${logit}`);
+            assert.ok(row.filter((x) => x > top.at(-1).logit).length < top.length, `${kernel}, position ${i + 1}: another candidate is better`);
+          });
+        }
       });
     }
   });
