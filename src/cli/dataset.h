@@ -36,5 +36,7 @@ bool dataset_add(dataset *set, dataset_kind kind, dataset_split split, const cha
 /* Keeps what `split` may use, in place; items without a split are kept too. */
 void dataset_keep(dataset *set, dataset_split split);
 void dataset_free(dataset *set);
+/* Does training keep item `index` (of what it may use) apart, to choose layers and lay out thresholds? One in eight. */
+bool dataset_held_out(uint64_t seed, uint32_t index);
 
 #endif

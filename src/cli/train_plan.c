@@ -22,7 +22,7 @@ static const float temperatures[] = {0.7f, 1.0f, 0.5f, 0.85f};
 
 static void add_answers(train_run *run, uint32_t item, gather_job *jobs, size_t *n) {
     const train_options *o = run->options;
-    const bool turns = run->data.items[item].kind == DATASET_TURNS, validation = mix(o->seed, item) % 8 == 0;
+    const bool turns = run->data.items[item].kind == DATASET_TURNS, validation = dataset_held_out(o->seed, item);
     /* One conversation in eight is kept for choosing layers and laying out thresholds: answered greedily, as agreement is measured. */
     for (uint32_t r = 0; r < (validation || !turns ? 1 : o->answers); r++)
         jobs[(*n)++] = (gather_job){.kind = turns ? GATHER_ANSWER : GATHER_FORCED, .validation = validation, .item = item,

@@ -1,0 +1,315 @@
+/* exitlm calibrate: thresholds for accuracy levels, with a guarantee by conversation, into a heads file. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "dataset.h"
+#include "engine.h"
+#include "files.h"
+#include "levels.h"
+#include "ndjson.h"
+#include "platform.h"
+#include "session.h"
+#include "signals.h"
+#include "cli.h"
+
+typedef struct calibrate_options {
+    cli_engine_options engine;
+    cli_texts data;
+    const char *report;
+    int metric, strategy, bound;
+    float delta;
+    uint32_t reply_tokens, batch;
+    uint64_t seed;
+    bool quiet;
+} calibrate_options;
+
+#define AT(field) .offset = offsetof(calibrate_options, field)
+#define MAX_HEADS_BYTES ((uint64_t)1 << 30)
+
+static const char *const bounds[] = {"betting", "hb", NULL};
+
+static const cli_option options[] = {
+    {.name = "data", .kind = CLI_TEXTS, AT(data), .value = "FILE|DIR",
+     .help = "conversations as users have them: JSONL of {\"turns\"} or {\"messages\"}; lines of the split \"calibration\" decide, held-out lines of \"train\" "
+             "lay out the path (required)"},
+    {.name = "strategy", .kind = CLI_CHOICE, AT(strategy), .choices = cli_strategies,
+     .help = "calibrate only this one; default: all"},
+    {.name = "metric", .kind = CLI_CHOICE, AT(metric), .choices = cli_metrics, .help = "measure of uncertainty; default: the one that saves most on the path's data"},
+    {.name = "delta", .kind = CLI_NUMBER, AT(delta), .value = "D", .min = 1e-6, .max = 0.5, .fallback = "0.05",
+     .help = "a level's promise may fail with this probability over the draw of the conversations"},
+    {.name = "bound", .kind = CLI_CHOICE, AT(bound), .choices = bounds, .fallback = "betting", .help = "bound of the risk"},
+    {.name = "reply-tokens", .kind = CLI_COUNT, AT(reply_tokens), .value = "N", .min = 8, .max = 1024, .fallback = "96", .help = "longest answer"},
+    {.name = "batch", .kind = CLI_COUNT, AT(batch), .value = "N", .min = 1, .max = 32, .fallback = "32", .help = "conversations side by side, a thread"},
+    {.name = "seed", .kind = CLI_SEED, AT(seed), .value = "S", .fallback = "1", .help = "the one that train was given: says which lines it held out"},
+    {.name = "report", .kind = CLI_TEXT, AT(report), .value = "FILE", .help = "keep the path and each conversation's result as JSON (eval reads it)"},
+    {.name = "quiet", .letter = 'q', .kind = CLI_FLAG, AT(quiet), .help = "no progress"},
+    CLI_ENGINE_OPTIONS(calibrate_options, engine),
+};
+
+/* Expected disagreement of the settings on the path, safest first. */
+static const float targets[XL_PATH_MAX] = {0.003f, 0.006f, 0.010f, 0.014f, 0.018f, 0.026f, 0.034f, 0.042f,
+                                           0.052f, 0.068f, 0.082f, 0.098f, 0.13f,  0.18f,  0.25f,  0.34f};
+
+typedef struct calibration {
+    const calibrate_options *options;
+    cli_engine engine;
+    dataset path_data, data;
+    xl_pool *pool;
+    exitlm_metric metric;
+    float logistic[EXITLM_MAX_HEADS * 6];
+    xl_path path;
+    measure_result result;
+    exitlm_level levels[XL_LEVELS * EXITLM_STRATEGY_COUNT];
+    size_t n_levels;
+} calibration;
+
+/* ---- Data ---- */
+/* Held-out lines of the training split lay out the path; without such lines, every sixth conversation does (and then decides nothing). */
+static void keep_held_out(dataset *set, uint64_t seed, bool sixth) {
+    dataset kept = {0};
+    for (size_t i = 0; i < set->n; i++) {
+        bool mine = sixth ? i % 6 == 0 : dataset_held_out(seed, (uint32_t)i);
+        const dataset_item *it = &set->items[i];
+        if (mine) dataset_add(&kept, it->kind, it->split, (const char *const *)it->roles, (const char *const *)it->texts, it->n);
+    }
+    dataset_free(set);
+    *set = kept;
+}
+
+static void drop_sixth(dataset *set) {
+    dataset kept = {0};
+    for (size_t i = 0; i < set->n; i++) {
+        const dataset_item *it = &set->items[i];
+        if (i % 6) dataset_add(&kept, it->kind, it->split, (const char *const *)it->roles, (const char *const *)it->texts, it->n);
+    }
+    dataset_free(set);
+    *set = kept;
+}
+
+static bool only_training(const dataset *set) {
+    for (size_t i = 0; i < set->n; i++)
+        if (set->items[i].split != DATASET_TRAIN) return false;
+    return set->n > 0;
+}
+
+static int read_data(calibration *c) {
+    const cli_texts *data = &c->options->data;
+    int status = data->n ? CLI_OK : cli_usage("calibrate: give conversations like your users' with --data FILE (600 or more); their user turns are enough");
+    for (size_t i = 0; i < data->n && status == CLI_OK; i++) {
+        status = dataset_read(&c->data, data->items[i]);
+        if (status == CLI_OK) status = dataset_read(&c->path_data, data->items[i]);
+    }
+    if (status != CLI_OK) return status;
+    dataset_keep(&c->data, DATASET_CALIBRATION);
+    dataset_keep(&c->path_data, DATASET_TRAIN);
+    const bool split = only_training(&c->path_data);
+    keep_held_out(&c->path_data, c->options->seed, !split);
+    if (!split) drop_sixth(&c->data);
+    if (c->data.n == 0 || c->path_data.n == 0) return cli_fail("%s: no conversations of the split \"calibration\"", data->items[0]);
+    if (c->data.n < 300) cli_warn("%zu conversations certify little: 600 or more are recommended", c->data.n);
+    return CLI_OK;
+}
+
+/* ---- Measuring ---- */
+static int measure(calibration *c, const dataset *data, const measure_setting *settings, size_t n, const char *label, measure_result *result) {
+    const calibrate_options *o = c->options;
+    const uint32_t most = c->engine.info.context_tokens ? c->engine.info.context_tokens : 2048;
+    bool complete;
+    measure_plan plan = {.model = c->engine.model, .heads = c->engine.heads, .items = data->items, .n_items = data->n, .settings = settings,
+                         .n_settings = n, .record = true, .reply_tokens = o->reply_tokens, .batch = o->batch,
+                         .context_tokens = o->engine.ctx ? o->engine.ctx : most < 1024 ? most : 1024, .kv_type = (exitlm_kv_type)o->engine.kv_type,
+                         .kernel = o->engine.kernel, .label = o->quiet ? NULL : label};
+    int status = measure_run(&plan, c->pool, result, &complete);
+    if (status == CLI_OK && !complete) status = cli_fail("stopped; the heads file is as it was");
+    return status;
+}
+
+/* Thresholds of the path by one metric. */
+static int lay_path(calibration *c, const measure_record *record, exitlm_metric metric, xl_path *path) {
+    level_tokens tokens;
+    int status = CLI_OK;
+    const exitlm_heads *heads = c->engine.heads;
+    if (!level_tokens_make(&tokens, heads, metric, heads->n_layers, record, c->path_data.n)) status = cli_no_memory("the path");
+    xl_path_data data = {.n = tokens.n, .n_heads = heads->n_heads, .u = tokens.u, .wrong = tokens.wrong, .weight = tokens.weight};
+    level_costs(c->engine.model, heads, &data);
+    if (status == CLI_OK && !xl_path_build(&data, targets, XL_PATH_MAX, &xl_libc_allocator, path)) status = cli_no_memory("the path");
+    level_tokens_free(&tokens);
+    return status;
+}
+
+/* The metric that saves most at 2 to 10 % disagreement. */
+static int choose_path(calibration *c) {
+    measure_result held_out = {0};
+    const measure_setting full = {{0}};
+    exitlm_heads *heads = c->engine.heads; /* its metric is set here, for all that is measured from now on */
+    int status = measure(c, &c->path_data, &full, 1, "path      ", &held_out);
+    if (status == CLI_OK && !level_fit_logistic(heads, heads->n_layers, &held_out.record, c->logistic)) status = cli_no_memory("the metric");
+    for (uint32_t h = 0; status == CLI_OK && h < heads->n_heads; h++) memcpy(heads->head[h].logistic, c->logistic + 6 * h, sizeof heads->head[h].logistic);
+    double best = 2;
+    for (int m = 0; m < EXITLM_METRIC_COUNT && status == CLI_OK; m++) {
+        xl_path path;
+        if (c->options->metric >= 0 && c->options->metric != m) continue;
+        status = lay_path(c, &held_out.record, (exitlm_metric)m, &path);
+        if (status != CLI_OK) break;
+        double cost = (path.cost[4] + path.cost[7] + path.cost[11]) / 3;
+        printf("metric %-9s expected work at 2, 4, 10 %% disagreement: %.3f %.3f %.3f\n", cli_metrics[m], path.cost[4], path.cost[7], path.cost[11]);
+        if (cost >= best) continue;
+        best = cost;
+        c->metric = (exitlm_metric)m;
+        c->path = path;
+    }
+    heads->metric = c->metric;
+    measure_free(&held_out);
+    return status;
+}
+
+static int measure_path(calibration *c) {
+    measure_setting settings[XL_PATH_MAX + 1] = {{{0}}};
+    for (size_t j = 0; j < c->path.n; j++) memcpy(settings[j + 1].threshold, c->path.threshold[j], sizeof settings[0].threshold);
+    return measure(c, &c->data, settings, c->path.n + 1, "calibrate ", &c->result);
+}
+
+/* ---- Tables ---- */
+static void print_row(const exitlm_level *l, uint32_t n_heads) {
+    printf("  %-13s %.2f  ", cli_strategies[l->strategy], (double)l->accuracy);
+    if (!l->certified) {
+        printf("uncertifiable with %u conversations\n", l->conversations);
+        return;
+    }
+    printf("agreement %.4f", (double)l->agreement);
+    if (l->strategy == EXITLM_STRATEGY_RISK) printf(" (>= %.4f)", 1 - (double)l->bound);
+    printf("  among exits %.4f  coverage", (double)l->agreement_exited);
+    for (uint32_t h = 0; h < n_heads; h++) printf(" %.3f", (double)l->coverage[h]);
+    printf("\n");
+}
+
+static int make_risk_rows(calibration *c) {
+    level_risk risk = {&c->result, &c->path, c->options->bound == 1 ? XL_BOUND_HB : XL_BOUND_BETTING, c->options->delta, c->engine.heads->n_heads,
+                       level_x(&c->result, c->path.n)};
+    if (!risk.x) return cli_no_memory("the tables");
+    for (int i = 0; i < XL_LEVELS; i++) level_of_risk(&risk, xl_levels[i], &c->levels[c->n_levels++], NULL);
+    printf("agreement among the tokens that exit, certified likewise:");
+    for (int i = 0; i < XL_LEVELS; i++) {
+        int32_t j = level_of_exited(&risk, xl_levels[i]);
+        if (j >= 0) printf("  %.2f: setting %d (expected work %.3f)", (double)xl_levels[i], j + 1, (double)c->path.cost[j]);
+    }
+    risk.delta = 0.10;
+    printf("\nat delta 0.10 the levels end at settings:");
+    for (int i = 0; i < XL_LEVELS; i++) {
+        exitlm_level row;
+        int32_t j;
+        level_of_risk(&risk, xl_levels[i], &row, &j);
+        printf("  %.2f: %d", (double)xl_levels[i], j + 1);
+    }
+    printf("\n");
+    free(risk.x);
+    return CLI_OK;
+}
+
+static int make_paper_rows(calibration *c) {
+    level_tokens tokens;
+    const exitlm_heads *heads = c->engine.heads;
+    bool fine = level_tokens_make(&tokens, heads, c->metric, heads->n_layers, &c->result.record, c->data.n);
+    for (int s = EXITLM_STRATEGY_MAX_COVERAGE; s < EXITLM_STRATEGY_COUNT && fine; s++) {
+        if (c->options->strategy >= 0 && c->options->strategy != s) continue;
+        for (int i = 0; i < XL_LEVELS && fine; i++) fine = level_of_paper(&tokens, (exitlm_strategy)s, xl_levels[i], &c->levels[c->n_levels++]);
+    }
+    level_tokens_free(&tokens);
+    return fine ? CLI_OK : cli_no_memory("the tables");
+}
+
+static int write_report(const calibration *c) {
+    FILE *f = fopen(c->options->report, "w");
+    if (!f) return cli_fail("%s: cannot be written", c->options->report);
+    ndjson j = nd_to(f);
+    nd_object(&j, NULL);
+    nd_string(&j, "type", "calibration");
+    nd_string(&j, "metric", cli_metrics[c->metric]);
+    nd_uint(&j, "conversations", c->data.n);
+    nd_array(&j, "path");
+    for (size_t s = 0; s < c->path.n; s++) {
+        nd_object(&j, NULL);
+        nd_array(&j, "threshold");
+        for (uint32_t h = 0; h < c->engine.heads->n_heads; h++) nd_float(&j, NULL, c->path.threshold[s][h]);
+        nd_end(&j);
+        nd_float(&j, "expected_risk", c->path.risk[s]);
+        nd_float(&j, "expected_work", c->path.cost[s]);
+        nd_array(&j, "x");
+        for (size_t i = 0; i < c->result.n_items; i++) nd_exact(&j, NULL, measure_x(measure_at(&c->result, i, s + 1)));
+        nd_end(&j);
+        nd_end(&j);
+    }
+    nd_end(&j);
+    nd_end(&j);
+    return fclose(f) == 0 ? CLI_OK : cli_fail("%s: cannot be written", c->options->report);
+}
+
+/* ---- The file ---- */
+static int rewrite(const calibration *c, const char *path) {
+    char *bytes, *data;
+    size_t n_bytes;
+    exitlm_error error;
+    xl_buffer out;
+    int status = cli_read_file(path, MAX_HEADS_BYTES, &bytes, &n_bytes);
+    if (status != CLI_OK) return status;
+    exitlm_heads_info info;
+    exitlm_heads_describe(c->engine.heads, &info);
+    const char *old = info.data ? info.data : "", *cut = strstr(old, "; calibrated on ");
+    data = cli_format("%.*s; calibrated on %zu conversations whose answers (at most %u tokens) the engine wrote", (int)(cut ? cut - old : (long)strlen(old)), old,
+                      c->data.n, c->options->reply_tokens);
+    xl_heads_calibration calibration = {.metric = c->metric, .kv = EXITLM_POLICY_EXACT, .kv_type = (exitlm_kv_type)c->options->engine.kv_type,
+                                        .logistic = c->logistic, .data = data, .n_levels = c->n_levels, .levels = c->levels};
+    xl_buffer_init(&out, &xl_libc_allocator);
+    status = xl_heads_rewrite(bytes, n_bytes, &calibration, &out, &error) == EXITLM_OK ? CLI_OK : cli_report(&error, path);
+    if (status == CLI_OK) status = cli_write_file(path, out.data, out.n_bytes);
+    xl_buffer_free(&out);
+    free(data);
+    free(bytes);
+    return status;
+}
+
+static int calibrate(calibration *c, const char *heads_path) {
+    int status = choose_path(c);
+    if (status == CLI_OK) status = measure_path(c);
+    if (status == CLI_OK && (c->options->strategy < 0 || c->options->strategy == EXITLM_STRATEGY_RISK)) status = make_risk_rows(c);
+    if (status == CLI_OK && c->options->strategy != EXITLM_STRATEGY_RISK) status = make_paper_rows(c);
+    if (status == CLI_OK && c->options->report) status = write_report(c);
+    if (status == CLI_OK) status = rewrite(c, heads_path);
+    if (status != CLI_OK) return status;
+    printf("risk holds with probability %.3g for conversations like these; the other strategies state the agreement of this sample, without a guarantee\n",
+           1 - (double)c->options->delta);
+    for (size_t i = 0; i < c->n_levels; i++) print_row(&c->levels[i], c->engine.heads->n_heads);
+    return CLI_OK;
+}
+
+static int run_calibrate(const cli_call *call) {
+    calibrate_options o = *(const calibrate_options *)call->values;
+    calibration *c = calloc(1, sizeof *c);
+    if (!c) return cli_no_memory("the calibration");
+    c->options = &o;
+    o.engine.heads = call->operands[1];
+    cli_interrupt_catch();
+    const uint32_t threads = o.engine.threads;
+    int status = cli_engine_open(&c->engine, call->operands[0], &o.engine, CLI_WEIGHTS);
+    if (status == CLI_OK) status = read_data(c);
+    if (status == CLI_OK && threads > 1) c->pool = xl_pool_create(threads, &xl_libc_allocator);
+    if (status == CLI_OK) status = calibrate(c, call->operands[1]);
+    xl_pool_free(c->pool);
+    measure_free(&c->result);
+    dataset_free(&c->data);
+    dataset_free(&c->path_data);
+    cli_engine_close(&c->engine);
+    free(c);
+    return status;
+}
+
+const cli_command cli_command_calibrate = {
+    .name = "calibrate",
+    .summary = "thresholds for accuracy levels, with a guarantee, into a heads file",
+    .operands = "MODEL HEADS",
+    .n_operands = 2,
+    .options = options,
+    .n_options = sizeof options / sizeof *options,
+    .values_bytes = sizeof(calibrate_options),
+    .run = run_calibrate,
+};
