@@ -86,9 +86,9 @@ class SharedModel {
 
   async #load() {
     if (!this.owned) return /** @type {ExitLM | PromiseLike<ExitLM>} */ (this.given);
-    const { ExitLM } = await import('./index.js');
     this.state = 'downloading';
     this.tell(0);
+    const { ExitLM } = await import('./index.js');
     const mine = /** @type {Promise<ExitLM>} */ (this.#loading);
     const lm = await ExitLM.load(/** @type {ModelSource} */ (this.given), {
       ...this.options,
