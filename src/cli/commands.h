@@ -12,6 +12,7 @@
     X(tokenize)             \
     X(train)                \
     X(calibrate)            \
+    X(eval)                 \
     X(pack)
 
 #endif

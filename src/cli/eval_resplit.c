@@ -1,0 +1,122 @@
+/* Is the guarantee's promise kept when the conversations are split again and again? The calibration's own path and results (its --report)
+ * and the test conversations under the same path are pooled, and split at random into as many for calibration and for test. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "eval.h"
+#include "files.h"
+#include "json.h"
+
+#define MAX_REPORT_BYTES ((uint64_t)1 << 28)
+
+typedef struct pool_x {
+    xl_path path;
+    size_t n, n_calibration; /* conversations in all, from the report */
+    double *x;               /* [path.n][n] */
+} pool_x;
+
+static uint64_t next_random(uint64_t *state) {
+    uint64_t x = (*state += 0x9e3779b97f4a7c15u);
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+}
+
+/* ---- The report ---- */
+static bool read_setting(const cli_json *entry, uint32_t n_heads, xl_path *path, double *x, size_t n) {
+    const cli_json *threshold = cli_json_get(entry, "threshold"), *values = cli_json_get(entry, "x"), *cost = cli_json_get(entry, "expected_work");
+    uint32_t h = 0;
+    size_t i = 0;
+    if (!threshold || !values || !cost || path->n == XL_PATH_MAX) return false;
+    for (const cli_json *t = threshold->first; t && h < n_heads; t = t->next) path->threshold[path->n][h++] = (float)t->number;
+    for (const cli_json *v = values->first; v && i < n; v = v->next) x[i++] = v->number;
+    path->cost[path->n++] = (float)cost->number;
+    return h == n_heads && i == n;
+}
+
+static int read_report(const eval_run *run, pool_x *p) {
+    char *text, why[160] = "";
+    size_t n_bytes;
+    const char *file = run->options->calibration;
+    int status = cli_read_file(file, MAX_REPORT_BYTES, &text, &n_bytes);
+    if (status != CLI_OK) return status;
+    cli_json *root = cli_json_parse(text, n_bytes, why, sizeof why);
+    const cli_json *path = cli_json_get(root, "path");
+    p->n_calibration = (size_t)cli_json_uint(root, "conversations", 0);
+    p->n = p->n_calibration + run->data.n;
+    bool fine = path && p->n_calibration > 0 && p->n_calibration < 1000000;
+    p->x = fine ? calloc(XL_PATH_MAX * p->n, sizeof *p->x) : NULL;
+    for (const cli_json *s = path ? path->first : NULL; s && fine && p->x; s = s->next)
+        fine = read_setting(s, run->engine.heads->n_heads, &p->path, p->x + p->path.n * p->n, p->n_calibration);
+    if (!fine) status = cli_fail("%s: is not the report of this heads file's calibration%s%s", file, why[0] ? ": " : "", why);
+    else if (!p->x) status = cli_no_memory("the re-splits");
+    cli_json_free(root);
+    free(text);
+    return status;
+}
+
+static int measure_test(const eval_run *run, pool_x *p) {
+    measure_setting settings[XL_PATH_MAX + 1] = {{{0}}};
+    measure_result result = {0};
+    for (size_t j = 0; j < p->path.n; j++) memcpy(settings[j + 1].threshold, p->path.threshold[j], sizeof settings[0].threshold);
+    int status = eval_measure(run, settings, p->path.n + 1, false, "re-splits ", &result);
+    for (size_t j = 0; j < p->path.n && status == CLI_OK; j++)
+        for (size_t i = 0; i < run->data.n; i++) p->x[j * p->n + p->n_calibration + i] = measure_x(measure_at(&result, i, j + 1));
+    measure_free(&result);
+    return status;
+}
+
+/* ---- Splitting ---- */
+static void shuffle(uint32_t *order, size_t n, uint64_t *state) {
+    for (size_t i = n; i > 1; i--) {
+        size_t j = (size_t)(next_random(state) % i);
+        uint32_t t = order[i - 1];
+        order[i - 1] = order[j];
+        order[j] = t;
+    }
+}
+
+/* One split: the chosen setting, or -1; *mean: its disagreement on the test part. */
+static int32_t split_once(const pool_x *p, const uint32_t *order, double *x, double alpha, double delta, double *mean) {
+    const size_t m = p->path.n, n = p->n_calibration;
+    for (size_t j = 0; j < m; j++)
+        for (size_t i = 0; i < n; i++) x[j * n + i] = p->x[j * p->n + order[i]];
+    int32_t chosen = xl_fixed_sequence(XL_BOUND_BETTING, x, m, n, alpha, delta);
+    *mean = 0;
+    for (size_t i = n; chosen >= 0 && i < p->n; i++) *mean += p->x[(size_t)chosen * p->n + order[i]] / (double)(p->n - n);
+    return chosen;
+}
+
+static int split_all(eval_run *run, const pool_x *p) {
+    static const float accuracies[] = {0.90f, 0.95f, 0.98f}, deltas[] = {0.05f, 0.10f};
+    uint32_t *order = malloc(p->n * sizeof *order);
+    double *x = malloc(p->path.n * p->n_calibration * sizeof *x);
+    int status = order && x ? CLI_OK : cli_no_memory("the re-splits");
+    for (int d = 0; d < 2 && status == CLI_OK; d++)
+        for (int a = 0; a < 3; a++) {
+            eval_resplit *r = &run->resplits[run->n_resplits++];
+            uint64_t state = 20240907;
+            *r = (eval_resplit){.accuracy = accuracies[a], .delta = deltas[d], .splits = run->options->resplits};
+            for (size_t i = 0; i < p->n; i++) order[i] = (uint32_t)i;
+            for (uint32_t s = 0; s < r->splits; s++) {
+                double mean, alpha = 1 - (double)accuracies[a];
+                shuffle(order, p->n, &state);
+                int32_t chosen = split_once(p, order, x, alpha, deltas[d], &mean);
+                r->misses += mean > alpha;
+                r->uncertified += chosen < 0;
+                r->mean_work += (chosen < 0 ? 1 : p->path.cost[chosen]) / r->splits;
+            }
+        }
+    free(order);
+    free(x);
+    return status;
+}
+
+int eval_measure_resplits(eval_run *run) {
+    pool_x p = {0};
+    int status = read_report(run, &p);
+    if (status == CLI_OK) status = measure_test(run, &p);
+    if (status == CLI_OK) status = split_all(run, &p);
+    free(p.x);
+    return status;
+}

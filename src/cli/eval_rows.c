@@ -1,0 +1,140 @@
+/* The table's rows, measured again on other text. See eval.h. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "eval.h"
+#include "session.h"
+
+int eval_measure(const eval_run *run, const measure_setting *settings, size_t n, bool record, const char *label, measure_result *result) {
+    const eval_options *o = run->options;
+    const uint32_t most = run->engine.info.context_tokens ? run->engine.info.context_tokens : 2048;
+    bool complete;
+    measure_plan plan = {.model = run->engine.model, .heads = run->engine.heads, .items = run->data.items, .n_items = run->data.n, .settings = settings,
+                         .n_settings = n, .record = record, .reply_tokens = o->reply_tokens, .batch = o->batch,
+                         .context_tokens = o->engine.ctx ? o->engine.ctx : most < 1024 ? most : 1024, .kv_type = (exitlm_kv_type)o->engine.kv_type,
+                         .kernel = o->engine.kernel, .label = o->quiet ? NULL : label};
+    int status = measure_run(&plan, run->pool, result, &complete);
+    return status == CLI_OK && !complete ? cli_fail("stopped") : status;
+}
+
+static bool wanted(const eval_options *o, const exitlm_level *level) {
+    if (o->strategy >= 0 && (int)level->strategy != o->strategy) return false;
+    for (size_t i = 0; i < o->accuracy.n; i++)
+        if (fabsf(o->accuracy.items[i] - level->accuracy) < 1e-4f) return true;
+    return o->accuracy.n == 0;
+}
+
+static int list_rows(eval_run *run) {
+    const size_t n = exitlm_heads_levels(run->engine.heads);
+    exitlm_error error;
+    run->rows = calloc(n + 1, sizeof *run->rows);
+    if (!run->rows) return cli_no_memory("the table");
+    for (size_t i = 0; i < n; i++) {
+        exitlm_level level;
+        if (exitlm_heads_level(run->engine.heads, i, &level, &error) != EXITLM_OK) return cli_report(&error, run->engine.heads_file);
+        if (wanted(run->options, &level)) run->rows[run->n_rows++] = (eval_row){.level = level, .speedup = -1};
+    }
+    if (n == 0) return cli_fail("%s: is not calibrated: run exitlm calibrate first", run->engine.heads_file);
+    return run->n_rows ? CLI_OK : cli_usage("eval: no level of the heads file is wanted: see --strategy and --accuracy");
+}
+
+/* ---- One row from its setting ---- */
+typedef struct totals {
+    double agreement, exited, depth, work, common, loss, repeats, tokens, exits[EXITLM_MAX_HEADS];
+    size_t n, n_exited;
+} totals;
+
+static void add(totals *t, const measure_sum *s) {
+    const double x = measure_x(s), c = measure_exited(s);
+    t->n++;
+    t->agreement += 1 - x;
+    if (c > 0) t->exited += 1 - x / c, t->n_exited++;
+    t->depth += s->tokens ? s->depth / s->tokens : 1;
+    t->work += s->tokens ? s->work / s->tokens : 1;
+    t->common += s->common;
+    t->loss += s->loss;
+    t->repeats += s->repeats;
+    t->tokens += s->tokens;
+    for (int h = 0; h < EXITLM_MAX_HEADS; h++) t->exits[h] += s->exits[h];
+}
+
+static int fill_row(eval_row *row, const measure_result *r, size_t setting) {
+    totals t = {0};
+    double *x = malloc((r->n_items + 1) * sizeof *x);
+    if (!x) return cli_no_memory("the table");
+    for (size_t i = 0; i < r->n_items; i++) {
+        add(&t, measure_at(r, i, setting));
+        x[i] = measure_x(measure_at(r, i, setting));
+    }
+    const double n = t.n ? (double)t.n : 1, tokens = t.tokens > 0 ? t.tokens : 1;
+    for (int h = 0; h < EXITLM_MAX_HEADS; h++) row->coverage[h] = t.exits[h] / tokens;
+    row->agreement = t.agreement / n;
+    row->agreement_exited = t.n_exited ? t.exited / (double)t.n_exited : 1;
+    row->mean_depth = t.depth / n;
+    row->mean_work = t.work / n;
+    row->common_prefix = t.common / n;
+    row->perplexity = exp(t.loss / tokens);
+    row->repetition = t.repeats / tokens;
+    row->holds = !xl_mean_exceeds(x, r->n_items, 1 - (double)row->level.accuracy);
+    free(x);
+    return CLI_OK;
+}
+
+/* ---- The heads themselves ---- */
+static void measure_heads(eval_run *run) {
+    const measure_record *r = &run->record;
+    const uint32_t n_heads = run->engine.heads->n_heads;
+    double conversations = 0;
+    for (size_t i = 0, end; i < r->n; i = end) {
+        double agreed[EXITLM_MAX_HEADS] = {0};
+        for (end = i; end < r->n && r->conversation[end] == r->conversation[i]; end++)
+            for (uint32_t h = 0; h < n_heads; h++) agreed[h] += r->checks[end * n_heads + h].argmax == r->full[end];
+        for (uint32_t h = 0; h < n_heads; h++) run->head_agreement[h] += agreed[h] / (double)(end - i);
+        conversations++;
+    }
+    for (uint32_t h = 0; h < n_heads && conversations > 0; h++) run->head_agreement[h] /= conversations;
+}
+
+/* Rows with the same thresholds share a setting; settings are run in rounds of what measure can hold. */
+static int run_round(eval_run *run, size_t *done) {
+    measure_setting settings[MEASURE_MAX] = {{{0}}};
+    uint8_t *setting_of = calloc(run->n_rows + 1, 1);
+    const size_t first = *done;
+    size_t n = 1, last = first;
+    if (!setting_of) return cli_no_memory("the table");
+    for (; last < run->n_rows; last++) {
+        const exitlm_level *level = &run->rows[last].level;
+        size_t s = 0;
+        measure_setting wanted_setting = {{0}};
+        if (level->certified) memcpy(wanted_setting.threshold, level->threshold, sizeof wanted_setting.threshold);
+        while (s < n && memcmp(&settings[s], &wanted_setting, sizeof wanted_setting) != 0) s++;
+        if (s == MEASURE_MAX) break;
+        if (s == n) settings[n++] = wanted_setting;
+        setting_of[last] = (uint8_t)s;
+    }
+    measure_result result = {0};
+    int status = eval_measure(run, settings, n, first == 0, "evaluate  ", &result);
+    for (size_t i = first; i < last && status == CLI_OK; i++) status = fill_row(&run->rows[i], &result, setting_of[i]);
+    if (status == CLI_OK && first == 0) {
+        eval_row full = {.level = {.accuracy = 1}};
+        status = fill_row(&full, &result, 0);
+        run->full_perplexity = full.perplexity;
+        run->full_repetition = full.repetition;
+        run->record = result.record;
+        result.record = (measure_record){0};
+        run->tokens = run->record.n;
+        measure_heads(run);
+    }
+    measure_free(&result);
+    free(setting_of);
+    *done = last;
+    return status;
+}
+
+int eval_measure_rows(eval_run *run) {
+    size_t done = 0;
+    int status = list_rows(run);
+    while (status == CLI_OK && done < run->n_rows) status = run_round(run, &done);
+    return status;
+}
