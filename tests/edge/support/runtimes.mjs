@@ -1,0 +1,71 @@
+// The runtimes of the edge tests: wrangler with workerd, Deno and Bun from npm, Wasmtime from PyPI, at the versions of
+// tests/edge/package-lock.json and requirements.txt. They are large, so they are installed outside the repository, once:
+// ${XDG_CACHE_HOME:-~/.cache}/exitlm/edge-HASH.
+//
+//   node tests/edge/support/runtimes.mjs     installs them, and prints where they are
+import { createHash } from 'node:crypto';
+import fs from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { SetupError, cache, exitWith, root, run, say } from '../../../wasm/setup/setup.mjs';
+
+const recipes = ['package.json', 'package-lock.json', 'requirements.txt'].map((name) => path.join(root, 'tests/edge', name));
+
+/** @param {string} folder @param {RegExp} like @returns {string} the first file below the folder whose path ends so */
+function find(folder, like) {
+  const file = fs.existsSync(folder) ? fs.readdirSync(folder, { recursive: true }).map(String).find((f) => like.test(f)) : undefined;
+  if (!file) throw new SetupError(`${folder}: no ${like.source} in it. Remove the folder and run npm run test:edge again; is this platform one that its publisher builds for?`);
+  return path.join(folder, file);
+}
+
+/** Packages that npm may not run install scripts for hold their program in the package of the platform. */
+function programs(/** @type {string} */ folder) {
+  const modules = path.join(folder, 'node_modules');
+  const wasmtime = path.join(folder, 'python/wasmtime_cli/wasmtime');
+  return {
+    wrangler: path.join(modules, 'wrangler/bin/wrangler.js'),
+    miniflare: path.join(modules, 'miniflare/dist/src/index.js'),
+    deno: find(path.join(modules, '@deno'), /(^|\/)deno$/),
+    bun: find(path.join(modules, '@oven'), /\/bin\/bun$/),
+    wasmtime: process.env.WASMTIME ?? wasmtime,
+    python: process.env.PYTHON ?? 'python3',
+    /** Environment in which Python finds the wasmtime module. */
+    pythonPath: path.join(folder, 'python'),
+  };
+}
+
+/** @typedef {ReturnType<typeof programs>} Runtimes */
+
+/** Installs what is missing. @returns {Runtimes} */
+export function runtimes() {
+  const hash = createHash('sha256');
+  for (const file of recipes) hash.update(fs.readFileSync(file));
+  const folder = path.join(cache, `edge-${hash.digest('hex').slice(0, 12)}`);
+  if (fs.existsSync(path.join(folder, 'done'))) return programs(folder);
+  say('edge runtimes: wrangler, workerd, Deno, Bun, Wasmtime (about 500 MB, once)');
+  const work = `${folder}.${process.pid}`;
+  fs.mkdirSync(work, { recursive: true });
+  try {
+    for (const file of recipes) fs.copyFileSync(file, path.join(work, path.basename(file)));
+    fs.copyFileSync(path.join(root, '.npmrc'), path.join(work, '.npmrc'));
+    // Not npm ci: the lock has no entries for platforms whose packages its registry did not offer; elsewhere they are taken at the pinned version.
+    run('npm', ['install', '--no-progress', '--ignore-scripts'], { cwd: work, quiet: true, failure: 'Is npm able to reach its registry?' });
+    run(process.env.PYTHON ?? 'python3', ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--no-deps', '--require-hashes', '--target', 'python', '-r', 'requirements.txt'],
+      { cwd: work, quiet: true, failure: 'Is pip able to reach its index?' });
+    fs.chmodSync(path.join(work, 'python/wasmtime_cli/wasmtime'), 0o755); // pip --target forgets it
+    fs.writeFileSync(path.join(work, 'done'), '');
+    if (fs.existsSync(folder)) fs.rmSync(folder, { recursive: true });
+    fs.renameSync(work, folder);
+  } finally {
+    fs.rmSync(work, { recursive: true, force: true });
+  }
+  return programs(folder);
+}
+
+if (process.argv[1] && fs.realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
+  try {
+    console.log(JSON.stringify(runtimes(), null, 2));
+  } catch (error) {
+    exitWith(error);
+  }
+}
