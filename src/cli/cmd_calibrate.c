@@ -5,6 +5,7 @@
 #include "dataset.h"
 #include "engine.h"
 #include "files.h"
+#include "invent.h"
 #include "levels.h"
 #include "ndjson.h"
 #include "platform.h"
@@ -31,7 +32,7 @@ static const char *const bounds[] = {"betting", "hb", NULL};
 static const cli_option options[] = {
     {.name = "data", .kind = CLI_TEXTS, AT(data), .value = "FILE|DIR",
      .help = "conversations as users have them: JSONL of {\"turns\"} or {\"messages\"}; lines of the split \"calibration\" decide, held-out lines of \"train\" "
-             "lay out the path (required)"},
+             "lay out the path; default: invented by the model"},
     {.name = "strategy", .kind = CLI_CHOICE, AT(strategy), .choices = cli_strategies,
      .help = "calibrate only this one; default: all"},
     {.name = "metric", .kind = CLI_CHOICE, AT(metric), .choices = cli_metrics, .help = "measure of uncertainty; default: the one that saves most on the path's data"},
@@ -94,7 +95,13 @@ static bool only_training(const dataset *set) {
 
 static int read_data(calibration *c) {
     const cli_texts *data = &c->options->data;
-    int status = data->n ? CLI_OK : cli_usage("calibrate: give conversations like your users' with --data FILE (600 or more); their user turns are enough");
+    int status = CLI_OK;
+    if (data->n == 0) {
+        cli_warn("no --data: the model invents the conversations; levels then hold for such, not for what people write");
+        status = invent_conversations(&c->engine, c->options->engine.kernel, 720, c->options->seed + 0x63616c, c->options->quiet, &c->data);
+        for (size_t i = 0; i < c->data.n && status == CLI_OK; i++)
+            if (!dataset_add(&c->path_data, DATASET_TURNS, DATASET_ANY, NULL, (const char *const *)c->data.items[i].texts, 1)) status = cli_no_memory("the data");
+    }
     for (size_t i = 0; i < data->n && status == CLI_OK; i++) {
         status = dataset_read(&c->data, data->items[i]);
         if (status == CLI_OK) status = dataset_read(&c->path_data, data->items[i]);
@@ -105,7 +112,7 @@ static int read_data(calibration *c) {
     const bool split = only_training(&c->path_data);
     keep_held_out(&c->path_data, c->options->seed, !split);
     if (!split) drop_sixth(&c->data);
-    if (c->data.n == 0 || c->path_data.n == 0) return cli_fail("%s: no conversations of the split \"calibration\"", data->items[0]);
+    if (c->data.n == 0 || c->path_data.n == 0) return cli_fail("%s: no conversations of the split \"calibration\"", data->n ? data->items[0] : "data");
     if (c->data.n < 300) cli_warn("%zu conversations certify little: 600 or more are recommended", c->data.n);
     return CLI_OK;
 }

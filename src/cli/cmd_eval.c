@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "eval.h"
+#include "invent.h"
 #include "ndjson.h"
 #include "session.h"
 #include "signals.h"
@@ -12,7 +13,7 @@
 static const cli_option options[] = {
     {.name = "data", .kind = CLI_TEXTS, AT(data), .value = "FILE|DIR",
      .help = "conversations that the heads have not seen: JSONL of {\"turns\"} (the engine answers) or {\"messages\"} (their assistant turns are the text); "
-             "lines of the split \"test\" and lines without a split (required)"},
+             "lines of the split \"test\" and lines without a split; default: invented by the model"},
     {.name = "strategy", .kind = CLI_CHOICE, AT(strategy), .choices = cli_strategies, .help = "rows of this strategy alone"},
     {.name = "accuracy", .kind = CLI_NUMBERS, AT(accuracy), .value = "A,...", .min = 0.5, .max = 1, .help = "rows of these levels alone"},
     {.name = "reply-tokens", .kind = CLI_COUNT, AT(reply_tokens), .value = "N", .min = 8, .max = 1024, .fallback = "96", .help = "longest answer"},
@@ -129,10 +130,14 @@ static void print_text(const eval_run *run) {
 
 static int read_data(eval_run *run) {
     const cli_texts *data = &run->options->data;
-    int status = data->n ? CLI_OK : cli_usage("eval: give conversations that the heads have not seen with --data FILE; their user turns are enough");
+    int status = CLI_OK;
+    if (data->n == 0) {
+        cli_warn("no --data: the model invents the conversations");
+        status = invent_conversations(&run->engine, run->options->engine.kernel, 300, 0x6576616c, run->options->quiet, &run->data);
+    }
     for (size_t i = 0; i < data->n && status == CLI_OK; i++) status = dataset_read(&run->data, data->items[i]);
     dataset_keep(&run->data, DATASET_TEST);
-    if (status == CLI_OK && run->data.n == 0) status = cli_fail("%s: no conversations of the split \"test\"", data->items[0]);
+    if (status == CLI_OK && run->data.n == 0) status = cli_fail("%s: no conversations of the split \"test\"", data->n ? data->items[0] : "data");
     return status;
 }
 

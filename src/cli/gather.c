@@ -12,17 +12,9 @@
 #include "rollout.h"
 #include "script.h"
 #include "signals.h"
+#include "toplist.h"
 
-#define SAMPLE_FROM 40 /* likeliest tokens that sampling chooses from */
 #define EXAMPLES 2     /* user turns of the data that stand before an invented one */
-
-static uint64_t next_random(uint64_t *state) {
-    uint64_t x = (*state += 0x9e3779b97f4a7c15u);
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-    return x ^ x >> 31;
-}
-static double next_uniform(uint64_t *state) { return (double)(next_random(state) >> 11) * 0x1p-53; }
 
 /* ---- One conversation being made ---- */
 typedef struct making {
@@ -57,44 +49,8 @@ typedef struct worker {
 
 static making *making_of(worker *w, const xl_talk *talk) { return &w->making[talk - w->talks]; }
 
-/* ---- The likeliest tokens ---- */
-typedef struct top_list {
-    int32_t id[SAMPLE_FROM];
-    float p[SAMPLE_FROM];
-} top_list;
-
-/* logits [n] in slot order = id order: no heads are loaded here. */
-static void find_top(const float *logits, uint32_t n, float max, float sum, top_list *top) {
-    float value[SAMPLE_FROM];
-    uint32_t held = 0;
-    for (uint32_t id = 0; id < n; id++) {
-        if (held == SAMPLE_FROM && !(logits[id] > value[held - 1])) continue;
-        uint32_t at = held < SAMPLE_FROM ? held++ : held - 1;
-        for (; at > 0 && logits[id] > value[at - 1]; at--) {
-            value[at] = value[at - 1];
-            top->id[at] = top->id[at - 1];
-        }
-        value[at] = logits[id];
-        top->id[at] = (int32_t)id;
-    }
-    for (uint32_t i = 0; i < SAMPLE_FROM; i++) {
-        top->p[i] = i < held ? expf(value[i] - max) / sum : 0;
-        if (i >= held) top->id[i] = 0;
-    }
-}
-
-static int32_t sample(const top_list *top, float temperature, uint64_t *random) {
-    if (temperature <= 0) return top->id[0];
-    double weight[SAMPLE_FROM], sum = 0;
-    for (int i = 0; i < SAMPLE_FROM; i++) sum += weight[i] = top->p[i] > 0 ? pow(top->p[i], 1 / temperature) : 0;
-    double draw = next_uniform(random) * sum;
-    for (int i = 0; i < SAMPLE_FROM; i++)
-        if ((draw -= weight[i]) < 0) return top->id[i];
-    return top->id[0];
-}
-
 /* ---- Recording ---- */
-static exitlm_status record(making *m, const xl_talk *talk, const top_list *top, exitlm_error *error) {
+static exitlm_status record(making *m, const xl_talk *talk, const toplist *top, exitlm_error *error) {
     const xl_watch *watch = &talk->watch;
     if (!gather_record_grow(m->record, watch->n * watch->dim)) return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for the gathered data");
     gather_record *r = m->record;
@@ -132,9 +88,9 @@ static exitlm_status tokenize(making *m, const char *text, const int32_t **ids, 
 static exitlm_status invent_prompt(worker *w, making *m, const int32_t **ids, size_t *n, exitlm_error *error) {
     const gather_plan *plan = w->plan;
     const char *shown[EXAMPLES] = {0};
-    size_t bytes = strlen(plan->frame.open) + 1, n_shown = plan->data->n && next_random(&m->random) % 3 ? EXAMPLES : 0;
+    size_t bytes = strlen(plan->frame.open) + 1, n_shown = plan->data->n && toplist_random(&m->random) % 3 ? EXAMPLES : 0;
     for (size_t i = 0; i < n_shown; i++) {
-        const dataset_item *item = &plan->data->items[next_random(&m->random) % plan->data->n];
+        const dataset_item *item = &plan->data->items[toplist_random(&m->random) % plan->data->n];
         bool short_turn = item->kind == DATASET_TURNS && strlen(item->texts[0]) < 400;
         shown[i] = short_turn ? item->texts[0] : NULL;
         bytes += shown[i] ? strlen(shown[i]) + strlen(plan->frame.between) : 0;
@@ -167,19 +123,16 @@ static exitlm_status choose(void *user, xl_talk *talk, int32_t *id, exitlm_error
     worker *w = user;
     making *m = making_of(w, talk);
     exitlm_session *s = talk->session;
-    const uint32_t vocab = s->model->config.vocab;
     const bool forced = !m->inventing && m->job->kind == GATHER_FORCED;
     if (talk->index >= (m->inventing ? w->plan->user_tokens : forced ? UINT32_MAX : w->plan->reply_tokens)) return EXITLM_OK;
-    xl_softmax_stats stats;
-    top_list top;
-    s->kernels->softmax_stats(s->logits, vocab, &stats);
-    find_top(s->logits, vocab, stats.max, stats.sum_exp, &top);
+    toplist top;
+    toplist_find(s, &top);
     if (m->inventing) {
-        *id = sample(&top, 1, &m->random);
+        *id = toplist_draw(&top, 1, &m->random);
     } else {
         exitlm_status status = record(m, talk, &top, error);
         if (status != EXITLM_OK) return status;
-        if (!forced || !script_token(&m->script, talk->index, id)) *id = sample(&top, m->job->temperature, &m->random);
+        if (!forced || !script_token(&m->script, talk->index, id)) *id = toplist_draw(&top, m->job->temperature, &m->random);
     }
     if (*id >= 0 && !forced && xl_token_is_eog(s->model->tokenizer, *id)) *id = -1;
     atomic_fetch_add_explicit(&w->progress->positions, !m->inventing, memory_order_relaxed);
