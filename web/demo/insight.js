@@ -124,7 +124,7 @@ function speedChart(run, full) {
     label.style.insetBlockStart = `${(Number(y(full)) / height) * 100}%`;
     box.append(label);
   }
-  return section('Tokens a second', box, full ? null : el('p', { class: 'note' }, '“Compare with full” measures the full model beside it.'));
+  return section('Tokens a second', box, full || run.mode === 'full' ? null : el('p', { class: 'note' }, '“Compare with full” measures the full model beside it.'));
 }
 
 /** @param {string} title @param {...any} children */

@@ -48,7 +48,7 @@ function progressText() {
   if (source === 'network' && rate > 0 && seconds > 0.5) parts.push(`${megabytes(rate)}/s`);
   if (source === 'network' && left > 1.5) parts.push(left > 90 ? `${Math.round(left / 60)} min left` : `${Math.round(left)} s left`);
   if (source === 'cache') parts.push('from this device');
-  if (state === 'arriving') parts.push('you can ask already');
+  if (state === 'arriving') parts.push(loaded < total ? 'you can ask already' : 'checking it');
   return parts.join(' · ');
 }
 

@@ -3,7 +3,17 @@
 import DOMPurify from './vendor/dompurify.js';
 import { Marked } from './vendor/marked.js';
 
-const marked = new Marked({ gfm: true, breaks: true });
+const escape = (/** @type {string} */ text) => text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
+
+// HTML in an answer is shown as the text that it is, and pictures as links: nothing is fetched. DOMPurify stands behind all that.
+const marked = new Marked({
+  gfm: true,
+  breaks: true,
+  renderer: {
+    html: ({ text }) => (/^<br\s*\/?>$/i.test(text.trim()) ? '<br>' : escape(text)),
+    image: ({ href, text }) => `<a href="${escape(href)}">${escape(text || href)}</a>`,
+  },
+});
 
 const SAFE = {
   ALLOWED_TAGS: ['p', 'br', 'hr', 'h1', 'h2', 'h3', 'h4', 'h5', 'h6', 'ul', 'ol', 'li', 'blockquote', 'pre', 'code', 'em', 'strong', 'del', 's', 'a',
