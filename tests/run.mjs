@@ -4,8 +4,8 @@
 //
 //   node tests/run.mjs [--only PHASE,…] [--filter TEXT]
 //
-// PHASE is one of c, sanitize, fuzz, neon, js, page, edge; set-up and build always run. Left out unless named: edge
-// (npm run test:edge), and neon, the C tests for 64-bit ARM under qemu (npm run test:neon). --filter runs the test files (ctest: the tests) whose name contains TEXT. Test files:
+// PHASE is one of c, sanitize, fuzz, neon, js, page, browsers, edge; set-up and build always run. Left out unless named: edge
+// (npm run test:edge), browsers, the page in Firefox and WebKitGTK (npm run test:browsers), and neon, the C tests for 64-bit ARM under qemu (npm run test:neon). --filter runs the test files (ctest: the tests) whose name contains TEXT. Test files:
 //   tests/c/test_*.c   tests/fuzz/fuzz_*.c   tests/js/**/*.test.mjs   tests/page/**/*.test.mjs   tests/edge/**/*.test.mjs
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
@@ -15,9 +15,9 @@ import { parseArgs } from 'node:util';
 import { build, buildNative } from '../wasm/setup/build.mjs';
 import { SetupError, root, setUp } from '../wasm/setup/setup.mjs';
 
-const PHASES = ['c', 'sanitize', 'fuzz', 'neon', 'js', 'page', 'edge'];
+const PHASES = ['c', 'sanitize', 'fuzz', 'neon', 'js', 'page', 'browsers', 'edge'];
 const { values } = parseArgs({ options: { only: { type: 'string' }, filter: { type: 'string', default: '' } } });
-const chosen = values.only?.split(',') ?? PHASES.filter((phase) => phase !== 'edge' && phase !== 'neon');
+const chosen = values.only?.split(',') ?? PHASES.filter((phase) => !['edge', 'neon', 'browsers'].includes(phase));
 const unknown = chosen.find((phase) => !PHASES.includes(phase));
 if (unknown) {
   console.error(`exitlm: --only ${unknown}: the phases are ${PHASES.join(', ')}`);
@@ -67,10 +67,10 @@ const ctest = (/** @type {string} */ tree, jobs = cores) => summary(show('ctest'
   ...(values.filter ? ['-R', values.filter.replace(/[^\w]/g, '.')] : [])])) || 'no tests';
 
 /** Node's own test runner over the test files of a folder. */
-function nodeTests(/** @type {string} */ folder, /** @type {string[]} */ extra = []) {
+function nodeTests(/** @type {string} */ folder, /** @type {string[]} */ extra = [], wanted = (/** @type {string} */ file) => file !== 'engines.test.mjs') {
   const at = path.join(root, 'tests', folder);
   const files = (fs.existsSync(at) ? fs.readdirSync(at, { recursive: true }) : []).map(String)
-    .filter((f) => f.endsWith('.test.mjs') && f.includes(values.filter)).sort().map((f) => path.join('tests', folder, f));
+    .filter((f) => f.endsWith('.test.mjs') && f.includes(values.filter) && wanted(f)).sort().map((f) => path.join('tests', folder, f));
   if (files.length === 0) return 'no test files';
   return summary(show(process.execPath, ['--test', '--test-reporter=spec', '--test-timeout=900000', ...extra, ...files]));
 }
@@ -79,6 +79,7 @@ const began = Date.now();
 /** @type {import('../wasm/setup/setup.mjs').Part[]} */
 const parts = ['native', 'wasm', 'npm', 'model'];
 if (chosen.includes('page')) parts.push('browser');
+if (chosen.includes('browsers')) parts.push('browsers');
 if (chosen.includes('fuzz')) parts.push('fuzz');
 if (chosen.includes('neon')) parts.push('arm');
 const ready = await phase('set-up', () => setUp(parts)) && await phase('build', () => build('everything'));
@@ -102,6 +103,7 @@ if (ready) {
     }),
     js: () => phase('JavaScript tests', () => nodeTests('js')),
     page: () => phase('page tests in Chromium', () => nodeTests('page', ['--test-concurrency=1'])),
+    browsers: () => phase('page tests in Firefox and WebKitGTK', () => nodeTests('page', ['--test-concurrency=1'], (file) => file === 'engines.test.mjs')),
     edge: () => phase('edge tests', () => nodeTests('edge', ['--test-concurrency=1'])),
   };
   for (const name of PHASES) if (chosen.includes(name)) await run[/** @type {keyof typeof run} */ (name)]();

@@ -20,11 +20,12 @@ export async function launch(options = {}) {
  * `open(path)` gives a page at that path of the server; what the page logs as an error, and every error that
  * nobody caught in it, is in `errors`.
  * @param {import('../../web/serve.mjs').ServeOptions} [serve]
+ * @param {{ browser?: boolean }} [options] browser: false starts the server alone
  */
-export async function start(serve = {}) {
+export async function start(serve = {}, { browser: wanted = true } = {}) {
   const server = createServer({ folders: ['web', 'models', 'tests'], ...serve });
   const address = (await listen(server)).slice(0, -1);
-  const browser = await launch();
+  const browser = wanted ? await launch() : /** @type {import('playwright-core').Browser} */ (/** @type {unknown} */ (null));
   /** @type {string[]} */
   const errors = [];
   return {
@@ -42,7 +43,7 @@ export async function start(serve = {}) {
       return page;
     },
     async close() {
-      await browser.close();
+      await browser?.close();
       server.closeAllConnections();
       await new Promise((resolve) => { server.close(resolve); });
     },

@@ -8,8 +8,9 @@ import { start } from './browser.mjs';
  * @param {object} [options]
  * @param {boolean} [options.heads] whether there are heads beside the model (true)
  * @param {import('../../web/serve.mjs').ServeOptions} [options.serve]
+ * @param {boolean} [options.browser] whether to start Chromium (true)
  */
-export async function startTiny({ heads = true, serve = {} } = {}) {
+export async function startTiny({ heads = true, serve = {}, browser = true } = {}) {
   const headsBytes = heads ? await tinyHeads() : null;
   const catalogue = JSON.stringify({ format: 1, default: 'tiny', models: [{ name: 'tiny', title: 'Tiny random', file: 'tiny.gguf', size_bytes: model.length,
     sha256: createHash('sha256').update(model).digest('hex'), quantisation: 'mixed', parameters: 254016, licence: 'MIT', heads: { file: 'tiny.exits.gguf' } }] });
@@ -35,6 +36,6 @@ export async function startTiny({ heads = true, serve = {} } = {}) {
       return true;
     }
     return false;
-  } });
+  } }, { browser });
   return { ...it, requests };
 }

@@ -1,6 +1,6 @@
 // Installs what is missing for building and testing, and nothing that is there.
 //
-//   node wasm/setup/setup.mjs native|wasm|fuzz|browser|npm|model|arm …     (default: all but arm)
+//   node wasm/setup/setup.mjs native|wasm|fuzz|browser|npm|model|arm|browsers …     (default: all but the last two)
 //
 // System packages come through apt (sudo where this is not root), Emscripten
 // into ${XDG_CACHE_HOME:-~/.cache}/exitlm, npm packages by `npm ci`, the model
@@ -121,6 +121,11 @@ const needs = {
     [() => chromium() !== null, 'chromium'],
     [() => chromium() !== '/usr/bin/chromium' || hasFile('/usr/share/fonts/truetype'), 'fonts-dejavu-core'],
   ],
+  browsers: [
+    [() => process.env.EXITLM_FIREFOX || which('firefox-esr') || which('firefox'), 'firefox-esr'],
+    [() => which('WebKitWebDriver'), 'webkit2gtk-driver'],
+    [() => which('Xvfb'), 'xvfb'],
+  ],
 };
 /** What Emscripten needs. @returns {Need[]} */
 const llvmNeeds = (/** @type {number} */ version) => [
@@ -228,8 +233,8 @@ export function ensureNpm() {
 
 const modelIsThere = () => isComplete(path.join(root, 'models', findModel().file), findModel());
 
-/** @typedef {'native' | 'wasm' | 'fuzz' | 'arm' | 'browser' | 'npm' | 'model'} Part */
-/** All but `arm`, the cross compiler and emulator of npm run test:neon. @type {Part[]} */
+/** @typedef {'native' | 'wasm' | 'fuzz' | 'arm' | 'browser' | 'browsers' | 'npm' | 'model'} Part */
+/** All but `arm`, the cross compiler and emulator of npm run test:neon, and `browsers`, Firefox and WebKitGTK of npm run test:browsers. @type {Part[]} */
 export const everything = ['native', 'wasm', 'fuzz', 'browser', 'npm', 'model'];
 
 /**
@@ -247,6 +252,7 @@ export async function setUp(parts) {
     ...(parts.includes('fuzz') ? needs.fuzz : []),
     ...(parts.includes('arm') ? needs.arm : []),
     ...(parts.includes('browser') ? needs.browser : []),
+    ...(parts.includes('browsers') ? needs.browsers : []),
     ...(fetchesModel && which('apt-get') ? needs.pip : []), // without it the model's other sources are tried
   ], 'building and testing');
   if (parts.includes('npm')) ensureNpm();
@@ -266,7 +272,7 @@ export function exitWith(/** @type {unknown} */ error) {
 
 if (process.argv[1] && fs.realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
   const parts = /** @type {Part[]} */ (process.argv.slice(2));
-  const unknown = parts.find((part) => ![...everything, 'arm'].includes(part));
+  const unknown = parts.find((part) => ![...everything, 'arm', 'browsers'].includes(part));
   if (unknown) {
     console.error(`exitlm: "${unknown}" is not a part of the set-up; the parts are ${everything.join(', ')}, arm`);
     process.exit(2);
