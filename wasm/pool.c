@@ -12,6 +12,7 @@
 enum { SPINS = 3000, MAX_THREADS = 64, PART_BITS = 8 };
 #define PART_MASK ((1u << PART_BITS) - 1)
 #define LEAVE_NS 1000000000ll
+#define LOOK_AGAIN_NS 20000000ll /* whatever happens to a wake-up, a job goes on */
 
 struct xl_pool {
     exitlm_allocator allocator;
@@ -23,13 +24,15 @@ struct xl_pool {
     uint32_t waiting;  /* the caller sleeps on `done` */
     uint32_t sleepers; /* workers asleep on `ticket` */
     uint32_t workers;  /* that have joined and not left */
+    uint32_t failed;   /* a worker trapped in a part */
     uint32_t stop;
     xl_part_fn fn;
     void *arg;
 };
 
 static uint32_t load(const uint32_t *word) { return __atomic_load_n(word, __ATOMIC_SEQ_CST); }
-static void store(uint32_t *word, uint32_t value) { __atomic_store_n(word, value, __ATOMIC_SEQ_CST); }
+/* An exchange, not a store: what is loaded afterwards is loaded after this. With stores, V8 11.3 lost a wake-up now and then. */
+static void store(uint32_t *word, uint32_t value) { (void)__atomic_exchange_n(word, value, __ATOMIC_SEQ_CST); }
 static uint32_t add(uint32_t *word, uint32_t value) { return __atomic_add_fetch(word, value, __ATOMIC_SEQ_CST); }
 
 xl_pool *xl_pool_create(uint32_t threads, const exitlm_allocator *allocator) {
@@ -73,6 +76,13 @@ void EXPORT(exitlm_wasm_pool_join)(xl_pool *pool) {
     if (add(&pool->workers, (uint32_t)-1) == 0) __builtin_wasm_memory_atomic_notify((int *)&pool->workers, 1);
 }
 
+/* What a worker calls after a trap: whoever waits for its part waits no longer. */
+void EXPORT(exitlm_wasm_pool_fail)(xl_pool *pool) {
+    store(&pool->failed, 1);
+    add(&pool->done, MAX_THREADS);
+    __builtin_wasm_memory_atomic_notify((int *)&pool->done, 1);
+}
+
 void xl_pool_run(xl_pool *pool, xl_part_fn fn, void *arg) {
     if (!pool) {
         fn(arg, 0, 1);
@@ -87,9 +97,10 @@ void xl_pool_run(xl_pool *pool, xl_part_fn fn, void *arg) {
     for (int i = 0; i < SPINS; i++)
         if (load(&pool->done) == pool->threads) return;
     store(&pool->waiting, 1);
-    for (uint32_t done; (done = load(&pool->done)) != pool->threads;)
-        __builtin_wasm_memory_atomic_wait32((int *)&pool->done, (int)done, -1);
+    for (uint32_t done; (done = load(&pool->done)) < pool->threads && !load(&pool->failed);)
+        __builtin_wasm_memory_atomic_wait32((int *)&pool->done, (int)done, LOOK_AGAIN_NS);
     store(&pool->waiting, 0);
+    if (load(&pool->failed)) __builtin_trap(); /* the result has a hole: this instance ends */
 }
 
 void xl_pool_free(xl_pool *pool) {

@@ -51,10 +51,11 @@ describe('sources', () => {
     test(`a stream${where}`, () => check(new Blob([bytes]).stream(), { worker }));
     test(`a stream of odd chunks${where}`, () => {
       let at = 0;
+      let count = 0;
       const stream = new ReadableStream({
         pull(controller) {
           if (at >= bytes.length) return controller.close();
-          const n = [1, 7, 997, 30011][at % 4];
+          const n = [1, 7, 997, 30011][count++ % 4];
           controller.enqueue(bytes.subarray(at, at + n));
           at += n;
         },

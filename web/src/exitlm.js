@@ -159,6 +159,8 @@ export class ExitLM {
     const listeners = new Map();
     const ready = deferred();
     ready.promise.catch(() => {});
+    /** What is known of the model; some of it only when all has arrived. */
+    const known = /** @type {Info} */ ({});
     /** @type {ExitLM | undefined} */
     let lm;
     /** @type {Connection | undefined} */
@@ -180,7 +182,10 @@ export class ExitLM {
         progress: (progress) => options.onProgress?.(progress),
         warning: (message) => warn(message),
         token: ({ id, token }) => listeners.get(id)?.(token),
-        ready: () => ready.resolve(undefined),
+        ready: (info) => {
+          Object.assign(known, info);
+          ready.resolve(undefined);
+        },
         failed: (data) => fail(errorFromData(data)),
       },
       fail,
@@ -201,6 +206,7 @@ export class ExitLM {
       if (signal?.aborted) throw signal.reason;
       const spec = caller.spec(source, connection.inWorker);
       const described = await connection.peer.call('load', spec);
+      described.info = Object.assign(known, { ...described.info, ...known });
       lm = new this(connection, described, ready.promise, listeners);
       return lm;
     } catch (error) {

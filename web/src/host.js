@@ -187,7 +187,7 @@ export class Host {
       }
       this.#putAway = running.then(
         async () => {
-          this.#peer.notify('ready');
+          this.#peer.notify('ready', this.#describe(loader, threads).info);
           await store?.close();
         },
         async (error) => {

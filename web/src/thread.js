@@ -8,7 +8,12 @@ async function run({ module, memory, pool, stackTop, tls }) {
   const call = /** @type {any} */ (exports);
   call.__stack_pointer.value = stackTop;
   call.__wasm_init_tls?.(tls);
-  call.exitlm_wasm_pool_join(pool); // returns when the pool ends
+  try {
+    call.exitlm_wasm_pool_join(pool); // returns when the pool ends
+  } catch (error) {
+    call.exitlm_wasm_pool_fail(pool); // the engine's own thread ends with this, instead of waiting for ever
+    throw error;
+  }
 }
 
 if (isNode) nodeModule('node:worker_threads').then(({ parentPort }) => parentPort.once('message', run));

@@ -1,0 +1,107 @@
+// Exit heads through the package: what is told of them, the three modes, events. On the tiny random model with heads made for the test.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { ExitLM } from '../../web/src/index.js';
+import { modelServer } from './support/model-server.mjs';
+import { loadTiny, tinyBytes, tinyHeads } from './support/tiny-model.mjs';
+
+/** @type {ExitLM} */
+let lm;
+before(async () => {
+  lm = await loadTiny();
+});
+after(() => lm.dispose());
+
+const all = async (/** @type {AsyncIterable<any>} */ reply) => {
+  const out = [];
+  for await (const item of reply) out.push(item);
+  return out;
+};
+
+test('what is told of the heads', () => {
+  const { exits } = lm;
+  assert.ok(exits);
+  assert.deepEqual(exits.layers, [2, 4, 6]);
+  assert.equal(exits.heads.length, 3);
+  assert.equal(exits.heads[0].rows, 200);
+  assert.ok(['entropy', 'maxprob', 'margin', 'logistic'].includes(exits.metric));
+  assert.match(exits.fingerprint, /^[0-9a-f]{64}$/);
+  assert.equal(exits.fingerprint, lm.info.fingerprint);
+  const level = exits.levels.find((l) => Math.abs(l.accuracy - 0.9) < 1e-6);
+  assert.ok(level);
+  assert.equal(level.threshold.length, 3);
+  assert.equal(level.strategy, 'risk');
+});
+
+test('exit is the default; tokens tell how deep they went', async () => {
+  const reply = lm.complete('Once upon a time', { accuracy: 0.9, maxTokens: 40 });
+  const tokens = await all(reply);
+  const result = await reply.result;
+  assert.ok(tokens.some((t) => t.head >= 0), 'some leave early');
+  for (const t of tokens) {
+    assert.equal(t.of, 6);
+    assert.equal(t.layer, t.head === -1 ? 6 : [2, 4, 6][t.head]);
+    assert.equal(t.depth, t.layer / 6);
+    assert.ok(t.confidence >= 0 && t.confidence <= 1);
+    assert.ok(t.work > 0 && t.work < 1.5);
+  }
+  for (const head of [-1, 0, 1, 2]) assert.equal(result.exits[head], tokens.filter((t) => t.head === head).length);
+  assert.ok(Math.abs(result.meanDepth - tokens.reduce((sum, t) => sum + t.depth, 0) / tokens.length) < 1e-6);
+});
+
+test('lossless gives the words of full, greedy and sampled', async () => {
+  for (const sampling of [{}, { temperature: 0.9, seed: 11 }, { temperature: 1.2, topK: 20, topP: 0.9, seed: 12 }]) {
+    const full = await lm.complete('There was a', { mode: 'full', maxTokens: 40, ...sampling }).result;
+    const reply = lm.complete('There was a', { mode: 'lossless', maxTokens: 40, ...sampling });
+    const tokens = await all(reply);
+    const result = await reply.result;
+    assert.equal(result.text, full.text);
+    assert.ok(tokens.every((t) => t.layer === 6 && t.head === -1));
+    assert.equal(tokens.filter((t) => t.drafted).length, result.accepted);
+    assert.ok(tokens.filter((t) => t.drafted).every((t) => t.draftHead >= 0 || t.draftHead === -2));
+    assert.ok(result.accepted <= result.drafted);
+  }
+});
+
+test('events', async () => {
+  const items = await all(lm.complete('There was a', { mode: 'lossless', maxTokens: 40, events: true }));
+  const types = new Set(items.map((i) => i.type));
+  assert.ok(types.has('token') && types.has('draft'));
+  for (const type of types) assert.ok(['token', 'draft', 'accept', 'reject'].includes(type), type);
+  const count = (/** @type {string} */ type) => items.filter((i) => i.type === type).length;
+  assert.ok(count('accept') + count('reject') <= count('draft'));
+  assert.ok((await all(lm.complete('There', { maxTokens: 3 }))).every((t) => t.type === undefined));
+});
+
+test('heads of another model', async () => {
+  const heads = await tinyHeads();
+  const at = Buffer.from(heads).indexOf(lm.exits?.fingerprint ?? '?');
+  heads[at] = heads[at] === 0x30 ? 0x31 : 0x30;
+  await assert.rejects(async () => {
+    const other = await loadTiny({ heads });
+    await other.ready;
+  }, (/** @type {any} */ e) => e.code === 'HEADS_MISMATCH' && e.message.includes(String(lm.info.fingerprint).slice(0, 8)));
+});
+
+test('heads beside the model are used without being named; rows of the shortlist come first', async () => {
+  const server = await modelServer({ '/tiny.gguf': new Uint8Array(tinyBytes), '/tiny.exits.gguf': await tinyHeads() });
+  const found = await ExitLM.load(`${server.address}/tiny.gguf`, { worker: false });
+  assert.deepEqual(found.exits?.layers, [2, 4, 6]);
+  const options = { accuracy: 0.9, maxTokens: 30 };
+  const text = (await found.complete('Once upon a time', options).result).text;
+  await found.ready;
+  assert.equal(text, (await lm.complete('Once upon a time', options).result).text, 'waiting, never guessing');
+  await found.dispose();
+  await server.close();
+});
+
+test('a model that is loaded from a slow line answers with the same words in every mode', async () => {
+  const server = await modelServer({ '/tiny.gguf': new Uint8Array(tinyBytes) }, { bytesPerSecond: tinyBytes.length });
+  for (const mode of /** @type {const} */ (['exit', 'lossless', 'full'])) {
+    const slow = await ExitLM.load(`${server.address}/tiny.gguf`, { worker: false, heads: await tinyHeads() });
+    const options = { mode, accuracy: 0.9, maxTokens: 30 };
+    assert.equal((await slow.complete('Once upon a time', options).result).text, (await lm.complete('Once upon a time', options).result).text, mode);
+    await slow.dispose();
+  }
+  await server.close();
+});
