@@ -210,11 +210,12 @@ export class Host {
   #openSession(spec, loader, threads) {
     const engine = /** @type {Engine} */ (this.#engine);
     const types = spec.kvType === null ? [null, 'q8'] : [spec.kvType];
+    this.#clock = clockRuns();
     for (const kvType of types) {
       const options = engine.create('session_options', sessionOptions(engine, { ...spec, kvType, threads, heads: this.#heads }));
       try {
         this.#memoryNeeded = loader.memory(options);
-        this.#session = engine.make('session_create', loader.model, options, clockRuns());
+        this.#session = engine.make('session_create', loader.model, options, this.#clock);
         break;
       } catch (error) {
         if (/** @type {ExitLMError} */ (error).code !== 'OUT_OF_MEMORY' || kvType === types[types.length - 1]) throw error;
@@ -227,6 +228,7 @@ export class Host {
     if (pool) this.#endThreads = startThreads(engine, pool, engine.call('session_threads', this.#session));
   }
   #memoryNeeded = { model: 0, session: 0 };
+  #clock = true;
 
   /**
    * What the caller is told of the model: plain data.
@@ -478,7 +480,8 @@ export class Host {
       const type = engine.names.event[engine.view.getUint32(typeAt, true)];
       if (type === 'done') return this.#result(engine, seed);
       if (type !== 'progress') this.#peer.notify('token', { id, token: this.#token(engine, tokenAt, type, withEvents) });
-      if (now() - lastTurn > TURN_MS) {
+      // Without a clock nobody knows how long this has taken: each token and each slice of the prompt is a turn.
+      if (!this.#clock || now() - lastTurn > TURN_MS) {
         await turn();
         lastTurn = now();
       }

@@ -121,7 +121,7 @@ const TAKEN = {
 };
 
 /** @param {CreateParameters} parameters @returns {GenerateOptions} */
-function optionsOf(parameters) {
+export function optionsOf(parameters) {
   /** @type {Record<string, unknown>} */
   const options = {};
   for (const [name, value] of Object.entries(parameters)) {
@@ -136,7 +136,7 @@ function optionsOf(parameters) {
 }
 
 /** @param {OpenAIMessage[]} messages @returns {ChatMessage[]} */
-function messagesOf(messages) {
+export function messagesOf(messages) {
   if (!Array.isArray(messages) || messages.length === 0) throw new ExitLMError('USAGE', 'messages: a list with at least one { role, content } was expected');
   return messages.map((message, i) => {
     const where = `messages[${i}]`;

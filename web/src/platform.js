@@ -4,8 +4,10 @@
 
 const scope = /** @type {any} */ (globalThis);
 
+/** A Worker of Cloudflare. */
+const isWorkerd = scope.navigator?.userAgent === 'Cloudflare-Workers';
 /** Node and whatever offers its modules (Deno, Bun). */
-export const hasNodeModules = typeof scope.process?.versions?.node === 'string' && scope.navigator?.userAgent !== 'Cloudflare-Workers';
+export const hasNodeModules = typeof scope.process?.versions?.node === 'string' && !isWorkerd;
 /** Node itself: no global Worker, so its own worker threads are used. */
 export const isNode = hasNodeModules && typeof scope.Deno === 'undefined' && typeof scope.Bun === 'undefined';
 /** A page, where `document` exists. */
@@ -52,7 +54,8 @@ const waiting = [];
  */
 export function turn() {
   if (typeof scope.setImmediate === 'function' && hasNodeModules) return new Promise((resolve) => scope.setImmediate(resolve));
-  if (typeof MessageChannel !== 'function') return new Promise((resolve) => setTimeout(resolve, 0));
+  // In a Worker of Cloudflare a channel belongs to the request that made it; timers do not.
+  if (typeof MessageChannel !== 'function' || isWorkerd) return new Promise((resolve) => setTimeout(resolve, 0));
   if (!channel) {
     channel = new MessageChannel();
     channel.port1.onmessage = () => waiting.shift()?.();
