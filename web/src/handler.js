@@ -1,0 +1,535 @@
+/**
+ * An HTTP service in the shape of OpenAI's chat completions, for whatever speaks fetch: Cloudflare Workers, Deno, Bun, a service worker.
+ *
+ *   POST /v1/chat/completions    whole or as server-sent events; the exit of each token in choices[0].delta.exit
+ *   GET  /v1/models, /v1/models/NAME
+ *   GET  /health                 what the engine is doing
+ *
+ * There is one engine, loaded at the first question; it answers one question at a time, the others wait in a line that has an end.
+ *
+ * A Worker of Cloudflare runs each request in a context of its own, and a client that goes away takes the context with it: what was
+ * being awaited there never goes on, not even into `finally`. So everything that others wait for is also given to `ctx.waitUntil`,
+ * and whoever holds the engine gives a sign of life twice a second; those who wait take it over when there is none for ten.
+ *
+ * @typedef {import('./exitlm.js').ExitLM} ExitLM
+ * @typedef {import('./exitlm.js').GenerateOptions} GenerateOptions
+ *
+ * @typedef {{ waitUntil?: (promise: Promise<unknown>) => void }} Context of a request, where the platform has one
+ *
+ * @typedef {object} HandlerOptions
+ * @property {(env: any, ctx: Context) => ExitLM | Promise<ExitLM>} load makes the engine, at the first question and again after it crashed
+ * @property {string} model name under which it is offered
+ * @property {string | ((env: any) => string | null | undefined)} [token] asked for as `Authorization: Bearer …`; none: open to all
+ * @property {'*' | string[] | false} [cors] origins whose pages may ask ('*')
+ * @property {number} [maxBodyBytes] of a request (65536); longer: 413
+ * @property {number} [maxPromptTokens] longer: 400; left out: what the context holds
+ * @property {number} [maxOutputTokens] more asked for: 400; nothing asked for: this many (256)
+ * @property {number} [maxWaiting] questions that wait while one is answered (8); more: 503
+ * @property {number} [maxPerClient] questions of one client that wait or are answered; more: 429. Left out: no limit
+ * @property {(request: Request, env: any) => string} [clientOf] who asks; left out: the address that Cloudflare reports, else the token
+ * @property {GenerateOptions} [defaults] for what a request leaves out
+ * @property {(error: unknown) => void} [onError] hears of what went wrong on this side (console.error)
+ */
+import { ExitLMError, messageOf } from './errors.js';
+import { OpenAI, messagesOf, optionsOf } from './openai.js';
+import { deferred } from './platform.js';
+
+const BEAT_MS = 500;
+/** So many beats without a sign of life, and the holder counts as gone. */
+const SILENT_BEATS = 20;
+
+/** An answer other than 200. */
+class Refusal extends Error {
+  /**
+   * @param {number} status
+   * @param {string} code
+   * @param {string} message
+   * @param {{ param?: string | null, headers?: Record<string, string> }} [more]
+   */
+  constructor(status, code, message, { param = null, headers = {} } = {}) {
+    super(message);
+    this.status = status;
+    this.code = code;
+    this.param = param;
+    this.headers = headers;
+  }
+
+  toJSON() {
+    const type = this.status === 429 ? 'rate_limit_error' : this.status >= 500 ? 'server_error' : 'invalid_request_error';
+    return { error: { message: this.message, type, param: this.param, code: this.code } };
+  }
+}
+
+const later = (/** @type {number} */ seconds) => ({ headers: { 'Retry-After': String(seconds) } });
+const crashed = (/** @type {unknown} */ error) => error instanceof ExitLMError && ['WORKER', 'DISPOSED', 'CHECKSUM', 'NETWORK', 'HTTP', 'BAD_MODEL'].includes(error.code);
+const snakeCase = (/** @type {string} */ name) => name.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`);
+
+/** @param {unknown} error @returns {Refusal} */
+function refusalOf(error) {
+  if (error instanceof Refusal) return error;
+  if (error instanceof ExitLMError) {
+    const { code, message } = error;
+    const param = /^(?:option|parameter) (\w+):/.exec(message)?.[1];
+    if (code === 'USAGE') return new Refusal(400, 'invalid_value', message, { param: param ? snakeCase(param) : /^messages/.test(message) ? 'messages' : null });
+    if (code === 'UNSUPPORTED') return new Refusal(400, 'unsupported', message, { param: 'messages' });
+    if (code === 'CONTEXT_FULL') return new Refusal(400, 'context_length_exceeded', message, { param: 'messages' });
+    if (code === 'OUT_OF_MEMORY') return new Refusal(500, 'out_of_memory', message);
+    if (crashed(error)) return new Refusal(503, 'engine_failed', `${message}; ask again`, later(1));
+  }
+  return new Refusal(500, 'internal_error', messageOf(error));
+}
+
+/** The right to use the engine: one has it, others wait for it in order. */
+class Lane {
+  /** @type {{ started: boolean } | null} */ #holder = null;
+  /** @type {{ holder: { started: boolean }, resolve: (value: unknown) => void }[]} */ #waiting = [];
+  #beats = 0;
+  #maxWaiting;
+  #onLost;
+
+  /** @param {number} maxWaiting @param {() => void} onLost somebody went away in the middle of using the engine */
+  constructor(maxWaiting, onLost) {
+    this.#maxWaiting = maxWaiting;
+    this.#onLost = onLost;
+  }
+
+  get waiting() {
+    return this.#waiting.length;
+  }
+
+  get busy() {
+    return this.#holder !== null;
+  }
+
+  beat() {
+    this.#beats++;
+  }
+
+  /** @param {AbortSignal} signal @returns {Promise<{ started: boolean }>} for `release`; `started` is set before the engine is used */
+  async acquire(signal) {
+    const holder = { started: false };
+    if (!this.#holder) {
+      this.#holder = holder;
+      return holder;
+    }
+    if (this.#waiting.length >= this.#maxWaiting) {
+      throw new Refusal(503, 'overloaded', `${this.#waiting.length} questions are waiting already; ask again later`, later(1 + this.#waiting.length));
+    }
+    const { promise, resolve, reject } = deferred();
+    const waiter = { holder, resolve };
+    this.#waiting.push(waiter);
+    let seen = this.#beats;
+    let silent = 0;
+    const timer = setInterval(() => {
+      silent = seen === this.#beats ? silent + 1 : 0;
+      seen = this.#beats;
+      if (silent >= SILENT_BEATS && this.#waiting[0] === waiter) this.#evict();
+    }, BEAT_MS);
+    const onAbort = () => reject(signal.reason);
+    signal.addEventListener('abort', onAbort, { once: true });
+    try {
+      await promise;
+      return holder;
+    } catch (error) {
+      if (this.#waiting.includes(waiter)) this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
+      else this.release(holder);
+      throw error;
+    } finally {
+      clearInterval(timer);
+      signal.removeEventListener('abort', onAbort);
+    }
+  }
+
+  /** @param {{ started: boolean }} holder */
+  release(holder) {
+    if (this.#holder === holder) this.#next();
+  }
+
+  #evict() {
+    if (this.#holder?.started) this.#onLost();
+    this.#next();
+  }
+
+  #next() {
+    const next = this.#waiting.shift();
+    this.#holder = next?.holder ?? null;
+    this.beat(); // whoever it is gets its ten seconds
+    next?.resolve(undefined);
+  }
+}
+
+/**
+ * @param {HandlerOptions} options
+ * @returns {(request: Request, env?: any, ctx?: Context) => Promise<Response>}
+ */
+export function createHandler(options) {
+  const service = new Service(options);
+  return (request, env, ctx) => service.handle(request, env, ctx ?? {});
+}
+
+class Service {
+  #options;
+  #lane;
+  /** @type {{ lm: Promise<ExitLM>, client: Promise<OpenAI>, ready: boolean, beats: number } | null} */ #engine = null;
+  /** @type {Map<string, number>} */ #clients = new Map();
+  #served = 0;
+  #starts = 0;
+  #memoryBytes = 0;
+  #created = 0;
+
+  /** @param {HandlerOptions} options */
+  constructor(options) {
+    if (typeof options?.load !== 'function') throw new ExitLMError('USAGE', 'createHandler: load, a function that gives an ExitLM, was expected');
+    if (typeof options.model !== 'string' || options.model === '') throw new ExitLMError('USAGE', 'createHandler: model, the name under which it is offered, was expected');
+    this.#options = { cors: /** @type {NonNullable<HandlerOptions['cors']>} */ ('*'), maxBodyBytes: 65536, maxOutputTokens: 256, maxWaiting: 8, maxPerClient: Infinity, ...options };
+    this.#lane = new Lane(this.#options.maxWaiting, () => this.#drop());
+  }
+
+  /**
+   * @param {Request} request
+   * @param {any} env
+   * @param {Context} ctx
+   * @returns {Promise<Response>}
+   */
+  async handle(request, env, ctx) {
+    const cors = this.#corsHeaders(request);
+    try {
+      if (request.method === 'OPTIONS') return new Response(null, { status: 204, headers: { ...cors, ...preflight(request) } });
+      const response = await this.#route(request, env, ctx);
+      for (const [name, value] of Object.entries(cors)) response.headers.set(name, value);
+      return response;
+    } catch (error) {
+      if (request.signal?.aborted) return new Response(null, { status: 499 }); // nobody reads it
+      const refusal = refusalOf(error);
+      if (refusal.status >= 500 && refusal.code !== 'overloaded') this.#complain(error);
+      return json(refusal, refusal.status, { ...cors, ...refusal.headers });
+    }
+  }
+
+  /** @param {unknown} error */
+  #complain(error) {
+    (this.#options.onError ?? console.error)(error);
+  }
+
+  /** @param {Request} request @returns {Record<string, string>} */
+  #corsHeaders(request) {
+    const { cors } = this.#options;
+    const origin = request.headers.get('origin');
+    if (!cors || origin === null) return {};
+    if (cors === '*') return { 'Access-Control-Allow-Origin': '*', 'Access-Control-Expose-Headers': 'Retry-After' };
+    return { Vary: 'Origin', ...(cors.includes(origin) ? { 'Access-Control-Allow-Origin': origin, 'Access-Control-Expose-Headers': 'Retry-After' } : {}) };
+  }
+
+  /** @param {Request} request @param {any} env @param {Context} ctx */
+  async #route(request, env, ctx) {
+    const { pathname } = new URL(request.url);
+    const only = (/** @type {string} */ method) => {
+      if (request.method !== method && !(method === 'GET' && request.method === 'HEAD')) {
+        throw new Refusal(405, 'method_not_allowed', `${pathname}: ${method} was expected, not ${request.method}`, { headers: { Allow: `${method}, OPTIONS` } });
+      }
+    };
+    if (pathname === '/v1/chat/completions') {
+      only('POST');
+      this.#authorise(request, env);
+      return this.#completion(request, env, ctx);
+    }
+    if (pathname === '/v1/models' || pathname.startsWith('/v1/models/')) {
+      only('GET');
+      this.#authorise(request, env);
+      this.#created ||= Math.floor(Date.now() / 1000);
+      const model = { id: this.#options.model, object: 'model', created: this.#created, owned_by: 'exitlm' };
+      if (pathname === '/v1/models') return json({ object: 'list', data: [model] });
+      this.#checkModel(decodeURIComponent(pathname.slice('/v1/models/'.length)));
+      return json(model);
+    }
+    if (pathname === '/health') {
+      only('GET');
+      const status = !this.#engine ? 'cold' : this.#engine.ready ? 'ready' : 'loading';
+      return json({ status, model: this.#options.model, busy: this.#lane.busy, waiting: this.#lane.waiting, served: this.#served, starts: this.#starts, memory_bytes: this.#memoryBytes });
+    }
+    throw new Refusal(404, 'not_found', `${pathname}: there is /v1/chat/completions, /v1/models and /health`);
+  }
+
+  /** @param {Request} request @param {any} env */
+  #authorise(request, env) {
+    const { token } = this.#options;
+    const expected = typeof token === 'function' ? token(env) : token;
+    if (!expected) return;
+    const given = /^Bearer +(.+)$/i.exec(request.headers.get('authorization') ?? '')?.[1] ?? '';
+    if (!sameText(given, expected)) {
+      throw new Refusal(401, 'invalid_api_key', given ? 'the token is wrong' : 'a token was expected: Authorization: Bearer …', { headers: { 'WWW-Authenticate': 'Bearer' } });
+    }
+  }
+
+  /** @param {unknown} name */
+  #checkModel(name) {
+    const { model } = this.#options;
+    if (name !== undefined && name !== null && name !== model) {
+      throw new Refusal(404, 'model_not_found', `model ${JSON.stringify(name)?.slice(0, 80)}: here is ${JSON.stringify(model)}`, { param: 'model' });
+    }
+  }
+
+  // ---- questions ----
+
+  /** @param {Request} request @param {any} env @param {Context} ctx @returns {Promise<Response>} */
+  async #completion(request, env, ctx) {
+    const parameters = await this.#read(request);
+    const leave = this.#enter(request, env);
+    const stop = new AbortController();
+    const onAbort = () => stop.abort(request.signal.reason);
+    if (request.signal?.aborted) onAbort();
+    request.signal?.addEventListener('abort', onAbort, { once: true });
+    const over = deferred();
+    ctx.waitUntil?.(over.promise);
+    const end = () => {
+      request.signal?.removeEventListener('abort', onAbort);
+      leave();
+      over.resolve(undefined);
+    };
+    /** @type {{ started: boolean } | undefined} */
+    let holder;
+    /** @type {ReturnType<typeof setInterval> | undefined} */
+    let beating;
+    try {
+      holder = await this.#lane.acquire(stop.signal);
+      beating = this.#signsOfLife(stop);
+      const work = { holder, stop, end: () => {
+        clearInterval(beating);
+        this.#lane.release(/** @type {any} */ (holder));
+        end();
+      } };
+      return await this.#answer(parameters, work, env, ctx);
+    } catch (error) {
+      if (crashed(error)) this.#drop();
+      clearInterval(beating);
+      if (holder) this.#lane.release(holder);
+      end();
+      throw error;
+    }
+  }
+
+  /**
+   * Tells those who wait that this request lives; and gives up where the model's loading, which belongs to another request, has ended with it.
+   * @param {AbortController} stop
+   */
+  #signsOfLife(stop) {
+    let seen = -1;
+    let silent = 0;
+    return setInterval(() => {
+      this.#lane.beat();
+      const engine = this.#engine;
+      if (!engine || engine.ready) return;
+      silent = engine.beats === seen ? silent + 1 : 0;
+      seen = engine.beats;
+      if (silent < SILENT_BEATS) return;
+      this.#drop();
+      stop.abort(new ExitLMError('NETWORK', 'loading the model did not go on'));
+    }, BEAT_MS);
+  }
+
+  /**
+   * @param {any} parameters
+   * @param {{ holder: { started: boolean }, stop: AbortController, end: () => void }} work `end` is called when the engine is free again
+   * @param {any} env
+   * @param {Context} ctx
+   * @returns {Promise<Response>}
+   */
+  async #answer(parameters, { holder, stop, end }, env, ctx) {
+    const { signal } = stop;
+    signal.throwIfAborted();
+    holder.started = true;
+    const { lm, client } = await this.#started(env, ctx);
+    await this.#checkPrompt(lm, parameters);
+    signal.throwIfAborted();
+    const completions = client.chat.completions;
+    if (!parameters.stream) {
+      const completion = await completions.create(parameters, { signal });
+      this.#served++;
+      end();
+      return json(completion);
+    }
+    const stream = /** @type {import('./openai.js').ChatCompletionStream} */ (await completions.create({ ...parameters, stream: true }, { signal }));
+    const chunks = stream[Symbol.asyncIterator]();
+    const first = await chunks.next(); // a failure before the first token has a status of its own
+    return new Response(this.#events(first, chunks, stop, end), {
+      headers: { 'Content-Type': 'text/event-stream; charset=utf-8', 'Cache-Control': 'no-store', 'X-Accel-Buffering': 'no' },
+    });
+  }
+
+  /**
+   * Server-sent events. They are written as the engine makes them, not as they are read: a slow reader does not keep the engine.
+   * @param {IteratorResult<any, any>} first
+   * @param {AsyncIterator<any, any>} chunks
+   * @param {AbortController} stop
+   * @param {() => void} end
+   * @returns {ReadableStream<Uint8Array>}
+   */
+  #events(first, chunks, stop, end) {
+    const encoder = new TextEncoder();
+    let closed = false;
+    /** @param {ReadableStreamDefaultController<Uint8Array>} controller */
+    const pump = async (controller) => {
+      const send = (/** @type {string} */ data) => {
+        if (!closed) controller.enqueue(encoder.encode(`data: ${data}\n\n`));
+      };
+      try {
+        for (let next = first; !next.done; next = await chunks.next()) send(JSON.stringify(next.value));
+        this.#served++;
+        send('[DONE]');
+      } catch (error) {
+        if (crashed(error)) this.#drop();
+        if (!closed) {
+          const refusal = refusalOf(error);
+          if (refusal.status >= 500) this.#complain(error);
+          send(JSON.stringify(refusal));
+        }
+      } finally {
+        end();
+        if (!closed) controller.close();
+      }
+    };
+    return new ReadableStream({
+      start: (controller) => void pump(controller),
+      cancel: (reason) => {
+        closed = true;
+        stop.abort(reason ?? new Error('the reader went away'));
+      },
+    });
+  }
+
+  /** @param {Request} request @returns {Promise<any>} checked parameters, with defaults */
+  async #read(request) {
+    const text = await readText(request, this.#options.maxBodyBytes);
+    /** @type {any} */
+    let parameters;
+    try {
+      parameters = JSON.parse(text);
+    } catch (cause) {
+      throw new Refusal(400, 'invalid_json', `the request's body is not JSON (${messageOf(cause)})`);
+    }
+    if (typeof parameters !== 'object' || parameters === null || Array.isArray(parameters)) throw new Refusal(400, 'invalid_json', "the request's body: an object was expected");
+    this.#checkModel(parameters.model);
+    for (const name of ['stream', 'stream_options']) {
+      const kind = name === 'stream' ? 'boolean' : 'object';
+      if (parameters[name] !== undefined && parameters[name] !== null && typeof parameters[name] !== kind) throw new Refusal(400, 'invalid_type', `${name}: ${kind} was expected`, { param: name });
+    }
+    messagesOf(parameters.messages);
+    const { maxTokens } = optionsOf(parameters);
+    const { maxOutputTokens, defaults = {}, model } = this.#options;
+    if (maxTokens !== undefined && maxTokens > maxOutputTokens) {
+      throw new Refusal(400, 'invalid_value', `max_tokens: at most ${maxOutputTokens} here, ${maxTokens} was asked for`, { param: 'max_tokens' });
+    }
+    const left = Object.fromEntries(Object.entries(defaults).map(([name, value]) => [snakeCase(name), value]));
+    return { ...left, ...(maxTokens === undefined ? { max_tokens: maxOutputTokens } : {}), ...withoutNull(parameters), model };
+  }
+
+  /** Counts a client's questions. @param {Request} request @param {any} env @returns {() => void} to call when it is answered */
+  #enter(request, env) {
+    const { maxPerClient, clientOf } = this.#options;
+    if (maxPerClient === Infinity) return () => {};
+    const client = clientOf ? clientOf(request, env) : request.headers.get('cf-connecting-ip') ?? request.headers.get('authorization') ?? '';
+    const now = this.#clients.get(client) ?? 0;
+    if (now >= maxPerClient) {
+      throw new Refusal(429, 'rate_limit_exceeded', `${now} questions of yours are being answered or wait; ask again when they are done`, later(1 + now));
+    }
+    this.#clients.set(client, now + 1);
+    return () => {
+      const n = (this.#clients.get(client) ?? 1) - 1;
+      if (n > 0) this.#clients.set(client, n);
+      else this.#clients.delete(client);
+    };
+  }
+
+  /** @param {ExitLM} lm @param {any} parameters */
+  async #checkPrompt(lm, parameters) {
+    const tokens = await lm.countTokens(messagesOf(parameters.messages));
+    const most = Math.min(this.#options.maxPromptTokens ?? Infinity, lm.info.contextLength - 1);
+    if (tokens > most) throw new Refusal(400, 'context_length_exceeded', `messages: ${tokens} tokens, at most ${most} are taken`, { param: 'messages' });
+  }
+
+  // ---- the engine ----
+
+  /** @param {any} env @param {Context} ctx */
+  async #started(env, ctx) {
+    const engine = (this.#engine ??= this.#start(env, ctx));
+    try {
+      return { lm: await engine.lm, client: await engine.client };
+    } catch (error) {
+      if (this.#engine === engine) this.#engine = null;
+      if (error instanceof ExitLMError && error.code !== 'OUT_OF_MEMORY') {
+        throw Object.assign(new Refusal(503, 'model_unavailable', `the model cannot be loaded: ${error.message}`, later(10)), { cause: error });
+      }
+      throw error;
+    }
+  }
+
+  /** @param {any} env @param {Context} ctx */
+  #start(env, ctx) {
+    this.#starts++;
+    const lm = (async () => this.#options.load(env, ctx))();
+    const engine = { lm, client: lm.then((model) => new OpenAI({ lm: model })), ready: false, beats: 0 };
+    const beating = setInterval(() => engine.beats++, BEAT_MS);
+    const all = lm.then(async (model) => {
+      this.#memoryBytes = model.info.memory.total;
+      await model.ready;
+      engine.ready = true;
+    }).catch(() => {
+      if (this.#engine === engine) this.#engine = null;
+    }).finally(() => clearInterval(beating));
+    engine.client.catch(() => {});
+    ctx.waitUntil?.(all); // loading goes on when the first question is answered, or its client is gone
+    return engine;
+  }
+
+  /** The next question gets a new engine. */
+  #drop() {
+    const engine = this.#engine;
+    this.#engine = null;
+    engine?.lm.then((lm) => lm.dispose()).catch(() => {});
+  }
+}
+
+/** @param {unknown} value @param {number} [status] @param {Record<string, string>} [headers] */
+function json(value, status = 200, headers = {}) {
+  return new Response(`${JSON.stringify(value)}\n`, { status, headers: { 'Content-Type': 'application/json; charset=utf-8', 'Cache-Control': 'no-store', ...headers } });
+}
+
+/** @param {Request} request @returns {Record<string, string>} */
+const preflight = (request) => ({
+  'Access-Control-Allow-Methods': 'GET, POST, OPTIONS',
+  'Access-Control-Allow-Headers': request.headers.get('access-control-request-headers') ?? 'authorization, content-type',
+  'Access-Control-Max-Age': '86400',
+});
+
+/** @param {Record<string, unknown>} object */
+const withoutNull = (object) => Object.fromEntries(Object.entries(object).filter(([, value]) => value !== null && value !== undefined));
+
+/** Compares in a time that does not tell where texts differ. @param {string} a @param {string} b */
+function sameText(a, b) {
+  const encoder = new TextEncoder();
+  const [x, y] = [encoder.encode(a), encoder.encode(b)];
+  let different = x.length ^ y.length;
+  for (let i = 0; i < y.length; i++) different |= y[i] ^ (x[i] ?? 0);
+  return different === 0;
+}
+
+/** @param {Request} request @param {number} most @returns {Promise<string>} */
+async function readText(request, most) {
+  const tooLong = () => new Refusal(413, 'request_too_large', `the request's body: at most ${most} bytes are taken`);
+  const length = Number(request.headers.get('content-length') ?? 0);
+  if (length > most) throw tooLong();
+  if (!request.body) return '';
+  const decoder = new TextDecoder();
+  const reader = request.body.getReader();
+  let text = '';
+  for (let bytes = 0; ;) {
+    const { done, value } = await reader.read();
+    if (done) return text + decoder.decode();
+    bytes += value.length;
+    if (bytes > most) {
+      reader.cancel().catch(() => {});
+      throw tooLong();
+    }
+    text += decoder.decode(value, { stream: true });
+  }
+}
