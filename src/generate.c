@@ -146,8 +146,8 @@ static exitlm_status start(exitlm_session *s, const int32_t *ids, size_t n, cons
             return xl_fail(error, EXITLM_USAGE, "token id %ld at index %zu is outside the vocabulary of %u", (long)ids[i], i, (unsigned)s->model->config.vocab);
     g->phase = XL_IDLE;
     g->options = *o;
-    if (o->draft_layer < 0 || (uint32_t)o->draft_layer >= s->model->config.n_layers)
-        return bad(error, "draft_layer", o->draft_layer, "it must lie below the model's number of layers (0: adaptive)");
+    if (o->draft_layer < 0 || (uint32_t)o->draft_layer > s->model->config.n_layers)
+        return bad(error, "draft_layer", o->draft_layer, "it must be at most the number of layers (0: adaptive)");
     status = copy_stops(g, o, error);
     if (status == EXITLM_OK) status = choose_chain(s, error);
     g->options.stop = NULL;
