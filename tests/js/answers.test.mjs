@@ -1,12 +1,12 @@
 // Are the answers right? Against the float32 reference (tests/reference/reference.c): random models of every weight type and
-// architecture, and the vectors of the default model. And the same bits everywhere: kernels, WASI, the package's WebAssembly.
+// architecture, and the vectors of the default model. And the same bits everywhere: native kernels and the package's
+// WebAssembly (the WASI module: tests/edge/wasmtime.test.mjs; Chromium: tests/page/answers.test.mjs).
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { after, describe, test } from 'node:test';
-import { WASI } from 'node:wasi';
 import { compare, defaultModel, program, root, runEngine, runReference } from '../answers/tools.mjs';
 import { createSharedEngine, Engine, needsSharedMemory } from '../../web/src/engine.js';
 import { detectFeatures } from '../../web/src/features.js';
@@ -110,9 +110,10 @@ const expected = (/** @type {any} */ text) => text.positions.map((/** @type {num
   ({ index: text.from + i, id: text.ids[text.from + i], logprob, top: [{ id, logit }, { id: second, logit: secondLogit }] }));
 
 // Half of these positions are hard ones (many languages, tables): native llama.cpp agrees in 858 of the 893, differs in 3 where the
-// reference's two best are over 0.5 apart, and finds a perplexity 0.34 % off (tests/answers/teacher.mjs compares on 20,000 tokens).
+// reference's two best are over 0.5 apart, and finds a perplexity 0.34 % off: over so few positions int8 activations alone move it so far,
+// up or down with every other rounding (tests/answers/teacher.mjs compares on 20,000 tokens).
 describe('the default model agrees with the float32 reference', { skip: noModel }, () => {
-  for (const [kv, share, wide, perplexity] of /** @type {const} */ ([['f32', 0.96, 0, 0.005], ['f16', 0.96, 0, 0.005], ['q8', 0.95, 2, 0.02]])) {
+  for (const [kv, share, wide, perplexity] of /** @type {const} */ ([['f32', 0.96, 0, 0.005], ['f16', 0.96, 0, 0.01], ['q8', 0.95, 2, 0.02]])) {
     test(`K/V ${kv}: the best tokens and the perplexity`, async () => {
       const given = [];
       for (const { ids, from } of vectors.texts) {
@@ -143,21 +144,6 @@ function nativeOutputs(/** @type {string} */ model, /** @type {string} */ idsFil
     else assert.match(stderr, new RegExp(`${kernel}`), 'a kernel is refused by name');
   }
   return outputs;
-}
-
-/** Standard output of a WASI module, in Node's own WASI host. */
-async function wasiOutput(/** @type {string} */ file, /** @type {string[]} */ args) {
-  const outFile = path.join(folder, 'wasi-out');
-  const fd = fs.openSync(outFile, 'w');
-  try {
-    const wasi = new WASI({ version: 'preview1', args: ['exitlm', ...args], preopens: { '/': '/' }, stdout: fd, returnOnExit: true });
-    const module = await WebAssembly.compile(fs.readFileSync(file));
-    const instance = await WebAssembly.instantiate(module, /** @type {any} */ (wasi.getImportObject()));
-    assert.equal(wasi.start(instance), 0);
-  } finally {
-    fs.closeSync(fd);
-  }
-  return fs.readFileSync(outFile, 'utf8');
 }
 
 /** The kernel sets of a module of the package, and a function that gives the logits [n - 1][vocab] of one. */
@@ -212,13 +198,6 @@ for (const [name, model, ids, skip] of /** @type {[string, string, () => number[
       const three = execFileSync(program, ['score', model, '--ids', idsFile, '--json', '--top', '20', '--threads', '3'], { encoding: 'utf8', maxBuffer: 1 << 28 });
       assert.equal(three, native);
     });
-
-    for (const file of ['exitlm.wasm', 'exitlm-relaxed.wasm']) {
-      const module = path.join(root, 'build', file);
-      test(`by the WASI module ${file}`, { skip: file.includes('relaxed') && !relaxed && 'this Node has no relaxed SIMD' }, async () => {
-        assert.equal(await wasiOutput(module, ['score', model, '--ids', idsFile, '--json', '--top', '20']), native);
-      });
-    }
 
     for (const variant of ['simd', 'relaxed', 'simd-mt', 'relaxed-mt']) {
       test(`by the package's exitlm-${variant}.wasm`, { skip: variant.startsWith('relaxed') && !relaxed && 'this Node has no relaxed SIMD' }, async () => {
