@@ -53,7 +53,9 @@ static bool place(pack *p, exitlm_extent extent, uint64_t shard_bytes) {
         pack_shard *shard = &p->shards[p->n_shards - 1];
         uint64_t room = shard_bytes - shard->n_bytes;
         exitlm_extent piece = extent;
-        if (piece.n_bytes > room) {
+        bool whole = extent.layer >= -1 && extent.n_bytes <= shard_bytes; /* a layer is not cut where it need not be */
+        if (piece.n_bytes > room && whole) piece.n_bytes = piece.n_rows = 0;
+        else if (piece.n_bytes > room) {
             uint64_t row_bytes = extent.n_rows ? extent.n_bytes / extent.n_rows : 1;
             piece.n_rows = extent.n_rows ? (uint32_t)(room / row_bytes) : 0;
             piece.n_bytes = extent.n_rows ? piece.n_rows * row_bytes : room;

@@ -64,7 +64,7 @@ test('lossless gives the words of full, greedy and sampled', async () => {
 });
 
 test('events', async () => {
-  const items = await all(lm.complete('There was a', { mode: 'lossless', maxTokens: 40, events: true }));
+  const items = await all(lm.complete('There was a', { mode: 'lossless', draftLayer: 2, draftLength: 3, maxTokens: 40, events: true }));
   const types = new Set(items.map((i) => i.type));
   assert.ok(types.has('token') && types.has('draft'));
   for (const type of types) assert.ok(['token', 'draft', 'accept', 'reject'].includes(type), type);

@@ -327,8 +327,18 @@ export class ModelLoader {
 
   #startJobs() {
     while (this.#urgent.length && this.#runningUrgent.size < MOST_URGENT_AT_ONCE) this.#startJob(this.#runningUrgent, this.#urgent);
-    while (this.#queue.length && this.#running.size < MOST_JOBS_AT_ONCE && this.#leftBytes() < OVERLAP_BYTES) this.#startJob(this.#running, this.#queue);
+    while (this.#queue.length && this.#running.size < MOST_JOBS_AT_ONCE && this.#leftBytes() < OVERLAP_BYTES && !this.#continues(this.#queue[0])) {
+      this.#startJob(this.#running, this.#queue);
+    }
     if (this.#running.size + this.#runningUrgent.size + this.#queue.length + this.#urgent.length === 0) this.#jobsDone.resolve(undefined);
+  }
+
+  /**
+   * Whether a job goes on in the middle of what one under way brings: the bytes of a tensor come in order.
+   * @param {Job} job
+   */
+  #continues({ spans: [first] }) {
+    return [...this.#running].some(({ job: { spans } }) => spans.some(({ part, offset, bytes }) => part === first.part && offset + bytes === first.offset));
   }
 
   #leftBytes() {
