@@ -51,7 +51,7 @@ test('loads, answers, keeps a copy, answers from it without a connection', async
   }, null);
   const first = await run();
   expected = first.text;
-  assert.equal(first.kernel, 'relaxed');
+  assert.match(first.kernel, /^relaxed/); // either of its two tables, by what this processor does faster
   assert.equal(first.source, 'network');
   assert.ok(first.networkBytes > 0.9 * tiny && first.networkBytes <= tiny);
   assert.equal(first.list.length, 1);
@@ -167,7 +167,8 @@ test('a damaged copy is repaired', async () => {
 test('under a strict policy, without isolation: the same words, one thread', async () => {
   const page = await plain.open('/tests/page/blank.html');
   const one = await underPolicy(page, { heads: false, threads: 4 });
-  assert.deepEqual(one, { text: expected, threads: 1, kernel: 'relaxed' });
+  assert.match(one.kernel, /^relaxed/);
+  assert.deepEqual(one, { text: expected, threads: 1, kernel: one.kernel });
   const own = await underPolicy(page, { heads: false, worker: false });
   assert.equal(own.text, expected);
   assert.deepEqual(plain.errors, []);
@@ -175,7 +176,9 @@ test('under a strict policy, without isolation: the same words, one thread', asy
 
 test('with isolation, several threads: the same words', async () => {
   const page = await isolated.open('/tests/page/blank.html');
-  assert.deepEqual(await underPolicy(page, { heads: false, threads: 3 }), { text: expected, threads: 3, kernel: 'relaxed' });
+  const several = await underPolicy(page, { heads: false, threads: 3 });
+  assert.match(several.kernel, /^relaxed/);
+  assert.deepEqual(several, { text: expected, threads: 3, kernel: several.kernel });
   await page.context().close();
 });
 
