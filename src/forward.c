@@ -201,6 +201,7 @@ exitlm_status xl_session_advance_slice(exitlm_session *s, uint32_t to, bool *don
     for (uint32_t r = 0; r < n; r++) {
         uint32_t pos = start + r;
         s->depth[pos] = (uint16_t)(layer + 1);
+        if (pos < s->prefix) s->prefix_macs += xl_layer_macs(s->model);
     }
     if (s->on_layer) s->on_layer(s->on_layer_user, layer + 1, start, n, s->hidden + (size_t)start * s->work.dim_stride);
     *done = s->depth[s->n - 1] >= to;

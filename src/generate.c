@@ -162,6 +162,8 @@ static exitlm_status start(exitlm_session *s, const int32_t *ids, size_t n, cons
     status = xl_session_append(s, ids + g->reused, n - g->reused, error);
     if (status != EXITLM_OK) return status;
     g->prompt_n = (uint32_t)n;
+    s->prefix = g->prompt_n - 1;
+    g->start_macs = s->macs - s->prefix_macs;
     g->limit = s->ctx - g->prompt_n;
     if (o->max_tokens && o->max_tokens < g->limit) g->limit = o->max_tokens;
     status = xl_reply_reserve(s, g->limit, error);
@@ -366,7 +368,7 @@ static void fill_stats(const exitlm_session *s, exitlm_stats *stats) {
     stats->mean_depth = g->n_tokens ? g->depth_sum / g->n_tokens : 0;
     /* The end-of-text token was computed too. */
     uint32_t computed = g->n_tokens + g->ended_by_token;
-    stats->mean_work = computed ? (double)(s->macs - g->start_macs) / ((double)xl_token_macs(s->model) * computed) : 0;
+    stats->mean_work = computed ? (double)(s->macs - s->prefix_macs - g->start_macs) / ((double)xl_token_macs(s->model) * computed) : 0;
     if (!s->clock_ms || g->n_tokens == 0) return;
     stats->prompt_ms = g->first_ms - g->start_ms;
     stats->decode_ms = g->last_ms - g->first_ms;
@@ -424,10 +426,7 @@ exitlm_status exitlm_session_step(exitlm_session *s, exitlm_event *event, exitlm
     if (g->phase == XL_PROMPT) {
         /* With all weights there the prompt goes through all layers; else the chain may answer before they are. */
         if (s->model->complete || g->options.mode != EXITLM_MODE_EXIT) status = advance(s, s->model->config.n_layers, &again, error);
-        if (status == EXITLM_OK && !again) {
-            g->start_macs = s->macs - s->depth[s->n - 1] * xl_layer_macs(s->model);
-            g->phase = XL_DECODE;
-        }
+        if (status == EXITLM_OK && !again) g->phase = XL_DECODE;
     }
     if (status == EXITLM_OK && !again && g->phase == XL_DECODE) {
         status = append_last(s, error);

@@ -100,6 +100,8 @@ struct exitlm_session {
     bool shortlist_ready;     /* its rows are there (and copied) */
 
     uint64_t macs;            /* multiply-adds done, matrices only */
+    uint32_t prefix;          /* positions of the prompt before its last one, whose work is not the reply's */
+    uint64_t prefix_macs;     /* and the part of macs that went into them */
     int32_t need_layer, need_row; /* of the last EXITLM_WAIT */
 
     /* after each layer of a run of rows: training looks at hidden states here. NULL: nobody does. */
