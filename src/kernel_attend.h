@@ -1,8 +1,9 @@
 /* Attention over the primitives of an instruction set (see kernel_matmul.h): one query position, one K/V head, all its query heads.
  *
  * Scores: lanes are positions (a K tile is [head_dim][8 positions]), the sum over head_dim is sequential in each lane. Output: lanes are
- * elements of the head, the sum over positions is sequential in each. So neither needs a horizontal sum, and several heads and tiles at
- * once (G heads, SCORE_VECTORS, OUTPUT_VECTORS) give enough independent chains without touching any order. */
+ * elements of the head, the sum over positions is sequential in each. So neither needs a horizontal sum, and several heads and vectors at
+ * once (G heads, OUTPUT_VECTORS) give independent chains without touching any order. The cache is read as one stream: taking several tiles
+ * of keys at once, or the values' rows in narrower parts, is up to twice as slow. */
 
 INLINE vf load_kv(const xl_kv_type type, const void *cache, size_t element, const consts *c) {
     if (type == XL_KV_F16) return vf_load_f16((const uint8_t *)cache + 2 * element, c);
@@ -12,22 +13,21 @@ INLINE vf load_kv(const xl_kv_type type, const void *cache, size_t element, cons
 
 /* ---- scores ---- */
 
-/* T tiles of f32 or f16 keys from tile `first` on: score [G][score_stride]. */
-INLINE void score_tiles(const xl_kv_type type, const int G, const int T, float *score, size_t score_stride, const float *q, const void *k,
-                        size_t first, size_t head_dim, float scale) {
+/* A tile of f32 or f16 keys: score [G][score_stride]. */
+INLINE void score_tile(const xl_kv_type type, const int G, float *score, size_t score_stride, const float *q, const void *k, size_t tile,
+                       size_t head_dim, float scale) {
     const consts loaded = load_consts(), *consts = &loaded;
-    vf acc[3][8][TILE_VECTORS], sv = vf_set1(scale);
-    EACH(g, G) EACH(t, T) EACH(v, TILE_VECTORS) acc[g][t][v] = vf_set1(0.0f);
+    vf acc[3][TILE_VECTORS], sv = vf_set1(scale);
+    EACH(g, G) EACH(v, TILE_VECTORS) acc[g][v] = vf_set1(0.0f);
     for (size_t c = 0; c < head_dim; c++) {
         vf qv[3];
         EACH(g, G) qv[g] = vf_splat(q + (size_t)g * head_dim + c);
-        EACH(t, T) EACH(v, TILE_VECTORS) {
-            vf kv = load_kv(type, k, ((first + (size_t)t) * head_dim + c) * 8 + (size_t)v * LANES, consts);
-            EACH(g, G) acc[g][t][v] = vf_add(acc[g][t][v], vf_mul(qv[g], kv));
+        EACH(v, TILE_VECTORS) {
+            vf kv = load_kv(type, k, (tile * head_dim + c) * 8 + (size_t)v * LANES, consts);
+            EACH(g, G) acc[g][v] = vf_add(acc[g][v], vf_mul(qv[g], kv));
         }
     }
-    EACH(g, G) EACH(t, T) EACH(v, TILE_VECTORS)
-        vf_store(score + (size_t)g * score_stride + (first + (size_t)t) * 8 + v * LANES, vf_mul(acc[g][t][v], sv));
+    EACH(g, G) EACH(v, TILE_VECTORS) vf_store(score + (size_t)g * score_stride + tile * 8 + v * LANES, vf_mul(acc[g][v], sv));
 }
 
 /* One tile of q8 keys: words of 4 columns as in a Q8_0 weight tile. */
@@ -105,7 +105,7 @@ INLINE float exp_scores(float *score, size_t n) {
 INLINE void output_part(const xl_kv_type type, const int G, const int D, float *out, const float *e, size_t e_stride, const float *inverse,
                         const void *v, size_t n_pos, size_t head_dim, size_t c) {
     const consts loaded = load_consts(), *consts = &loaded;
-    vf acc[3][4];
+    vf acc[3][OUTPUT_VECTORS];
     EACH(g, G) EACH(d, D) acc[g][d] = vf_set1(0.0f);
     for (size_t p = 0; p < n_pos; p++) {
         size_t row = type == XL_KV_Q8 ? p / 8 * (32 + 8 * head_dim) + 32 + p % 8 * head_dim : p * head_dim;
@@ -125,13 +125,11 @@ INLINE void output_part(const xl_kv_type type, const int G, const int D, float *
 /* G query heads. */
 INLINE void attend_heads(const xl_kv_type type, const int G, float *out, const float *q, const void *k, const void *v, size_t n_pos,
                          size_t head_dim, float scale, float *score) {
-    size_t n_tiles = (n_pos + 7) / 8, stride = n_tiles * 8, t = 0, c = 0;
+    size_t n_tiles = (n_pos + 7) / 8, stride = n_tiles * 8, c = 0;
     if (type == XL_KV_Q8) {
         scores_q8(G, score, stride, q, k, n_tiles, head_dim, scale);
     } else {
-        for (; t + SCORE_TILES <= n_tiles; t += SCORE_TILES)
-            score_tiles(type, G, SCORE_TILES, score, stride, q, k, t, head_dim, scale);
-        for (; t < n_tiles; t++) score_tiles(type, G, 1, score, stride, q, k, t, head_dim, scale);
+        for (size_t t = 0; t < n_tiles; t++) score_tile(type, G, score, stride, q, k, t, head_dim, scale);
     }
     float inverse[3];
     EACH(g, G) {

@@ -73,7 +73,6 @@ INLINE vi vi_shl(vi a, int n) { return vshlq_s32(a, vdupq_n_s32(n)); }
 INLINE vi vi_shr(vi a, int n) { return vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(a), vdupq_n_s32(-n))); }
 INLINE bool vi_any(vi a) { return vmaxvq_u32(vreinterpretq_u32_s32(a)) != 0; }
 
-#define SCORE_TILES 2
 #define OUTPUT_VECTORS 4
 #define WIDE_N 4
 

@@ -77,8 +77,7 @@ INLINE vi vi_shl(vi a, int n) { return _mm256_slli_epi32(a, n); }
 INLINE vi vi_shr(vi a, int n) { return _mm256_srli_epi32(a, n); }
 INLINE bool vi_any(vi a) { return !_mm256_testz_si256(a, a); }
 
-#define SCORE_TILES 4
-#define OUTPUT_VECTORS 4
+#define OUTPUT_VECTORS 8
 #define WIDE_N MAX_N /* a tile is one vector wide */
 
 #endif
