@@ -44,7 +44,7 @@ function progressText() {
   const seconds = (performance.now() - began) / 1000;
   const rate = bytesPerSecond || loaded / seconds;
   const left = rate > 0 ? (total - loaded) / rate : 0;
-  const parts = [`${layersReady} of ${count(layers, 'layer')}`, `${megabytes(loaded)} of ${megabytes(total)}`];
+  const parts = [`${layersReady} of ${count(layers, 'layer')}`, `${megabytes(loaded).replace(' MB', '')} of ${megabytes(total)}`];
   if (source === 'network' && rate > 0 && seconds > 0.5) parts.push(`${megabytes(rate)}/s`);
   if (source === 'network' && left > 1.5) parts.push(left > 90 ? `${Math.round(left / 60)} min left` : `${Math.round(left)} s left`);
   if (source === 'cache') parts.push('from this device');

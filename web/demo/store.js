@@ -49,7 +49,7 @@ export const DEFAULTS = {
   repeatPenalty: 1,
   maxTokens: 400,
   seed: '',
-  system: '',
+  system: 'You are a helpful assistant.', // with the prompt of its own template the default model answers worse
   view: 'depth',
   compare: false,
   theme: 'auto',
