@@ -456,10 +456,9 @@ class Service {
       return { lm: await engine.lm, client: await engine.client };
     } catch (error) {
       if (this.#engine === engine) this.#engine = null;
-      if (error instanceof ExitLMError && error.code !== 'OUT_OF_MEMORY') {
-        throw Object.assign(new Refusal(503, 'model_unavailable', `the model cannot be loaded: ${error.message}`, later(10)), { cause: error });
-      }
-      throw error;
+      const passing = error instanceof ExitLMError && ['NETWORK', 'HTTP', 'CHECKSUM', 'WORKER'].includes(error.code);
+      const refusal = new Refusal(passing ? 503 : 500, 'model_unavailable', `the model cannot be loaded: ${messageOf(error)}`, passing ? later(10) : {});
+      throw Object.assign(refusal, { cause: error });
     }
   }
 

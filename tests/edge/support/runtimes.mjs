@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { SetupError, cache, exitWith, root, run, say } from '../../../wasm/setup/setup.mjs';
 
 const recipes = ['package.json', 'package-lock.json', 'requirements.txt'].map((name) => path.join(root, 'tests/edge', name));
@@ -24,7 +24,7 @@ function programs(/** @type {string} */ folder) {
   const wasmtime = path.join(folder, 'python/wasmtime_cli/wasmtime');
   return {
     wrangler: path.join(modules, 'wrangler/bin/wrangler.js'),
-    miniflare: path.join(modules, 'miniflare/dist/src/index.js'),
+    ws: pathToFileURL(path.join(modules, 'ws/wrapper.mjs')).href,
     deno: find(path.join(modules, '@deno'), /(^|\/)deno$/),
     bun: find(path.join(modules, '@oven'), /\/bin\/bun$/),
     wasmtime: process.env.WASMTIME ?? wasmtime,

@@ -1,0 +1,133 @@
+// The example Worker as a user has it: a folder of its own, the package as npm packs it in node_modules, the model packed into
+// public/model; run by `wrangler dev` in the real workerd.
+import { execFileSync, spawn } from 'node:child_process';
+import fs from 'node:fs';
+import net from 'node:net';
+import os from 'node:os';
+import path from 'node:path';
+import { root } from '../../js/support/cli.mjs';
+import { runtimes } from './runtimes.mjs';
+
+/** The package as it is published, unpacked into node_modules. */
+function installPackage(/** @type {string} */ project) {
+  const out = execFileSync('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', project], { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+  const tarball = path.join(project, /"filename":\s*"([^"]+)"/.exec(out)?.[1] ?? '');
+  const to = path.join(project, 'node_modules/exitlm');
+  fs.mkdirSync(to, { recursive: true });
+  execFileSync('tar', ['-xzf', tarball, '--strip-components=1', '-C', to]);
+  fs.rmSync(tarball);
+}
+
+/** @returns {Promise<number>} a port that is free now */
+async function freePort() {
+  const server = net.createServer();
+  await new Promise((resolve) => { server.listen(0, '127.0.0.1', () => resolve(undefined)); });
+  const { port } = /** @type {net.AddressInfo} */ (server.address());
+  await new Promise((resolve) => { server.close(resolve); });
+  return port;
+}
+
+/**
+ * @param {object} options
+ * @param {(to: string) => unknown} options.model packs a model into this folder
+ * @param {Record<string, string | number>} [options.vars]
+ * @param {boolean} [options.fixture] wrap the Worker in tests/edge/fixture/worker.js
+ * @param {(file: string, text: string) => string} [options.edit] of the example's files
+ */
+export async function startWorker({ model, vars = {}, fixture = false, edit = (_, text) => text }) {
+  const { wrangler } = runtimes();
+  const project = fs.mkdtempSync(path.join(os.tmpdir(), 'exitlm-worker-'));
+  const example = path.join(root, 'web/edge/cloudflare');
+  for (const file of ['wrangler.jsonc', 'package.json', 'src/worker.js', 'public/index.html']) {
+    fs.mkdirSync(path.dirname(path.join(project, file)), { recursive: true });
+    fs.writeFileSync(path.join(project, file), edit(file, fs.readFileSync(path.join(example, file), 'utf8')));
+  }
+  if (fixture) fs.copyFileSync(path.join(root, 'tests/edge/fixture/worker.js'), path.join(project, 'src/fixture.js'));
+  installPackage(project);
+  await model(path.join(project, 'public/model'));
+  const [port, inspector] = [await freePort(), await freePort()];
+  const args = [wrangler, 'dev', ...(fixture ? ['src/fixture.js'] : []), '--ip', '127.0.0.1', '--port', String(port), '--inspector-port', String(inspector), '--show-interactive-dev-session=false',
+    ...Object.entries(vars).flatMap(([name, value]) => ['--var', `${name}:${value}`])];
+  const child = spawn(process.execPath, args, {
+    cwd: project,
+    env: { ...process.env, WRANGLER_SEND_METRICS: 'false', WRANGLER_SEND_ERROR_REPORTS: 'false', CI: '1', XDG_CONFIG_HOME: path.join(project, '.config') },
+    stdio: ['ignore', 'pipe', 'pipe'],
+    detached: true,
+  });
+  let log = '';
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => { log += data; });
+  const url = `http://127.0.0.1:${port}`;
+  const stop = async () => {
+    const gone = new Promise((resolve) => { child.once('exit', resolve); });
+    try {
+      if (child.exitCode === null) process.kill(-(child.pid ?? 0), 'SIGTERM');
+    } catch { /* it has ended */ }
+    if (child.exitCode === null && child.signalCode === null) await Promise.race([gone, new Promise((resolve) => { setTimeout(resolve, 5000); })]);
+    try {
+      process.kill(-(child.pid ?? 0), 'SIGKILL');
+    } catch { /* all have ended */ }
+    fs.rmSync(project, { recursive: true, force: true });
+  };
+  for (let tries = 0; ; tries++) {
+    if (child.exitCode !== null || tries > 600) {
+      await stop();
+      throw new Error(`wrangler dev did not start:\n${log}`);
+    }
+    const answer = await fetch(`${url}/health`).catch(() => null);
+    if (answer?.ok) break;
+    await new Promise((resolve) => { setTimeout(resolve, 200); });
+  }
+  return { url, inspector, project, stop, log: () => log };
+}
+
+/** @typedef {Awaited<ReturnType<typeof startWorker>>} Worker */
+
+/** @param {string} url @param {object} body @param {RequestInit} [init] */
+export const ask = (url, body, init = {}) => fetch(`${url}/v1/chat/completions`, {
+  method: 'POST', body: typeof body === 'string' ? body : JSON.stringify(body), ...init, headers: { 'content-type': 'application/json', ...init.headers },
+});
+
+/** Chunks of a streamed answer. @param {Response} response */
+export async function* chunksOf(response) {
+  let text = '';
+  const decoder = new TextDecoder();
+  for await (const piece of /** @type {any} */ (response.body)) {
+    text += decoder.decode(piece, { stream: true });
+    for (let end; (end = text.indexOf('\n\n')) >= 0; text = text.slice(end + 2)) yield text.slice(0, end).replace(/^data: /, '');
+  }
+}
+
+/**
+ * What the isolate takes, in bytes, as its V8 tells it over the inspector: `heap`, the JavaScript heap, garbage included; `outside`: objects of
+ * the runtime and buffers outside that heap, linear memory excepted.
+ */
+export async function inspectIsolate(/** @type {Worker} */ { inspector }) {
+  // Node 20 has no WebSocket of its own; wrangler brings one.
+  const { default: WebSocket } = await import(runtimes().ws);
+  const targets = await (await fetch(`http://127.0.0.1:${inspector}/json`)).json();
+  const socket = new WebSocket(targets[0].webSocketDebuggerUrl);
+  /** @type {Map<number, (result: any) => void>} */
+  const waiting = new Map();
+  await new Promise((resolve, reject) => {
+    socket.on('open', resolve);
+    socket.on('error', reject);
+  });
+  socket.on('message', (/** @type {Buffer} */ data) => {
+    const { id, result } = JSON.parse(String(data));
+    waiting.get(id)?.(result);
+    waiting.delete(id);
+  });
+  let next = 1;
+  return {
+    /** @returns {Promise<{ heap: number, outside: number }>} */
+    async usage() {
+      const id = next++;
+      const { usedSize, embedderHeapUsedSize = 0, backingStorageSize = 0 } = await new Promise((resolve) => {
+        waiting.set(id, resolve);
+        socket.send(JSON.stringify({ id, method: 'Runtime.getHeapUsage' }));
+      });
+      return { heap: usedSize, outside: embedderHeapUsedSize + backingStorageSize };
+    },
+    close: () => socket.close(),
+  };
+}
