@@ -1,5 +1,6 @@
 /* The order in which generation needs the bytes of a file, as few long stretches: what every token needs, the rows
- * of the exit heads' shortlist, the layers from the first to the last, the other rows. */
+ * that the exit heads inside the model score, the layers from the first to the last, the rest of the shortlist (which only a head
+ * after the last layer scores), the other rows. */
 #include "loader.h"
 
 #define MAX_GAP_BYTES 4096u          /* padding and tensors that nobody needs, inside a stretch of a layer */
@@ -52,14 +53,27 @@ static void put_layer(plan *p, int32_t layer) {
 typedef struct row_tensor {
     uint32_t part;
     uint64_t offset, row_bytes;
-    uint32_t rows, n_short, max_gap; /* shortlist rows apart by up to so many others are fetched in one go */
+    uint32_t rows, n_short, n_early; /* of the shortlist: all, and those of heads before the last layer */
+    uint32_t max_gap;                /* early rows apart by up to so many others are fetched in one go */
     bool output;
 } row_tensor;
 
-/* A row that comes early: of the shortlist, or one that the fingerprint covers. */
+static bool is_short(const plan *p, const row_tensor *t, uint32_t row) { return t->n_short && xl_slot(p->model, row) < t->n_short; }
+
+/* A row that comes before the layers: of a head inside the model, or one that the fingerprint covers. */
 static bool is_early(const plan *p, const row_tensor *t, uint32_t row) {
     if (t->n_short == 0) return false;
-    return xl_slot(p->model, row) < t->n_short || (!t->output && row < XL_FINGERPRINT_ROWS);
+    return xl_slot(p->model, row) < t->n_early || (!t->output && row < XL_FINGERPRINT_ROWS);
+}
+
+/* Rows of the shortlist that a token may need before it has been through all layers; where no head is inside the model, all. */
+static uint32_t count_early(const exitlm_model *model) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < model->heads->n_heads; i++) {
+        const xl_head *head = &model->heads->head[i];
+        if (head->layer < model->config.n_layers && head->form != XL_FORM_FULL && head->rows > n) n = head->rows;
+    }
+    return n > 0 && n < model->heads->n_shortlist ? n : model->heads->n_shortlist;
 }
 
 /* The widest gap with which at most an eighth of the early bytes is fetched beside the point. */
@@ -89,6 +103,7 @@ static bool find_rows(const plan *p, bool output, row_tensor *t) {
         const xl_place *place = &owner->parts[i].places[tensor - gguf->tensors];
         *t = (row_tensor){.part = i, .offset = tensor->offset, .row_bytes = place->row_bytes, .rows = place->rows, .output = output};
         t->n_short = p->model->slot_of ? p->model->heads->n_shortlist : 0;
+        t->n_early = p->model->slot_of ? count_early(p->model) : 0;
         t->max_gap = choose_gap(p, t);
         return true;
     }
@@ -106,20 +121,37 @@ static void put_rows(plan *p, const row_tensor *t, int32_t kind, uint32_t row, u
     }
 }
 
-/* The runs of early rows (kind -2), or what lies between them (kind -3). */
-static void put_runs(plan *p, const row_tensor *t, int32_t kind) {
-    uint32_t row = 0, covered = 0; /* rows before `covered` are dealt with */
-    while (row < t->rows) {
-        while (row < t->rows && !is_early(p, t, row)) row++;
-        uint32_t start = row, last = row;
-        if (start == t->rows) break;
-        for (row++; row < t->rows && row - last - 1 <= t->max_gap; row++)
-            if (is_early(p, t, row)) last = row;
-        if (kind == -2) put_rows(p, t, kind, start, last + 1);
-        else put_rows(p, t, kind, covered, start);
-        row = covered = last + 1;
+/* The next run of early rows, those in its gaps included, from `row` on. */
+static bool next_early_run(const plan *p, const row_tensor *t, uint32_t row, uint32_t *start, uint32_t *end) {
+    while (row < t->rows && !is_early(p, t, row)) row++;
+    if (row >= t->rows) return false;
+    *start = row;
+    uint32_t last = row;
+    for (row++; row < t->rows && row - last - 1 <= t->max_gap; row++)
+        if (is_early(p, t, row)) last = row;
+    *end = last + 1;
+    return true;
+}
+
+static void put_early_rows(plan *p, const row_tensor *t) {
+    uint32_t start, end = 0;
+    while (next_early_run(p, t, end, &start, &end)) put_rows(p, t, -2, start, end);
+}
+
+/* What the early runs leave: the rest of the shortlist (-2), or the rows outside it (-3). */
+static void put_late_rows(plan *p, const row_tensor *t, int32_t kind) {
+    uint32_t early_start = 0, early_end = 0, open = UINT32_MAX;
+    bool more = next_early_run(p, t, 0, &early_start, &early_end);
+    for (uint32_t row = 0; row <= t->rows; row++) {
+        if (more && row >= early_end) more = next_early_run(p, t, early_end, &early_start, &early_end);
+        bool early = more && row >= early_start;
+        bool wanted = row < t->rows && !early && is_short(p, t, row) == (kind == -2);
+        if (wanted && open == UINT32_MAX) open = row;
+        if (!wanted && open != UINT32_MAX) {
+            put_rows(p, t, kind, open, row);
+            open = UINT32_MAX;
+        }
     }
-    if (kind == -3) put_rows(p, t, kind, covered, t->rows);
 }
 
 exitlm_status exitlm_loader_plan(const exitlm_loader *loader, exitlm_extent *extents, size_t capacity, size_t *n, exitlm_error *error) {
@@ -130,11 +162,13 @@ exitlm_status exitlm_loader_plan(const exitlm_loader *loader, exitlm_extent *ext
     row_tensor embedding, output;
     bool has_embedding = find_rows(&p, false, &embedding), has_output = find_rows(&p, true, &output);
     put_layer(&p, XL_BASE);
-    if (has_embedding) put_runs(&p, &embedding, -2);
-    if (has_output) put_runs(&p, &output, -2);
+    if (has_embedding) put_early_rows(&p, &embedding);
+    if (has_output) put_early_rows(&p, &output);
     for (uint32_t layer = 0; layer < model->config.n_layers; layer++) put_layer(&p, (int32_t)layer);
-    if (has_output) put_runs(&p, &output, -3);
-    if (has_embedding) put_runs(&p, &embedding, -3);
+    for (int32_t kind = -2; kind >= -3; kind--) {
+        if (has_output) put_late_rows(&p, &output, kind);
+        if (has_embedding) put_late_rows(&p, &embedding, kind);
+    }
     *n = p.n;
     return EXITLM_OK;
 }

@@ -113,19 +113,22 @@ static bool place_rest(pack *p, uint64_t shard_bytes) {
     return good;
 }
 
-/* Headers, then the plan: what comes before the other rows in large shards, those in small ones. */
+/* Headers, then the plan: large shards up to the last layer; rows after that in small ones, for a prompt may need any of them at once. */
 static int lay_out(pack *p, const exitlm_extent *plan, size_t n, uint64_t shard_bytes) {
     bool good = add_shard(p);
     for (uint32_t i = 0; i < p->n_parts && good; i++) {
         exitlm_extent header = {.part = i, .n_bytes = p->parts[i].header_bytes, .layer = PACK_HEADER};
         good = place(p, header, shard_bytes);
     }
-    bool rows = false;
+    bool layers = false, small = false;
     for (size_t i = 0; i < n && good; i++) {
-        bool row = plan[i].layer == -3;
-        if (i == 0 || row != rows) good = add_shard(p);
-        rows = row;
-        good = good && place(p, plan[i], row ? PACK_SMALL_BYTES : shard_bytes);
+        if (i == 0 || plan[i].layer != plan[i - 1].layer) {
+            bool rows_after = layers && plan[i].layer < -1;
+            if (i == 0 || rows_after) good = add_shard(p);
+            small = rows_after;
+        }
+        if (plan[i].layer >= 0) layers = true;
+        good = good && place(p, plan[i], small ? PACK_SMALL_BYTES : shard_bytes);
     }
     good = good && place_rest(p, shard_bytes);
     return good ? CLI_OK : cli_no_memory("the plan of the shards");

@@ -95,7 +95,8 @@ export class Ranges {
   }
 }
 
-const MOST_JOBS_FOR_ROWS = 48;
+/** What a request costs, in bytes that the line could have brought meanwhile. */
+const REQUEST_BYTES = 32 * 1024;
 /** Jobs end at about this size, so that a late one does not hold the rest up. */
 const JOB_BYTES = 8 * 2 ** 20;
 
@@ -140,24 +141,39 @@ function joinTouching(extents) {
 }
 
 /**
- * Runs of rows, joined over the smallest gap that leaves few enough stretches; in the order of the first extent of each.
+ * Runs of rows, joined over the gap with which requests and bytes fetched beside the point cost least; in the order of the first extent
+ * of each.
  * @param {Extent[]} extents
  * @returns {Stretch[]}
  */
 function joinRows(extents) {
   const sorted = extents.map((e, order) => ({ ...e, order })).sort((a, b) => a.part - b.part || a.offset - b.offset);
-  for (let gap = 0; ; gap = gap === 0 ? 1024 : gap * 2) {
-    /** @type {{ stretch: Stretch, order: number }[]} */
-    const out = [];
-    for (const { part, offset, nBytes, order } of sorted) {
-      const last = out[out.length - 1];
-      if (last && last.stretch[0] === part && offset - last.stretch[2] <= gap && offset + nBytes - last.stretch[1] <= JOB_BYTES) {
-        last.stretch[2] = Math.max(last.stretch[2], offset + nBytes);
-        last.order = Math.min(last.order, order);
-      } else out.push({ stretch: [part, offset, offset + nBytes], order });
-    }
-    if (out.length <= MOST_JOBS_FOR_ROWS || gap > 2 ** 24) return out.sort((a, b) => a.order - b.order).map(({ stretch }) => stretch);
+  /** @type {{ stretch: Stretch, order: number }[]} */
+  let best = [];
+  let leastCost = Infinity;
+  for (let gap = 0; gap <= 2 ** 20; gap = gap === 0 ? 512 : gap * 2) {
+    const joined = joinOver(sorted, gap);
+    const cost = joined.reduce((sum, { stretch: [, from, to] }) => sum + REQUEST_BYTES + to - from, 0);
+    if (cost < leastCost) [best, leastCost] = [joined, cost];
   }
+  return best.sort((a, b) => a.order - b.order).map(({ stretch }) => stretch);
+}
+
+/**
+ * @param {(Extent & { order: number })[]} sorted by place
+ * @param {number} gap
+ */
+function joinOver(sorted, gap) {
+  /** @type {{ stretch: Stretch, order: number }[]} */
+  const out = [];
+  for (const { part, offset, nBytes, order } of sorted) {
+    const last = out[out.length - 1];
+    if (last && last.stretch[0] === part && offset - last.stretch[2] <= gap && offset + nBytes - last.stretch[1] <= JOB_BYTES) {
+      last.stretch[2] = Math.max(last.stretch[2], offset + nBytes);
+      last.order = Math.min(last.order, order);
+    } else out.push({ stretch: [part, offset, offset + nBytes], order });
+  }
+  return out;
 }
 
 /**
