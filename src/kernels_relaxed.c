@@ -31,14 +31,10 @@ INLINE s_acc s_dot(s_acc part, s_weights w, act_half a, int lane, const consts *
 }
 INLINE vi s_end(s_acc part) { return vi_sub(part.up, part.down); }
 
-#ifndef WIDE_N
-#define WIDE_N 4
-#endif
-#define FLOAT_N 2
+#define WIDE_N 4 /* up to so many rows a step covers the whole tile */
+#define FLOAT_N 2 /* at most so many for float weights, and for K-quants */
 #define SUPER_N 4
-#ifndef FOR_EACH_N
 #define FOR_EACH_N XL_N_1_2_4
-#endif
 #define ISA relaxed
 #include "kernel_body.h"
 

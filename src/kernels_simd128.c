@@ -101,14 +101,10 @@ INLINE void dot_nibbles(const int N, const int R, vi dot[][TILE_VECTORS], const 
     EACH(i, N) EACH(v, R) dot[i][v] = vi_add(dot[i][v], wasm_i32x4_shr(times16[i][v], 4));
 }
 
-#ifndef WIDE_N
-#define WIDE_N 4
-#endif
-#define FLOAT_N 2
+#define WIDE_N 4 /* up to so many rows a step covers the whole tile */
+#define FLOAT_N 2 /* at most so many for float weights, and for K-quants */
 #define SUPER_N 4
-#ifndef FOR_EACH_N
 #define FOR_EACH_N XL_N_1_2_4
-#endif
 #define ISA simd128
 #include "kernel_body.h"
 #endif

@@ -61,8 +61,6 @@ INLINE vi vi_shl(vi a, int n) { return wasm_i32x4_shl(a, (uint32_t)n); }
 INLINE vi vi_shr(vi a, int n) { return wasm_u32x4_shr(a, (uint32_t)n); }
 INLINE bool vi_any(vi a) { return wasm_v128_any_true(a); }
 
-#ifndef OUTPUT_VECTORS
 #define OUTPUT_VECTORS 4
-#endif
 
 #endif
