@@ -44,7 +44,7 @@ try {
   await page.getByText('Depth', { exact: true }).click();
   await settle(page, { theme: 'dark', compare: true });
   await page.getByRole('button', { name: 'New chat' }).click();
-  await ask(page, 'Name three fruits and say what they taste like.');
+  await ask(page, 'How do plants make their food?');
   await page.mouse.move(0, 400);
   await shoot(page, 'compare-dark');
   await settle(page, { compare: false });
