@@ -36,6 +36,7 @@ export async function start(serve = {}, { browser: wanted = true } = {}) {
     /** @param {string} path @param {import('playwright-core').BrowserContextOptions} [options] */
     async open(path, options) {
       const context = await browser.newContext(options);
+      context.setDefaultTimeout(120000); // a loaded machine is slow, and that is not what is tested
       const page = await context.newPage();
       page.on('pageerror', (error) => errors.push(error.message));
       page.on('console', (message) => { if (message.type() === 'error') errors.push(message.text()); });
