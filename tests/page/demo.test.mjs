@@ -57,6 +57,7 @@ describe('the page', () => {
     assert.deepEqual(asked.filter((url) => !url.startsWith(it.address) && !/^(data|blob):/.test(url)), []);
     assert.ok(it.requests.slice(before).every(({ host }) => host === new URL(it.address).host));
     // The charts: a row for each exit and the model's own head; a bar for each token.
+    await page.locator('.histogram li').nth(3).waitFor(); // drawn with the next frame
     assert.equal(await page.locator('.histogram li').count(), 4);
     assert.equal(await page.locator('.chart.bars rect').count(), 60);
     assert.match(await page.locator('.figures').innerText(), /tokens a second/);

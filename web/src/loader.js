@@ -155,6 +155,8 @@ export class ModelLoader {
    */
   memory(sessionOptions) {
     const engine = this.#engine;
+    // A small file can be whole, and its loader gone, before anybody asks: what is taken already is the answer then.
+    if (!this.#pointer) return { model: engine.u8.length, session: 0 };
     return engine.with(16, (sizes) => {
       engine.run('loader_memory', this.#pointer, sessionOptions, sizes);
       return { model: engine.view.getFloat64(sizes, true), session: engine.view.getFloat64(sizes + 8, true) };
