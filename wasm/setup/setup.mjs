@@ -17,9 +17,9 @@ export const root = fileURLToPath(new URL('../../', import.meta.url));
 export const cache = path.join(process.env.XDG_CACHE_HOME || path.join(os.homedir(), '.cache'), 'exitlm');
 
 // Tried in this order; the second is for when the first is no longer on the mirrors.
-const EMSCRIPTEN = [{ version: '6.0.5', llvm: 22 }, { version: '3.1.69', llvm: 19 }];
+const EMSCRIPTEN = [{ version: '6.0.5', llvm: 22 }];
 /** An emcc on the PATH is used from this version on. */
-const OLDEST_EMSCRIPTEN = '3.1.69';
+const OLDEST_EMSCRIPTEN = '6.0.0';
 /** clang of this version compiles the WASI module and the fuzz targets. */
 const LLVM = 22;
 
