@@ -9,7 +9,8 @@
  *
  * A Worker of Cloudflare runs each request in a context of its own, and a client that goes away takes the context with it: what was
  * being awaited there never goes on, not even into `finally`. So everything that others wait for is also given to `ctx.waitUntil`,
- * and whoever holds the engine gives a sign of life twice a second; those who wait take it over when there is none for ten.
+ * whoever holds the engine gives it back only when the engine has stopped, and gives a sign of life twice a second; those who wait take
+ * it over when there is none for ten seconds.
  *
  * @typedef {import('./exitlm.js').ExitLM} ExitLM
  * @typedef {import('./exitlm.js').GenerateOptions} GenerateOptions
@@ -33,6 +34,13 @@
 import { ExitLMError, messageOf } from './errors.js';
 import { OpenAI, messagesOf, optionsOf } from './openai.js';
 import { deferred } from './platform.js';
+
+/**
+ * One question's turn.
+ * @typedef {object} Turn
+ * @property {boolean} started it has begun to use the engine
+ * @property {Promise<unknown>} settled resolves when the engine does no more for it
+ */
 
 const BEAT_MS = 500;
 /** So many beats without a sign of life, and the holder counts as gone. */
@@ -60,6 +68,11 @@ class Refusal extends Error {
   }
 }
 
+/** After so long an answer is begun, though nothing of it is there yet: only then is a client's going away heard of everywhere. */
+const SOON_MS = 500;
+const SLOW = Symbol('slow');
+const soon = () => new Promise((resolve) => setTimeout(resolve, SOON_MS, SLOW));
+
 const later = (/** @type {number} */ seconds) => ({ headers: { 'Retry-After': String(seconds) } });
 const crashed = (/** @type {unknown} */ error) => error instanceof ExitLMError && ['WORKER', 'DISPOSED', 'CHECKSUM', 'NETWORK', 'HTTP', 'BAD_MODEL'].includes(error.code);
 const snakeCase = (/** @type {string} */ name) => name.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`);
@@ -81,8 +94,8 @@ function refusalOf(error) {
 
 /** The right to use the engine: one has it, others wait for it in order. */
 class Lane {
-  /** @type {{ started: boolean } | null} */ #holder = null;
-  /** @type {{ holder: { started: boolean }, resolve: (value: unknown) => void }[]} */ #waiting = [];
+  /** @type {Turn | null} */ #holder = null;
+  /** @type {{ turn: Turn, resolve: (value: unknown) => void }[]} */ #waiting = [];
   #beats = 0;
   #maxWaiting;
   #onLost;
@@ -105,18 +118,17 @@ class Lane {
     this.#beats++;
   }
 
-  /** @param {AbortSignal} signal @returns {Promise<{ started: boolean }>} for `release`; `started` is set before the engine is used */
-  async acquire(signal) {
-    const holder = { started: false };
+  /** @param {Turn} turn @param {AbortSignal} signal @returns {Promise<void>} it is this one's turn */
+  async acquire(turn, signal) {
     if (!this.#holder) {
-      this.#holder = holder;
-      return holder;
+      this.#holder = turn;
+      return;
     }
     if (this.#waiting.length >= this.#maxWaiting) {
       throw new Refusal(503, 'overloaded', `${this.#waiting.length} questions are waiting already; ask again later`, later(1 + this.#waiting.length));
     }
     const { promise, resolve, reject } = deferred();
-    const waiter = { holder, resolve };
+    const waiter = { turn, resolve };
     this.#waiting.push(waiter);
     let seen = this.#beats;
     let silent = 0;
@@ -129,10 +141,8 @@ class Lane {
     signal.addEventListener('abort', onAbort, { once: true });
     try {
       await promise;
-      return holder;
     } catch (error) {
       if (this.#waiting.includes(waiter)) this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
-      else this.release(holder);
       throw error;
     } finally {
       clearInterval(timer);
@@ -140,9 +150,9 @@ class Lane {
     }
   }
 
-  /** @param {{ started: boolean }} holder */
-  release(holder) {
-    if (this.#holder === holder) this.#next();
+  /** Does nothing where it is somebody else's turn. @param {Turn} turn */
+  release(turn) {
+    if (this.#holder === turn) this.#next();
   }
 
   #evict() {
@@ -152,7 +162,7 @@ class Lane {
 
   #next() {
     const next = this.#waiting.shift();
-    this.#holder = next?.holder ?? null;
+    this.#holder = next?.turn ?? null;
     this.beat(); // whoever it is gets its ten seconds
     next?.resolve(undefined);
   }
@@ -170,7 +180,7 @@ export function createHandler(options) {
 class Service {
   #options;
   #lane;
-  /** @type {{ lm: Promise<ExitLM>, client: Promise<OpenAI>, ready: boolean, beats: number } | null} */ #engine = null;
+  /** @type {{ lm: Promise<ExitLM>, ready: boolean, beats: number } | null} */ #engine = null;
   /** @type {Map<string, number>} */ #clients = new Map();
   #served = 0;
   #starts = 0;
@@ -281,31 +291,35 @@ class Service {
     request.signal?.addEventListener('abort', onAbort, { once: true });
     const over = deferred();
     ctx.waitUntil?.(over.promise);
-    const end = () => {
+    /** @type {Turn} */
+    const turn = { started: false, settled: Promise.resolve() };
+    /** @type {ReturnType<typeof setInterval> | undefined} */
+    let beating;
+    const end = async (/** @type {unknown} */ error) => {
+      if (crashed(error)) this.#drop();
+      else await this.#stopped(turn);
+      clearInterval(beating);
+      this.#lane.release(turn);
       request.signal?.removeEventListener('abort', onAbort);
       leave();
       over.resolve(undefined);
     };
-    /** @type {{ started: boolean } | undefined} */
-    let holder;
-    /** @type {ReturnType<typeof setInterval> | undefined} */
-    let beating;
     try {
-      holder = await this.#lane.acquire(stop.signal);
+      await this.#lane.acquire(turn, stop.signal);
       beating = this.#signsOfLife(stop);
-      const work = { holder, stop, end: () => {
-        clearInterval(beating);
-        this.#lane.release(/** @type {any} */ (holder));
-        end();
-      } };
-      return await this.#answer(parameters, work, env, ctx);
+      return await this.#answer(parameters, turn, stop, end, env, ctx);
     } catch (error) {
-      if (crashed(error)) this.#drop();
-      clearInterval(beating);
-      if (holder) this.#lane.release(holder);
-      end();
+      await end(error);
       throw error;
     }
+  }
+
+  /** Waits until the engine has really stopped: its steps run in this request's context, and end with it. @param {Turn} turn */
+  async #stopped(turn) {
+    let timer;
+    const late = new Promise((resolve) => (timer = setTimeout(resolve, BEAT_MS * SILENT_BEATS, 'late')));
+    if (await Promise.race([turn.settled, late]) === 'late') this.#drop();
+    clearTimeout(timer);
   }
 
   /**
@@ -329,72 +343,112 @@ class Service {
 
   /**
    * @param {any} parameters
-   * @param {{ holder: { started: boolean }, stop: AbortController, end: () => void }} work `end` is called when the engine is free again
+   * @param {Turn} turn
+   * @param {AbortController} stop
+   * @param {(error?: unknown) => Promise<void>} end gives the engine back
    * @param {any} env
    * @param {Context} ctx
    * @returns {Promise<Response>}
    */
-  async #answer(parameters, { holder, stop, end }, env, ctx) {
+  async #answer(parameters, turn, stop, end, env, ctx) {
     const { signal } = stop;
     signal.throwIfAborted();
-    holder.started = true;
-    const { lm, client } = await this.#started(env, ctx);
+    turn.started = true;
+    const lm = await this.#started(env, ctx);
     await this.#checkPrompt(lm, parameters);
     signal.throwIfAborted();
-    const completions = client.chat.completions;
-    if (!parameters.stream) {
-      const completion = await completions.create(parameters, { signal });
+    const client = new OpenAI({ lm: /** @type {any} */ (stoppable(lm, turn)) });
+    return parameters.stream ? this.#events(client, parameters, stop, end) : this.#whole(client, parameters, stop, end);
+  }
+
+  /**
+   * A whole completion. A failure has a status of its own; only one after the answer has begun to take long breaks the answer off.
+   * @param {OpenAI} client
+   * @param {any} parameters
+   * @param {AbortController} stop
+   * @param {(error?: unknown) => Promise<void>} end
+   */
+  async #whole(client, parameters, stop, end) {
+    const made = client.chat.completions.create(parameters, { signal: stop.signal }).then(async (completion) => {
+      stop.signal.throwIfAborted();
       this.#served++;
-      end();
-      return json(completion);
+      return completion;
+    });
+    const early = await Promise.race([made, soon()]);
+    if (early !== SLOW) {
+      await end();
+      return json(early);
     }
-    const stream = /** @type {import('./openai.js').ChatCompletionStream} */ (await completions.create({ ...parameters, stream: true }, { signal }));
-    const chunks = stream[Symbol.asyncIterator]();
-    const first = await chunks.next(); // a failure before the first token has a status of its own
-    return new Response(this.#events(first, chunks, stop, end), {
-      headers: { 'Content-Type': 'text/event-stream; charset=utf-8', 'Cache-Control': 'no-store', 'X-Accel-Buffering': 'no' },
+    return this.#streamed('application/json; charset=utf-8', stop, async (write, fail) => {
+      try {
+        write(`${JSON.stringify(await made)}\n`);
+        await end();
+      } catch (error) {
+        await end(error);
+        fail(error);
+      }
     });
   }
 
   /**
    * Server-sent events. They are written as the engine makes them, not as they are read: a slow reader does not keep the engine.
-   * @param {IteratorResult<any, any>} first
-   * @param {AsyncIterator<any, any>} chunks
+   * @param {OpenAI} client
+   * @param {any} parameters
    * @param {AbortController} stop
-   * @param {() => void} end
-   * @returns {ReadableStream<Uint8Array>}
+   * @param {(error?: unknown) => Promise<void>} end
    */
-  #events(first, chunks, stop, end) {
-    const encoder = new TextEncoder();
-    let closed = false;
-    /** @param {ReadableStreamDefaultController<Uint8Array>} controller */
-    const pump = async (controller) => {
-      const send = (/** @type {string} */ data) => {
-        if (!closed) controller.enqueue(encoder.encode(`data: ${data}\n\n`));
-      };
+  async #events(client, parameters, stop, end) {
+    const { signal } = stop;
+    const stream = /** @type {import('./openai.js').ChatCompletionStream} */ (await client.chat.completions.create({ ...parameters, stream: true }, { signal }));
+    const chunks = stream[Symbol.asyncIterator]();
+    const first = chunks.next();
+    await Promise.race([first, soon()]); // a failure at the start has a status of its own
+    return this.#streamed('text/event-stream; charset=utf-8', stop, async (write) => {
       try {
-        for (let next = first; !next.done; next = await chunks.next()) send(JSON.stringify(next.value));
+        for (let next = await first; !next.done; next = await chunks.next()) write(`data: ${JSON.stringify(next.value)}\n\n`);
+        signal.throwIfAborted();
         this.#served++;
-        send('[DONE]');
+        await end();
+        write('data: [DONE]\n\n');
       } catch (error) {
-        if (crashed(error)) this.#drop();
-        if (!closed) {
-          const refusal = refusalOf(error);
-          if (refusal.status >= 500) this.#complain(error);
-          send(JSON.stringify(refusal));
-        }
-      } finally {
-        end();
-        if (!closed) controller.close();
+        await end(error);
+        const refusal = refusalOf(error);
+        if (refusal.status >= 500 && !signal.aborted) this.#complain(error);
+        write(`data: ${JSON.stringify(refusal)}\n\n`);
       }
-    };
-    return new ReadableStream({
-      start: (controller) => void pump(controller),
+    });
+  }
+
+  /**
+   * A response whose body is written from now on. A reader that goes away stops the work.
+   * @param {string} type
+   * @param {AbortController} stop
+   * @param {(write: (text: string) => void, fail: (error: unknown) => void) => Promise<void>} write
+   */
+  #streamed(type, stop, write) {
+    const encoder = new TextEncoder();
+    let open = true;
+    const body = new ReadableStream({
+      start: (controller) => {
+        const fail = (/** @type {unknown} */ error) => {
+          if (!stop.signal.aborted) this.#complain(error);
+          if (open) controller.error(error);
+          open = false;
+        };
+        const done = () => {
+          if (open) controller.close();
+          open = false;
+        };
+        write((text) => {
+          if (open) controller.enqueue(encoder.encode(text));
+        }, fail).then(done, fail);
+      },
       cancel: (reason) => {
-        closed = true;
+        open = false;
         stop.abort(reason ?? new Error('the reader went away'));
       },
     });
+    return new Response(body, { headers: { 'Content-Type': type, 'Cache-Control': 'no-store', 'X-Accel-Buffering': 'no' } });
   }
 
   /** @param {Request} request @returns {Promise<any>} checked parameters, with defaults */
@@ -449,11 +503,11 @@ class Service {
 
   // ---- the engine ----
 
-  /** @param {any} env @param {Context} ctx */
+  /** @param {any} env @param {Context} ctx @returns {Promise<ExitLM>} */
   async #started(env, ctx) {
     const engine = (this.#engine ??= this.#start(env, ctx));
     try {
-      return { lm: await engine.lm, client: await engine.client };
+      return await engine.lm;
     } catch (error) {
       if (this.#engine === engine) this.#engine = null;
       const passing = error instanceof ExitLMError && ['NETWORK', 'HTTP', 'CHECKSUM', 'WORKER'].includes(error.code);
@@ -466,7 +520,7 @@ class Service {
   #start(env, ctx) {
     this.#starts++;
     const lm = (async () => this.#options.load(env, ctx))();
-    const engine = { lm, client: lm.then((model) => new OpenAI({ lm: model })), ready: false, beats: 0 };
+    const engine = { lm, ready: false, beats: 0 };
     const beating = setInterval(() => engine.beats++, BEAT_MS);
     const all = lm.then(async (model) => {
       this.#memoryBytes = model.info.memory.total;
@@ -475,7 +529,6 @@ class Service {
     }).catch(() => {
       if (this.#engine === engine) this.#engine = null;
     }).finally(() => clearInterval(beating));
-    engine.client.catch(() => {});
     ctx.waitUntil?.(all); // loading goes on when the first question is answered, or its client is gone
     return engine;
   }
@@ -487,6 +540,25 @@ class Service {
     engine?.lm.then((lm) => lm.dispose()).catch(() => {});
   }
 }
+
+/**
+ * The model for one question. An abort asks the engine to stop and ends the reply when it has; `turn.settled` tells.
+ * @param {ExitLM} lm
+ * @param {Turn} turn
+ */
+const stoppable = (lm, turn) => ({
+  info: lm.info,
+  exits: lm.exits,
+  tokenize: () => {},
+  /** @param {import('./template.js').ChatMessage[]} messages @param {GenerateOptions} options */
+  chat(messages, { signal, ...options }) {
+    const reply = lm.chat(messages, options);
+    turn.settled = reply.result.catch(() => {});
+    if (signal?.aborted) reply.cancel();
+    signal?.addEventListener('abort', () => reply.cancel(), { once: true });
+    return reply;
+  },
+});
 
 /** @param {unknown} value @param {number} [status] @param {Record<string, string>} [headers] */
 function json(value, status = 200, headers = {}) {

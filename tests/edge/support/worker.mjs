@@ -1,5 +1,8 @@
 // The example Worker as a user has it: a folder of its own, the package as npm packs it in node_modules, the model packed into
 // public/model; run by `wrangler dev` in the real workerd.
+//
+// VSCODE_INSPECTOR_OPTIONS keeps wrangler's own inspector away: it makes a message to wrangler of each 4 KB that the Worker fetches, and
+// 98 MB of weights are so many that wrangler runs out of sockets (web/edge/cloudflare/README.md).
 import { execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import net from 'node:net';
@@ -7,6 +10,8 @@ import os from 'node:os';
 import path from 'node:path';
 import { root } from '../../js/support/cli.mjs';
 import { runtimes } from './runtimes.mjs';
+
+const LOG_CHARACTERS = 20_000;
 
 /** The package as it is published, unpacked into node_modules. */
 function installPackage(/** @type {string} */ project) {
@@ -45,17 +50,17 @@ export async function startWorker({ model, vars = {}, fixture = false, edit = (_
   if (fixture) fs.copyFileSync(path.join(root, 'tests/edge/fixture/worker.js'), path.join(project, 'src/fixture.js'));
   installPackage(project);
   await model(path.join(project, 'public/model'));
-  const [port, inspector] = [await freePort(), await freePort()];
-  const args = [wrangler, 'dev', ...(fixture ? ['src/fixture.js'] : []), '--ip', '127.0.0.1', '--port', String(port), '--inspector-port', String(inspector), '--show-interactive-dev-session=false',
+  const port = await freePort();
+  const args = [wrangler, 'dev', ...(fixture ? ['src/fixture.js'] : []), '--ip', '127.0.0.1', '--port', String(port), '--show-interactive-dev-session=false',
     ...Object.entries(vars).flatMap(([name, value]) => ['--var', `${name}:${value}`])];
   const child = spawn(process.execPath, args, {
     cwd: project,
-    env: { ...process.env, WRANGLER_SEND_METRICS: 'false', WRANGLER_SEND_ERROR_REPORTS: 'false', CI: '1', XDG_CONFIG_HOME: path.join(project, '.config') },
+    env: { ...process.env, WRANGLER_SEND_METRICS: 'false', WRANGLER_SEND_ERROR_REPORTS: 'false', CI: '1', VSCODE_INSPECTOR_OPTIONS: '{}', XDG_CONFIG_HOME: path.join(project, '.config') },
     stdio: ['ignore', 'pipe', 'pipe'],
     detached: true,
   });
   let log = '';
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => { log += data; });
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => { if (log.length < LOG_CHARACTERS) log += data; });
   const url = `http://127.0.0.1:${port}`;
   const stop = async () => {
     const gone = new Promise((resolve) => { child.once('exit', resolve); });
@@ -77,7 +82,15 @@ export async function startWorker({ model, vars = {}, fixture = false, edit = (_
     if (answer?.ok) break;
     await new Promise((resolve) => { setTimeout(resolve, 200); });
   }
-  return { url, inspector, project, stop, log: () => log };
+  // Wrangler puts a proxy of its own before the Worker, which does not tell it of clients that go away: tests speak to workerd.
+  let direct = '';
+  for (const other of portsOf(child.pid ?? 0)) {
+    if (other === port || direct) continue;
+    const health = await fetch(`http://127.0.0.1:${other}/health`, { signal: AbortSignal.timeout(5000) }).then((r) => r.json()).catch(() => null);
+    if (health?.model) direct = `http://127.0.0.1:${other}`;
+  }
+  if (!direct) throw new Error('no port of workerd found behind wrangler');
+  return { url: direct, proxied: url, project, stop, log: () => log, pid: child.pid ?? 0 };
 }
 
 /** @typedef {Awaited<ReturnType<typeof startWorker>>} Worker */
@@ -86,6 +99,23 @@ export async function startWorker({ model, vars = {}, fixture = false, edit = (_
 export const ask = (url, body, init = {}) => fetch(`${url}/v1/chat/completions`, {
   method: 'POST', body: typeof body === 'string' ? body : JSON.stringify(body), ...init, headers: { 'content-type': 'application/json', ...init.headers },
 });
+
+/**
+ * Asks over a bare connection, which may be cut at any moment.
+ * @param {string} url
+ * @param {object} body
+ */
+export async function askBare(url, body) {
+  const socket = new net.Socket();
+  let received = 0;
+  socket.on('error', () => {});
+  socket.on('data', (data) => { received += data.length; });
+  const begun = new Promise((resolve) => { socket.once('data', resolve); });
+  await new Promise((resolve) => { socket.connect(Number(new URL(url).port), '127.0.0.1', () => resolve(undefined)); });
+  const text = JSON.stringify(body);
+  socket.write(`POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ${text.length}\r\n\r\n${text}`);
+  return { begun, received: () => received, cut: () => socket.resetAndDestroy(), close: () => socket.destroy() };
+}
 
 /** Chunks of a streamed answer. @param {Response} response */
 export async function* chunksOf(response) {
@@ -97,15 +127,42 @@ export async function* chunksOf(response) {
   }
 }
 
+/** Ports on which a process listens, and its children's. @param {number} pid @returns {number[]} */
+function portsOf(pid) {
+  const children = fs.readdirSync('/proc').filter((name) => /^\d+$/.test(name)).filter((name) => {
+    try {
+      return Number(/^PPid:\s*(\d+)/m.exec(fs.readFileSync(`/proc/${name}/status`, 'utf8'))?.[1]) === pid;
+    } catch {
+      return false; // it has ended
+    }
+  });
+  const sockets = new Set(fs.readdirSync(`/proc/${pid}/fd`).map((fd) => {
+    try {
+      return /socket:\[(\d+)\]/.exec(fs.readlinkSync(`/proc/${pid}/fd/${fd}`))?.[1];
+    } catch {
+      return undefined;
+    }
+  }));
+  const lines = fs.readFileSync(`/proc/${pid}/net/tcp`, 'utf8').trim().split('\n').slice(1).map((line) => line.trim().split(/\s+/));
+  const ports = lines.filter((columns) => columns[3] === '0A' && sockets.has(columns[9])).map((columns) => parseInt(columns[1].split(':')[1], 16));
+  return [...ports, ...children.flatMap((child) => portsOf(Number(child)))];
+}
+
 /**
- * What the isolate takes, in bytes, as its V8 tells it over the inspector: `heap`, the JavaScript heap, garbage included; `outside`: objects of
- * the runtime and buffers outside that heap, linear memory excepted.
+ * What the isolate takes, in bytes, as its V8 tells it over workerd's inspector: `heap`, the JavaScript heap, garbage included; `outside`:
+ * objects of the runtime and buffers outside that heap, linear memory excepted.
  */
-export async function inspectIsolate(/** @type {Worker} */ { inspector }) {
+export async function inspectIsolate(/** @type {Worker} */ { pid }) {
+  /** @type {string | undefined} */
+  let address;
+  for (const port of portsOf(pid)) {
+    const targets = await fetch(`http://127.0.0.1:${port}/json/list`, { signal: AbortSignal.timeout(5000) }).then((r) => r.json()).catch(() => []);
+    if (Array.isArray(targets)) address ??= targets.find(({ id }) => /^core:user:exitlm/.test(id))?.webSocketDebuggerUrl;
+  }
+  if (!address) throw new Error('no inspector of workerd found');
   // Node 20 has no WebSocket of its own; wrangler brings one.
   const { default: WebSocket } = await import(runtimes().ws);
-  const targets = await (await fetch(`http://127.0.0.1:${inspector}/json`)).json();
-  const socket = new WebSocket(targets[0].webSocketDebuggerUrl);
+  const socket = new WebSocket(address);
   /** @type {Map<number, (result: any) => void>} */
   const waiting = new Map();
   await new Promise((resolve, reject) => {
