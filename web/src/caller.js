@@ -21,6 +21,8 @@ export class CallerSide {
   /** @type {Source[]} */ #sources = [];
   /** @type {Map<number, { iterator: AsyncIterator<Uint8Array>, abort: AbortController, ours: boolean }>} */ #streams = new Map();
   #nextStream = 1;
+  /** Whether the engine is in another thread. */
+  #far = false;
 
   /** @param {LoadOptions} options */
   constructor(options) {
@@ -59,6 +61,7 @@ export class CallerSide {
     if (fetch !== undefined && typeof fetch !== 'function') usage('fetch', 'a function', fetch);
     if (onProgress !== undefined && typeof onProgress !== 'function') usage('onProgress', 'a function', onProgress);
     if (worker !== undefined && typeof worker !== 'boolean') usage('worker', 'true or false', worker);
+    this.#far = inWorker;
     const list = Array.isArray(source) ? source : [source];
     if (list.length === 0) throw new ExitLMError('USAGE', 'source: the list is empty');
     return {
@@ -137,6 +140,8 @@ export class CallerSide {
     try {
       const { done, value } = await stream.iterator.next();
       if (!done) {
+        // In one thread they are taken before the next ones are asked for.
+        if (!this.#far) return value;
         const bytes = stream.ours && value.byteLength === value.buffer.byteLength ? value : value.slice();
         return new Transfer(bytes, [/** @type {ArrayBuffer} */ (bytes.buffer)]);
       }

@@ -5,7 +5,7 @@
 const scope = /** @type {any} */ (globalThis);
 
 /** A Worker of Cloudflare. */
-const isWorkerd = scope.navigator?.userAgent === 'Cloudflare-Workers';
+export const isWorkerd = scope.navigator?.userAgent === 'Cloudflare-Workers';
 /** Node and whatever offers its modules (Deno, Bun). */
 export const hasNodeModules = typeof scope.process?.versions?.node === 'string' && !isWorkerd;
 /** Node itself: no global Worker, so its own worker threads are used. */

@@ -19,7 +19,7 @@
  * @typedef {(url: string, init: { headers: Record<string, string>, signal: AbortSignal }) => Promise<ResponseLike>} FetchLike
  */
 import { ExitLMError, messageOf } from './errors.js';
-import { isPage, nodeModule } from './platform.js';
+import { isPage, isWorkerd, nodeModule } from './platform.js';
 
 /** Statuses after which trying again makes sense. */
 const PASSING = new Set([408, 425, 429, 500, 502, 503, 504]);
@@ -41,6 +41,11 @@ export async function* chunksOf(stream) {
     yield* stream;
     return;
   }
+  yield* isWorkerd ? piecesInto(stream) : pieces(stream);
+}
+
+/** @param {ReadableStream<Uint8Array>} stream @returns {AsyncGenerator<Uint8Array, void, void>} */
+async function* pieces(stream) {
   const reader = stream.getReader();
   try {
     for (;;) {
@@ -50,6 +55,39 @@ export async function* chunksOf(stream) {
       if (value.length) yield value;
     }
   } finally {
+    reader.cancel().catch(() => {});
+  }
+}
+
+/** What a Worker of Cloudflare reads at once: as it comes, in pieces of 4 KB, a model would be 24,000 buffers, and they are garbage that counts. */
+const READ_BYTES = 256 * 1024;
+/** Buffers that nobody reads into. @type {ArrayBuffer[]} */
+const spare = [];
+
+/**
+ * Pieces that share one buffer: each is over when the next one is asked for.
+ * @param {ReadableStream<Uint8Array>} stream
+ * @returns {AsyncGenerator<Uint8Array, void, void>}
+ */
+async function* piecesInto(stream) {
+  /** @type {any} */
+  let reader;
+  try {
+    reader = stream.getReader({ mode: 'byob' });
+  } catch {
+    yield* pieces(stream); // made by the caller, without a type
+    return;
+  }
+  let buffer = spare.pop() ?? new ArrayBuffer(READ_BYTES);
+  try {
+    for (;;) {
+      const { done, value } = await reader.readAtLeast(READ_BYTES, new Uint8Array(buffer));
+      buffer = value?.buffer ?? new ArrayBuffer(READ_BYTES);
+      if (value?.length) yield value;
+      if (done) return;
+    }
+  } finally {
+    if (buffer.byteLength === READ_BYTES) spare.push(buffer); // else it went along with a read that failed
     reader.cancel().catch(() => {});
   }
 }
