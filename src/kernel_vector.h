@@ -37,15 +37,26 @@ INLINE float quantize_group(int32_t *q, const float *x, size_t n) {
     return amax / 127.0f;
 }
 
-static void quantize(void *act, const float *x, size_t cols) {
+/* rest [32] <- x [32] - d * q, where d = amax / 127 is what quantize_group returned. */
+INLINE void quantize_rest(float *rest, const float *x, float d) {
+    vf scale = vf_set1(d), inverse = vf_set1(127.0f / xl_float_of_bits(peak_bits(x, 32))), magic = vf_set1(XL_EXPF_MAGIC);
+    for (size_t i = 0; i < 32; i += LANES) {
+        vf v = vf_load(x + i), q = vf_sub(vf_add(vf_mul(v, inverse), magic), magic);
+        vf_store(rest + i, vf_sub(v, vf_mul(scale, q)));
+    }
+}
+
+static void quantize(void *act, float *rest, const float *x, size_t cols) {
     act_block *out = act;
     for (size_t b = 0; b < cols / 32; b++, out++, x += 32) {
         int32_t q[32], sum[2] = {0, 0};
         float d = quantize_group(q, x, 32);
         if (d == 0.0f) {
             memset(out, 0, sizeof *out);
+            if (rest) memset(rest + b * 32, 0, 32 * sizeof *rest);
             continue;
         }
+        if (rest) quantize_rest(rest + b * 32, x, d);
         for (int c = 0; c < 16; c++) sum[0] += q[c];
         for (int c = 16; c < 32; c++) sum[1] += q[c];
         int32_t total = sum[0] + sum[1];

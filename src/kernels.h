@@ -71,7 +71,9 @@ typedef struct xl_softmax_stats {
 /* The kernels, X(return type, name, parameters). All pointers to f32 need 4-byte alignment only (16 or more is faster); regions written
  * do not overlap regions read, unless a parameter is named as in and out.
  *
- * quantize      act [xl_act_bytes(cols)] <- x [cols] f32; cols a multiple of 32.
+ * quantize      act [xl_act_bytes(cols)] <- x [cols] f32; cols a multiple of 32. rest [cols], if not NULL: what that leaves,
+ *               x - d * (float)q, 0 in blocks that count as zero; quantised in its turn, it is a second row whose products are to be
+ *               added to the first's.
  *
  * rmsnorm       y [n] = (x * r) * w, r = 1 / sqrt(ss / n + eps), ss = sum of x*x: 8 lanes by index, sum8. y may be x.
  *
@@ -86,7 +88,7 @@ typedef struct xl_softmax_stats {
  * softmax_stats see xl_softmax_stats; n >= 1, x finite (or -inf, which counts nothing).
  */
 #define XL_KERNEL_LIST(X)                                                                                                   \
-    X(void, quantize, (void *act, const float *x, size_t cols))                                                            \
+    X(void, quantize, (void *act, float *rest, const float *x, size_t cols))                                               \
     X(void, rmsnorm, (float *y, const float *x, const float *w, size_t n, float eps))                                      \
     X(void, rope, (float *x, const float *cos, const float *sin, size_t n_heads, size_t head_dim, size_t rot_dim,          \
                    xl_rope_style style))                                                                                   \

@@ -53,13 +53,14 @@ static float quantize_group(int8_t *q, const float *x, size_t n) {
     return amax / 127.0f;
 }
 
-static void quantize(void *act, const float *x, size_t cols) {
+static void quantize(void *act, float *rest, const float *x, size_t cols) {
     act_block *out = act;
     for (size_t b = 0; b < cols / 32; b++, out++, x += 32) {
         out->d = quantize_group(out->q, x, 32);
         out->sum[0] = out->sum[1] = 0;
         for (int c = 0; c < 32; c++) out->sum[c / 16] += out->q[c];
         out->s = out->d * (float)(out->sum[0] + out->sum[1]);
+        for (int c = 0; rest && c < 32; c++) rest[b * 32 + c] = out->d == 0.0f ? 0.0f : x[c] - out->d * (float)out->q[c];
     }
 }
 

@@ -47,14 +47,15 @@ static void take_work(exitlm_session *s, xl_arena *arena, uint32_t threads) {
     uint32_t widest = max_u32(max_u32(c->dim, c->q_dim), max_u32(c->ffn_dim, widest_head(s->heads, c->dim)));
     w->act_stride = xl_act_bytes(widest);
     w->norm = xl_arena_take(arena, XL_CHUNK * w->dim_stride, sizeof(float));
-    w->act = xl_arena_take(arena, XL_CHUNK, w->act_stride);
-    w->q = xl_arena_take(arena, XL_CHUNK * w->q_stride, sizeof(float));
-    w->k = xl_arena_take(arena, XL_CHUNK * w->kv_stride, sizeof(float));
-    w->v = xl_arena_take(arena, XL_CHUNK * w->kv_stride, sizeof(float));
+    w->act = xl_arena_take(arena, 2 * XL_CHUNK, w->act_stride);
+    w->rest = xl_arena_take(arena, pad8(widest), sizeof(float));
+    w->q = xl_arena_take(arena, 2 * XL_CHUNK * w->q_stride, sizeof(float));
+    w->k = xl_arena_take(arena, 2 * XL_CHUNK * w->kv_stride, sizeof(float));
+    w->v = xl_arena_take(arena, 2 * XL_CHUNK * w->kv_stride, sizeof(float));
     w->att = xl_arena_take(arena, XL_CHUNK * w->q_stride, sizeof(float));
-    w->out = xl_arena_take(arena, XL_CHUNK * w->dim_stride, sizeof(float));
-    w->gate = xl_arena_take(arena, XL_CHUNK * w->ffn_stride, sizeof(float));
-    w->up = xl_arena_take(arena, XL_CHUNK * w->ffn_stride, sizeof(float));
+    w->out = xl_arena_take(arena, 2 * XL_CHUNK * w->dim_stride, sizeof(float));
+    w->gate = xl_arena_take(arena, 2 * XL_CHUNK * w->ffn_stride, sizeof(float));
+    w->up = xl_arena_take(arena, 2 * XL_CHUNK * w->ffn_stride, sizeof(float));
     w->scores_floats = pad8(xl_attend_scratch_floats(c->n_heads / c->n_kv_heads, s->ctx, c->head_dim)) + 16;
     w->scores = xl_arena_take(arena, (size_t)threads * w->scores_floats, sizeof(float));
 }
@@ -264,6 +265,30 @@ void exitlm_session_reset(exitlm_session *session) {
 
 /* ---- The model's own head --------------------------------------------------------------- */
 
+/* Where the choice is made, quantised inputs are not exact enough: rows whose logit is less than 1 below the best get the product of
+ * what quantising the input left. x [dim] is the input of logits [vocab]. */
+static void refine(exitlm_session *s, float *logits, const float *x) {
+    const xl_matrix *w = &s->model->output;
+    if (!xl_type_is_quantized(w->type)) return;
+    s->kernels->quantize(s->work.act, s->work.rest, x, w->cols);
+    s->kernels->quantize(s->work.act, NULL, s->work.rest, w->cols);
+    float least = logits[s->kernels->argmax(logits, w->rows)] - 1.0f;
+    for (uint32_t row = 0; row < w->rows; row += 8) {
+        uint32_t rows = w->rows - row < 8 ? w->rows - row : 8;
+        bool close = false;
+        for (uint32_t i = 0; i < rows; i++) close |= logits[row + i] >= least;
+        if (!close) continue;
+        s->kernels->matmul[w->type](s->scratch_logits, 0, w->data, w->cols, row, rows, s->work.act, s->work.act_stride, 1);
+        for (uint32_t i = 0; i < rows; i++)
+            if (logits[row + i] >= least) logits[row + i] += s->scratch_logits[row + i];
+    }
+}
+
+void xl_output_logits(exitlm_session *s, const float *x, uint32_t n, uint32_t row0) {
+    xl_matmul_rows(s, s->logits, s->logits_stride, &s->model->output, row0, s->model->config.vocab - row0, x, n);
+    for (uint32_t r = 0; r < n; r++) refine(s, s->logits + r * s->logits_stride, x + r * s->work.dim_stride);
+}
+
 exitlm_status xl_session_logits_from(exitlm_session *s, uint32_t pos, uint32_t n, uint32_t row0, exitlm_error *error) {
     const exitlm_model *m = s->model;
     if (!xl_output_complete(m)) {
@@ -275,7 +300,7 @@ exitlm_status xl_session_logits_from(exitlm_session *s, uint32_t pos, uint32_t n
     for (uint32_t r = 0; r < n; r++)
         s->kernels->rmsnorm(s->work.norm + r * s->work.dim_stride, s->hidden + (size_t)(pos + r) * s->work.dim_stride, m->output_norm,
                             m->config.dim, m->config.norm_eps);
-    xl_matmul_rows(s, s->logits, s->logits_stride, &m->output, row0, m->config.vocab - row0, s->work.norm, n);
+    xl_output_logits(s, s->work.norm, n, row0);
     return EXITLM_OK;
 }
 

@@ -31,12 +31,13 @@ typedef struct xl_row {
 /* Scratch of forward passes: XL_CHUNK rows. One per session; sessions that are run together use one of them. */
 typedef struct xl_work {
     float *norm;      /* [XL_CHUNK][dim] */
-    uint8_t *act;     /* [XL_CHUNK][act_stride] quantised rows of the widest input */
+    uint8_t *act;     /* [2 XL_CHUNK][act_stride] quantised rows of the widest input, then of what quantising them left */
+    float *rest;      /* [widest input] what quantising a row left */
     size_t act_stride;
-    float *q, *k, *v; /* [XL_CHUNK][q_dim] [kv_dim] [kv_dim] */
+    float *q, *k, *v; /* [2 XL_CHUNK][q_dim] [kv_dim] [kv_dim] */
     float *att;       /* [XL_CHUNK][q_dim] */
-    float *out;       /* [XL_CHUNK][dim] */
-    float *gate, *up; /* [XL_CHUNK][ffn_dim] */
+    float *out;       /* [2 XL_CHUNK][dim] */
+    float *gate, *up; /* [2 XL_CHUNK][ffn_dim] */
     float *scores;    /* [threads][attend scratch] */
     size_t scores_floats;
     size_t dim_stride, q_stride, kv_stride, ffn_stride; /* floats from row to row */
@@ -124,6 +125,8 @@ void xl_session_truncate(exitlm_session *s, uint32_t n);
 exitlm_status xl_session_logits(exitlm_session *s, uint32_t pos, uint32_t n, exitlm_error *error);
 /* The same without the first row0 slots (a multiple of 8), which an exit check has filled already. */
 exitlm_status xl_session_logits_from(exitlm_session *s, uint32_t pos, uint32_t n, uint32_t row0, exitlm_error *error);
+/* s->logits [n][vocab] <- the output matrix times x [n][dim_stride], slots from row0 on; the others are there already. */
+void xl_output_logits(exitlm_session *s, const float *x, uint32_t n, uint32_t row0);
 /* slot order -> id order: out [vocab] */
 void xl_logits_by_id(const exitlm_session *s, const float *slots, float *out);
 /* Lowest id of the largest. */

@@ -33,7 +33,7 @@ static void bench_matmul(const xl_kernels *k, xl_type type, double seconds) {
     float *x = aligned(cols * sizeof(float)), *y = aligned(MAX_ROWS * ROWS * sizeof(float));
     for (size_t i = 0; i < cols; i++) x[i] = (float)(i % 17) - 8.0f;
     for (size_t i = 0; i < MAX_ROWS; i++) {
-        if (xl_type_is_quantized(type)) k->quantize(act + i * stride, x, cols);
+        if (xl_type_is_quantized(type)) k->quantize(act + i * stride, NULL, x, cols);
         else memcpy(act + i * stride, x, cols * sizeof(float));
     }
     printf("%-10s %-5s", k->name, xl_quant_types[type].name);
@@ -94,7 +94,7 @@ static void bench_vectors(const xl_kernels *k, double seconds) {
         volatile size_t sink = 0;
         do {
             double start = now_s();
-            if (what == 0) k->quantize(act, x, N);
+            if (what == 0) k->quantize(act, NULL, x, N);
             if (what == 1) k->silu_mul(y, x, N);
             if (what == 2) k->softmax_stats(x, N, &stats);
             if (what == 3) sink += k->argmax(x, N);

@@ -81,7 +81,7 @@ static void *random_matrix(xl_type type, size_t rows, size_t cols, flavour f) {
 static uint8_t *activations(const xl_kernels *k, xl_type type, const float *x, size_t cols, size_t n, size_t stride) {
     uint8_t *act = aligned(n * stride);
     for (size_t i = 0; i < n; i++) {
-        if (xl_type_is_quantized(type)) k->quantize(act + i * stride, x + i * cols, cols);
+        if (xl_type_is_quantized(type)) k->quantize(act + i * stride, NULL, x + i * cols, cols);
         else memcpy(act + i * stride, x + i * cols, cols * sizeof(float));
     }
     return act;
@@ -182,6 +182,10 @@ static void test_quantize_edges(const xl_kernels *k) {
         ref->matmul[XL_Q8_0](expected, 8, w, COLS, 0, 8, b, stride, 1);
         CHECK(same(y, expected, 8), "%s: quantisation at the edges", k->name);
         CHECK(isfinite(expected[0]) || expected[0] != expected[0], "reference");
+        float rest[COLS], expected_rest[COLS];
+        k->quantize(a, rest, x, COLS), ref->quantize(b, expected_rest, x, COLS);
+        CHECK(same(rest, expected_rest, COLS), "%s: what quantisation leaves", k->name);
+        CHECK(rest[3] == 0.0f && rest[100] == 0.0f && fabsf(rest[250]) <= fabsf(x[255]) / 254, "%s: it leaves at most half a step", k->name);
         free(a), free(b);
         x[160] = 1.0f;
     }
