@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "../src/exitlm.h"
+#include "../src/heads.h"
 #include "../src/kernels.h"
 #include "../src/model.h"
 #include "../src/session.h"
@@ -155,6 +156,10 @@ void EXPORT(exitlm_wasm_free)(void *memory) { free(memory); }
 exitlm_heads *EXPORT(exitlm_wasm_heads_create)(const void *bytes, size_t n_bytes, exitlm_error *error) {
     exitlm_heads *heads = NULL;
     return exitlm_heads_create(&heads, bytes, n_bytes, NULL, error) == EXITLM_OK ? heads : NULL;
+}
+exitlm_heads *EXPORT(exitlm_wasm_heads_create_without_maps)(const void *bytes, size_t n_bytes, exitlm_error *error) {
+    exitlm_heads *heads = NULL;
+    return xl_heads_create(&heads, bytes, n_bytes, false, NULL, error) == EXITLM_OK ? heads : NULL;
 }
 void EXPORT(exitlm_wasm_heads_free)(exitlm_heads *heads) { exitlm_heads_free(heads); }
 void EXPORT(exitlm_wasm_heads_describe)(const exitlm_heads *heads, exitlm_heads_info *info) { exitlm_heads_describe(heads, info); }
@@ -316,7 +321,7 @@ double EXPORT(exitlm_wasm_speed)(void) {
     uint8_t *act = memory + bytes;
     float *x = (float *)(void *)(act + act_bytes), *y = x + SPEED_COLS;
     for (size_t i = 0; i < SPEED_COLS; i++) x[i] = (float)i;
-    kernels->quantize(act, x, SPEED_COLS);
+    kernels->quantize(act, NULL, x, SPEED_COLS);
     double best_ms = 0;
     for (int i = 0; i < SPEED_PASSES; i++) {
         double start = exitlm_host_clock_ms();

@@ -29,6 +29,7 @@
  * @property {'auto' | 'opfs' | 'cache-api' | 'none' | KeyValueCache} [cache] where the model is kept for the next time
  * @property {number} [contextLength] tokens of prompt and reply together; left out: the model's, at most 2048
  * @property {'f32' | 'f16' | 'q8'} [kvType] of the K/V cache: 'q8' takes a quarter of the memory
+ * @property {boolean} [kvMaps] false: the heads' K/V maps are left out of memory (4 MB of the default model's 5); replies with `kv: 'maps'` are then a usage error
  * @property {boolean} [worker] run the engine in a worker (where there are any: the default)
  * @property {AbortSignal} [signal] stops loading, also after `load` has resolved
  * @property {(progress: Progress) => void} [onProgress]

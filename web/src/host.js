@@ -35,6 +35,7 @@ import { startThreads } from './threads.js';
  * @property {'auto' | 'opfs' | 'cache-api' | 'none' | 'remote'} cache 'remote': an object in the caller's thread
  * @property {number} contextLength 0: the model's, at most 2048
  * @property {string | null} kvType
+ * @property {boolean} kvMaps
  * @property {(string | null)[] | null} sha256 of each file
  * @property {boolean} customFetch the caller's thread fetches
  * @property {WebAssembly.Module | Uint8Array | string | null} wasm
@@ -111,7 +112,7 @@ export class Host {
     });
     // Many servers answer any address with their front page: what was not asked for by name is taken only where it is a GGUF file.
     if (!bytes || (optional && String.fromCharCode(...bytes.subarray(0, 4)) !== 'GGUF')) return;
-    this.#heads = engine.withBytes(bytes, (memory, n) => engine.make('heads_create', memory, n));
+    this.#heads = engine.withBytes(bytes, (memory, n) => engine.make(spec.kvMaps ? 'heads_create' : 'heads_create_without_maps', memory, n));
   }
 
   /** @param {LoadSpec} spec @param {Source} source @param {string | null} sha256 */

@@ -526,7 +526,12 @@ export class ModelLoader {
     this.#notify();
     this.#report(true);
     const sizes = this.#have.map((have) => have.list[have.list.length - 1]?.[1] ?? 0);
-    await this.#options.store?.finish(sizes);
+    const { store } = this.#options;
+    // A packed model's list of rows takes megabytes, and nobody asks for it any more.
+    this.#options = { ...this.#options, shards: undefined };
+    this.#plan = [];
+    this.#have = [];
+    await store?.finish(sizes);
   }
 
   /** A checksum of whole files that did not come in order: read once more, from the cache. */

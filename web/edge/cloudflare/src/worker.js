@@ -14,6 +14,7 @@ const make = (/** @type {any} */ { MODEL, ORIGINS = '', PER_CLIENT }) => createH
     wasm: engine,
     kvType: 'q8',
     contextLength: 1024,
+    kvMaps: false,
     fetch: (url, init) => ASSETS.fetch(url, init),
   }),
   token: ({ TOKEN }) => TOKEN,
