@@ -4,9 +4,9 @@
 //
 //   node tests/run.mjs [--only PHASE,…] [--filter TEXT]
 //
-// PHASE is one of c, sanitize, fuzz, neon, js, page, browsers, edge; set-up and build always run. Left out unless named: edge
+// PHASE is one of c, sanitize, fuzz, neon, js, page, bundlers, browsers, edge; set-up and build always run. Left out unless named: edge
 // (npm run test:edge), browsers, the page in Firefox and WebKitGTK (npm run test:browsers), and neon, the C tests for 64-bit ARM under qemu (npm run test:neon). --filter runs the test files (ctest: the tests) whose name contains TEXT. Test files:
-//   tests/c/test_*.c   tests/fuzz/fuzz_*.c   tests/js/**/*.test.mjs   tests/page/**/*.test.mjs   tests/edge/**/*.test.mjs
+//   tests/c/test_*.c   tests/fuzz/fuzz_*.c   tests/js/**/*.test.mjs   tests/page/**/*.test.mjs   tests/bundlers/**/*.test.mjs   tests/edge/**/*.test.mjs
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
@@ -15,7 +15,7 @@ import { parseArgs } from 'node:util';
 import { build, buildNative } from '../wasm/setup/build.mjs';
 import { SetupError, root, setUp } from '../wasm/setup/setup.mjs';
 
-const PHASES = ['c', 'sanitize', 'fuzz', 'neon', 'js', 'page', 'browsers', 'edge'];
+const PHASES = ['c', 'sanitize', 'fuzz', 'neon', 'js', 'page', 'bundlers', 'browsers', 'edge'];
 const { values } = parseArgs({ options: { only: { type: 'string' }, filter: { type: 'string', default: '' } } });
 const chosen = values.only?.split(',') ?? PHASES.filter((phase) => !['edge', 'neon', 'browsers'].includes(phase));
 const unknown = chosen.find((phase) => !PHASES.includes(phase));
@@ -78,7 +78,7 @@ function nodeTests(/** @type {string} */ folder, /** @type {string[]} */ extra =
 const began = Date.now();
 /** @type {import('../wasm/setup/setup.mjs').Part[]} */
 const parts = ['native', 'wasm', 'npm', 'model'];
-if (chosen.includes('page')) parts.push('browser');
+if (chosen.includes('page') || chosen.includes('bundlers')) parts.push('browser');
 if (chosen.includes('browsers')) parts.push('browsers');
 if (chosen.includes('fuzz')) parts.push('fuzz');
 if (chosen.includes('neon')) parts.push('arm');
@@ -103,6 +103,7 @@ if (ready) {
     }),
     js: () => phase('JavaScript tests', () => nodeTests('js')),
     page: () => phase('page tests in Chromium', () => nodeTests('page', ['--test-concurrency=1'])),
+    bundlers: () => phase('the package in Vite, webpack, esbuild and Rollup', () => nodeTests('bundlers', ['--test-concurrency=1'])),
     browsers: () => phase('page tests in Firefox and WebKitGTK', () => nodeTests('page', ['--test-concurrency=1'], (file) => file === 'engines.test.mjs')),
     edge: () => phase('edge tests', () => nodeTests('edge', ['--test-concurrency=1'])),
   };

@@ -61,7 +61,7 @@ export class CallerSide {
     if (fetch !== undefined && typeof fetch !== 'function') usage('fetch', 'a function', fetch);
     if (onProgress !== undefined && typeof onProgress !== 'function') usage('onProgress', 'a function', onProgress);
     if (typeof kvMaps !== 'boolean') usage('kvMaps', 'true or false', kvMaps);
-    if (worker !== undefined && typeof worker !== 'boolean') usage('worker', 'true or false', worker);
+    if (!['undefined', 'boolean', 'string'].includes(typeof worker) && !(worker instanceof URL)) usage('worker', "true, false or the address of the worker's script", worker);
     this.#far = inWorker;
     const list = Array.isArray(source) ? source : [source];
     if (list.length === 0) throw new ExitLMError('USAGE', 'source: the list is empty');

@@ -16,21 +16,23 @@ export async function connect(options, handlers, onCrash) {
   const possible = isNode || typeof Worker === 'function';
   if (options.worker === false || (!possible && options.worker === undefined)) return connectLocally(options, handlers, onCrash);
   if (!possible) throw new ExitLMError('UNSUPPORTED', 'there are no workers here; leave the option worker out');
-  if (isNode) return connectToThread(handlers, onCrash);
+  const script = typeof options.worker === 'boolean' ? undefined : options.worker;
+  if (isNode) return connectToThread(handlers, onCrash, script);
   try {
-    return await connectToWorker(handlers, onCrash);
+    return await connectToWorker(handlers, onCrash, script);
   } catch (error) {
     // Not asked for by name, and its script cannot be started here (a content security policy, a page from a file): the
     // caller's thread does the work, in slices.
-    if (options.worker === undefined) return connectLocally(options, handlers, onCrash);
-    throw error;
+    if (options.worker !== undefined) throw error;
+    handlers.warning?.(`${messageOf(error).split(';')[0]}: the page's own thread does the work, in slices`);
+    return connectLocally(options, handlers, onCrash);
   }
 }
 
-/** @type {(handlers: import('./protocol.js').Handlers, onCrash: (error: ExitLMError) => void) => Promise<Connection>} */
-async function connectToThread(handlers, onCrash) {
+/** @type {(handlers: import('./protocol.js').Handlers, onCrash: (error: ExitLMError) => void, script?: string | URL) => Promise<Connection>} */
+async function connectToThread(handlers, onCrash, script) {
   const { Worker: NodeWorker } = await nodeModule('node:worker_threads');
-  const worker = new NodeWorker(new URL('./worker.js', import.meta.url));
+  const worker = script ? new NodeWorker(script) : new NodeWorker(new URL('./worker.js', import.meta.url));
   let ended = false;
   const peer = new Peer((message, transfer) => worker.postMessage(message, transfer), handlers, (busy) => (busy ? worker.ref() : worker.unref()));
   worker.on('message', (/** @type {any} */ message) => peer.receive(message));
@@ -46,10 +48,11 @@ async function connectToThread(handlers, onCrash) {
   };
 }
 
-/** @type {(handlers: import('./protocol.js').Handlers, onCrash: (error: ExitLMError) => void) => Promise<Connection>} */
-function connectToWorker(handlers, onCrash) {
+/** @type {(handlers: import('./protocol.js').Handlers, onCrash: (error: ExitLMError) => void, script?: string | URL) => Promise<Connection>} */
+function connectToWorker(handlers, onCrash, script) {
   return new Promise((resolve, reject) => {
-    const worker = new Worker(new URL('./worker.js', import.meta.url), { type: 'module' });
+    // Bundlers look for this very expression.
+    const worker = script ? new Worker(script, { type: 'module' }) : new Worker(new URL('./worker.js', import.meta.url), { type: 'module' });
     const watch = new AbortController();
     let ended = false;
     const end = () => {

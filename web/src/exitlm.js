@@ -30,7 +30,8 @@
  * @property {number} [contextLength] tokens of prompt and reply together; left out: the model's, at most 2048
  * @property {'f32' | 'f16' | 'q8'} [kvType] of the K/V cache: 'q8' takes a quarter of the memory
  * @property {boolean} [kvMaps] false: the heads' K/V maps are left out of memory (4 MB of the default model's 5); replies with `kv: 'maps'` are then a usage error
- * @property {boolean} [worker] run the engine in a worker (where there are any: the default)
+ * @property {boolean | string | URL} [worker] run the engine in a worker (where there are any: the default); or the address of the worker's
+ *   script, `web/src/worker.js` of a copy of this package, where a bundler leaves it behind
  * @property {AbortSignal} [signal] stops loading, also after `load` has resolved
  * @property {(progress: Progress) => void} [onProgress]
  * @property {(message: string) => void} [onWarning] something did not work that loading can do without, such as keeping a copy; left out: console.warn
@@ -123,7 +124,7 @@ import { createTemplate } from './template.js';
  * @property {boolean} inWorker
  * @property {() => void} end
  *
- * @typedef {(options: { worker: boolean | undefined }, handlers: import('./protocol.js').Handlers, onCrash: (error: ExitLMError) => void) => Promise<Connection>} Connect
+ * @typedef {(options: { worker?: boolean | string | URL }, handlers: import('./protocol.js').Handlers, onCrash: (error: ExitLMError) => void) => Promise<Connection>} Connect
  */
 
 /** How long an engine that is ended may take to put away what it has downloaded. */

@@ -10,6 +10,8 @@ import { cores, hasNodeModules, nodeModule } from './platform.js';
 /** @typedef {import('./assets.js').Variant} Variant */
 
 const MOST_THREADS_AUTO = 4;
+/** What a missing file nearly always means. */
+const LEFT_BEHIND = 'a bundler that leaves it behind needs a copy of the package and the options worker and wasm (docs/bundlers.md)';
 
 /**
  * @param {number | 'auto'} wanted
@@ -93,12 +95,12 @@ async function compileUrl(url) {
   } catch (cause) {
     throw new ExitLMError('NETWORK', `${url}: the engine's file cannot be loaded (${messageOf(cause)})`, { cause });
   }
-  if (!response.ok) throw new ExitLMError('HTTP', `${url}: the server answered ${response.status} where the engine's file was expected`);
+  if (!response.ok) throw new ExitLMError('HTTP', `${url}: the server answered ${response.status} where the engine's file was expected; ${LEFT_BEHIND}`);
   const type = response.headers.get('content-type') ?? '';
   if (/^application\/wasm\b/.test(type) && WebAssembly.compileStreaming) return WebAssembly.compileStreaming(response);
   const bytes = new Uint8Array(await response.arrayBuffer());
   if (bytes[0] !== 0 || bytes[1] !== 0x61) {
-    throw new ExitLMError('HTTP', `${url}: the server answered with ${type || 'something else'} where the engine's file was expected; pass its address as the option wasm`);
+    throw new ExitLMError('HTTP', `${url}: the server answered with ${type || 'something else'} where the engine's file was expected; ${LEFT_BEHIND}`);
   }
   return WebAssembly.compile(bytes);
 }
