@@ -175,6 +175,22 @@ void xl_forward_layer(exitlm_session *s, uint32_t layer, const xl_row *rows, uin
     for (uint32_t r = 0; r < n; r++) k->add(rows[r].hidden, w->out + r * w->dim_stride, c->dim);
 }
 
+void xl_forward_kv(exitlm_session *s, uint32_t layer, const xl_row *rows, uint32_t n) {
+    const xl_config *c = &s->model->config;
+    const xl_layer *l = &s->model->layers[layer];
+    xl_work *w = &s->work;
+    for (uint32_t r = 0; r < n; r++) s->kernels->rmsnorm(w->norm + r * w->dim_stride, rows[r].hidden, l->attn_norm, c->dim, c->norm_eps);
+    product kv = {.w = {&l->wk, &l->wv}, .y = {w->k, w->v}, .y_stride = {w->kv_stride, w->kv_stride}, .n_matrices = 2, .x = w->norm,
+                  .x_stride = w->dim_stride, .n = n, .fine = fine_qkv(c, layer)};
+    run_product(s, &kv);
+    for (uint32_t r = 0; r < n; r++) {
+        float *k = w->k + r * w->kv_stride, *v = w->v + r * w->kv_stride;
+        if (l->bk) s->kernels->add(k, l->bk, c->kv_dim);
+        if (l->bv) s->kernels->add(v, l->bv, c->kv_dim);
+        place_row(s, layer, &rows[r], NULL, k, v);
+    }
+}
+
 /* ---- Advancing -------------------------------------------------------------------- */
 
 static exitlm_status wait_for(exitlm_session *s, int32_t layer, int32_t row, exitlm_error *error) {
@@ -208,13 +224,17 @@ exitlm_status xl_session_advance_slice(exitlm_session *s, uint32_t to, bool *don
     if (!s->rope_ready) xl_session_fill_rope(s);
     while (start > 0 && s->depth[start - 1] <= layer) start--;
     uint32_t n = min_u32(s->n - start, XL_CHUNK);
+    bool kv_only = layer + 1 == s->model->config.n_layers && start < s->wanted_from;
+    if (kv_only) n = min_u32(n, s->wanted_from - start);
+    uint64_t before = s->macs;
     xl_row rows[XL_CHUNK] = {{0}};
     for (uint32_t r = 0; r < n; r++) rows[r] = (xl_row){&s->kv, start + r, s->hidden + (size_t)(start + r) * s->work.dim_stride};
-    xl_forward_layer(s, layer, rows, n);
+    if (kv_only) xl_forward_kv(s, layer, rows, n);
+    else xl_forward_layer(s, layer, rows, n);
     for (uint32_t r = 0; r < n; r++) {
         uint32_t pos = start + r;
         s->depth[pos] = (uint16_t)(layer + 1);
-        if (pos < s->prefix) s->prefix_macs += xl_layer_macs(s->model);
+        if (pos < s->prefix) s->prefix_macs += (s->macs - before) / n;
     }
     if (s->on_layer) s->on_layer(s->on_layer_user, layer + 1, start, n, s->hidden + (size_t)start * s->work.dim_stride);
     *done = s->depth[s->n - 1] >= to;

@@ -162,7 +162,7 @@ static exitlm_status start(exitlm_session *s, const int32_t *ids, size_t n, cons
     status = xl_session_append(s, ids + g->reused, n - g->reused, error);
     if (status != EXITLM_OK) return status;
     g->prompt_n = (uint32_t)n;
-    s->prefix = g->prompt_n - 1;
+    s->prefix = s->wanted_from = g->prompt_n - 1;
     g->start_macs = s->macs - s->prefix_macs;
     g->limit = s->ctx - g->prompt_n;
     if (o->max_tokens && o->max_tokens < g->limit) g->limit = o->max_tokens;
@@ -241,6 +241,7 @@ static exitlm_status take_exit(exitlm_session *s, const xl_check *check, exitlm_
     exitlm_status status = audit(s, check, error);
     if (status != EXITLM_OK) return status;
     if (g->kv != EXITLM_POLICY_EXACT && s->depth[s->n - 1] < s->model->config.n_layers) xl_fill_kv(s, s->n - 1, (int32_t)head, g->kv);
+    s->wanted_from = s->n; /* what remains of its layers is run for its K and V */
     xl_chosen chosen = {.id = check->id, .head = (int32_t)head, .layer = (uint16_t)layer, .confidence = 1 - check->uncertainty,
                         .work = work_of(s, layer, g->check_macs)};
     xl_emit(s, &chosen);

@@ -253,6 +253,7 @@ void xl_session_truncate(exitlm_session *s, uint32_t n) {
     if (n >= s->n) return;
     s->n = n;
     if (s->embedded > n) s->embedded = n;
+    if (s->wanted_from > n) s->wanted_from = n;
     /* Context rows stand in the order of their first position. */
     while (s->n_context && s->context_pos[s->n_context - 1] >= n) s->context_index[s->context_ids[--s->n_context]] = 0;
     if (s->context_seen > n) s->context_seen = n;

@@ -101,6 +101,7 @@ struct exitlm_session {
     bool shortlist_ready;     /* its rows are there (and copied) */
 
     uint64_t macs;            /* multiply-adds done, matrices only */
+    uint32_t wanted_from;     /* of positions below it nobody wants the last hidden state: the last layer makes only their K and V */
     uint32_t prefix;          /* positions of the prompt before its last one, whose work is not the reply's */
     uint64_t prefix_macs;     /* and the part of macs that went into them */
     int32_t need_layer, need_row; /* of the last EXITLM_WAIT */
@@ -136,6 +137,8 @@ int32_t xl_logits_argmax(const exitlm_session *s, const float *slots);
 /* One layer for n <= XL_CHUNK rows (of any sequences); K/V stored at each row's position. Allocates nothing.
  * Follows LlamaDecoderLayer.forward of transformers 4.x. */
 void xl_forward_layer(exitlm_session *s, uint32_t layer, const xl_row *rows, uint32_t n);
+/* Only what later positions need of these: their K and V; `hidden` stays. */
+void xl_forward_kv(exitlm_session *s, uint32_t layer, const xl_row *rows, uint32_t n);
 /* One slice of advancing: the chunk of rows that is next on the way of all positions to depth `to`.
  * *done: all positions have depth >= to. WAIT: the layer or an embedding row is not there. */
 exitlm_status xl_session_advance_slice(exitlm_session *s, uint32_t to, bool *done, exitlm_error *error);
