@@ -111,9 +111,16 @@ describe('Vite, no configuration', () => {
     build('vite/bin/vite.js', ['build', '--logLevel', 'warn'], app);
     await production(path.join(app, 'dist'));
   });
-  test('development server', async () => {
+  for (const version of ['vite', 'vite-7']) { // 7 bundles packages for development in another way
+    test(`development server of ${version}`, async () => {
+      const app = createApp({ script: '/src/index.js' });
+      const server = await serve(bin(`${version}/bin/vite.js`), ['--port', '0', '--host', 'localhost'], app);
+      await development(server, { worker: true });
+    });
+  }
+  test('development server of vite-7, in the page\'s own thread', async () => {
     const app = createApp({ script: '/src/index.js' });
-    await development(await serve(bin('vite/bin/vite.js'), ['--port', '0', '--host', 'localhost'], app));
+    await development(await serve(bin('vite-7/bin/vite.js'), ['--port', '0', '--host', 'localhost'], app), { worker: false });
   });
 });
 

@@ -1,6 +1,7 @@
 /**
  * An engine in a worker: a Web Worker in pages, Deno and Bun, a worker thread in Node.
  */
+import { installedWorker } from './assets.js';
 import { ExitLMError, messageOf } from './errors.js';
 import { connectLocally } from './local.js';
 import { isNode, isPage, nodeModule } from './platform.js';
@@ -16,7 +17,7 @@ export async function connect(options, handlers, onCrash) {
   const possible = isNode || typeof Worker === 'function';
   if (options.worker === false || (!possible && options.worker === undefined)) return connectLocally(options, handlers, onCrash);
   if (!possible) throw new ExitLMError('UNSUPPORTED', 'there are no workers here; leave the option worker out');
-  const script = typeof options.worker === 'boolean' ? undefined : options.worker;
+  const script = typeof options.worker === 'string' || options.worker instanceof URL ? options.worker : installedWorker;
   if (isNode) return connectToThread(handlers, onCrash, script);
   try {
     return await connectToWorker(handlers, onCrash, script);
