@@ -53,6 +53,7 @@
  * @property {number | bigint} [seed] left out: a new one each time, see Result.seed
  * @property {string | string[]} [stop] texts that end the reply; they are not part of it
  * @property {'exact' | 'maps' | 'propagate'} [kv] how skipped layers' K/V is made
+ * @property {number[]} [thresholds] an uncertainty for each head, in place of those of a level: it exits below. No promise goes with them
  * @property {number} [audit] share of the exits that is verified, 0 … 1
  * @property {number} [maxDraft] mode 'lossless': most drafts before a verification
  * @property {number} [draftLayer] mode 'lossless': a fixed exit layer
@@ -90,6 +91,7 @@
  * @property {number} agreementExited
  * @property {number} conversations
  * @property {number} tokens
+ * @property {boolean} [onDevice] made here by `calibrate`
  *
  * @typedef {object} Exits
  * @property {number[]} layers layers run before each head
@@ -111,6 +113,7 @@
  * @property {Features & { threadsUsed: number, kernel: string }} features
  * @property {{ tokensPerSecond: number | null }} estimate a rough one
  */
+import { calibrate } from './calibrate.js';
 import { CallerSide } from './caller.js';
 import { ExitLMError, errorFromData } from './errors.js';
 import { deferred } from './platform.js';
@@ -366,6 +369,33 @@ export class ExitLM {
     this.#check();
     const text = await this.#template.render(messages);
     return (await this.tokenize(text, { special: true, bos: true })).length;
+  }
+
+  /**
+   * Sets thresholds for the caller's own text, with the same guarantee by conversation as the heads file's: the model answers the
+   * conversations with exits on, and every exit is verified. Says so where there are too few to certify the accuracy; then nothing changes.
+   * It takes about as long as answering the conversations two to six times in mode `full`; replies that are asked for meanwhile come in between.
+   * @param {(string | string[] | ChatMessage[])[]} conversations each a text of the user, the texts of the user's turns, or messages whose answers
+   *   the model writes anew. What users ask, drawn at random: the promise is for text like this. Repeated ones count once
+   * @param {import('./calibrate.js').CalibrateOptions} [options]
+   * @returns {Promise<import('./calibrate.js').Calibration>}
+   */
+  async calibrate(conversations, options = {}) {
+    this.#check();
+    options.signal?.throwIfAborted();
+    const exits = this.#exits;
+    const made = await calibrate({ exits, layers: this.#info.layers, chat: (messages, more) => this.chat(messages, more) }, conversations, options);
+    const { certified, accuracy, delta, threshold, bound, coverage, agreement, measured, tokens } = made;
+    if (!certified || !exits || !threshold) return made;
+    await this.#connection.peer.call('setLevel', { accuracy, threshold });
+    /** @type {Level} */
+    const level = { strategy: 'risk', accuracy, certified, delta, bound: /** @type {number} */ (bound), threshold, coverage, agreement,
+      agreementExited: agreement, conversations: measured, tokens, onDevice: true };
+    const exited = coverage.reduce((sum, c) => sum + c, 0);
+    if (exited > 0) level.agreementExited = Math.max(0, 1 - (1 - agreement) / exited);
+    const others = exits.levels.filter((l) => l.strategy !== 'risk' || Math.abs(l.accuracy - accuracy) > 1e-6);
+    this.#exits = { ...exits, levels: [...others, level] };
+    return made;
   }
 
   /**

@@ -9,6 +9,7 @@ import { keepNote, openStore, readNote } from './cache.js';
 import { checkModel } from './check.js';
 import { downloadAll } from './download.js';
 import { ExitLMError, errorToData, messageOf } from './errors.js';
+import { withoutMaps } from './heads.js';
 import { startEngine } from './instance.js';
 import { ModelLoader } from './loader.js';
 import { jobsByShard } from './manifest.js';
@@ -54,6 +55,7 @@ export class Host {
   /** @type {Engine | null} */ #engine = null;
   /** @type {ModelLoader | null} */ #loader = null;
   #heads = 0;
+  #nHeads = 0;
   #session = 0;
   #event = 0;
   #abort = new AbortController();
@@ -81,6 +83,7 @@ export class Host {
       tokenize: ({ text, special, bos }) => this.#tokenize(text, special, bos),
       detokenize: ({ ids }) => this.#detokenize(ids),
       memory: () => this.#memory(),
+      setLevel: (level) => this.#setLevel(level),
       dispose: () => this.#dispose(),
     };
   }
@@ -112,7 +115,7 @@ export class Host {
     });
     // Many servers answer any address with their front page: what was not asked for by name is taken only where it is a GGUF file.
     if (!bytes || (optional && String.fromCharCode(...bytes.subarray(0, 4)) !== 'GGUF')) return;
-    this.#heads = engine.withBytes(bytes, (memory, n) => engine.make(spec.kvMaps ? 'heads_create' : 'heads_create_without_maps', memory, n));
+    this.#heads = engine.withBytes(spec.kvMaps ? bytes : withoutMaps(bytes), (memory, n) => engine.make('heads_create', memory, n));
   }
 
   /** @param {LoadSpec} spec @param {Source} source @param {string | null} sha256 */
@@ -153,18 +156,21 @@ export class Host {
    * @param {Resolved} resolved
    * @param {number} threads
    */
-  async #openLoader(spec, { sources, manifest, key }, threads) {
+  async #openLoader(spec, resolved, threads) {
+    const { sources, key } = resolved;
+    const packed = resolved.manifest && packing(resolved.manifest);
+    resolved.manifest = null; // megabytes, which a Worker does not have beside the weights
     const engine = /** @type {Engine} */ (this.#engine);
     const sha256 = spec.sha256 ?? undefined;
     for (let attempt = 1; ; attempt++) {
-      const store = key ? await openStore(spec.cache, key, this.#peer, { sha256: manifest ? manifest.sha256 : sha256?.join() ?? null, warn: this.#warn }) : null;
+      const store = key ? await openStore(spec.cache, key, this.#peer, { sha256: packed ? packed.sha256 : sha256?.join() ?? null, warn: this.#warn }) : null;
       const loader = new ModelLoader({
         engine,
-        sources: sources.map((s, i) => (s.url ? httpSource(s.url, this.#fetch, manifest ? null : store?.validator(i)) : s)),
+        sources: sources.map((s, i) => (s.url ? httpSource(s.url, this.#fetch, packed ? null : store?.validator(i)) : s)),
         heads: this.#heads,
-        shards: manifest ? jobsByShard(manifest) : undefined,
-        partBytes: manifest?.files.map(({ bytes }) => bytes),
-        inOrder: Boolean(sha256?.some(Boolean)) && !store && !manifest,
+        shards: packed?.shards,
+        partBytes: packed?.partBytes,
+        inOrder: Boolean(sha256?.some(Boolean)) && !store && !packed,
         sha256,
         store,
         signal: this.#abort.signal,
@@ -287,6 +293,7 @@ export class Host {
       engine.call('heads_describe', this.#heads, struct);
       return engine.read('heads_info', struct);
     });
+    this.#nHeads = info.nHeads;
     const levels = engine.with(engine.sizeOf('level'), (struct) =>
       Array.from({ length: engine.call('heads_levels', this.#heads) }, (_, i) => {
         engine.run('heads_level', this.#heads, i, struct);
@@ -450,7 +457,7 @@ export class Host {
    * @param {ModelLoader} loader
    */
   async #reply({ id, text, options }, reply, engine, loader) {
-    const { struct, seed, free } = generateOptions(engine, options, this.#heads !== 0);
+    const { struct, seed, free } = generateOptions(engine, this.#withOwnLevel(options), this.#nHeads);
     try {
       engine.withText(text, (memory, n) => engine.run('session_text', this.#session, memory, n, true, struct));
     } finally {
@@ -489,6 +496,23 @@ export class Host {
     }
   }
 
+  /** Levels that were calibrated here, by accuracy. @type {{ accuracy: number, threshold: number[] }[]} */
+  #ownLevels = [];
+
+  /** @param {{ accuracy: number, threshold: number[] }} level */
+  #setLevel(level) {
+    this.#alive();
+    this.#ownLevels = [...this.#ownLevels.filter(({ accuracy }) => Math.abs(accuracy - level.accuracy) > 1e-6), level].sort((a, b) => a.accuracy - b.accuracy);
+  }
+
+  /** The lowest level of this device that is good for what is asked goes before the heads file's. @param {Record<string, any>} options */
+  #withOwnLevel(options) {
+    const { mode = 'exit', strategy = 'risk', kv = 'exact', accuracy = 0.95, thresholds } = options;
+    if (mode !== 'exit' || strategy !== 'risk' || kv !== 'exact' || thresholds) return options;
+    const own = this.#ownLevels.find((level) => level.accuracy >= accuracy - 1e-6);
+    return own ? { ...options, kv, thresholds: own.threshold } : options;
+  }
+
   /**
    * @param {Engine} engine
    * @param {number} at
@@ -519,8 +543,7 @@ export class Host {
     const s = engine.read('stats', this.#event + engine.offsetOf('event', 'stats'));
     /** @type {Record<string, number>} */
     const exits = {};
-    const heads = this.#heads ? this.#describeHeads(engine).layers.length : 0;
-    for (let i = 0; i < heads; i++) exits[i] = s.exits[i];
+    for (let i = 0; i < this.#nHeads; i++) exits[i] = s.exits[i];
     exits[-1] = s.fullTokens;
     return {
       text: engine.text(s.text, s.textBytes),
@@ -569,6 +592,9 @@ export class Host {
     return checkModel(spec, this.#context(spec));
   }
 }
+
+/** What loading needs of a manifest. @param {import('./manifest.js').Manifest} manifest */
+const packing = (manifest) => ({ shards: jobsByShard(manifest), sha256: manifest.sha256, partBytes: manifest.files.map(({ bytes }) => bytes) });
 
 /** @param {number} value negative where there is no clock */
 function measured(value) {

@@ -34,6 +34,9 @@ export { Reply } from './reply.js';
  * @typedef {import('./exitlm.js').Exits} Exits
  * @typedef {import('./exitlm.js').Level} Level
  * @typedef {import('./exitlm.js').Check} Check
+ * @typedef {import('./calibrate.js').CalibrateOptions} CalibrateOptions
+ * @typedef {import('./calibrate.js').CalibrateProgress} CalibrateProgress
+ * @typedef {import('./calibrate.js').Calibration} Calibration
  * @typedef {import('./reply.js').Token} Token
  * @typedef {import('./reply.js').DraftEvent} DraftEvent
  * @typedef {import('./reply.js').Result} Result

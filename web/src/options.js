@@ -52,15 +52,16 @@ const MOST = 0xffffffff;
  * The struct for one reply. `free` gives back what C needs only while it starts the reply.
  * @param {Engine} engine
  * @param {Record<string, any>} options
- * @param {boolean} hasHeads
+ * @param {number} nHeads
  * @returns {{ struct: number, seed: string | null, free: () => void }} `seed`: the one in use, where sampling needs one
  */
-export function generateOptions(engine, options, hasHeads) {
-  const mode = options.mode ?? (hasHeads ? 'exit' : 'full');
+export function generateOptions(engine, options, nHeads) {
+  const mode = options.mode ?? (nHeads ? 'exit' : 'full');
   const temperature = number(options, 'temperature', 0, 100) ?? 0;
   const seed = seedOf(options.seed, temperature > 0);
   const stop = stopStrings(options.stop);
   const maxTokens = number(options, 'maxTokens', 1, MOST, true);
+  const thresholds = thresholdsOf(options.thresholds, nHeads);
   const values = {
     mode: choice(engine, 'mode', 'mode', mode),
     accuracy: number(options, 'accuracy', 0.5, 1),
@@ -88,6 +89,12 @@ export function generateOptions(engine, options, hasHeads) {
     engine.call('generate_defaults', struct);
     engine.write('generate_options', struct, values);
     if (stop.length) engine.write('generate_options', struct, { stop: stringList(engine, stop, blocks), nStop: stop.length });
+    if (thresholds) {
+      const memory = engine.alloc(4 * thresholds.length);
+      blocks.push(memory);
+      thresholds.forEach((value, i) => engine.view.setFloat32(memory + 4 * i, value, true));
+      engine.write('generate_options', struct, { thresholds: memory });
+    }
     return { struct, seed: temperature > 0 ? String(seed) : null, free };
   } catch (error) {
     free();
@@ -115,6 +122,14 @@ function stringList(engine, list, blocks) {
   blocks.push(array);
   for (const [i, pointer] of pointers.entries()) engine.view.setUint32(array + 4 * i, pointer, true);
   return array;
+}
+
+/** @param {unknown} value @param {number} nHeads @returns {number[] | null} */
+function thresholdsOf(value, nHeads) {
+  if (value === undefined || value === null) return null;
+  if (nHeads === 0) throw new ExitLMError('USAGE', 'option thresholds: there are no exit heads that they could be for');
+  if (!Array.isArray(value) || value.length !== nHeads || value.some((t) => !(typeof t === 'number' && t >= 0 && t <= 2))) usage('thresholds', `a list of ${nHeads} numbers from 0 to 2, one for each exit head,`, value);
+  return /** @type {number[]} */ (value);
 }
 
 /** @param {unknown} value @returns {string[]} */
