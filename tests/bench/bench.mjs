@@ -1,10 +1,12 @@
-// How much sooner with exits: the modes side by side on human-like test conversations, one after the other for each prompt, so that what else
+// How fast, and how much sooner with exits. First the speed of every host at full depth (peers.mjs, without the neighbours), with load time
+// and memory. Then the modes side by side on human-like test conversations, one after the other for each prompt, so that what else
 // happens on the machine meets them all. Ratios are medians of each prompt's own ratio to `full`.
 //
 //   npm run bench -- [--hosts native,node,chromium-relaxed,chromium-simd] [--prompts 20] [--tokens 96] [--accuracy 0.98,0.95,0.90]
-//                    [--lossless] [--threads 1] [--throttle 4] [--json FILE]
+//                    [--lossless] [--threads 1] [--throttle 4] [--no-speed] [--json FILE]
 //
 // --throttle slows Chromium's processor down (DevTools protocol). First word: from the question to the first token's text.
+import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -12,10 +14,10 @@ import { parseArgs } from 'node:util';
 import { root } from '../answers/tools.mjs';
 import { hostNames, median, openHost } from './hosts.mjs';
 
-const { values } = parseArgs({ options: {
+const { values } = parseArgs({ allowNegative: true, options: {
   hosts: { type: 'string', default: hostNames.join() }, prompts: { type: 'string', default: '20' },
   tokens: { type: 'string', default: '96' }, accuracy: { type: 'string', default: '0.98,0.95,0.90' }, lossless: { type: 'boolean', default: false },
-  threads: { type: 'string', default: '1' }, throttle: { type: 'string', default: '1' }, json: { type: 'string' },
+  threads: { type: 'string', default: '1' }, throttle: { type: 'string', default: '1' }, speed: { type: 'boolean', default: true }, json: { type: 'string' },
 } });
 const tokens = Number(values.tokens);
 const threads = Number(values.threads);
@@ -31,6 +33,11 @@ const test = fs.readFileSync(path.join(root, 'tests/data/prompts.jsonl'), 'utf8'
 const count = Math.min(Number(values.prompts), test.length);
 const prompts = Array.from({ length: count }, (_, i) => /** @type {string} */ (test[Math.floor(i * test.length / count)].turns[0]));
 
+if (values.speed && Number(values.throttle) === 1) {
+  const { status } = spawnSync(process.execPath, [path.join(root, 'tests/bench/peers.mjs'), '--rounds', '3', '--engines', values.hosts, '--threads', values.threads], { stdio: 'inherit' });
+  if (status !== 0) process.exit(1);
+  console.log();
+}
 /** @type {Record<string, any>} */
 const report = {};
 console.log(`${count} test prompts, up to ${tokens} tokens, ${threads} thread${threads > 1 ? 's' : ''}${Number(values.throttle) > 1 ? `, throttled ${values.throttle}x` : ''}, ${os.cpus()[0].model}\n`);

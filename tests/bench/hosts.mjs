@@ -13,11 +13,14 @@ export const heads = defaultModel.replace(/\.gguf$/, '.exits.gguf');
  * @typedef {{ threads: number, throttle: number }} Setup
  */
 
+/** Turns of a conversation are lines of the program's input. */
+const oneLine = (/** @type {string} */ turn) => turn.replaceAll('\n', ' ');
+
 /** A process for each conversation. @returns {Promise<Host>} */
 async function native(/** @type {Setup} */ { threads }) {
   return {
     answer: (turns, { mode, accuracy, maxTokens, temperature = 0, seed = 0 }) => new Promise((resolve, reject) => {
-      const child = spawn(program, ['chat', defaultModel, '--heads', heads, '--json', '--mode', mode, '--max-tokens', `${maxTokens}`, '--threads', `${threads}`,
+      const child = spawn(program, ['chat', defaultModel, ...(turns.length === 1 ? ['-p', turns[0]] : []), '--heads', heads, '--json', '--mode', mode, '--max-tokens', `${maxTokens}`, '--threads', `${threads}`,
         '--temp', `${temperature}`, '--seed', `${seed}`, ...(accuracy ? ['--accuracy', `${accuracy}`] : [])]);
       let out = '';
       let errors = '';
@@ -39,7 +42,7 @@ async function native(/** @type {Setup} */ { threads }) {
         }
         resolve(answers);
       });
-      child.stdin.end(turns.map((turn) => `${turn.replaceAll('\n', ' ')}\n`).join(''));
+      child.stdin.end(turns.length === 1 ? '' : turns.map((turn) => `${oneLine(turn)}\n`).join(''));
     }),
     async close() {},
   };
@@ -50,7 +53,7 @@ const converse = async (/** @type {any} */ lm, /** @type {string[]} */ turns, /*
   const messages = [];
   const answers = [];
   for (const turn of turns) {
-    messages.push({ role: 'user', content: turn.replaceAll('\n', ' ') });
+    messages.push({ role: 'user', content: turns.length === 1 ? turn : turn.replaceAll('\n', ' ') });
     const ids = [];
     const reply = lm.chat(messages, options);
     for await (const { id } of reply) ids.push(id);

@@ -1,10 +1,11 @@
 // ExitLM beside native llama.cpp on the same machine at the same time: every round runs each engine once, one after the other, so that
 // what else happens on the machine meets them all. Medians over the rounds; their ratios to llama.cpp are medians of each round's.
 //
-//   node tests/bench/peers.mjs [--rounds 5] [--engines native,llama.cpp,chromium-relaxed,chromium-simd] [--threads 1] [--model FILE] [--json FILE]
+//   node tests/bench/peers.mjs [--rounds 5] [--engines native,llama.cpp,node,chromium-relaxed,chromium-simd] [--threads 1] [--model FILE] [--json FILE]
 //
 // prompt 256: tokens/s of a prompt of 256 tokens. decode @40, @512: tokens/s of 128 tokens after so many. Greedy, full depth, one
-// thread, each engine's own K/V format (ours f32, llama.cpp's f16). Peak memory is the process's; llama.cpp's contains Node.
+// thread, each engine's own K/V format (ours f32, llama.cpp's f16). Peak memory is the process's natively, where llama.cpp's
+// contains Node, and the engine's linear memory in Node and Chromium.
 import { execFile, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
@@ -12,6 +13,7 @@ import readline from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
 import { defaultModel, program, root, tokenize } from '../answers/tools.mjs';
+import { median } from './hosts.mjs';
 
 const PROMPT = 256;
 const CONTEXTS = [40, 512];
@@ -27,13 +29,13 @@ const threads = Number(values.threads);
 
 const text = fs.readFileSync(path.join(root, 'tests/answers/mixed.txt'), 'utf8');
 const ids = tokenize(values.model, text);
-const run = promisify(execFile);
+const execute = promisify(execFile);
 
 /** The native program, a process a round. @returns {Promise<Peer>} */
 async function native() {
   return {
     async round() {
-      const { stdout } = await run(program, ['bench', values.model, '--heads', 'none', '--prompt-tokens', `${PROMPT}`, '--context', CONTEXTS.join(), '--gen-tokens', `${TOKENS}`,
+      const { stdout } = await execute(program, ['bench', values.model, '--heads', 'none', '--prompt-tokens', `${PROMPT}`, '--context', CONTEXTS.join(), '--gen-tokens', `${TOKENS}`,
         '--reps', '1', '--threads', `${threads}`, '--json']);
       const result = JSON.parse(stdout);
       return { prompt: result.prompt[0].tokens_per_second, loadMs: result.load_ms, peakBytes: result.peak_bytes,
@@ -70,48 +72,64 @@ async function llamacpp() {
   };
 }
 
+let nth = 0;
+/** @typedef {{ ids: number[], tokens: number, word: string }} Task `word`: prompts that begin with different ones share nothing in the cache */
+
+/** A prompt and an answer, in Node and, as text, in a page. */
+const measure = async (/** @type {any} */ lm, /** @type {Task} */ { ids: promptIds, tokens, word }) => {
+  // Prompts of the package's own tokenizer: as long as the others' to the token.
+  const reply = lm.complete(word + await lm.detokenize(promptIds), { maxTokens: tokens, mode: 'full' });
+  for await (const _ of reply);
+  const { usage, timing } = await reply.result;
+  return { promptSpeed: usage.promptTokens * 1000 / timing.promptMs, decodeSpeed: timing.tokensPerSecond, tokens: usage.completionTokens };
+};
+
+/** @returns {Promise<Round>} */
+async function packageRound(/** @type {Partial<Round>} */ known, /** @type {(task: Task) => ReturnType<typeof measure>} */ run) {
+  const task = (/** @type {number} */ length, /** @type {number} */ tokens) => run({ ids: ids.slice(0, length), tokens, word: String.fromCharCode(65 + nth++ % 26) });
+  /** @type {Round} */
+  const result = { ...known, prompt: (await task(PROMPT, 1)).promptSpeed };
+  for (const context of CONTEXTS) {
+    const { decodeSpeed, tokens } = await task(context, TOKENS);
+    if (tokens < TOKENS / 2) throw new Error(`the answer ended after ${tokens} tokens: too few to time`);
+    result[`decode${context}`] = decodeSpeed;
+  }
+  return result;
+}
+
 /** The package in Debian's Chromium, one page for all rounds. @returns {Promise<Peer>} */
 async function inChromium(/** @type {'simd' | 'relaxed'} */ variant) {
   const { start } = await import('../page/browser.mjs');
   const it = await start();
   const page = await it.open('/tests/page/blank.html');
-  // The page's own prompts, by its own tokenizer: as long as the others' to the token.
-  const texts = [PROMPT, ...CONTEXTS].map((n) => ids.slice(0, n));
-  const loadMs = await page.evaluate(async ({ wasm, model, threads: n }) => {
+  const { loadMs, peakBytes } = await page.evaluate(async ({ wasm, model, threads: n, source }) => {
     const began = performance.now();
     const { ExitLM } = await import(/** @type {any} */ ('/web/src/index.js'));
-    const lm = await ExitLM.load(model, { wasm, threads: n, cache: 'none', contextLength: 768 });
+    const lm = await ExitLM.load(model, { wasm, threads: n, cache: 'none', contextLength: 768, heads: false });
     await lm.ready;
-    Object.assign(window, { lm });
-    return performance.now() - began;
-  }, { wasm: `/web/dist/exitlm-${variant}${threads > 1 ? '-mt' : ''}.wasm`, model: `/models/${path.basename(values.model)}`, threads });
-  const measure = (/** @type {number[]} */ prompt, /** @type {number} */ tokens) => page.evaluate(async ({ prompt: tokenIds, tokens: n, word }) => {
-    const { lm } = /** @type {any} */ (window);
-    // A prompt that shares nothing with what is in the cache: each starts with another word.
-    const text = word + await lm.detokenize(tokenIds);
-    const reply = lm.complete(text, { maxTokens: n, mode: 'full' });
-    for await (const _ of reply);
-    const { usage, timing } = await reply.result;
-    return { promptSpeed: usage.promptTokens * 1000 / timing.promptMs, decodeSpeed: timing.tokensPerSecond, tokens: usage.completionTokens };
-  }, { prompt, tokens, word: String.fromCharCode(65 + nth++ % 26) });
-  let nth = 0;
+    const ms = performance.now() - began;
+    const code = await import(URL.createObjectURL(new Blob([`export default ${source}`], { type: 'text/javascript' })));
+    Object.assign(window, { lm, measure: code.default });
+    return { loadMs: ms, peakBytes: lm.info.memory.total };
+  }, { wasm: `/web/dist/exitlm-${variant}${threads > 1 ? '-mt' : ''}.wasm`, model: `/models/${path.basename(values.model)}`, threads, source: measure.toString() });
   return {
-    async round() {
-      /** @type {Round} */
-      const result = { loadMs, prompt: (await measure(texts[0], 1)).promptSpeed };
-      for (const [i, context] of CONTEXTS.entries()) {
-        const { decodeSpeed, tokens } = await measure(texts[i + 1], TOKENS);
-        if (tokens < TOKENS / 2) throw new Error(`the answer in Chromium ended after ${tokens} tokens: too few to time`);
-        result[`decode${context}`] = decodeSpeed;
-      }
-      return result;
-    },
+    round: () => packageRound({ loadMs, peakBytes }, (task) => page.evaluate((given) => { const w = /** @type {any} */ (window); return w.measure(w.lm, given); }, task)),
     close: () => it.close(),
   };
 }
 
+/** The package in Node, in a worker thread. @returns {Promise<Peer>} */
+async function inNode() {
+  const { ExitLM } = await import('../../web/src/index.js');
+  const began = performance.now();
+  const lm = await ExitLM.load(values.model, { threads, cache: 'none', contextLength: 768, heads: false });
+  await lm.ready;
+  const known = { loadMs: performance.now() - began, peakBytes: lm.info.memory.total };
+  return { round: () => packageRound(known, (task) => measure(lm, task)), close: async () => { await lm.dispose(); } };
+}
+
 /** @type {Record<string, () => Promise<Peer>>} */
-const kinds = { native, 'llama.cpp': llamacpp, 'chromium-relaxed': () => inChromium('relaxed'), 'chromium-simd': () => inChromium('simd') };
+const kinds = { native, node: inNode, 'llama.cpp': llamacpp, 'chromium-relaxed': () => inChromium('relaxed'), 'chromium-simd': () => inChromium('simd') };
 const names = values.engines.split(',');
 for (const name of names) if (!kinds[name]) throw new Error(`--engines: ${name} is none of ${Object.keys(kinds).join(', ')}`);
 
@@ -129,10 +147,6 @@ for (let i = 0; i <= Number(values.rounds); i++) {
 }
 for (const peer of Object.values(peers)) await peer.close();
 
-const median = (/** @type {number[]} */ list) => {
-  const sorted = list.filter((x) => Number.isFinite(x)).sort((a, b) => a - b);
-  return (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2;
-};
 const tasks = /** @type {const} */ (['prompt', ...CONTEXTS.map((c) => `decode${c}`)]);
 const yardstick = rounds['llama.cpp'];
 const table = names.map((name) => {
