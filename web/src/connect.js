@@ -33,7 +33,8 @@ export async function connect(options, handlers, onCrash) {
 /** @type {(handlers: import('./protocol.js').Handlers, onCrash: (error: ExitLMError) => void, script?: string | URL) => Promise<Connection>} */
 async function connectToThread(handlers, onCrash, script) {
   const { Worker: NodeWorker } = await nodeModule('node:worker_threads');
-  const worker = script ? new NodeWorker(script) : new NodeWorker(new URL('./worker.js', import.meta.url));
+  const options = { execArgv: [] }; // --input-type and the like are for the program alone
+  const worker = script ? new NodeWorker(script, options) : new NodeWorker(new URL('./worker.js', import.meta.url), options);
   let ended = false;
   const peer = new Peer((message, transfer) => worker.postMessage(message, transfer), handlers, (busy) => (busy ? worker.ref() : worker.unref()));
   worker.on('message', (/** @type {any} */ message) => peer.receive(message));

@@ -40,7 +40,7 @@ export function startThreads(engine, pool, threads) {
 async function startWorker(start) {
   if (isNode) {
     const { Worker: NodeWorker } = await nodeModule('node:worker_threads');
-    const worker = new NodeWorker(new URL('./thread.js', import.meta.url));
+    const worker = new NodeWorker(new URL('./thread.js', import.meta.url), { execArgv: [] });
     worker.unref();
     worker.on('error', () => {});
     worker.postMessage(start);
