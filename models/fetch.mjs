@@ -83,13 +83,19 @@ export async function fetchModel(name, options = {}) {
     if (fs.existsSync(file)) log(`${file} is not the catalogue's file: fetching it again`);
     await fromSources(model, file, options);
   }
-  copyHeads(model, directory);
+  copyHeads(model, directory, log);
   return file;
 }
 
-function copyHeads(/** @type {CatalogModel} */ model, /** @type {string} */ directory) {
+function copyHeads(/** @type {CatalogModel} */ model, /** @type {string} */ directory, /** @type {(line: string) => void} */ log) {
   const from = model.heads && path.join(here, model.heads.file);
-  if (!from || path.resolve(directory) === here || !fs.existsSync(from)) return;
+  if (!from || path.resolve(directory) === here) return;
+  if (!fs.existsSync(from)) {
+    if (!fs.existsSync(path.join(directory, path.basename(from)))) {
+      log(`its exit heads (${path.basename(from)}, in the folder models of the repository) are not in this package: put them beside the model, else every token runs all layers`);
+    }
+    return;
+  }
   fs.copyFileSync(from, path.join(directory, path.basename(from)));
 }
 
