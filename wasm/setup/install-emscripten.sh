@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs Emscripten into folders of its own on Debian 12 or later:
 #
-#   install-emscripten.sh ROOT [6.0.5|3.1.69]        gives ROOT/emscripten-VERSION
+#   install-emscripten.sh ROOT        gives ROOT/emscripten-6.0.5
 #
 # What it does, in order: fetches Debian's package of Emscripten and of Binaryen
 # (pinned by SHA-256) from the mirror that this machine's apt uses, without
@@ -9,30 +9,20 @@
 # release; adds its npm packages (pinned by integrity); writes a configuration
 # that knows only this folder; checks that it compiles; publishes the folder by
 # a rename. The system is not touched: LLVM has to be there (setup.mjs installs
-# it with apt). The second version is for the day when the first has left the
-# mirrors: it is Debian 13's and stays for years.
+# it with apt).
 #
 # EXITLM_DEBS=DIR keeps the downloaded packages there and looks there first.
 set -euo pipefail
 
 ROOT=$(realpath -m "${1:?the folder to install into}")
-VERSION=${2:-6.0.5}
+VERSION=6.0.5
 PREFIX=$ROOT/emscripten-$VERSION
 
 # name version arch sha256 pool-directory
-case $VERSION in
-6.0.5)
-  LLVM=22
-  EMSCRIPTEN="emscripten 6.0.5+dfsg+~1.41.5-2 all 24e9eecd0a6e0c25896acf7dd42ae4261ae70c0669d4a42bde595afb7e4675c2 pool/main/e/emscripten"
-  BINARYEN="binaryen 131-2 amd64 ff5ecf17bd23a949b6358cdde62c03397d10181d6be092bb726413e9e4277081 pool/main/b/binaryen"
-  BINARYEN_NPM=131.0.0 ;;
-3.1.69)
-  LLVM=19
-  EMSCRIPTEN="emscripten 3.1.69+dfsg-3 all d2ac788b952c56ab6736b4db2ac0825aa63cfb4c08b8abaefe19e324779d1b2d pool/main/e/emscripten"
-  BINARYEN="binaryen 120-4 amd64 47be56009e56170f4338a0154fbff2028bd607bc3c8b6a5414658a985bef6470 pool/main/b/binaryen"
-  BINARYEN_NPM= ;;
-*) echo "install-emscripten: $VERSION is not a version that it knows" >&2; exit 2 ;;
-esac
+LLVM=22
+EMSCRIPTEN="emscripten 6.0.5+dfsg+~1.41.5-2 all 24e9eecd0a6e0c25896acf7dd42ae4261ae70c0669d4a42bde595afb7e4675c2 pool/main/e/emscripten"
+BINARYEN="binaryen 131-2 amd64 ff5ecf17bd23a949b6358cdde62c03397d10181d6be092bb726413e9e4277081 pool/main/b/binaryen"
+BINARYEN_NPM=131.0.0
 # The C runtime that Debian's Binaryen needs (libc 2.38), from the stable suite
 # that has it; checked by the archive's signature, since a pin would break at
 # its next point release.
@@ -93,14 +83,13 @@ END
 }
 
 read -r -a pin <<<"$EMSCRIPTEN"
-fetch_pinned "${pin[@]}" || die "${pin[0]} ${pin[1]} is not on the mirror any more (a copy of it in \$EXITLM_DEBS is used if there is one)"
+fetch_pinned "${pin[@]}" || die "${pin[0]} ${pin[1]} has left the Debian mirrors. Put an emcc of version 6.0.0 or later on the PATH , \
+or the .deb, as Debian's snapshot archive keeps it, into the folder that EXITLM_DEBS names; then run the command again"
 EMSCRIPTEN_DEB=$DEB
 read -r -a pin <<<"$BINARYEN"
 native=
 if [ "$(dpkg --print-architecture)" = amd64 ] && fetch_pinned "${pin[@]}" && fetch_runtime; then
   native=1
-elif [ -z "$BINARYEN_NPM" ]; then
-  die "no native ${pin[0]} ${pin[1]} to be had"
 fi
 
 # ---- unpack ----------------------------------------------------------------------
@@ -148,8 +137,7 @@ else # the same Binaryen compiled to JavaScript: the same output, slower
 fi
 
 # ---- adapt Debian's 6.0.5, which is packaged for LLVM 21, to LLVM 22 -------------------
-if [ "$VERSION" = 6.0.5 ]; then
-  python3 - "$EMS/tools" <<'END'
+python3 - "$EMS/tools" <<'END'
 import sys
 
 def edit(name, old, new):
@@ -164,7 +152,6 @@ edit('shared.py', 'EXPECTED_LLVM_VERSION = 21\n', 'EXPECTED_LLVM_VERSION = 22\n'
 edit('building.py', "    cmd.append('--stack-first')\n\n",
      "    cmd.append('--stack-first')\n  else:\n    cmd.append('--no-stack-first')\n\n")
 END
-fi
 
 # ---- npm packages that Debian splits out, at upstream's versions -----------------------
 cp "$(dirname "$(readlink -f "$0")")/emscripten-npm.json" "$EMS/package-lock.json"
@@ -174,7 +161,7 @@ echo '{"name":"emscripten-node-deps","version":"1.0.0","private":true,"dependenc
 # ---- configuration: relative to this folder ----------------------------------------------
 cat >"$EMS/.emscripten" <<END
 import os
-_here = os.path.dirname(globals().get('__file__') or '$PREFIX/share/emscripten/.emscripten')  # 3.1.69 has no __file__
+_here = os.path.dirname(globals().get('__file__') or '$PREFIX/share/emscripten/.emscripten')
 _root = os.path.realpath(os.path.join(_here, '..', '..'))
 LLVM_ROOT = '/usr/lib/llvm-$LLVM/bin'
 LLVM_ADD_VERSION = ''
