@@ -83,7 +83,7 @@ END
 }
 
 read -r -a pin <<<"$EMSCRIPTEN"
-fetch_pinned "${pin[@]}" || die "${pin[0]} ${pin[1]} has left the Debian mirrors. Put an emcc of version 6.0.0 or later on the PATH , \
+fetch_pinned "${pin[@]}" || die "${pin[0]} ${pin[1]} has left the Debian mirrors. Put an emcc of version 6.0.0 or later on the PATH, \
 or the .deb, as Debian's snapshot archive keeps it, into the folder that EXITLM_DEBS names; then run the command again"
 EMSCRIPTEN_DEB=$DEB
 read -r -a pin <<<"$BINARYEN"
