@@ -10,6 +10,10 @@ const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 8000;
 /** Tries in a row without one new byte: about a minute. */
 const MOST_TRIES = 12;
+/** …where the server has never answered yet: a wrong address is more likely than a lost connection. About four seconds. */
+const FIRST_TRIES = 5;
+/** Sources that have answered once. @type {WeakSet<Source>} */
+const answered = new WeakSet();
 
 /**
  * @typedef {object} DownloadOptions
@@ -33,6 +37,7 @@ export async function* download(source, from, to, { signal, onOpen, onRetry, tri
   for (let failures = 0; ; ) {
     try {
       const opened = await source.open(at, to, signal);
+      answered.add(source);
       onOpen?.(opened);
       if (to === null && opened.total !== null) to = opened.total;
       let position = opened.from;
@@ -52,14 +57,22 @@ export async function* download(source, from, to, { signal, onOpen, onRetry, tri
     } catch (error) {
       if (signal.aborted) throw signal.reason;
       if (!(error instanceof PassingError) || source.once) throw error;
-      if (++failures >= tries) {
-        throw new ExitLMError(error.code, `${error.message}; gave up after ${failures} tries, load it again later: what is cached stays`, { cause: error });
+      const never = error.code === 'NETWORK' && !answered.has(source);
+      if (++failures >= (never ? Math.min(tries, FIRST_TRIES) : tries)) {
+        const advice = never ? `is the address right${isForeign(source.url) ? ', and does that server allow other origins (CORS)' : ''}?` : 'load it again later: what is cached stays';
+        throw new ExitLMError(error.code, `${error.message}; gave up after ${failures} tries, ${advice}`, { cause: error });
       }
       const pause = Math.max(error.retryAfterMs, Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (failures - 1)) * (0.75 + Math.random() / 2));
       onRetry?.(error, pause);
       await online(pause, signal);
     }
   }
+}
+
+/** @param {string | null} url of another origin than this page's */
+function isForeign(url) {
+  const here = /** @type {any} */ (globalThis).location?.origin;
+  return Boolean(here && url && new URL(url).origin !== here);
 }
 
 /**
