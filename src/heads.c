@@ -23,7 +23,6 @@ typedef struct reader {
     size_t n_bytes;
     xl_gguf gguf;
     uint8_t *seen; /* [n_tensors] */
-    bool skip_maps; /* K/V maps are known but not taken */
     exitlm_heads *h;
     xl_arena arena; /* base NULL: measuring */
     exitlm_status status;
@@ -231,25 +230,11 @@ static xl_matrix read_matrix(reader *r, const char *name, uint32_t rows, uint32_
     return m;
 }
 
-/* Marks the maps of a head as seen: nothing else in the file may be unknown. */
-static void pass_over_maps(reader *r, uint32_t i) {
-    char prefix[32];
-    size_t n = (size_t)snprintf(prefix, sizeof prefix, "exit.%u.kv.", i);
-    for (uint32_t t = 0; t < r->gguf.n_tensors; t++) {
-        const xl_gguf_tensor *tensor = &r->gguf.tensors[t];
-        if (tensor->name_bytes > n && memcmp(xl_gguf_text(&r->gguf, tensor->name_offset), prefix, n) == 0) r->seen[t] = 1;
-    }
-}
-
 static void read_maps(reader *r, uint32_t i, xl_head *head) {
     char name[64];
     uint32_t n = r->h->n_layers - head->layer;
     snprintf(name, sizeof name, "exit.%u.kv.%u.k.weight", i, head->layer);
     if (n == 0 || !xl_gguf_find_tensor(&r->gguf, name)) return;
-    if (r->skip_maps) {
-        pass_over_maps(r, i);
-        return;
-    }
     xl_matrix *maps[2];
     const float **biases[2];
     for (int v = 0; v < 2; v++) {
@@ -444,18 +429,13 @@ static exitlm_status read_file(reader *r, uint8_t **used) {
 
 exitlm_status exitlm_heads_create(exitlm_heads **heads, const void *bytes, size_t n_bytes, const exitlm_allocator *allocator,
                                   exitlm_error *error) {
-    return xl_heads_create(heads, bytes, n_bytes, true, allocator, error);
-}
-
-exitlm_status xl_heads_create(exitlm_heads **heads, const void *bytes, size_t n_bytes, bool maps, const exitlm_allocator *allocator,
-                              exitlm_error *error) {
     if (!heads || (!bytes && n_bytes)) return xl_fail(error, EXITLM_USAGE, "exitlm_heads_create: an argument is NULL");
     *heads = NULL;
     exitlm_allocator a = xl_allocator_or_default(allocator);
     exitlm_heads *h = xl_calloc(&a, 1, sizeof *h);
     if (!h) return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for the exit heads");
     h->allocator = a;
-    reader r = {.bytes = bytes, .n_bytes = n_bytes, .h = h, .skip_maps = !maps, .error = error};
+    reader r = {.bytes = bytes, .n_bytes = n_bytes, .h = h, .error = error};
     uint8_t *used = NULL;
     xl_gguf_init(&r.gguf, &a);
     exitlm_status status = read_file(&r, &used);

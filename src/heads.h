@@ -68,10 +68,6 @@ struct exitlm_heads {
     void *owner;
 };
 
-/* As exitlm_heads_create; without `maps` the K/V maps of the file are left out (most of its bytes), and the policy MAPS is a usage error. */
-exitlm_status xl_heads_create(exitlm_heads **heads, const void *bytes, size_t n_bytes, bool maps, const exitlm_allocator *allocator,
-                              exitlm_error *error);
-
 /* Thresholds for a wanted accuracy: the stricter of the neighbouring certified levels of the strategy. False
  * where none is certified at or above it (then no exits are taken). threshold [n_heads]. */
 bool xl_heads_thresholds(const exitlm_heads *heads, exitlm_strategy strategy, float accuracy, float *threshold);

@@ -14,7 +14,6 @@
 #include <string.h>
 
 #include "../src/exitlm.h"
-#include "../src/heads.h"
 #include "../src/kernels.h"
 #include "../src/model.h"
 #include "../src/session.h"
@@ -156,10 +155,6 @@ void EXPORT(exitlm_wasm_free)(void *memory) { free(memory); }
 exitlm_heads *EXPORT(exitlm_wasm_heads_create)(const void *bytes, size_t n_bytes, exitlm_error *error) {
     exitlm_heads *heads = NULL;
     return exitlm_heads_create(&heads, bytes, n_bytes, NULL, error) == EXITLM_OK ? heads : NULL;
-}
-exitlm_heads *EXPORT(exitlm_wasm_heads_create_without_maps)(const void *bytes, size_t n_bytes, exitlm_error *error) {
-    exitlm_heads *heads = NULL;
-    return xl_heads_create(&heads, bytes, n_bytes, false, NULL, error) == EXITLM_OK ? heads : NULL;
 }
 void EXPORT(exitlm_wasm_heads_free)(exitlm_heads *heads) { exitlm_heads_free(heads); }
 void EXPORT(exitlm_wasm_heads_describe)(const exitlm_heads *heads, exitlm_heads_info *info) { exitlm_heads_describe(heads, info); }

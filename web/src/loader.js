@@ -10,7 +10,7 @@
 import { download } from './download.js';
 import { ExitLMError } from './errors.js';
 import { deferred, now, turn } from './platform.js';
-import { findRow, jobsByRange, Ranges } from './plan.js';
+import { jobsByRange, Ranges, Rows, Spans } from './plan.js';
 import { Sha256 } from './sha256.js';
 
 /**
@@ -65,6 +65,7 @@ const PROGRESS_MS = 50;
 /** The longest that taking bytes keeps the event loop from turning. */
 const SLICE_MS = 8;
 const SPEED_WINDOW_MS = 3000;
+const SPEED_STEP_MS = 20;
 
 /** Ranges were asked for, the whole file came. */
 class NotRanged extends Error {}
@@ -79,7 +80,7 @@ export class ModelLoader {
   #part = 0;
   #offset = 0;
   /** @type {Ranges[]} */ #have = [];
-  /** @type {Extent[]} */ #plan = [];
+  #rows = new Rows();
   /** @type {Job[]} */ #queue = [];
   /** @type {Job[]} */ #urgent = [];
   /** @type {Set<Running>} */ #running = new Set();
@@ -205,23 +206,23 @@ export class ModelLoader {
 
   /** @param {number} row */
   #needRow(row) {
-    const found = findRow(this.#plan, row);
+    const found = this.#rows.find(row);
     if (!found) return;
     const { part, offset, rowBytes, rowsAfter } = found;
     if (this.#have[part].has(offset, offset + rowBytes) || this.#isOnItsWay(part, offset)) return;
-    const shard = this.#options.shards && this.#queue.find(({ spans }) => spans.some((s) => s.part === part && s.offset <= offset && offset < s.offset + s.bytes));
+    const shard = this.#options.shards && this.#queue.find(({ spans }) => spans.covers(part, offset));
     if (shard) {
       this.#queue.splice(this.#queue.indexOf(shard), 1);
       this.#urgent.push(shard);
     } else if (!this.#options.shards) {
       const bytes = rowBytes * Math.min(URGENT_ROWS, rowsAfter);
-      this.#urgent.push({ file: part, from: offset, to: offset + bytes, spans: [{ at: offset, part, offset, bytes }], urgent: true });
+      this.#urgent.push({ file: part, from: offset, to: offset + bytes, spans: new Spans([{ at: offset, part, offset, bytes }]), urgent: true });
     }
   }
 
   /** @param {number} part @param {number} offset */
   #isOnItsWay(part, offset) {
-    const covers = (/** @type {Job} */ { spans }) => spans.some((s) => s.part === part && s.offset <= offset && offset < s.offset + s.bytes);
+    const covers = (/** @type {Job} */ { spans }) => spans.covers(part, offset);
     return this.#urgent.some(covers) || [...this.#runningUrgent].some(({ job }) => covers(job)) ||
       (this.#options.shards !== undefined && [...this.#running].some(({ job }) => covers(job)));
   }
@@ -235,9 +236,12 @@ export class ModelLoader {
       await this.#readFile(part, false);
     }
     if (this.#state.complete || !this.#state.headerReady) return; // #finish tells what is missing
-    this.#readPlan();
+    /** @type {Extent[]} */
+    const plan = [];
+    this.#readPlan((extent) => plan.push(extent));
+    this.#forgetHalfRows(plan);
     try {
-      this.#queue = jobsByRange(this.#plan);
+      this.#queue = jobsByRange(plan);
       await this.#runJobs();
     } catch (error) {
       if (!(error instanceof NotRanged)) throw error;
@@ -287,7 +291,8 @@ export class ModelLoader {
     }
   }
 
-  #readPlan() {
+  /** @param {(extent: Extent) => void} [take] */
+  #readPlan(take) {
     const engine = this.#engine;
     engine.with(4, (count) => {
       engine.run('loader_plan', this.#pointer, 0, 0, count);
@@ -295,14 +300,22 @@ export class ModelLoader {
       const bytes = engine.sizeOf('extent');
       engine.with(n * bytes, (extents) => {
         engine.run('loader_plan', this.#pointer, extents, n, count);
-        this.#plan = Array.from({ length: n }, (_, i) => engine.read('extent', extents + i * bytes));
+        for (let i = 0; i < n; i++) {
+          const extent = engine.read('extent', extents + i * bytes);
+          this.#rows.add(extent);
+          take?.(extent);
+        }
       });
     });
+  }
+
+  /** @param {Extent[]} plan */
+  #forgetHalfRows(plan) {
     // The stream that brought the header may have stopped inside a row; the row is taken again from its start.
     for (const have of this.#have) {
       const last = have?.list[have.list.length - 1];
       if (!last) continue;
-      const extent = this.#plan.find(({ part, layer, offset, nBytes }) => layer <= -2 && this.#have[part] === have && offset < last[1] && last[1] < offset + nBytes);
+      const extent = plan.find(({ part, layer, offset, nBytes }) => layer <= -2 && this.#have[part] === have && offset < last[1] && last[1] < offset + nBytes);
       if (extent) last[1] -= (last[1] - extent.offset) % (extent.nBytes / extent.nRows);
     }
   }
@@ -339,8 +352,9 @@ export class ModelLoader {
    * Whether a job goes on in the middle of what one under way brings: the bytes of a tensor come in order.
    * @param {Job} job
    */
-  #continues({ spans: [first] }) {
-    return [...this.#running].some(({ job: { spans } }) => spans.some(({ part, offset, bytes }) => part === first.part && offset + bytes === first.offset));
+  #continues({ spans }) {
+    const { part, offset } = spans.at(0);
+    return [...this.#running].some(({ job }) => job.spans.endsAt(part, offset));
   }
 
   #leftBytes() {
@@ -442,9 +456,9 @@ export class ModelLoader {
    * @param {Origin} origin
    */
   async #deliver(job, at, bytes, origin) {
-    let index = job.spans.findIndex((span) => at < span.at + span.bytes);
+    let index = job.spans.indexAt(at);
     for (let done = 0; done < bytes.length; ) {
-      const span = job.spans[index++];
+      const span = job.spans.at(index++);
       const inSpan = at + done - span.at;
       const piece = bytes.subarray(done, done + Math.min(bytes.length - done, span.bytes - inSpan));
       await this.#take(span.part, span.offset + inSpan, piece, origin);
@@ -495,7 +509,10 @@ export class ModelLoader {
     this.#origin = origin === 'network' && source.url === null ? 'memory' : origin;
     if (origin === 'network') {
       this.networkBytes += bytes.length;
-      this.#recent.push({ ms: now(), bytes: bytes.length });
+      const ms = now();
+      const last = this.#recent[this.#recent.length - 1];
+      if (last && ms - last.ms < SPEED_STEP_MS) last.bytes += bytes.length;
+      else this.#recent.push({ ms, bytes: bytes.length });
     }
     if (this.#state.headerReady && !this.model) this.#useHeader();
     this.#notify();
@@ -529,7 +546,7 @@ export class ModelLoader {
     const { store } = this.#options;
     // A packed model's list of rows takes megabytes, and nobody asks for it any more.
     this.#options = { ...this.#options, shards: undefined };
-    this.#plan = [];
+    this.#rows = new Rows();
     this.#have = [];
     await store?.finish(sizes);
   }

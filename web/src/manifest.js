@@ -49,7 +49,7 @@
  * @typedef {import('./plan.js').Job} Job
  */
 import { ExitLMError } from './errors.js';
-import { Ranges } from './plan.js';
+import { Ranges, Spans } from './plan.js';
 
 /** `layer` of bytes that the engine does not need. */
 const REST = -5;
@@ -106,6 +106,6 @@ export function jobsByShard(manifest) {
       at += n;
       return { at: at - n, part, offset, bytes: n };
     });
-    return [{ file, from: 0, to: bytes, spans, sha256 }];
+    return [{ file, from: 0, to: bytes, spans: new Spans(spans), sha256 }];
   });
 }

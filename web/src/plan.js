@@ -20,10 +20,57 @@
  * @property {number} file its number
  * @property {number} from
  * @property {number} to
- * @property {Span[]} spans they cover [from, to), in its order
+ * @property {Spans} spans they cover [from, to), in its order
  * @property {string} [sha256] of a whole shard
  * @property {boolean} [urgent] rows that generation waits for
  */
+
+/** A list of spans. As numbers: a packed model has some ten thousand, and a Worker counts each byte. */
+export class Spans {
+  /** at, part, offset, bytes of each. */ #numbers;
+
+  /** @param {Span[]} list in the order of `at`, without gaps */
+  constructor(list) {
+    this.#numbers = new Float64Array(list.length * 4);
+    for (const [i, { at, part, offset, bytes }] of list.entries()) this.#numbers.set([at, part, offset, bytes], 4 * i);
+  }
+
+  get length() {
+    return this.#numbers.length / 4;
+  }
+
+  /** @param {number} index @returns {Span} */
+  at(index) {
+    const [at, part, offset, bytes] = this.#numbers.subarray(4 * index, 4 * index + 4);
+    return { at, part, offset, bytes };
+  }
+
+  /** @param {number} at in the fetched file @returns {number} index of the span with this byte */
+  indexAt(at) {
+    let low = 0;
+    let high = this.length - 1;
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (this.#numbers[4 * middle] <= at) low = middle;
+      else high = middle - 1;
+    }
+    return low;
+  }
+
+  /** @param {number} part @param {number} offset in the original @returns {boolean} whether that byte is among them */
+  covers(part, offset) {
+    const n = this.#numbers;
+    for (let i = 0; i < n.length; i += 4) if (n[i + 1] === part && n[i + 2] <= offset && offset < n[i + 2] + n[i + 3]) return true;
+    return false;
+  }
+
+  /** @param {number} part @param {number} offset in the original @returns {boolean} whether a span ends just before that byte */
+  endsAt(part, offset) {
+    const n = this.#numbers;
+    for (let i = 0; i < n.length; i += 4) if (n[i + 1] === part && n[i + 2] + n[i + 3] === offset) return true;
+    return false;
+  }
+}
 
 /** A set of byte ranges. */
 export class Ranges {
@@ -116,7 +163,7 @@ export function jobsByRange(extents) {
     const group = extents.slice(i, end);
     const stretches = rows ? joinRows(group) : joinTouching(group);
     for (const [part, from, to] of stretches) {
-      jobs.push({ file: part, from, to, spans: [{ at: from, part, offset: from, bytes: to - from }] });
+      jobs.push({ file: part, from, to, spans: new Spans([{ at: from, part, offset: from, bytes: to - from }]) });
     }
     i = end;
   }
@@ -176,17 +223,34 @@ function joinOver(sorted, gap) {
   return out;
 }
 
-/**
- * Where a row of the token embedding lies.
- * @param {Extent[]} extents
- * @param {number} row
- * @returns {{ part: number, offset: number, rowBytes: number, rowsAfter: number } | null}
- */
-export function findRow(extents, row) {
-  for (const { part, offset, nBytes, layer, row: first, nRows, output } of extents) {
-    if (layer > -2 || output || row < first || row >= first + nRows) continue;
-    const rowBytes = nBytes / nRows;
-    return { part, offset: offset + (row - first) * rowBytes, rowBytes, rowsAfter: first + nRows - row };
+/** Where the rows of the token embedding lie. As numbers, like Spans. */
+export class Rows {
+  /** row, nRows, part, offset, bytes of a row; of each stretch. */ #numbers = new Float64Array(5 * 64);
+  #length = 0;
+
+  /** @param {Extent} extent what is no row of the embedding is passed over */
+  add({ part, offset, nBytes, layer, row, nRows, output }) {
+    if (layer > -2 || output) return;
+    if (this.#length === this.#numbers.length) {
+      const more = new Float64Array(this.#length * 2);
+      more.set(this.#numbers);
+      this.#numbers = more;
+    }
+    this.#numbers.set([row, nRows, part, offset, nBytes / nRows], this.#length);
+    this.#length += 5;
   }
-  return null;
+
+  /**
+   * @param {number} row
+   * @returns {{ part: number, offset: number, rowBytes: number, rowsAfter: number } | null}
+   */
+  find(row) {
+    for (let i = 0; i < this.#length; i += 5) {
+      const first = this.#numbers[i];
+      if (row < first || row >= first + this.#numbers[i + 1]) continue;
+      const [, nRows, part, offset, rowBytes] = this.#numbers.subarray(i, i + 5);
+      return { part, offset: offset + (row - first) * rowBytes, rowBytes, rowsAfter: first + nRows - row };
+    }
+    return null;
+  }
 }
