@@ -50,13 +50,13 @@
 #define PREFETCH(p) __builtin_prefetch(p)
 #endif
 
-/* The batch sizes that get their own code. */
+/* The batch sizes that get their own code: all, for the few rows of a verification or of positions that wait come in any number. */
 #ifdef XL_SANITIZED
-#define XL_N_1_2_4_8(X) X(2) X(1)
-#define XL_N_1_2_4(X) X(2) X(1)
+#define XL_N_TO_8(X) X(2) X(1)
+#define XL_N_TO_4(X) X(2) X(1)
 #else
-#define XL_N_1_2_4_8(X) X(8) X(4) X(2) X(1)
-#define XL_N_1_2_4(X) X(4) X(2) X(1)
+#define XL_N_TO_8(X) X(8) X(7) X(6) X(5) X(4) X(3) X(2) X(1)
+#define XL_N_TO_4(X) X(4) X(3) X(2) X(1)
 #endif
 
 #endif

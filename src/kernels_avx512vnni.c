@@ -27,7 +27,7 @@ INLINE vi s_end(s_acc part) { return part; }
 
 #define FLOAT_N 4 /* at most so many rows a step for float weights, and for K-quants */
 #define SUPER_N 4
-#define FOR_EACH_N XL_N_1_2_4_8
+#define FOR_EACH_N XL_N_TO_8
 #define ISA avx512vnni
 #include "kernel_body.h"
 #endif

@@ -57,7 +57,7 @@ INLINE vi s_end(s_acc part) { return vpaddq_s32(part.low, part.high); }
 
 #define FLOAT_N 4 /* at most so many rows a step for float weights, and for K-quants */
 #define SUPER_N 4
-#define FOR_EACH_N XL_N_1_2_4_8
+#define FOR_EACH_N XL_N_TO_8
 #define ISA neon
 #include "kernel_body.h"
 #endif

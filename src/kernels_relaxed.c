@@ -34,7 +34,7 @@ INLINE vi s_end(s_acc part) { return vi_sub(part.up, part.down); }
 #define WIDE_N 4 /* up to so many rows a step covers the whole tile */
 #define FLOAT_N 2 /* at most so many for float weights, and for K-quants */
 #define SUPER_N 4
-#define FOR_EACH_N XL_N_1_2_4
+#define FOR_EACH_N XL_N_TO_4
 #define ISA relaxed
 #include "kernel_body.h"
 

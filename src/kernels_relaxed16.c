@@ -34,7 +34,7 @@ INLINE vi s_end(s_acc part) { return part; }
 #define WIDE_N 4 /* up to so many rows a step covers the whole tile */
 #define FLOAT_N 2 /* at most so many for float weights, and for K-quants */
 #define SUPER_N 4
-#define FOR_EACH_N XL_N_1_2_4
+#define FOR_EACH_N XL_N_TO_4
 #define ISA relaxed16
 #include "kernel_body.h"
 #endif

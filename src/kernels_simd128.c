@@ -104,7 +104,7 @@ INLINE void dot_nibbles(const int N, const int R, vi dot[][TILE_VECTORS], const 
 #define WIDE_N 4 /* up to so many rows a step covers the whole tile */
 #define FLOAT_N 2 /* at most so many for float weights, and for K-quants */
 #define SUPER_N 4
-#define FOR_EACH_N XL_N_1_2_4
+#define FOR_EACH_N XL_N_TO_4
 #define ISA simd128
 #include "kernel_body.h"
 #endif
