@@ -51,46 +51,56 @@ export async function opfsSlot(id, writable, release) {
   if (!all) return null;
   const dir = await all.getDirectoryHandle(id, { create: writable }).catch(() => null);
   if (!dir) return null;
+  /** @type {Map<string, Promise<any>>} */
+  const opening = new Map();
   /** @type {Map<string, any>} */
   const handles = new Map();
-  const handle = async (/** @type {string} */ name) => {
-    let open = handles.get(name);
-    if (!open) {
-      const file = /** @type {any} */ (await dir.getFileHandle(name, { create: true }));
-      handles.set(name, (open = await file.createSyncAccessHandle()));
+  const open = async (/** @type {string} */ name, /** @type {boolean} */ create) => {
+    const file = /** @type {any} */ (await dir.getFileHandle(name, { create }));
+    const handle = await file.createSyncAccessHandle();
+    handles.set(name, handle);
+    return handle;
+  };
+  const handle = (/** @type {string} */ name, create = true) => {
+    let found = opening.get(name);
+    if (!found) {
+      opening.set(name, (found = open(name, create)));
+      found.catch(() => opening.delete(name));
     }
-    return open;
+    return found;
   };
   /** @type {Map<number, Promise<File>>} */
   const files = new Map();
   const closeHandles = () => {
-    for (const open of handles.values()) open.close();
+    for (const it of handles.values()) it.close();
     handles.clear();
+    opening.clear();
   };
   return {
     kind: 'opfs',
     writable,
     journal: (await readText(dir, 'journal')) ?? '',
     async append(text) {
-      for (const [name, open] of handles) if (name !== 'journal') open.flush();
+      for (const [name, it] of handles) if (name !== 'journal') it.flush();
       const journal = await handle('journal');
       journal.write(encoder.encode(text), { at: journal.getSize() });
       journal.flush();
     },
     async write(file, offset, bytes) {
-      const open = await handle(`file-${file}`);
+      const own = await handle(`file-${file}`);
       let done = 0;
       while (done < bytes.length) {
-        const n = open.write(bytes.subarray(done), { at: offset + done });
+        const n = own.write(bytes.subarray(done), { at: offset + done });
         if (!(n > 0)) throw new DOMException('nothing more can be written', 'QuotaExceededError');
         done += n;
       }
     },
     async read(file, offset, n) {
-      const open = handles.get(`file-${file}`);
-      if (open) {
+      // Who may write reads through a handle: the bytes come at once and are copied once. Others would shut the writer out.
+      const own = writable ? await handle(`file-${file}`, false).catch(() => null) : null;
+      if (own) {
         const bytes = new Uint8Array(n);
-        return open.read(bytes, { at: offset }) === n ? bytes : null;
+        return own.read(bytes, { at: offset }) === n ? bytes : null;
       }
       if (!files.has(file)) files.set(file, dir.getFileHandle(`file-${file}`).then((h) => h.getFile()));
       const blob = await /** @type {Promise<File>} */ (files.get(file));

@@ -30,6 +30,8 @@ import { Ranges } from './plan.js';
 const PIECE_BYTES = 2 ** 20;
 /** Pieces that wait to be written; more, and the download waits. */
 const MOST_WAITING = 4;
+/** Pieces of a complete copy that are read and checked ahead of the one that is asked for. */
+const READ_AHEAD = 4;
 
 /** @param {string} text @returns {string} a short checksum */
 function mark(text) {
@@ -102,7 +104,9 @@ export class ModelStore {
   #tail = Promise.resolve();
   #waiting = 0;
   #writing;
-  /** @type {{ file: number, piece: Piece, bytes: Uint8Array } | null} the piece that was read last, verified */ #last = null;
+  /** Pieces of a complete copy in the order in which they came, which is that of their use. @type {{ file: number, piece: Piece }[]} */ #order = [];
+  /** Where the piece that was asked for last stands there. */ #at = -1;
+  /** Pieces that are read or were, verified; null: broken. @type {Map<Piece, Promise<Uint8Array | null>>} */ #reading = new Map();
 
   /**
    * @param {Slot} slot
@@ -116,7 +120,10 @@ export class ModelStore {
     this.#writing = slot.writable && state.doneBytes === null;
     for (const [file, list] of state.pieces) {
       const ranges = new Ranges();
-      for (const { offset, bytes } of list) ranges.add(offset, offset + bytes);
+      for (const piece of list) {
+        ranges.add(piece.offset, piece.offset + piece.bytes);
+        if (state.doneBytes !== null) this.#order.push({ file, piece });
+      }
       this.#ranges.set(file, ranges);
     }
   }
@@ -154,19 +161,49 @@ export class ModelStore {
    * @returns {Promise<Uint8Array | null>}
    */
   async read(file, offset, most) {
-    const list = this.#state.pieces.get(file) ?? [];
-    const piece = list.find((p) => p.offset <= offset && offset < p.offset + p.bytes);
+    const piece = this.#pieceWith(file, offset);
     if (!piece) return null;
-    if (this.#last?.piece !== piece) {
-      const bytes = await this.#slot.read(file, piece.offset, piece.bytes).catch(() => null);
-      if (bytes?.length !== piece.bytes || (await pieceHash(bytes)) !== piece.hash) {
-        this.#drop(file, piece);
-        return null;
-      }
-      this.#last = { file, piece, bytes };
+    this.#readAhead(piece);
+    const bytes = await this.#piece(file, piece);
+    if (!bytes) {
+      if (this.#reading.delete(piece)) this.#drop(file, piece);
+      return null;
     }
     const from = offset - piece.offset;
-    return this.#last.bytes.subarray(from, Math.min(piece.bytes, from + most));
+    return bytes.subarray(from, Math.min(piece.bytes, from + most));
+  }
+
+  /** @param {number} file @param {number} offset */
+  #pieceWith(file, offset) {
+    const holds = (/** @type {Piece} */ p) => p.offset <= offset && offset < p.offset + p.bytes;
+    for (let i = Math.max(0, this.#at); i < this.#order.length && i <= this.#at + READ_AHEAD; i++) {
+      if (this.#order[i].file === file && holds(this.#order[i].piece)) return this.#order[i].piece;
+    }
+    return (this.#state.pieces.get(file) ?? []).find(holds);
+  }
+
+  /**
+   * The place reads and the checksums are computed on other threads, while this one takes bytes in and computes with them.
+   * @param {Piece} piece
+   */
+  #readAhead(piece) {
+    if (this.#order[this.#at]?.piece === piece) return;
+    const at = this.#order.findIndex((o) => o.piece === piece);
+    if (at < 0) return;
+    this.#at = at;
+    for (const { file, piece: next } of this.#order.slice(at, at + 1 + READ_AHEAD)) void this.#piece(file, next);
+  }
+
+  /** @param {number} file @param {Piece} piece @returns {Promise<Uint8Array | null>} */
+  #piece(file, piece) {
+    let bytes = this.#reading.get(piece);
+    if (bytes) return bytes;
+    bytes = this.#slot.read(file, piece.offset, piece.bytes)
+      .then(async (found) => (found?.length === piece.bytes && (await pieceHash(found)) === piece.hash ? found : null))
+      .catch(() => null);
+    this.#reading.set(piece, bytes);
+    if (this.#reading.size > READ_AHEAD + 2) this.#reading.delete(/** @type {Piece} */ (this.#reading.keys().next().value));
+    return bytes;
   }
 
   /**
@@ -192,6 +229,7 @@ export class ModelStore {
     const ranges = new Ranges();
     for (const { offset, bytes } of rest) ranges.add(offset, offset + bytes);
     this.#ranges.set(file, ranges);
+    this.#order = [];
     this.#state.doneBytes = null;
     this.#writing = this.#slot.writable;
     this.#enqueue(() => this.#slot.append(journalLine({ broken: file, offset: piece.offset })));
