@@ -355,3 +355,37 @@ describe('failures', () => {
     await lm.dispose();
   });
 });
+
+test("the worker's script by its address", async () => {
+  const script = new URL('../../web/src/worker.js', import.meta.url);
+  for (const worker of [script, script.href, fileURLToPath(script)]) {
+    const lm = await load(path, { worker });
+    assert.ok((await lm.complete('x', { maxTokens: 2 }).result).text);
+    await lm.dispose();
+  }
+  await assert.rejects(load(path, { worker: './nowhere.js' }), code('WORKER', /nowhere/));
+  await assert.rejects(load(path, { worker: 'yes' }), code('USAGE', /address of the worker/));
+});
+
+describe('slips of a newcomer', () => {
+  const messages = [{ role: 'user', content: 'x' }];
+  test('names that are nearly right are told; others pass', async () => {
+    for (const [given, like] of [['max_tokens', 'maxTokens'], ['maxtokens', 'maxTokens'], ['temp', 'temperature'], ['acuracy', 'accuracy'], ['top_p', 'topP'], ['max_new_tokens', 'maxTokens']]) {
+      const lm = await load();
+      await assert.rejects(lm.chat(messages, /** @type {any} */ ({ [given]: 1 })).result, code('USAGE', new RegExp(`option ${given}: unknown; did you mean ${like}\\?`)));
+      await lm.dispose();
+    }
+    await assert.rejects(load(path, { thread: 1 }), code('USAGE', /did you mean threads/));
+    await assert.rejects(load(path, { onprogress() {} }), code('USAGE', /did you mean onProgress/));
+    const lm = await load(path, { mine: 1 });
+    assert.ok((await lm.chat(messages, /** @type {any} */ ({ maxTokens: 2, mine: 1 })).result).text);
+    assert.ok((await lm.chat(messages, /** @type {any} */ (null)).result.catch((e) => e)).text, 'no options are none');
+  });
+  test('a text instead of messages, a constructor, options that are none', async () => {
+    const lm = await load();
+    await assert.rejects(lm.chat(/** @type {any} */ ('Hello')).result, code('USAGE', /\{ role: 'user', content: text \}.*complete/));
+    assert.throws(() => new (/** @type {any} */ (ExitLM))(path), code('USAGE', /ExitLM\.load/));
+    await assert.rejects(load(path, 3).then(() => ExitLM.load(path, /** @type {any} */ (3))), code('USAGE', /an object was expected, not number/));
+    await lm.dispose();
+  });
+});

@@ -114,8 +114,9 @@ function claim(bytes) {
 /** @param {Check} check */
 function sentence({ memory, estimate, bytes }) {
   const parts = [];
-  if (bytes !== null) parts.push(`${(bytes / 1e6).toFixed(0)} MB to download`);
-  if (memory) parts.push(`${(memory.total / 1e6).toFixed(0)} MB of memory`);
-  if (estimate.tokensPerSecond !== null) parts.push(`about ${estimate.tokensPerSecond} tokens a second`);
+  const megabytes = (/** @type {number} */ n) => `${n < 10e6 ? (n / 1e6).toFixed(1) : Math.round(n / 1e6)} MB`;
+  if (bytes !== null) parts.push(`${megabytes(bytes)} to download`);
+  if (memory) parts.push(`${megabytes(memory.total)} of memory`);
+  if (estimate.tokensPerSecond !== null) parts.push(`about ${Number(estimate.tokensPerSecond.toPrecision(2))} tokens a second`);
   return `runs here: ${parts.join(', ')}`;
 }

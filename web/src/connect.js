@@ -4,6 +4,7 @@
 import { installedWorker } from './assets.js';
 import { ExitLMError, messageOf } from './errors.js';
 import { connectLocally } from './local.js';
+import { usage } from './options.js';
 import { isNode, isPage, nodeModule } from './platform.js';
 import { Peer } from './protocol.js';
 
@@ -17,7 +18,7 @@ export async function connect(options, handlers, onCrash) {
   const possible = isNode || typeof Worker === 'function';
   if (options.worker === false || (!possible && options.worker === undefined)) return connectLocally(options, handlers, onCrash);
   if (!possible) throw new ExitLMError('UNSUPPORTED', 'there are no workers here; leave the option worker out');
-  const script = typeof options.worker === 'string' || options.worker instanceof URL ? options.worker : installedWorker;
+  const script = scriptOf(options.worker) ?? (installedWorker ? new URL(installedWorker) : undefined);
   if (isNode) return connectToThread(handlers, onCrash, script);
   try {
     return await connectToWorker(handlers, onCrash, script);
@@ -30,7 +31,20 @@ export async function connect(options, handlers, onCrash) {
   }
 }
 
-/** @type {(handlers: import('./protocol.js').Handlers, onCrash: (error: ExitLMError) => void, script?: string | URL) => Promise<Connection>} */
+/** @param {boolean | string | URL | undefined} worker @returns {URL | undefined} the address of a script, where one was given */
+function scriptOf(worker) {
+  if (typeof worker !== 'string') return worker instanceof URL ? worker : undefined;
+  const scope = /** @type {any} */ (globalThis);
+  const base = isNode ? `file://${scope.process.cwd()}/` : scope.document?.baseURI ?? scope.location?.href;
+  try {
+    if (/[./]/.test(worker)) return new URL(worker, base);
+  } catch {
+    // no address either
+  }
+  return usage('worker', "true, false or the address of the worker's script", worker);
+}
+
+/** @type {(handlers: import('./protocol.js').Handlers, onCrash: (error: ExitLMError) => void, script?: URL) => Promise<Connection>} */
 async function connectToThread(handlers, onCrash, script) {
   const { Worker: NodeWorker } = await nodeModule('node:worker_threads');
   const options = { execArgv: [] }; // --input-type and the like are for the program alone
@@ -50,7 +64,7 @@ async function connectToThread(handlers, onCrash, script) {
   };
 }
 
-/** @type {(handlers: import('./protocol.js').Handlers, onCrash: (error: ExitLMError) => void, script?: string | URL) => Promise<Connection>} */
+/** @type {(handlers: import('./protocol.js').Handlers, onCrash: (error: ExitLMError) => void, script?: URL) => Promise<Connection>} */
 function connectToWorker(handlers, onCrash, script) {
   return new Promise((resolve, reject) => {
     // Bundlers look for this very expression.

@@ -116,6 +116,7 @@
 import { calibrate } from './calibrate.js';
 import { CallerSide } from './caller.js';
 import { ExitLMError, errorFromData } from './errors.js';
+import { optionsOf } from './options.js';
 import { deferred } from './platform.js';
 import { Reply } from './reply.js';
 import { createTemplate } from './template.js';
@@ -129,6 +130,10 @@ import { createTemplate } from './template.js';
  *
  * @typedef {(options: { worker?: boolean | string | URL }, handlers: import('./protocol.js').Handlers, onCrash: (error: ExitLMError) => void) => Promise<Connection>} Connect
  */
+
+const LOAD_OPTIONS = ['heads', 'threads', 'cache', 'contextLength', 'kvType', 'kvMaps', 'worker', 'signal', 'onProgress', 'onWarning', 'sha256', 'fetch', 'wasm'];
+const GENERATE_OPTIONS = ['mode', 'accuracy', 'strategy', 'maxTokens', 'temperature', 'topK', 'topP', 'minP', 'repeatPenalty', 'seed', 'stop', 'kv', 'thresholds', 'audit',
+  'maxDraft', 'draftLayer', 'draftLength', 'events', 'signal'];
 
 /** How long an engine that is ended may take to put away what it has downloaded. */
 const FAREWELL_MS = 1000;
@@ -155,7 +160,8 @@ export class ExitLM {
    * @param {LoadOptions} [options]
    * @returns {Promise<ExitLM>}
    */
-  static async load(source, options = {}) {
+  static async load(source, options) {
+    options = optionsOf(options, LOAD_OPTIONS);
     const { signal } = options;
     signal?.throwIfAborted();
     const caller = new CallerSide(options);
@@ -226,7 +232,8 @@ export class ExitLM {
    * @param {LoadOptions} [options]
    * @returns {Promise<Check>}
    */
-  static async check(source, options = {}) {
+  static async check(source, options) {
+    options = optionsOf(options, LOAD_OPTIONS);
     const { signal } = options;
     signal?.throwIfAborted();
     const caller = new CallerSide(options);
@@ -252,7 +259,9 @@ export class ExitLM {
    * @param {Promise<any>} ready
    * @param {Map<number, (token: any) => void>} listeners
    */
-  constructor(connection, { info, exits, template }, ready, listeners) {
+  constructor(connection, described, ready, listeners) {
+    if (!described) throw new ExitLMError('USAGE', 'ExitLM has no public constructor: await ExitLM.load(source) gives one');
+    const { info, exits, template } = described;
     this.#connection = connection;
     this.#info = info;
     this.#exits = exits;
@@ -306,15 +315,26 @@ export class ExitLM {
 
   /**
    * @param {() => Promise<string>} textOf
-   * @param {GenerateOptions} [options]
+   * @param {GenerateOptions} [given]
    * @returns {Reply<any>}
    */
-  #generate(textOf, { signal, ...options } = {}) {
+  #generate(textOf, given) {
+    /** @type {unknown} */
+    let wrong;
+    /** @type {GenerateOptions} */
+    let all = {};
+    try {
+      all = optionsOf(given, GENERATE_OPTIONS);
+    } catch (error) {
+      wrong = error; // it rejects like everything else
+    }
+    const { signal, ...options } = all;
     const id = this.#nextReply++;
     const { peer } = this.#connection;
     return new Reply((push) => {
       let stopped = false;
       const run = async () => {
+        if (wrong) throw wrong;
         this.#check();
         this.#listeners.set(id, push);
         try {
@@ -380,8 +400,9 @@ export class ExitLM {
    * @param {import('./calibrate.js').CalibrateOptions} [options]
    * @returns {Promise<import('./calibrate.js').Calibration>}
    */
-  async calibrate(conversations, options = {}) {
+  async calibrate(conversations, options) {
     this.#check();
+    options = optionsOf(options, ['accuracy', 'delta', 'maxTokens', 'signal', 'onProgress']);
     options.signal?.throwIfAborted();
     const exits = this.#exits;
     const made = await calibrate({ exits, layers: this.#info.layers, chat: (messages, more) => this.chat(messages, more) }, conversations, options);

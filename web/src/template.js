@@ -59,7 +59,7 @@ async function compile(source) {
 /** @param {unknown} messages */
 function checkMessages(messages) {
   if (!Array.isArray(messages) || messages.length === 0) {
-    throw new ExitLMError('USAGE', 'messages: a list with at least one { role, content } was expected');
+    throw new ExitLMError('USAGE', `messages: a list with at least one { role, content } was expected${typeof messages === 'string' ? "; for a question write [{ role: 'user', content: text }], for a text to be continued use complete(text)" : ''}`);
   }
   for (const [i, message] of messages.entries()) {
     if (typeof message?.role !== 'string' || typeof message?.content !== 'string') {
