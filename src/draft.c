@@ -6,17 +6,24 @@
  * the one token rule, which token follows it. Where that is the draft, the draft is accepted; at the first difference the rule's
  * own token is taken and the rest is rolled back; after the last draft its row gives one more token.
  *
- * What pays: work is counted in multiply-adds, so other programs on the same core do not disturb the account; only the price of
- * one more row in a pass is measured by the clock, or stored where there is none. Acceptance is counted. */
+ * Exits draft in two ways. The whole chain stops at the first head that is sure, and the layers above are run for all drafts in one pass:
+ * that pays where one more row of a pass is cheap. The vocabulary exit alone drafts after the last layer, and one pass over the
+ * output matrix checks all drafts: that pays nearly everywhere, because its drafts are nearly always right.
+ *
+ * What pays: work is counted in multiply-adds, so other programs on the same core do not disturb the account; only prices are measured
+ * by the clock (of one more row in a pass, of the output matrix by rows, of the layers), or stored where there is none. Acceptance is
+ * counted. */
 #include <string.h>
 
 #include "generate.h"
 
-enum { ARM_PLAIN, ARM_EXITS, ARM_LOOKUP, MAX_DRAFTS = XL_MAX_VERIFY - 1, N_GRAM = 4, MAX_DRAFT_TEXT = 64 };
+enum { ARM_PLAIN, ARM_EXITS, ARM_VOCABULARY, ARM_LOOKUP, MAX_DRAFTS = XL_MAX_VERIFY - 1, N_GRAM = 4, MAX_DRAFT_TEXT = 64 };
 
 #define ROW_PRICE 0.4   /* cost of one more row in a pass, in passes of one row, until it is measured */
+#define OUTPUT_PRICE 0.25 /* the same of the output matrix alone; hopeful, for it is measured at the first use */
 #define FIRST_DRAFTS 2  /* by exits, until their acceptance is known */
 #define MARGIN 1.03     /* a way of drafting must win by this to be used */
+#define SHAKY 0.35f     /* the vocabulary exit drafts up to this chance of being wrong (metric logistic) */
 #define MEMORY 0.9      /* weight of the past in running means, by round */
 
 typedef struct arm {
@@ -37,6 +44,9 @@ struct xl_drafting {
     uint32_t length;                     /* drafts by exits in a round, at most: grows while they are right */
     double accepted[N_GRAM + 1];         /* of lookup drafts, by the length of the n-gram */
     uint32_t gram;                       /* of this round's lookup */
+    double layers_ms, check_ms;          /* of one row: all layers; the vocabulary exit. 0: not measured */
+    double output_ms[XL_MAX_VERIFY + 1]; /* of the output matrix, by rows */
+    double vocabulary_right;             /* of its drafts */
     exitlm_event *events;                /* [4 * XL_MAX_VERIFY] */
 };
 
@@ -47,6 +57,7 @@ void xl_draft_take(exitlm_session *s, xl_arena *arena) {
     s->generation->drafting = d;
     s->generation->events = events;
     s->generation->events_capacity = 4 * XL_MAX_VERIFY;
+    if (d) d->vocabulary_right = 0.98;
     for (uint32_t gram = 0; d && gram <= N_GRAM; gram++) d->accepted[gram] = gram < 3 ? 0.5 : 0.75;
 }
 
@@ -83,11 +94,12 @@ static double spent(const exitlm_session *s, meter from, uint32_t rows) {
 }
 
 /* The lower times count: what other programs took of the core is not the pass's. */
+static void learn(double *known, double now) {
+    if (now > 0) *known += *known <= 0 ? now : (now < *known ? 0.3 : 0.02) * (now - *known);
+}
+
 static void learn_price(const exitlm_session *s, meter from, uint32_t rows) {
-    if (!s->clock_ms || s->macs == from.macs) return;
-    double now = (xl_now(s) - from.ms) / (double)(s->macs - from.macs), *known = &s->generation->drafting->ms_per_mac[rows];
-    if (now <= 0) return;
-    *known += *known <= 0 ? now : (now < *known ? 0.3 : 0.02) * (now - *known);
+    if (s->clock_ms && s->macs != from.macs) learn(&s->generation->drafting->ms_per_mac[rows], (xl_now(s) - from.ms) / (double)(s->macs - from.macs));
 }
 
 static void learn_arm(arm *a, double cost, double tokens) {
@@ -130,37 +142,89 @@ static double rate(const struct xl_drafting *d, double a, uint32_t k) {
     return tokens / pass_cost(d, k + 1);
 }
 
-/* Appends the drafts of a prompt lookup; false where none is worth it. */
-static bool look_up(exitlm_session *s) {
+typedef struct lookup {
+    uint32_t gram, next, drafts;
+} lookup;
+
+/* The drafts of a prompt lookup that are worth most; returns their rate, 0 where there are none. */
+static double plan_lookup(exitlm_session *s, lookup *plan) {
     struct xl_drafting *d = s->generation->drafting;
-    uint32_t next = 0, gram = N_GRAM, most = most_drafts(s), best = 0;
+    uint32_t next = 0, gram = N_GRAM, most = most_drafts(s);
     while (gram >= 2 && !find_gram(s, gram, &next)) gram--;
-    if (gram < 2) return false;
+    if (gram < 2) return 0;
     if (most > s->n - next) most = s->n - next;
-    double best_rate = rate(d, 0, 0) * MARGIN;
+    double best = 0;
     for (uint32_t k = 1; k <= most; k++)
-        if (rate(d, d->accepted[gram], k) > best_rate) {
-            best_rate = rate(d, d->accepted[gram], k);
-            best = k;
+        if (rate(d, d->accepted[gram], k) > best) {
+            best = rate(d, d->accepted[gram], k);
+            *plan = (lookup){gram, next, k};
         }
-    /* What failed for a while may work again: forget slowly. */
-    if (best == 0) d->accepted[gram] += 0.01 * (0.6 - d->accepted[gram]);
-    if (best == 0) return false;
-    d->gram = gram;
-    for (uint32_t i = 0; i < best; i++) {
-        d->draft[d->n++] = (xl_draft){.head = -2};
-        xl_session_append(s, &s->ids[next + i], 1, NULL);
-    }
-    return true;
+    return best;
 }
 
-static bool worth_trying(struct xl_drafting *d) {
+static void take_lookup(exitlm_session *s, const lookup *plan) {
+    struct xl_drafting *d = s->generation->drafting;
+    d->gram = plan->gram;
+    for (uint32_t i = 0; i < plan->drafts; i++) {
+        d->draft[d->n++] = (xl_draft){.head = -2};
+        xl_session_append(s, &s->ids[plan->next + i], 1, NULL);
+    }
+}
+
+/* The vocabulary exit's index in the chain, -1 where there is none. */
+static int32_t vocabulary_head(const exitlm_session *s) {
+    const exitlm_heads *heads = s->heads;
+    for (uint32_t h = heads->n_heads; h-- > 0;)
+        if (heads->head[h].form == XL_FORM_VOCABULARY && heads->head[h].layer == s->model->config.n_layers) return (int32_t)h;
+    return -1;
+}
+
+/* Cost of `rows` rows of the output matrix, of all layers for one row and of a check, in the same unit: measured times, or multiply-adds. */
+static double output_cost(const exitlm_session *s, uint32_t rows) {
+    const struct xl_drafting *d = s->generation->drafting;
+    double one = d->output_ms[1] > 0 && d->layers_ms > 0 ? d->output_ms[1] : (double)s->model->config.vocab * s->model->config.dim;
+    bool measured = d->output_ms[1] > 0 && d->layers_ms > 0 && d->output_ms[rows] > 0;
+    return measured ? d->output_ms[rows] : one * (1 + OUTPUT_PRICE * (rows - 1));
+}
+
+static double layers_cost(const exitlm_session *s) {
+    const struct xl_drafting *d = s->generation->drafting;
+    if (d->output_ms[1] > 0 && d->layers_ms > 0) return d->layers_ms;
+    return (double)s->model->config.n_layers * (double)xl_layer_macs(s->model);
+}
+
+static double check_cost(const exitlm_session *s, const xl_head *head) {
+    const struct xl_drafting *d = s->generation->drafting;
+    double share = (double)xl_head_macs(s->model, head) / ((double)s->model->config.vocab * s->model->config.dim);
+    return d->check_ms > 0 && d->output_ms[1] > 0 && d->layers_ms > 0 ? d->check_ms : share * output_cost(s, 1);
+}
+
+/* The most tokens per cost, in plain tokens, that drafts of the vocabulary exit promise; *drafts: how many are then wanted. */
+static double plan_vocabulary(const exitlm_session *s, uint32_t *drafts) {
+    const struct xl_drafting *d = s->generation->drafting;
+    int32_t h = vocabulary_head(s);
+    uint32_t most = most_drafts(s);
+    double best = 0;
+    if (h < 0) return 0;
+    double row = layers_cost(s) + check_cost(s, &s->heads->head[h]), plain = layers_cost(s) + output_cost(s, 1), tokens = 1, right = 1;
+    for (uint32_t k = 1; k <= most; k++) {
+        tokens += right *= d->vocabulary_right;
+        double now = tokens * plain / ((k + 1) * row + output_cost(s, k + 1));
+        if (now <= best) continue;
+        best = now;
+        *drafts = k;
+    }
+    return best;
+}
+
+/* Whether the chain shall draft, where another way gives `rival` tokens for the cost of a plain one. */
+static bool worth_trying(struct xl_drafting *d, double rival) {
     arm *exits = &d->exits;
     if (exits->rest) {
         exits->rest--;
         return false;
     }
-    if (exits->rounds < 1.8 || cost_per_token(exits) * MARGIN < 1) return true; /* a plain token costs 1 */
+    if (exits->rounds < 1.8 || cost_per_token(exits) * MARGIN * rival < 1) return true;
     exits->patience = exits->patience ? exits->patience * 2 : 24;
     if (exits->patience > 384) exits->patience = 384;
     exits->rest = exits->patience;
@@ -169,25 +233,46 @@ static bool worth_trying(struct xl_drafting *d) {
     return false;
 }
 
+/* The way of this round, and how many drafts it wants. */
+static void choose_way(exitlm_session *s) {
+    const xl_generation *g = s->generation;
+    struct xl_drafting *d = g->drafting;
+    int sources = g->options.draft_sources ? g->options.draft_sources : 3;
+    uint32_t drafts = 0;
+    lookup plan = {0};
+    double looked_up = sources & 2 ? plan_lookup(s, &plan) : 0, vocabulary = sources & 1 ? plan_vocabulary(s, &drafts) : 0;
+    d->way = ARM_PLAIN;
+    if (looked_up > MARGIN && looked_up >= vocabulary) {
+        d->way = ARM_LOOKUP;
+        take_lookup(s, &plan);
+        d->wanted = d->n;
+        return;
+    }
+    /* What failed for a while may work again: forget slowly. */
+    if (plan.gram) d->accepted[plan.gram] += 0.01 * (0.6 - d->accepted[plan.gram]);
+    if ((sources & 1) && worth_trying(d, vocabulary > 1 ? vocabulary : 1)) {
+        d->way = ARM_EXITS;
+        if (g->options.max_draft == 0 && d->wanted > d->length) d->wanted = d->length;
+        return;
+    }
+    d->wanted = 0;
+    if (vocabulary > MARGIN) {
+        d->way = ARM_VOCABULARY;
+        d->wanted = drafts;
+    }
+}
+
 static void open_round(exitlm_session *s) {
     xl_generation *g = s->generation;
     struct xl_drafting *d = g->drafting;
-    int sources = g->options.draft_sources ? g->options.draft_sources : 3;
     d->open = true;
     d->base = s->n - 1;
     d->n = 0;
     d->round_cost = 0;
     d->wanted = most_drafts(s);
-    d->way = ARM_PLAIN;
     if (fixed(s)) d->way = ARM_EXITS;
-    else if ((sources & 2) && look_up(s)) d->way = ARM_LOOKUP;
-    else if ((sources & 1) && worth_trying(d)) d->way = ARM_EXITS;
-    if (d->way == ARM_LOOKUP) {
-        g->draft_attempts++;
-        d->wanted = d->n;
-    }
-    if (d->way == ARM_EXITS && !fixed(s) && g->options.max_draft == 0 && d->wanted > d->length) d->wanted = d->length;
-    if (d->way == ARM_PLAIN) d->wanted = 0;
+    else choose_way(s);
+    if (d->way == ARM_LOOKUP) g->draft_attempts++;
 }
 
 /* ---- Drafting ------------------------------------------------------------------------------ */
@@ -248,13 +333,34 @@ static exitlm_status draft_by_exits(exitlm_session *s, xl_draft *draft, int32_t 
     return EXITLM_OK;
 }
 
+/* The vocabulary exit, where it is not too shaky. *id -1: it is, or it declines. */
+static exitlm_status draft_by_vocabulary(exitlm_session *s, xl_draft *draft, int32_t *id, exitlm_error *error) {
+    xl_generation *g = s->generation;
+    struct xl_drafting *d = g->drafting;
+    uint32_t h = (uint32_t)vocabulary_head(s), layers = s->model->config.n_layers;
+    bool alone = s->depth[s->n - 1] == 0 && (s->n == 1 || s->depth[s->n - 2] == layers);
+    xl_check check;
+    double from = xl_now(s);
+    exitlm_status status = xl_session_advance(s, layers, error);
+    double between = xl_now(s);
+    if (s->clock_ms && alone) learn(&d->layers_ms, between - from);
+    if (status == EXITLM_OK) status = xl_exit_check(s, h, s->n - 1, NULL, &g->sampler, &check, error);
+    if (status != EXITLM_OK) return status;
+    if (s->clock_ms) learn(&d->check_ms, xl_now(s) - between);
+    float shaky = s->heads->metric == EXITLM_METRIC_LOGISTIC ? SHAKY : g->threshold[h];
+    *draft = (xl_draft){(int32_t)h, (uint16_t)layers, 1 - check.uncertainty};
+    *id = check.uncertainty < shaky ? check.id : -1;
+    return EXITLM_OK;
+}
+
 static exitlm_status draft_one(exitlm_session *s, exitlm_error *error) {
     xl_generation *g = s->generation;
     struct xl_drafting *d = g->drafting;
     int32_t id = -1;
     meter from = start_meter(s);
     xl_draft *draft = &d->draft[d->n];
-    exitlm_status status = fixed(s) ? draft_fixed(s, draft, &id, error) : draft_by_exits(s, draft, &id, error);
+    exitlm_status status = fixed(s) ? draft_fixed(s, draft, &id, error)
+                           : d->way == ARM_VOCABULARY ? draft_by_vocabulary(s, draft, &id, error) : draft_by_exits(s, draft, &id, error);
     if (status != EXITLM_OK) return status;
     d->round_cost += spent(s, from, 1);
     if (id < 0) {
@@ -302,6 +408,7 @@ static uint32_t compare(exitlm_session *s, uint32_t rows) {
 static void learn_round(struct xl_drafting *d, uint32_t right, uint32_t tokens) {
     for (uint32_t i = 0; d->way == ARM_LOOKUP && i < d->n && i <= right; i++)
         d->accepted[d->gram] += 0.15 * ((i < right) - d->accepted[d->gram]);
+    for (uint32_t i = 0; d->way == ARM_VOCABULARY && i < d->n && i <= right; i++) d->vocabulary_right += 0.03 * ((i < right) - d->vocabulary_right);
     if (d->way != ARM_EXITS) return;
     learn_arm(&d->exits, d->round_cost, tokens);
     if (right < d->n) d->length = right < 1 ? 1 : right;
@@ -313,10 +420,14 @@ static exitlm_status verify(exitlm_session *s, exitlm_error *error) {
     struct xl_drafting *d = g->drafting;
     uint32_t rows = d->n + 1, before = g->n_tokens;
     meter from = start_meter(s);
+    bool whole = s->depth[d->base] == 0; /* all rows through all layers */
     exitlm_status status = xl_session_advance(s, s->model->config.n_layers, error);
+    double between = xl_now(s);
+    if (s->clock_ms && whole && rows == 1) learn(&d->layers_ms, between - from.ms);
     if (status == EXITLM_OK) status = xl_session_logits(s, d->base, rows, error);
     if (status != EXITLM_OK) return status;
-    learn_price(s, from, rows);
+    if (s->clock_ms) learn(&d->output_ms[rows], xl_now(s) - between);
+    if (whole) learn_price(s, from, rows);
     d->round_cost += spent(s, from, rows);
     d->open = false;
     uint32_t right = compare(s, rows);
@@ -329,6 +440,6 @@ static exitlm_status verify(exitlm_session *s, exitlm_error *error) {
 exitlm_status xl_draft_round(exitlm_session *s, exitlm_error *error) {
     struct xl_drafting *d = s->generation->drafting;
     if (!d->open) open_round(s);
-    if (d->way == ARM_EXITS && d->n < d->wanted) return draft_one(s, error);
+    if (d->way != ARM_LOOKUP && d->n < d->wanted) return draft_one(s, error);
     return verify(s, error);
 }
