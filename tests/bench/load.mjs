@@ -1,11 +1,16 @@
-// When does the first token come on a slow line? (npm run bench:load)
+// When does the first token come on a slow line, and when from the cache? (npm run bench:load)
 //
-//   node tests/bench/load.mjs [--mbit 20] [--prompts 20] [--ways packed,range,order] [--modes exit,full] [--model FILE] [--heads FILE] [--json]
+//   node tests/bench/load.mjs [--ways packed,range,order,wllama,cache] [--modes exit,full] [--prompts 20] [--few 5] [--mbit 20] [--jobs 1]
+//                             [--threads 1] [--model FILE] [--heads FILE] [--accuracy-check] [--json FILE] [--plot FILE.svg]
 //
-// Chromium loads the default model from a server on this machine whose line is limited, each time into an empty cache, and
-// answers a prompt of about 40 tokens meanwhile. `packed`: shards of `exitlm pack`; `range`: the plain file from a server with
-// ranges; `order`: from one without. Told are the share of all bytes (the heads' too) that had arrived when the first token was out, and the time from
-// the last byte to it; negative: it was out before.
+// Chromium loads the default model from a server of this machine whose line is limited, each time into an empty profile with the cache on, and
+// answers a prompt of about 40 tokens meanwhile; the packages themselves come over another, unlimited one.
+//   packed  shards of `exitlm pack`        wllama  wllama, the plain file from a server with ranges
+//   range   the plain file, with ranges    cache   a new tab of a profile that has the model already: ExitLM (a line a mode) and wllama in turn
+//   order   the plain file, without
+// `exit` of packed and range runs --prompts prompts, --jobs of them at once, each on a line of its own; everything else --few, one by one.
+// Shares are of all bytes of the model and its heads, in those that had left the server when the first token was out in the page: the
+// manifest and the answers' headers count as sent. "After the last byte" counts from the moment when the server had sent all.
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
@@ -13,91 +18,176 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { start } from '../page/browser.mjs';
+import { median } from './hosts.mjs';
+import { openLine } from './load-line.mjs';
+import { openProfile } from './load-page.mjs';
+import { drawLoad } from './load-plot.mjs';
+import { wllama, wllamaName } from './load-wllama.mjs';
+
+const WAYS = ['packed', 'range', 'order', 'wllama', 'cache'];
+/** How soon after the last byte `full` has to answer, by way. @type {Record<string, number>} */
+const FULL_BAR_MS = { packed: 150, range: 150, order: 300 };
+const CACHE_BAR = 5;
+const SETTLE_MS = 1500;
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const { values } = parseArgs({ options: {
-  mbit: { type: 'string', default: '20' }, prompts: { type: 'string', default: '20' }, ways: { type: 'string', default: 'packed,range,order' },
-  modes: { type: 'string', default: 'exit,full' }, model: { type: 'string', default: 'models/smollm2-135m-instruct.gguf' }, heads: { type: 'string' },
-  program: { type: 'string', default: 'build/exitlm' }, json: { type: 'boolean' },
+  ways: { type: 'string', default: WAYS.join() }, modes: { type: 'string', default: 'exit,full' }, prompts: { type: 'string', default: '20' },
+  few: { type: 'string', default: '5' }, mbit: { type: 'string', default: '20' }, jobs: { type: 'string', default: '1' }, threads: { type: 'string', default: '1' },
+  model: { type: 'string', default: 'models/smollm2-135m-instruct.gguf' }, heads: { type: 'string' }, program: { type: 'string', default: 'build/exitlm' },
+  'accuracy-check': { type: 'boolean', default: false }, json: { type: 'string' }, plot: { type: 'string' },
 } });
+const ways = values.ways.split(',');
+const unknown = ways.find((way) => !WAYS.includes(way));
+if (unknown) throw new Error(`--ways: ${unknown} is none of ${WAYS.join(', ')}`);
 const model = path.resolve(root, values.model);
 const beside = model.replace(/\.gguf$/, '.exits.gguf');
 const heads = values.heads ? path.resolve(values.heads) : fs.existsSync(beside) ? beside : null;
+const modes = values.modes.split(',').filter((mode) => mode === 'full' || heads);
+const threads = Number(values.threads);
+const bitsPerSecond = Number(values.mbit) * 1e6;
 
 const TOPICS = ['why the sky is blue', 'how bread is made', 'the first people on the Moon', 'a walk in the mountains', 'how to learn a language', 'what a library is for',
   'the history of the bicycle', 'why leaves turn red', 'how a bridge carries weight', 'a recipe for soup', 'how bees find flowers', 'what makes a good friend', 'how computers count',
   'the water cycle', 'a day at the sea', 'how music is written down', 'why we sleep', 'how paper is made', 'what stars are', 'growing tomatoes'];
-const prompts = TOPICS.slice(0, Number(values.prompts)).map((topic) => `Please tell me in a few clear sentences about ${topic}.`);
+const prompts = TOPICS.map((topic) => `Please tell me in a few clear sentences about ${topic}.`);
 
 /** Everything that is served, in one temporary folder. */
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'exitlm-load-'));
 process.on('exit', () => fs.rmSync(folder, { recursive: true, force: true }));
 for (const name of ['web', 'tests']) fs.symlinkSync(path.join(root, name), path.join(folder, name));
+if (ways.includes('wllama') || ways.includes('cache')) fs.symlinkSync(wllama(), path.join(folder, 'wllama'));
 fs.mkdirSync(path.join(folder, 'models'));
 fs.copyFileSync(model, path.join(folder, 'models/plain.gguf'));
 if (heads) fs.copyFileSync(heads, path.join(folder, 'models/plain.exits.gguf'));
-if (values.ways.includes('packed')) {
+if (ways.some((way) => way === 'packed' || way === 'cache')) {
   const { status } = spawnSync(path.resolve(root, values.program), ['pack', path.join(folder, 'models/plain.gguf'), '-o', path.join(folder, 'models/packed')], { stdio: ['ignore', 2, 2] });
   if (status !== 0) throw new Error('exitlm pack failed');
 }
 const totalBytes = fs.statSync(model).size + (heads ? fs.statSync(heads).size : 0);
 
-/** One load and one answer in a fresh profile. */
-async function measure(/** @type {string} */ way, /** @type {string} */ mode, /** @type {string} */ prompt) {
-  const it = await start({ root: folder, folders: ['web', 'tests', 'models'], ranges: way !== 'order' });
-  const page = await it.open('/tests/page/blank.html');
-  await page.evaluate(() => import('/web/src/index.js')); // the package itself is there already
-  const slow = await start({ root: folder, folders: ['models'], ranges: way !== 'order', bitsPerSecond: Number(values.mbit) * 1e6,
-    headers: { 'Access-Control-Allow-Origin': '*', 'Access-Control-Expose-Headers': 'ETag, Content-Range' } });
-  const result = await page.evaluate(async ({ url, mode, prompt, heads }) => {
-    const { ExitLM } = await import('/web/src/index.js');
-    const began = performance.now();
-    let loaded = 0;
-    const lm = await ExitLM.load(url, { ...(heads ? {} : { heads: false }), cache: 'none', onProgress: (/** @type {any} */ p) => (loaded = p.loaded) });
-    const talkable = performance.now() - began;
-    const reply = lm.chat([{ role: 'user', content: prompt }], { mode, maxTokens: 24 });
-    const readyAt = lm.ready.then(() => performance.now() - began);
-    let firstMs = 0;
-    let firstBytes = 0;
-    for await (const token of reply) {
-      if (firstMs === 0) {
-        firstMs = performance.now() - began;
-        firstBytes = loaded;
-      }
-      void token;
-    }
-    const { usage } = await reply.result;
-    const readyMs = await readyAt;
-    await lm.dispose();
-    return { talkableMs: talkable, firstMs, firstBytes, readyMs, promptTokens: usage.promptTokens };
-  }, { url: `${slow.address}/models/${way === 'packed' ? 'packed/manifest.json' : 'plain.gguf'}`, mode, prompt, heads: heads !== null });
-  await it.close();
-  await slow.close();
-  const headsBytes = heads ? fs.statSync(heads).size : 0;
-  return { ...result, share: (result.firstBytes + headsBytes) / totalBytes, afterLastByteMs: result.firstMs - result.readyMs };
-}
+const packages = await start({ root: folder, folders: ['web', 'tests', 'wllama'] }, { browser: false });
+const lineFor = (/** @type {string} */ way) => openLine({ root: folder, folders: ['models'], ranges: way !== 'order', bitsPerSecond });
+const pathOf = (/** @type {string} */ way) => (way === 'packed' ? 'models/packed/manifest.json' : 'models/plain.gguf');
 
-const median = (/** @type {number[]} */ list) => [...list].sort((a, b) => a - b)[list.length >> 1];
-const rows = [];
-for (const way of values.ways.split(',')) {
-  for (const mode of values.modes.split(',')) {
-    if (mode !== 'full' && !heads) {
-      console.error(`${mode}: left out, there are no heads beside ${values.model}`);
-      continue;
-    }
-    const runs = [];
-    for (const prompt of prompts) runs.push(await measure(way, mode, prompt));
-    const shares = runs.map((r) => r.share);
-    const row = { type: 'load', way, mode, mbit: Number(values.mbit), prompts: runs.length, share: median(shares), under78: shares.filter((s) => s < 0.78).length,
-      under68: shares.filter((s) => s < 0.68).length, talkable_ms: median(runs.map((r) => r.talkableMs)), first_ms: median(runs.map((r) => r.firstMs)),
-      ready_ms: median(runs.map((r) => r.readyMs)), after_last_byte_ms: median(runs.map((r) => r.afterLastByteMs)), shares };
-    rows.push(row);
-    if (values.json) console.log(JSON.stringify(row));
-    else {
-      console.log(`${way.padEnd(7)} ${mode.padEnd(5)} first token after ${(100 * row.share).toFixed(1)} % of the bytes (under 78 %: ${row.under78}, under 68 %: ${row.under68} of ${row.prompts}); ` +
-        `talkable ${(row.talkable_ms / 1000).toFixed(1)} s, first token ${(row.first_ms / 1000).toFixed(1)} s, all there ${(row.ready_ms / 1000).toFixed(1)} s, ` +
-        `${row.after_last_byte_ms.toFixed(0)} ms after the last byte`);
-    }
+/**
+ * @typedef {object} Run
+ * @property {string} prompt
+ * @property {string} first the first token's text
+ * @property {number | null} layer that it left from
+ * @property {boolean | null} agrees
+ * @property {number} promptTokens
+ * @property {number} firstMs from the start
+ * @property {number} talkableMs
+ * @property {number} readyMs
+ * @property {number} share of all bytes, when the first token was out
+ * @property {number} afterLastByteMs
+ * @property {number} sentBytes
+ * @property {{ ms: number, share: number }[]} curve
+ */
+
+/** One load into an empty profile. @returns {Promise<Run>} */
+async function cold(/** @type {string} */ way, /** @type {string} */ mode, /** @type {string} */ prompt) {
+  const line = await lineFor(way);
+  const profile = await openProfile(packages.address);
+  try {
+    const answer = await profile.run(way === 'wllama' ? 'wllama' : 'exitlm',
+      { url: `${line.address}/${pathOf(way)}`, mode, prompt, threads, heads: heads !== null, audit: values['accuracy-check'] });
+    const step = Math.max(1, Math.floor(line.points.length / 400));
+    const total = way === 'wllama' ? fs.statSync(model).size : totalBytes;
+    return { ...timesOf(prompt, answer), share: line.bytesAt(answer.firstAt) / total, afterLastByteMs: answer.firstAt - line.lastByteAt(), sentBytes: line.points.at(-1)?.bytes ?? 0,
+      curve: line.points.filter((_, i) => i % step === 0).map(({ at, bytes }) => ({ ms: at - answer.began, share: bytes / total })) };
+  } finally {
+    await profile.close();
+    await line.close();
   }
 }
+
+const timesOf = (/** @type {string} */ prompt, /** @type {import('./load-page.mjs').Answer} */ { began, firstAt, talkableAt, readyAt, first, layer, agrees, promptTokens }) =>
+  ({ prompt, first, layer, agrees, promptTokens, firstMs: firstAt - began, talkableMs: talkableAt - began, readyMs: readyAt - began });
+
+/** All prompts, so many at once, each on its own line. @returns {Promise<Run[]>} */
+async function coldRuns(/** @type {string} */ way, /** @type {string} */ mode) {
+  const many = mode === 'exit' && (way === 'packed' || way === 'range');
+  const wanted = prompts.slice(0, Number(many ? values.prompts : values.few));
+  /** @type {Run[]} */
+  const runs = [];
+  let next = 0;
+  const work = async () => {
+    while (next < wanted.length) {
+      const i = next++;
+      runs[i] = await cold(way, mode, wanted[i]);
+      process.stderr.write(`${way} ${mode} ${i + 1}/${wanted.length}: ${(runs[i].firstMs / 1000).toFixed(1)} s, ${(100 * runs[i].share).toFixed(1)} %, layer ${runs[i].layer}, ${runs[i].afterLastByteMs.toFixed(0)} ms after the last byte\n`);
+    }
+  };
+  await Promise.all(Array.from({ length: many ? Number(values.jobs) : 1 }, work));
+  return runs;
+}
+
+/** Ours and wllama's first token from their own caches, in turn. */
+async function cacheRuns() {
+  const line = await openLine({ root: folder, folders: ['models'] }); // fills the caches at once
+  const profile = await openProfile(packages.address);
+  /** @type {Record<string, ReturnType<typeof timesOf>[]>} */
+  const runs = {};
+  try {
+    const url = `${line.address}/${pathOf('range')}`;
+    /** @type {{ name: string, engine: 'exitlm' | 'wllama', mode: string }[]} */
+    const all = [...modes.map((mode) => ({ name: mode, engine: /** @type {const} */ ('exitlm'), mode })), { name: 'wllama', engine: 'wllama', mode: '' }];
+    for (const { engine } of [all[0], all[all.length - 1]]) await profile.run(engine, { url, mode: modes[0], prompt: prompts[0], threads, heads: heads !== null });
+    const before = line.points.at(-1)?.bytes ?? 0;
+    for (const prompt of prompts.slice(0, Number(values.few))) {
+      all.push(/** @type {typeof all[0]} */ (all.shift())); // each follows each of the others
+      for (const { name, engine, mode } of all) {
+        await new Promise((resolve) => { setTimeout(resolve, SETTLE_MS); }); // the tab before has gone
+        const run = timesOf(prompt, await profile.run(engine, { url, mode, prompt, threads, heads: heads !== null }));
+        (runs[name] ??= []).push(run);
+        process.stderr.write(`cache ${name}: first token after ${run.firstMs.toFixed(0)} ms\n`);
+      }
+    }
+    return { runs, networkBytes: (line.points.at(-1)?.bytes ?? 0) - before };
+  } finally {
+    await profile.close();
+    await line.close();
+  }
+}
+
+const shown = (/** @type {number} */ ms) => `${(ms / 1000).toFixed(2)} s`;
+const verdict = (/** @type {boolean} */ met) => (met ? 'met' : 'NOT met');
+/** @type {any[]} */
+const rows = [];
+const say = (/** @type {any} */ row, /** @type {string} */ text) => {
+  rows.push(row);
+  console.log(text);
+};
+
+for (const way of WAYS.filter((w) => ways.includes(w) && w !== 'cache')) {
+  for (const mode of way === 'wllama' ? ['full'] : modes) {
+    const runs = await coldRuns(way, mode);
+    const of = (/** @type {(run: Run) => number} */ f) => median(runs.map(f));
+    const row = { way, mode, mbit: Number(values.mbit), prompts: runs.length, share: of((r) => r.share), under78: runs.filter((r) => r.share < 0.78).length,
+      under68: runs.filter((r) => r.share < 0.68).length, agree: values['accuracy-check'] ? runs.filter((r) => r.agrees).length : null, talkable_ms: of((r) => r.talkableMs),
+      first_ms: of((r) => r.firstMs), ready_ms: of((r) => r.readyMs), after_last_byte_ms: of((r) => r.afterLastByteMs), sent_bytes: of((r) => r.sentBytes), prompt_tokens: of((r) => r.promptTokens), runs };
+    const line = [`${way === 'wllama' ? wllamaName : `${way} ${mode}`}:`.padEnd(14), `first token after ${shown(row.first_ms)}, ${(100 * row.share).toFixed(1)} % of the bytes, ${row.after_last_byte_ms.toFixed(0)} ms after the last byte`];
+    if (way !== 'wllama') line.push(`; talkable ${shown(row.talkable_ms)}, all there ${shown(row.ready_ms)}`);
+    if (row.agree !== null && way !== 'wllama') line.push(`; the full model's token in ${row.agree} of ${row.prompts}`);
+    if (mode === 'exit' && way !== 'order') line.push(`\n${' '.repeat(15)}before 78 %: ${row.under78} of ${row.prompts} (bar 16 of 20: ${verdict(row.under78 >= 0.8 * row.prompts)}), before 68 %: ${row.under68} (bar 5 of 20: ${verdict(row.under68 >= 0.25 * row.prompts)})`);
+    if (mode === 'full' && FULL_BAR_MS[way]) line.push(` (bar ${FULL_BAR_MS[way]} ms: ${verdict(row.after_last_byte_ms <= FULL_BAR_MS[way])})`);
+    say(row, line.join(' ').replaceAll(' ;', ';').replace(' \n', '\n'));
+  }
+}
+if (ways.includes('cache')) {
+  const { runs, networkBytes } = await cacheRuns();
+  const theirs = median(runs.wllama.map((r) => r.firstMs));
+  console.log(`cache wllama:  first token after ${shown(theirs)}`);
+  for (const mode of modes) {
+    const ours = median(runs[mode].map((r) => r.firstMs));
+    const times = median(runs[mode].map((r, i) => runs.wllama[i].firstMs / r.firstMs));
+    say({ way: 'cache', mode, prompts: runs[mode].length, first_ms: ours, talkable_ms: median(runs[mode].map((r) => r.talkableMs)), wllama_first_ms: theirs, times, network_bytes: networkBytes, runs: runs[mode], wllama: runs.wllama },
+      `cache ${mode}:`.padEnd(15) + `first token after ${shown(ours)}, ${times.toFixed(1)}x sooner than wllama, median of pairs (bar ${CACHE_BAR}x: ${verdict(times >= CACHE_BAR)})`);
+  }
+}
+await packages.close();
+if (values.json) fs.writeFileSync(values.json, JSON.stringify({ type: 'load', model: path.basename(model), headsBytes: heads ? fs.statSync(heads).size : 0, totalBytes, threads, rows }, null, 1));
+if (values.plot) fs.writeFileSync(values.plot, drawLoad(rows, { mbit: Number(values.mbit), totalBytes, wllamaName }));
 if (rows.length === 0) process.exitCode = 1;

@@ -6,7 +6,7 @@ import { createServer, listen } from '../../web/serve.mjs';
 /** Where the browser is: $EXITLM_CHROMIUM, else Debian's. */
 export const executablePath = process.env.EXITLM_CHROMIUM || '/usr/bin/chromium';
 
-const ARGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+export const ARGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
   '--disable-component-update', '--disable-sync', '--disable-dev-shm-usage'];
 
 /** @param {import('playwright-core').LaunchOptions} [options] */

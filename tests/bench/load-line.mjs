@@ -1,0 +1,45 @@
+// A slow line with a meter: a server of this machine, limited, that remembers when how many bytes went out.
+import { createServer, listen } from '../../web/serve.mjs';
+
+/** Milliseconds since 1970, finer than Date; a page's timeOrigin + now() is the same clock. */
+export const clock = () => performance.timeOrigin + performance.now();
+
+/**
+ * @typedef {{ at: number, bytes: number }} Point so many bytes had gone out at that time (clock())
+ * @typedef {Awaited<ReturnType<typeof openLine>>} Line
+ */
+
+/**
+ * All bytes on the line count, the answers' headers too.
+ * @param {import('../../web/serve.mjs').ServeOptions} options
+ */
+export async function openLine(options) {
+  const server = createServer({ headers: { 'Access-Control-Allow-Origin': '*', 'Access-Control-Expose-Headers': 'ETag, Content-Range' }, ...options });
+  /** @type {Point[]} */
+  const points = [];
+  let bytes = 0;
+  server.on('connection', (socket) => {
+    let before = 0;
+    const write = socket.write.bind(socket);
+    socket.write = (/** @type {any[]} */ ...args) => {
+      const done = /** @type {any} */ (write)(...args);
+      bytes += socket.bytesWritten - before;
+      before = socket.bytesWritten;
+      points.push({ at: clock(), bytes });
+      return done;
+    };
+  });
+  const address = (await listen(server)).slice(0, -1);
+  return {
+    address,
+    points,
+    /** Bytes that had gone out by then. */
+    bytesAt: (/** @type {number} */ at) => points.findLast((p) => p.at <= at)?.bytes ?? 0,
+    /** When the last byte went out. */
+    lastByteAt: () => points.at(-1)?.at ?? NaN,
+    async close() {
+      server.closeAllConnections();
+      await new Promise((resolve) => { server.close(resolve); });
+    },
+  };
+}
