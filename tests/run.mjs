@@ -4,8 +4,8 @@
 //
 //   node tests/run.mjs [--only PHASE,…] [--filter TEXT]
 //
-// PHASE is one of c, sanitize, fuzz, neon, js, page, bundlers, browsers, edge; set-up and build always run. Left out unless named: edge
-// (npm run test:edge), browsers, the page in Firefox and WebKitGTK (npm run test:browsers), and neon, the C tests for 64-bit ARM under qemu (npm run test:neon). --filter runs the test files (ctest: the tests) whose name contains TEXT. Test files:
+// PHASE is one of c, sanitize, fuzz, neon, js, page, bundlers, browsers, edge; set-up and build always run. Left out unless named:
+// browsers, the page in Firefox and WebKitGTK (npm run test:browsers), and neon, the C tests for 64-bit ARM under qemu (npm run test:neon). --filter runs the test files (ctest: the tests) whose name contains TEXT. Test files:
 //   tests/c/test_*.c   tests/fuzz/fuzz_*.c   tests/js/**/*.test.mjs   tests/page/**/*.test.mjs   tests/bundlers/**/*.test.mjs   tests/edge/**/*.test.mjs
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
@@ -17,7 +17,7 @@ import { SetupError, root, setUp } from '../wasm/setup/setup.mjs';
 
 const PHASES = ['c', 'sanitize', 'fuzz', 'neon', 'js', 'page', 'bundlers', 'browsers', 'edge'];
 const { values } = parseArgs({ options: { only: { type: 'string' }, filter: { type: 'string', default: '' } } });
-const chosen = values.only?.split(',') ?? PHASES.filter((phase) => !['edge', 'neon', 'browsers'].includes(phase));
+const chosen = values.only?.split(',') ?? PHASES.filter((phase) => !['neon', 'browsers'].includes(phase));
 const unknown = chosen.find((phase) => !PHASES.includes(phase));
 if (unknown) {
   console.error(`exitlm: --only ${unknown}: the phases are ${PHASES.join(', ')}`);
@@ -80,6 +80,7 @@ const began = Date.now();
 const parts = ['native', 'wasm', 'npm', 'model'];
 if (chosen.includes('page') || chosen.includes('bundlers')) parts.push('browser');
 if (chosen.includes('browsers')) parts.push('browsers');
+if (chosen.includes('edge')) parts.push('edge');
 if (chosen.includes('fuzz')) parts.push('fuzz');
 if (chosen.includes('neon')) parts.push('arm');
 const ready = await phase('set-up', () => setUp(parts)) && await phase('build', () => build('everything'));

