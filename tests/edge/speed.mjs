@@ -13,11 +13,17 @@ import { runtimes } from './support/runtimes.mjs';
 import { ask, chunksOf, startWorker } from './support/worker.mjs';
 
 const { values } = parseArgs({ options: { rounds: { type: 'string', default: '5' }, tokens: { type: 'string', default: '64' }, json: { type: 'boolean', default: false } } });
+/** @type {import('./support/worker.mjs').Worker | undefined} */
+let worker;
 const rounds = Number(values.rounds);
 const tokens = Number(values.tokens);
 const question = 'Tell me a long story about a lighthouse.';
 const TICKS = 100; // of /proc/PID/stat, a second
 if (!hasReal) throw new Error('the default model is not there: npm run model');
+for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, async () => {
+  await worker?.stop(); // its processes are a group of their own
+  process.exit(1);
+});
 
 const { wasmtime } = runtimes();
 // Node 20 has relaxed SIMD only as an experiment that computes wrongly: there all run the SIMD128 files.
@@ -79,8 +85,6 @@ async function answer(url, mode) {
 const start = (engine = 'relaxed') => startWorker({ model: (/** @type {string} */ to) => pack(to, real), edit: (_, text) => text.replace('exitlm-relaxed.wasm', `exitlm-${engine}.wasm`) });
 /** @type {{ firstMs: number, cpuMs: number }[]} */
 const cold = [];
-/** @type {Awaited<ReturnType<typeof start>> | undefined} */
-let worker;
 for (let i = 0; i < 3; i++) {
   await worker?.stop();
   worker = await start();
