@@ -14,7 +14,7 @@ const load = (/** @type {number} */ threads, worker = true) => ExitLM.load(tinyP
 const ask = { maxTokens: 3 };
 
 /** Rejects where nothing has happened for this long, on a loaded machine too. @template T @param {Promise<T>} promise @param {string} what @returns {Promise<T>} */
-function awake(promise, what, ms = 60_000) {
+function awake(promise, what, ms = 240_000) {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
   return Promise.race([promise, new Promise((_, reject) => { timer = setTimeout(() => reject(new Error(`${what}: nothing for ${ms} ms`)), ms); })]).finally(() => clearTimeout(timer));
