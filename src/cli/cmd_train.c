@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "files.h"
+#include "gather_file.h"
 #include "model.h"
 #include "platform.h"
 #include "signals.h"
@@ -65,9 +66,17 @@ static int dequantise_output(train_run *run) {
     return CLI_OK;
 }
 
+/* What is there counts, which an interrupted run has less of than was planned. */
 static char *describe_data(const train_run *run) {
-    return cli_format("trained on %zu conversations by the model itself: %u invented, the others answers to the prompts of --data; no human labels",
-                      run->plan.n_jobs, run->options->self_chat);
+    const gather_plan *plan = &run->plan;
+    size_t conversations = 0, invented = 0;
+    for (size_t i = 0; i < plan->n_jobs; i++) {
+        if (!gather_exists(plan, i / GATHER_SHARD_JOBS)) continue;
+        conversations++;
+        invented += plan->jobs[i].kind == GATHER_INVENT;
+    }
+    return cli_format("trained on %zu conversations by the model itself: %zu invented, the others answers to the prompts of --data; no human labels",
+                      conversations, invented);
 }
 
 static int write_file(const train_run *run, const train_result *results, const train_maps *maps, uint32_t n) {
