@@ -61,10 +61,6 @@ static void put_extents(ndjson *j, const pack *p, const pack_shard *shard) {
         nd_uint(j, "offset", e->offset);
         nd_uint(j, "bytes", e->n_bytes);
         nd_int(j, "layer", e->layer);
-        if (e->n_rows) {
-            nd_uint(j, "row", e->row);
-            nd_uint(j, "n_rows", e->n_rows);
-        }
         nd_end(j);
     }
     nd_end(j);

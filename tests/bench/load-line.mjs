@@ -1,4 +1,7 @@
 // A slow line with a meter: a server of this machine, limited, that remembers when how many bytes went out.
+import fs from 'node:fs';
+import path from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { createServer, listen } from '../../web/serve.mjs';
 
 /** Milliseconds since 1970, finer than Date; a page's timeOrigin + now() is the same clock. */
@@ -10,11 +13,16 @@ export const clock = () => performance.timeOrigin + performance.now();
  */
 
 /**
- * All bytes on the line count, the answers' headers too.
- * @param {import('../../web/serve.mjs').ServeOptions} options
+ * All bytes on the line count, the answers' headers too. A manifest goes out compressed, as static hosts do with JSON.
+ * @param {import('../../web/serve.mjs').ServeOptions & { root: string }} options
  */
 export async function openLine(options) {
-  const server = createServer({ headers: { 'Access-Control-Allow-Origin': '*', 'Access-Control-Expose-Headers': 'ETag, Content-Range' }, ...options });
+  const intercept = (/** @type {import('node:http').IncomingMessage} */ { url = '' }, /** @type {import('node:http').ServerResponse} */ response) => {
+    if (!url.endsWith('/manifest.json')) return false;
+    response.writeHead(200, { 'Content-Type': 'application/json', 'Content-Encoding': 'gzip' }).end(gzipSync(fs.readFileSync(path.join(options.root, url))));
+    return true;
+  };
+  const server = createServer({ intercept, headers: { 'Access-Control-Allow-Origin': '*', 'Access-Control-Expose-Headers': 'ETag, Content-Range' }, ...options });
   /** @type {Point[]} */
   const points = [];
   let bytes = 0;

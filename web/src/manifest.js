@@ -18,7 +18,7 @@
  * - `files`: the original files, one unless the model is split; `bytes` and `sha256` at the top are those of all of them, one after the other.
  * - `shards`: in the order of use, at most 24 MiB each. A shard is its extents one after the other; an extent says which bytes of
  *   which original file (`part`) they are. `layer` is -4 for headers, -5 for what the engine does not need (padding; such shards are not
- *   loaded), else as the plan says (-1 norms, -2 rows of the shortlist, 0… layers, -3 other rows); rows carry `row` and `n_rows`.
+ *   loaded), else as the plan says (-1 norms, -2 rows of the shortlist, 0… layers, -3 other rows).
  * - Put back by its extents it is the original, byte for byte. Every byte lies in exactly one extent.
  * - The first shards are the headers. `heads` is left out where the model has none.
  * - File names are relative to the manifest's address.
@@ -28,8 +28,6 @@
  * @property {number} offset
  * @property {number} bytes
  * @property {number} [layer]
- * @property {number} [row]
- * @property {number} [n_rows]
  *
  * @typedef {object} ManifestShard
  * @property {string} file

@@ -194,26 +194,52 @@ function joinTouching(extents) {
  * @returns {Stretch[]}
  */
 function joinRows(extents) {
-  const sorted = extents.map((e, order) => ({ ...e, order })).sort((a, b) => a.part - b.part || a.offset - b.offset);
-  /** @type {{ stretch: Stretch, order: number }[]} */
-  let best = [];
+  const byPlace = extents.map((_, order) => order).sort((a, b) => extents[a].part - extents[b].part || extents[a].offset - extents[b].offset);
+  let best = 0;
   let leastCost = Infinity;
   for (let gap = 0; gap <= 2 ** 20; gap = gap === 0 ? 512 : gap * 2) {
-    const joined = joinOver(sorted, gap);
-    const cost = joined.reduce((sum, { stretch: [, from, to] }) => sum + REQUEST_BYTES + to - from, 0);
-    if (cost < leastCost) [best, leastCost] = [joined, cost];
+    const cost = costOver(extents, byPlace, gap);
+    if (cost < leastCost) [best, leastCost] = [gap, cost];
   }
-  return best.sort((a, b) => a.order - b.order).map(({ stretch }) => stretch);
+  return joinOver(extents, byPlace, best).sort((a, b) => a.order - b.order).map(({ stretch }) => stretch);
 }
 
 /**
- * @param {(Extent & { order: number })[]} sorted by place
+ * What joinOver's stretches cost. There are some ten thousand runs and a dozen gaps: nothing is allocated.
+ * @param {Extent[]} extents
+ * @param {number[]} byPlace
  * @param {number} gap
  */
-function joinOver(sorted, gap) {
+function costOver(extents, byPlace, gap) {
+  let cost = 0;
+  let lastPart = -1;
+  let from = 0;
+  let to = 0;
+  for (const order of byPlace) {
+    const { part, offset, nBytes } = extents[order];
+    if (part === lastPart && offset - to <= gap && offset + nBytes - from <= JOB_BYTES) {
+      cost += Math.max(0, offset + nBytes - to);
+      to = Math.max(to, offset + nBytes);
+    } else {
+      cost += REQUEST_BYTES + nBytes;
+      lastPart = part;
+      from = offset;
+      to = offset + nBytes;
+    }
+  }
+  return cost;
+}
+
+/**
+ * @param {Extent[]} extents
+ * @param {number[]} byPlace their numbers
+ * @param {number} gap
+ */
+function joinOver(extents, byPlace, gap) {
   /** @type {{ stretch: Stretch, order: number }[]} */
   const out = [];
-  for (const { part, offset, nBytes, order } of sorted) {
+  for (const order of byPlace) {
+    const { part, offset, nBytes } = extents[order];
     const last = out[out.length - 1];
     if (last && last.stretch[0] === part && offset - last.stretch[2] <= gap && offset + nBytes - last.stretch[1] <= JOB_BYTES) {
       last.stretch[2] = Math.max(last.stretch[2], offset + nBytes);

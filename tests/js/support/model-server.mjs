@@ -61,8 +61,11 @@ export async function modelServer(files, behaviour = {}) {
       const piece = body.subarray(at, Math.min(end, at + step));
       record.sent += piece.length;
       await new Promise((resolve) => {
-        response.write(piece, () => resolve(undefined));
         response.once('close', resolve);
+        response.write(piece, () => {
+          response.off('close', resolve);
+          resolve(undefined);
+        });
       });
       if (bytesPerSecond) await new Promise((resolve) => setTimeout(resolve, 20));
     }
