@@ -54,11 +54,15 @@ test('a host without headers is isolated after one reload; threads on and off sa
   assert.deepEqual([plain.threads, plain.isolated, plain.text], [1, false, several.text]);
   await bare.context().close();
 
-  // …?off removes it.
-  await second.goto(`${host.address}/?off`);
-  await second.waitForFunction(async () => (await navigator.serviceWorker.getRegistrations()).length === 0);
-  await second.goto(`${host.address}/?off`);
-  assert.equal(await second.evaluate(() => crossOriginIsolated), false);
+  // …?off removes it, as soon as no page of before is left that it serves.
+  await first.close();
+  let isolated = true;
+  for (let visit = 0; isolated && visit < 40; visit++) {
+    await second.goto(`${host.address}/?off`);
+    await second.waitForFunction(async () => (await navigator.serviceWorker.getRegistrations()).length === 0);
+    isolated = await second.evaluate(() => crossOriginIsolated);
+  }
+  assert.equal(isolated, false);
   await context.close();
   assert.deepEqual(host.errors, []);
 });
