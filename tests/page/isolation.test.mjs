@@ -59,7 +59,9 @@ test('a host without headers is isolated after one reload; threads on and off sa
   let isolated = true;
   for (let visit = 0; isolated && visit < 40; visit++) {
     await second.goto(`${host.address}/?off`);
-    await second.waitForFunction(async () => (await navigator.serviceWorker.getRegistrations()).length === 0);
+    await second.evaluate(async () => {
+      while ((await navigator.serviceWorker.getRegistrations()).length) await new Promise((resolve) => { setTimeout(resolve, 20); });
+    });
     isolated = await second.evaluate(() => crossOriginIsolated);
   }
   assert.equal(isolated, false);
