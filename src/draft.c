@@ -23,6 +23,7 @@ enum { ARM_PLAIN, ARM_EXITS, ARM_VOCABULARY, ARM_LOOKUP, MAX_DRAFTS = XL_MAX_VER
 #define OUTPUT_PRICE 0.25 /* the same of the output matrix alone; hopeful, for it is measured at the first use */
 #define FIRST_DRAFTS 2  /* by exits, until their acceptance is known */
 #define MARGIN 1.03     /* a way of drafting must win by this to be used */
+#define SMALL_MARGIN 1.005 /* the same for drafts of the vocabulary exit, which lose little where they are wrong */
 #define SHAKY 0.35f     /* the vocabulary exit drafts up to this chance of being wrong (metric logistic) */
 #define MEMORY 0.9      /* weight of the past in running means, by round */
 
@@ -256,7 +257,7 @@ static void choose_way(exitlm_session *s) {
         return;
     }
     d->wanted = 0;
-    if (vocabulary > MARGIN) {
+    if (vocabulary > SMALL_MARGIN) {
         d->way = ARM_VOCABULARY;
         d->wanted = drafts;
     }
