@@ -24,6 +24,7 @@ enum { ARM_PLAIN, ARM_EXITS, ARM_VOCABULARY, ARM_LOOKUP, MAX_DRAFTS = XL_MAX_VER
 #define FIRST_DRAFTS 2  /* by exits, until their acceptance is known */
 #define MARGIN 1.03     /* a way of drafting must win by this to be used */
 #define SMALL_MARGIN 1.005 /* the same for drafts of the vocabulary exit, which lose little where they are wrong */
+#define SURE 0.4f        /* where a token is drawn, the vocabulary exit drafts from this probability of its likeliest on */
 #define SHAKY 0.35f     /* the vocabulary exit drafts up to this chance of being wrong (metric logistic) */
 #define MEMORY 0.9      /* weight of the past in running means, by round */
 
@@ -47,7 +48,8 @@ struct xl_drafting {
     uint32_t gram;                       /* of this round's lookup */
     double layers_ms, check_ms;          /* of one row: all layers; the vocabulary exit. 0: not measured */
     double output_ms[XL_MAX_VERIFY + 1]; /* of the output matrix, by rows */
-    double vocabulary_right;             /* of its drafts */
+    double right, drafted;               /* of the vocabulary exit: decayed counts of its drafts */
+    uint32_t failures, rest, patience;   /* rounds in a row that it began wrongly or not at all; rounds without it, and how many next time */
     exitlm_event *events;                /* [4 * XL_MAX_VERIFY] */
 };
 
@@ -58,7 +60,7 @@ void xl_draft_take(exitlm_session *s, xl_arena *arena) {
     s->generation->drafting = d;
     s->generation->events = events;
     s->generation->events_capacity = 4 * XL_MAX_VERIFY;
-    if (d) d->vocabulary_right = 0.98;
+    if (d) d->right = 12, d->drafted = 12.25;
     for (uint32_t gram = 0; d && gram <= N_GRAM; gram++) d->accepted[gram] = gram < 3 ? 0.5 : 0.75;
 }
 
@@ -67,6 +69,7 @@ void xl_draft_start(exitlm_session *s) {
     struct xl_drafting *d = s->generation->drafting;
     d->open = false;
     d->n = 0;
+    d->failures = d->rest = d->patience = 0;
     if (d->length == 0) d->length = FIRST_DRAFTS;
 }
 
@@ -206,10 +209,10 @@ static double plan_vocabulary(const exitlm_session *s, uint32_t *drafts) {
     int32_t h = vocabulary_head(s);
     uint32_t most = most_drafts(s);
     double best = 0;
-    if (h < 0) return 0;
+    if (h < 0 || d->rest) return 0;
     double row = layers_cost(s) + check_cost(s, &s->heads->head[h]), plain = layers_cost(s) + output_cost(s, 1), tokens = 1, right = 1;
     for (uint32_t k = 1; k <= most; k++) {
-        tokens += right *= d->vocabulary_right;
+        tokens += right *= d->right / d->drafted;
         double now = tokens * plain / ((k + 1) * row + output_cost(s, k + 1));
         if (now <= best) continue;
         best = now;
@@ -241,6 +244,7 @@ static void choose_way(exitlm_session *s) {
     int sources = g->options.draft_sources ? g->options.draft_sources : 3;
     uint32_t drafts = 0;
     lookup plan = {0};
+    if (d->rest) d->rest--;
     double looked_up = sources & 2 ? plan_lookup(s, &plan) : 0, vocabulary = sources & 1 ? plan_vocabulary(s, &drafts) : 0;
     d->way = ARM_PLAIN;
     if (looked_up > MARGIN && looked_up >= vocabulary) {
@@ -350,7 +354,8 @@ static exitlm_status draft_by_vocabulary(exitlm_session *s, xl_draft *draft, int
     if (s->clock_ms) learn(&d->check_ms, xl_now(s) - between);
     float shaky = s->heads->metric == EXITLM_METRIC_LOGISTIC ? SHAKY : g->threshold[h];
     *draft = (xl_draft){(int32_t)h, (uint16_t)layers, 1 - check.uncertainty};
-    *id = check.uncertainty < shaky ? check.id : -1;
+    bool flat = !xl_sampler_is_plain(&g->sampler) && check.p1 < SURE;
+    *id = check.uncertainty < shaky && !flat ? check.id : -1;
     return EXITLM_OK;
 }
 
@@ -406,10 +411,23 @@ static uint32_t compare(exitlm_session *s, uint32_t rows) {
     return d->n;
 }
 
+static void learn_vocabulary(struct xl_drafting *d, uint32_t right) {
+    for (uint32_t i = 0; i < d->n && i <= right; i++) {
+        d->right = d->right * 0.97 + (i < right);
+        d->drafted = d->drafted * 0.97 + 1;
+    }
+    if (right > 0) {
+        d->failures = d->patience = 0;
+    } else if (++d->failures >= 3) {
+        d->failures = 2; /* the next one is enough */
+        d->rest = d->patience = d->patience == 0 ? 16 : d->patience < 256 ? 2 * d->patience : 256;
+    }
+}
+
 static void learn_round(struct xl_drafting *d, uint32_t right, uint32_t tokens) {
     for (uint32_t i = 0; d->way == ARM_LOOKUP && i < d->n && i <= right; i++)
         d->accepted[d->gram] += 0.15 * ((i < right) - d->accepted[d->gram]);
-    for (uint32_t i = 0; d->way == ARM_VOCABULARY && i < d->n && i <= right; i++) d->vocabulary_right += 0.03 * ((i < right) - d->vocabulary_right);
+    if (d->way == ARM_VOCABULARY) learn_vocabulary(d, right);
     if (d->way != ARM_EXITS) return;
     learn_arm(&d->exits, d->round_cost, tokens);
     if (right < d->n) d->length = right < 1 ? 1 : right;
