@@ -16,7 +16,7 @@ import { fetchModel, findModel, isComplete } from '../../models/fetch.mjs';
 export const root = fileURLToPath(new URL('../../', import.meta.url));
 export const cache = path.join(process.env.XDG_CACHE_HOME || path.join(os.homedir(), '.cache'), 'exitlm');
 
-// Tried in this order; the second is for when the first is no longer on the mirrors.
+// What install-emscripten.sh installs.
 const EMSCRIPTEN = [{ version: '6.0.5', llvm: 22 }];
 /** An emcc on the PATH is used from this version on. */
 const OLDEST_EMSCRIPTEN = '6.0.0';
