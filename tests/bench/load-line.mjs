@@ -19,7 +19,7 @@ export const clock = () => performance.timeOrigin + performance.now();
 export async function openLine(options) {
   const intercept = (/** @type {import('node:http').IncomingMessage} */ { url = '' }, /** @type {import('node:http').ServerResponse} */ response) => {
     if (!url.endsWith('/manifest.json')) return false;
-    response.writeHead(200, { 'Content-Type': 'application/json', 'Content-Encoding': 'gzip' }).end(gzipSync(fs.readFileSync(path.join(options.root, url))));
+    response.writeHead(200, { 'Content-Type': 'application/json', 'Content-Encoding': 'gzip', 'Access-Control-Allow-Origin': '*' }).end(gzipSync(fs.readFileSync(path.join(options.root, url))));
     return true;
   };
   const server = createServer({ intercept, headers: { 'Access-Control-Allow-Origin': '*', 'Access-Control-Expose-Headers': 'ETag, Content-Range' }, ...options });
