@@ -17,9 +17,9 @@ export const clock = () => performance.timeOrigin + performance.now();
  * @param {import('../../web/serve.mjs').ServeOptions & { root: string }} options
  */
 export async function openLine(options) {
-  const intercept = (/** @type {import('node:http').IncomingMessage} */ { url = '' }, /** @type {import('node:http').ServerResponse} */ response) => {
-    if (!url.endsWith('/manifest.json')) return false;
-    response.writeHead(200, { 'Content-Type': 'application/json', 'Content-Encoding': 'gzip', 'Access-Control-Allow-Origin': '*' }).end(gzipSync(fs.readFileSync(path.join(options.root, url))));
+  const intercept = (/** @type {import('node:http').IncomingMessage} */ { url = '', headers }, /** @type {import('node:http').ServerResponse} */ response) => {
+    if (!url.endsWith('/manifest.json') || !String(headers['accept-encoding']).includes('gzip')) return false; // a browser that asks for a range wants no encoding
+    response.writeHead(200, { 'Content-Type': 'application/json', 'Content-Encoding': 'gzip' }).end(gzipSync(fs.readFileSync(path.join(options.root, url))));
     return true;
   };
   const server = createServer({ intercept, headers: { 'Access-Control-Allow-Origin': '*', 'Access-Control-Expose-Headers': 'ETag, Content-Range' }, ...options });
