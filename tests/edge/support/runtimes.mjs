@@ -3,11 +3,11 @@
 // ${XDG_CACHE_HOME:-~/.cache}/exitlm/edge-HASH.
 //
 //   node tests/edge/support/runtimes.mjs     installs them, and prints where they are
-import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { SetupError, cache, exitWith, root, run, say } from '../../../wasm/setup/setup.mjs';
+import { SetupError, exitWith, root, run } from '../../../wasm/setup/setup.mjs';
+import { installOnce, nameOf } from '../../install-once.mjs';
 
 const recipes = ['package.json', 'package-lock.json', 'requirements.txt'].map((name) => path.join(root, 'tests/edge', name));
 
@@ -38,28 +38,13 @@ function programs(/** @type {string} */ folder) {
 
 /** Installs what is missing. @returns {Runtimes} */
 export function runtimes() {
-  const hash = createHash('sha256');
-  for (const file of recipes) hash.update(fs.readFileSync(file));
-  const folder = path.join(cache, `edge-${hash.digest('hex').slice(0, 12)}`);
-  if (fs.existsSync(path.join(folder, 'done'))) return programs(folder);
-  say('edge runtimes: wrangler, workerd, Deno, Bun, Wasmtime (about 500 MB, once)');
-  const work = `${folder}.${process.pid}`;
-  fs.mkdirSync(work, { recursive: true });
-  try {
+  return programs(installOnce(nameOf('edge', recipes), 'edge runtimes: wrangler, workerd, Deno, Bun, Wasmtime (about 500 MB, once)', (work) => {
     for (const file of recipes) fs.copyFileSync(file, path.join(work, path.basename(file)));
-    fs.copyFileSync(path.join(root, '.npmrc'), path.join(work, '.npmrc'));
-    // Not npm ci: the lock has no entries for platforms whose packages its registry did not offer; elsewhere they are taken at the pinned version.
-    run('npm', ['install', '--no-progress', '--ignore-scripts'], { cwd: work, quiet: true, failure: 'Is npm able to reach its registry?' });
+  }, (work) => {
     run(process.env.PYTHON ?? 'python3', ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--no-deps', '--require-hashes', '--target', 'python', '-r', 'requirements.txt'],
       { cwd: work, quiet: true, failure: 'Is pip able to reach its index?' });
     fs.chmodSync(path.join(work, 'python/wasmtime_cli/wasmtime'), 0o755); // pip --target forgets it
-    fs.writeFileSync(path.join(work, 'done'), '');
-    if (fs.existsSync(folder)) fs.rmSync(folder, { recursive: true });
-    fs.renameSync(work, folder);
-  } finally {
-    fs.rmSync(work, { recursive: true, force: true });
-  }
-  return programs(folder);
+  }));
 }
 
 if (process.argv[1] && fs.realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
