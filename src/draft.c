@@ -183,24 +183,25 @@ static int32_t vocabulary_head(const exitlm_session *s) {
     return -1;
 }
 
-/* Cost of `rows` rows of the output matrix, of all layers for one row and of a check, in the same unit: measured times, or multiply-adds. */
+/* Costs in one unit: measured times once both parts of a plain token have one, multiply-adds until then. */
+static bool timed(const struct xl_drafting *d) { return d->output_ms[1] > 0 && d->layers_ms > 0; }
+
+static double output_macs(const exitlm_session *s) { return (double)s->model->config.vocab * s->model->config.dim; }
+
 static double output_cost(const exitlm_session *s, uint32_t rows) {
     const struct xl_drafting *d = s->generation->drafting;
-    double one = d->output_ms[1] > 0 && d->layers_ms > 0 ? d->output_ms[1] : (double)s->model->config.vocab * s->model->config.dim;
-    bool measured = d->output_ms[1] > 0 && d->layers_ms > 0 && d->output_ms[rows] > 0;
-    return measured ? d->output_ms[rows] : one * (1 + OUTPUT_PRICE * (rows - 1));
+    if (timed(d) && d->output_ms[rows] > 0) return d->output_ms[rows];
+    return (timed(d) ? d->output_ms[1] : output_macs(s)) * (1 + OUTPUT_PRICE * (rows - 1));
 }
 
 static double layers_cost(const exitlm_session *s) {
     const struct xl_drafting *d = s->generation->drafting;
-    if (d->output_ms[1] > 0 && d->layers_ms > 0) return d->layers_ms;
-    return (double)s->model->config.n_layers * (double)xl_layer_macs(s->model);
+    return timed(d) ? d->layers_ms : (double)s->model->config.n_layers * (double)xl_layer_macs(s->model);
 }
 
 static double check_cost(const exitlm_session *s, const xl_head *head) {
     const struct xl_drafting *d = s->generation->drafting;
-    double share = (double)xl_head_macs(s->model, head) / ((double)s->model->config.vocab * s->model->config.dim);
-    return d->check_ms > 0 && d->output_ms[1] > 0 && d->layers_ms > 0 ? d->check_ms : share * output_cost(s, 1);
+    return timed(d) && d->check_ms > 0 ? d->check_ms : (double)xl_head_macs(s->model, head) / output_macs(s) * output_cost(s, 1);
 }
 
 /* The most tokens per cost, in plain tokens, that drafts of the vocabulary exit promise; *drafts: how many are then wanted. */
