@@ -1,10 +1,7 @@
 /* Baseline SIMD128. Its one multiply-and-add, i32x4.dot_i16x8, adds the products of neighbouring int16; so the work is to see int16 in the
- * weights with as few operations as possible. Nothing is widened: a pair of bytes (lo, hi) is used whole, as lo + 256 hi, beside hi alone, and
- * the activations are prepared so that the surplus cancels,
- *     (lo + 256 hi) * q0 + hi * (q1 - 256 q0) = lo * q0 + hi * q1,
- * and likewise for the two nibbles of a byte. All in int32, all exact (|q1 - 256 q0| <= 32639). */
+ * weights with as few operations as possible: for bytes see kernels_pairs.h, and likewise for the two nibbles of a byte. */
 #if defined(__wasm_simd128__) && !defined(__wasm_relaxed_simd__)
-#include "kernels_wasm.h"
+#include "kernels_pairs.h"
 
 /* Pairs of int16 for word g = columns 4g..4g+3: the even bytes of a word are columns 4g and 4g+2, the odd ones 4g+1 and 4g+3. */
 typedef struct act_pairs {
@@ -28,15 +25,12 @@ typedef struct act_block {
 typedef const int16_t *act_half;
 
 INLINE act_half act_words(const act_block *a, int half) { return a->pairs.whole[4 * half]; }
+INLINE act_half act_whole(act_half a, int lane) { return a + 2 * lane; }
+INLINE act_half act_odd(act_half a, int lane) { return a + 16 + 2 * lane; }
 
 INLINE void act_finish(act_block *out, const int32_t q[32], int32_t total) {
-    int32_t even = 0;
     (void)total;
-    for (int c = 0; c < 32; c += 2) {
-        even += q[c];
-        out->pairs.whole[c / 4][c / 2 % 2] = (int16_t)q[c];
-        out->pairs.odd[c / 4][c / 2 % 2] = (int16_t)(q[c + 1] - 256 * q[c]);
-    }
+    for (int g = 0; g < 8; g++) act_pair(out->pairs.whole[g], out->pairs.odd[g], q + 4 * g);
     for (int c = 0; c < 16; c += 2) {
         const int32_t *low = q + c, *high = q + 16 + c;
         out->nibbles.even[0][c / 4][c / 2 % 2] = (int16_t)high[0];
@@ -44,11 +38,9 @@ INLINE void act_finish(act_block *out, const int32_t q[32], int32_t total) {
         out->nibbles.odd[0][c / 4][c / 2 % 2] = (int16_t)low[1];
         out->nibbles.odd[1][c / 4][c / 2 % 2] = (int16_t)(high[1] - 16 * low[1]);
     }
-    out->minus128even = -128 * even;
+    out->minus128even = act_minus128even(q);
     out->unused = 0;
 }
-
-INLINE vi dot16(vi part, vi w, const void *pair) { return pinned(wasm_i32x4_add(part, wasm_i32x4_dot_i16x8(w, wasm_v128_load32_splat(pair)))); }
 
 typedef vi u_acc; /* int32 */
 #define U_GROUPS_5 8
@@ -56,29 +48,18 @@ typedef vi u_acc; /* int32 */
 
 INLINE u_acc u_begin(vi acc) { return acc; }
 INLINE u_acc u_dot(u_acc part, vi w, act_half a, int lane) {
-    return dot16(dot16(part, w, a + 2 * lane), wasm_u16x8_shr(w, 8), a + 16 + 2 * lane);
+    return dot16(dot16(part, w, act_whole(a, lane)), wasm_u16x8_shr(w, 8), act_odd(a, lane));
 }
 INLINE vi u_end(vi acc, u_acc part, const consts *k) {
     (void)acc, (void)k;
     return part;
 }
 
-/* int8: the even bytes become unsigned (+ 128), which is taken back by starting from -128 times the sum of their activations. */
-typedef vi s_acc;
-typedef struct s_weights {
-    vi whole, odd;
-} s_weights;
-
-INLINE s_weights s_prepare(vi w, const consts *k) {
-    vi whole = wasm_v128_xor(w, k->flip_even);
-    return (s_weights){whole, wasm_i16x8_shr(w, 8)};
-}
 INLINE s_acc s_begin(const act_block *a) { return vi_splat(&a->minus128even); }
 INLINE s_acc s_dot(s_acc part, s_weights w, act_half a, int lane, const consts *k) {
     (void)k;
-    return dot16(dot16(part, w.whole, a + 2 * lane), w.odd, a + 16 + 2 * lane);
+    return dot_pairs(part, w, act_whole(a, lane), act_odd(a, lane));
 }
-INLINE vi s_end(s_acc part) { return part; }
 
 /* Nibbles, four to an int16: n0 and n1 in the even byte, n2 and n3 in the odd one.
  *     (n0 + 16 n1) * high + n0 * (16 low - high) = 16 * (n0 * low + n1 * high)
