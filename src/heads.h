@@ -121,5 +121,7 @@ typedef struct xl_heads_calibration {
 /* Copies the heads file `bytes` with a new calibration to the empty buffer `out`; tensors byte for byte. */
 exitlm_status xl_heads_rewrite(const void *bytes, size_t n_bytes, const xl_heads_calibration *calibration,
                                xl_buffer *out, exitlm_error *error);
+/* Copies the heads file `bytes` without its K/V maps, which are most of it and which only the policy `maps` wants, to the empty buffer `out`. */
+exitlm_status xl_heads_without_maps(const void *bytes, size_t n_bytes, xl_buffer *out, exitlm_error *error);
 
 #endif

@@ -232,6 +232,26 @@ static bool is_replaced(const xl_gguf *gguf, const xl_gguf_key *key, const xl_he
     return false;
 }
 
+/* exit.I.kv.… */
+static bool is_map(const xl_gguf *gguf, const xl_gguf_tensor *t) {
+    const char *name = xl_gguf_text(gguf, t->name_offset);
+    size_t i = 5;
+    if (t->name_bytes < 10 || memcmp(name, "exit.", 5) != 0) return false;
+    while (i < t->name_bytes && name[i] >= '0' && name[i] <= '9') i++;
+    return i > 5 && t->name_bytes - i > 4 && memcmp(name + i, ".kv.", 4) == 0;
+}
+
+static void put_calibration(xl_gguf_writer *w, const xl_heads_calibration *c, uint32_t n_heads) {
+    put_text(w, "exitlm.engine_version", EXITLM_VERSION);
+    put_text(w, "exitlm.metric", metric_names[c->metric]);
+    put_text(w, "exitlm.kv_policy", policy_names[c->kv]);
+    put_text(w, "exitlm.kv_type", kv_type_names[c->kv_type]);
+    if (c->logistic) xl_gguf_put_array(w, "exitlm.logistic", XL_GGUF_F32, c->logistic, (size_t)n_heads * 6);
+    if (c->data) put_text(w, "exitlm.data", c->data);
+    put_levels(w, c->levels, c->n_levels, n_heads);
+}
+
+/* With another calibration; or, where `c` is NULL, as the file is but for its maps. */
 static exitlm_status copy_file(const xl_gguf *gguf, const uint8_t *bytes, const xl_heads_calibration *c, uint32_t n_heads, xl_buffer *out,
                                exitlm_error *error) {
     xl_gguf_writer w;
@@ -239,16 +259,11 @@ static exitlm_status copy_file(const xl_gguf *gguf, const uint8_t *bytes, const 
     xl_gguf_writer_init(&w, &out->allocator);
     w.alignment = gguf->alignment; /* its key is copied */
     for (uint32_t i = 0; i < gguf->n_keys; i++)
-        if (!is_replaced(gguf, &gguf->keys[i], c)) xl_gguf_put_copy(&w, gguf, &gguf->keys[i]);
-    put_text(&w, "exitlm.engine_version", EXITLM_VERSION);
-    put_text(&w, "exitlm.metric", metric_names[c->metric]);
-    put_text(&w, "exitlm.kv_policy", policy_names[c->kv]);
-    put_text(&w, "exitlm.kv_type", kv_type_names[c->kv_type]);
-    if (c->logistic) xl_gguf_put_array(&w, "exitlm.logistic", XL_GGUF_F32, c->logistic, (size_t)n_heads * 6);
-    if (c->data) put_text(&w, "exitlm.data", c->data);
-    put_levels(&w, c->levels, c->n_levels, n_heads);
+        if (!c || !is_replaced(gguf, &gguf->keys[i], c)) xl_gguf_put_copy(&w, gguf, &gguf->keys[i]);
+    if (c) put_calibration(&w, c, n_heads);
     for (uint32_t i = 0; i < gguf->n_tensors; i++) {
         const xl_gguf_tensor *t = &gguf->tensors[gguf->by_offset[i]];
+        if (!c && is_map(gguf, t)) continue;
         memcpy(name, xl_gguf_text(gguf, t->name_offset), t->name_bytes);
         name[t->name_bytes] = 0;
         xl_gguf_put_tensor(&w, name, t->type, t->n_dims, t->dims);
@@ -256,10 +271,22 @@ static exitlm_status copy_file(const xl_gguf *gguf, const uint8_t *bytes, const 
     exitlm_status status = xl_gguf_writer_header(&w, out, error);
     for (uint32_t i = 0; i < gguf->n_tensors && status == EXITLM_OK; i++) {
         const xl_gguf_tensor *t = &gguf->tensors[gguf->by_offset[i]];
-        xl_gguf_writer_data(&w, out, bytes + t->offset, (size_t)t->n_bytes);
+        if (c || !is_map(gguf, t)) xl_gguf_writer_data(&w, out, bytes + t->offset, (size_t)t->n_bytes);
     }
     if (status == EXITLM_OK && out->failed) status = xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory to write exit heads");
     xl_gguf_writer_free(&w);
+    return status;
+}
+
+static exitlm_status copy_bytes(const void *bytes, size_t n_bytes, const xl_heads_calibration *c, uint32_t n_heads, xl_buffer *out,
+                                exitlm_error *error) {
+    xl_gguf gguf;
+    size_t used;
+    xl_gguf_init(&gguf, &out->allocator);
+    exitlm_status status = xl_gguf_push(&gguf, bytes, n_bytes, &used, error);
+    if (status == EXITLM_OK) status = copy_file(&gguf, bytes, c, n_heads, out, error);
+    if (status == EXITLM_OK) status = check_result(out, error);
+    xl_gguf_free(&gguf);
     return status;
 }
 
@@ -272,13 +299,15 @@ exitlm_status xl_heads_rewrite(const void *bytes, size_t n_bytes, const xl_heads
                  (unsigned)c->kv_type < EXITLM_KV_TYPE_COUNT && c->n_levels <= UINT32_MAX / EXITLM_MAX_HEADS;
     for (size_t i = 0; i < c->n_levels && valid; i++) valid = (unsigned)c->levels[i].strategy < EXITLM_STRATEGY_COUNT;
     if (!valid) status = xl_fail(error, EXITLM_USAGE, "exit heads to be calibrated: a metric, policy or strategy is out of its range");
-    xl_gguf gguf;
-    size_t used;
-    xl_gguf_init(&gguf, &out->allocator);
-    if (status == EXITLM_OK) status = xl_gguf_push(&gguf, bytes, n_bytes, &used, error);
-    if (status == EXITLM_OK) status = copy_file(&gguf, bytes, c, heads->n_heads, out, error);
-    if (status == EXITLM_OK) status = check_result(out, error);
-    xl_gguf_free(&gguf);
+    if (status == EXITLM_OK) status = copy_bytes(bytes, n_bytes, c, heads->n_heads, out, error);
+    exitlm_heads_free(heads);
+    return status;
+}
+
+exitlm_status xl_heads_without_maps(const void *bytes, size_t n_bytes, xl_buffer *out, exitlm_error *error) {
+    exitlm_heads *heads;
+    exitlm_status status = exitlm_heads_create(&heads, bytes, n_bytes, &out->allocator, error);
+    if (status == EXITLM_OK) status = copy_bytes(bytes, n_bytes, NULL, heads->n_heads, out, error);
     exitlm_heads_free(heads);
     return status;
 }

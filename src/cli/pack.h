@@ -7,6 +7,7 @@
 
 #define PACK_SMALL_BYTES ((uint64_t)256 << 10) /* rows outside the shortlist: a prompt may need any of them at once */
 #define PACK_NAME_BYTES 32
+#define PACK_CORE_NAME "heads-core.gguf" /* the heads without their maps */
 
 enum { PACK_HEADER = -4, PACK_REST = -5 }; /* `layer` of extents that the loader's plan does not name */
 

@@ -185,6 +185,26 @@ static void test_rewrite(fixture *f) {
     xl_buffer_free(&file);
 }
 
+static void test_without_maps(fixture *f) {
+    xl_buffer file = written(&f->source), core = new_buffer(), again = new_buffer();
+    exitlm_error error;
+    good(xl_heads_without_maps(file.data, file.n_bytes, &core, &error), &error);
+    exitlm_heads *whole = read_back(&file), *h = read_back(&core);
+    CHECK(core.n_bytes < file.n_bytes && whole->head[0].map_k && !h->head[0].map_k && !h->head[0].map_v);
+    CHECK(h->n_heads == whole->n_heads && h->n_levels == whole->n_levels && h->n_shortlist == whole->n_shortlist);
+    CHECK(strcmp(h->fingerprint, whole->fingerprint) == 0 && strcmp(h->info.licence, whole->info.licence) == 0);
+    same_matrix(&h->head[2].output, f->full, VOCAB, DIM, 0);
+    good(xl_heads_without_maps(core.data, core.n_bytes, &again, &error), &error); /* nothing more to leave out */
+    CHECK(again.n_bytes == core.n_bytes && memcmp(again.data, core.data, core.n_bytes) == 0);
+    exitlm_heads_free(whole);
+    exitlm_heads_free(h);
+    xl_buffer_free(&again);
+    CHECK(xl_heads_without_maps(file.data, 100, &again, &error) != EXITLM_OK);
+    xl_buffer_free(&again);
+    xl_buffer_free(&core);
+    xl_buffer_free(&file);
+}
+
 /* What the writer refuses. */
 static void refuse(const xl_heads_source *source, const char *part_of_message) {
     xl_buffer b = new_buffer();
@@ -323,6 +343,7 @@ int main(void) {
     test_round_trip(&f);
     test_levels(&f);
     test_rewrite(&f);
+    test_without_maps(&f);
     test_refused(&f);
     test_damaged(&f);
     test_no_memory(&f);

@@ -2,8 +2,13 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { after, test } from 'node:test';
+import { downloadJson } from '../../web/src/download.js';
+import { downloadWithoutMaps, withoutMaps } from '../../web/src/heads.js';
 import { ExitLM, ExitLMError } from '../../web/src/index.js';
+import { jobsByRange, Ranges } from '../../web/src/plan.js';
+import { httpSource } from '../../web/src/source.js';
 import { modelServer } from './support/model-server.mjs';
+import { tinyBytes, tinyHeads } from './support/tiny-model.mjs';
 
 const bytes = new Uint8Array(fs.readFileSync(new URL('../data/tiny.gguf', import.meta.url)));
 /** @type {{ close(): Promise<void> }[]} */
@@ -86,7 +91,7 @@ for (const ranges of [true, false]) {
     const random = () => (seed = (seed * 1103515245 + 12345) % 2 ** 31) / 2 ** 31;
     const { url, seen } = await serve({ ranges, cutAfter: (/** @type {number} */ n) => (n < 9 ? Math.floor(random() * 50000) : null) });
     const { networkBytes } = await check(url);
-    assert.ok(seen.length > 9);
+    assert.ok(seen.length > (ranges ? 5 : 9), `${seen.length} requests`);
     if (ranges) assert.ok(networkBytes <= bytes.length + 2 ** 20);
   });
 }
@@ -215,9 +220,15 @@ test('a download that was broken off goes on where it was', async () => {
     delete: async (/** @type {string} */ key) => kept.delete(key),
   };
   const { url, behaviour } = await serve({ bytesPerSecond: bytes.length });
-  const lm = await ExitLM.load(url, { ...options, cache });
-  await new Promise((resolve) => setTimeout(resolve, 350));
-  await lm.dispose();
+  const partly = async () => {
+    /** @type {(value?: unknown) => void} */
+    let enough = () => {};
+    const some = new Promise((resolve) => { enough = resolve; });
+    const lm = await ExitLM.load(url, { ...options, cache, onProgress: ({ loaded }) => void (loaded > bytes.length / 3 && enough()) });
+    await some;
+    await lm.dispose();
+  };
+  await partly();
   await new Promise((resolve) => setTimeout(resolve, 100));
   behaviour.bytesPerSecond = 0;
   const { networkBytes } = await check(url, { cache });
@@ -225,9 +236,7 @@ test('a download that was broken off goes on where it was', async () => {
   // the same, but the server has another file by now
   kept.clear();
   behaviour.bytesPerSecond = bytes.length;
-  const again = await ExitLM.load(url, { ...options, cache });
-  await new Promise((resolve) => setTimeout(resolve, 350));
-  await again.dispose();
+  await partly();
   await new Promise((resolve) => setTimeout(resolve, 100));
   Object.assign(behaviour, { bytesPerSecond: 0, etag: '"v2"' });
   assert.ok((await check(url, { cache })).networkBytes >= bytes.length * 0.9);
@@ -255,4 +264,77 @@ test('heads beside the model are looked for, and their absence is no error', asy
   assert.equal(lm.exits, null);
   assert.ok(seen.some((s) => s.url === '/tiny.exits.gguf'));
   await lm.dispose();
+});
+
+test('of a heads file only what is needed is fetched, where the server has ranges', async () => {
+  const heads = new Uint8Array(fs.readFileSync(new URL('../../models/smollm2-135m-instruct.exits.gguf', import.meta.url)));
+  const lean = withoutMaps(heads);
+  const { signal } = new AbortController();
+  for (const ranges of [true, false]) {
+    const server = await modelServer({ '/x.exits.gguf': heads, '/lean.gguf': lean, '/tiny.gguf': tinyBytes.subarray(0, 5000) }, { ranges });
+    servers.push(server);
+    const fetched = await downloadWithoutMaps(httpSource(`${server.address}/x.exits.gguf`, fetch), false, signal);
+    assert.deepEqual(fetched, lean);
+    const sent = server.seen.reduce((sum, s) => sum + s.sent, 0);
+    if (ranges) assert.ok(sent < 1.4 * lean.length, `${sent} bytes for ${lean.length}`);
+    assert.deepEqual(await downloadWithoutMaps(httpSource(`${server.address}/lean.gguf`, fetch), false, signal), lean);
+    assert.deepEqual(await downloadWithoutMaps(httpSource(`${server.address}/tiny.gguf`, fetch), false, signal), new Uint8Array(tinyBytes.subarray(0, 5000)), 'what is no heads file comes as it is');
+    await assert.rejects(downloadWithoutMaps(httpSource(`${server.address}/none`, fetch), false, signal), { code: 'HTTP' });
+  }
+});
+
+test('JSON is asked for without a range, so that it may come compressed; one that breaks off goes on', async () => {
+  const value = { list: Array.from({ length: 20_000 }, (_, i) => i) };
+  const file = new TextEncoder().encode(JSON.stringify(value));
+  const { signal } = new AbortController();
+  for (const gzip of [true, false]) {
+    const server = await modelServer({ '/manifest.json': file }, { gzip, cutAfter: (/** @type {number} */ n) => (n < 2 ? 9000 : null) });
+    servers.push(server);
+    assert.deepEqual(await downloadJson(httpSource(`${server.address}/manifest.json`, fetch), { signal }), value);
+    assert.ok(server.seen.length === 3);
+    assert.equal(server.seen[0].range, null);
+  }
+});
+
+test('rows of the shortlist come in the stretches of the plan, however often generation waits for one', async () => {
+  const server = await modelServer({ '/tiny.gguf': new Uint8Array(tinyBytes) }, { bytesPerSecond: 400_000 });
+  servers.push(server);
+  const lm = await ExitLM.load(`${server.address}/tiny.gguf`, { worker: false, heads: await tinyHeads(), cache: 'none' });
+  await lm.complete('Once upon a time', { maxTokens: 12, mode: 'exit', accuracy: 0.95 }).result;
+  await lm.ready;
+  const { networkBytes } = await lm.memory();
+  await lm.dispose();
+  assert.ok(networkBytes <= bytes.length + 16 * 1024, `${networkBytes} of ${bytes.length}`);
+  assert.ok(server.seen.length <= 24, `${server.seen.length} requests`);
+});
+
+test('the plan for ranges: every byte once, the shortlist of inner heads and the layers before the rest', () => {
+  const row = 600;
+  /** @type {import('../../web/src/plan.js').Extent[]} */
+  const extents = [];
+  const put = (/** @type {number} */ layer, /** @type {number} */ offset, /** @type {number} */ nBytes) => extents.push({ part: 0, offset, nBytes, layer, row: 0, nRows: 1, output: false });
+  const early = new Set(Array.from({ length: 40 }, (_, i) => 9 * i));
+  const late = new Set(Array.from({ length: 100 }, (_, i) => 37 * i + 1));
+  put(-1, 0, 100);
+  for (const i of early) put(-2, 1000 + i * row, row);
+  for (let layer = 0; layer < 4; layer++) put(layer, 3_000_000 + layer * 1_000_000, 1_000_000);
+  for (const i of late) put(-2, 1000 + i * row, row);
+  for (let i = 0; i < 4000; i++) if (!early.has(i) && !late.has(i)) put(-3, 1000 + i * row, row);
+  for (const requestBytes of [500, 4096, 2 ** 20]) {
+    const { jobs, rows } = jobsByRange(extents, requestBytes);
+    const all = new Ranges();
+    for (const { from, to } of [...jobs, ...rows]) {
+      assert.equal(all.missing(from, to).reduce((sum, [a, b]) => sum + b - a, 0), to - from, 'no byte is planned twice');
+      all.add(from, to);
+    }
+    assert.equal(all.total, 100 + 4000 * row + 4_000_000);
+    const uses = (/** @type {typeof jobs} */ list) => list.map(({ use }) => use).filter((use, i, same) => use !== same[i - 1]);
+    const order = ['early', 'layer', 'late', 'other'];
+    for (const list of [jobs, rows]) assert.deepEqual(uses(list), order.filter((use) => uses(list).includes(/** @type {any} */ (use))));
+    const has = (/** @type {string} */ use, /** @type {number} */ i) => [...jobs, ...rows].some((job) => job.use === use && job.from <= 1000 + i * row && 1000 + i * row < job.to);
+    for (const i of early) assert.ok(has('early', i));
+    for (const i of late) assert.ok(has('early', i) || has('late', i));
+    if (requestBytes === 500) assert.ok(rows.length > 200);
+    if (requestBytes === 2 ** 20) assert.ok(rows.length + jobs.length < 10);
+  }
 });

@@ -53,14 +53,14 @@ export class CallerSide {
    * @returns {LoadSpec}
    */
   spec(source, inWorker) {
-    const { heads, threads = 'auto', cache = 'auto', kvType, kvMaps = true, sha256, fetch, wasm, onProgress, worker } = this.#options;
+    const { heads, threads = 'auto', cache = 'auto', kvType, kvMaps, sha256, fetch, wasm, onProgress, worker } = this.#options;
     if (threads !== 'auto') number({ threads }, 'threads', 1, 64, true);
     if (typeof cache === 'string' ? !CACHES.includes(cache) : typeof cache?.get !== 'function' || typeof cache?.put !== 'function') {
       usage('cache', `one of ${CACHES.map((c) => `'${c}'`).join(', ')} or an object with get and put`, cache);
     }
     if (fetch !== undefined && typeof fetch !== 'function') usage('fetch', 'a function', fetch);
     if (onProgress !== undefined && typeof onProgress !== 'function') usage('onProgress', 'a function', onProgress);
-    if (typeof kvMaps !== 'boolean') usage('kvMaps', 'true or false', kvMaps);
+    if (!['undefined', 'boolean'].includes(typeof kvMaps)) usage('kvMaps', 'true or false', kvMaps);
     if (!['undefined', 'boolean', 'string'].includes(typeof worker) && !(worker instanceof URL)) usage('worker', "true, false or the address of the worker's script", worker);
     this.#far = inWorker;
     const list = Array.isArray(source) ? source : [source];
@@ -72,7 +72,7 @@ export class CallerSide {
       cache: typeof cache === 'string' ? /** @type {LoadSpec['cache']} */ (cache) : 'remote',
       contextLength: number(this.#options, 'contextLength', 1, 0xffffffff, true) ?? 0,
       kvType: kvType ?? null,
-      kvMaps,
+      kvMaps: kvMaps ?? null,
       sha256: sha256 === undefined ? null : checksums(sha256),
       customFetch: fetch !== undefined,
       wasm: wasmSpec(wasm),

@@ -21,6 +21,7 @@ const answered = new WeakSet();
  * @property {(info: { ranged: boolean, total: number | null, validator: string | null }) => void} [onOpen] after each answer
  * @property {(error: ExitLMError, pauseMs: number) => void} [onRetry]
  * @property {number} [tries]
+ * @property {boolean} [whole] the file is asked for without a range from its start: servers compress no ranges
  */
 
 /**
@@ -32,11 +33,11 @@ const answered = new WeakSet();
  * @param {DownloadOptions} options
  * @returns {AsyncGenerator<{ at: number, bytes: Uint8Array }, void, void>}
  */
-export async function* download(source, from, to, { signal, onOpen, onRetry, tries = MOST_TRIES }) {
+export async function* download(source, from, to, { signal, onOpen, onRetry, tries = MOST_TRIES, whole = false }) {
   let at = from;
   for (let failures = 0; ; ) {
     try {
-      const opened = await source.open(at, to, signal);
+      const opened = await source.open(at, to, signal, whole);
       answered.add(source);
       onOpen?.(opened);
       if (to === null && opened.total !== null) to = opened.total;
@@ -129,7 +130,7 @@ export async function downloadAll(source, { maxBytes = 512 * 2 ** 20, ...options
  * @returns {Promise<unknown>}
  */
 export async function downloadJson(source, options) {
-  const bytes = await downloadAll(source, { ...options, maxBytes: 64 * 2 ** 20 });
+  const bytes = await downloadAll(source, { ...options, whole: true, maxBytes: 64 * 2 ** 20 });
   try {
     return JSON.parse(new TextDecoder().decode(bytes));
   } catch (cause) {

@@ -1,4 +1,11 @@
 /** A heads file without what a caller does not need. */
+import { download, downloadAll } from './download.js';
+
+/** What is asked for at first: the keys and the list of tensors, and more. */
+const FIRST_BYTES = 64 * 1024;
+const MOST_HEADER_BYTES = 16 * 2 ** 20;
+/** Bytes that are fetched along rather than asking anew. */
+const GAP_BYTES = 16 * 1024;
 
 /** Bytes of a value of each of GGUF's types; 8 is text, 9 a list. */
 const VALUE_BYTES = [1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8];
@@ -33,13 +40,11 @@ class Reader {
     return new TextDecoder().decode(this.#bytes.subarray(this.at - n, this.at));
   }
 
-  /** @param {number} type @returns {number | undefined} the value where it is a 32-bit number */
+  /** @param {number} type @returns {number | string | undefined} the value where it is a 32-bit number or text */
   value(type) {
     if (type === 4) return this.u32();
-    if (type === 8) {
-      const n = this.u64();
-      this.at += n;
-    } else if (type === 9) {
+    if (type === 8) return this.text();
+    if (type === 9) {
       const inner = this.u32();
       const n = this.u64();
       if (inner < 8 || inner > 9) this.at += n * VALUE_BYTES[inner];
@@ -54,28 +59,109 @@ class Reader {
  * A heads file without the K/V maps, most of its bytes: only the policy `maps` asks for them. What cannot be read comes back as it
  * is, for the engine to refuse.
  * @param {Uint8Array} bytes
+ * @param {boolean} [always] also where the heads were calibrated with them
  * @returns {Uint8Array}
  */
-export function withoutMaps(bytes) {
+export function withoutMaps(bytes, always = false) {
   try {
-    return strip(bytes);
+    return strip(bytes, always);
   } catch (error) {
     if (error instanceof RangeError) return bytes;
     throw error;
   }
 }
 
-/** @param {Uint8Array} bytes */
-function strip(bytes) {
+/**
+ * The same, with those bytes alone fetched where the source has ranges.
+ * @param {import('./source.js').Source} source
+ * @param {boolean} always
+ * @param {AbortSignal} signal
+ * @returns {Promise<Uint8Array>}
+ */
+export async function downloadWithoutMaps(source, always, signal) {
+  /** @type {number | null} */
+  let total = null;
+  let ranged = true;
+  const onOpen = (/** @type {{ ranged: boolean, total: number | null }} */ opened) => ({ ranged, total } = opened);
+  for (let n = FIRST_BYTES; n <= MOST_HEADER_BYTES; n *= 4) {
+    const start = new Uint8Array(n);
+    let got = 0;
+    for await (const { at, bytes } of download(source, 0, n, { signal, onOpen })) {
+      if (!ranged) break; // what has come is lost: few servers are like that, and it is a little of a small file
+      start.set(bytes, at);
+      got = at + bytes.length;
+      if (got === total) break; // a small file
+    }
+    if (!ranged || total === null) break;
+    if (got >= total) return withoutMaps(start.subarray(0, total), always);
+    const layout = layoutOf(start);
+    if (layout === 'more') continue;
+    if (layout === null || (layout.policy === 'maps' && !always)) break; // no GGUF file, or all of it is wanted
+    const all = new Uint8Array(total);
+    all.set(start);
+    await Promise.all(wantedOf(layout, total, n).map(async ([from, to]) => {
+      for await (const { at, bytes } of download(source, from, to, { signal })) all.set(bytes, at);
+    }));
+    return withoutMaps(all, always);
+  }
+  return withoutMaps(await downloadAll(source, { signal }), always);
+}
+
+/** @param {Uint8Array} start of a file @returns {Layout | 'more' | null} 'more': it goes on; null: it cannot be read */
+function layoutOf(start) {
+  if (String.fromCharCode(...start.subarray(0, 4)) !== 'GGUF') return null;
+  try {
+    return readLayout(start);
+  } catch (error) {
+    if (error instanceof RangeError) return 'more';
+    throw error;
+  }
+}
+
+/**
+ * @param {Layout} layout
+ * @param {number} total bytes of the file
+ * @param {number} have bytes from its start on that are there
+ * @returns {[number, number][]} what else is needed
+ */
+function wantedOf({ tensors, dataAt }, total, have) {
+  /** @type {[number, number][]} */
+  const out = [];
+  const sorted = [...tensors].sort((a, b) => a.offset - b.offset);
+  for (const [i, { name, offset }] of sorted.entries()) {
+    if (MAP.test(name)) continue;
+    const from = Math.max(have, dataAt + offset);
+    const to = Math.min(total, dataAt + (sorted[i + 1]?.offset ?? total));
+    const last = out[out.length - 1];
+    if (to <= from) continue;
+    if (last && from - last[1] <= GAP_BYTES) last[1] = to;
+    else out.push([from, to]);
+  }
+  return out;
+}
+
+/**
+ * @typedef {object} Layout
+ * @property {{ name: string, from: number, to: number, offset: number }[]} tensors where each stands in the list, and where its bytes are, from `dataAt` on
+ * @property {number} infosAt start of that list
+ * @property {number} dataAt
+ * @property {number} alignment
+ * @property {string} policy that the heads were calibrated with
+ */
+
+/** @param {Uint8Array} bytes the start of a file @returns {Layout} */
+function readLayout(bytes) {
   const reader = new Reader(bytes);
   reader.at = 8; // magic and version
   const nTensors = reader.u64();
   const nKeys = reader.u64();
   let alignment = 32;
+  let policy = '';
   for (let i = 0; i < nKeys; i++) {
     const key = reader.text();
     const value = reader.value(reader.u32());
-    if (key === 'general.alignment' && value) alignment = value;
+    if (key === 'general.alignment' && value) alignment = Number(value);
+    if (key === 'exitlm.kv_policy') policy = String(value);
   }
   const infosAt = reader.at;
   const tensors = [];
@@ -87,8 +173,14 @@ function strip(bytes) {
     const offset = reader.u64();
     tensors.push({ name, from, to: reader.at, offset });
   }
+  return { tensors, infosAt, dataAt: Math.ceil(reader.at / alignment) * alignment, alignment, policy };
+}
+
+/** @param {Uint8Array} bytes @param {boolean} always */
+function strip(bytes, always) {
+  const { tensors, infosAt, dataAt, alignment, policy } = readLayout(bytes);
+  if (policy === 'maps' && !always) return bytes;
   const round = (/** @type {number} */ n) => Math.ceil(n / alignment) * alignment;
-  const dataAt = round(reader.at);
   const kept = tensors.filter(({ name }) => !MAP.test(name));
   if (kept.length === tensors.length) return bytes;
   // A tensor ends where the next one in the file begins.

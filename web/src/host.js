@@ -9,12 +9,12 @@ import { keepNote, openStore, readNote } from './cache.js';
 import { checkModel } from './check.js';
 import { downloadAll } from './download.js';
 import { ExitLMError, errorToData, messageOf } from './errors.js';
-import { withoutMaps } from './heads.js';
+import { downloadWithoutMaps, withoutMaps } from './heads.js';
 import { startEngine } from './instance.js';
 import { ModelLoader } from './loader.js';
 import { jobsByShard } from './manifest.js';
 import { generateOptions, sessionOptions } from './options.js';
-import { clockRuns, deferred, now, turn } from './platform.js';
+import { clockRuns, deferred, isWorkerd, now, turn } from './platform.js';
 import { resolve } from './resolve.js';
 import { Sha256 } from './sha256.js';
 import { ChangedError, httpSource } from './source.js';
@@ -36,7 +36,7 @@ import { startThreads } from './threads.js';
  * @property {'auto' | 'opfs' | 'cache-api' | 'none' | 'remote'} cache 'remote': an object in the caller's thread
  * @property {number} contextLength 0: the model's, at most 2048
  * @property {string | null} kvType
- * @property {boolean} kvMaps
+ * @property {boolean | null} kvMaps null: only where the heads were calibrated with them
  * @property {(string | null)[] | null} sha256 of each file
  * @property {boolean} customFetch the caller's thread fetches
  * @property {WebAssembly.Module | Uint8Array | string | null} wasm
@@ -107,32 +107,47 @@ export class Host {
   }
 
   /** @param {LoadSpec} spec @param {NonNullable<Resolved['heads']>} heads */
-  async #loadHeads(spec, { source, optional, sha256 }) {
+  async #loadHeads(spec, heads) {
     const engine = /** @type {Engine} */ (this.#engine);
-    const bytes = await this.#headsBytes(spec, source, sha256).catch((error) => {
+    const { optional } = heads;
+    const bytes = await this.#headsBytes(spec, heads).catch((error) => {
       if (optional && error.code !== 'CHECKSUM' && !this.#abort.signal.aborted) return null;
       throw error;
     });
     // Many servers answer any address with their front page: what was not asked for by name is taken only where it is a GGUF file.
     if (!bytes || (optional && String.fromCharCode(...bytes.subarray(0, 4)) !== 'GGUF')) return;
-    this.#heads = engine.withBytes(spec.kvMaps ? bytes : withoutMaps(bytes), (memory, n) => engine.make('heads_create', memory, n));
+    this.#heads = engine.withBytes(bytes, (memory, n) => engine.make('heads_create', memory, n));
   }
 
-  /** @param {LoadSpec} spec @param {Source} source @param {string | null} sha256 */
-  async #headsBytes(spec, source, sha256) {
-    const store = source.url ? await openStore(spec.cache, source.url, this.#peer, { warn: this.#warn }) : null;
+  /**
+   * The heads file, without the K/V maps where nobody needs them: they are most of it.
+   * @param {LoadSpec} spec
+   * @param {NonNullable<Resolved['heads']>} heads
+   */
+  async #headsBytes({ cache, kvMaps }, { source, sha256, core }) {
+    const file = kvMaps ? 0 : 1; // of the copy: all of it, or what there is without the maps
+    const open = async () => (source.url ? openStore(cache, source.url, this.#peer, { sha256, warn: this.#warn }) : null);
+    let store = await open();
     try {
       if (store?.complete) {
-        const bytes = await store.readAll(0);
-        if (bytes && (!sha256 || sha256 === this.#hash(bytes))) {
+        const kept = await store.readAll(file);
+        if (kept) {
           await store.close();
-          return bytes;
+          return kept;
         }
+        await store.remove();
+        store = await open();
       }
-      const bytes = await downloadAll(source, { signal: this.#abort.signal });
-      const actual = sha256 && this.#hash(bytes);
-      if (sha256 && actual !== sha256) throw new ExitLMError('CHECKSUM', `${source.name}: SHA-256 is ${actual}, ${sha256} was expected`);
-      await store?.write(0, 0, bytes);
+      const { signal } = this.#abort;
+      let bytes;
+      if (kvMaps || sha256) {
+        const wanted = !kvMaps && core ? core : { source, sha256 };
+        bytes = await downloadAll(wanted.source, { signal });
+        const actual = wanted.sha256 && this.#hash(bytes);
+        if (actual !== wanted.sha256) throw new ExitLMError('CHECKSUM', `${wanted.source.name}: SHA-256 is ${actual}, ${wanted.sha256} was expected`);
+        if (!kvMaps) bytes = withoutMaps(bytes, kvMaps === false);
+      } else bytes = await downloadWithoutMaps(source, kvMaps === false, signal);
+      await store?.write(file, 0, bytes);
       await store?.finish([bytes.length]);
       await store?.close();
       return bytes;
@@ -337,7 +352,8 @@ export class Host {
 
   /** @type {FetchLike} */
   #fetch = async (url, init) => {
-    if (!this.#customFetch) return fetch(url, /** @type {RequestInit} */ (init));
+    // The browser's own cache would let one range of a file wait for another, and keep a second copy.
+    if (!this.#customFetch) return fetch(url, /** @type {RequestInit} */ (isWorkerd ? init : { ...init, cache: 'no-store' }));
     const { headers } = init;
     const { status, ok, headers: answered, stream } = await this.#peer.call('fetch', { url, headers });
     /** @type {ResponseLike} */

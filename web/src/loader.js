@@ -10,7 +10,7 @@
 import { download } from './download.js';
 import { ExitLMError } from './errors.js';
 import { deferred, now, turn } from './platform.js';
-import { jobsByRange, Ranges, Rows, Spans } from './plan.js';
+import { jobsByRange, Ranges, READ_BYTES, REQUEST_BYTES, Rows, Spans } from './plan.js';
 import { Sha256 } from './sha256.js';
 
 /**
@@ -57,9 +57,14 @@ import { Sha256 } from './sha256.js';
 // The engine keeps 4 rows that are under way; urgent rows come whole.
 const MOST_JOBS_AT_ONCE = 3;
 const MOST_URGENT_AT_ONCE = 3;
+/** Short stretches of rows on their way beside the layers: a browser has six connections to a server that does not speak HTTP/2. */
+const MOST_ROWS_AT_ONCE = 4;
 /** The next job starts when so much of those under way is left: the line is never idle, and layers do not share it. */
 const OVERLAP_BYTES = 256 * 1024;
 const URGENT_ROWS = 16;
+/** The late rows of the shortlist start so much sooner than they have to. */
+const LATE_MARGIN = 1.3;
+const LATE_MS = 500;
 const PIECE_BYTES = 2 ** 20;
 const PROGRESS_MS = 50;
 /** The longest that taking bytes keeps the event loop from turning. */
@@ -82,9 +87,13 @@ export class ModelLoader {
   /** @type {Ranges[]} */ #have = [];
   #rows = new Rows();
   /** @type {Job[]} */ #queue = [];
+  /** Short stretches of rows. @type {Job[]} */ #rowQueue = [];
   /** @type {Job[]} */ #urgent = [];
   /** @type {Set<Running>} */ #running = new Set();
   /** @type {Set<Running>} */ #runningUrgent = new Set();
+  /** @type {Set<Running>} */ #runningRows = new Set();
+  /** Generation waits for the late rows of the shortlist. */ #lateWanted = false;
+  /** What a short stretch of rows has taken of late. */ #rowsMs = 0;
   #jobsDone = deferred();
   #jobsMode = false;
   #ranged = false;
@@ -210,21 +219,31 @@ export class ModelLoader {
     if (!found) return;
     const { part, offset, rowBytes, rowsAfter } = found;
     if (this.#have[part].has(offset, offset + rowBytes) || this.#isOnItsWay(part, offset)) return;
-    const shard = this.#options.shards && this.#queue.find(({ spans }) => spans.covers(part, offset));
-    if (shard) {
-      this.#queue.splice(this.#queue.indexOf(shard), 1);
-      this.#urgent.push(shard);
-    } else if (!this.#options.shards) {
-      const bytes = rowBytes * Math.min(URGENT_ROWS, rowsAfter);
-      this.#urgent.push({ file: part, from: offset, to: offset + bytes, spans: new Spans([{ at: offset, part, offset, bytes }]), urgent: true });
+    const covers = (/** @type {Job} */ { spans }) => spans.covers(part, offset);
+    if (this.#options.shards) {
+      const shard = this.#queue.findIndex(covers);
+      if (shard >= 0) this.#urgent.push(...this.#queue.splice(shard, 1));
+      return;
     }
+    const planned = this.#rowQueue.findIndex(covers);
+    if (planned >= 0 && this.#rowQueue[planned].use !== 'other') {
+      // With its neighbours, which are wanted next.
+      if (this.#rowQueue[planned].use === 'late') this.#lateWanted = true;
+      this.#rowQueue.unshift(...this.#rowQueue.splice(planned, 1));
+      return;
+    }
+    if (this.#queue.some((job) => job.use === 'early' && covers(job))) return; // they come before the layers
+    const bytes = rowBytes * Math.min(URGENT_ROWS, rowsAfter);
+    this.#urgent.push({ file: part, from: offset, to: offset + bytes, spans: new Spans([{ at: offset, part, offset, bytes }]), use: 'urgent' });
   }
 
   /** @param {number} part @param {number} offset */
   #isOnItsWay(part, offset) {
     const covers = (/** @type {Job} */ { spans }) => spans.covers(part, offset);
-    return this.#urgent.some(covers) || [...this.#runningUrgent].some(({ job }) => covers(job)) ||
-      (this.#options.shards !== undefined && [...this.#running].some(({ job }) => covers(job)));
+    const isRunning = (/** @type {Set<Running>} */ set) => [...set].some(({ job }) => covers(job));
+    if (this.#urgent.some(covers) || isRunning(this.#runningUrgent) || isRunning(this.#runningRows)) return true;
+    // A stretch of other rows may be long: it is not waited for.
+    return [...this.#running].some(({ job }) => job.use !== 'other' && covers(job));
   }
 
   // ---- by files ----
@@ -241,7 +260,10 @@ export class ModelLoader {
     this.#readPlan((extent) => plan.push(extent));
     this.#forgetHalfRows(plan);
     try {
-      this.#queue = jobsByRange(plan);
+      const atOnce = sources.every(({ url }) => url === null) || store?.complete;
+      const { jobs, rows } = jobsByRange(plan, atOnce ? READ_BYTES : REQUEST_BYTES);
+      this.#queue = jobs;
+      this.#rowQueue = rows;
       await this.#runJobs();
     } catch (error) {
       if (!(error instanceof NotRanged)) throw error;
@@ -345,7 +367,30 @@ export class ModelLoader {
     while (this.#queue.length && this.#running.size < MOST_JOBS_AT_ONCE && this.#leftBytes() < OVERLAP_BYTES && !this.#continues(this.#queue[0])) {
       this.#startJob(this.#running, this.#queue);
     }
-    if (this.#running.size + this.#runningUrgent.size + this.#queue.length + this.#urgent.length === 0) this.#jobsDone.resolve(undefined);
+    while (this.#rowQueue.length && this.#runningRows.size < MOST_ROWS_AT_ONCE && this.#mayStart(this.#rowQueue[0])) {
+      this.#startJob(this.#runningRows, this.#rowQueue);
+    }
+    const running = this.#running.size + this.#runningUrgent.size + this.#runningRows.size;
+    if (running + this.#queue.length + this.#urgent.length + this.#rowQueue.length === 0) this.#jobsDone.resolve(undefined);
+  }
+
+  /**
+   * Whether a short stretch of rows goes out now. Those that a head inside the model scores do; the rest of the shortlist so that it is there when the
+   * last layer is, for before that it would only hold the layers up; other rows after all of that.
+   * @param {Job} job
+   */
+  #mayStart({ use }) {
+    if (use === 'early') return true;
+    let left = 0;
+    for (const { job, left: bytes } of this.#running) if (job.use !== 'other') left += bytes;
+    for (const job of this.#queue) if (job.use !== 'other') left += job.to - job.from;
+    if (use === 'other') return left < OVERLAP_BYTES;
+    if (this.#lateWanted || left === 0) return true;
+    const late = this.#rowQueue.filter((job) => job.use === 'late');
+    const bytes = late.reduce((sum, job) => sum + job.to - job.from, left);
+    const speed = this.#speed();
+    if (speed === 0) return false;
+    return (1000 * bytes) / speed <= (late.length * this.#rowsMs * LATE_MARGIN) / MOST_ROWS_AT_ONCE + LATE_MS;
   }
 
   /**
@@ -372,14 +417,17 @@ export class ModelLoader {
     const job = /** @type {Job} */ (queue.shift());
     const running = { job, left: job.to - job.from };
     set.add(running);
+    const began = now();
     this.#runJob(running).then(
       () => {
         set.delete(running);
+        if (set === this.#runningRows) this.#rowsMs += (now() - began - this.#rowsMs) / (this.#rowsMs ? 8 : 1);
         this.#startJobs();
       },
       (error) => {
         if (error instanceof NotRanged) {
           this.#queue = [];
+          this.#rowQueue = [];
           this.#urgent = [];
           this.#jobsDone.reject(error);
         } else this.fail(error);
@@ -391,6 +439,7 @@ export class ModelLoader {
   async #runJob(running) {
     const { job } = running;
     const { store, sources } = this.#options;
+    const whole = this.#runningRows.has(running) || job.use === 'urgent';
     // A complete copy was verified when it was written, and each piece is again when it is read.
     const sha = job.sha256 && !this.#cachedAtStart ? new Sha256(this.#engine) : null;
     const deliver = async (/** @type {number} */ at, /** @type {Uint8Array} */ bytes, /** @type {Origin} */ origin) => {
@@ -401,7 +450,7 @@ export class ModelLoader {
       if (actual !== undefined && actual !== job.sha256) throw checksum(sources[job.file].name, /** @type {string} */ (job.sha256), actual);
       await this.#deliver(job, at, bytes, origin);
       running.left = job.to - end;
-      if (running.left < OVERLAP_BYTES && this.#jobsMode) this.#startJobs();
+      if (this.#jobsMode && (running.left < OVERLAP_BYTES || (this.#rowQueue.length && this.#runningRows.size === 0))) this.#startJobs();
       return end;
     };
     for (let at = job.from; at < job.to; ) {
@@ -412,7 +461,7 @@ export class ModelLoader {
       if (cached) {
         const bytes = await /** @type {Store} */ (store).read(job.file, from, Math.min(PIECE_BYTES, to - from));
         if (bytes) at = await deliver(from, bytes, 'cache'); // else it is broken, and counts as missing now
-      } else if (job.urgent && !job.sha256) at = await deliver(from, await this.#gather(job.file, from, to), 'network');
+      } else if (whole) at = await deliver(from, await this.#gather(job.file, from, to), 'network');
       else for await (const { at: offset, bytes } of this.#download(job.file, from, to)) at = await deliver(offset, bytes, 'network');
     }
     running.left = 0;

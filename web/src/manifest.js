@@ -12,7 +12,8 @@
  *     "file": "000-header.bin", "bytes": 1785120, "sha256": "…",
  *     "extents": [{ "part": 0, "offset": 0, "bytes": 1785120, "layer": -4 }]
  *   }],
- *   "heads": { "file": "smollm2-135m-instruct.exits.gguf", "bytes": 2100000, "sha256": "…" }
+ *   "heads": { "file": "smollm2-135m-instruct.exits.gguf", "bytes": 5033440, "sha256": "…",
+ *              "core": { "file": "heads-core.gguf", "bytes": 775648, "sha256": "…" } }
  * }
  * ```
  * - `files`: the original files, one unless the model is split; `bytes` and `sha256` at the top are those of all of them, one after the other.
@@ -20,7 +21,8 @@
  *   which original file (`part`) they are. `layer` is -4 for headers, -5 for what the engine does not need (padding; such shards are not
  *   loaded), else as the plan says (-1 norms, -2 rows of the shortlist, 0… layers, -3 other rows).
  * - Put back by its extents it is the original, byte for byte. Every byte lies in exactly one extent.
- * - The first shards are the headers. `heads` is left out where the model has none.
+ * - The first shards are the headers. `heads` is left out where the model has none; `core` is the same file without the K/V maps, left out
+ *   where it has none or was calibrated with them.
  * - File names are relative to the manifest's address.
  *
  * @typedef {object} ManifestExtent
@@ -35,6 +37,8 @@
  * @property {string} sha256
  * @property {ManifestExtent[]} extents
  *
+ * @typedef {{ file: string, bytes: number, sha256: string }} ManifestFile
+ *
  * @typedef {object} Manifest
  * @property {1} format
  * @property {string} name
@@ -42,7 +46,7 @@
  * @property {string} sha256
  * @property {{ path?: string, bytes: number, sha256: string }[]} files
  * @property {ManifestShard[]} shards
- * @property {{ file: string, bytes: number, sha256: string }} [heads]
+ * @property {ManifestFile & { core?: ManifestFile }} [heads]
  *
  * @typedef {import('./plan.js').Job} Job
  */
@@ -87,7 +91,8 @@ export function parseManifest(value, name) {
     if (sum !== shard.bytes) fail(`${shard.file}: its extents are ${sum} bytes, the shard ${shard.bytes}`);
   }
   for (const [part, file] of /** @type {Manifest} */ (m).files.entries()) if (!covered[part].has(0, file.bytes)) fail(`bytes of file ${part} are in no shard`);
-  if (m.heads !== undefined && (typeof m.heads?.file !== 'string' || !isSize(m.heads.bytes) || !isHash(m.heads.sha256))) fail('heads without file, bytes or sha256');
+  const isFile = (/** @type {any} */ f) => typeof f?.file === 'string' && isSize(f.bytes) && isHash(f.sha256);
+  if (m.heads !== undefined && !(isFile(m.heads) && (m.heads.core === undefined || isFile(m.heads.core)))) fail('heads without file, bytes or sha256');
   return m;
 }
 

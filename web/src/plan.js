@@ -22,7 +22,8 @@
  * @property {number} to
  * @property {Spans} spans they cover [from, to), in its order
  * @property {string} [sha256] of a whole shard
- * @property {boolean} [urgent] rows that generation waits for
+ * @property {'early' | 'layer' | 'late' | 'other' | 'urgent'} [use] of a file by ranges: rows of the shortlist that a head inside the model scores, layers,
+ *   the other rows of the shortlist, other rows; rows that generation waits for
  */
 
 /** A list of spans. As numbers: a packed model has some ten thousand, and a Worker counts each byte. */
@@ -142,75 +143,99 @@ export class Ranges {
   }
 }
 
-/** What a request costs, in bytes that the line could have brought meanwhile. */
-const REQUEST_BYTES = 32 * 1024;
+/** What a request for a stretch of rows costs, in bytes: some go at a time beside the layers, so the line is never idle for them. */
+export const REQUEST_BYTES = 4 * 1024;
+/** …where nothing has to be asked for: a copy in the cache, a file of this device. */
+export const READ_BYTES = 2 ** 20;
 /** Jobs end at about this size, so that a late one does not hold the rest up. */
 const JOB_BYTES = 8 * 2 ** 20;
-
-/**
- * Jobs for a file that is fetched by ranges, in the order of the plan. Rows that lie close together become one stretch, with what is
- * between them: so many requests cost more than those bytes.
- * @param {Extent[]} extents in the order of use
- * @returns {Job[]}
- */
-export function jobsByRange(extents) {
-  /** @type {Job[]} */
-  const jobs = [];
-  for (let i = 0; i < extents.length; ) {
-    const rows = extents[i].layer <= -2;
-    let end = i + 1;
-    while (end < extents.length && (rows ? extents[end].layer === extents[i].layer : extents[end].layer > -2)) end++;
-    const group = extents.slice(i, end);
-    const stretches = rows ? joinRows(group) : joinTouching(group);
-    for (const [part, from, to] of stretches) {
-      jobs.push({ file: part, from, to, spans: new Spans([{ at: from, part, offset: from, bytes: to - from }]) });
-    }
-    i = end;
-  }
-  return jobs;
-}
+/** Stretches of rows up to this size go beside the others, and into the engine whole. */
+const SMALL_BYTES = 128 * 1024;
 
 /** @typedef {[part: number, from: number, to: number]} Stretch */
 
 /**
- * @param {Extent[]} extents
+ * @typedef {object} Plan
+ * @property {Job[]} jobs what follows one after the other: layers, and long stretches of rows
+ * @property {Job[]} rows short stretches of rows, to be fetched beside them, in the order of use
+ */
+
+/**
+ * Jobs for a file that is fetched by ranges, in the order of the plan. Rows of the shortlist that lie close together become one
+ * stretch, with what is between them: so many requests cost more than those bytes.
+ * @param {Extent[]} extents in the order of use
+ * @param {number} [requestBytes] what a request costs
+ * @returns {Plan}
+ */
+export function jobsByRange(extents, requestBytes = REQUEST_BYTES) {
+  const firstLayer = extents.findIndex(({ layer }) => layer >= 0);
+  const isEarly = (/** @type {number} */ order) => order < firstLayer;
+  const shortlist = joinRows(extents.map((_, order) => order).filter((order) => extents[order].layer === -2), extents, requestBytes);
+  /** Of each part. @type {Ranges[]} */
+  const planned = [];
+  for (const [part, from, to] of shortlist.map(({ stretch }) => stretch)) (planned[part] ??= new Ranges()).add(from, to);
+  shortlist.sort((a, b) => a.order - b.order);
+  const others = extents.filter(({ layer }) => layer < -2).flatMap(({ part, offset, nBytes }) =>
+    (planned[part]?.missing(offset, offset + nBytes) ?? [[offset, offset + nBytes]]).map(([from, to]) => /** @type {Stretch} */ ([part, from, to])));
+  const early = shortlist.filter(({ order }) => isEarly(order));
+  /** @type {Plan} */
+  const plan = { jobs: [], rows: [] };
+  const put = (/** @type {Stretch[]} */ stretches, /** @type {Job['use']} */ use) => {
+    for (const [part, from, to] of stretches) {
+      const job = { file: part, from, to, spans: new Spans([{ at: from, part, offset: from, bytes: to - from }]), use };
+      (use !== 'layer' && to - from <= SMALL_BYTES ? plan.rows : plan.jobs).push(job);
+    }
+  };
+  put(early.map(({ stretch }) => stretch), 'early');
+  put(joinTouching(extents.filter(({ layer }) => layer > -2).map(({ part, offset, nBytes }) => [part, offset, offset + nBytes])), 'layer');
+  put(shortlist.slice(early.length).map(({ stretch }) => stretch), 'late');
+  put(joinTouching(others), 'other');
+  return plan;
+}
+
+/**
+ * @param {Stretch[]} stretches
  * @returns {Stretch[]}
  */
-function joinTouching(extents) {
+function joinTouching(stretches) {
   /** @type {Stretch[]} */
   const out = [];
-  for (const { part, offset, nBytes } of extents) {
+  for (const [part, from, to] of stretches) {
     const last = out[out.length - 1];
-    if (last && last[0] === part && last[2] === offset && last[2] - last[1] < JOB_BYTES) last[2] += nBytes;
-    else out.push([part, offset, offset + nBytes]);
+    if (last && last[0] === part && last[2] === from && last[2] - last[1] < JOB_BYTES) last[2] = to;
+    else out.push([part, from, to]);
   }
   return out;
 }
 
+/** @typedef {{ stretch: Stretch, order: number }} Joined `order`: of the first extent in it */
+
 /**
- * Runs of rows, joined over the gap with which requests and bytes fetched beside the point cost least; in the order of the first extent
- * of each.
+ * Runs of rows, joined over the gap with which requests and bytes fetched beside the point cost least.
+ * @param {number[]} orders which extents
  * @param {Extent[]} extents
- * @returns {Stretch[]}
+ * @param {number} requestBytes
+ * @returns {Joined[]} in the order of the file
  */
-function joinRows(extents) {
-  const byPlace = extents.map((_, order) => order).sort((a, b) => extents[a].part - extents[b].part || extents[a].offset - extents[b].offset);
+function joinRows(orders, extents, requestBytes) {
+  const byPlace = orders.sort((a, b) => extents[a].part - extents[b].part || extents[a].offset - extents[b].offset);
   let best = 0;
   let leastCost = Infinity;
-  for (let gap = 0; gap <= 2 ** 20; gap = gap === 0 ? 512 : gap * 2) {
-    const cost = costOver(extents, byPlace, gap);
+  for (let gap = 0; gap <= 2 ** 20; gap = gap === 0 ? 512 : Math.round(gap * 1.3)) {
+    const cost = costOver(extents, byPlace, gap, requestBytes);
     if (cost < leastCost) [best, leastCost] = [gap, cost];
   }
-  return joinOver(extents, byPlace, best).sort((a, b) => a.order - b.order).map(({ stretch }) => stretch);
+  return joinOver(extents, byPlace, best);
 }
 
 /**
- * What joinOver's stretches cost. There are some ten thousand runs and a dozen gaps: nothing is allocated.
+ * What joinOver's stretches cost. There are some thousand runs and some gaps: nothing is allocated.
  * @param {Extent[]} extents
  * @param {number[]} byPlace
  * @param {number} gap
+ * @param {number} requestBytes
  */
-function costOver(extents, byPlace, gap) {
+function costOver(extents, byPlace, gap, requestBytes) {
   let cost = 0;
   let lastPart = -1;
   let from = 0;
@@ -221,7 +246,7 @@ function costOver(extents, byPlace, gap) {
       cost += Math.max(0, offset + nBytes - to);
       to = Math.max(to, offset + nBytes);
     } else {
-      cost += REQUEST_BYTES + nBytes;
+      cost += requestBytes + nBytes;
       lastPart = part;
       from = offset;
       to = offset + nBytes;
@@ -234,9 +259,10 @@ function costOver(extents, byPlace, gap) {
  * @param {Extent[]} extents
  * @param {number[]} byPlace their numbers
  * @param {number} gap
+ * @returns {Joined[]}
  */
 function joinOver(extents, byPlace, gap) {
-  /** @type {{ stretch: Stretch, order: number }[]} */
+  /** @type {Joined[]} */
   const out = [];
   for (const order of byPlace) {
     const { part, offset, nBytes } = extents[order];

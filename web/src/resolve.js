@@ -9,10 +9,16 @@
  *   | { kind: 'bytes', bytes: Uint8Array } | { kind: 'stream', stream: ReadableStream<Uint8Array> }
  *   | { kind: 'remote', id: number, name: string, once: boolean }} SourceSpec bytes of one file; 'remote': the caller's thread has them
  *
+ * @typedef {object} Heads
+ * @property {Source} source
+ * @property {boolean} optional they are looked for beside the model; there may be none
+ * @property {string | null} sha256
+ * @property {{ source: Source, sha256: string }} [core] the same without the K/V maps
+ *
  * @typedef {object} Resolved
  * @property {Source[]} sources parts of the model, or shards
  * @property {Manifest | null} manifest
- * @property {{ source: Source, optional: boolean, sha256: string | null } | null} heads
+ * @property {Heads | null} heads
  * @property {string | null} key what a cache keeps the model under; null: it is here already
  */
 import { downloadJson } from './download.js';
@@ -59,7 +65,9 @@ export async function resolve(files, heads, context) {
   if (files.length === 1 && name && /\.json$/.test(pathOf(name))) {
     const manifest = await readManifest(first, name, make(first), context);
     const beside = (/** @type {string} */ file) => make(rename(first, file));
+    /** @type {Heads | null} */
     const packed = manifest.heads && heads === 'auto' ? { source: beside(manifest.heads.file), optional: false, sha256: manifest.heads.sha256 } : null;
+    if (packed && manifest.heads?.core) packed.core = { source: beside(manifest.heads.core.file), sha256: manifest.heads.core.sha256 };
     return { sources: manifest.shards.map(({ file }) => beside(file)), manifest, heads: named ?? packed, key: first.kind === 'url' ? name : null };
   }
   const split = files.length === 1 && name ? SPLIT.exec(pathOf(name)) : null;

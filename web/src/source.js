@@ -11,7 +11,7 @@
  * @typedef {object} Source
  * @property {string} name for messages
  * @property {string | null} url what a cache keeps it under; null: it is here already
- * @property {(from: number, to: number | null, signal: AbortSignal) => Promise<Opened>} open bytes [from, to)
+ * @property {(from: number, to: number | null, signal: AbortSignal, whole?: boolean) => Promise<Opened>} open bytes [from, to); `whole`: all, compressed on its way if the server likes
  * @property {boolean} [once] it can be opened only once, from 0
  *
  * @typedef {{ ok: boolean, status: number, headers: { get(name: string): string | null },
@@ -103,10 +103,10 @@ export function httpSource(url, fetchLike, validator = null) {
   const sameOrigin = typeof location === 'object' && location.origin !== 'null' && new URL(url, location.href).origin === location.origin;
 
   /** @type {Source['open']} */
-  async function open(from, to, signal) {
+  async function open(from, to, signal, whole = false) {
     /** @type {Record<string, string>} */
     const headers = {};
-    if (!wholeOnly) {
+    if (!wholeOnly && !whole) {
       headers.Range = `bytes=${from}-${to === null ? '' : to - 1}`;
       // Another origin would be asked for permission first; there the answer's own validator is compared, below.
       if (from > 0 && validator?.startsWith('"') && (sameOrigin || !isBrowser())) headers['If-Range'] = validator;
@@ -138,7 +138,7 @@ export function httpSource(url, fetchLike, validator = null) {
       throw changed(url);
     }
     validator ??= tag;
-    if (!ranged) wholeOnly = true;
+    if (!ranged && !whole) wholeOnly = true;
     if (/^text\/html\b/.test(response.headers.get('content-type') ?? '')) {
       discard(response);
       throw new ExitLMError('HTTP', `${url}: the server answered with a web page instead of a model; check the address`);
