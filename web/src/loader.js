@@ -384,7 +384,7 @@ export class ModelLoader {
     let left = 0;
     for (const { job, left: bytes } of this.#running) if (job.use !== 'other') left += bytes;
     for (const job of this.#queue) if (job.use !== 'other') left += job.to - job.from;
-    if (use === 'other') return left < OVERLAP_BYTES;
+    if (use === 'other') return left < OVERLAP_BYTES / 4;
     if (this.#lateWanted || left === 0) return true;
     const late = this.#rowQueue.filter((job) => job.use === 'late');
     const bytes = late.reduce((sum, job) => sum + job.to - job.from, left);

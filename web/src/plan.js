@@ -144,7 +144,7 @@ export class Ranges {
 }
 
 /** What a request for a stretch of rows costs, in bytes: some go at a time beside the layers, so the line is never idle for them. */
-export const REQUEST_BYTES = 4 * 1024;
+export const REQUEST_BYTES = 3 * 1024;
 /** …where nothing has to be asked for: a copy in the cache, a file of this device. */
 export const READ_BYTES = 2 ** 20;
 /** Jobs end at about this size, so that a late one does not hold the rest up. */
