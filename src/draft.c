@@ -12,7 +12,9 @@
  *
  * What pays: work is counted in multiply-adds, so other programs on the same core do not disturb the account; only prices are measured
  * by the clock (of one more row in a pass, of the output matrix by rows, of the layers), or stored where there is none. Acceptance is
- * counted. */
+ * counted: of each way of drafting as a whole, and of the vocabulary exit by what it gives to tokens that it does not list, for these
+ * alone can make it wrong. */
+#include <float.h>
 #include <string.h>
 
 #include "generate.h"
@@ -20,18 +22,29 @@
 enum { ARM_PLAIN, ARM_EXITS, ARM_VOCABULARY, ARM_LOOKUP, MAX_DRAFTS = XL_MAX_VERIFY - 1, N_GRAM = 4, MAX_DRAFT_TEXT = 64 };
 
 #define ROW_PRICE 0.4   /* cost of one more row in a pass, in passes of one row, until it is measured */
-#define OUTPUT_PRICE 0.25 /* the same of the output matrix alone; hopeful, for it is measured at the first use */
+#define OUTPUT_PRICE 0.25 /* the same of the output matrix alone; hopeful, for use measures it */
+#define TRUSTED 6       /* uses until a price of the output matrix is believed: in a browser the first run in code that is not optimised yet */
+#define FORGET 256      /* rounds until prices and chances are doubted, and so tried, again */
 #define FIRST_DRAFTS 2  /* by exits, until their acceptance is known */
+#define MOST_BY_EXITS 5 /* as in the paper: a longer round gains little and loses much where its first draft is wrong */
 #define MARGIN 1.03     /* a way of drafting must win by this to be used */
-#define SMALL_MARGIN 1.005 /* the same for drafts of the vocabulary exit, which lose little where they are wrong */
-#define SURE 0.4f        /* where a token is drawn, the vocabulary exit drafts from this probability of its likeliest on */
-#define SHAKY 0.35f     /* the vocabulary exit drafts up to this chance of being wrong (metric logistic) */
+#define SMALL_MARGIN 1.005 /* the same for drafts of the vocabulary exit, which are made one by one where each promises to pay */
 #define MEMORY 0.9      /* weight of the past in running means, by round */
+
+#define SURE 0.4f       /* where a token is drawn, the vocabulary exit drafts from this probability of its likeliest on */
 
 typedef struct arm {
     double cost, tokens, rounds; /* decayed sums; cost in full tokens */
     uint32_t rest, patience;     /* rounds without it, and how many that are next time */
 } arm;
+
+/* Drafts of the vocabulary exit by the mass of what is not listed; counts decay. */
+typedef struct chance {
+    float most; /* of that mass, over the draft's own where the likeliest token is taken */
+    double right, drafted;
+} chance;
+static const chance first_chances[] = {{0.003f, 20, 20.02}, {0.01f, 20, 20.1}, {0.03f, 10, 10.15}, {0.1f, 10, 10.5}, {0.3f, 10, 11.2}, {FLT_MAX, 2, 4}};
+enum { CHANCES = sizeof first_chances / sizeof *first_chances };
 
 struct xl_drafting {
     bool open;              /* a round is under way */
@@ -41,15 +54,19 @@ struct xl_drafting {
     xl_draft draft[MAX_DRAFTS];
     char text[MAX_DRAFTS][MAX_DRAFT_TEXT];
     double round_cost;
-    arm exits;
+    arm exits, vocabulary;
     double ms_per_mac[XL_MAX_VERIFY + 1]; /* of a pass, by its rows; 0: not measured */
     uint32_t length;                     /* drafts by exits in a round, at most: grows while they are right */
     double accepted[N_GRAM + 1];         /* of lookup drafts, by the length of the n-gram */
     uint32_t gram;                       /* of this round's lookup */
     double layers_ms, check_ms;          /* of one row: all layers; the vocabulary exit. 0: not measured */
     double output_ms[XL_MAX_VERIFY + 1]; /* of the output matrix, by rows */
-    double right, drafted;               /* of the vocabulary exit: decayed counts of its drafts */
-    uint32_t failures, rest, patience;   /* rounds in a row that it began wrongly or not at all; rounds without it, and how many next time */
+    uint32_t output_uses[XL_MAX_VERIFY + 1], rounds;
+    chance chances[CHANCES];
+    uint32_t chance_of[MAX_DRAFTS];      /* of this round's drafts */
+    double all_right;                    /* the chance that this round's drafts all are */
+    uint32_t checks;                     /* of the vocabulary exit in this round */
+    uint32_t scored;                     /* output rows that its check of the round's only row has scored */
     exitlm_event *events;                /* [4 * XL_MAX_VERIFY] */
 };
 
@@ -60,7 +77,7 @@ void xl_draft_take(exitlm_session *s, xl_arena *arena) {
     s->generation->drafting = d;
     s->generation->events = events;
     s->generation->events_capacity = 4 * XL_MAX_VERIFY;
-    if (d) d->right = 12, d->drafted = 12.25;
+    if (d) memcpy(d->chances, first_chances, sizeof first_chances);
     for (uint32_t gram = 0; d && gram <= N_GRAM; gram++) d->accepted[gram] = gram < 3 ? 0.5 : 0.75;
 }
 
@@ -69,7 +86,6 @@ void xl_draft_start(exitlm_session *s) {
     struct xl_drafting *d = s->generation->drafting;
     d->open = false;
     d->n = 0;
-    d->failures = d->rest = d->patience = 0;
     if (d->length == 0) d->length = FIRST_DRAFTS;
 }
 
@@ -188,10 +204,25 @@ static bool timed(const struct xl_drafting *d) { return d->output_ms[1] > 0 && d
 
 static double output_macs(const exitlm_session *s) { return (double)s->model->config.vocab * s->model->config.dim; }
 
+/* Cost of one more row in a product with the output matrix, in rows: the least that is known for sure of any number of rows. */
+static double output_slope(const struct xl_drafting *d) {
+    double slope = -1;
+    for (uint32_t rows = 2; timed(d) && rows <= XL_MAX_VERIFY; rows++) {
+        double now = (d->output_ms[rows] / d->output_ms[1] - 1) / (rows - 1);
+        if (d->output_uses[rows] >= TRUSTED && (slope < 0 || now < slope)) slope = now > 0 ? now : 0;
+    }
+    return slope < 0 ? OUTPUT_PRICE : slope;
+}
+
 static double output_cost(const exitlm_session *s, uint32_t rows) {
     const struct xl_drafting *d = s->generation->drafting;
-    if (timed(d) && d->output_ms[rows] > 0) return d->output_ms[rows];
-    return (timed(d) ? d->output_ms[1] : output_macs(s)) * (1 + OUTPUT_PRICE * (rows - 1));
+    double known = d->output_ms[rows], one = timed(d) ? d->output_ms[1] : output_macs(s), hoped = one * (1 + output_slope(d) * (rows - 1));
+    return timed(d) && known > 0 && (d->output_uses[rows] >= TRUSTED || known < hoped) ? known : hoped;
+}
+
+static void learn_output(struct xl_drafting *d, uint32_t rows, double ms) {
+    learn(&d->output_ms[rows], ms);
+    if (d->output_uses[rows] < TRUSTED) d->output_uses[rows]++;
 }
 
 static double layers_cost(const exitlm_session *s) {
@@ -204,51 +235,50 @@ static double check_cost(const exitlm_session *s, const xl_head *head) {
     return timed(d) && d->check_ms > 0 ? d->check_ms : (double)xl_head_macs(s->model, head) / output_macs(s) * output_cost(s, 1);
 }
 
-/* The most tokens per cost, in plain tokens, that drafts of the vocabulary exit promise; *drafts: how many are then wanted. */
-static double plan_vocabulary(const exitlm_session *s, uint32_t *drafts) {
-    const struct xl_drafting *d = s->generation->drafting;
-    int32_t h = vocabulary_head(s);
-    uint32_t most = most_drafts(s);
-    double best = 0;
-    if (h < 0 || d->rest) return 0;
-    double row = layers_cost(s) + check_cost(s, &s->heads->head[h]), plain = layers_cost(s) + output_cost(s, 1), tokens = 1, right = 1;
-    for (uint32_t k = 1; k <= most; k++) {
-        tokens += right *= d->right / d->drafted;
-        double now = tokens * plain / ((k + 1) * row + output_cost(s, k + 1));
-        if (now <= best) continue;
-        best = now;
-        *drafts = k;
-    }
-    return best;
+static double plain_cost(const exitlm_session *s) { return layers_cost(s) + output_cost(s, 1); }
+
+/* Cost of the output matrix where the vocabulary exit has scored some of its rows. */
+static double rest_cost(const exitlm_session *s, uint32_t scored) { return output_cost(s, 1) * (1 - (double)scored / s->model->config.vocab); }
+
+/* Whether one more draft of the vocabulary exit pays: `all_right` is the chance that it and those before it are right. */
+static bool one_more_pays(const exitlm_session *s, const xl_head *head, double all_right) {
+    const uint32_t rows = s->generation->drafting->n + 1;
+    double without = rows == 1 ? rest_cost(s, xl_scored_rows(s, head)) : output_cost(s, rows);
+    double cost = layers_cost(s) + check_cost(s, head) + output_cost(s, rows + 1) - without;
+    return all_right * plain_cost(s) > cost * SMALL_MARGIN;
 }
 
-/* Whether the chain shall draft, where another way gives `rival` tokens for the cost of a plain one. */
-static bool worth_trying(struct xl_drafting *d, double rival) {
-    arm *exits = &d->exits;
-    if (exits->rest) {
-        exits->rest--;
-        return false;
+/* Tokens for the cost of a plain one that a way has given so far; a hope until it has had a few rounds, 0 while it rests. */
+static double promise(arm *a, double few, double hope, double margin) {
+    if (a->rest) {
+        a->rest--;
+        return 0;
     }
-    if (exits->rounds < 1.8 || cost_per_token(exits) * MARGIN * rival < 1) return true;
-    exits->patience = exits->patience ? exits->patience * 2 : 24;
-    if (exits->patience > 384) exits->patience = 384;
-    exits->rest = exits->patience;
-    exits->cost = exits->tokens = exits->rounds = 0;
-    d->length = FIRST_DRAFTS;
-    return false;
+    if (a->rounds < few) return hope;
+    if (cost_per_token(a) * margin < 1) {
+        if (a->rounds > 6) a->patience = 0;
+        return 1 / cost_per_token(a);
+    }
+    a->patience = a->patience ? a->patience * 2 : 24;
+    if (a->patience > 384) a->patience = 384;
+    a->rest = a->patience;
+    a->cost = a->tokens = a->rounds = 0;
+    return 0;
 }
 
-/* The way of this round, and how many drafts it wants. */
+/* The way of this round, and how many drafts it wants at most. */
 static void choose_way(exitlm_session *s) {
     const xl_generation *g = s->generation;
     struct xl_drafting *d = g->drafting;
     int sources = g->options.draft_sources ? g->options.draft_sources : 3;
-    uint32_t drafts = 0;
     lookup plan = {0};
-    if (d->rest) d->rest--;
-    double looked_up = sources & 2 ? plan_lookup(s, &plan) : 0, vocabulary = sources & 1 ? plan_vocabulary(s, &drafts) : 0;
-    d->way = ARM_PLAIN;
-    if (looked_up > MARGIN && looked_up >= vocabulary) {
+    double looked_up = sources & 2 ? plan_lookup(s, &plan) : 0, exits = 0, vocabulary = 0;
+    if (sources & 1) {
+        exits = promise(&d->exits, 1.8, 1.1, MARGIN);
+        if (exits == 0) d->length = FIRST_DRAFTS;
+        if (vocabulary_head(s) >= 0) vocabulary = promise(&d->vocabulary, 4, 1.05, SMALL_MARGIN);
+    }
+    if (looked_up > MARGIN && looked_up >= vocabulary && looked_up >= exits) {
         d->way = ARM_LOOKUP;
         take_lookup(s, &plan);
         d->wanted = d->n;
@@ -256,15 +286,17 @@ static void choose_way(exitlm_session *s) {
     }
     /* What failed for a while may work again: forget slowly. */
     if (plan.gram) d->accepted[plan.gram] += 0.01 * (0.6 - d->accepted[plan.gram]);
-    if ((sources & 1) && worth_trying(d, vocabulary > 1 ? vocabulary : 1)) {
-        d->way = ARM_EXITS;
-        if (g->options.max_draft == 0 && d->wanted > d->length) d->wanted = d->length;
-        return;
-    }
-    d->wanted = 0;
-    if (vocabulary > SMALL_MARGIN) {
-        d->way = ARM_VOCABULARY;
-        d->wanted = drafts;
+    d->way = exits > 0 && exits >= vocabulary ? ARM_EXITS : vocabulary > 0 ? ARM_VOCABULARY : ARM_PLAIN;
+    if (d->way == ARM_PLAIN) d->wanted = 0;
+    if (d->way == ARM_EXITS && g->options.max_draft == 0 && d->wanted > d->length) d->wanted = d->length;
+}
+
+/* What was seen to be dear or wrong may be so no longer, and is not tried otherwise. */
+static void forget(struct xl_drafting *d) {
+    memset(d->output_uses, 0, sizeof d->output_uses);
+    for (int i = 0; i < CHANCES; i++) {
+        d->chances[i].right = (d->chances[i].right + first_chances[i].right) / 2;
+        d->chances[i].drafted = (d->chances[i].drafted + first_chances[i].drafted) / 2;
     }
 }
 
@@ -275,6 +307,9 @@ static void open_round(exitlm_session *s) {
     d->base = s->n - 1;
     d->n = 0;
     d->round_cost = 0;
+    d->all_right = 1;
+    d->checks = d->scored = 0;
+    if (++d->rounds % FORGET == 0) forget(d);
     d->wanted = most_drafts(s);
     if (fixed(s)) d->way = ARM_EXITS;
     else choose_way(s);
@@ -339,24 +374,32 @@ static exitlm_status draft_by_exits(exitlm_session *s, xl_draft *draft, int32_t 
     return EXITLM_OK;
 }
 
-/* The vocabulary exit, where it is not too shaky. *id -1: it is, or it declines. */
+/* The vocabulary exit, where one more of its drafts pays. *id -1: it does not, or the exit declines. */
 static exitlm_status draft_by_vocabulary(exitlm_session *s, xl_draft *draft, int32_t *id, exitlm_error *error) {
-    xl_generation *g = s->generation;
-    struct xl_drafting *d = g->drafting;
-    uint32_t h = (uint32_t)vocabulary_head(s), layers = s->model->config.n_layers;
+    struct xl_drafting *d = s->generation->drafting;
+    uint32_t h = (uint32_t)vocabulary_head(s), layers = s->model->config.n_layers, at = 0;
     bool alone = s->depth[s->n - 1] == 0 && (s->n == 1 || s->depth[s->n - 2] == layers);
     xl_check check;
     double from = xl_now(s);
     exitlm_status status = xl_session_advance(s, layers, error);
     double between = xl_now(s);
     if (s->clock_ms && alone) learn(&d->layers_ms, between - from);
-    if (status == EXITLM_OK) status = xl_exit_check(s, h, s->n - 1, NULL, &g->sampler, &check, error);
+    if (status == EXITLM_OK) status = xl_exit_check(s, h, s->n - 1, NULL, &s->generation->sampler, &check, error);
     if (status != EXITLM_OK) return status;
     if (s->clock_ms) learn(&d->check_ms, xl_now(s) - between);
-    float shaky = s->heads->metric == EXITLM_METRIC_LOGISTIC ? SHAKY : g->threshold[h];
+    d->checks++;
     *draft = (xl_draft){(int32_t)h, (uint16_t)layers, 1 - check.uncertainty};
-    bool flat = !xl_sampler_is_plain(&g->sampler) && check.p1 < SURE;
-    *id = check.uncertainty < shaky && !flat ? check.id : -1;
+    float unlisted = xl_sampler_is_plain(&s->generation->sampler) && check.p1 > 0 ? check.other / check.p1 : check.other;
+    while (at < CHANCES - 1 && unlisted >= d->chances[at].most) at++;
+    double all_right = d->all_right * d->chances[at].right / d->chances[at].drafted;
+    bool flat = !xl_sampler_is_plain(&s->generation->sampler) && check.p1 < SURE;
+    *id = check.id >= 0 && !flat && one_more_pays(s, &s->heads->head[h], all_right) ? check.id : -1;
+    if (*id < 0) {
+        if (d->n == 0) d->scored = xl_scored_rows(s, &s->heads->head[h]);
+        return EXITLM_OK;
+    }
+    d->all_right = all_right;
+    d->chance_of[d->n] = at;
     return EXITLM_OK;
 }
 
@@ -412,27 +455,27 @@ static uint32_t compare(exitlm_session *s, uint32_t rows) {
     return d->n;
 }
 
-static void learn_vocabulary(struct xl_drafting *d, uint32_t right) {
+static void learn_vocabulary(const exitlm_session *s, uint32_t right, uint32_t tokens) {
+    struct xl_drafting *d = s->generation->drafting;
     for (uint32_t i = 0; i < d->n && i <= right; i++) {
-        d->right = d->right * 0.97 + (i < right);
-        d->drafted = d->drafted * 0.97 + 1;
+        chance *c = &d->chances[d->chance_of[i]];
+        c->right = c->right * 0.98 + (i < right);
+        c->drafted = c->drafted * 0.98 + 1;
     }
-    if (right > 0) {
-        d->failures = d->patience = 0;
-    } else if (++d->failures >= 3) {
-        d->failures = 2; /* the next one is enough */
-        d->rest = d->patience = d->patience == 0 ? 16 : d->patience < 256 ? 2 * d->patience : 256;
-    }
+    const xl_head *head = &s->heads->head[vocabulary_head(s)];
+    double cost = (d->n + 1) * layers_cost(s) + d->checks * check_cost(s, head) + (d->n ? output_cost(s, d->n + 1) : rest_cost(s, d->scored));
+    learn_arm(&d->vocabulary, cost / plain_cost(s), tokens);
 }
 
-static void learn_round(struct xl_drafting *d, uint32_t right, uint32_t tokens) {
+static void learn_round(const exitlm_session *s, uint32_t right, uint32_t tokens) {
+    struct xl_drafting *d = s->generation->drafting;
     for (uint32_t i = 0; d->way == ARM_LOOKUP && i < d->n && i <= right; i++)
         d->accepted[d->gram] += 0.15 * ((i < right) - d->accepted[d->gram]);
-    if (d->way == ARM_VOCABULARY) learn_vocabulary(d, right);
+    if (d->way == ARM_VOCABULARY) learn_vocabulary(s, right, tokens);
     if (d->way != ARM_EXITS) return;
     learn_arm(&d->exits, d->round_cost, tokens);
     if (right < d->n) d->length = right < 1 ? 1 : right;
-    else if (d->n == d->length && d->length < MAX_DRAFTS) d->length++;
+    else if (d->n == d->length && d->length < MOST_BY_EXITS) d->length++;
 }
 
 static exitlm_status verify(exitlm_session *s, exitlm_error *error) {
@@ -444,16 +487,16 @@ static exitlm_status verify(exitlm_session *s, exitlm_error *error) {
     exitlm_status status = xl_session_advance(s, s->model->config.n_layers, error);
     double between = xl_now(s);
     if (s->clock_ms && whole && rows == 1) learn(&d->layers_ms, between - from.ms);
-    if (status == EXITLM_OK) status = xl_session_logits(s, d->base, rows, error);
+    if (status == EXITLM_OK) status = xl_session_logits_from(s, d->base, rows, d->scored, error);
     if (status != EXITLM_OK) return status;
-    if (s->clock_ms) learn(&d->output_ms[rows], xl_now(s) - between);
+    if (s->clock_ms) learn_output(d, rows, (xl_now(s) - between) * s->model->config.vocab / (s->model->config.vocab - d->scored));
     if (whole) learn_price(s, from, rows);
     d->round_cost += spent(s, from, rows);
     d->open = false;
     uint32_t right = compare(s, rows);
     g->drafted += d->n;
     g->accepted += right;
-    learn_round(d, right, g->n_tokens - before);
+    learn_round(s, right, g->n_tokens - before);
     return EXITLM_OK;
 }
 

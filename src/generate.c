@@ -281,15 +281,15 @@ static exitlm_status try_head(exitlm_session *s, bool *exited, exitlm_error *err
     return EXITLM_OK;
 }
 
+uint32_t xl_scored_rows(const exitlm_session *s, const xl_head *head) {
+    return head->form == XL_FORM_VOCABULARY && !head->bias && !head->norm && !s->shortlist_copied ? head->rows : 0;
+}
+
 static exitlm_status full_token(exitlm_session *s, exitlm_error *error) {
     xl_generation *g = s->generation;
     uint32_t row0 = 0, layers = s->model->config.n_layers;
     uint64_t before = s->macs;
-    if (g->has_previous && g->previous_head + 1 == g->n_chain && !s->shortlist_copied) {
-        const xl_head *last = &s->heads->head[g->n_chain - 1];
-        /* The vocabulary exit has left the scores of its rows in the first slots already. */
-        if (last->form == XL_FORM_VOCABULARY && !last->bias && !last->norm) row0 = last->rows;
-    }
+    if (g->has_previous && g->previous_head + 1 == g->n_chain) row0 = xl_scored_rows(s, &s->heads->head[g->n_chain - 1]);
     exitlm_status status = xl_session_logits_from(s, s->n - 1, 1, row0, error);
     if (status != EXITLM_OK) return status;
     xl_chosen chosen = {.head = -1, .layer = (uint16_t)layers};

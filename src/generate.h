@@ -80,6 +80,8 @@ void xl_generation_end(exitlm_session *s);  /* forgets the reply and the context
 void xl_generation_free(exitlm_session *s); /* what did not come from the session's arena */
 
 /* For draft.c. */
+/* Output rows whose scores a check by this head has just left in the first slots of the logits, as the full model would. */
+uint32_t xl_scored_rows(const exitlm_session *s, const xl_head *head);
 exitlm_status xl_choose_full(exitlm_session *s, uint32_t row, uint32_t pos, int32_t *id, float *confidence);
 void xl_emit(exitlm_session *s, const xl_chosen *chosen);
 double xl_now(const exitlm_session *s);
