@@ -49,8 +49,8 @@ static const cli_option options[] = {
 
 /* Expected disagreement of the settings on the path, safest first: dense where a level just holds, because what was expected and what is
  * measured differ by a tenth. */
-static const float targets[XL_PATH_MAX] = {0.003f, 0.006f, 0.011f, 0.015f, 0.019f, 0.022f, 0.042f, 0.046f,
-                                           0.049f, 0.053f, 0.095f, 0.101f, 0.155f, 0.21f,  0.25f,  0.33f};
+static const float targets[XL_PATH_MAX] = {0.003f, 0.005f, 0.0145f, 0.017f, 0.019f, 0.0455f, 0.049f, 0.052f,
+                                           0.098f, 0.103f, 0.108f,  0.157f, 0.166f, 0.214f,  0.26f,  0.33f};
 
 typedef struct calibration {
     const calibrate_options *options;
