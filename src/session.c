@@ -172,6 +172,15 @@ static void fill_tables(exitlm_session *s) {
     for (uint32_t i = 0; i < s->heads->n_shortlist; i++) s->short_index[s->heads->shortlist[i]] = i + 1;
 }
 
+/* All but the K/V cache is zeros at first. Of the cache nothing is read before it is written but the rest of a tile of keys, whose scores are
+ * dropped; and its pages, most of a session's memory, are not touched before they are needed. */
+static void clear_but_cache(const exitlm_session *s, uint8_t *memory, size_t n_bytes) {
+    size_t areas = (size_t)s->model->config.n_layers * s->model->config.n_kv_heads;
+    size_t before = (size_t)(s->kv.k - memory), end = (size_t)(s->kv.v - memory) + areas * s->kv.area_bytes;
+    memset(memory, 0, before);
+    memset(memory + end, 0, n_bytes - end);
+}
+
 exitlm_status exitlm_session_create(exitlm_session **session, const exitlm_model *model, const exitlm_session_options *options,
                                     exitlm_error *error) {
     static const exitlm_session_options none = {0};
@@ -189,7 +198,7 @@ exitlm_status exitlm_session_create(exitlm_session **session, const exitlm_model
     xl_arena arena = {0};
     plan(s, model, heads, o, &arena);
     size_t bytes = arena.overflow ? 0 : arena.used_bytes;
-    uint8_t *memory = bytes ? xl_calloc(&model->allocator, 1, bytes) : NULL;
+    uint8_t *memory = bytes ? model->allocator.alloc(model->allocator.user, bytes, XL_ALIGN) : NULL;
     if (!memory) {
         xl_free(&model->allocator, s, 1, sizeof *s);
         return xl_fail(error, EXITLM_OUT_OF_MEMORY,
@@ -198,6 +207,7 @@ exitlm_status exitlm_session_create(exitlm_session **session, const exitlm_model
     }
     arena = (xl_arena){.base = memory, .capacity_bytes = bytes};
     plan(s, model, heads, o, &arena);
+    clear_but_cache(s, memory, bytes);
     s->allocator = model->allocator;
     s->kernels = kernels;
     s->memory = memory;

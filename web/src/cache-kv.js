@@ -52,6 +52,7 @@ export async function keyValueSlot(store, id, writable, release) {
   let journal = (await text('journal')) ?? '';
   return {
     kind: store.kind,
+    flat: false,
     writable,
     journal,
     async append(line) {

@@ -78,6 +78,7 @@ export async function opfsSlot(id, writable, release) {
   };
   return {
     kind: 'opfs',
+    flat: true,
     writable,
     journal: (await readText(dir, 'journal')) ?? '',
     async append(text) {

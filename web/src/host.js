@@ -99,11 +99,23 @@ export class Host {
     const starting = startEngine(spec);
     starting.catch(() => {});
     const resolved = await resolve(spec.files, spec.heads, this.#context(spec));
-    const { engine, threads } = await starting;
-    this.#engine = engine;
-    if (resolved.heads) await this.#loadHeads(spec, resolved.heads);
-    const loader = await this.#openLoader(spec, resolved, threads);
-    return this.#describe(loader, threads);
+    const opening = this.#openCopy(spec, resolved.key, resolved.manifest?.sha256);
+    opening.catch(() => {});
+    try {
+      const { engine, threads } = await starting;
+      this.#engine = engine;
+      if (resolved.heads) await this.#loadHeads(spec, resolved.heads);
+      const loader = await this.#openLoader(spec, resolved, threads, opening);
+      return this.#describe(loader, threads);
+    } catch (error) {
+      await opening.then((store) => store?.close(), () => {}); // twice does no harm
+      throw error;
+    }
+  }
+
+  /** What the cache has of the model. @param {LoadSpec} spec @param {string | null} key @param {string | undefined} packed checksum of a packed model */
+  async #openCopy({ cache, sha256 }, key, packed) {
+    return key ? openStore(cache, key, this.#peer, { sha256: packed ?? sha256?.join() ?? null, warn: this.#warn }) : null;
   }
 
   /** @param {LoadSpec} spec @param {NonNullable<Resolved['heads']>} heads */
@@ -170,15 +182,16 @@ export class Host {
    * @param {LoadSpec} spec
    * @param {Resolved} resolved
    * @param {number} threads
+   * @param {Promise<import('./store.js').ModelStore | null>} opening what the cache has of it
    */
-  async #openLoader(spec, resolved, threads) {
+  async #openLoader(spec, resolved, threads, opening) {
     const { sources, key } = resolved;
     const packed = resolved.manifest && packing(resolved.manifest);
     resolved.manifest = null; // megabytes, which a Worker does not have beside the weights
     const engine = /** @type {Engine} */ (this.#engine);
     const sha256 = spec.sha256 ?? undefined;
     for (let attempt = 1; ; attempt++) {
-      const store = key ? await openStore(spec.cache, key, this.#peer, { sha256: packed ? packed.sha256 : sha256?.join() ?? null, warn: this.#warn }) : null;
+      const store = await (attempt === 1 ? opening : this.#openCopy(spec, key, packed?.sha256));
       const loader = new ModelLoader({
         engine,
         sources: sources.map((s, i) => (s.url ? httpSource(s.url, this.#fetch, packed ? null : store?.validator(i)) : s)),

@@ -10,7 +10,7 @@
 import { download } from './download.js';
 import { ExitLMError } from './errors.js';
 import { deferred, now, turn } from './platform.js';
-import { jobsByRange, Ranges, READ_BYTES, REQUEST_BYTES, Rows, Spans } from './plan.js';
+import { jobsByRange, Ranges, READ_BYTES, Rows, Spans } from './plan.js';
 import { Sha256 } from './sha256.js';
 
 /**
@@ -26,8 +26,11 @@ import { Sha256 } from './sha256.js';
  * @property {(file: number, offset: number, bytes: Uint8Array) => Promise<void>} write `bytes` are the caller's again afterwards
  * @property {(file: number, validator: string | null) => void} describe
  * @property {(bytes: number) => Promise<void>} expect so many are to come
- * @property {(sizes: number[]) => Promise<void>} finish all bytes are in and verified
+ * @property {(stretches: Stretch[]) => void} order tells in which order a complete copy will be read
+ * @property {(sizes: number[], stretches?: Stretch[]) => Promise<void>} finish all bytes are in and verified; the stretches as which they will be read
  * @property {() => Promise<void>} flush keeps what is there
+ *
+ * @typedef {{ file: number, from: number, to: number }} Stretch
  *
  * @typedef {'network' | 'cache' | 'memory'} Origin
  *
@@ -66,6 +69,8 @@ const URGENT_ROWS = 16;
 const LATE_MARGIN = 1.3;
 const LATE_MS = 500;
 const PIECE_BYTES = 2 ** 20;
+/** Room for a plan: most have fewer stretches. */
+const PLAN_EXTENTS = 12_288;
 const PROGRESS_MS = 50;
 /** The longest that taking bytes keeps the event loop from turning. */
 const SLICE_MS = 8;
@@ -92,6 +97,7 @@ export class ModelLoader {
   /** @type {Set<Running>} */ #running = new Set();
   /** @type {Set<Running>} */ #runningUrgent = new Set();
   /** @type {Set<Running>} */ #runningRows = new Set();
+  /** As which the files will be read from the cache. @type {Stretch[]} */ #stretches = [];
   /** Generation waits for the late rows of the shortlist. */ #lateWanted = false;
   /** What a short stretch of rows has taken of late. */ #rowsMs = 0;
   #jobsDone = deferred();
@@ -260,10 +266,12 @@ export class ModelLoader {
     this.#readPlan((extent) => plan.push(extent));
     this.#forgetHalfRows(plan);
     try {
-      const atOnce = sources.every(({ url }) => url === null) || store?.complete;
-      const { jobs, rows } = jobsByRange(plan, atOnce ? READ_BYTES : REQUEST_BYTES);
+      const reading = jobsByRange(plan, READ_BYTES);
+      const { jobs, rows } = sources.every(({ url }) => url === null) || store?.complete ? reading : jobsByRange(plan);
       this.#queue = jobs;
       this.#rowQueue = rows;
+      this.#stretches = [...reading.jobs, ...reading.rows].map(({ file, from, to }) => ({ file, from, to }));
+      store?.order(this.#stretches);
       await this.#runJobs();
     } catch (error) {
       if (!(error instanceof NotRanged)) throw error;
@@ -316,19 +324,30 @@ export class ModelLoader {
   /** @param {(extent: Extent) => void} [take] */
   #readPlan(take) {
     const engine = this.#engine;
-    engine.with(4, (count) => {
-      engine.run('loader_plan', this.#pointer, 0, 0, count);
+    const bytes = engine.sizeOf('extent');
+    const at = (/** @type {string} */ key) => engine.offsetOf('extent', key);
+    const [part, offset, nBytes, layer, row, nRows, output] = ['part', 'offset', 'nBytes', 'layer', 'row', 'nRows', 'output'].map(at);
+    /** There are some ten thousand: no object is made by way of names. */
+    const read = (/** @type {number} */ from, /** @type {number} */ n) => {
+      const { view } = engine;
+      for (let i = 0, e = from; i < n; i++, e += bytes) {
+        const extent = {
+          part: view.getUint32(e + part, true), offset: Number(view.getBigUint64(e + offset, true)), nBytes: Number(view.getBigUint64(e + nBytes, true)),
+          layer: view.getInt32(e + layer, true), row: view.getUint32(e + row, true), nRows: view.getUint32(e + nRows, true), output: view.getUint8(e + output) !== 0,
+        };
+        this.#rows.add(extent);
+        take?.(extent);
+      }
+    };
+    const plan = (/** @type {number} */ room) => engine.with(room * bytes + 8, (extents) => {
+      const count = extents + room * bytes;
+      engine.run('loader_plan', this.#pointer, extents, room, count);
       const n = engine.view.getUint32(count, true);
-      const bytes = engine.sizeOf('extent');
-      engine.with(n * bytes, (extents) => {
-        engine.run('loader_plan', this.#pointer, extents, n, count);
-        for (let i = 0; i < n; i++) {
-          const extent = engine.read('extent', extents + i * bytes);
-          this.#rows.add(extent);
-          take?.(extent);
-        }
-      });
+      if (n <= room) read(extents, n);
+      return n;
     });
+    const n = plan(PLAN_EXTENTS);
+    if (n > PLAN_EXTENTS) plan(n);
   }
 
   /** @param {Extent[]} plan */
@@ -348,6 +367,7 @@ export class ModelLoader {
   async #runShards(shards) {
     for (let part = 0; part < this.#partBytes.length; part++) this.#have[part] = new Ranges();
     this.#queue = [...shards];
+    this.#options.store?.order(shards.map(({ file, from, to }) => ({ file, from, to })));
     while (!this.#state.headerReady && this.#queue.length) {
       const job = /** @type {Job} */ (this.#queue.shift());
       await this.#runJob({ job, left: job.to - job.from });
@@ -597,7 +617,7 @@ export class ModelLoader {
     this.#options = { ...this.#options, shards: undefined };
     this.#rows = new Rows();
     this.#have = [];
-    await store?.finish(sizes);
+    await store?.finish(sizes, this.#stretches);
   }
 
   /** A checksum of whole files that did not come in order: read once more, from the cache. */

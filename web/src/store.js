@@ -5,6 +5,7 @@
  *
  * @typedef {object} Slot a place for one model
  * @property {string} kind
+ * @property {boolean} flat a file's bytes lie there as they are: any stretch of them can be read
  * @property {boolean} writable false: somebody else writes it, or it is complete
  * @property {string} journal its text
  * @property {(text: string) => Promise<void>} append to the journal, after what was written before is safe
@@ -28,6 +29,8 @@
 import { Ranges } from './plan.js';
 
 const PIECE_BYTES = 2 ** 20;
+/** Room for the first bytes of a piece: many are a few rows. */
+const FIRST_BYTES = 32 * 1024;
 /** Pieces that wait to be written; more, and the download waits. */
 const MOST_WAITING = 4;
 /** Pieces of a complete copy that are read and checked ahead of the one that is asked for. */
@@ -57,6 +60,7 @@ export function parseJournal(text) {
     if (r.url !== undefined) Object.assign(state, { url: r.url, sha256: r.sha256, savedAt: r.at });
     else if (r.tag !== undefined) state.validators.set(r.file, r.tag);
     else if (r.done !== undefined) Object.assign(state, { doneBytes: r.done, savedAt: r.at });
+    else if (r.whole !== undefined) state.pieces.set(r.whole, r.cut.map((/** @type {[number, number, string]} */ [offset, bytes, hash]) => ({ offset, bytes, hash })));
     else if (r.broken !== undefined) {
       state.doneBytes = null;
       const list = state.pieces.get(r.broken);
@@ -104,7 +108,9 @@ export class ModelStore {
   #tail = Promise.resolve();
   #waiting = 0;
   #writing;
-  /** Pieces of a complete copy in the order in which they came, which is that of their use. @type {{ file: number, piece: Piece }[]} */ #order = [];
+  /** Pieces that the journal does not tell of yet. @type {[number, number, number, string][]} */ #untold = [];
+  #untoldBytes = 0;
+  /** Pieces of a complete copy in the order of their use. @type {{ file: number, piece: Piece }[]} */ #order = [];
   /** Where the piece that was asked for last stands there. */ #at = -1;
   /** Pieces that are read or were, verified; null: broken. @type {Map<Piece, Promise<Uint8Array | null>>} */ #reading = new Map();
 
@@ -171,6 +177,25 @@ export class ModelStore {
     }
     const from = offset - piece.offset;
     return bytes.subarray(from, Math.min(piece.bytes, from + most));
+  }
+
+  /**
+   * Tells in which order a complete copy will be read.
+   * @param {{ file: number, from: number, to: number }[]} stretches
+   */
+  order(stretches) {
+    if (!this.complete) return;
+    /** @type {Set<Piece>} */
+    const known = new Set();
+    this.#order = [];
+    this.#at = -1;
+    for (const { file, from, to } of stretches) {
+      const list = (this.#state.pieces.get(file) ?? []).filter((p) => p.offset < to && from < p.offset + p.bytes && !known.has(p));
+      for (const piece of list.sort((a, b) => a.offset - b.offset)) {
+        known.add(piece);
+        this.#order.push({ file, piece });
+      }
+    }
   }
 
   /** @param {number} file @param {number} offset */
@@ -247,11 +272,16 @@ export class ModelStore {
       const at = offset + done;
       let open = this.#open.find((o) => o.file === file && o.offset + o.used === at);
       if (!open) {
-        open = { file, offset: at, bytes: new Uint8Array(PIECE_BYTES), used: 0 };
+        open = { file, offset: at, bytes: new Uint8Array(Math.min(PIECE_BYTES, Math.max(FIRST_BYTES, bytes.length - done))), used: 0 };
         this.#open.push(open);
         if (this.#open.length > MOST_WAITING) this.#commit(this.#open[0]);
       }
       const n = Math.min(bytes.length - done, PIECE_BYTES - open.used);
+      if (open.used + n > open.bytes.length) {
+        const more = new Uint8Array(Math.min(PIECE_BYTES, Math.max(2 * open.bytes.length, open.used + n)));
+        more.set(open.bytes.subarray(0, open.used));
+        open.bytes = more;
+      }
       open.bytes.set(bytes.subarray(done, done + n), open.used);
       open.used += n;
       done += n;
@@ -274,11 +304,22 @@ export class ModelStore {
         list.push({ offset, bytes: bytes.length, hash });
         this.#state.pieces.set(file, list);
         this.has(file).add(offset, offset + bytes.length);
-        await this.#slot.append(journalLine({ pieces: [[file, offset, bytes.length, hash]] }));
+        this.#untold.push([file, offset, bytes.length, hash]);
+        this.#untoldBytes += bytes.length;
+        if (this.#untoldBytes >= PIECE_BYTES) await this.#tell();
       } finally {
         this.#waiting--;
       }
     });
+  }
+
+  /** The journal tells of a megabyte at a time: it is written through to the disk each time. */
+  async #tell() {
+    if (this.#untold.length === 0) return;
+    const pieces = this.#untold;
+    this.#untold = [];
+    this.#untoldBytes = 0;
+    await this.#slot.append(journalLine({ pieces }));
   }
 
   /** @param {() => Promise<void>} work */
@@ -298,6 +339,7 @@ export class ModelStore {
 
   async flush() {
     for (const open of [...this.#open]) this.#commit(open);
+    this.#enqueue(() => this.#tell());
     await this.#tail;
   }
 
@@ -317,14 +359,44 @@ export class ModelStore {
     this.#warn(`the model cannot be kept on this device: ${megabytes(needed)} MB are needed, ${megabytes(quota - usage)} MB are free; it is loaded without the cache`);
   }
 
-  /** @param {number[]} sizes of the files */
-  async finish(sizes) {
+  /**
+   * @param {number[]} sizes of the files
+   * @param {{ file: number, from: number, to: number }[]} [stretches] as which they will be read
+   */
+  async finish(sizes, stretches = []) {
     await this.flush();
     if (!this.#writing || this.#state.doneBytes !== null) return;
     const done = sizes.reduce((sum, n) => sum + n, 0);
+    if (this.#slot.flat) for (const file of this.#state.pieces.keys()) this.#enqueue(() => this.#cutAnew(file, stretches));
     this.#enqueue(() => this.#slot.append(journalLine({ done, at: Date.now() })));
     await this.#tail;
     if (this.#writing) this.#state.doneBytes = done;
+  }
+
+  /**
+   * A file that came in thousands of stretches of rows is cut into pieces as it will be read. Each byte was written, or verified, just now.
+   * @param {number} file
+   * @param {{ file: number, from: number, to: number }[]} stretches
+   */
+  async #cutAnew(file, stretches) {
+    const list = this.#state.pieces.get(file) ?? [];
+    const { list: ranges, total } = this.has(file);
+    if (list.length <= 8 + (2 * total) / PIECE_BYTES) return;
+    const cuts = new Set(stretches.filter((s) => s.file === file).flatMap(({ from, to }) => [from, to]));
+    const points = [...cuts].sort((a, b) => a - b);
+    /** @type {[number, number, string][]} */
+    const cut = [];
+    for (const [from, to] of ranges) {
+      for (let at = from; at < to; ) {
+        const end = Math.min(to, at + PIECE_BYTES, points.find((p) => p > at) ?? to);
+        const bytes = await this.#slot.read(file, at, end - at);
+        if (bytes?.length !== end - at) return; // the pieces stay as they are
+        cut.push([at, end - at, await pieceHash(bytes)]);
+        at = end;
+      }
+    }
+    await this.#slot.append(journalLine({ whole: file, cut }));
+    this.#state.pieces.set(file, cut.map(([offset, bytes, hash]) => ({ offset, bytes, hash })));
   }
 
   async close() {
