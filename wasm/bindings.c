@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../src/checksum.h"
 #include "../src/exitlm.h"
 #include "../src/kernels.h"
 #include "../src/model.h"
@@ -298,6 +299,13 @@ void EXPORT(exitlm_wasm_sha256_finish)(xl_sha256 *sha, char hex[65]) {
     xl_sha256_final(sha, digest);
     xl_sha256_hex(digest, hex);
     free(sha);
+}
+
+/* sum: 16 hex digits and a NUL. */
+void EXPORT(exitlm_wasm_checksum)(const void *bytes, size_t n_bytes, char sum[17]) {
+    uint64_t value = xl_checksum(bytes, n_bytes);
+    for (int i = 0; i < 16; i++) sum[i] = "0123456789abcdef"[value >> (60 - 4 * i) & 15];
+    sum[16] = 0;
 }
 
 /* ---- How fast -------------------------------------------------------------------- */

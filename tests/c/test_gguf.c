@@ -1,4 +1,5 @@
-/* The header parser: any chunking, every kind of damage, bounded memory; the writer; SHA-256. */
+/* The header parser: any chunking, every kind of damage, bounded memory; the writer; SHA-256 and the checksum. */
+#include "checksum.h"
 #include "counting.h"
 #include "gguf_write.h"
 #include "random_model.h"
@@ -364,6 +365,24 @@ static void test_sha256(void) {
     expect_digest(a, sizeof a, 1000, 77, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
 }
 
+static void test_checksum(void) {
+    uint8_t bytes[100];
+    uint64_t seen[100 * 8 + 101];
+    size_t n_seen = 0;
+    for (size_t i = 0; i < sizeof bytes; i++) bytes[i] = (uint8_t)(i * 37 + 11);
+    for (size_t n = 0; n <= sizeof bytes; n++) seen[n_seen++] = xl_checksum(bytes, n);
+    for (size_t bit = 0; bit < 8 * sizeof bytes; bit++) {
+        bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        seen[n_seen++] = xl_checksum(bytes, sizeof bytes);
+        bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
+    }
+    for (size_t i = 0; i < n_seen; i++)
+        for (size_t j = 0; j < i; j++) CHECK(seen[i] != seen[j]);
+    CHECK(xl_checksum(bytes, sizeof bytes) == seen[sizeof bytes]);
+    memset(bytes, 0, sizeof bytes);
+    CHECK(xl_checksum(bytes, 31) != xl_checksum(bytes, 32)); /* zeros at the end count */
+}
+
 int main(void) {
     random_model model;
     random_model_defaults(&model);
@@ -385,6 +404,7 @@ int main(void) {
     test_no_memory();
     test_writer_limits();
     test_sha256();
+    test_checksum();
     xl_buffer_free(&tiny);
     puts("gguf: good");
     return 0;

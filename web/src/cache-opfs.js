@@ -107,6 +107,11 @@ export async function opfsSlot(id, writable, release) {
       const blob = await /** @type {Promise<File>} */ (files.get(file));
       return new Uint8Array(await blob.slice(offset, offset + n).arrayBuffer());
     },
+    open: async (file) => writable && handle(`file-${file}`, false),
+    reader(file) {
+      const own = writable ? handles.get(`file-${file}`) : null;
+      return own ? (offset, into) => own.read(into, { at: offset }) === into.length : null;
+    },
     readNote: () => readText(dir, 'note'),
     async writeNote(text) {
       const note = await handle('note');

@@ -14,6 +14,7 @@ import { startEngine } from './instance.js';
 import { ModelLoader } from './loader.js';
 import { jobsByShard } from './manifest.js';
 import { generateOptions, sessionOptions } from './options.js';
+import { Pieces } from './pieces.js';
 import { clockRuns, deferred, isWorkerd, now, turn } from './platform.js';
 import { resolve } from './resolve.js';
 import { Sha256 } from './sha256.js';
@@ -54,6 +55,7 @@ export class Host {
   #peer;
   /** @type {Engine | null} */ #engine = null;
   /** @type {ModelLoader | null} */ #loader = null;
+  /** @type {Pieces | null} */ #pieces = null;
   #heads = 0;
   #nHeads = 0;
   #session = 0;
@@ -104,6 +106,7 @@ export class Host {
     try {
       const { engine, threads } = await starting;
       this.#engine = engine;
+      this.#pieces = new Pieces(engine);
       if (resolved.heads) await this.#loadHeads(spec, resolved.heads);
       const loader = await this.#openLoader(spec, resolved, threads, opening);
       return this.#describe(loader, threads);
@@ -139,8 +142,10 @@ export class Host {
   async #headsBytes({ cache, kvMaps }, { source, sha256, core }) {
     const file = kvMaps ? 0 : 1; // of the copy: all of it, or what there is without the maps
     const open = async () => (source.url ? openStore(cache, source.url, this.#peer, { sha256, warn: this.#warn }) : null);
+    const pieces = /** @type {Pieces} */ (this.#pieces);
     let store = await open();
     try {
+      store?.useChecksum((bytes) => pieces.sumOf(bytes));
       if (store?.complete) {
         const kept = await store.readAll(file);
         if (kept) {
@@ -149,6 +154,7 @@ export class Host {
         }
         await store.remove();
         store = await open();
+        store?.useChecksum((bytes) => pieces.sumOf(bytes));
       }
       const { signal } = this.#abort;
       let bytes;
@@ -192,6 +198,8 @@ export class Host {
     const sha256 = spec.sha256 ?? undefined;
     for (let attempt = 1; ; attempt++) {
       const store = await (attempt === 1 ? opening : this.#openCopy(spec, key, packed?.sha256));
+      const pieces = /** @type {Pieces} */ (this.#pieces);
+      store?.useChecksum((bytes) => pieces.sumOf(bytes));
       const loader = new ModelLoader({
         engine,
         sources: sources.map((s, i) => (s.url ? httpSource(s.url, this.#fetch, packed ? null : store?.validator(i)) : s)),
@@ -201,6 +209,7 @@ export class Host {
         inOrder: Boolean(sha256?.some(Boolean)) && !store && !packed,
         sha256,
         store,
+        pieces,
         signal: this.#abort.signal,
         onProgress: (state) => this.#peer.notify('progress', state),
       });

@@ -10,6 +10,7 @@
 import { download } from './download.js';
 import { ExitLMError } from './errors.js';
 import { deferred, now, turn } from './platform.js';
+import { PIECE_BYTES, Staged } from './pieces.js';
 import { jobsByRange, Ranges, READ_BYTES, Rows, Spans } from './plan.js';
 import { Sha256 } from './sha256.js';
 
@@ -26,6 +27,8 @@ import { Sha256 } from './sha256.js';
  * @property {(file: number, offset: number, bytes: Uint8Array) => Promise<void>} write `bytes` are the caller's again afterwards
  * @property {(file: number, validator: string | null) => void} describe
  * @property {(bytes: number) => Promise<void>} expect so many are to come
+ * @property {(file: number, offset: number) => { offset: number, bytes: number, hash: string, read: (into: Uint8Array) => boolean, drop: () => void } | null} direct
+ *   a piece that can be read at once
  * @property {(stretches: Stretch[]) => void} order tells in which order a complete copy will be read
  * @property {(sizes: number[], stretches?: Stretch[]) => Promise<void>} finish all bytes are in and verified; the stretches as which they will be read
  * @property {() => Promise<void>} flush keeps what is there
@@ -50,6 +53,7 @@ import { Sha256 } from './sha256.js';
  * @property {number[]} [partBytes] sizes of the original files, where they are known (packed)
  * @property {boolean} [inOrder] take each file from its first byte to its last
  * @property {Store | null} [store]
+ * @property {import('./pieces.js').Pieces} pieces
  * @property {(string | null)[]} [sha256] of each part, expected
  * @property {AbortSignal} signal
  * @property {(state: LoadState) => void} [onProgress]
@@ -68,7 +72,6 @@ const URGENT_ROWS = 16;
 /** The late rows of the shortlist start so much sooner than they have to. */
 const LATE_MARGIN = 1.3;
 const LATE_MS = 500;
-const PIECE_BYTES = 2 ** 20;
 /** Room for a plan: most have fewer stretches. */
 const PLAN_EXTENTS = 12_288;
 const PROGRESS_MS = 50;
@@ -293,11 +296,12 @@ export class ModelLoader {
     const enough = () => !whole && !inOrder && this.#state.part === part && this.#state.headerBytes > 0;
     let at = 0;
     while (store?.has(part).has(at, at + 1) && !enough()) {
-      const bytes = await store.read(part, at, PIECE_BYTES);
-      if (!bytes) break;
-      sha?.update(bytes);
-      await this.#take(part, at, bytes, 'cache');
-      at += bytes.length;
+      const n = await this.#fromCache(part, at, PIECE_BYTES, async (bytes) => {
+        if (!(bytes instanceof Staged)) sha?.update(bytes);
+        await this.#take(part, at, bytes, 'cache');
+      }, sha === null);
+      if (n === 0) break;
+      at += n;
     }
     if (!enough()) {
       for await (const { at: offset, bytes } of this.#download(part, at, null)) {
@@ -384,7 +388,7 @@ export class ModelLoader {
 
   #startJobs() {
     while (this.#urgent.length && this.#runningUrgent.size < MOST_URGENT_AT_ONCE) this.#startJob(this.#runningUrgent, this.#urgent);
-    while (this.#queue.length && this.#running.size < MOST_JOBS_AT_ONCE && this.#leftBytes() < OVERLAP_BYTES && !this.#continues(this.#queue[0])) {
+    while (this.#queue.length && this.#running.size < MOST_JOBS_AT_ONCE && this.#leftBytes() < (this.#cachedAtStart ? 1 : OVERLAP_BYTES) && !this.#continues(this.#queue[0])) {
       this.#startJob(this.#running, this.#queue);
     }
     while (this.#rowQueue.length && this.#runningRows.size < MOST_ROWS_AT_ONCE && this.#mayStart(this.#rowQueue[0])) {
@@ -458,12 +462,12 @@ export class ModelLoader {
   /** @param {Running} running */
   async #runJob(running) {
     const { job } = running;
-    const { store, sources } = this.#options;
+    const { sources } = this.#options;
     const whole = this.#runningRows.has(running) || job.use === 'urgent';
     // A complete copy was verified when it was written, and each piece is again when it is read.
     const sha = job.sha256 && !this.#cachedAtStart ? new Sha256(this.#engine) : null;
-    const deliver = async (/** @type {number} */ at, /** @type {Uint8Array} */ bytes, /** @type {Origin} */ origin) => {
-      sha?.update(bytes);
+    const deliver = async (/** @type {number} */ at, /** @type {Uint8Array | Staged} */ bytes, /** @type {Origin} */ origin) => {
+      if (!(bytes instanceof Staged)) sha?.update(bytes);
       const end = at + bytes.length;
       // Before the last bytes go in: nothing is computed with a shard that is not what it should be as a whole.
       const actual = end === job.to ? sha?.finish() : undefined;
@@ -479,12 +483,45 @@ export class ModelLoader {
       const { from, to, cached } = next;
       at = from;
       if (cached) {
-        const bytes = await /** @type {Store} */ (store).read(job.file, from, Math.min(PIECE_BYTES, to - from));
-        if (bytes) at = await deliver(from, bytes, 'cache'); // else it is broken, and counts as missing now
+        // Nothing where it is broken; it counts as missing now.
+        at += await this.#fromCache(job.file, from, Math.min(PIECE_BYTES, to - from), (bytes) => deliver(from, bytes, 'cache'), !sha);
       } else if (whole) at = await deliver(from, await this.#gather(job.file, from, to), 'network');
       else for await (const { at: offset, bytes } of this.#download(job.file, from, to)) at = await deliver(offset, bytes, 'network');
     }
     running.left = 0;
+  }
+
+  /**
+   * Verified bytes of the cache to `use`.
+   * @param {number} file
+   * @param {number} offset
+   * @param {number} most
+   * @param {(bytes: Uint8Array | Staged) => Promise<unknown>} use
+   * @param {boolean} inEngine whether bytes that are only in the engine's memory will do
+   * @returns {Promise<number>} how many; 0: they are broken
+   */
+  async #fromCache(file, offset, most, use, inEngine) {
+    const store = /** @type {Store} */ (this.#options.store);
+    const piece = inEngine ? store.direct(file, offset) : null;
+    if (!piece) {
+      const bytes = await store.read(file, offset, most);
+      if (bytes) await use(bytes);
+      return bytes?.length ?? 0;
+    }
+    const { pieces } = this.#options;
+    const pointer = pieces.take();
+    try {
+      if (!piece.read(this.#engine.u8.subarray(pointer, pointer + piece.bytes)) || pieces.sumAt(pointer, piece.bytes) !== piece.hash) {
+        piece.drop();
+        return 0;
+      }
+      const skip = offset - piece.offset;
+      const n = Math.min(most, piece.bytes - skip);
+      await use(new Staged(pointer + skip, n));
+      return n;
+    } finally {
+      pieces.release(pointer);
+    }
   }
 
   /**
@@ -521,7 +558,7 @@ export class ModelLoader {
    * Bytes of a job's file to where they belong.
    * @param {Job} job
    * @param {number} at
-   * @param {Uint8Array} bytes
+   * @param {Uint8Array | Staged} bytes
    * @param {Origin} origin
    */
   async #deliver(job, at, bytes, origin) {
@@ -533,7 +570,7 @@ export class ModelLoader {
       await this.#take(span.part, span.offset + inSpan, piece, origin);
       done += piece.length;
     }
-    if (origin === 'network') await this.#options.store?.write(job.file, at, bytes);
+    if (!(bytes instanceof Staged) && origin === 'network') await this.#options.store?.write(job.file, at, bytes);
   }
 
   // ---- both ----
@@ -561,14 +598,16 @@ export class ModelLoader {
    * Bytes into the engine.
    * @param {number} part
    * @param {number} offset
-   * @param {Uint8Array} bytes
+   * @param {Uint8Array | Staged} bytes
    * @param {Origin} origin
    */
   async #take(part, offset, bytes, origin) {
     if (this.#failure) throw this.#failure;
     const engine = this.#engine;
     if (part !== this.#part || offset !== this.#offset) engine.run('loader_seek', this.#pointer, part, offset);
-    engine.staged(bytes, (memory, n) => engine.run('loader_push', this.#pointer, memory, n));
+    const push = (/** @type {number} */ memory, /** @type {number} */ n) => engine.run('loader_push', this.#pointer, memory, n);
+    if (bytes instanceof Staged) push(bytes.pointer, bytes.length);
+    else engine.staged(bytes, push);
     this.#part = part;
     this.#offset = offset + bytes.length;
     this.#have[part].add(offset, offset + bytes.length);
@@ -618,6 +657,7 @@ export class ModelLoader {
     this.#rows = new Rows();
     this.#have = [];
     await store?.finish(sizes, this.#stretches);
+    this.#options.pieces.free();
   }
 
   /** A checksum of whole files that did not come in order: read once more, from the cache. */
