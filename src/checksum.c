@@ -9,7 +9,8 @@
 #define FACTOR 0xd6e8feb86659fd93u /* odd: multiplying can be undone */
 
 static uint64_t mix(uint64_t lane, uint64_t word) {
-    lane = (lane ^ word) * FACTOR;
+    lane ^= word;
+    lane = (lane ^ lane >> 32) * FACTOR; /* the high bits too reach others */
     return lane << 29 | lane >> 35;
 }
 

@@ -208,6 +208,8 @@ exitlm_status exitlm_session_create(exitlm_session **session, const exitlm_model
     arena = (xl_arena){.base = memory, .capacity_bytes = bytes};
     plan(s, model, heads, o, &arena);
     clear_but_cache(s, memory, bytes);
+    arena = (xl_arena){.base = memory, .capacity_bytes = bytes};
+    plan(s, model, heads, o, &arena); /* again: it writes into what has been cleared */
     s->allocator = model->allocator;
     s->kernels = kernels;
     s->memory = memory;

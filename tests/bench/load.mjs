@@ -1,15 +1,16 @@
 // When does the first token come on a slow line, and when from the cache? (npm run bench:load)
 //
 //   node tests/bench/load.mjs [--ways packed,range,order,wllama,cache] [--modes exit,full] [--prompts 20] [--few 5] [--mbit 20] [--jobs 1]
-//                             [--threads 1] [--model FILE] [--heads FILE] [--accuracy-check] [--json FILE] [--plot FILE.svg]
+//                             [--threads 1] [--model FILE] [--heads FILE] [--accuracy-check] [--json FILE] [--plot FILE.svg] [--from FILE,…]
 //
 // Chromium loads the default model from a server of this machine whose line is limited, each time into an empty profile with the cache on, and
 // answers a prompt of about 40 tokens meanwhile; the packages themselves come over another, unlimited one.
 //   packed  shards of `exitlm pack`        wllama  wllama, the plain file from a server with ranges
 //   range   the plain file, with ranges    cache   a new tab of a profile that has the model already: ExitLM (a line a mode) and wllama in turn
 //   order   the plain file, without
+// --from: rows of earlier runs (--json) are drawn beside those of this one, of which there may be none.
 // `exit` of packed and range runs --prompts prompts, --jobs of them at once, each on a line of its own; everything else --few, one by one.
-// Shares are of all bytes of the model and its heads, in those that had left the server when the first token was out in the page: the
+// Shares are of all bytes of the model and of its heads (without their K/V maps, which are not fetched), in those that had left the server when the first token was out in the page: the
 // manifest and the answers' headers count as sent. "After the last byte" counts from the moment when the server had sent all.
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
@@ -17,6 +18,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { withoutMaps } from '../../web/src/heads.js';
 import { start } from '../page/browser.mjs';
 import { median } from './hosts.mjs';
 import { openLine } from './load-line.mjs';
@@ -32,12 +34,12 @@ const SETTLE_MS = 1500;
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const { values } = parseArgs({ options: {
-  ways: { type: 'string', default: WAYS.join() }, modes: { type: 'string', default: 'exit,full' }, prompts: { type: 'string', default: '20' },
+  ways: { type: 'string' }, modes: { type: 'string', default: 'exit,full' }, prompts: { type: 'string', default: '20' },
   few: { type: 'string', default: '5' }, mbit: { type: 'string', default: '20' }, jobs: { type: 'string', default: '1' }, threads: { type: 'string', default: '1' },
   model: { type: 'string', default: 'models/smollm2-135m-instruct.gguf' }, heads: { type: 'string' }, program: { type: 'string', default: 'build/exitlm' },
-  'accuracy-check': { type: 'boolean', default: false }, json: { type: 'string' }, plot: { type: 'string' },
+  'accuracy-check': { type: 'boolean', default: false }, json: { type: 'string' }, plot: { type: 'string' }, from: { type: 'string' },
 } });
-const ways = values.ways.split(',');
+const ways = values.ways?.split(',') ?? (values.from ? [] : WAYS);
 const unknown = ways.find((way) => !WAYS.includes(way));
 if (unknown) throw new Error(`--ways: ${unknown} is none of ${WAYS.join(', ')}`);
 const model = path.resolve(root, values.model);
@@ -64,7 +66,9 @@ if (ways.some((way) => way === 'packed' || way === 'cache')) {
   const { status } = spawnSync(path.resolve(root, values.program), ['pack', path.join(folder, 'models/plain.gguf'), '-o', path.join(folder, 'models/packed')], { stdio: ['ignore', 2, 2] });
   if (status !== 0) throw new Error('exitlm pack failed');
 }
-const totalBytes = fs.statSync(model).size + (heads ? fs.statSync(heads).size : 0);
+/** The heads' K/V maps are not fetched. */
+const headsBytes = heads ? withoutMaps(fs.readFileSync(heads)).length : 0;
+const totalBytes = fs.statSync(model).size + headsBytes;
 
 const packages = await start({ root: folder, folders: ['web', 'tests', 'wllama'] }, { browser: false });
 const lineFor = (/** @type {string} */ way) => openLine({ root: folder, folders: ['models'], ranges: way !== 'order', bitsPerSecond });
@@ -188,6 +192,7 @@ if (ways.includes('cache')) {
   }
 }
 await packages.close();
-if (values.json) fs.writeFileSync(values.json, JSON.stringify({ type: 'load', model: path.basename(model), headsBytes: heads ? fs.statSync(heads).size : 0, totalBytes, threads, rows }, null, 1));
+for (const file of values.from?.split(',') ?? []) rows.push(...JSON.parse(fs.readFileSync(file, 'utf8')).rows);
+if (values.json) fs.writeFileSync(values.json, JSON.stringify({ type: 'load', model: path.basename(model), headsBytes, totalBytes, threads, rows }, null, 1));
 if (values.plot) fs.writeFileSync(values.plot, drawLoad(rows, { mbit: Number(values.mbit), totalBytes, wllamaName }));
 if (rows.length === 0) process.exitCode = 1;

@@ -43,7 +43,7 @@ test('with ranges: headers first, then what is needed, nothing twice', async () 
   const { url, seen } = await serve();
   const { networkBytes } = await check(url);
   assert.ok(networkBytes <= bytes.length, `${networkBytes} of ${bytes.length}`);
-  assert.equal(seen[0].range, 'bytes=0-');
+  assert.match(seen[0].range ?? '', /^bytes=0-\d+$/);
   assert.ok(seen.length > 1);
   assert.ok(seen.slice(1).every((s) => s.ifRange === '"v1"'));
 });

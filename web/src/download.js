@@ -21,6 +21,7 @@ const answered = new WeakSet();
  * @property {(info: { ranged: boolean, total: number | null, validator: string | null }) => void} [onOpen] after each answer
  * @property {(error: ExitLMError, pauseMs: number) => void} [onRetry]
  * @property {number} [tries]
+ * @property {boolean} [more] where the source knows no ranges, all that comes is wanted, not only up to `to`
  * @property {boolean} [whole] the file is asked for without a range from its start: servers compress no ranges
  */
 
@@ -33,14 +34,15 @@ const answered = new WeakSet();
  * @param {DownloadOptions} options
  * @returns {AsyncGenerator<{ at: number, bytes: Uint8Array }, void, void>}
  */
-export async function* download(source, from, to, { signal, onOpen, onRetry, tries = MOST_TRIES, whole = false }) {
+export async function* download(source, from, to, { signal, onOpen, onRetry, tries = MOST_TRIES, whole = false, more = false }) {
   let at = from;
   for (let failures = 0; ; ) {
     try {
       const opened = await source.open(at, to, signal, whole);
       answered.add(source);
       onOpen?.(opened);
-      if (to === null && opened.total !== null) to = opened.total;
+      if (more && !opened.ranged) to = null;
+      if (opened.total !== null && (to === null || to > opened.total)) to = opened.total;
       let position = opened.from;
       for await (const chunk of opened.body) {
         const skip = Math.max(0, at - position);

@@ -72,6 +72,9 @@ const URGENT_ROWS = 16;
 /** The late rows of the shortlist start so much sooner than they have to. */
 const LATE_MARGIN = 1.3;
 const LATE_MS = 500;
+/** What is asked for at first; then up to where most headers end, among the rows of frequent tokens; then twice as much each time. */
+const FIRST_BYTES = 128 * 1024;
+const HEADER_BYTES = 2 * 2 ** 20;
 /** Room for a plan: most have fewer stretches. */
 const PLAN_EXTENTS = 12_288;
 const PROGRESS_MS = 50;
@@ -303,14 +306,20 @@ export class ModelLoader {
       if (n === 0) break;
       at += n;
     }
-    if (!enough()) {
-      for await (const { at: offset, bytes } of this.#download(part, at, null)) {
+    // By parts: what is asked for is taken to its end, the first rows after a header are wanted anyway.
+    const byParts = !whole && !inOrder && sources[part].url !== null;
+    while (!enough()) {
+      const to = at < FIRST_BYTES ? FIRST_BYTES : Math.max(HEADER_BYTES, 2 * at);
+      for await (const { at: offset, bytes } of this.#download(part, at, byParts ? to : null, byParts)) {
         sha?.update(bytes);
         await this.#take(part, offset, bytes, 'network');
         await store?.write(part, offset, bytes);
+        at = offset + bytes.length;
         if (enough()) this.#checkSize(part);
-        if (this.#ranged && enough()) break;
+        if (this.#ranged && !byParts && enough()) break;
       }
+      const end = this.#fileBytes[part];
+      if (!byParts || !this.#ranged || (typeof end === 'number' && at >= end)) break;
     }
     const actual = sha?.finish();
     if (sha && actual !== sha256?.[part]) throw checksum(sources[part].name, /** @type {string} */ (sha256?.[part]), /** @type {string} */ (actual));
@@ -579,10 +588,12 @@ export class ModelLoader {
    * @param {number} file
    * @param {number} from
    * @param {number | null} to
+   * @param {boolean} [more] where there are no ranges, what comes beyond is wanted too
    */
-  #download(file, from, to) {
+  #download(file, from, to, more = false) {
     const source = this.#options.sources[file];
     return download(source, from, to, {
+      more,
       signal: this.#abort.signal,
       onOpen: ({ ranged, total, validator }) => {
         this.#ranged = ranged;
