@@ -41,14 +41,14 @@ static exitlm_status ready_context(exitlm_session *s, exitlm_error *error) {
     uint32_t least = smallest_head(s->heads);
     for (; s->context_seen < s->n; s->context_seen++) {
         int32_t id = s->ids[s->context_seen];
-        bool listed = s->short_index[id] && s->short_index[id] <= least;
-        if (listed || s->context_index[id] || s->n_context == s->context_capacity) continue;
+        if (xl_is_listed(s, (uint32_t)id, least) || s->in_context[id] || s->n_context == s->context_capacity) continue;
         if (!m->output_row_ready[id]) return wait_for_row(s, id, error);
         xl_copy_row(m->output.type, (void *)(uintptr_t)s->context_rows.data, s->n_context, m->output.data, xl_slot(m, (uint32_t)id),
                     m->config.dim);
         s->context_ids[s->n_context] = id;
         s->context_pos[s->n_context] = s->context_seen;
-        s->context_index[id] = ++s->n_context;
+        s->in_context[id] = true;
+        s->n_context++;
     }
     return EXITLM_OK;
 }
@@ -97,10 +97,8 @@ static uint32_t candidates(exitlm_session *s, const xl_head *head, const float *
     float *logits = static_scores(s, head, x);
     if (head->form == XL_FORM_FULL || s->n_context == 0) return head->rows;
     xl_matmul_rows(s, logits + head->rows, s->head_capacity, &s->context_rows, 0, s->n_context, x, 1);
-    for (uint32_t i = 0; i < s->n_context; i++) {
-        uint32_t in_list = s->short_index[s->context_ids[i]];
-        if (in_list && in_list <= head->rows) logits[head->rows + i] = -INFINITY;
-    }
+    for (uint32_t i = 0; i < s->n_context; i++)
+        if (xl_is_listed(s, (uint32_t)s->context_ids[i], head->rows)) logits[head->rows + i] = -INFINITY;
     return head->rows + s->n_context;
 }
 

@@ -21,7 +21,7 @@ typedef struct product {
     const float *x;     /* [n][x_stride] */
     size_t x_stride;    /* floats */
     uint32_t n;
-    bool fine;          /* quantised inputs count twice: themselves and, in n more rows, what that leaves; y has room for 2 n rows */
+    bool fine;          /* quantised inputs count twice: themselves and, in as many more rows, what that leaves; y has room for XL_FINE more */
     bool gated;         /* w[0], w[1] are gate and up: y[0] = silu(gate) * up */
 } product;
 
@@ -52,19 +52,33 @@ static void product_part(void *arg, uint32_t part, uint32_t parts) {
         k->silu_mul(p->y[0] + r * p->y_stride[0] + first, p->y[1] + r * p->y_stride[1] + first, last - first);
 }
 
-static void run_product(exitlm_session *s, product *p) {
-    bool quantised = false;
-    for (uint32_t i = 0; i < p->n_matrices; i++) {
-        quantised |= xl_type_is_quantized(p->w[i]->type);
-        s->macs += (uint64_t)(p->rows ? p->rows : p->w[i]->rows) * p->w[i]->cols * p->n;
-    }
+/* The next p->n rows of a product. */
+static void run_rows(exitlm_session *s, product *p, bool quantised) {
+    xl_work *w = &s->work;
     for (uint32_t r = 0; quantised && r < p->n; r++) {
-        xl_work *w = &s->work;
         s->kernels->quantize(w->act + r * w->act_stride, p->fine ? w->rest : NULL, p->x + r * p->x_stride, p->w[0]->cols);
         if (p->fine) s->kernels->quantize(w->act + (p->n + r) * w->act_stride, NULL, w->rest, p->w[0]->cols);
     }
-    p->s = s;
     xl_pool_run(s->pool, product_part, p);
+}
+
+/* Fine products go in pieces: the second half of a piece's rows lies where the next piece's rows will be. */
+static void run_product(exitlm_session *s, const product *whole) {
+    bool quantised = false;
+    for (uint32_t i = 0; i < whole->n_matrices; i++) {
+        quantised |= xl_type_is_quantized(whole->w[i]->type);
+        s->macs += (uint64_t)(whole->rows ? whole->rows : whole->w[i]->rows) * whole->w[i]->cols * whole->n;
+    }
+    product p = *whole;
+    p.s = s;
+    for (uint32_t left = whole->n;;) {
+        p.n = whole->fine ? min_u32(left, XL_FINE) : left;
+        run_rows(s, &p, quantised);
+        left -= p.n;
+        if (left == 0) return;
+        p.x += p.n * p.x_stride;
+        for (uint32_t i = 0; i < p.n_matrices; i++) p.y[i] += p.n * p.y_stride[i];
+    }
 }
 
 void xl_matmul_rows(exitlm_session *s, float *y, size_t y_stride, const xl_matrix *w, uint32_t row0, uint32_t rows, const float *x,

@@ -37,6 +37,36 @@ static uint32_t longest_head(const exitlm_heads *heads) {
     return rows;
 }
 
+/* What a layer's sections hand to each other. */
+static void take_between(xl_work *w, xl_arena *arena) {
+    const size_t rows = XL_CHUNK + XL_FINE;
+    w->q = xl_arena_take(arena, rows * w->q_stride, sizeof(float));
+    w->k = xl_arena_take(arena, rows * w->kv_stride, sizeof(float));
+    w->v = xl_arena_take(arena, rows * w->kv_stride, sizeof(float));
+    w->att = xl_arena_take(arena, XL_CHUNK * w->q_stride, sizeof(float));
+    w->out = xl_arena_take(arena, rows * w->dim_stride, sizeof(float));
+    w->gate = xl_arena_take(arena, rows * w->ffn_stride, sizeof(float));
+    w->up = xl_arena_take(arena, rows * w->ffn_stride, sizeof(float));
+}
+
+/* The logits: row 0, then either the further rows of a verification or, in the same memory, what a layer needs while it is run.
+ * Of the default model that saves 1 MB, which an edge worker has not. */
+static void take_logits(exitlm_session *s, xl_arena *arena) {
+    xl_arena first = {0}, between = {0};
+    size_t rows_bytes = 0;
+    s->logits_stride = pad8(s->model->config.vocab);
+    xl_arena_take(&first, s->logits_stride, sizeof(float));
+    take_between(&s->work, &between);
+    if (!xl_size_add(&rows_bytes, s->logits_stride * XL_MAX_VERIFY, sizeof(float)) || between.overflow ||
+        !xl_size_add(&between.used_bytes, first.used_bytes, 1))
+        arena->overflow = true;
+    uint8_t *memory = xl_arena_take(arena, rows_bytes > between.used_bytes ? rows_bytes : between.used_bytes, 1);
+    s->logits = (float *)memory;
+    if (!memory) return;
+    between = (xl_arena){.base = memory, .used_bytes = first.used_bytes, .capacity_bytes = between.used_bytes};
+    take_between(&s->work, &between);
+}
+
 static void take_work(exitlm_session *s, xl_arena *arena, uint32_t threads) {
     const xl_config *c = &s->model->config;
     xl_work *w = &s->work;
@@ -47,15 +77,8 @@ static void take_work(exitlm_session *s, xl_arena *arena, uint32_t threads) {
     uint32_t widest = max_u32(max_u32(c->dim, c->q_dim), max_u32(c->ffn_dim, widest_head(s->heads, c->dim)));
     w->act_stride = xl_act_bytes(widest);
     w->norm = xl_arena_take(arena, XL_CHUNK * w->dim_stride, sizeof(float));
-    w->act = xl_arena_take(arena, 2 * XL_CHUNK, w->act_stride);
+    w->act = xl_arena_take(arena, XL_CHUNK, w->act_stride);
     w->rest = xl_arena_take(arena, pad8(widest), sizeof(float));
-    w->q = xl_arena_take(arena, 2 * XL_CHUNK * w->q_stride, sizeof(float));
-    w->k = xl_arena_take(arena, 2 * XL_CHUNK * w->kv_stride, sizeof(float));
-    w->v = xl_arena_take(arena, 2 * XL_CHUNK * w->kv_stride, sizeof(float));
-    w->att = xl_arena_take(arena, XL_CHUNK * w->q_stride, sizeof(float));
-    w->out = xl_arena_take(arena, 2 * XL_CHUNK * w->dim_stride, sizeof(float));
-    w->gate = xl_arena_take(arena, 2 * XL_CHUNK * w->ffn_stride, sizeof(float));
-    w->up = xl_arena_take(arena, 2 * XL_CHUNK * w->ffn_stride, sizeof(float));
     w->scores_floats = pad8(xl_attend_scratch_floats(c->n_heads / c->n_kv_heads, s->ctx, c->head_dim)) + 16;
     w->scores = xl_arena_take(arena, (size_t)threads * w->scores_floats, sizeof(float));
 }
@@ -78,8 +101,8 @@ static void take_heads(exitlm_session *s, xl_arena *arena) {
     s->context_rows.data = xl_arena_take(arena, 1, bytes);
     s->context_ids = xl_arena_take(arena, s->context_capacity, sizeof *s->context_ids);
     s->context_pos = xl_arena_take(arena, s->context_capacity, sizeof *s->context_pos);
-    s->context_index = xl_arena_take(arena, c->vocab, sizeof *s->context_index);
-    s->short_index = xl_arena_take(arena, c->vocab, sizeof *s->short_index);
+    s->in_context = xl_arena_take(arena, c->vocab, sizeof *s->in_context);
+    if (s->shortlist_copied) s->short_index = xl_arena_take(arena, c->vocab, sizeof *s->short_index);
     uint32_t widest = widest_head(s->heads, c->dim);
     s->ones = xl_arena_take(arena, pad8(widest), sizeof(float));
     s->head_x = xl_arena_take(arena, s->work.dim_stride, sizeof(float));
@@ -105,8 +128,7 @@ static void take_all(exitlm_session *s, xl_arena *arena, exitlm_kv_type kv_type,
     s->rope_sin = xl_arena_take(arena, (size_t)s->ctx * (c->rope_dims / 2), sizeof(float));
     take_work(s, arena, threads);
     s->hidden = xl_arena_take(arena, s->ctx * s->work.dim_stride, sizeof(float));
-    s->logits_stride = pad8(c->vocab);
-    s->logits = xl_arena_take(arena, XL_MAX_VERIFY * s->logits_stride, sizeof(float));
+    take_logits(s, arena);
     s->scratch_logits = xl_arena_take(arena, 2 * s->logits_stride, sizeof(float));
     take_heads(s, arena);
     xl_generation_take(s, arena);
@@ -169,7 +191,8 @@ static void fill_tables(exitlm_session *s) {
     if (!s->heads) return;
     uint32_t widest = widest_head(s->heads, c->dim);
     for (uint32_t i = 0; i < pad8(widest); i++) s->ones[i] = 1.0f;
-    for (uint32_t i = 0; i < s->heads->n_shortlist; i++) s->short_index[s->heads->shortlist[i]] = i + 1;
+    for (uint32_t i = 0; s->short_index && i < c->vocab; i++) s->short_index[i] = UINT32_MAX;
+    for (uint32_t i = 0; s->short_index && i < s->heads->n_shortlist; i++) s->short_index[s->heads->shortlist[i]] = i;
 }
 
 /* All but the K/V cache is zeros at first. Of the cache nothing is read before it is written but the rest of a tile of keys, whose scores are
@@ -267,7 +290,7 @@ void xl_session_truncate(exitlm_session *s, uint32_t n) {
     if (s->embedded > n) s->embedded = n;
     if (s->wanted_from > n) s->wanted_from = n;
     /* Context rows stand in the order of their first position. */
-    while (s->n_context && s->context_pos[s->n_context - 1] >= n) s->context_index[s->context_ids[--s->n_context]] = 0;
+    while (s->n_context && s->context_pos[s->n_context - 1] >= n) s->in_context[s->context_ids[--s->n_context]] = false;
     if (s->context_seen > n) s->context_seen = n;
 }
 

@@ -9,6 +9,7 @@
 #include "threads.h"
 
 #define XL_CHUNK 32       /* most rows of one pass through a layer */
+#define XL_FINE 16        /* most rows of a product whose inputs count twice (forward.c); 2 XL_FINE <= XL_CHUNK */
 #define XL_MAX_VERIFY 9   /* most rows whose full logits are held: 8 drafts and the token before them */
 
 /* How a position's K/V was made. */
@@ -31,13 +32,14 @@ typedef struct xl_row {
 /* Scratch of forward passes: XL_CHUNK rows. One per session; sessions that are run together use one of them. */
 typedef struct xl_work {
     float *norm;      /* [XL_CHUNK][dim] */
-    uint8_t *act;     /* [2 XL_CHUNK][act_stride] quantised rows of the widest input, then of what quantising them left */
+    uint8_t *act;     /* [XL_CHUNK][act_stride] quantised rows of the widest input; of XL_FINE rows and of what quantising them left */
     float *rest;      /* [widest input] what quantising a row left */
     size_t act_stride;
-    float *q, *k, *v; /* [2 XL_CHUNK][q_dim] [kv_dim] [kv_dim] */
+    /* Nobody reads these after a pass: they lie where the logits of a verification are (exitlm_session.logits). */
+    float *q, *k, *v; /* [XL_CHUNK + XL_FINE][q_dim] [kv_dim] [kv_dim] */
     float *att;       /* [XL_CHUNK][q_dim] */
-    float *out;       /* [2 XL_CHUNK][dim] */
-    float *gate, *up; /* [2 XL_CHUNK][ffn_dim] */
+    float *out;       /* [XL_CHUNK + XL_FINE][dim] */
+    float *gate, *up; /* [XL_CHUNK + XL_FINE][ffn_dim] */
     float *scores;    /* [threads][attend scratch] */
     size_t scores_floats;
     size_t dim_stride, q_stride, kv_stride, ffn_stride; /* floats from row to row */
@@ -77,7 +79,7 @@ struct exitlm_session {
     float *rope_cos, *rope_sin; /* [ctx][rope_dims / 2] */
     bool rope_ready;            /* filled once the model's rope_factors are there */
     xl_work work;
-    float *logits;       /* [XL_MAX_VERIFY][vocab_padded], slot order */
+    float *logits;       /* [XL_MAX_VERIFY][vocab_padded], slot order; a pass through a layer leaves only row 0 as it is */
     size_t logits_stride;
     float *scratch_logits; /* [vocab_padded] for sampling, id order */
 
@@ -89,8 +91,8 @@ struct exitlm_session {
     uint32_t *context_pos;    /* [context_capacity] position where the token came up first, ascending */
     uint32_t n_context, context_capacity;
     uint32_t context_seen;    /* positions looked through for context rows */
-    uint32_t *context_index;  /* [vocab] 0: not a context row, else index + 1 */
-    uint32_t *short_index;    /* [vocab] 0: not in the shortlist, else index + 1 */
+    bool *in_context;         /* [vocab] a context row */
+    uint32_t *short_index;    /* [vocab] index in the shortlist, UINT32_MAX: not in it; NULL where the model's slots say it */
     float *ones;              /* [max(dim, widest mlp)] 1.0 */
     float *head_x, *head_out; /* [dim] */
     float *head_hidden;       /* widest mlp */
@@ -121,8 +123,8 @@ exitlm_status xl_session_append(exitlm_session *s, const int32_t *ids, size_t n,
 void xl_session_fill_rope(exitlm_session *s);
 /* Drops positions from n on. */
 void xl_session_truncate(exitlm_session *s, uint32_t n);
-/* Full logits (slot order) of positions pos … pos+n-1, which must be through all layers, n <= XL_MAX_VERIFY, to s->logits.
- * WAIT where output rows are missing. */
+/* Full logits (slot order) of positions pos … pos+n-1, which must be through all layers, n <= XL_MAX_VERIFY, to s->logits, where
+ * those of row 1 on stay until the next pass through a layer. WAIT where output rows are missing. */
 exitlm_status xl_session_logits(exitlm_session *s, uint32_t pos, uint32_t n, exitlm_error *error);
 /* The same without the first row0 slots (a multiple of 8), which an exit check has filled already. */
 exitlm_status xl_session_logits_from(exitlm_session *s, uint32_t pos, uint32_t n, uint32_t row0, exitlm_error *error);
@@ -132,6 +134,13 @@ void xl_output_logits(exitlm_session *s, const float *x, uint32_t n, uint32_t ro
 void xl_logits_by_id(const exitlm_session *s, const float *slots, float *out);
 /* Lowest id of the largest. */
 int32_t xl_logits_argmax(const exitlm_session *s, const float *slots);
+
+/* Is the token one of the first `rows` of the shortlist? */
+static inline bool xl_is_listed(const exitlm_session *s, uint32_t id, uint32_t rows) {
+    const uint32_t *index = s->short_index ? s->short_index : s->model->slot_of;
+    uint32_t listed = s->heads->n_shortlist < rows ? s->heads->n_shortlist : rows;
+    return index && index[id] < listed;
+}
 
 /* ---- forward.c ---- */
 /* One layer for n <= XL_CHUNK rows (of any sequences); K/V stored at each row's position. Allocates nothing.
