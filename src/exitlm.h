@@ -107,6 +107,9 @@ typedef struct exitlm_load_options {
                                         * the bytes that it covers are there. */
     size_t max_bytes;                  /* refuse (OUT_OF_MEMORY) a model that needs more; 0: no limit */
     bool header_only;                  /* stop after the header: no weights are allocated */
+    size_t header_bytes;               /* size of the first file's header, padding included, where it is known: it is
+                                        * then read into one block instead of one that grows, which leaves no gaps
+                                        * in memory. 0: not known. A wrong number does no harm. */
 } exitlm_load_options;
 
 exitlm_status exitlm_loader_create(exitlm_loader **loader, const exitlm_load_options *options, exitlm_error *error);

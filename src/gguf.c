@@ -437,10 +437,11 @@ static step_result step_tensors_end(xl_gguf *g, exitlm_error *error) {
     return STEP_ON;
 }
 
-/* The header is complete: the blob takes its final place and size. */
+/* The header is complete: the blob takes its final place and size, unless it has them. */
 static step_result step_padding(xl_gguf *g, exitlm_error *error) {
     if (!have(g, g->data_offset - g->at)) return STEP_WAIT;
-    if (!resize_blob(g, g->at)) return no_memory(error);
+    bool fits = g->expected_bytes && g->blob_capacity_bytes - g->at < SLICE_BYTES;
+    if (!fits && !resize_blob(g, g->at)) return no_memory(error);
     g->blob_bytes = g->at;
     g->phase = PHASE_DONE;
     g->done = true;
@@ -479,6 +480,7 @@ static bool append(xl_gguf *g, const uint8_t *bytes, size_t n) {
     if (g->blob_bytes + n > g->blob_capacity_bytes) {
         size_t capacity = g->blob_capacity_bytes + g->blob_capacity_bytes / 2;
         if (capacity < g->blob_bytes + n) capacity = g->blob_bytes + n;
+        if (capacity < g->expected_bytes && g->expected_bytes <= XL_GGUF_MAX_HEADER_BYTES) capacity = g->expected_bytes;
         if (!resize_blob(g, capacity)) return false;
     }
     memcpy(g->blob + g->blob_bytes, bytes, n);
@@ -494,6 +496,8 @@ exitlm_status xl_gguf_push(xl_gguf *gguf, const void *bytes, size_t n_bytes, siz
     while (!gguf->done && *used < n_bytes) {
         size_t before = gguf->blob_bytes;
         size_t n = n_bytes - *used < SLICE_BYTES ? n_bytes - *used : SLICE_BYTES;
+        size_t room = gguf->blob ? gguf->blob_capacity_bytes - before : gguf->expected_bytes;
+        if (room && n > room) n = room;
         if (!append(gguf, p + *used, n)) return no_memory(error), error->status;
         step_result result = STEP_ON;
         while (!gguf->done && result == STEP_ON) result = step(gguf, error);

@@ -55,6 +55,7 @@ typedef struct xl_gguf {
     exitlm_allocator allocator;
     uint8_t *blob; /* the header's bytes so far */
     size_t blob_bytes, blob_capacity_bytes;
+    size_t expected_bytes; /* of the whole header, where the caller knows it (set after init), else 0: the block then begins with that size */
     size_t peak_bytes;  /* most memory held at a time so far */
     size_t at;          /* parsed up to here */
     int phase;

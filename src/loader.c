@@ -48,6 +48,7 @@ exitlm_status exitlm_loader_create(exitlm_loader **loader, const exitlm_load_opt
     owner->parts = parts;
     owner->n_parts = 1;
     xl_gguf_init(&parts[0].gguf, &allocator);
+    parts[0].gguf.expected_bytes = l->options.header_bytes;
     l->model->allocator = allocator;
     l->model->heads = l->options.heads;
     l->model->owner = owner;

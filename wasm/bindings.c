@@ -164,10 +164,11 @@ exitlm_status EXPORT(exitlm_wasm_heads_level)(const exitlm_heads *heads, size_t 
     return exitlm_heads_level(heads, index, level, error);
 }
 
-exitlm_loader *EXPORT(exitlm_wasm_loader_create)(const exitlm_heads *heads, double max_bytes, bool header_only, exitlm_error *error) {
+exitlm_loader *EXPORT(exitlm_wasm_loader_create)(const exitlm_heads *heads, double max_bytes, double header_bytes, bool header_only,
+                                                 exitlm_error *error) {
     exitlm_loader *loader = NULL;
-    size_t limit = max_bytes >= (double)SIZE_MAX ? 0 : (size_t)max_bytes;
-    exitlm_load_options options = {.heads = heads, .max_bytes = limit, .header_only = header_only};
+    size_t limit = max_bytes >= (double)SIZE_MAX ? 0 : (size_t)max_bytes, header = header_bytes >= (double)SIZE_MAX ? 0 : (size_t)header_bytes;
+    exitlm_load_options options = {.heads = heads, .max_bytes = limit, .header_only = header_only, .header_bytes = header};
     return exitlm_loader_create(&loader, &options, error) == EXITLM_OK ? loader : NULL;
 }
 exitlm_status EXPORT(exitlm_wasm_loader_push)(exitlm_loader *loader, const void *bytes, size_t n_bytes, exitlm_error *error) {

@@ -32,7 +32,7 @@ const COMPILE = ['-std=c11', '-O3', '-DNDEBUG', '-D_POSIX_C_SOURCE=200809L', '-f
 // The linear memory of a fresh instance: small, for hosts that count it (an edge worker has 128 MB). It grows to the byte.
 // Linked without Binaryen's passes (-O1): `optimise` below runs them once, with the flags that the kernels need.
 const REACTOR = ['-O1', '--no-entry', '-sSTANDALONE_WASM', '-sDEFAULT_TO_CXX=0', '-sMALLOC=emmalloc', '-sALLOW_MEMORY_GROWTH',
-  `-sINITIAL_MEMORY=${2048 * KB}`, '-sMAXIMUM_MEMORY=4GB', `-sSTACK_SIZE=${512 * KB}`, '-Wl,--stack-first', '-Wl,--fatal-warnings'];
+  `-sINITIAL_MEMORY=${2048 * KB}`, '-sMAXIMUM_MEMORY=4GB', `-sSTACK_SIZE=${128 * KB}`, '-Wl,--stack-first', '-Wl,--fatal-warnings'];
 // Workers instantiate the same module on the same memory and give themselves a stack: wasm/README.md. The C library's objects are
 // those without atomics (hence no check): only the first instance allocates, and the engine's threads use no errno.
 const SHARED = ['-Wl,--shared-memory,--import-memory,--no-check-features', '-Wl,--export=__stack_pointer',

@@ -10,11 +10,12 @@
 static xl_buffer tiny; /* the file of random_model_defaults */
 
 /* ---- Helpers ------------------------------------------------------------------------- */
-static exitlm_status parse(const uint8_t *bytes, size_t n_bytes, size_t chunk, const exitlm_allocator *allocator, xl_gguf *g,
-                           exitlm_error *error) {
+static exitlm_status parse_expected(const uint8_t *bytes, size_t n_bytes, size_t chunk, size_t expected_bytes, const exitlm_allocator *allocator,
+                                    xl_gguf *g, exitlm_error *error) {
     size_t at = 0, used;
     *error = (exitlm_error){0};
     xl_gguf_init(g, allocator);
+    g->expected_bytes = expected_bytes;
     while (!g->done && at < n_bytes) {
         size_t n = n_bytes - at < chunk ? n_bytes - at : chunk;
         exitlm_status status = xl_gguf_push(g, bytes + at, n, &used, error);
@@ -25,6 +26,11 @@ static exitlm_status parse(const uint8_t *bytes, size_t n_bytes, size_t chunk, c
     }
     if (g->done) CHECK(at == g->data_offset && g->data_offset <= n_bytes);
     return g->done ? EXITLM_OK : xl_gguf_truncated(g, error);
+}
+
+static exitlm_status parse(const uint8_t *bytes, size_t n_bytes, size_t chunk, const exitlm_allocator *allocator, xl_gguf *g,
+                           exitlm_error *error) {
+    return parse_expected(bytes, n_bytes, chunk, 0, allocator, g, error);
 }
 
 static void expect_failure(const xl_buffer *file, exitlm_status status, const char *part_of_message) {
@@ -108,6 +114,23 @@ static void test_chunking(void) {
         CHECK(count == 500);
         xl_gguf_free(&g);
     }
+}
+
+/* A size told beforehand, right or wrong, changes only the memory: the right one takes a block once. */
+static void test_expected_size(void) {
+    xl_gguf g;
+    exitlm_error error;
+    CHECK(parse(tiny.data, tiny.n_bytes, 1000, &xl_libc_allocator, &g, &error) == EXITLM_OK);
+    size_t header = (size_t)g.data_offset, growing = g.peak_bytes;
+    xl_gguf_free(&g);
+    const size_t told[] = {header, 1, header - 1, header + 1, 4 * header, XL_GGUF_MAX_HEADER_BYTES + (size_t)1, SIZE_MAX};
+    for (size_t i = 0; i < sizeof told / sizeof *told; i++)
+        for (size_t chunk = 1; chunk < tiny.n_bytes; chunk = chunk * 9 + 5) {
+            CHECK(parse_expected(tiny.data, tiny.n_bytes, chunk, told[i], &xl_libc_allocator, &g, &error) == EXITLM_OK);
+            CHECK(g.data_offset == header && memcmp(g.blob, tiny.data, g.at) == 0 && g.blob_bytes == g.at && g.blob_capacity_bytes < header + 65536);
+            if (i == 0) CHECK(g.blob_capacity_bytes == header && g.peak_bytes <= growing);
+            xl_gguf_free(&g);
+        }
 }
 
 static void test_values(void) {
@@ -395,6 +418,7 @@ int main(void) {
     xl_gguf_free(&g);
 
     test_chunking();
+    test_expected_size();
     test_values();
     test_no_gguf();
     test_bad_keys();

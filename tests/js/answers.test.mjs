@@ -149,7 +149,7 @@ function nativeOutputs(/** @type {string} */ model, /** @type {string} */ idsFil
 /** The kernel sets of a module of the package, and a function that gives the logits [n - 1][vocab] of one. */
 async function packageEngine(/** @type {WebAssembly.Module} */ module, /** @type {string} */ model, /** @type {number[]} */ ids) {
   const engine = needsSharedMemory(module) ? await createSharedEngine(module) : await Engine.create(module);
-  const loader = engine.make('loader_create', 0, 0, false);
+  const loader = engine.make('loader_create', 0, 0, 0, false);
   engine.staged(fs.readFileSync(model), (memory, n) => { engine.run('loader_push', loader, memory, n); });
   const loaded = engine.make('loader_finish', loader);
   const vocab = vocabOf(model);

@@ -18,7 +18,7 @@ async function score(/** @type {{ variant: string, ids: number[] }} */ { variant
   const module = await WebAssembly.compileStreaming(fetch(`/web/dist/exitlm-${variant}.wasm`));
   const engine = needsSharedMemory(module) ? await createSharedEngine(module) : await Engine.create(module);
   const file = new Uint8Array(await (await fetch('/tests/data/tiny.gguf')).arrayBuffer());
-  const loader = engine.make('loader_create', 0, 0, false);
+  const loader = engine.make('loader_create', 0, 0, 0, false);
   engine.staged(file, (/** @type {number} */ memory, /** @type {number} */ n) => { engine.run('loader_push', loader, memory, n); });
   const model = engine.make('loader_finish', loader);
   const info = engine.alloc(engine.sizeOf('model_info'));

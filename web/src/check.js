@@ -52,7 +52,7 @@ export async function checkModel(spec, context) {
  */
 async function lookAt(engine, spec, context, check) {
   const { sources, manifest } = await resolve(spec.files, null, context);
-  const loader = engine.make('loader_create', 0, 0, true);
+  const loader = engine.make('loader_create', 0, 0, 0, true);
   const stateStruct = engine.create('load_state');
   const state = () => {
     engine.call('loader_state', loader, stateStruct);

@@ -133,7 +133,10 @@ export class ModelLoader {
     this.#partBytes = options.partBytes ?? [];
     this.#cachedAtStart = options.store?.complete ?? false;
     this.#stateStruct = this.#engine.create('load_state');
-    this.#pointer = this.#engine.make('loader_create', options.heads, 0, false);
+    // A packed model begins with its header: known to the byte, it leaves no gaps in the engine's memory.
+    const first = options.shards?.[0]?.spans.at(0);
+    const headerBytes = first?.part === 0 && first.offset === 0 ? first.bytes : 0;
+    this.#pointer = this.#engine.make('loader_create', options.heads, 0, headerBytes, false);
     this.#readState();
     this.#headerReady.promise.catch(() => {});
     this.#answered.promise.catch(() => {});
