@@ -5,11 +5,7 @@
 static bool ranked_pair(const void *context, uint32_t left, uint32_t right, uint32_t value_after, uint32_t *key,
                         uint32_t *merged) {
     (void)value_after;
-    const xl_merge *merge = xl_vocab_merge(context, left, right);
-    if (!merge) return false;
-    *key = merge->rank;
-    *merged = merge->result;
-    return true;
+    return xl_vocab_merge(context, left, right, key, merged);
 }
 
 static bool encode_word(const xl_tokenizer *t, xl_work *work, const uint8_t *word, size_t n_bytes, xl_ids *out) {

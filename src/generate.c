@@ -196,7 +196,7 @@ void exitlm_session_stop(exitlm_session *session) {
 /* ---- Choosing ---------------------------------------------------------------------------- */
 
 exitlm_status xl_choose_full(exitlm_session *s, uint32_t row, uint32_t pos, int32_t *id, float *confidence) {
-    const float *logits = s->logits + row * s->logits_stride;
+    float *logits = s->logits + row * s->logits_stride;
     xl_generation *g = s->generation;
     xl_softmax_stats stats;
     s->kernels->softmax_stats(logits, s->model->config.vocab, &stats);
@@ -208,7 +208,7 @@ exitlm_status xl_choose_full(exitlm_session *s, uint32_t row, uint32_t pos, int3
     xl_logits_by_id(s, logits, s->scratch_logits);
     uint32_t seen = pos + 1, window = seen < XL_REPEAT_WINDOW ? seen : XL_REPEAT_WINDOW;
     *id = xl_sample(&g->sampler, s->scratch_logits, NULL, s->model->config.vocab, pos + 1, s->ids + seen - window, window,
-                    s->scratch_logits + s->logits_stride);
+                    logits);
     return EXITLM_OK;
 }
 

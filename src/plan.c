@@ -9,13 +9,13 @@
 
 typedef struct plan {
     const exitlm_model *model;
-    exitlm_extent *extents;
-    size_t capacity, n;
+    exitlm_extent *extents;  /* [capacity] those from number `first` on */
+    size_t first, capacity, n;
     exitlm_extent open; /* the last stretch of a layer, not yet written */
 } plan;
 
 static void put(plan *p, const exitlm_extent *extent) {
-    if (p->n < p->capacity) p->extents[p->n] = *extent;
+    if (p->n >= p->first && p->n - p->first < p->capacity) p->extents[p->n - p->first] = *extent;
     p->n++;
 }
 
@@ -155,10 +155,15 @@ static void put_late_rows(plan *p, const row_tensor *t, int32_t kind) {
 }
 
 exitlm_status exitlm_loader_plan(const exitlm_loader *loader, exitlm_extent *extents, size_t capacity, size_t *n, exitlm_error *error) {
+    return xl_loader_plan_from(loader, 0, extents, capacity, n, error);
+}
+
+exitlm_status xl_loader_plan_from(const exitlm_loader *loader, size_t first, exitlm_extent *extents, size_t capacity, size_t *n,
+                                  exitlm_error *error) {
     if (!loader || !n || (!extents && capacity)) return xl_fail(error, EXITLM_USAGE, "exitlm_loader_plan: an argument is NULL");
     const exitlm_model *model = exitlm_loader_model(loader);
     if (!model) return xl_fail(error, EXITLM_USAGE, "exitlm_loader_plan: the header is not known yet");
-    plan p = {.model = model, .extents = extents, .capacity = capacity};
+    plan p = {.model = model, .extents = extents, .first = first, .capacity = capacity};
     row_tensor embedding, output;
     bool has_embedding = find_rows(&p, false, &embedding), has_output = find_rows(&p, true, &output);
     put_layer(&p, XL_BASE);

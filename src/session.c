@@ -129,7 +129,7 @@ static void take_all(exitlm_session *s, xl_arena *arena, exitlm_kv_type kv_type,
     take_work(s, arena, threads);
     s->hidden = xl_arena_take(arena, s->ctx * s->work.dim_stride, sizeof(float));
     take_logits(s, arena);
-    s->scratch_logits = xl_arena_take(arena, 2 * s->logits_stride, sizeof(float));
+    s->scratch_logits = xl_arena_take(arena, s->logits_stride, sizeof(float));
     take_heads(s, arena);
     xl_generation_take(s, arena);
 }

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define MAX_TEXT_BYTES (1u << 29)
-#define MAX_TOKENS (1u << 24) /* 60 times the largest vocabulary known */
+#define MAX_TOKENS ((1u << XL_MERGE_ID_BITS) - 1) /* 8 times the largest vocabulary known */
 #define MAX_MERGES (1u << 25)
 #define KNOWN_SPECIAL 64u /* more than there are in vocab.c's list */
 
@@ -28,11 +28,12 @@ static xl_tokenizer *lay_out(xl_arena *arena, const xl_tokenizer_source *source)
     size_t n = source->tokens.count, n_special = count_special(source);
     uint32_t n_slots = xl_vocab_slots(n), n_merge_slots = xl_vocab_slots(source->merges.count);
     xl_tokenizer *t = xl_arena_take(arena, 1, sizeof *t); /* NULL while measuring */
-    xl_tokenizer parts = {.n_slots = n_slots, .n_merge_slots = n_merge_slots, .special_capacity = (uint32_t)n_special};
+    xl_tokenizer parts = {.n_slots = n_slots, .n_merges = (uint32_t)source->merges.count, .n_merge_slots = n_merge_slots, .special_capacity = (uint32_t)n_special};
     parts.offsets = xl_arena_take(arena, n, sizeof *parts.offsets);
     parts.attr = xl_arena_take(arena, n, sizeof *parts.attr);
     parts.slots = xl_arena_take(arena, n_slots, sizeof *parts.slots);
-    parts.merges = xl_arena_take(arena, n_merge_slots, sizeof *parts.merges);
+    parts.merges = xl_arena_take(arena, parts.n_merges, sizeof *parts.merges);
+    parts.merge_slots = xl_arena_take(arena, n_merge_slots, sizeof *parts.merge_slots);
     parts.special = xl_arena_take(arena, n_special, sizeof *parts.special);
     parts.special_sorted = xl_arena_take(arena, n_special, sizeof *parts.special_sorted);
     if (t) *t = parts;

@@ -125,18 +125,23 @@ uint32_t xl_vocab_find_bytes(const xl_tokenizer *t, const uint8_t *bytes, size_t
     }
 }
 
-static xl_merge *merge_slot(const xl_tokenizer *t, uint32_t left, uint32_t right, uint64_t *probes) {
+#define MERGE_PAIR(left, right) ((xl_merge)(left) | (xl_merge)(right) << XL_MERGE_ID_BITS)
+#define MERGE_PAIR_MASK (((xl_merge)1 << 2 * XL_MERGE_ID_BITS) - 1)
+
+static uint32_t *merge_slot(const xl_tokenizer *t, uint32_t left, uint32_t right, uint64_t *probes) {
     uint32_t at = first_slot(hash_pair(left, right), t->n_merge_slots);
     for (;; at = at + 1 < t->n_merge_slots ? at + 1 : 0) {
-        xl_merge *slot = &t->merges[at];
+        uint32_t rank = t->merge_slots[at];
         if (probes) ++*probes;
-        if (slot->left == XL_NO_ID || (slot->left == left && slot->right == right)) return slot;
+        if (rank == XL_NO_ID || (t->merges[rank] & MERGE_PAIR_MASK) == MERGE_PAIR(left, right)) return &t->merge_slots[at];
     }
 }
 
-const xl_merge *xl_vocab_merge(const xl_tokenizer *t, uint32_t left, uint32_t right) {
-    const xl_merge *slot = merge_slot(t, left, right, NULL);
-    return slot->left == XL_NO_ID ? NULL : slot;
+bool xl_vocab_merge(const xl_tokenizer *t, uint32_t left, uint32_t right, uint32_t *rank, uint32_t *result) {
+    *rank = *merge_slot(t, left, right, NULL);
+    if (*rank == XL_NO_ID) return false;
+    *result = (uint32_t)(t->merges[*rank] >> 2 * XL_MERGE_ID_BITS);
+    return true;
 }
 
 /* ---- Building ---- */
@@ -169,7 +174,7 @@ static exitlm_status build_texts(xl_tokenizer *t, const xl_tokenizer_source *sou
 
 /* Merges whose parts or result are no tokens can never lead to one and are left out. */
 static exitlm_status build_merges(xl_tokenizer *t, const xl_tokenizer_source *source, exitlm_error *error) {
-    memset(t->merges, 0xFF, t->n_merge_slots * sizeof *t->merges);
+    memset(t->merge_slots, 0xFF, t->n_merge_slots * sizeof *t->merge_slots);
     size_t at = 0;
     uint64_t probes = 0;
     for (uint32_t rank = 0; rank < source->merges.count; rank++) {
@@ -186,8 +191,9 @@ static exitlm_status build_merges(xl_tokenizer *t, const xl_tokenizer_source *so
         uint32_t right = *text_slot(t, b, (xl_str){NULL, 0}, &probes);
         uint32_t result = *text_slot(t, a, b, &probes);
         if (left != XL_NO_ID && right != XL_NO_ID && result != XL_NO_ID) {
-            xl_merge *slot = merge_slot(t, left, right, &probes);
-            if (slot->left == XL_NO_ID) *slot = (xl_merge){left, right, rank, result}; /* else: the first one counts */
+            uint32_t *slot = merge_slot(t, left, right, &probes);
+            t->merges[rank] = MERGE_PAIR(left, right) | (xl_merge)result << 2 * XL_MERGE_ID_BITS;
+            if (*slot == XL_NO_ID) *slot = rank; /* else: the first one counts */
         }
         if (probes > MAX_PROBES(t->n_tokens + source->merges.count))
             return too_many_collisions("tokenizer.ggml.merges", error);

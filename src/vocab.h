@@ -8,12 +8,10 @@
 #define XL_TOKEN_EOG 64u /* beside xl_token_attr, in `attr` */
 #define XL_MAX_SPECIAL_BYTES 1024u
 
-/* A merge of byte-level BPE, in a hash table by (left, right). left == XL_NO_ID: an empty slot. */
-typedef struct xl_merge {
-    uint32_t left, right;
-    uint32_t rank;   /* its number in the file: the lowest merges first */
-    uint32_t result; /* id of the token that it makes */
-} xl_merge;
+/* A merge of byte-level BPE: left, right and the token that they make, 21 bits each (there are 48,900 of them, and an edge worker
+ * counts each byte). */
+typedef uint64_t xl_merge;
+#define XL_MERGE_ID_BITS 21
 
 struct xl_tokenizer {
     exitlm_allocator allocator;
@@ -27,8 +25,9 @@ struct xl_tokenizer {
     const uint8_t *scores;  /* [n_tokens] f32 LE, unaligned; NULL: all 0 */
     uint32_t *slots;        /* [n_slots] ids by hash of the text, or XL_NO_ID */
     uint32_t n_slots;
-    xl_merge *merges;       /* [n_merge_slots] */
-    uint32_t n_merge_slots;
+    xl_merge *merges;       /* [n_merges] by rank, their number in the file: the lowest merges first */
+    uint32_t *merge_slots;  /* [n_merge_slots] ranks by hash of left and right, or XL_NO_ID */
+    uint32_t n_merges, n_merge_slots;
     uint32_t *special;      /* [n_special] control, user-defined and unknown tokens, longest first */
     uint32_t *special_sorted; /* [n_special] indexes into `special`, by text */
     uint32_t n_special, special_capacity;
@@ -46,8 +45,8 @@ uint32_t xl_vocab_find(const xl_tokenizer *t, xl_str a, xl_str b);
 /* The id of the token whose text is these bytes in byte-level encoding, or XL_NO_ID. */
 uint32_t xl_vocab_find_bytes(const xl_tokenizer *t, const uint8_t *bytes, size_t n_bytes);
 
-/* The merge of two ids, or NULL. */
-const xl_merge *xl_vocab_merge(const xl_tokenizer *t, uint32_t left, uint32_t right);
+/* Rank and result of the merge of two ids; false: they do not merge. */
+bool xl_vocab_merge(const xl_tokenizer *t, uint32_t left, uint32_t right, uint32_t *rank, uint32_t *result);
 
 /* Byte-level BPE writes each byte as one printable character: its code point (0x21 … 0x143), and back (-1: none). */
 uint32_t xl_byte_to_char(uint8_t byte);

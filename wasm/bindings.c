@@ -16,6 +16,7 @@
 #include "../src/checksum.h"
 #include "../src/exitlm.h"
 #include "../src/kernels.h"
+#include "../src/loader.h"
 #include "../src/model.h"
 #include "../src/session.h"
 #include "../src/sha256.h"
@@ -178,9 +179,10 @@ exitlm_status EXPORT(exitlm_wasm_loader_seek)(exitlm_loader *loader, uint32_t pa
     return exitlm_loader_seek(loader, part, (uint64_t)offset, error);
 }
 void EXPORT(exitlm_wasm_loader_state)(const exitlm_loader *loader, exitlm_load_state *state) { exitlm_loader_state(loader, state); }
-exitlm_status EXPORT(exitlm_wasm_loader_plan)(const exitlm_loader *loader, exitlm_extent *extents, size_t capacity, size_t *n,
+/* The extents from number `first` on: a piece of the plan takes less memory than all of it. */
+exitlm_status EXPORT(exitlm_wasm_loader_plan)(const exitlm_loader *loader, size_t first, exitlm_extent *extents, size_t capacity, size_t *n,
                                               exitlm_error *error) {
-    return exitlm_loader_plan(loader, extents, capacity, n, error);
+    return xl_loader_plan_from(loader, first, extents, capacity, n, error);
 }
 exitlm_model *EXPORT(exitlm_wasm_loader_model)(const exitlm_loader *loader) { return exitlm_loader_model(loader); }
 /* sizes[0]: bytes of the model, sizes[1]: of one session. */

@@ -75,8 +75,8 @@ const LATE_MS = 500;
 /** What is asked for at first; then up to where most headers end, among the rows of frequent tokens; then twice as much each time. */
 const FIRST_BYTES = 128 * 1024;
 const HEADER_BYTES = 2 * 2 ** 20;
-/** Room for a plan: most have fewer stretches. */
-const PLAN_EXTENTS = 12_288;
+/** The plan is read so many extents at a time: some ten thousand would take a megabyte of the engine's memory. */
+const PLAN_EXTENTS = 2048;
 const PROGRESS_MS = 50;
 /** The longest that taking bytes keeps the event loop from turning. */
 const SLICE_MS = 8;
@@ -355,15 +355,14 @@ export class ModelLoader {
         take?.(extent);
       }
     };
-    const plan = (/** @type {number} */ room) => engine.with(room * bytes + 8, (extents) => {
-      const count = extents + room * bytes;
-      engine.run('loader_plan', this.#pointer, extents, room, count);
-      const n = engine.view.getUint32(count, true);
-      if (n <= room) read(extents, n);
-      return n;
+    engine.with(PLAN_EXTENTS * bytes + 8, (extents) => {
+      const count = extents + PLAN_EXTENTS * bytes;
+      for (let first = 0, n = 1; first < n; first += PLAN_EXTENTS) {
+        engine.run('loader_plan', this.#pointer, first, extents, PLAN_EXTENTS, count);
+        n = engine.view.getUint32(count, true);
+        read(extents, Math.min(n - first, PLAN_EXTENTS));
+      }
     });
-    const n = plan(PLAN_EXTENTS);
-    if (n > PLAN_EXTENTS) plan(n);
   }
 
   /** @param {Extent[]} plan */
