@@ -441,30 +441,37 @@ static void quantize_q8_0(const float *x, uint8_t *out) {
     for (int c = 0; c < 32; c++) out[2 + c] = (uint8_t)(int8_t)quant_value(x[c], inverse, 0.0f, -127, 127);
 }
 
-static void put_nibbles(const float *x, float inverse, float offset, uint8_t *out) {
+/* 16 bytes of nibbles to `out`; the fifth bits of values up to 31 to the 4 bytes before them. */
+static void put_steps(const float *x, float inverse, float offset, int most, uint8_t *out) {
+    uint32_t high = 0;
     for (int c = 0; c < 16; c++) {
-        int low = quant_value(x[c], inverse, offset, 0, 15), high = quant_value(x[c + 16], inverse, offset, 0, 15);
-        out[c] = (uint8_t)(low | high << 4);
+        int a = quant_value(x[c], inverse, offset, 0, most), b = quant_value(x[c + 16], inverse, offset, 0, most);
+        out[c] = (uint8_t)((a & 15) | (b & 15) << 4);
+        high |= (uint32_t)(a >> 4) << c | (uint32_t)(b >> 4) << (c + 16);
     }
+    if (most > 15) put32(out - 4, high);
 }
 
-static void quantize_q4_0(const float *x, uint8_t *out) {
-    uint16_t d16 = xl_f32_to_f16(peak_of(x, 32) / -8.0f); /* the peak becomes -8, the one value without a mirror */
+/* Q4_0 and Q5_0. The peak becomes -8 or -16, the one value without a mirror. */
+static void quantize_around_zero(const float *x, int most, uint8_t *out) {
+    float half = (float)(most + 1) / 2;
+    uint16_t d16 = xl_f32_to_f16(peak_of(x, 32) / -half);
     put16(out, d16);
-    put_nibbles(x, inverse_of(xl_f16_to_f32(d16)), 8.0f, out + 2);
+    put_steps(x, inverse_of(xl_f16_to_f32(d16)), half, most, most > 15 ? out + 6 : out + 2);
 }
 
-static void quantize_q4_1(const float *x, uint8_t *out) {
+/* Q4_1 and Q5_1. */
+static void quantize_from_least(const float *x, int most, uint8_t *out) {
     float lo = x[0], hi = x[0];
     for (int c = 1; c < 32; c++) {
         lo = x[c] < lo ? x[c] : lo;
         hi = x[c] > hi ? x[c] : hi;
     }
-    uint16_t m16 = xl_f32_to_f16(lo), d16 = xl_f32_to_f16((hi - lo) / 15.0f);
+    uint16_t m16 = xl_f32_to_f16(lo), d16 = xl_f32_to_f16((hi - lo) / (float)most);
     float inverse = inverse_of(xl_f16_to_f32(d16));
     put16(out, d16);
     put16(out + 2, m16);
-    put_nibbles(x, inverse, -xl_f16_to_f32(m16) * inverse, out + 4);
+    put_steps(x, inverse, -xl_f16_to_f32(m16) * inverse, most, most > 15 ? out + 8 : out + 4);
 }
 
 /* The scale for 16 values in -32..31 with the least squared error, of a few around the one that maps the peak to -32. */
@@ -512,8 +519,10 @@ static bool quantize_block(xl_type type, const float *x, uint8_t *out) {
     case XL_F16: put16(out, xl_f32_to_f16(*x)); return finite16(out);
     case XL_BF16: put16(out, bf16_of(*x)); return (get16(out) & 0x7f80u) != 0x7f80u;
     case XL_Q8_0: quantize_q8_0(x, out); return finite16(out);
-    case XL_Q4_0: quantize_q4_0(x, out); return finite16(out);
-    case XL_Q4_1: quantize_q4_1(x, out); return finite16(out) && finite16(out + 2);
+    case XL_Q4_0: quantize_around_zero(x, 15, out); return finite16(out);
+    case XL_Q5_0: quantize_around_zero(x, 31, out); return finite16(out);
+    case XL_Q4_1: quantize_from_least(x, 15, out); return finite16(out) && finite16(out + 2);
+    case XL_Q5_1: quantize_from_least(x, 31, out); return finite16(out) && finite16(out + 2);
     case XL_Q6_K: quantize_q6k(x, out); return finite16(out + 208);
     default: return false;
     }

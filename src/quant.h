@@ -106,7 +106,7 @@ void xl_copy_row(xl_type type, void *dst_base, size_t dst_row, const void *src_b
 void xl_dequant_block(xl_type type, const uint8_t *block, float *out);
 
 /* Quantise one f32 row to file layout: out has xl_row_file_bytes(type, cols) bytes.
- * F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q6_K; false for the other types, for a cols that does not fit, and for a value that is not finite
+ * F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q6_K; false for the other types, for a cols that does not fit, and for a value that is not finite
  * (or overflows the format's f16 scale). */
 bool xl_quantize_row(xl_type type, const float *x, size_t cols, uint8_t *out);
 

@@ -239,6 +239,8 @@ int main(void) {
     test_quantize(XL_Q6_K, 0.033f);
     test_quantize(XL_Q4_1, 0.068f);
     test_quantize(XL_Q4_0, 0.13f);
+    test_quantize(XL_Q5_1, 0.033f);
+    test_quantize(XL_Q5_0, 0.064f);
     test_functions();
     if (failures) fprintf(stderr, "%d checks failed\n", failures);
     else printf("test_quant: all checks passed\n");

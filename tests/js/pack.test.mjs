@@ -6,8 +6,9 @@ import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { ExitLM, ExitLMError } from '../../web/src/index.js';
 import { jobsByShard, parseManifest } from '../../web/src/manifest.js';
-import { bad, built, good, scratch, tiny } from './support/cli.mjs';
+import { bad, built, good, objects, run, scratch, tiny } from './support/cli.mjs';
 import { modelServer } from './support/model-server.mjs';
+import { tinyHeads } from './support/tiny-model.mjs';
 
 const folder = scratch('packed', undefined);
 const bytes = fs.readFileSync(tiny);
@@ -157,4 +158,109 @@ test('wrong usage of pack', { skip: !built }, () => {
   bad(1, /nowhere\.gguf/, ['pack', 'nowhere.gguf', '-o', folder]);
   bad(1, /GGUF/, ['pack', scratch('not.gguf', 'hello, this is no model'), '-o', scratch('out', undefined)]);
   bad(1, /truncated/, ['pack', scratch('short.gguf', bytes.subarray(0, bytes.length - 3000)), '-o', scratch('out2', undefined)]);
+});
+
+// ---- other types ----
+
+const heads = () => tinyHeads().then((h) => scratch('heads.gguf', Buffer.from(h)));
+const put = (/** @type {string} */ from) => {
+  const m = parseManifest(JSON.parse(fs.readFileSync(path.join(from, 'manifest.json'), 'utf8')), 'manifest.json');
+  const whole = Buffer.alloc(m.bytes);
+  for (const { file, extents } of m.shards) {
+    const shard = fs.readFileSync(path.join(from, file));
+    let at = 0;
+    for (const { offset, bytes: n } of extents) {
+      shard.copy(whole, offset, at, at + n);
+      at += n;
+    }
+  }
+  assert.equal(hash(whole), m.sha256);
+  return { whole, manifest: m };
+};
+/** How many tensors there are of each type. */
+const typesOf = (/** @type {string} */ file) => {
+  /** @type {[string, { tensors: number }][]} */
+  const types = Object.entries(objects(['inspect', file])[0].tensor_types);
+  return Object.fromEntries(types.map(([type, { tensors }]) => [type, tensors]));
+};
+/** Mean distance of the log-probabilities that two models give the same text. */
+const distance = (/** @type {string} */ a, /** @type {string} */ b) => {
+  const score = (/** @type {string} */ file) => objects(['score', file, '-f', 'README.md', '--ctx', '400']).slice(0, -1).map((o) => o.logprob);
+  const [p, q] = [score(a), score(b)];
+  assert.ok(p.length > 300 && p.length === q.length);
+  const gaps = p.map((value, i) => Math.abs(value - q[i]));
+  return gaps.reduce((sum, g) => sum + g, 0) / gaps.length;
+};
+
+test('--quant and --embedding: the shards are a GGUF file of those types, whose distance from the original follows its bits', { skip: !built }, async () => {
+  const full = scratch('full.gguf', undefined);
+  good(['pack', tiny, '-o', scratch('full', undefined), '--heads', 'none', '--quant', 'f32', '--embedding', 'f32', '--gguf', full]);
+  assert.ok(distance(tiny, full) < 0.2, 'but for the inputs, which quantised matrices take in 8 bits, it is the same');
+
+  /** @type {Record<string, number>} */
+  const away = {};
+  for (const type of ['bf16', 'f16', 'q8_0', 'q5_1', 'q5_0', 'q4_1', 'q4_0']) {
+    const to = scratch(`packed-${type}`, undefined);
+    const kept = scratch(`kept-${type}.gguf`, undefined);
+    good(['pack', full, '-o', to, '--heads', 'none', '--quant', type, '--embedding', type, '--gguf', kept]);
+    const { whole, manifest: m } = put(to);
+    assert.equal(hash(whole), hash(fs.readFileSync(kept)), 'put back it is that file');
+    assert.equal(m.name, `full-${type}`);
+    assert.deepEqual(typesOf(kept), { F32: 13, [type.toUpperCase()]: 43 });
+    away[type] = distance(full, kept);
+  }
+  for (const [more, less] of [['q8_0', 'q5_1'], ['q5_1', 'q4_1'], ['q5_0', 'q4_0'], ['f16', 'q8_0']]) assert.ok(away[more] < away[less], JSON.stringify(away));
+  assert.ok(away.q4_0 > 0 && away.q8_0 < 0.3, JSON.stringify(away));
+});
+
+test('only the layers, only the embedding; types that are there already stay byte for byte', { skip: !built }, async () => {
+  const one = scratch('layers.gguf', undefined);
+  good(['pack', tiny, '-o', scratch('layers', undefined), '--heads', 'none', '--quant', 'q8_0', '--gguf', one]);
+  const other = scratch('embedding.gguf', undefined);
+  good(['pack', tiny, '-o', scratch('embedding', undefined), '--heads', 'none', '--embedding', 'q5_1', '--gguf', other]);
+  const { F32, Q8_0 } = typesOf(tiny);
+  assert.deepEqual(typesOf(one), { F32, Q8_0: 43 }); // the embedding is Q8_0
+  assert.deepEqual(typesOf(other), { ...typesOf(tiny), Q8_0: Q8_0 - 1, Q5_1: typesOf(tiny).Q5_1 + 1 });
+  // The same once more changes nothing, not a byte: only what has another type is touched.
+  const again = scratch('again.gguf', undefined);
+  good(['pack', other, '-o', scratch('again', undefined), '--heads', 'none', '--embedding', 'q5_1', '--gguf', again]);
+  assert.equal(hash(fs.readFileSync(again)), hash(fs.readFileSync(other)));
+  const lm = await ExitLM.load(path.join(path.dirname(other), 'embedding/manifest.json'), options);
+  assert.match(await say(lm), /./);
+  await lm.dispose();
+});
+
+test('heads of the original: left out with a warning, an error where they were named; nothing is left behind', { skip: !built }, async () => {
+  const beside = scratch('beside/tiny.gguf', fs.readFileSync(tiny));
+  fs.copyFileSync(await heads(), scratch('beside/tiny.exits.gguf', undefined));
+  const to = scratch('beside/out', undefined);
+  const { status, err } = run(['pack', beside, '-o', to, '--quant', 'q8_0']);
+  assert.equal(status, 0);
+  assert.match(err, /^exitlm: warning: .*tiny\.exits\.gguf is left out.*exitlm train/);
+  assert.equal(JSON.parse(fs.readFileSync(path.join(to, 'manifest.json'), 'utf8')).heads, undefined);
+  assert.deepEqual(fs.readdirSync(to).filter((name) => !/^shard-\d+\.bin$|^manifest\.json$/.test(name)), []);
+  const named = scratch('named', undefined);
+  bad(1, /trained on other weights.*exitlm train/, ['pack', beside, '-o', named, '--quant', 'q8_0', '--heads', await heads()]);
+  assert.deepEqual(fs.readdirSync(named), []);
+  // With the types that the file has, the heads fit.
+  const same = scratch('same', undefined);
+  good(['pack', beside, '-o', same, '--embedding', 'q8_0']);
+  assert.ok(JSON.parse(fs.readFileSync(path.join(same, 'manifest.json'), 'utf8')).heads);
+});
+
+test('types that do not exist or do not fit, files that are none', { skip: !built }, () => {
+  const to = scratch('wrong', undefined);
+  const wrong = (/** @type {number} */ status, /** @type {RegExp} */ says, /** @type {string[]} */ args, model = tiny) => bad(status, says, ['pack', model, '-o', to, '--heads', 'none', ...args]);
+  wrong(2, /--quant.*q4_0/, ['--quant', 'q3_k']);
+  wrong(2, /--embedding/, ['--embedding', '']);
+  wrong(2, /attn_\w+\.weight has rows of 64 values, Q6_K has blocks of 256.*q8_0/, ['--quant', 'q6_k']);
+  wrong(2, /--gguf goes with --quant/, ['--gguf', 'x.gguf']);
+  wrong(1, /cannot be written/, ['--quant', 'q8_0', '--gguf', path.join(to, 'none/such/x.gguf')]);
+  wrong(1, /truncated/, ['--quant', 'q8_0'], scratch('cut.gguf', bytes.subarray(0, -20_000)));
+  wrong(1, /./, ['--quant', 'q8_0'], scratch('noise.gguf', 'GGUF no such thing, but long enough to be read as one at first'));
+  const numbers = scratch('numbers.gguf', undefined);
+  good(['pack', tiny, '-o', scratch('numbers', undefined), '--heads', 'none', '--quant', 'f32', '--gguf', numbers]);
+  const none = fs.readFileSync(numbers).fill(0xff, bytes.length, bytes.length + 100); // not numbers
+  wrong(1, /row \d+ of tensor \S+ holds a value/, ['--quant', 'q8_0'], scratch('nan.gguf', none));
+  assert.deepEqual(fs.readdirSync(to), []);
 });
