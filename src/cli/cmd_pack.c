@@ -12,12 +12,15 @@
 #include "ndjson.h"
 #include "pack.h"
 #include "platform.h"
+#include "requant.h"
 
+#define PART ".part" /* behind the name of a file that is under way */
 #define MAX_HEADS_BYTES ((uint64_t)512 << 20)
 
 typedef struct pack_options {
-    const char *heads, *folder;
+    const char *heads, *folder, *gguf;
     uint64_t shard_bytes;
+    int quant, embedding; /* indices in requant_names, -1: as it is */
 } pack_options;
 
 static const cli_option options[] = {
@@ -26,6 +29,12 @@ static const cli_option options[] = {
      .help = "exit heads, or none; default: NAME.exits.gguf beside the model, if it is there. The rows of their shortlist come early"},
     {.name = "shard-size", .kind = CLI_BYTES, .offset = offsetof(pack_options, shard_bytes), .value = "SIZE",
      .help = "largest shard; a Cloudflare Worker serves files of at most 25M", .fallback = "24M"},
+    {.name = "quant", .kind = CLI_CHOICE, .offset = offsetof(pack_options, quant), .choices = requant_names,
+     .help = "quantise the layers' matrices anew, from the weights of this file; default: as they are"},
+    {.name = "embedding", .kind = CLI_CHOICE, .offset = offsetof(pack_options, embedding), .choices = requant_names,
+     .help = "the same for the token embedding and the output matrix"},
+    {.name = "gguf", .kind = CLI_TEXT, .offset = offsetof(pack_options, gguf), .value = "FILE",
+     .help = "keep what --quant and --embedding made as a GGUF file, too: exit heads are trained on it"},
 };
 
 typedef struct pack_heads {
@@ -80,6 +89,14 @@ static void put_extents(ndjson *j, const pack *p, const pack_shard *shard) {
     nd_end(j);
 }
 
+/* The original's name; of one that is made only to be packed, the name that it would have. */
+static void put_path(ndjson *j, const char *name) {
+    size_t n = strlen(name) - (cli_ends_with(name, PART) ? strlen(PART) : 0);
+    char *path = cli_format("%.*s", (int)n, name);
+    nd_string(j, "path", path ? path : name);
+    free(path);
+}
+
 /* The members of the object that tells of a file; the object stays open. */
 static void put_file(ndjson *j, const char *name, const void *bytes, size_t n_bytes) {
     uint8_t digest[32];
@@ -102,7 +119,7 @@ static void put_manifest(FILE *out, const pack *p, const char *name, const pack_
     nd_array(&j, "files");
     for (uint32_t i = 0; i < p->n_parts; i++) {
         nd_object(&j, NULL);
-        nd_string(&j, "path", cli_base_name(p->parts[i].path));
+        put_path(&j, cli_base_name(p->parts[i].path));
         nd_uint(&j, "bytes", p->parts[i].n_bytes);
         put_hash(&j, p->parts[i].digest);
         nd_end(&j);
@@ -152,29 +169,80 @@ static int write_manifest(const char *folder, const pack *p, const char *name, c
     return status;
 }
 
-static int run(const cli_call *call) {
-    const pack_options *o = call->values;
+static void free_heads(pack_heads *h) {
+    exitlm_heads_free(h->heads);
+    xl_buffer_free(&h->core);
+    free(h->bytes);
+    free(h->file);
+    *h = (pack_heads){0};
+    xl_buffer_init(&h->core, &xl_libc_allocator);
+}
+
+/* Heads know the weights that they were trained on. Those that were found beside the model are left out, those that were asked for
+ * are an error. */
+static int check_heads(const pack_options *o, const char *file, pack_heads *h) {
+    bool fit;
+    int status = requant_verify(file, h->heads, &fit);
+    if (status != CLI_OK || fit) return status;
+    static const char advice[] = "train heads on the new weights: keep them with --gguf FILE, then exitlm train FILE, then exitlm pack FILE";
+    if (o->heads) status = cli_fail("%s: these exit heads were trained on other weights than --quant and --embedding make; %s", h->file, advice);
+    else cli_warn("%s is left out, it was trained on other weights; %s", h->file, advice);
+    free_heads(h);
+    return status;
+}
+
+/* The model with other types, as one file: `made` becomes its path. */
+static int requantise(const pack_options *o, const cli_model_path *path, pack_heads *h, cli_model_path *made) {
+    const char *types = requant_names[o->quant >= 0 ? o->quant : o->embedding];
+    char *stem = cli_format("%s/%s-%s%s", o->folder, cli_base_name(path->stem), types, o->quant >= 0 ? "" : "-embedding");
+    char *file = !stem ? NULL : o->gguf ? cli_format("%s" PART, o->gguf) : cli_format("%s.gguf" PART, stem);
+    *made = (cli_model_path){.file = file, .stem = stem, .n_parts = 1};
+    if (!file) return cli_no_memory("a file name");
+    int status = requant_write(path, requant_type(o->quant), requant_type(o->embedding), file);
+    if (status == CLI_OK) status = check_heads(o, file, h);
+    if (status != CLI_OK || !o->gguf) return status;
+    char *kept = cli_format("%s", o->gguf);
+    if (!kept) return cli_no_memory("a file name");
+    remove(kept); /* WASI does not rename over a file */
+    if (rename(file, kept) != 0) status = cli_fail("%s: cannot be written: %s", kept, strerror(errno));
+    else made->file = kept;
+    free(status == CLI_OK ? file : kept);
+    return status;
+}
+
+static int check_options(const pack_options *o) {
     if (!o->folder) return cli_usage("pack: -o DIR is missing: where the shards go");
     if (o->shard_bytes < PACK_SMALL_BYTES) return cli_usage("pack: --shard-size: at least 256K");
-    cli_model_path path;
+    if (o->gguf && o->quant < 0 && o->embedding < 0) return cli_usage("pack: --gguf goes with --quant or --embedding: without them it would be a copy");
+    return CLI_OK;
+}
+
+static int run(const cli_call *call) {
+    const pack_options *o = call->values;
+    if (check_options(o) != CLI_OK) return CLI_USAGE;
+    cli_model_path path, made = {0};
+    const cli_model_path *source = &path;
     pack_heads h = {0};
     xl_buffer_init(&h.core, &xl_libc_allocator);
     pack p = {0};
     int status = cli_model_path_find(&path, call->operands[0]);
     if (status == CLI_OK && strcmp(path.file, "-") == 0) status = cli_usage("pack: MODEL has to be a file, not standard input");
     if (status == CLI_OK) status = read_heads(&path, o->heads, &h);
-    if (status == CLI_OK) status = pack_plan(&p, &path, h.heads, o->shard_bytes);
     if (status == CLI_OK && cli_path(o->folder, NULL) != CLI_PATH_DIRECTORY && !cli_make_folder(o->folder))
         status = cli_fail("%s: cannot be created: %s", o->folder, strerror(errno));
+    if (status == CLI_OK && (o->quant >= 0 || o->embedding >= 0)) {
+        status = requantise(o, &path, &h, &made);
+        source = &made;
+    }
+    if (status == CLI_OK) status = pack_plan(&p, source, h.heads, o->shard_bytes);
     if (status == CLI_OK) status = pack_write_shards(&p, o->folder);
     if (status == CLI_OK) status = write_heads(o->folder, &h);
-    if (status == CLI_OK) status = write_manifest(o->folder, &p, cli_base_name(path.stem), &h);
+    if (status == CLI_OK) status = write_manifest(o->folder, &p, cli_base_name(source->stem), &h);
     if (status == CLI_OK) printf("%s/manifest.json: %zu shards, %.1f MB\n", o->folder, p.n_shards, (double)p.total_bytes / 1e6);
     pack_free(&p);
-    exitlm_heads_free(h.heads);
-    xl_buffer_free(&h.core);
-    free(h.bytes);
-    free(h.file);
+    free_heads(&h);
+    if (made.file && cli_ends_with(made.file, PART)) remove(made.file);
+    cli_model_path_free(&made);
     cli_model_path_free(&path);
     return status;
 }
@@ -185,7 +253,8 @@ const cli_command cli_command_pack = {
     .operands = "MODEL",
     .n_operands = 1,
     .notes = "Example: exitlm pack models/smollm2-135m-instruct.gguf -o web/packed\n"
-             "A page loads the folder's manifest.json. Any static host will do.",
+             "A page loads the folder's manifest.json. Any static host will do.\n"
+             "         exitlm pack model.gguf -o packed --quant q4_0 --embedding q5_1 --gguf smaller.gguf",
     .options = options,
     .n_options = sizeof options / sizeof *options,
     .values_bytes = sizeof(pack_options),
