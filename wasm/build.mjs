@@ -6,6 +6,7 @@
 //   web/dist/exitlm-relaxed-mt.wasm
 //   build/exitlm.wasm                 the command line as a WASI module, SIMD128
 //   build/exitlm-relaxed.wasm         the same with relaxed SIMD
+//   build/exitlm-service.wasm         the engine of web/edge/wasmtime/component, only where it is asked for by name
 //
 //   node wasm/build.mjs [NAME ...] [--force] [--debug]
 //
@@ -45,7 +46,7 @@ const KEEP_ORDER = ['', '-nostructure', '-notee', '-notee-nostructure', '-nonest
 // The triple under which Debian keeps wasi-libc; clang would rather hear its newer name.
 const WASI = ['--target=wasm32-wasi', '-Wno-deprecated'];
 
-/** @typedef {{ name: string, out: string, kind: 'reactor' | 'command', compile: string[], link: string[], relaxed: boolean }} Variant */
+/** @typedef {{ name: string, out: string, kind: 'reactor' | 'command' | 'service', compile: string[], link: string[], relaxed: boolean }} Variant */
 /** @type {Variant[]} */
 export const variants = [
   { name: 'simd', relaxed: false, threads: false },
@@ -71,13 +72,29 @@ for (const relaxed of [false, true]) {
   });
 }
 
+// An HTTP service as a WASI reactor: what web/edge/wasmtime/component/build.mjs makes a component of.
+variants.push({
+  name: 'service',
+  out: 'build/exitlm-service.wasm',
+  kind: 'service',
+  relaxed: false,
+  compile: [...WASI, ...COMPILE],
+  link: [...WASI, '-mexec-model=reactor', '-O3', '--no-wasm-opt', '-Wl,--stack-first', `-Wl,-z,stack-size=${256 * KB}`, '-Wl,--gc-sections,--strip-all', '-Wl,--fatal-warnings'],
+});
+const standard = variants.filter(({ kind }) => kind !== 'service').map(({ name }) => name);
+
 const list = (/** @type {string} */ folder, /** @type {string} */ ending) => (fs.existsSync(path.join(root, folder))
   ? fs.readdirSync(path.join(root, folder)).filter((f) => f.endsWith(ending)).sort().map((f) => `${folder}/${f}`) : []);
 
 /** The C files of a variant: those for another instruction set are left out. */
 function sourcesOf(/** @type {Variant} */ { kind, relaxed }) {
   const foreign = relaxed ? /_(avx2|avx512vnni|neon|neondot)\.c$/ : /_(avx2|avx512vnni|neon|neondot|relaxed|relaxed16)\.c$/;
-  return [...list('src', '.c').filter((f) => !foreign.test(f)), ...(kind === 'command' ? list('src/cli', '.c') : list('wasm', '.c'))];
+  const own = {
+    command: list('src/cli', '.c'),
+    reactor: list('wasm', '.c'),
+    service: ['src/cli/json.c', 'src/cli/ndjson.c', 'src/cli/text.c', ...list('web/edge/wasmtime/component', '.c')],
+  };
+  return [...list('src', '.c').filter((f) => !foreign.test(f)), ...own[kind]];
 }
 
 const sha = (/** @type {(string | Buffer)[]} */ ...parts) => {
@@ -180,7 +197,7 @@ async function inParallel(items, job) {
  * Builds those variants; tells which files were written anew.
  * @param {{ names?: string[], force?: boolean, debug?: boolean, log?: (line: string) => void }} [options]
  */
-export async function buildWasm({ names = variants.map((v) => v.name), force = false, debug = false, log = console.error } = {}) {
+export async function buildWasm({ names = standard, force = false, debug = false, log = console.error } = {}) {
   const chosen = names.map((name) => {
     const variant = variants.find((v) => v.name === name);
     if (!variant) throw new SetupError(`no variant "${name}"; there are ${variants.map((v) => v.name).join(', ')}`);
@@ -258,7 +275,7 @@ async function buildVariants(/** @type {Variant[]} */ chosen, emscripten, { forc
     const size = fs.statSync(out).size;
     log(`  ${variant.out}: ${(size / 1000).toFixed(1)} kB`);
   });
-  if (chosen.length === variants.length) { // objects of earlier versions of the sources
+  if (standard.every((name) => chosen.some((variant) => variant.name === name))) { // objects of earlier versions of the sources
     const inUse = new Set(outputs.flatMap(({ made }) => made));
     for (const file of fs.readdirSync(objects)) if (!inUse.has(path.join(objects, file))) fs.rmSync(path.join(objects, file));
   }
