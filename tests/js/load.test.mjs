@@ -229,7 +229,7 @@ test('a download that was broken off goes on where it was', async () => {
     await lm.dispose();
   };
   await partly();
-  await new Promise((resolve) => setTimeout(resolve, 100));
+  await new Promise((resolve) => setTimeout(resolve, 500));
   behaviour.bytesPerSecond = 0;
   const { networkBytes } = await check(url, { cache });
   assert.ok(networkBytes < bytes.length * 0.9, `${networkBytes} of ${bytes.length} came again`);
@@ -237,7 +237,7 @@ test('a download that was broken off goes on where it was', async () => {
   kept.clear();
   behaviour.bytesPerSecond = bytes.length;
   await partly();
-  await new Promise((resolve) => setTimeout(resolve, 100));
+  await new Promise((resolve) => setTimeout(resolve, 500));
   Object.assign(behaviour, { bytesPerSecond: 0, etag: '"v2"' });
   assert.ok((await check(url, { cache })).networkBytes >= bytes.length * 0.9);
 });

@@ -2,12 +2,15 @@
  * Reading a stretch of a source whatever happens to the connection.
  */
 import { ExitLMError, messageOf } from './errors.js';
+import { release } from './platform.js';
 import { PassingError } from './source.js';
 
 /** @typedef {import('./source.js').Source} Source */
 
 const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 8000;
+/** So much memory is taken at once on a server's word. */
+const MOST_EXPECTED_BYTES = 16 * 2 ** 20;
 /** Tries in a row without one new byte: about a minute. */
 const MOST_TRIES = 12;
 /** …where the server has never answered yet: a wrong address is more likely than a lost connection. About four seconds. */
@@ -108,20 +111,28 @@ function online(ms, signal) {
  * @returns {Promise<Uint8Array>}
  */
 export async function downloadAll(source, { maxBytes = 512 * 2 ** 20, ...options }) {
-  /** @type {Uint8Array[]} */
-  const pieces = [];
+  // Nothing is held twice where the server tells the size: a Worker has little room.
+  let expected = 0;
+  const onOpen = (/** @type {import('./source.js').Opened} */ opened) => {
+    expected = Math.min(opened.total ?? 0, MOST_EXPECTED_BYTES);
+    options.onOpen?.(opened);
+  };
+  let all = new Uint8Array(0);
   let length = 0;
-  for await (const { bytes } of download(source, 0, null, options)) {
-    length += bytes.length;
-    if (length > maxBytes) throw new ExitLMError('BAD_MODEL', `${source.name}: over ${maxBytes} bytes, too large for what it should be`);
-    pieces.push(bytes.slice());
+  const resize = (/** @type {number} */ bytes) => {
+    const old = all;
+    all = new Uint8Array(bytes);
+    all.set(old.subarray(0, length));
+    release(old);
+  };
+  for await (const { bytes } of download(source, 0, null, { ...options, onOpen })) {
+    const needed = length + bytes.length;
+    if (needed > maxBytes) throw new ExitLMError('BAD_MODEL', `${source.name}: over ${maxBytes} bytes, too large for what it should be`);
+    if (needed > all.length) resize(Math.max(needed, expected, 2 * all.length));
+    all.set(bytes, length);
+    length = needed;
   }
-  const all = new Uint8Array(length);
-  let at = 0;
-  for (const piece of pieces) {
-    all.set(piece, at);
-    at += piece.length;
-  }
+  if (length < all.length) resize(length);
   return all;
 }
 
@@ -134,7 +145,9 @@ export async function downloadAll(source, { maxBytes = 512 * 2 ** 20, ...options
 export async function downloadJson(source, options) {
   const bytes = await downloadAll(source, { ...options, whole: true, maxBytes: 64 * 2 ** 20 });
   try {
-    return JSON.parse(new TextDecoder().decode(bytes));
+    const text = new TextDecoder().decode(bytes);
+    release(bytes);
+    return JSON.parse(text);
   } catch (cause) {
     throw new ExitLMError('BAD_MODEL', `${source.name}: not JSON (${messageOf(cause)})`, { cause });
   }

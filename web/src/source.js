@@ -60,7 +60,7 @@ async function* pieces(stream) {
 }
 
 /** What a Worker of Cloudflare reads at once: as it comes, in pieces of 4 KB, a model would be 24,000 buffers, and they are garbage that counts. */
-const READ_BYTES = 256 * 1024;
+const READ_BYTES = 64 * 1024;
 /** Buffers that nobody reads into. @type {ArrayBuffer[]} */
 const spare = [];
 
