@@ -113,7 +113,7 @@ function online(ms, signal) {
 export async function downloadAll(source, { maxBytes = 512 * 2 ** 20, ...options }) {
   // Nothing is held twice where the server tells the size: a Worker has little room.
   let expected = 0;
-  const onOpen = (/** @type {import('./source.js').Opened} */ opened) => {
+  const onOpen = (/** @type {{ ranged: boolean, total: number | null, validator: string | null }} */ opened) => {
     expected = Math.min(opened.total ?? 0, MOST_EXPECTED_BYTES);
     options.onOpen?.(opened);
   };
