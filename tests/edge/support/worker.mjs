@@ -175,16 +175,19 @@ export async function inspectIsolate(/** @type {Worker} */ { pid }) {
     waiting.delete(id);
   });
   let next = 1;
+  const call = (/** @type {string} */ method) => new Promise((resolve) => {
+    const id = next++;
+    waiting.set(id, resolve);
+    socket.send(JSON.stringify({ id, method }));
+  });
   return {
     /** @returns {Promise<{ heap: number, outside: number }>} */
     async usage() {
-      const id = next++;
-      const { usedSize, embedderHeapUsedSize = 0, backingStorageSize = 0 } = await new Promise((resolve) => {
-        waiting.set(id, resolve);
-        socket.send(JSON.stringify({ id, method: 'Runtime.getHeapUsage' }));
-      });
+      const { usedSize, embedderHeapUsedSize = 0, backingStorageSize = 0 } = await call('Runtime.getHeapUsage');
       return { heap: usedSize, outside: embedderHeapUsedSize + backingStorageSize };
     },
+    /** Collects garbage, which V8 does by itself where memory is short. */
+    collect: () => call('HeapProfiler.collectGarbage'),
     close: () => socket.close(),
   };
 }
