@@ -186,8 +186,6 @@ export async function inspectIsolate(/** @type {Worker} */ { pid }) {
       const { usedSize, embedderHeapUsedSize = 0, backingStorageSize = 0 } = await call('Runtime.getHeapUsage');
       return { heap: usedSize, outside: embedderHeapUsedSize + backingStorageSize };
     },
-    /** Collects garbage, which V8 does by itself where memory is short. */
-    collect: () => call('HeapProfiler.collectGarbage'),
     close: () => socket.close(),
   };
 }
