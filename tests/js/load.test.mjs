@@ -338,3 +338,29 @@ test('the plan for ranges: every byte once, the shortlist of inner heads and the
     if (requestBytes === 2 ** 20) assert.ok(rows.length + jobs.length < 10);
   }
 });
+
+const real = new URL('../../models/smollm2-135m-instruct.gguf', import.meta.url);
+
+test('the real model comes into memory once: no second copy, no listeners left', { skip: !fs.existsSync(real) }, async () => {
+  const model = fs.readFileSync(real);
+  const server = await modelServer({ '/model.gguf': model }, { bytesPerSecond: 40e6 });
+  servers.push(server);
+  /** @type {string[]} */
+  const warnings = [];
+  const onWarning = (/** @type {Error} */ { message }) => warnings.push(message);
+  process.on('warning', onWarning);
+  const before = process.memoryUsage().arrayBuffers;
+  let peak = 0;
+  const timer = setInterval(() => { peak = Math.max(peak, process.memoryUsage().arrayBuffers - before); }, 5);
+  const lm = await ExitLM.load(`${server.address}/model.gguf`, { ...options, cache: 'none', threads: 1 });
+  await say(lm);
+  await lm.ready;
+  clearInterval(timer);
+  process.off('warning', onWarning);
+  const memory = await lm.memory();
+  await lm.dispose();
+  assert.ok(memory.total < memory.model + memory.session + 8e6, `${memory.total} bytes of linear memory, ${memory.model} + ${memory.session} were announced`);
+  // Pieces on their way through a socket, the server's and this one's, until they are collected.
+  assert.ok(peak < model.length / 2, `${peak} bytes beside it`);
+  assert.deepEqual(warnings, []);
+});
