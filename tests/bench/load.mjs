@@ -160,9 +160,14 @@ const shown = (/** @type {number} */ ms) => `${(ms / 1000).toFixed(2)} s`;
 const verdict = (/** @type {boolean} */ met) => (met ? 'met' : 'NOT met');
 /** @type {any[]} */
 const rows = [];
+/** After each row: a run takes many minutes. */
+const keep = () => {
+  if (values.json) fs.writeFileSync(values.json, JSON.stringify({ type: 'load', model: path.basename(model), headsBytes, totalBytes, threads, rows }, null, 1));
+};
 const say = (/** @type {any} */ row, /** @type {string} */ text) => {
   rows.push(row);
   console.log(text);
+  keep();
 };
 
 for (const way of WAYS.filter((w) => ways.includes(w) && w !== 'cache')) {
@@ -193,6 +198,6 @@ if (ways.includes('cache')) {
 }
 await packages.close();
 for (const file of values.from?.split(',') ?? []) rows.push(...JSON.parse(fs.readFileSync(file, 'utf8')).rows);
-if (values.json) fs.writeFileSync(values.json, JSON.stringify({ type: 'load', model: path.basename(model), headsBytes, totalBytes, threads, rows }, null, 1));
+keep();
 if (values.plot) fs.writeFileSync(values.plot, drawLoad(rows, { mbit: Number(values.mbit), totalBytes, wllamaName }));
 if (rows.length === 0) process.exitCode = 1;

@@ -104,6 +104,18 @@ export function httpSource(url, fetchLike, validator = null) {
 
   /** @type {Source['open']} */
   async function open(from, to, signal, whole = false) {
+    const link = linked(signal);
+    try {
+      const { body: bytes, ...opened } = await request(from, to, link.signal, whole);
+      return { ...opened, body: releasing(bytes, link.release) };
+    } catch (error) {
+      link.release();
+      throw error;
+    }
+  }
+
+  /** @type {Source['open']} */
+  async function request(from, to, signal, whole) {
     /** @type {Record<string, string>} */
     const headers = {};
     if (!wholeOnly && !whole) {
@@ -130,7 +142,7 @@ export function httpSource(url, fetchLike, validator = null) {
     if (response.status === 206 && encoded) {
       discard(response);
       wholeOnly = true;
-      return open(0, null, signal);
+      return request(0, null, signal);
     }
     const tag = response.headers.get('etag') ?? response.headers.get('last-modified');
     if (validator !== null && tag !== null && tag !== validator) {
@@ -158,6 +170,30 @@ export function httpSource(url, fetchLike, validator = null) {
     return { from: start, total, ranged, validator, body: body(url, response, expected, signal) };
   }
   return { name: url, url, open };
+}
+
+/**
+ * A signal of its own for each request: whoever fetches leaves listeners at the signal, and there are thousands of requests.
+ * @param {AbortSignal} signal
+ */
+function linked(signal) {
+  const own = new AbortController();
+  const abort = () => own.abort(signal.reason);
+  if (signal.aborted) abort();
+  else signal.addEventListener('abort', abort, { once: true });
+  return { signal: own.signal, release: () => signal.removeEventListener('abort', abort) };
+}
+
+/**
+ * @param {AsyncIterable<Uint8Array>} bytes
+ * @param {() => void} release
+ */
+async function* releasing(bytes, release) {
+  try {
+    yield* bytes;
+  } finally {
+    release();
+  }
 }
 
 /**
