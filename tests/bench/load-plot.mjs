@@ -38,7 +38,7 @@ export function drawLoad(rows, { mbit, totalBytes, wllamaName }) {
   if (full) marks.push({ name: 'ExitLM, full', note: `${seconds(full.first_ms)}, ${full.after_last_byte_ms.toFixed(0)} ms after the last byte`, ms: full.first_ms, share: Math.min(1, full.share), colour: COLOURS.full });
   if (theirs) marks.push({ name: wllamaName, note: `${seconds(theirs.first_ms)}, ${(theirs.after_last_byte_ms / 1000).toFixed(1)} s after the last byte`, ms: theirs.first_ms, share: Math.min(1, theirs.share), colour: COLOURS.wllama });
 
-  const endMs = Math.max(...marks.map((m) => m.ms), curve.at(-1).ms) * 1.04;
+  const endMs = Math.max(...marks.map((m) => m.ms), ...(exit?.runs ?? []).map((/** @type {any} */ run) => run.firstMs), curve.at(-1).ms) * 1.04;
   const x = (/** @type {number} */ ms) => LEFT + (ms / endMs) * (WIDTH - LEFT - RIGHT);
   const y = (/** @type {number} */ share) => HEIGHT - BOTTOM - Math.min(1, share) * (HEIGHT - TOP - BOTTOM);
   /** @type {string[]} */
