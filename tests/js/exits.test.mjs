@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { ExitLM } from '../../web/src/index.js';
+import { defaultModel } from '../answers/tools.mjs';
 import { modelServer } from './support/model-server.mjs';
 import { loadTiny, tinyBytes, tinyHeads } from './support/tiny-model.mjs';
 
@@ -104,4 +105,17 @@ test('a model that is loaded from a slow line answers with the same words in eve
     await slow.dispose();
   }
   await server.close();
+});
+
+test('heads that are here already bring their K/V maps; where they are left out, replies that want them say so', async () => {
+  const options = /** @type {const} */ ({ accuracy: 0.9, kv: 'maps', maxTokens: 12 });
+  const local = await ExitLM.load(defaultModel, { worker: false, threads: 1, contextLength: 256 });
+  await local.ready;
+  assert.equal((await all(local.complete('The sea is', options))).length, 12);
+  await local.dispose();
+  const lean = await ExitLM.load(defaultModel, { worker: false, threads: 1, contextLength: 256, kvMaps: false });
+  await lean.ready;
+  await assert.rejects(lean.complete('The sea is', options).result, { code: 'USAGE' });
+  assert.equal((await all(lean.complete('The sea is', { ...options, kv: 'exact' }))).length, 12);
+  await lean.dispose();
 });

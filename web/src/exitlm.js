@@ -29,8 +29,8 @@
  * @property {'auto' | 'opfs' | 'cache-api' | 'none' | KeyValueCache} [cache] where the model is kept for the next time
  * @property {number} [contextLength] tokens of prompt and reply together; left out: the model's, at most 2048
  * @property {'f32' | 'f16' | 'q8'} [kvType] of the K/V cache: 'q8' takes a quarter of the memory
- * @property {boolean} [kvMaps] whether the heads' K/V maps are loaded (4 MB of the default model's 5), which replies with `kv: 'maps'` need; left out: only
- *   where the heads were calibrated with them
+ * @property {boolean} [kvMaps] whether the heads' K/V maps are loaded (4 MB of the default model's 6), which replies with `kv: 'maps'` need; left out: only
+ *   where the heads are a local file or bytes, or were calibrated with them
  * @property {boolean | string | URL} [worker] run the engine in a worker (where there are any: the default); or the address of the worker's
  *   script, `web/src/worker.js` of a copy of this package, where a bundler leaves it behind
  * @property {AbortSignal} [signal] stops loading, also after `load` has resolved

@@ -37,7 +37,7 @@ import { startThreads } from './threads.js';
  * @property {'auto' | 'opfs' | 'cache-api' | 'none' | 'remote'} cache 'remote': an object in the caller's thread
  * @property {number} contextLength 0: the model's, at most 2048
  * @property {string | null} kvType
- * @property {boolean | null} kvMaps null: only where the heads were calibrated with them
+ * @property {boolean | null} kvMaps null: only where the heads are local, or were calibrated with them
  * @property {(string | null)[] | null} sha256 of each file
  * @property {boolean} customFetch the caller's thread fetches
  * @property {WebAssembly.Module | Uint8Array | string | null} wasm
@@ -139,7 +139,8 @@ export class Host {
    * @param {LoadSpec} spec
    * @param {NonNullable<Resolved['heads']>} heads
    */
-  async #headsBytes({ cache, kvMaps }, { source, sha256, core }) {
+  async #headsBytes({ cache, kvMaps: asked }, { source, sha256, core }) {
+    const kvMaps = asked ?? (source.url === null ? true : null); // what is here already costs no line
     const file = kvMaps ? 0 : 1; // of the copy: all of it, or what there is without the maps
     const open = async () => (source.url ? openStore(cache, source.url, this.#peer, { sha256, warn: this.#warn }) : null);
     const pieces = /** @type {Pieces} */ (this.#pieces);
