@@ -3,7 +3,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
-import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -12,7 +11,7 @@ import { program } from '../js/support/cli.mjs';
 import { tinyHeads, tinyPath } from '../js/support/tiny-model.mjs';
 import { componentTools } from './support/component-tools.mjs';
 import { runtimes } from './support/runtimes.mjs';
-import { ask, askBare, chunksOf } from './support/worker.mjs';
+import { ask, askBare, chunksOf, freePort } from './support/worker.mjs';
 
 const { wasmtime } = runtimes();
 /** @type {{ wasmTools: string, adapter: string } | undefined} */
@@ -28,14 +27,6 @@ const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'exitlm-component-'));
 after(() => fs.rmSync(folder, { recursive: true, force: true }));
 const question = 'Hi, how\nare you?';
 const body = (/** @type {object} */ more = {}) => ({ messages: [{ role: 'user', content: question }], max_tokens: 12, accuracy: 0.9, ...more });
-
-async function freePort() {
-  const server = net.createServer();
-  await new Promise((resolve) => { server.listen(0, '127.0.0.1', () => resolve(undefined)); });
-  const { port } = /** @type {net.AddressInfo} */ (server.address());
-  await new Promise((resolve) => { server.close(resolve); });
-  return port;
-}
 
 async function serve(/** @type {string} */ component, /** @type {string[]} */ options = []) {
   const url = `http://127.0.0.1:${await freePort()}`;

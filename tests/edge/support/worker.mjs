@@ -24,7 +24,7 @@ function installPackage(/** @type {string} */ project) {
 }
 
 /** @returns {Promise<number>} a port that is free now */
-async function freePort() {
+export async function freePort() {
   const server = net.createServer();
   await new Promise((resolve) => { server.listen(0, '127.0.0.1', () => resolve(undefined)); });
   const { port } = /** @type {net.AddressInfo} */ (server.address());
