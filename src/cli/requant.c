@@ -47,9 +47,17 @@ static xl_type type_for(const requant *r, const xl_gguf_tensor *t, const char *n
     return wanted != XL_TYPE_COUNT && xl_quant_types[wanted].ggml_id == t->type ? XL_TYPE_COUNT : wanted;
 }
 
-static void name_of(const xl_gguf *gguf, const xl_gguf_tensor *t, char name[XL_GGUF_MAX_NAME_BYTES + 1]) {
+/* Tensor number i in the order of a file's bytes, and its name. */
+static const xl_gguf_tensor *tensor_at(const xl_gguf *gguf, uint32_t i, char name[XL_GGUF_MAX_NAME_BYTES + 1]) {
+    const xl_gguf_tensor *t = &gguf->tensors[gguf->by_offset[i]];
     memcpy(name, xl_gguf_text(gguf, t->name_offset), t->name_bytes);
     name[t->name_bytes] = 0;
+    return t;
+}
+
+static int write_bytes(const requant *r, const void *bytes, size_t n) {
+    if (fwrite(bytes, 1, n, r->out) == n) return CLI_OK;
+    return cli_fail("%s: cannot be written: %s", r->target, strerror(errno));
 }
 
 /* Can this tensor be read, and written as that? */
@@ -90,17 +98,15 @@ static int write_header(requant *r) {
     for (uint32_t p = 0; p < r->path->n_parts; p++) {
         const xl_gguf *gguf = &r->parts[p].header;
         for (uint32_t i = 0; i < gguf->n_tensors && status == CLI_OK; i++) {
-            const xl_gguf_tensor *t = &gguf->tensors[gguf->by_offset[i]];
             char name[XL_GGUF_MAX_NAME_BYTES + 1];
-            name_of(gguf, t, name);
+            const xl_gguf_tensor *t = tensor_at(gguf, i, name);
             xl_type wanted = type_for(r, t, name);
             if (wanted != XL_TYPE_COUNT) status = check_tensor(r, t, name, wanted);
             xl_gguf_put_tensor(&w, name, wanted == XL_TYPE_COUNT ? t->type : xl_quant_types[wanted].ggml_id, t->n_dims, t->dims);
         }
     }
     if (status == CLI_OK && xl_gguf_writer_header(&w, &header, &error) != EXITLM_OK) status = cli_report(&error, r->target);
-    if (status == CLI_OK && fwrite(header.data, 1, header.n_bytes, r->out) != header.n_bytes)
-        status = cli_fail("%s: cannot be written: %s", r->target, strerror(errno));
+    if (status == CLI_OK) status = write_bytes(r, header.data, header.n_bytes);
     xl_gguf_writer_free(&w);
     xl_buffer_free(&header);
     return status;
@@ -127,11 +133,6 @@ static int read_bytes(const requant *r, uint32_t part, const char *name, void *b
     if (fread(bytes, 1, n, r->parts[part].stream) == n) return CLI_OK;
     if (errno) return cli_fail("%s: cannot be read: %s", r->path->file, strerror(errno));
     return cli_fail("%s: truncated: the file ends within tensor %s; fetch it again", r->path->file, name);
-}
-
-static int write_bytes(const requant *r, const void *bytes, size_t n) {
-    if (fwrite(bytes, 1, n, r->out) == n) return CLI_OK;
-    return cli_fail("%s: cannot be written: %s", r->target, strerror(errno));
 }
 
 static int copy_tensor(requant *r, uint32_t part, const xl_gguf_tensor *t, const char *name, uint8_t *chunk) {
@@ -171,9 +172,8 @@ static int write_tensors(requant *r, uint8_t *chunk) {
     for (uint32_t p = 0; p < r->path->n_parts; p++) {
         const xl_gguf *gguf = &r->parts[p].header;
         for (uint32_t i = 0; i < gguf->n_tensors && status == CLI_OK; i++) {
-            const xl_gguf_tensor *t = &gguf->tensors[gguf->by_offset[i]];
             char name[XL_GGUF_MAX_NAME_BYTES + 1];
-            name_of(gguf, t, name);
+            const xl_gguf_tensor *t = tensor_at(gguf, i, name);
             if (t->offset > INT64_MAX || fseeko(r->parts[p].stream, (off_t)t->offset, SEEK_SET) != 0)
                 return cli_fail("%s: cannot be read at byte %llu", r->path->file, (unsigned long long)t->offset);
             xl_type to = type_for(r, t, name);
