@@ -282,7 +282,7 @@ static exitlm_status try_head(exitlm_session *s, bool *exited, exitlm_error *err
 }
 
 uint32_t xl_scored_rows(const exitlm_session *s, const xl_head *head) {
-    return head->form == XL_FORM_VOCABULARY && !head->bias && !head->norm && !s->shortlist_copied ? head->rows / 8 * 8 : 0; /* whole tiles */
+    return head->form == XL_FORM_VOCABULARY && !head->bias && !head->norm && !s->shortlist_copied ? head->rows / XL_TILE_ROWS * XL_TILE_ROWS : 0;
 }
 
 static exitlm_status full_token(exitlm_session *s, exitlm_error *error) {

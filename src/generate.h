@@ -80,7 +80,7 @@ void xl_generation_end(exitlm_session *s);  /* forgets the reply and the context
 void xl_generation_free(exitlm_session *s); /* what did not come from the session's arena */
 
 /* For draft.c. */
-/* Output rows whose scores a check by this head has just left in the first slots of the logits, as the full model would. */
+/* Output rows, in whole tiles, whose scores a check by this head has just left in the first slots of the logits, as the full model would. */
 uint32_t xl_scored_rows(const exitlm_session *s, const xl_head *head);
 /* The token after position pos by the rule, of the full logits in row `row`; where a token is drawn, they are used up. */
 exitlm_status xl_choose_full(exitlm_session *s, uint32_t row, uint32_t pos, int32_t *id, float *confidence);
