@@ -97,6 +97,12 @@ typedef struct exitlm_session exitlm_session; /* K/V cache and one generation */
  * NULL: the C library's. Free after every model and session that uses it. */
 exitlm_status exitlm_heads_create(exitlm_heads **heads, const void *bytes, size_t n_bytes,
                                   const exitlm_allocator *allocator, exitlm_error *error);
+/* Adds the K/V maps of the whole file that `heads` is a part of, loaded
+ * without them (they are most of it and only replies with the policy `maps`
+ * want them); heads that have them stay as they are. Not while a call on a
+ * session with these heads runs; replies that have begun go on as they were.
+ * EXITLM_HEADS_MISMATCH for another file; on failure nothing has changed. */
+exitlm_status exitlm_heads_add_maps(exitlm_heads *heads, const void *bytes, size_t n_bytes, exitlm_error *error);
 void exitlm_heads_free(exitlm_heads *heads); /* NULL is allowed, here and below */
 
 /* ---- Loading --------------------------------------------------------------- */
@@ -247,7 +253,7 @@ typedef struct exitlm_generate_options {
     exitlm_mode mode;          /* EXIT and LOSSLESS need heads: else USAGE */
     float accuracy;            /* wanted accuracy of mode EXIT, 0.5 … 1; 0: 0.95 */
     exitlm_strategy strategy;
-    exitlm_kv_policy kv;       /* -1: the one that the heads were calibrated with */
+    exitlm_kv_policy kv;       /* -1: of those that the wanted level is calibrated with, the one that is expected to cost least here */
     uint32_t max_tokens;       /* 0: up to the context's end */
     float temperature;         /* 0: greedy */
     uint32_t top_k;            /* 0: all */
@@ -377,6 +383,7 @@ typedef struct exitlm_level {
     float coverage[EXITLM_MAX_HEADS];  /* share of the calibration tokens that exit at each head */
     float agreement, agreement_exited; /* mean over conversations, measured */
     uint32_t conversations, tokens;
+    exitlm_kv_policy kv;       /* what it was calibrated with, and so is good for */
 } exitlm_level;
 size_t exitlm_heads_levels(const exitlm_heads *heads); /* number of rows in the table */
 exitlm_status exitlm_heads_level(const exitlm_heads *heads, size_t index, exitlm_level *level, exitlm_error *error);

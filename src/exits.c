@@ -132,6 +132,7 @@ exitlm_status xl_exit_check(exitlm_session *s, uint32_t index, uint32_t pos, con
     check->uncertainty = check->argmax < 0 ? 1 : xl_uncertainty(s->heads, index, s->heads->metric, check, previous);
     if (check->argmax >= 0 && sampler && !xl_sampler_is_plain(sampler)) {
         for (uint32_t i = 0; i < n; i++) s->head_ids[i] = id_of_candidate(s, head, i);
+        for (uint32_t i = 0; head->sampling_scale != 1 && i < n; i++) logits[i] *= head->sampling_scale;
         uint32_t window = s->n < XL_REPEAT_WINDOW ? s->n : XL_REPEAT_WINDOW;
         check->id = xl_sample(sampler, logits, s->head_ids, n, pos + 1, s->ids + s->n - window, window, s->head_work);
     }

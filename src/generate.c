@@ -75,10 +75,39 @@ static exitlm_status copy_stops(xl_generation *g, const exitlm_generate_options 
     return EXITLM_OK;
 }
 
-static bool has_maps(const exitlm_heads *heads) {
-    for (uint32_t i = 0; i < heads->n_heads; i++)
-        if (heads->head[i].layer < heads->n_layers && !heads->head[i].map_k) return false;
-    return true;
+/* What a layer costs that a waiting position runs later, in a batch, against running it at once: less natively, where waiting for weights
+ * is most of a single position's time, than in WebAssembly, where arithmetic is (SPEED.md, "Rows of a batch"). */
+#ifdef __wasm__
+#define WAITING 0.6
+#else
+#define WAITING 0.25
+#endif
+
+/* A token's expected multiply-adds under a level, from its coverage. */
+static double expected_macs(const exitlm_session *s, const exitlm_level *level) {
+    const exitlm_model *m = s->model;
+    const double layer = (double)xl_layer_macs(m), layers = m->config.n_layers, token = (double)xl_token_macs(m);
+    const double kv = 2.0 * m->config.kv_dim * m->config.dim / layer, later = level->kv == EXITLM_POLICY_EXACT ? WAITING : kv;
+    double sum = 0, rest = 1;
+    for (uint32_t h = 0; h < s->heads->n_heads; h++) {
+        const double at = s->heads->head[h].layer;
+        sum += rest * (level->threshold[h] > 0 ? (double)xl_head_macs(m, &s->heads->head[h]) : 0);
+        sum += level->coverage[h] * layer * (at + later * (layers - at));
+        rest -= level->coverage[h];
+    }
+    return sum + rest * token;
+}
+
+/* The K/V policy for who asks for none: of those that are calibrated for the level, the one that is expected to cost least here. */
+static exitlm_kv_policy choose_policy(const exitlm_session *s, exitlm_strategy strategy, float accuracy) {
+    const exitlm_heads *heads = s->heads;
+    const exitlm_level *best = xl_heads_row(heads, strategy, accuracy, heads->kv);
+    for (int kv = 0; kv < EXITLM_POLICY_COUNT; kv++) {
+        const exitlm_level *row = xl_heads_row(heads, strategy, accuracy, (exitlm_kv_policy)kv);
+        if (!row || row == best || (kv == EXITLM_POLICY_MAPS && !xl_heads_have_maps(heads))) continue;
+        if (!best || (best->kv == EXITLM_POLICY_MAPS && !xl_heads_have_maps(heads)) || expected_macs(s, row) < expected_macs(s, best)) best = row;
+    }
+    return best ? best->kv : heads->kv;
 }
 
 /* Thresholds and K/V policy of mode EXIT (and the heads that draft in LOSSLESS). */
@@ -90,15 +119,15 @@ static exitlm_status choose_chain(exitlm_session *s, exitlm_error *error) {
     if (!s->heads)
         return xl_fail(error, EXITLM_USAGE, "mode %s needs exit heads, and none are loaded: give a heads file (train one with exitlm train) or use mode full",
                        o->mode == EXITLM_MODE_EXIT ? "exit" : "lossless");
-    g->kv = (int)o->kv < 0 ? s->heads->kv : o->kv;
-    if (g->kv == EXITLM_POLICY_MAPS && !has_maps(s->heads))
-        return xl_fail(error, EXITLM_USAGE, "K/V policy maps: this heads file holds no maps; use exact or propagate");
-    memset(g->threshold, 0, sizeof g->threshold);
     bool exits = o->mode == EXITLM_MODE_EXIT;
     float accuracy = o->accuracy != 0 ? o->accuracy : exits ? 0.95f : DRAFT_ACCURACY;
+    g->kv = (int)o->kv >= 0 ? o->kv : o->thresholds || !exits ? s->heads->kv : choose_policy(s, o->strategy, accuracy);
+    if (g->kv == EXITLM_POLICY_MAPS && !xl_heads_have_maps(s->heads))
+        return xl_fail(error, EXITLM_USAGE, "K/V policy maps: this heads file holds no maps; use exact or propagate");
+    memset(g->threshold, 0, sizeof g->threshold);
     if (o->thresholds) memcpy(g->threshold, o->thresholds, s->heads->n_heads * sizeof(float));
-    else if (!xl_heads_thresholds(s->heads, o->strategy, accuracy, g->threshold) && !exits)
-        xl_heads_thresholds(s->heads, EXITLM_STRATEGY_MAX_COVERAGE, accuracy, g->threshold); /* drafts need no certificate */
+    else if (!xl_heads_thresholds(s->heads, o->strategy, accuracy, g->kv, g->threshold) && !exits)
+        xl_heads_thresholds(s->heads, EXITLM_STRATEGY_MAX_COVERAGE, accuracy, g->kv, g->threshold); /* drafts need no certificate */
     g->n_chain = s->heads->n_heads;
     return EXITLM_OK;
 }

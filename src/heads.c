@@ -137,6 +137,19 @@ static bool read_logistic(reader *r) {
     return true;
 }
 
+static bool read_scales(reader *r) {
+    exitlm_heads *h = r->h;
+    xl_gguf_array array;
+    for (uint32_t i = 0; i < h->n_heads; i++) h->head[i].sampling_scale = 1;
+    if (!xl_gguf_find(&r->gguf, "exitlm.sampling_scale")) return true;
+    if (!read_array(r, "exitlm.sampling_scale", XL_GGUF_F32, h->n_heads, &array)) return false;
+    for (uint32_t i = 0; i < h->n_heads; i++) {
+        h->head[i].sampling_scale = (float)xl_gguf_array_float(&array, i);
+        if (!(h->head[i].sampling_scale > 0 && h->head[i].sampling_scale <= 1)) return fail(r, "exitlm.sampling_scale", "has a number that is not above 0 and at most 1");
+    }
+    return true;
+}
+
 static bool read_keys(reader *r) {
     exitlm_heads *h = r->h;
     uint32_t version;
@@ -164,7 +177,7 @@ static bool read_keys(reader *r) {
         return fail(r, "exitlm.shortlist", "is no array of i32");
     if (shortlist.n < 1 || shortlist.n > h->vocab) return fail(r, "exitlm.shortlist", "must have 1 to `vocab` tokens");
     h->n_shortlist = shortlist.n;
-    return read_chain(r) && read_logistic(r);
+    return read_chain(r) && read_logistic(r) && read_scales(r);
 }
 
 /* ---- Tensors ----------------------------------------------------------------------------- */
@@ -316,11 +329,14 @@ static bool read_shortlist(reader *r, uint8_t *used) {
 }
 
 typedef struct level_arrays {
-    xl_gguf_array strategy, accuracy, certified, delta, bound, threshold, coverage, agreement, agreement_exited, conversations, tokens;
+    xl_gguf_array strategy, kv, accuracy, certified, delta, bound, threshold, coverage, agreement, agreement_exited, conversations, tokens;
 } level_arrays;
 
 static bool find_levels(reader *r, level_arrays *a) {
     uint64_t n = r->h->n_levels, nh = n * r->h->n_heads;
+    const char *kv = "exitlm.levels.kv_policy";
+    a->kv.n = 0;
+    if (xl_gguf_find(&r->gguf, kv) && !read_array(r, kv, XL_GGUF_STRING, n, &a->kv)) return false;
     return read_array(r, "exitlm.levels.strategy", XL_GGUF_STRING, n, &a->strategy) &&
            read_array(r, "exitlm.levels.accuracy", XL_GGUF_F32, n, &a->accuracy) &&
            read_array(r, "exitlm.levels.certified", XL_GGUF_U32, n, &a->certified) &&
@@ -368,12 +384,18 @@ static bool read_levels(reader *r) {
     if (n == 0) return true;
     if (!find_levels(r, &arrays)) return false;
     exitlm_level *levels = xl_arena_take(&r->arena, n, sizeof *levels);
-    size_t cursor = 0, text_bytes;
+    size_t cursor = 0, kv_cursor = 0, text_bytes;
     for (uint32_t i = 0; i < n && levels; i++) {
+        int kv = (int)h->kv;
         const char *text = xl_gguf_array_next(&arrays.strategy, &cursor, &text_bytes);
         int strategy = find_name(text, text_bytes, strategy_names);
         if (strategy < 0) return fail(r, "exitlm.levels.strategy", "names a strategy that this version does not know");
-        levels[i] = (exitlm_level){.strategy = (exitlm_strategy)strategy};
+        if (arrays.kv.n) {
+            text = xl_gguf_array_next(&arrays.kv, &kv_cursor, &text_bytes);
+            kv = find_name(text, text_bytes, policy_names);
+        }
+        if (kv < 0) return fail(r, "exitlm.levels.kv_policy", "names a policy that this version does not know");
+        levels[i] = (exitlm_level){.strategy = (exitlm_strategy)strategy, .kv = (exitlm_kv_policy)kv};
         read_level(r, &arrays, i, &levels[i]);
     }
     h->levels = levels;
@@ -447,8 +469,44 @@ exitlm_status exitlm_heads_create(exitlm_heads **heads, const void *bytes, size_
     return status;
 }
 
+static bool same_heads(const exitlm_heads *a, const exitlm_heads *b) {
+    if (a->n_heads != b->n_heads || a->n_layers != b->n_layers || a->dim != b->dim || a->kv_dim != b->kv_dim || a->n_shortlist != b->n_shortlist ||
+        a->n_levels != b->n_levels || strcmp(a->fingerprint, b->fingerprint) != 0)
+        return false;
+    for (uint32_t i = 0; i < a->n_heads; i++)
+        if (a->head[i].layer != b->head[i].layer || a->head[i].form != b->head[i].form || a->head[i].rows != b->head[i].rows) return false;
+    for (size_t i = 0; i < a->n_levels; i++)
+        if (memcmp(a->levels[i].threshold, b->levels[i].threshold, sizeof a->levels[i].threshold) != 0) return false;
+    return memcmp(a->shortlist, b->shortlist, a->n_shortlist * sizeof *a->shortlist) == 0;
+}
+
+exitlm_status exitlm_heads_add_maps(exitlm_heads *heads, const void *bytes, size_t n_bytes, exitlm_error *error) {
+    exitlm_heads *whole;
+    if (!heads) return xl_fail(error, EXITLM_USAGE, "exitlm_heads_add_maps: an argument is NULL");
+    if (xl_heads_have_maps(heads)) return EXITLM_OK;
+    exitlm_status status = exitlm_heads_create(&whole, bytes, n_bytes, &heads->allocator, error);
+    if (status != EXITLM_OK) return status;
+    if (!same_heads(heads, whole)) status = xl_fail(error, EXITLM_HEADS_MISMATCH, "these K/V maps are of other exit heads: load the heads file that they lie in");
+    else if (!xl_heads_have_maps(whole)) status = xl_fail(error, EXITLM_USAGE, "this heads file has no K/V maps to add");
+    if (status != EXITLM_OK) {
+        exitlm_heads_free(whole);
+        return status;
+    }
+    for (uint32_t i = 0; i < heads->n_heads; i++) {
+        xl_head *to = &heads->head[i];
+        const xl_head *from = &whole->head[i];
+        to->map_k = from->map_k;
+        to->map_v = from->map_v;
+        to->map_k_bias = from->map_k_bias;
+        to->map_v_bias = from->map_v_bias;
+    }
+    heads->maps = whole;
+    return EXITLM_OK;
+}
+
 void exitlm_heads_free(exitlm_heads *heads) {
     if (!heads) return;
+    exitlm_heads_free(heads->maps);
     exitlm_allocator allocator = heads->allocator;
     if (heads->owner) xl_free(&allocator, heads->owner, ((arena_owner *)heads->owner)->n_bytes, 1);
     xl_free(&allocator, heads, 1, sizeof *heads);
@@ -465,14 +523,26 @@ exitlm_status exitlm_heads_level(const exitlm_heads *heads, size_t index, exitlm
     return EXITLM_OK;
 }
 
-/* The certified level with the lowest accuracy that is at least the wanted one. */
-bool xl_heads_thresholds(const exitlm_heads *heads, exitlm_strategy strategy, float accuracy, float *threshold) {
+const exitlm_level *xl_heads_row(const exitlm_heads *heads, exitlm_strategy strategy, float accuracy, exitlm_kv_policy kv) {
     const exitlm_level *best = NULL;
     for (size_t i = 0; i < heads->n_levels; i++) {
         const exitlm_level *level = &heads->levels[i];
-        if (level->strategy != strategy || !level->certified || level->accuracy < accuracy - 1e-6f) continue;
+        if (level->strategy != strategy || level->kv != kv || !level->certified || level->accuracy < accuracy - 1e-6f) continue;
         if (!best || level->accuracy < best->accuracy) best = level;
     }
-    for (uint32_t i = 0; i < heads->n_heads; i++) threshold[i] = best ? best->threshold[i] : 0;
-    return best != NULL;
+    return best;
+}
+
+bool xl_heads_thresholds(const exitlm_heads *heads, exitlm_strategy strategy, float accuracy, exitlm_kv_policy kv, float *threshold) {
+    bool calibrated = false;
+    for (size_t i = 0; i < heads->n_levels; i++) calibrated |= heads->levels[i].strategy == strategy && heads->levels[i].kv == kv;
+    const exitlm_level *row = xl_heads_row(heads, strategy, accuracy, calibrated ? kv : heads->kv);
+    for (uint32_t i = 0; i < heads->n_heads; i++) threshold[i] = row ? row->threshold[i] : 0;
+    return row != NULL;
+}
+
+bool xl_heads_have_maps(const exitlm_heads *heads) {
+    for (uint32_t i = 0; i < heads->n_heads; i++)
+        if (heads->head[i].layer < heads->n_layers && !heads->head[i].map_k) return false;
+    return true;
 }

@@ -11,11 +11,12 @@
  *   exitlm.rows                  u32[]  static shortlist rows that each head scores: a prefix of exitlm.shortlist
  *   exitlm.shortlist             i32[]  token ids, most frequent first, distinct
  *   exitlm.metric                string
- *   exitlm.kv_policy             string; exitlm.kv_type string: what the calibration ran with
+ *   exitlm.kv_policy             string: the calibration's, where a row does not say; exitlm.kv_type string: what it ran with
  *   exitlm.logistic              f32[n_heads * 6] bias and weights on [entropy, log p1, margin, other, agrees] (metric "logistic")
+ *   exitlm.sampling_scale        f32[n_heads] what an exit's logits are multiplied with where tokens are sampled from them (optional: 1)
  *   general.license, exitlm.data string
  *   exitlm.levels.count          u32 and parallel arrays over the rows of the calibration table:
- *   exitlm.levels.strategy string[], .accuracy f32[], .certified u32[], .delta f32[], .bound f32[],
+ *   exitlm.levels.strategy string[], .kv_policy string[] (optional), .accuracy f32[], .certified u32[], .delta f32[], .bound f32[],
  *   .threshold f32[count * n_heads], .coverage f32[count * n_heads], .agreement f32[],
  *   .agreement_exited f32[], .conversations u32[], .tokens u32[]
  * Tensors, for head i (file layout as in any GGUF; matrices may be F32, F16 or Q8_0):
@@ -47,6 +48,7 @@ typedef struct xl_head {
     const float *bias;      /* [rows] or NULL */
     const float *other;     /* [dim + 1] or NULL */
     float logistic[6];
+    float sampling_scale;   /* (0, 1] */
     /* K/V maps of the layers layer … n_layers-1, index l - layer; NULL arrays: none in the file. */
     xl_matrix *map_k, *map_v;
     const float **map_k_bias, **map_v_bias;
@@ -66,11 +68,15 @@ struct exitlm_heads {
     exitlm_level *levels;
     exitlm_heads_info info;
     void *owner;
+    exitlm_heads *maps; /* that came later (exitlm_heads_add_maps), or NULL */
 };
 
-/* Thresholds for a wanted accuracy: the stricter of the neighbouring certified levels of the strategy. False
- * where none is certified at or above it (then no exits are taken). threshold [n_heads]. */
-bool xl_heads_thresholds(const exitlm_heads *heads, exitlm_strategy strategy, float accuracy, float *threshold);
+/* The row for a wanted accuracy: the stricter of the neighbouring certified levels of the strategy with this K/V policy. NULL: none. */
+const exitlm_level *xl_heads_row(const exitlm_heads *heads, exitlm_strategy strategy, float accuracy, exitlm_kv_policy kv);
+/* Its thresholds [n_heads]; where the strategy was not calibrated with this policy, those of the policy that it was calibrated with. False
+ * where no level is certified at or above the accuracy (then no exits are taken). */
+bool xl_heads_thresholds(const exitlm_heads *heads, exitlm_strategy strategy, float accuracy, exitlm_kv_policy kv, float *threshold);
+bool xl_heads_have_maps(const exitlm_heads *heads);
 
 /* ---- Writing a heads file (train, calibrate) ---- */
 /* Plain f32 arrays, row major (a row = one output); NULL: the head has no such part. Nothing is kept. */
@@ -86,6 +92,7 @@ typedef struct xl_head_source {
     const float *bias;          /* [rows] */
     const float *other;         /* [dim + 1] */
     float logistic[6];          /* written where the metric is logistic */
+    float sampling_scale;       /* 0: 1 */
     const float *const *map_k, *const *map_v;           /* [n_layers - layer] of [kv_dim][dim] */
     const float *const *map_k_bias, *const *map_v_bias; /* [n_layers - layer] of [kv_dim] */
 } xl_head_source;

@@ -47,10 +47,14 @@ static void put_integers(xl_gguf_writer *w, const char *key, const exitlm_level 
     xl_free(&w->allocator, values, n, sizeof *values);
 }
 
-static void put_strategies(xl_gguf_writer *w, const exitlm_level *levels, size_t n) {
+typedef const char *(*level_name)(const exitlm_level *level);
+static const char *get_strategy(const exitlm_level *l) { return strategy_names[l->strategy]; }
+static const char *get_policy(const exitlm_level *l) { return policy_names[l->kv]; }
+
+static void put_names(xl_gguf_writer *w, const char *key, const exitlm_level *levels, size_t n, level_name get) {
     const char **names = xl_calloc(&w->allocator, n, sizeof *names);
-    for (size_t i = 0; i < n && names; i++) names[i] = strategy_names[levels[i].strategy];
-    if (names) xl_gguf_put_strings(w, "exitlm.levels.strategy", names, n);
+    for (size_t i = 0; i < n && names; i++) names[i] = get(&levels[i]);
+    if (names) xl_gguf_put_strings(w, key, names, n);
     else w->keys.failed = true;
     xl_free(&w->allocator, names, n, sizeof *names);
 }
@@ -58,7 +62,8 @@ static void put_strategies(xl_gguf_writer *w, const exitlm_level *levels, size_t
 static void put_levels(xl_gguf_writer *w, const exitlm_level *levels, size_t n, uint32_t n_heads) {
     xl_gguf_put_u32(w, "exitlm.levels.count", (uint32_t)n);
     if (n == 0) return;
-    put_strategies(w, levels, n);
+    put_names(w, "exitlm.levels.strategy", levels, n, get_strategy);
+    put_names(w, "exitlm.levels.kv_policy", levels, n, get_policy);
     put_floats(w, "exitlm.levels.accuracy", levels, n, 1, get_accuracy);
     put_integers(w, "exitlm.levels.certified", levels, n, get_certified);
     put_floats(w, "exitlm.levels.delta", levels, n, 1, get_delta);
@@ -76,12 +81,15 @@ static void put_text(xl_gguf_writer *w, const char *key, const char *text) { xl_
 static void put_keys(xl_gguf_writer *w, const xl_heads_source *s) {
     uint32_t layers[EXITLM_MAX_HEADS], rows[EXITLM_MAX_HEADS];
     const char *forms[EXITLM_MAX_HEADS];
-    float logistic[EXITLM_MAX_HEADS * 6];
+    float logistic[EXITLM_MAX_HEADS * 6], scale[EXITLM_MAX_HEADS];
+    bool scaled = false;
     for (uint32_t i = 0; i < s->n_heads; i++) {
         layers[i] = s->head[i].layer;
         rows[i] = s->head[i].form == XL_FORM_FULL ? s->vocab : s->head[i].rows;
         forms[i] = xl_form_names[s->head[i].form];
         memcpy(&logistic[6 * i], s->head[i].logistic, sizeof s->head[i].logistic);
+        scale[i] = s->head[i].sampling_scale != 0 ? s->head[i].sampling_scale : 1;
+        scaled |= scale[i] != 1;
     }
     put_text(w, "general.architecture", "exitlm");
     put_text(w, "general.license", s->licence);
@@ -101,6 +109,7 @@ static void put_keys(xl_gguf_writer *w, const xl_heads_source *s) {
     put_text(w, "exitlm.kv_policy", policy_names[s->kv]);
     put_text(w, "exitlm.kv_type", kv_type_names[s->kv_type]);
     if (s->metric == EXITLM_METRIC_LOGISTIC) xl_gguf_put_array(w, "exitlm.logistic", XL_GGUF_F32, logistic, (size_t)s->n_heads * 6);
+    if (scaled) xl_gguf_put_array(w, "exitlm.sampling_scale", XL_GGUF_F32, scale, s->n_heads);
     put_text(w, "exitlm.data", s->data);
     put_levels(w, s->levels, s->n_levels, s->n_heads);
 }
@@ -169,6 +178,12 @@ static void put_tensors(tensor_writer *t, const xl_heads_source *s) {
     }
 }
 
+static bool levels_valid(const exitlm_level *levels, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if ((unsigned)levels[i].strategy >= EXITLM_STRATEGY_COUNT || (unsigned)levels[i].kv >= EXITLM_POLICY_COUNT) return false;
+    return true;
+}
+
 static bool source_valid(const xl_heads_source *s) {
     if (!s->fingerprint || strlen(s->fingerprint) != 64 || s->n_heads < 1 || s->n_heads > EXITLM_MAX_HEADS || !s->shortlist) return false;
     if ((unsigned)s->metric >= EXITLM_METRIC_COUNT || (unsigned)s->kv >= EXITLM_POLICY_COUNT || (unsigned)s->kv_type >= EXITLM_KV_TYPE_COUNT)
@@ -176,8 +191,7 @@ static bool source_valid(const xl_heads_source *s) {
     if (s->matrix_type != XL_F32 && s->matrix_type != XL_F16 && s->matrix_type != XL_Q8_0) return false;
     for (uint32_t i = 0; i < s->n_heads; i++)
         if ((unsigned)s->head[i].form >= XL_FORM_COUNT) return false;
-    for (size_t i = 0; i < s->n_levels; i++)
-        if ((unsigned)s->levels[i].strategy >= EXITLM_STRATEGY_COUNT) return false;
+    if (!levels_valid(s->levels, s->n_levels)) return false;
     return s->n_levels <= UINT32_MAX / EXITLM_MAX_HEADS;
 }
 
@@ -297,7 +311,7 @@ exitlm_status xl_heads_rewrite(const void *bytes, size_t n_bytes, const xl_heads
     if (status != EXITLM_OK) return status; /* so every tensor's bytes are there */
     bool valid = (unsigned)c->metric < EXITLM_METRIC_COUNT && (unsigned)c->kv < EXITLM_POLICY_COUNT &&
                  (unsigned)c->kv_type < EXITLM_KV_TYPE_COUNT && c->n_levels <= UINT32_MAX / EXITLM_MAX_HEADS;
-    for (size_t i = 0; i < c->n_levels && valid; i++) valid = (unsigned)c->levels[i].strategy < EXITLM_STRATEGY_COUNT;
+    valid = valid && levels_valid(c->levels, c->n_levels);
     if (!valid) status = xl_fail(error, EXITLM_USAGE, "exit heads to be calibrated: a metric, policy or strategy is out of its range");
     if (status == EXITLM_OK) status = copy_bytes(bytes, n_bytes, c, heads->n_heads, out, error);
     exitlm_heads_free(heads);

@@ -227,7 +227,8 @@ static xl_target target_of(const xl_trainer *t, const xl_train_set *set, size_t 
     const bool full = t->options.form == XL_FORM_FULL;
     return (xl_target){.ids = set->top_ids + i * set->top_k, .p = set->top_p + i * set->top_k, .k = set->top_k,
                        .index_of = full ? NULL : t->index_of, .rows = t->options.rows,
-                       .extra = set->extra_ids + set->extra_start[i], .n_extra = full ? 0 : set->extra_count[i], .other = t->other.n > 0};
+                       .extra = set->extra_ids + set->extra_start[i], .n_extra = full ? 0 : set->extra_count[i], .other = t->other.n > 0,
+                       .temperature = t->options.target_temperature};
 }
 
 static void extra_scores(const xl_trainer *t, const xl_target *target, const float *h, float *z) {
@@ -484,6 +485,67 @@ exitlm_status xl_trainer_answer(xl_trainer *t, const xl_train_set *set, xl_head_
     answer_job job = {.t = t, .set = set, .answers = answers};
     xl_pool_run(t->options.pool, answer_phase, &job);
     return EXITLM_OK;
+}
+
+/* ---- The scale of sampling ---- */
+#define SCALES 16 /* 1, 0.95, … 0.25 */
+
+typedef struct scale_job {
+    xl_trainer *t;
+    const xl_train_set *set;
+    size_t n, stride;
+    double (*loss)[SCALES]; /* [parts] */
+    float *z;               /* [parts][z_stride] */
+} scale_job;
+
+static void scale_phase(void *arg, uint32_t part, uint32_t parts) {
+    scale_job *job = arg;
+    xl_trainer *t = job->t;
+    scratch *s = &t->scratch[part];
+    float *z = job->z + part * t->z_stride;
+    const size_t from = job->n * part / parts, to = job->n * (part + 1) / parts;
+    for (size_t row = from; row < to; row += CHUNK) {
+        const size_t count = to - row < CHUNK ? to - row : CHUNK;
+        uint32_t order[CHUNK];
+        for (size_t r = 0; r < count; r++) order[r] = (uint32_t)((row + r) * job->stride);
+        forward(t, s, job->set, order, count);
+        for (size_t r = 0; r < count; r++) {
+            xl_target target = target_of(t, job->set, order[r]);
+            const uint32_t n = xl_target_outcomes(&target);
+            target.temperature = 1;
+            for (int k = 0; k < SCALES; k++) {
+                bool agrees;
+                for (uint32_t i = 0; i < n; i++) z[i] = s->z[r * t->z_stride + i] * (1 - 0.05f * (float)k);
+                job->loss[part][k] += xl_loss_row(z, &target, &agrees);
+            }
+        }
+    }
+}
+
+exitlm_status xl_trainer_sampling_scale(xl_trainer *t, const xl_train_set *set, float *scale, exitlm_error *error) {
+    const uint32_t parts = xl_pool_threads(t->options.pool);
+    *scale = 1;
+    if (!set_fits(t, set)) return xl_fail(error, EXITLM_USAGE, "the set does not fit the head");
+    scale_job job = {.t = t, .set = set, .n = set->n < XL_SCALE_POSITIONS ? set->n : XL_SCALE_POSITIONS};
+    if (job.n == 0) return EXITLM_OK;
+    job.stride = set->n / job.n;
+    job.loss = xl_calloc(&t->allocator, parts, sizeof *job.loss);
+    job.z = xl_calloc(&t->allocator, parts * t->z_stride, sizeof *job.z);
+    const bool fits = job.loss && job.z;
+    if (fits) xl_pool_run(t->options.pool, scale_phase, &job);
+    int best = 0;
+    double least = 0;
+    for (int k = 0; k < SCALES && fits; k++) {
+        double sum = 0;
+        for (uint32_t p = 0; p < parts; p++) sum += job.loss[p][k];
+        if (k && sum >= least) continue;
+        least = sum;
+        best = k;
+    }
+    *scale = 1 - 0.05f * (float)best;
+    xl_free(&t->allocator, job.loss, parts, sizeof *job.loss);
+    xl_free(&t->allocator, job.z, parts * t->z_stride, sizeof *job.z);
+    return fits ? EXITLM_OK : xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for the scale of sampling");
 }
 
 void xl_trainer_head(const xl_trainer *t, xl_head_source *head) {

@@ -6,7 +6,8 @@
  *   z  = rows of the model's output matrix . h' (+ bias on the static shortlist), or for full its own matrix . h'
  * over the static shortlist, the context's tokens outside of it, and "other" = w . h' + b for all that is not listed.
  *
- * The target is the model's distribution, known as its top-K probabilities and the mass of the rest. Listed tokens of the top K keep
+ * The target is the model's distribution, known as its top-K probabilities and the mass of the rest, at a temperature: 1 is the paper's
+ * KL, 0 the model's choice alone, which is all that an exit is judged by. Listed tokens of the top K keep
  * their probability, the others' goes to "other". The rest's mass belongs to the group of what is listed outside the top K and "other"
  * together: the loss asks for the group's mass and says nothing of its parts, so the target is never biased by the cut. */
 #ifndef XL_TRAIN_HEAD_H
@@ -42,6 +43,7 @@ typedef struct xl_train_options {
     uint32_t hidden;     /* mlp */
     uint32_t epochs, batch;
     float rate, weight_decay, warmup; /* peak learning rate; decay of matrices; share of the steps that warm up */
+    float target_temperature; /* 0..1: of the model's distribution; below 1 the top K stand for all of it */
     uint64_t seed;
     xl_pool *pool;       /* results do not depend on it */
     /* After every `report_steps` steps: loss and agreement over the last ones. False ends the training with what is there. */
@@ -73,6 +75,10 @@ typedef struct xl_head_answer {
     int32_t id;        /* its choice; -1: "other" */
     float p1, margin, entropy, other; /* as in xl_check */
 } xl_head_answer;
+/* What the logits of the head are to be multiplied with (at most 1) to say the model's own distribution best: trained on choices, a head
+ * is surer than the model, and sampling from it wants the model's variety. From at most XL_SCALE_POSITIONS positions of the set. */
+#define XL_SCALE_POSITIONS 4096
+exitlm_status xl_trainer_sampling_scale(xl_trainer *trainer, const xl_train_set *set, float *scale, exitlm_error *error);
 /* answers [set->n] */
 exitlm_status xl_trainer_answer(xl_trainer *trainer, const xl_train_set *set, xl_head_answer *answers, exitlm_error *error);
 

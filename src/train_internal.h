@@ -38,6 +38,7 @@ typedef struct xl_target {
     const int32_t *extra;   /* [n_extra] context tokens, candidates rows … rows + n_extra - 1 */
     uint32_t n_extra;
     bool other;             /* candidate rows + n_extra is "other" */
+    float temperature;      /* of the model's distribution: xl_train_options */
 } xl_target;
 static inline uint32_t xl_target_outcomes(const xl_target *t) { return t->rows + t->n_extra + t->other; }
 #define XL_TOP_MAX 64

@@ -19,13 +19,29 @@ static int32_t place_of(const xl_target *t, int32_t id) {
     return -1;
 }
 
+/* The top K at the target's temperature, likeliest first. Below 1 they are all there is. */
+static uint32_t temper(const xl_target *t, float *p) {
+    const uint32_t k = t->k < XL_TOP_MAX ? t->k : XL_TOP_MAX;
+    float sum = 0;
+    xl_half_row(p, t->p, k);
+    if (t->temperature >= 1) return k;
+    for (uint32_t i = 0; i < k; i++) {
+        if (t->temperature <= 0) p[i] = i == 0;
+        else p[i] = p[i] > 0 ? xl_expf((float)xl_log(p[i] / p[0]) / t->temperature) : 0;
+        sum += p[i];
+    }
+    for (uint32_t i = 0; i < k && sum > 0; i++) p[i] /= sum;
+    return k;
+}
+
 static void list_target(const xl_target *t, listed *l) {
-    float total = 0;
+    float top[XL_TOP_MAX], total = 0;
+    const uint32_t k = temper(t, top);
     l->n = 0;
     l->unlisted = 0;
-    for (uint32_t i = 0; i < t->k && i < XL_TOP_MAX; i++) {
-        float p;
-        xl_half_row(&p, t->p + i, 1);
+    for (uint32_t i = 0; i < k; i++) {
+        const float p = top[i];
+        if (p <= 0) continue;
         int32_t place = place_of(t, t->ids[i]);
         total += p;
         if (place < 0) {

@@ -136,7 +136,7 @@ static const wasm_field fields[] = {
 
     STRUCT(level), FIELD(level, strategy), FIELD(level, accuracy), FIELD(level, certified), FIELD(level, delta),
     FIELD(level, bound), ARRAY(level, threshold), ARRAY(level, coverage), FIELD(level, agreement),
-    FIELD(level, agreement_exited), FIELD(level, conversations), FIELD(level, tokens),
+    FIELD(level, agreement_exited), FIELD(level, conversations), FIELD(level, tokens), FIELD(level, kv),
 
     {NULL, NULL, NULL, 0, 0, 0},
 };
@@ -158,6 +158,10 @@ exitlm_heads *EXPORT(exitlm_wasm_heads_create)(const void *bytes, size_t n_bytes
     exitlm_heads *heads = NULL;
     return exitlm_heads_create(&heads, bytes, n_bytes, NULL, error) == EXITLM_OK ? heads : NULL;
 }
+exitlm_status EXPORT(exitlm_wasm_heads_add_maps)(exitlm_heads *heads, const void *bytes, size_t n_bytes, exitlm_error *error) {
+    return exitlm_heads_add_maps(heads, bytes, n_bytes, error);
+}
+bool EXPORT(exitlm_wasm_heads_have_maps)(const exitlm_heads *heads) { return xl_heads_have_maps(heads); }
 void EXPORT(exitlm_wasm_heads_free)(exitlm_heads *heads) { exitlm_heads_free(heads); }
 void EXPORT(exitlm_wasm_heads_describe)(const exitlm_heads *heads, exitlm_heads_info *info) { exitlm_heads_describe(heads, info); }
 size_t EXPORT(exitlm_wasm_heads_levels)(const exitlm_heads *heads) { return exitlm_heads_levels(heads); }

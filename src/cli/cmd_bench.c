@@ -84,7 +84,7 @@ static void add_vocabulary_run(bench *b, float accuracy, const bench_run *at) {
     uint32_t last = heads->n_heads - 1;
     float thresholds[EXITLM_MAX_HEADS] = {0};
     if (heads->head[last].layer != b->engine.info.layers || last == 0) return;
-    if (!xl_heads_thresholds(b->engine.heads, EXITLM_STRATEGY_RISK, accuracy, thresholds)) return;
+    if (!xl_heads_thresholds(b->engine.heads, EXITLM_STRATEGY_RISK, accuracy, EXITLM_POLICY_EXACT, thresholds)) return;
     bench_run *run = add_run(b, EXITLM_MODE_EXIT, accuracy, "vocabulary exit only", at);
     if (!run) return;
     memset(run->thresholds, 0, sizeof run->thresholds);

@@ -17,7 +17,7 @@ typedef struct calibrate_options {
     cli_engine_options engine;
     cli_texts data;
     const char *report;
-    int metric, strategy, bound;
+    int metric, strategy, bound, kv;
     float delta;
     uint32_t reply_tokens, batch;
     uint64_t seed;
@@ -36,6 +36,8 @@ static const cli_option options[] = {
     {.name = "strategy", .kind = CLI_CHOICE, AT(strategy), .choices = cli_strategies,
      .help = "calibrate only this one; default: all"},
     {.name = "metric", .kind = CLI_CHOICE, AT(metric), .choices = cli_metrics, .help = "measure of uncertainty; default: the one that saves most on the path's data"},
+    {.name = "kv", .kind = CLI_CHOICE, AT(kv), .choices = cli_kv_policies, .fallback = "exact",
+     .help = "K/V of skipped layers that the levels are to hold with; exact replaces all of the table, another is added to it (strategy risk)"},
     {.name = "delta", .kind = CLI_NUMBER, AT(delta), .value = "D", .min = 1e-6, .max = 0.5, .fallback = "0.05",
      .help = "a level's promise may fail with this probability over the draw of the conversations"},
     {.name = "bound", .kind = CLI_CHOICE, AT(bound), .choices = bounds, .fallback = "betting", .help = "bound of the risk"},
@@ -48,7 +50,8 @@ static const cli_option options[] = {
 };
 
 /* Expected disagreement of the settings on the path, safest first: dense where a level just holds, because what was expected and what is
- * measured differ by a tenth. */
+ * measured differ by a tenth. What is expected is measured with exact K/V; with another policy the text departs further. */
+static const float inexact_targets[] = {0.002f, 0.004f, 0.007f, 0.010f, 0.013f, 0.016f, 0.020f, 0.047f, 0.053f, 0.060f, 0.067f, 0.11f, 0.14f, 0.2f};
 static const float targets[XL_PATH_MAX] = {0.003f, 0.005f, 0.0145f, 0.017f, 0.019f, 0.0455f, 0.049f, 0.052f,
                                            0.098f, 0.103f, 0.108f,  0.157f, 0.166f, 0.214f,  0.26f,  0.33f};
 
@@ -61,9 +64,14 @@ typedef struct calibration {
     float logistic[EXITLM_MAX_HEADS * 6];
     xl_path path;
     measure_result result;
-    exitlm_level levels[XL_LEVELS * EXITLM_STRATEGY_COUNT];
-    size_t n_levels;
+    exitlm_level *levels; /* room for those of all strategies, and for the rows that stay */
+    size_t n_levels, n_kept;
 } calibration;
+
+static exitlm_kv_policy policy(const calibration *c) { return (exitlm_kv_policy)c->options->kv; }
+
+/* Another K/V policy's rows are added to a table whose metric they share. */
+static bool adds(const calibration *c) { return policy(c) != EXITLM_POLICY_EXACT && c->engine.heads->n_levels > 0; }
 
 /* ---- Data ---- */
 /* Held-out lines of the training split lay out the path; without such lines, every sixth conversation does (and then decides nothing). */
@@ -119,13 +127,14 @@ static int read_data(calibration *c) {
 }
 
 /* ---- Measuring ---- */
-static int measure(calibration *c, const dataset *data, const measure_setting *settings, size_t n, const char *label, measure_result *result) {
+static int measure(calibration *c, const dataset *data, const measure_setting *settings, size_t n, exitlm_kv_policy kv, const char *label,
+                   measure_result *result) {
     const calibrate_options *o = c->options;
     const uint32_t most = c->engine.info.context_tokens ? c->engine.info.context_tokens : 2048;
     bool complete;
     measure_plan plan = {.model = c->engine.model, .heads = c->engine.heads, .items = data->items, .n_items = data->n, .settings = settings,
-                         .n_settings = n, .record = true, .reply_tokens = o->reply_tokens, .batch = o->batch,
-                         .context_tokens = o->engine.ctx ? o->engine.ctx : most < 1024 ? most : 1024, .kv_type = (exitlm_kv_type)o->engine.kv_type,
+                         .n_settings = n, .record = kv == EXITLM_POLICY_EXACT, .reply_tokens = o->reply_tokens, .batch = o->batch,
+                         .context_tokens = o->engine.ctx ? o->engine.ctx : most < 1024 ? most : 1024, .kv_type = (exitlm_kv_type)o->engine.kv_type, .kv = kv,
                          .kernel = o->engine.kernel, .label = o->quiet ? NULL : label};
     int status = measure_run(&plan, c->pool, result, &complete);
     if (status == CLI_OK && !complete) status = cli_fail("stopped; the heads file is as it was");
@@ -139,8 +148,10 @@ static int lay_path(calibration *c, const measure_record *record, exitlm_metric 
     const exitlm_heads *heads = c->engine.heads;
     if (!level_tokens_make(&tokens, heads, metric, heads->n_layers, record, c->path_data.n)) status = cli_no_memory("the path");
     xl_path_data data = {.n = tokens.n, .n_heads = heads->n_heads, .u = tokens.u, .wrong = tokens.wrong, .weight = tokens.weight};
-    level_costs(c->engine.model, heads, &data);
-    if (status == CLI_OK && !xl_path_build(&data, targets, XL_PATH_MAX, &xl_libc_allocator, path)) status = cli_no_memory("the path");
+    const bool exact = policy(c) == EXITLM_POLICY_EXACT;
+    const size_t n = exact ? XL_PATH_MAX : sizeof inexact_targets / sizeof *inexact_targets;
+    level_costs(c->engine.model, heads, policy(c), &data);
+    if (status == CLI_OK && !xl_path_build(&data, exact ? targets : inexact_targets, n, &xl_libc_allocator, path)) status = cli_no_memory("the path");
     level_tokens_free(&tokens);
     return status;
 }
@@ -150,17 +161,27 @@ static int choose_path(calibration *c) {
     measure_result held_out = {0};
     const measure_setting full = {{0}};
     exitlm_heads *heads = c->engine.heads; /* its metric is set here, for all that is measured from now on */
-    int status = measure(c, &c->path_data, &full, 1, "path      ", &held_out);
-    if (status == CLI_OK && !level_fit_logistic(heads, heads->n_layers, &held_out.record, c->logistic)) status = cli_no_memory("the metric");
+    int status = measure(c, &c->path_data, &full, 1, EXITLM_POLICY_EXACT, "path      ", &held_out);
+    if (adds(c)) {
+        for (uint32_t h = 0; h < heads->n_heads; h++) memcpy(c->logistic + 6 * h, heads->head[h].logistic, sizeof heads->head[h].logistic);
+    } else if (status == CLI_OK && !level_fit_logistic(heads, heads->n_layers, &held_out.record, c->logistic)) {
+        status = cli_no_memory("the metric");
+    }
     for (uint32_t h = 0; status == CLI_OK && h < heads->n_heads; h++) memcpy(heads->head[h].logistic, c->logistic + 6 * h, sizeof heads->head[h].logistic);
+    const int wanted = adds(c) ? (int)heads->metric : c->options->metric;
     double best = 2;
     for (int m = 0; m < EXITLM_METRIC_COUNT && status == CLI_OK; m++) {
         xl_path path;
-        if (c->options->metric >= 0 && c->options->metric != m) continue;
+        if (wanted >= 0 && wanted != m) continue;
         status = lay_path(c, &held_out.record, (exitlm_metric)m, &path);
         if (status != CLI_OK) break;
-        double cost = (path.cost[4] + path.cost[7] + path.cost[11]) / 3;
-        printf("metric %-9s expected work at 2, 4, 10 %% disagreement: %.3f %.3f %.3f\n", cli_metrics[m], path.cost[4], path.cost[7], path.cost[11]);
+        const size_t at[] = {path.n / 4, path.n / 2, path.n * 3 / 4};
+        double cost = 0;
+        printf("metric %-9s expected work at", cli_metrics[m]);
+        for (int k = 0; k < 3; k++) {
+            cost += path.cost[at[k]] / 3;
+            printf(" %.1f %% disagreement: %.3f%s", 100.0 * path.risk[at[k]], path.cost[at[k]], k < 2 ? "," : "\n");
+        }
         if (cost >= best) continue;
         best = cost;
         c->metric = (exitlm_metric)m;
@@ -174,7 +195,7 @@ static int choose_path(calibration *c) {
 static int measure_path(calibration *c) {
     measure_setting settings[XL_PATH_MAX + 1] = {{{0}}};
     for (size_t j = 0; j < c->path.n; j++) memcpy(settings[j + 1].threshold, c->path.threshold[j], sizeof settings[0].threshold);
-    return measure(c, &c->data, settings, c->path.n + 1, "calibrate ", &c->result);
+    return measure(c, &c->data, settings, c->path.n + 1, policy(c), "calibrate ", &c->result);
 }
 
 /* ---- Tables ---- */
@@ -192,7 +213,7 @@ static void print_row(const exitlm_level *l, uint32_t n_heads) {
 }
 
 static int make_risk_rows(calibration *c) {
-    level_risk risk = {&c->result, &c->path, c->options->bound == 1 ? XL_BOUND_HB : XL_BOUND_BETTING, c->options->delta, c->engine.heads->n_heads,
+    level_risk risk = {&c->result, &c->path, c->options->bound == 1 ? XL_BOUND_HB : XL_BOUND_BETTING, c->options->delta, c->engine.heads->n_heads, policy(c),
                        level_x(&c->result, c->path.n)};
     if (!risk.x) return cli_no_memory("the tables");
     for (int i = 0; i < XL_LEVELS; i++) level_of_risk(&risk, xl_levels[i], &c->levels[c->n_levels++], NULL);
@@ -233,6 +254,7 @@ static int write_report(const calibration *c) {
     nd_object(&j, NULL);
     nd_string(&j, "type", "calibration");
     nd_string(&j, "metric", cli_metrics[c->metric]);
+    nd_string(&j, "kv", cli_kv_policies[policy(c)]);
     nd_uint(&j, "conversations", c->data.n);
     nd_array(&j, "path");
     for (size_t s = 0; s < c->path.n; s++) {
@@ -265,7 +287,7 @@ static int rewrite(const calibration *c, const char *path) {
     const char *old = info.data ? info.data : "", *cut = strstr(old, "; calibrated on ");
     data = cli_format("%.*s; calibrated on %zu conversations whose answers (at most %u tokens) the engine wrote", (int)(cut ? cut - old : (long)strlen(old)), old,
                       c->data.n, c->options->reply_tokens);
-    xl_heads_calibration calibration = {.metric = c->metric, .kv = EXITLM_POLICY_EXACT, .kv_type = (exitlm_kv_type)c->options->engine.kv_type,
+    xl_heads_calibration calibration = {.metric = c->metric, .kv = adds(c) ? c->engine.heads->kv : policy(c), .kv_type = (exitlm_kv_type)c->options->engine.kv_type,
                                         .logistic = c->logistic, .data = data, .n_levels = c->n_levels, .levels = c->levels};
     xl_buffer_init(&out, &xl_libc_allocator);
     status = xl_heads_rewrite(bytes, n_bytes, &calibration, &out, &error) == EXITLM_OK ? CLI_OK : cli_report(&error, path);
@@ -276,17 +298,41 @@ static int rewrite(const calibration *c, const char *path) {
     return status;
 }
 
+/* What the file says already, but for rows that are made anew. */
+static int keep_rows(calibration *c) {
+    const exitlm_heads *heads = c->engine.heads;
+    const bool all = policy(c) != EXITLM_POLICY_EXACT;
+    c->levels = calloc(XL_LEVELS * EXITLM_STRATEGY_COUNT + heads->n_levels, sizeof *c->levels);
+    if (!c->levels) return cli_no_memory("the tables");
+    for (size_t i = 0; i < heads->n_levels && all; i++)
+        if (heads->levels[i].kv != policy(c)) c->levels[c->n_levels++] = heads->levels[i];
+    c->n_kept = c->n_levels;
+    return CLI_OK;
+}
+
+static int check_policy(const calibration *c) {
+    const calibrate_options *o = c->options;
+    if (policy(c) == EXITLM_POLICY_EXACT) return CLI_OK;
+    if (policy(c) == EXITLM_POLICY_MAPS && !xl_heads_have_maps(c->engine.heads)) return cli_usage("--kv maps: these heads have no maps: train them without --no-maps");
+    if (o->strategy > EXITLM_STRATEGY_RISK) return cli_usage("--kv %s: the paper's strategies know exact K/V alone: use --strategy risk", cli_kv_policies[o->kv]);
+    if (adds(c) && o->metric >= 0 && o->metric != (int)c->engine.heads->metric)
+        return cli_usage("--metric: the heads file's table goes by %s, and rows for --kv %s are added to it", cli_metrics[c->engine.heads->metric], cli_kv_policies[o->kv]);
+    return CLI_OK;
+}
+
 static int calibrate(calibration *c, const char *heads_path) {
-    int status = choose_path(c);
+    const bool exact = policy(c) == EXITLM_POLICY_EXACT;
+    int status = keep_rows(c);
+    if (status == CLI_OK) status = choose_path(c);
     if (status == CLI_OK) status = measure_path(c);
     if (status == CLI_OK && (c->options->strategy < 0 || c->options->strategy == EXITLM_STRATEGY_RISK)) status = make_risk_rows(c);
-    if (status == CLI_OK && c->options->strategy != EXITLM_STRATEGY_RISK) status = make_paper_rows(c);
+    if (status == CLI_OK && exact && c->options->strategy != EXITLM_STRATEGY_RISK) status = make_paper_rows(c);
     if (status == CLI_OK && c->options->report) status = write_report(c);
     if (status == CLI_OK) status = rewrite(c, heads_path);
     if (status != CLI_OK) return status;
     printf("risk holds with probability %.3g for conversations like these; the other strategies state the agreement of this sample, without a guarantee\n",
            1 - (double)c->options->delta);
-    for (size_t i = 0; i < c->n_levels; i++) print_row(&c->levels[i], c->engine.heads->n_heads);
+    for (size_t i = c->n_kept; i < c->n_levels; i++) print_row(&c->levels[i], c->engine.heads->n_heads);
     return CLI_OK;
 }
 
@@ -299,6 +345,7 @@ static int run_calibrate(const cli_call *call) {
     cli_interrupt_catch();
     const uint32_t threads = o.engine.threads;
     int status = cli_engine_open(&c->engine, call->operands[0], &o.engine, CLI_WEIGHTS);
+    if (status == CLI_OK) status = check_policy(c);
     if (status == CLI_OK) status = read_data(c);
     if (status == CLI_OK && threads > 1) c->pool = xl_pool_create(threads, &xl_libc_allocator);
     if (status == CLI_OK) status = calibrate(c, call->operands[1]);
@@ -307,6 +354,7 @@ static int run_calibrate(const cli_call *call) {
     dataset_free(&c->data);
     dataset_free(&c->path_data);
     cli_engine_close(&c->engine);
+    free(c->levels);
     free(c);
     return status;
 }

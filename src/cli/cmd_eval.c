@@ -15,6 +15,7 @@ static const cli_option options[] = {
      .help = "conversations that the heads have not seen: JSONL of {\"turns\"} (the engine answers) or {\"messages\"} (their assistant turns are the text); "
              "lines of the split \"test\" and lines without a split; default: invented by the model"},
     {.name = "strategy", .kind = CLI_CHOICE, AT(strategy), .choices = cli_strategies, .help = "rows of this strategy alone"},
+    {.name = "kv", .kind = CLI_CHOICE, AT(kv), .choices = cli_kv_policies, .help = "rows calibrated with this K/V policy alone"},
     {.name = "accuracy", .kind = CLI_NUMBERS, AT(accuracy), .value = "A,...", .min = 0.5, .max = 1, .help = "rows of these levels alone"},
     {.name = "reply-tokens", .kind = CLI_COUNT, AT(reply_tokens), .value = "N", .min = 8, .max = 1024, .fallback = "96", .help = "longest answer"},
     {.name = "batch", .kind = CLI_COUNT, AT(batch), .value = "N", .min = 1, .max = 32, .fallback = "32", .help = "conversations side by side, a thread"},
@@ -33,6 +34,7 @@ static const cli_option options[] = {
 static void json_row(ndjson *j, const eval_row *r, uint32_t n_heads, size_t conversations) {
     nd_object(j, NULL);
     nd_string(j, "strategy", cli_strategies[r->level.strategy]);
+    nd_string(j, "kv", cli_kv_policies[r->level.kv]);
     nd_float(j, "accuracy", r->level.accuracy);
     nd_bool(j, "certified", r->level.certified);
     nd_array(j, "coverage");
@@ -101,11 +103,11 @@ static void print_json(const eval_run *run) {
 
 static void print_rows(const eval_run *run) {
     const uint32_t n_heads = run->engine.heads->n_heads;
-    printf("strategy      level  agreement  exits   depth  work   speed  prefix  ppl    repeat  coverage\n");
+    printf("strategy      K/V        level  agreement  exits   depth  work   speed  prefix  ppl    repeat  coverage\n");
     for (size_t i = 0; i < run->n_rows; i++) {
         const eval_row *r = &run->rows[i];
-        printf("%-13s %.2f   %.4f     %.4f  %.3f  %.3f  ", cli_strategies[r->level.strategy], (double)r->level.accuracy, r->agreement, r->agreement_exited,
-               r->mean_depth, r->mean_work);
+        printf("%-13s %-9s  %.2f   %.4f     %.4f  %.3f  %.3f  ", cli_strategies[r->level.strategy], cli_kv_policies[r->level.kv],
+               (double)r->level.accuracy, r->agreement, r->agreement_exited, r->mean_depth, r->mean_work);
         if (r->speedup >= 0) printf("%.2fx  ", r->speedup);
         else printf("  -    ");
         printf("%5.1f   %.3f  %.3f  ", r->common_prefix, r->perplexity, r->repetition);

@@ -46,6 +46,8 @@ static const cli_option options[] = {
     {.name = "batch", .kind = CLI_COUNT, AT(batch), .value = "N", .min = 16, .max = 8192, .fallback = "512", .help = "positions of a step"},
     {.name = "rate", .kind = CLI_NUMBER, AT(rate), .value = "R", .min = 1e-6, .max = 1, .fallback = "0.001", .help = "peak learning rate"},
     {.name = "weight-decay", .kind = CLI_NUMBER, AT(weight_decay), .value = "D", .min = 0, .max = 1, .fallback = "0.02", .help = "of the matrices"},
+    {.name = "target-temperature", .kind = CLI_NUMBER, AT(target_temperature), .value = "T", .min = 0, .max = 1, .fallback = "0",
+     .help = "of the model's distribution that heads learn: 1 as it is, as in the paper; 0 its choice alone, which exits are judged by"},
     {.name = "probe-tokens", .kind = CLI_COUNT, AT(probe_tokens), .value = "N", .min = 1000, .max = 100000000, .fallback = "100000",
      .help = "positions on which candidate layers are tried"},
     {.name = "seed", .kind = CLI_SEED, AT(seed), .value = "S", .fallback = "1", .help = "of data and training; the same seed gives the same file"},
@@ -91,6 +93,7 @@ static int write_file(const train_run *run, const train_result *results, const t
                               .kv = EXITLM_POLICY_EXACT, .kv_type = (exitlm_kv_type)o->engine.kv_type, .matrix_type = types[o->matrix_type]};
     for (uint32_t i = 0; i < n; i++) {
         xl_trainer_head(results[i].trainer, &source.head[i]);
+        source.head[i].sampling_scale = results[i].sampling_scale;
         if (!maps || !maps[i].k) continue;
         source.head[i].map_k = maps[i].k;
         source.head[i].map_v = maps[i].v;

@@ -11,7 +11,7 @@ typedef struct eval_options {
     cli_engine_options engine;
     cli_texts data;
     const char *plot, *calibration;
-    int strategy;
+    int strategy, kv;
     cli_numbers accuracy;
     uint32_t reply_tokens, batch, speed, reps, resplits;
     float delta;
@@ -55,7 +55,7 @@ int eval_measure_speed(eval_run *run);
 int eval_measure_resplits(eval_run *run);
 int eval_write_plot(const eval_run *run, const char *path);
 
-/* Runs the data under settings[0 … n-1], settings[0] the full model. */
-int eval_measure(const eval_run *run, const measure_setting *settings, size_t n, bool record, const char *label, measure_result *result);
+/* Runs the data under settings[0 … n-1], settings[0] the full model. `record` with exact K/V alone. */
+int eval_measure(const eval_run *run, const measure_setting *settings, size_t n, exitlm_kv_policy kv, bool record, const char *label, measure_result *result);
 
 #endif

@@ -71,7 +71,7 @@ static int draw_curves(const eval_run *run, FILE *out) {
     for (size_t r = 0; r < run->n_rows && status == CLI_OK; r++) {
         const eval_row *row = &run->rows[r];
         double exits = 0;
-        if (row->level.strategy != EXITLM_STRATEGY_RISK || !row->level.certified) continue;
+        if (row->level.strategy != EXITLM_STRATEGY_RISK || row->level.kv != run->engine.heads->kv || !row->level.certified) continue;
         for (uint32_t h = 0; h < heads->n_heads; h++) exits += row->coverage[h];
         if (1 - row->agreement_exited > a.y1) continue;
         svg_dot(&a, exits, 1 - row->agreement_exited, "#1f2933");
@@ -89,7 +89,7 @@ static const eval_row *shown_row(const eval_run *run) {
     const eval_row *best = NULL;
     for (size_t r = 0; r < run->n_rows; r++) {
         const eval_row *row = &run->rows[r];
-        if (!row->level.certified) continue;
+        if (!row->level.certified || row->level.kv != run->engine.heads->kv) continue;
         if (row->level.strategy != EXITLM_STRATEGY_RISK && best) continue;
         double now = row->level.accuracy - 0.95, then = best ? best->level.accuracy - 0.95 : 9;
         if (now * now < then * then) best = row;

@@ -11,6 +11,7 @@
 
 typedef struct pool_x {
     xl_path path;
+    exitlm_kv_policy kv;
     size_t n, n_calibration; /* conversations in all, from the report */
     double *x;               /* [path.n][n] */
 } pool_x;
@@ -42,6 +43,9 @@ static int read_report(const eval_run *run, pool_x *p) {
     if (status != CLI_OK) return status;
     cli_json *root = cli_json_parse(text, n_bytes, why, sizeof why);
     const cli_json *path = cli_json_get(root, "path");
+    const cli_json *kv = cli_json_get(root, "kv");
+    for (int k = 0; kv && kv->text && cli_kv_policies[k]; k++)
+        if (strcmp(kv->text, cli_kv_policies[k]) == 0) p->kv = (exitlm_kv_policy)k;
     p->n_calibration = (size_t)cli_json_uint(root, "conversations", 0);
     p->n = p->n_calibration + run->data.n;
     bool fine = path && p->n_calibration > 0 && p->n_calibration < 1000000;
@@ -59,7 +63,7 @@ static int measure_test(const eval_run *run, pool_x *p) {
     measure_setting settings[XL_PATH_MAX + 1] = {{{0}}};
     measure_result result = {0};
     for (size_t j = 0; j < p->path.n; j++) memcpy(settings[j + 1].threshold, p->path.threshold[j], sizeof settings[0].threshold);
-    int status = eval_measure(run, settings, p->path.n + 1, false, "re-splits ", &result);
+    int status = eval_measure(run, settings, p->path.n + 1, p->kv, false, "re-splits ", &result);
     for (size_t j = 0; j < p->path.n && status == CLI_OK; j++)
         for (size_t i = 0; i < run->data.n; i++) p->x[j * p->n + p->n_calibration + i] = measure_x(measure_at(&result, i, j + 1));
     measure_free(&result);

@@ -6,13 +6,13 @@
 #include "eval.h"
 #include "session.h"
 
-int eval_measure(const eval_run *run, const measure_setting *settings, size_t n, bool record, const char *label, measure_result *result) {
+int eval_measure(const eval_run *run, const measure_setting *settings, size_t n, exitlm_kv_policy kv, bool record, const char *label, measure_result *result) {
     const eval_options *o = run->options;
     const uint32_t most = run->engine.info.context_tokens ? run->engine.info.context_tokens : 2048;
     bool complete;
     measure_plan plan = {.model = run->engine.model, .heads = run->engine.heads, .items = run->data.items, .n_items = run->data.n, .settings = settings,
                          .n_settings = n, .record = record, .reply_tokens = o->reply_tokens, .batch = o->batch,
-                         .context_tokens = o->engine.ctx ? o->engine.ctx : most < 1024 ? most : 1024, .kv_type = (exitlm_kv_type)o->engine.kv_type,
+                         .context_tokens = o->engine.ctx ? o->engine.ctx : most < 1024 ? most : 1024, .kv_type = (exitlm_kv_type)o->engine.kv_type, .kv = kv,
                          .kernel = o->engine.kernel, .label = o->quiet ? NULL : label};
     int status = measure_run(&plan, run->pool, result, &complete);
     return status == CLI_OK && !complete ? cli_fail("stopped") : status;
@@ -20,6 +20,7 @@ int eval_measure(const eval_run *run, const measure_setting *settings, size_t n,
 
 static bool wanted(const eval_options *o, const exitlm_level *level) {
     if (o->strategy >= 0 && (int)level->strategy != o->strategy) return false;
+    if (o->kv >= 0 && (int)level->kv != o->kv) return false;
     for (size_t i = 0; i < o->accuracy.n; i++)
         if (fabsf(o->accuracy.items[i] - level->accuracy) < 1e-4f) return true;
     return o->accuracy.n == 0;
@@ -36,7 +37,7 @@ static int list_rows(eval_run *run) {
         if (wanted(run->options, &level)) run->rows[run->n_rows++] = (eval_row){.level = level, .speedup = -1};
     }
     if (n == 0) return cli_fail("%s: is not calibrated: run exitlm calibrate first", run->engine.heads_file);
-    return run->n_rows ? CLI_OK : cli_usage("eval: no level of the heads file is wanted: see --strategy and --accuracy");
+    return run->n_rows ? CLI_OK : cli_usage("eval: no level of the heads file is wanted: see --strategy, --accuracy and --kv");
 }
 
 /* ---- One row from its setting ---- */
@@ -46,9 +47,9 @@ typedef struct totals {
 } totals;
 
 static void add(totals *t, const measure_sum *s) {
-    const double x = measure_x(s), c = measure_exited(s);
+    const double x = measure_wrong_exits(s), c = measure_exited(s);
     t->n++;
-    t->agreement += 1 - x;
+    t->agreement += 1 - measure_x(s);
     if (c > 0) t->exited += 1 - x / c, t->n_exited++;
     t->depth += s->tokens ? s->depth / s->tokens : 1;
     t->work += s->tokens ? s->work / s->tokens : 1;
@@ -96,27 +97,30 @@ static void measure_heads(eval_run *run) {
     for (uint32_t h = 0; h < n_heads && conversations > 0; h++) run->head_agreement[h] /= conversations;
 }
 
-/* Rows with the same thresholds share a setting; settings are run in rounds of what measure can hold. */
-static int run_round(eval_run *run, size_t *done) {
+/* Rows of one K/V policy, from *done on; with the same thresholds they share a setting. Settings are run in rounds of what measure can hold. */
+static int run_round(eval_run *run, exitlm_kv_policy kv, size_t *done) {
     measure_setting settings[MEASURE_MAX] = {{{0}}};
-    uint8_t *setting_of = calloc(run->n_rows + 1, 1);
+    uint8_t *setting_of = calloc(run->n_rows + 1, 1); /* 0: not in this round */
     const size_t first = *done;
+    const bool record = first == 0 && kv == EXITLM_POLICY_EXACT;
     size_t n = 1, last = first;
     if (!setting_of) return cli_no_memory("the table");
     for (; last < run->n_rows; last++) {
         const exitlm_level *level = &run->rows[last].level;
-        size_t s = 0;
+        size_t s = kv == EXITLM_POLICY_EXACT ? 0 : 1; /* no exits: the full model, which is only run with exact K/V */
         measure_setting wanted_setting = {{0}};
+        if (level->kv != kv) continue;
         if (level->certified) memcpy(wanted_setting.threshold, level->threshold, sizeof wanted_setting.threshold);
         while (s < n && memcmp(&settings[s], &wanted_setting, sizeof wanted_setting) != 0) s++;
         if (s == MEASURE_MAX) break;
         if (s == n) settings[n++] = wanted_setting;
-        setting_of[last] = (uint8_t)s;
+        setting_of[last] = (uint8_t)(s + 1);
     }
     measure_result result = {0};
-    int status = eval_measure(run, settings, n, first == 0, "evaluate  ", &result);
-    for (size_t i = first; i < last && status == CLI_OK; i++) status = fill_row(&run->rows[i], &result, setting_of[i]);
-    if (status == CLI_OK && first == 0) {
+    int status = n > 1 || record ? eval_measure(run, settings, n, kv, record, kv == EXITLM_POLICY_EXACT ? "evaluate  " : "K/V policy", &result) : CLI_OK;
+    for (size_t i = first; i < last && status == CLI_OK; i++)
+        if (setting_of[i]) status = fill_row(&run->rows[i], &result, setting_of[i] - 1u);
+    if (status == CLI_OK && record) {
         eval_row full = {.level = {.accuracy = 1}};
         status = fill_row(&full, &result, 0);
         run->full_perplexity = full.perplexity;
@@ -133,8 +137,11 @@ static int run_round(eval_run *run, size_t *done) {
 }
 
 int eval_measure_rows(eval_run *run) {
-    size_t done = 0;
     int status = list_rows(run);
-    while (status == CLI_OK && done < run->n_rows) status = run_round(run, &done);
+    for (int kv = 0; kv < EXITLM_POLICY_COUNT && status == CLI_OK; kv++) {
+        size_t done = 0;
+        do status = run_round(run, (exitlm_kv_policy)kv, &done);
+        while (status == CLI_OK && done < run->n_rows);
+    }
     return status;
 }

@@ -11,15 +11,17 @@ typedef struct timing {
     double ms[MAX_REPS], tokens[MAX_REPS];
 } timing;
 
-static int run_reply(eval_run *run, exitlm_session *session, const dataset_item *item, const float *threshold, timing *t, uint32_t rep) {
+static int run_reply(eval_run *run, exitlm_session *session, const dataset_item *item, const exitlm_level *level, timing *t, uint32_t rep) {
     exitlm_generate_options options;
     exitlm_event event = {0};
     exitlm_error error;
     const exitlm_message message = {"user", item->texts[0]};
     exitlm_generate_defaults(&options);
-    options.mode = threshold ? EXITLM_MODE_EXIT : EXITLM_MODE_FULL;
-    options.kv = threshold ? EXITLM_POLICY_EXACT : options.kv;
-    options.thresholds = threshold;
+    if (level) {
+        options.mode = EXITLM_MODE_EXIT;
+        options.kv = level->kv;
+        options.thresholds = level->threshold;
+    }
     options.max_tokens = run->options->reply_tokens;
     exitlm_session_reset(session);
     exitlm_status status = exitlm_session_chat(session, &message, 1, &options, &error);
@@ -57,7 +59,7 @@ int eval_measure_speed(eval_run *run) {
             status = run_reply(run, session, &run->data.items[i], NULL, &times[run->n_rows], rep);
             for (size_t r = 0; r < run->n_rows && status == CLI_OK; r++)
                 if (run->rows[r].level.strategy == EXITLM_STRATEGY_RISK && run->rows[r].level.certified)
-                    status = run_reply(run, session, &run->data.items[i], run->rows[r].level.threshold, &times[r], rep);
+                    status = run_reply(run, session, &run->data.items[i], &run->rows[r].level, &times[r], rep);
         }
         if (!run->options->quiet) fprintf(stderr, "\rspeed      %zu of %u conversations ", used, run->options->speed);
     }

@@ -14,6 +14,7 @@
 static void json_level(ndjson *j, const exitlm_level *level, uint32_t n_heads) {
     nd_object(j, NULL);
     nd_string(j, "strategy", cli_strategies[level->strategy]);
+    nd_string(j, "kv", cli_kv_policies[level->kv]);
     nd_float(j, "accuracy", level->accuracy);
     nd_bool(j, "certified", level->certified);
     nd_float(j, "delta", level->delta);
@@ -77,11 +78,11 @@ static void print_levels(const exitlm_heads *heads, const exitlm_heads_info *inf
         printf("\nnot calibrated: \"exitlm calibrate\" finds the thresholds\n");
         return;
     }
-    printf("\n%-13s %8s  %9s  %6s %6s  %13s  %s\n", "strategy", "accuracy", "agreement", "exited", "bound", "conversations",
+    printf("\n%-13s %-9s %8s  %9s  %6s %6s  %13s  %s\n", "strategy", "K/V", "accuracy", "agreement", "exited", "bound", "conversations",
            "coverage of each head, then the model's own");
     for (size_t i = 0; i < n; i++) {
         if (exitlm_heads_level(heads, i, &level, &error) != EXITLM_OK) continue;
-        printf("%-13s %8.2f  ", cli_strategies[level.strategy], (double)level.accuracy);
+        printf("%-13s %-9s %8.2f  ", cli_strategies[level.strategy], cli_kv_policies[level.kv], (double)level.accuracy);
         if (!level.certified) {
             printf("uncertifiable\n");
             continue;

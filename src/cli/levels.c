@@ -72,13 +72,14 @@ bool level_fit_logistic(const exitlm_heads *heads, uint32_t n_layers, const meas
 /* ---- Costs ---- */
 #define BATCH_FILL 0.35 /* what a layer costs that a waiting position runs later in a batch */
 
-void level_costs(const exitlm_model *model, const exitlm_heads *heads, xl_path_data *data) {
+void level_costs(const exitlm_model *model, const exitlm_heads *heads, exitlm_kv_policy kv, xl_path_data *data) {
+    const double maps = 2.0 * model->config.kv_dim * model->config.dim / (double)xl_layer_macs(model), later = kv == EXITLM_POLICY_EXACT ? BATCH_FILL : maps;
     const double layer = (double)xl_layer_macs(model), token = (double)xl_token_macs(model), layers = model->config.n_layers;
     double checks = 0, reused = 0;
     for (uint32_t h = 0; h < heads->n_heads; h++) {
         const double own = (double)xl_head_macs(model, &heads->head[h]), at = heads->head[h].layer;
         checks += own;
-        data->exit_cost[h] = (float)((layer * (at + BATCH_FILL * (layers - at)) + checks) / token);
+        data->exit_cost[h] = (float)((layer * (at + later * (layers - at)) + checks) / token);
         if (heads->head[h].form == XL_FORM_VOCABULARY) reused = own; /* the final head starts from its scores */
     }
     data->full_cost = (float)((token + checks - reused) / token);
@@ -98,8 +99,8 @@ static void describe(const measure_result *r, size_t j, uint32_t n_heads, exitlm
     size_t tokens = 0, some_exit = 0;
     for (size_t i = 0; i < r->n_items; i++) {
         const measure_sum *s = measure_at(r, i, j);
-        const double x = measure_x(s), c = measure_exited(s);
-        agreement += 1 - x;
+        const double x = measure_wrong_exits(s), c = measure_exited(s);
+        agreement += 1 - measure_x(s);
         tokens += s->tokens;
         for (uint32_t h = 0; h < n_heads; h++) coverage[h] += s->exits[h];
         if (c > 0) exited += 1 - x / c, some_exit++;
@@ -115,7 +116,7 @@ bool level_of_risk(const level_risk *risk, float accuracy, exitlm_level *row, in
     const size_t n = risk->result->n_items;
     const double alpha = 1 - (double)accuracy;
     int32_t j = n ? xl_fixed_sequence(risk->bound, risk->x, risk->path->n, n, alpha, risk->delta) : -1;
-    *row = (exitlm_level){.strategy = EXITLM_STRATEGY_RISK, .accuracy = accuracy, .certified = j >= 0, .delta = (float)risk->delta};
+    *row = (exitlm_level){.strategy = EXITLM_STRATEGY_RISK, .accuracy = accuracy, .certified = j >= 0, .delta = (float)risk->delta, .kv = risk->kv};
     if (chosen) *chosen = j;
     if (j < 0) {
         describe(risk->result, 0, risk->n_heads, row); /* no exits */
@@ -128,14 +129,17 @@ bool level_of_risk(const level_risk *risk, float accuracy, exitlm_level *row, in
     return true;
 }
 
-/* E[wrong] <= alpha E[exits], in shares of a conversation's tokens: Z = X - alpha C + alpha lies in [0, 1], and E[Z] <= alpha says it. */
+/* E[wrong] <= alpha E[exits], in shares of a conversation's tokens: Z = wrong - alpha C + alpha lies in [0, 1], and E[Z] <= alpha says it. */
 int32_t level_of_exited(const level_risk *risk, float accuracy) {
     const size_t n = risk->result->n_items, m = risk->path->n;
     const double alpha = 1 - (double)accuracy;
     double *z = malloc((m * n + 1) * sizeof *z);
     if (!z) return -2;
     for (size_t j = 0; j < m; j++)
-        for (size_t i = 0; i < n; i++) z[j * n + i] = risk->x[j * n + i] - alpha * measure_exited(measure_at(risk->result, i, j + 1)) + alpha;
+        for (size_t i = 0; i < n; i++) {
+            const measure_sum *s = measure_at(risk->result, i, j + 1);
+            z[j * n + i] = measure_wrong_exits(s) - alpha * measure_exited(s) + alpha;
+        }
     int32_t chosen = n ? xl_fixed_sequence(risk->bound, z, m, n, alpha, risk->delta) : -1;
     free(z);
     return chosen;

@@ -20,8 +20,8 @@ void level_tokens_free(level_tokens *tokens);
 /* Fits the metric "logistic" of every head: w [n_heads][6]. */
 bool level_fit_logistic(const exitlm_heads *heads, uint32_t n_layers, const measure_record *record, float *w);
 
-/* What exits at each head cost (calibrate.h, xl_path_data). */
-void level_costs(const exitlm_model *model, const exitlm_heads *heads, xl_path_data *data);
+/* What exits at each head cost under a K/V policy (calibrate.h, xl_path_data). */
+void level_costs(const exitlm_model *model, const exitlm_heads *heads, exitlm_kv_policy kv, xl_path_data *data);
 
 /* Row of the strategy risk: settings 1 … n_path of the measurement are the path. exited_row (may be NULL) is the stricter table: agreement
  * among the tokens that exit. chosen (may be NULL): the setting that was certified, or -1. */
@@ -31,6 +31,7 @@ typedef struct level_risk {
     xl_bound bound;
     double delta;
     uint32_t n_heads;
+    exitlm_kv_policy kv; /* that the measurement ran with */
     double *x; /* [n_path][n_items], from level_x */
 } level_risk;
 double *level_x(const measure_result *result, size_t n_path); /* NULL: no memory */

@@ -1,8 +1,7 @@
 /* Conversations under many settings of the exits at once. See measure.h. */
-#include "measure.h"
+#include "measure_parts.h"
 
 #include <math.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,11 +11,15 @@
 #include "script.h"
 #include "signals.h"
 
-double measure_x(const measure_sum *s) {
+static uint32_t wrong_exits(const measure_sum *s) {
     uint32_t wrong = 0;
     for (int h = 0; h < EXITLM_MAX_HEADS; h++) wrong += s->wrong[h];
-    return s->tokens ? (double)wrong / s->tokens : 0;
+    return wrong;
 }
+
+double measure_x(const measure_sum *s) { return s->tokens ? (double)(wrong_exits(s) + s->wrong_full) / s->tokens : 0; }
+
+double measure_wrong_exits(const measure_sum *s) { return s->tokens ? (double)wrong_exits(s) / s->tokens : 0; }
 
 double measure_exited(const measure_sum *s) {
     uint32_t exits = 0;
@@ -25,18 +28,6 @@ double measure_exited(const measure_sum *s) {
 }
 
 /* ---- State ---- */
-typedef struct shared {
-    const measure_plan *plan;
-    measure_result *result;
-    atomic_size_t next_item, finished, tokens;
-    atomic_int status;
-    atomic_bool stop;
-    double start_ms, last_ms;
-    uint8_t *depths;        /* [n_items][n_settings][context] layers run for each token of the reply */
-    measure_record *records; /* [n_items], with `record` */
-    double layer_macs, token_macs, head_macs[EXITLM_MAX_HEADS];
-} shared;
-
 /* What one talk is about. */
 typedef struct node {
     script script;
@@ -73,7 +64,7 @@ typedef struct moment {
     xl_talk *talk;
     node *node;
     int32_t full;
-    float max, sum; /* of the full logits' softmax */
+    xl_softmax_stats stats; /* of the full logits */
     xl_check checks[EXITLM_MAX_HEADS];
     bool asked[EXITLM_MAX_HEADS];
 } moment;
@@ -123,17 +114,13 @@ static uint8_t *depths_of(const shared *all, size_t item, size_t setting) {
     return all->depths + (item * all->plan->n_settings + setting) * all->plan->context_tokens;
 }
 
-static double loss_of(const moment *m, int32_t id) {
-    const exitlm_session *s = m->talk->session;
-    return log(m->sum) - (s->logits[xl_slot(s->model, (uint32_t)id)] - m->max);
+double measure_loss(const exitlm_session *s, const float *logits, const xl_softmax_stats *stats, int32_t id) {
+    return log(stats->sum_exp) - (logits[xl_slot(s->model, (uint32_t)id)] - stats->max);
 }
 
-/* Has the reply said the last three tokens and `id` before? */
-static bool repeats(const xl_talk *talk, int32_t id) {
-    const int32_t *ids = talk->session->ids + talk->reply_pos;
-    const uint32_t n = talk->session->n - talk->reply_pos;
+bool measure_repeats(const int32_t *reply, uint32_t n, int32_t id) {
     for (uint32_t i = 3; n >= 3 && i < n; i++)
-        if (ids[i] == id && memcmp(ids + i - 3, ids + n - 3, 3 * sizeof *ids) == 0) return true;
+        if (reply[i] == id && memcmp(reply + i - 3, reply + n - 3, 3 * sizeof *reply) == 0) return true;
     return false;
 }
 
@@ -154,8 +141,8 @@ static void count(moment *m, uint32_t setting, const decision *d, int32_t emitte
     sum->work += d->check_macs / all->token_macs + (d->head < 0 ? 1 - layers * all->layer_macs / all->token_macs : 0);
     if (at < all->plan->context_tokens) depths_of(all, m->node->item, setting)[at] = (uint8_t)(layer < 255 ? layer : 255);
     if (emitted < 0) return; /* a stop that the full model would not have made */
-    sum->loss += loss_of(m, emitted);
-    sum->repeats += repeats(m->talk, emitted);
+    sum->loss += measure_loss(s, s->logits, &m->stats, emitted);
+    sum->repeats += measure_repeats(s->ids + m->talk->reply_pos, s->n - m->talk->reply_pos, emitted);
 }
 
 /* Layers of the reply: a position runs as deep as the deepest token from it on asks for. */
@@ -315,12 +302,9 @@ static exitlm_status choose(void *user, xl_talk *talk, int32_t *id, exitlm_error
     int32_t next = -1;
     const bool follows = script_token(&m.node->script, talk->index, &next);
     const bool over = follows ? next < 0 : talk->index >= plan->reply_tokens;
-    xl_softmax_stats stats;
     if (!over) {
         m.full = xl_logits_argmax(s, s->logits);
-        s->kernels->softmax_stats(s->logits, s->model->config.vocab, &stats);
-        m.max = stats.max;
-        m.sum = stats.sum_exp;
+        s->kernels->softmax_stats(s->logits, s->model->config.vocab, &m.stats);
     }
     exitlm_status status = EXITLM_OK;
     for (uint32_t j = 0; j < plan->n_settings && status == EXITLM_OK; j++) {
@@ -357,11 +341,9 @@ static exitlm_status more(void *user, xl_talk *talk, const int32_t **ids, size_t
     return status;
 }
 
-static bool step(void *user) {
-    worker *w = user;
-    shared *all = w->all;
+bool measure_step(shared *all, bool leader) {
     double now = cli_clock_ms(NULL), seconds = (now - all->start_ms) / 1000;
-    if (w->leader && all->plan->label && now - all->last_ms > 1000) {
+    if (leader && all->plan->label && now - all->last_ms > 1000) {
         const double total = (double)(all->plan->n_items * all->plan->n_settings), done = (double)atomic_load(&all->finished);
         fprintf(stderr, "\r%s  %5.1f %%  %zu tokens, %.0f tokens/s, %.0f s left    ", all->plan->label, 100 * done / total, atomic_load(&all->tokens),
                 (double)atomic_load(&all->tokens) / seconds, done > 0 ? seconds * (total - done) / done : 0);
@@ -370,6 +352,11 @@ static bool step(void *user) {
     }
     if (cli_interrupted()) atomic_store(&all->stop, true);
     return !atomic_load(&all->stop);
+}
+
+static bool step(void *user) {
+    const worker *w = user;
+    return measure_step(w->all, w->leader);
 }
 
 /* ---- Running ---- */
@@ -403,7 +390,7 @@ static int run_worker(shared *all, bool leader) {
 static void run_part(void *arg, uint32_t part, uint32_t parts) {
     shared *all = arg;
     (void)parts;
-    int status = run_worker(all, part == 0);
+    int status = all->plan->kv == EXITLM_POLICY_EXACT ? run_worker(all, part == 0) : measure_write(all, part == 0);
     if (status == CLI_OK) return;
     atomic_store(&all->status, status);
     atomic_store(&all->stop, true);
@@ -442,6 +429,7 @@ int measure_run(const measure_plan *plan, xl_pool *pool, measure_result *result,
     *result = (measure_result){.n_items = plan->n_items, .n_settings = plan->n_settings};
     *complete = false;
     if (plan->n_settings == 0 || plan->n_settings > MEASURE_MAX) return cli_fail("internal: %zu settings", plan->n_settings);
+    if (plan->record && plan->kv != EXITLM_POLICY_EXACT) return cli_fail("internal: nothing is recorded where K/V is not exact");
     result->sums = calloc(plan->n_items * plan->n_settings + 1, sizeof *result->sums);
     all.depths = calloc(plan->n_items * plan->n_settings + 1, plan->context_tokens);
     all.records = calloc(plan->n_items + 1, sizeof *all.records);

@@ -2,7 +2,10 @@
  *
  * All settings of a conversation share one session as long as they say the same; where they part, the session is copied. Contexts are
  * computed in full depth and the exits decide on the hidden states that they would see with exact K/V (rollout.h), so text, exits and
- * disagreement are those of mode EXIT with the K/V policy `exact`, token by token. */
+ * disagreement are those of mode EXIT with the K/V policy `exact`, token by token.
+ *
+ * With another K/V policy every setting has contexts of its own: each conversation is written under one setting after the other, as mode
+ * EXIT writes it, and what it said is then scored by the full model (measure_written.c). That takes longer and nothing is recorded. */
 #ifndef CLI_MEASURE_H
 #define CLI_MEASURE_H
 #include "dataset.h"
@@ -19,6 +22,7 @@ typedef struct measure_setting {
 /* One conversation under one setting. A reply that an exit ends against the full model counts one more token, a wrong one. */
 typedef struct measure_sum {
     uint32_t tokens, exits[EXITLM_MAX_HEADS], wrong[EXITLM_MAX_HEADS];
+    uint32_t wrong_full; /* tokens of the final head that the full model would not have said: its K/V was not exact */
     uint32_t common;    /* tokens before the text departs from the full model's */
     uint32_t repeats;   /* tokens that complete a run of four tokens that the reply had before */
     bool departed;
@@ -42,6 +46,7 @@ typedef struct measure_plan {
     bool record;                     /* keep what every head says along the full model's text */
     uint32_t reply_tokens, context_tokens, batch;
     exitlm_kv_type kv_type;
+    exitlm_kv_policy kv;             /* not EXACT: without `record`; a setting without exits is not run, its sums stay 0 */
     const char *kernel, *label;      /* label: of the progress line; NULL: none */
 } measure_plan;
 
@@ -64,8 +69,10 @@ typedef struct measure_result {
 int measure_run(const measure_plan *plan, xl_pool *pool, measure_result *result, bool *complete);
 void measure_free(measure_result *result);
 static inline const measure_sum *measure_at(const measure_result *r, size_t item, size_t setting) { return &r->sums[item * r->n_settings + setting]; }
-/* Share of the conversation's tokens that exit wrongly: X of calibrate.h. */
+/* Share of the conversation's tokens that are not the full model's choice: X of calibrate.h. With exact K/V they are all exits. */
 double measure_x(const measure_sum *sum);
+/* Share that exits wrongly. */
+double measure_wrong_exits(const measure_sum *sum);
 /* Share that exits. */
 double measure_exited(const measure_sum *sum);
 

@@ -15,7 +15,7 @@ typedef struct train_options {
     int form, matrix_type;
     cli_counts layers;
     uint32_t self_chat, answers, reply_tokens, rows, vocabulary_rows, hidden, epochs, batch, probe_tokens, map_tokens;
-    float rate, weight_decay, reserve;
+    float rate, weight_decay, target_temperature;
     uint64_t seed;
     bool only_data, gathered, no_maps, quiet;
 } train_options;
@@ -67,6 +67,7 @@ typedef struct train_result {
     xl_trainer *trainer;
     uint32_t layer;
     double agreement[3], positions[3]; /* on validation: by gather_kind */
+    float sampling_scale;              /* xl_trainer_sampling_scale */
     xl_head_answer *answers;           /* [validation positions] */
 } train_result;
 /* Trains one head, or takes it from its checkpoint. *stopped: Ctrl-C; the head is as far as it came. */

@@ -75,7 +75,7 @@ static char *checkpoint_name(const train_run *run, const xl_train_options *o, si
     xl_sha256 sha;
     uint8_t digest[32];
     const uint64_t numbers[] = {o->layer, o->form, o->rows, o->hidden, o->epochs, o->batch, o->seed, n};
-    const float floats[] = {o->rate, o->weight_decay, o->warmup};
+    const float floats[] = {o->rate, o->weight_decay, o->warmup, o->target_temperature};
     xl_sha256_init(&sha);
     xl_sha256_update(&sha, run->plan.key, sizeof run->plan.key);
     xl_sha256_update(&sha, numbers, sizeof numbers);
@@ -105,6 +105,10 @@ static int validate(const train_run *run, uint32_t layer, uint32_t rows, train_r
     if (!r->answers) status = cli_no_memory("answers");
     else if (xl_trainer_answer(r->trainer, &part.set, r->answers, &error) != EXITLM_OK) status = cli_report(&error, NULL);
     if (status == CLI_OK) measure(&part, r);
+    /* A vocabulary exit's scores are the model's own. */
+    r->sampling_scale = 1;
+    if (status == CLI_OK && layer + 1 < run->plan.n_layers && xl_trainer_sampling_scale(r->trainer, &part.set, &r->sampling_scale, &error) != EXITLM_OK)
+        status = cli_report(&error, NULL);
     train_part_free(&part);
     return status;
 }
@@ -141,7 +145,7 @@ int train_head(train_run *run, uint32_t layer, bool vocabulary, size_t max_posit
     if (status != CLI_OK) return status;
     uint32_t batch = part.set.n < o->batch ? (uint32_t)part.set.n : o->batch;
     xl_train_options t = {.form = form_of(run, vocabulary), .layer = r.layer, .rows = rows, .hidden = o->hidden, .epochs = epochs, .batch = batch,
-                          .rate = vocabulary ? 5 * o->rate : o->rate, .weight_decay = o->weight_decay, .warmup = 0.04f, .seed = o->seed,
+                          .rate = vocabulary ? 5 * o->rate : o->rate, .weight_decay = o->weight_decay, .warmup = 0.04f, .target_temperature = o->target_temperature, .seed = o->seed,
                           .pool = run->pool, .report_steps = 20, .report = report, .user = &r};
     char *file = checkpoint_name(run, &t, part.set.n);
     r.file = file;

@@ -55,33 +55,38 @@ static void project(fitting *f, uint32_t kept, uint32_t n) {
     }
 }
 
-static void add_to_ridge(fitting *f, uint32_t h, uint32_t n) {
+/* The positions `at` [n] of a conversation. */
+static void add_to_ridge(fitting *f, uint32_t h, const uint32_t *at, uint32_t n) {
     const xl_config *c = &f->session->model->config;
     const uint32_t from = f->layers[h] - f->first, count = f->n_kept - from;
     const size_t wide = (size_t)count * 2 * c->kv_dim;
-    for (uint32_t pos = 0; pos < n; pos += BATCH) {
-        const uint32_t rows = n - pos < BATCH ? n - pos : BATCH;
+    for (uint32_t first = 0; first < n; first += BATCH) {
+        const uint32_t rows = n - first < BATCH ? n - first : BATCH;
         for (uint32_t r = 0; r < rows; r++) {
-            const float *hidden = f->hidden + ((size_t)from * f->session->ctx + pos + r) * c->dim;
+            const uint32_t pos = at[first + r];
+            const float *hidden = f->hidden + ((size_t)from * f->session->ctx + pos) * c->dim;
             f->session->kernels->rmsnorm(f->x + (size_t)r * c->dim, hidden, f->ones, c->dim, c->norm_eps);
             for (uint32_t l = 0; l < count; l++)
-                memcpy(f->y + r * wide + (size_t)l * 2 * c->kv_dim, f->kv + ((size_t)(from + l) * f->session->ctx + pos + r) * 2 * c->kv_dim,
+                memcpy(f->y + r * wide + (size_t)l * 2 * c->kv_dim, f->kv + ((size_t)(from + l) * f->session->ctx + pos) * 2 * c->kv_dim,
                        2 * c->kv_dim * sizeof(float));
         }
         xl_ridge_add(f->ridge[h], f->x, f->y, rows);
     }
 }
 
-static int add_conversation(fitting *f, const int32_t *ids, uint32_t n) {
+/* at [n_at]: the positions that wrote a reply, which are those that may exit. *taken: how many of them fit the context. */
+static int add_conversation(fitting *f, const int32_t *ids, uint32_t n, const uint32_t *at, uint32_t n_at, size_t *taken) {
     exitlm_session *s = f->session;
     exitlm_error error;
     if (n > s->ctx) n = s->ctx;
+    while (n_at && at[n_at - 1] >= n) n_at--;
+    *taken = n_at;
     exitlm_session_reset(s);
     if (xl_session_append(s, ids, n, &error) != EXITLM_OK || xl_session_advance(s, s->model->config.n_layers, &error) != EXITLM_OK)
         return cli_report(&error, NULL);
     for (uint32_t kept = 0; kept < f->n_kept; kept++) project(f, kept, n);
     for (uint32_t h = 0; h < f->n_layers; h++)
-        if (f->layers[h] < s->model->config.n_layers) add_to_ridge(f, h, n);
+        if (f->layers[h] < s->model->config.n_layers) add_to_ridge(f, h, at, n_at);
     return CLI_OK;
 }
 
@@ -95,8 +100,10 @@ static int add_all(fitting *f) {
         status = gather_open(&f->run->plan, i, &s);
         for (uint32_t c = 0; status == CLI_OK && c < s.n_conversations && done < o->map_tokens && !cli_interrupted(); c++) {
             if (s.conversations[c].validation || s.conversations[c].n_ids == 0) continue;
-            status = add_conversation(f, s.ids + s.conversations[c].first_id, s.conversations[c].n_ids);
-            done += s.conversations[c].n_ids;
+            size_t taken;
+            status = add_conversation(f, s.ids + s.conversations[c].first_id, s.conversations[c].n_ids, s.at + s.conversations[c].first_position,
+                                      s.conversations[c].n_positions, &taken);
+            done += taken;
             if (!o->quiet) fprintf(stderr, "\rK/V maps   %5.1f %%     ", 100.0 * (double)(done < o->map_tokens ? done : o->map_tokens) / o->map_tokens);
         }
         gather_close(&s);

@@ -26,7 +26,7 @@ static float *floats(size_t n) {
 typedef struct fixture {
     float *norm, *map, *up, *down, *full, *bias, *full_bias, *other, *kv[2][LAYERS], *kv_bias[2][LAYERS];
     int32_t shortlist[SHORT];
-    exitlm_level levels[3];
+    exitlm_level levels[4];
     xl_heads_source source;
 } fixture;
 
@@ -36,13 +36,14 @@ static void fill(fixture *f) {
     for (int v = 0; v < 2; v++)
         for (int l = 0; l < LAYERS; l++) f->kv[v][l] = floats(KV * DIM), f->kv_bias[v][l] = floats(KV);
     for (int i = 0; i < SHORT; i++) f->shortlist[i] = (i * 31 + 7) % VOCAB;
-    f->levels[0] = (exitlm_level){EXITLM_STRATEGY_RISK, 0.9f, true, 0.05f, 0.09f, {0.1f, 0.2f, 0, 0.4f, 2}, {0.25f, 0, 0, 0, 1}, 0.93f, 0.88f, 600, 12345};
-    f->levels[1] = (exitlm_level){EXITLM_STRATEGY_RISK, 0.95f, true, 0.05f, 0.04f, {0.05f, 0.1f, 0, 0.2f, 1}, {0.125f}, 0.96f, NAN, 600, 12346};
+    f->levels[0] = (exitlm_level){EXITLM_STRATEGY_RISK, 0.9f, true, 0.05f, 0.09f, {0.1f, 0.2f, 0, 0.4f, 2}, {0.25f, 0, 0, 0, 1}, 0.93f, 0.88f, 600, 12345, EXITLM_POLICY_EXACT};
+    f->levels[1] = (exitlm_level){EXITLM_STRATEGY_RISK, 0.95f, true, 0.05f, 0.04f, {0.05f, 0.1f, 0, 0.2f, 1}, {0.125f}, 0.96f, NAN, 600, 12346, EXITLM_POLICY_EXACT};
     f->levels[2] = (exitlm_level){.strategy = EXITLM_STRATEGY_RISK, .accuracy = 0.99f, .delta = 0.05f, .bound = 1};
+    f->levels[3] = (exitlm_level){.strategy = EXITLM_STRATEGY_RISK, .accuracy = 0.6f, .certified = true, .threshold = {0.3f}, .kv = EXITLM_POLICY_MAPS};
     f->source = (xl_heads_source){.fingerprint = fingerprint, .base_name = "base", .licence = "mit", .data = "a line on the data",
                                   .n_layers = LAYERS, .dim = DIM, .kv_dim = KV, .vocab = VOCAB, .n_heads = N_HEADS, .n_shortlist = SHORT,
-                                  .shortlist = f->shortlist, .metric = EXITLM_METRIC_MARGIN, .kv = EXITLM_POLICY_MAPS,
-                                  .kv_type = EXITLM_KV_Q8, .n_levels = 3, .levels = f->levels, .matrix_type = XL_F32};
+                                  .shortlist = f->shortlist, .metric = EXITLM_METRIC_MARGIN, .kv = EXITLM_POLICY_EXACT,
+                                  .kv_type = EXITLM_KV_Q8, .n_levels = 4, .levels = f->levels, .matrix_type = XL_F32};
     xl_head_source *h = f->source.head;
     h[0] = (xl_head_source){.layer = 2, .form = XL_FORM_TIED, .rows = ROWS, .norm = f->norm, .map = f->map, .bias = f->bias, .other = f->other};
     h[1] = (xl_head_source){.layer = 3, .form = XL_FORM_MLP, .rows = SHORT, .hidden = HIDDEN, .norm = f->norm, .up = f->up, .down = f->down};
@@ -109,7 +110,7 @@ static void test_round_trip(fixture *f) {
         exitlm_heads *h = read_back(&file);
         float tolerance = types[t].tolerance;
         CHECK(h->n_heads == N_HEADS && h->dim == DIM && h->kv_dim == KV && h->n_layers == LAYERS && h->vocab == VOCAB);
-        CHECK(strcmp(h->fingerprint, fingerprint) == 0 && h->metric == EXITLM_METRIC_MARGIN && h->kv == EXITLM_POLICY_MAPS && h->kv_type == EXITLM_KV_Q8);
+        CHECK(strcmp(h->fingerprint, fingerprint) == 0 && h->metric == EXITLM_METRIC_MARGIN && h->kv == EXITLM_POLICY_EXACT && h->kv_type == EXITLM_KV_Q8);
         CHECK(h->n_shortlist == SHORT && memcmp(h->shortlist, f->shortlist, sizeof f->shortlist) == 0);
         CHECK(memcmp(h->head[0].norm, f->norm, DIM * 4) == 0 && memcmp(h->head[0].bias, f->bias, ROWS * 4) == 0);
         CHECK(memcmp(h->head[0].other, f->other, (DIM + 1) * 4) == 0 && memcmp(h->head[2].bias, f->full_bias, VOCAB * 4) == 0);
@@ -140,18 +141,25 @@ static void test_levels(fixture *f) {
     exitlm_level level;
     exitlm_error error;
     float t[N_HEADS];
-    CHECK(exitlm_heads_levels(h) == 3);
+    CHECK(exitlm_heads_levels(h) == 4);
     good(exitlm_heads_level(h, 0, &level, &error), &error);
     CHECK(level.accuracy == 0.9f && level.certified && level.bound == 0.09f && level.threshold[3] == 0.4f && level.coverage[0] == 0.25f);
     CHECK(level.conversations == 600 && level.tokens == 12345 && level.agreement_exited == 0.88f);
     good(exitlm_heads_level(h, 1, &level, &error), &error);
     CHECK(level.agreement_exited == 0); /* was not a number */
-    CHECK(exitlm_heads_level(h, 3, &level, &error) == EXITLM_USAGE);
-    CHECK(xl_heads_thresholds(h, EXITLM_STRATEGY_RISK, 0.9f, t) && t[0] == 0.1f && t[4] == 2);
-    CHECK(xl_heads_thresholds(h, EXITLM_STRATEGY_RISK, 0.7f, t) && t[0] == 0.1f);
-    CHECK(xl_heads_thresholds(h, EXITLM_STRATEGY_RISK, 0.92f, t) && t[0] == 0.05f); /* the stricter of two neighbours */
-    CHECK(!xl_heads_thresholds(h, EXITLM_STRATEGY_RISK, 0.96f, t) && t[0] == 0 && t[4] == 0); /* 0.99 is not certified */
-    CHECK(!xl_heads_thresholds(h, EXITLM_STRATEGY_PLATT, 0.6f, t));
+    CHECK(exitlm_heads_level(h, 4, &level, &error) == EXITLM_USAGE);
+    CHECK(level.kv == EXITLM_POLICY_EXACT);
+    const exitlm_strategy risk = EXITLM_STRATEGY_RISK;
+    const exitlm_kv_policy exact = EXITLM_POLICY_EXACT, maps = EXITLM_POLICY_MAPS;
+    CHECK(xl_heads_thresholds(h, risk, 0.9f, exact, t) && t[0] == 0.1f && t[4] == 2);
+    CHECK(xl_heads_thresholds(h, risk, 0.7f, exact, t) && t[0] == 0.1f);
+    CHECK(xl_heads_thresholds(h, risk, 0.92f, exact, t) && t[0] == 0.05f); /* the stricter of two neighbours */
+    CHECK(!xl_heads_thresholds(h, risk, 0.96f, exact, t) && t[0] == 0 && t[4] == 0); /* 0.99 is not certified */
+    CHECK(!xl_heads_thresholds(h, EXITLM_STRATEGY_PLATT, 0.6f, exact, t));
+    CHECK(xl_heads_thresholds(h, risk, 0.6f, maps, t) && t[0] == 0.3f); /* a policy with a row of its own */
+    CHECK(!xl_heads_thresholds(h, risk, 0.9f, maps, t) && t[0] == 0);
+    CHECK(!xl_heads_row(h, risk, 0.9f, EXITLM_POLICY_PROPAGATE) && xl_heads_row(h, risk, 0.9f, exact)->threshold[0] == 0.1f);
+    CHECK(xl_heads_thresholds(h, risk, 0.9f, EXITLM_POLICY_PROPAGATE, t) && t[0] == 0.1f); /* one without: the rows of the file's own */
     exitlm_heads_free(h);
     xl_buffer_free(&file);
 }
@@ -215,6 +223,51 @@ static void refuse(const xl_heads_source *source, const char *part_of_message) {
         exit(1);
     }
     xl_buffer_free(&b);
+}
+
+/* Maps that come after the rest of the file. */
+static void test_add_maps(fixture *f) {
+    xl_heads_source source = f->source;
+    for (int i = 1; i < N_HEADS - 1; i++) {
+        source.head[i].map_k = (const float *const *)f->kv[0] + i, source.head[i].map_v = (const float *const *)f->kv[1] + i;
+        source.head[i].map_k_bias = (const float *const *)f->kv_bias[0] + i, source.head[i].map_v_bias = (const float *const *)f->kv_bias[1] + i;
+    }
+    xl_buffer file = written(&source), core = new_buffer(), few = written(&f->source);
+    exitlm_error error;
+    good(xl_heads_without_maps(file.data, file.n_bytes, &core, &error), &error);
+    exitlm_heads *h = read_back(&core), *whole = read_back(&file);
+    CHECK(!xl_heads_have_maps(h) && xl_heads_have_maps(whole));
+    CHECK(exitlm_heads_add_maps(NULL, file.data, file.n_bytes, &error) == EXITLM_USAGE);
+    CHECK(exitlm_heads_add_maps(h, file.data, 100, &error) != EXITLM_OK && !h->head[0].map_k);
+    CHECK(exitlm_heads_add_maps(h, few.data, few.n_bytes, &error) == EXITLM_USAGE && strstr(error.message, "no K/V maps"));
+    source.head[0].rows--;
+    xl_buffer other = written(&source);
+    CHECK(exitlm_heads_add_maps(h, other.data, other.n_bytes, &error) == EXITLM_HEADS_MISMATCH && !h->head[0].map_k);
+    good(exitlm_heads_add_maps(h, file.data, file.n_bytes, &error), &error);
+    CHECK(xl_heads_have_maps(h));
+    same_matrix(&h->head[0].map_v[3], f->kv[1][3], KV, DIM, 0);
+    same_matrix(&h->head[3].map_k[0], f->kv[0][3], KV, DIM, 0);
+    good(exitlm_heads_add_maps(h, other.data, other.n_bytes, &error), &error); /* they are there: nothing to do */
+    exitlm_heads_free(whole);
+    exitlm_heads_free(h);
+    xl_buffer_free(&other);
+    xl_buffer_free(&few);
+    xl_buffer_free(&core);
+    xl_buffer_free(&file);
+}
+
+static void test_sampling_scale(fixture *f) {
+    xl_heads_source source = f->source;
+    source.head[1].sampling_scale = 0.75f;
+    xl_buffer file = written(&source), plain = written(&f->source);
+    exitlm_heads *h = read_back(&file), *without = read_back(&plain);
+    CHECK(h->head[1].sampling_scale == 0.75f && h->head[0].sampling_scale == 1 && without->head[1].sampling_scale == 1);
+    exitlm_heads_free(without);
+    exitlm_heads_free(h);
+    xl_buffer_free(&plain);
+    xl_buffer_free(&file);
+    source.head[1].sampling_scale = 1.5f;
+    refuse(&source, "exitlm.sampling_scale");
 }
 
 static void test_refused(fixture *f) {
@@ -344,6 +397,8 @@ int main(void) {
     test_levels(&f);
     test_rewrite(&f);
     test_without_maps(&f);
+    test_add_maps(&f);
+    test_sampling_scale(&f);
     test_refused(&f);
     test_damaged(&f);
     test_no_memory(&f);

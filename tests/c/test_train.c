@@ -69,8 +69,11 @@ static void test_loss(void) {
     uint16_t p[4];
     const float probability[4] = {.4f, .25f, .15f, .05f};
     for (int i = 0; i < 4; i++) p[i] = xl_f32_to_f16(probability[i]);
-    for (int other = 0; other < 2; other++) {
-        xl_target target = {.ids = ids, .p = p, .k = 4, .index_of = index_of, .rows = 5, .extra = extra, .n_extra = 2, .other = other};
+    const float temperatures[] = {1, .5f, 0};
+    for (int round = 0; round < 6; round++) {
+        const bool other = round % 2;
+        xl_target target = {.ids = ids, .p = p, .k = 4, .index_of = index_of, .rows = 5, .extra = extra, .n_extra = 2, .other = other,
+                            .temperature = temperatures[round / 2]};
         float z[8], g[8];
         bool agrees;
         uint32_t n = xl_target_outcomes(&target);
@@ -89,6 +92,11 @@ static void test_loss(void) {
         }
         CHECK(fabs(total) < 1e-5, "the gradient does not sum to zero: %g", total);
     }
+    /* At temperature 0 nothing counts but the choice: -log of its probability. */
+    xl_target target = {.ids = ids, .p = p, .k = 4, .index_of = index_of, .rows = 5, .extra = extra, .n_extra = 2, .other = true};
+    float z[8] = {0};
+    bool agrees;
+    CHECK(fabs(xl_loss_row(z, &target, &agrees) - log(8)) < 1e-5 && fabsf(z[2] + .875f) < 1e-6f && fabsf(z[7] - .125f) < 1e-6f, "the gradient of a choice");
 }
 
 /* A small world: tokens' rows are random; the model's hidden state is H = R x for a hidden rotation-like R, its logits rows . H. */
@@ -159,12 +167,12 @@ static bool report(void *user, uint64_t step, uint64_t steps, double loss, doubl
 }
 
 /* Trains; with `interrupted` it stops in the middle, and a second trainer goes on from the saved state. Returns the final state. */
-static float *train(const world *w, xl_head_form form, uint32_t threads, bool interrupted, double *agrees, double *declined) {
+static float *train(const world *w, xl_head_form form, float temperature, uint32_t threads, bool interrupted, double *agrees, double *declined, float *scale) {
     xl_train_base base = {DIM, VOCAB, w->output, w->norm, w->shortlist, ROWS};
     xl_train_set set = {N, DIM, TOP, w->x, w->top_ids, w->top_p, w->extra_start, w->extra_count, w->extra_ids};
     stop_after stop = {interrupted ? 77 : 0};
     xl_train_options o = {.form = form, .layer = 3, .rows = ROWS, .hidden = 48, .epochs = 12, .batch = 100, .rate = 5e-3f, .weight_decay = .01f,
-                          .warmup = .05f, .seed = 5, .report_steps = 7, .report = report, .user = &stop};
+                          .warmup = .05f, .target_temperature = temperature, .seed = 5, .report_steps = 7, .report = report, .user = &stop};
     xl_trainer *t, *next;
     exitlm_error error;
     o.pool = xl_pool_create(threads, &xl_libc_allocator);
@@ -185,6 +193,7 @@ static float *train(const world *w, xl_head_form form, uint32_t threads, bool in
     xl_head_answer *answers = malloc(N * sizeof *answers);
     CHECK(xl_trainer_answer(t, &set, answers, &error) == EXITLM_OK, "%s", error.message);
     *agrees = agreement(w, answers, declined);
+    CHECK(xl_trainer_sampling_scale(t, &set, scale, &error) == EXITLM_OK, "%s", error.message);
     free(answers);
     xl_trainer_free(t);
     xl_pool_free(o.pool);
@@ -192,25 +201,33 @@ static float *train(const world *w, xl_head_form form, uint32_t threads, bool in
 }
 
 static void test_training(const world *w) {
-    double lens, untrained, agrees, declined;
-    free(train(w, XL_FORM_LENS, 1, false, &lens, &untrained));
+    double lens, untrained, agrees, declined, chosen;
+    float scale, sharp;
+    free(train(w, XL_FORM_LENS, 1, 1, false, &lens, &untrained, &scale));
     const xl_head_form forms[] = {XL_FORM_TIED, XL_FORM_MLP, XL_FORM_FULL};
     for (int f = 0; f < 3; f++) {
-        free(train(w, forms[f], 1, false, &agrees, &declined));
+        free(train(w, forms[f], 1, 1, false, &agrees, &declined, &scale));
         printf("form %d: agreement %.3f (untrained %.3f), declines %.3f\n", forms[f], agrees, lens, declined);
         CHECK(agrees > lens + .2, "form %d: agreement %.3f, untrained %.3f", forms[f], agrees, lens);
         CHECK(forms[f] == XL_FORM_FULL ? declined == 0 : declined > .05, "form %d declines %.3f", forms[f], declined);
     }
-    free(train(w, XL_FORM_VOCABULARY, 1, false, &agrees, &declined));
+    free(train(w, XL_FORM_VOCABULARY, 1, 1, false, &agrees, &declined, &scale));
     CHECK(declined > 0, "the vocabulary exit never declines");
+    /* Trained on the choices alone, a head agrees more often, is surer than the model, and the scale of sampling says so. */
+    free(train(w, XL_FORM_MLP, 1, 1, false, &agrees, &declined, &scale));
+    free(train(w, XL_FORM_MLP, 0, 1, false, &chosen, &declined, &sharp));
+    printf("distribution: agreement %.3f, scale %.2f; choice: %.3f, %.2f\n", agrees, (double)scale, chosen, (double)sharp);
+    CHECK(chosen > agrees + .005 && scale > .9f && sharp < scale - .1f, "choices: agreement %.3f (%.3f), scale %.2f (%.2f)", chosen, agrees, (double)sharp, (double)scale);
 }
 
 static void test_same(const world *w) {
     double a, d;
-    float *one = train(w, XL_FORM_TIED, 1, false, &a, &d), *two = train(w, XL_FORM_TIED, 2, false, &a, &d);
-    float *resumed = train(w, XL_FORM_TIED, 1, true, &a, &d);
+    float scale, same;
+    float *one = train(w, XL_FORM_TIED, 0, 1, false, &a, &d, &scale), *two = train(w, XL_FORM_TIED, 0, 2, false, &a, &d, &same);
+    float *resumed = train(w, XL_FORM_TIED, 0, 1, true, &a, &d, &same);
     const size_t n = (size_t)DIM * DIM * 3;
     CHECK(memcmp(one, two, n * sizeof *one) == 0, "two threads train another head than one");
+    CHECK(scale == same, "two threads find another scale of sampling than one");
     CHECK(memcmp(one, resumed, n * sizeof *one) == 0, "a resumed training gives another head");
     free(one); free(two); free(resumed);
 }

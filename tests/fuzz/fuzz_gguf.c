@@ -185,7 +185,7 @@ static void read_heads(const uint8_t *bytes, size_t n_bytes) {
         float thresholds[EXITLM_MAX_HEADS];
         exitlm_heads_info info;
         exitlm_heads_describe(heads, &info);
-        xl_heads_thresholds(heads, EXITLM_STRATEGY_RISK, 0.9f, thresholds);
+        xl_heads_thresholds(heads, EXITLM_STRATEGY_RISK, 0.9f, EXITLM_POLICY_MAPS, thresholds);
         exitlm_heads_free(heads);
     }
     EXPECT(l.left == MAX_MODEL_BYTES);

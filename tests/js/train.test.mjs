@@ -14,6 +14,13 @@ const turns = Array.from({ length: 400 }, (_, i) => ({
 }));
 const jsonl = (/** @type {object[]} */ list) => list.map((line) => JSON.stringify(line)).join('\n') + '\n';
 
+/** The tiny model's own prompt for one turn of a user. */
+function promptIds(/** @type {string} */ prompt) {
+  const text = `<|im_start|>user\n${prompt}<|im_end|>\n<|im_start|>assistant\n`;
+  return objects(['tokenize', tiny, '-p', text, '--special', '--bos', '--ids'])[0].ids;
+}
+const eog = new Set([0, 2]); // <|endoftext|>, <|im_end|>
+
 /** Trains into a folder of its own; returns the heads file. */
 function train(/** @type {string} */ name, /** @type {string[]} */ ...options) {
   const file = scratch(`${name}/tiny.exits.gguf`, '');
@@ -90,6 +97,57 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
     assert.equal(eval_.resplits.length, 6);
     for (const row of eval_.resplits) assert.ok(row.misses <= row.splits * 0.1, JSON.stringify(row));
     assert.match(fs.readFileSync(plot, 'utf8'), /^<svg [\s\S]*<polyline[\s\S]*<\/svg>\n$/);
+  });
+
+  test('another K/V policy is calibrated on text written with it, and its rows are added; eval says what chat and score say', () => {
+    const heads = train('policies', '--layers', '4,6', '--data', data, '--self-chat', '100', '--epochs', '3');
+    const small = ['--data', data, '--reply-tokens', '24', '-q'];
+    assert.equal(run(['calibrate', tiny, heads, ...small, '--strategy', 'risk']).status, 0);
+    const [before] = objects(['inspect', heads]);
+    const report = scratch('maps-report.json');
+    const made = run(['calibrate', tiny, heads, ...small, '--kv', 'maps', '--threads', '2', '--report', report]);
+    assert.equal(made.status, 0, made.err);
+    const [info] = objects(['inspect', heads]);
+    assert.deepEqual(info.levels.slice(0, before.levels.length), before.levels);
+    const added = info.levels.slice(before.levels.length);
+    assert.equal(added.length, 10);
+    assert.ok(added.every((/** @type {any} */ l) => l.kv === 'maps' && l.strategy === 'risk') && before.levels.every((/** @type {any} */ l) => l.kv === 'exact'));
+    assert.deepEqual([info.metric, info.kv], [before.metric, 'exact']);
+    const bold = added.filter((/** @type {any} */ l) => l.certified).at(-1);
+    assert.ok(bold && bold.coverage[0] > 0.05, JSON.stringify(added));
+
+    const few = turns.filter((t) => t.split === 'test' && t.turns.length === 1).slice(0, 12);
+    const file = scratch('few.jsonl', jsonl(few)), level = ['--accuracy', String(bold.accuracy), '--kv', 'maps'];
+    const [evaluated] = lines(run(['eval', tiny, heads, '--data', file, '--reply-tokens', '24', ...level, '--strategy', 'risk', '--json', '--speed', '0', '-q']).out);
+    assert.deepEqual(evaluated.levels.map((/** @type {any} */ row) => row.kv), ['maps']);
+    let agreement = 0, work = 0, depth = 0;
+    for (const { turns: [prompt] } of few) {
+      const events = objects(['chat', tiny, '--heads', heads, '-p', prompt, ...level, '--mode', 'exit', '--max-tokens', '24']);
+      const done = events.at(-1), prompted = promptIds(prompt), tokens = events.filter((e) => e.type === 'token');
+      assert.equal(events[0].prompt_tokens, prompted.length);
+      const ids = scratch('few.ids', [...prompted, ...tokens.map((t) => t.id), 0].join(' '));
+      const scored = objects(['score', tiny, '--ids', ids, '--top', '1']).filter((e) => e.type === 'position').slice(-tokens.length - 1);
+      const said = [...tokens.map((t) => t.id), ...(done.reason === 'stop' ? [null] : [])]; // null: the end of text
+      const right = said.map((id, i) => (id === null ? eog.has(scored[i].top[0].id) : id === scored[i].top[0].id));
+      if (right.length > tokens.length && right.at(-1)) right.pop(); // a stop of both is no token
+      agreement += right.filter(Boolean).length / right.length / few.length;
+      depth += done.mean_depth / few.length;
+      work += done.mean_work / few.length;
+    }
+    const [row] = evaluated.levels;
+    assert.ok(Math.abs(row.agreement - agreement) < 1e-6, `eval ${row.agreement}, chat and score ${agreement}`);
+    assert.ok(Math.abs(row.mean_depth - depth) < 0.03 && Math.abs(row.mean_work - work) < 0.05, `depth ${row.mean_depth} ${depth}, work ${row.mean_work} ${work}`);
+    assert.ok(agreement < 1 && row.agreement_exited > row.agreement - 0.2);
+
+    const again = run(['eval', tiny, heads, ...small, '--kv', 'maps', '--strategy', 'risk', '--json', '--speed', '0', '--calibration', report, '--resplits', '100']);
+    const [resplit] = lines(again.out);
+    assert.equal(resplit.levels.length, 10);
+    assert.equal(resplit.resplits.length, 6);
+    for (const l of resplit.levels) if (l.certified) assert.ok(l.holds, JSON.stringify(l));
+    const without = train('mapless', '--layers', '4', '--no-maps', '--self-chat', '40', '--epochs', '1');
+    const refused = run(['calibrate', tiny, without, ...small, '--kv', 'maps']);
+    assert.deepEqual([refused.status, /have no maps/.test(refused.err)], [2, true], refused.err);
+    assert.equal(run(['calibrate', tiny, heads, ...small, '--kv', 'maps', '--strategy', 'platt']).status, 2);
   });
 
   test('a heads file that promises too much does not hold: status 1', () => {

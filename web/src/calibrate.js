@@ -125,7 +125,7 @@ export function settingsFor(exits, accuracy) {
   /** @type {number[][]} */
   const path = [];
   let wanted = 0;
-  const rows = exits.levels.filter((l) => l.strategy === 'risk' && l.certified && !l.onDevice && l.threshold.some((t) => t > 0));
+  const rows = exits.levels.filter((l) => l.strategy === 'risk' && l.kv === exits.kv && l.certified && !l.onDevice && l.threshold.some((t) => t > 0));
   for (const row of rows.sort((a, b) => b.accuracy - a.accuracy)) {
     if (String(row.threshold) === String(path[path.length - 1])) continue;
     if (row.accuracy >= accuracy - 1e-6) wanted = path.length;

@@ -26,7 +26,7 @@ export class ExitLM extends Base {
    * @returns {Promise<ExitLM>}
    */
   static async load(source, options = {}) {
-    return super.load(source, { cache: 'none', ...options });
+    return super.load(source, { cache: 'none', kvMaps: false, ...options });
   }
 }
 

@@ -29,8 +29,9 @@
  * @property {'auto' | 'opfs' | 'cache-api' | 'none' | KeyValueCache} [cache] where the model is kept for the next time
  * @property {number} [contextLength] tokens of prompt and reply together; left out: the model's, at most 2048
  * @property {'f32' | 'f16' | 'q8'} [kvType] of the K/V cache: 'q8' takes a quarter of the memory
- * @property {boolean} [kvMaps] whether the heads' K/V maps are loaded (4 MB of the default model's 6), which replies with `kv: 'maps'` need; left out: only
- *   where the heads are a local file or bytes, or were calibrated with them
+ * @property {boolean} [kvMaps] whether the heads' K/V maps are loaded (4 MB of the default model's 6), which replies with `kv: 'maps'` need and
+ *   levels that are calibrated with them; left out: with the heads where those are a local file or bytes, else after the last weight, where a level
+ *   is calibrated with them (never by `exitlm/edge`)
  * @property {boolean | string | URL} [worker] run the engine in a worker (where there are any: the default); or the address of the worker's
  *   script, `web/src/worker.js` of a copy of this package, where a bundler leaves it behind
  * @property {AbortSignal} [signal] stops loading, also after `load` has resolved
@@ -82,6 +83,7 @@
  *
  * @typedef {object} Level a line of the calibration
  * @property {string} strategy
+ * @property {string} kv K/V policy that it was calibrated with
  * @property {number} accuracy
  * @property {boolean} certified
  * @property {number} delta
@@ -98,7 +100,7 @@
  * @property {number[]} layers layers run before each head
  * @property {{ layer: number, rows: number, form: string, macs: number }[]} heads
  * @property {string} metric
- * @property {string} kv
+ * @property {string} kv K/V policy of a reply with thresholds of its own; levels say theirs
  * @property {string} kvType
  * @property {string} fingerprint of the model that they belong to
  * @property {string} licence
@@ -411,7 +413,7 @@ export class ExitLM {
     if (!certified || !exits || !threshold) return made;
     await this.#connection.peer.call('setLevel', { accuracy, threshold });
     /** @type {Level} */
-    const level = { strategy: 'risk', accuracy, certified, delta, bound: /** @type {number} */ (bound), threshold, coverage, agreement,
+    const level = { strategy: 'risk', kv: exits.kv, accuracy, certified, delta, bound: /** @type {number} */ (bound), threshold, coverage, agreement,
       agreementExited: agreement, conversations: measured, tokens, onDevice: true };
     const exited = coverage.reduce((sum, c) => sum + c, 0);
     if (exited > 0) level.agreementExited = Math.max(0, 1 - (1 - agreement) / exited);

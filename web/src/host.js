@@ -37,7 +37,7 @@ import { startThreads } from './threads.js';
  * @property {'auto' | 'opfs' | 'cache-api' | 'none' | 'remote'} cache 'remote': an object in the caller's thread
  * @property {number} contextLength 0: the model's, at most 2048
  * @property {string | null} kvType
- * @property {boolean | null} kvMaps null: only where the heads are local, or were calibrated with them
+ * @property {boolean | null} kvMaps null: with the heads where they are local, else after the weights where a level is calibrated with them
  * @property {(string | null)[] | null} sha256 of each file
  * @property {boolean} customFetch the caller's thread fetches
  * @property {WebAssembly.Module | Uint8Array | string | null} wasm
@@ -148,7 +148,7 @@ export class Host {
     try {
       store?.useChecksum((bytes) => pieces.sumOf(bytes));
       if (store?.complete) {
-        const kept = await store.readAll(file);
+        const kept = (asked === null && await store.readAll(0)) || await store.readAll(file); // maps that are here already cost no line
         if (kept) {
           await store.close();
           return kept;
@@ -173,6 +173,23 @@ export class Host {
     } catch (error) {
       await store?.remove(); // nothing worth continuing
       throw error;
+    }
+  }
+
+  /**
+   * The K/V maps, once all else is there, where a level of the table wants them: they make exits cheaper, but nothing waits for them.
+   * @param {LoadSpec} spec
+   * @param {Resolved['heads']} heads
+   */
+  async #loadMaps(spec, heads) {
+    const engine = /** @type {Engine} */ (this.#engine);
+    if (!heads || !this.#heads || spec.kvMaps !== null || !this.#describeHeads(engine).levels.some((level) => level.kv === 'maps' && level.certified)) return;
+    if (engine.call('heads_have_maps', this.#heads)) return;
+    try {
+      const bytes = await this.#headsBytes({ ...spec, kvMaps: true }, heads);
+      engine.withBytes(bytes, (memory, n) => engine.run('heads_add_maps', this.#heads, memory, n));
+    } catch (error) {
+      if (!this.#abort.signal.aborted) this.#warn(`the K/V maps of the exit heads did not load, so replies do without them: ${error instanceof Error ? error.message : error}`);
     }
   }
 
@@ -234,6 +251,7 @@ export class Host {
         async () => {
           this.#peer.notify('ready', this.#describe(loader, threads).info);
           await store?.close();
+          await this.#loadMaps(spec, resolved.heads);
         },
         async (error) => {
           this.#failure = error;
@@ -339,6 +357,7 @@ export class Host {
         return {
           ...level,
           strategy: engine.names.strategy[level.strategy],
+          kv: engine.names.kv[level.kv],
           threshold: level.threshold.slice(0, info.nHeads),
           coverage: level.coverage.slice(0, info.nHeads),
         };

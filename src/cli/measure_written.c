@@ -1,0 +1,200 @@
+/* Conversations under settings whose K/V is not exact: each is written as mode EXIT writes it, and read by the full model. See measure.h. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+#include "measure_parts.h"
+#include "script.h"
+
+/* What was decided at one position of a reply. */
+typedef struct said {
+    int32_t id, head;
+    int32_t emitted; /* -1: the reply ends here */
+} said;
+
+typedef struct writing {
+    shared *all;
+    exitlm_session *writer, *reader; /* the exits' contexts, and the same ids with exact K/V */
+    script script;
+    said *said;                      /* [context_tokens] */
+    size_t item, setting;
+    uint32_t reply_pos, n_said;
+} writing;
+
+static measure_sum *sum_of(const writing *w) { return &w->all->result->sums[w->item * w->all->plan->n_settings + w->setting]; }
+
+/* ---- Writing ---- */
+static exitlm_status write_prompt(writing *w, const int32_t *ids, size_t n, bool *fits, exitlm_error *error) {
+    exitlm_session *s = w->writer;
+    *fits = n < s->ctx && s->n + n < s->ctx;
+    if (!*fits) return EXITLM_OK;
+    exitlm_status status = xl_session_append(s, ids, n, error);
+    s->wanted_from = s->n - 1;
+    w->reply_pos = s->n;
+    w->n_said = 0;
+    return status == EXITLM_OK ? xl_session_advance(s, s->model->config.n_layers, error) : status;
+}
+
+/* The chain of mode EXIT on the last position (generate.c). */
+static exitlm_status decide(writing *w, said *d, exitlm_error *error) {
+    exitlm_session *s = w->writer;
+    const exitlm_heads *heads = s->heads;
+    const measure_plan *plan = w->all->plan;
+    const float *threshold = plan->settings[w->setting].threshold;
+    const uint32_t pos = s->n - 1, layers = s->model->config.n_layers;
+    xl_check check, previous;
+    const xl_check *before = NULL;
+    exitlm_status status = EXITLM_OK;
+    for (uint32_t h = 0; h < heads->n_heads && status == EXITLM_OK; h++) {
+        if (threshold[h] <= 0 || s->depth[pos] > heads->head[h].layer) continue;
+        status = xl_session_advance(s, heads->head[h].layer, error);
+        if (status == EXITLM_OK) status = xl_exit_check(s, h, pos, before, NULL, &check, error);
+        if (status != EXITLM_OK) return status;
+        if (check.argmax >= 0 && check.uncertainty < threshold[h]) {
+            *d = (said){.id = check.argmax, .head = (int32_t)h};
+            if (s->depth[pos] < layers) xl_fill_kv(s, pos, (int32_t)h, plan->kv);
+            return EXITLM_OK;
+        }
+        previous = check;
+        before = &previous;
+    }
+    if (status == EXITLM_OK) status = xl_session_advance(s, layers, error);
+    if (status == EXITLM_OK) status = xl_session_logits(s, pos, 1, error);
+    if (status == EXITLM_OK) *d = (said){.id = xl_logits_argmax(s, s->logits), .head = -1};
+    return status;
+}
+
+static void count_depth(writing *w, const said *d, uint64_t macs) {
+    measure_sum *sum = sum_of(w);
+    const uint32_t layers = w->writer->model->config.n_layers;
+    sum->depth += d->head < 0 ? 1 : (double)w->writer->heads->head[d->head].layer / layers;
+    sum->work += (double)macs / w->all->token_macs;
+    if (w->n_said == 0) sum->work += layers * w->all->layer_macs / w->all->token_macs; /* the prompt's last position */
+}
+
+/* *ended: the reply's last decision has been made. */
+static exitlm_status write_token(writing *w, bool *ended, exitlm_error *error) {
+    exitlm_session *s = w->writer;
+    const uint64_t before = s->macs;
+    said *d = &w->said[w->n_said];
+    int32_t next = -1;
+    const bool follows = script_token(&w->script, w->n_said, &next);
+    *ended = follows ? next < 0 : w->n_said >= w->all->plan->reply_tokens;
+    if (*ended) return EXITLM_OK;
+    exitlm_status status = decide(w, d, error);
+    if (status != EXITLM_OK) return status;
+    const bool stop = !follows && xl_token_is_eog(s->model->tokenizer, d->id);
+    d->emitted = follows ? next : stop ? -1 : d->id;
+    count_depth(w, d, s->macs - before);
+    w->n_said++;
+    *ended = stop || s->n + 1 >= s->ctx;
+    return stop ? EXITLM_OK : xl_session_append(s, &d->emitted, 1, error);
+}
+
+/* ---- Reading ---- */
+/* A stop that both make is no token; one that only the exit makes is a wrong one. */
+static void count(writing *w, uint32_t index, const float *logits) {
+    measure_sum *sum = sum_of(w);
+    const said *d = &w->said[index];
+    const int32_t full = xl_logits_argmax(w->reader, logits);
+    const bool wrong = d->id != full;
+    if (d->emitted < 0 && !wrong) return;
+    sum->tokens++;
+    if (d->head >= 0) {
+        sum->exits[d->head]++;
+        sum->wrong[d->head] += wrong;
+    } else {
+        sum->wrong_full += wrong;
+    }
+    sum->departed |= wrong;
+    sum->common += !sum->departed;
+    if (d->emitted < 0) return;
+    xl_softmax_stats stats;
+    w->reader->kernels->softmax_stats(logits, w->reader->model->config.vocab, &stats);
+    sum->loss += measure_loss(w->reader, logits, &stats, d->emitted);
+    sum->repeats += measure_repeats(w->writer->ids + w->reply_pos, index, d->emitted);
+}
+
+static exitlm_status read_reply(writing *w, exitlm_error *error) {
+    exitlm_session *s = w->reader;
+    if (w->n_said == 0) return EXITLM_OK;
+    const uint32_t end = w->reply_pos + w->n_said - 1; /* the last decision follows position end - 1 */
+    exitlm_status status = xl_session_append(s, w->writer->ids + s->n, end - s->n, error);
+    s->wanted_from = w->reply_pos - 1;
+    if (status == EXITLM_OK) status = xl_session_advance(s, s->model->config.n_layers, error);
+    for (uint32_t i = 0; i < w->n_said && status == EXITLM_OK; i += XL_MAX_VERIFY) {
+        const uint32_t rows = w->n_said - i < XL_MAX_VERIFY ? w->n_said - i : XL_MAX_VERIFY;
+        status = xl_session_logits(s, w->reply_pos - 1 + i, rows, error);
+        for (uint32_t r = 0; r < rows && status == EXITLM_OK; r++) count(w, i + r, s->logits + (size_t)r * s->logits_stride);
+    }
+    atomic_fetch_add_explicit(&w->all->tokens, w->n_said, memory_order_relaxed);
+    return status;
+}
+
+/* ---- A conversation under one setting ---- */
+/* Both sessions keep the prompt's positions, which are exact, for the next setting. */
+static exitlm_status begin(writing *w, const int32_t **ids, size_t *n, exitlm_error *error) {
+    exitlm_status status = script_begin(&w->script, &w->all->plan->items[w->item], ids, n, error);
+    uint32_t same = 0;
+    while (same + 1 < *n && same < w->writer->n && w->writer->ids[same] == (*ids)[same] && w->writer->made[same] == XL_MADE_EXACT) same++;
+    if (same > w->reader->n) same = w->reader->n;
+    xl_session_truncate(w->writer, same);
+    xl_session_truncate(w->reader, same);
+    *ids += same;
+    *n -= *n ? same : 0;
+    return status;
+}
+
+static exitlm_status run_setting(writing *w, exitlm_error *error) {
+    const int32_t *ids = NULL;
+    size_t n = 0;
+    exitlm_status status = begin(w, &ids, &n, error);
+    while (status == EXITLM_OK && n) {
+        bool fits, ended = false;
+        status = write_prompt(w, ids, n, &fits, error);
+        if (status != EXITLM_OK || !fits) break;
+        while (status == EXITLM_OK && !ended) status = write_token(w, &ended, error);
+        if (status == EXITLM_OK) status = read_reply(w, error);
+        const exitlm_session *s = w->writer;
+        if (status == EXITLM_OK) status = script_next(&w->script, s->ids + w->reply_pos, s->n - w->reply_pos, &ids, &n, error);
+    }
+    return status;
+}
+
+static bool exits(const measure_setting *setting, uint32_t n_heads) {
+    for (uint32_t h = 0; h < n_heads; h++)
+        if (setting->threshold[h] > 0) return true;
+    return false;
+}
+
+static exitlm_status write_all(writing *w, bool leader, exitlm_error *error) {
+    shared *all = w->all;
+    const measure_plan *plan = all->plan;
+    exitlm_status status = EXITLM_OK;
+    while (status == EXITLM_OK && (w->item = atomic_fetch_add(&all->next_item, 1)) < plan->n_items)
+        for (w->setting = 0; w->setting < plan->n_settings && status == EXITLM_OK; w->setting++) {
+            if (!measure_step(all, leader)) return EXITLM_OK;
+            if (exits(&plan->settings[w->setting], plan->heads->n_heads)) status = run_setting(w, error);
+            atomic_fetch_add(&all->finished, 1);
+        }
+    return status;
+}
+
+int measure_write(shared *all, bool leader) {
+    const measure_plan *plan = all->plan;
+    const exitlm_session_options options = {.heads = plan->heads, .context_tokens = plan->context_tokens, .kv_type = plan->kv_type, .kernel = plan->kernel};
+    exitlm_error error;
+    writing w = {.all = all, .said = calloc(plan->context_tokens + 1, sizeof *w.said)};
+    if (!w.said) return cli_no_memory("a reply");
+    script_init(&w.script, plan->model);
+    exitlm_status status = exitlm_session_create(&w.writer, plan->model, &options, &error);
+    if (status == EXITLM_OK) status = exitlm_session_create(&w.reader, plan->model, &options, &error);
+    if (status == EXITLM_OK) status = write_all(&w, leader, &error);
+    const int result = status == EXITLM_OK ? CLI_OK : cli_report(&error, NULL);
+    exitlm_session_free(w.writer);
+    exitlm_session_free(w.reader);
+    script_free(&w.script);
+    free(w.said);
+    return result;
+}
