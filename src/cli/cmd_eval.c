@@ -144,8 +144,9 @@ static int read_data(eval_run *run) {
 }
 
 static int evaluate(eval_run *run) {
-    int status = eval_measure_rows(run);
+    int status = eval_list_rows(run);
     if (status == CLI_OK && run->options->calibration) status = eval_measure_resplits(run);
+    if (status == CLI_OK) status = eval_measure_rows(run);
     if (status == CLI_OK && run->options->speed) status = eval_measure_speed(run);
     if (status == CLI_OK && run->options->plot) status = eval_write_plot(run, run->options->plot);
     if (status != CLI_OK) return status;

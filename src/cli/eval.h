@@ -24,7 +24,7 @@ typedef struct eval_row {
     double coverage[EXITLM_MAX_HEADS], agreement, agreement_exited, mean_depth, mean_work;
     double common_prefix, perplexity, repetition; /* free-running text against the full model */
     double speedup;           /* decode speed over full; negative: not measured */
-    bool holds;
+    bool measured, holds;
 } eval_row;
 
 typedef struct eval_resplit { /* over random re-splits of calibration and test conversations */
@@ -49,9 +49,14 @@ typedef struct eval_run {
     size_t n_resplits;
 } eval_run;
 
+int eval_list_rows(eval_run *run);
+/* Those that are not measured yet, and, with exact K/V, the full model. */
 int eval_measure_rows(eval_run *run);
+/* Rows of this K/V policy that are one of settings[0 … n-1], from the measurement of those; what was recorded of the full model moves to the run. */
+int eval_take_rows(eval_run *run, const measure_setting *settings, size_t n, exitlm_kv_policy kv, measure_result *result);
 /* Decode speed of risk rows over full, interleaved, on the first conversations of the data. */
 int eval_measure_speed(eval_run *run);
+/* Before the rows: measures those that lie on the calibration's path, too. */
 int eval_measure_resplits(eval_run *run);
 int eval_write_plot(const eval_run *run, const char *path);
 

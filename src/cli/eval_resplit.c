@@ -59,13 +59,14 @@ static int read_report(const eval_run *run, pool_x *p) {
     return status;
 }
 
-static int measure_test(const eval_run *run, pool_x *p) {
+static int measure_test(eval_run *run, pool_x *p) {
     measure_setting settings[XL_PATH_MAX + 1] = {{{0}}};
     measure_result result = {0};
     for (size_t j = 0; j < p->path.n; j++) memcpy(settings[j + 1].threshold, p->path.threshold[j], sizeof settings[0].threshold);
-    int status = eval_measure(run, settings, p->path.n + 1, p->kv, false, "re-splits ", &result);
+    int status = eval_measure(run, settings, p->path.n + 1, p->kv, p->kv == EXITLM_POLICY_EXACT, "re-splits ", &result);
     for (size_t j = 0; j < p->path.n && status == CLI_OK; j++)
         for (size_t i = 0; i < run->data.n; i++) p->x[j * p->n + p->n_calibration + i] = measure_x(measure_at(&result, i, j + 1));
+    if (status == CLI_OK) status = eval_take_rows(run, settings, p->path.n + 1, p->kv, &result);
     measure_free(&result);
     return status;
 }

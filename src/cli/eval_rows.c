@@ -26,7 +26,7 @@ static bool wanted(const eval_options *o, const exitlm_level *level) {
     return o->accuracy.n == 0;
 }
 
-static int list_rows(eval_run *run) {
+int eval_list_rows(eval_run *run) {
     const size_t n = exitlm_heads_levels(run->engine.heads);
     exitlm_error error;
     run->rows = calloc(n + 1, sizeof *run->rows);
@@ -97,51 +97,68 @@ static void measure_heads(eval_run *run) {
     for (uint32_t h = 0; h < n_heads && conversations > 0; h++) run->head_agreement[h] /= conversations;
 }
 
-/* Rows of one K/V policy, from *done on; with the same thresholds they share a setting. Settings are run in rounds of what measure can hold. */
-static int run_round(eval_run *run, exitlm_kv_policy kv, size_t *done) {
-    measure_setting settings[MEASURE_MAX] = {{{0}}};
-    uint8_t *setting_of = calloc(run->n_rows + 1, 1); /* 0: not in this round */
-    const size_t first = *done;
-    const bool record = first == 0 && kv == EXITLM_POLICY_EXACT;
-    size_t n = 1, last = first;
-    if (!setting_of) return cli_no_memory("the table");
-    for (; last < run->n_rows; last++) {
-        const exitlm_level *level = &run->rows[last].level;
-        size_t s = kv == EXITLM_POLICY_EXACT ? 0 : 1; /* no exits: the full model, which is only run with exact K/V */
-        measure_setting wanted_setting = {{0}};
-        if (level->kv != kv) continue;
-        if (level->certified) memcpy(wanted_setting.threshold, level->threshold, sizeof wanted_setting.threshold);
-        while (s < n && memcmp(&settings[s], &wanted_setting, sizeof wanted_setting) != 0) s++;
-        if (s == MEASURE_MAX) break;
-        if (s == n) settings[n++] = wanted_setting;
-        setting_of[last] = (uint8_t)(s + 1);
+static measure_setting setting_of(const exitlm_level *level) {
+    measure_setting setting = {{0}};
+    if (level->certified) memcpy(setting.threshold, level->threshold, sizeof setting.threshold);
+    return setting;
+}
+
+/* Its index, or n. */
+static size_t find_setting(const measure_setting *settings, size_t n, const measure_setting *wanted) {
+    size_t s = 0;
+    while (s < n && memcmp(&settings[s], wanted, sizeof *wanted) != 0) s++;
+    return s;
+}
+
+static int take_full(eval_run *run, measure_result *result) {
+    eval_row full = {.level = {.accuracy = 1}};
+    int status = fill_row(&full, result, 0);
+    run->full_perplexity = full.perplexity;
+    run->full_repetition = full.repetition;
+    run->record = result->record;
+    result->record = (measure_record){0};
+    run->tokens = run->record.n;
+    measure_heads(run);
+    return status;
+}
+
+int eval_take_rows(eval_run *run, const measure_setting *settings, size_t n, exitlm_kv_policy kv, measure_result *result) {
+    int status = kv == EXITLM_POLICY_EXACT && !run->record.n ? take_full(run, result) : CLI_OK;
+    for (size_t i = 0; i < run->n_rows && status == CLI_OK; i++) {
+        eval_row *row = &run->rows[i];
+        const measure_setting wanted_setting = setting_of(&row->level);
+        const size_t s = find_setting(settings, n, &wanted_setting);
+        if (row->measured || row->level.kv != kv || s == n) continue;
+        status = fill_row(row, result, s);
+        row->measured = true;
+    }
+    return status;
+}
+
+/* Rows with the same thresholds share a setting; settings are run in rounds of what measure can hold. *more: there is another round to run. */
+static int run_round(eval_run *run, exitlm_kv_policy kv, bool *more) {
+    measure_setting settings[MEASURE_MAX] = {{{0}}}; /* [0]: the full model, which is only run with exact K/V */
+    const bool record = kv == EXITLM_POLICY_EXACT && !run->record.n;
+    size_t n = 1;
+    *more = false;
+    for (size_t i = 0; i < run->n_rows; i++) {
+        const measure_setting wanted_setting = setting_of(&run->rows[i].level);
+        if (run->rows[i].level.kv != kv || run->rows[i].measured || find_setting(settings, n, &wanted_setting) < n) continue;
+        if (n < MEASURE_MAX) settings[n++] = wanted_setting;
+        else *more = true;
     }
     measure_result result = {0};
     int status = n > 1 || record ? eval_measure(run, settings, n, kv, record, kv == EXITLM_POLICY_EXACT ? "evaluate  " : "K/V policy", &result) : CLI_OK;
-    for (size_t i = first; i < last && status == CLI_OK; i++)
-        if (setting_of[i]) status = fill_row(&run->rows[i], &result, setting_of[i] - 1u);
-    if (status == CLI_OK && record) {
-        eval_row full = {.level = {.accuracy = 1}};
-        status = fill_row(&full, &result, 0);
-        run->full_perplexity = full.perplexity;
-        run->full_repetition = full.repetition;
-        run->record = result.record;
-        result.record = (measure_record){0};
-        run->tokens = run->record.n;
-        measure_heads(run);
-    }
+    if (status == CLI_OK && result.n_settings) status = eval_take_rows(run, settings, n, kv, &result);
     measure_free(&result);
-    free(setting_of);
-    *done = last;
     return status;
 }
 
 int eval_measure_rows(eval_run *run) {
-    int status = list_rows(run);
+    int status = CLI_OK;
     for (int kv = 0; kv < EXITLM_POLICY_COUNT && status == CLI_OK; kv++) {
-        size_t done = 0;
-        do status = run_round(run, (exitlm_kv_policy)kv, &done);
-        while (status == CLI_OK && done < run->n_rows);
+        bool more = true;
+        while (status == CLI_OK && more) status = run_round(run, (exitlm_kv_policy)kv, &more);
     }
     return status;
 }

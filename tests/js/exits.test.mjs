@@ -1,8 +1,10 @@
 // Exit heads through the package: what is told of them, the three modes, events. On the tiny random model with heads made for the test.
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
 import { after, before, test } from 'node:test';
 import { ExitLM } from '../../web/src/index.js';
 import { defaultModel } from '../answers/tools.mjs';
+import { built, good, scratch, tiny } from './support/cli.mjs';
 import { modelServer } from './support/model-server.mjs';
 import { loadTiny, tinyBytes, tinyHeads } from './support/tiny-model.mjs';
 
@@ -118,4 +120,49 @@ test('heads that are here already bring their K/V maps; where they are left out,
   await assert.rejects(lean.complete('The sea is', options).result, { code: 'USAGE' });
   assert.equal((await all(lean.complete('The sea is', { ...options, kv: 'exact' }))).length, 12);
   await lean.dispose();
+});
+
+/** Tiny heads with levels for both K/V policies. */
+function headsOfBothPolicies() {
+  const data = scratch('exits-turns.jsonl', Array.from({ length: 360 }, (_, i) => JSON.stringify({ split: i < 60 ? 'train' : 'calibration', turns: [`say ${i} things`] })).join('\n') + '\n');
+  const heads = scratch('both/tiny.exits.gguf', '');
+  good(['train', tiny, '-o', heads, '--layers', '4,6', '--self-chat', '80', '--rows', '64', '--vocabulary-rows', '128', '--batch', '64', '--map-tokens', '1000', '--epochs', '2', '-q']);
+  for (const kv of ['exact', 'maps']) good(['calibrate', tiny, heads, '--data', data, '--reply-tokens', '16', '--strategy', 'risk', '--kv', kv, '-q']);
+  return new Uint8Array(fs.readFileSync(heads));
+}
+
+test('K/V maps come after the weights where a level is calibrated with them; then the cheapest policy answers', { skip: !built && 'the program is not built' }, async () => {
+  const heads = headsOfBothPolicies();
+  const server = await modelServer({ '/tiny.gguf': new Uint8Array(fs.readFileSync(tiny)), '/tiny.exits.gguf': heads });
+  /** @type {string[]} */
+  const warnings = [];
+  const found = await ExitLM.load(`${server.address}/tiny.gguf`, { worker: false, threads: 1, contextLength: 256, onWarning: (w) => warnings.push(w) });
+  const levels = (found.exits?.levels ?? []).filter((l) => l.strategy === 'risk' && l.certified);
+  assert.deepEqual([...new Set(levels.map((l) => l.kv))], ['exact', 'maps']);
+  const accuracy = Math.min(...levels.filter((l) => l.kv === 'maps').map((l) => l.accuracy));
+  await found.ready;
+  const maps = /** @type {const} */ ({ accuracy, kv: 'maps', maxTokens: 24 });
+  const deadline = Date.now() + 20_000;
+  /** @type {string | undefined} */
+  let text;
+  while (text === undefined && Date.now() < deadline) {
+    text = await found.complete('The sea is', maps).result.then((r) => r.text, (e) => void assert.equal(e.code, 'USAGE'));
+    if (text === undefined) await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  const local = await ExitLM.load(tiny, { heads, worker: false, threads: 1, contextLength: 256 });
+  await local.ready;
+  for (const kv of /** @type {const} */ (['maps', undefined])) {
+    const want = await local.complete('The sea is', { ...maps, kv }).result;
+    const got = await found.complete('The sea is', { ...maps, kv }).result;
+    assert.deepEqual([got.text, got.meanWork], [want.text, want.meanWork], String(kv));
+  }
+  assert.deepEqual(warnings, []);
+  await local.dispose();
+  await found.dispose();
+  const lean = await ExitLM.load(`${server.address}/tiny.gguf`, { worker: false, threads: 1, contextLength: 256, kvMaps: false });
+  await lean.ready;
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  await assert.rejects(lean.complete('The sea is', maps).result, { code: 'USAGE' });
+  await lean.dispose();
+  await server.close();
 });
