@@ -18,7 +18,7 @@ typedef struct calibrate_options {
     cli_texts data;
     const char *report;
     int metric, strategy, bound, kv;
-    float delta;
+    float delta, down_to;
     uint32_t reply_tokens, batch;
     uint64_t seed;
     bool quiet;
@@ -38,6 +38,8 @@ static const cli_option options[] = {
     {.name = "metric", .kind = CLI_CHOICE, AT(metric), .choices = cli_metrics, .help = "measure of uncertainty; default: the one that saves most on the path's data"},
     {.name = "kv", .kind = CLI_CHOICE, AT(kv), .choices = cli_kv_policies, .fallback = "exact",
      .help = "K/V of skipped layers that the levels are to hold with; exact replaces all of the table, another is added to it (strategy risk)"},
+    {.name = "down-to", .kind = CLI_NUMBER, AT(down_to), .value = "A", .min = 0.5, .max = 0.999, .fallback = "0.6",
+     .help = "boldest level that matters: bolder settings are not run, and bolder levels get those of this one"},
     {.name = "delta", .kind = CLI_NUMBER, AT(delta), .value = "D", .min = 1e-6, .max = 0.5, .fallback = "0.05",
      .help = "a level's promise may fail with this probability over the draw of the conversations"},
     {.name = "bound", .kind = CLI_CHOICE, AT(bound), .choices = bounds, .fallback = "betting", .help = "bound of the risk"},
@@ -52,7 +54,7 @@ static const cli_option options[] = {
 /* Expected disagreement of the settings on the path, safest first: dense where a level just holds, because what was expected and what is
  * measured differ by a tenth. What is expected is measured with exact K/V; with another policy the text departs further. */
 static const float inexact_targets[] = {0.002f, 0.004f, 0.007f, 0.010f, 0.013f, 0.016f, 0.020f, 0.047f, 0.053f, 0.060f, 0.067f, 0.11f, 0.14f, 0.2f};
-static const float targets[XL_PATH_MAX] = {0.003f, 0.005f, 0.0145f, 0.017f, 0.019f, 0.0455f, 0.049f, 0.052f,
+static const float targets[XL_PATH_MAX] = {0.003f, 0.005f, 0.0115f, 0.0135f, 0.0155f, 0.0455f, 0.049f, 0.052f,
                                            0.098f, 0.103f, 0.108f,  0.157f, 0.166f, 0.214f,  0.26f,  0.33f};
 
 typedef struct calibration {
@@ -141,6 +143,15 @@ static int measure(calibration *c, const dataset *data, const measure_setting *s
     return status;
 }
 
+static size_t wanted_targets(const calibration *c, const float **target) {
+    const bool exact = policy(c) == EXITLM_POLICY_EXACT;
+    const size_t most = exact ? XL_PATH_MAX : sizeof inexact_targets / sizeof *inexact_targets;
+    size_t n = 1;
+    *target = exact ? targets : inexact_targets;
+    while (n < most && (*target)[n - 1] < 1 - c->options->down_to) n++;
+    return n;
+}
+
 /* Thresholds of the path by one metric. */
 static int lay_path(calibration *c, const measure_record *record, exitlm_metric metric, xl_path *path) {
     level_tokens tokens;
@@ -148,10 +159,10 @@ static int lay_path(calibration *c, const measure_record *record, exitlm_metric 
     const exitlm_heads *heads = c->engine.heads;
     if (!level_tokens_make(&tokens, heads, metric, heads->n_layers, record, c->path_data.n)) status = cli_no_memory("the path");
     xl_path_data data = {.n = tokens.n, .n_heads = heads->n_heads, .u = tokens.u, .wrong = tokens.wrong, .weight = tokens.weight};
-    const bool exact = policy(c) == EXITLM_POLICY_EXACT;
-    const size_t n = exact ? XL_PATH_MAX : sizeof inexact_targets / sizeof *inexact_targets;
+    const float *target;
+    const size_t n = wanted_targets(c, &target);
     level_costs(c->engine.model, heads, policy(c), &data);
-    if (status == CLI_OK && !xl_path_build(&data, exact ? targets : inexact_targets, n, &xl_libc_allocator, path)) status = cli_no_memory("the path");
+    if (status == CLI_OK && !xl_path_build(&data, target, n, &xl_libc_allocator, path)) status = cli_no_memory("the path");
     level_tokens_free(&tokens);
     return status;
 }
