@@ -79,6 +79,27 @@ export function withoutMaps(bytes, always = false) {
  * @returns {Promise<Uint8Array>}
  */
 export async function downloadWithoutMaps(source, always, signal) {
+  return withoutMaps(await downloadTensors(source, (name) => !MAP.test(name), ({ policy }) => policy === 'maps' && !always, signal), always);
+}
+
+/**
+ * The whole file, but with zeros for all tensors that are no K/V maps where the source has ranges: what is added to heads without them.
+ * @param {import('./source.js').Source} source
+ * @param {AbortSignal} signal
+ * @returns {Promise<Uint8Array>}
+ */
+export async function downloadMaps(source, signal) {
+  return downloadTensors(source, (name) => MAP.test(name), () => false, signal);
+}
+
+/**
+ * @param {import('./source.js').Source} source
+ * @param {(name: string) => boolean} wanted
+ * @param {(layout: Layout) => boolean} whole the whole file is wanted
+ * @param {AbortSignal} signal
+ * @returns {Promise<Uint8Array>} the file, with zeros where nothing was fetched
+ */
+async function downloadTensors(source, wanted, whole, signal) {
   /** @type {number | null} */
   let total = null;
   let ranged = true;
@@ -93,18 +114,18 @@ export async function downloadWithoutMaps(source, always, signal) {
       if (got === total) break; // a small file
     }
     if (!ranged || total === null) break;
-    if (got >= total) return withoutMaps(start.subarray(0, total), always);
+    if (got >= total) return start.subarray(0, total);
     const layout = layoutOf(start);
     if (layout === 'more') continue;
-    if (layout === null || (layout.policy === 'maps' && !always)) break; // no GGUF file, or all of it is wanted
+    if (layout === null || whole(layout)) break; // no GGUF file, or all of it is wanted
     const all = new Uint8Array(total);
     all.set(start);
-    await Promise.all(wantedOf(layout, total, n).map(async ([from, to]) => {
+    await Promise.all(wantedOf(layout, total, n, wanted).map(async ([from, to]) => {
       for await (const { at, bytes } of download(source, from, to, { signal })) all.set(bytes, at);
     }));
-    return withoutMaps(all, always);
+    return all;
   }
-  return withoutMaps(await downloadAll(source, { signal }), always);
+  return downloadAll(source, { signal });
 }
 
 /** @param {Uint8Array} start of a file @returns {Layout | 'more' | null} 'more': it goes on; null: it cannot be read */
@@ -122,14 +143,15 @@ function layoutOf(start) {
  * @param {Layout} layout
  * @param {number} total bytes of the file
  * @param {number} have bytes from its start on that are there
+ * @param {(name: string) => boolean} wanted
  * @returns {[number, number][]} what else is needed
  */
-function wantedOf({ tensors, dataAt }, total, have) {
+function wantedOf({ tensors, dataAt }, total, have, wanted) {
   /** @type {[number, number][]} */
   const out = [];
   const sorted = [...tensors].sort((a, b) => a.offset - b.offset);
   for (const [i, { name, offset }] of sorted.entries()) {
-    if (MAP.test(name)) continue;
+    if (!wanted(name)) continue;
     const from = Math.max(have, dataAt + offset);
     const to = Math.min(total, dataAt + (sorted[i + 1]?.offset ?? total));
     const last = out[out.length - 1];

@@ -9,7 +9,7 @@ import { keepNote, openStore, readNote } from './cache.js';
 import { checkModel } from './check.js';
 import { downloadAll } from './download.js';
 import { ExitLMError, errorToData, messageOf } from './errors.js';
-import { downloadWithoutMaps, withoutMaps } from './heads.js';
+import { downloadMaps, downloadWithoutMaps, withoutMaps } from './heads.js';
 import { startEngine } from './instance.js';
 import { ModelLoader } from './loader.js';
 import { jobsByShard } from './manifest.js';
@@ -148,7 +148,7 @@ export class Host {
     try {
       store?.useChecksum((bytes) => pieces.sumOf(bytes));
       if (store?.complete) {
-        const kept = (asked === null && await store.readAll(0)) || await store.readAll(file); // maps that are here already cost no line
+        const kept = await store.readAll(file);
         if (kept) {
           await store.close();
           return kept;
@@ -186,11 +186,37 @@ export class Host {
     if (!heads || !this.#heads || spec.kvMaps !== null || !this.#describeHeads(engine).levels.some((level) => level.kv === 'maps' && level.certified)) return;
     if (engine.call('heads_have_maps', this.#heads)) return;
     try {
-      const bytes = await this.#headsBytes({ ...spec, kvMaps: true }, heads);
+      const bytes = await this.#mapsBytes(spec.cache, heads);
       engine.withBytes(bytes, (memory, n) => engine.run('heads_add_maps', this.#heads, memory, n));
     } catch (error) {
       if (!this.#abort.signal.aborted) this.#warn(`the K/V maps of the exit heads did not load, so replies do without them: ${error instanceof Error ? error.message : error}`);
     }
+  }
+
+  /** @param {LoadSpec['cache']} cache @param {NonNullable<Resolved['heads']>} heads */
+  async #mapsBytes(cache, { source, sha256 }) {
+    const pieces = /** @type {Pieces} */ (this.#pieces);
+    const store = source.url ? await openStore(cache, `${source.url}#kv-maps`, this.#peer, { sha256, warn: this.#warn }) : null;
+    store?.useChecksum((bytes) => pieces.sumOf(bytes));
+    const kept = store?.complete ? await store.readAll(0) : null;
+    if (kept) {
+      await store?.close();
+      return kept;
+    }
+    const { signal } = this.#abort;
+    const bytes = await (sha256 ? downloadAll(source, { signal }) : downloadMaps(source, signal)).catch(async (error) => {
+      await store?.remove();
+      throw error;
+    });
+    const actual = sha256 && this.#hash(bytes);
+    if (actual !== sha256) {
+      await store?.remove();
+      throw new ExitLMError('CHECKSUM', `${source.name}: SHA-256 is ${actual}, ${sha256} was expected`);
+    }
+    await store?.write(0, 0, bytes);
+    await store?.finish([bytes.length]);
+    await store?.close();
+    return bytes;
   }
 
   /** @param {Uint8Array} bytes */
