@@ -1,4 +1,5 @@
 /* exitlm calibrate: thresholds for accuracy levels, with a guarantee by conversation, into a heads file. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,7 +19,8 @@ typedef struct calibrate_options {
     cli_texts data;
     const char *report;
     int metric, strategy, bound, kv;
-    float delta, down_to;
+    float delta;
+    cli_numbers accuracy;
     uint32_t reply_tokens, batch;
     uint64_t seed;
     bool quiet;
@@ -38,8 +40,8 @@ static const cli_option options[] = {
     {.name = "metric", .kind = CLI_CHOICE, AT(metric), .choices = cli_metrics, .help = "measure of uncertainty; default: the one that saves most on the path's data"},
     {.name = "kv", .kind = CLI_CHOICE, AT(kv), .choices = cli_kv_policies, .fallback = "exact",
      .help = "K/V of skipped layers that the levels are to hold with; exact replaces all of the table, another is added to it (strategy risk)"},
-    {.name = "down-to", .kind = CLI_NUMBER, AT(down_to), .value = "A", .min = 0.5, .max = 0.999, .fallback = "0.6",
-     .help = "boldest level that matters: bolder settings are not run, and bolder levels get those of this one"},
+    {.name = "accuracy", .kind = CLI_NUMBERS, AT(accuracy), .value = "A,...", .min = 0.7, .max = 0.99,
+     .help = "run the settings that are laid out for these levels (.70, .75, .80, .85, .90, .95, .98, .99) alone; default: all"},
     {.name = "delta", .kind = CLI_NUMBER, AT(delta), .value = "D", .min = 1e-6, .max = 0.5, .fallback = "0.05",
      .help = "a level's promise may fail with this probability over the draw of the conversations"},
     {.name = "bound", .kind = CLI_CHOICE, AT(bound), .choices = bounds, .fallback = "betting", .help = "bound of the risk"},
@@ -51,11 +53,17 @@ static const cli_option options[] = {
     CLI_ENGINE_OPTIONS(calibrate_options, engine),
 };
 
-/* Expected disagreement of the settings on the path, safest first: dense where a level just holds, because what was expected and what is
- * measured differ by a tenth. What is expected is measured with exact K/V; with another policy the text departs further. */
-static const float inexact_targets[] = {0.002f, 0.004f, 0.007f, 0.010f, 0.013f, 0.016f, 0.020f, 0.047f, 0.053f, 0.060f, 0.067f, 0.11f, 0.14f, 0.2f};
-static const float targets[XL_PATH_MAX] = {0.003f, 0.005f, 0.0115f, 0.0135f, 0.0155f, 0.0455f, 0.049f, 0.052f,
-                                           0.098f, 0.103f, 0.108f,  0.157f, 0.166f, 0.214f,  0.26f,  0.33f};
+/* Expected disagreement of the settings on the path, safest first, and the level that each may just hold: what was expected and what is measured
+ * differ by a tenth. What is expected is measured with exact K/V; with another policy the text departs further, even where little exits. */
+typedef struct goal {
+    float target, accuracy;
+} goal;
+static const goal exact_goals[] = {{0.003f, 0.99f},  {0.005f, 0.99f},  {0.0115f, 0.98f}, {0.0135f, 0.98f}, {0.0155f, 0.98f}, {0.0455f, 0.95f},
+                                   {0.049f, 0.95f},  {0.052f, 0.95f},  {0.098f, 0.90f},  {0.103f, 0.90f},  {0.108f, 0.90f},  {0.157f, 0.85f},
+                                   {0.166f, 0.85f},  {0.214f, 0.80f},  {0.26f, 0.75f},   {0.33f, 0.70f}};
+static const goal other_goals[] = {{0.002f, 0.98f}, {0.006f, 0.95f}, {0.009f, 0.95f}, {0.012f, 0.95f}, {0.048f, 0.90f}, {0.053f, 0.90f}, {0.058f, 0.90f},
+                                   {0.063f, 0.90f}, {0.068f, 0.90f}, {0.1f, 0.85f},   {0.115f, 0.85f}, {0.15f, 0.80f},  {0.22f, 0.70f}};
+#define COUNT(array) (sizeof array / sizeof *array)
 
 typedef struct calibration {
     const calibrate_options *options;
@@ -143,12 +151,19 @@ static int measure(calibration *c, const dataset *data, const measure_setting *s
     return status;
 }
 
-static size_t wanted_targets(const calibration *c, const float **target) {
+static bool is_wanted(const calibration *c, float accuracy) {
+    const cli_numbers *wanted = &c->options->accuracy;
+    for (size_t i = 0; i < wanted->n; i++)
+        if (fabsf(wanted->items[i] - accuracy) < 1e-4f) return true;
+    return wanted->n == 0;
+}
+
+static size_t wanted_targets(const calibration *c, float *targets) {
     const bool exact = policy(c) == EXITLM_POLICY_EXACT;
-    const size_t most = exact ? XL_PATH_MAX : sizeof inexact_targets / sizeof *inexact_targets;
-    size_t n = 1;
-    *target = exact ? targets : inexact_targets;
-    while (n < most && (*target)[n - 1] < 1 - c->options->down_to) n++;
+    const goal *goals = exact ? exact_goals : other_goals;
+    size_t n = 0;
+    for (size_t i = 0; i < (exact ? COUNT(exact_goals) : COUNT(other_goals)); i++)
+        if (is_wanted(c, goals[i].accuracy)) targets[n++] = goals[i].target;
     return n;
 }
 
@@ -159,8 +174,8 @@ static int lay_path(calibration *c, const measure_record *record, exitlm_metric 
     const exitlm_heads *heads = c->engine.heads;
     if (!level_tokens_make(&tokens, heads, metric, heads->n_layers, record, c->path_data.n)) status = cli_no_memory("the path");
     xl_path_data data = {.n = tokens.n, .n_heads = heads->n_heads, .u = tokens.u, .wrong = tokens.wrong, .weight = tokens.weight};
-    const float *target;
-    const size_t n = wanted_targets(c, &target);
+    float target[XL_PATH_MAX];
+    const size_t n = wanted_targets(c, target);
     level_costs(c->engine.model, heads, policy(c), &data);
     if (status == CLI_OK && !xl_path_build(&data, target, n, &xl_libc_allocator, path)) status = cli_no_memory("the path");
     level_tokens_free(&tokens);
@@ -323,6 +338,8 @@ static int keep_rows(calibration *c) {
 
 static int check_policy(const calibration *c) {
     const calibrate_options *o = c->options;
+    float targets[XL_PATH_MAX];
+    if (wanted_targets(c, targets) == 0) return cli_usage("--accuracy: no settings are laid out for this level: see exitlm calibrate --help");
     if (policy(c) == EXITLM_POLICY_EXACT) return CLI_OK;
     if (policy(c) == EXITLM_POLICY_MAPS && !xl_heads_have_maps(c->engine.heads)) return cli_usage("--kv maps: these heads have no maps: train them without --no-maps");
     if (o->strategy > EXITLM_STRATEGY_RISK) return cli_usage("--kv %s: the paper's strategies know exact K/V alone: use --strategy risk", cli_kv_policies[o->kv]);
