@@ -21,7 +21,7 @@ static const cli_option options[] = {
      .help = "repetitions, interleaved; medians are reported"},
     {.name = "accuracy", .kind = CLI_NUMBERS, AT(accuracy), .value = "A,...", .min = 0.5, .max = 1, .fallback = "0.95,0.9",
      .help = "levels of mode exit"},
-    {.name = "kv", .kind = CLI_CHOICE, AT(kv), .choices = cli_kv_policies, .help = "K/V of the layers that an exit skips; default: as calibrated"},
+    {.name = "kv", .kind = CLI_CHOICE, AT(kv), .choices = cli_kv_policies, .help = "K/V of the layers that an exit skips; default: of those that the level is calibrated with, the cheapest here"},
     {.name = "vocabulary", .kind = CLI_FLAG, AT(vocabulary), .help = "also mode exit with the vocabulary exit alone"},
     {.name = "lossless", .kind = CLI_FLAG, AT(lossless), .help = "compare ways of drafting: acceptance, tokens a verification, cost of a row"},
     CLI_ENGINE_OPTIONS(bench_options, engine),

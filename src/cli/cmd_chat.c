@@ -27,7 +27,7 @@ static const cli_option options[] = {
     {.name = "strategy", .kind = CLI_CHOICE, AT(strategy), .choices = cli_strategies, .fallback = "risk",
      .help = "how the thresholds were calibrated"},
     {.name = "kv", .kind = CLI_CHOICE, AT(kv), .choices = cli_kv_policies,
-     .help = "K/V of the layers that an exit skips; default: as calibrated"},
+     .help = "K/V of the layers that an exit skips; default: of those that the level is calibrated with, the cheapest here"},
     {.name = "audit", .kind = CLI_NUMBER, AT(audit), .value = "P", .min = 0, .max = 1, .fallback = "0",
      .help = "share of the exits that the full model verifies"},
     {.name = "show-depth", .kind = CLI_FLAG, AT(show_depth), .help = "colour each token by its depth; a histogram at the end"},

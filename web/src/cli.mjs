@@ -42,7 +42,7 @@ const commands = {
       mode: { type: 'string', value: 'full|exit|lossless', choices: ['full', 'exit', 'lossless'], help: 'default: exit where there are heads, else full' },
       accuracy: { type: 'string', value: 'A', number: [0.5, 1, false], help: 'of mode exit: expected share of tokens that the full model would have chosen (default 0.95)' },
       strategy: { type: 'string', value: 'S', choices: ['risk', 'max-coverage', 'min-coverage', 'midpoint', 'platt'], help: 'how the thresholds were calibrated (default risk)' },
-      kv: { type: 'string', value: 'exact|maps|propagate', choices: ['exact', 'maps', 'propagate'], help: "K/V of the layers that an exit skips; default: as calibrated" },
+      kv: { type: 'string', value: 'exact|maps|propagate', choices: ['exact', 'maps', 'propagate'], help: "K/V of the layers that an exit skips; default: of those that the level is calibrated with, the cheapest here" },
       audit: { type: 'string', value: 'P', number: [0, 1, false], help: 'share of the exits that the full model verifies' },
       'show-depth': { type: 'boolean', help: 'colour each token by its depth' },
       'draft-layer': { type: 'string', value: 'L', number: [1, 65535, true], help: 'of mode lossless: always draft with the head after this layer' },

@@ -54,7 +54,7 @@
  * @property {number} [repeatPenalty]
  * @property {number | bigint} [seed] left out: a new one each time, see Result.seed
  * @property {string | string[]} [stop] texts that end the reply; they are not part of it
- * @property {'exact' | 'maps' | 'propagate'} [kv] how skipped layers' K/V is made
+ * @property {'exact' | 'maps' | 'propagate'} [kv] how skipped layers' K/V is made; left out: of those that the level is calibrated with, the one that costs least here
  * @property {number[]} [thresholds] an uncertainty for each head, in place of those of a level: it exits below. No promise goes with them
  * @property {number} [audit] share of the exits that is verified, 0 … 1
  * @property {number} [maxDraft] mode 'lossless': most drafts before a verification
@@ -100,7 +100,7 @@
  * @property {number[]} layers layers run before each head
  * @property {{ layer: number, rows: number, form: string, macs: number }[]} heads
  * @property {string} metric
- * @property {string} kv K/V policy of a reply with thresholds of its own; levels say theirs
+ * @property {string} kv K/V policy of a reply with thresholds of its own; each level says its own
  * @property {string} kvType
  * @property {string} fingerprint of the model that they belong to
  * @property {string} licence
