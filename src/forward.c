@@ -298,7 +298,7 @@ exitlm_status xl_sessions_advance_together(exitlm_session *const *sessions, uint
 
 /* ---- K/V of skipped layers --------------------------------------------------------- */
 
-void xl_fill_kv(exitlm_session *s, uint32_t pos, int32_t head, exitlm_kv_policy policy) {
+static void fill_kv(exitlm_session *s, uint32_t pos, uint32_t head, exitlm_kv_policy policy) {
     const exitlm_model *m = s->model;
     const xl_config *c = &m->config;
     xl_work *w = &s->work;
@@ -321,6 +321,16 @@ void xl_fill_kv(exitlm_session *s, uint32_t pos, int32_t head, exitlm_kv_policy 
     s->made[pos] = h ? XL_MADE_MAPS : XL_MADE_PROPAGATE;
 }
 
+void xl_exit_kv(exitlm_session *s, uint32_t pos, uint32_t head, exitlm_kv_policy policy) {
+    if (policy == EXITLM_POLICY_EXACT || s->depth[pos] == s->model->config.n_layers) return;
+    if (policy == EXITLM_POLICY_PROPAGATE || head == xl_heads_mapping(s->heads)) fill_kv(s, pos, head, policy);
+}
+
+void xl_map_waiting(exitlm_session *s, uint32_t head) {
+    if (head != xl_heads_mapping(s->heads)) return;
+    for (uint32_t pos = s->n - 1; pos-- > 0 && s->depth[pos] == s->heads->head[head].layer;) fill_kv(s, pos, head, EXITLM_POLICY_MAPS);
+}
+
 /* ---- What work costs ----------------------------------------------------------------- */
 
 static uint64_t matrix_macs(const xl_matrix *w) { return (uint64_t)w->rows * w->cols; }
@@ -328,6 +338,15 @@ static uint64_t matrix_macs(const xl_matrix *w) { return (uint64_t)w->rows * w->
 uint64_t xl_layer_macs(const exitlm_model *m) {
     const xl_config *c = &m->config;
     return (uint64_t)c->dim * (2 * (uint64_t)c->q_dim + 2 * (uint64_t)c->kv_dim + 3 * (uint64_t)c->ffn_dim);
+}
+
+double xl_later_layers(const exitlm_model *m, const exitlm_heads *heads, uint32_t head, exitlm_kv_policy policy, double waiting) {
+    const double skipped = m->config.n_layers - heads->head[head].layer, kv = 2.0 * m->config.kv_dim * m->config.dim / (double)xl_layer_macs(m);
+    const uint32_t mapping = xl_heads_mapping(heads);
+    if (policy == EXITLM_POLICY_EXACT || skipped == 0) return waiting * skipped;
+    if (policy == EXITLM_POLICY_PROPAGATE || head >= mapping) return kv * skipped;
+    const double mapped = m->config.n_layers - heads->head[mapping].layer;
+    return waiting * (skipped - mapped) + kv * mapped;
 }
 
 uint64_t xl_token_macs(const exitlm_model *m) {

@@ -86,13 +86,12 @@ static exitlm_status copy_stops(xl_generation *g, const exitlm_generate_options 
 /* A token's expected multiply-adds under a level, from its coverage. */
 static double expected_macs(const exitlm_session *s, const exitlm_level *level) {
     const exitlm_model *m = s->model;
-    const double layer = (double)xl_layer_macs(m), layers = m->config.n_layers, token = (double)xl_token_macs(m);
-    const double kv = 2.0 * m->config.kv_dim * m->config.dim / layer, later = level->kv == EXITLM_POLICY_EXACT ? WAITING : kv;
+    const double layer = (double)xl_layer_macs(m), token = (double)xl_token_macs(m);
     double sum = 0, rest = 1;
     for (uint32_t h = 0; h < s->heads->n_heads; h++) {
         const double at = s->heads->head[h].layer;
         sum += rest * (level->threshold[h] > 0 ? (double)xl_head_macs(m, &s->heads->head[h]) : 0);
-        sum += level->coverage[h] * layer * (at + later * (layers - at));
+        sum += level->coverage[h] * layer * (at + xl_later_layers(m, s->heads, h, level->kv, WAITING));
         rest -= level->coverage[h];
     }
     return sum + rest * token;
@@ -269,7 +268,7 @@ static exitlm_status take_exit(exitlm_session *s, const xl_check *check, exitlm_
     uint32_t head = g->next_head, layer = s->heads->head[head].layer;
     exitlm_status status = audit(s, check, error);
     if (status != EXITLM_OK) return status;
-    if (g->kv != EXITLM_POLICY_EXACT && s->depth[s->n - 1] < s->model->config.n_layers) xl_fill_kv(s, s->n - 1, (int32_t)head, g->kv);
+    xl_exit_kv(s, s->n - 1, head, g->kv);
     s->wanted_from = s->n; /* what remains of its layers is run for its K and V */
     xl_chosen chosen = {.id = check->id, .head = (int32_t)head, .layer = (uint16_t)layer, .confidence = 1 - check->uncertainty,
                         .work = work_of(s, layer, g->check_macs)};
@@ -342,6 +341,7 @@ static exitlm_status decode(exitlm_session *s, bool *again, exitlm_error *error)
         }
         status = advance(s, head->layer, again, error);
         if (status != EXITLM_OK || *again) return status;
+        if (g->kv == EXITLM_POLICY_MAPS) xl_map_waiting(s, g->next_head);
         bool exited;
         status = try_head(s, &exited, error);
         if (status != EXITLM_OK || exited) return status;

@@ -541,8 +541,13 @@ bool xl_heads_thresholds(const exitlm_heads *heads, exitlm_strategy strategy, fl
     return row != NULL;
 }
 
+uint32_t xl_heads_mapping(const exitlm_heads *heads) {
+    uint32_t i = heads->n_heads;
+    while (i > 0 && heads->head[i - 1].layer == heads->n_layers) i--;
+    return i ? i - 1 : heads->n_heads;
+}
+
 bool xl_heads_have_maps(const exitlm_heads *heads) {
-    for (uint32_t i = 0; i < heads->n_heads; i++)
-        if (heads->head[i].layer < heads->n_layers && !heads->head[i].map_k) return false;
-    return true;
+    const uint32_t i = xl_heads_mapping(heads);
+    return i == heads->n_heads || heads->head[i].map_k;
 }

@@ -26,7 +26,8 @@
  *   exit.i.output.weight         [vocab][dim]        full: the paper's independent head (rows = vocab)
  *   exit.i.bias                  F32 [rows]          tied, mlp: added to the static shortlist's logits (optional)
  *   exit.i.other.weight          F32 [dim + 1]       score of "none of the listed tokens": w . h' + bias (optional)
- *   exit.i.kv.L.k.weight, .v.weight [kv_dim][dim]    maps: rms(h) -> k (before RoPE), v of skipped layer L (optional)
+ *   exit.i.kv.L.k.weight, .v.weight [kv_dim][dim]    maps: rms(h) -> k (before RoPE), v of skipped layer L (optional; of the last head before
+ *                                                     the last layer)
  *   exit.i.kv.L.k.bias, .v.bias  F32 [kv_dim]        (optional)
  */
 #ifndef XL_HEADS_H
@@ -76,6 +77,9 @@ const exitlm_level *xl_heads_row(const exitlm_heads *heads, exitlm_strategy stra
 /* Its thresholds [n_heads]; where the strategy was not calibrated with this policy, those of the policy that it was calibrated with. False
  * where no level is certified at or above the accuracy (then no exits are taken). */
 bool xl_heads_thresholds(const exitlm_heads *heads, exitlm_strategy strategy, float accuracy, exitlm_kv_policy kv, float *threshold);
+/* The head whose maps the policy `maps` uses: the last one before the last layer. Exits of earlier heads wait, as with exact K/V, until a later token comes
+ * to its layer, and are mapped from there: half of the way is made exactly, and what is left is guessed from close by. n_heads: none. */
+uint32_t xl_heads_mapping(const exitlm_heads *heads);
 bool xl_heads_have_maps(const exitlm_heads *heads);
 
 /* ---- Writing a heads file (train, calibrate) ---- */

@@ -156,8 +156,13 @@ exitlm_status xl_session_advance(exitlm_session *s, uint32_t to, exitlm_error *e
 /* Takes 1 <= n <= XL_CHUNK sessions of one model, each with exactly one position that has not been through all layers (depth 0),
  * through all layers together, then fills row 0 of each session's logits. `sessions[0]` lends its scratch. For batched decoding. */
 exitlm_status xl_sessions_advance_together(exitlm_session *const *sessions, uint32_t n, exitlm_error *error);
-/* K/V of the layers that position pos skips, from its hidden state: maps of head `head` or the layers' own projections. Its depth becomes n_layers. */
-void xl_fill_kv(exitlm_session *s, uint32_t pos, int32_t head, exitlm_kv_policy policy);
+/* What the exit of position pos at `head` does about the K/V of the layers that it skips: nothing (it waits), or they are made from its hidden state
+ * by the layers' own projections or by maps (heads.h, xl_heads_mapping), and its depth becomes n_layers. */
+void xl_exit_kv(exitlm_session *s, uint32_t pos, uint32_t head, exitlm_kv_policy policy);
+/* Policy MAPS, when the last position has come to the layer of `head`: where that is the mapping head, those that waited and came along are mapped. */
+void xl_map_waiting(exitlm_session *s, uint32_t head);
+/* What the layers that an exit at `head` skips cost later, in layers; `waiting`: of one that is run for a position that waited. */
+double xl_later_layers(const exitlm_model *model, const exitlm_heads *heads, uint32_t head, exitlm_kv_policy policy, double waiting);
 /* y[n][rows] = W x for n rows of f32 inputs [n][cols] (quantised here as the type wants). y_stride in floats. */
 void xl_matmul(exitlm_session *s, float *y, size_t y_stride, const xl_matrix *w, const float *x, uint32_t n);
 /* The same for rows [row0, row0 + rows), row0 a multiple of 8. */

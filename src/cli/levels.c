@@ -73,13 +73,12 @@ bool level_fit_logistic(const exitlm_heads *heads, uint32_t n_layers, const meas
 #define BATCH_FILL 0.35 /* what a layer costs that a waiting position runs later in a batch */
 
 void level_costs(const exitlm_model *model, const exitlm_heads *heads, exitlm_kv_policy kv, xl_path_data *data) {
-    const double maps = 2.0 * model->config.kv_dim * model->config.dim / (double)xl_layer_macs(model), later = kv == EXITLM_POLICY_EXACT ? BATCH_FILL : maps;
-    const double layer = (double)xl_layer_macs(model), token = (double)xl_token_macs(model), layers = model->config.n_layers;
+    const double layer = (double)xl_layer_macs(model), token = (double)xl_token_macs(model);
     double checks = 0, reused = 0;
     for (uint32_t h = 0; h < heads->n_heads; h++) {
         const double own = (double)xl_head_macs(model, &heads->head[h]), at = heads->head[h].layer;
         checks += own;
-        data->exit_cost[h] = (float)((layer * (at + later * (layers - at)) + checks) / token);
+        data->exit_cost[h] = (float)((layer * (at + xl_later_layers(model, heads, h, kv, BATCH_FILL)) + checks) / token);
         if (heads->head[h].form == XL_FORM_VOCABULARY) reused = own; /* the final head starts from its scores */
     }
     data->full_cost = (float)((token + checks - reused) / token);

@@ -49,11 +49,12 @@ static exitlm_status decide(writing *w, said *d, exitlm_error *error) {
     for (uint32_t h = 0; h < heads->n_heads && status == EXITLM_OK; h++) {
         if (threshold[h] <= 0 || s->depth[pos] > heads->head[h].layer) continue;
         status = xl_session_advance(s, heads->head[h].layer, error);
+        if (status == EXITLM_OK && plan->kv == EXITLM_POLICY_MAPS) xl_map_waiting(s, h);
         if (status == EXITLM_OK) status = xl_exit_check(s, h, pos, before, NULL, &check, error);
         if (status != EXITLM_OK) return status;
         if (check.argmax >= 0 && check.uncertainty < threshold[h]) {
             *d = (said){.id = check.argmax, .head = (int32_t)h};
-            if (s->depth[pos] < layers) xl_fill_kv(s, pos, (int32_t)h, plan->kv);
+            xl_exit_kv(s, pos, h, plan->kv);
             return EXITLM_OK;
         }
         previous = check;

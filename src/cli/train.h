@@ -83,7 +83,7 @@ typedef struct train_maps {
     float *memory;
     const float **k, **v, **k_bias, **v_bias; /* [n] */
 } train_maps;
-/* For all of `layers` from one pass over gathered conversations: maps [n_layers]. */
+/* For the last of `layers` (ascending) before the model's last, from one pass over gathered conversations: maps [n_layers], the others empty. */
 int train_maps_fit(const train_run *run, const uint32_t *layers, uint32_t n_layers, train_maps *maps);
 void train_maps_free(train_maps *maps);
 

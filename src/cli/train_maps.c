@@ -86,7 +86,7 @@ static int add_conversation(fitting *f, const int32_t *ids, uint32_t n, const ui
         return cli_report(&error, NULL);
     for (uint32_t kept = 0; kept < f->n_kept; kept++) project(f, kept, n);
     for (uint32_t h = 0; h < f->n_layers; h++)
-        if (f->layers[h] < s->model->config.n_layers) add_to_ridge(f, h, at, n_at);
+        if (f->ridge[h]) add_to_ridge(f, h, at, n_at);
     return CLI_OK;
 }
 
@@ -140,7 +140,7 @@ static int prepare(fitting *f) {
     exitlm_error error;
     f->first = c->n_layers;
     for (uint32_t h = 0; h < f->n_layers; h++)
-        if (f->layers[h] < f->first) f->first = f->layers[h];
+        if (f->layers[h] < c->n_layers) f->first = f->layers[h]; /* of the last one before the last layer: heads.h, xl_heads_mapping */
     f->n_kept = c->n_layers - f->first;
     f->hidden = malloc((size_t)f->n_kept * ctx * c->dim * sizeof(float) + 1);
     f->kv = malloc((size_t)f->n_kept * ctx * 2 * c->kv_dim * sizeof(float) + 1);
@@ -155,7 +155,7 @@ static int prepare(fitting *f) {
     f->session->on_layer_user = f;
     for (uint32_t h = 0; h < f->n_layers; h++) {
         uint32_t outputs = (c->n_layers - f->layers[h]) * 2 * c->kv_dim;
-        if (outputs && xl_ridge_create(&f->ridge[h], c->dim, outputs, NULL, &error) != EXITLM_OK) return cli_report(&error, NULL);
+        if (outputs && f->layers[h] == f->first && xl_ridge_create(&f->ridge[h], c->dim, outputs, NULL, &error) != EXITLM_OK) return cli_report(&error, NULL);
     }
     return CLI_OK;
 }

@@ -187,7 +187,35 @@ static void test_exit_mode(void) {
         assert(other.heads[0] == 2 && other.layers[0] == model->config.n_layers);
         for (uint32_t i = 1; i < other.n; i++) assert(other.heads[i] == 0 && other.layers[i] == heads->head[0].layer);
         assert(other.stats.exits[0] + 1 == other.n && other.stats.mean_depth < 1);
-        for (uint32_t p = 0; p + 1 < s->n; p++) assert(policy == EXITLM_POLICY_EXACT || s->depth[p] == model->config.n_layers);
+        /* With maps, what left before the mapping head waits for a token that comes to it; all that came there is through. */
+        const uint32_t mapping = s->heads->head[xl_heads_mapping(s->heads)].layer, layers = model->config.n_layers;
+        uint32_t mapped = 0;
+        for (uint32_t p = 0; p + 1 < s->n; p++) {
+            if (policy == EXITLM_POLICY_PROPAGATE) assert(s->depth[p] == layers);
+            if (policy == EXITLM_POLICY_MAPS) assert(s->depth[p] == layers || s->depth[p] < mapping);
+            mapped += s->made[p] == XL_MADE_MAPS;
+        }
+        assert(mapped == 0);
+    }
+    /* The same with positions that leave at the mapping head: they and those that waited are mapped there. */
+    float some[EXITLM_MAX_HEADS] = {0, 2, 2};
+    uint32_t at_first = 0, at_mapping = 0, waiting = 0;
+    o.kv = EXITLM_POLICY_MAPS;
+    o.thresholds = some;
+    for (int step = 1; step < 100 && (at_first < 5 || at_mapping < 5); step++) {
+        some[0] = (float)step / 100;
+        reply_to(s, ids, PROMPT, &o, &other);
+        at_first = at_mapping = waiting = 0;
+        for (uint32_t i = 1; i < other.n; i++) {
+            at_first += other.heads[i] == 0;
+            at_mapping += other.heads[i] == 1;
+            waiting = other.heads[i] == 0 ? waiting + 1 : 0;
+        }
+    }
+    assert(at_first >= 5 && at_mapping >= 5 && at_first + at_mapping + 1 == other.n);
+    for (uint32_t p = PROMPT; p < s->n; p++) {
+        const bool waits = p + waiting >= s->n;
+        assert(s->depth[p] == (waits ? heads->head[0].layer : model->config.n_layers) && s->made[p] == (waits ? XL_MADE_EXACT : XL_MADE_MAPS));
     }
     o.kv = EXITLM_POLICY_EXACT;
     o.audit = 1;
