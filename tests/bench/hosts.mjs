@@ -86,7 +86,7 @@ async function chromium(/** @type {string} */ variant, /** @type {Setup} */ { th
   }, {
     model: `/models/${path.basename(defaultModel)}`, source: converse.toString(),
     // The DevTools protocol slows the page's own thread down and no worker.
-    options: { wasm: `/web/dist/exitlm-${variant}${threads > 1 ? '-mt' : ''}.wasm`, heads: `/models/${path.basename(heads)}`, threads, cache: 'none', worker: throttle === 1 },
+    options: { wasm: `/web/dist/exitlm-${variant}${threads > 1 ? '-mt' : ''}.wasm`, heads: `/models/${path.basename(heads)}`, threads, cache: 'none', worker: throttle === 1, kvMaps: true },
   });
   if (throttle > 1) await (await page.context().newCDPSession(page)).send('Emulation.setCPUThrottlingRate', { rate: throttle });
   return {

@@ -29,7 +29,7 @@
  * @property {'auto' | 'opfs' | 'cache-api' | 'none' | KeyValueCache} [cache] where the model is kept for the next time
  * @property {number} [contextLength] tokens of prompt and reply together; left out: the model's, at most 2048
  * @property {'f32' | 'f16' | 'q8'} [kvType] of the K/V cache: 'q8' takes a quarter of the memory
- * @property {boolean} [kvMaps] whether the heads' K/V maps are loaded (4 MB of the default model's 6), which replies with `kv: 'maps'` need and
+ * @property {boolean} [kvMaps] whether the heads' K/V maps are loaded (1.4 MB of the default model's 3.4), which replies with `kv: 'maps'` need and
  *   levels that are calibrated with them; left out: with the heads where those are a local file or bytes, else after the last weight, where a level
  *   is calibrated with them (never by `exitlm/edge`)
  * @property {boolean | string | URL} [worker] run the engine in a worker (where there are any: the default); or the address of the worker's
