@@ -61,8 +61,8 @@ typedef struct goal {
 static const goal exact_goals[] = {{0.003f, 0.99f},  {0.005f, 0.99f},  {0.0115f, 0.98f}, {0.0135f, 0.98f}, {0.0155f, 0.98f}, {0.0455f, 0.95f},
                                    {0.049f, 0.95f},  {0.052f, 0.95f},  {0.098f, 0.90f},  {0.103f, 0.90f},  {0.108f, 0.90f},  {0.157f, 0.85f},
                                    {0.166f, 0.85f},  {0.214f, 0.80f},  {0.26f, 0.75f},   {0.33f, 0.70f}};
-static const goal other_goals[] = {{0.002f, 0.99f}, {0.005f, 0.98f}, {0.007f, 0.98f}, {0.033f, 0.95f}, {0.0365f, 0.95f}, {0.04f, 0.95f}, {0.083f, 0.90f},
-                                   {0.088f, 0.90f}, {0.093f, 0.90f}, {0.14f, 0.85f},  {0.15f, 0.85f},  {0.2f, 0.80f},    {0.25f, 0.75f}, {0.32f, 0.70f}};
+static const goal other_goals[] = {{0.002f, 0.99f}, {0.004f, 0.98f},  {0.0235f, 0.95f}, {0.074f, 0.90f},
+                                   {0.125f, 0.85f}, {0.175f, 0.80f}, {0.225f, 0.75f},  {0.28f, 0.70f}};
 #define COUNT(array) (sizeof array / sizeof *array)
 
 typedef struct calibration {
