@@ -103,16 +103,15 @@ static void print_json(const eval_run *run) {
 
 static void print_rows(const eval_run *run) {
     const uint32_t n_heads = run->engine.heads->n_heads;
-    printf("strategy      K/V        level  agreement  exits   depth  work   speed  prefix  ppl    repeat  coverage\n");
+    printf("strategy      level  agreement  exits   depth  work   speed  prefix  ppl    repeat  coverage; K/V\n");
     for (size_t i = 0; i < run->n_rows; i++) {
         const eval_row *r = &run->rows[i];
-        printf("%-13s %-9s  %.2f   %.4f     %.4f  %.3f  %.3f  ", cli_strategies[r->level.strategy], cli_kv_policies[r->level.kv],
-               (double)r->level.accuracy, r->agreement, r->agreement_exited, r->mean_depth, r->mean_work);
+        printf("%-13s %.2f   %.4f     %.4f  %.3f  %.3f  ", cli_strategies[r->level.strategy], (double)r->level.accuracy, r->agreement, r->agreement_exited, r->mean_depth, r->mean_work);
         if (r->speedup >= 0) printf("%.2fx  ", r->speedup);
         else printf("  -    ");
         printf("%5.1f   %.3f  %.3f  ", r->common_prefix, r->perplexity, r->repetition);
         for (uint32_t h = 0; h < n_heads; h++) printf(" %.3f", r->coverage[h]);
-        printf("%s%s\n", r->level.certified ? "" : "  uncertifiable", r->holds ? "" : "  DOES NOT HOLD");
+        printf("  %s%s%s\n", cli_kv_policies[r->level.kv], r->level.certified ? "" : "  uncertifiable", r->holds ? "" : "  DOES NOT HOLD");
     }
 }
 

@@ -78,13 +78,13 @@ static void print_levels(const exitlm_heads *heads, const exitlm_heads_info *inf
         printf("\nnot calibrated: \"exitlm calibrate\" finds the thresholds\n");
         return;
     }
-    printf("\n%-13s %-9s %8s  %9s  %6s %6s  %13s  %s\n", "strategy", "K/V", "accuracy", "agreement", "exited", "bound", "conversations",
-           "coverage of each head, then the model's own");
+    printf("\n%-13s %8s  %9s  %6s %6s  %13s  %s\n", "strategy", "accuracy", "agreement", "exited", "bound", "conversations",
+           "coverage of each head, then the model's own; K/V");
     for (size_t i = 0; i < n; i++) {
         if (exitlm_heads_level(heads, i, &level, &error) != EXITLM_OK) continue;
-        printf("%-13s %-9s %8.2f  ", cli_strategies[level.strategy], cli_kv_policies[level.kv], (double)level.accuracy);
+        printf("%-13s %8.2f  ", cli_strategies[level.strategy], (double)level.accuracy);
         if (!level.certified) {
-            printf("uncertifiable\n");
+            printf("uncertifiable  %s\n", cli_kv_policies[level.kv]);
             continue;
         }
         double rest = 1;
@@ -94,7 +94,7 @@ static void print_levels(const exitlm_heads *heads, const exitlm_heads_info *inf
             printf("%3.0f %%  ", (double)level.coverage[h] * 100);
             rest -= (double)level.coverage[h];
         }
-        printf("%3.0f %%\n", rest * 100);
+        printf("%3.0f %%  %s\n", rest * 100, cli_kv_policies[level.kv]);
     }
 }
 
