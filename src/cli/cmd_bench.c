@@ -113,7 +113,7 @@ static int prepare(bench *b, uint32_t ctx) {
         cli_warn("--prompt-tokens: the context holds %u tokens, %u are measured", ctx, prompt_tokens);
     }
     for (size_t i = 0; b->engine.heads && i < o->accuracy.n; i++)
-        cli_engine_check_level(&b->engine, EXITLM_STRATEGY_RISK, o->accuracy.items[i]);
+        cli_engine_check_level(&b->engine, EXITLM_STRATEGY_RISK, o->accuracy.items[i], o->kv);
     int status = bench_prompt(&b->engine, prompt_tokens, (int32_t **)&b->prompt.ids, &b->prompt.prompt_n);
     exitlm_generate_defaults(&b->prompt.generate);
     b->prompt.generate.max_tokens = 1;

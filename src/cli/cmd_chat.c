@@ -119,7 +119,7 @@ static int choose_mode(chat *c) {
     c->generate.draft_length = o->draft_length;
     c->generate.draft_sources = o->drafts < 0 ? 0 : 1 << o->drafts;
     warn_unused(c, mode);
-    if (mode == EXITLM_MODE_EXIT) cli_engine_check_level(&c->engine, c->generate.strategy, o->accuracy);
+    if (mode == EXITLM_MODE_EXIT) cli_engine_check_level(&c->engine, c->generate.strategy, o->accuracy, o->kv);
     return mode == EXITLM_MODE_LOSSLESS && o->draft_layer ? check_draft_layer(c) : CLI_OK;
 }
 

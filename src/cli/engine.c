@@ -180,12 +180,15 @@ void cli_engine_close(cli_engine *engine) {
     *engine = (cli_engine){0};
 }
 
-void cli_engine_check_level(const cli_engine *engine, exitlm_strategy strategy, float accuracy) {
+void cli_engine_check_level(const cli_engine *engine, exitlm_strategy strategy, float accuracy, int kv) {
     exitlm_error error;
     exitlm_level level;
     float strictest = 0;
+    bool own = false; /* does the policy have rows of its own? (xl_heads_thresholds) */
+    for (size_t i = 0; i < exitlm_heads_levels(engine->heads); i++)
+        own |= exitlm_heads_level(engine->heads, i, &level, &error) == EXITLM_OK && level.strategy == strategy && (int)level.kv == kv;
     for (size_t i = 0; i < exitlm_heads_levels(engine->heads); i++) {
-        if (exitlm_heads_level(engine->heads, i, &level, &error) != EXITLM_OK) continue;
+        if (exitlm_heads_level(engine->heads, i, &level, &error) != EXITLM_OK || (own && (int)level.kv != kv)) continue;
         if (level.strategy == strategy && level.certified && level.accuracy > strictest) strictest = level.accuracy;
     }
     const char *name = cli_strategies[strategy];

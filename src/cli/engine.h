@@ -61,8 +61,8 @@ int cli_engine_open(cli_engine *engine, const char *model, const cli_engine_opti
 int cli_engine_session(const cli_engine *engine, const cli_engine_options *options, uint32_t ctx, exitlm_session **session);
 void cli_engine_close(cli_engine *engine);
 
-/* Warns where no exits will be taken at this accuracy: above the strictest certified level of the strategy. Needs heads. */
-void cli_engine_check_level(const cli_engine *engine, exitlm_strategy strategy, float accuracy);
+/* Warns where no exits will be taken at this accuracy: above the strictest certified level of the strategy (kv -1: with any K/V policy). Needs heads. */
+void cli_engine_check_level(const cli_engine *engine, exitlm_strategy strategy, float accuracy, int kv);
 
 /* Ids of a text: *ids is fresh memory. flags as for exitlm_tokenize. 0, or the status of a reported failure. */
 int cli_tokenize(const exitlm_model *model, const char *text, size_t n_bytes, unsigned flags, int32_t **ids, size_t *n);
