@@ -100,11 +100,11 @@ static double expected_macs(const exitlm_session *s, const exitlm_level *level) 
 /* The K/V policy for who asks for none: of those that are calibrated for the level, the one that is expected to cost least here. */
 static exitlm_kv_policy choose_policy(const exitlm_session *s, exitlm_strategy strategy, float accuracy) {
     const exitlm_heads *heads = s->heads;
-    const exitlm_level *best = xl_heads_row(heads, strategy, accuracy, heads->kv);
+    const exitlm_level *best = NULL;
     for (int kv = 0; kv < EXITLM_POLICY_COUNT; kv++) {
         const exitlm_level *row = xl_heads_row(heads, strategy, accuracy, (exitlm_kv_policy)kv);
-        if (!row || row == best || (kv == EXITLM_POLICY_MAPS && !xl_heads_have_maps(heads))) continue;
-        if (!best || (best->kv == EXITLM_POLICY_MAPS && !xl_heads_have_maps(heads)) || expected_macs(s, row) < expected_macs(s, best)) best = row;
+        if (!row || (kv == EXITLM_POLICY_MAPS && !xl_heads_have_maps(heads))) continue;
+        if (!best || expected_macs(s, row) < expected_macs(s, best)) best = row;
     }
     return best ? best->kv : heads->kv;
 }

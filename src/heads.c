@@ -533,10 +533,14 @@ const exitlm_level *xl_heads_row(const exitlm_heads *heads, exitlm_strategy stra
     return best;
 }
 
+bool xl_heads_calibrated(const exitlm_heads *heads, exitlm_strategy strategy, exitlm_kv_policy kv) {
+    for (size_t i = 0; i < heads->n_levels; i++)
+        if (heads->levels[i].strategy == strategy && heads->levels[i].kv == kv) return true;
+    return false;
+}
+
 bool xl_heads_thresholds(const exitlm_heads *heads, exitlm_strategy strategy, float accuracy, exitlm_kv_policy kv, float *threshold) {
-    bool calibrated = false;
-    for (size_t i = 0; i < heads->n_levels; i++) calibrated |= heads->levels[i].strategy == strategy && heads->levels[i].kv == kv;
-    const exitlm_level *row = xl_heads_row(heads, strategy, accuracy, calibrated ? kv : heads->kv);
+    const exitlm_level *row = xl_heads_row(heads, strategy, accuracy, xl_heads_calibrated(heads, strategy, kv) ? kv : heads->kv);
     for (uint32_t i = 0; i < heads->n_heads; i++) threshold[i] = row ? row->threshold[i] : 0;
     return row != NULL;
 }

@@ -74,6 +74,8 @@ struct exitlm_heads {
 
 /* The row for a wanted accuracy: the stricter of the neighbouring certified levels of the strategy with this K/V policy. NULL: none. */
 const exitlm_level *xl_heads_row(const exitlm_heads *heads, exitlm_strategy strategy, float accuracy, exitlm_kv_policy kv);
+/* Has the strategy rows of this policy, certified or not? */
+bool xl_heads_calibrated(const exitlm_heads *heads, exitlm_strategy strategy, exitlm_kv_policy kv);
 /* Its thresholds [n_heads]; where the strategy was not calibrated with this policy, those of the policy that it was calibrated with. False
  * where no level is certified at or above the accuracy (then no exits are taken). */
 bool xl_heads_thresholds(const exitlm_heads *heads, exitlm_strategy strategy, float accuracy, exitlm_kv_policy kv, float *threshold);

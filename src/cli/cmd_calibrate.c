@@ -1,5 +1,4 @@
 /* exitlm calibrate: thresholds for accuracy levels, with a guarantee by conversation, into a heads file. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -151,19 +150,12 @@ static int measure(calibration *c, const dataset *data, const measure_setting *s
     return status;
 }
 
-static bool is_wanted(const calibration *c, float accuracy) {
-    const cli_numbers *wanted = &c->options->accuracy;
-    for (size_t i = 0; i < wanted->n; i++)
-        if (fabsf(wanted->items[i] - accuracy) < 1e-4f) return true;
-    return wanted->n == 0;
-}
-
 static size_t wanted_targets(const calibration *c, float *targets) {
     const bool exact = policy(c) == EXITLM_POLICY_EXACT;
     const goal *goals = exact ? exact_goals : other_goals;
     size_t n = 0;
     for (size_t i = 0; i < (exact ? COUNT(exact_goals) : COUNT(other_goals)); i++)
-        if (is_wanted(c, goals[i].accuracy)) targets[n++] = goals[i].target;
+        if (cli_numbers_want(&c->options->accuracy, goals[i].accuracy)) targets[n++] = goals[i].target;
     return n;
 }
 

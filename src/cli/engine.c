@@ -7,6 +7,7 @@
 
 #include "cli.h"
 #include "files.h"
+#include "heads.h"
 #include "model_path.h"
 #include "platform.h"
 
@@ -184,9 +185,7 @@ void cli_engine_check_level(const cli_engine *engine, exitlm_strategy strategy, 
     exitlm_error error;
     exitlm_level level;
     float strictest = 0;
-    bool own = false; /* does the policy have rows of its own? (xl_heads_thresholds) */
-    for (size_t i = 0; i < exitlm_heads_levels(engine->heads); i++)
-        own |= exitlm_heads_level(engine->heads, i, &level, &error) == EXITLM_OK && level.strategy == strategy && (int)level.kv == kv;
+    const bool own = kv >= 0 && xl_heads_calibrated(engine->heads, strategy, (exitlm_kv_policy)kv);
     for (size_t i = 0; i < exitlm_heads_levels(engine->heads); i++) {
         if (exitlm_heads_level(engine->heads, i, &level, &error) != EXITLM_OK || (own && (int)level.kv != kv)) continue;
         if (level.strategy == strategy && level.certified && level.accuracy > strictest) strictest = level.accuracy;

@@ -21,9 +21,7 @@ int eval_measure(const eval_run *run, const measure_setting *settings, size_t n,
 static bool wanted(const eval_options *o, const exitlm_level *level) {
     if (o->strategy >= 0 && (int)level->strategy != o->strategy) return false;
     if (o->kv >= 0 && (int)level->kv != o->kv) return false;
-    for (size_t i = 0; i < o->accuracy.n; i++)
-        if (fabsf(o->accuracy.items[i] - level->accuracy) < 1e-4f) return true;
-    return o->accuracy.n == 0;
+    return cli_numbers_want(&o->accuracy, level->accuracy);
 }
 
 int eval_list_rows(eval_run *run) {
