@@ -75,7 +75,7 @@ static exitlm_status ask(moment *m, uint32_t h, exitlm_error *error) {
     exitlm_session *s = m->talk->session;
     const uint32_t dim = s->model->config.dim;
     if (m->asked[h]) return EXITLM_OK;
-    float *row = s->hidden + (size_t)(s->n - 1) * s->work.dim_stride, *keep = m->talk->watch.hidden + (size_t)m->talk->watch.n * dim;
+    float *row = xl_hidden(s, s->n - 1), *keep = m->talk->watch.hidden + (size_t)m->talk->watch.n * dim;
     memcpy(keep, row, dim * sizeof *row);
     memcpy(row, m->talk->watch.hidden + (size_t)h * dim, dim * sizeof *row);
     exitlm_status status = xl_exit_check(s, h, s->n - 1, NULL, NULL, &m->checks[h], error);

@@ -120,13 +120,16 @@ static void count(writing *w, uint32_t index, const float *logits) {
 static exitlm_status read_reply(writing *w, exitlm_error *error) {
     exitlm_session *s = w->reader;
     if (w->n_said == 0) return EXITLM_OK;
-    const uint32_t end = w->reply_pos + w->n_said - 1; /* the last decision follows position end - 1 */
-    exitlm_status status = xl_session_append(s, w->writer->ids + s->n, end - s->n, error);
-    s->wanted_from = w->reply_pos - 1;
-    if (status == EXITLM_OK) status = xl_session_advance(s, s->model->config.n_layers, error);
-    for (uint32_t i = 0; i < w->n_said && status == EXITLM_OK; i += XL_MAX_VERIFY) {
+    exitlm_status status = EXITLM_OK;
+    for (uint32_t i = 0, end = 0; i < w->n_said && status == EXITLM_OK; i += XL_MAX_VERIFY) {
         const uint32_t rows = w->n_said - i < XL_MAX_VERIFY ? w->n_said - i : XL_MAX_VERIFY;
-        status = xl_session_logits(s, w->reply_pos - 1 + i, rows, error);
+        if (i == end) { /* of so many positions the hidden states are kept; the decision i follows position reply_pos - 1 + i */
+            end = w->n_said - i < XL_SCORED ? w->n_said : i + XL_SCORED;
+            status = xl_session_append(s, w->writer->ids + s->n, w->reply_pos - 1 + end - s->n, error);
+            s->wanted_from = w->reply_pos - 1;
+            if (status == EXITLM_OK) status = xl_session_advance(s, s->model->config.n_layers, error);
+        }
+        if (status == EXITLM_OK) status = xl_session_logits(s, w->reply_pos - 1 + i, rows, error);
         for (uint32_t r = 0; r < rows && status == EXITLM_OK; r++) count(w, i + r, s->logits + (size_t)r * s->logits_stride);
     }
     atomic_fetch_add_explicit(&w->all->tokens, w->n_said, memory_order_relaxed);

@@ -14,16 +14,17 @@ double xl_now(const exitlm_session *s) { return s->clock_ms ? s->clock_ms(s->clo
 void xl_generation_take(exitlm_session *s, xl_arena *arena) {
     s->generation = xl_arena_take(arena, 1, sizeof *s->generation);
     xl_chosen *tokens = xl_arena_take(arena, s->ctx, sizeof *tokens);
-    if (s->generation) s->generation->tokens = tokens;
+    int32_t *prompt = xl_arena_take(arena, s->ctx, sizeof *prompt);
+    xl_tokenizer_info info;
+    xl_tokenizer_describe(s->model->tokenizer, &info);
+    char *text = xl_arena_take(arena, (size_t)s->ctx + 1, info.max_text_bytes); /* + 1: an incomplete character, the NUL */
+    if (s->generation) {
+        s->generation->tokens = tokens;
+        s->generation->prompt = prompt;
+        s->generation->text = text;
+        s->generation->text_capacity = ((size_t)s->ctx + 1) * info.max_text_bytes;
+    }
     xl_draft_take(s, arena);
-}
-
-void xl_generation_free(exitlm_session *s) {
-    xl_generation *g = s->generation;
-    xl_free(&s->allocator, g->text, 1, g->text_capacity);
-    xl_free(&s->allocator, g->context, 1, g->context_capacity);
-    g->text = g->context = NULL;
-    g->text_capacity = g->context_capacity = 0;
 }
 
 void xl_generation_end(exitlm_session *s) {
@@ -194,8 +195,6 @@ static exitlm_status start(exitlm_session *s, const int32_t *ids, size_t n, cons
     g->start_macs = s->macs - s->prefix_macs;
     g->limit = s->ctx - g->prompt_n;
     if (o->max_tokens && o->max_tokens < g->limit) g->limit = o->max_tokens;
-    status = xl_reply_reserve(s, g->limit, error);
-    if (status != EXITLM_OK) return status;
     begin_token(g);
     xl_draft_start(s);
     g->phase = XL_PROMPT;
@@ -393,7 +392,7 @@ static void fill_stats(const exitlm_session *s, exitlm_stats *stats) {
     *stats = (exitlm_stats){.reason = g->reason, .prompt_tokens = g->prompt_n, .reused_tokens = g->reused, .completion_tokens = n,
                             .prompt_ms = -1, .decode_ms = -1, .tokens_per_second = -1, .full_tokens = g->full_tokens,
                             .draft_attempts = g->draft_attempts, .drafted = g->drafted, .accepted = g->accepted, .audited = g->audited,
-                            .audit_disagreed = g->audit_disagreed, .text = g->text ? g->text : "", .text_bytes = g->text_bytes};
+                            .audit_disagreed = g->audit_disagreed, .text = g->text, .text_bytes = g->text_bytes};
     memcpy(stats->exits, g->exits, sizeof stats->exits);
     stats->mean_depth = g->n_tokens ? g->depth_sum / g->n_tokens : 0;
     /* The end-of-text token was computed too. */

@@ -48,17 +48,18 @@ typedef struct xl_generation {
     /* the reply */
     xl_chosen *tokens;      /* [ctx] */
     uint32_t n_tokens, n_released;
-    char *text;             /* grows */
+    char *text;             /* [text_capacity] room for whatever ctx tokens spell */
     size_t text_bytes, text_capacity, released_bytes;
     size_t decided_bytes;   /* text up to here can no longer be part of a stop string */
     xl_utf8_stream utf8;
     exitlm_reason reason;
     bool stop_found, ended_by_token;
 
-    /* the context as text, so that the next turn re-uses the generated ids */
-    char *context;
-    size_t context_bytes, context_capacity;
+    /* the prompt as text, so that the next turn re-uses the generated ids */
+    uint8_t context_sha[32];
+    size_t context_bytes;
     bool context_known;
+    int32_t *prompt;        /* [ctx] ids of a prompt that came as text, while it starts */
 
     /* counters */
     uint32_t exits[EXITLM_MAX_HEADS], full_tokens;
@@ -77,7 +78,6 @@ typedef struct xl_generation {
 /* session.c calls these. */
 void xl_generation_take(exitlm_session *s, xl_arena *arena);
 void xl_generation_end(exitlm_session *s);  /* forgets the reply and the context's text */
-void xl_generation_free(exitlm_session *s); /* what did not come from the session's arena */
 
 /* For draft.c. */
 /* Output rows, in whole tiles, whose scores a check by this head has just left in the first slots of the logits, as the full model would. */

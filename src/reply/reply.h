@@ -3,8 +3,6 @@
 #define XL_REPLY_H
 #include "generate.h"
 
-/* Room for a reply of up to `limit` tokens; called when it starts. */
-exitlm_status xl_reply_reserve(exitlm_session *s, uint32_t limit, exitlm_error *error);
 /* The token's bytes join the text; sets stop_found, and cuts the text at the stop string. */
 void xl_reply_add(exitlm_session *s, xl_chosen *token);
 /* No more tokens: an incomplete character becomes U+FFFD, all text is decided, tokens after a stop string are dropped. */

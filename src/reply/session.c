@@ -124,10 +124,13 @@ static void take_all(exitlm_session *s, xl_arena *arena, exitlm_kv_type kv_type,
     s->kv.area_bytes = (xl_kv_bytes(s->kv.type, c->head_dim, s->ctx) + XL_ALIGN - 1) / XL_ALIGN * XL_ALIGN;
     s->kv.k = xl_arena_take(arena, (size_t)c->n_layers * c->n_kv_heads, s->kv.area_bytes);
     s->kv.v = xl_arena_take(arena, (size_t)c->n_layers * c->n_kv_heads, s->kv.area_bytes);
-    s->rope_cos = xl_arena_take(arena, (size_t)s->ctx * (c->rope_dims / 2), sizeof(float));
-    s->rope_sin = xl_arena_take(arena, (size_t)s->ctx * (c->rope_dims / 2), sizeof(float));
+    s->n_waiting = min_u32(s->ctx, XL_WAITING);
+    s->rope_cos = xl_arena_take(arena, (size_t)s->n_waiting * (c->rope_dims / 2), sizeof(float));
+    s->rope_sin = xl_arena_take(arena, (size_t)s->n_waiting * (c->rope_dims / 2), sizeof(float));
+    s->rope_of = xl_arena_take(arena, s->n_waiting, sizeof *s->rope_of);
+    s->rope_frequency = xl_arena_take(arena, c->rope_dims / 2, sizeof *s->rope_frequency);
     take_work(s, arena, threads);
-    s->hidden = xl_arena_take(arena, s->ctx * s->work.dim_stride, sizeof(float));
+    s->hidden = xl_arena_take(arena, s->n_waiting * s->work.dim_stride, sizeof(float));
     take_logits(s, arena);
     s->scratch_logits = xl_arena_take(arena, s->logits_stride, sizeof(float));
     take_heads(s, arena);
@@ -167,22 +170,6 @@ static exitlm_status check_options(const exitlm_model *m, const exitlm_heads *he
                        "heads file, or train one with exitlm train",
                        heads->fingerprint, m->fingerprint[0] ? m->fingerprint : "(not known yet)");
     return EXITLM_OK;
-}
-
-void xl_session_fill_rope(exitlm_session *s) {
-    s->rope_ready = true;
-    const xl_config *c = &s->model->config;
-    uint32_t half = c->rope_dims / 2;
-    for (uint32_t i = 0; i < half; i++) {
-        double frequency = c->rope_scale / xl_pow(c->rope_base, 2.0 * i / c->rope_dims);
-        if (s->model->rope_factors) frequency /= s->model->rope_factors[i];
-        for (uint32_t p = 0; p < s->ctx; p++) {
-            double sine, cosine;
-            xl_sincos(p * frequency, &sine, &cosine);
-            s->rope_cos[(size_t)p * half + i] = (float)cosine;
-            s->rope_sin[(size_t)p * half + i] = (float)sine;
-        }
-    }
 }
 
 static void fill_tables(exitlm_session *s) {
@@ -249,7 +236,6 @@ void exitlm_session_free(exitlm_session *session) {
     if (!session) return;
     exitlm_allocator allocator = session->allocator;
     xl_pool_free(session->pool);
-    xl_generation_free(session);
     xl_free(&allocator, session->memory, 1, session->memory_bytes);
     xl_free(&allocator, session, 1, sizeof *session);
 }
@@ -288,6 +274,7 @@ void xl_session_truncate(exitlm_session *s, uint32_t n) {
     if (n >= s->n) return;
     s->n = n;
     if (s->embedded > n) s->embedded = n;
+    if (s->through > n) s->through = n;
     if (s->wanted_from > n) s->wanted_from = n;
     /* Context rows stand in the order of their first position. */
     while (s->n_context && s->context_pos[s->n_context - 1] >= n) s->in_context[s->context_ids[--s->n_context]] = false;
@@ -334,7 +321,7 @@ exitlm_status xl_session_logits_from(exitlm_session *s, uint32_t pos, uint32_t n
                        (unsigned)m->output_rows_ready_count, (unsigned)m->config.vocab);
     }
     for (uint32_t r = 0; r < n; r++)
-        s->kernels->rmsnorm(s->work.norm + r * s->work.dim_stride, s->hidden + (size_t)(pos + r) * s->work.dim_stride, m->output_norm,
+        s->kernels->rmsnorm(s->work.norm + r * s->work.dim_stride, xl_hidden(s, pos + r), m->output_norm,
                             m->config.dim, m->config.norm_eps);
     xl_output_logits(s, s->work.norm, n, row0);
     return EXITLM_OK;
@@ -366,13 +353,17 @@ int32_t xl_logits_argmax(const exitlm_session *s, const float *slots) {
 exitlm_status exitlm_session_score(exitlm_session *session, const int32_t *ids, size_t n,
                                    bool (*visit)(void *user, size_t position, const float *logits), void *user, exitlm_error *error) {
     exitlm_session_reset(session);
-    exitlm_status status = xl_session_append(session, ids, n, error);
-    if (status == EXITLM_OK) status = xl_session_advance(session, session->model->config.n_layers, error);
+    if (n > session->ctx) return xl_session_append(session, ids, n, error); /* says so */
+    exitlm_status status = EXITLM_OK;
     bool go_on = true;
-    for (uint32_t pos = 0; status == EXITLM_OK && go_on && pos + 1 < n; pos += XL_MAX_VERIFY) {
-        uint32_t rows = min_u32(XL_MAX_VERIFY, (uint32_t)n - 1 - pos);
-        status = xl_session_logits(session, pos, rows, error);
-        for (uint32_t r = 0; status == EXITLM_OK && go_on && r < rows; r++) {
+    for (uint32_t pos = 0; status == EXITLM_OK && go_on && pos < n; pos += XL_MAX_VERIFY) {
+        uint32_t rows = min_u32(XL_MAX_VERIFY, (uint32_t)n - pos);
+        if (pos % XL_SCORED == 0) {
+            status = xl_session_append(session, ids + pos, min_u32(XL_SCORED, (uint32_t)n - pos), error);
+            if (status == EXITLM_OK) status = xl_session_advance(session, session->model->config.n_layers, error);
+        }
+        if (status == EXITLM_OK) status = xl_session_logits(session, pos, rows, error);
+        for (uint32_t r = 0; status == EXITLM_OK && go_on && r < rows && pos + r + 1 < n; r++) {
             xl_logits_by_id(session, session->logits + r * session->logits_stride, session->scratch_logits);
             go_on = visit(user, pos + r + 1, session->scratch_logits);
         }

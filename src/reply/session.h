@@ -11,6 +11,8 @@
 #define XL_CHUNK 32       /* most rows of one pass through a layer */
 #define XL_FINE 16        /* most rows of a product whose inputs count twice (forward.c); 2 XL_FINE <= XL_CHUNK */
 #define XL_MAX_VERIFY 9   /* most rows whose full logits are held: 8 drafts and the token before them */
+#define XL_WAITING 256    /* most positions that may wait for layers at a time; a multiple of XL_CHUNK */
+#define XL_SCORED (XL_WAITING / XL_MAX_VERIFY * XL_MAX_VERIFY) /* positions that may be run before the logits of all are asked for */
 
 /* How a position's K/V was made. */
 typedef enum xl_made { XL_MADE_EXACT, XL_MADE_MAPS, XL_MADE_PROPAGATE } xl_made;
@@ -74,10 +76,14 @@ struct exitlm_session {
     int32_t *ids;        /* [ctx] */
     uint16_t *depth;     /* [ctx] layers whose K/V exists; non-increasing */
     uint8_t *made;       /* [ctx] xl_made */
-    float *hidden;       /* [ctx][work.dim_stride] residual stream after `depth` layers */
+    uint32_t through;    /* positions from the first on that are through all layers: their hidden states are not kept */
+    float *hidden;       /* ring [n_waiting][work.dim_stride], see xl_hidden: residual stream after `depth` layers */
+    uint32_t n_waiting;  /* min(ctx, XL_WAITING) */
     xl_kv kv;
-    float *rope_cos, *rope_sin; /* [ctx][rope_dims / 2] */
-    bool rope_ready;            /* filled once the model's rope_factors are there */
+    float *rope_cos, *rope_sin;    /* [n_waiting][rope_dims / 2], of the positions in rope_of */
+    uint32_t *rope_of;             /* [n_waiting] position + 1; 0: none */
+    double *rope_frequency;        /* [rope_dims / 2] angle of position 1 */
+    bool rope_ready;               /* filled once the model's rope_factors are there */
     xl_work work;
     float *logits;       /* [XL_MAX_VERIFY][vocab_padded], slot order; a pass through a layer leaves only row 0 as it is */
     size_t logits_stride;
@@ -120,7 +126,6 @@ size_t xl_session_bytes(const exitlm_model *model, const exitlm_heads *heads, co
 /* Appends ids at depth 0. CONTEXT_FULL where they do not fit (nothing appended). */
 exitlm_status xl_session_append(exitlm_session *s, const int32_t *ids, size_t n, exitlm_error *error);
 /* Fills the RoPE tables; needs model->base_ready. */
-void xl_session_fill_rope(exitlm_session *s);
 /* Drops positions from n on. */
 void xl_session_truncate(exitlm_session *s, uint32_t n);
 /* Full logits (slot order) of positions pos … pos+n-1, which must be through all layers, n <= XL_MAX_VERIFY, to s->logits, where
@@ -134,6 +139,9 @@ void xl_output_logits(exitlm_session *s, const float *x, uint32_t n, uint32_t ro
 void xl_logits_by_id(const exitlm_session *s, const float *slots, float *out);
 /* Lowest id of the largest. */
 int32_t xl_logits_argmax(const exitlm_session *s, const float *slots);
+
+/* The hidden state of a position: of one that waits, or has been run since the last n_waiting - 1 before it. */
+static inline float *xl_hidden(const exitlm_session *s, uint32_t pos) { return s->hidden + pos % s->n_waiting * s->work.dim_stride; }
 
 /* Is the token one of the first `rows` of the shortlist? */
 static inline bool xl_is_listed(const exitlm_session *s, uint32_t id, uint32_t rows) {

@@ -120,7 +120,7 @@ exitlm_status xl_exit_check(exitlm_session *s, uint32_t index, uint32_t pos, con
     if (status == EXITLM_OK) status = ready_context(s, error);
     if (status != EXITLM_OK) return status;
 
-    const float *x = transform(s, head, s->hidden + (size_t)pos * s->work.dim_stride);
+    const float *x = transform(s, head, xl_hidden(s, pos));
     uint32_t n = candidates(s, head, x);
     float *logits = s->head_logits;
     if (head->other) logits[n] = dot_other(head, x, s->model->config.dim);

@@ -5,6 +5,7 @@
  * parts are disjoint, so threads change nothing. */
 #include <string.h>
 
+#include "base/fmath.h"
 #include "reply/session.h"
 
 static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
@@ -110,13 +111,37 @@ static uint8_t *area(uint8_t *base, const xl_kv *kv, const xl_config *c, uint32_
     return base + ((size_t)layer * c->n_kv_heads + head) * kv->area_bytes;
 }
 
+static void fill_frequencies(exitlm_session *s) {
+    const xl_config *c = &s->model->config;
+    s->rope_ready = true;
+    for (uint32_t i = 0; i < c->rope_dims / 2; i++) {
+        s->rope_frequency[i] = c->rope_scale / xl_pow(c->rope_base, 2.0 * i / c->rope_dims);
+        if (s->model->rope_factors) s->rope_frequency[i] /= s->model->rope_factors[i];
+    }
+}
+
+/* Slot of the position's angles in the tables, which hold as many positions as may wait: all layers use them before others come. */
+static size_t rope_slot(exitlm_session *s, uint32_t pos) {
+    const size_t half = s->model->config.rope_dims / 2, slot = pos % s->n_waiting;
+    if (s->rope_of[slot] == pos + 1) return slot;
+    if (!s->rope_ready) fill_frequencies(s);
+    s->rope_of[slot] = pos + 1;
+    for (size_t i = 0; i < half; i++) {
+        double sine, cosine;
+        xl_sincos(pos * s->rope_frequency[i], &sine, &cosine);
+        s->rope_cos[slot * half + i] = (float)cosine;
+        s->rope_sin[slot * half + i] = (float)sine;
+    }
+    return slot;
+}
+
 /* Q and K of each head through their norm (qwen3), then RoPE, for one row; then its K and V into the cache. */
 static void place_row(exitlm_session *s, uint32_t layer, const xl_row *row, float *q, float *k, float *v) {
     const xl_config *c = &s->model->config;
     const xl_layer *l = &s->model->layers[layer];
-    size_t half = c->rope_dims / 2;
-    /* Rows of other sessions share these tables: same model, same angles; the context of `s` must reach as far as theirs. */
-    const float *cosines = s->rope_cos + row->pos * half, *sines = s->rope_sin + row->pos * half;
+    /* Rows of other sessions share these tables: same model, same angles. */
+    const size_t angles = rope_slot(s, row->pos) * (c->rope_dims / 2);
+    const float *cosines = s->rope_cos + angles, *sines = s->rope_sin + angles;
     if (q) {
         if (l->bq) s->kernels->add(q, l->bq, c->q_dim);
         for (uint32_t h = 0; l->q_norm && h < c->n_heads; h++)
@@ -214,13 +239,16 @@ static exitlm_status wait_for(exitlm_session *s, int32_t layer, int32_t row, exi
     return xl_fail(error, EXITLM_WAIT, "the embedding of token %d has not arrived yet", (int)row);
 }
 
+/* Starts the hidden states of all positions, or of as many as may wait at a time. */
 static exitlm_status embed(exitlm_session *s, exitlm_error *error) {
     const exitlm_model *m = s->model;
-    for (; s->embedded < s->n; s->embedded++) {
+    while (s->through < s->n && s->depth[s->through] == m->config.n_layers) s->through++;
+    const uint32_t end = min_u32(s->n, s->through + s->n_waiting);
+    for (; s->embedded < end; s->embedded++) {
         int32_t id = s->ids[s->embedded];
         if (!m->row_ready[id]) return wait_for(s, -1, id, error);
         xl_dequant_row(m->embedding.type, m->embedding.data, m->embedding.cols, xl_slot(m, (uint32_t)id),
-                       s->hidden + (size_t)s->embedded * s->work.dim_stride);
+                       xl_hidden(s, s->embedded));
     }
     return EXITLM_OK;
 }
@@ -233,16 +261,17 @@ exitlm_status xl_session_advance_slice(exitlm_session *s, uint32_t to, bool *don
         *done = true;
         return EXITLM_OK;
     }
-    uint32_t layer = s->depth[s->n - 1], start = s->n;
+    /* Where more wait than there is room for, those that have begun go through all layers first. */
+    const uint32_t end = s->embedded;
+    uint32_t layer = s->depth[end - 1], start = end;
     if (!s->model->base_ready || s->model->layers_ready <= layer) return wait_for(s, (int32_t)layer, -1, error);
-    if (!s->rope_ready) xl_session_fill_rope(s);
     while (start > 0 && s->depth[start - 1] <= layer) start--;
-    uint32_t n = min_u32(s->n - start, XL_CHUNK);
+    uint32_t n = min_u32(min_u32(end - start, XL_CHUNK), s->n_waiting - start % s->n_waiting);
     bool kv_only = layer + 1 == s->model->config.n_layers && start < s->wanted_from;
     if (kv_only) n = min_u32(n, s->wanted_from - start);
     uint64_t before = s->macs;
     xl_row rows[XL_CHUNK] = {{0}};
-    for (uint32_t r = 0; r < n; r++) rows[r] = (xl_row){&s->kv, start + r, s->hidden + (size_t)(start + r) * s->work.dim_stride};
+    for (uint32_t r = 0; r < n; r++) rows[r] = (xl_row){&s->kv, start + r, xl_hidden(s, start + r)};
     if (kv_only) xl_forward_kv(s, layer, rows, n);
     else xl_forward_layer(s, layer, rows, n);
     for (uint32_t r = 0; r < n; r++) {
@@ -250,7 +279,7 @@ exitlm_status xl_session_advance_slice(exitlm_session *s, uint32_t to, bool *don
         s->depth[pos] = (uint16_t)(layer + 1);
         if (pos < s->prefix) s->prefix_macs += (s->macs - before) / n;
     }
-    if (s->on_layer) s->on_layer(s->on_layer_user, layer + 1, start, n, s->hidden + (size_t)start * s->work.dim_stride);
+    if (s->on_layer) s->on_layer(s->on_layer_user, layer + 1, start, n, xl_hidden(s, start));
     *done = s->depth[s->n - 1] >= to;
     return EXITLM_OK;
 }
@@ -274,8 +303,7 @@ exitlm_status xl_sessions_advance_together(exitlm_session *const *sessions, uint
             return xl_fail(error, EXITLM_USAGE, "session %u of %u has not exactly one position to run", (unsigned)r, (unsigned)n);
         exitlm_status status = embed(s, error);
         if (status != EXITLM_OK) return status;
-        if (!s->rope_ready) xl_session_fill_rope(s);
-        rows[r] = (xl_row){&s->kv, s->n - 1, s->hidden + (size_t)(s->n - 1) * s->work.dim_stride};
+        rows[r] = (xl_row){&s->kv, s->n - 1, xl_hidden(s, s->n - 1)};
     }
     for (uint32_t layer = 0; layer < m->config.n_layers; layer++) {
         xl_forward_layer(lead, layer, rows, n);
@@ -302,7 +330,7 @@ static void fill_kv(exitlm_session *s, uint32_t pos, uint32_t head, exitlm_kv_po
     const exitlm_model *m = s->model;
     const xl_config *c = &m->config;
     xl_work *w = &s->work;
-    xl_row row = {&s->kv, pos, s->hidden + (size_t)pos * w->dim_stride};
+    xl_row row = {&s->kv, pos, xl_hidden(s, pos)};
     const xl_head *h = policy == EXITLM_POLICY_MAPS ? &s->heads->head[head] : NULL;
     if (h) s->kernels->rmsnorm(w->norm, row.hidden, s->ones, c->dim, c->norm_eps);
     for (uint32_t layer = s->depth[pos]; layer < c->n_layers; layer++) {

@@ -189,7 +189,7 @@ exitlm_status xl_chain_check(xl_talk *talk, const float *threshold, xl_check *ch
     exitlm_session *s = talk->session;
     const exitlm_heads *heads = s->heads;
     const uint32_t pos = s->n - 1, layers = s->model->config.n_layers, dim = s->model->config.dim;
-    float *row = s->hidden + (size_t)pos * s->work.dim_stride;
+    float *row = xl_hidden(s, pos);
     const xl_check *previous = NULL;
     exitlm_status status = EXITLM_OK;
     float *keep = talk->watch.hidden + (size_t)talk->watch.n * dim; /* the check reads the session's own row: it is lent and put back */

@@ -88,6 +88,51 @@ static void test_exact_kv(void) {
     free(other);
 }
 
+static bool keep_row(void *user, size_t position, const float *logits) {
+    memcpy((float *)user + position * plain->config.vocab, logits, row_bytes());
+    return true;
+}
+
+/* More positions than may wait at a time: whole prompts, exits that pile up, prompts that wait for layers, and scores of each position. */
+static void test_more_than_may_wait(void) {
+    enum { LONG = XL_WAITING + 2 * XL_CHUNK + 7 };
+    int32_t ids[LONG];
+    float *reference = row(), *other = row(), *all = calloc((LONG + 1) * plain->config.vocab, sizeof *all);
+    make_ids(ids, LONG, 12);
+    exitlm_session *s = tiny_session(model, &(exitlm_session_options){.context_tokens = LONG + 1});
+    last_logits(s, ids, LONG, 1, reference);
+    last_logits(s, ids, LONG, LONG, other);
+    assert(memcmp(reference, other, row_bytes()) == 0);
+    const uint32_t layers = model->config.n_layers;
+    exitlm_session_reset(s);
+    for (uint32_t i = 0; i < LONG; i++) { /* each exits after the first or the second layer */
+        CHECK_OK(xl_session_append(s, ids + i, 1, &error_));
+        CHECK_OK(xl_session_advance(s, 1 + (i % 7 == 0), &error_));
+        assert(s->depth[i] >= 1 && s->n - s->through <= XL_WAITING);
+    }
+    CHECK_OK(xl_session_advance(s, layers, &error_));
+    CHECK_OK(xl_session_logits(s, LONG - 1, 1, &error_));
+    xl_logits_by_id(s, s->logits, other);
+    assert(memcmp(reference, other, row_bytes()) == 0);
+    xl_session_truncate(s, LONG - XL_WAITING - 3); /* and back, over where the ring began anew */
+    CHECK_OK(xl_session_append(s, ids + s->n, LONG - s->n, &error_));
+    CHECK_OK(xl_session_advance(s, 1, &error_));
+    CHECK_OK(xl_session_advance(s, layers, &error_));
+    CHECK_OK(xl_session_logits(s, LONG - 1, 1, &error_));
+    xl_logits_by_id(s, s->logits, other);
+    assert(memcmp(reference, other, row_bytes()) == 0);
+    CHECK_OK(exitlm_session_score(s, ids, LONG, keep_row, all, &error_));
+    for (uint32_t n = 1; n < LONG; n += n < XL_WAITING - XL_MAX_VERIFY ? 40 : 1) {
+        if (n > XL_WAITING + XL_MAX_VERIFY && n + 20 < LONG) continue;
+        last_logits(s, ids, n, 32, other);
+        assert(memcmp(all + n * plain->config.vocab, other, row_bytes()) == 0);
+    }
+    exitlm_session_free(s);
+    free(reference);
+    free(other);
+    free(all);
+}
+
 static void test_together(void) {
     enum { S = 11 };
     exitlm_session *sessions[S];
@@ -363,6 +408,7 @@ int main(void) {
     model = tiny_load(heads);
     test_batches_threads_kernels_and_row_order_change_nothing();
     test_exact_kv();
+    test_more_than_may_wait();
     test_together();
     test_lossless_is_full();
     test_exit_mode();
