@@ -1,7 +1,6 @@
 /* The push loader: bytes of one file (or the parts of a split one) in any chunking, in the order of the file or with
  * jumps, straight to their place in memory. */
 #include "loader.h"
-#include "reply/session.h"
 
 #include <string.h>
 
@@ -430,20 +429,12 @@ void exitlm_loader_state(const exitlm_loader *loader, exitlm_load_state *state) 
 
 exitlm_model *exitlm_loader_model(const exitlm_loader *loader) { return loader && loader->header_ready ? loader->model : NULL; }
 
-exitlm_status exitlm_loader_memory(const exitlm_loader *loader, const exitlm_session_options *options, uint64_t *model_bytes,
-                                   uint64_t *session_bytes, exitlm_error *error) {
-    if (!loader) return xl_fail(error, EXITLM_USAGE, "exitlm_loader_memory: `loader` is NULL");
+exitlm_status xl_loader_measure(const exitlm_loader *loader, const exitlm_model **model, uint64_t *model_bytes, exitlm_error *error) {
     if (!loader->header_ready)
         return xl_fail(error, EXITLM_USAGE, "exitlm_loader_memory: the header is not known yet%s",
                        owner_of(loader)->n_parts > 1 ? " (those of all parts are needed)" : "");
-    if (model_bytes) *model_bytes = loader->model_bytes;
-    if (session_bytes) {
-        const exitlm_heads *heads = options && options->heads ? options->heads : loader->options.heads;
-        size_t bytes = xl_session_bytes(loader->model, heads, options);
-        if (bytes == SIZE_MAX)
-            return xl_fail(error, EXITLM_OUT_OF_MEMORY, "a session of this model does not fit in the address space: take a smaller context");
-        *session_bytes = bytes;
-    }
+    *model = loader->model;
+    *model_bytes = loader->model_bytes;
     return EXITLM_OK;
 }
 
