@@ -148,11 +148,19 @@ static exitlm_status read_split(exitlm_loader *loader, exitlm_error *error) {
     return EXITLM_OK;
 }
 
+/* The texts of a single file's merges are hashed before the tokenizer is made, and make room for it then. */
+static exitlm_status find_source(const exitlm_loader *loader, xl_tokenizer_source *source, exitlm_error *error) {
+    const xl_gguf *gguf = &owner_of(loader)->parts[0].gguf;
+    exitlm_status status = xl_tokenizer_source_from_gguf(source, gguf, error);
+    if (status == EXITLM_OK && source->merges.data && owner_of(loader)->n_parts == 1) source->room = gguf->blob + (source->merges.data - gguf->blob);
+    return status;
+}
+
 /* Memory of the model as far as the headers are known. */
 static exitlm_status measure(exitlm_loader *loader, exitlm_error *error) {
     const xl_owner *owner = owner_of(loader);
     xl_tokenizer_source source;
-    exitlm_status status = xl_tokenizer_source_from_gguf(&source, &owner->parts[0].gguf, error);
+    exitlm_status status = find_source(loader, &source, error);
     if (status != EXITLM_OK) return status;
     uint64_t total = sizeof *loader + sizeof *loader->model + sizeof *owner + owner->tables_bytes + xl_tokenizer_bytes(&source) +
                      (uint64_t)loader->model->config.n_layers * sizeof(uint32_t);
@@ -175,7 +183,7 @@ static exitlm_status make_tokenizer(exitlm_loader *loader, exitlm_error *error) 
     exitlm_model *model = loader->model;
     const xl_gguf *gguf = &owner_of(loader)->parts[0].gguf;
     xl_tokenizer_source source;
-    exitlm_status status = xl_tokenizer_source_from_gguf(&source, gguf, error);
+    exitlm_status status = find_source(loader, &source, error);
     if (status == EXITLM_OK) status = xl_tokenizer_create(&model->tokenizer, &source, &loader->allocator, error);
     if (status != EXITLM_OK) return status;
     xl_str text = {NULL, 0};
@@ -229,7 +237,7 @@ static exitlm_status all_headers_known(exitlm_loader *loader, exitlm_error *erro
         model->output_rows_ready_count = model->rows_ready_count;
     }
     xl_model_fill_info(model);
-    status = xl_fingerprint_begin(model, &loader->begun, error);
+    if (owner->n_parts > 1) status = xl_fingerprint_begin(model, &loader->begun, error);
     if (status != EXITLM_OK) return status;
     loader->header_ready = true;
     return EXITLM_OK;
@@ -256,6 +264,7 @@ static exitlm_status header_known(exitlm_loader *loader, exitlm_error *error) {
     if (status == EXITLM_OK) status = check_duplicates(loader, error);
     if (status == EXITLM_OK) status = xl_part_places(model, current(loader), error);
     if (status == EXITLM_OK) status = measure(loader, error);
+    if (status == EXITLM_OK && all_headers(loader) && owner_of(loader)->n_parts == 1) status = xl_fingerprint_begin(model, &loader->begun, error);
     if (status == EXITLM_OK && loader->part == 0) status = make_tokenizer(loader, error);
     if (status == EXITLM_OK && !loader->options.header_only) status = xl_part_allocate(model, current(loader), error);
     if (status != EXITLM_OK) return status;

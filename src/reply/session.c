@@ -23,7 +23,7 @@ static void take_all(exitlm_session *s, xl_arena *arena, const exitlm_session_op
     const uint32_t ctx = context_of(s->run.model, o);
     xl_run_take(&s->run, arena, s->heads, ctx, min_u32(ctx, XL_WAITING), o->threads ? o->threads : 1);
     xl_stair_take(&s->stair, arena, &s->run, ctx, (xl_kv_type)o->kv_type);
-    xl_logits_take(&s->logits, arena, &s->stair);
+    xl_logits_take(&s->logits, arena, &s->stair, xl_exits_scratch_floats(s->heads, ctx));
     s->exits = xl_exits_take(arena, &s->logits, s->heads);
     s->drafting = xl_drafting_take(arena);
     s->generation = xl_generation_take(arena, s->run.model, ctx);

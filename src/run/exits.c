@@ -30,7 +30,7 @@ struct xl_exits {
     uint32_t n_context, context_capacity;
     uint32_t context_seen;    /* positions looked through for context rows */
     bool *in_context;         /* [vocab] a context row */
-    /* scratch of a check */
+    /* scratch of a check; what scores need lies where the model's are sorted by id: nobody wants both */
     float *x, *out;           /* [dim] */
     float *inner;             /* [widest mlp] */
     float *scores;            /* [capacity] static rows, context rows, "other" */
@@ -70,22 +70,31 @@ static void take_context(xl_exits *e, xl_arena *arena) {
     e->in_context = xl_arena_take(arena, m->config.vocab, sizeof *e->in_context);
 }
 
+/* Most candidates of a head, in whole tiles of each kind, and "other". */
+static size_t most_candidates(const exitlm_heads *heads, uint32_t ctx) {
+    uint32_t longest = 0;
+    for (uint32_t i = 0; i < heads->n_heads; i++) longest = max_u32(longest, heads->head[i].rows);
+    return pad8(longest) + pad8(min_u32(ctx, MAX_CONTEXT_ROWS)) + 8;
+}
+
+size_t xl_exits_scratch_floats(const exitlm_heads *heads, uint32_t ctx) { return heads ? 4 * most_candidates(heads, ctx) : 0; }
+
 static void take_scratch(xl_exits *e, xl_arena *arena) {
-    uint32_t widest = e->run->model->config.dim, longest = 0;
+    uint32_t widest = e->run->model->config.dim;
     e->smallest_head = UINT32_MAX;
     for (uint32_t i = 0; i < e->heads->n_heads; i++) {
         const xl_head *head = &e->heads->head[i];
         widest = max_u32(widest, head->up.rows);
-        longest = max_u32(longest, head->rows);
         if (head->form != XL_FORM_FULL) e->smallest_head = min_u32(e->smallest_head, head->rows);
     }
     e->x = xl_arena_take(arena, e->run->work.dim_stride, sizeof(float));
     e->out = xl_arena_take(arena, e->run->work.dim_stride, sizeof(float));
     e->inner = xl_arena_take(arena, pad8(widest), sizeof(float));
-    e->capacity = pad8(longest) + pad8(e->context_capacity) + 8;
-    e->scores = xl_arena_take(arena, e->capacity, sizeof(float));
-    e->work = xl_arena_take2(arena, 2, e->capacity, sizeof(float));
-    e->ids = xl_arena_take(arena, e->capacity, sizeof *e->ids);
+    e->capacity = most_candidates(e->heads, e->stair->ctx);
+    if (!e->logits->by_id) return;
+    e->scores = e->logits->by_id;
+    e->work = e->scores + e->capacity;
+    e->ids = (int32_t *)(void *)(e->work + 2 * e->capacity);
 }
 
 xl_exits *xl_exits_take(xl_arena *arena, xl_logits *logits, const exitlm_heads *heads) {

@@ -17,6 +17,8 @@ typedef struct xl_check {
 /* The heads of one sequence: their shortlist and the rows of context tokens beside it. */
 typedef struct xl_exits xl_exits;
 
+/* Floats that xl_logits_take is to provide for its scores. */
+size_t xl_exits_scratch_floats(const exitlm_heads *heads, uint32_t ctx);
 /* Takes it from the arena; NULL while measuring, and without heads. */
 xl_exits *xl_exits_take(xl_arena *arena, xl_logits *logits, const exitlm_heads *heads);
 /* Fills its tables, once the memory is there. NULL is allowed. */

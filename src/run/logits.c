@@ -4,7 +4,7 @@
 
 /* Row 0, then either the further rows of a verification or, in the same memory, what a layer needs while it is run.
  * Of the default model that saves 1 MB, which an edge worker has not. */
-void xl_logits_take(xl_logits *logits, xl_arena *arena, xl_stair *stair) {
+void xl_logits_take(xl_logits *logits, xl_arena *arena, xl_stair *stair, size_t scratch_floats) {
     xl_run *run = stair->run;
     xl_arena first = {0}, sections = {0};
     size_t rows_bytes = 0;
@@ -21,7 +21,7 @@ void xl_logits_take(xl_logits *logits, xl_arena *arena, xl_stair *stair) {
         sections = (xl_arena){.base = memory, .used_bytes = first.used_bytes, .capacity_bytes = sections.used_bytes};
         xl_run_take_sections(run, &sections);
     }
-    logits->by_id = xl_arena_take(arena, logits->stride, sizeof(float));
+    logits->by_id = xl_arena_take(arena, logits->stride > scratch_floats ? logits->stride : scratch_floats, sizeof(float));
 }
 
 /* Where the choice is made, quantised inputs are not exact enough: rows whose logit is less than 1 below the best get the product of

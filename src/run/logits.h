@@ -7,10 +7,11 @@ typedef struct xl_logits {
     xl_stair *stair;
     float *row;    /* [XL_MAX_VERIFY][stride], slot order; a pass through a layer leaves only row 0 as it is */
     size_t stride; /* the vocabulary in whole tiles */
-    float *by_id;  /* [stride] scratch: what is sampled from, in the order of ids */
+    float *by_id;  /* [stride] scratch: what is sampled from, in the order of ids; or an exit's scores */
 } xl_logits;
 
-void xl_logits_take(xl_logits *logits, xl_arena *arena, xl_stair *stair);
+/* scratch_floats: by_id has so many at least. */
+void xl_logits_take(xl_logits *logits, xl_arena *arena, xl_stair *stair, size_t scratch_floats);
 
 /* Rows of logits <- those of positions pos … pos+n-1, which must be through all layers, n <= XL_MAX_VERIFY, without the first row0
  * slots (a multiple of 8), which an exit check has filled already. WAIT where output rows are missing. */

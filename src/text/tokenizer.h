@@ -35,6 +35,7 @@ typedef struct xl_tokenizer_source {
     xl_str pre;           /* tokenizer.ggml.pre */
     xl_str_array tokens;  /* tokenizer.ggml.tokens */
     xl_str_array merges;  /* tokenizer.ggml.merges: "left right", best first */
+    uint8_t *room;        /* NULL, or merges.data, to be overwritten with the tables made of it; the 12 bytes before it (an array's head), too */
     const void *scores;   /* tokenizer.ggml.scores: f32 LE [n_scores], unaligned; NULL where absent */
     size_t n_scores;
     const void *types;    /* tokenizer.ggml.token_type: i32 LE [n_types], unaligned; NULL where absent */

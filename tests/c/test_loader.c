@@ -708,7 +708,7 @@ static void test_session_bound(void) {
     counting_init(&c);
     exitlm_load_options load_options = {.allocator = &c.allocator};
     exitlm_loader *loader = loader_for(&load_options);
-    exitlm_session_options options = {.context_tokens = 512, .threads = 3, .heads = heads};
+    exitlm_session_options options = {.context_tokens = 512, .heads = heads};
     exitlm_error error = {0};
     uint64_t session_bytes;
     exitlm_model *model;
@@ -721,7 +721,7 @@ static void test_session_bound(void) {
     good(exitlm_session_create(&session, model, &options, &error), &error);
     CHECK(c.peak_bytes <= most_bytes);
     uint32_t n, full_contexts = 0;
-    for (int seed = 0; seed < 12; seed++) {
+    for (int seed = 0; seed < 6; seed++) {
         exitlm_generate_options o;
         exitlm_generate_defaults(&o);
         o.mode = (exitlm_mode)(seed % EXITLM_MODE_COUNT);
