@@ -119,7 +119,7 @@ static exitlm_status choose_chain(exitlm_session *s, exitlm_error *error) {
         return xl_fail(error, EXITLM_USAGE, "mode %s needs exit heads, and none are loaded: give a heads file (train one with exitlm train) or use mode full",
                        o->mode == EXITLM_MODE_EXIT ? "exit" : "lossless");
     bool exits = o->mode == EXITLM_MODE_EXIT;
-    float accuracy = o->accuracy != 0 ? o->accuracy : exits ? 0.95f : DRAFT_ACCURACY;
+    float accuracy = o->accuracy != 0 ? o->accuracy : exits ? s->heads->info.default_accuracy : DRAFT_ACCURACY;
     g->kv = (int)o->kv >= 0 ? o->kv : o->thresholds || !exits ? s->heads->kv : choose_policy(s, o->strategy, accuracy);
     if (g->kv == EXITLM_POLICY_MAPS && !xl_heads_have_maps(s->heads))
         return xl_fail(error, EXITLM_USAGE, "K/V policy maps: this heads file holds no maps; use exact or propagate");

@@ -154,7 +154,8 @@ static char *copy_text(const char *text, size_t n) {
 }
 
 /* One reply; *text is fresh memory. */
-static int reply_to(cli_engine *engine, const exitlm_message *messages, size_t n, const exitlm_generate_options *options, eval_task_row *row, char **text) {
+static int reply_to(cli_engine *engine, const eval_task *task, const exitlm_message *messages, size_t n, const exitlm_generate_options *options, eval_task_row *row,
+                    char **text) {
     exitlm_event event = {0};
     exitlm_error error;
     exitlm_status status = exitlm_session_chat(engine->session, messages, n, options, &error);
@@ -162,7 +163,7 @@ static int reply_to(cli_engine *engine, const exitlm_message *messages, size_t n
         if (cli_interrupted()) exitlm_session_stop(engine->session);
         status = exitlm_session_step(engine->session, &event, &error);
     }
-    if (status != EXITLM_OK) return cli_report(&error, NULL);
+    if (status != EXITLM_OK) return cli_report(&error, task->id);
     if (cli_interrupted()) return cli_fail("stopped");
     *text = copy_text(event.stats.text, event.stats.text_bytes);
     row->tokens += event.stats.completion_tokens;
@@ -181,7 +182,7 @@ static int run_task(cli_engine *engine, const eval_task *task, const exitlm_gene
         messages[n++] = task->written ? (exitlm_message){cli_json_string(t, "role"), cli_json_string(t, "content")} : (exitlm_message){"user", t->text};
         if (task->written && t->next) continue;
         char **text = t->next ? &said[n_said] : &reply->text;
-        status = reply_to(engine, messages, n, options, row, text);
+        status = reply_to(engine, task, messages, n, options, row, text);
         if (status != CLI_OK || !t->next) continue;
         messages[n++] = (exitlm_message){"assistant", said[n_said++]};
     }

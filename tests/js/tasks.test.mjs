@@ -1,9 +1,9 @@
-// exitlm eval --tasks.
+// exitlm eval --tasks, and the level that a heads file names as its default.
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
 import { describe, test } from 'node:test';
-import { built, chat, good, lines, objects, root, run, scratch, tiny } from './support/cli.mjs';
+import { built, chat, good, hasReal, lines, objects, real, root, run, scratch, tiny } from './support/cli.mjs';
 import { headsFile } from './support/heads-file.mjs';
 
 const jsonl = (/** @type {any[]} */ list) => list.map((o) => `${JSON.stringify(o)}\n`).join('');
@@ -75,6 +75,9 @@ describe('eval --tasks', { skip: !built && 'the program is not built' }, () => {
     const made = evaluate(tiny, heads, scratch('messages.jsonl', jsonl([{ id: 'm', messages, answer: ['x'] }])), '--reply-tokens', '12');
     const { done } = chat(tiny, '-p', 'Hello', '--system', 'Be brief.', '--max-tokens', '12', '--mode', 'full');
     assert.equal(made.items[0].replies[0], done.text);
+    const exits = chat(tiny, '-p', 'Hello', '--system', 'Be brief.', '--max-tokens', '12', '--heads', heads, '--accuracy', '0.9');
+    assert.equal(made.levels[3].accuracy, 0.9);
+    assert.equal(made.items[0].replies[4], exits.done.text);
   });
 
   test('bad tasks are sentences with file and line', () => {
@@ -102,6 +105,39 @@ describe('eval --tasks', { skip: !built && 'the program is not built' }, () => {
   });
 });
 
+describe('the default level', { skip: !built && 'the program is not built' }, () => {
+  const levels = [{ accuracy: 0.9, thresholds: [0.8, 0.9] }, { accuracy: 0.95, thresholds: [0.7, 0.6] }, { accuracy: 0.99, thresholds: [0, 0], certified: false }];
+  const start = (/** @type {string} */ heads, /** @type {string[]} */ ...more) => chat(tiny, '-p', 'Hi', '--max-tokens', '8', '--heads', heads, ...more);
+
+  test('is the one that the file names, else its strictest; calibrate --default names it and changes nothing else', () => {
+    const file = headsOf('named.exits.gguf', levels);
+    const [before] = objects(['inspect', file]);
+    assert.equal(before.default_accuracy, 0.95);
+    assert.equal(start(file).start.accuracy, 0.95);
+    assert.equal(good(['calibrate', tiny, file, '--default', '0.9', '-q']), '');
+    const [named] = objects(['inspect', file]);
+    assert.deepEqual(named, { ...before, default_accuracy: 0.9, file_bytes: named.file_bytes });
+    assert.match(good(['inspect', file]), /^default level +0\.9$/m);
+    assert.equal(start(file).start.accuracy, 0.9);
+    assert.equal(start(file).done.text, start(file, '--accuracy', '0.9').done.text);
+    assert.equal(start(file, '--accuracy', '0.95').start.accuracy, 0.95);
+    for (const level of ['0.99', '0.97']) {
+      const { status, err } = run(['calibrate', tiny, file, '--default', level, '-q']);
+      assert.equal(status, 2);
+      assert.match(err, new RegExp(`named\\.exits\\.gguf: ${level} is no certified level`));
+    }
+    assert.deepEqual(objects(['inspect', file])[0], named);
+  });
+
+  test('without any certified level nothing exits', () => {
+    const { out, err } = run(['chat', tiny, '-p', 'Hi', '--max-tokens', '8', '--heads', headsOf('nothing.exits.gguf', [levels[2]]), '--json']);
+    const [begin, ...others] = lines(out), done = others[others.length - 1];
+    assert.match(err, /no certified level of strategy risk: no exits are taken/);
+    assert.equal(begin.accuracy, 1);
+    assert.equal(done.exits['-1'], done.completion_tokens);
+  });
+});
+
 describe('the tasks for development', () => {
   const tasks = lines(fs.readFileSync(tasksFile, 'utf8'));
 
@@ -113,5 +149,17 @@ describe('the tasks for development', () => {
     for (const { kind } of tasks) kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
     assert.ok(kinds.size >= 8);
     for (const [kind, n] of kinds) assert.ok(n >= 15, kind);
+  });
+
+  test('the shipped default keeps the answers of the first ones', { skip: !built || !hasReal ? 'needs the program and the default model: npm run model' : false, timeout: 600000 }, () => {
+    const few = scratch('few.jsonl', jsonl(tasks.filter((_, i) => i % 25 === 0)));
+    const heads = real.replace(/\.gguf$/, '.exits.gguf');
+    const [{ default_accuracy: accuracy }] = objects(['inspect', heads]);
+    assert.equal(accuracy, 0.99);
+    const made = evaluate(real, heads, few, '--accuracy', String(accuracy));
+    assert.equal(made.tasks, 8);
+    assert.ok(made.full.right >= 4, `${made.full.right} of 8`);
+    assert.ok(made.levels[0].certified && made.levels[0].mean_work < 1);
+    assert.ok(made.levels[0].lost <= 1, `${made.levels[0].lost} of 8 lost`);
   });
 });
