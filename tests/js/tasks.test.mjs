@@ -151,8 +151,8 @@ describe('the tasks for development', () => {
     for (const [kind, n] of kinds) assert.ok(n >= 15, kind);
   });
 
-  test('the shipped default keeps the answers of the first ones', { skip: !built || !hasReal ? 'needs the program and the default model: npm run model' : false, timeout: 600000 }, () => {
-    const few = scratch('few.jsonl', jsonl(tasks.filter((_, i) => i % 25 === 0)));
+  test('the shipped default keeps the answers of some', { skip: !built || !hasReal ? 'needs the program and the default model: npm run model' : false, timeout: 600000 }, () => {
+    const few = scratch('few.jsonl', jsonl(tasks.filter((_, i) => i % 25 === 13)));
     const heads = real.replace(/\.gguf$/, '.exits.gguf');
     const [{ default_accuracy: accuracy }] = objects(['inspect', heads]);
     assert.equal(accuracy, 0.99);
