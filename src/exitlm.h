@@ -256,7 +256,7 @@ const char *exitlm_kernel_name(size_t index);
 
 typedef struct exitlm_generate_options {
     exitlm_mode mode;          /* EXIT and LOSSLESS need heads: else USAGE */
-    float accuracy;            /* wanted accuracy of mode EXIT, 0.5 … 1; 0: 0.95 */
+    float accuracy;            /* wanted accuracy of mode EXIT, 0.5 … 1; 0: the heads' default_accuracy */
     exitlm_strategy strategy;
     exitlm_kv_policy kv;       /* -1: of those that the wanted level is calibrated with, the one that is expected to cost least here */
     uint32_t max_tokens;       /* 0: up to the context's end */
@@ -374,6 +374,8 @@ typedef struct exitlm_heads_info {
     exitlm_metric metric;
     exitlm_kv_policy kv;
     exitlm_kv_type kv_type;
+    float default_accuracy; /* the level where none is asked for: the one that the file names, else its strictest
+                             * certified one, else 1 (nothing exits) */
     const char *fingerprint, *licence, *data, *engine_version;
 } exitlm_heads_info;
 void exitlm_heads_describe(const exitlm_heads *heads, exitlm_heads_info *info);

@@ -105,7 +105,7 @@ static exitlm_status choose_chain(const exitlm_session *s, const exitlm_generate
         return xl_fail(error, EXITLM_USAGE, "mode %s needs exit heads, and none are loaded: give a heads file (train one with exitlm train) or use mode full",
                        o->mode == EXITLM_MODE_EXIT ? "exit" : "lossless");
     const bool exits = o->mode == EXITLM_MODE_EXIT;
-    const float accuracy = o->accuracy != 0 ? o->accuracy : exits ? 0.95f : DRAFT_ACCURACY;
+    const float accuracy = o->accuracy != 0 ? o->accuracy : exits ? s->heads->info.default_accuracy : DRAFT_ACCURACY;
     const exitlm_kv_policy table = s->heads->kv;
     if (exits) {
         exitlm_status status = choose_exit_policy(s, o, accuracy, &chain->kv, error);
