@@ -167,9 +167,10 @@ const SMALL_BYTES = 128 * 1024;
  * @param {Extent[]} extents in the order of use
  * @param {number} requestBytes what a request costs
  * @param {number} [bareBytes] what one for other rows costs, at the end; 0: no byte is planned twice
+ * @param {number} [lateBytes] what one for late rows costs
  * @returns {Plan}
  */
-export function jobsByRange(extents, requestBytes, bareBytes = 0) {
+export function jobsByRange(extents, requestBytes, bareBytes = 0, lateBytes = requestBytes) {
   const firstLayer = extents.findIndex(({ layer }) => layer >= 0);
   const isEarly = (/** @type {number} */ order) => order < firstLayer;
   const { joined: shortlist, gap } = joinRows(extents.map((_, order) => order).filter((order) => extents[order].layer === -2), extents, requestBytes);
@@ -191,7 +192,12 @@ export function jobsByRange(extents, requestBytes, bareBytes = 0) {
   };
   put(early.map(({ stretch }) => stretch), 'early', gap);
   put(joinTouching(extents.filter(({ layer }) => layer > -2).map(({ part, offset, nBytes }) => [part, offset, offset + nBytes])), 'layer');
-  put(shortlist.slice(early.length).map(({ stretch }) => stretch), 'late', gap);
+  const late = shortlist.slice(early.length);
+  if (lateBytes > requestBytes) {
+    const stretches = late.map(({ stretch: [part, from, to] }) => ({ part, offset: from, nBytes: to - from }));
+    const again = joinRows(stretches.map((_, order) => order), stretches, lateBytes);
+    put(again.joined.sort((a, b) => a.order - b.order).map(({ stretch }) => stretch), 'late', again.gap);
+  } else put(late.map(({ stretch }) => stretch), 'late', gap);
   put(rest.joined.map(({ stretch }) => stretch), 'other', rest.gap);
   return plan;
 }
@@ -222,12 +228,13 @@ function joinTouching(stretches) {
   return out;
 }
 
+/** @typedef {Pick<Extent, 'part' | 'offset' | 'nBytes'>} Place */
 /** @typedef {{ stretch: Stretch, order: number }} Joined `order`: of the first extent in it */
 
 /**
  * Runs of rows, joined over the gap with which requests and bytes fetched beside the point cost least.
  * @param {number[]} orders which extents
- * @param {Extent[]} extents
+ * @param {Place[]} extents
  * @param {number} requestBytes
  * @returns {{ joined: Joined[], gap: number }} in the order of the file
  */
@@ -244,7 +251,7 @@ function joinRows(orders, extents, requestBytes) {
 
 /**
  * What joinOver's stretches cost. There are some thousand runs and some gaps: nothing is allocated.
- * @param {Extent[]} extents
+ * @param {Place[]} extents
  * @param {number[]} byPlace
  * @param {number} gap
  * @param {number} requestBytes
@@ -270,7 +277,7 @@ function costOver(extents, byPlace, gap, requestBytes) {
 }
 
 /**
- * @param {Extent[]} extents
+ * @param {Place[]} extents
  * @param {number[]} byPlace their numbers
  * @param {number} gap
  * @returns {Joined[]}
