@@ -174,14 +174,20 @@ export function jobsByRange(extents, requestBytes, bareBytes = 0, lateBytes = re
   const firstLayer = extents.findIndex(({ layer }) => layer >= 0);
   const isEarly = (/** @type {number} */ order) => order < firstLayer;
   const { joined: shortlist, gap } = joinRows(extents.map((_, order) => order).filter((order) => extents[order].layer === -2), extents, requestBytes);
+  shortlist.sort((a, b) => a.order - b.order);
+  const early = shortlist.filter(({ order }) => isEarly(order));
+  let late = { joined: shortlist.slice(early.length), gap };
+  if (lateBytes > requestBytes) {
+    const places = late.joined.map(({ stretch: [part, from, to] }) => ({ part, offset: from, nBytes: to - from }));
+    late = joinRows(places.map((_, order) => order), places, lateBytes);
+    late.joined.sort((a, b) => a.order - b.order);
+  }
   /** Of each part. @type {Ranges[]} */
   const listed = [];
-  for (const { stretch: [part, from, to] } of shortlist) (listed[part] ??= new Ranges()).add(from, to);
-  shortlist.sort((a, b) => a.order - b.order);
+  for (const { stretch: [part, from, to] } of [...early, ...late.joined]) (listed[part] ??= new Ranges()).add(from, to);
   const others = extents.filter(({ layer }) => layer < -2).flatMap((extent) => (listed[extent.part]?.missing(extent.offset, extent.offset + extent.nBytes)
     ?? [[extent.offset, extent.offset + extent.nBytes]]).map(([from, to]) => ({ ...extent, offset: from, nBytes: to - from })));
   const rest = joinRows(others.map((_, order) => order), others, bareBytes);
-  const early = shortlist.filter(({ order }) => isEarly(order));
   /** @type {Plan} */
   const plan = { jobs: [], rows: [] };
   const put = (/** @type {Stretch[]} */ stretches, /** @type {Job['use']} */ use, over = 0) => {
@@ -192,12 +198,7 @@ export function jobsByRange(extents, requestBytes, bareBytes = 0, lateBytes = re
   };
   put(early.map(({ stretch }) => stretch), 'early', gap);
   put(joinTouching(extents.filter(({ layer }) => layer > -2).map(({ part, offset, nBytes }) => [part, offset, offset + nBytes])), 'layer');
-  const late = shortlist.slice(early.length);
-  if (lateBytes > requestBytes) {
-    const stretches = late.map(({ stretch: [part, from, to] }) => ({ part, offset: from, nBytes: to - from }));
-    const again = joinRows(stretches.map((_, order) => order), stretches, lateBytes);
-    put(again.joined.sort((a, b) => a.order - b.order).map(({ stretch }) => stretch), 'late', again.gap);
-  } else put(late.map(({ stretch }) => stretch), 'late', gap);
+  put(late.joined.map(({ stretch }) => stretch), 'late', late.gap);
   put(rest.joined.map(({ stretch }) => stretch), 'other', rest.gap);
   return plan;
 }
