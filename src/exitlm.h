@@ -315,6 +315,8 @@ typedef struct exitlm_stats {
     uint32_t full_tokens;                           /* and the model's own */
     uint32_t draft_attempts, drafted, accepted;
     uint32_t audited, audit_disagreed;
+    bool certified;          /* the reply lies inside what its accuracy is certified for; always in FULL and LOSSLESS */
+    const char *uncertified; /* else why not, in a few words; "". Static */
     const char *text; /* the whole reply */
     size_t text_bytes;
 } exitlm_stats;

@@ -81,6 +81,8 @@ static void json_done(chat *c, const exitlm_stats *s) {
     json_ms(j, "tokens_per_second", s->tokens_per_second);
     xl_nd_double(j, "mean_depth", s->mean_depth);
     xl_nd_double(j, "mean_work", s->mean_work);
+    xl_nd_bool(j, "certified", s->certified);
+    if (!s->certified) xl_nd_string(j, "uncertified", s->uncertified);
     json_exits(c, s);
     xl_nd_uint(j, "drafted", s->drafted);
     xl_nd_uint(j, "accepted", s->accepted);

@@ -185,9 +185,8 @@ void cli_engine_check_level(const cli_engine *engine, exitlm_strategy strategy, 
     exitlm_error error;
     exitlm_level level;
     float strictest = 0;
-    const bool own = kv >= 0 && xl_heads_calibrated(engine->heads, strategy, (exitlm_kv_policy)kv);
     for (size_t i = 0; i < exitlm_heads_levels(engine->heads); i++) {
-        if (exitlm_heads_level(engine->heads, i, &level, &error) != EXITLM_OK || (own && (int)level.kv != kv)) continue;
+        if (exitlm_heads_level(engine->heads, i, &level, &error) != EXITLM_OK || (kv >= 0 && (int)level.kv != kv)) continue;
         if (level.strategy == strategy && level.certified && level.accuracy > strictest) strictest = level.accuracy;
     }
     const char *name = cli_strategies[strategy];

@@ -54,8 +54,7 @@ static exitlm_status decide(writing *w, said *d, exitlm_error *error) {
         if (status != EXITLM_OK) return status;
         if (xl_head_answers(&check, threshold[h])) {
             *d = (said){.id = check.argmax, .head = (int32_t)h};
-            xl_stair_exit(&s->stair, heads, pos, h, plan->kv);
-            return EXITLM_OK;
+            return xl_stair_exit(&s->stair, heads, pos, h, plan->kv, error);
         }
         previous = check;
         before = &previous;

@@ -559,7 +559,7 @@ bool xl_heads_calibrated(const exitlm_heads *heads, exitlm_strategy strategy, ex
 }
 
 bool xl_heads_thresholds(const exitlm_heads *heads, exitlm_strategy strategy, float accuracy, exitlm_kv_policy kv, float *threshold) {
-    const exitlm_level *row = xl_heads_row(heads, strategy, accuracy, xl_heads_calibrated(heads, strategy, kv) ? kv : heads->kv);
+    const exitlm_level *row = xl_heads_row(heads, strategy, accuracy, kv);
     for (uint32_t i = 0; i < heads->n_heads; i++) threshold[i] = row ? row->threshold[i] : 0;
     return row != NULL;
 }

@@ -74,14 +74,16 @@ struct exitlm_heads {
     exitlm_heads *maps; /* that came later (exitlm_heads_add_maps), or NULL */
 };
 
+/* Most tokens of a reply in calibration (calibrate --reply-tokens, by default; the file does not store it). */
+#define XL_CALIBRATED_TOKENS 96
+
 /* The row for a wanted accuracy: the stricter of the neighbouring certified levels of the strategy with this K/V policy. NULL: none. */
 const exitlm_level *xl_heads_row(const exitlm_heads *heads, exitlm_strategy strategy, float accuracy, exitlm_kv_policy kv);
 /* The strictest certified level of the strategy, with any K/V policy; 0: none. */
 float xl_heads_strictest(const exitlm_heads *heads, exitlm_strategy strategy);
 /* Has the strategy rows of this policy, certified or not? */
 bool xl_heads_calibrated(const exitlm_heads *heads, exitlm_strategy strategy, exitlm_kv_policy kv);
-/* Its thresholds [n_heads]; where the strategy was not calibrated with this policy, those of the policy that it was calibrated with. False
- * where no level is certified at or above the accuracy (then no exits are taken). */
+/* Its thresholds [n_heads]. False where no level of this policy is certified at or above the accuracy: then no exits are taken. */
 bool xl_heads_thresholds(const exitlm_heads *heads, exitlm_strategy strategy, float accuracy, exitlm_kv_policy kv, float *threshold);
 /* The head whose maps the policy `maps` uses: the last one before the last layer. Exits of earlier heads wait, as with exact K/V, until a later token comes
  * to its layer, and are mapped from there: half of the way is made exactly, and what is left is guessed from close by. n_heads: none. */

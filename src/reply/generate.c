@@ -2,6 +2,7 @@
  * bounded piece of work, so a caller can stop, or wait for weights, between any two. */
 #include <string.h>
 
+#include "model/loader.h"
 #include "run/cost.h"
 #include "session.h"
 
@@ -88,6 +89,10 @@ static exitlm_kv_policy choose_policy(const exitlm_session *s, exitlm_strategy s
     return best ? best->kv : heads->kv;
 }
 
+static float accuracy_of(const exitlm_session *s, const exitlm_generate_options *o) {
+    return o->accuracy != 0 ? o->accuracy : s->heads->info.default_accuracy;
+}
+
 static exitlm_status choose_exit_policy(const exitlm_session *s, const exitlm_generate_options *o, float accuracy, exitlm_kv_policy *kv,
                                         exitlm_error *error) {
     if ((int)o->kv >= 0) *kv = o->kv;
@@ -101,11 +106,15 @@ static exitlm_status choose_exit_policy(const exitlm_session *s, const exitlm_ge
 static exitlm_status choose_chain(const exitlm_session *s, const exitlm_generate_options *o, xl_chain *chain, exitlm_error *error) {
     *chain = (xl_chain){.kv = EXITLM_POLICY_EXACT};
     if (o->mode == EXITLM_MODE_FULL) return EXITLM_OK;
-    if (!s->heads)
+    if (s->heads) {
+        exitlm_status status = xl_session_check_heads(s->run.model, s->heads, error);
+        if (status != EXITLM_OK) return status;
+    } else {
         return xl_fail(error, EXITLM_USAGE, "mode %s needs exit heads, and none are loaded: give a heads file (train one with exitlm train) or use mode full",
                        o->mode == EXITLM_MODE_EXIT ? "exit" : "lossless");
+    }
     const bool exits = o->mode == EXITLM_MODE_EXIT;
-    const float accuracy = o->accuracy != 0 ? o->accuracy : exits ? s->heads->info.default_accuracy : DRAFT_ACCURACY;
+    const float accuracy = exits ? accuracy_of(s, o) : o->accuracy != 0 ? o->accuracy : DRAFT_ACCURACY;
     const exitlm_kv_policy table = s->heads->kv;
     if (exits) {
         exitlm_status status = choose_exit_policy(s, o, accuracy, &chain->kv, error);
@@ -118,12 +127,39 @@ static exitlm_status choose_chain(const exitlm_session *s, const exitlm_generate
     return EXITLM_OK;
 }
 
+/* Why no exit is taken at this accuracy. */
+static const char *why_no_row(const exitlm_heads *heads, exitlm_strategy strategy, float accuracy, exitlm_kv_policy kv) {
+    if (!xl_heads_calibrated(heads, strategy, kv)) return "the heads are not calibrated with this strategy and K/V policy: nothing exits";
+    for (size_t i = 0; i < heads->n_levels; i++)
+        if (heads->levels[i].strategy == strategy && heads->levels[i].kv == kv && heads->levels[i].accuracy >= accuracy - 1e-6f)
+            return "no level of this accuracy or above is certified: nothing exits";
+    return "an accuracy above all levels that were tried: nothing exits";
+}
+
+/* Why the level's promise does not cover this reply, as far as that is known now: "", or a sentence. */
+static const char *why_uncertified(const exitlm_session *s, const exitlm_generate_options *o, const xl_chain *chain) {
+    if (o->mode != EXITLM_MODE_EXIT) return "";
+    if (o->thresholds) return "the thresholds are the caller's, not the calibration's";
+    if (o->strategy != EXITLM_STRATEGY_RISK) return "only the strategy risk is certified";
+    if (!xl_heads_row(s->heads, o->strategy, accuracy_of(s, o), chain->kv)) return why_no_row(s->heads, o->strategy, accuracy_of(s, o), chain->kv);
+    if (o->temperature > 0) return "tokens are drawn: the level speaks of the likeliest token";
+    if (o->repeat_penalty != 0 && o->repeat_penalty != 1) return "a repeat penalty changes which token is chosen";
+    if ((exitlm_kv_type)s->stair.kv.type != s->heads->kv_type) return "the K/V cache is of another type than the calibration's";
+    if (!s->run.model->complete) return "the model was still loading when the reply began";
+    return "";
+}
+
+static xl_made made_by(exitlm_kv_policy kv) {
+    if (kv == EXITLM_POLICY_EXACT) return XL_MADE_EXACT;
+    return kv == EXITLM_POLICY_MAPS ? XL_MADE_MAPS : XL_MADE_PROPAGATE;
+}
+
 /* How much of what the session holds is good for this prompt. The last token of the prompt is always run again unless its
- * hidden state is at hand: it decides the first token. */
-static uint32_t common_prefix(const xl_stair *stair, const int32_t *ids, size_t n, bool exact_only) {
+ * hidden state is at hand: it decides the first token. K and V that another policy guessed are not what this one was calibrated with. */
+static uint32_t common_prefix(const xl_stair *stair, const int32_t *ids, size_t n, exitlm_kv_policy kv) {
     uint32_t common = 0;
     while (common < stair->n && common < n && stair->ids[common] == ids[common]) {
-        if (exact_only && stair->made[common] != XL_MADE_EXACT) break;
+        if (stair->made[common] != XL_MADE_EXACT && stair->made[common] != made_by(kv)) break;
         common++;
     }
     return common == n ? common - 1 : common;
@@ -131,7 +167,7 @@ static uint32_t common_prefix(const xl_stair *stair, const int32_t *ids, size_t 
 
 static void begin_token(xl_generation *g) {
     g->next_head = 0;
-    g->has_previous = false;
+    g->has_previous = g->answered = false;
     g->check_macs = 0;
 }
 
@@ -176,8 +212,9 @@ exitlm_status xl_generation_start(exitlm_session *s, const int32_t *ids, size_t 
 
     /* Nothing has been changed so far, and nothing fails from here on. */
     g->chain = chain;
+    g->uncertified = why_uncertified(s, o, &chain);
     begin_reply(s, o);
-    g->reused = common_prefix(stair, ids, n, chain.kv == EXITLM_POLICY_EXACT);
+    g->reused = common_prefix(stair, ids, n, chain.kv);
     xl_stair_truncate(stair, g->reused);
     status = xl_stair_append(stair, ids + g->reused, n - g->reused, error);
     if (status != EXITLM_OK) return status;
@@ -247,7 +284,8 @@ static void emit(exitlm_session *s, const xl_chosen *chosen) {
 
 /* ---- One token of the modes full and exit ---------------------------------------------------- */
 
-/* A random share of the exits is run to the end and compared. */
+/* A random share of the exits is run to the end and compared: the token that the full model would choose in this context, and, where tokens are
+ * drawn, its likeliest one, since of that the level speaks. */
 static exitlm_status audit(exitlm_session *s, const xl_check *check, exitlm_error *error) {
     xl_generation *g = s->generation;
     const uint32_t pos = s->stair.n - 1;
@@ -255,8 +293,10 @@ static exitlm_status audit(exitlm_session *s, const xl_check *check, exitlm_erro
     exitlm_status status = xl_stair_advance(&s->stair, s->run.model->config.n_layers, error);
     if (status == EXITLM_OK) status = xl_logits_compute(&s->logits, pos, 1, 0, error);
     if (status != EXITLM_OK) return status;
+    float confidence;
     g->audited++;
-    g->audit_disagreed += xl_logits_argmax(&s->logits, xl_logits_row(&s->logits, 0)) != check->argmax;
+    if (g->sampler.temperature > 0) g->audit_disagreed += xl_logits_argmax(&s->logits, xl_logits_row(&s->logits, 0)) != check->argmax;
+    else g->audit_disagreed += xl_rule_full(&g->sampler, &s->logits, 0, pos, &confidence) != check->id;
     return EXITLM_OK;
 }
 
@@ -265,13 +305,15 @@ static float work_of(const exitlm_session *s, uint32_t layer, uint64_t other_mac
     return (float)(((double)layer * (double)xl_layer_macs(m) + (double)other_macs) / (double)xl_token_macs(m));
 }
 
-static exitlm_status take_exit(exitlm_session *s, const xl_check *check, exitlm_error *error) {
+/* The answer of next_head becomes the token. WAIT: nothing is lost, call again. */
+static exitlm_status take_exit(exitlm_session *s, exitlm_error *error) {
     xl_generation *g = s->generation;
     xl_stair *stair = &s->stair;
     const uint32_t head = g->next_head, layer = s->heads->head[head].layer;
+    const xl_check *check = &g->answer;
     exitlm_status status = audit(s, check, error);
+    if (status == EXITLM_OK) status = xl_stair_exit(stair, s->heads, stair->n - 1, head, g->chain.kv, error);
     if (status != EXITLM_OK) return status;
-    xl_stair_exit(stair, s->heads, stair->n - 1, head, g->chain.kv);
     stair->kv_only_until = stair->n; /* what remains of its layers is run for its K and V */
     const xl_chosen chosen = {.id = check->id, .head = (int32_t)head, .layer = (uint16_t)layer, .confidence = 1 - check->uncertainty,
                               .work = work_of(s, layer, g->check_macs)};
@@ -294,20 +336,20 @@ static exitlm_status advance(exitlm_session *s, uint32_t layer, bool *again, exi
     }
 }
 
-/* One head of the chain for the last position. *exited: it answered. */
-static exitlm_status try_head(exitlm_session *s, bool *exited, exitlm_error *error) {
+/* One head of the chain for the last position: it answers, or the next one is asked. */
+static exitlm_status try_head(exitlm_session *s, exitlm_error *error) {
     xl_generation *g = s->generation;
     const uint32_t last = s->stair.n - 1;
     const uint64_t before = s->run.macs;
     xl_check check;
-    *exited = false;
     exitlm_status status = xl_exit_check(s->exits, g->next_head, last, xl_hidden(&s->stair, last), g->has_previous ? &g->previous : NULL,
                                          &g->sampler, &check, error);
     if (status != EXITLM_OK) return status;
     g->check_macs += s->run.macs - before;
-    if (xl_head_answers(&check, g->chain.threshold[g->next_head])) {
-        *exited = true;
-        return take_exit(s, &check, error);
+    g->answered = xl_head_answers(&check, g->chain.threshold[g->next_head]);
+    if (g->answered) {
+        g->answer = check;
+        return EXITLM_OK;
     }
     g->previous = check;
     g->has_previous = true;
@@ -334,7 +376,7 @@ static exitlm_status full_token(exitlm_session *s, exitlm_error *error) {
 static exitlm_status decode(exitlm_session *s, bool *again, exitlm_error *error) {
     xl_generation *g = s->generation;
     exitlm_status status;
-    while (g->next_head < g->chain.n) {
+    while (!g->answered && g->next_head < g->chain.n) {
         const xl_head *head = &s->heads->head[g->next_head];
         if (!xl_head_is_asked(head, g->chain.threshold[g->next_head], s->stair.depth[s->stair.n - 1])) {
             g->next_head++;
@@ -343,10 +385,10 @@ static exitlm_status decode(exitlm_session *s, bool *again, exitlm_error *error)
         status = advance(s, head->layer, again, error);
         if (status != EXITLM_OK || *again) return status;
         if (g->chain.kv == EXITLM_POLICY_MAPS) xl_stair_map_waiting(&s->stair, s->heads, g->next_head);
-        bool exited;
-        status = try_head(s, &exited, error);
-        if (status != EXITLM_OK || exited) return status;
+        status = try_head(s, error);
+        if (status != EXITLM_OK) return status;
     }
+    if (g->answered) return take_exit(s, error);
     status = advance(s, s->run.model->config.n_layers, again, error);
     if (status != EXITLM_OK || *again) return status;
     return full_token(s, error);
@@ -432,6 +474,10 @@ static void fill_stats(const exitlm_session *s, exitlm_stats *stats) {
     stats->mean_depth = g->n_tokens ? depth / g->n_tokens : 0;
     const double macs = (double)(s->run.macs - s->stair.prefix_macs - g->start_macs);
     stats->mean_work = g->computed ? macs / ((double)xl_token_macs(s->run.model) * g->computed) : 0;
+    stats->uncertified = g->uncertified;
+    if (g->options.mode == EXITLM_MODE_EXIT && !stats->uncertified[0] && g->n_tokens > XL_CALIBRATED_TOKENS)
+        stats->uncertified = "the reply is longer than those of the calibration, 96 tokens";
+    stats->certified = !stats->uncertified[0];
     fill_times(s, stats);
 }
 
@@ -484,6 +530,16 @@ static void progress_event(const exitlm_session *s, exitlm_event *event) {
     *event = (exitlm_event){.type = EXITLM_EVENT_PROGRESS, .prompt_total = g->prompt_n, .prompt_done = done < g->prompt_n ? done : g->prompt_n};
 }
 
+/* No head is asked before it is known to be this model's. */
+static exitlm_status check_heads(exitlm_session *s, exitlm_error *error) {
+    const exitlm_model *m = s->run.model;
+    if (s->generation->chain.n == 0) return EXITLM_OK;
+    if (m->fingerprint[0] || s->generation->phase == XL_PROMPT) return xl_session_check_heads(m, s->heads, error);
+    uint32_t id = 0; /* the layers are there: it is a row that the fingerprint lacks */
+    while (id + 1 < XL_FINGERPRINT_ROWS && m->row_ready[id]) id++;
+    return xl_stair_wait(&s->stair, -1, (int32_t)id, error);
+}
+
 exitlm_status exitlm_session_step(exitlm_session *s, exitlm_event *event, exitlm_error *error) {
     if (!s || !event) return xl_fail(error, EXITLM_USAGE, "an argument is NULL");
     xl_generation *g = s->generation;
@@ -491,10 +547,10 @@ exitlm_status exitlm_session_step(exitlm_session *s, exitlm_event *event, exitlm
     if (g->phase == XL_IDLE) return xl_fail(error, EXITLM_USAGE, "no reply is under way: start one first");
     if (give(s, event)) return EXITLM_OK;
     bool again = false;
-    exitlm_status status = EXITLM_OK;
-    if (g->phase == XL_PROMPT) {
-        /* With all weights there the prompt goes through all layers; else the chain may answer before they are. */
-        if (s->run.model->complete || mode != EXITLM_MODE_EXIT) status = advance(s, s->run.model->config.n_layers, &again, error);
+    exitlm_status status = check_heads(s, error);
+    if (status == EXITLM_OK && g->phase == XL_PROMPT) {
+        /* Through all layers, as in calibration: so the first token, and the K and V of the prompt, are the same whatever has arrived. */
+        status = advance(s, s->run.model->config.n_layers, &again, error);
         if (status == EXITLM_OK && !again) g->phase = XL_DECODE;
     }
     if (status == EXITLM_OK && !again && g->phase == XL_DECODE) {

@@ -39,6 +39,8 @@ typedef struct xl_generation {
     bool has_previous;
     xl_check previous; /* of head previous_head */
     uint32_t previous_head;
+    bool answered; /* a head has: what is left is the audit and the K/V, which may wait for weights */
+    xl_check answer; /* of next_head */
     uint64_t check_macs;
 
     /* the reply */
@@ -47,6 +49,7 @@ typedef struct xl_generation {
     xl_text_out out;
     size_t released_bytes;
     exitlm_reason reason;
+    const char *uncertified; /* why the level's promise does not cover the reply, as far as it was known at the start; "" */
 
     /* The prompt as text, by its hash, so that the next turn re-uses the generated ids (chat.c). */
     uint8_t context_sha[32];

@@ -132,7 +132,7 @@ static exitlm_status ready_shortlist(xl_exits *e, exitlm_error *error) {
     const exitlm_model *m = e->run->model;
     const exitlm_heads *heads = e->heads;
     if (e->shortlist_ready) return EXITLM_OK;
-    if (!m->base_ready) return wait_for_row(e, heads->n_shortlist ? heads->shortlist[0] : 0, error);
+    if (!m->base_ready) return xl_stair_wait(e->stair, 0, -1, error); /* norms: they come before all layers */
     for (uint32_t i = 0; i < heads->n_shortlist; i++)
         if (!m->output_row_ready[heads->shortlist[i]]) return wait_for_row(e, heads->shortlist[i], error);
     if (e->shortlist_copy)

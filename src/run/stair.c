@@ -136,14 +136,25 @@ static void make_skipped(xl_stair *stair, uint32_t pos, const xl_head *maps) {
     stair->made[pos] = maps ? XL_MADE_MAPS : XL_MADE_PROPAGATE;
 }
 
-void xl_stair_exit(xl_stair *stair, const exitlm_heads *heads, uint32_t pos, uint32_t head, exitlm_kv_policy policy) {
-    if (policy == EXITLM_POLICY_EXACT || stair->depth[pos] == stair->run->model->config.n_layers) return;
-    if (policy == EXITLM_POLICY_PROPAGATE) make_skipped(stair, pos, NULL);
-    else if (head == xl_heads_mapping(heads)) make_skipped(stair, pos, &heads->head[head]);
+exitlm_status xl_stair_exit(xl_stair *stair, const exitlm_heads *heads, uint32_t pos, uint32_t head, exitlm_kv_policy policy, exitlm_error *error) {
+    const exitlm_model *m = stair->run->model;
+    const bool maps = policy == EXITLM_POLICY_MAPS;
+    if (policy == EXITLM_POLICY_EXACT || stair->depth[pos] == m->config.n_layers) return EXITLM_OK;
+    if (maps && head != xl_heads_mapping(heads)) return EXITLM_OK;
+    if (m->layers_ready < m->config.n_layers) return xl_stair_wait(stair, (int32_t)m->layers_ready, -1, error);
+    uint32_t first = pos;
+    while (first > 0 && stair->depth[first - 1] < m->config.n_layers) first--;
+    for (; first <= pos; first++) make_skipped(stair, first, maps ? &heads->head[head] : NULL);
+    assert(xl_stair_check(stair));
+    return EXITLM_OK;
 }
 
 void xl_stair_map_waiting(xl_stair *stair, const exitlm_heads *heads, uint32_t head) {
-    if (head != xl_heads_mapping(heads)) return;
-    for (uint32_t pos = stair->n - 1; pos-- > 0 && stair->depth[pos] == heads->head[head].layer;)
-        make_skipped(stair, pos, &heads->head[head]);
+    const exitlm_model *m = stair->run->model;
+    if (head != xl_heads_mapping(heads) || m->layers_ready < m->config.n_layers) return;
+    const uint32_t last = stair->n - 1, layer = heads->head[head].layer;
+    uint32_t first = last;
+    while (first > 0 && stair->depth[first - 1] == layer) first--;
+    for (; first < last; first++) make_skipped(stair, first, &heads->head[head]);
+    assert(xl_stair_check(stair));
 }

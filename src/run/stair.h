@@ -53,10 +53,12 @@ exitlm_status xl_stair_advance_slice(xl_stair *stair, uint32_t to, bool *done, e
 exitlm_status xl_stair_advance(xl_stair *stair, uint32_t to, exitlm_error *error);
 /* All positions are through all layers, by a pass or a copy from elsewhere. */
 void xl_stair_set_through(xl_stair *stair);
-/* What the exit of position pos at `head` does about the K/V of the layers that it skips: nothing (it waits), or they are made from its hidden
- * state by the layers' own projections or by maps (heads.h, xl_heads_mapping), and its depth becomes n_layers. */
-void xl_stair_exit(xl_stair *stair, const exitlm_heads *heads, uint32_t pos, uint32_t head, exitlm_kv_policy policy);
-/* Policy MAPS, when the last position has come to the layer of `head`: where that is the mapping head, those that waited and came along are mapped. */
+/* What the exit of the last position, pos, at `head` does about the K/V of the layers that it skips: nothing (it waits), or they are made from its
+ * hidden state by the layers' own projections or by maps (heads.h, xl_heads_mapping), and its depth becomes n_layers; so do those before it
+ * that wait still. WAIT, with nothing changed, while a layer that would be skipped has not arrived. */
+exitlm_status xl_stair_exit(xl_stair *stair, const exitlm_heads *heads, uint32_t pos, uint32_t head, exitlm_kv_policy policy, exitlm_error *error);
+/* Policy MAPS, when the last position has come to the layer of `head`: where that is the mapping head, those that waited and came along are
+ * mapped; while a layer above has not arrived they go on waiting. */
 void xl_stair_map_waiting(xl_stair *stair, const exitlm_heads *heads, uint32_t head);
 /* The invariant of the staircase. Asserted after each change in debug builds. */
 bool xl_stair_check(const xl_stair *stair);

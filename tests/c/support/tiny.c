@@ -21,14 +21,19 @@ uint8_t *tiny_read(const char *path, size_t *n_bytes) {
     return bytes;
 }
 
-exitlm_model *tiny_load(const exitlm_heads *heads) {
+exitlm_model *tiny_load_bytes(const void *bytes, size_t n_bytes, const exitlm_heads *heads) {
     exitlm_loader *loader;
     exitlm_model *model;
+    CHECK_OK(exitlm_loader_create(&loader, &(exitlm_load_options){.heads = heads}, &error_));
+    CHECK_OK(exitlm_loader_push(loader, bytes, n_bytes, &error_));
+    CHECK_OK(exitlm_loader_finish(loader, &model, &error_));
+    return model;
+}
+
+exitlm_model *tiny_load(const exitlm_heads *heads) {
     size_t n;
     uint8_t *bytes = tiny_read("tests/data/tiny.gguf", &n);
-    CHECK_OK(exitlm_loader_create(&loader, &(exitlm_load_options){.heads = heads}, &error_));
-    CHECK_OK(exitlm_loader_push(loader, bytes, n, &error_));
-    CHECK_OK(exitlm_loader_finish(loader, &model, &error_));
+    exitlm_model *model = tiny_load_bytes(bytes, n, heads);
     free(bytes);
     return model;
 }
