@@ -18,7 +18,7 @@
  *           fwrite(event.token.text, 1, event.token.text_bytes, stdout);
  *
  * Rules that hold for every function:
- *  - It returns an exitlm_status. On a failure the caller's `error` (may be
+ *  - It returns an exitlm_status, USAGE where an object or a result is NULL; those that return none do nothing then. On a failure the caller's `error` (may be
  *    NULL) holds the same status and a sentence that says what, where and
  *    what to do; objects stay usable in the state that they had before,
  *    unless the function's comment says otherwise.
@@ -28,7 +28,8 @@
  *  - Memory comes from the caller's allocator, for a model and its session
  *    within the bound that exitlm_loader_memory tells before weights are
  *    read. Beside it are exit heads, and, only while the call runs, what a
- *    text takes: exitlm_session_chat the whole conversation once, tokenising
+ *    text takes: exitlm_session_chat the whole conversation once and 32 bytes
+ *    for each message, tokenising
  *    at most 100 bytes for each of the text and 20 for each special token
  *    (byte-level vocabularies nothing, where the text is valid UTF-8 in words
  *    of up to 256 bytes).
@@ -195,8 +196,8 @@ const char *exitlm_model_chat_template(const exitlm_model *model, size_t *n_byte
 /* ---- Text and tokens -------------------------------------------------------- */
 enum { EXITLM_ADD_SPECIAL = 1, EXITLM_PARSE_SPECIAL = 2 };
 /* Token ids of `text`. *n is the number of ids, also where `capacity` is smaller
- * (then the first `capacity` are written). EXITLM_ADD_SPECIAL: begin-of-text
- * where the model wants it; EXITLM_PARSE_SPECIAL: special tokens in the text count as such. */
+ * (then the first `capacity` are written). EXITLM_ADD_SPECIAL: begin-of-text, and end-of-text
+ * behind it, where the model wants them; EXITLM_PARSE_SPECIAL: special tokens in the text count as such. */
 exitlm_status exitlm_tokenize(const exitlm_model *model, const char *text, size_t n_bytes, unsigned flags,
                               int32_t *ids, size_t capacity, size_t *n, exitlm_error *error);
 /* The bytes of `n` tokens, special ones included; *n_bytes as for exitlm_tokenize. May be half a
@@ -207,7 +208,8 @@ exitlm_status exitlm_detokenize(const exitlm_model *model, const int32_t *ids, s
 typedef struct exitlm_message {
     const char *role, *content; /* role: "system", "user", "assistant"; content: NUL-terminated UTF-8 */
 } exitlm_message;
-/* The prompt text of a conversation, by the family of the model's template; *n_bytes as above. UNSUPPORTED
+/* The prompt text of a conversation, by the family of the model's template; nothing in it tells what messages
+ * say from the template's own tokens: exitlm_session_chat does. *n_bytes as above. UNSUPPORTED
  * where the family is unknown. */
 exitlm_status exitlm_apply_template(const exitlm_model *model, const exitlm_message *messages, size_t n_messages,
                                     bool add_generation_prompt, char *text, size_t capacity, size_t *n_bytes,
@@ -342,7 +344,9 @@ typedef struct exitlm_event {
 exitlm_status exitlm_session_start(exitlm_session *session, const int32_t *ids, size_t n,
                                    const exitlm_generate_options *options, exitlm_error *error);
 /* The same from messages or text, through template and tokenizer. An
- * assistant turn whose text is unchanged re-uses its generated ids. `options` NULL: the defaults. */
+ * assistant turn whose text is unchanged re-uses its generated ids. `options` NULL: the defaults.
+ * Begin-of-text comes first where the model wants it; end-of-text never ends a prompt. "<|im_end|>" and
+ * the like in what a message says are text, not tokens: a stranger's message cannot end its turn. */
 exitlm_status exitlm_session_chat(exitlm_session *session, const exitlm_message *messages, size_t n_messages,
                                   const exitlm_generate_options *options, exitlm_error *error);
 exitlm_status exitlm_session_text(exitlm_session *session, const char *text, size_t n_bytes, bool parse_special,

@@ -522,9 +522,11 @@ void exitlm_heads_free(exitlm_heads *heads) {
     xl_free(&allocator, heads, 1, sizeof *heads);
 }
 
-void exitlm_heads_describe(const exitlm_heads *heads, exitlm_heads_info *info) { *info = heads->info; }
+void exitlm_heads_describe(const exitlm_heads *heads, exitlm_heads_info *info) {
+    if (info) *info = heads ? heads->info : (exitlm_heads_info){.fingerprint = "", .licence = "", .data = "", .engine_version = ""};
+}
 
-size_t exitlm_heads_levels(const exitlm_heads *heads) { return heads->n_levels; }
+size_t exitlm_heads_levels(const exitlm_heads *heads) { return heads ? heads->n_levels : 0; }
 
 exitlm_status exitlm_heads_level(const exitlm_heads *heads, size_t index, exitlm_level *level, exitlm_error *error) {
     if (!heads || !level || index >= heads->n_levels)
@@ -571,6 +573,7 @@ uint32_t xl_heads_mapping(const exitlm_heads *heads) {
 }
 
 bool exitlm_heads_have_maps(const exitlm_heads *heads) {
+    if (!heads) return false;
     const uint32_t i = xl_heads_mapping(heads);
     return i == heads->n_heads || heads->head[i].map_k;
 }

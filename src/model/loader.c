@@ -426,6 +426,9 @@ exitlm_status exitlm_loader_seek(exitlm_loader *loader, uint32_t part, uint64_t 
 
 /* ---- State ---------------------------------------------------------------------------------- */
 void exitlm_loader_state(const exitlm_loader *loader, exitlm_load_state *state) {
+    if (!state) return;
+    *state = (exitlm_load_state){0};
+    if (!loader) return;
     const xl_gguf *gguf = &current(loader)->gguf;
     const exitlm_model *model = loader->model;
     *state = (exitlm_load_state){

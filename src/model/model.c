@@ -396,14 +396,18 @@ void xl_model_fill_info(exitlm_model *model) {
 }
 
 void exitlm_model_describe(const exitlm_model *model, exitlm_model_info *info) {
+    if (!info) return;
+    *info = (exitlm_model_info){.name = "", .architecture = "", .licence = "", .quantisation = "", .template_family = ""};
+    if (!model) return;
     *info = model->info;
     memcpy(info->fingerprint, model->fingerprint, sizeof info->fingerprint);
 }
 
 const char *exitlm_model_chat_template(const exitlm_model *model, size_t *n_bytes) {
-    const xl_owner *owner = model->owner;
     const char *text = "";
-    *n_bytes = 0;
+    if (n_bytes) *n_bytes = 0;
+    if (!model || !n_bytes) return text;
+    const xl_owner *owner = model->owner;
     xl_gguf_get_string(&owner->parts[0].gguf, "tokenizer.chat_template", &text, n_bytes);
     return text;
 }
@@ -432,6 +436,8 @@ exitlm_status exitlm_tokenize(const exitlm_model *model, const char *text, size_
                               size_t capacity, size_t *n, exitlm_error *error) {
     if (!model || !n || (!text && n_bytes) || (!ids && capacity))
         return xl_fail(error, EXITLM_USAGE, "exitlm_tokenize: an argument is NULL");
+    if (flags & ~(unsigned)(EXITLM_ADD_SPECIAL | EXITLM_PARSE_SPECIAL))
+        return xl_fail(error, EXITLM_USAGE, "exitlm_tokenize: flags %u: only EXITLM_ADD_SPECIAL and EXITLM_PARSE_SPECIAL are known", flags);
     return xl_tokenizer_encode(model->tokenizer, text, n_bytes, flags, ids, capacity, n, error);
 }
 
@@ -460,5 +466,5 @@ exitlm_status exitlm_apply_template(const exitlm_model *model, const exitlm_mess
     for (size_t i = 0; i < n_messages; i++)
         if (!messages[i].role || !messages[i].content)
             return xl_fail(error, EXITLM_USAGE, "exitlm_apply_template: message %zu has no role or no content", i);
-    return xl_template_render(&model->chat, messages, n_messages, add_generation_prompt, text, capacity, n_bytes, error);
+    return xl_template_render(&model->chat, messages, n_messages, add_generation_prompt, text, capacity, n_bytes, NULL, error);
 }

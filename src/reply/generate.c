@@ -27,7 +27,7 @@ void xl_generation_end(xl_generation *g) {
 /* ---- Start -------------------------------------------------------------------------- */
 
 void exitlm_generate_defaults(exitlm_generate_options *options) {
-    *options = (exitlm_generate_options){.kv = (exitlm_kv_policy)-1};
+    if (options) *options = (exitlm_generate_options){.kv = (exitlm_kv_policy)-1};
 }
 
 static exitlm_status bad(exitlm_error *error, const char *what, double value, const char *range) {
@@ -47,9 +47,10 @@ static exitlm_status check_numbers(const exitlm_generate_options *o, uint32_t n_
     if (o->draft_length >= XL_MAX_VERIFY) return bad(error, "draft_length", o->draft_length, "at most 8 drafts are verified at once");
     if (o->draft_layer < 0 || (uint32_t)o->draft_layer > n_layers)
         return bad(error, "draft_layer", o->draft_layer, "it must be at most the number of layers (0: adaptive)");
-    if ((unsigned)o->mode >= EXITLM_MODE_COUNT) return bad(error, "mode", o->mode, "unknown");
-    if ((unsigned)o->strategy >= EXITLM_STRATEGY_COUNT) return bad(error, "strategy", o->strategy, "unknown");
-    if ((int)o->kv < -1 || (int)o->kv >= EXITLM_POLICY_COUNT) return bad(error, "kv", o->kv, "unknown");
+    if ((unsigned)o->mode >= EXITLM_MODE_COUNT) return bad(error, "mode", (int)o->mode, "unknown");
+    if ((unsigned)o->strategy >= EXITLM_STRATEGY_COUNT) return bad(error, "strategy", (int)o->strategy, "unknown");
+    if ((int)o->kv < -1 || (int)o->kv >= EXITLM_POLICY_COUNT) return bad(error, "kv", (int)o->kv, "unknown");
+    if (o->draft_sources & ~3) return bad(error, "draft_sources", o->draft_sources, "its bits are 1, exits, and 2, prompt lookup");
     return EXITLM_OK;
 }
 
@@ -230,6 +231,7 @@ exitlm_status xl_generation_start(exitlm_session *s, const int32_t *ids, size_t 
 
 exitlm_status exitlm_session_start(exitlm_session *session, const int32_t *ids, size_t n, const exitlm_generate_options *options,
                                    exitlm_error *error) {
+    if (!session || (!ids && n)) return xl_fail(error, EXITLM_USAGE, "exitlm_session_start: an argument is NULL");
     exitlm_status status = xl_generation_start(session, ids, n, options, error);
     if (status == EXITLM_OK) session->generation->context_known = false;
     return status;
@@ -259,6 +261,7 @@ static void finish(xl_generation *g, exitlm_reason reason) {
 }
 
 void exitlm_session_stop(exitlm_session *session) {
+    if (!session) return;
     xl_generation *g = session->generation;
     if (g->phase == XL_IDLE || g->phase == XL_DONE) return;
     g->n_events = g->events_given = 0;
@@ -541,7 +544,7 @@ static exitlm_status check_heads(exitlm_session *s, exitlm_error *error) {
 }
 
 exitlm_status exitlm_session_step(exitlm_session *s, exitlm_event *event, exitlm_error *error) {
-    if (!s || !event) return xl_fail(error, EXITLM_USAGE, "an argument is NULL");
+    if (!s || !event) return xl_fail(error, EXITLM_USAGE, "exitlm_session_step: an argument is NULL");
     xl_generation *g = s->generation;
     const exitlm_mode mode = g->options.mode;
     if (g->phase == XL_IDLE) return xl_fail(error, EXITLM_USAGE, "no reply is under way: start one first");

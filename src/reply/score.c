@@ -2,6 +2,7 @@
 
 exitlm_status exitlm_session_score(exitlm_session *session, const int32_t *ids, size_t n,
                                    bool (*visit)(void *user, size_t position, const float *logits), void *user, exitlm_error *error) {
+    if (!session || !visit || (!ids && n)) return xl_fail(error, EXITLM_USAGE, "exitlm_session_score: an argument is NULL");
     xl_stair *stair = &session->stair;
     xl_logits *logits = &session->logits;
     exitlm_session_reset(session);

@@ -99,6 +99,7 @@ static void take_memory(exitlm_session *s, const exitlm_session_options *o) {
 
 exitlm_status exitlm_session_create(exitlm_session **session, const exitlm_model *model, const exitlm_session_options *options,
                                     exitlm_error *error) {
+    if (!session) return xl_fail(error, EXITLM_USAGE, "exitlm_session_create: `session` is NULL");
     *session = NULL;
     if (!model) return xl_fail(error, EXITLM_USAGE, "a session needs a model whose header has been read");
     const exitlm_session_options none = {0}, *o = options ? options : &none;
@@ -137,15 +138,16 @@ void exitlm_session_free(exitlm_session *session) {
 }
 
 void exitlm_session_reset(exitlm_session *session) {
+    if (!session) return;
     xl_generation_end(session->generation);
     xl_stair_truncate(&session->stair, 0);
 }
 
 void exitlm_session_needs(const exitlm_session *session, int32_t *layer, int32_t *row) {
-    if (layer) *layer = session->stair.need_layer;
-    if (row) *row = session->stair.need_row;
+    if (layer) *layer = session ? session->stair.need_layer : -1;
+    if (row) *row = session ? session->stair.need_row : -1;
 }
 
-uint32_t exitlm_session_context_tokens(const exitlm_session *session) { return session->stair.ctx; }
+uint32_t exitlm_session_context_tokens(const exitlm_session *session) { return session ? session->stair.ctx : 0; }
 
-const char *exitlm_session_kernel(const exitlm_session *session) { return session->run.kernels->name; }
+const char *exitlm_session_kernel(const exitlm_session *session) { return session ? session->run.kernels->name : ""; }

@@ -138,6 +138,7 @@ const char *xl_template_name(const xl_template *chat) {
 typedef struct writer {
     char *out;
     size_t capacity, n;
+    xl_spans *contents; /* or NULL */
 } writer;
 
 static void put(writer *w, xl_str text) {
@@ -146,6 +147,12 @@ static void put(writer *w, xl_str text) {
         memcpy(w->out + w->n, text.data, text.bytes < room ? text.bytes : room);
     }
     w->n += text.bytes;
+}
+
+/* What a message says. */
+static void put_content(writer *w, xl_str text) {
+    if (w->contents && text.bytes) w->contents->span[w->contents->n++] = (xl_span){w->n, w->n + text.bytes};
+    put(w, text);
 }
 
 static xl_str str(const char *text) { return (xl_str){text, strlen(text)}; }
@@ -204,7 +211,7 @@ static void put_chatml(writer *w, const char *role, xl_str content) {
     put_text(w, "<|im_start|>");
     put_text(w, role);
     put_text(w, "\n");
-    put(w, content);
+    put_content(w, content);
     put_text(w, "<|im_end|>\n");
 }
 
@@ -247,11 +254,11 @@ static void put_thinking_answer(writer *w, xl_str content, bool after_query, boo
     put_text(w, "<|im_start|>assistant\n");
     if (after_query && (is_last || thoughts.bytes)) {
         put_text(w, "<think>\n");
-        put(w, strip_newlines(thoughts, true, true));
+        put_content(w, strip_newlines(thoughts, true, true));
         put_text(w, "\n</think>\n\n");
         content = strip_newlines(content, true, false);
     }
-    put(w, content);
+    put_content(w, content);
     put_text(w, "<|im_end|>\n");
 }
 
@@ -290,12 +297,12 @@ static exitlm_status render_llama3(const xl_template *chat, writer *w, const exi
         put_text(w, "Cutting Knowledge Date: December 2023\nToday Date: ");
         put(w, chat->date);
         put_text(w, "\n\n");
-        if (is_role(&messages[0], "system")) put(w, content_of(chat, &messages[first++]));
+        if (is_role(&messages[0], "system")) put_content(w, content_of(chat, &messages[first++]));
         put_text(w, "<|eot_id|>");
     }
     for (size_t i = first; i < n; i++) {
         put_header(w, messages[i].role);
-        put(w, content_of(chat, &messages[i]));
+        put_content(w, content_of(chat, &messages[i]));
         put_text(w, "<|eot_id|>");
     }
     if (prompt || chat->always_prompt) put_header(w, "assistant");
@@ -311,7 +318,7 @@ static exitlm_status render_zephyr(const xl_template *chat, writer *w, const exi
         put_text(w, "<|");
         put_text(w, messages[i].role);
         put_text(w, "|>\n");
-        put(w, content_of(chat, &messages[i]));
+        put_content(w, content_of(chat, &messages[i]));
         put(w, chat->eos);
         if (chat->end_newline) put_text(w, "\n");
     }
@@ -333,10 +340,10 @@ static exitlm_status render_gemma(const xl_template *chat, writer *w, const exit
         put_text(w, is_role(&messages[i], "assistant") ? "model" : messages[i].role);
         put_text(w, "\n");
         if (first && system) {
-            put_text(w, system->content);
+            put_content(w, str(system->content));
             put_text(w, "\n\n");
         }
-        put(w, content_of(chat, &messages[i]));
+        put_content(w, content_of(chat, &messages[i]));
         put_text(w, "<end_of_turn>\n");
     }
     if (prompt) put_text(w, "<start_of_turn>model\n");
@@ -359,7 +366,7 @@ static exitlm_status check_messages(const exitlm_message *messages, size_t n, ex
 
 exitlm_status xl_template_render(const xl_template *chat, const exitlm_message *messages, size_t n_messages,
                                  bool add_generation_prompt, char *text, size_t capacity, size_t *n_bytes,
-                                 exitlm_error *error) {
+                                 xl_spans *contents, exitlm_error *error) {
     static exitlm_status (*const renderers[])(const xl_template *, writer *, const exitlm_message *, size_t, bool,
                                               exitlm_error *) = {NULL, render_chatml, render_llama3, render_zephyr,
                                                                  render_gemma};
@@ -369,7 +376,8 @@ exitlm_status xl_template_render(const xl_template *chat, const exitlm_message *
                        "zephyr, gemma); write the prompt yourself, with --raw");
     exitlm_status status = check_messages(messages, n_messages, error);
     if (status != EXITLM_OK) return status;
-    writer w = {text, text ? capacity : 0, 0};
+    writer w = {text, text ? capacity : 0, 0, contents};
+    if (contents) contents->n = 0;
     if (chat->print_bos) put(&w, chat->bos);
     status = renderers[chat->family](chat, &w, messages, n_messages, add_generation_prompt, error);
     if (status == EXITLM_OK) *n_bytes = w.n;
@@ -380,19 +388,4 @@ exitlm_status xl_template_render(const xl_template *chat, const exitlm_message *
 
 static xl_str token_text(const xl_tokenizer *tokenizer, int32_t id) {
     return id >= 0 ? xl_token_text(tokenizer, id) : (xl_str){NULL, 0};
-}
-
-void xl_template_escape(const xl_tokenizer *tokenizer, const char *text, size_t n_text_bytes, char *out,
-                        size_t capacity, size_t *n_bytes) {
-    writer w = {out, out ? capacity : 0, 0};
-    for (size_t i = 0; i < n_text_bytes; i++) {
-        size_t length = 1;
-        bool special = xl_token_control_at(tokenizer, text + i, n_text_bytes - i);
-        if (special) length = xl_utf8_length((uint8_t)text[i]);
-        if (length > n_text_bytes - i) length = n_text_bytes - i;
-        put(&w, (xl_str){text + i, length});
-        if (special) put_text(&w, "\xE2\x80\x8B");
-        i += length - 1;
-    }
-    *n_bytes = w.n;
 }

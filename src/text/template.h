@@ -4,10 +4,9 @@
  * recognised from its text and written out by hand, to exactly the same bytes;
  * JavaScript runs the program itself. An unknown one is an error.
  *
- * The text goes through the tokenizer as a whole with EXITLM_PARSE_SPECIAL, as
- * with llama.cpp and in JavaScript. So a message that contains "<|im_end|>" ends
- * its turn: who puts strangers' text into a conversation passes it
- * through xl_template_escape first. */
+ * The text goes through the tokenizer as a whole, as with llama.cpp. What
+ * messages say is marked in it, so that "<|im_end|>" in a message is text like
+ * any other and does not end its turn. */
 #ifndef XL_TEMPLATE_H
 #define XL_TEMPLATE_H
 #include "exitlm.h"
@@ -44,18 +43,16 @@ void xl_template_init(xl_template *chat, xl_str source, const xl_tokenizer *toke
 /* "chatml", "llama3", "zephyr", "gemma"; "" for UNKNOWN. Static. */
 const char *xl_template_name(const xl_template *chat);
 
+#define XL_CONTENT_SPANS 2 /* a message is at most so many pieces: thoughts and the answer */
+
 /* The prompt text of `messages`, without a begin-of-text token that the tokenizer adds: it goes through
  * xl_tokenizer_encode with ADD_SPECIAL and PARSE_SPECIAL. *n_bytes is its length also where `capacity` is
  * smaller (then the first `capacity` bytes are written; `text` may be NULL for 0; no NUL is added).
  * UNSUPPORTED: unknown family (the message points to --raw). USAGE: no messages, a role other than
- * system, user and assistant, or an order of roles that the model's own template refuses. Allocates nothing. */
+ * system, user and assistant, or an order of roles that the model's own template refuses. Allocates nothing.
+ * contents (or NULL): room for XL_CONTENT_SPANS of each message; what the messages say in the text. */
 exitlm_status xl_template_render(const xl_template *chat, const exitlm_message *messages, size_t n_messages,
                                  bool add_generation_prompt, char *text, size_t capacity, size_t *n_bytes,
-                                 exitlm_error *error);
-
-/* Makes text of a stranger harmless: writes it to `out` with U+200B (zero-width space) after the first
- * character of whatever the tokenizer would take for a control token. *n_bytes as above; at most 4 * n_text_bytes. */
-void xl_template_escape(const xl_tokenizer *tokenizer, const char *text, size_t n_text_bytes, char *out,
-                        size_t capacity, size_t *n_bytes);
+                                 xl_spans *contents, exitlm_error *error);
 
 #endif

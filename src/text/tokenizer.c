@@ -192,6 +192,7 @@ typedef struct encoder {
     const uint8_t *text;
     xl_work *work;
     xl_ids *out;
+    const xl_spans *plain; /* or NULL */
     bool after_special;
 } encoder;
 
@@ -215,11 +216,9 @@ static uint32_t narrow(const xl_tokenizer *t, uint32_t low, uint32_t high, size_
     return low;
 }
 
-/* The special tokens that stand at text[0] are added to the set `seen` (indexes into `special`). Returns
- * whether one of them is a control token. `seen` may be NULL. */
-static bool special_at(const xl_tokenizer *t, const uint8_t *text, size_t n_bytes, uint8_t *seen) {
-    bool control = false;
-    if (!(t->special_first[text[0] >> 5] >> (text[0] & 31) & 1)) return false;
+/* The special tokens that stand at text[0] are added to the set `seen` (indexes into `special`). */
+static void special_at(const xl_tokenizer *t, const uint8_t *text, size_t n_bytes, uint8_t *seen) {
+    if (!(t->special_first[text[0] >> 5] >> (text[0] & 31) & 1)) return;
     uint32_t low = 0, high = t->n_special;
     for (size_t depth = 0; depth < n_bytes && low < high; depth++) {
         low = narrow(t, low, high, depth, text[depth]);
@@ -227,18 +226,26 @@ static bool special_at(const xl_tokenizer *t, const uint8_t *text, size_t n_byte
         if (low >= high) break;
         uint32_t index = t->special_sorted[low];
         if (xl_vocab_text(t, t->special[index]).bytes != depth + 1) continue;
-        if (seen) seen[index >> 3] |= (uint8_t)(1u << (index & 7));
-        control = control || t->attr[t->special[index]] & XL_TOKEN_CONTROL;
+        seen[index >> 3] |= (uint8_t)(1u << (index & 7));
     }
-    return control;
 }
 
-bool xl_token_control_at(const xl_tokenizer *t, const char *text, size_t n_bytes) {
-    return n_bytes > 0 && special_at(t, (const uint8_t *)text, n_bytes, NULL);
-}
+/* Does it count only where special tokens are asked for? */
+static bool on_request(const xl_tokenizer *t, uint32_t id) { return t->attr[id] & (XL_TOKEN_CONTROL | XL_TOKEN_UNKNOWN); }
 
 static bool counts(const xl_tokenizer *t, uint32_t index, unsigned flags) {
-    return (flags & EXITLM_PARSE_SPECIAL) || !(t->attr[t->special[index]] & (XL_TOKEN_CONTROL | XL_TOKEN_UNKNOWN));
+    return (flags & EXITLM_PARSE_SPECIAL) || !on_request(t, t->special[index]);
+}
+
+/* Does some of [from, to) lie in a plain span? */
+static bool touches_plain(const xl_spans *plain, size_t from, size_t to) {
+    size_t low = 0, high = plain->n; /* the first span that ends behind `from` */
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (plain->span[middle].end <= plain->skip + from) low = middle + 1;
+        else high = middle;
+    }
+    return low < plain->n && plain->span[low].start < plain->skip + to;
 }
 
 /* Where `token` first stands in [from, to); `to` if nowhere. */
@@ -250,6 +257,14 @@ static size_t find_text(const uint8_t *text, size_t from, size_t to, xl_str toke
         from = (size_t)(hit - text) + 1;
     }
     return to;
+}
+
+/* The same, where it counts. */
+static size_t find_token(const encoder *e, size_t from, size_t to, uint32_t id) {
+    const xl_str token = xl_vocab_text(e->t, id);
+    size_t hit = find_text(e->text, from, to, token);
+    while (hit < to && e->plain && on_request(e->t, id) && touches_plain(e->plain, hit, hit + token.bytes)) hit = find_text(e->text, hit + 1, to, token);
+    return hit;
 }
 
 /* A stretch of text up to `end` from which the tokens list[0 … k) are cut out already; `then` follows it. */
@@ -265,8 +280,7 @@ static bool encode_stretches(encoder *e, size_t n_bytes, const uint32_t *list, u
     while (depth) {
         stretch *top = &stack[depth - 1];
         if (at < top->end && top->k < n_list) {
-            xl_str token = xl_vocab_text(e->t, list[top->k]);
-            size_t hit = find_text(e->text, at, top->end, token);
+            size_t hit = find_token(e, at, top->end, list[top->k]);
             if (hit == top->end) top->k++;
             else stack[depth++] = (stretch){hit, top->k + 1, list[top->k]};
             continue;
@@ -330,6 +344,11 @@ static bool encode_text(encoder *e, size_t n_bytes, unsigned flags) {
 
 exitlm_status xl_tokenizer_encode(const xl_tokenizer *t, const char *text, size_t n_bytes, unsigned flags, int32_t *ids,
                                   size_t capacity, size_t *n, exitlm_error *error) {
+    return xl_tokenizer_encode_parts(t, text, n_bytes, NULL, flags, ids, capacity, n, error);
+}
+
+exitlm_status xl_tokenizer_encode_parts(const xl_tokenizer *t, const char *text, size_t n_bytes, const xl_spans *plain, unsigned flags,
+                                        int32_t *ids, size_t capacity, size_t *n, exitlm_error *error) {
     *n = 0;
     if (n_bytes >= MAX_TEXT_BYTES)
         return xl_fail(error, EXITLM_USAGE, "a text of %zu bytes is too long to tokenize; at most %u are possible",
@@ -337,8 +356,8 @@ exitlm_status xl_tokenizer_encode(const xl_tokenizer *t, const char *text, size_
     xl_work work;
     xl_work_init(&work, &t->allocator);
     xl_ids out = {ids, ids ? capacity : 0, 0};
-    encoder e = {t, (const uint8_t *)text, &work, &out, true};
-    if (flags & EXITLM_ADD_SPECIAL && t->info.add_bos) xl_ids_put(&out, (uint32_t)t->info.bos);
+    encoder e = {t, (const uint8_t *)text, &work, &out, plain, true};
+    if (flags & (EXITLM_ADD_SPECIAL | XL_ADD_BEGIN) && t->info.add_bos) xl_ids_put(&out, (uint32_t)t->info.bos);
     bool done = n_bytes == 0 || encode_text(&e, n_bytes, flags);
     xl_work_free(&work);
     if (!done) return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory to tokenize a text of %zu bytes", n_bytes);

@@ -91,6 +91,19 @@ void xl_tokenizer_describe(const xl_tokenizer *tokenizer, xl_tokenizer_info *inf
  * OUT_OF_MEMORY leaves nothing behind. USAGE where n_bytes >= 2^29. */
 exitlm_status xl_tokenizer_encode(const xl_tokenizer *tokenizer, const char *text, size_t n_bytes, unsigned flags,
                                   int32_t *ids, size_t capacity, size_t *n, exitlm_error *error);
+/* Stretches of a text, ascending and disjoint. */
+typedef struct xl_span {
+    size_t start, end;
+} xl_span;
+typedef struct xl_spans {
+    xl_span *span;
+    size_t n;
+    size_t skip; /* their positions count from so many bytes before the text */
+} xl_spans;
+enum { XL_ADD_BEGIN = 4 }; /* a flag beside the public ones: begin-of-text as EXITLM_ADD_SPECIAL, but never end-of-text: the text will be continued */
+/* The same; of special tokens that touch a span of `plain` (NULL: none) only those count that do without PARSE_SPECIAL. */
+exitlm_status xl_tokenizer_encode_parts(const xl_tokenizer *tokenizer, const char *text, size_t n_bytes, const xl_spans *plain, unsigned flags,
+                                        int32_t *ids, size_t capacity, size_t *n, exitlm_error *error);
 size_t xl_tokenizer_work_bytes(const xl_tokenizer *tokenizer, size_t n_bytes); /* SIZE_MAX at overflow */
 
 typedef enum xl_token_attr {
@@ -115,9 +128,6 @@ size_t xl_token_bytes(const xl_tokenizer *tokenizer, int32_t id, char *out, size
 
 /* The text of a token as it stands in the vocabulary, in the metadata. `id` must be in range. */
 xl_str xl_token_text(const xl_tokenizer *tokenizer, int32_t id);
-
-/* Whether a control token is written at text[0]. */
-bool xl_token_control_at(const xl_tokenizer *tokenizer, const char *text, size_t n_bytes);
 
 /* The id whose text in the vocabulary is exactly this (special tokens), or -1. */
 int32_t xl_token_find(const xl_tokenizer *tokenizer, const char *text, size_t n_bytes);

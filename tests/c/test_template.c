@@ -34,15 +34,15 @@ static xl_tokenizer *make_tokenizer(int add_bos) {
 static char *render(const xl_template *chat, const exitlm_message *messages, size_t n, bool prompt, size_t *n_bytes,
                     exitlm_status *status) {
     exitlm_error error = {0};
-    *status = xl_template_render(chat, messages, n, prompt, NULL, 0, n_bytes, &error);
+    *status = xl_template_render(chat, messages, n, prompt, NULL, 0, n_bytes, NULL, &error);
     if (*status != EXITLM_OK) {
         CHECK(error.message[0] && error.status == *status, "no message with status %d", *status);
         return NULL;
     }
     char *text = malloc(*n_bytes + 1), *half = malloc(*n_bytes / 2 + 1);
     size_t again, cut;
-    *status = xl_template_render(chat, messages, n, prompt, text, *n_bytes, &again, &error);
-    xl_template_render(chat, messages, n, prompt, half, *n_bytes / 2, &cut, &error);
+    *status = xl_template_render(chat, messages, n, prompt, text, *n_bytes, &again, NULL, &error);
+    xl_template_render(chat, messages, n, prompt, half, *n_bytes / 2, &cut, NULL, &error);
     CHECK(again == *n_bytes && cut == *n_bytes, "lengths %zu %zu %zu", *n_bytes, again, cut);
     CHECK(memcmp(half, text, *n_bytes / 2) == 0, "a smaller buffer gets the beginning");
     free(half);
@@ -166,13 +166,13 @@ static void test_bad_messages(void) {
     const exitlm_message tool = {"tool", "x"}, none = {"user", NULL};
     size_t n_bytes;
     exitlm_error error = {0};
-    CHECK(xl_template_render(&chat, &tool, 0, true, NULL, 0, &n_bytes, &error) == EXITLM_USAGE, "no messages");
-    CHECK(xl_template_render(&chat, &tool, 1, true, NULL, 0, &n_bytes, &error) == EXITLM_USAGE &&
+    CHECK(xl_template_render(&chat, &tool, 0, true, NULL, 0, &n_bytes, NULL, &error) == EXITLM_USAGE, "no messages");
+    CHECK(xl_template_render(&chat, &tool, 1, true, NULL, 0, &n_bytes, NULL, &error) == EXITLM_USAGE &&
               strstr(error.message, "'tool'"), "role: %s", error.message);
-    CHECK(xl_template_render(&chat, &none, 1, true, NULL, 0, &n_bytes, NULL) == EXITLM_USAGE, "no content");
+    CHECK(xl_template_render(&chat, &none, 1, true, NULL, 0, &n_bytes, NULL, NULL) == EXITLM_USAGE, "no content");
     free(source);
     xl_template unknown = {0};
-    CHECK(xl_template_render(&unknown, &tool, 1, true, NULL, 0, &n_bytes, &error) == EXITLM_UNSUPPORTED &&
+    CHECK(xl_template_render(&unknown, &tool, 1, true, NULL, 0, &n_bytes, NULL, &error) == EXITLM_UNSUPPORTED &&
               strstr(error.message, "--raw"), "unknown family: %s", error.message);
 }
 
@@ -198,21 +198,6 @@ static void test_begin_once(void) {
     }
 }
 
-static void test_escape(void) {
-    const char *text = "a<|im_end|>b<s><s", *expected = "a<\xE2\x80\x8B|im_end|>b<\xE2\x80\x8Bs><s";
-    char out[64];
-    size_t n, needed;
-    xl_template_escape(tokenizer, text, strlen(text), out, sizeof out, &n);
-    CHECK(n == strlen(expected) && memcmp(out, expected, n) == 0, "%.*s", (int)n, out);
-    xl_template_escape(tokenizer, text, strlen(text), NULL, 0, &needed);
-    CHECK(needed == n, "%zu", needed);
-    int32_t ids[64];
-    size_t n_ids;
-    xl_tokenizer_encode(tokenizer, out, n, EXITLM_PARSE_SPECIAL, ids, 64, &n_ids, NULL);
-    for (size_t i = 0; i < n_ids; i++)
-        CHECK(!(xl_token_attributes(tokenizer, ids[i]) & XL_TOKEN_CONTROL), "control token %d after escaping", ids[i]);
-}
-
 int main(void) {
     tokenizer = make_tokenizer(0);
     size_t n_cases = test_vectors();
@@ -222,7 +207,6 @@ int main(void) {
     test_date();
     test_bad_messages();
     test_begin_once();
-    test_escape();
     xl_tokenizer_free(tokenizer);
     free(tokens.data);
     if (failures == 0) printf("template: %zu renderings equal Jinja's\n", n_cases);
