@@ -2,11 +2,13 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { after, test } from 'node:test';
-import { downloadJson } from '../../web/src/download.js';
-import { downloadWithoutMaps, withoutMaps } from '../../web/src/heads.js';
+import { openStore } from '../../web/src/cache/cache.js';
+import { loadHeads, loadMaps } from '../../web/src/engine/heads-loading.js';
+import { downloadJson } from '../../web/src/loading/download.js';
+import { downloadWithoutMaps, withoutMaps } from '../../web/src/loading/heads.js';
 import { ExitLM, ExitLMError } from '../../web/src/index.js';
-import { jobsByRange, Ranges } from '../../web/src/plan.js';
-import { httpSource } from '../../web/src/source.js';
+import { jobsByRange, Ranges } from '../../web/src/loading/plan.js';
+import { httpSource } from '../../web/src/loading/source.js';
 import { modelServer } from './support/model-server.mjs';
 import { tinyBytes, tinyHeads } from './support/tiny-model.mjs';
 
@@ -283,6 +285,36 @@ test('of a heads file only what is needed is fetched, where the server has range
   }
 });
 
+test('K/V maps that come after their heads are kept, and so are the heads', async () => {
+  const file = new Uint8Array(fs.readFileSync(new URL('../../models/smollm2-135m-instruct.exits.gguf', import.meta.url)));
+  const server = await modelServer({ '/x.exits.gguf': file }, {});
+  servers.push(server);
+  /** @type {Map<string, Uint8Array>} */
+  const kept = new Map();
+  /** @type {Record<string, (args: any) => unknown>} */
+  const caller = {
+    cacheGet: ({ key }) => kept.get(key),
+    cachePut: ({ key, bytes: value }) => void kept.set(key, value.slice()),
+    cacheDelete: ({ key }) => kept.delete(key),
+  };
+  const peer = /** @type {any} */ ({ call: async (/** @type {string} */ method, /** @type {any} */ args) => caller[method](args) });
+  /** @type {Uint8Array[]} */
+  const given = [];
+  const engine = /** @type {any} */ ({ withBytes: (/** @type {Uint8Array} */ taken) => given.push(taken) });
+  const means = { engine, pieces: /** @type {any} */ ({ sumOf: () => null }), signal: new AbortController().signal,
+    openCopy: (/** @type {string} */ key) => openStore('remote', key, peer) };
+  const heads = { source: httpSource(`${server.address}/x.exits.gguf`, fetch), optional: false, sha256: null };
+  for (const visit of [1, 2]) {
+    const before = server.seen.length;
+    await loadHeads(means, heads, null);
+    await loadMaps(means, heads, 1);
+    assert.equal(server.seen.length > before, visit === 1, `visit ${visit}`);
+  }
+  assert.deepEqual(given[2], given[0]);
+  assert.deepEqual(given[3], given[1]);
+  assert.ok(given[0].length < given[1].length);
+});
+
 test('JSON is asked for without a range, so that it may come compressed; one that breaks off goes on', async () => {
   const value = { list: Array.from({ length: 20_000 }, (_, i) => i) };
   const file = new TextEncoder().encode(JSON.stringify(value));
@@ -310,7 +342,7 @@ test('rows of the shortlist come in the stretches of the plan, however often gen
 
 test('the plan for ranges: every byte once, the shortlist of inner heads and the layers before the rest', () => {
   const row = 600;
-  /** @type {import('../../web/src/plan.js').Extent[]} */
+  /** @type {import('../../web/src/loading/plan.js').Extent[]} */
   const extents = [];
   const put = (/** @type {number} */ layer, /** @type {number} */ offset, /** @type {number} */ nBytes) => extents.push({ part: 0, offset, nBytes, layer, row: 0, nRows: 1, output: false });
   const early = new Set(Array.from({ length: 40 }, (_, i) => 9 * i));

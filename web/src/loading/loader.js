@@ -1,0 +1,757 @@
+/**
+ * Brings a model into the engine. Bytes go from the chunk that arrived straight into linear memory.
+ *
+ * Files come in one of two ways:
+ *  - by jobs: the headers first, then stretches of the files (or shards of a packed model) in the order in which generation needs
+ *    them; rows that a prompt needs at once go in between;
+ *  - as a stream: each file from its first byte to its last. So it is where ranges do not work, and where a
+ *    checksum of the whole has to be computed with no cache to read it from again.
+ */
+import { download } from './download.js';
+import { ExitLMError } from '../link/errors.js';
+import { deferred, now, turn } from '../link/platform.js';
+import { PIECE_BYTES, Staged } from '../cache/pieces.js';
+import { jobsByRange, Ranges, READ_BYTES, Rows, Spans } from './plan.js';
+import { Sha256 } from '../cache/sha256.js';
+
+/**
+ * @typedef {import('./source.js').Source} Source
+ * @typedef {import('./plan.js').Job} Job
+ * @typedef {import('./plan.js').Extent} Extent
+ * @typedef {import('../engine/engine.js').Engine} Engine
+ *
+ * @typedef {object} Store what the cache has of this model's files (parts or shards), and takes of them
+ * @property {boolean} complete it has all
+ * @property {(file: number) => Ranges} has
+ * @property {(file: number, offset: number, most: number) => Promise<Uint8Array | null>} read verified bytes from `offset` on; null where they are broken (they then count as missing)
+ * @property {(file: number, offset: number, bytes: Uint8Array) => Promise<void>} write `bytes` are the caller's again afterwards
+ * @property {(file: number, validator: string | null) => void} describe
+ * @property {(bytes: number) => Promise<void>} expect so many are to come
+ * @property {(file: number, offset: number) => { offset: number, bytes: number, hash: string, read: (into: Uint8Array) => boolean, drop: () => void } | null} direct
+ *   a piece that can be read at once
+ * @property {(stretches: Stretch[]) => void} order tells in which order a complete copy will be read
+ * @property {(sizes: number[], stretches?: Stretch[]) => Promise<void>} finish all bytes are in and verified; the stretches as which they will be read
+ * @property {() => Promise<void>} flush keeps what is there
+ *
+ * @typedef {{ file: number, from: number, to: number }} Stretch
+ *
+ * @typedef {'network' | 'cache' | 'memory'} Origin
+ *
+ * @typedef {object} LoadState
+ * @property {number} loaded bytes in the engine
+ * @property {number} total
+ * @property {number} layersReady layers that can be computed
+ * @property {number} layers
+ * @property {Origin} source of the latest bytes
+ * @property {number} bytesPerSecond over the last seconds, of what came from the network
+ *
+ * @typedef {object} LoaderOptions
+ * @property {Engine} engine
+ * @property {Source[]} sources parts of the model, or shards
+ * @property {number} heads pointer to heads in the engine, or 0
+ * @property {Job[]} [shards] jobs of a packed model
+ * @property {number[]} [partBytes] sizes of the original files, where they are known (packed)
+ * @property {boolean} [inOrder] take each file from its first byte to its last
+ * @property {Store | null} [store]
+ * @property {import('../cache/pieces.js').Pieces} pieces
+ * @property {(string | null)[]} [sha256] of each part, expected
+ * @property {AbortSignal} signal
+ * @property {(state: LoadState) => void} [onProgress]
+ *
+ * @typedef {{ job: Job, left: number }} Running
+ */
+
+// The engine keeps 4 rows that are under way; urgent rows come whole.
+const MOST_JOBS_AT_ONCE = 3;
+const MOST_URGENT_AT_ONCE = 3;
+/** Short stretches of rows on their way beside the layers: a browser has six connections to a server that does not speak HTTP/2. */
+const MOST_ROWS_AT_ONCE = 4;
+/** The next job starts when so much of those under way is left: the line is never idle, and layers do not share it. */
+const OVERLAP_BYTES = 256 * 1024;
+const URGENT_ROWS = 16;
+/** The late rows of the shortlist start so much sooner than they have to. */
+const LATE_MARGIN = 1.3;
+const LATE_MS = 500;
+/** What is asked for at first; then up to where most headers end, among the rows of frequent tokens; then twice as much each time. */
+const FIRST_BYTES = 128 * 1024;
+const HEADER_BYTES = 2 * 2 ** 20;
+/** The plan is read so many extents at a time: some ten thousand would take a megabyte of the engine's memory. */
+const PLAN_EXTENTS = 2048;
+const PROGRESS_MS = 50;
+/** The longest that taking bytes keeps the event loop from turning. */
+const SLICE_MS = 8;
+const SPEED_WINDOW_MS = 3000;
+const SPEED_STEP_MS = 20;
+
+/** Ranges were asked for, the whole file came. */
+class NotRanged extends Error {}
+
+export class ModelLoader {
+  #options;
+  #engine;
+  #pointer;
+  #stateStruct;
+  /** @type {any} */ #state;
+  #abort = new AbortController();
+  #part = 0;
+  #offset = 0;
+  /** @type {Ranges[]} */ #have = [];
+  #rows = new Rows();
+  /** @type {Job[]} */ #queue = [];
+  /** Short stretches of rows. @type {Job[]} */ #rowQueue = [];
+  /** @type {Job[]} */ #urgent = [];
+  /** @type {Set<Running>} */ #running = new Set();
+  /** @type {Set<Running>} */ #runningUrgent = new Set();
+  /** @type {Set<Running>} */ #runningRows = new Set();
+  /** As which the files will be read from the cache. @type {Stretch[]} */ #stretches = [];
+  /** Generation waits for the late rows of the shortlist. */ #lateWanted = false;
+  /** What a short stretch of rows has taken of late. */ #rowsMs = 0;
+  #jobsDone = deferred();
+  #jobsMode = false;
+  #ranged = false;
+  /** @type {(number | null)[]} */ #fileBytes = [];
+  /** @type {number[]} */ #partBytes;
+  #cachedAtStart;
+  #answered = deferred();
+  #headerReady = deferred();
+  #changed = deferred();
+  /** @type {unknown} */ #failure;
+  #finished = false;
+  #lastTurn = now();
+  #lastProgress = -Infinity;
+  /** @type {{ ms: number, bytes: number }[]} */ #recent = [];
+
+  /** The model in the engine; 0 before its header is there. */
+  model = 0;
+  /** Bytes that came over the network, those that came twice included. */
+  networkBytes = 0;
+
+  /** @param {LoaderOptions} options */
+  constructor(options) {
+    this.#options = options;
+    this.#engine = options.engine;
+    this.#partBytes = options.partBytes ?? [];
+    this.#cachedAtStart = options.store?.complete ?? false;
+    this.#stateStruct = this.#engine.create('load_state');
+    // A packed model begins with its header: known to the byte, it leaves no gaps in the engine's memory.
+    const first = options.shards?.[0]?.spans.at(0);
+    const headerBytes = first?.part === 0 && first.offset === 0 ? first.bytes : 0;
+    this.#pointer = this.#engine.make('loader_create', options.heads, 0, headerBytes, false);
+    this.#readState();
+    this.#headerReady.promise.catch(() => {});
+    this.#answered.promise.catch(() => {});
+    this.#jobsDone.promise.catch(() => {});
+    options.signal.addEventListener('abort', () => this.fail(options.signal.reason), { once: true });
+  }
+
+  /** Why loading failed; undefined while it has not. */
+  get failure() {
+    return this.#failure;
+  }
+
+  get finished() {
+    return this.#finished;
+  }
+
+  /** @returns {LoadState} */
+  get progress() {
+    const { layers, layersReady, loadedBytes } = this.#state;
+    const total = this.#total();
+    const loaded = this.#finished ? total : Math.min(loadedBytes, total || loadedBytes);
+    return { loaded, total, layersReady, layers, source: this.#origin, bytesPerSecond: this.#speed() };
+  }
+  /** @type {Origin} */ #origin = 'network';
+
+  /** Resolves once the model can be talked to. */
+  headerReady() {
+    return this.#headerReady.promise;
+  }
+
+  /** Resolves at the next progress of any kind, at once where all is there; rejects where loading failed. */
+  async nextChange() {
+    if (this.#failure) throw this.#failure;
+    if (!this.#finished) await this.#changed.promise;
+    if (this.#failure) throw this.#failure;
+  }
+
+  /**
+   * Memory that model and session will take, from the header.
+   * @param {number} sessionOptions struct in the engine
+   */
+  memory(sessionOptions) {
+    const engine = this.#engine;
+    // A small file can be whole, and its loader gone, before anybody asks: what is taken already is the answer then.
+    if (!this.#pointer) return { model: engine.u8.length, session: 0 };
+    return engine.with(16, (sizes) => {
+      engine.run('loader_memory', this.#pointer, sessionOptions, sizes);
+      return { model: engine.view.getFloat64(sizes, true), session: engine.view.getFloat64(sizes + 8, true) };
+    });
+  }
+
+  /**
+   * Ends loading with this error.
+   * @param {unknown} error
+   */
+  fail(error) {
+    if (this.#failure || this.#finished) return;
+    this.#failure = error;
+    this.#abort.abort(error);
+    this.#headerReady.reject(error);
+    this.#answered.reject(error);
+    this.#jobsDone.reject(error);
+    this.#notify();
+  }
+
+  /**
+   * Loads everything.
+   * @returns {Promise<void>} resolves when all is there and verified
+   */
+  async run() {
+    try {
+      if (this.#options.shards) await this.#runShards(this.#options.shards);
+      else await this.#runFiles();
+      await this.#finish();
+    } catch (error) {
+      this.fail(error);
+      await this.#options.store?.flush().catch(() => {});
+      throw this.#failure;
+    }
+  }
+
+  /**
+   * Rows of the embedding that generation waits for, or soon will: they are fetched at once.
+   * @param {Iterable<number>} rows
+   */
+  needRows(rows) {
+    if (!this.#jobsMode || this.#finished || this.#failure) return;
+    for (const row of new Set(rows)) this.#needRow(row);
+    this.#startJobs();
+  }
+
+  /** @param {number} row */
+  #needRow(row) {
+    const found = this.#rows.find(row);
+    if (!found) return;
+    const { part, offset, rowBytes, rowsAfter } = found;
+    if (this.#have[part].has(offset, offset + rowBytes) || this.#isOnItsWay(part, offset)) return;
+    const covers = (/** @type {Job} */ { spans }) => spans.covers(part, offset);
+    if (this.#options.shards) {
+      const shard = this.#queue.findIndex(covers);
+      if (shard >= 0) this.#urgent.push(...this.#queue.splice(shard, 1));
+      return;
+    }
+    const planned = this.#rowQueue.findIndex(covers);
+    if (planned >= 0 && this.#rowQueue[planned].use !== 'other') {
+      // With its neighbours, which are wanted next.
+      if (this.#rowQueue[planned].use === 'late') this.#lateWanted = true;
+      this.#rowQueue.unshift(...this.#rowQueue.splice(planned, 1));
+      return;
+    }
+    if (this.#queue.some((job) => job.use === 'early' && covers(job))) return; // they come before the layers
+    const bytes = rowBytes * Math.min(URGENT_ROWS, rowsAfter);
+    this.#urgent.push({ file: part, from: offset, to: offset + bytes, spans: new Spans([{ at: offset, part, offset, bytes }]), use: 'urgent' });
+  }
+
+  /** @param {number} part @param {number} offset */
+  #isOnItsWay(part, offset) {
+    const covers = (/** @type {Job} */ { spans }) => spans.covers(part, offset);
+    const isRunning = (/** @type {Set<Running>} */ set) => [...set].some(({ job }) => covers(job));
+    if (this.#urgent.some(covers) || isRunning(this.#runningUrgent) || isRunning(this.#runningRows)) return true;
+    // A stretch of other rows may be long: it is not waited for.
+    return [...this.#running].some(({ job }) => job.use !== 'other' && covers(job));
+  }
+
+  // ---- by files ----
+
+  async #runFiles() {
+    const { sources, store } = this.#options;
+    for (let part = 0; part < Math.max(sources.length, this.#state.nParts); part++) {
+      if (!sources[part]) throw new ExitLMError('BAD_MODEL', `the model is split into ${this.#state.nParts} files, ${sources.length} were given`);
+      await this.#readFile(part, false);
+    }
+    if (this.#state.complete || !this.#state.headerReady) return; // #finish tells what is missing
+    /** @type {Extent[]} */
+    const plan = [];
+    this.#readPlan((extent) => plan.push(extent));
+    this.#forgetHalfRows(plan);
+    try {
+      const reading = jobsByRange(plan, READ_BYTES);
+      const { jobs, rows } = sources.every(({ url }) => url === null) || store?.complete ? reading : jobsByRange(plan);
+      this.#queue = jobs;
+      this.#rowQueue = rows;
+      this.#stretches = [...reading.jobs, ...reading.rows].map(({ file, from, to }) => ({ file, from, to }));
+      store?.order(this.#stretches);
+      await this.#runJobs();
+    } catch (error) {
+      if (!(error instanceof NotRanged)) throw error;
+      this.#jobsMode = false;
+      for (let part = 0; part < sources.length; part++) await this.#readFile(part, true);
+    }
+    if (store && !this.#state.complete) throw new ExitLMError('BAD_MODEL', 'the cached copy does not fit together; load the model again');
+  }
+
+  /**
+   * The header of a file, and all of it where it cannot be read by ranges.
+   * @param {number} part
+   * @param {boolean} whole
+   */
+  async #readFile(part, whole) {
+    const { sources, store, inOrder, sha256 } = this.#options;
+    this.#have[part] ??= new Ranges();
+    const sha = inOrder && sha256?.[part] ? new Sha256(this.#engine) : null;
+    const enough = () => !whole && !inOrder && this.#state.part === part && this.#state.headerBytes > 0;
+    let at = 0;
+    while (store?.has(part).has(at, at + 1) && !enough()) {
+      const n = await this.#fromCache(part, at, PIECE_BYTES, async (bytes) => {
+        if (!(bytes instanceof Staged)) sha?.update(bytes);
+        await this.#take(part, at, bytes, 'cache');
+      }, sha === null);
+      if (n === 0) break;
+      at += n;
+    }
+    // By parts: what is asked for is taken to its end, the first rows after a header are wanted anyway.
+    const byParts = !whole && !inOrder && sources[part].url !== null;
+    while (!enough()) {
+      const to = at < FIRST_BYTES ? FIRST_BYTES : Math.max(HEADER_BYTES, 2 * at);
+      for await (const { at: offset, bytes } of this.#download(part, at, byParts ? to : null, byParts)) {
+        sha?.update(bytes);
+        await this.#take(part, offset, bytes, 'network');
+        await store?.write(part, offset, bytes);
+        at = offset + bytes.length;
+        if (enough()) this.#checkSize(part);
+        if (this.#ranged && !byParts && enough()) break;
+      }
+      const end = this.#fileBytes[part];
+      if (!byParts || !this.#ranged || (typeof end === 'number' && at >= end)) break;
+    }
+    const actual = sha?.finish();
+    if (sha && actual !== sha256?.[part]) throw checksum(sources[part].name, /** @type {string} */ (sha256?.[part]), /** @type {string} */ (actual));
+  }
+
+  /** @param {number} part */
+  #checkSize(part) {
+    const has = this.#fileBytes[part];
+    const needs = this.#state.totalBytes;
+    if (has !== null && has !== undefined && has < needs) {
+      throw new ExitLMError('BAD_MODEL', `${this.#options.sources[part].name}: truncated: its tensors need ${needs} bytes, the file has ${has}`);
+    }
+  }
+
+  /** @param {(extent: Extent) => void} [take] */
+  #readPlan(take) {
+    const engine = this.#engine;
+    const bytes = engine.sizeOf('extent');
+    const at = (/** @type {string} */ key) => engine.offsetOf('extent', key);
+    const [part, offset, nBytes, layer, row, nRows, output] = ['part', 'offset', 'nBytes', 'layer', 'row', 'nRows', 'output'].map(at);
+    /** There are some ten thousand: no object is made by way of names. */
+    const read = (/** @type {number} */ from, /** @type {number} */ n) => {
+      const { view } = engine;
+      for (let i = 0, e = from; i < n; i++, e += bytes) {
+        const extent = {
+          part: view.getUint32(e + part, true), offset: Number(view.getBigUint64(e + offset, true)), nBytes: Number(view.getBigUint64(e + nBytes, true)),
+          layer: view.getInt32(e + layer, true), row: view.getUint32(e + row, true), nRows: view.getUint32(e + nRows, true), output: view.getUint8(e + output) !== 0,
+        };
+        this.#rows.add(extent);
+        take?.(extent);
+      }
+    };
+    engine.with(PLAN_EXTENTS * bytes + 8, (extents) => {
+      const count = extents + PLAN_EXTENTS * bytes;
+      for (let first = 0, n = 1; first < n; first += PLAN_EXTENTS) {
+        engine.run('loader_plan', this.#pointer, first, extents, PLAN_EXTENTS, count);
+        n = engine.view.getUint32(count, true);
+        read(extents, Math.min(n - first, PLAN_EXTENTS));
+      }
+    });
+  }
+
+  /** @param {Extent[]} plan */
+  #forgetHalfRows(plan) {
+    // The stream that brought the header may have stopped inside a row; the row is taken again from its start.
+    for (const have of this.#have) {
+      const last = have?.list[have.list.length - 1];
+      if (!last) continue;
+      const extent = plan.find(({ part, layer, offset, nBytes }) => layer <= -2 && this.#have[part] === have && offset < last[1] && last[1] < offset + nBytes);
+      if (extent) last[1] -= (last[1] - extent.offset) % (extent.nBytes / extent.nRows);
+    }
+  }
+
+  // ---- by jobs ----
+
+  /** @param {Job[]} shards */
+  async #runShards(shards) {
+    for (let part = 0; part < this.#partBytes.length; part++) this.#have[part] = new Ranges();
+    this.#queue = [...shards];
+    this.#options.store?.order(shards.map(({ file, from, to }) => ({ file, from, to })));
+    while (!this.#state.headerReady && this.#queue.length) {
+      const job = /** @type {Job} */ (this.#queue.shift());
+      await this.#runJob({ job, left: job.to - job.from });
+    }
+    if (this.#state.headerReady) this.#readPlan();
+    await this.#runJobs();
+  }
+
+  async #runJobs() {
+    this.#jobsMode = true;
+    this.#startJobs();
+    await this.#jobsDone.promise;
+  }
+
+  #startJobs() {
+    while (this.#urgent.length && this.#runningUrgent.size < MOST_URGENT_AT_ONCE) this.#startJob(this.#runningUrgent, this.#urgent);
+    while (this.#queue.length && this.#running.size < MOST_JOBS_AT_ONCE && this.#leftBytes() < (this.#cachedAtStart ? 1 : OVERLAP_BYTES) && !this.#continues(this.#queue[0])) {
+      this.#startJob(this.#running, this.#queue);
+    }
+    while (this.#rowQueue.length && this.#runningRows.size < MOST_ROWS_AT_ONCE && this.#mayStart(this.#rowQueue[0])) {
+      this.#startJob(this.#runningRows, this.#rowQueue);
+    }
+    const running = this.#running.size + this.#runningUrgent.size + this.#runningRows.size;
+    if (running + this.#queue.length + this.#urgent.length + this.#rowQueue.length === 0) this.#jobsDone.resolve(undefined);
+  }
+
+  /**
+   * Whether a short stretch of rows goes out now. Those that a head inside the model scores do; the rest of the shortlist so that it is there when the
+   * last layer is, for before that it would only hold the layers up; other rows after all of that.
+   * @param {Job} job
+   */
+  #mayStart({ use }) {
+    if (use === 'early') return true;
+    let left = 0;
+    for (const { job, left: bytes } of this.#running) if (job.use !== 'other') left += bytes;
+    for (const job of this.#queue) if (job.use !== 'other') left += job.to - job.from;
+    if (use === 'other') return left < OVERLAP_BYTES / 4;
+    if (this.#lateWanted || left === 0) return true;
+    const late = this.#rowQueue.filter((job) => job.use === 'late');
+    const bytes = late.reduce((sum, job) => sum + job.to - job.from, left);
+    const speed = this.#speed();
+    if (speed === 0) return false;
+    return (1000 * bytes) / speed <= (late.length * this.#rowsMs * LATE_MARGIN) / MOST_ROWS_AT_ONCE + LATE_MS;
+  }
+
+  /**
+   * Whether a job goes on in the middle of what one under way brings: the bytes of a tensor come in order.
+   * @param {Job} job
+   */
+  #continues({ spans }) {
+    const { part, offset } = spans.at(0);
+    return [...this.#running].some(({ job }) => job.spans.endsAt(part, offset));
+  }
+
+  #leftBytes() {
+    let left = 0;
+    for (const running of this.#running) left += running.left;
+    return left;
+  }
+
+  /**
+   * @param {Set<Running>} set
+   * @param {Job[]} queue
+   */
+  #startJob(set, queue) {
+    if (this.#failure) return void queue.splice(0);
+    const job = /** @type {Job} */ (queue.shift());
+    const running = { job, left: job.to - job.from };
+    set.add(running);
+    const began = now();
+    this.#runJob(running).then(
+      () => {
+        set.delete(running);
+        if (set === this.#runningRows) this.#rowsMs += (now() - began - this.#rowsMs) / (this.#rowsMs ? 8 : 1);
+        this.#startJobs();
+      },
+      (error) => {
+        if (error instanceof NotRanged) {
+          this.#queue = [];
+          this.#rowQueue = [];
+          this.#urgent = [];
+          this.#jobsDone.reject(error);
+        } else this.fail(error);
+      },
+    );
+  }
+
+  /** @param {Running} running */
+  async #runJob(running) {
+    const { job } = running;
+    const { sources } = this.#options;
+    const whole = this.#runningRows.has(running) || job.use === 'urgent';
+    // A complete copy was verified when it was written, and each piece is again when it is read.
+    const sha = job.sha256 && !this.#cachedAtStart ? new Sha256(this.#engine) : null;
+    const deliver = async (/** @type {number} */ at, /** @type {Uint8Array | Staged} */ bytes, /** @type {Origin} */ origin) => {
+      if (!(bytes instanceof Staged)) sha?.update(bytes);
+      const end = at + bytes.length;
+      // Before the last bytes go in: nothing is computed with a shard that is not what it should be as a whole.
+      const actual = end === job.to ? sha?.finish() : undefined;
+      if (actual !== undefined && actual !== job.sha256) throw checksum(sources[job.file].name, /** @type {string} */ (job.sha256), actual);
+      await this.#deliver(job, at, bytes, origin);
+      running.left = job.to - end;
+      if (this.#jobsMode && (running.left < OVERLAP_BYTES || (this.#rowQueue.length && this.#runningRows.size === 0))) this.#startJobs();
+      return end;
+    };
+    for (let at = job.from; at < job.to; ) {
+      const next = this.#nextPiece(job, at);
+      if (!next) break;
+      const { from, to, cached } = next;
+      at = from;
+      if (cached) {
+        // Nothing where it is broken; it counts as missing now.
+        at += await this.#fromCache(job.file, from, Math.min(PIECE_BYTES, to - from), (bytes) => deliver(from, bytes, 'cache'), !sha);
+      } else if (whole) at = await deliver(from, await this.#gather(job.file, from, to), 'network');
+      else for await (const { at: offset, bytes } of this.#download(job.file, from, to)) at = await deliver(offset, bytes, 'network');
+    }
+    running.left = 0;
+  }
+
+  /**
+   * Verified bytes of the cache to `use`.
+   * @param {number} file
+   * @param {number} offset
+   * @param {number} most
+   * @param {(bytes: Uint8Array | Staged) => Promise<unknown>} use
+   * @param {boolean} inEngine whether bytes that are only in the engine's memory will do
+   * @returns {Promise<number>} how many; 0: they are broken
+   */
+  async #fromCache(file, offset, most, use, inEngine) {
+    const store = /** @type {Store} */ (this.#options.store);
+    const piece = inEngine ? store.direct(file, offset) : null;
+    if (!piece) {
+      const bytes = await store.read(file, offset, most);
+      if (bytes) await use(bytes);
+      return bytes?.length ?? 0;
+    }
+    const { pieces } = this.#options;
+    const pointer = pieces.take();
+    try {
+      if (!piece.read(this.#engine.u8.subarray(pointer, pointer + piece.bytes)) || pieces.sumAt(pointer, piece.bytes) !== piece.hash) {
+        piece.drop();
+        return 0;
+      }
+      const skip = offset - piece.offset;
+      const n = Math.min(most, piece.bytes - skip);
+      await use(new Staged(pointer + skip, n));
+      return n;
+    } finally {
+      pieces.release(pointer);
+    }
+  }
+
+  /**
+   * A few rows, whole.
+   * @param {number} file
+   * @param {number} from
+   * @param {number} to
+   */
+  async #gather(file, from, to) {
+    const all = new Uint8Array(to - from);
+    for await (const { at, bytes } of this.#download(file, from, to)) all.set(bytes, at - from);
+    return all;
+  }
+
+  /**
+   * The next stretch of a job that has to be taken, and whether the cache has it.
+   * @param {Job} job
+   * @param {number} at
+   * @returns {{ from: number, to: number, cached: boolean } | null} null: nothing is left
+   */
+  #nextPiece(job, at) {
+    // A shard is taken whole, for its checksum; of a file, what the engine has is passed over.
+    const stretch = this.#options.shards ? [at, job.to] : this.#have[job.file].missing(at, job.to)[0];
+    if (!stretch) return null;
+    const [from, to] = stretch;
+    const { store } = this.#options;
+    if (!store) return { from, to, cached: false };
+    const uncached = store.has(job.file).missing(from, to)[0];
+    if (!uncached) return { from, to, cached: true };
+    return uncached[0] > from ? { from, to: uncached[0], cached: true } : { from, to: uncached[1], cached: false };
+  }
+
+  /**
+   * Bytes of a job's file to where they belong.
+   * @param {Job} job
+   * @param {number} at
+   * @param {Uint8Array | Staged} bytes
+   * @param {Origin} origin
+   */
+  async #deliver(job, at, bytes, origin) {
+    let index = job.spans.indexAt(at);
+    for (let done = 0; done < bytes.length; ) {
+      const span = job.spans.at(index++);
+      const inSpan = at + done - span.at;
+      const piece = bytes.subarray(done, done + Math.min(bytes.length - done, span.bytes - inSpan));
+      await this.#take(span.part, span.offset + inSpan, piece, origin);
+      done += piece.length;
+    }
+    if (!(bytes instanceof Staged) && origin === 'network') await this.#options.store?.write(job.file, at, bytes);
+  }
+
+  // ---- both ----
+
+  /**
+   * @param {number} file
+   * @param {number} from
+   * @param {number | null} to
+   * @param {boolean} [more] where there are no ranges, what comes beyond is wanted too
+   */
+  #download(file, from, to, more = false) {
+    const source = this.#options.sources[file];
+    return download(source, from, to, {
+      more,
+      signal: this.#abort.signal,
+      onOpen: ({ ranged, total, validator }) => {
+        this.#ranged = ranged;
+        this.#fileBytes[file] = total;
+        this.#answered.resolve(undefined);
+        if (!ranged && this.#jobsMode && !this.#options.shards) throw new NotRanged();
+        this.#options.store?.describe(file, validator);
+      },
+    });
+  }
+
+  /**
+   * Bytes into the engine.
+   * @param {number} part
+   * @param {number} offset
+   * @param {Uint8Array | Staged} bytes
+   * @param {Origin} origin
+   */
+  async #take(part, offset, bytes, origin) {
+    if (this.#failure) throw this.#failure;
+    const engine = this.#engine;
+    if (part !== this.#part || offset !== this.#offset) engine.run('loader_seek', this.#pointer, part, offset);
+    const push = (/** @type {number} */ memory, /** @type {number} */ n) => engine.run('loader_push', this.#pointer, memory, n);
+    if (bytes instanceof Staged) push(bytes.pointer, bytes.length);
+    else engine.staged(bytes, push);
+    this.#part = part;
+    this.#offset = offset + bytes.length;
+    this.#have[part].add(offset, offset + bytes.length);
+    const before = this.#state.layersReady;
+    this.#readState();
+    const source = this.#options.sources[this.#options.shards ? 0 : part];
+    this.#origin = origin === 'network' && source.url === null ? 'memory' : origin;
+    if (origin === 'network') {
+      this.networkBytes += bytes.length;
+      const ms = now();
+      const last = this.#recent[this.#recent.length - 1];
+      if (last && ms - last.ms < SPEED_STEP_MS) last.bytes += bytes.length;
+      else this.#recent.push({ ms, bytes: bytes.length });
+    }
+    if (this.#state.headerReady && !this.model) this.#useHeader();
+    this.#notify();
+    this.#report(this.#state.layersReady !== before);
+    if (now() - this.#lastTurn > SLICE_MS) {
+      await turn();
+      this.#lastTurn = now();
+    }
+  }
+
+  #useHeader() {
+    this.model = this.#engine.call('loader_model', this.#pointer);
+    const { store } = this.#options;
+    void store?.expect(this.#total());
+    // A copy that was begun earlier may be of another file than the one on the server now: wait for the first answer.
+    const certain = !store || store.complete || this.networkBytes > 0;
+    if (certain) this.#headerReady.resolve(undefined);
+    else this.#answered.promise.then(this.#headerReady.resolve, this.#headerReady.reject);
+  }
+
+  async #finish() {
+    if (this.#failure) throw this.#failure;
+    this.model = this.#engine.make('loader_finish', this.#pointer);
+    this.#pointer = 0;
+    await this.#verifyWhole();
+    this.#finished = true;
+    this.#headerReady.resolve(undefined);
+    this.#notify();
+    this.#report(true);
+    const sizes = this.#have.map((have) => have.list[have.list.length - 1]?.[1] ?? 0);
+    const { store } = this.#options;
+    // A packed model's list of rows takes megabytes, and nobody asks for it any more.
+    this.#options = { ...this.#options, shards: undefined };
+    this.#rows = new Rows();
+    this.#have = [];
+    await store?.finish(sizes, this.#stretches);
+    this.#options.pieces.free();
+  }
+
+  /** A checksum of whole files that did not come in order: read once more, from the cache. */
+  async #verifyWhole() {
+    const { sha256, store, inOrder, shards, sources } = this.#options;
+    if (!sha256 || inOrder || shards || !store || this.#cachedAtStart) return;
+    await store.flush();
+    for (const [part, expected] of sha256.entries()) {
+      if (!expected) continue;
+      const sha = new Sha256(this.#engine);
+      const end = this.#fileBytes[part] ?? this.#partBytes[part] ?? 0;
+      for (let at = 0; at < end; ) {
+        let bytes = store.has(part).has(at, at + 1) ? await store.read(part, at, PIECE_BYTES) : null;
+        if (!bytes) {
+          // between tensors, or broken on the disk
+          const to = Math.min(end, store.has(part).missing(at, end)[0]?.[1] ?? end);
+          for await (const piece of this.#download(part, at, to)) {
+            sha.update(piece.bytes);
+            await store.write(part, piece.at, piece.bytes);
+          }
+          at = to;
+          continue;
+        }
+        sha.update(bytes);
+        at += bytes.length;
+        await turn();
+      }
+      const actual = sha.finish();
+      if (actual !== expected) throw checksum(sources[part].name, expected, actual);
+    }
+  }
+
+  #readState() {
+    if (this.#pointer === 0) return;
+    this.#engine.call('loader_state', this.#pointer, this.#stateStruct);
+    this.#state = this.#engine.read('load_state', this.#stateStruct);
+    const { part, totalBytes } = this.#state;
+    if (totalBytes > 0 && !this.#options.partBytes) this.#partBytes[part] = totalBytes;
+  }
+
+  #total() {
+    return this.#partBytes.reduce((sum, n) => sum + (n ?? 0), 0);
+  }
+
+  #speed() {
+    const since = now() - SPEED_WINDOW_MS;
+    while (this.#recent.length && this.#recent[0].ms < since) this.#recent.shift();
+    if (this.#recent.length < 2) return 0;
+    const ms = now() - this.#recent[0].ms;
+    const bytes = this.#recent.reduce((sum, r) => sum + r.bytes, 0);
+    return ms > 0 ? Math.round((bytes / ms) * 1000) : 0;
+  }
+
+  /** @param {boolean} always */
+  #report(always) {
+    const at = now();
+    if (!always && at - this.#lastProgress < PROGRESS_MS) return;
+    this.#lastProgress = at;
+    this.#options.onProgress?.(this.progress);
+  }
+
+  #notify() {
+    const { resolve } = this.#changed;
+    this.#changed = deferred();
+    resolve(undefined);
+  }
+
+  /** Gives the engine's objects back. The model is freed where loading did not finish. */
+  dispose() {
+    this.fail(new ExitLMError('DISPOSED', 'the model was disposed of'));
+    if (this.#engine.crash) return;
+    if (this.#pointer) this.#engine.call('loader_free', this.#pointer);
+    this.#pointer = 0;
+  }
+}
+
+/**
+ * @param {string} name
+ * @param {string} expected
+ * @param {string} actual
+ */
+function checksum(name, expected, actual) {
+  return new ExitLMError('CHECKSUM', `${name}: SHA-256 is ${actual}, ${expected} was expected; the copy in the cache was removed, load the model again`);
+}
