@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 /** @typedef {{ type: 'word' | 'number' | 'string' | 'template' | 'regex' | 'sign', text: string, at: number }} Token */
 
 const FOLDERS = ['src', 'web', 'wasm'];
-const LEFT_OUT = new Set(['node_modules', 'dist', 'types', 'build', '.wrangler']);
+const LEFT_OUT = new Set(['node_modules', 'dist', 'types', 'vendor', 'build', '.wrangler']);
 const LANGUAGES = /** @type {const} */ ({ '.c': 'c', '.h': 'c', '.inc': 'c', '.js': 'js', '.mjs': 'js' });
 
 const WHITE = /(?:[\s\ufeff]|\\\r?\n|\/\/(?:[^\n\\]|\\[^])*|\/\*[^]*?\*\/)+/y;
