@@ -3,12 +3,13 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { after, test } from 'node:test';
 import { openStore } from '../../web/src/cache/cache.js';
+import { Ranges } from '../../web/src/cache/ranges.js';
 import { loadHeads, loadMaps } from '../../web/src/engine/heads-loading.js';
 import { downloadJson } from '../../web/src/loading/download.js';
 import { downloadWithoutMaps, withoutMaps } from '../../web/src/loading/heads.js';
 import { ExitLM, ExitLMError } from '../../web/src/index.js';
-import { jobsByRange, Ranges } from '../../web/src/loading/plan.js';
-import { httpSource } from '../../web/src/loading/source.js';
+import { jobsByRange } from '../../web/src/loading/plan.js';
+import { httpSource } from '../../web/src/loading/http.js';
 import { modelServer } from './support/model-server.mjs';
 import { tinyBytes, tinyHeads } from './support/tiny-model.mjs';
 

@@ -29,7 +29,7 @@
  * @property {number} savedAt
  */
 import { PIECE_BYTES } from './pieces.js';
-import { Ranges } from '../loading/plan.js';
+import { Ranges } from './ranges.js';
 
 /** Room for the first bytes of a piece: many are a few rows. */
 const FIRST_BYTES = 32 * 1024;

@@ -6,14 +6,14 @@
  * @typedef {import('../link/types.js').LoadOptions} LoadOptions
  * @typedef {import('../link/protocol.js').SourceSpec} SourceSpec
  * @typedef {import('../link/protocol.js').LoadSpec} LoadSpec
- * @typedef {import('../loading/source.js').Source} Source
+ * @typedef {import('../link/sources.js').Source} Source
  */
 import { absolute } from '../link/address.js';
 import { ExitLMError } from '../link/errors.js';
 import { number, usage } from '../link/options.js';
 import { hasNodeModules } from '../link/platform.js';
 import { Transfer } from '../link/protocol.js';
-import { blobSource, bytesSource, chunksOf, streamSource } from '../loading/source.js';
+import { blobSource, bytesSource, chunksOf, streamSource } from '../link/sources.js';
 
 const CACHES = ['auto', 'opfs', 'cache-api', 'none'];
 

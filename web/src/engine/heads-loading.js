@@ -6,7 +6,7 @@
  * @typedef {import('../cache/pieces.js').Pieces} Pieces
  * @typedef {import('../link/protocol.js').LoadSpec} LoadSpec
  * @typedef {import('../loading/resolve.js').Heads} Heads
- * @typedef {import('../loading/source.js').Source} Source
+ * @typedef {import('../link/sources.js').Source} Source
  *
  * @typedef {object} Means
  * @property {Engine} engine

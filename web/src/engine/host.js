@@ -9,7 +9,7 @@ import { clockRuns } from '../link/platform.js';
 import { ModelLoader } from '../loading/loader.js';
 import { jobsByShard } from '../loading/manifest.js';
 import { resolve } from '../loading/resolve.js';
-import { ChangedError, httpSource } from '../loading/source.js';
+import { ChangedError, httpSource } from '../loading/http.js';
 import { checkModel } from './check.js';
 import { describeHeads, describeModel, describeTemplate, idsOfText, textOfIds } from './describe.js';
 import { loadHeads, loadMaps } from './heads-loading.js';
@@ -46,7 +46,7 @@ export class Host {
   #abort = new AbortController();
   /** @type {() => void} */ #endThreads = () => {};
   /** @type {unknown} */ #failure;
-  /** @type {import('../loading/source.js').FetchLike} */ #fetch = async () => { throw new Error('nothing is loaded yet'); };
+  /** @type {import('../loading/http.js').FetchLike} */ #fetch = async () => { throw new Error('nothing is loaded yet'); };
   /** Settles when the cache has all that came. @type {Promise<void>} */ #putAway = Promise.resolve();
 
   /** @param {Peer} peer */

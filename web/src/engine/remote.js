@@ -2,8 +2,8 @@
  * What the caller's thread holds, as sources: its streams, and its fetch.
  *
  * @typedef {import('../link/protocol.js').CallerPeer} Peer
- * @typedef {import('../loading/source.js').FetchLike} FetchLike
- * @typedef {import('../loading/source.js').Source} Source
+ * @typedef {import('../loading/http.js').FetchLike} FetchLike
+ * @typedef {import('../link/sources.js').Source} Source
  */
 import { isWorkerd } from '../link/platform.js';
 

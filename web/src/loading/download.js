@@ -3,9 +3,9 @@
  */
 import { ExitLMError, messageOf } from '../link/errors.js';
 import { release } from '../link/platform.js';
-import { PassingError } from './source.js';
+import { PassingError } from './http.js';
 
-/** @typedef {import('./source.js').Source} Source */
+/** @typedef {import('../link/sources.js').Source} Source */
 
 const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 8000;

@@ -30,7 +30,7 @@ export function withoutMaps(bytes, always = false) {
 
 /**
  * The same, with those bytes alone fetched where the source has ranges.
- * @param {import('./source.js').Source} source
+ * @param {import('../link/sources.js').Source} source
  * @param {boolean} always
  * @param {AbortSignal} signal
  * @returns {Promise<Uint8Array>}
@@ -41,7 +41,7 @@ export async function downloadWithoutMaps(source, always, signal) {
 
 /**
  * The whole file, but with zeros for all tensors that are no K/V maps where the source has ranges: what is added to heads without them.
- * @param {import('./source.js').Source} source
+ * @param {import('../link/sources.js').Source} source
  * @param {AbortSignal} signal
  * @returns {Promise<Uint8Array>}
  */
@@ -50,7 +50,7 @@ export async function downloadMaps(source, signal) {
 }
 
 /**
- * @param {import('./source.js').Source} source
+ * @param {import('../link/sources.js').Source} source
  * @param {(name: string) => boolean} wanted
  * @param {(layout: Layout) => boolean} whole the whole file is wanted
  * @param {AbortSignal} signal

@@ -5,7 +5,7 @@
  * @typedef {import('./plan.js').Job} Job
  * @typedef {import('./plan.js').Plan} Plan
  * @typedef {import('./plan.js').Extent} Extent
- * @typedef {import('./plan.js').Ranges} Ranges
+ * @typedef {import('../cache/ranges.js').Ranges} Ranges
  *
  * @typedef {'files' | 'rows' | 'urgent'} Lane
  * @typedef {{ job: Job, left: number, lane: Lane, began: number }} Running

@@ -7,16 +7,17 @@
  *  - as a stream: each file from its first byte to its last. So it is where ranges do not work, and where a
  *    checksum of the whole has to be computed with no cache to read it from again.
  */
-import { download } from './download.js';
+import { PIECE_BYTES, Staged } from '../cache/pieces.js';
+import { Ranges } from '../cache/ranges.js';
+import { Sha256 } from '../cache/sha256.js';
 import { ExitLMError } from '../link/errors.js';
 import { deferred, now, turn } from '../link/platform.js';
-import { PIECE_BYTES, Staged } from '../cache/pieces.js';
+import { download } from './download.js';
 import { Jobs, planFor } from './jobs.js';
-import { jobsByRange, Ranges, READ_BYTES, Rows } from './plan.js';
-import { Sha256 } from '../cache/sha256.js';
+import { jobsByRange, READ_BYTES, Rows } from './plan.js';
 
 /**
- * @typedef {import('./source.js').Source} Source
+ * @typedef {import('../link/sources.js').Source} Source
  * @typedef {import('./plan.js').Job} Job
  * @typedef {import('./plan.js').Extent} Extent
  * @typedef {import('../engine/engine.js').Engine} Engine

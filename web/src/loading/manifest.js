@@ -50,8 +50,9 @@
  *
  * @typedef {import('./plan.js').Job} Job
  */
+import { Ranges } from '../cache/ranges.js';
 import { ExitLMError } from '../link/errors.js';
-import { Ranges, Spans } from './plan.js';
+import { Spans } from './plan.js';
 
 /** `layer` of bytes that the engine does not need. */
 const REST = -5;

@@ -1,8 +1,8 @@
 /**
  * What a caller names as a model, turned into files that can be read.
  *
- * @typedef {import('./source.js').Source} Source
- * @typedef {import('./source.js').FetchLike} FetchLike
+ * @typedef {import('../link/sources.js').Source} Source
+ * @typedef {import('./http.js').FetchLike} FetchLike
  * @typedef {import('./manifest.js').Manifest} Manifest
  *
  * @typedef {import('../link/protocol.js').SourceSpec} SourceSpec
@@ -19,10 +19,12 @@
  * @property {Heads | null} heads
  * @property {string | null} key what a cache keeps the model under; null: it is here already
  */
-import { downloadJson } from './download.js';
 import { ExitLMError } from '../link/errors.js';
+import { blobSource, bytesSource, streamSource } from '../link/sources.js';
+import { downloadJson } from './download.js';
+import { fileSource } from './file.js';
+import { httpSource } from './http.js';
 import { parseManifest } from './manifest.js';
-import { blobSource, bytesSource, fileSource, httpSource, streamSource } from './source.js';
 
 const SPLIT = /-(\d{5})-of-(\d{5})\.gguf$/;
 
