@@ -49,6 +49,7 @@ import { summaryOf, textOf } from '../chat/shared.js';
 import { linked, orAbort } from '../link/abort.js';
 import { absolute } from '../link/address.js';
 import { ExitLMError } from '../link/errors.js';
+import { deferred } from '../link/platform.js';
 import { DownloadProgressEvent, SharedModel } from './shared-model.js';
 
 /** Tells of one token of a reply. */
@@ -259,11 +260,11 @@ export class LanguageModel extends EventTarget {
   promptStreaming(input, options) {
     const pieces = this.#reply(input, options);
     return new ReadableStream({
-      async pull(controller) {
+      // Written as it is made: who reads no further does not keep the session.
+      async start(controller) {
         try {
-          const { done, value } = await pieces.next();
-          if (done) controller.close();
-          else controller.enqueue(value);
+          for await (const piece of pieces) controller.enqueue(piece);
+          controller.close();
         } catch (error) {
           controller.error(error);
         }
@@ -271,7 +272,7 @@ export class LanguageModel extends EventTarget {
       async cancel() {
         await pieces.return();
       },
-    }, { highWaterMark: 0 });
+    });
   }
 
   /**
@@ -282,11 +283,14 @@ export class LanguageModel extends EventTarget {
    */
   async append(input, { signal } = {}) {
     const messages = inputMessages(input);
-    await this.#inTurn(signal, async () => {
+    const over = await this.#turn(signal);
+    try {
       const dropped = await this.#fit(messages, 0);
       this.#turns = [...this.#turns.slice(dropped), ...messages];
       await this.#count();
-    });
+    } finally {
+      over();
+    }
   }
 
   /**
@@ -348,21 +352,22 @@ export class LanguageModel extends EventTarget {
 
   /**
    * Prompts of a session follow each other.
-   * @template T
-   * @param {AbortSignal | undefined} signal
-   * @param {() => Promise<T>} work
-   * @returns {Promise<T>}
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<() => void>} what ends the turn
    */
-  async #inTurn(signal, work) {
+  async #turn(signal) {
     this.#check(signal);
     const before = this.#last;
-    const mine = (async () => {
-      await before;
+    const { promise, resolve: over } = deferred();
+    this.#last = before.then(() => promise);
+    try {
+      await orAbort(before, signal);
       this.#check(signal);
-      return work();
-    })();
-    this.#last = mine.catch(() => {});
-    return mine;
+      return () => over(undefined);
+    } catch (error) {
+      over(undefined);
+      throw error;
+    }
   }
 
   /**
@@ -402,24 +407,10 @@ export class LanguageModel extends EventTarget {
     if (responseConstraint !== undefined && responseConstraint !== null) throw new ExitLMError('USAGE', 'option responseConstraint: not supported by ExitLM; leave it out');
     const messages = inputMessages(input);
     if (!messages.length) throw new ExitLMError('USAGE', 'input: a text or a list with at least one message was expected');
-    /** @type {(value: unknown) => void} */
-    let release = () => {};
-    const done = new Promise((resolve) => { release = resolve; });
-    /** @type {Promise<ChatMessage[]>} */
-    const start = new Promise((resolve, reject) => {
-      this.#inTurn(signal, async () => {
-        try {
-          const dropped = await this.#fit(messages, Math.min(256, Math.floor(this.inputQuota / 8)));
-          resolve([...this.#turns.slice(dropped), ...messages]);
-        } catch (error) {
-          reject(error);
-          return;
-        }
-        await done;
-      }).catch(reject);
-    });
+    const over = await this.#turn(signal);
     try {
-      const turns = await orAbort(start, signal);
+      const dropped = await orAbort(this.#fit(messages, Math.min(256, Math.floor(this.inputQuota / 8))), signal);
+      const turns = [...this.#turns.slice(dropped), ...messages];
       const stop = linked(signal, this.#gone.signal);
       const options = { ...this.#generateOptions(), signal: stop.signal };
       const reply = this.#lm.chat([...this.#initial, ...turns], options);
@@ -436,7 +427,7 @@ export class LanguageModel extends EventTarget {
         stop.release();
       }
     } finally {
-      release(undefined);
+      over();
     }
   }
 

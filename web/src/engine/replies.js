@@ -175,25 +175,16 @@ export class Replies {
   /** @param {string | null} seed @returns {Result} */
   #result(seed) {
     const engine = this.#engine;
-    const s = engine.read('stats', this.#event + engine.offsetOf('event', 'stats'));
-    /** @type {Record<string, number>} */
-    const exits = {};
-    for (let i = 0; i < this.#nHeads; i++) exits[i] = s.exits[i];
-    exits[-1] = s.fullTokens;
+    const { text, textBytes, reason, promptTokens, completionTokens, reusedTokens, exits: byHead, fullTokens, promptMs, decodeMs, tokensPerSecond, ...counts } =
+      engine.read('stats', this.#event + engine.offsetOf('event', 'stats'));
     return {
-      text: engine.text(s.text, s.textBytes),
-      reason: /** @type {Result['reason']} */ (engine.names.reason[s.reason]),
-      usage: { promptTokens: s.promptTokens, completionTokens: s.completionTokens, reusedTokens: s.reusedTokens },
-      exits,
-      meanDepth: s.meanDepth,
-      meanWork: s.meanWork,
-      drafted: s.drafted,
-      accepted: s.accepted,
-      draftAttempts: s.draftAttempts,
-      audited: s.audited,
-      auditDisagreed: s.auditDisagreed,
+      text: engine.text(text, textBytes),
+      reason: /** @type {Result['reason']} */ (engine.names.reason[reason]),
+      usage: { promptTokens, completionTokens, reusedTokens },
+      exits: { ...byHead.slice(0, this.#nHeads), [-1]: fullTokens },
+      .../** @type {Pick<Result, 'meanDepth' | 'meanWork' | 'drafted' | 'accepted' | 'draftAttempts' | 'audited' | 'auditDisagreed'>} */ (counts),
       seed,
-      timing: { promptMs: measured(s.promptMs), decodeMs: measured(s.decodeMs), tokensPerSecond: measured(s.tokensPerSecond) },
+      timing: { promptMs: measured(promptMs), decodeMs: measured(decodeMs), tokensPerSecond: measured(tokensPerSecond) },
     };
   }
 }
