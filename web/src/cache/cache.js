@@ -8,9 +8,10 @@
  * @typedef {import('../link/types.js').CachedModel} CachedModel
  */
 import { absolute } from '../link/address.js';
+import { bytesKept, journalLine, parseJournal } from './journal.js';
 import { cacheApi, cacheApiList, cacheApiRemove, keyValueSlot } from './key-value.js';
 import { opfsList, opfsRemove, opfsSlot, opfsWorks } from './opfs.js';
-import { bytesKept, journalLine, ModelStore, parseJournal } from './store.js';
+import { ModelStore } from './store.js';
 
 const MAPS = ' kv-maps'; // no address has a space
 

@@ -9,7 +9,7 @@
  * @property {(key: string, bytes: Uint8Array) => Promise<unknown>} put
  * @property {(key: string) => Promise<unknown>} delete
  */
-import { parseJournal } from './store.js';
+import { parseJournal } from './journal.js';
 
 const CACHE = 'exitlm-models';
 const ORIGIN = 'https://exitlm.invalid/'; // the Cache API wants addresses; this one is nobody's
@@ -38,34 +38,34 @@ export async function cacheApi() {
 }
 
 /**
- * @param {KeyValue} store
+ * @param {KeyValue} values
  * @param {string} id
  * @param {boolean} writable
  * @param {() => void} release
  * @returns {Promise<Slot>}
  */
-export async function keyValueSlot(store, id, writable, release) {
+export async function keyValueSlot(values, id, writable, release) {
   const text = async (/** @type {string} */ name) => {
-    const bytes = await store.get(`${id}/${name}`);
+    const bytes = await values.get(`${id}/${name}`);
     return bytes ? decoder.decode(bytes) : null;
   };
   let journal = (await text('journal')) ?? '';
   return {
-    kind: store.kind,
+    kind: values.kind,
     flat: false,
     writable,
     journal,
     async append(line) {
       journal += line;
-      await store.put(`${id}/journal`, encoder.encode(journal));
+      await values.put(`${id}/journal`, encoder.encode(journal));
     },
-    write: async (file, offset, bytes) => void (await store.put(`${id}/${file}/${offset}`, bytes)),
-    read: async (file, offset) => (await store.get(`${id}/${file}/${offset}`)) ?? null,
+    write: async (file, offset, bytes) => void (await values.put(`${id}/${file}/${offset}`, bytes)),
+    read: async (file, offset) => (await values.get(`${id}/${file}/${offset}`)) ?? null,
     readNote: () => text('note'),
-    writeNote: async (note) => void (await store.put(`${id}/note`, encoder.encode(note))),
+    writeNote: async (note) => void (await values.put(`${id}/note`, encoder.encode(note))),
     close: async () => release(),
     async remove() {
-      await removeKeys(store, id, journal);
+      await removeKeys(values, id, journal);
       release();
     },
   };
@@ -73,27 +73,27 @@ export async function keyValueSlot(store, id, writable, release) {
 
 /**
  * The journal goes first: what is left without it is not there.
- * @param {KeyValue} store
+ * @param {KeyValue} values
  * @param {string} id
  * @param {string} journal
  */
-async function removeKeys(store, id, journal) {
-  await store.delete(`${id}/journal`);
-  await store.delete(`${id}/note`);
+async function removeKeys(values, id, journal) {
+  await values.delete(`${id}/journal`);
+  await values.delete(`${id}/note`);
   for (const [file, pieces] of parseJournal(journal).pieces) {
-    for (const { offset } of pieces) await store.delete(`${id}/${file}/${offset}`);
+    for (const { offset } of pieces) await values.delete(`${id}/${file}/${offset}`);
   }
 }
 
 /** @returns {Promise<{ id: string, journal: string }[]>} */
 export async function cacheApiList() {
-  const store = await cacheApi();
-  if (!store || !(await caches.has(CACHE))) return [];
+  const values = await cacheApi();
+  if (!values || !(await caches.has(CACHE))) return [];
   const cache = await caches.open(CACHE);
   const out = [];
   for (const { url } of await cache.keys()) {
     const id = /^https:\/\/exitlm\.invalid\/([^/]+)\/journal$/.exec(url)?.[1];
-    const bytes = id && (await store.get(`${id}/journal`));
+    const bytes = id && (await values.get(`${id}/journal`));
     if (id && bytes) out.push({ id, journal: decoder.decode(bytes) });
   }
   return out;
@@ -101,9 +101,9 @@ export async function cacheApiList() {
 
 /** @param {string} id @returns {Promise<boolean>} */
 export async function cacheApiRemove(id) {
-  const store = await cacheApi();
-  const journal = await store?.get(`${id}/journal`);
-  if (!store || !journal) return false;
-  await removeKeys(store, id, decoder.decode(journal));
+  const values = await cacheApi();
+  const journal = await values?.get(`${id}/journal`);
+  if (!values || !journal) return false;
+  await removeKeys(values, id, decoder.decode(journal));
   return true;
 }

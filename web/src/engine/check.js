@@ -5,13 +5,13 @@
  * @typedef {import('../link/protocol.js').LoadSpec} LoadSpec
  * @typedef {import('./engine.js').Engine} Engine
  */
-import { download } from '../loading/download.js';
 import { ExitLMError } from '../link/errors.js';
+import { clockRuns } from '../link/platform.js';
+import { download } from '../loading/download.js';
+import { resolve } from '../loading/resolve.js';
 import { detectFeatures } from './features.js';
 import { startEngine, threadsFor, variantFor } from './instance.js';
 import { sessionOptions } from './structs.js';
-import { clockRuns } from '../link/platform.js';
-import { resolve } from '../loading/resolve.js';
 
 /** Failures that say something of the model or the machine, not of the line. */
 const VERDICTS = new Set(['BAD_MODEL', 'UNSUPPORTED', 'OUT_OF_MEMORY', 'HEADS_MISMATCH']);

@@ -1,11 +1,11 @@
 /**
  * From "whatever this machine can do" to a running instance of the engine.
  */
+import { ExitLMError, messageOf } from '../link/errors.js';
+import { cores, hasNodeModules, nodeModule } from '../link/platform.js';
 import { wasmUrl } from './assets.js';
 import { createSharedEngine, Engine, needsSharedMemory } from './engine.js';
-import { ExitLMError, messageOf } from '../link/errors.js';
 import { detectFeatures } from './features.js';
-import { cores, hasNodeModules, nodeModule } from '../link/platform.js';
 
 /** @typedef {import('./assets.js').Variant} Variant */
 

@@ -1,6 +1,6 @@
 /** A helper thread's script: see threads.js. */
-import { importsOf } from './engine.js';
 import { isNode, nodeModule } from '../link/platform.js';
+import { importsOf } from './engine.js';
 
 /** @param {import('./threads.js').ThreadStart} start */
 async function run({ module, memory, pool, stackTop, tls }) {

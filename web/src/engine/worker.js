@@ -1,7 +1,7 @@
 /** The worker's script: a Host that is spoken to by messages. */
-import { Host } from './host.js';
 import { isNode, nodeModule } from '../link/platform.js';
 import { Peer } from '../link/protocol.js';
+import { Host } from './host.js';
 
 /** @param {import('../link/protocol.js').Send} send */
 function start(send) {
