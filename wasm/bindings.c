@@ -13,14 +13,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../src/checksum.h"
-#include "../src/exitlm.h"
-#include "../src/kernels.h"
-#include "../src/loader.h"
-#include "../src/model.h"
-#include "../src/session.h"
-#include "../src/sha256.h"
-#include "../src/template.h"
+#include "base/checksum.h"
+#include "exitlm.h"
+#include "kernel/kernels.h"
+#include "model/loader.h"
+#include "model/model.h"
+#include "reply/session.h"
+#include "base/sha256.h"
+#include "text/template.h"
 
 #define EXPORT(name) __attribute__((export_name(#name))) name
 

@@ -88,13 +88,14 @@ const list = (/** @type {string} */ folder, /** @type {string} */ ending) => (fs
 
 /** The C files of a variant: those for another instruction set are left out. */
 function sourcesOf(/** @type {Variant} */ { kind, relaxed }) {
-  const foreign = relaxed ? /_(avx2|avx512vnni|neon|neondot)\.c$/ : /_(avx2|avx512vnni|neon|neondot|relaxed|relaxed16)\.c$/;
+  const foreign = relaxed ? /kernel\/(avx2|avx512vnni|neon|neondot)\.c$/ : /kernel\/(avx2|avx512vnni|neon|neondot|relaxed|relaxed16)\.c$/;
   const own = {
     command: list('src/cli', '.c'),
     reactor: list('wasm', '.c'),
-    service: ['src/cli/json.c', 'src/cli/ndjson.c', 'src/cli/text.c', ...list('web/edge/wasmtime/component', '.c')],
+    service: list('web/edge/wasmtime/component', '.c'),
   };
-  return [...list('src', '.c').filter((f) => !foreign.test(f)), ...own[kind]];
+  const library = ['base', 'gguf', 'kernel', 'text', 'model', 'run', 'reply', 'train'].flatMap((floor) => list(`src/${floor}`, '.c'));
+  return [...library.filter((f) => !foreign.test(f)), ...own[kind]];
 }
 
 const sha = (/** @type {(string | Buffer)[]} */ ...parts) => {

@@ -1,10 +1,10 @@
-/* The thread pool of the WebAssembly files with threads (the natives' is src/threads.c).
+/* The thread pool of the WebAssembly files with threads (the natives' is src/base/threads.c).
  *
  * There is no thread library: JavaScript starts workers that instantiate the same module on the same memory and call
  * exitlm_wasm_pool_join. They come when they come: parts of a job are claimed one by one, and the caller
  * claims like everybody else, so a job is done even where no worker has arrived yet. */
 #ifdef __wasm_atomics__
-#include "../src/threads.h"
+#include "base/threads.h"
 
 #define EXPORT(name) __attribute__((export_name(#name))) name
 

@@ -3,7 +3,7 @@
 #define CLI_BENCH_H
 #include "cli.h"
 #include "engine.h"
-#include "ndjson.h"
+#include "base/ndjson.h"
 
 #define BENCH_MAX_RUNS 32
 #define BENCH_MAX_REPS 101

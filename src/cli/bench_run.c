@@ -5,7 +5,7 @@
 
 #include "bench.h"
 #include "platform.h"
-#include "session.h"
+#include "reply/session.h"
 
 static int ascending(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;

@@ -19,7 +19,7 @@ static int try_path(cli_catalog *catalog, const char *path, char *why, size_t wh
         snprintf(why, why_bytes, "%s cannot be read", path);
         return -1;
     }
-    catalog->root = cli_json_parse(text, n, reason, sizeof reason);
+    catalog->root = xl_json_parse(text, n, reason, sizeof reason);
     free(text);
     if (!catalog->root) {
         snprintf(why, why_bytes, "%s: %s", path, reason);
@@ -54,19 +54,19 @@ bool cli_catalog_open(cli_catalog *catalog, char *why, size_t why_bytes) {
 }
 
 void cli_catalog_close(cli_catalog *catalog) {
-    cli_json_free(catalog->root);
+    xl_json_free(catalog->root);
     free(catalog->folder);
     memset(catalog, 0, sizeof *catalog);
 }
 
-static const cli_json *first_model(const cli_catalog *catalog) {
-    const cli_json *models = cli_json_get(catalog->root, "models");
-    return models && models->kind == CLI_JSON_ARRAY ? models->first : NULL;
+static const xl_json *first_model(const cli_catalog *catalog) {
+    const xl_json *models = xl_json_get(catalog->root, "models");
+    return models && models->kind == XL_JSON_ARRAY ? models->first : NULL;
 }
 
-const cli_json *cli_catalog_find(const cli_catalog *catalog, const char *name) {
-    for (const cli_json *m = first_model(catalog); m; m = m->next) {
-        const char *candidate = cli_json_string(m, "name");
+const xl_json *cli_catalog_find(const cli_catalog *catalog, const char *name) {
+    for (const xl_json *m = first_model(catalog); m; m = m->next) {
+        const char *candidate = xl_json_string(m, "name");
         if (candidate && strcmp(candidate, name) == 0) return m;
     }
     return NULL;
@@ -75,8 +75,8 @@ const cli_json *cli_catalog_find(const cli_catalog *catalog, const char *name) {
 void cli_catalog_names(const cli_catalog *catalog, char *out, size_t out_bytes) {
     size_t n = 0;
     *out = 0;
-    for (const cli_json *m = first_model(catalog); m && n < out_bytes; m = m->next) {
-        const char *name = cli_json_string(m, "name");
+    for (const xl_json *m = first_model(catalog); m && n < out_bytes; m = m->next) {
+        const char *name = xl_json_string(m, "name");
         if (name) n += (size_t)snprintf(out + n, out_bytes - n, "%s%s", n ? ", " : "", name);
     }
 }

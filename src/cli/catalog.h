@@ -1,10 +1,10 @@
 /* The catalogue of models, models/catalog.json: found in the folder models/ under the current one, or beside the program. */
 #ifndef CLI_CATALOG_H
 #define CLI_CATALOG_H
-#include "json.h"
+#include "base/json.h"
 
 typedef struct cli_catalog {
-    cli_json *root;
+    xl_json *root;
     char *folder; /* of the catalogue, with a slash at its end */
 } cli_catalog;
 
@@ -13,7 +13,7 @@ bool cli_catalog_open(cli_catalog *catalog, char *why, size_t why_bytes);
 void cli_catalog_close(cli_catalog *catalog);
 
 /* The entry of this name, or NULL. */
-const cli_json *cli_catalog_find(const cli_catalog *catalog, const char *name);
+const xl_json *cli_catalog_find(const cli_catalog *catalog, const char *name);
 /* "a, b, c" */
 void cli_catalog_names(const cli_catalog *catalog, char *out, size_t out_bytes);
 

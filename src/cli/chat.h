@@ -4,7 +4,7 @@
 #include "cli.h"
 #include "depth_view.h"
 #include "engine.h"
-#include "ndjson.h"
+#include "base/ndjson.h"
 
 typedef struct chat_options {
     cli_engine_options engine;

@@ -124,17 +124,17 @@ static void save(const conversation *talk, const char *file) {
         cli_warn("%s: cannot be written: %s", file, strerror(errno));
         return;
     }
-    ndjson j = nd_to(out);
-    nd_object(&j, NULL);
-    nd_array(&j, "messages");
+    ndjson j = xl_nd_to(out);
+    xl_nd_object(&j, NULL);
+    xl_nd_array(&j, "messages");
     for (size_t i = 0; i < talk->n; i++) {
-        nd_object(&j, NULL);
-        nd_string(&j, "role", talk->messages[i].role);
-        nd_string(&j, "content", talk->messages[i].content);
-        nd_end(&j);
+        xl_nd_object(&j, NULL);
+        xl_nd_string(&j, "role", talk->messages[i].role);
+        xl_nd_string(&j, "content", talk->messages[i].content);
+        xl_nd_end(&j);
     }
-    nd_end(&j);
-    nd_end(&j);
+    xl_nd_end(&j);
+    xl_nd_end(&j);
     bool failed = ferror(out) != 0;
     if (fclose(out) != 0 || failed) cli_warn("%s: could not be written whole", file);
     else fprintf(stderr, "saved to %s\n", file);

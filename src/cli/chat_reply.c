@@ -5,95 +5,95 @@
 
 #include "chat.h"
 #include "files.h"
-#include "generate.h"
+#include "reply/generate.h"
 #include "signals.h"
 #include "text.h"
 
 /* A time that there was no clock for is null. */
-static void json_ms(ndjson *j, const char *key, double value) { nd_double(j, key, value < 0 ? NAN : value); }
+static void json_ms(ndjson *j, const char *key, double value) { xl_nd_double(j, key, value < 0 ? NAN : value); }
 static void json_share(ndjson *j, const char *key, uint32_t part, uint32_t whole) {
-    nd_double(j, key, whole ? (double)part / whole : NAN);
+    xl_nd_double(j, key, whole ? (double)part / whole : NAN);
 }
 
 static void json_start(chat *c) {
     ndjson *j = &c->json;
     const cli_engine *e = &c->engine;
-    nd_object(j, NULL);
-    nd_string(j, "type", "start");
-    nd_string(j, "model", *e->info.name ? e->info.name : cli_base_name(c->call->operands[0]));
-    nd_string(j, "arch", e->info.architecture);
-    nd_uint(j, "layers", e->info.layers);
-    nd_array(j, "heads");
-    for (uint32_t i = 0; e->heads && i < e->heads_info.n_heads; i++) nd_uint(j, NULL, e->heads_info.head[i].layer);
-    nd_end(j);
-    nd_string(j, "mode", cli_modes[c->generate.mode]);
-    nd_float(j, "accuracy", c->generate.mode == EXITLM_MODE_EXIT ? c->generate.accuracy : NAN);
-    nd_uint(j, "threads", e->threads);
-    nd_string(j, "kernel", e->kernel);
-    nd_uint(j, "prompt_tokens", e->session->generation->prompt_n);
-    nd_end(j);
+    xl_nd_object(j, NULL);
+    xl_nd_string(j, "type", "start");
+    xl_nd_string(j, "model", *e->info.name ? e->info.name : cli_base_name(c->call->operands[0]));
+    xl_nd_string(j, "arch", e->info.architecture);
+    xl_nd_uint(j, "layers", e->info.layers);
+    xl_nd_array(j, "heads");
+    for (uint32_t i = 0; e->heads && i < e->heads_info.n_heads; i++) xl_nd_uint(j, NULL, e->heads_info.head[i].layer);
+    xl_nd_end(j);
+    xl_nd_string(j, "mode", cli_modes[c->generate.mode]);
+    xl_nd_float(j, "accuracy", c->generate.mode == EXITLM_MODE_EXIT ? c->generate.accuracy : NAN);
+    xl_nd_uint(j, "threads", e->threads);
+    xl_nd_string(j, "kernel", e->kernel);
+    xl_nd_uint(j, "prompt_tokens", e->session->generation->prompt_n);
+    xl_nd_end(j);
 }
 
 static void json_token(chat *c, const exitlm_token *t) {
     ndjson *j = &c->json;
-    nd_object(j, NULL);
-    nd_string(j, "type", "token");
-    nd_uint(j, "index", t->index);
-    nd_int(j, "id", t->id);
-    nd_text(j, "text", t->text, t->text_bytes);
-    nd_uint(j, "layer", t->layer);
-    nd_uint(j, "of", t->of);
-    nd_double(j, "depth", (double)t->layer / t->of);
-    nd_double(j, "work", t->work);
-    nd_int(j, "head", t->head);
-    nd_double(j, "confidence", t->confidence);
-    nd_bool(j, "drafted", t->drafted);
-    if (t->drafted) nd_int(j, "draft_head", t->draft_head);
+    xl_nd_object(j, NULL);
+    xl_nd_string(j, "type", "token");
+    xl_nd_uint(j, "index", t->index);
+    xl_nd_int(j, "id", t->id);
+    xl_nd_text(j, "text", t->text, t->text_bytes);
+    xl_nd_uint(j, "layer", t->layer);
+    xl_nd_uint(j, "of", t->of);
+    xl_nd_double(j, "depth", (double)t->layer / t->of);
+    xl_nd_double(j, "work", t->work);
+    xl_nd_int(j, "head", t->head);
+    xl_nd_double(j, "confidence", t->confidence);
+    xl_nd_bool(j, "drafted", t->drafted);
+    if (t->drafted) xl_nd_int(j, "draft_head", t->draft_head);
     json_ms(j, "ms", t->ms);
-    nd_end(j);
+    xl_nd_end(j);
 }
 
 static void json_exits(chat *c, const exitlm_stats *s) {
     ndjson *j = &c->json;
     uint32_t n = c->engine.heads && c->generate.mode == EXITLM_MODE_EXIT ? c->engine.heads_info.n_heads : 0;
-    nd_object(j, "exits");
+    xl_nd_object(j, "exits");
     for (uint32_t i = 0; i < n; i++) {
         char key[12];
         snprintf(key, sizeof key, "%u", i);
-        nd_uint(j, key, s->exits[i]);
+        xl_nd_uint(j, key, s->exits[i]);
     }
-    nd_uint(j, "-1", s->full_tokens);
-    nd_end(j);
+    xl_nd_uint(j, "-1", s->full_tokens);
+    xl_nd_end(j);
 }
 
 static void json_done(chat *c, const exitlm_stats *s) {
     static const char *const reasons[] = {"stop", "length", "abort"};
     ndjson *j = &c->json;
-    nd_object(j, NULL);
-    nd_string(j, "type", "done");
-    nd_string(j, "reason", reasons[s->reason]);
-    nd_text(j, "text", s->text, s->text_bytes);
-    nd_uint(j, "prompt_tokens", s->prompt_tokens);
-    nd_uint(j, "reused_tokens", s->reused_tokens);
-    nd_uint(j, "completion_tokens", s->completion_tokens);
+    xl_nd_object(j, NULL);
+    xl_nd_string(j, "type", "done");
+    xl_nd_string(j, "reason", reasons[s->reason]);
+    xl_nd_text(j, "text", s->text, s->text_bytes);
+    xl_nd_uint(j, "prompt_tokens", s->prompt_tokens);
+    xl_nd_uint(j, "reused_tokens", s->reused_tokens);
+    xl_nd_uint(j, "completion_tokens", s->completion_tokens);
     json_ms(j, "prompt_ms", s->prompt_ms);
     json_ms(j, "decode_ms", s->decode_ms);
     json_ms(j, "tokens_per_second", s->tokens_per_second);
-    nd_double(j, "mean_depth", s->mean_depth);
-    nd_double(j, "mean_work", s->mean_work);
+    xl_nd_double(j, "mean_depth", s->mean_depth);
+    xl_nd_double(j, "mean_work", s->mean_work);
     json_exits(c, s);
-    nd_uint(j, "drafted", s->drafted);
-    nd_uint(j, "accepted", s->accepted);
+    xl_nd_uint(j, "drafted", s->drafted);
+    xl_nd_uint(j, "accepted", s->accepted);
     if (c->generate.mode == EXITLM_MODE_LOSSLESS) {
-        nd_uint(j, "draft_attempts", s->draft_attempts);
+        xl_nd_uint(j, "draft_attempts", s->draft_attempts);
         json_share(j, "acceptance_rate", s->accepted, s->drafted);
         json_share(j, "mean_draft_length", s->drafted, s->draft_attempts);
     }
     if (c->generate.audit > 0) {
-        nd_uint(j, "audited", s->audited);
+        xl_nd_uint(j, "audited", s->audited);
         json_share(j, "audit_disagreement", s->audit_disagreed, s->audited);
     }
-    nd_end(j);
+    xl_nd_end(j);
 }
 
 static void show_token(chat *c, const exitlm_token *t) {

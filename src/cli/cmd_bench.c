@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "bench.h"
-#include "heads.h"
+#include "model/heads.h"
 #include "platform.h"
 
 #define AT(field) .offset = offsetof(bench_options, field)
@@ -163,61 +163,61 @@ static double tokens_per_verification(const exitlm_stats *s) {
 static void json_run(ndjson *j, const bench *b, const bench_run *run) {
     const exitlm_stats *s = &run->stats;
     bool exits = run->generate.mode == EXITLM_MODE_EXIT;
-    nd_object(j, NULL);
-    nd_string(j, "mode", cli_modes[run->generate.mode]);
-    if (run->variant) nd_string(j, "variant", run->variant);
+    xl_nd_object(j, NULL);
+    xl_nd_string(j, "mode", cli_modes[run->generate.mode]);
+    if (run->variant) xl_nd_string(j, "variant", run->variant);
     if (run->generate.draft_layer) {
-        nd_int(j, "draft_layer", run->generate.draft_layer);
-        nd_uint(j, "draft_length", run->generate.draft_length);
+        xl_nd_int(j, "draft_layer", run->generate.draft_layer);
+        xl_nd_uint(j, "draft_length", run->generate.draft_length);
     }
-    nd_float(j, "accuracy", exits ? run->generate.accuracy : NAN);
-    nd_uint(j, "context", run->prompt_n);
-    nd_uint(j, "tokens", s->completion_tokens);
-    nd_double(j, "tokens_per_second", speed_of(run));
-    nd_double(j, "mean_depth", s->mean_depth);
-    nd_double(j, "mean_work", s->mean_work);
-    nd_double(j, "speedup", speedup_of(b, run));
+    xl_nd_float(j, "accuracy", exits ? run->generate.accuracy : NAN);
+    xl_nd_uint(j, "context", run->prompt_n);
+    xl_nd_uint(j, "tokens", s->completion_tokens);
+    xl_nd_double(j, "tokens_per_second", speed_of(run));
+    xl_nd_double(j, "mean_depth", s->mean_depth);
+    xl_nd_double(j, "mean_work", s->mean_work);
+    xl_nd_double(j, "speedup", speedup_of(b, run));
     if (run->generate.mode == EXITLM_MODE_LOSSLESS) {
-        nd_uint(j, "draft_attempts", s->draft_attempts);
-        nd_uint(j, "drafted", s->drafted);
-        nd_uint(j, "accepted", s->accepted);
-        nd_double(j, "acceptance_rate", ratio(s->accepted, s->drafted));
-        nd_double(j, "mean_draft_length", ratio(s->drafted, s->draft_attempts));
-        nd_double(j, "tokens_per_verification", tokens_per_verification(s));
+        xl_nd_uint(j, "draft_attempts", s->draft_attempts);
+        xl_nd_uint(j, "drafted", s->drafted);
+        xl_nd_uint(j, "accepted", s->accepted);
+        xl_nd_double(j, "acceptance_rate", ratio(s->accepted, s->drafted));
+        xl_nd_double(j, "mean_draft_length", ratio(s->drafted, s->draft_attempts));
+        xl_nd_double(j, "tokens_per_verification", tokens_per_verification(s));
     }
-    nd_end(j);
+    xl_nd_end(j);
 }
 
 static void print_json(const bench *b) {
-    ndjson j = nd_to(stdout);
-    nd_object(&j, NULL);
-    nd_string(&j, "type", "bench");
-    nd_string(&j, "model", b->engine.info.name);
-    nd_string(&j, "kernel", b->engine.kernel);
-    nd_uint(&j, "threads", b->engine.threads);
-    nd_string(&j, "kv_type", cli_kv_types[b->options->engine.kv_type]);
-    nd_uint(&j, "reps", b->options->reps);
-    nd_double(&j, "load_ms", b->engine.load_ms);
-    nd_uint(&j, "peak_bytes", cli_peak_bytes());
-    nd_array(&j, "prompt");
-    nd_object(&j, NULL);
-    nd_uint(&j, "tokens", b->prompt.prompt_n);
-    nd_double(&j, "tokens_per_second", bench_median(b->prompt_speed, b->prompt.n_speeds));
-    nd_end(&j);
-    nd_end(&j);
-    nd_array(&j, "decode");
+    ndjson j = xl_nd_to(stdout);
+    xl_nd_object(&j, NULL);
+    xl_nd_string(&j, "type", "bench");
+    xl_nd_string(&j, "model", b->engine.info.name);
+    xl_nd_string(&j, "kernel", b->engine.kernel);
+    xl_nd_uint(&j, "threads", b->engine.threads);
+    xl_nd_string(&j, "kv_type", cli_kv_types[b->options->engine.kv_type]);
+    xl_nd_uint(&j, "reps", b->options->reps);
+    xl_nd_double(&j, "load_ms", b->engine.load_ms);
+    xl_nd_uint(&j, "peak_bytes", cli_peak_bytes());
+    xl_nd_array(&j, "prompt");
+    xl_nd_object(&j, NULL);
+    xl_nd_uint(&j, "tokens", b->prompt.prompt_n);
+    xl_nd_double(&j, "tokens_per_second", bench_median(b->prompt_speed, b->prompt.n_speeds));
+    xl_nd_end(&j);
+    xl_nd_end(&j);
+    xl_nd_array(&j, "decode");
     for (size_t i = 0; i < b->n_runs; i++) json_run(&j, b, &b->runs[i]);
-    nd_end(&j);
+    xl_nd_end(&j);
     if (b->options->lossless) {
-        nd_object(&j, "r");
+        xl_nd_object(&j, "r");
         for (uint32_t rows = 2; rows <= BENCH_ROWS; rows++) {
             char key[8];
             snprintf(key, sizeof key, "%u", rows);
-            nd_double(&j, key, b->r[rows]);
+            xl_nd_double(&j, key, b->r[rows]);
         }
-        nd_end(&j);
+        xl_nd_end(&j);
     }
-    nd_end(&j);
+    xl_nd_end(&j);
 }
 
 static void print_table(const bench *b) {

@@ -7,9 +7,9 @@
 #include "files.h"
 #include "invent.h"
 #include "levels.h"
-#include "ndjson.h"
+#include "base/ndjson.h"
 #include "platform.h"
-#include "session.h"
+#include "reply/session.h"
 #include "signals.h"
 #include "cli.h"
 
@@ -268,27 +268,27 @@ static int make_paper_rows(calibration *c) {
 static int write_report(const calibration *c) {
     FILE *f = fopen(c->options->report, "w");
     if (!f) return cli_fail("%s: cannot be written", c->options->report);
-    ndjson j = nd_to(f);
-    nd_object(&j, NULL);
-    nd_string(&j, "type", "calibration");
-    nd_string(&j, "metric", cli_metrics[c->metric]);
-    nd_string(&j, "kv", cli_kv_policies[policy(c)]);
-    nd_uint(&j, "conversations", c->data.n);
-    nd_array(&j, "path");
+    ndjson j = xl_nd_to(f);
+    xl_nd_object(&j, NULL);
+    xl_nd_string(&j, "type", "calibration");
+    xl_nd_string(&j, "metric", cli_metrics[c->metric]);
+    xl_nd_string(&j, "kv", cli_kv_policies[policy(c)]);
+    xl_nd_uint(&j, "conversations", c->data.n);
+    xl_nd_array(&j, "path");
     for (size_t s = 0; s < c->path.n; s++) {
-        nd_object(&j, NULL);
-        nd_array(&j, "threshold");
-        for (uint32_t h = 0; h < c->engine.heads->n_heads; h++) nd_float(&j, NULL, c->path.threshold[s][h]);
-        nd_end(&j);
-        nd_float(&j, "expected_risk", c->path.risk[s]);
-        nd_float(&j, "expected_work", c->path.cost[s]);
-        nd_array(&j, "x");
-        for (size_t i = 0; i < c->result.n_items; i++) nd_exact(&j, NULL, measure_x(measure_at(&c->result, i, s + 1)));
-        nd_end(&j);
-        nd_end(&j);
+        xl_nd_object(&j, NULL);
+        xl_nd_array(&j, "threshold");
+        for (uint32_t h = 0; h < c->engine.heads->n_heads; h++) xl_nd_float(&j, NULL, c->path.threshold[s][h]);
+        xl_nd_end(&j);
+        xl_nd_float(&j, "expected_risk", c->path.risk[s]);
+        xl_nd_float(&j, "expected_work", c->path.cost[s]);
+        xl_nd_array(&j, "x");
+        for (size_t i = 0; i < c->result.n_items; i++) xl_nd_exact(&j, NULL, measure_x(measure_at(&c->result, i, s + 1)));
+        xl_nd_end(&j);
+        xl_nd_end(&j);
     }
-    nd_end(&j);
-    nd_end(&j);
+    xl_nd_end(&j);
+    xl_nd_end(&j);
     return fclose(f) == 0 ? CLI_OK : cli_fail("%s: cannot be written", c->options->report);
 }
 

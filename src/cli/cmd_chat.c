@@ -151,7 +151,7 @@ static int one_question(chat *c) {
 
 static int run(const cli_call *call) {
     const chat_options *o = call->values;
-    chat c = {.call = call, .options = o, .json = nd_to(stdout), .terminal = cli_is_terminal(stdout)};
+    chat c = {.call = call, .options = o, .json = xl_nd_to(stdout), .terminal = cli_is_terminal(stdout)};
     c.verbose = cli_is_terminal(stderr) && c.terminal && !o->json;
     int status = check_options(o);
     if (status != CLI_OK) return status;

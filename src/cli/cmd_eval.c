@@ -4,8 +4,8 @@
 
 #include "eval.h"
 #include "invent.h"
-#include "ndjson.h"
-#include "session.h"
+#include "base/ndjson.h"
+#include "reply/session.h"
 #include "signals.h"
 
 #define AT(field) .offset = offsetof(eval_options, field)
@@ -32,73 +32,73 @@ static const cli_option options[] = {
 
 /* ---- Output ---- */
 static void json_row(ndjson *j, const eval_row *r, uint32_t n_heads, size_t conversations) {
-    nd_object(j, NULL);
-    nd_string(j, "strategy", cli_strategies[r->level.strategy]);
-    nd_string(j, "kv", cli_kv_policies[r->level.kv]);
-    nd_float(j, "accuracy", r->level.accuracy);
-    nd_bool(j, "certified", r->level.certified);
-    nd_array(j, "coverage");
-    for (uint32_t h = 0; h < n_heads; h++) nd_double(j, NULL, r->coverage[h]);
-    nd_end(j);
-    nd_double(j, "agreement", r->agreement);
-    nd_double(j, "agreement_exited", r->agreement_exited);
-    nd_double(j, "mean_depth", r->mean_depth);
-    nd_double(j, "mean_work", r->mean_work);
-    if (r->speedup >= 0) nd_double(j, "speedup", r->speedup);
-    else nd_null(j, "speedup");
-    nd_double(j, "expected_speedup", r->mean_work > 0 ? 1 / r->mean_work : 1);
-    nd_uint(j, "conversations", conversations);
-    nd_bool(j, "holds", r->holds);
-    nd_double(j, "common_prefix", r->common_prefix);
-    nd_double(j, "perplexity", r->perplexity);
-    nd_double(j, "repetition", r->repetition);
-    nd_end(j);
+    xl_nd_object(j, NULL);
+    xl_nd_string(j, "strategy", cli_strategies[r->level.strategy]);
+    xl_nd_string(j, "kv", cli_kv_policies[r->level.kv]);
+    xl_nd_float(j, "accuracy", r->level.accuracy);
+    xl_nd_bool(j, "certified", r->level.certified);
+    xl_nd_array(j, "coverage");
+    for (uint32_t h = 0; h < n_heads; h++) xl_nd_double(j, NULL, r->coverage[h]);
+    xl_nd_end(j);
+    xl_nd_double(j, "agreement", r->agreement);
+    xl_nd_double(j, "agreement_exited", r->agreement_exited);
+    xl_nd_double(j, "mean_depth", r->mean_depth);
+    xl_nd_double(j, "mean_work", r->mean_work);
+    if (r->speedup >= 0) xl_nd_double(j, "speedup", r->speedup);
+    else xl_nd_null(j, "speedup");
+    xl_nd_double(j, "expected_speedup", r->mean_work > 0 ? 1 / r->mean_work : 1);
+    xl_nd_uint(j, "conversations", conversations);
+    xl_nd_bool(j, "holds", r->holds);
+    xl_nd_double(j, "common_prefix", r->common_prefix);
+    xl_nd_double(j, "perplexity", r->perplexity);
+    xl_nd_double(j, "repetition", r->repetition);
+    xl_nd_end(j);
 }
 
 static void json_heads(ndjson *j, const eval_run *run) {
     const exitlm_heads_info *info = &run->engine.heads_info;
-    nd_array(j, "heads");
+    xl_nd_array(j, "heads");
     for (uint32_t h = 0; h < info->n_heads; h++) {
-        nd_object(j, NULL);
-        nd_uint(j, "layer", info->head[h].layer);
-        nd_string(j, "form", info->head[h].form);
-        nd_uint(j, "rows", info->head[h].rows);
-        nd_double(j, "agreement", run->head_agreement[h]);
-        nd_end(j);
+        xl_nd_object(j, NULL);
+        xl_nd_uint(j, "layer", info->head[h].layer);
+        xl_nd_string(j, "form", info->head[h].form);
+        xl_nd_uint(j, "rows", info->head[h].rows);
+        xl_nd_double(j, "agreement", run->head_agreement[h]);
+        xl_nd_end(j);
     }
-    nd_end(j);
+    xl_nd_end(j);
 }
 
 static void print_json(const eval_run *run) {
-    ndjson j = nd_to(stdout);
-    nd_object(&j, NULL);
-    nd_string(&j, "type", "eval");
-    nd_string(&j, "model", run->engine.info.name);
-    nd_string(&j, "metric", cli_metrics[run->engine.heads->metric]);
-    nd_uint(&j, "conversations", run->data.n);
-    nd_uint(&j, "tokens", run->tokens);
+    ndjson j = xl_nd_to(stdout);
+    xl_nd_object(&j, NULL);
+    xl_nd_string(&j, "type", "eval");
+    xl_nd_string(&j, "model", run->engine.info.name);
+    xl_nd_string(&j, "metric", cli_metrics[run->engine.heads->metric]);
+    xl_nd_uint(&j, "conversations", run->data.n);
+    xl_nd_uint(&j, "tokens", run->tokens);
     json_heads(&j, run);
-    nd_object(&j, "full");
-    nd_double(&j, "perplexity", run->full_perplexity);
-    nd_double(&j, "repetition", run->full_repetition);
-    nd_end(&j);
-    nd_array(&j, "levels");
+    xl_nd_object(&j, "full");
+    xl_nd_double(&j, "perplexity", run->full_perplexity);
+    xl_nd_double(&j, "repetition", run->full_repetition);
+    xl_nd_end(&j);
+    xl_nd_array(&j, "levels");
     for (size_t i = 0; i < run->n_rows; i++) json_row(&j, &run->rows[i], run->engine.heads->n_heads, run->data.n);
-    nd_end(&j);
-    nd_array(&j, "resplits");
+    xl_nd_end(&j);
+    xl_nd_array(&j, "resplits");
     for (size_t i = 0; i < run->n_resplits; i++) {
         const eval_resplit *r = &run->resplits[i];
-        nd_object(&j, NULL);
-        nd_float(&j, "accuracy", r->accuracy);
-        nd_float(&j, "delta", r->delta);
-        nd_uint(&j, "splits", r->splits);
-        nd_uint(&j, "misses", r->misses);
-        nd_uint(&j, "uncertified", r->uncertified);
-        nd_double(&j, "expected_work", r->mean_work);
-        nd_end(&j);
+        xl_nd_object(&j, NULL);
+        xl_nd_float(&j, "accuracy", r->accuracy);
+        xl_nd_float(&j, "delta", r->delta);
+        xl_nd_uint(&j, "splits", r->splits);
+        xl_nd_uint(&j, "misses", r->misses);
+        xl_nd_uint(&j, "uncertified", r->uncertified);
+        xl_nd_double(&j, "expected_work", r->mean_work);
+        xl_nd_end(&j);
     }
-    nd_end(&j);
-    nd_end(&j);
+    xl_nd_end(&j);
+    xl_nd_end(&j);
 }
 
 static void print_rows(const eval_run *run) {

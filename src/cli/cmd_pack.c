@@ -7,9 +7,9 @@
 
 #include "cli.h"
 #include "files.h"
-#include "heads.h"
+#include "model/heads.h"
 #include "model_path.h"
-#include "ndjson.h"
+#include "base/ndjson.h"
 #include "pack.h"
 #include "platform.h"
 #include "requant.h"
@@ -72,28 +72,28 @@ static int write_heads(const char *folder, const pack_heads *h) {
 static void put_hash(ndjson *j, const uint8_t digest[32]) {
     char hex[65];
     xl_sha256_hex(digest, hex);
-    nd_string(j, "sha256", hex);
+    xl_nd_string(j, "sha256", hex);
 }
 
 static void put_extents(ndjson *j, const pack *p, const pack_shard *shard) {
-    nd_array(j, "extents");
+    xl_nd_array(j, "extents");
     for (size_t i = 0; i < shard->n_extents; i++) {
         const exitlm_extent *e = &p->extents[shard->first_extent + i];
-        nd_object(j, NULL);
-        nd_uint(j, "part", e->part);
-        nd_uint(j, "offset", e->offset);
-        nd_uint(j, "bytes", e->n_bytes);
-        nd_int(j, "layer", e->layer);
-        nd_end(j);
+        xl_nd_object(j, NULL);
+        xl_nd_uint(j, "part", e->part);
+        xl_nd_uint(j, "offset", e->offset);
+        xl_nd_uint(j, "bytes", e->n_bytes);
+        xl_nd_int(j, "layer", e->layer);
+        xl_nd_end(j);
     }
-    nd_end(j);
+    xl_nd_end(j);
 }
 
 /* The original's name; of one that is made only to be packed, the name that it would have. */
 static void put_path(ndjson *j, const char *name) {
     size_t n = strlen(name) - (cli_ends_with(name, PART) ? strlen(PART) : 0);
     char *path = cli_format("%.*s", (int)n, name);
-    nd_string(j, "path", path ? path : name);
+    xl_nd_string(j, "path", path ? path : name);
     free(path);
 }
 
@@ -104,50 +104,50 @@ static void put_file(ndjson *j, const char *name, const void *bytes, size_t n_by
     xl_sha256_init(&sha);
     xl_sha256_update(&sha, bytes, n_bytes);
     xl_sha256_final(&sha, digest);
-    nd_string(j, "file", name);
-    nd_uint(j, "bytes", n_bytes);
+    xl_nd_string(j, "file", name);
+    xl_nd_uint(j, "bytes", n_bytes);
     put_hash(j, digest);
 }
 
 static void put_manifest(FILE *out, const pack *p, const char *name, const pack_heads *h) {
-    ndjson j = nd_to(out);
-    nd_object(&j, NULL);
-    nd_uint(&j, "format", 1);
-    nd_string(&j, "name", name);
-    nd_uint(&j, "bytes", p->total_bytes);
+    ndjson j = xl_nd_to(out);
+    xl_nd_object(&j, NULL);
+    xl_nd_uint(&j, "format", 1);
+    xl_nd_string(&j, "name", name);
+    xl_nd_uint(&j, "bytes", p->total_bytes);
     put_hash(&j, p->digest);
-    nd_array(&j, "files");
+    xl_nd_array(&j, "files");
     for (uint32_t i = 0; i < p->n_parts; i++) {
-        nd_object(&j, NULL);
+        xl_nd_object(&j, NULL);
         put_path(&j, cli_base_name(p->parts[i].path));
-        nd_uint(&j, "bytes", p->parts[i].n_bytes);
+        xl_nd_uint(&j, "bytes", p->parts[i].n_bytes);
         put_hash(&j, p->parts[i].digest);
-        nd_end(&j);
+        xl_nd_end(&j);
     }
-    nd_end(&j);
-    nd_array(&j, "shards");
+    xl_nd_end(&j);
+    xl_nd_array(&j, "shards");
     for (size_t i = 0; i < p->n_shards; i++) {
         char file[PACK_NAME_BYTES];
         pack_shard_name(i, file);
-        nd_object(&j, NULL);
-        nd_string(&j, "file", file);
-        nd_uint(&j, "bytes", p->shards[i].n_bytes);
+        xl_nd_object(&j, NULL);
+        xl_nd_string(&j, "file", file);
+        xl_nd_uint(&j, "bytes", p->shards[i].n_bytes);
         put_hash(&j, p->shards[i].digest);
         put_extents(&j, p, &p->shards[i]);
-        nd_end(&j);
+        xl_nd_end(&j);
     }
-    nd_end(&j);
+    xl_nd_end(&j);
     if (h->bytes) {
-        nd_object(&j, "heads");
+        xl_nd_object(&j, "heads");
         put_file(&j, cli_base_name(h->file), h->bytes, h->n_bytes);
         if (h->core.n_bytes) {
-            nd_object(&j, "core");
+            xl_nd_object(&j, "core");
             put_file(&j, PACK_CORE_NAME, h->core.data, h->core.n_bytes);
-            nd_end(&j);
+            xl_nd_end(&j);
         }
-        nd_end(&j);
+        xl_nd_end(&j);
     }
-    nd_end(&j);
+    xl_nd_end(&j);
 }
 
 /* The manifest comes last and under another name first: a folder with a manifest is whole. */

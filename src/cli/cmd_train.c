@@ -4,7 +4,7 @@
 
 #include "files.h"
 #include "gather_file.h"
-#include "model.h"
+#include "model/model.h"
 #include "platform.h"
 #include "signals.h"
 #include "train.h"

@@ -7,7 +7,7 @@
 
 #include "cli.h"
 #include "files.h"
-#include "json.h"
+#include "base/json.h"
 #include "platform.h"
 
 #define MAX_FILE_BYTES ((uint64_t)1 << 30)
@@ -87,19 +87,19 @@ static int complain(const place *at, const char *what) {
     return at->line ? cli_fail("%s: line %zu: %s", at->path, at->line, what) : cli_fail("%s: %s", at->path, what);
 }
 
-static size_t count_items(const cli_json *list) {
+static size_t count_items(const xl_json *list) {
     size_t n = 0;
-    for (const cli_json *i = list->first; i; i = i->next) n++;
+    for (const xl_json *i = list->first; i; i = i->next) n++;
     return n;
 }
 
-static int add_turns(dataset *set, dataset_split split, const cli_json *turns, const place *at) {
+static int add_turns(dataset *set, dataset_split split, const xl_json *turns, const place *at) {
     size_t n = 0;
     const char **texts = calloc(count_items(turns) + 1, sizeof *texts);
     if (!texts) return cli_no_memory("a conversation");
     int status = CLI_OK;
-    for (const cli_json *t = turns->first; t && status == CLI_OK; t = t->next) {
-        if (t->kind != CLI_JSON_STRING) status = complain(at, "\"turns\" must hold strings");
+    for (const xl_json *t = turns->first; t && status == CLI_OK; t = t->next) {
+        if (t->kind != XL_JSON_STRING) status = complain(at, "\"turns\" must hold strings");
         else texts[n++] = t->text;
     }
     if (status == CLI_OK && n == 0) status = complain(at, "\"turns\" is empty");
@@ -114,14 +114,14 @@ static const char *known_role(const char *role) {
     return NULL;
 }
 
-static int add_messages(dataset *set, dataset_split split, const cli_json *messages, const place *at) {
+static int add_messages(dataset *set, dataset_split split, const xl_json *messages, const place *at) {
     size_t n = 0, answers = 0, count = count_items(messages);
     const char **texts = calloc(2 * count + 2, sizeof *texts), **roles = texts + count + 1;
     if (!texts) return cli_no_memory("a conversation");
     int status = CLI_OK;
-    for (const cli_json *m = messages->first; m && status == CLI_OK; m = m->next, n++) {
-        roles[n] = known_role(cli_json_string(m, "role"));
-        texts[n] = cli_json_string(m, "content");
+    for (const xl_json *m = messages->first; m && status == CLI_OK; m = m->next, n++) {
+        roles[n] = known_role(xl_json_string(m, "role"));
+        texts[n] = xl_json_string(m, "content");
         if (!roles[n] || !texts[n]) status = complain(at, "a message needs \"role\" (system, user or assistant) and \"content\"");
         else answers += roles[n] == roles_known[2];
     }
@@ -131,31 +131,31 @@ static int add_messages(dataset *set, dataset_split split, const cli_json *messa
     return status;
 }
 
-static dataset_split split_of(const cli_json *object) {
-    const char *s = cli_json_string(object, "split");
+static dataset_split split_of(const xl_json *object) {
+    const char *s = xl_json_string(object, "split");
     if (!s) return DATASET_ANY;
     return strcmp(s, "calibration") == 0 ? DATASET_CALIBRATION : strcmp(s, "test") == 0 ? DATASET_TEST : DATASET_TRAIN;
 }
 
-static int add_object(dataset *set, const cli_json *object, const place *at) {
-    const cli_json *messages = cli_json_get(object, "messages"), *turns = cli_json_get(object, "turns");
-    const char *text = cli_json_string(object, "text");
-    if (messages && messages->kind == CLI_JSON_ARRAY) return add_messages(set, split_of(object), messages, at);
-    if (turns && turns->kind == CLI_JSON_ARRAY) return add_turns(set, split_of(object), turns, at);
+static int add_object(dataset *set, const xl_json *object, const place *at) {
+    const xl_json *messages = xl_json_get(object, "messages"), *turns = xl_json_get(object, "turns");
+    const char *text = xl_json_string(object, "text");
+    if (messages && messages->kind == XL_JSON_ARRAY) return add_messages(set, split_of(object), messages, at);
+    if (turns && turns->kind == XL_JSON_ARRAY) return add_turns(set, split_of(object), turns, at);
     if (text) return dataset_add(set, DATASET_TEXT, split_of(object), NULL, &text, 1) ? CLI_OK : cli_no_memory("a text");
     return complain(at, "needs \"messages\", \"turns\" or \"text\"");
 }
 
 static int add_json(dataset *set, const char *text, size_t n_bytes, const place *at) {
     char why[160];
-    cli_json *root = cli_json_parse(text, n_bytes, why, sizeof why);
+    xl_json *root = xl_json_parse(text, n_bytes, why, sizeof why);
     int status = CLI_OK;
     if (!root) return complain(at, why);
-    if (root->kind == CLI_JSON_ARRAY && !at->line)
-        for (const cli_json *o = root->first; o && status == CLI_OK; o = o->next) status = add_object(set, o, at);
+    if (root->kind == XL_JSON_ARRAY && !at->line)
+        for (const xl_json *o = root->first; o && status == CLI_OK; o = o->next) status = add_object(set, o, at);
     else
         status = add_object(set, root, at);
-    cli_json_free(root);
+    xl_json_free(root);
     return status;
 }
 

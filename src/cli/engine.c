@@ -7,7 +7,7 @@
 
 #include "cli.h"
 #include "files.h"
-#include "heads.h"
+#include "model/heads.h"
 #include "model_path.h"
 #include "platform.h"
 

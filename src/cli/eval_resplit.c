@@ -5,7 +5,7 @@
 
 #include "eval.h"
 #include "files.h"
-#include "json.h"
+#include "base/json.h"
 
 #define MAX_REPORT_BYTES ((uint64_t)1 << 28)
 
@@ -24,13 +24,13 @@ static uint64_t next_random(uint64_t *state) {
 }
 
 /* ---- The report ---- */
-static bool read_setting(const cli_json *entry, uint32_t n_heads, xl_path *path, double *x, size_t n) {
-    const cli_json *threshold = cli_json_get(entry, "threshold"), *values = cli_json_get(entry, "x"), *cost = cli_json_get(entry, "expected_work");
+static bool read_setting(const xl_json *entry, uint32_t n_heads, xl_path *path, double *x, size_t n) {
+    const xl_json *threshold = xl_json_get(entry, "threshold"), *values = xl_json_get(entry, "x"), *cost = xl_json_get(entry, "expected_work");
     uint32_t h = 0;
     size_t i = 0;
     if (!threshold || !values || !cost || path->n == XL_PATH_MAX) return false;
-    for (const cli_json *t = threshold->first; t && h < n_heads; t = t->next) path->threshold[path->n][h++] = (float)t->number;
-    for (const cli_json *v = values->first; v && i < n; v = v->next) x[i++] = v->number;
+    for (const xl_json *t = threshold->first; t && h < n_heads; t = t->next) path->threshold[path->n][h++] = (float)t->number;
+    for (const xl_json *v = values->first; v && i < n; v = v->next) x[i++] = v->number;
     path->cost[path->n++] = (float)cost->number;
     return h == n_heads && i == n;
 }
@@ -41,20 +41,20 @@ static int read_report(const eval_run *run, pool_x *p) {
     const char *file = run->options->calibration;
     int status = cli_read_file(file, MAX_REPORT_BYTES, &text, &n_bytes);
     if (status != CLI_OK) return status;
-    cli_json *root = cli_json_parse(text, n_bytes, why, sizeof why);
-    const cli_json *path = cli_json_get(root, "path");
-    const cli_json *kv = cli_json_get(root, "kv");
+    xl_json *root = xl_json_parse(text, n_bytes, why, sizeof why);
+    const xl_json *path = xl_json_get(root, "path");
+    const xl_json *kv = xl_json_get(root, "kv");
     for (int k = 0; kv && kv->text && cli_kv_policies[k]; k++)
         if (strcmp(kv->text, cli_kv_policies[k]) == 0) p->kv = (exitlm_kv_policy)k;
-    p->n_calibration = (size_t)cli_json_uint(root, "conversations", 0);
+    p->n_calibration = (size_t)xl_json_uint(root, "conversations", 0);
     p->n = p->n_calibration + run->data.n;
     bool fine = path && p->n_calibration > 0 && p->n_calibration < 1000000;
     p->x = fine ? calloc(XL_PATH_MAX * p->n, sizeof *p->x) : NULL;
-    for (const cli_json *s = path ? path->first : NULL; s && fine && p->x; s = s->next)
+    for (const xl_json *s = path ? path->first : NULL; s && fine && p->x; s = s->next)
         fine = read_setting(s, run->engine.heads->n_heads, &p->path, p->x + p->path.n * p->n, p->n_calibration);
     if (!fine) status = cli_fail("%s: is not the report of this heads file's calibration%s%s", file, why[0] ? ": " : "", why);
     else if (!p->x) status = cli_no_memory("the re-splits");
-    cli_json_free(root);
+    xl_json_free(root);
     free(text);
     return status;
 }

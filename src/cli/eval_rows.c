@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "eval.h"
-#include "session.h"
+#include "reply/session.h"
 
 int eval_measure(const eval_run *run, const measure_setting *settings, size_t n, exitlm_kv_policy kv, bool record, const char *label, measure_result *result) {
     const eval_options *o = run->options;

@@ -9,7 +9,7 @@
 #include "cli.h"
 #include "gather_file.h"
 #include "platform.h"
-#include "rollout.h"
+#include "train/rollout.h"
 #include "script.h"
 #include "signals.h"
 #include "toplist.h"

@@ -4,9 +4,9 @@
 #ifndef CLI_GATHER_H
 #define CLI_GATHER_H
 #include "dataset.h"
-#include "dialog.h"
+#include "train/dialog.h"
 #include "exitlm.h"
-#include "threads.h"
+#include "base/threads.h"
 
 #define GATHER_SHARD_JOBS 128
 #define GATHER_MAX_LAYERS 12

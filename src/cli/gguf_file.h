@@ -3,7 +3,7 @@
 #define CLI_GGUF_FILE_H
 #include <stdio.h>
 
-#include "gguf.h"
+#include "gguf/gguf.h"
 
 typedef struct cli_gguf_file {
     FILE *stream;

@@ -3,7 +3,7 @@
 #define CLI_INSPECT_H
 #include "gguf_file.h"
 #include "model_path.h"
-#include "ndjson.h"
+#include "base/ndjson.h"
 
 /* Both print to standard output. 0, or the exit status of a reported failure. */
 int inspect_heads(const char *path, bool json);

@@ -12,56 +12,56 @@
 #define MAX_HEADS_BYTES ((uint64_t)1 << 30)
 
 static void json_level(ndjson *j, const exitlm_level *level, uint32_t n_heads) {
-    nd_object(j, NULL);
-    nd_string(j, "strategy", cli_strategies[level->strategy]);
-    nd_string(j, "kv", cli_kv_policies[level->kv]);
-    nd_float(j, "accuracy", level->accuracy);
-    nd_bool(j, "certified", level->certified);
-    nd_float(j, "delta", level->delta);
-    nd_float(j, "bound", level->bound);
-    nd_array(j, "thresholds");
-    for (uint32_t i = 0; i < n_heads; i++) nd_float(j, NULL, level->threshold[i]);
-    nd_end(j);
-    nd_array(j, "coverage");
-    for (uint32_t i = 0; i < n_heads; i++) nd_float(j, NULL, level->coverage[i]);
-    nd_end(j);
-    nd_float(j, "agreement", level->agreement);
-    nd_float(j, "agreement_exited", level->agreement_exited);
-    nd_uint(j, "conversations", level->conversations);
-    nd_uint(j, "tokens", level->tokens);
-    nd_end(j);
+    xl_nd_object(j, NULL);
+    xl_nd_string(j, "strategy", cli_strategies[level->strategy]);
+    xl_nd_string(j, "kv", cli_kv_policies[level->kv]);
+    xl_nd_float(j, "accuracy", level->accuracy);
+    xl_nd_bool(j, "certified", level->certified);
+    xl_nd_float(j, "delta", level->delta);
+    xl_nd_float(j, "bound", level->bound);
+    xl_nd_array(j, "thresholds");
+    for (uint32_t i = 0; i < n_heads; i++) xl_nd_float(j, NULL, level->threshold[i]);
+    xl_nd_end(j);
+    xl_nd_array(j, "coverage");
+    for (uint32_t i = 0; i < n_heads; i++) xl_nd_float(j, NULL, level->coverage[i]);
+    xl_nd_end(j);
+    xl_nd_float(j, "agreement", level->agreement);
+    xl_nd_float(j, "agreement_exited", level->agreement_exited);
+    xl_nd_uint(j, "conversations", level->conversations);
+    xl_nd_uint(j, "tokens", level->tokens);
+    xl_nd_end(j);
 }
 
 static void print_json(const exitlm_heads *heads, const exitlm_heads_info *info, const char *path, size_t n_bytes) {
-    ndjson j = nd_to(stdout);
+    ndjson j = xl_nd_to(stdout);
     exitlm_error error;
     exitlm_level level;
-    nd_object(&j, NULL);
-    nd_string(&j, "type", "heads");
-    nd_string(&j, "file", path);
-    nd_uint(&j, "file_bytes", n_bytes);
-    nd_string(&j, "fingerprint", info->fingerprint);
-    nd_string(&j, "licence", info->licence);
-    nd_string(&j, "data", info->data);
-    nd_string(&j, "engine_version", info->engine_version);
-    nd_string(&j, "metric", cli_metrics[info->metric]);
-    nd_string(&j, "kv", cli_kv_policies[info->kv]);
-    nd_string(&j, "kv_type", cli_kv_types[info->kv_type]);
-    nd_array(&j, "heads");
+    xl_nd_object(&j, NULL);
+    xl_nd_string(&j, "type", "heads");
+    xl_nd_string(&j, "file", path);
+    xl_nd_uint(&j, "file_bytes", n_bytes);
+    xl_nd_string(&j, "fingerprint", info->fingerprint);
+    xl_nd_string(&j, "licence", info->licence);
+    xl_nd_string(&j, "data", info->data);
+    xl_nd_string(&j, "engine_version", info->engine_version);
+    xl_nd_string(&j, "metric", cli_metrics[info->metric]);
+    xl_nd_string(&j, "kv", cli_kv_policies[info->kv]);
+    xl_nd_string(&j, "kv_type", cli_kv_types[info->kv_type]);
+    xl_nd_array(&j, "heads");
     for (uint32_t i = 0; i < info->n_heads; i++) {
-        nd_object(&j, NULL);
-        nd_uint(&j, "layer", info->head[i].layer);
-        nd_string(&j, "form", info->head[i].form);
-        nd_uint(&j, "rows", info->head[i].rows);
-        nd_uint(&j, "macs", info->head[i].macs);
-        nd_end(&j);
+        xl_nd_object(&j, NULL);
+        xl_nd_uint(&j, "layer", info->head[i].layer);
+        xl_nd_string(&j, "form", info->head[i].form);
+        xl_nd_uint(&j, "rows", info->head[i].rows);
+        xl_nd_uint(&j, "macs", info->head[i].macs);
+        xl_nd_end(&j);
     }
-    nd_end(&j);
-    nd_array(&j, "levels");
+    xl_nd_end(&j);
+    xl_nd_array(&j, "levels");
     for (size_t i = 0; i < exitlm_heads_levels(heads); i++)
         if (exitlm_heads_level(heads, i, &level, &error) == EXITLM_OK) json_level(&j, &level, info->n_heads);
-    nd_end(&j);
-    nd_end(&j);
+    xl_nd_end(&j);
+    xl_nd_end(&j);
 }
 
 static void line(const char *name, const char *text) {

@@ -126,56 +126,56 @@ static void text_of(const xl_gguf *g, const char *key, const char **text, size_t
 }
 
 static void print_json(const summary *s, const cli_model_path *path, const xl_gguf *g) {
-    ndjson j = nd_to(stdout);
+    ndjson j = xl_nd_to(stdout);
     const char *text;
     size_t n;
-    nd_object(&j, NULL);
-    nd_string(&j, "type", "model");
-    nd_string(&j, "file", path->file);
-    nd_uint(&j, "file_bytes", s->file_bytes);
-    nd_uint(&j, "parts", path->n_parts);
-    nd_uint(&j, "gguf_version", g->version);
+    xl_nd_object(&j, NULL);
+    xl_nd_string(&j, "type", "model");
+    xl_nd_string(&j, "file", path->file);
+    xl_nd_uint(&j, "file_bytes", s->file_bytes);
+    xl_nd_uint(&j, "parts", path->n_parts);
+    xl_nd_uint(&j, "gguf_version", g->version);
     text_of(g, "general.name", &text, &n);
-    nd_text(&j, "name", text, n);
+    xl_nd_text(&j, "name", text, n);
     text_of(g, "general.architecture", &text, &n);
-    nd_text(&j, "arch", text, n);
-    nd_bool(&j, "supported", s->supported);
-    if (!s->supported) nd_string(&j, "reason", s->why.message);
+    xl_nd_text(&j, "arch", text, n);
+    xl_nd_bool(&j, "supported", s->supported);
+    if (!s->supported) xl_nd_string(&j, "reason", s->why.message);
     if (s->supported) {
         const exitlm_model_info *i = &s->info;
-        nd_string(&j, "licence", i->licence);
-        nd_string(&j, "quantisation", i->quantisation);
-        nd_string(&j, "template", i->template_family);
-        nd_uint(&j, "parameters", i->parameters);
-        nd_uint(&j, "layers", i->layers);
-        nd_uint(&j, "dim", i->dim);
-        nd_uint(&j, "ffn_dim", i->ffn_dim);
-        nd_uint(&j, "attention_heads", i->heads);
-        nd_uint(&j, "kv_heads", i->kv_heads);
-        nd_uint(&j, "head_dim", i->head_dim);
-        nd_uint(&j, "vocab", i->vocab);
-        nd_uint(&j, "context_tokens", i->context_tokens);
-        nd_uint(&j, "macs_per_token", i->macs_per_token);
-        nd_uint(&j, "weight_bytes", i->weight_bytes);
-        nd_string(&j, "fingerprint", *i->fingerprint ? i->fingerprint : NULL);
-        nd_object(&j, "memory");
-        nd_uint(&j, "model_bytes", s->model_bytes);
-        nd_uint(&j, "session_bytes", s->session_bytes);
-        nd_end(&j);
+        xl_nd_string(&j, "licence", i->licence);
+        xl_nd_string(&j, "quantisation", i->quantisation);
+        xl_nd_string(&j, "template", i->template_family);
+        xl_nd_uint(&j, "parameters", i->parameters);
+        xl_nd_uint(&j, "layers", i->layers);
+        xl_nd_uint(&j, "dim", i->dim);
+        xl_nd_uint(&j, "ffn_dim", i->ffn_dim);
+        xl_nd_uint(&j, "attention_heads", i->heads);
+        xl_nd_uint(&j, "kv_heads", i->kv_heads);
+        xl_nd_uint(&j, "head_dim", i->head_dim);
+        xl_nd_uint(&j, "vocab", i->vocab);
+        xl_nd_uint(&j, "context_tokens", i->context_tokens);
+        xl_nd_uint(&j, "macs_per_token", i->macs_per_token);
+        xl_nd_uint(&j, "weight_bytes", i->weight_bytes);
+        xl_nd_string(&j, "fingerprint", *i->fingerprint ? i->fingerprint : NULL);
+        xl_nd_object(&j, "memory");
+        xl_nd_uint(&j, "model_bytes", s->model_bytes);
+        xl_nd_uint(&j, "session_bytes", s->session_bytes);
+        xl_nd_end(&j);
     }
-    nd_uint(&j, "header_bytes", s->header_bytes);
-    nd_uint(&j, "tensors", s->n_tensors);
-    nd_object(&j, "tensor_types");
+    xl_nd_uint(&j, "header_bytes", s->header_bytes);
+    xl_nd_uint(&j, "tensors", s->n_tensors);
+    xl_nd_object(&j, "tensor_types");
     for (uint32_t t = 0; t < MAX_TYPES; t++) {
         if (s->types[t].n == 0) continue;
-        nd_object(&j, xl_gguf_tensor_type_name(t) ? xl_gguf_tensor_type_name(t) : "unknown");
-        nd_uint(&j, "tensors", s->types[t].n);
-        nd_uint(&j, "bytes", s->types[t].n_bytes);
-        nd_end(&j);
+        xl_nd_object(&j, xl_gguf_tensor_type_name(t) ? xl_gguf_tensor_type_name(t) : "unknown");
+        xl_nd_uint(&j, "tensors", s->types[t].n);
+        xl_nd_uint(&j, "bytes", s->types[t].n_bytes);
+        xl_nd_end(&j);
     }
-    nd_end(&j);
-    nd_string(&j, "heads", s->heads);
-    nd_end(&j);
+    xl_nd_end(&j);
+    xl_nd_string(&j, "heads", s->heads);
+    xl_nd_end(&j);
 }
 
 static void line(const char *name, const char *text, size_t n) {

@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "cli.h"
-#include "dialog.h"
-#include "rollout.h"
+#include "train/dialog.h"
+#include "train/rollout.h"
 #include "signals.h"
 #include "toplist.h"
 

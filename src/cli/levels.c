@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "session.h"
+#include "reply/session.h"
 
 /* ---- Tokens ---- */
 static xl_check check_of(const measure_check *c) {

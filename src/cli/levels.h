@@ -1,7 +1,7 @@
 /* From measurements to the rows of a heads file's calibration table. */
 #ifndef CLI_LEVELS_H
 #define CLI_LEVELS_H
-#include "calibrate.h"
+#include "train/calibrate.h"
 #include "measure.h"
 
 /* Uncertainties and errors of every head along the full model's text, by one metric. Arrays are fresh memory. */

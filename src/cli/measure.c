@@ -7,7 +7,7 @@
 
 #include "cli.h"
 #include "platform.h"
-#include "rollout.h"
+#include "train/rollout.h"
 #include "script.h"
 #include "signals.h"
 

@@ -10,8 +10,8 @@
 #define CLI_MEASURE_H
 #include "dataset.h"
 #include "exitlm.h"
-#include "heads.h"
-#include "threads.h"
+#include "model/heads.h"
+#include "base/threads.h"
 
 #define MEASURE_MAX 32 /* settings */
 

@@ -4,7 +4,7 @@
 #include <stdatomic.h>
 
 #include "measure.h"
-#include "session.h"
+#include "reply/session.h"
 
 typedef struct shared {
     const measure_plan *plan;

@@ -31,8 +31,8 @@ static int find_in_catalog(const char *name, char **file) {
     int status = CLI_OK;
     if (!cli_catalog_open(&catalog, why, sizeof why))
         return cli_fail("%s: no such file, and no name of the catalogue: %s", name, why);
-    const cli_json *entry = cli_catalog_find(&catalog, name);
-    const char *wanted = cli_json_string(entry, "file");
+    const xl_json *entry = cli_catalog_find(&catalog, name);
+    const char *wanted = xl_json_string(entry, "file");
     if (!entry) {
         cli_catalog_names(&catalog, why, sizeof why);
         status = cli_fail("%s: no such file, and no name of the catalogue, which has %s", name, *why ? why : "no models");

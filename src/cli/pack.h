@@ -3,7 +3,7 @@
 #define CLI_PACK_H
 #include "exitlm.h"
 #include "model_path.h"
-#include "sha256.h"
+#include "base/sha256.h"
 
 #define PACK_SMALL_BYTES ((uint64_t)256 << 10) /* rows outside the shortlist: a prompt may need any of them at once */
 #define PACK_NAME_BYTES 32

@@ -8,7 +8,7 @@
 
 #include "cli.h"
 #include "gguf_file.h"
-#include "gguf_write.h"
+#include "gguf/gguf_write.h"
 
 #define CHUNK_BYTES ((size_t)1 << 20)
 

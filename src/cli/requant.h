@@ -3,7 +3,7 @@
 #define CLI_REQUANT_H
 #include "exitlm.h"
 #include "model_path.h"
-#include "quant.h"
+#include "kernel/quant.h"
 
 /* Names of the types that can be written, NULL-terminated, and the type behind an index (-1, not given: XL_TYPE_COUNT). */
 extern const char *const requant_names[];

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "status.h"
+#include "base/status.h"
 
 void script_init(script *s, const exitlm_model *model) {
     *s = (script){0};

@@ -3,7 +3,7 @@
 #ifndef CLI_SCRIPT_H
 #define CLI_SCRIPT_H
 #include "dataset.h"
-#include "dialog.h"
+#include "train/dialog.h"
 
 typedef struct script {
     xl_dialog dialog;

@@ -1,7 +1,7 @@
 /* The likeliest tokens of a position, and a draw among them: how training samples. */
 #ifndef CLI_TOPLIST_H
 #define CLI_TOPLIST_H
-#include "session.h"
+#include "reply/session.h"
 
 #define TOPLIST_N 40
 

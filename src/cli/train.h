@@ -6,7 +6,7 @@
 #include "dataset.h"
 #include "engine.h"
 #include "gather.h"
-#include "train_head.h"
+#include "train/train_head.h"
 
 typedef struct train_options {
     cli_engine_options engine;

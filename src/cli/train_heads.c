@@ -2,12 +2,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "calibrate.h"
+#include "train/calibrate.h"
 #include "files.h"
-#include "model.h"
+#include "model/model.h"
 #include "platform.h"
-#include "session.h"
-#include "sha256.h"
+#include "reply/session.h"
+#include "base/sha256.h"
 #include "signals.h"
 #include "train.h"
 

@@ -5,7 +5,7 @@
 
 #include "gather_file.h"
 #include "platform.h"
-#include "session.h"
+#include "reply/session.h"
 #include "signals.h"
 #include "train.h"
 

@@ -4,10 +4,10 @@
 
 #include "files.h"
 #include "gather_file.h"
-#include "model.h"
-#include "ndjson.h"
+#include "model/model.h"
+#include "base/ndjson.h"
 #include "platform.h"
-#include "sha256.h"
+#include "base/sha256.h"
 #include "train.h"
 
 static uint64_t mix(uint64_t a, uint64_t b) {
@@ -166,12 +166,12 @@ static void put_conversation(const train_run *run, ndjson *out, const gather_sha
     size_t n_bytes = 0;
     exitlm_error error;
     if (exitlm_detokenize(run->engine.model, s->ids + c->first_id, c->n_ids, text, capacity, &n_bytes, &error) != EXITLM_OK) return;
-    nd_object(out, NULL);
-    nd_string(out, "split", c->validation ? "validation" : "train");
-    nd_string(out, "source", kinds[c->kind % 3]);
-    nd_double(out, "temperature", c->temperature);
-    nd_text(out, "text", text, n_bytes < capacity ? n_bytes : capacity);
-    nd_end(out);
+    xl_nd_object(out, NULL);
+    xl_nd_string(out, "split", c->validation ? "validation" : "train");
+    xl_nd_string(out, "source", kinds[c->kind % 3]);
+    xl_nd_double(out, "temperature", c->temperature);
+    xl_nd_text(out, "text", text, n_bytes < capacity ? n_bytes : capacity);
+    xl_nd_end(out);
 }
 
 int train_plan_save(const train_run *run, const char *path) {
@@ -179,7 +179,7 @@ int train_plan_save(const train_run *run, const char *path) {
     char *text = malloc(capacity);
     FILE *f = text ? fopen(path, "w") : NULL;
     int status = f ? CLI_OK : cli_fail("%s: cannot be written", path);
-    ndjson out = nd_to(f);
+    ndjson out = xl_nd_to(f);
     for (size_t i = 0; i < gather_shards(&run->plan) && status == CLI_OK; i++) {
         gather_shard shard = {0};
         if (!gather_exists(&run->plan, i)) continue;

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "gather_file.h"
-#include "model.h"
+#include "model/model.h"
 #include "train.h"
 
 /* ---- The shortlist ---- */

@@ -49,7 +49,7 @@ function makeText(/** @type {string} */ model, /** @type {number} */ wanted) {
   const read = (/** @type {string} */ file) => fs.readFileSync(path.join(root, file), 'utf8');
   const rest = [
     ...tokenize(model, read('tests/answers/mixed.txt')),
-    ...tokenize(model, excerpts(['src/forward.c', 'src/gguf.c', 'src/sampler.c', 'src/exitlm.h', 'tests/run.mjs', 'models/fetch.mjs', 'src/unicode_gen.py', 'CMakeLists.txt'], 2400)),
+    ...tokenize(model, excerpts(['src/run/forward.c', 'src/gguf/gguf.c', 'src/run/sampler.c', 'src/exitlm.h', 'tests/run.mjs', 'models/fetch.mjs', 'src/text/unicode_gen.py', 'CMakeLists.txt'], 2400)),
     ...tokenize(model, excerpts(['src/README.md', 'models/README.md', 'wasm/README.md', 'LICENSE'], 2600)),
   ].slice(0, Math.round(wanted * 0.55));
   /** @type {number[]} */

@@ -1,7 +1,7 @@
 /* How fast the kernels are: thousand millions of multiply-adds a second (GMAC/s) on matrices out of a set of 100 million weights, so that
  * the caches do not flatter a matrix-vector product; and attention at 512 positions. Not a test.
  *   bench_kernels [kernel] [type] [seconds for each figure] */
-#include "kernels.h"
+#include "kernel/kernels.h"
 
 #include <stdio.h>
 #include <stdlib.h>

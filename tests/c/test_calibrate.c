@@ -1,5 +1,5 @@
 /* Calibration: the bounds keep their promise on synthetic conversations with a known risk, and thresholds mean what they say. */
-#include "calibrate.h"
+#include "train/calibrate.h"
 
 #include <math.h>
 #include <stdio.h>

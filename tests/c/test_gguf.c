@@ -1,9 +1,9 @@
 /* The header parser: any chunking, every kind of damage, bounded memory; the writer; SHA-256 and the checksum. */
-#include "checksum.h"
+#include "base/checksum.h"
 #include "counting.h"
-#include "gguf_write.h"
+#include "gguf/gguf_write.h"
 #include "random_model.h"
-#include "sha256.h"
+#include "base/sha256.h"
 
 #include <string.h>
 

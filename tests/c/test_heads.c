@@ -1,6 +1,6 @@
 /* Heads files: what is written is read back; every damage is an error; calibration is replaced, tensors are not. */
 #include "counting.h"
-#include "heads.h"
+#include "model/heads.h"
 #include "random_model.h"
 
 #include <math.h>

@@ -1,6 +1,6 @@
 /* Kernels: the scalar reference against plain double arithmetic, and every other instruction set against the reference, bit for bit. */
-#include "fmath.h"
-#include "kernels.h"
+#include "base/fmath.h"
+#include "kernel/kernels.h"
 
 #include <float.h>
 #include <math.h>

@@ -1,7 +1,7 @@
 /* The push loader: every chunking and order gives the same model, byte for byte; every damage an error; memory within the bound. */
 #include "counting.h"
-#include "heads.h"
-#include "loader.h"
+#include "model/heads.h"
+#include "model/loader.h"
 #include "random_model.h"
 
 #include <string.h>

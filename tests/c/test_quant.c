@@ -1,6 +1,6 @@
 /* Weight formats: tiles hold exactly what the file holds, formats mean what they should, and the elementary functions are accurate. */
-#include "fmath.h"
-#include "quant.h"
+#include "base/fmath.h"
+#include "kernel/quant.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "rollout.h"
+#include "train/rollout.h"
 #include "tiny.h"
 
 static int failures;

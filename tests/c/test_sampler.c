@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fmath.h"
-#include "sampler.h"
+#include "base/fmath.h"
+#include "run/sampler.h"
 
 enum { N = 600 };
 

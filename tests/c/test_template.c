@@ -1,5 +1,5 @@
 /* Chat templates in C give the bytes that the models' own Jinja templates give (tests/data/template). */
-#include "template.h"
+#include "text/template.h"
 #include "tokenizer_fixture.h"
 
 #define FOLDER "tests/data/template/"

@@ -1,8 +1,8 @@
 /* Tokenizers give llama.cpp's ids (tests/data/tokenizer, made by make.py there), and text comes back whole. */
-#include "gguf.h"
+#include "gguf/gguf.h"
 #include "tokenizer_fixture.h"
 #include "tokenizer_vocabularies.h"
-#include "unicode.h"
+#include "text/unicode.h"
 
 #define FOLDER "tests/data/tokenizer/"
 #define MODEL "models/smollm2-135m-instruct.gguf"

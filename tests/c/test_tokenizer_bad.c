@@ -1,5 +1,5 @@
 /* Tokenizers and hostile metadata, missing memory, huge and awkward texts. */
-#include "alloc.h"
+#include "base/alloc.h"
 #include "tokenizer_fixture.h"
 #include "tokenizer_vocabularies.h"
 

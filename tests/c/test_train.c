@@ -1,6 +1,6 @@
 /* Head training: products against plain loops, the loss's gradient against differences, and heads that learn a known map, with the same
  * result for any number of threads and after a checkpoint. */
-#include "train_internal.h"
+#include "train/train_internal.h"
 
 #include <math.h>
 #include <stdio.h>

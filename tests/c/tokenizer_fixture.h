@@ -1,7 +1,7 @@
 /* Small vocabularies for tests: packs strings as a GGUF file holds them. */
 #ifndef TOKENIZER_FIXTURE_H
 #define TOKENIZER_FIXTURE_H
-#include "tokenizer.h"
+#include "text/tokenizer.h"
 
 #include <stdio.h>
 #include <stdlib.h>

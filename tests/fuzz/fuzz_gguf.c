@@ -2,9 +2,9 @@
  * hold: no crash, no leak, a word for every failure, no more memory than was allowed, and what is complete can be used.
  *
  * First byte: what the rest is. 0: a whole file. 1: changes of a small model. 2: of a heads file. 3: of a small model, with jumps. */
-#include "alloc.h"
-#include "heads.h"
-#include "loader.h"
+#include "base/alloc.h"
+#include "model/heads.h"
+#include "model/loader.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,8 +1,8 @@
 /* libFuzzer: a vocabulary, a chat template and a text made of the input. What must hold: no crash, ids in range and
  * within the stated numbers, the same ids whatever the buffer, whole characters out of the stream. */
-#include "alloc.h"
-#include "template.h"
-#include "tokenizer.h"
+#include "base/alloc.h"
+#include "text/template.h"
+#include "text/tokenizer.h"
 
 #include <stdlib.h>
 #include <string.h>

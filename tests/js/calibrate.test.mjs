@@ -8,7 +8,7 @@ import { loadTiny, tinyPath } from './support/tiny-model.mjs';
 
 const near = (/** @type {number} */ actual, /** @type {number} */ expected) => assert.ok(Math.abs(actual - expected) < 1e-9, `${actual}, ${expected} was expected`);
 
-describe('the test, beside that of src/calibrate.c', () => {
+describe('the test, beside that of src/train/calibrate.c', () => {
   const noisy = Array.from({ length: 200 }, (_, i) => ((i * 37) % 100) / 1000); // 0 … 0.099
   test('the same p-values', () => {
     near(pValue(noisy, 0.06, 0.05), 0.129294850291);

@@ -2,8 +2,8 @@
  * that the engine supports. Their text is nonsense but varied. */
 #ifndef RANDOM_MODEL_H
 #define RANDOM_MODEL_H
-#include "gguf_write.h"
-#include "quant.h"
+#include "gguf/gguf_write.h"
+#include "kernel/quant.h"
 
 typedef struct random_model {
     const char *arch;          /* "llama", "qwen2" (biases), "qwen3" (norms of q and k) */

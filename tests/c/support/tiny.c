@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "gguf_write.h"
+#include "gguf/gguf_write.h"
 
 uint8_t *tiny_read(const char *path, size_t *n_bytes) {
     FILE *file = fopen(path, "rb");

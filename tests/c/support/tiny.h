@@ -1,7 +1,7 @@
 /* The tiny model of tests/data, random exit heads for it, and short ways through the engine. */
 #ifndef TINY_H
 #define TINY_H
-#include "session.h"
+#include "reply/session.h"
 
 /* Whole file; the caller frees. Exits the test with a message where it cannot be read. */
 uint8_t *tiny_read(const char *path, size_t *n_bytes);

@@ -1,5 +1,5 @@
 /**
- * Thresholds for the caller's own text, on the device, with the guarantee of `exitlm calibrate` (src/calibrate.h): the unit is the
+ * Thresholds for the caller's own text, on the device, with the guarantee of `exitlm calibrate` (src/train/calibrate.h): the unit is the
  * conversation; for each setting X is the share of a conversation's tokens that exit and differ from the full model's choice in the same
  * context, on text that the engine itself writes with these exits on. A betting test (Waudby-Smith and Ramdas) rejects "E[X] > 1 - accuracy"
  * at level delta; settings are tested in a fixed order, from safe to bold, and the first that is not rejected ends it.

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../../../src/cli/json.h"
-#include "../../../../src/cli/ndjson.h"
-#include "../../../../src/exitlm.h"
+#include "base/json.h"
+#include "base/ndjson.h"
+#include "exitlm.h"
 #include "http.h"
 
 enum { MAX_BODY_BYTES = 64 << 10, CONTEXT_TOKENS = 1024, MAX_OUTPUT_TOKENS = 256, MAX_MESSAGES = 64, CHUNK_BYTES = 1 << 16 };
@@ -117,53 +117,53 @@ static void send(http_exchange *x, uint16_t status, text *t, const char *retry_a
 static void refuse(http_exchange *x, uint16_t status, const char *code, const char *message) {
     text t;
     if (!text_open(&t)) return;
-    ndjson j = nd_to(t.out);
-    nd_object(&j, NULL);
-    nd_object(&j, "error");
-    nd_string(&j, "message", message);
-    nd_string(&j, "type", status >= 500 ? "server_error" : "invalid_request_error");
-    nd_null(&j, "param");
-    nd_string(&j, "code", code);
-    nd_end(&j);
-    nd_end(&j);
+    ndjson j = xl_nd_to(t.out);
+    xl_nd_object(&j, NULL);
+    xl_nd_object(&j, "error");
+    xl_nd_string(&j, "message", message);
+    xl_nd_string(&j, "type", status >= 500 ? "server_error" : "invalid_request_error");
+    xl_nd_null(&j, "param");
+    xl_nd_string(&j, "code", code);
+    xl_nd_end(&j);
+    xl_nd_end(&j);
     send(x, status, &t, NULL);
 }
 
 static void put_base(ndjson *j, const char *object) {
-    nd_object(j, NULL);
-    nd_string(j, "id", "chatcmpl-exitlm");
-    nd_string(j, "object", object);
-    nd_uint(j, "created", 0);
-    nd_string(j, "model", model_name);
-    nd_array(j, "choices");
-    nd_object(j, NULL);
-    nd_uint(j, "index", 0);
+    xl_nd_object(j, NULL);
+    xl_nd_string(j, "id", "chatcmpl-exitlm");
+    xl_nd_string(j, "object", object);
+    xl_nd_uint(j, "created", 0);
+    xl_nd_string(j, "model", model_name);
+    xl_nd_array(j, "choices");
+    xl_nd_object(j, NULL);
+    xl_nd_uint(j, "index", 0);
 }
 
 static void put_exit(ndjson *j, const char *key, const exitlm_token *token) {
-    nd_object(j, key);
-    nd_uint(j, "layer", token->layer);
-    nd_uint(j, "of", token->of);
-    nd_float(j, "depth", (float)token->layer / (float)token->of);
-    nd_float(j, "work", token->work);
-    nd_int(j, "head", token->head);
-    nd_float(j, "confidence", token->confidence);
-    nd_end(j);
+    xl_nd_object(j, key);
+    xl_nd_uint(j, "layer", token->layer);
+    xl_nd_uint(j, "of", token->of);
+    xl_nd_float(j, "depth", (float)token->layer / (float)token->of);
+    xl_nd_float(j, "work", token->work);
+    xl_nd_int(j, "head", token->head);
+    xl_nd_float(j, "confidence", token->confidence);
+    xl_nd_end(j);
 }
 
 /* Ends the choice and the object. */
 static void put_end(ndjson *j, const exitlm_stats *done) {
-    nd_string(j, "finish_reason", !done ? NULL : done->reason == EXITLM_REASON_LENGTH ? "length" : "stop");
-    nd_end(j);
-    nd_end(j);
+    xl_nd_string(j, "finish_reason", !done ? NULL : done->reason == EXITLM_REASON_LENGTH ? "length" : "stop");
+    xl_nd_end(j);
+    xl_nd_end(j);
     if (done) {
-        nd_object(j, "usage");
-        nd_uint(j, "prompt_tokens", done->prompt_tokens);
-        nd_uint(j, "completion_tokens", done->completion_tokens);
-        nd_uint(j, "total_tokens", (uint64_t)done->prompt_tokens + done->completion_tokens);
-        nd_end(j);
+        xl_nd_object(j, "usage");
+        xl_nd_uint(j, "prompt_tokens", done->prompt_tokens);
+        xl_nd_uint(j, "completion_tokens", done->completion_tokens);
+        xl_nd_uint(j, "total_tokens", (uint64_t)done->prompt_tokens + done->completion_tokens);
+        xl_nd_end(j);
     }
-    nd_end(j);
+    xl_nd_end(j);
 }
 
 /* One server-sent event; token NULL: the last one. */
@@ -171,14 +171,14 @@ static bool send_event(http_exchange *x, const exitlm_token *token, const exitlm
     text t;
     if (!text_open(&t)) return false;
     fputs("data: ", t.out);
-    ndjson j = nd_to(t.out);
+    ndjson j = xl_nd_to(t.out);
     put_base(&j, "chat.completion.chunk");
-    nd_object(&j, "delta");
+    xl_nd_object(&j, "delta");
     if (token) {
-        nd_text(&j, "content", token->text, token->text_bytes);
+        xl_nd_text(&j, "content", token->text, token->text_bytes);
         put_exit(&j, "exit", token);
     }
-    nd_end(&j);
+    xl_nd_end(&j);
     put_end(&j, done);
     fputs(done ? "\ndata: [DONE]\n\n" : "\n", t.out);
     fclose(t.out);
@@ -207,27 +207,27 @@ static void answer_whole(http_exchange *x) {
     exitlm_status status;
     text t;
     if (!text_open(&t)) return;
-    ndjson j = nd_to(t.out);
+    ndjson j = xl_nd_to(t.out);
     put_base(&j, "chat.completion");
-    nd_object(&j, "message");
-    nd_string(&j, "role", "assistant");
-    nd_object(&j, "exit");
-    nd_array(&j, "tokens");
+    xl_nd_object(&j, "message");
+    xl_nd_string(&j, "role", "assistant");
+    xl_nd_object(&j, "exit");
+    xl_nd_array(&j, "tokens");
     do {
         status = exitlm_session_step(session, &event, &error);
         if (status == EXITLM_OK && event.type == EXITLM_EVENT_TOKEN) put_exit(&j, NULL, &event.token);
     } while (status == EXITLM_OK && event.type != EXITLM_EVENT_DONE);
-    nd_end(&j);
+    xl_nd_end(&j);
     if (status != EXITLM_OK) {
         fclose(t.out);
         free(t.bytes);
         refuse(x, 500, "failed", error.message);
         return;
     }
-    nd_double(&j, "meanDepth", event.stats.mean_depth);
-    nd_end(&j);
-    nd_text(&j, "content", event.stats.text, event.stats.text_bytes);
-    nd_end(&j);
+    xl_nd_double(&j, "meanDepth", event.stats.mean_depth);
+    xl_nd_end(&j);
+    xl_nd_text(&j, "content", event.stats.text, event.stats.text_bytes);
+    xl_nd_end(&j);
     put_end(&j, &event.stats);
     send(x, 200, &t, NULL);
 }
@@ -235,13 +235,13 @@ static void answer_whole(http_exchange *x) {
 /* ---- Requests ---- */
 
 /* The messages of a request, or 0 and what is wrong. */
-static size_t read_messages(const cli_json *request, exitlm_message messages[MAX_MESSAGES], const char **wrong) {
-    const cli_json *list = cli_json_get(request, "messages");
+static size_t read_messages(const xl_json *request, exitlm_message messages[MAX_MESSAGES], const char **wrong) {
+    const xl_json *list = xl_json_get(request, "messages");
     size_t n = 0;
     *wrong = "messages: a list of 1 to 64 objects with role (system, user, assistant) and content, a text, was expected";
-    if (!list || list->kind != CLI_JSON_ARRAY) return 0;
-    for (const cli_json *m = list->first; m; m = m->next) {
-        const char *role = cli_json_string(m, "role"), *content = cli_json_string(m, "content");
+    if (!list || list->kind != XL_JSON_ARRAY) return 0;
+    for (const xl_json *m = list->first; m; m = m->next) {
+        const char *role = xl_json_string(m, "role"), *content = xl_json_string(m, "content");
         if (!role || !content || n == MAX_MESSAGES) return 0;
         if (strcmp(role, "system") != 0 && strcmp(role, "user") != 0 && strcmp(role, "assistant") != 0) return 0;
         messages[n++] = (exitlm_message){.role = role, .content = content};
@@ -249,18 +249,18 @@ static size_t read_messages(const cli_json *request, exitlm_message messages[MAX
     return n;
 }
 
-static double number(const cli_json *request, const char *key, double fallback) {
-    const cli_json *value = cli_json_get(request, key);
-    return value && value->kind == CLI_JSON_NUMBER ? value->number : fallback;
+static double number(const xl_json *request, const char *key, double fallback) {
+    const xl_json *value = xl_json_get(request, key);
+    return value && value->kind == XL_JSON_NUMBER ? value->number : fallback;
 }
 
-static bool flag(const cli_json *request, const char *key) {
-    const cli_json *value = cli_json_get(request, key);
-    return value && value->kind == CLI_JSON_BOOL && value->number != 0;
+static bool flag(const xl_json *request, const char *key) {
+    const xl_json *value = xl_json_get(request, key);
+    return value && value->kind == XL_JSON_BOOL && value->number != 0;
 }
 
-static bool read_options(const cli_json *request, exitlm_generate_options *o, const char **wrong) {
-    const char *mode = cli_json_string(request, "mode");
+static bool read_options(const xl_json *request, exitlm_generate_options *o, const char **wrong) {
+    const char *mode = xl_json_string(request, "mode");
     exitlm_generate_defaults(o);
     o->mode = heads ? EXITLM_MODE_EXIT : EXITLM_MODE_FULL;
     if (mode) {
@@ -287,14 +287,14 @@ static void chat(http_exchange *x) {
     const char *wrong = NULL;
     char *body = http_read_body(x, MAX_BODY_BYTES, &n_bytes, &too_long);
     if (!body && too_long) return refuse(x, 413, "request_too_large", "the request's body: at most 65536 bytes are taken");
-    cli_json *request = body ? cli_json_parse(body, n_bytes, why, sizeof why) : NULL;
+    xl_json *request = body ? xl_json_parse(body, n_bytes, why, sizeof why) : NULL;
     free(body);
     if (!request) return refuse(x, 400, "invalid_json", "the request's body is not JSON");
     exitlm_message messages[MAX_MESSAGES];
     exitlm_generate_options options;
     exitlm_error error;
     size_t n = read_messages(request, messages, &wrong);
-    const char *name = cli_json_string(request, "model");
+    const char *name = xl_json_string(request, "model");
     bool stream = flag(request, "stream");
     if (n == 0 || !read_options(request, &options, &wrong)) refuse(x, 400, "invalid_value", wrong);
     else if (name && strcmp(name, model_name) != 0) refuse(x, 404, "model_not_found", "there is no such model here; GET /v1/models names it");
@@ -305,24 +305,24 @@ static void chat(http_exchange *x) {
         else if (stream) answer_streamed(x);
         else answer_whole(x);
     }
-    cli_json_free(request);
+    xl_json_free(request);
 }
 
 static void list_models(http_exchange *x) {
     text t;
     if (!text_open(&t)) return;
-    ndjson j = nd_to(t.out);
-    nd_object(&j, NULL);
-    nd_string(&j, "object", "list");
-    nd_array(&j, "data");
-    nd_object(&j, NULL);
-    nd_string(&j, "id", model_name);
-    nd_string(&j, "object", "model");
-    nd_uint(&j, "created", 0);
-    nd_string(&j, "owned_by", "exitlm");
-    nd_end(&j);
-    nd_end(&j);
-    nd_end(&j);
+    ndjson j = xl_nd_to(t.out);
+    xl_nd_object(&j, NULL);
+    xl_nd_string(&j, "object", "list");
+    xl_nd_array(&j, "data");
+    xl_nd_object(&j, NULL);
+    xl_nd_string(&j, "id", model_name);
+    xl_nd_string(&j, "object", "model");
+    xl_nd_uint(&j, "created", 0);
+    xl_nd_string(&j, "owned_by", "exitlm");
+    xl_nd_end(&j);
+    xl_nd_end(&j);
+    xl_nd_end(&j);
     send(x, 200, &t, NULL);
 }
 

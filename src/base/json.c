@@ -1,0 +1,223 @@
+#include "json.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_NESTING 32
+#define MAX_BYTES ((size_t)64 << 20)
+
+typedef struct reader {
+    const char *start, *at, *end;
+    xl_json *nodes; /* [capacity] */
+    size_t n_nodes, capacity;
+    char *strings;   /* room for every string of the text */
+    const char *wrong;
+} reader;
+
+static bool value(reader *r, xl_json *node, unsigned nesting);
+
+static bool wrong(reader *r, const char *what) {
+    if (!r->wrong) r->wrong = what;
+    return false;
+}
+
+static void space(reader *r) {
+    while (r->at < r->end && strchr(" \t\r\n", *r->at) && *r->at) r->at++;
+}
+
+static bool take(reader *r, char c) {
+    space(r);
+    if (r->at == r->end || *r->at != c) return false;
+    r->at++;
+    return true;
+}
+
+static bool hex4(reader *r, uint32_t *code) {
+    if (r->end - r->at < 4) return wrong(r, "\\u needs four hexadecimal digits");
+    *code = 0;
+    for (int i = 0; i < 4; i++) {
+        char c = *r->at++;
+        uint32_t digit = c >= '0' && c <= '9' ? (uint32_t)(c - '0')
+                       : c >= 'a' && c <= 'f' ? (uint32_t)(c - 'a' + 10)
+                       : c >= 'A' && c <= 'F' ? (uint32_t)(c - 'A' + 10) : 16;
+        if (digit == 16) return wrong(r, "\\u needs four hexadecimal digits");
+        *code = *code * 16 + digit;
+    }
+    return true;
+}
+
+static void put_utf8(reader *r, uint32_t c) {
+    char *s = r->strings;
+    if (c < 0x80) *s++ = (char)c;
+    else if (c < 0x800) {
+        *s++ = (char)(0xC0 | c >> 6);
+        *s++ = (char)(0x80 | (c & 63));
+    } else if (c < 0x10000) {
+        *s++ = (char)(0xE0 | c >> 12);
+        *s++ = (char)(0x80 | (c >> 6 & 63));
+        *s++ = (char)(0x80 | (c & 63));
+    } else {
+        *s++ = (char)(0xF0 | c >> 18);
+        *s++ = (char)(0x80 | (c >> 12 & 63));
+        *s++ = (char)(0x80 | (c >> 6 & 63));
+        *s++ = (char)(0x80 | (c & 63));
+    }
+    r->strings = s;
+}
+
+/* After "\u": one character, of two halves where it lies beyond the first plane; a half alone becomes U+FFFD. */
+static bool unicode_escape(reader *r) {
+    uint32_t c, low;
+    if (!hex4(r, &c)) return false;
+    if (c >= 0xD800 && c < 0xDC00 && r->end - r->at >= 6 && r->at[0] == '\\' && r->at[1] == 'u') {
+        const char *back = r->at;
+        r->at += 2;
+        if (!hex4(r, &low)) return false;
+        if (low >= 0xDC00 && low < 0xE000) c = 0x10000 + ((c - 0xD800) << 10) + (low - 0xDC00);
+        else r->at = back;
+    }
+    if (c >= 0xD800 && c < 0xE000) c = 0xFFFD;
+    if (c == 0) return wrong(r, "a string with \\u0000");
+    put_utf8(r, c);
+    return true;
+}
+
+static bool string(reader *r, const char **text) {
+    if (!take(r, '"')) return wrong(r, "a string was expected");
+    *text = r->strings;
+    while (r->at < r->end && *r->at != '"') {
+        unsigned char c = (unsigned char)*r->at++;
+        if (c < 0x20) return wrong(r, "a control character in a string");
+        if (c != '\\') {
+            *r->strings++ = (char)c;
+            continue;
+        }
+        if (r->at == r->end) break;
+        static const char names[] = "\"\\/bfnrt", values[] = "\"\\/\b\f\n\r\t";
+        char escape = *r->at++;
+        const char *known = escape ? strchr(names, escape) : NULL;
+        if (known) *r->strings++ = values[known - names];
+        else if (escape != 'u') return wrong(r, "an unknown escape in a string");
+        else if (!unicode_escape(r)) return false;
+    }
+    if (r->at == r->end) return wrong(r, "a string does not end");
+    r->at++;
+    *r->strings++ = 0;
+    return true;
+}
+
+static bool number(reader *r, xl_json *node) {
+    char text[64];
+    size_t n = 0;
+    while (r->at + n < r->end && strchr("+-0123456789.eE", r->at[n]) && r->at[n]) n++;
+    if (n == 0 || n >= sizeof text) return wrong(r, "a value was expected");
+    memcpy(text, r->at, n);
+    text[n] = 0;
+    char *end;
+    node->kind = XL_JSON_NUMBER;
+    node->number = strtod(text, &end);
+    if (*end || !isfinite(node->number) || text[0] == '+' || text[0] == '.') return wrong(r, "a number is malformed");
+    r->at += n;
+    return true;
+}
+
+static bool items(reader *r, xl_json *node, unsigned nesting, char close) {
+    xl_json **link = &node->first;
+    if (take(r, close)) return true;
+    do {
+        if (r->n_nodes == r->capacity) return wrong(r, "too many values");
+        xl_json *item = &r->nodes[r->n_nodes++];
+        if (close == '}') {
+            if (!string(r, &item->key)) return false;
+            if (!take(r, ':')) return wrong(r, "\":\" was expected");
+        }
+        if (!value(r, item, nesting + 1)) return false;
+        *link = item;
+        link = &item->next;
+    } while (take(r, ','));
+    return take(r, close) || wrong(r, "\",\" or a closing bracket was expected");
+}
+
+static bool word(reader *r, const char *text) {
+    size_t n = strlen(text);
+    if ((size_t)(r->end - r->at) < n || memcmp(r->at, text, n) != 0) return false;
+    r->at += n;
+    return true;
+}
+
+static bool value(reader *r, xl_json *node, unsigned nesting) {
+    if (nesting > MAX_NESTING) return wrong(r, "it is nested too deeply");
+    space(r);
+    if (r->at == r->end) return wrong(r, "it ends too early");
+    if (*r->at == '"') {
+        node->kind = XL_JSON_STRING;
+        return string(r, &node->text);
+    }
+    if (take(r, '{')) {
+        node->kind = XL_JSON_OBJECT;
+        return items(r, node, nesting, '}');
+    }
+    if (take(r, '[')) {
+        node->kind = XL_JSON_ARRAY;
+        return items(r, node, nesting, ']');
+    }
+    if (word(r, "null")) return true;
+    if (word(r, "true") || word(r, "false")) {
+        node->kind = XL_JSON_BOOL;
+        node->number = r->at[-2] == 'u';
+        return true;
+    }
+    return number(r, node);
+}
+
+/* Every value but the first follows one of these. */
+static size_t count_values(const char *text, size_t n_bytes) {
+    size_t n = 1;
+    for (size_t i = 0; i < n_bytes; i++) n += text[i] == '[' || text[i] == '{' || text[i] == ',';
+    return n;
+}
+
+xl_json *xl_json_parse(const char *text, size_t n_bytes, char *why, size_t why_bytes) {
+    if (n_bytes > MAX_BYTES) {
+        snprintf(why, why_bytes, "it is larger than %zu bytes", MAX_BYTES);
+        return NULL;
+    }
+    size_t n = count_values(text, n_bytes);
+    xl_json *nodes = calloc(1, n * sizeof *nodes + n_bytes + 1); /* one block: the tree, behind it its strings */
+    if (!nodes) {
+        snprintf(why, why_bytes, "no memory for it");
+        return NULL;
+    }
+    reader r = {.start = text, .at = text, .end = text + n_bytes, .nodes = nodes, .n_nodes = 1, .capacity = n,
+                .strings = (char *)(nodes + n)};
+    bool good = value(&r, nodes, 0);
+    space(&r);
+    if (good && r.at != r.end) good = wrong(&r, "something follows its end");
+    if (good) return nodes;
+    snprintf(why, why_bytes, "byte %zu: %s", (size_t)(r.at - r.start), r.wrong);
+    free(nodes);
+    return NULL;
+}
+
+void xl_json_free(xl_json *root) { free(root); }
+
+const xl_json *xl_json_get(const xl_json *object, const char *key) {
+    if (!object || object->kind != XL_JSON_OBJECT) return NULL;
+    for (const xl_json *m = object->first; m; m = m->next)
+        if (strcmp(m->key, key) == 0) return m;
+    return NULL;
+}
+
+const char *xl_json_string(const xl_json *object, const char *key) {
+    const xl_json *m = xl_json_get(object, key);
+    return m && m->kind == XL_JSON_STRING ? m->text : NULL;
+}
+
+uint64_t xl_json_uint(const xl_json *object, const char *key, uint64_t otherwise) {
+    const xl_json *m = xl_json_get(object, key);
+    if (!m || m->kind != XL_JSON_NUMBER || m->number < 0 || m->number > 9007199254740992.0 || floor(m->number) != m->number)
+        return otherwise;
+    return (uint64_t)m->number;
+}

@@ -1,0 +1,62 @@
+/* What every instruction set's file includes first. */
+#ifndef XL_KERNEL_PREFIX_H
+#define XL_KERNEL_PREFIX_H
+
+#include "kernel/kernels_isa.h"
+
+#include <stdint.h>
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* A sanitised build checks every access; unrolled kernels would take it minutes to compile. */
+#if defined(__SANITIZE_ADDRESS__)
+#define XL_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define XL_SANITIZED 1
+#endif
+#endif
+
+/* Before a loop with a constant count: unroll it whole, so that arrays of vectors become registers. */
+#if defined(XL_SANITIZED)
+#define UNROLL
+#define NO_UNROLL
+#elif defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#define NO_UNROLL _Pragma("clang loop unroll(disable)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#define NO_UNROLL _Pragma("GCC unroll 1")
+#endif
+
+#define MAX_N 8
+#define TILE_VECTORS (XL_TILE_ROWS / LANES)
+#define EACH(i, count) UNROLL for (int i = 0; i < (count); i++)
+
+/* Activation row i of the batch, at the current block. */
+#define ACT(i) ((const act_block *)(const void *)(act + (size_t)(i) * act_stride))
+
+/* Vector v of word plane g; `words` points at this step's first lane. */
+#define WORD(words, g, v) vi_load((words) + (g) * 32 + (v) * 4 * LANES)
+
+/* A product with one activation row is bound by reading the weights once. Fetching ahead reads 56 instead of 52 GMAC/s of Q4_1 on huge pages
+ * (Zen 4; no gain on small ones). WebAssembly has no prefetch. */
+#define PREFETCH_N 1
+#define PREFETCH_BYTES 8192
+#if defined(__wasm__)
+#define PREFETCH(p) (void)(p)
+#else
+#define PREFETCH(p) __builtin_prefetch(p)
+#endif
+
+/* The batch sizes that get their own code: all, for the few rows of a verification or of positions that wait come in any number. */
+#ifdef XL_SANITIZED
+#define XL_N_TO_8(X) X(2) X(1)
+#define XL_N_TO_4(X) X(2) X(1)
+#else
+#define XL_N_TO_8(X) X(8) X(7) X(6) X(5) X(4) X(3) X(2) X(1)
+#define XL_N_TO_4(X) X(4) X(3) X(2) X(1)
+#endif
+
+#endif

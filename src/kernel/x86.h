@@ -1,0 +1,83 @@
+/* The 256-bit primitives that AVX2 and AVX-512 VNNI share; the dot products differ and stay in their files. */
+#ifndef XL_KERNELS_X86_H
+#define XL_KERNELS_X86_H
+
+#include "kernel/body/prefix.h"
+
+#include <immintrin.h>
+
+#define LANES 8
+
+typedef __m256 vf;
+typedef __m256i vi;
+
+INLINE vf vf_set1(float f) { return _mm256_set1_ps(f); }
+INLINE vi vi_set1(int32_t x) { return _mm256_set1_epi32(x); }
+#include "kernel/body/consts.h"
+
+/* A quantised activation block of 32 columns, one cache line. minusN: -N times the sum of q. */
+typedef struct act_block {
+    float d, s;
+    int32_t minus8, minus16, minus32[2] /* of the halves */, minus128, unused;
+    int8_t q[32];
+} act_block;
+
+typedef const int8_t *act_half;
+
+INLINE act_half act_words(const act_block *a, int half) { return a->q + 16 * half; }
+
+INLINE void act_finish(act_block *out, const int32_t q[32], int32_t total) {
+    out->minus128 = -128 * total;
+    out->unused = 0;
+    for (int c = 0; c < 32; c++) out->q[c] = (int8_t)q[c];
+}
+
+/* 4 activations in every lane. */
+INLINE vi act_splat(act_half a, int lane) {
+    int32_t word;
+    memcpy(&word, a + 4 * lane, sizeof word);
+    return _mm256_set1_epi32(word);
+}
+
+INLINE vf vf_load(const float *p) { return _mm256_loadu_ps(p); }
+INLINE void vf_store(float *p, vf a) { _mm256_storeu_ps(p, a); }
+INLINE vf vf_splat(const float *p) { return _mm256_broadcast_ss(p); }
+INLINE vf vf_load_f16(const uint8_t *p, const consts *k) {
+    (void)k;
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+INLINE vf vf_load_bf16(const uint8_t *p) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)), 16));
+}
+INLINE vf vf_add(vf a, vf b) { return _mm256_add_ps(a, b); }
+INLINE vf vf_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
+INLINE vf vf_mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
+INLINE vf vf_div(vf a, vf b) { return _mm256_div_ps(a, b); }
+INLINE vf vf_negate(vf a) { return _mm256_xor_ps(a, _mm256_set1_ps(-0.0f)); }
+INLINE vi vf_less(vf a, vf b) { return _mm256_castps_si256(_mm256_cmp_ps(a, b, _CMP_LT_OQ)); }
+INLINE vi vf_equal(vf a, vf b) { return _mm256_castps_si256(_mm256_cmp_ps(a, b, _CMP_EQ_OQ)); }
+INLINE vf vf_select(vi mask, vf a, vf b) { return _mm256_blendv_ps(b, a, _mm256_castsi256_ps(mask)); }
+INLINE vf vf_from_vi(vi a) { return _mm256_cvtepi32_ps(a); }
+INLINE vi vi_bits_of_vf(vf a) { return _mm256_castps_si256(a); }
+INLINE vf vf_of_bits(vi a) { return _mm256_castsi256_ps(a); }
+
+INLINE vi vi_load(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)(const void *)p); }
+INLINE void vi_store(int32_t *p, vi a) { _mm256_storeu_si256((__m256i *)(void *)p, a); }
+INLINE vi vi_load_u8(const uint8_t *p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)); }
+INLINE vi vi_load_i8(const uint8_t *p) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)); }
+INLINE vi vi_splat(const int32_t *p) { return _mm256_set1_epi32(*p); }
+INLINE vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
+INLINE vi vi_sub(vi a, vi b) { return _mm256_sub_epi32(a, b); }
+INLINE vi vi_mul(vi a, vi b) { return _mm256_mullo_epi32(a, b); }
+INLINE vi vi_max(vi a, vi b) { return _mm256_max_epi32(a, b); }
+INLINE vi vi_and(vi a, vi b) { return _mm256_and_si256(a, b); }
+INLINE vi vi_and_not(vi a, vi b) { return _mm256_andnot_si256(b, a); } /* a & ~b */
+INLINE vi vi_or(vi a, vi b) { return _mm256_or_si256(a, b); }
+INLINE vi vi_shl(vi a, int n) { return _mm256_slli_epi32(a, n); }
+INLINE vi vi_shr(vi a, int n) { return _mm256_srli_epi32(a, n); }
+INLINE bool vi_any(vi a) { return !_mm256_testz_si256(a, a); }
+
+#define OUTPUT_VECTORS 8
+#define WIDE_N MAX_N /* a tile is one vector wide */
+
+#endif

@@ -1,0 +1,100 @@
+/* What the loader, the architecture table, the plan and the fingerprint share. Internal. */
+#ifndef XL_LOADER_H
+#define XL_LOADER_H
+#include "gguf/gguf.h"
+#include "heads.h"
+#include "model.h"
+#include "base/sha256.h"
+
+#define XL_MAX_PARTS 1024u
+#define XL_STOPS 4u /* rows of one tensor that may be incomplete at a time */
+#define XL_FINGERPRINT_ROWS 4u
+#define XL_FINGERPRINT_ENTRY_BYTES 16u /* of its list of tensors */
+
+typedef enum xl_place_kind {
+    XL_PLACE_SKIP,   /* not needed: no memory */
+    XL_PLACE_VECTOR, /* to f32 */
+    XL_PLACE_MATRIX, /* to tiles, in the order of the file */
+    XL_PLACE_ROWS    /* to tiles, rows in any order: token embedding and output matrix */
+} xl_place_kind;
+
+enum { XL_BASE = -1, XL_EMBEDDING = -2, XL_OUTPUT = -3 }; /* `layer` of a place that is in no layer */
+
+typedef struct xl_stop { /* a row that is under way */
+    uint32_t row;
+    size_t n_bytes; /* that have come; 0: this entry is free */
+} xl_stop;
+
+/* Where a tensor of the file goes, and how far it has come. */
+typedef struct xl_place {
+    xl_place_kind kind;
+    xl_type type;
+    int32_t layer;
+    uint32_t rows, cols;   /* a vector: 1, n */
+    size_t row_bytes;      /* in the file */
+    bool in_fingerprint;   /* a norm of layer 0 */
+    void *target;          /* the xl_matrix, or the const float *, in the model */
+    void *data;            /* the memory; NULL: none yet */
+    uint64_t n_done_bytes; /* VECTOR, MATRIX: they come in order. ROWS: of complete rows */
+    uint8_t *staged;       /* [block_bytes] the part of a block that has come; ROWS: [XL_STOPS][block_bytes] */
+    xl_stop stops[XL_STOPS]; /* ROWS */
+    uint32_t next_stop;    /* the one given up where all are taken */
+} xl_place;
+
+typedef struct xl_part { /* one file of a split model, else the file */
+    xl_gguf gguf;
+    xl_place *places;   /* [gguf.n_tensors] */
+    uint8_t *weights;   /* one block: matrices, vectors, staging; NULL before it is taken */
+    size_t weights_bytes;
+} xl_part;
+
+/* Behind exitlm_model.owner. */
+typedef struct xl_owner {
+    xl_part *parts;
+    uint32_t n_parts;
+    uint8_t *tables; /* layers, row order, flags of rows */
+    size_t tables_bytes;
+    char name[128], architecture[32], licence[64];
+} xl_owner;
+
+/* ---- model.c ---- */
+/* Reads and checks the hyperparameters. BAD_MODEL or UNSUPPORTED naming the key. */
+exitlm_status xl_config_read(const xl_gguf *gguf, xl_config *config, exitlm_error *error);
+/* Finds the place of a tensor: kind, type, layer, rows, cols, row_bytes, target. BAD_MODEL for a wrong shape, UNSUPPORTED for a type. */
+exitlm_status xl_place_find(exitlm_model *model, const xl_gguf *gguf, const xl_gguf_tensor *tensor, xl_place *place,
+                            exitlm_error *error);
+/* BAD_MODEL naming a tensor that no part of the model has. */
+exitlm_status xl_model_check_tensors(const exitlm_model *model, exitlm_error *error);
+void xl_model_fill_info(exitlm_model *model);
+
+/* ---- fingerprint.c ---- */
+/* The part that the header decides; needs all parts. OUT_OF_MEMORY. */
+exitlm_status xl_fingerprint_begin(const exitlm_model *model, xl_sha256 *sha, exitlm_error *error);
+/* The rest, once layer 0's norms and the first rows are there. */
+exitlm_status xl_fingerprint_end(exitlm_model *model, const xl_sha256 *begun, exitlm_error *error);
+
+/* ---- plan.c ---- */
+/* exitlm_loader_plan, a piece at a time: extents [capacity] are those from number `first` on; *n is the number of all. */
+exitlm_status xl_loader_plan_from(const exitlm_loader *loader, size_t first, exitlm_extent *extents, size_t capacity, size_t *n,
+                                  exitlm_error *error);
+
+/* ---- place.c ---- */
+/* Finds the place of every tensor of a part whose header is known, checks shapes and types, and computes weights_bytes. */
+exitlm_status xl_part_places(exitlm_model *model, xl_part *part, exitlm_error *error);
+/* Takes the memory for its weights, one block. */
+exitlm_status xl_part_allocate(exitlm_model *model, xl_part *part, exitlm_error *error);
+/* Takes up to `n_bytes` of tensor `index`'s data from byte `offset` of it on; *used of them. *tensor_done: the last byte came.
+ * *new_bytes: of those used, the ones that were not there yet. BAD_MODEL for a weight that is no finite number. */
+typedef struct xl_taken {
+    size_t used;
+    int64_t new_bytes; /* may be negative where a row that was under way is given up */
+    bool tensor_done;
+} xl_taken;
+exitlm_status xl_place_take(exitlm_model *model, xl_part *part, uint32_t index, uint64_t offset, const uint8_t *bytes,
+                            size_t n_bytes, xl_taken *taken, exitlm_error *error);
+/* May the position be moved to this byte of the tensor? */
+bool xl_place_may_seek(const exitlm_model *model, const xl_place *place, uint64_t offset);
+bool xl_place_row_ready(const exitlm_model *model, const xl_place *place, uint32_t row);
+bool xl_place_complete(const exitlm_model *model, const xl_place *place);
+
+#endif

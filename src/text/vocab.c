@@ -1,0 +1,367 @@
+#include "vocab.h"
+
+#include "base/status.h"
+#include "unicode.h"
+
+#include <string.h>
+
+/* ---- Byte-level characters: printable Latin-1 stands for itself, the other 68 bytes
+ * follow from U+0100 on, in their order. ---- */
+
+static bool is_printable(uint32_t byte) {
+    return (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) || (byte >= 0xAE && byte <= 0xFF);
+}
+
+uint32_t xl_byte_to_char(uint8_t byte) {
+    if (is_printable(byte)) return byte;
+    if (byte <= 0x20) return 0x100u + byte;
+    if (byte <= 0xA0) return 0x121u + (byte - 0x7Fu);
+    return 0x143;
+}
+
+int xl_char_to_byte(uint32_t code_point) {
+    if (code_point < 0x100) return is_printable(code_point) ? (int)code_point : -1;
+    if (code_point <= 0x120) return (int)(code_point - 0x100);
+    if (code_point <= 0x142) return (int)(code_point - 0x121 + 0x7F);
+    return code_point == 0x143 ? 0xAD : -1;
+}
+
+/* ---- Texts ---- */
+
+static uint64_t read_u64(const uint8_t *p) {
+    uint64_t value = 0;
+    for (int i = 7; i >= 0; i--) value = value << 8 | p[i];
+    return value;
+}
+
+static uint32_t read_u32(const uint8_t *p) {
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+xl_str xl_vocab_text(const xl_tokenizer *t, uint32_t id) {
+    const uint8_t *text = t->tokens + t->offsets[id];
+    return (xl_str){(const char *)text, (size_t)read_u64(text - 8)};
+}
+
+/* Steps through a packed array of strings; false where it breaks off. */
+static bool next_string(const xl_str_array *array, size_t *at, xl_str *text) {
+    if (array->bytes - *at < 8) return false;
+    uint64_t length = read_u64(array->data + *at);
+    *at += 8;
+    if (length > array->bytes - *at) return false;
+    *text = (xl_str){(const char *)array->data + *at, (size_t)length};
+    *at += (size_t)length;
+    return true;
+}
+
+/* ---- Hash tables: open addressing over `n_slots` slots, not necessarily a power of two ---- */
+
+#define HASH_START 2166136261u
+static uint32_t hash_more(uint32_t hash, const char *text, size_t n_bytes) { /* FNV-1a */
+    for (size_t i = 0; i < n_bytes; i++) hash = (hash ^ (uint8_t)text[i]) * 16777619u;
+    return hash;
+}
+
+static uint32_t first_slot(uint32_t hash, uint32_t n_slots) {
+    hash ^= hash >> 15;
+    hash *= 0x2C1B3C6Du;
+    hash ^= hash >> 13;
+    return (uint32_t)((uint64_t)hash * n_slots >> 32);
+}
+
+static uint32_t hash_pair(uint32_t left, uint32_t right) {
+    return (left * 0x9E3779B1u) ^ ((right + 0x7F4A7C15u) * 0x85EBCA77u);
+}
+
+uint32_t xl_vocab_slots(size_t n) { return (uint32_t)(n + n / 2 + 8); }
+
+/* A vocabulary whose texts were chosen to collide would make building quadratic: refused
+ * once the probes exceed what any honest one needs (about 2 an entry) many times over. */
+#define MAX_PROBES(n) (64ull * (n) + 65536)
+
+/* The slot of the text a + b: the one that holds its id, or the empty one where it belongs. */
+static uint32_t *text_slot(const xl_tokenizer *t, xl_str a, xl_str b, uint64_t *probes) {
+    uint32_t hash = hash_more(hash_more(HASH_START, a.data, a.bytes), b.data, b.bytes);
+    for (uint32_t at = first_slot(hash, t->n_slots);; at = at + 1 < t->n_slots ? at + 1 : 0) {
+        uint32_t id = t->slots[at];
+        if (probes) ++*probes;
+        if (id == XL_NO_ID) return &t->slots[at];
+        xl_str text = xl_vocab_text(t, id);
+        if (text.bytes == a.bytes + b.bytes && memcmp(text.data, a.data, a.bytes) == 0 &&
+            (b.bytes == 0 || memcmp(text.data + a.bytes, b.data, b.bytes) == 0))
+            return &t->slots[at];
+    }
+}
+
+uint32_t xl_vocab_find(const xl_tokenizer *t, xl_str a, xl_str b) {
+    if (a.bytes == 0) return b.bytes ? xl_vocab_find(t, b, a) : XL_NO_ID;
+    return *text_slot(t, a, b, NULL);
+}
+
+uint32_t xl_vocab_find_bytes(const xl_tokenizer *t, const uint8_t *bytes, size_t n_bytes) {
+    char encoded[2 * 64];
+    size_t n = 0;
+    if (n_bytes == 0 || n_bytes > t->info.max_token_bytes) return XL_NO_ID;
+    if (n_bytes <= 64) {
+        for (size_t i = 0; i < n_bytes; i++) n += xl_utf8_encode(xl_byte_to_char(bytes[i]), (uint8_t *)encoded + n);
+        return xl_vocab_find(t, (xl_str){encoded, n}, (xl_str){NULL, 0});
+    }
+    /* Longer: hash and compare character by character, without a copy. */
+    uint32_t hash = HASH_START;
+    uint8_t utf8[4];
+    for (size_t i = 0; i < n_bytes; i++)
+        hash = hash_more(hash, (char *)utf8, xl_utf8_encode(xl_byte_to_char(bytes[i]), utf8));
+    for (uint32_t at = first_slot(hash, t->n_slots);; at = at + 1 < t->n_slots ? at + 1 : 0) {
+        uint32_t id = t->slots[at];
+        if (id == XL_NO_ID) return XL_NO_ID;
+        xl_str text = xl_vocab_text(t, id);
+        size_t seen = 0, i = 0;
+        for (; i < n_bytes; i++) {
+            size_t length = xl_utf8_encode(xl_byte_to_char(bytes[i]), utf8);
+            if (text.bytes - seen < length || memcmp(text.data + seen, utf8, length) != 0) break;
+            seen += length;
+        }
+        if (i == n_bytes && seen == text.bytes) return id;
+    }
+}
+
+#define MERGE_PAIR(left, right) ((xl_merge)(left) | (xl_merge)(right) << XL_MERGE_ID_BITS)
+#define MERGE_PAIR_MASK (((xl_merge)1 << 2 * XL_MERGE_ID_BITS) - 1)
+
+static uint32_t *merge_slot(const xl_tokenizer *t, uint32_t left, uint32_t right, uint64_t *probes) {
+    uint32_t at = first_slot(hash_pair(left, right), t->n_merge_slots);
+    for (;; at = at + 1 < t->n_merge_slots ? at + 1 : 0) {
+        uint32_t rank = t->merge_slots[at];
+        if (probes) ++*probes;
+        if (rank == XL_NO_ID || (t->merges[rank] & MERGE_PAIR_MASK) == MERGE_PAIR(left, right)) return &t->merge_slots[at];
+    }
+}
+
+bool xl_vocab_merge(const xl_tokenizer *t, uint32_t left, uint32_t right, uint32_t *rank, uint32_t *result) {
+    *rank = *merge_slot(t, left, right, NULL);
+    if (*rank == XL_NO_ID) return false;
+    *result = (uint32_t)(t->merges[*rank] >> 2 * XL_MERGE_ID_BITS);
+    return true;
+}
+
+/* ---- Building ---- */
+
+static exitlm_status too_many_collisions(const char *what, exitlm_error *error) {
+    return xl_fail(error, EXITLM_BAD_MODEL, "%s: too many entries share a hash; this vocabulary was made to be slow",
+                   what);
+}
+
+static exitlm_status build_texts(xl_tokenizer *t, const xl_tokenizer_source *source, exitlm_error *error) {
+    memset(t->slots, 0xFF, t->n_slots * sizeof *t->slots);
+    size_t at = 0;
+    uint64_t probes = 0;
+    for (uint32_t id = 0; id < t->n_tokens; id++) {
+        xl_str text;
+        if (!next_string(&source->tokens, &at, &text))
+            return xl_fail(error, EXITLM_BAD_MODEL, "tokenizer.ggml.tokens: token %u lies outside its array", id);
+        t->offsets[id] = (uint32_t)((const uint8_t *)text.data - t->tokens);
+        if (text.bytes == 0) continue; /* a hole in the ids: never found, decodes to nothing */
+        uint32_t *slot = text_slot(t, text, (xl_str){NULL, 0}, &probes);
+        if (*slot != XL_NO_ID)
+            return xl_fail(error, EXITLM_BAD_MODEL,
+                           "tokenizer.ggml.tokens: tokens %u and %u have the same text '%.*s'", *slot, id,
+                           XL_TEXT(text.data, text.bytes));
+        *slot = id;
+        if (probes > MAX_PROBES(t->n_tokens)) return too_many_collisions("tokenizer.ggml.tokens", error);
+    }
+    return EXITLM_OK;
+}
+
+/* Merges whose parts or result are no tokens can never lead to one and are left out. */
+static exitlm_status build_merges(xl_tokenizer *t, const xl_tokenizer_source *source, exitlm_error *error) {
+    memset(t->merge_slots, 0xFF, t->n_merge_slots * sizeof *t->merge_slots);
+    size_t at = 0;
+    uint64_t probes = 0;
+    for (uint32_t rank = 0; rank < source->merges.count; rank++) {
+        xl_str text;
+        if (!next_string(&source->merges, &at, &text))
+            return xl_fail(error, EXITLM_BAD_MODEL, "tokenizer.ggml.merges: merge %u lies outside its array", rank);
+        const char *space = text.bytes > 2 ? memchr(text.data + 1, ' ', text.bytes - 2) : NULL;
+        if (!space)
+            return xl_fail(error, EXITLM_BAD_MODEL, "tokenizer.ggml.merges: merge %u, '%.*s', is not two texts with "
+                           "a space between", rank, XL_TEXT(text.data, text.bytes));
+        xl_str a = {text.data, (size_t)(space - text.data)};
+        xl_str b = {space + 1, text.bytes - a.bytes - 1};
+        uint32_t left = *text_slot(t, a, (xl_str){NULL, 0}, &probes);
+        uint32_t right = *text_slot(t, b, (xl_str){NULL, 0}, &probes);
+        uint32_t result = *text_slot(t, a, b, &probes);
+        if (left != XL_NO_ID && right != XL_NO_ID && result != XL_NO_ID) {
+            uint32_t *slot = merge_slot(t, left, right, &probes);
+            t->merges[rank] = MERGE_PAIR(left, right) | (xl_merge)result << 2 * XL_MERGE_ID_BITS;
+            if (*slot == XL_NO_ID) *slot = rank; /* else: the first one counts */
+        }
+        if (probes > MAX_PROBES(t->n_tokens + source->merges.count))
+            return too_many_collisions("tokenizer.ggml.merges", error);
+    }
+    return EXITLM_OK;
+}
+
+/* ---- Attributes ---- */
+
+static void build_types(xl_tokenizer *t, const xl_tokenizer_source *source) {
+    static const uint8_t by_type[7] = {XL_TOKEN_UNUSED,  XL_TOKEN_NORMAL,  XL_TOKEN_UNKNOWN, XL_TOKEN_CONTROL,
+                                       XL_TOKEN_USER_DEFINED, XL_TOKEN_UNUSED, XL_TOKEN_BYTE};
+    for (uint32_t id = 0; id < t->n_tokens; id++) {
+        uint32_t type = source->types ? read_u32((const uint8_t *)source->types + 4 * (size_t)id) : 1;
+        t->attr[id] = type < 7 ? by_type[type] : XL_TOKEN_UNUSED;
+    }
+}
+
+/* Control tokens whose very text says what they are, as llama.cpp knows them; older files have them
+ * as normal ones. EOT: the first of these is the end of a turn where the file names none. */
+enum { END = 1, EOT = 2, FIM = 4 };
+static const struct {
+    const char *text;
+    int kind;
+} known_tokens[] = {
+    {"<|eot_id|>", END | EOT}, {"<|im_end|>", END | EOT}, {"<|end|>", END | EOT}, {"<end_of_turn>", END | EOT},
+    {"<|endoftext|>", END | EOT}, {"<|end_of_text|>", END | EOT}, {"<EOT>", END | EOT}, {"_<EOT>", END | EOT},
+    {"[EOT]", END | EOT}, {"<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>", END | EOT},
+    {"<end_of_utterance>", END | EOT}, {"<|eom_id|>", END}, {"<|return|>", END}, {"<|call|>", END},
+    {"<|calls|>", END}, {"<|flush|>", END}, {"</s>", END}, {"[EOS]", END}, {"<eos>", END},
+    /* fill-in-the-middle: padding, repository and file separators end a chat, too */
+    {"<|fim_pad|>", END | FIM}, {"<fim-pad>", END | FIM}, {"<fim_pad>", END | FIM}, {"<PAD>", END | FIM},
+    {"[PAD]", END | FIM}, {"<|fim_repo|>", END | FIM}, {"<|repo_name|>", END | FIM}, {"<fim-repo>", END | FIM},
+    {"<REPO>", END | FIM}, {"<reponame>", END | FIM}, {"<|file_sep|>", END | FIM},
+    {"<|fim_prefix|>", FIM}, {"<fim-prefix>", FIM}, {"<fim_prefix>", FIM}, {"<PRE>", FIM},
+    {"<|fim_suffix|>", FIM}, {"<fim-suffix>", FIM}, {"<fim_suffix>", FIM}, {"<SUF>", FIM},
+    {"<|fim_middle|>", FIM}, {"<fim-middle>", FIM}, {"<fim_middle>", FIM}, {"<MID>", FIM},
+};
+
+static void build_ends(xl_tokenizer *t, const xl_tokenizer_source *source) {
+    for (size_t i = 0; i < sizeof known_tokens / sizeof *known_tokens; i++) {
+        const char *text = known_tokens[i].text;
+        uint32_t id = xl_vocab_find(t, (xl_str){text, strlen(text)}, (xl_str){NULL, 0});
+        if (id == XL_NO_ID) continue;
+        t->attr[id] |= XL_TOKEN_CONTROL | (known_tokens[i].kind & END ? XL_TOKEN_EOG : 0);
+        if (known_tokens[i].kind & EOT && t->info.eot < 0) t->info.eot = (int32_t)id;
+    }
+    if (t->info.eos >= 0) t->attr[t->info.eos] |= XL_TOKEN_EOG;
+    if (t->info.eot >= 0) t->attr[t->info.eot] |= XL_TOKEN_EOG;
+    if (source->eom >= 0 && source->eom < (int64_t)t->n_tokens) t->attr[source->eom] |= XL_TOKEN_EOG;
+}
+
+/* ---- Special tokens: two orders of the same ids ---- */
+
+static int compare_texts(xl_str a, xl_str b) {
+    int order = memcmp(a.data, b.data, a.bytes < b.bytes ? a.bytes : b.bytes);
+    return order ? order : (a.bytes > b.bytes) - (a.bytes < b.bytes);
+}
+
+/* Longest first, then by id. */
+static bool length_before(const xl_tokenizer *t, uint32_t a, uint32_t b) {
+    size_t la = xl_vocab_text(t, a).bytes, lb = xl_vocab_text(t, b).bytes;
+    return la != lb ? la > lb : a < b;
+}
+
+static bool text_before(const xl_tokenizer *t, uint32_t a, uint32_t b) {
+    return compare_texts(xl_vocab_text(t, t->special[a]), xl_vocab_text(t, t->special[b])) < 0;
+}
+
+/* Heap sort: in place, and n log n whatever the file holds. */
+static void sift(const xl_tokenizer *t, uint32_t *items, uint32_t at, uint32_t n,
+                 bool (*before)(const xl_tokenizer *, uint32_t, uint32_t)) {
+    uint32_t item = items[at];
+    for (uint64_t child; (child = 2 * (uint64_t)at + 1) < n; at = (uint32_t)child) {
+        if (child + 1 < n && before(t, items[child], items[child + 1])) child++;
+        if (!before(t, item, items[child])) break;
+        items[at] = items[child];
+    }
+    items[at] = item;
+}
+
+static void sort_items(const xl_tokenizer *t, uint32_t *items, uint32_t n,
+                       bool (*before)(const xl_tokenizer *, uint32_t, uint32_t)) {
+    for (uint32_t at = n / 2; at-- > 0;) sift(t, items, at, n, before);
+    for (uint32_t end = n; end-- > 1;) {
+        uint32_t top = items[0];
+        items[0] = items[end];
+        items[end] = top;
+        sift(t, items, 0, end, before);
+    }
+}
+
+static exitlm_status build_special(xl_tokenizer *t, exitlm_error *error) {
+    for (uint32_t id = 0; id < t->n_tokens; id++) {
+        if (!(t->attr[id] & (XL_TOKEN_CONTROL | XL_TOKEN_USER_DEFINED | XL_TOKEN_UNKNOWN))) continue;
+        xl_str text = xl_vocab_text(t, id);
+        if (text.bytes == 0) continue;
+        if (text.bytes > XL_MAX_SPECIAL_BYTES)
+            return xl_fail(error, EXITLM_BAD_MODEL, "tokenizer.ggml.tokens: special token %u is %zu bytes long; "
+                           "at most %u are allowed", id, text.bytes, XL_MAX_SPECIAL_BYTES);
+        if (t->n_special == t->special_capacity)
+            return xl_fail(error, EXITLM_BAD_MODEL, "tokenizer.ggml.token_type changed while it was read");
+        t->special[t->n_special++] = id;
+        t->special_first[(uint8_t)text.data[0] >> 5] |= 1u << (text.data[0] & 31);
+    }
+    sort_items(t, t->special, t->n_special, length_before);
+    for (uint32_t i = 0; i < t->n_special; i++) t->special_sorted[i] = i;
+    sort_items(t, t->special_sorted, t->n_special, text_before);
+    return EXITLM_OK;
+}
+
+/* ---- Single bytes, lengths ---- */
+
+static void build_bytes(xl_tokenizer *t) {
+    static const char hex[] = "0123456789ABCDEF";
+    for (uint32_t byte = 0; byte < 256; byte++) {
+        char text[6] = {'<', '0', 'x', hex[byte >> 4], hex[byte & 15], '>'};
+        char raw = (char)byte;
+        xl_str none = {NULL, 0};
+        if (t->info.byte_level) {
+            uint8_t utf8[4];
+            size_t length = xl_utf8_encode(xl_byte_to_char((uint8_t)byte), utf8);
+            t->byte_id[byte] = xl_vocab_find(t, (xl_str){(char *)utf8, length}, none);
+            continue;
+        }
+        t->byte_id[byte] = xl_vocab_find(t, (xl_str){text, sizeof text}, none);
+        if (t->byte_id[byte] == XL_NO_ID) t->byte_id[byte] = xl_vocab_find(t, (xl_str){&raw, 1}, none);
+        if (t->byte_id[byte] == XL_NO_ID && t->info.unk >= 0) t->byte_id[byte] = (uint32_t)t->info.unk;
+    }
+}
+
+/* True where U+2581 (a space) stands only at the front of the text, in a run. */
+static bool space_only_in_front(xl_str text) {
+    size_t front = 0;
+    while (text.bytes - front >= 3 && memcmp(text.data + front, "\xE2\x96\x81", 3) == 0) front += 3;
+    for (size_t i = front; text.bytes - i >= 3; i++)
+        if (memcmp(text.data + i, "\xE2\x96\x81", 3) == 0) return false;
+    return true;
+}
+
+static exitlm_status build_lengths(xl_tokenizer *t, exitlm_error *error) {
+    t->words_split = true;
+    for (uint32_t id = 0; id < t->n_tokens; id++) {
+        xl_str text = xl_vocab_text(t, id);
+        if (text.bytes > UINT16_MAX)
+            return xl_fail(error, EXITLM_BAD_MODEL, "tokenizer.ggml.tokens: token %u is %zu bytes long; at most %u "
+                           "are allowed", id, text.bytes, UINT16_MAX);
+        if (text.bytes > t->info.max_token_bytes) t->info.max_token_bytes = (uint32_t)text.bytes;
+        if (!t->info.byte_level && !space_only_in_front(text)) t->words_split = false;
+    }
+    return EXITLM_OK;
+}
+
+static exitlm_status check_scores(const xl_tokenizer *t, exitlm_error *error) {
+    for (uint32_t id = 0; t->scores && id < t->n_tokens; id++)
+        if ((read_u32(t->scores + 4 * (size_t)id) & 0x7FFFFFFF) > 0x7F800000)
+            return xl_fail(error, EXITLM_BAD_MODEL, "tokenizer.ggml.scores: the score of token %u is not a number", id);
+    return EXITLM_OK;
+}
+
+exitlm_status xl_vocab_build(xl_tokenizer *t, const xl_tokenizer_source *source, exitlm_error *error) {
+    exitlm_status status = build_texts(t, source, error);
+    if (status == EXITLM_OK) status = build_lengths(t, error);
+    if (status == EXITLM_OK && t->info.byte_level) status = build_merges(t, source, error);
+    if (status == EXITLM_OK && !t->info.byte_level) status = check_scores(t, error);
+    if (status != EXITLM_OK) return status;
+    build_types(t, source);
+    build_ends(t, source);
+    build_bytes(t);
+    return build_special(t, error);
+}
