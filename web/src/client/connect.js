@@ -70,6 +70,8 @@ function connectToWorker(handlers, onCrash, script) {
     const worker = script ? new Worker(script, { type: 'module' }) : new Worker(new URL('../worker.js', import.meta.url), { type: 'module' });
     const watch = new AbortController();
     let ended = false;
+    /** Before it says hello nobody has it. @type {(error: ExitLMError) => void} */
+    let tell = reject;
     const end = () => {
       ended = true;
       watch.abort();
@@ -79,12 +81,12 @@ function connectToWorker(handlers, onCrash, script) {
       if (ended) return;
       const error = crash(why, cause);
       end();
-      reject(error);
-      onCrash(error);
+      tell(error);
     };
     const peer = new Peer((message, transfer) => worker.postMessage(message, transfer), {
       ...handlers,
       hello: ({ lock }) => {
+        tell = onCrash;
         resolve({ peer, inWorker: true, end });
         if (lock) watchOver(lock, watch.signal, () => died("the engine's worker was ended from outside", undefined));
       },
