@@ -10,7 +10,7 @@
  * @typedef {'files' | 'rows' | 'urgent'} Lane
  * @typedef {{ job: Job, left: number, lane: Lane, began: number }} Running
  */
-import { jobsByRange, planned, READ_BYTES, REQUEST_BYTES, Spans } from './plan.js';
+import { jobsByRange, planned, REQUEST_BYTES, Spans } from './plan.js';
 
 // The engine keeps 4 rows that are under way; urgent rows come whole.
 const MOST_FILES = 3;
@@ -27,18 +27,27 @@ const LATE_MS = 500;
 
 /** What a request is to browser and server, without the way between them… */
 const REQUEST_MS = 5;
-/** …is hidden on a slow line: it counts by the line's speed, from so many bytes a millisecond on in full. */
+/** …is hidden on a slow line: it counts by the third power of the line's speed, from so many bytes a millisecond on in full. */
 const BUSY_RATE = 10_000;
+/** …and where nothing else is on its way it counts in full; several at a time take less each. */
+const ALONE_MS = 3;
 /** A request that costs so much: the gaps between the rows of a shortlist are smaller, so all is read, and one stream does that best. */
 const STREAM_BYTES = 96 * 1024;
-/** A plan may bring the last byte so much later than one stream does. */
-const MOST_LATER = 1.04;
+/** Waiting for answers to begin is hidden where it is such a share of the time. */
+const LITTLE = 0.25;
 /** The plan is made anew where a request costs so many times more or less than it was thought to. */
 const OTHERWISE = 1.6;
 const REPLAN_MS = 1000;
 /** Speed is told by spans of at least so long, and the recent ones count. */
 const SPAN_MS = 40;
 const MEMORY_MS = 1000;
+/** What the line can do is the best of spans of so long and so much, of which a part is forgotten in time… */
+const PEAK_MS = 250;
+const PEAK_BYTES = 512 * 1024;
+const PEAK_MEMORY_MS = 10_000;
+/** …and where less than so much of it comes, the requests of that span are the reason, if they are not too few. */
+const SLOWED = 0.85;
+const FEW_REQUESTS = 8;
 
 /** What the line does: told by the requests themselves. */
 export class Line {
@@ -48,12 +57,17 @@ export class Line {
   #sum = 0;
   #open = 0;
   #latency = Infinity;
+  /** Whether short requests go beside a long one, so that the line is never idle for them. */ beside = false;
+  #peak = 0;
+  /** Of the span for the peak: its length, bytes, requests. */ #span = { ms: 0, bytes: 0, requests: 0 };
+  /** What a request has cost of late, as bytes that did not come. */ #lost = 0;
 
   /** An answer has begun. @param {number} asked when @param {number} at */
   opened(asked, at) {
-    // The shortest of late: waiting in a queue of the browser's is no property of the line.
-    this.#latency = Math.min(at - asked, this.#latency === Infinity ? Infinity : this.#latency * 1.02);
+    // The shortest: waiting in a queue of the browser's is no property of the line.
+    this.#latency = Math.min(at - asked, this.#latency);
     if (this.#open++ === 0) this.#since = at;
+    this.#span.requests++;
   }
 
   /** @param {number} bytes @param {number} at */
@@ -76,13 +90,31 @@ export class Line {
     const fade = Math.max(0, 1 - ms / MEMORY_MS);
     this.#sum = this.#sum * fade + this.#bytes;
     this.#ms = this.#ms * fade + ms;
+    this.#span.ms += ms;
+    this.#span.bytes += this.#bytes;
     this.#bytes = 0;
     this.#since = at;
+    if (this.#span.ms >= PEAK_MS && this.#span.bytes >= PEAK_BYTES) this.#endSpan();
   }
 
-  /** Bytes a millisecond; 0: not known yet. */
+  #endSpan() {
+    const { ms, bytes, requests } = this.#span;
+    if (requests >= FEW_REQUESTS && this.beside) {
+      const lost = Math.max(0, SLOWED * this.#peak * ms - bytes) / requests;
+      this.#lost += (lost - this.#lost) / 4;
+    }
+    this.#peak = Math.max(bytes / ms, this.#peak * Math.exp(-ms / PEAK_MEMORY_MS));
+    this.#span = { ms: 0, bytes: 0, requests: 0 };
+  }
+
+  /** Bytes a millisecond of late; 0: not known yet. */
   get rate() {
     return this.#sum === 0 ? 0 : this.#sum / Math.max(this.#ms, 0.1);
+  }
+
+  /** What it can bring where requests do not hold it up: many of them make it look slow, which is no reason for more. */
+  get capacity() {
+    return this.#peak || this.rate;
   }
 
   /** From a request to the first byte of its answer, in milliseconds. */
@@ -92,12 +124,13 @@ export class Line {
 
   /** What a request beside others costs, in bytes. */
   get requestBytes() {
-    return Math.max(REQUEST_BYTES, this.rate * REQUEST_MS * Math.min(1, this.rate / BUSY_RATE));
+    const { capacity } = this;
+    return Math.max(REQUEST_BYTES, this.#lost, capacity * REQUEST_MS * Math.min(1, (capacity / BUSY_RATE) ** 3));
   }
 
   /** …and where nothing else is on its way. */
   get bareBytes() {
-    return Math.max(this.requestBytes, (this.rate * this.latency) / MOST_ROWS_ALONE);
+    return Math.max(this.requestBytes, this.capacity * Math.max(ALONE_MS, this.latency / MOST_ROWS_ALONE));
   }
 
   /** Whether all is best asked for at once; what has begun so goes on so on a line half as fast. @param {boolean} begun */
@@ -113,18 +146,23 @@ export class Line {
  * @returns {Plan}
  */
 export function planFor(extents, line) {
-  const { rate, latency, requestBytes, bareBytes } = line;
+  const { capacity: rate, latency, requestBytes, bareBytes } = line;
   let plan = jobsByRange(extents, requestBytes, bareBytes);
-  if (rate === 0 || timesOf(plan, rate, latency).waits < 0.25) return plan;
-  const stream = extents.reduce((sum, { nBytes }) => sum + nBytes, 0) / rate;
-  let least = Infinity;
-  let soonest = jobsByRange(extents, READ_BYTES);
-  for (let cost = requestBytes; cost < STREAM_BYTES; cost *= 1.5) {
-    plan = jobsByRange(extents, cost, Math.max(cost, bareBytes));
-    const { exit, full, all } = timesOf(plan, rate, latency);
-    if (all > MOST_LATER * stream || exit + full >= least) continue;
-    least = exit + full;
-    soonest = plan;
+  if (rate === 0 || timesOf(plan, rate, latency).waits < LITTLE) return plan;
+  const whole = extents.reduce((sum, { nBytes }) => sum + nBytes, 0) / rate;
+  const least = timesOf(jobsByRange(extents, REQUEST_BYTES), rate, latency);
+  // The one that in none of the three is much later than it could be: by the fewest bytes, or by one stream.
+  let best = Infinity;
+  let soonest = plan;
+  for (let cost = requestBytes; ; cost *= 2) {
+    for (let late = cost; ; late *= 2) {
+      plan = jobsByRange(extents, cost, Math.max(late, bareBytes), late);
+      const { exit, full, all } = timesOf(plan, rate, latency);
+      const worst = Math.max(exit / Math.min(whole, least.exit), full / Math.min(whole, least.full), all / Math.min(whole, least.all));
+      if (worst < best) [best, soonest] = [worst, plan];
+      if (late >= STREAM_BYTES) break;
+    }
+    if (cost >= STREAM_BYTES) break;
   }
   return soonest;
 }
@@ -216,6 +254,7 @@ export class Jobs {
       run('files', this.#files);
     }
     while (this.#rows.length && this.#mayStart(this.#rows[0])) run('rows', this.#rows);
+    this.line.beside = this.#count('files') > 0;
     return out;
   }
 
@@ -291,16 +330,16 @@ export class Jobs {
 
   /** An answer that is asked for now begins before those under way have ended. */
   #overlap() {
-    return Math.max(OVERLAP_BYTES, 1.5 * this.line.rate * this.line.latency);
+    return Math.max(OVERLAP_BYTES, 1.5 * this.line.capacity * this.line.latency);
   }
 
   /**
-   * Whether a job goes on in the middle of what one under way brings: the bytes of a tensor come in order.
+   * Whether a job goes on in the middle of what one under way brings: the bytes of a tensor come in order. Only shards are cut inside one.
    * @param {Job} job
    */
   #continues({ spans }) {
     const { part, offset } = spans.at(0);
-    return [...this.#running].some(({ job, lane }) => lane === 'files' && job.spans.endsAt(part, offset));
+    return this.#shards && [...this.#running].some(({ job, lane }) => lane === 'files' && job.spans.endsAt(part, offset));
   }
 
   /**

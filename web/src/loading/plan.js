@@ -98,20 +98,27 @@ const SMALL_BYTES = 128 * 1024;
  * @param {Extent[]} extents in the order of use
  * @param {number} requestBytes what a request costs
  * @param {number} [bareBytes] what one for other rows costs, at the end; 0: no byte is planned twice
+ * @param {number} [lateBytes] what one for late rows costs
  * @returns {Plan}
  */
-export function jobsByRange(extents, requestBytes, bareBytes = 0) {
+export function jobsByRange(extents, requestBytes, bareBytes = 0, lateBytes = requestBytes) {
   const firstLayer = extents.findIndex(({ layer }) => layer >= 0);
   const isEarly = (/** @type {number} */ order) => order < firstLayer;
   const { joined: shortlist, gap } = joinRows(extents.map((_, order) => order).filter((order) => extents[order].layer === -2), extents, requestBytes);
+  shortlist.sort((a, b) => a.order - b.order);
+  const early = shortlist.filter(({ order }) => isEarly(order));
+  let late = { joined: shortlist.slice(early.length), gap };
+  if (lateBytes > requestBytes) {
+    const places = late.joined.map(({ stretch: [part, from, to] }) => ({ part, offset: from, nBytes: to - from }));
+    late = joinRows(places.map((_, order) => order), places, lateBytes);
+    late.joined.sort((a, b) => a.order - b.order);
+  }
   /** Of each part. @type {Ranges[]} */
   const listed = [];
-  for (const { stretch: [part, from, to] } of shortlist) (listed[part] ??= new Ranges()).add(from, to);
-  shortlist.sort((a, b) => a.order - b.order);
+  for (const { stretch: [part, from, to] } of [...early, ...late.joined]) (listed[part] ??= new Ranges()).add(from, to);
   const others = extents.filter(({ layer }) => layer < -2).flatMap((extent) => (listed[extent.part]?.missing(extent.offset, extent.offset + extent.nBytes)
     ?? [[extent.offset, extent.offset + extent.nBytes]]).map(([from, to]) => ({ ...extent, offset: from, nBytes: to - from })));
   const rest = joinRows(others.map((_, order) => order), others, bareBytes);
-  const early = shortlist.filter(({ order }) => isEarly(order));
   /** @type {Plan} */
   const plan = { jobs: [], rows: [] };
   const put = (/** @type {Stretch[]} */ stretches, /** @type {Job['use']} */ use, over = 0) => {
@@ -122,7 +129,7 @@ export function jobsByRange(extents, requestBytes, bareBytes = 0) {
   };
   put(early.map(({ stretch }) => stretch), 'early', gap);
   put(joinTouching(extents.filter(({ layer }) => layer > -2).map(({ part, offset, nBytes }) => [part, offset, offset + nBytes])), 'layer');
-  put(shortlist.slice(early.length).map(({ stretch }) => stretch), 'late', gap);
+  put(late.joined.map(({ stretch }) => stretch), 'late', late.gap);
   put(rest.joined.map(({ stretch }) => stretch), 'other', rest.gap);
   return plan;
 }
@@ -153,12 +160,13 @@ function joinTouching(stretches) {
   return out;
 }
 
+/** @typedef {Pick<Extent, 'part' | 'offset' | 'nBytes'>} Place */
 /** @typedef {{ stretch: Stretch, order: number }} Joined `order`: of the first extent in it */
 
 /**
  * Runs of rows, joined over the gap with which requests and bytes fetched beside the point cost least.
  * @param {number[]} orders which extents
- * @param {Extent[]} extents
+ * @param {Place[]} extents
  * @param {number} requestBytes
  * @returns {{ joined: Joined[], gap: number }} in the order of the file
  */
@@ -175,7 +183,7 @@ function joinRows(orders, extents, requestBytes) {
 
 /**
  * What joinOver's stretches cost. There are some thousand runs and some gaps: nothing is allocated.
- * @param {Extent[]} extents
+ * @param {Place[]} extents
  * @param {number[]} byPlace
  * @param {number} gap
  * @param {number} requestBytes
@@ -201,7 +209,7 @@ function costOver(extents, byPlace, gap, requestBytes) {
 }
 
 /**
- * @param {Extent[]} extents
+ * @param {Place[]} extents
  * @param {number[]} byPlace their numbers
  * @param {number} gap
  * @returns {Joined[]}
