@@ -9,7 +9,7 @@
  */
 import { PIECE_BYTES, Staged } from '../cache/pieces.js';
 import { Ranges } from '../cache/ranges.js';
-import { Sha256 } from '../cache/sha256.js';
+import { Sha256, sha256Of } from '../cache/sha256.js';
 import { ExitLMError } from '../link/errors.js';
 import { deferred, now, turn } from '../link/platform.js';
 import { download } from './download.js';
@@ -393,12 +393,12 @@ export class ModelLoader {
     const { sources } = this.#options;
     const whole = running.lane === 'rows' || job.use === 'urgent';
     // A complete copy was verified when it was written, and each piece is again when it is read.
-    const sha = job.sha256 && !this.#cachedAtStart ? new Sha256(this.#engine) : null;
+    const sha = job.sha256 && !this.#cachedAtStart ? sha256Of(this.#engine, job.to - job.from) : null;
     const deliver = async (/** @type {number} */ at, /** @type {Uint8Array | Staged} */ bytes, /** @type {Origin} */ origin) => {
       if (!(bytes instanceof Staged)) sha?.update(bytes);
       const end = at + bytes.length;
       // Before the last bytes go in: nothing is computed with a shard that is not what it should be as a whole.
-      const actual = end === job.to ? sha?.finish() : undefined;
+      const actual = end === job.to ? await sha?.finish() : undefined;
       if (actual !== undefined && actual !== job.sha256) throw checksum(sources[job.file].name, /** @type {string} */ (job.sha256), actual);
       await this.#deliver(job, at, bytes, origin);
       running.left = job.to - end;
