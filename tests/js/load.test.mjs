@@ -261,6 +261,45 @@ test('a cache without room: a warning, and loading goes on', async () => {
   assert.match(warnings[0], /full/);
 });
 
+for (const [name, cache] of /** @type {[string, () => any][]} */ ([
+  ['full', () => {
+    let puts = 0;
+    return { get: async () => undefined, put: async () => { if (++puts > 2) throw new DOMException('full', 'QuotaExceededError'); } };
+  }],
+  ['none', () => 'none'],
+])) {
+  test(`a checksum is of the bytes that the engine has, and they come once: cache ${name}`, async () => {
+    const { createHash } = await import('node:crypto');
+    const sha256 = createHash('sha256').update(bytes).digest('hex');
+    /** Some byte is damaged when it comes for the first time. */
+    const at = bytes.length - 5000;
+    let damage = true;
+    let sent = 0;
+    const fetchDamaged = async (/** @type {any} */ url, /** @type {any} */ init) => {
+      const response = await fetch(url, init);
+      const body = new Uint8Array(await response.arrayBuffer());
+      sent += body.length;
+      const from = Number(/^bytes (\d+)/.exec(response.headers.get('content-range') ?? '')?.[1] ?? 0);
+      if (damage && from <= at && at < from + body.length) {
+        body[at - from] ^= 1;
+        damage = false;
+      }
+      return new Response(body, { status: response.status, headers: response.headers });
+    };
+    const { url } = await serve();
+    const load = () => ExitLM.load(url, { ...options, sha256, cache: cache(), fetch: fetchDamaged, onWarning: () => {} });
+    await assert.rejects(load().then((lm) => lm.ready), code('CHECKSUM'));
+    assert.equal(damage, false);
+    sent = 0;
+    const lm = await load().catch((error) => error);
+    const whole = await Promise.resolve(lm.ready ?? Promise.reject(lm)).then(() => true, (error) => code('CHECKSUM', /could not be verified/)(error) && false);
+    if (whole) assert.equal(await say(lm), await reference);
+    assert.ok(sent <= 1.05 * bytes.length, `${sent} of ${bytes.length} bytes were sent`);
+    if (whole) await lm.dispose();
+    assert.equal(whole, name === 'none', 'a copy that breaks off in the middle leaves nothing to verify');
+  });
+}
+
 test('heads beside the model are looked for, and their absence is no error', async () => {
   const { url, seen } = await serve();
   const lm = await ExitLM.load(url, { worker: false });

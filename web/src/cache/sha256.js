@@ -38,7 +38,7 @@ class Held {
 }
 
 /** SHA-256 of bytes in any chunking, computed by the engine. */
-export class Sha256 {
+class Sha256 {
   #engine;
   #pointer;
 

@@ -92,6 +92,11 @@ export class ModelStore {
     return this.#state.doneBytes !== null;
   }
 
+  /** Whether what comes is written down. */
+  get keeps() {
+    return this.#writing;
+  }
+
   /** A faster checksum of pieces than the browser's, as soon as there is an engine. @param {(bytes: Uint8Array) => string | null} checksum */
   useChecksum(checksum) {
     this.#checksum = checksum;

@@ -15,10 +15,9 @@
  * @property {(key: string, sha256: string | null) => Promise<ModelStore | null>} openCopy
  */
 import { mapsKey } from '../cache/cache.js';
-import { Sha256 } from '../cache/sha256.js';
-import { ExitLMError } from '../link/errors.js';
 import { downloadAll } from '../loading/download.js';
 import { downloadMaps, downloadWithoutMaps, withoutMaps } from '../loading/heads.js';
+import { verifier } from '../loading/verify.js';
 
 /**
  * @param {Means} means
@@ -61,12 +60,9 @@ export async function loadMaps(means, { source, sha256 }, pointer) {
 /** @param {Means} means @param {{ source: Source, sha256: string | null }} wanted */
 async function fetchChecked({ engine, signal }, { source, sha256 }) {
   const bytes = await downloadAll(source, { signal });
-  if (sha256) {
-    const sum = new Sha256(engine);
-    sum.update(bytes);
-    const actual = sum.finish();
-    if (actual !== sha256) throw new ExitLMError('CHECKSUM', `${source.name}: SHA-256 is ${actual}, ${sha256} was expected`);
-  }
+  const sum = verifier(engine, sha256, bytes.length);
+  sum?.update(bytes);
+  await sum?.finish(source.name);
   return bytes;
 }
 

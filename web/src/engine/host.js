@@ -161,7 +161,6 @@ export class Host {
         heads: this.#heads,
         shards: packed?.shards,
         partBytes: packed?.partBytes,
-        inOrder: Boolean(sha256?.some(Boolean)) && !store && !packed,
         sha256,
         store,
         pieces,

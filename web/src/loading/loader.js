@@ -9,12 +9,12 @@
  */
 import { PIECE_BYTES, Staged } from '../cache/pieces.js';
 import { Ranges } from '../cache/ranges.js';
-import { Sha256, sha256Of } from '../cache/sha256.js';
 import { ExitLMError } from '../link/errors.js';
 import { deferred, now, turn } from '../link/platform.js';
 import { download } from './download.js';
 import { Jobs, planFor } from './jobs.js';
 import { jobsByRange, READ_BYTES, Rows } from './plan.js';
+import { verifier, verifyKept } from './verify.js';
 
 /**
  * @typedef {import('../link/sources.js').Source} Source
@@ -24,6 +24,7 @@ import { jobsByRange, READ_BYTES, Rows } from './plan.js';
  *
  * @typedef {object} Store what the cache has of this model's files (parts or shards), and takes of them
  * @property {boolean} complete it has all
+ * @property {boolean} keeps what is written
  * @property {(file: number) => Ranges} has
  * @property {(file: number, offset: number, most: number) => Promise<Uint8Array | null>} read verified bytes from `offset` on; null where they are broken (they then count as missing)
  * @property {(file: number, offset: number, bytes: Uint8Array) => Promise<void>} write `bytes` are the caller's again afterwards
@@ -45,7 +46,7 @@ import { jobsByRange, READ_BYTES, Rows } from './plan.js';
  * @property {number} layersReady layers that can be computed
  * @property {number} layers
  * @property {Origin} source of the latest bytes
- * @property {number} bytesPerSecond over the last seconds, of what came from the network
+ * @property {number} bytesPerSecond of what comes from the network
  *
  * @typedef {object} LoaderOptions
  * @property {Engine} engine
@@ -53,7 +54,6 @@ import { jobsByRange, READ_BYTES, Rows } from './plan.js';
  * @property {number} heads pointer to heads in the engine, or 0
  * @property {Job[]} [shards] jobs of a packed model
  * @property {number[]} [partBytes] sizes of the original files, where they are known (packed)
- * @property {boolean} [inOrder] take each file from its first byte to its last
  * @property {Store | null} [store]
  * @property {import('../cache/pieces.js').Pieces} pieces
  * @property {(string | null)[]} [sha256] of each part, expected
@@ -72,8 +72,6 @@ const PLAN_EXTENTS = 2048;
 const PROGRESS_MS = 50;
 /** The longest that taking bytes keeps the event loop from turning. */
 const SLICE_MS = 8;
-const SPEED_WINDOW_MS = 3000;
-const SPEED_STEP_MS = 20;
 
 /** Ranges were asked for, the whole file came. */
 class NotRanged extends Error {}
@@ -104,7 +102,8 @@ export class ModelLoader {
   #finished = false;
   #lastTurn = now();
   #lastProgress = -Infinity;
-  /** @type {{ ms: number, bytes: number }[]} */ #recent = [];
+  /** Settles when it is known whether the cache has room. @type {Promise<void> | undefined} */ #roomAsked;
+  /** Files whose checksum was compared as they came. @type {Set<number>} */ #verified = new Set();
 
   /** The model in the engine; 0 before its header is there. */
   model = 0;
@@ -144,7 +143,7 @@ export class ModelLoader {
     const { layers, layersReady, loadedBytes } = this.#state;
     const total = this.#total();
     const loaded = this.#finished ? total : Math.min(loadedBytes, total || loadedBytes);
-    return { loaded, total, layersReady, layers, source: this.#origin, bytesPerSecond: this.#speed() };
+    return { loaded, total, layersReady, layers, source: this.#origin, bytesPerSecond: Math.round(this.#jobs.line.rate * 1000) };
   }
   /** @type {Origin} */ #origin = 'network';
 
@@ -257,42 +256,48 @@ export class ModelLoader {
    * @param {boolean} whole
    */
   async #readFile(part, whole) {
-    const { sources, store, inOrder, sha256 } = this.#options;
+    const { sources, store, sha256 } = this.#options;
     this.#have[part] ??= new Ranges();
-    const sha = inOrder && sha256?.[part] ? new Sha256(this.#engine) : null;
+    const sum = this.#cachedAtStart ? null : verifier(this.#engine, sha256?.[part]);
     let at = 0;
-    const hasHeader = () => !whole && !inOrder && this.#state.part === part && this.#state.headerBytes > 0;
+    // Without a copy to read it from again a checksum needs the bytes in order.
+    const inOrder = () => whole || (sum !== null && !store?.keeps);
+    const hasHeader = () => !inOrder() && this.#state.part === part && this.#state.headerBytes > 0;
     // By parts: what is asked for is taken to its end, the first rows after a header are wanted anyway.
-    const byParts = !whole && !inOrder && sources[part].url !== null;
+    const byParts = () => !inOrder() && sources[part].url !== null;
     const { line } = this.#jobs;
     /** On a line that is fast enough the rest comes at once; where it turns out slower, it is broken off. */
-    let rest = !byParts;
-    const streams = () => byParts && at > 0 && line.streams(rest);
+    let rest = !byParts();
+    const streams = () => byParts() && at > 0 && line.streams(rest);
     const enough = () => hasHeader() && !streams();
     while (store?.has(part).has(at, at + 1) && !hasHeader()) {
       const n = await this.#fromCache(part, at, PIECE_BYTES, async (bytes) => {
-        if (!(bytes instanceof Staged)) sha?.update(bytes);
+        sum?.update(bytes);
         await this.#take(part, at, bytes, 'cache');
-      }, sha === null);
+      }, sum === null);
       if (n === 0) break;
       at += n;
     }
     while (!enough()) {
-      rest = streams() || !byParts;
+      rest = streams() || !byParts();
       const to = at < FIRST_BYTES ? FIRST_BYTES : Math.max(HEADER_BYTES, 2 * at);
-      for await (const { at: offset, bytes } of this.#download(part, at, rest ? null : to, byParts)) {
-        sha?.update(bytes);
+      for await (const { at: offset, bytes } of this.#download(part, at, rest ? null : to, byParts())) {
+        sum?.update(bytes);
         await this.#take(part, offset, bytes, 'network');
         await store?.write(part, offset, bytes);
         at = offset + bytes.length;
+        await this.#roomAsked;
         if (hasHeader()) this.#checkSize(part);
         if (this.#ranged && rest && enough()) break;
       }
       const end = this.#fileBytes[part];
-      if (!byParts || !this.#ranged || (typeof end === 'number' && at >= end)) break;
+      if ((rest && !enough()) || !this.#ranged || (typeof end === 'number' && at >= end)) {
+        await sum?.finish(sources[part].name);
+        this.#verified.add(part);
+        return;
+      }
     }
-    const actual = sha?.finish();
-    if (sha && actual !== sha256?.[part]) throw checksum(sources[part].name, /** @type {string} */ (sha256?.[part]), /** @type {string} */ (actual));
+    sum?.drop();
   }
 
   /** @param {number} part */
@@ -390,16 +395,14 @@ export class ModelLoader {
   /** @param {Running} running */
   async #runJob(running) {
     const { job } = running;
-    const { sources } = this.#options;
     const whole = running.lane === 'rows' || job.use === 'urgent';
     // A complete copy was verified when it was written, and each piece is again when it is read.
-    const sha = job.sha256 && !this.#cachedAtStart ? sha256Of(this.#engine, job.to - job.from) : null;
+    const sum = this.#cachedAtStart ? null : verifier(this.#engine, job.sha256, job.to - job.from);
     const deliver = async (/** @type {number} */ at, /** @type {Uint8Array | Staged} */ bytes, /** @type {Origin} */ origin) => {
-      if (!(bytes instanceof Staged)) sha?.update(bytes);
+      sum?.update(bytes);
       const end = at + bytes.length;
       // Before the last bytes go in: nothing is computed with a shard that is not what it should be as a whole.
-      const actual = end === job.to ? await sha?.finish() : undefined;
-      if (actual !== undefined && actual !== job.sha256) throw checksum(sources[job.file].name, /** @type {string} */ (job.sha256), actual);
+      if (end === job.to) await sum?.finish(this.#options.sources[job.file].name);
       await this.#deliver(job, at, bytes, origin);
       running.left = job.to - end;
       if (this.#jobsMode && this.#jobs.mayGoOn(running)) this.#startJobs();
@@ -412,7 +415,7 @@ export class ModelLoader {
       at = from;
       if (cached) {
         // Nothing where it is broken; it counts as missing now.
-        at += await this.#fromCache(job.file, from, Math.min(PIECE_BYTES, to - from), (bytes) => deliver(from, bytes, 'cache'), !sha);
+        at += await this.#fromCache(job.file, from, Math.min(PIECE_BYTES, to - from), (bytes) => deliver(from, bytes, 'cache'), !sum);
       } else if (whole) at = await deliver(from, await this.#gather(job.file, from, to), 'network');
       else for await (const { at: offset, bytes } of this.#download(job.file, from, to)) at = await deliver(offset, bytes, 'network');
     }
@@ -577,13 +580,7 @@ export class ModelLoader {
     this.#readState();
     const source = this.#options.sources[this.#options.shards ? 0 : part];
     this.#origin = origin === 'network' && source.url === null ? 'memory' : origin;
-    if (origin === 'network') {
-      this.networkBytes += bytes.length;
-      const ms = now();
-      const last = this.#recent[this.#recent.length - 1];
-      if (last && ms - last.ms < SPEED_STEP_MS) last.bytes += bytes.length;
-      else this.#recent.push({ ms, bytes: bytes.length });
-    }
+    if (origin === 'network') this.networkBytes += bytes.length;
     if (this.#state.headerReady && !this.model) this.#useHeader();
     this.#notify();
     this.#report(this.#state.layersReady !== before);
@@ -596,7 +593,7 @@ export class ModelLoader {
   #useHeader() {
     this.model = this.#engine.call('loader_model', this.#pointer);
     const { store } = this.#options;
-    void store?.expect(this.#total());
+    this.#roomAsked = store?.expect(this.#total());
     // A copy that was begun earlier may be of another file than the one on the server now: wait for the first answer.
     const certain = !store || store.complete || this.networkBytes > 0;
     if (certain) this.#headerReady.resolve(undefined);
@@ -622,33 +619,15 @@ export class ModelLoader {
     this.#options.pieces.free();
   }
 
-  /** A checksum of whole files that did not come in order: read once more, from the cache. */
+  /** Checksums of whole files that did not come in order. */
   async #verifyWhole() {
-    const { sha256, store, inOrder, shards, sources } = this.#options;
-    if (!sha256 || inOrder || shards || !store || this.#cachedAtStart) return;
+    const { sha256, store, shards, sources } = this.#options;
+    if (!sha256 || shards || !store || this.#cachedAtStart) return;
     await store.flush();
-    for (const [part, expected] of sha256.entries()) {
-      if (!expected) continue;
-      const sha = new Sha256(this.#engine);
-      const end = this.#fileBytes[part] ?? this.#partBytes[part] ?? 0;
-      for (let at = 0; at < end; ) {
-        let bytes = store.has(part).has(at, at + 1) ? await store.read(part, at, PIECE_BYTES) : null;
-        if (!bytes) {
-          // between tensors, or broken on the disk
-          const to = Math.min(end, store.has(part).missing(at, end)[0]?.[1] ?? end);
-          for await (const piece of this.#download(part, at, to)) {
-            sha.update(piece.bytes);
-            await store.write(part, piece.at, piece.bytes);
-          }
-          at = to;
-          continue;
-        }
-        sha.update(bytes);
-        at += bytes.length;
-        await turn();
-      }
-      const actual = sha.finish();
-      if (actual !== expected) throw checksum(sources[part].name, expected, actual);
+    for (const [file, expected] of sha256.entries()) {
+      if (!expected || this.#verified.has(file)) continue;
+      await verifyKept({ engine: this.#engine, store, file, name: sources[file].name, bytes: this.#fileBytes[file] ?? this.#partBytes[file] ?? 0, expected,
+        have: this.#have[file], download: (from, to) => this.#download(file, from, to) });
     }
   }
 
@@ -662,15 +641,6 @@ export class ModelLoader {
 
   #total() {
     return this.#partBytes.reduce((sum, n) => sum + (n ?? 0), 0);
-  }
-
-  #speed() {
-    const since = now() - SPEED_WINDOW_MS;
-    while (this.#recent.length && this.#recent[0].ms < since) this.#recent.shift();
-    if (this.#recent.length < 2) return 0;
-    const ms = now() - this.#recent[0].ms;
-    const bytes = this.#recent.reduce((sum, r) => sum + r.bytes, 0);
-    return ms > 0 ? Math.round((bytes / ms) * 1000) : 0;
   }
 
   /** @param {boolean} always */
@@ -694,13 +664,4 @@ export class ModelLoader {
     if (this.#pointer) this.#engine.call('loader_free', this.#pointer);
     this.#pointer = 0;
   }
-}
-
-/**
- * @param {string} name
- * @param {string} expected
- * @param {string} actual
- */
-function checksum(name, expected, actual) {
-  return new ExitLMError('CHECKSUM', `${name}: SHA-256 is ${actual}, ${expected} was expected; the copy in the cache was removed, load the model again`);
 }
