@@ -18,7 +18,7 @@ typedef struct calibrate_options {
     cli_texts data;
     const char *report;
     int metric, strategy, bound, kv;
-    float delta;
+    float delta, default_accuracy; /* 0: as the file has it */
     cli_numbers accuracy;
     uint32_t reply_tokens, batch;
     uint64_t seed;
@@ -41,6 +41,9 @@ static const cli_option options[] = {
      .help = "K/V of skipped layers that the levels are to hold with; exact replaces all of the table, another is added to it (strategy risk)"},
     {.name = "accuracy", .kind = CLI_NUMBERS, AT(accuracy), .value = "A,...", .min = 0.7, .max = 0.99,
      .help = "run the settings that are laid out for these levels (.70, .75, .80, .85, .90, .95, .98, .99) alone; default: all"},
+    {.name = "default", .kind = CLI_NUMBER, AT(default_accuracy), .value = "A", .min = 0.5, .max = 1,
+     .help = "the certified level that is taken where none is asked for, see eval --tasks; without --data nothing else in the file changes; "
+             "default: the one that the file names, else its strictest"},
     {.name = "delta", .kind = CLI_NUMBER, AT(delta), .value = "D", .min = 1e-6, .max = 0.5, .fallback = "0.05",
      .help = "a level's promise may fail with this probability over the draw of the conversations"},
     {.name = "bound", .kind = CLI_CHOICE, AT(bound), .choices = bounds, .fallback = "betting", .help = "bound of the risk"},
@@ -316,6 +319,22 @@ static int rewrite(const calibration *c, const char *path) {
     return status;
 }
 
+/* Names the default level, and leaves all else. */
+static int rewrite_default(const char *path, float accuracy) {
+    char *bytes;
+    size_t n_bytes;
+    exitlm_error error;
+    xl_buffer out;
+    int status = cli_read_file(path, MAX_HEADS_BYTES, &bytes, &n_bytes);
+    if (status != CLI_OK) return status;
+    xl_buffer_init(&out, &xl_libc_allocator);
+    status = xl_heads_with_default(bytes, n_bytes, accuracy, &out, &error) == EXITLM_OK ? CLI_OK : cli_report(&error, path);
+    if (status == CLI_OK) status = cli_write_file(path, out.data, out.n_bytes);
+    xl_buffer_free(&out);
+    free(bytes);
+    return status;
+}
+
 /* What the file says already, but for rows that are made anew. */
 static int keep_rows(calibration *c) {
     const exitlm_heads *heads = c->engine.heads;
@@ -340,6 +359,17 @@ static int check_policy(const calibration *c) {
     return CLI_OK;
 }
 
+/* The default that the file kept may be a level that the new table does not hold. */
+static void check_default(const calibration *c) {
+    const float kept = c->engine.heads->default_accuracy;
+    bool certified = kept == 0 || c->options->default_accuracy > 0;
+    for (size_t i = 0; i < c->n_levels; i++) {
+        const exitlm_level *l = &c->levels[i];
+        certified |= l->strategy == EXITLM_STRATEGY_RISK && l->certified && l->accuracy >= kept - 1e-6f;
+    }
+    if (!certified) cli_warn("the file's default level, %g, is certified no more: nothing exits by default; name another with --default", (double)kept);
+}
+
 static int calibrate(calibration *c, const char *heads_path) {
     const bool exact = policy(c) == EXITLM_POLICY_EXACT;
     int status = keep_rows(c);
@@ -349,10 +379,12 @@ static int calibrate(calibration *c, const char *heads_path) {
     if (status == CLI_OK && exact && c->options->strategy != EXITLM_STRATEGY_RISK) status = make_paper_rows(c);
     if (status == CLI_OK && c->options->report) status = write_report(c);
     if (status == CLI_OK) status = rewrite(c, heads_path);
+    if (status == CLI_OK && c->options->default_accuracy > 0) status = rewrite_default(heads_path, c->options->default_accuracy);
     if (status != CLI_OK) return status;
     printf("risk holds with probability %.3g for conversations like these; the other strategies state the agreement of this sample, without a guarantee\n",
            1 - (double)c->options->delta);
     for (size_t i = c->n_kept; i < c->n_levels; i++) print_row(&c->levels[i], c->engine.heads->n_heads);
+    check_default(c);
     return CLI_OK;
 }
 
@@ -364,7 +396,14 @@ static int run_calibrate(const cli_call *call) {
     o.engine.heads = call->operands[1];
     cli_interrupt_catch();
     const uint32_t threads = o.engine.threads;
-    int status = cli_engine_open(&c->engine, call->operands[0], &o.engine, CLI_WEIGHTS);
+    const bool only_default = o.default_accuracy > 0 && o.data.n == 0;
+    int status = cli_engine_open(&c->engine, call->operands[0], &o.engine, only_default ? CLI_HEADER : CLI_WEIGHTS);
+    if (only_default) {
+        if (status == CLI_OK) status = rewrite_default(call->operands[1], o.default_accuracy);
+        cli_engine_close(&c->engine);
+        free(c);
+        return status;
+    }
     if (status == CLI_OK) status = check_policy(c);
     if (status == CLI_OK) status = read_data(c);
     if (status == CLI_OK && threads > 1) c->pool = xl_pool_create(threads, &xl_libc_allocator);

@@ -10,7 +10,7 @@
 typedef struct eval_options {
     cli_engine_options engine;
     cli_texts data;
-    const char *plot, *calibration;
+    const char *tasks, *plot, *calibration;
     int strategy, kv;
     cli_numbers accuracy;
     uint32_t reply_tokens, batch, speed, reps, resplits;

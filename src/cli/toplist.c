@@ -11,12 +11,12 @@ uint64_t toplist_random(uint64_t *state) {
 }
 
 void toplist_find(const exitlm_session *s, toplist *top) {
-    const uint32_t vocab = s->model->config.vocab;
-    const float *logits = s->logits;
+    const uint32_t vocab = s->run.model->config.vocab;
+    const float *logits = s->logits.row;
     xl_softmax_stats stats;
     float value[TOPLIST_N];
     uint32_t held = 0;
-    s->kernels->softmax_stats(logits, vocab, &stats);
+    s->run.kernels->softmax_stats(logits, vocab, &stats);
     for (uint32_t slot = 0; slot < vocab; slot++) {
         if (held == TOPLIST_N && !(logits[slot] > value[held - 1])) continue;
         uint32_t at = held < TOPLIST_N ? held++ : held - 1;
@@ -25,7 +25,7 @@ void toplist_find(const exitlm_session *s, toplist *top) {
             top->id[at] = top->id[at - 1];
         }
         value[at] = logits[slot];
-        top->id[at] = (int32_t)xl_id(s->model, slot);
+        top->id[at] = (int32_t)xl_id(s->run.model, slot);
     }
     for (uint32_t i = 0; i < TOPLIST_N; i++) {
         top->p[i] = i < held ? expf(value[i] - stats.max) / stats.sum_exp : 0;

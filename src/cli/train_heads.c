@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "train/calibrate.h"
+#include "run/cost.h"
 #include "files.h"
 #include "model/model.h"
 #include "platform.h"

@@ -1,7 +1,7 @@
 // When does the first token come on a slow line, and when from the cache? (npm run bench:load)
 //
 //   node tests/bench/load.mjs [--ways packed,range,order,wllama,cache] [--modes exit,full] [--prompts 20] [--few 5] [--mbit 20] [--rtt 0] [--jobs 1]
-//                             [--threads 1] [--model FILE] [--heads FILE] [--accuracy-check] [--json FILE] [--plot FILE.svg] [--from FILE,…]
+//                             [--threads 1] [--model FILE] [--heads FILE] [--accuracy A] [--accuracy-check] [--json FILE] [--plot FILE.svg] [--from FILE,…]
 //
 // Chromium loads the default model from a server of this machine whose line is limited, each time into an empty profile with the cache on, and
 // answers a prompt of about 40 tokens meanwhile; the packages themselves come over another, unlimited one.
@@ -38,7 +38,7 @@ const { values } = parseArgs({ options: {
   ways: { type: 'string' }, modes: { type: 'string', default: 'exit,full' }, prompts: { type: 'string', default: '20' },
   few: { type: 'string', default: '5' }, mbit: { type: 'string', default: '20' }, rtt: { type: 'string', default: '0' }, jobs: { type: 'string', default: '1' }, threads: { type: 'string', default: '1' },
   model: { type: 'string', default: 'models/smollm2-135m-instruct.gguf' }, heads: { type: 'string' }, program: { type: 'string', default: 'build/exitlm' },
-  'accuracy-check': { type: 'boolean', default: false }, json: { type: 'string' }, plot: { type: 'string' }, from: { type: 'string' },
+  accuracy: { type: 'string' }, 'accuracy-check': { type: 'boolean', default: false }, json: { type: 'string' }, plot: { type: 'string' }, from: { type: 'string' },
 } });
 const ways = values.ways?.split(',') ?? (values.from ? [] : WAYS);
 const unknown = ways.find((way) => !WAYS.includes(way));
@@ -46,6 +46,7 @@ if (unknown) throw new Error(`--ways: ${unknown} is none of ${WAYS.join(', ')}`)
 const model = path.resolve(root, values.model);
 const beside = model.replace(/\.gguf$/, '.exits.gguf');
 const heads = values.heads ? path.resolve(values.heads) : fs.existsSync(beside) ? beside : null;
+const accuracy = values.accuracy === undefined ? null : Number(values.accuracy); // null: the heads' default
 const modes = values.modes.split(',').filter((mode) => mode === 'full' || heads);
 const threads = Number(values.threads);
 const bitsPerSecond = Number(values.mbit) * 1e6;
@@ -98,7 +99,7 @@ async function cold(/** @type {string} */ way, /** @type {string} */ mode, /** @
   const profile = await openProfile(packages.address);
   try {
     const answer = await profile.run(way === 'wllama' ? 'wllama' : 'exitlm',
-      { url: `${line.address}/${pathOf(way)}`, mode, prompt, threads, heads: heads !== null, audit: values['accuracy-check'] });
+      { url: `${line.address}/${pathOf(way)}`, mode, accuracy, prompt, threads, heads: heads !== null, audit: values['accuracy-check'] });
     const step = Math.max(1, Math.floor(line.points.length / 400));
     const total = way === 'wllama' ? fs.statSync(model).size : totalBytes;
     return { ...timesOf(prompt, answer), share: line.bytesAt(answer.firstAt) / total, afterLastByteMs: answer.firstAt - line.lastByteAt(), sentBytes: line.points.at(-1)?.bytes ?? 0, requests: line.requests(),
@@ -146,7 +147,7 @@ async function cacheRuns() {
       all.push(/** @type {typeof all[0]} */ (all.shift())); // each follows each of the others
       for (const { name, engine, mode } of all) {
         await new Promise((resolve) => { setTimeout(resolve, SETTLE_MS); }); // the tab before has gone
-        const run = timesOf(prompt, await profile.run(engine, { url, mode, prompt, threads, heads: heads !== null }));
+        const run = timesOf(prompt, await profile.run(engine, { url, mode, accuracy, prompt, threads, heads: heads !== null }));
         (runs[name] ??= []).push(run);
         process.stderr.write(`cache ${name}: first token after ${run.firstMs.toFixed(0)} ms\n`);
       }

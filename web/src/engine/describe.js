@@ -65,6 +65,7 @@ export function describeHeads(engine, heads) {
     metric: engine.names.metric[info.metric],
     kv: engine.names.kv[info.kv],
     kvType: engine.names.kvType[info.kvType],
+    defaultAccuracy: Math.round(info.defaultAccuracy * 1e6) / 1e6, // 0.99, not the nearest float
     fingerprint: engine.text(info.fingerprint),
     licence: engine.text(info.licence),
     data: engine.text(info.data),

@@ -223,8 +223,7 @@ export class Host {
       }
     }
     this.#exits = this.#heads ? describeHeads(engine, this.#heads) : null;
-    const nHeads = this.#exits?.heads.length ?? 0;
-    this.#replies = new Replies({ engine, loader, session: this.#session, nHeads, clock, peer: this.#peer });
+    this.#replies = new Replies({ engine, loader, session: this.#session, exits: this.#exits, clock, peer: this.#peer });
     this.#template = createTemplate(describeTemplate(engine, loader.model));
     const pool = engine.call('session_pool', this.#session);
     if (pool) this.#endThreads = startThreads(engine, pool, engine.call('session_threads', this.#session));

@@ -7,6 +7,7 @@
  * @typedef {import('../link/protocol.js').CallerPeer} Peer
  * @typedef {import('../link/protocol.js').GenerateRequest} GenerateRequest
  * @typedef {import('../link/protocol.js').OwnLevel} OwnLevel
+ * @typedef {import('../link/types.js').Exits} Exits
  * @typedef {import('../link/types.js').GenerateOptions} GenerateOptions
  * @typedef {import('../link/types.js').Result} Result
  *
@@ -22,7 +23,7 @@ export class Replies {
   #engine;
   #loader;
   #session;
-  #nHeads;
+  #exits;
   #clock;
   #peer;
   #event;
@@ -35,15 +36,15 @@ export class Replies {
    * @param {Engine} given.engine
    * @param {ModelLoader} given.loader
    * @param {number} given.session
-   * @param {number} given.nHeads
+   * @param {Exits | null} given.exits
    * @param {boolean} given.clock time passes while code runs
    * @param {Peer} given.peer is told of each token
    */
-  constructor({ engine, loader, session, nHeads, clock, peer }) {
+  constructor({ engine, loader, session, exits, clock, peer }) {
     this.#engine = engine;
     this.#loader = loader;
     this.#session = session;
-    this.#nHeads = nHeads;
+    this.#exits = exits;
     this.#clock = clock;
     this.#peer = peer;
     this.#event = engine.create('event');
@@ -93,7 +94,7 @@ export class Replies {
 
   /** The lowest level of this device that is good for what is asked goes before the heads file's. @param {GenerateOptions} options */
   #withOwnLevel(options) {
-    const { mode = 'exit', strategy = 'risk', kv = 'exact', accuracy = 0.95, thresholds } = options;
+    const { mode = 'exit', strategy = 'risk', kv = 'exact', accuracy = this.#exits?.defaultAccuracy ?? 1, thresholds } = options;
     if (mode !== 'exit' || strategy !== 'risk' || kv !== 'exact' || thresholds) return options;
     const own = this.#ownLevels.find((level) => level.accuracy >= accuracy - 1e-6);
     return own ? { ...options, kv, thresholds: own.threshold } : options;
@@ -108,7 +109,7 @@ export class Replies {
   async #run(id, text, options, reply) {
     const engine = this.#engine;
     const loader = this.#loader;
-    const { struct, seed, free } = generateOptions(engine, this.#withOwnLevel(options), this.#nHeads);
+    const { struct, seed, free } = generateOptions(engine, this.#withOwnLevel(options), this.#exits?.heads.length ?? 0);
     try {
       engine.withText(text, (memory, n) => engine.run('session_text', this.#session, memory, n, true, struct));
     } finally {
@@ -181,7 +182,7 @@ export class Replies {
       text: engine.text(text, textBytes),
       reason: /** @type {Result['reason']} */ (engine.names.reason[reason]),
       usage: { promptTokens, completionTokens, reusedTokens },
-      exits: { ...byHead.slice(0, this.#nHeads), [-1]: fullTokens },
+      exits: { ...byHead.slice(0, this.#exits?.heads.length ?? 0), [-1]: fullTokens },
       .../** @type {Pick<Result, 'meanDepth' | 'meanWork' | 'drafted' | 'accepted' | 'draftAttempts' | 'audited' | 'auditDisagreed'>} */ (counts),
       seed,
       timing: { promptMs: measured(promptMs), decodeMs: measured(decodeMs), tokensPerSecond: measured(tokensPerSecond) },
