@@ -10,6 +10,8 @@
  * });
  * export default { fetch: answer };
  * ```
+ *
+ * @typedef {import('./serve/handler.js').HandlerOptions} HandlerOptions
  */
 export { ExitLM } from './client/edge.js';
 export { Reply } from './client/reply.js';

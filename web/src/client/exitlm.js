@@ -16,7 +16,6 @@ import { onAbort, orAbort } from '../link/abort.js';
 import { ExitLMError, errorFromData } from '../link/errors.js';
 import { knownOptions } from '../link/options.js';
 import { deferred } from '../link/platform.js';
-import { calibrate } from './calibrate.js';
 import { Caller } from './caller.js';
 import { Reply } from './reply.js';
 
@@ -276,6 +275,7 @@ export class ExitLM {
     options = knownOptions(options, ['accuracy', 'delta', 'maxTokens', 'signal', 'onProgress']);
     options.signal?.throwIfAborted();
     const exits = this.#exits;
+    const { calibrate } = await import('./calibrate.js');
     const made = await calibrate({ exits, layers: this.#info.layers, chat: (messages, more) => this.chat(messages, more) }, conversations, options);
     const { certified, accuracy, delta, threshold, bound, coverage, agreement, measured, tokens } = made;
     if (!certified || !exits || !threshold) return made;

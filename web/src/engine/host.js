@@ -229,7 +229,6 @@ export class Host {
     if (pool) this.#endThreads = startThreads(engine, pool, engine.call('session_threads', this.#session));
   }
 
-
   /** What the caller is told of the model. @param {ModelLoader} loader */
   #describe(loader) {
     const engine = /** @type {Engine} */ (this.#engine);
