@@ -8,9 +8,11 @@
  * @typedef {import('../link/types.js').CachedModel} CachedModel
  */
 import { absolute } from '../link/address.js';
+import { messageOf } from '../link/errors.js';
 import { bytesKept, journalLine, parseJournal } from './journal.js';
 import { cacheApi, cacheApiList, cacheApiRemove, keyValueSlot } from './key-value.js';
 import { opfsList, opfsRemove, opfsSlot, opfsWorks } from './opfs.js';
+import { digest, hex } from './sha256.js';
 import { ModelStore } from './store.js';
 
 const MAPS = ' kv-maps'; // no address has a space
@@ -25,9 +27,7 @@ const plain = (address) => address.replace(/#.*$/, '');
 async function idOf(key) {
   const bytes = new TextEncoder().encode(plain(key));
   const subtle = globalThis.crypto?.subtle;
-  if (!subtle) return `u${Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join('')}`.slice(0, 200);
-  const digest = new Uint8Array(await subtle.digest('SHA-256', bytes));
-  return Array.from(digest.subarray(0, 16), (b) => b.toString(16).padStart(2, '0')).join('');
+  return subtle ? (await digest(subtle, bytes)).slice(0, 32) : `u${hex(bytes)}`.slice(0, 200);
 }
 
 /**
@@ -109,7 +109,7 @@ export async function openStore(kind, key, peer, { sha256 = null, warn = () => {
     try {
       await slot.append(journalLine({ url: key, sha256, at: Date.now() }));
     } catch (error) {
-      warn(`the model cannot be kept on this device (${error instanceof Error ? error.message : error})`);
+      warn(`the model cannot be kept on this device (${messageOf(error)})`);
       await slot.close().catch(() => {});
       return null;
     }

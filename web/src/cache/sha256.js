@@ -3,6 +3,12 @@ import { isWorkerd } from '../link/platform.js';
 /** So much is held as a whole for the platform's SHA-256, which is some four times as fast as the engine's. */
 const MOST_HELD_BYTES = 4 * 2 ** 20;
 
+/** @param {Uint8Array} bytes */
+export const hex = (bytes) => Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join('');
+
+/** @param {SubtleCrypto} subtle @param {Uint8Array} bytes @returns {Promise<string>} 64 digits */
+export const digest = async (subtle, bytes) => hex(new Uint8Array(await subtle.digest('SHA-256', /** @type {Uint8Array<ArrayBuffer>} */ (bytes))));
+
 /**
  * @param {import('../engine/engine.js').Engine} engine
  * @param {number} bytes that are to come
@@ -31,9 +37,8 @@ class Held {
     this.#used += bytes.length;
   }
 
-  async finish() {
-    const digest = new Uint8Array(await this.#subtle.digest('SHA-256', this.#all.subarray(0, this.#used)));
-    return Array.from(digest, (b) => b.toString(16).padStart(2, '0')).join('');
+  finish() {
+    return digest(this.#subtle, this.#all.subarray(0, this.#used));
   }
 }
 
@@ -55,9 +60,9 @@ class Sha256 {
 
   /** @returns {string} 64 digits; the object cannot be used any more */
   finish() {
-    return this.#engine.with(65, (hex) => {
-      this.#engine.call('sha256_finish', this.#pointer, hex);
-      return this.#engine.text(hex);
+    return this.#engine.with(65, (digits) => {
+      this.#engine.call('sha256_finish', this.#pointer, digits);
+      return this.#engine.text(digits);
     });
   }
 }

@@ -21,10 +21,12 @@
  * @typedef {import('./journal.js').Piece} Piece
  * @typedef {import('./journal.js').JournalState} JournalState
  */
+import { megabytes, messageOf } from '../link/errors.js';
 import { now } from '../link/platform.js';
 import { bytesKept, journalLine } from './journal.js';
 import { PIECE_BYTES } from './pieces.js';
 import { Ranges } from './ranges.js';
+import { digest } from './sha256.js';
 
 /** Room for the first bytes of a piece: many are a few rows. */
 const FIRST_BYTES = 32 * 1024;
@@ -38,10 +40,7 @@ const READ_AHEAD = 4;
 /** @param {Uint8Array} bytes @returns {Promise<string>} */
 async function pieceHash(bytes) {
   const subtle = globalThis.crypto?.subtle;
-  if (subtle) {
-    const digest = new Uint8Array(await subtle.digest('SHA-256', /** @type {Uint8Array<ArrayBuffer>} */ (bytes)));
-    return Array.from(digest.subarray(0, 16), (b) => b.toString(16).padStart(2, '0')).join('');
-  }
+  if (subtle) return (await digest(subtle, bytes)).slice(0, 32);
   let hash = 0x811c9dc5; // an insecure page: damage is all that can be found here
   for (let i = 0; i < bytes.length; i++) hash = Math.imul(hash ^ bytes[i], 0x01000193);
   return (hash >>> 0).toString(16);
@@ -319,7 +318,7 @@ export class ModelStore {
         // No room, or the place is gone: loading goes on without it.
         this.#writing = false;
         this.#open = [];
-        this.#warn(`the model cannot be kept on this device (${error instanceof Error ? error.message : error}); it is loaded without the cache`);
+        this.#warn(`the model cannot be kept on this device (${messageOf(error)}); it is loaded without the cache`);
       }
     });
   }
@@ -342,8 +341,7 @@ export class ModelStore {
     if (needed <= quota - usage) return;
     this.#writing = false;
     this.#open = [];
-    const megabytes = (/** @type {number} */ n) => Math.max(0, Math.floor(n / 1e6));
-    this.#warn(`the model cannot be kept on this device: ${megabytes(needed)} MB are needed, ${megabytes(quota - usage)} MB are free; it is loaded without the cache`);
+    this.#warn(`the model cannot be kept on this device: ${megabytes(needed)} are needed, ${megabytes(Math.max(0, quota - usage))} are free; it is loaded without the cache`);
   }
 
   /**

@@ -6,6 +6,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import readline from 'node:readline';
 import { parseArgs } from 'node:util';
+import { messageOf } from '../link/errors.js';
 import { ExitLM } from './page.js';
 
 const NATIVE = ['score', 'bench', 'inspect', 'train', 'calibrate', 'eval', 'pack'];
@@ -283,7 +284,6 @@ async function tokenize([model], o) {
 }
 
 main(process.argv.slice(2)).catch((error) => {
-  const message = error instanceof Error ? error.message : String(error);
-  process.stderr.write(`exitlm: ${message.replaceAll('\n', ' ')}\n`);
+  process.stderr.write(`exitlm: ${messageOf(error).replaceAll('\n', ' ')}\n`);
   process.exit(error instanceof Usage || error?.code === 'USAGE' ? 2 : 1);
 });

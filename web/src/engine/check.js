@@ -5,7 +5,7 @@
  * @typedef {import('../link/protocol.js').LoadSpec} LoadSpec
  * @typedef {import('./engine.js').Engine} Engine
  */
-import { ExitLMError } from '../link/errors.js';
+import { ExitLMError, megabytes } from '../link/errors.js';
 import { clockRuns } from '../link/platform.js';
 import { download } from '../loading/download.js';
 import { resolve } from '../loading/resolve.js';
@@ -102,19 +102,17 @@ function enough(state, part, packed) {
  */
 function claim(bytes) {
   const pages = Math.ceil(bytes / 65536);
-  const megabytes = Math.round(bytes / 1e6);
-  if (pages > 65535) throw new ExitLMError('OUT_OF_MEMORY', `the model takes ${megabytes} MB, WebAssembly has room for 4295`);
+  if (pages > 65535) throw new ExitLMError('OUT_OF_MEMORY', `the model takes ${megabytes(bytes)}, WebAssembly has room for 4295 MB`);
   try {
     new WebAssembly.Memory({ initial: pages, maximum: pages });
   } catch (cause) {
-    throw new ExitLMError('OUT_OF_MEMORY', `the model takes ${megabytes} MB, which this device does not grant`, { cause });
+    throw new ExitLMError('OUT_OF_MEMORY', `the model takes ${megabytes(bytes)}, which this device does not grant`, { cause });
   }
 }
 
 /** @param {Check} check */
 function sentence({ memory, estimate, bytes }) {
   const parts = [];
-  const megabytes = (/** @type {number} */ n) => `${n < 10e6 ? (n / 1e6).toFixed(1) : Math.round(n / 1e6)} MB`;
   if (bytes !== null) parts.push(`${megabytes(bytes)} to download`);
   if (memory) parts.push(`${megabytes(memory.total)} of memory`);
   if (estimate.tokensPerSecond !== null) parts.push(`about ${Number(estimate.tokensPerSecond.toPrecision(2))} tokens a second`);

@@ -71,6 +71,9 @@ function isErrorLike(value) {
   return typeof value === 'object' && value !== null && 'message' in value && 'name' in value;
 }
 
+/** A size in a message. @param {number} bytes */
+export const megabytes = (bytes) => `${bytes < 10e6 ? (bytes / 1e6).toFixed(1) : Math.round(bytes / 1e6)} MB`;
+
 /**
  * @param {unknown} error
  * @returns {string} its message, whatever it is
