@@ -352,7 +352,7 @@ static int check_policy(const calibration *c) {
     float targets[XL_PATH_MAX];
     if (wanted_targets(c, targets) == 0) return cli_usage("--accuracy: no settings are laid out for this level: see exitlm calibrate --help");
     if (policy(c) == EXITLM_POLICY_EXACT) return CLI_OK;
-    if (policy(c) == EXITLM_POLICY_MAPS && !xl_heads_have_maps(c->engine.heads)) return cli_usage("--kv maps: these heads have no maps: train them without --no-maps");
+    if (policy(c) == EXITLM_POLICY_MAPS && !exitlm_heads_have_maps(c->engine.heads)) return cli_usage("--kv maps: these heads have no maps: train them without --no-maps");
     if (o->strategy > EXITLM_STRATEGY_RISK) return cli_usage("--kv %s: the paper's strategies know exact K/V alone: use --strategy risk", cli_kv_policies[o->kv]);
     if (adds(c) && o->metric >= 0 && o->metric != (int)c->engine.heads->metric)
         return cli_usage("--metric: the heads file's table goes by %s, and rows for --kv %s are added to it", cli_metrics[c->engine.heads->metric], cli_kv_policies[o->kv]);
