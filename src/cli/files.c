@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli.h"
+#include "output.h"
 #include "platform.h"
 
 static int read_stream(FILE *stream, const char *shown, uint64_t max_bytes, char **bytes, size_t *n_bytes) {

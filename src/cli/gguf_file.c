@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli.h"
+#include "output.h"
 #include "platform.h"
 
 #define CHUNK_BYTES ((size_t)64 << 10)

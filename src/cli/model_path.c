@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "catalog.h"
-#include "cli.h"
+#include "output.h"
 #include "files.h"
 #include "platform.h"
 
