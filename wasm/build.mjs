@@ -90,11 +90,11 @@ const list = (/** @type {string} */ folder, /** @type {string} */ ending) => (fs
 function sourcesOf(/** @type {Variant} */ { kind, relaxed }) {
   const foreign = relaxed ? /kernel\/(avx2|avx512vnni|neon|neondot)\.c$/ : /kernel\/(avx2|avx512vnni|neon|neondot|relaxed|relaxed16)\.c$/;
   const own = {
-    command: list('src/cli', '.c'),
+    command: [...list('src/train', '.c'), ...list('src/cli', '.c')],
     reactor: list('wasm', '.c'),
     service: list('web/edge/wasmtime/component', '.c'),
   };
-  const library = ['base', 'gguf', 'kernel', 'text', 'model', 'run', 'reply', 'train'].flatMap((floor) => list(`src/${floor}`, '.c'));
+  const library = ['base', 'gguf', 'kernel', 'text', 'model', 'run', 'reply'].flatMap((floor) => list(`src/${floor}`, '.c'));
   return [...library.filter((f) => !foreign.test(f)), ...own[kind]];
 }
 

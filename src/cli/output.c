@@ -44,4 +44,8 @@ int cli_report(const exitlm_error *error, const char *file) {
     return error->status == EXITLM_USAGE ? CLI_USAGE : CLI_FAILED;
 }
 
+int cli_done(exitlm_status status, const exitlm_error *error) {
+    return status == EXITLM_OK ? CLI_OK : cli_report(error, NULL);
+}
+
 int cli_no_memory(const char *what) { return cli_fail("no memory for %s; free some, or choose a smaller model", what); }

@@ -17,6 +17,8 @@ void cli_warn(const char *format, ...) CLI_PRINTF(1, 2); /* "exitlm: warning: â€
 /* An error of the engine, after the name of the file that it is about (NULL: none). Returns the exit status: CLI_USAGE for
  * EXITLM_USAGE, else CLI_FAILED. */
 int cli_report(const exitlm_error *error, const char *file);
+/* CLI_OK where `status` is EXITLM_OK, else the error is reported. */
+int cli_done(exitlm_status status, const exitlm_error *error);
 /* "no memory for WHAT" */
 int cli_no_memory(const char *what);
 

@@ -4,7 +4,7 @@
 
 #include "gather_file.h"
 #include "model/model.h"
-#include "train.h"
+#include "training.h"
 
 /* ---- The shortlist ---- */
 typedef struct ranked {
@@ -19,32 +19,32 @@ static int compare_ranked(const void *a, const void *b) {
 }
 
 /* Expected counts: the probabilities that the model gives, summed; smoother than counting its choices. */
-static int count_mass(const train_run *run, ranked *list) {
-    int status = CLI_OK;
-    for (size_t i = 0; i < gather_shards(&run->plan) && status == CLI_OK; i++) {
-        gather_shard s = {0};
-        if (!gather_exists(&run->plan, i)) continue;
-        status = gather_open(&run->plan, i, &s);
-        for (uint32_t c = 0; status == CLI_OK && c < s.n_conversations; c++) {
+static exitlm_status count_mass(const xl_training *run, ranked *list, exitlm_error *error) {
+    exitlm_status status = EXITLM_OK;
+    for (size_t i = 0; i < xl_gather_shards(&run->plan) && status == EXITLM_OK; i++) {
+        xl_gather_shard s = {0};
+        if (!xl_gather_exists(&run->plan, i)) continue;
+        status = xl_gather_open(&run->plan, i, &s, error);
+        for (uint32_t c = 0; status == EXITLM_OK && c < s.n_conversations; c++) {
             if (s.conversations[c].validation) continue;
             const size_t from = (size_t)s.conversations[c].first_position * s.top, n = (size_t)s.conversations[c].n_positions * s.top;
             for (size_t k = from; k < from + n; k++) list[s.top_ids[k]].mass += xl_f16_to_f32(s.top_p[k]);
         }
-        gather_close(&s);
+        xl_gather_close(&s);
     }
     return status;
 }
 
-int train_shortlist(train_run *run) {
-    const uint32_t vocab = run->engine.info.vocab;
+exitlm_status xl_training_shortlist(xl_training *run, exitlm_error *error) {
+    const uint32_t vocab = run->info.vocab;
     uint32_t n = run->options->rows > run->options->vocabulary_rows ? run->options->rows : run->options->vocabulary_rows;
     if (n > vocab) n = vocab;
     ranked *list = calloc(vocab, sizeof *list);
     run->shortlist = malloc(n * sizeof *run->shortlist);
-    int status = list && run->shortlist ? CLI_OK : cli_no_memory("the shortlist");
-    for (uint32_t i = 0; status == CLI_OK && i < vocab; i++) list[i].id = (int32_t)i;
-    if (status == CLI_OK) status = count_mass(run, list);
-    if (status == CLI_OK) {
+    exitlm_status status = list && run->shortlist ? EXITLM_OK : xl_no_memory(error, "the shortlist");
+    for (uint32_t i = 0; status == EXITLM_OK && i < vocab; i++) list[i].id = (int32_t)i;
+    if (status == EXITLM_OK) status = count_mass(run, list, error);
+    if (status == EXITLM_OK) {
         qsort(list, vocab, sizeof *list, compare_ranked);
         for (uint32_t i = 0; i < n; i++) run->shortlist[i] = list[i].id;
         run->base.shortlist = run->shortlist;
@@ -55,25 +55,25 @@ int train_shortlist(train_run *run) {
 }
 
 /* ---- Parts ---- */
-static bool wanted(const gather_conversation *c, bool validation) { return (c->validation != 0) == validation && c->n_positions > 0; }
+static bool wanted(const xl_gather_conversation *c, bool validation) { return (c->validation != 0) == validation && c->n_positions > 0; }
 
-static int count_positions(const train_run *run, bool validation, size_t most, size_t *n) {
-    int status = CLI_OK;
+static exitlm_status count_positions(const xl_training *run, bool validation, size_t most, size_t *n, exitlm_error *error) {
+    exitlm_status status = EXITLM_OK;
     *n = 0;
-    for (size_t i = 0; i < gather_shards(&run->plan) && status == CLI_OK && *n < most; i++) {
-        gather_shard s = {0};
-        if (!gather_exists(&run->plan, i)) continue;
-        status = gather_open(&run->plan, i, &s);
-        for (uint32_t c = 0; status == CLI_OK && c < s.n_conversations && *n < most; c++)
+    for (size_t i = 0; i < xl_gather_shards(&run->plan) && status == EXITLM_OK && *n < most; i++) {
+        xl_gather_shard s = {0};
+        if (!xl_gather_exists(&run->plan, i)) continue;
+        status = xl_gather_open(&run->plan, i, &s, error);
+        for (uint32_t c = 0; status == EXITLM_OK && c < s.n_conversations && *n < most; c++)
             if (wanted(&s.conversations[c], validation)) *n += s.conversations[c].n_positions;
-        gather_close(&s);
+        xl_gather_close(&s);
     }
     return status;
 }
 
 typedef struct filling {
-    const train_run *run;
-    train_part *part;
+    const xl_training *run;
+    xl_train_part *part;
     size_t n, capacity;            /* positions; those that there are room for */
     size_t n_extra, extra_capacity;
     uint32_t *place;               /* [vocab] place in the shortlist + 1, or 0 */
@@ -94,8 +94,8 @@ static bool add_extra(filling *f, int32_t id) {
 }
 
 /* Context tokens outside the shortlist, in the order of their first position: each position sees a prefix of them. */
-static bool fill_conversation(filling *f, const gather_shard *s, const gather_conversation *c, const uint16_t *x) {
-    train_part *p = f->part;
+static bool fill_conversation(filling *f, const xl_gather_shard *s, const xl_gather_conversation *c, const uint16_t *x) {
+    xl_train_part *p = f->part;
     const size_t start = f->n_extra, dim = s->dim;
     uint32_t read = 0;
     f->conversation++;
@@ -119,20 +119,20 @@ static bool fill_conversation(filling *f, const gather_shard *s, const gather_co
     return true;
 }
 
-static int fill_shard(filling *f, size_t index, uint32_t layer, bool validation) {
-    gather_shard s = {0};
-    int status = gather_open(&f->run->plan, index, &s);
-    uint16_t *x = status == CLI_OK ? malloc(((size_t)s.n_positions * s.dim + 1) * sizeof *x) : NULL;
-    if (status == CLI_OK && !x) status = cli_no_memory("hidden states");
-    if (status == CLI_OK) status = gather_layer(&f->run->plan, index, &s, layer, x);
-    for (uint32_t c = 0; status == CLI_OK && c < s.n_conversations && f->n < f->capacity; c++)
-        if (wanted(&s.conversations[c], validation) && !fill_conversation(f, &s, &s.conversations[c], x)) status = cli_no_memory("the training set");
+static exitlm_status fill_shard(filling *f, size_t index, uint32_t layer, bool validation, exitlm_error *error) {
+    xl_gather_shard s = {0};
+    exitlm_status status = xl_gather_open(&f->run->plan, index, &s, error);
+    uint16_t *x = status == EXITLM_OK ? malloc(((size_t)s.n_positions * s.dim + 1) * sizeof *x) : NULL;
+    if (status == EXITLM_OK && !x) status = xl_no_memory(error, "hidden states");
+    if (status == EXITLM_OK) status = xl_gather_layer(&f->run->plan, index, &s, layer, x, error);
+    for (uint32_t c = 0; status == EXITLM_OK && c < s.n_conversations && f->n < f->capacity; c++)
+        if (wanted(&s.conversations[c], validation) && !fill_conversation(f, &s, &s.conversations[c], x)) status = xl_no_memory(error, "the training set");
     free(x);
-    gather_close(&s);
+    xl_gather_close(&s);
     return status;
 }
 
-static bool allocate(train_part *p, size_t n, size_t dim, size_t top) {
+static bool allocate(xl_train_part *p, size_t n, size_t dim, size_t top) {
     p->x = malloc((n * dim + 1) * sizeof *p->x);
     p->top_ids = malloc((n * top + 1) * sizeof *p->top_ids);
     p->top_p = malloc((n * top + 1) * sizeof *p->top_p);
@@ -144,25 +144,25 @@ static bool allocate(train_part *p, size_t n, size_t dim, size_t top) {
     return p->x && p->top_ids && p->top_p && p->extra_start && p->extra_count && p->extra_ids && p->weight && p->source;
 }
 
-int train_part_load(const train_run *run, uint32_t layer, uint32_t rows, bool validation, size_t max_positions, train_part *part) {
-    const uint32_t vocab = run->engine.info.vocab, dim = run->engine.info.dim;
+exitlm_status xl_train_part_load(const xl_training *run, uint32_t layer, uint32_t rows, bool validation, size_t max_positions, xl_train_part *part, exitlm_error *error) {
+    const uint32_t vocab = run->info.vocab, dim = run->info.dim;
     filling f = {.run = run, .part = part, .rows = rows};
-    *part = (train_part){0};
-    int status = count_positions(run, validation, max_positions ? max_positions : SIZE_MAX, &f.capacity);
+    *part = (xl_train_part){0};
+    exitlm_status status = count_positions(run, validation, max_positions ? max_positions : SIZE_MAX, &f.capacity, error);
     f.place = calloc(vocab, sizeof *f.place);
     f.seen = calloc(vocab, sizeof *f.seen);
-    if (status == CLI_OK && (!f.place || !f.seen || !allocate(part, f.capacity, dim, GATHER_TOP))) status = cli_no_memory("the training set");
-    for (uint32_t i = 0; status == CLI_OK && i < run->base.n_shortlist; i++) f.place[run->shortlist[i]] = i + 1;
-    for (size_t i = 0; i < gather_shards(&run->plan) && status == CLI_OK && f.n < f.capacity; i++)
-        if (gather_exists(&run->plan, i)) status = fill_shard(&f, i, layer, validation);
+    if (status == EXITLM_OK && (!f.place || !f.seen || !allocate(part, f.capacity, dim, XL_GATHER_TOP))) status = xl_no_memory(error, "the training set");
+    for (uint32_t i = 0; status == EXITLM_OK && i < run->base.n_shortlist; i++) f.place[run->shortlist[i]] = i + 1;
+    for (size_t i = 0; i < xl_gather_shards(&run->plan) && status == EXITLM_OK && f.n < f.capacity; i++)
+        if (xl_gather_exists(&run->plan, i)) status = fill_shard(&f, i, layer, validation, error);
     free(f.place);
     free(f.seen);
-    part->set = (xl_train_set){f.n, dim, GATHER_TOP, part->x, part->top_ids, part->top_p, part->extra_start, part->extra_count, part->extra_ids};
-    if (status != CLI_OK) train_part_free(part);
+    part->set = (xl_train_set){f.n, dim, XL_GATHER_TOP, part->x, part->top_ids, part->top_p, part->extra_start, part->extra_count, part->extra_ids};
+    if (status != EXITLM_OK) xl_train_part_free(part);
     return status;
 }
 
-void train_part_free(train_part *p) {
+void xl_train_part_free(xl_train_part *p) {
     free(p->x);
     free(p->top_ids);
     free(p->top_p);
@@ -171,5 +171,5 @@ void train_part_free(train_part *p) {
     free(p->extra_ids);
     free(p->weight);
     free(p->source);
-    *p = (train_part){0};
+    *p = (xl_train_part){0};
 }

@@ -7,12 +7,18 @@
 
 #include "reply/session.h"
 
+bool xl_level_wanted(const float *accuracy, size_t n, float x) {
+    for (size_t i = 0; i < n; i++)
+        if (fabsf(accuracy[i] - x) < 1e-4f) return true;
+    return n == 0;
+}
+
 /* ---- Tokens ---- */
-static xl_check check_of(const measure_check *c) {
+static xl_check check_of(const xl_measure_check *c) {
     return (xl_check){.id = c->argmax, .argmax = c->argmax, .entropy = c->entropy, .p1 = c->p1, .margin = c->margin, .other = c->other};
 }
 
-static void fill_token(level_tokens *t, size_t i, const exitlm_heads *heads, exitlm_metric metric, uint32_t n_layers, const measure_record *r) {
+static void fill_token(xl_level_tokens *t, size_t i, const exitlm_heads *heads, exitlm_metric metric, uint32_t n_layers, const xl_measure_record *r) {
     xl_check previous;
     const xl_check *before = NULL;
     for (uint32_t h = 0; h < t->n_heads; h++) {
@@ -26,9 +32,9 @@ static void fill_token(level_tokens *t, size_t i, const exitlm_heads *heads, exi
     }
 }
 
-bool level_tokens_make(level_tokens *t, const exitlm_heads *heads, exitlm_metric metric, uint32_t n_layers, const measure_record *r,
+bool xl_level_tokens_make(xl_level_tokens *t, const exitlm_heads *heads, exitlm_metric metric, uint32_t n_layers, const xl_measure_record *r,
                        size_t n_conversations) {
-    *t = (level_tokens){.n = r->n, .n_conversations = n_conversations, .n_heads = heads->n_heads, .conversation = r->conversation};
+    *t = (xl_level_tokens){.n = r->n, .n_conversations = n_conversations, .n_heads = heads->n_heads, .conversation = r->conversation};
     t->u = malloc((r->n * heads->n_heads + 1) * sizeof *t->u);
     t->wrong = malloc(r->n * heads->n_heads + 1);
     t->weight = malloc((r->n + 1) * sizeof *t->weight);
@@ -41,21 +47,21 @@ bool level_tokens_make(level_tokens *t, const exitlm_heads *heads, exitlm_metric
     return true;
 }
 
-void level_tokens_free(level_tokens *t) {
+void xl_level_tokens_free(xl_level_tokens *t) {
     free(t->u);
     free(t->wrong);
     free(t->weight);
-    *t = (level_tokens){0};
+    *t = (xl_level_tokens){0};
 }
 
-bool level_fit_logistic(const exitlm_heads *heads, uint32_t n_layers, const measure_record *r, float *w) {
+bool xl_level_fit_logistic(const exitlm_heads *heads, uint32_t n_layers, const xl_measure_record *r, float *w) {
     float *f = malloc((r->n * 5 + 1) * sizeof *f);
     uint8_t *y = malloc(r->n + 1);
     bool fine = f && y;
     for (uint32_t h = 0; fine && h < heads->n_heads; h++) {
         size_t n = 0;
         for (size_t i = 0; i < r->n; i++) {
-            const measure_check *c = &r->checks[i * heads->n_heads + h];
+            const xl_measure_check *c = &r->checks[i * heads->n_heads + h];
             if (c->argmax < 0 || (r->first[i] && heads->head[h].layer < n_layers)) continue;
             const bool agrees = h && !r->first[i] && c[-1].argmax == c->argmax;
             const float features[5] = {c->entropy, logf(c->p1 > 1e-30f ? c->p1 : 1e-30f), c->margin, c->other, agrees};
@@ -72,7 +78,7 @@ bool level_fit_logistic(const exitlm_heads *heads, uint32_t n_layers, const meas
 /* ---- Costs ---- */
 #define BATCH_FILL 0.35 /* what a layer costs that a waiting position runs later in a batch */
 
-void level_costs(const exitlm_model *model, const exitlm_heads *heads, exitlm_kv_policy kv, xl_path_data *data) {
+void xl_level_costs(const exitlm_model *model, const exitlm_heads *heads, exitlm_kv_policy kv, xl_path_data *data) {
     const double layer = (double)xl_layer_macs(model), token = (double)xl_token_macs(model);
     double checks = 0, reused = 0;
     for (uint32_t h = 0; h < heads->n_heads; h++) {
@@ -85,24 +91,27 @@ void level_costs(const exitlm_model *model, const exitlm_heads *heads, exitlm_kv
 }
 
 /* ---- Risk ---- */
-double *level_x(const measure_result *r, size_t n_path) {
+double *xl_level_x(const xl_measure_result *r, size_t n_path) {
     double *x = malloc((n_path * r->n_items + 1) * sizeof *x);
     for (size_t j = 0; x && j < n_path; j++)
-        for (size_t i = 0; i < r->n_items; i++) x[j * r->n_items + i] = measure_x(measure_at(r, i, j + 1));
+        for (size_t i = 0; i < r->n_items; i++) x[j * r->n_items + i] = xl_measure_x(xl_measure_at(r, i, j + 1));
     return x;
 }
 
 /* Coverage and agreement of setting j over the conversations. */
-static void describe(const measure_result *r, size_t j, uint32_t n_heads, exitlm_level *row) {
+static void describe(const xl_measure_result *r, size_t j, uint32_t n_heads, exitlm_level *row) {
     double agreement = 0, exited = 0, coverage[EXITLM_MAX_HEADS] = {0};
     size_t tokens = 0, some_exit = 0;
     for (size_t i = 0; i < r->n_items; i++) {
-        const measure_sum *s = measure_at(r, i, j);
-        const double x = measure_wrong_exits(s), c = measure_exited(s);
-        agreement += 1 - measure_x(s);
+        const xl_measure_sum *s = xl_measure_at(r, i, j);
+        const double x = xl_measure_wrong_exits(s), c = xl_measure_exited(s);
+        agreement += 1 - xl_measure_x(s);
         tokens += s->tokens;
         for (uint32_t h = 0; h < n_heads; h++) coverage[h] += s->exits[h];
-        if (c > 0) exited += 1 - x / c, some_exit++;
+        if (c > 0) {
+            exited += 1 - x / c;
+            some_exit++;
+        }
     }
     for (uint32_t h = 0; h < n_heads; h++) row->coverage[h] = (float)(tokens ? coverage[h] / (double)tokens : 0);
     row->agreement = (float)(r->n_items ? agreement / (double)r->n_items : 1);
@@ -111,7 +120,7 @@ static void describe(const measure_result *r, size_t j, uint32_t n_heads, exitlm
     row->tokens = (uint32_t)(tokens < UINT32_MAX ? tokens : UINT32_MAX);
 }
 
-bool level_of_risk(const level_risk *risk, float accuracy, exitlm_level *row, int32_t *chosen) {
+bool xl_level_of_risk(const xl_level_risk *risk, float accuracy, exitlm_level *row, int32_t *chosen) {
     const size_t n = risk->result->n_items;
     const double alpha = 1 - (double)accuracy;
     int32_t j = n ? xl_fixed_sequence(risk->bound, risk->x, risk->path->n, n, alpha, risk->delta) : -1;
@@ -129,15 +138,15 @@ bool level_of_risk(const level_risk *risk, float accuracy, exitlm_level *row, in
 }
 
 /* E[wrong] <= alpha E[exits], in shares of a conversation's tokens: Z = wrong - alpha C + alpha lies in [0, 1], and E[Z] <= alpha says it. */
-int32_t level_of_exited(const level_risk *risk, float accuracy) {
+int32_t xl_level_of_exited(const xl_level_risk *risk, float accuracy) {
     const size_t n = risk->result->n_items, m = risk->path->n;
     const double alpha = 1 - (double)accuracy;
     double *z = malloc((m * n + 1) * sizeof *z);
     if (!z) return -2;
     for (size_t j = 0; j < m; j++)
         for (size_t i = 0; i < n; i++) {
-            const measure_sum *s = measure_at(risk->result, i, j + 1);
-            z[j * n + i] = measure_wrong_exits(s) - alpha * measure_exited(s) + alpha;
+            const xl_measure_sum *s = xl_measure_at(risk->result, i, j + 1);
+            z[j * n + i] = xl_measure_wrong_exits(s) - alpha * xl_measure_exited(s) + alpha;
         }
     int32_t chosen = n ? xl_fixed_sequence(risk->bound, z, m, n, alpha, risk->delta) : -1;
     free(z);
@@ -145,7 +154,7 @@ int32_t level_of_exited(const level_risk *risk, float accuracy) {
 }
 
 /* ---- The paper's strategies ---- */
-static void describe_tokens(const level_tokens *t, const float *threshold, exitlm_level *row) {
+static void describe_tokens(const xl_level_tokens *t, const float *threshold, exitlm_level *row) {
     double agreement = 0, exited = 0, weight = 0, exit_weight = 0, coverage[EXITLM_MAX_HEADS] = {0};
     for (size_t i = 0; i < t->n; i++) {
         const float *u = t->u + i * t->n_heads;
@@ -166,7 +175,7 @@ static void describe_tokens(const level_tokens *t, const float *threshold, exitl
     row->tokens = (uint32_t)t->n;
 }
 
-bool level_of_paper(const level_tokens *t, exitlm_strategy strategy, float accuracy, exitlm_level *row) {
+bool xl_level_of_paper(const xl_level_tokens *t, exitlm_strategy strategy, float accuracy, exitlm_level *row) {
     float *u = malloc((t->n + 1) * sizeof *u);
     uint8_t *ok = malloc(t->n + 1), *gone = calloc(t->n + 1, 1);
     bool fine = u && ok && gone;

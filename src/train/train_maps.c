@@ -4,16 +4,15 @@
 #include <string.h>
 
 #include "gather_file.h"
-#include "platform.h"
 #include "reply/session.h"
-#include "signals.h"
-#include "train.h"
+#include "train_internal.h"
+#include "training.h"
 
 #define RIDGE 1e-3
 #define BATCH 256
 
 typedef struct fitting {
-    const train_run *run;
+    const xl_training *run;
     exitlm_session *session;
     uint32_t first;         /* hidden states are kept from after this many layers on */
     uint32_t n_kept;        /* n_layers - first: after first, first + 1, … n_layers - 1 layers */
@@ -49,8 +48,8 @@ static void project(fitting *f, uint32_t kept, uint32_t n) {
             float *k = f->kv + ((size_t)kept * s->ctx + pos + r) * 2 * c->kv_dim, *v = k + c->kv_dim;
             memcpy(k, s->work.k + (size_t)r * s->work.kv_stride, c->kv_dim * sizeof *k);
             memcpy(v, s->work.v + (size_t)r * s->work.kv_stride, c->kv_dim * sizeof *v);
-            for (uint32_t i = 0; layer->bk && i < c->kv_dim; i++) k[i] += layer->bk[i];
-            for (uint32_t i = 0; layer->bv && i < c->kv_dim; i++) v[i] += layer->bv[i];
+            if (layer->bk) xl_add_scaled(k, 1, layer->bk, c->kv_dim);
+            if (layer->bv) xl_add_scaled(v, 1, layer->bv, c->kv_dim);
         }
     }
 }
@@ -75,53 +74,67 @@ static void add_to_ridge(fitting *f, uint32_t h, const uint32_t *at, uint32_t n)
 }
 
 /* at [n_at]: the positions that wrote a reply, which are those that may exit. *taken: how many of them fit the context. */
-static int add_conversation(fitting *f, const int32_t *ids, uint32_t n, const uint32_t *at, uint32_t n_at, size_t *taken) {
+static exitlm_status add_conversation(fitting *f, const int32_t *ids, uint32_t n, const uint32_t *at, uint32_t n_at, size_t *taken, exitlm_error *error) {
     exitlm_session *s = f->session;
-    exitlm_error error;
     if (n > s->ctx) n = s->ctx;
     while (n_at && at[n_at - 1] >= n) n_at--;
     *taken = n_at;
     exitlm_session_reset(s);
-    if (xl_session_append(s, ids, n, &error) != EXITLM_OK || xl_session_advance(s, s->model->config.n_layers, &error) != EXITLM_OK)
-        return cli_report(&error, NULL);
+    exitlm_status status = xl_session_append(s, ids, n, error);
+    if (status == EXITLM_OK) status = xl_session_advance(s, s->model->config.n_layers, error);
+    if (status != EXITLM_OK) return status;
     for (uint32_t kept = 0; kept < f->n_kept; kept++) project(f, kept, n);
     for (uint32_t h = 0; h < f->n_layers; h++)
         if (f->ridge[h]) add_to_ridge(f, h, at, n_at);
-    return CLI_OK;
+    return EXITLM_OK;
 }
 
-static int add_all(fitting *f) {
-    const train_options *o = f->run->options;
-    size_t done = 0;
-    int status = CLI_OK;
-    for (size_t i = 0; i < gather_shards(&f->run->plan) && status == CLI_OK && done < o->map_tokens; i++) {
-        gather_shard s = {0};
-        if (!gather_exists(&f->run->plan, i)) continue;
-        status = gather_open(&f->run->plan, i, &s);
-        for (uint32_t c = 0; status == CLI_OK && c < s.n_conversations && done < o->map_tokens && !cli_interrupted(); c++) {
-            if (s.conversations[c].validation || s.conversations[c].n_ids == 0) continue;
-            size_t taken;
-            status = add_conversation(f, s.ids + s.conversations[c].first_id, s.conversations[c].n_ids, s.at + s.conversations[c].first_position,
-                                      s.conversations[c].n_positions, &taken);
-            done += taken;
-            if (!o->quiet) fprintf(stderr, "\rK/V maps   %5.1f %%     ", 100.0 * (double)(done < o->map_tokens ? done : o->map_tokens) / o->map_tokens);
-        }
-        gather_close(&s);
+static void show(const fitting *f, size_t done, bool ended) {
+    const double most = f->run->options->map_tokens;
+    const xl_progress now = {.stage = XL_STAGE_MAPS, .done = (double)done < most ? (double)done : most, .total = most, .ended = ended};
+    xl_show(f->run->observer, &now);
+}
+
+static exitlm_status add_shard(fitting *f, const xl_gather_shard *s, size_t *done, exitlm_error *error) {
+    exitlm_status status = EXITLM_OK;
+    for (uint32_t i = 0; i < s->n_conversations && status == EXITLM_OK; i++) {
+        const xl_gather_conversation *c = &s->conversations[i];
+        if (*done >= f->run->options->map_tokens || xl_stopped(f->run->observer)) break;
+        if (c->validation || c->n_ids == 0) continue;
+        size_t taken;
+        status = add_conversation(f, s->ids + c->first_id, c->n_ids, s->at + c->first_position, c->n_positions, &taken, error);
+        *done += taken;
+        show(f, *done, false);
     }
-    if (!o->quiet) fputc('\n', stderr);
+    return status;
+}
+
+static exitlm_status add_all(fitting *f, exitlm_error *error) {
+    const xl_gather_plan *plan = &f->run->plan;
+    size_t done = 0;
+    exitlm_status status = EXITLM_OK;
+    for (size_t i = 0; i < xl_gather_shards(plan) && status == EXITLM_OK; i++) {
+        xl_gather_shard s = {0};
+        if (done >= f->run->options->map_tokens) break;
+        if (!xl_gather_exists(plan, i)) continue;
+        status = xl_gather_open(plan, i, &s, error);
+        if (status == EXITLM_OK) status = add_shard(f, &s, &done, error);
+        xl_gather_close(&s);
+    }
+    show(f, done, true);
     return status;
 }
 
 /* The regression's outputs are k, v of the first skipped layer, k, v of the next, …: rows of one matrix, taken apart without copying. */
-static int solve(fitting *f, uint32_t h, train_maps *m) {
+static exitlm_status solve(fitting *f, uint32_t h, xl_train_maps *m, exitlm_error *error) {
     const xl_config *c = &f->session->model->config;
     const uint32_t n = c->n_layers - f->layers[h];
     const size_t outputs = (size_t)n * 2 * c->kv_dim;
-    exitlm_error error;
-    *m = (train_maps){.layer = f->layers[h], .n = n, .memory = malloc(outputs * (c->dim + 1) * sizeof(float)), .k = calloc((size_t)n * 4, sizeof *m->k)};
-    if (!m->memory || !m->k) return cli_no_memory("K/V maps");
+    *m = (xl_train_maps){.layer = f->layers[h], .n = n, .memory = malloc(outputs * (c->dim + 1) * sizeof(float)), .k = calloc((size_t)n * 4, sizeof *m->k)};
+    if (!m->memory || !m->k) return xl_no_memory(error, "K/V maps");
     float *bias = m->memory + outputs * c->dim;
-    if (xl_ridge_solve(f->ridge[h], RIDGE, m->memory, bias, &error) != EXITLM_OK) return cli_report(&error, NULL);
+    exitlm_status status = xl_ridge_solve(f->ridge[h], RIDGE, m->memory, bias, error);
+    if (status != EXITLM_OK) return status;
     m->v = m->k + n;
     m->k_bias = m->v + n;
     m->v_bias = m->k_bias + n;
@@ -131,13 +144,12 @@ static int solve(fitting *f, uint32_t h, train_maps *m) {
         m->k_bias[l] = bias + (size_t)l * 2 * c->kv_dim;
         m->v_bias[l] = m->k_bias[l] + c->kv_dim;
     }
-    return CLI_OK;
+    return EXITLM_OK;
 }
 
-static int prepare(fitting *f) {
-    const xl_config *c = &f->run->engine.model->config;
+static exitlm_status prepare(fitting *f, exitlm_error *error) {
+    const xl_config *c = &f->run->model->config;
     const uint32_t ctx = f->run->plan.context_tokens;
-    exitlm_error error;
     f->first = c->n_layers;
     for (uint32_t h = 0; h < f->n_layers; h++)
         if (f->layers[h] < c->n_layers) f->first = f->layers[h]; /* of the last one before the last layer: heads.h, xl_heads_mapping */
@@ -147,26 +159,29 @@ static int prepare(fitting *f) {
     f->x = malloc((size_t)BATCH * c->dim * sizeof(float));
     f->y = malloc((size_t)BATCH * f->n_kept * 2 * c->kv_dim * sizeof(float) + 1);
     f->ones = malloc(c->dim * sizeof(float));
-    for (uint32_t i = 0; f->ones && i < c->dim; i++) f->ones[i] = 1;
-    if (!f->hidden || !f->kv || !f->x || !f->y || !f->ones) return cli_no_memory("K/V maps");
-    exitlm_session_options options = {.context_tokens = ctx, .kv_type = f->run->plan.kv_type, .kernel = f->run->plan.kernel, .threads = f->run->engine.threads};
-    if (exitlm_session_create(&f->session, f->run->engine.model, &options, &error) != EXITLM_OK) return cli_report(&error, NULL);
+    if (!f->hidden || !f->kv || !f->x || !f->y || !f->ones) return xl_no_memory(error, "K/V maps");
+    for (uint32_t i = 0; i < c->dim; i++) f->ones[i] = 1;
+    exitlm_session_options options = {.context_tokens = ctx, .kv_type = f->run->plan.kv_type, .kernel = f->run->plan.kernel, .threads = f->run->options->threads};
+    exitlm_status status = exitlm_session_create(&f->session, f->run->model, &options, error);
+    if (status != EXITLM_OK) return status;
     f->session->on_layer = keep;
     f->session->on_layer_user = f;
     for (uint32_t h = 0; h < f->n_layers; h++) {
-        uint32_t outputs = (c->n_layers - f->layers[h]) * 2 * c->kv_dim;
-        if (outputs && f->layers[h] == f->first && xl_ridge_create(&f->ridge[h], c->dim, outputs, NULL, &error) != EXITLM_OK) return cli_report(&error, NULL);
+        const uint32_t outputs = (c->n_layers - f->layers[h]) * 2 * c->kv_dim;
+        if (!outputs || f->layers[h] != f->first) continue;
+        status = xl_ridge_create(&f->ridge[h], c->dim, outputs, NULL, error);
+        if (status != EXITLM_OK) return status;
     }
-    return CLI_OK;
+    return EXITLM_OK;
 }
 
-int train_maps_fit(const train_run *run, const uint32_t *layers, uint32_t n_layers, train_maps *maps) {
+exitlm_status xl_train_maps_fit(const xl_training *run, const uint32_t *layers, uint32_t n_layers, xl_train_maps *maps, exitlm_error *error) {
     fitting f = {.run = run, .layers = layers, .n_layers = n_layers};
     memset(maps, 0, n_layers * sizeof *maps);
-    int status = prepare(&f);
-    if (status == CLI_OK && f.n_kept) status = add_all(&f);
-    for (uint32_t h = 0; h < n_layers && status == CLI_OK; h++)
-        if (f.ridge[h]) status = solve(&f, h, &maps[h]);
+    exitlm_status status = prepare(&f, error);
+    if (status == EXITLM_OK && f.n_kept) status = add_all(&f, error);
+    for (uint32_t h = 0; h < n_layers && status == EXITLM_OK; h++)
+        if (f.ridge[h]) status = solve(&f, h, &maps[h], error);
     for (uint32_t h = 0; h < n_layers; h++) xl_ridge_free(f.ridge[h]);
     exitlm_session_free(f.session);
     free(f.hidden);
@@ -177,8 +192,8 @@ int train_maps_fit(const train_run *run, const uint32_t *layers, uint32_t n_laye
     return status;
 }
 
-void train_maps_free(train_maps *m) {
+void xl_train_maps_free(xl_train_maps *m) {
     free(m->memory);
     free(m->k);
-    *m = (train_maps){0};
+    *m = (xl_train_maps){0};
 }

@@ -5,23 +5,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli.h"
-#include "platform.h"
-#include "train/rollout.h"
+#include "rollout.h"
 #include "script.h"
-#include "signals.h"
 
-static uint32_t wrong_exits(const measure_sum *s) {
+static uint32_t wrong_exits(const xl_measure_sum *s) {
     uint32_t wrong = 0;
     for (int h = 0; h < EXITLM_MAX_HEADS; h++) wrong += s->wrong[h];
     return wrong;
 }
 
-double measure_x(const measure_sum *s) { return s->tokens ? (double)(wrong_exits(s) + s->wrong_full) / s->tokens : 0; }
+double xl_measure_x(const xl_measure_sum *s) { return s->tokens ? (double)(wrong_exits(s) + s->wrong_full) / s->tokens : 0; }
 
-double measure_wrong_exits(const measure_sum *s) { return s->tokens ? (double)wrong_exits(s) / s->tokens : 0; }
+double xl_measure_wrong_exits(const xl_measure_sum *s) { return s->tokens ? (double)wrong_exits(s) / s->tokens : 0; }
 
-double measure_exited(const measure_sum *s) {
+double xl_measure_exited(const xl_measure_sum *s) {
     uint32_t exits = 0;
     for (int h = 0; h < EXITLM_MAX_HEADS; h++) exits += s->exits[h];
     return s->tokens ? (double)exits / s->tokens : 0;
@@ -30,7 +27,7 @@ double measure_exited(const measure_sum *s) {
 /* ---- State ---- */
 /* What one talk is about. */
 typedef struct node {
-    script script;
+    xl_script script;
     size_t item;
     uint32_t set; /* settings that share it, a bit each */
 } node;
@@ -45,7 +42,7 @@ typedef struct fork_point {
 } fork_point;
 
 typedef struct worker {
-    shared *all;
+    xl_measuring *all;
     bool leader;
     xl_talk *talks;
     node *nodes; /* [batch] */
@@ -87,7 +84,7 @@ static exitlm_status ask(moment *m, uint32_t h, exitlm_error *error) {
 static exitlm_status decide(moment *m, const float *threshold, decision *d, exitlm_error *error) {
     const exitlm_session *s = m->talk->session;
     const exitlm_heads *heads = s->heads;
-    const shared *all = m->w->all;
+    const xl_measuring *all = m->w->all;
     const xl_check *previous = NULL;
     *d = (decision){.id = m->full, .head = -1};
     for (uint32_t h = 0; h < heads->n_heads; h++) {
@@ -110,25 +107,15 @@ static exitlm_status decide(moment *m, const float *threshold, decision *d, exit
 }
 
 /* ---- Counting ---- */
-static uint8_t *depths_of(const shared *all, size_t item, size_t setting) {
+static uint8_t *depths_of(const xl_measuring *all, size_t item, size_t setting) {
     return all->depths + (item * all->plan->n_settings + setting) * all->plan->context_tokens;
 }
 
-double measure_loss(const exitlm_session *s, const float *logits, const xl_softmax_stats *stats, int32_t id) {
-    return log(stats->sum_exp) - (logits[xl_slot(s->model, (uint32_t)id)] - stats->max);
-}
-
-bool measure_repeats(const int32_t *reply, uint32_t n, int32_t id) {
-    for (uint32_t i = 3; n >= 3 && i < n; i++)
-        if (reply[i] == id && memcmp(reply + i - 3, reply + n - 3, 3 * sizeof *reply) == 0) return true;
-    return false;
-}
-
 static void count(moment *m, uint32_t setting, const decision *d, int32_t emitted) {
-    shared *all = m->w->all;
+    xl_measuring *all = m->w->all;
     const exitlm_session *s = m->talk->session;
     const uint32_t layers = s->model->config.n_layers, at = m->talk->index;
-    measure_sum *sum = &all->result->sums[m->node->item * all->plan->n_settings + setting];
+    xl_measure_sum *sum = &all->result->sums[m->node->item * all->plan->n_settings + setting];
     const uint32_t layer = d->head < 0 ? layers : s->heads->head[d->head].layer;
     sum->tokens++;
     if (d->head >= 0) {
@@ -141,13 +128,13 @@ static void count(moment *m, uint32_t setting, const decision *d, int32_t emitte
     sum->work += d->check_macs / all->token_macs + (d->head < 0 ? 1 - layers * all->layer_macs / all->token_macs : 0);
     if (at < all->plan->context_tokens) depths_of(all, m->node->item, setting)[at] = (uint8_t)(layer < 255 ? layer : 255);
     if (emitted < 0) return; /* a stop that the full model would not have made */
-    sum->loss += measure_loss(s, s->logits, &m->stats, emitted);
-    sum->repeats += measure_repeats(s->ids + m->talk->reply_pos, s->n - m->talk->reply_pos, emitted);
+    sum->loss += xl_token_loss(s, s->logits, &m->stats, emitted);
+    sum->repeats += xl_reply_repeats(s->ids + m->talk->reply_pos, s->n - m->talk->reply_pos, emitted);
 }
 
 /* Layers of the reply: a position runs as deep as the deepest token from it on asks for. */
 static void end_reply(moment *m, uint32_t set) {
-    shared *all = m->w->all;
+    xl_measuring *all = m->w->all;
     const uint32_t n = m->talk->index < all->plan->context_tokens ? m->talk->index : all->plan->context_tokens;
     for (uint32_t j = 0; j < all->plan->n_settings; j++) {
         if (!(set >> j & 1)) continue;
@@ -164,7 +151,7 @@ static void end_conversation(worker *w, uint32_t set) { /* counted by the settin
 }
 
 /* ---- Recording along the full model's text ---- */
-static bool grow_record(measure_record *r, uint32_t n_heads) {
+static bool grow_record(xl_measure_record *r, uint32_t n_heads) {
     if (r->n < r->capacity) return true;
     size_t more = r->capacity ? 2 * r->capacity : 64;
     uint32_t *c = realloc(r->conversation, more * sizeof *c);
@@ -173,7 +160,7 @@ static bool grow_record(measure_record *r, uint32_t n_heads) {
     if (f) r->first = f;
     int32_t *u = realloc(r->full, more * sizeof *u);
     if (u) r->full = u;
-    measure_check *k = realloc(r->checks, more * n_heads * sizeof *k);
+    xl_measure_check *k = realloc(r->checks, more * n_heads * sizeof *k);
     if (k) r->checks = k;
     if (!c || !f || !u || !k) return false;
     r->capacity = more;
@@ -182,8 +169,8 @@ static bool grow_record(measure_record *r, uint32_t n_heads) {
 
 static exitlm_status keep_checks(moment *m, exitlm_error *error) {
     const uint32_t n_heads = m->talk->session->heads->n_heads;
-    measure_record *r = &m->w->all->records[m->node->item];
-    if (!grow_record(r, n_heads)) return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for the heads' answers");
+    xl_measure_record *r = &m->w->all->records[m->node->item];
+    if (!grow_record(r, n_heads)) return xl_no_memory(error, "the heads' answers");
     r->conversation[r->n] = (uint32_t)m->node->item;
     r->first[r->n] = m->talk->index == 0;
     r->full[r->n] = m->full;
@@ -191,7 +178,7 @@ static exitlm_status keep_checks(moment *m, exitlm_error *error) {
         exitlm_status status = ask(m, h, error);
         if (status != EXITLM_OK) return status;
         const xl_check *c = &m->checks[h];
-        r->checks[r->n * n_heads + h] = (measure_check){c->entropy, c->p1, c->margin, c->other, c->argmax};
+        r->checks[r->n * n_heads + h] = (xl_measure_check){c->entropy, c->p1, c->margin, c->other, c->argmax};
     }
     r->n++;
     return EXITLM_OK;
@@ -200,8 +187,8 @@ static exitlm_status keep_checks(moment *m, exitlm_error *error) {
 /* ---- Parting ---- */
 static exitlm_status part(moment *m, int32_t id, uint32_t set, exitlm_error *error) {
     fork_point *f = calloc(1, sizeof *f);
-    if (!f) return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory to follow another setting");
-    script_init(&f->node.script, m->w->all->plan->model);
+    if (!f) return xl_no_memory(error, "another setting");
+    xl_script_init(&f->node.script, m->w->all->plan->model);
     f->next = m->w->waiting;
     m->w->waiting = f;
     f->snapshot = xl_snapshot_take(m->talk->session);
@@ -211,13 +198,13 @@ static exitlm_status part(moment *m, int32_t id, uint32_t set, exitlm_error *err
     f->turn = m->talk->turn;
     f->index = m->talk->index + 1;
     f->reply_pos = m->talk->reply_pos;
-    if (!f->snapshot) return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory to follow another setting");
-    return script_copy(&f->node.script, &m->node->script, error);
+    if (!f->snapshot) return xl_no_memory(error, "another setting");
+    return xl_script_copy(&f->node.script, &m->node->script, error);
 }
 
 static void free_fork(fork_point *f) {
     xl_snapshot_free(f->snapshot);
-    script_free(&f->node.script);
+    xl_script_free(&f->node.script);
     free(f);
 }
 
@@ -226,9 +213,9 @@ static exitlm_status resume(worker *w, xl_talk *talk, exitlm_error *error) {
     node *n = &w->nodes[talk - w->talks];
     w->waiting = f->next;
     exitlm_status status = xl_snapshot_restore(f->snapshot, talk->session, error);
-    script_free(&n->script);
+    xl_script_free(&n->script);
     *n = f->node;
-    script_init(&f->node.script, n->script.dialog.model); /* it has moved */
+    xl_script_init(&f->node.script, n->script.dialog.model); /* it has moved */
     talk->turn = f->turn;
     talk->index = f->index;
     talk->reply_pos = f->reply_pos;
@@ -240,7 +227,7 @@ static exitlm_status resume(worker *w, xl_talk *talk, exitlm_error *error) {
 /* ---- Callbacks ---- */
 static exitlm_status begin(void *user, xl_talk *talk, const int32_t **ids, size_t *n, exitlm_error *error) {
     worker *w = user;
-    const measure_plan *plan = w->all->plan;
+    const xl_measure_plan *plan = w->all->plan;
     *n = 0;
     if (w->waiting) return resume(w, talk, error);
     for (;;) {
@@ -249,7 +236,7 @@ static exitlm_status begin(void *user, xl_talk *talk, const int32_t **ids, size_
         node *node = &w->nodes[talk - w->talks];
         node->item = item;
         node->set = plan->n_settings == 32 ? UINT32_MAX : (1u << plan->n_settings) - 1;
-        exitlm_status status = script_begin(&node->script, &plan->items[item], ids, n, error);
+        exitlm_status status = xl_script_begin(&node->script, &plan->items[item], ids, n, error);
         if (status != EXITLM_OK || *n) return status;
         end_conversation(w, node->set);
     }
@@ -269,7 +256,7 @@ static void join(group *groups, uint32_t *n, int32_t id, uint32_t setting) {
 
 /* One group stays in the talk: that which ends the reply if the conversation goes on, else the largest that goes on; the others part. */
 static exitlm_status split(moment *m, group *groups, uint32_t n, int32_t *id, exitlm_error *error) {
-    const bool more_turns = script_goes_on(&m->node->script);
+    const bool more_turns = xl_script_goes_on(&m->node->script);
     uint32_t stays = n;
     for (uint32_t g = 0; g < n; g++) {
         if (groups[g].id < 0) {
@@ -294,13 +281,13 @@ static exitlm_status split(moment *m, group *groups, uint32_t n, int32_t *id, ex
 
 static exitlm_status choose(void *user, xl_talk *talk, int32_t *id, exitlm_error *error) {
     worker *w = user;
-    const measure_plan *plan = w->all->plan;
+    const xl_measure_plan *plan = w->all->plan;
     exitlm_session *s = talk->session;
     moment m = {.w = w, .talk = talk, .node = &w->nodes[talk - w->talks]};
-    group groups[MEASURE_MAX];
+    group groups[XL_MEASURE_MAX];
     uint32_t n_groups = 0;
     int32_t next = -1;
-    const bool follows = script_token(&m.node->script, talk->index, &next);
+    const bool follows = xl_script_token(&m.node->script, talk->index, &next);
     const bool over = follows ? next < 0 : talk->index >= plan->reply_tokens;
     if (!over) {
         m.full = xl_logits_argmax(s, s->logits);
@@ -332,7 +319,7 @@ static exitlm_status more(void *user, xl_talk *talk, const int32_t **ids, size_t
     const exitlm_session *s = talk->session;
     *n = 0;
     if (node->set == 0) return EXITLM_OK;
-    exitlm_status status = script_next(&node->script, s->ids + talk->reply_pos, s->n - talk->reply_pos, ids, n, error);
+    exitlm_status status = xl_script_next(&node->script, s->ids + talk->reply_pos, s->n - talk->reply_pos, ids, n, error);
     /* Over, or longer than the context: the driver ends it where it stands. */
     if (status == EXITLM_OK && (*n == 0 || s->n + *n >= s->ctx)) {
         end_conversation(w, node->set);
@@ -341,79 +328,70 @@ static exitlm_status more(void *user, xl_talk *talk, const int32_t **ids, size_t
     return status;
 }
 
-bool measure_step(shared *all, bool leader) {
-    double now = cli_clock_ms(NULL), seconds = (now - all->start_ms) / 1000;
-    if (leader && all->plan->label && now - all->last_ms > 1000) {
-        const double total = (double)(all->plan->n_items * all->plan->n_settings), done = (double)atomic_load(&all->finished);
-        fprintf(stderr, "\r%s  %5.1f %%  %zu tokens, %.0f tokens/s, %.0f s left    ", all->plan->label, 100 * done / total, atomic_load(&all->tokens),
-                (double)atomic_load(&all->tokens) / seconds, done > 0 ? seconds * (total - done) / done : 0);
-        fflush(stderr);
-        all->last_ms = now;
-    }
-    if (cli_interrupted()) atomic_store(&all->stop, true);
-    return !atomic_load(&all->stop);
-}
-
 static bool step(void *user) {
     const worker *w = user;
-    return measure_step(w->all, w->leader);
+    return xl_measuring_step(w->all, w->leader);
 }
 
 /* ---- Running ---- */
-static int run_worker(shared *all, bool leader) {
-    const measure_plan *plan = all->plan;
-    const xl_rollout rollout = {NULL, begin, choose, more, step};
+static exitlm_status follow(worker *w, exitlm_error *error) {
+    const xl_measure_plan *plan = w->all->plan;
+    const xl_rollout rollout = {w, begin, choose, more, step};
+    const exitlm_session_options options = {.heads = plan->heads, .context_tokens = plan->context_tokens, .kv_type = plan->kv_type,
+                                            .kernel = plan->kernel};
     uint32_t layers[EXITLM_MAX_HEADS];
-    exitlm_error error;
-    exitlm_session_options options = {.heads = plan->heads, .context_tokens = plan->context_tokens, .kv_type = plan->kv_type, .kernel = plan->kernel};
-    worker w = {.all = all, .leader = leader, .nodes = calloc(plan->batch, sizeof(node))};
-    if (!w.nodes) return cli_no_memory("conversations");
     for (uint32_t h = 0; h < plan->heads->n_heads; h++) layers[h] = plan->heads->head[h].layer;
-    for (uint32_t i = 0; i < plan->batch; i++) script_init(&w.nodes[i].script, plan->model);
-    xl_rollout r = rollout;
-    r.user = &w;
-    int status = CLI_OK;
-    if (xl_talks_create(&w.talks, plan->batch, plan->model, &options, layers, plan->heads->n_heads, &error) != EXITLM_OK ||
-        xl_rollout_run(&r, w.talks, plan->batch, &error) != EXITLM_OK)
-        status = cli_report(&error, NULL);
+    exitlm_status status = xl_talks_create(&w->talks, plan->batch, plan->model, &options, layers, plan->heads->n_heads, error);
+    if (status == EXITLM_OK) status = xl_rollout_run(&rollout, w->talks, plan->batch, error);
+    xl_talks_free(w->talks, plan->batch);
+    return status;
+}
+
+static exitlm_status run_worker(xl_measuring *all, bool leader, exitlm_error *error) {
+    const xl_measure_plan *plan = all->plan;
+    worker w = {.all = all, .leader = leader, .nodes = calloc(plan->batch, sizeof(node))};
+    if (!w.nodes) return xl_no_memory(error, "conversations");
+    for (uint32_t i = 0; i < plan->batch; i++) xl_script_init(&w.nodes[i].script, plan->model);
+    exitlm_status status = follow(&w, error);
     while (w.waiting) {
         fork_point *f = w.waiting;
         w.waiting = f->next;
         free_fork(f);
     }
-    for (uint32_t i = 0; i < plan->batch; i++) script_free(&w.nodes[i].script);
-    xl_talks_free(w.talks, plan->batch);
+    for (uint32_t i = 0; i < plan->batch; i++) xl_script_free(&w.nodes[i].script);
     free(w.nodes);
     return status;
 }
 
 static void run_part(void *arg, uint32_t part, uint32_t parts) {
-    shared *all = arg;
+    xl_measuring *all = arg;
+    exitlm_error error;
     (void)parts;
-    int status = all->plan->kv == EXITLM_POLICY_EXACT ? run_worker(all, part == 0) : measure_write(all, part == 0);
-    if (status == CLI_OK) return;
-    atomic_store(&all->status, status);
+    const bool exact = all->plan->kv == EXITLM_POLICY_EXACT, leader = part == 0;
+    exitlm_status status = exact ? run_worker(all, leader, &error) : xl_measure_written(all, leader, &error);
+    if (status == EXITLM_OK) return;
+    xl_failure_take(&all->failure, &error);
     atomic_store(&all->stop, true);
 }
 
-static void free_record(measure_record *r) {
+static void free_record(xl_measure_record *r) {
     free(r->conversation);
     free(r->first);
     free(r->full);
     free(r->checks);
-    *r = (measure_record){0};
+    *r = (xl_measure_record){0};
 }
 
 /* The conversations' records one after the other. */
-static int gather_records(shared *all, measure_record *out) {
+static exitlm_status collect_records(xl_measuring *all, xl_measure_record *out, exitlm_error *error) {
     const uint32_t n_heads = all->plan->heads->n_heads;
     size_t total = 0;
     for (size_t i = 0; i < all->plan->n_items; i++) total += all->records[i].n;
-    *out = (measure_record){.capacity = total, .conversation = malloc((total + 1) * sizeof(uint32_t)), .first = malloc(total + 1),
-                            .full = malloc((total + 1) * sizeof(int32_t)), .checks = malloc((total * n_heads + 1) * sizeof(measure_check))};
-    if (!out->conversation || !out->first || !out->full || !out->checks) return cli_no_memory("the heads' answers");
+    *out = (xl_measure_record){.capacity = total, .conversation = malloc((total + 1) * sizeof(uint32_t)), .first = malloc(total + 1),
+                            .full = malloc((total + 1) * sizeof(int32_t)), .checks = malloc((total * n_heads + 1) * sizeof(xl_measure_check))};
+    if (!out->conversation || !out->first || !out->full || !out->checks) return xl_no_memory(error, "the heads' answers");
     for (size_t i = 0; i < all->plan->n_items; i++) {
-        const measure_record *r = &all->records[i];
+        const xl_measure_record *r = &all->records[i];
         if (!r->n) continue;
         memcpy(out->conversation + out->n, r->conversation, r->n * sizeof *r->conversation);
         memcpy(out->first + out->n, r->first, r->n);
@@ -421,37 +399,44 @@ static int gather_records(shared *all, measure_record *out) {
         memcpy(out->checks + out->n * n_heads, r->checks, r->n * n_heads * sizeof *r->checks);
         out->n += r->n;
     }
-    return CLI_OK;
+    return EXITLM_OK;
 }
 
-int measure_run(const measure_plan *plan, xl_pool *pool, measure_result *result, bool *complete) {
-    shared all = {.plan = plan, .result = result, .start_ms = cli_clock_ms(NULL)};
-    *result = (measure_result){.n_items = plan->n_items, .n_settings = plan->n_settings};
+exitlm_status xl_measure_run(const xl_measure_plan *plan, xl_pool *pool, xl_measure_result *result, bool *complete,
+                             exitlm_error *error) {
+    const size_t n_sums = plan->n_items * plan->n_settings;
+    xl_measuring all = {.plan = plan, .result = result};
+    *result = (xl_measure_result){.n_items = plan->n_items, .n_settings = plan->n_settings};
     *complete = false;
-    if (plan->n_settings == 0 || plan->n_settings > MEASURE_MAX) return cli_fail("internal: %zu settings", plan->n_settings);
-    if (plan->record && plan->kv != EXITLM_POLICY_EXACT) return cli_fail("internal: nothing is recorded where K/V is not exact");
-    result->sums = calloc(plan->n_items * plan->n_settings + 1, sizeof *result->sums);
-    all.depths = calloc(plan->n_items * plan->n_settings + 1, plan->context_tokens);
+    if (plan->n_settings == 0 || plan->n_settings > XL_MEASURE_MAX)
+        return xl_fail(error, EXITLM_USAGE, "internal: %zu settings", plan->n_settings);
+    if (plan->record && plan->kv != EXITLM_POLICY_EXACT)
+        return xl_fail(error, EXITLM_USAGE, "internal: nothing is recorded where K/V is not exact");
+    result->sums = calloc(n_sums + 1, sizeof *result->sums);
+    all.depths = calloc(n_sums + 1, plan->context_tokens);
     all.records = calloc(plan->n_items + 1, sizeof *all.records);
-    int status = result->sums && all.depths && all.records ? CLI_OK : cli_no_memory("the measurements");
+    exitlm_status status = EXITLM_OK;
+    if (!result->sums || !all.depths || !all.records) status = xl_no_memory(error, "the measurements");
     all.layer_macs = (double)xl_layer_macs(plan->model);
     all.token_macs = (double)xl_token_macs(plan->model);
     for (uint32_t h = 0; h < plan->heads->n_heads; h++) all.head_macs[h] = (double)xl_head_macs(plan->model, &plan->heads->head[h]);
-    if (status == CLI_OK) xl_pool_run(pool, run_part, &all);
-    if (status == CLI_OK) status = atomic_load(&all.status);
+    if (status == EXITLM_OK) {
+        xl_measuring_show(&all, false);
+        xl_pool_run(pool, run_part, &all);
+        xl_measuring_show(&all, true);
+        status = xl_failure_give(&all.failure, error);
+    }
     *complete = !atomic_load(&all.stop);
-    if (status == CLI_OK && plan->record) status = gather_records(&all, &result->record);
-    if (plan->label) fprintf(stderr, "\r%s  %zu conversations, %zu tokens in %.0f s                      \n", plan->label, plan->n_items, atomic_load(&all.tokens),
-                             (cli_clock_ms(NULL) - all.start_ms) / 1000);
-    result->seconds = (cli_clock_ms(NULL) - all.start_ms) / 1000;
-    for (size_t i = 0; all.records && i < plan->n_items; i++) free_record(&all.records[i]);
+    if (status == EXITLM_OK && plan->record) status = collect_records(&all, &result->record, error);
+    if (all.records)
+        for (size_t i = 0; i < plan->n_items; i++) free_record(&all.records[i]);
     free(all.records);
     free(all.depths);
     return status;
 }
 
-void measure_free(measure_result *r) {
+void xl_measure_free(xl_measure_result *r) {
     free(r->sums);
     free_record(&r->record);
-    *r = (measure_result){0};
+    *r = (xl_measure_result){0};
 }

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli.h"
 #include "measure_parts.h"
 #include "script.h"
 
@@ -14,15 +13,15 @@ typedef struct said {
 } said;
 
 typedef struct writing {
-    shared *all;
+    xl_measuring *all;
     exitlm_session *writer, *reader; /* the exits' contexts, and the same ids with exact K/V */
-    script script;
+    xl_script script;
     said *said;                      /* [context_tokens] */
     size_t item, setting;
     uint32_t reply_pos, n_said;
 } writing;
 
-static measure_sum *sum_of(const writing *w) { return &w->all->result->sums[w->item * w->all->plan->n_settings + w->setting]; }
+static xl_measure_sum *sum_of(const writing *w) { return &w->all->result->sums[w->item * w->all->plan->n_settings + w->setting]; }
 
 /* ---- Writing ---- */
 static exitlm_status write_prompt(writing *w, const int32_t *ids, size_t n, bool *fits, exitlm_error *error) {
@@ -40,7 +39,7 @@ static exitlm_status write_prompt(writing *w, const int32_t *ids, size_t n, bool
 static exitlm_status decide(writing *w, said *d, exitlm_error *error) {
     exitlm_session *s = w->writer;
     const exitlm_heads *heads = s->heads;
-    const measure_plan *plan = w->all->plan;
+    const xl_measure_plan *plan = w->all->plan;
     const float *threshold = plan->settings[w->setting].threshold;
     const uint32_t pos = s->n - 1, layers = s->model->config.n_layers;
     xl_check check, previous;
@@ -67,7 +66,7 @@ static exitlm_status decide(writing *w, said *d, exitlm_error *error) {
 }
 
 static void count_depth(writing *w, const said *d, uint64_t macs) {
-    measure_sum *sum = sum_of(w);
+    xl_measure_sum *sum = sum_of(w);
     const uint32_t layers = w->writer->model->config.n_layers;
     sum->depth += d->head < 0 ? 1 : (double)w->writer->heads->head[d->head].layer / layers;
     sum->work += (double)macs / w->all->token_macs;
@@ -80,7 +79,7 @@ static exitlm_status write_token(writing *w, bool *ended, exitlm_error *error) {
     const uint64_t before = s->macs;
     said *d = &w->said[w->n_said];
     int32_t next = -1;
-    const bool follows = script_token(&w->script, w->n_said, &next);
+    const bool follows = xl_script_token(&w->script, w->n_said, &next);
     *ended = follows ? next < 0 : w->n_said >= w->all->plan->reply_tokens;
     if (*ended) return EXITLM_OK;
     exitlm_status status = decide(w, d, error);
@@ -96,7 +95,7 @@ static exitlm_status write_token(writing *w, bool *ended, exitlm_error *error) {
 /* ---- Reading ---- */
 /* A stop that both make is no token; one that only the exit makes is a wrong one. */
 static void count(writing *w, uint32_t index, const float *logits) {
-    measure_sum *sum = sum_of(w);
+    xl_measure_sum *sum = sum_of(w);
     const said *d = &w->said[index];
     const int32_t full = xl_logits_argmax(w->reader, logits);
     const bool wrong = d->id != full;
@@ -113,8 +112,8 @@ static void count(writing *w, uint32_t index, const float *logits) {
     if (d->emitted < 0) return;
     xl_softmax_stats stats;
     w->reader->kernels->softmax_stats(logits, w->reader->model->config.vocab, &stats);
-    sum->loss += measure_loss(w->reader, logits, &stats, d->emitted);
-    sum->repeats += measure_repeats(w->writer->ids + w->reply_pos, index, d->emitted);
+    sum->loss += xl_token_loss(w->reader, logits, &stats, d->emitted);
+    sum->repeats += xl_reply_repeats(w->writer->ids + w->reply_pos, index, d->emitted);
 }
 
 static exitlm_status read_reply(writing *w, exitlm_error *error) {
@@ -136,7 +135,7 @@ static exitlm_status read_reply(writing *w, exitlm_error *error) {
 /* ---- A conversation under one setting ---- */
 /* Both sessions keep the prompt's positions, which are exact, for the next setting. */
 static exitlm_status begin(writing *w, const int32_t **ids, size_t *n, exitlm_error *error) {
-    exitlm_status status = script_begin(&w->script, &w->all->plan->items[w->item], ids, n, error);
+    exitlm_status status = xl_script_begin(&w->script, &w->all->plan->items[w->item], ids, n, error);
     uint32_t same = 0;
     while (same + 1 < *n && same < w->writer->n && w->writer->ids[same] == (*ids)[same] && w->writer->made[same] == XL_MADE_EXACT) same++;
     if (same > w->reader->n) same = w->reader->n;
@@ -158,44 +157,43 @@ static exitlm_status run_setting(writing *w, exitlm_error *error) {
         while (status == EXITLM_OK && !ended) status = write_token(w, &ended, error);
         if (status == EXITLM_OK) status = read_reply(w, error);
         const exitlm_session *s = w->writer;
-        if (status == EXITLM_OK) status = script_next(&w->script, s->ids + w->reply_pos, s->n - w->reply_pos, &ids, &n, error);
+        if (status == EXITLM_OK) status = xl_script_next(&w->script, s->ids + w->reply_pos, s->n - w->reply_pos, &ids, &n, error);
     }
     return status;
 }
 
-static bool exits(const measure_setting *setting, uint32_t n_heads) {
+static bool exits(const xl_measure_setting *setting, uint32_t n_heads) {
     for (uint32_t h = 0; h < n_heads; h++)
         if (setting->threshold[h] > 0) return true;
     return false;
 }
 
 static exitlm_status write_all(writing *w, bool leader, exitlm_error *error) {
-    shared *all = w->all;
-    const measure_plan *plan = all->plan;
+    xl_measuring *all = w->all;
+    const xl_measure_plan *plan = all->plan;
     exitlm_status status = EXITLM_OK;
     while (status == EXITLM_OK && (w->item = atomic_fetch_add(&all->next_item, 1)) < plan->n_items)
         for (w->setting = 0; w->setting < plan->n_settings && status == EXITLM_OK; w->setting++) {
-            if (!measure_step(all, leader)) return EXITLM_OK;
+            if (!xl_measuring_step(all, leader)) return EXITLM_OK;
             if (exits(&plan->settings[w->setting], plan->heads->n_heads)) status = run_setting(w, error);
             atomic_fetch_add(&all->finished, 1);
         }
     return status;
 }
 
-int measure_write(shared *all, bool leader) {
-    const measure_plan *plan = all->plan;
-    const exitlm_session_options options = {.heads = plan->heads, .context_tokens = plan->context_tokens, .kv_type = plan->kv_type, .kernel = plan->kernel};
-    exitlm_error error;
+exitlm_status xl_measure_written(xl_measuring *all, bool leader, exitlm_error *error) {
+    const xl_measure_plan *plan = all->plan;
+    const exitlm_session_options options = {.heads = plan->heads, .context_tokens = plan->context_tokens, .kv_type = plan->kv_type,
+                                            .kernel = plan->kernel};
     writing w = {.all = all, .said = calloc(plan->context_tokens + 1, sizeof *w.said)};
-    if (!w.said) return cli_no_memory("a reply");
-    script_init(&w.script, plan->model);
-    exitlm_status status = exitlm_session_create(&w.writer, plan->model, &options, &error);
-    if (status == EXITLM_OK) status = exitlm_session_create(&w.reader, plan->model, &options, &error);
-    if (status == EXITLM_OK) status = write_all(&w, leader, &error);
-    const int result = status == EXITLM_OK ? CLI_OK : cli_report(&error, NULL);
+    if (!w.said) return xl_no_memory(error, "a reply");
+    xl_script_init(&w.script, plan->model);
+    exitlm_status status = exitlm_session_create(&w.writer, plan->model, &options, error);
+    if (status == EXITLM_OK) status = exitlm_session_create(&w.reader, plan->model, &options, error);
+    if (status == EXITLM_OK) status = write_all(&w, leader, error);
     exitlm_session_free(w.writer);
     exitlm_session_free(w.reader);
-    script_free(&w.script);
+    xl_script_free(&w.script);
     free(w.said);
-    return result;
+    return status;
 }

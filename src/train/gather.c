@@ -6,59 +6,57 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli.h"
 #include "gather_file.h"
-#include "platform.h"
-#include "train/rollout.h"
+#include "rollout.h"
 #include "script.h"
-#include "signals.h"
 #include "toplist.h"
 
 #define EXAMPLES 2     /* user turns of the data that stand before an invented one */
 
 /* ---- One conversation being made ---- */
 typedef struct making {
-    const gather_job *job;
+    const xl_gather_job *job;
     uint32_t job_index;
-    script script;
-    gather_record *record;
+    xl_script script;
+    xl_gather_record *record;
     bool inventing;   /* the user's turn is being written */
     uint64_t random;
     int32_t *prompt;  /* of an invented turn */
 } making;
 
-typedef struct progress {
+/* What the threads share. */
+typedef struct common {
+    const xl_gather_plan *plan;
+    const xl_observer *observer;
     atomic_size_t jobs, positions; /* done in this run */
-    size_t total, before;          /* jobs; of these done earlier */
-    double start_ms, last_ms;
-    bool quiet;
+    size_t before;                 /* jobs done earlier */
     atomic_bool stop;
     atomic_size_t next_shard;
-    atomic_int status;
-} progress;
+    xl_failure failure;
+} common;
 
 typedef struct worker {
-    const gather_plan *plan;
-    progress *progress;
-    bool leader;       /* prints */
+    const xl_gather_plan *plan;
+    common *common;
+    bool leader;       /* says how far all are */
     xl_talk *talks;
     making *making;    /* [batch] */
-    gather_record records[GATHER_SHARD_JOBS];
+    xl_gather_record records[XL_GATHER_SHARD_JOBS];
     size_t first_job, next_job, end_job;
 } worker;
 
 static making *making_of(worker *w, const xl_talk *talk) { return &w->making[talk - w->talks]; }
 
 /* ---- Recording ---- */
-static exitlm_status record(making *m, const xl_talk *talk, const toplist *top, exitlm_error *error) {
+static exitlm_status record(making *m, const xl_talk *talk, const xl_toplist *top, exitlm_error *error) {
     const xl_watch *watch = &talk->watch;
-    if (!gather_record_grow(m->record, watch->n * watch->dim)) return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for the gathered data");
-    gather_record *r = m->record;
+    if (!xl_gather_record_grow(m->record, watch->n * watch->dim)) return xl_no_memory(error, "the gathered data");
+    xl_gather_record *r = m->record;
     const size_t i = r->n_positions++;
     r->at[i] = talk->session->n - 1;
-    for (int k = 0; k < GATHER_TOP; k++) {
-        r->top_ids[i * GATHER_TOP + k] = top->id[k];
-        r->top_p[i * GATHER_TOP + k] = xl_f32_to_f16(top->p[k]);
+    for (int k = 0; k < XL_GATHER_TOP; k++) {
+        r->top_ids[i * XL_GATHER_TOP + k] = top->id[k];
+        r->top_p[i * XL_GATHER_TOP + k] = xl_f32_to_f16(top->p[k]);
     }
     const float eps = talk->session->model->config.norm_eps;
     for (uint32_t l = 0; l < watch->n; l++) {
@@ -86,12 +84,12 @@ static exitlm_status tokenize(making *m, const char *text, const int32_t **ids, 
 
 /* A prompt after which the model goes on with a user's message: its template's opening, in two of three cases after a few of the data's. */
 static exitlm_status invent_prompt(worker *w, making *m, const int32_t **ids, size_t *n, exitlm_error *error) {
-    const gather_plan *plan = w->plan;
+    const xl_gather_plan *plan = w->plan;
     const char *shown[EXAMPLES] = {0};
-    size_t bytes = strlen(plan->frame.open) + 1, n_shown = plan->data->n && toplist_random(&m->random) % 3 ? EXAMPLES : 0;
+    size_t bytes = strlen(plan->frame.open) + 1, n_shown = plan->data->n && xl_toplist_random(&m->random) % 3 ? EXAMPLES : 0;
     for (size_t i = 0; i < n_shown; i++) {
-        const dataset_item *item = &plan->data->items[toplist_random(&m->random) % plan->data->n];
-        bool short_turn = item->kind == DATASET_TURNS && strlen(item->texts[0]) < 400;
+        const xl_dataset_item *item = &plan->data->items[xl_toplist_random(&m->random) % plan->data->n];
+        bool short_turn = item->kind == XL_DATASET_TURNS && strlen(item->texts[0]) < 400;
         shown[i] = short_turn ? item->texts[0] : NULL;
         bytes += shown[i] ? strlen(shown[i]) + strlen(plan->frame.between) : 0;
     }
@@ -113,29 +111,29 @@ static exitlm_status begin(void *user, xl_talk *talk, const int32_t **ids, size_
     m->job_index = (uint32_t)w->next_job++;
     m->job = &w->plan->jobs[m->job_index];
     m->record = &w->records[m->job_index - w->first_job];
-    m->inventing = m->job->kind == GATHER_INVENT;
+    m->inventing = m->job->kind == XL_GATHER_INVENT;
     m->random = m->job->seed;
     if (m->inventing) return invent_prompt(w, m, ids, n, error);
-    return script_begin(&m->script, &w->plan->data->items[m->job->item], ids, n, error);
+    return xl_script_begin(&m->script, &w->plan->data->items[m->job->item], ids, n, error);
 }
 
 static exitlm_status choose(void *user, xl_talk *talk, int32_t *id, exitlm_error *error) {
     worker *w = user;
     making *m = making_of(w, talk);
     exitlm_session *s = talk->session;
-    const bool forced = !m->inventing && m->job->kind == GATHER_FORCED;
+    const bool forced = !m->inventing && m->job->kind == XL_GATHER_FORCED;
     if (talk->index >= (m->inventing ? w->plan->user_tokens : forced ? UINT32_MAX : w->plan->reply_tokens)) return EXITLM_OK;
-    toplist top;
-    toplist_find(s, &top);
+    xl_toplist top;
+    xl_toplist_find(s, &top);
     if (m->inventing) {
-        *id = toplist_draw(&top, 1, &m->random);
+        *id = xl_toplist_draw(&top, 1, &m->random);
     } else {
         exitlm_status status = record(m, talk, &top, error);
         if (status != EXITLM_OK) return status;
-        if (!forced || !script_token(&m->script, talk->index, id)) *id = toplist_draw(&top, m->job->temperature, &m->random);
+        if (!forced || !xl_script_token(&m->script, talk->index, id)) *id = xl_toplist_draw(&top, m->job->temperature, &m->random);
     }
     if (*id >= 0 && !forced && xl_token_is_eog(s->model->tokenizer, *id)) *id = -1;
-    atomic_fetch_add_explicit(&w->progress->positions, !m->inventing, memory_order_relaxed);
+    atomic_fetch_add_explicit(&w->common->positions, !m->inventing, memory_order_relaxed);
     return EXITLM_OK;
 }
 
@@ -159,7 +157,7 @@ static exitlm_status adopt(making *m, xl_talk *talk, const int32_t **ids, size_t
 static exitlm_status keep_ids(making *m, const xl_talk *talk, exitlm_error *error) {
     const exitlm_session *s = talk->session;
     int32_t *ids = realloc(m->record->ids, (s->n ? s->n : 1) * sizeof *ids);
-    if (!ids) return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for the gathered data");
+    if (!ids) return xl_no_memory(error, "the gathered data");
     memcpy(ids, s->ids, s->n * sizeof *ids);
     m->record->ids = ids;
     m->record->n_ids = s->n;
@@ -174,111 +172,100 @@ static exitlm_status more(void *user, xl_talk *talk, const int32_t **ids, size_t
     *n = 0;
     if (m->inventing) {
         exitlm_status adopted = adopt(m, talk, ids, n, error);
-        if (*n == 0) atomic_fetch_add(&w->progress->jobs, 1);
+        if (*n == 0) atomic_fetch_add(&w->common->jobs, 1);
         return adopted;
     }
     exitlm_status status = keep_ids(m, talk, error);
-    if (status == EXITLM_OK && m->job->kind != GATHER_INVENT)
-        status = script_next(&m->script, s->ids + talk->reply_pos, s->n - talk->reply_pos, ids, n, error);
-    if (*n == 0) atomic_fetch_add(&w->progress->jobs, 1);
+    if (status == EXITLM_OK && m->job->kind != XL_GATHER_INVENT)
+        status = xl_script_next(&m->script, s->ids + talk->reply_pos, s->n - talk->reply_pos, ids, n, error);
+    if (*n == 0) atomic_fetch_add(&w->common->jobs, 1);
     return status;
 }
 
 /* ---- Progress ---- */
-static void show(progress *p) {
-    double now = cli_clock_ms(NULL), seconds = (now - p->start_ms) / 1000;
-    size_t jobs = atomic_load(&p->jobs), positions = atomic_load(&p->positions), left = p->total - p->before - jobs;
-    fprintf(stderr, "\rgathering  %5.1f %%  %zu conversations, %zu tokens, %.0f tokens/s, %.0f s left   ",
-            100.0 * (double)(p->before + jobs) / (double)(p->total ? p->total : 1), p->before + jobs, positions,
-            (double)positions / (seconds > 0 ? seconds : 1), jobs ? seconds * (double)left / (double)jobs : 0);
-    fflush(stderr);
-    p->last_ms = now;
+static void show(common *all, bool ended) {
+    xl_progress now = {.stage = XL_STAGE_GATHER, .done = (double)(all->before + atomic_load(&all->jobs)),
+                       .total = (double)all->plan->n_jobs, .tokens = atomic_load(&all->positions), .ended = ended};
+    xl_show(all->observer, &now);
 }
 
 static bool step(void *user) {
     worker *w = user;
-    progress *p = w->progress;
-    if (w->leader && !p->quiet && cli_clock_ms(NULL) - p->last_ms > 1000) show(p);
-    if (cli_interrupted()) atomic_store(&p->stop, true);
-    return !atomic_load(&p->stop);
+    if (w->leader) show(w->common, false);
+    if (xl_stopped(w->common->observer)) atomic_store(&w->common->stop, true);
+    return !atomic_load(&w->common->stop);
 }
 
 /* ---- Shards ---- */
-static int make_shard(worker *w, size_t index) {
-    const gather_plan *plan = w->plan;
+static exitlm_status make_shard(worker *w, size_t index, exitlm_error *error) {
+    const xl_gather_plan *plan = w->plan;
     const xl_rollout rollout = {w, begin, choose, more, step};
-    exitlm_error error;
-    w->first_job = w->next_job = index * GATHER_SHARD_JOBS;
-    w->end_job = w->first_job + GATHER_SHARD_JOBS < plan->n_jobs ? w->first_job + GATHER_SHARD_JOBS : plan->n_jobs;
-    int status = CLI_OK;
-    if (xl_rollout_run(&rollout, w->talks, plan->batch, &error) != EXITLM_OK) status = cli_report(&error, NULL);
-    if (status == CLI_OK && !atomic_load(&w->progress->stop))
-        status = gather_write(plan, index, w->records, w->first_job, w->end_job - w->first_job);
-    for (size_t i = 0; i < GATHER_SHARD_JOBS; i++) gather_record_free(&w->records[i]);
+    w->first_job = w->next_job = index * XL_GATHER_SHARD_JOBS;
+    w->end_job = w->first_job + XL_GATHER_SHARD_JOBS < plan->n_jobs ? w->first_job + XL_GATHER_SHARD_JOBS : plan->n_jobs;
+    exitlm_status status = xl_rollout_run(&rollout, w->talks, plan->batch, error);
+    if (status == EXITLM_OK && !atomic_load(&w->common->stop))
+        status = xl_gather_write(plan, index, w->records, w->first_job, w->end_job - w->first_job, error);
+    for (size_t i = 0; i < XL_GATHER_SHARD_JOBS; i++) xl_gather_record_free(&w->records[i]);
     return status;
 }
 
-static int work(worker *w) {
-    progress *p = w->progress;
-    int status = CLI_OK;
-    while (status == CLI_OK && !atomic_load(&p->stop)) {
-        size_t index = atomic_fetch_add(&p->next_shard, 1);
-        if (index >= gather_shards(w->plan)) break;
-        if (!gather_exists(w->plan, index)) status = make_shard(w, index);
+static exitlm_status work(worker *w, exitlm_error *error) {
+    common *all = w->common;
+    exitlm_status status = EXITLM_OK;
+    while (status == EXITLM_OK && !atomic_load(&all->stop)) {
+        size_t index = atomic_fetch_add(&all->next_shard, 1);
+        if (index >= xl_gather_shards(w->plan)) break;
+        if (!xl_gather_exists(w->plan, index)) status = make_shard(w, index, error);
     }
     return status;
 }
 
-typedef struct gather_all {
-    const gather_plan *plan;
-    progress *progress;
-} gather_all;
-
-static int run_worker(const gather_all *all, bool leader) {
-    const gather_plan *plan = all->plan;
+static exitlm_status run_worker(common *all, bool leader, exitlm_error *error) {
+    const xl_gather_plan *plan = all->plan;
     exitlm_session_options options = {.context_tokens = plan->context_tokens, .kv_type = plan->kv_type, .kernel = plan->kernel};
-    exitlm_error error;
     worker *w = calloc(1, sizeof *w);
     making *m = calloc(plan->batch, sizeof *m);
-    int status = w && m ? CLI_OK : cli_no_memory("conversations");
-    if (status == CLI_OK) {
-        *w = (worker){.plan = plan, .progress = all->progress, .leader = leader, .making = m};
-        for (uint32_t i = 0; i < plan->batch; i++) script_init(&m[i].script, plan->model);
-        if (xl_talks_create(&w->talks, plan->batch, plan->model, &options, plan->layers, plan->n_layers, &error) != EXITLM_OK)
-            status = cli_report(&error, NULL);
+    if (!w || !m) {
+        free(w);
+        free(m);
+        return xl_no_memory(error, "conversations");
     }
-    if (status == CLI_OK) status = work(w);
-    for (uint32_t i = 0; m && w && i < plan->batch; i++) {
-        script_free(&m[i].script);
+    *w = (worker){.plan = plan, .common = all, .leader = leader, .making = m};
+    for (uint32_t i = 0; i < plan->batch; i++) xl_script_init(&m[i].script, plan->model);
+    exitlm_status status = xl_talks_create(&w->talks, plan->batch, plan->model, &options, plan->layers, plan->n_layers, error);
+    if (status == EXITLM_OK) status = work(w, error);
+    for (uint32_t i = 0; i < plan->batch; i++) {
+        xl_script_free(&m[i].script);
         free(m[i].prompt);
     }
-    if (w && w->talks) xl_talks_free(w->talks, plan->batch);
+    if (w->talks) xl_talks_free(w->talks, plan->batch);
     free(m);
     free(w);
     return status;
 }
 
 static void run_part(void *arg, uint32_t part, uint32_t parts) {
-    const gather_all *all = arg;
+    common *all = arg;
+    exitlm_error error;
     (void)parts;
-    int status = run_worker(all, part == 0);
-    if (status == CLI_OK) return;
-    atomic_store(&all->progress->status, status);
-    atomic_store(&all->progress->stop, true);
+    if (run_worker(all, part == 0, &error) == EXITLM_OK) return;
+    xl_failure_take(&all->failure, &error);
+    atomic_store(&all->stop, true);
 }
 
-int gather_run(const gather_plan *plan, xl_pool *pool, bool quiet, bool *complete) {
-    progress p = {.total = plan->n_jobs, .quiet = quiet, .start_ms = cli_clock_ms(NULL)};
-    for (size_t i = 0; i < gather_shards(plan); i++) {
-        size_t first = i * GATHER_SHARD_JOBS, count = plan->n_jobs - first < GATHER_SHARD_JOBS ? plan->n_jobs - first : GATHER_SHARD_JOBS;
-        if (gather_exists(plan, i)) p.before += count;
+exitlm_status xl_gather_run(const xl_gather_plan *plan, xl_pool *pool, const xl_observer *observer, bool *complete,
+                            exitlm_error *error) {
+    common all = {.plan = plan, .observer = observer};
+    for (size_t i = 0; i < xl_gather_shards(plan); i++) {
+        if (!xl_gather_exists(plan, i)) continue;
+        size_t left = plan->n_jobs - i * XL_GATHER_SHARD_JOBS;
+        all.before += left < XL_GATHER_SHARD_JOBS ? left : XL_GATHER_SHARD_JOBS;
     }
-    gather_all all = {plan, &p};
-    if (p.before < plan->n_jobs) xl_pool_run(pool, run_part, &all);
-    if (!quiet && p.before < plan->n_jobs) {
-        show(&p);
-        fputc('\n', stderr);
+    if (all.before < plan->n_jobs) {
+        show(&all, false);
+        xl_pool_run(pool, run_part, &all);
+        show(&all, true);
     }
-    *complete = !atomic_load(&p.stop);
-    return atomic_load(&p.status);
+    *complete = !atomic_load(&all.stop);
+    return xl_failure_give(&all.failure, error);
 }

@@ -3,23 +3,23 @@
 
 #include <math.h>
 
-uint64_t toplist_random(uint64_t *state) {
+uint64_t xl_toplist_random(uint64_t *state) {
     uint64_t x = (*state += 0x9e3779b97f4a7c15u);
     x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
     x = (x ^ x >> 27) * 0x94d049bb133111ebu;
     return x ^ x >> 31;
 }
 
-void toplist_find(const exitlm_session *s, toplist *top) {
+void xl_toplist_find(const exitlm_session *s, xl_toplist *top) {
     const uint32_t vocab = s->model->config.vocab;
     const float *logits = s->logits;
     xl_softmax_stats stats;
-    float value[TOPLIST_N];
+    float value[XL_TOPLIST_N];
     uint32_t held = 0;
     s->kernels->softmax_stats(logits, vocab, &stats);
     for (uint32_t slot = 0; slot < vocab; slot++) {
-        if (held == TOPLIST_N && !(logits[slot] > value[held - 1])) continue;
-        uint32_t at = held < TOPLIST_N ? held++ : held - 1;
+        if (held == XL_TOPLIST_N && !(logits[slot] > value[held - 1])) continue;
+        uint32_t at = held < XL_TOPLIST_N ? held++ : held - 1;
         for (; at > 0 && logits[slot] > value[at - 1]; at--) {
             value[at] = value[at - 1];
             top->id[at] = top->id[at - 1];
@@ -27,18 +27,18 @@ void toplist_find(const exitlm_session *s, toplist *top) {
         value[at] = logits[slot];
         top->id[at] = (int32_t)xl_id(s->model, slot);
     }
-    for (uint32_t i = 0; i < TOPLIST_N; i++) {
+    for (uint32_t i = 0; i < XL_TOPLIST_N; i++) {
         top->p[i] = i < held ? expf(value[i] - stats.max) / stats.sum_exp : 0;
         if (i >= held) top->id[i] = 0;
     }
 }
 
-int32_t toplist_draw(const toplist *top, float temperature, uint64_t *random) {
+int32_t xl_toplist_draw(const xl_toplist *top, float temperature, uint64_t *random) {
     if (temperature <= 0) return top->id[0];
-    double weight[TOPLIST_N], sum = 0;
-    for (int i = 0; i < TOPLIST_N; i++) sum += weight[i] = top->p[i] > 0 ? pow(top->p[i], 1 / temperature) : 0;
-    double draw = (double)(toplist_random(random) >> 11) * 0x1p-53 * sum;
-    for (int i = 0; i < TOPLIST_N; i++)
+    double weight[XL_TOPLIST_N], sum = 0;
+    for (int i = 0; i < XL_TOPLIST_N; i++) sum += weight[i] = top->p[i] > 0 ? pow(top->p[i], 1 / temperature) : 0;
+    double draw = (double)(xl_toplist_random(random) >> 11) * 0x1p-53 * sum;
+    for (int i = 0; i < XL_TOPLIST_N; i++)
         if ((draw -= weight[i]) < 0) return top->id[i];
     return top->id[0];
 }
