@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/json.h"
 #include "files.h"
 #include "observer.h"
@@ -29,10 +30,7 @@ void xl_dataset_free(xl_dataset *set) {
 }
 
 bool xl_dataset_held_out(uint64_t seed, uint32_t index) {
-    uint64_t x = seed * 0x9e3779b97f4a7c15u + index + 0x632be59bd9b4e019u;
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-    return (x ^ x >> 31) % 8 == 0;
+    return xl_mix64(seed * 0x9e3779b97f4a7c15u + index + 0x632be59bd9b4e019u) % 8 == 0;
 }
 
 static char *copy_text(const char *text, size_t n) {

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/json.h"
 #include "eval.h"
 #include "files.h"
@@ -15,13 +16,6 @@ typedef struct pool_x {
     size_t n, n_calibration; /* conversations in all, from the report */
     double *x;               /* [path.n][n] */
 } pool_x;
-
-static uint64_t next_random(uint64_t *state) {
-    uint64_t x = (*state += 0x9e3779b97f4a7c15u);
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-    return x ^ x >> 31;
-}
 
 /* ---- The report ---- */
 static bool read_setting(const xl_json *entry, uint32_t n_heads, xl_path *path, double *x, size_t n) {
@@ -81,7 +75,7 @@ static exitlm_status measure_test(xl_eval_run *run, pool_x *p, exitlm_error *err
 /* ---- Splitting ---- */
 static void shuffle(uint32_t *order, size_t n, uint64_t *state) {
     for (size_t i = n; i > 1; i--) {
-        size_t j = (size_t)(next_random(state) % i);
+        size_t j = (size_t)(xl_random(state) % i);
         uint32_t t = order[i - 1];
         order[i - 1] = order[j];
         order[j] = t;

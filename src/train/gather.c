@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "gather_file.h"
 #include "rollout.h"
 #include "script.h"
@@ -86,9 +87,9 @@ static exitlm_status tokenize(making *m, const char *text, const int32_t **ids, 
 static exitlm_status invent_prompt(worker *w, making *m, const int32_t **ids, size_t *n, exitlm_error *error) {
     const xl_gather_plan *plan = w->plan;
     const char *shown[EXAMPLES] = {0};
-    size_t bytes = strlen(plan->frame.open) + 1, n_shown = plan->data->n && xl_toplist_random(&m->random) % 3 ? EXAMPLES : 0;
+    size_t bytes = strlen(plan->frame.open) + 1, n_shown = plan->data->n && xl_random(&m->random) % 3 ? EXAMPLES : 0;
     for (size_t i = 0; i < n_shown; i++) {
-        const xl_dataset_item *item = &plan->data->items[xl_toplist_random(&m->random) % plan->data->n];
+        const xl_dataset_item *item = &plan->data->items[xl_random(&m->random) % plan->data->n];
         bool short_turn = item->kind == XL_DATASET_TURNS && strlen(item->texts[0]) < 400;
         shown[i] = short_turn ? item->texts[0] : NULL;
         bytes += shown[i] ? strlen(shown[i]) + strlen(plan->frame.between) : 0;

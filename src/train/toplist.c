@@ -3,12 +3,7 @@
 
 #include <math.h>
 
-uint64_t xl_toplist_random(uint64_t *state) {
-    uint64_t x = (*state += 0x9e3779b97f4a7c15u);
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-    return x ^ x >> 31;
-}
+#include "base/bytes.h"
 
 void xl_toplist_find(const exitlm_session *s, xl_toplist *top) {
     const uint32_t vocab = s->model->config.vocab;
@@ -37,7 +32,7 @@ int32_t xl_toplist_draw(const xl_toplist *top, float temperature, uint64_t *rand
     if (temperature <= 0) return top->id[0];
     double weight[XL_TOPLIST_N], sum = 0;
     for (int i = 0; i < XL_TOPLIST_N; i++) sum += weight[i] = top->p[i] > 0 ? pow(top->p[i], 1 / temperature) : 0;
-    double draw = (double)(xl_toplist_random(random) >> 11) * 0x1p-53 * sum;
+    double draw = (double)(xl_random(random) >> 11) * 0x1p-53 * sum;
     for (int i = 0; i < XL_TOPLIST_N; i++)
         if ((draw -= weight[i]) < 0) return top->id[i];
     return top->id[0];

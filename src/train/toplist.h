@@ -14,6 +14,5 @@ typedef struct xl_toplist {
 void xl_toplist_find(const exitlm_session *session, xl_toplist *top);
 /* temperature 0: the likeliest. */
 int32_t xl_toplist_draw(const xl_toplist *top, float temperature, uint64_t *random);
-uint64_t xl_toplist_random(uint64_t *state);
 
 #endif

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "files.h"
 #include "gather_file.h"
 #include "measure.h"
@@ -11,10 +12,7 @@
 #include "training.h"
 
 static uint64_t mix(uint64_t a, uint64_t b) {
-    uint64_t x = a * 0x9e3779b97f4a7c15u + b + 0x632be59bd9b4e019u;
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-    return x ^ x >> 31;
+    return xl_mix64(a * 0x9e3779b97f4a7c15u + b + 0x632be59bd9b4e019u);
 }
 
 /* ---- Jobs ---- */
