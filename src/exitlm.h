@@ -25,8 +25,13 @@
  *  - Nothing is printed, nothing exits or aborts, there is no global mutable
  *    state. Objects may be used from any thread, one thread at a time; several
  *    sessions may share one fully loaded model at the same time.
- *  - Memory comes from the caller's allocator, within the bound that
- *    exitlm_loader_memory tells before weights are read.
+ *  - Memory comes from the caller's allocator, for a model and its session
+ *    within the bound that exitlm_loader_memory tells before weights are
+ *    read. Beside it are exit heads, and, only while the call runs, what a
+ *    text takes: exitlm_session_chat the whole conversation once, tokenising
+ *    at most 100 bytes for each of the text and 20 for each special token
+ *    (byte-level vocabularies nothing, where the text is valid UTF-8 in words
+ *    of up to 256 bytes).
  *  - Strings are UTF-8. Those that go out are valid until the next call on the
  *    same object unless stated otherwise. */
 #ifndef EXITLM_H
@@ -238,7 +243,7 @@ typedef struct exitlm_session_options {
 } exitlm_session_options;
 
 /* Bytes that the model (weights, tokenizer) and one session will take at most,
- * from the header alone. Either pointer may be NULL. */
+ * replies of any length included, from the header alone. Either pointer may be NULL. */
 exitlm_status exitlm_loader_memory(const exitlm_loader *loader, const exitlm_session_options *options,
                                    uint64_t *model_bytes, uint64_t *session_bytes, exitlm_error *error);
 
@@ -251,7 +256,7 @@ const char *exitlm_kernel_name(size_t index);
 
 typedef struct exitlm_generate_options {
     exitlm_mode mode;          /* EXIT and LOSSLESS need heads: else USAGE */
-    float accuracy;            /* wanted accuracy of mode EXIT, 0.5 … 1; 0: 0.95 */
+    float accuracy;            /* wanted accuracy of mode EXIT, 0.5 … 1; 0: the heads' default_accuracy */
     exitlm_strategy strategy;
     exitlm_kv_policy kv;       /* -1: of those that the wanted level is calibrated with, the one that is expected to cost least here */
     uint32_t max_tokens;       /* 0: up to the context's end */
@@ -369,6 +374,8 @@ typedef struct exitlm_heads_info {
     exitlm_metric metric;
     exitlm_kv_policy kv;
     exitlm_kv_type kv_type;
+    float default_accuracy; /* the level where none is asked for: the one that the file names, else its strictest
+                             * certified one, else 1 (nothing exits) */
     const char *fingerprint, *licence, *data, *engine_version;
 } exitlm_heads_info;
 void exitlm_heads_describe(const exitlm_heads *heads, exitlm_heads_info *info);

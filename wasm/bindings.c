@@ -131,8 +131,8 @@ static const wasm_field fields[] = {
     STRUCT(head_info), FIELD(head_info, layer), FIELD(head_info, rows), FIELD(head_info, form), FIELD(head_info, macs),
 
     STRUCT(heads_info), FIELD(heads_info, n_heads), NESTED(heads_info, head, head_info, EXITLM_MAX_HEADS),
-    FIELD(heads_info, metric), FIELD(heads_info, kv), FIELD(heads_info, kv_type), FIELD(heads_info, fingerprint),
-    FIELD(heads_info, licence), FIELD(heads_info, data), FIELD(heads_info, engine_version),
+    FIELD(heads_info, metric), FIELD(heads_info, kv), FIELD(heads_info, kv_type), FIELD(heads_info, default_accuracy),
+    FIELD(heads_info, fingerprint), FIELD(heads_info, licence), FIELD(heads_info, data), FIELD(heads_info, engine_version),
 
     STRUCT(level), FIELD(level, strategy), FIELD(level, accuracy), FIELD(level, certified), FIELD(level, delta),
     FIELD(level, bound), ARRAY(level, threshold), ARRAY(level, coverage), FIELD(level, agreement),

@@ -93,3 +93,11 @@ void *xl_arena_take(xl_arena *arena, size_t n, size_t size) {
     }
     return arena->base + start;
 }
+
+void *xl_arena_take2(xl_arena *arena, size_t rows, size_t columns, size_t size) {
+    if (columns && rows > SIZE_MAX / columns) {
+        arena->overflow = true;
+        return NULL;
+    }
+    return xl_arena_take(arena, rows * columns, size);
+}

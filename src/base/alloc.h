@@ -28,5 +28,7 @@ typedef struct xl_arena {
 } xl_arena;
 /* n * size bytes, aligned to XL_ALIGN (NULL while measuring and after an overflow). */
 void *xl_arena_take(xl_arena *arena, size_t n, size_t size);
+/* rows * columns * size bytes; every product is checked. */
+void *xl_arena_take2(xl_arena *arena, size_t rows, size_t columns, size_t size);
 
 #endif

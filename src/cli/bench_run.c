@@ -44,13 +44,13 @@ int bench_decode(const cli_engine *engine, bench_run *runs, size_t n, uint32_t r
 /* Milliseconds of taking the last `rows` ids through all layers to their logits; the positions are dropped again. */
 static exitlm_status time_rows(exitlm_session *session, const int32_t *ids, uint32_t n_ids, uint32_t rows, double *ms,
                                exitlm_error *error) {
-    uint32_t before = session->n;
+    uint32_t before = session->stair.n;
     double start = cli_clock_ms(NULL);
-    exitlm_status status = xl_session_append(session, ids + n_ids - rows, rows, error);
-    if (status == EXITLM_OK) status = xl_session_advance(session, session->model->config.n_layers, error);
-    if (status == EXITLM_OK) status = xl_session_logits(session, before, rows, error);
+    exitlm_status status = xl_stair_append(&session->stair, ids + n_ids - rows, rows, error);
+    if (status == EXITLM_OK) status = xl_stair_advance(&session->stair, session->run.model->config.n_layers, error);
+    if (status == EXITLM_OK) status = xl_logits_compute(&session->logits, before, rows, 0, error);
     *ms = cli_clock_ms(NULL) - start;
-    xl_session_truncate(session, before);
+    xl_stair_truncate(&session->stair, before);
     return status;
 }
 
@@ -61,8 +61,8 @@ int bench_rows(const cli_engine *engine, const int32_t *ids, uint32_t n_ids, uin
     for (int rows = 0; rows <= BENCH_ROWS; rows++) r[rows] = NAN;
     if (n_ids <= BENCH_ROWS) return CLI_OK;
     exitlm_session_reset(session);
-    exitlm_status status = xl_session_append(session, ids, n_ids - BENCH_ROWS, &error);
-    if (status == EXITLM_OK) status = xl_session_advance(session, session->model->config.n_layers, &error);
+    exitlm_status status = xl_stair_append(&session->stair, ids, n_ids - BENCH_ROWS, &error);
+    if (status == EXITLM_OK) status = xl_stair_advance(&session->stair, session->run.model->config.n_layers, &error);
     reps = reps * 5 < BENCH_MAX_REPS ? reps * 5 : BENCH_MAX_REPS; /* each is short */
     for (uint32_t rep = 0; rep < reps; rep++)
         for (uint32_t rows = 1; rows <= BENCH_ROWS && status == EXITLM_OK; rows++)

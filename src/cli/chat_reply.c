@@ -5,7 +5,7 @@
 
 #include "chat.h"
 #include "files.h"
-#include "reply/generate.h"
+#include "reply/session.h"
 #include "signals.h"
 #include "text.h"
 

@@ -6,6 +6,7 @@
 #include "bench.h"
 #include "model/heads.h"
 #include "platform.h"
+#include "train/levels.h"
 
 #define AT(field) .offset = offsetof(bench_options, field)
 
@@ -19,8 +20,8 @@ static const cli_option options[] = {
      .help = "tokens before the answer"},
     {.name = "reps", .kind = CLI_COUNT, AT(reps), .value = "R", .min = 1, .max = BENCH_MAX_REPS, .fallback = "3",
      .help = "repetitions, interleaved; medians are reported"},
-    {.name = "accuracy", .kind = CLI_NUMBERS, AT(accuracy), .value = "A,...", .min = 0.5, .max = 1, .fallback = "0.95,0.9",
-     .help = "levels of mode exit"},
+    {.name = "accuracy", .kind = CLI_NUMBERS, AT(accuracy), .value = "A,...", .min = 0.5, .max = 1,
+     .help = "levels of mode exit; default: the one that the heads name, 0.95 and 0.9"},
     {.name = "kv", .kind = CLI_CHOICE, AT(kv), .choices = cli_kv_policies, .help = "K/V of the layers that an exit skips; default: of those that the level is calibrated with, the cheapest here"},
     {.name = "vocabulary", .kind = CLI_FLAG, AT(vocabulary), .help = "also mode exit with the vocabulary exit alone"},
     {.name = "lossless", .kind = CLI_FLAG, AT(lossless), .help = "compare ways of drafting: acceptance, tokens a verification, cost of a row"},
@@ -30,6 +31,7 @@ static const cli_option options[] = {
 
 typedef struct bench {
     const bench_options *options;
+    cli_numbers accuracy; /* levels of mode exit */
     cli_engine engine;
     bench_run prompt;
     double prompt_speed[BENCH_MAX_REPS];
@@ -95,13 +97,21 @@ static void add_vocabulary_run(bench *b, float accuracy, const bench_run *at) {
 static void add_runs(bench *b, const bench_run *at) {
     add_run(b, EXITLM_MODE_FULL, 0, NULL, at);
     if (!b->engine.heads) return;
-    for (size_t i = 0; i < b->options->accuracy.n; i++) {
-        float accuracy = b->options->accuracy.items[i];
+    for (size_t i = 0; i < b->accuracy.n; i++) {
+        float accuracy = b->accuracy.items[i];
         add_run(b, EXITLM_MODE_EXIT, accuracy, NULL, at);
         if (b->options->vocabulary) add_vocabulary_run(b, accuracy, at);
     }
     add_run(b, EXITLM_MODE_LOSSLESS, 0, NULL, at);
     if (b->options->lossless) add_rivals(b, at);
+}
+
+static void choose_levels(bench *b) {
+    const float usual[] = {b->engine.heads_info.default_accuracy, 0.95f, 0.9f};
+    b->accuracy = b->options->accuracy;
+    if (b->accuracy.n) return;
+    for (size_t i = 0; i < sizeof usual / sizeof *usual; i++)
+        if (b->accuracy.n == 0 || !xl_level_wanted(b->accuracy.items, b->accuracy.n, usual[i])) b->accuracy.items[b->accuracy.n++] = usual[i];
 }
 
 /* Contexts that the session cannot hold are left out, with a word. */
@@ -112,8 +122,9 @@ static int prepare(bench *b, uint32_t ctx) {
         prompt_tokens = ctx - 1;
         cli_warn("--prompt-tokens: the context holds %u tokens, %u are measured", ctx, prompt_tokens);
     }
-    for (size_t i = 0; b->engine.heads && i < o->accuracy.n; i++)
-        cli_engine_check_level(&b->engine, EXITLM_STRATEGY_RISK, o->accuracy.items[i], o->kv);
+    choose_levels(b);
+    for (size_t i = 0; b->engine.heads && i < b->accuracy.n; i++)
+        cli_engine_check_level(&b->engine, EXITLM_STRATEGY_RISK, b->accuracy.items[i], o->kv);
     int status = bench_prompt(&b->engine, prompt_tokens, (int32_t **)&b->prompt.ids, &b->prompt.prompt_n);
     exitlm_generate_defaults(&b->prompt.generate);
     b->prompt.generate.max_tokens = 1;

@@ -16,6 +16,7 @@ typedef struct calibrate_options {
     cli_texts data;
     const char *report;
     int bound, kv;
+    float default_accuracy; /* 0: as the file has it */
     cli_numbers accuracy;
     bool quiet;
 } calibrate_options;
@@ -35,6 +36,9 @@ static const cli_option options[] = {
      .help = "K/V of skipped layers that the levels are to hold with; exact replaces all of the table, another is added to it (strategy risk)"},
     {.name = "accuracy", .kind = CLI_NUMBERS, AT(accuracy), .value = "A,...", .min = 0.7, .max = 0.99,
      .help = "run the settings that are laid out for these levels (.70, .75, .80, .85, .90, .95, .98, .99) alone; default: all"},
+    {.name = "default", .kind = CLI_NUMBER, AT(default_accuracy), .value = "A", .min = 0.5, .max = 1,
+     .help = "the certified level that is taken where none is asked for, see eval --tasks; without --data nothing else in the file changes; "
+             "default: the one that the file names, else its strictest"},
     {.name = "delta", .kind = CLI_NUMBER, AT(calibration.delta), .value = "D", .min = 1e-6, .max = 0.5, .fallback = "0.05",
      .help = "a level's promise may fail with this probability over the draw of the conversations"},
     {.name = "bound", .kind = CLI_CHOICE, AT(bound), .choices = bounds, .fallback = "betting", .help = "bound of the risk"},
@@ -125,6 +129,18 @@ static int write_report(const xl_calibration *c, const char *path) {
     return fclose(f) == 0 ? CLI_OK : cli_fail("%s: cannot be written", path);
 }
 
+/* The default that the file kept may be a level that the new table does not hold. */
+static void check_default(const xl_calibration *c) {
+    const float kept = c->heads->default_accuracy;
+    bool certified = kept == 0;
+    for (size_t i = 0; i < c->n_levels; i++) {
+        const exitlm_level *l = &c->levels[i];
+        certified |= l->strategy == EXITLM_STRATEGY_RISK && l->certified && l->accuracy >= kept - 1e-6f;
+    }
+    if (!certified)
+        cli_warn("the file's default level, %g, is certified no more: nothing exits by default; name another with --default", (double)kept);
+}
+
 /* ---- The command ---- */
 static int calibrate(xl_calibration *c, const calibrate_options *o, const char *heads_path) {
     exitlm_error error;
@@ -136,22 +152,36 @@ static int calibrate(xl_calibration *c, const calibrate_options *o, const char *
     if (o->calibration.strategy < 0 || o->calibration.strategy == EXITLM_STRATEGY_RISK) print_settings(c);
     if (o->report) status = write_report(c, o->report);
     if (status == CLI_OK) status = cli_done(xl_calibration_write(c, heads_path, &error), &error);
+    if (status == CLI_OK && o->default_accuracy > 0)
+        status = cli_done(xl_heads_set_default(heads_path, o->default_accuracy, &error), &error);
     if (status != CLI_OK) return status;
     printf("risk holds with probability %.3g for conversations like these; the other strategies state the agreement of this sample, "
            "without a guarantee\n", 1 - (double)o->calibration.delta);
     for (size_t i = c->n_kept; i < c->n_levels; i++) print_row(&c->levels[i], c->heads->n_heads);
+    if (o->default_accuracy == 0) check_default(c);
     return CLI_OK;
+}
+
+/* Names the default level, and leaves all else: for this the model is only looked at. */
+static int set_default(const cli_call *call, const calibrate_options *o) {
+    cli_engine engine;
+    exitlm_error error;
+    int status = cli_engine_open(&engine, call->operands[0], &o->engine, CLI_HEADER);
+    if (status == CLI_OK) status = cli_done(xl_heads_set_default(call->operands[1], o->default_accuracy, &error), &error);
+    cli_engine_close(&engine);
+    return status;
 }
 
 static int run_calibrate(const cli_call *call) {
     calibrate_options o = *(const calibrate_options *)call->values;
+    o.engine.heads = call->operands[1];
+    if (o.default_accuracy > 0 && o.data.n == 0) return set_default(call, &o);
     xl_calibration *c = calloc(1, sizeof *c);
     if (!c) return cli_no_memory("the calibration");
     cli_engine engine;
     cli_progress progress = {0};
     const xl_observer observer = cli_observer(&progress, o.quiet);
     exitlm_error error;
-    o.engine.heads = call->operands[1];
     o.calibration.kv = (exitlm_kv_policy)o.kv;
     o.calibration.bound = o.bound == 1 ? XL_BOUND_HB : XL_BOUND_BETTING;
     o.calibration.accuracy = o.accuracy.items;

@@ -22,8 +22,8 @@ static const cli_option options[] = {
     {.name = "mode", .kind = CLI_CHOICE, AT(mode), .choices = cli_modes,
      .help = "full: every token through all layers; exit: each as deep as it needs; lossless: exits draft, the full model "
              "checks; default: exit where there are heads, else full"},
-    {.name = "accuracy", .kind = CLI_NUMBER, AT(accuracy), .value = "A", .min = 0.5, .max = 1, .fallback = "0.95",
-     .help = "of mode exit: expected share of tokens that the full model would have chosen"},
+    {.name = "accuracy", .kind = CLI_NUMBER, AT(accuracy), .value = "A", .min = 0.5, .max = 1,
+     .help = "of mode exit: expected share of tokens that the full model would have chosen; default: the level that the heads name"},
     {.name = "strategy", .kind = CLI_CHOICE, AT(strategy), .choices = cli_strategies, .fallback = "risk",
      .help = "how the thresholds were calibrated"},
     {.name = "kv", .kind = CLI_CHOICE, AT(kv), .choices = cli_kv_policies,
@@ -101,7 +101,7 @@ static int choose_mode(chat *c) {
     exitlm_mode mode = o->mode >= 0 ? (exitlm_mode)o->mode : c->engine.heads ? EXITLM_MODE_EXIT : EXITLM_MODE_FULL;
     exitlm_generate_defaults(&c->generate);
     c->generate.mode = mode;
-    c->generate.accuracy = o->accuracy;
+    c->generate.accuracy = o->accuracy != 0 || !c->engine.heads ? o->accuracy : c->engine.heads_info.default_accuracy;
     c->generate.strategy = (exitlm_strategy)o->strategy;
     c->generate.kv = (exitlm_kv_policy)o->kv;
     c->generate.max_tokens = o->max_tokens;
@@ -119,7 +119,7 @@ static int choose_mode(chat *c) {
     c->generate.draft_length = o->draft_length;
     c->generate.draft_sources = o->drafts < 0 ? 0 : 1 << o->drafts;
     warn_unused(c, mode);
-    if (mode == EXITLM_MODE_EXIT) cli_engine_check_level(&c->engine, c->generate.strategy, o->accuracy, o->kv);
+    if (mode == EXITLM_MODE_EXIT) cli_engine_check_level(&c->engine, c->generate.strategy, c->generate.accuracy, o->kv);
     return mode == EXITLM_MODE_LOSSLESS && o->draft_layer ? check_draft_layer(c) : CLI_OK;
 }
 

@@ -6,6 +6,7 @@
 #include "cli.h"
 #include "engine.h"
 #include "eval_plot.h"
+#include "eval_tasks.h"
 #include "progress.h"
 #include "signals.h"
 #include "train/invent.h"
@@ -14,7 +15,7 @@ typedef struct eval_options {
     cli_engine_options engine;
     xl_eval_options eval;
     cli_texts data;
-    const char *plot, *calibration;
+    const char *tasks, *plot, *calibration;
     cli_numbers accuracy;
     bool json, quiet;
 } eval_options;
@@ -25,10 +26,13 @@ static const cli_option options[] = {
     {.name = "data", .kind = CLI_TEXTS, AT(data), .value = "FILE|DIR",
      .help = "conversations that the heads have not seen: JSONL of {\"turns\"} (the engine answers) or {\"messages\"} (their assistant turns are the text); "
              "lines of the split \"test\" and lines without a split; default: invented by the model"},
+    {.name = "tasks", .kind = CLI_TEXT, AT(tasks), .value = "FILE.jsonl",
+     .help = "instead of conversations, tasks with checkable answers, {\"id\", \"turns\", \"answer\"} a line (tests/data/README.md): how many are right in full "
+             "and at each level, greedy"},
     {.name = "strategy", .kind = CLI_CHOICE, AT(eval.strategy), .choices = cli_strategies, .help = "rows of this strategy alone"},
     {.name = "kv", .kind = CLI_CHOICE, AT(eval.kv), .choices = cli_kv_policies, .help = "rows calibrated with this K/V policy alone"},
-    {.name = "accuracy", .kind = CLI_NUMBERS, AT(accuracy), .value = "A,...", .min = 0.5, .max = 1, .help = "rows of these levels alone"},
-    {.name = "reply-tokens", .kind = CLI_COUNT, AT(eval.reply_tokens), .value = "N", .min = 8, .max = 1024, .fallback = "96", .help = "longest answer"},
+    {.name = "accuracy", .kind = CLI_NUMBERS, AT(accuracy), .value = "A,...", .min = 0.5, .max = 1, .help = "rows of these levels alone; of tasks 0.99,0.98,0.95,0.9"},
+    {.name = "reply-tokens", .kind = CLI_COUNT, AT(eval.reply_tokens), .value = "N", .min = 8, .max = 1024, .help = "longest answer; default: 96, to a task 48"},
     {.name = "batch", .kind = CLI_COUNT, AT(eval.batch), .value = "N", .min = 1, .max = 32, .fallback = "32", .help = "conversations side by side, a thread"},
     {.name = "speed", .kind = CLI_COUNT, AT(eval.speed), .value = "N", .min = 0, .max = 10000, .fallback = "8",
      .help = "conversations on which decode speed is measured against full, interleaved; 0: not"},
@@ -188,12 +192,36 @@ static int evaluate(evaluation *e) {
     return status;
 }
 
+/* ---- Tasks ---- */
+static int run_tasks(const cli_call *call, const eval_options *o) {
+    static const float usual[] = {0.99f, 0.98f, 0.95f, 0.90f};
+    const bool own = o->accuracy.n > 0;
+    const eval_task_options options = {.strategy = o->eval.strategy < 0 ? EXITLM_STRATEGY_RISK : (exitlm_strategy)o->eval.strategy,
+                                       .kv = o->eval.kv, .max_tokens = o->eval.reply_tokens ? o->eval.reply_tokens : 48, .quiet = o->quiet};
+    cli_engine engine = {0};
+    eval_tasks tasks = {0};
+    if (o->data.n) return cli_usage("eval: --data and --tasks are two evaluations: give one of them");
+    cli_interrupt_catch();
+    int status = eval_tasks_read(&tasks, o->tasks);
+    if (status == CLI_OK) status = cli_engine_open(&engine, call->operands[0], &o->engine, CLI_SESSION);
+    if (status == CLI_OK && !engine.heads->n_levels) status = cli_fail("%s: is not calibrated: run exitlm calibrate first", engine.heads_file);
+    if (status == CLI_OK)
+        status = eval_tasks_run(&tasks, &engine, own ? o->accuracy.items : usual, own ? o->accuracy.n : sizeof usual / sizeof *usual, &options);
+    if (status == CLI_OK && o->json) eval_tasks_json(&tasks, engine.info.name, o->tasks, options.max_tokens);
+    else if (status == CLI_OK) eval_tasks_show(&tasks, o->tasks, options.max_tokens);
+    eval_tasks_free(&tasks);
+    cli_engine_close(&engine);
+    return status;
+}
+
 static int run_eval(const cli_call *call) {
     eval_options o = *(const eval_options *)call->values;
     evaluation e = {.options = &o};
     cli_progress progress = {0};
     const xl_observer observer = cli_observer(&progress, o.quiet);
     o.engine.heads = call->operands[1];
+    if (o.tasks) return run_tasks(call, &o);
+    if (!o.eval.reply_tokens) o.eval.reply_tokens = 96;
     o.eval.accuracy = o.accuracy.items;
     o.eval.n_accuracy = o.accuracy.n;
     o.eval.context_tokens = o.engine.ctx;

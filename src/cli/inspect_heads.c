@@ -47,6 +47,7 @@ static void print_json(const exitlm_heads *heads, const exitlm_heads_info *info,
     xl_nd_string(&j, "metric", cli_metrics[info->metric]);
     xl_nd_string(&j, "kv", cli_kv_policies[info->kv]);
     xl_nd_string(&j, "kv_type", cli_kv_types[info->kv_type]);
+    xl_nd_float(&j, "default_accuracy", info->default_accuracy);
     xl_nd_array(&j, "heads");
     for (uint32_t i = 0; i < info->n_heads; i++) {
         xl_nd_object(&j, NULL);
@@ -106,7 +107,8 @@ static void print_table(const exitlm_heads *heads, const exitlm_heads_info *info
     line("data", info->data);
     line("made by", info->engine_version);
     printf("%-14s %s\n", "metric", cli_metrics[info->metric]);
-    printf("%-14s %s, %s\n\n", "K/V", cli_kv_policies[info->kv], cli_kv_types[info->kv_type]);
+    printf("%-14s %s, %s\n", "K/V", cli_kv_policies[info->kv], cli_kv_types[info->kv_type]);
+    printf("%-14s %g\n\n", "default level", (double)info->default_accuracy);
     printf("head  after layer  form        shortlist\n");
     for (uint32_t i = 0; i < info->n_heads; i++)
         printf("%4u  %11u  %-10s  %9u\n", i, info->head[i].layer, info->head[i].form, info->head[i].rows);

@@ -1,6 +1,8 @@
 /* Dispatch: which kernel tables this build has and this CPU runs. */
 #include "kernels_isa.h"
 
+#include "exitlm.h"
+
 #include <string.h>
 
 #if defined(__x86_64__) || defined(_M_X64)
@@ -94,4 +96,10 @@ size_t xl_kv_bytes(xl_kv_type type, size_t head_dim, size_t positions) {
     static const size_t element_bytes[XL_KV_COUNT] = {4, 2, 1};
     size_t tile_bytes = 8 * head_dim * element_bytes[type] + (type == XL_KV_Q8 ? 32 : 0);
     return (positions + 7) / 8 * tile_bytes;
+}
+
+const char *exitlm_kernel_name(size_t index) {
+    const xl_kernels *list[XL_KERNELS_MAX];
+    size_t n = xl_kernels_list(list);
+    return index < n ? list[index]->name : NULL;
 }

@@ -26,7 +26,7 @@ static void hash_bytes(xl_sha256 *sha, const void *bytes, size_t n) {
 static void hash_config(xl_sha256 *sha, const exitlm_model *model) {
     const xl_config *c = &model->config;
     hash_bytes(sha, "exitlm fingerprint 1", 20);
-    hash_bytes(sha, model->info.architecture, strlen(model->info.architecture));
+    hash_bytes(sha, xl_arch_name(c->arch), strlen(xl_arch_name(c->arch)));
     const uint32_t sizes[] = {c->n_layers, c->dim, c->ffn_dim, c->n_heads, c->n_kv_heads, c->head_dim, c->vocab, c->rope_dims};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) hash_u64(sha, sizes[i]);
     hash_f32(sha, c->norm_eps);

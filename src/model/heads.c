@@ -150,6 +150,14 @@ static bool read_scales(reader *r) {
     return true;
 }
 
+/* A file without the key is one from before there was one, or of heads whose tasks nobody has measured. */
+static bool read_default(reader *r) {
+    const char *key = "exitlm.default_accuracy";
+    if (!xl_gguf_find(&r->gguf, key)) return true;
+    if (xl_gguf_get_f32(&r->gguf, key, &r->h->default_accuracy) && r->h->default_accuracy >= 0.5f && r->h->default_accuracy <= 1) return true;
+    return fail(r, key, "is no number from 0.5 to 1");
+}
+
 static bool read_keys(reader *r) {
     exitlm_heads *h = r->h;
     uint32_t version;
@@ -177,7 +185,7 @@ static bool read_keys(reader *r) {
         return fail(r, "exitlm.shortlist", "is no array of i32");
     if (shortlist.n < 1 || shortlist.n > h->vocab) return fail(r, "exitlm.shortlist", "must have 1 to `vocab` tokens");
     h->n_shortlist = shortlist.n;
-    return read_chain(r) && read_logistic(r) && read_scales(r);
+    return read_chain(r) && read_logistic(r) && read_scales(r) && read_default(r);
 }
 
 /* ---- Tensors ----------------------------------------------------------------------------- */
@@ -411,7 +419,9 @@ static uint64_t macs_of(const exitlm_heads *h, const xl_head *head) {
 
 static void fill_info(reader *r, const char *texts[4]) {
     exitlm_heads *h = r->h;
+    const float strictest = xl_heads_strictest(h, EXITLM_STRATEGY_RISK);
     h->info = (exitlm_heads_info){.n_heads = h->n_heads, .metric = h->metric, .kv = h->kv, .kv_type = h->kv_type,
+                                  .default_accuracy = h->default_accuracy > 0 ? h->default_accuracy : strictest > 0 ? strictest : 1,
                                   .fingerprint = h->fingerprint, .licence = texts[0], .data = texts[1], .engine_version = texts[2]};
     for (uint32_t i = 0; i < h->n_heads; i++)
         h->info.head[i] = (exitlm_head_info){.layer = h->head[i].layer, .rows = h->head[i].rows,
@@ -531,6 +541,15 @@ const exitlm_level *xl_heads_row(const exitlm_heads *heads, exitlm_strategy stra
         if (!best || level->accuracy < best->accuracy) best = level;
     }
     return best;
+}
+
+float xl_heads_strictest(const exitlm_heads *heads, exitlm_strategy strategy) {
+    float strictest = 0;
+    for (size_t i = 0; i < heads->n_levels; i++) {
+        const exitlm_level *level = &heads->levels[i];
+        if (level->strategy == strategy && level->certified && level->accuracy > strictest) strictest = level->accuracy;
+    }
+    return strictest;
 }
 
 bool xl_heads_calibrated(const exitlm_heads *heads, exitlm_strategy strategy, exitlm_kv_policy kv) {

@@ -14,6 +14,7 @@
  *   exitlm.kv_policy             string: the calibration's, where a row does not say; exitlm.kv_type string: what it ran with
  *   exitlm.logistic              f32[n_heads * 6] bias and weights on [entropy, log p1, margin, other, agrees] (metric "logistic")
  *   exitlm.sampling_scale        f32[n_heads] what an exit's logits are multiplied with where tokens are sampled from them (optional: 1)
+ *   exitlm.default_accuracy      f32 the level that is taken where none is asked for (optional: the strictest certified one)
  *   general.license, exitlm.data string
  *   exitlm.levels.count          u32 and parallel arrays over the rows of the calibration table:
  *   exitlm.levels.strategy string[], .kv_policy string[] (optional), .accuracy f32[], .certified u32[], .delta f32[], .bound f32[],
@@ -64,6 +65,7 @@ struct exitlm_heads {
     exitlm_metric metric;
     exitlm_kv_policy kv;
     exitlm_kv_type kv_type;
+    float default_accuracy;   /* as the file names it; 0: it does not */
     char fingerprint[65];
     size_t n_levels;
     exitlm_level *levels;
@@ -74,6 +76,8 @@ struct exitlm_heads {
 
 /* The row for a wanted accuracy: the stricter of the neighbouring certified levels of the strategy with this K/V policy. NULL: none. */
 const exitlm_level *xl_heads_row(const exitlm_heads *heads, exitlm_strategy strategy, float accuracy, exitlm_kv_policy kv);
+/* The strictest certified level of the strategy, with any K/V policy; 0: none. */
+float xl_heads_strictest(const exitlm_heads *heads, exitlm_strategy strategy);
 /* Has the strategy rows of this policy, certified or not? */
 bool xl_heads_calibrated(const exitlm_heads *heads, exitlm_strategy strategy, exitlm_kv_policy kv);
 /* Its thresholds [n_heads]; where the strategy was not calibrated with this policy, those of the policy that it was calibrated with. False
@@ -134,6 +138,8 @@ typedef struct xl_heads_calibration {
 /* Copies the heads file `bytes` with a new calibration to the empty buffer `out`; tensors byte for byte. */
 exitlm_status xl_heads_rewrite(const void *bytes, size_t n_bytes, const xl_heads_calibration *calibration,
                                xl_buffer *out, exitlm_error *error);
+/* Copies the heads file `bytes` with another default level, certified in its table (else USAGE), to the empty buffer `out`; all else as it is. */
+exitlm_status xl_heads_with_default(const void *bytes, size_t n_bytes, float accuracy, xl_buffer *out, exitlm_error *error);
 /* Copies the heads file `bytes` without its K/V maps, which are most of it and which only the policy `maps` wants, to the empty buffer `out`. */
 exitlm_status xl_heads_without_maps(const void *bytes, size_t n_bytes, xl_buffer *out, exitlm_error *error);
 

@@ -235,11 +235,22 @@ exitlm_status xl_heads_write(const xl_heads_source *source, xl_buffer *out, exit
     return status;
 }
 
-/* ---- Another calibration -------------------------------------------------------------------- */
-static bool is_replaced(const xl_gguf *gguf, const xl_gguf_key *key, const xl_heads_calibration *c) {
+/* ---- A copy with changes -------------------------------------------------------------------- */
+static const char default_key[] = "exitlm.default_accuracy";
+
+typedef struct change {
+    const xl_heads_calibration *calibration; /* NULL: as in the file */
+    float default_accuracy;                  /* 0: as in the file */
+    bool drop_maps;
+} change;
+
+static bool is_replaced(const xl_gguf *gguf, const xl_gguf_key *key, const change *change) {
     const char *text = xl_gguf_text(gguf, key->name_offset);
+    const xl_heads_calibration *c = change->calibration;
     const char *const names[] = {"exitlm.engine_version", "exitlm.metric", "exitlm.kv_policy", "exitlm.kv_type",
-                                 c->logistic ? "exitlm.logistic" : "", c->data ? "exitlm.data" : ""};
+                                 c && c->logistic ? "exitlm.logistic" : "", c && c->data ? "exitlm.data" : ""};
+    if (change->default_accuracy > 0 && key->name_bytes == strlen(default_key) && memcmp(text, default_key, key->name_bytes) == 0) return true;
+    if (!c) return false;
     if (key->name_bytes > 14 && memcmp(text, "exitlm.levels.", 14) == 0) return true;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (key->name_bytes == strlen(names[i]) && memcmp(text, names[i], key->name_bytes) == 0) return true;
@@ -265,19 +276,19 @@ static void put_calibration(xl_gguf_writer *w, const xl_heads_calibration *c, ui
     put_levels(w, c->levels, c->n_levels, n_heads);
 }
 
-/* With another calibration; or, where `c` is NULL, as the file is but for its maps. */
-static exitlm_status copy_file(const xl_gguf *gguf, const uint8_t *bytes, const xl_heads_calibration *c, uint32_t n_heads, xl_buffer *out,
+static exitlm_status copy_file(const xl_gguf *gguf, const uint8_t *bytes, const change *change, uint32_t n_heads, xl_buffer *out,
                                exitlm_error *error) {
     xl_gguf_writer w;
     char name[XL_GGUF_MAX_NAME_BYTES + 1];
     xl_gguf_writer_init(&w, &out->allocator);
     w.alignment = gguf->alignment; /* its key is copied */
     for (uint32_t i = 0; i < gguf->n_keys; i++)
-        if (!c || !is_replaced(gguf, &gguf->keys[i], c)) xl_gguf_put_copy(&w, gguf, &gguf->keys[i]);
-    if (c) put_calibration(&w, c, n_heads);
+        if (!is_replaced(gguf, &gguf->keys[i], change)) xl_gguf_put_copy(&w, gguf, &gguf->keys[i]);
+    if (change->default_accuracy > 0) xl_gguf_put_f32(&w, default_key, change->default_accuracy);
+    if (change->calibration) put_calibration(&w, change->calibration, n_heads);
     for (uint32_t i = 0; i < gguf->n_tensors; i++) {
         const xl_gguf_tensor *t = &gguf->tensors[gguf->by_offset[i]];
-        if (!c && is_map(gguf, t)) continue;
+        if (change->drop_maps && is_map(gguf, t)) continue;
         memcpy(name, xl_gguf_text(gguf, t->name_offset), t->name_bytes);
         name[t->name_bytes] = 0;
         xl_gguf_put_tensor(&w, name, t->type, t->n_dims, t->dims);
@@ -285,20 +296,20 @@ static exitlm_status copy_file(const xl_gguf *gguf, const uint8_t *bytes, const 
     exitlm_status status = xl_gguf_writer_header(&w, out, error);
     for (uint32_t i = 0; i < gguf->n_tensors && status == EXITLM_OK; i++) {
         const xl_gguf_tensor *t = &gguf->tensors[gguf->by_offset[i]];
-        if (c || !is_map(gguf, t)) xl_gguf_writer_data(&w, out, bytes + t->offset, (size_t)t->n_bytes);
+        if (!change->drop_maps || !is_map(gguf, t)) xl_gguf_writer_data(&w, out, bytes + t->offset, (size_t)t->n_bytes);
     }
     if (status == EXITLM_OK && out->failed) status = xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory to write exit heads");
     xl_gguf_writer_free(&w);
     return status;
 }
 
-static exitlm_status copy_bytes(const void *bytes, size_t n_bytes, const xl_heads_calibration *c, uint32_t n_heads, xl_buffer *out,
+static exitlm_status copy_bytes(const void *bytes, size_t n_bytes, const change *change, uint32_t n_heads, xl_buffer *out,
                                 exitlm_error *error) {
     xl_gguf gguf;
     size_t used;
     xl_gguf_init(&gguf, &out->allocator);
     exitlm_status status = xl_gguf_push(&gguf, bytes, n_bytes, &used, error);
-    if (status == EXITLM_OK) status = copy_file(&gguf, bytes, c, n_heads, out, error);
+    if (status == EXITLM_OK) status = copy_file(&gguf, bytes, change, n_heads, out, error);
     if (status == EXITLM_OK) status = check_result(out, error);
     xl_gguf_free(&gguf);
     return status;
@@ -313,7 +324,22 @@ exitlm_status xl_heads_rewrite(const void *bytes, size_t n_bytes, const xl_heads
                  (unsigned)c->kv_type < EXITLM_KV_TYPE_COUNT && c->n_levels <= UINT32_MAX / EXITLM_MAX_HEADS;
     valid = valid && levels_valid(c->levels, c->n_levels);
     if (!valid) status = xl_fail(error, EXITLM_USAGE, "exit heads to be calibrated: a metric, policy or strategy is out of its range");
-    if (status == EXITLM_OK) status = copy_bytes(bytes, n_bytes, c, heads->n_heads, out, error);
+    if (status == EXITLM_OK) status = copy_bytes(bytes, n_bytes, &(change){c, 0, false}, heads->n_heads, out, error);
+    exitlm_heads_free(heads);
+    return status;
+}
+
+exitlm_status xl_heads_with_default(const void *bytes, size_t n_bytes, float accuracy, xl_buffer *out, exitlm_error *error) {
+    exitlm_heads *heads;
+    bool certified = false;
+    exitlm_status status = exitlm_heads_create(&heads, bytes, n_bytes, &out->allocator, error);
+    if (status != EXITLM_OK) return status;
+    for (size_t i = 0; i < heads->n_levels; i++) {
+        const exitlm_level *level = &heads->levels[i];
+        certified |= level->strategy == EXITLM_STRATEGY_RISK && level->certified && level->accuracy - accuracy < 1e-6f && accuracy - level->accuracy < 1e-6f;
+    }
+    if (!certified) status = xl_fail(error, EXITLM_USAGE, "%g is no certified level of these exit heads", (double)accuracy);
+    if (status == EXITLM_OK) status = copy_bytes(bytes, n_bytes, &(change){NULL, accuracy, false}, heads->n_heads, out, error);
     exitlm_heads_free(heads);
     return status;
 }
@@ -321,7 +347,7 @@ exitlm_status xl_heads_rewrite(const void *bytes, size_t n_bytes, const xl_heads
 exitlm_status xl_heads_without_maps(const void *bytes, size_t n_bytes, xl_buffer *out, exitlm_error *error) {
     exitlm_heads *heads;
     exitlm_status status = exitlm_heads_create(&heads, bytes, n_bytes, &out->allocator, error);
-    if (status == EXITLM_OK) status = copy_bytes(bytes, n_bytes, NULL, heads->n_heads, out, error);
+    if (status == EXITLM_OK) status = copy_bytes(bytes, n_bytes, &(change){NULL, 0, true}, heads->n_heads, out, error);
     exitlm_heads_free(heads);
     return status;
 }

@@ -1,7 +1,6 @@
 /* The push loader: bytes of one file (or the parts of a split one) in any chunking, in the order of the file or with
  * jumps, straight to their place in memory. */
 #include "loader.h"
-#include "reply/session.h"
 
 #include <string.h>
 
@@ -149,11 +148,19 @@ static exitlm_status read_split(exitlm_loader *loader, exitlm_error *error) {
     return EXITLM_OK;
 }
 
+/* The texts of a single file's merges are hashed before the tokenizer is made, and make room for it then. */
+static exitlm_status find_source(const exitlm_loader *loader, xl_tokenizer_source *source, exitlm_error *error) {
+    const xl_gguf *gguf = &owner_of(loader)->parts[0].gguf;
+    exitlm_status status = xl_tokenizer_source_from_gguf(source, gguf, error);
+    if (status == EXITLM_OK && source->merges.data && owner_of(loader)->n_parts == 1) source->room = gguf->blob + (source->merges.data - gguf->blob);
+    return status;
+}
+
 /* Memory of the model as far as the headers are known. */
 static exitlm_status measure(exitlm_loader *loader, exitlm_error *error) {
     const xl_owner *owner = owner_of(loader);
     xl_tokenizer_source source;
-    exitlm_status status = xl_tokenizer_source_from_gguf(&source, &owner->parts[0].gguf, error);
+    exitlm_status status = find_source(loader, &source, error);
     if (status != EXITLM_OK) return status;
     uint64_t total = sizeof *loader + sizeof *loader->model + sizeof *owner + owner->tables_bytes + xl_tokenizer_bytes(&source) +
                      (uint64_t)loader->model->config.n_layers * sizeof(uint32_t);
@@ -176,7 +183,7 @@ static exitlm_status make_tokenizer(exitlm_loader *loader, exitlm_error *error) 
     exitlm_model *model = loader->model;
     const xl_gguf *gguf = &owner_of(loader)->parts[0].gguf;
     xl_tokenizer_source source;
-    exitlm_status status = xl_tokenizer_source_from_gguf(&source, gguf, error);
+    exitlm_status status = find_source(loader, &source, error);
     if (status == EXITLM_OK) status = xl_tokenizer_create(&model->tokenizer, &source, &loader->allocator, error);
     if (status != EXITLM_OK) return status;
     xl_str text = {NULL, 0};
@@ -230,7 +237,7 @@ static exitlm_status all_headers_known(exitlm_loader *loader, exitlm_error *erro
         model->output_rows_ready_count = model->rows_ready_count;
     }
     xl_model_fill_info(model);
-    status = xl_fingerprint_begin(model, &loader->begun, error);
+    if (owner->n_parts > 1) status = xl_fingerprint_begin(model, &loader->begun, error);
     if (status != EXITLM_OK) return status;
     loader->header_ready = true;
     return EXITLM_OK;
@@ -257,6 +264,7 @@ static exitlm_status header_known(exitlm_loader *loader, exitlm_error *error) {
     if (status == EXITLM_OK) status = check_duplicates(loader, error);
     if (status == EXITLM_OK) status = xl_part_places(model, current(loader), error);
     if (status == EXITLM_OK) status = measure(loader, error);
+    if (status == EXITLM_OK && all_headers(loader) && owner_of(loader)->n_parts == 1) status = xl_fingerprint_begin(model, &loader->begun, error);
     if (status == EXITLM_OK && loader->part == 0) status = make_tokenizer(loader, error);
     if (status == EXITLM_OK && !loader->options.header_only) status = xl_part_allocate(model, current(loader), error);
     if (status != EXITLM_OK) return status;
@@ -430,20 +438,12 @@ void exitlm_loader_state(const exitlm_loader *loader, exitlm_load_state *state) 
 
 exitlm_model *exitlm_loader_model(const exitlm_loader *loader) { return loader && loader->header_ready ? loader->model : NULL; }
 
-exitlm_status exitlm_loader_memory(const exitlm_loader *loader, const exitlm_session_options *options, uint64_t *model_bytes,
-                                   uint64_t *session_bytes, exitlm_error *error) {
-    if (!loader) return xl_fail(error, EXITLM_USAGE, "exitlm_loader_memory: `loader` is NULL");
+exitlm_status xl_loader_measure(const exitlm_loader *loader, const exitlm_model **model, uint64_t *model_bytes, exitlm_error *error) {
     if (!loader->header_ready)
         return xl_fail(error, EXITLM_USAGE, "exitlm_loader_memory: the header is not known yet%s",
                        owner_of(loader)->n_parts > 1 ? " (those of all parts are needed)" : "");
-    if (model_bytes) *model_bytes = loader->model_bytes;
-    if (session_bytes) {
-        const exitlm_heads *heads = options && options->heads ? options->heads : loader->options.heads;
-        size_t bytes = xl_session_bytes(loader->model, heads, options);
-        if (bytes == SIZE_MAX)
-            return xl_fail(error, EXITLM_OUT_OF_MEMORY, "a session of this model does not fit in the address space: take a smaller context");
-        *session_bytes = bytes;
-    }
+    *model = loader->model;
+    *model_bytes = loader->model_bytes;
     return EXITLM_OK;
 }
 

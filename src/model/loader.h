@@ -57,6 +57,10 @@ typedef struct xl_owner {
     char name[128], architecture[32], licence[64];
 } xl_owner;
 
+/* ---- loader.c ---- */
+/* The model whose header is known, and what it takes at most; USAGE before that. */
+exitlm_status xl_loader_measure(const exitlm_loader *loader, const exitlm_model **model, uint64_t *model_bytes, exitlm_error *error);
+
 /* ---- model.c ---- */
 /* Reads and checks the hyperparameters. BAD_MODEL or UNSUPPORTED naming the key. */
 exitlm_status xl_config_read(const xl_gguf *gguf, xl_config *config, exitlm_error *error);

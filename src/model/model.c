@@ -365,6 +365,8 @@ static const char *main_type(const exitlm_model *model) {
     return xl_quant_types[best].name;
 }
 
+const char *xl_arch_name(xl_arch_id arch) { return archs[arch].name; }
+
 void xl_model_fill_info(exitlm_model *model) {
     xl_owner *owner = model->owner;
     const xl_config *c = &model->config;
@@ -373,7 +375,7 @@ void xl_model_fill_info(exitlm_model *model) {
     copy_text(owner->name, sizeof owner->name, gguf, "general.name");
     copy_text(owner->licence, sizeof owner->licence, gguf, "general.license");
     *info = (exitlm_model_info){
-        .name = owner->name, .architecture = archs[c->arch].name, .licence = owner->licence,
+        .name = owner->name, .architecture = xl_arch_name(c->arch), .licence = owner->licence,
         .quantisation = main_type(model), .template_family = xl_template_name(&model->chat),
         .layers = c->n_layers, .dim = c->dim, .ffn_dim = c->ffn_dim, .heads = c->n_heads, .kv_heads = c->n_kv_heads,
         .head_dim = c->head_dim, .vocab = c->vocab, .context_tokens = c->context_tokens,

@@ -18,6 +18,8 @@ typedef struct xl_matrix {
 
 typedef enum xl_arch_id { XL_ARCH_LLAMA, XL_ARCH_QWEN2, XL_ARCH_QWEN3, XL_ARCH_COUNT } xl_arch_id;
 
+const char *xl_arch_name(xl_arch_id arch); /* as general.architecture has it */
+
 typedef struct xl_config {
     xl_arch_id arch;
     xl_rope_style rope_style;

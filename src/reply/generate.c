@@ -1,36 +1,25 @@
 /* The step machine of one reply: prompt, then token after token, each by the chain of exits or by the full model. A step does a
- * bounded piece of work, so a caller can stop, or wait for weights, between any two. Text and stop strings: reply.c. */
-#include "generate.h"
-
+ * bounded piece of work, so a caller can stop, or wait for weights, between any two. */
 #include <string.h>
 
-#include "base/fmath.h"
-#include "reply.h"
+#include "run/cost.h"
+#include "session.h"
 
 #define DRAFT_ACCURACY 0.90f /* level whose thresholds make a draft, in mode LOSSLESS */
 
-double xl_now(const exitlm_session *s) { return s->clock_ms ? s->clock_ms(s->clock_user) : -1; }
-
-void xl_generation_take(exitlm_session *s, xl_arena *arena) {
-    s->generation = xl_arena_take(arena, 1, sizeof *s->generation);
-    xl_chosen *tokens = xl_arena_take(arena, s->ctx, sizeof *tokens);
-    if (s->generation) s->generation->tokens = tokens;
-    xl_draft_take(s, arena);
+xl_generation *xl_generation_take(xl_arena *arena, const exitlm_model *model, uint32_t ctx) {
+    xl_generation measured, *taken = xl_arena_take(arena, 1, sizeof *taken), *g = taken ? taken : &measured;
+    *g = (xl_generation){0};
+    g->tokens = xl_arena_take(arena, ctx, sizeof *g->tokens);
+    g->prompt = xl_arena_take(arena, ctx, sizeof *g->prompt);
+    xl_text_out_take(&g->out, arena, model->tokenizer, ctx);
+    return taken;
 }
 
-void xl_generation_free(exitlm_session *s) {
-    xl_generation *g = s->generation;
-    xl_free(&s->allocator, g->text, 1, g->text_capacity);
-    xl_free(&s->allocator, g->context, 1, g->context_capacity);
-    g->text = g->context = NULL;
-    g->text_capacity = g->context_capacity = 0;
-}
-
-void xl_generation_end(exitlm_session *s) {
-    xl_generation *g = s->generation;
+void xl_generation_end(xl_generation *g) {
     g->phase = XL_IDLE;
     g->n_tokens = g->n_released = 0;
-    g->text_bytes = 0;
+    g->out.n_bytes = 0;
     g->context_known = false;
 }
 
@@ -46,7 +35,7 @@ static exitlm_status bad(exitlm_error *error, const char *what, double value, co
 
 static bool within(float value, float low, float high) { return value >= low && value <= high; }
 
-static exitlm_status check_numbers(const exitlm_generate_options *o, exitlm_error *error) {
+static exitlm_status check_numbers(const exitlm_generate_options *o, uint32_t n_layers, exitlm_error *error) {
     if (o->accuracy != 0 && !within(o->accuracy, 0.5f, 1)) return bad(error, "accuracy", o->accuracy, "it must lie between 0.5 and 1");
     if (!within(o->temperature, 0, 100)) return bad(error, "temperature", o->temperature, "it must lie between 0 and 100");
     if (!within(o->top_p, 0, 1)) return bad(error, "top_p", o->top_p, "it must lie between 0 and 1");
@@ -55,46 +44,36 @@ static exitlm_status check_numbers(const exitlm_generate_options *o, exitlm_erro
     if (!within(o->audit, 0, 1)) return bad(error, "audit", o->audit, "it must lie between 0 and 1");
     if (o->max_draft >= XL_MAX_VERIFY) return bad(error, "max_draft", o->max_draft, "at most 8 drafts are verified at once");
     if (o->draft_length >= XL_MAX_VERIFY) return bad(error, "draft_length", o->draft_length, "at most 8 drafts are verified at once");
+    if (o->draft_layer < 0 || (uint32_t)o->draft_layer > n_layers)
+        return bad(error, "draft_layer", o->draft_layer, "it must be at most the number of layers (0: adaptive)");
     if ((unsigned)o->mode >= EXITLM_MODE_COUNT) return bad(error, "mode", o->mode, "unknown");
     if ((unsigned)o->strategy >= EXITLM_STRATEGY_COUNT) return bad(error, "strategy", o->strategy, "unknown");
     if ((int)o->kv < -1 || (int)o->kv >= EXITLM_POLICY_COUNT) return bad(error, "kv", o->kv, "unknown");
-    if (o->n_stop > XL_MAX_STOPS) return bad(error, "number of stop strings", (double)o->n_stop, "at most 16 are possible");
     return EXITLM_OK;
 }
 
-static exitlm_status copy_stops(xl_generation *g, const exitlm_generate_options *o, exitlm_error *error) {
-    g->n_stop = 0;
+static exitlm_status check_stops(const exitlm_generate_options *o, exitlm_error *error) {
+    if (o->n_stop > XL_MAX_STOPS) return bad(error, "number of stop strings", (double)o->n_stop, "at most 16 are possible");
+    if (o->n_stop && !o->stop) return xl_fail(error, EXITLM_USAGE, "%zu stop strings are announced, and the list of them is NULL", o->n_stop);
     for (size_t i = 0; i < o->n_stop; i++) {
-        size_t n = strlen(o->stop[i]);
+        size_t n = o->stop[i] ? strlen(o->stop[i]) : 0;
         if (n == 0 || n > XL_MAX_STOP_BYTES)
             return xl_fail(error, EXITLM_USAGE, "stop string %zu has %zu bytes: 1 to %d are possible", i, n, XL_MAX_STOP_BYTES);
-        memcpy(g->stop[i], o->stop[i], n);
-        g->stop_bytes[i] = (uint32_t)n;
     }
-    g->n_stop = (uint32_t)o->n_stop;
     return EXITLM_OK;
 }
 
-/* What a layer costs that a waiting position runs later, in a batch, against running it at once: less natively, where waiting for weights
- * is most of a single position's time, than in WebAssembly, where arithmetic is (SPEED.md, "Rows of a batch"). */
-#ifdef __wasm__
-#define WAITING 0.6
-#else
-#define WAITING 0.25
-#endif
 
-/* A token's expected multiply-adds under a level, from its coverage. */
-static double expected_macs(const exitlm_session *s, const exitlm_level *level) {
-    const exitlm_model *m = s->model;
-    const double layer = (double)xl_layer_macs(m), token = (double)xl_token_macs(m);
-    double sum = 0, rest = 1;
-    for (uint32_t h = 0; h < s->heads->n_heads; h++) {
-        const double at = s->heads->head[h].layer;
-        sum += rest * (level->threshold[h] > 0 ? (double)xl_head_macs(m, &s->heads->head[h]) : 0);
-        sum += level->coverage[h] * layer * (at + xl_later_layers(m, s->heads, h, level->kv, WAITING));
-        rest -= level->coverage[h];
-    }
-    return sum + rest * token;
+static exitlm_status check_prompt(const exitlm_session *s, const int32_t *ids, size_t n, exitlm_error *error) {
+    if (n == 0) return xl_fail(error, EXITLM_USAGE, "an empty prompt: at least one token is needed");
+    if (n >= s->stair.ctx)
+        return xl_fail(error, EXITLM_CONTEXT_FULL, "the prompt has %zu tokens and the context holds %u: shorten it or ask for a larger context", n,
+                       (unsigned)s->stair.ctx);
+    const uint32_t vocab = s->run.model->config.vocab;
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] < 0 || (uint32_t)ids[i] >= vocab)
+            return xl_fail(error, EXITLM_USAGE, "token id %ld at index %zu is outside the vocabulary of %u", (long)ids[i], i, (unsigned)vocab);
+    return EXITLM_OK;
 }
 
 /* The K/V policy for who asks for none: of those that are calibrated for the level, the one that is expected to cost least here. */
@@ -104,40 +83,49 @@ static exitlm_kv_policy choose_policy(const exitlm_session *s, exitlm_strategy s
     for (int kv = 0; kv < EXITLM_POLICY_COUNT; kv++) {
         const exitlm_level *row = xl_heads_row(heads, strategy, accuracy, (exitlm_kv_policy)kv);
         if (!row || (kv == EXITLM_POLICY_MAPS && !xl_heads_have_maps(heads))) continue;
-        if (!best || expected_macs(s, row) < expected_macs(s, best)) best = row;
+        if (!best || xl_expected_macs(s->run.model, heads, row) < xl_expected_macs(s->run.model, heads, best)) best = row;
     }
     return best ? best->kv : heads->kv;
 }
 
-/* Thresholds and K/V policy of mode EXIT (and the heads that draft in LOSSLESS). */
-static exitlm_status choose_chain(exitlm_session *s, exitlm_error *error) {
-    xl_generation *g = s->generation;
-    const exitlm_generate_options *o = &g->options;
-    g->n_chain = 0;
+static exitlm_status choose_exit_policy(const exitlm_session *s, const exitlm_generate_options *o, float accuracy, exitlm_kv_policy *kv,
+                                        exitlm_error *error) {
+    if ((int)o->kv >= 0) *kv = o->kv;
+    else *kv = o->thresholds ? s->heads->kv : choose_policy(s, o->strategy, accuracy);
+    if (*kv == EXITLM_POLICY_MAPS && !xl_heads_have_maps(s->heads))
+        return xl_fail(error, EXITLM_USAGE, "K/V policy maps: this heads file holds no maps; use exact or propagate");
+    return EXITLM_OK;
+}
+
+/* Thresholds and K/V policy of mode EXIT, and of the heads that draft in LOSSLESS, where nothing is left out of the K/V. */
+static exitlm_status choose_chain(const exitlm_session *s, const exitlm_generate_options *o, xl_chain *chain, exitlm_error *error) {
+    *chain = (xl_chain){.kv = EXITLM_POLICY_EXACT};
     if (o->mode == EXITLM_MODE_FULL) return EXITLM_OK;
     if (!s->heads)
         return xl_fail(error, EXITLM_USAGE, "mode %s needs exit heads, and none are loaded: give a heads file (train one with exitlm train) or use mode full",
                        o->mode == EXITLM_MODE_EXIT ? "exit" : "lossless");
-    bool exits = o->mode == EXITLM_MODE_EXIT;
-    float accuracy = o->accuracy != 0 ? o->accuracy : exits ? 0.95f : DRAFT_ACCURACY;
-    g->kv = (int)o->kv >= 0 ? o->kv : o->thresholds || !exits ? s->heads->kv : choose_policy(s, o->strategy, accuracy);
-    if (g->kv == EXITLM_POLICY_MAPS && !xl_heads_have_maps(s->heads))
-        return xl_fail(error, EXITLM_USAGE, "K/V policy maps: this heads file holds no maps; use exact or propagate");
-    memset(g->threshold, 0, sizeof g->threshold);
-    if (o->thresholds) memcpy(g->threshold, o->thresholds, s->heads->n_heads * sizeof(float));
-    else if (!xl_heads_thresholds(s->heads, o->strategy, accuracy, g->kv, g->threshold) && !exits)
-        xl_heads_thresholds(s->heads, EXITLM_STRATEGY_MAX_COVERAGE, accuracy, g->kv, g->threshold); /* drafts need no certificate */
-    g->n_chain = s->heads->n_heads;
+    const bool exits = o->mode == EXITLM_MODE_EXIT;
+    const float accuracy = o->accuracy != 0 ? o->accuracy : exits ? s->heads->info.default_accuracy : DRAFT_ACCURACY;
+    const exitlm_kv_policy table = s->heads->kv;
+    if (exits) {
+        exitlm_status status = choose_exit_policy(s, o, accuracy, &chain->kv, error);
+        if (status != EXITLM_OK) return status;
+    }
+    chain->n = s->heads->n_heads;
+    if (o->thresholds) memcpy(chain->threshold, o->thresholds, chain->n * sizeof(float));
+    else if (!xl_heads_thresholds(s->heads, o->strategy, accuracy, exits ? chain->kv : table, chain->threshold) && !exits)
+        xl_heads_thresholds(s->heads, EXITLM_STRATEGY_MAX_COVERAGE, accuracy, table, chain->threshold); /* drafts need no certificate */
     return EXITLM_OK;
 }
 
 /* How much of what the session holds is good for this prompt. The last token of the prompt is always run again unless its
  * hidden state is at hand: it decides the first token. */
-static uint32_t common_prefix(const exitlm_session *s, const int32_t *ids, size_t n, bool exact_only) {
+static uint32_t common_prefix(const xl_stair *stair, const int32_t *ids, size_t n, bool exact_only) {
     uint32_t common = 0;
-    while (common < s->n && common < n && s->ids[common] == ids[common]) common++;
-    for (uint32_t p = 0; exact_only && p < common; p++)
-        if (s->made[p] != XL_MADE_EXACT) common = p;
+    while (common < stair->n && common < n && stair->ids[common] == ids[common]) {
+        if (exact_only && stair->made[common] != XL_MADE_EXACT) break;
+        common++;
+    }
     return common == n ? common - 1 : common;
 }
 
@@ -147,143 +135,159 @@ static void begin_token(xl_generation *g) {
     g->check_macs = 0;
 }
 
-static void clear_reply(xl_generation *g) {
+static void begin_reply(exitlm_session *s, const exitlm_generate_options *o) {
+    xl_generation *g = s->generation;
+    g->options = *o;
+    g->options.stop = NULL;
+    g->options.thresholds = NULL;
+    g->sampler = (xl_sampler){o->temperature, o->top_p, o->min_p, o->repeat_penalty == 0 ? 1 : o->repeat_penalty, o->top_k, o->seed};
+    xl_text_out_begin(&g->out, o->stop, o->n_stop);
     g->n_tokens = g->n_released = 0;
-    g->text_bytes = g->released_bytes = g->decided_bytes = 0;
-    g->utf8 = (xl_utf8_stream){0};
-    g->stop_found = g->ended_by_token = false;
-    memset(g->exits, 0, sizeof g->exits);
-    g->full_tokens = g->draft_attempts = g->drafted = g->accepted = g->audited = g->audit_disagreed = 0;
-    g->depth_sum = 0;
+    g->released_bytes = 0;
+    g->computed = g->draft_attempts = g->drafted = g->accepted = g->audited = g->audit_disagreed = 0;
     g->n_events = g->events_given = 0;
+    g->start_ms = g->previous_ms = xl_session_now(s);
+    begin_token(g);
 }
 
-static exitlm_status start(exitlm_session *s, const int32_t *ids, size_t n, const exitlm_generate_options *options, exitlm_error *error) {
+static void begin_drafting(exitlm_session *s) {
+    xl_generation *g = s->generation;
+    const exitlm_generate_options *o = &g->options;
+    if (o->mode != EXITLM_MODE_LOSSLESS) return;
+    const xl_draft_job job = {.stair = &s->stair, .logits = &s->logits, .exits = s->exits, .heads = s->heads, .sampler = &g->sampler,
+                              .threshold = g->chain.threshold, .fixed_layer = (uint32_t)o->draft_layer, .fixed_length = o->draft_length,
+                              .max_drafts = o->max_draft, .sources = (unsigned)o->draft_sources, .clock_ms = s->clock_ms,
+                              .clock_user = s->clock_user};
+    xl_drafting_start(s->drafting, &job);
+}
+
+exitlm_status xl_generation_start(exitlm_session *s, const int32_t *ids, size_t n, const exitlm_generate_options *options, exitlm_error *error) {
     exitlm_generate_options defaults;
     exitlm_generate_defaults(&defaults);
     const exitlm_generate_options *o = options ? options : &defaults;
     xl_generation *g = s->generation;
-    exitlm_status status = check_numbers(o, error);
-    if (status != EXITLM_OK) return status;
-    if (n == 0) return xl_fail(error, EXITLM_USAGE, "an empty prompt: at least one token is needed");
-    if (n >= s->ctx)
-        return xl_fail(error, EXITLM_CONTEXT_FULL, "the prompt has %zu tokens and the context holds %u: shorten it or ask for a larger context", n,
-                       (unsigned)s->ctx);
-    for (size_t i = 0; i < n; i++)
-        if (ids[i] < 0 || (uint32_t)ids[i] >= s->model->config.vocab)
-            return xl_fail(error, EXITLM_USAGE, "token id %ld at index %zu is outside the vocabulary of %u", (long)ids[i], i, (unsigned)s->model->config.vocab);
-    g->phase = XL_IDLE;
-    g->options = *o;
-    if (o->draft_layer < 0 || (uint32_t)o->draft_layer > s->model->config.n_layers)
-        return bad(error, "draft_layer", o->draft_layer, "it must be at most the number of layers (0: adaptive)");
-    status = copy_stops(g, o, error);
-    if (status == EXITLM_OK) status = choose_chain(s, error);
-    g->options.stop = NULL;
-    g->options.thresholds = NULL;
+    xl_stair *stair = &s->stair;
+    xl_chain chain;
+    exitlm_status status = check_numbers(o, s->run.model->config.n_layers, error);
+    if (status == EXITLM_OK) status = check_stops(o, error);
+    if (status == EXITLM_OK) status = check_prompt(s, ids, n, error);
+    if (status == EXITLM_OK) status = choose_chain(s, o, &chain, error);
     if (status != EXITLM_OK) return status;
 
-    g->sampler = (xl_sampler){o->temperature, o->top_p, o->min_p, o->repeat_penalty == 0 ? 1 : o->repeat_penalty, o->top_k, o->seed};
-    clear_reply(g);
-    g->start_ms = g->previous_ms = xl_now(s);
-    g->reused = common_prefix(s, ids, n, o->mode != EXITLM_MODE_EXIT || g->kv == EXITLM_POLICY_EXACT);
-    xl_session_truncate(s, g->reused);
-    status = xl_session_append(s, ids + g->reused, n - g->reused, error);
+    /* Nothing has been changed so far, and nothing fails from here on. */
+    g->chain = chain;
+    begin_reply(s, o);
+    g->reused = common_prefix(stair, ids, n, chain.kv == EXITLM_POLICY_EXACT);
+    xl_stair_truncate(stair, g->reused);
+    status = xl_stair_append(stair, ids + g->reused, n - g->reused, error);
     if (status != EXITLM_OK) return status;
     g->prompt_n = (uint32_t)n;
-    s->prefix = s->wanted_from = g->prompt_n - 1;
-    g->start_macs = s->macs - s->prefix_macs;
-    g->limit = s->ctx - g->prompt_n;
+    stair->prefix = stair->kv_only_until = g->prompt_n - 1;
+    g->start_macs = s->run.macs - stair->prefix_macs;
+    g->limit = stair->ctx - g->prompt_n;
     if (o->max_tokens && o->max_tokens < g->limit) g->limit = o->max_tokens;
-    status = xl_reply_reserve(s, g->limit, error);
-    if (status != EXITLM_OK) return status;
-    begin_token(g);
-    xl_draft_start(s);
+    begin_drafting(s);
     g->phase = XL_PROMPT;
     return EXITLM_OK;
 }
 
 exitlm_status exitlm_session_start(exitlm_session *session, const int32_t *ids, size_t n, const exitlm_generate_options *options,
                                    exitlm_error *error) {
-    session->generation->context_known = false;
-    return start(session, ids, n, options, error);
+    exitlm_status status = xl_generation_start(session, ids, n, options, error);
+    if (status == EXITLM_OK) session->generation->context_known = false;
+    return status;
 }
 
-exitlm_status xl_generation_start(exitlm_session *s, const int32_t *ids, size_t n, const exitlm_generate_options *options, exitlm_error *error) {
-    return start(s, ids, n, options, error);
+/* ---- Emitting ------------------------------------------------------------------------------ */
+
+/* The end of a reply. Tokens that only spell the stop string are not part of it. */
+static void finish_text(xl_generation *g) {
+    xl_text_out *out = &g->out;
+    xl_text_out_end(out);
+    if (!out->stopped) {
+        if (g->n_tokens) g->tokens[g->n_tokens - 1].text_end = (uint32_t)out->n_bytes;
+        return;
+    }
+    while (g->n_tokens > g->n_released) {
+        const uint32_t start = g->n_tokens > 1 ? g->tokens[g->n_tokens - 2].text_end : 0, end = g->tokens[g->n_tokens - 1].text_end;
+        if (start < out->n_bytes || (start == out->n_bytes && end == start)) break;
+        g->n_tokens--;
+    }
+}
+
+static void finish(xl_generation *g, exitlm_reason reason) {
+    g->reason = reason;
+    g->phase = XL_FINISHING;
+    finish_text(g);
 }
 
 void exitlm_session_stop(exitlm_session *session) {
     xl_generation *g = session->generation;
     if (g->phase == XL_IDLE || g->phase == XL_DONE) return;
-    if (g->phase != XL_FINISHING) g->reason = EXITLM_REASON_ABORT;
     g->n_events = g->events_given = 0;
-    g->phase = XL_FINISHING;
-    xl_reply_finish(session);
+    if (g->phase != XL_FINISHING) finish(g, EXITLM_REASON_ABORT);
 }
 
-/* ---- Choosing ---------------------------------------------------------------------------- */
-
-exitlm_status xl_choose_full(exitlm_session *s, uint32_t row, uint32_t pos, int32_t *id, float *confidence) {
-    float *logits = s->logits + row * s->logits_stride;
+static void emit(exitlm_session *s, const xl_chosen *chosen) {
     xl_generation *g = s->generation;
-    xl_softmax_stats stats;
-    s->kernels->softmax_stats(logits, s->model->config.vocab, &stats);
-    *confidence = 1 / stats.sum_exp;
-    if (xl_sampler_is_plain(&g->sampler)) {
-        *id = stats.second < stats.max ? (int32_t)xl_id(s->model, (uint32_t)stats.arg) : xl_logits_argmax(s, logits);
-        return EXITLM_OK;
+    begin_token(g);
+    g->computed++;
+    if (xl_token_is_eog(s->run.model->tokenizer, chosen->id)) {
+        finish(g, EXITLM_REASON_STOP);
+        return;
     }
-    xl_logits_by_id(s, logits, s->scratch_logits);
-    uint32_t seen = pos + 1, window = seen < XL_REPEAT_WINDOW ? seen : XL_REPEAT_WINDOW;
-    *id = xl_sample(&g->sampler, s->scratch_logits, NULL, s->model->config.vocab, pos + 1, s->ids + seen - window, window,
-                    logits);
-    return EXITLM_OK;
+    xl_chosen *token = &g->tokens[g->n_tokens++];
+    *token = *chosen;
+    token->at_ms = xl_session_now(s);
+    token->text_end = (uint32_t)xl_text_out_push(&g->out, s->run.model->tokenizer, token->id);
+    if (g->out.stopped) finish(g, EXITLM_REASON_STOP);
+    else if (g->n_tokens >= g->limit) finish(g, EXITLM_REASON_LENGTH);
+    else g->phase = XL_DECODE;
 }
 
-/* Uniform in [0, 1) for the audit, apart from the noise of sampling. */
-static float audit_draw(uint64_t seed, uint32_t pos) {
-    double g = xl_gumbel(seed ^ 0x61756469745f5f5fu, pos, -1);
-    return (float)xl_exp(-xl_exp(-g));
-}
+/* ---- One token of the modes full and exit ---------------------------------------------------- */
 
 /* A random share of the exits is run to the end and compared. */
 static exitlm_status audit(exitlm_session *s, const xl_check *check, exitlm_error *error) {
     xl_generation *g = s->generation;
-    uint32_t pos = s->n - 1;
-    if (g->options.audit <= 0 || audit_draw(g->options.seed, pos) >= g->options.audit) return EXITLM_OK;
-    exitlm_status status = xl_session_advance(s, s->model->config.n_layers, error);
-    if (status == EXITLM_OK) status = xl_session_logits(s, pos, 1, error);
+    const uint32_t pos = s->stair.n - 1;
+    if (!xl_rule_audits(g->options.seed, pos, g->options.audit)) return EXITLM_OK;
+    exitlm_status status = xl_stair_advance(&s->stair, s->run.model->config.n_layers, error);
+    if (status == EXITLM_OK) status = xl_logits_compute(&s->logits, pos, 1, 0, error);
     if (status != EXITLM_OK) return status;
     g->audited++;
-    g->audit_disagreed += xl_logits_argmax(s, s->logits) != check->argmax;
+    g->audit_disagreed += xl_logits_argmax(&s->logits, xl_logits_row(&s->logits, 0)) != check->argmax;
     return EXITLM_OK;
 }
 
 static float work_of(const exitlm_session *s, uint32_t layer, uint64_t other_macs) {
-    return (float)(((double)layer * (double)xl_layer_macs(s->model) + (double)other_macs) / (double)xl_token_macs(s->model));
+    const exitlm_model *m = s->run.model;
+    return (float)(((double)layer * (double)xl_layer_macs(m) + (double)other_macs) / (double)xl_token_macs(m));
 }
 
 static exitlm_status take_exit(exitlm_session *s, const xl_check *check, exitlm_error *error) {
     xl_generation *g = s->generation;
-    uint32_t head = g->next_head, layer = s->heads->head[head].layer;
+    xl_stair *stair = &s->stair;
+    const uint32_t head = g->next_head, layer = s->heads->head[head].layer;
     exitlm_status status = audit(s, check, error);
     if (status != EXITLM_OK) return status;
-    xl_exit_kv(s, s->n - 1, head, g->kv);
-    s->wanted_from = s->n; /* what remains of its layers is run for its K and V */
-    xl_chosen chosen = {.id = check->id, .head = (int32_t)head, .layer = (uint16_t)layer, .confidence = 1 - check->uncertainty,
-                        .work = work_of(s, layer, g->check_macs)};
-    xl_emit(s, &chosen);
+    xl_stair_exit(stair, s->heads, stair->n - 1, head, g->chain.kv);
+    stair->kv_only_until = stair->n; /* what remains of its layers is run for its K and V */
+    const xl_chosen chosen = {.id = check->id, .head = (int32_t)head, .layer = (uint16_t)layer, .confidence = 1 - check->uncertainty,
+                              .work = work_of(s, layer, g->check_macs)};
+    emit(s, &chosen);
     return EXITLM_OK;
 }
 
 /* Runs slices up to `layer`. *again: a prompt's slice is done and more follow. */
 static exitlm_status advance(exitlm_session *s, uint32_t layer, bool *again, exitlm_error *error) {
+    const xl_stair *stair = &s->stair;
     *again = false;
     for (;;) {
         bool done;
-        exitlm_status status = xl_session_advance_slice(s, layer, &done, error);
+        exitlm_status status = xl_stair_advance_slice(&s->stair, layer, &done, error);
         if (status != EXITLM_OK || done) return status;
-        if (s->n > 8 && s->depth[s->n - 8] <= s->depth[s->n - 1]) {
+        if (stair->n > 8 && stair->depth[stair->n - 8] <= stair->depth[stair->n - 1]) {
             *again = true;
             return EXITLM_OK;
         }
@@ -293,13 +297,15 @@ static exitlm_status advance(exitlm_session *s, uint32_t layer, bool *again, exi
 /* One head of the chain for the last position. *exited: it answered. */
 static exitlm_status try_head(exitlm_session *s, bool *exited, exitlm_error *error) {
     xl_generation *g = s->generation;
-    uint64_t before = s->macs;
+    const uint32_t last = s->stair.n - 1;
+    const uint64_t before = s->run.macs;
     xl_check check;
     *exited = false;
-    exitlm_status status = xl_exit_check(s, g->next_head, s->n - 1, g->has_previous ? &g->previous : NULL, &g->sampler, &check, error);
+    exitlm_status status = xl_exit_check(s->exits, g->next_head, last, xl_hidden(&s->stair, last), g->has_previous ? &g->previous : NULL,
+                                         &g->sampler, &check, error);
     if (status != EXITLM_OK) return status;
-    g->check_macs += s->macs - before;
-    if (check.id >= 0 && check.uncertainty < g->threshold[g->next_head]) {
+    g->check_macs += s->run.macs - before;
+    if (xl_head_answers(&check, g->chain.threshold[g->next_head])) {
         *exited = true;
         return take_exit(s, &check, error);
     }
@@ -309,114 +315,146 @@ static exitlm_status try_head(exitlm_session *s, bool *exited, exitlm_error *err
     return EXITLM_OK;
 }
 
-uint32_t xl_scored_rows(const exitlm_session *s, const xl_head *head) {
-    return head->form == XL_FORM_VOCABULARY && !head->bias && !head->norm && !s->shortlist_copied ? head->rows / XL_TILE_ROWS * XL_TILE_ROWS : 0;
-}
-
 static exitlm_status full_token(exitlm_session *s, exitlm_error *error) {
     xl_generation *g = s->generation;
-    uint32_t row0 = 0, layers = s->model->config.n_layers;
-    uint64_t before = s->macs;
-    if (g->has_previous && g->previous_head + 1 == g->n_chain) row0 = xl_scored_rows(s, &s->heads->head[g->n_chain - 1]);
-    exitlm_status status = xl_session_logits_from(s, s->n - 1, 1, row0, error);
+    const uint32_t layers = s->run.model->config.n_layers, last = s->stair.n - 1;
+    const uint64_t before = s->run.macs;
+    uint32_t row0 = 0;
+    if (g->has_previous && g->previous_head + 1 == g->chain.n) row0 = xl_scored_rows(s->exits, g->previous_head);
+    exitlm_status status = xl_logits_compute(&s->logits, last, 1, row0, error);
     if (status != EXITLM_OK) return status;
     xl_chosen chosen = {.head = -1, .layer = (uint16_t)layers};
-    xl_choose_full(s, 0, s->n - 1, &chosen.id, &chosen.confidence);
-    chosen.work = work_of(s, layers, g->check_macs + (s->macs - before));
-    xl_emit(s, &chosen);
+    chosen.id = xl_rule_full(&g->sampler, &s->logits, 0, last, &chosen.confidence);
+    chosen.work = work_of(s, layers, g->check_macs + (s->run.macs - before));
+    emit(s, &chosen);
     return EXITLM_OK;
 }
 
-/* One token of the modes full and exit, or as much of it as a slice allows. */
+/* One token, or as much of it as a slice allows. */
 static exitlm_status decode(exitlm_session *s, bool *again, exitlm_error *error) {
     xl_generation *g = s->generation;
-    uint32_t layers = s->model->config.n_layers;
     exitlm_status status;
-    while (g->next_head < g->n_chain && g->options.mode == EXITLM_MODE_EXIT) {
+    while (g->next_head < g->chain.n) {
         const xl_head *head = &s->heads->head[g->next_head];
-        /* A head that may never exit costs nothing; after a prompt that went through all layers only the last one is left to ask. */
-        if (g->threshold[g->next_head] <= 0 || s->depth[s->n - 1] > head->layer) {
+        if (!xl_head_is_asked(head, g->chain.threshold[g->next_head], s->stair.depth[s->stair.n - 1])) {
             g->next_head++;
             continue;
         }
         status = advance(s, head->layer, again, error);
         if (status != EXITLM_OK || *again) return status;
-        if (g->kv == EXITLM_POLICY_MAPS) xl_map_waiting(s, g->next_head);
+        if (g->chain.kv == EXITLM_POLICY_MAPS) xl_stair_map_waiting(&s->stair, s->heads, g->next_head);
         bool exited;
         status = try_head(s, &exited, error);
         if (status != EXITLM_OK || exited) return status;
     }
-    status = advance(s, layers, again, error);
+    status = advance(s, s->run.model->config.n_layers, again, error);
     if (status != EXITLM_OK || *again) return status;
     return full_token(s, error);
 }
 
-/* ---- Emitting ------------------------------------------------------------------------------ */
+/* ---- A step of mode lossless ------------------------------------------------------------------ */
 
-static void finish(xl_generation *g, exitlm_reason reason) {
-    g->reason = reason;
-    g->phase = XL_FINISHING;
-}
-
-void xl_emit(exitlm_session *s, const xl_chosen *chosen) {
+static void draft_event(exitlm_session *s, exitlm_event_type type, uint32_t index, const xl_draft *draft, uint32_t i) {
     xl_generation *g = s->generation;
-    begin_token(g);
-    if (xl_token_is_eog(s->model->tokenizer, chosen->id)) {
-        g->ended_by_token = true;
-        finish(g, EXITLM_REASON_STOP);
-        return;
-    }
-    xl_chosen *token = &g->tokens[g->n_tokens++];
-    *token = *chosen;
-    token->at_ms = xl_now(s);
-    if (g->n_tokens == 1) g->first_ms = token->at_ms;
-    g->last_ms = token->at_ms;
-    if (token->head >= 0) g->exits[token->head]++;
-    else g->full_tokens++;
-    g->depth_sum += (double)token->layer / s->model->config.n_layers;
-    xl_reply_add(s, token);
-    if (g->stop_found) finish(g, EXITLM_REASON_STOP);
-    else if (g->n_tokens >= g->limit) finish(g, EXITLM_REASON_LENGTH);
-    else g->phase = XL_DECODE;
+    if (!g->options.events || g->n_events == XL_MAX_DRAFT_EVENTS) return;
+    size_t n = xl_token_bytes(s->run.model->tokenizer, draft->id, g->draft_text[i], XL_MAX_DRAFT_TEXT);
+    exitlm_event *event = &g->events[g->n_events++];
+    *event = (exitlm_event){.type = type};
+    event->token = (exitlm_token){.index = index, .id = draft->id, .text = g->draft_text[i],
+                                  .text_bytes = n < XL_MAX_DRAFT_TEXT ? n : XL_MAX_DRAFT_TEXT, .layer = draft->layer,
+                                  .of = s->run.model->config.n_layers, .head = draft->head, .confidence = draft->confidence,
+                                  .drafted = true, .draft_head = draft->head, .ms = -1};
 }
+
+/* Emits a round's tokens until the reply is over. Returns how many. */
+static uint32_t emit_round(exitlm_session *s, const xl_round *round) {
+    xl_generation *g = s->generation;
+    uint32_t taken = 0;
+    while (taken < round->n_tokens && g->phase == XL_DECODE) {
+        const xl_draft *draft = taken < round->n ? &round->draft[taken] : NULL;
+        const bool right = draft && draft->id == round->id[taken];
+        if (draft) draft_event(s, right ? EXITLM_EVENT_ACCEPT : EXITLM_EVENT_REJECT, g->n_tokens, draft, taken);
+        const xl_chosen chosen = {.id = round->id[taken], .head = -1, .layer = (uint16_t)s->run.model->config.n_layers, .work = 1,
+                                  .confidence = round->confidence[taken], .drafted = right, .draft_head = right ? draft->head : 0};
+        emit(s, &chosen);
+        taken++;
+    }
+    return taken;
+}
+
+static exitlm_status draft_step(exitlm_session *s, exitlm_error *error) {
+    xl_generation *g = s->generation;
+    xl_round round;
+    exitlm_status status = xl_draft_step(s->drafting, g->limit - g->n_tokens, &round, error);
+    if (status != EXITLM_OK) return status;
+    if (round.drafted) draft_event(s, EXITLM_EVENT_DRAFT, g->n_tokens + round.n - 1, &round.draft[round.n - 1], round.n - 1);
+    if (round.n_tokens == 0) return EXITLM_OK;
+    const uint32_t taken = emit_round(s, &round);
+    const bool ended = xl_token_is_eog(s->run.model->tokenizer, round.id[taken - 1]);
+    xl_stair_truncate(&s->stair, round.base + taken); /* the last one's own position is appended with the next step */
+    g->draft_attempts += round.n > 0;
+    g->drafted += round.n;
+    g->accepted += xl_draft_learn(s->drafting, taken, taken - ended);
+    return EXITLM_OK;
+}
+
+/* ---- Events ------------------------------------------------------------------------------------ */
 
 /* The token that was emitted last becomes the next position. */
 static exitlm_status append_last(exitlm_session *s, exitlm_error *error) {
-    xl_generation *g = s->generation;
-    if (g->n_tokens == 0 || s->n != g->prompt_n + g->n_tokens - 1) return EXITLM_OK;
-    return xl_session_append(s, &g->tokens[g->n_tokens - 1].id, 1, error);
+    const xl_generation *g = s->generation;
+    if (g->n_tokens == 0 || s->stair.n != g->prompt_n + g->n_tokens - 1) return EXITLM_OK;
+    return xl_stair_append(&s->stair, &g->tokens[g->n_tokens - 1].id, 1, error);
+}
+
+static void fill_times(const exitlm_session *s, exitlm_stats *stats) {
+    const xl_generation *g = s->generation;
+    stats->prompt_ms = stats->decode_ms = stats->tokens_per_second = -1;
+    if (!s->clock_ms || g->n_tokens == 0) return;
+    const double first_ms = g->tokens[0].at_ms;
+    stats->prompt_ms = first_ms - g->start_ms;
+    stats->decode_ms = g->tokens[g->n_tokens - 1].at_ms - first_ms;
+    if (g->n_tokens > 1 && stats->decode_ms > 0) stats->tokens_per_second = (g->n_tokens - 1) * 1000.0 / stats->decode_ms;
 }
 
 static void fill_stats(const exitlm_session *s, exitlm_stats *stats) {
     const xl_generation *g = s->generation;
-    uint32_t n = g->n_released;
-    *stats = (exitlm_stats){.reason = g->reason, .prompt_tokens = g->prompt_n, .reused_tokens = g->reused, .completion_tokens = n,
-                            .prompt_ms = -1, .decode_ms = -1, .tokens_per_second = -1, .full_tokens = g->full_tokens,
+    *stats = (exitlm_stats){.reason = g->reason, .prompt_tokens = g->prompt_n, .reused_tokens = g->reused, .completion_tokens = g->n_tokens,
                             .draft_attempts = g->draft_attempts, .drafted = g->drafted, .accepted = g->accepted, .audited = g->audited,
-                            .audit_disagreed = g->audit_disagreed, .text = g->text ? g->text : "", .text_bytes = g->text_bytes};
-    memcpy(stats->exits, g->exits, sizeof stats->exits);
-    stats->mean_depth = g->n_tokens ? g->depth_sum / g->n_tokens : 0;
-    /* The end-of-text token was computed too. */
-    uint32_t computed = g->n_tokens + g->ended_by_token;
-    stats->mean_work = computed ? (double)(s->macs - s->prefix_macs - g->start_macs) / ((double)xl_token_macs(s->model) * computed) : 0;
-    if (!s->clock_ms || g->n_tokens == 0) return;
-    stats->prompt_ms = g->first_ms - g->start_ms;
-    stats->decode_ms = g->last_ms - g->first_ms;
-    if (g->n_tokens > 1 && stats->decode_ms > 0) stats->tokens_per_second = (g->n_tokens - 1) * 1000.0 / stats->decode_ms;
+                            .audit_disagreed = g->audit_disagreed, .text = g->out.text, .text_bytes = g->out.n_bytes};
+    double depth = 0;
+    for (uint32_t i = 0; i < g->n_tokens; i++) {
+        const xl_chosen *token = &g->tokens[i];
+        if (token->head >= 0) stats->exits[token->head]++;
+        else stats->full_tokens++;
+        depth += (double)token->layer / s->run.model->config.n_layers;
+    }
+    stats->mean_depth = g->n_tokens ? depth / g->n_tokens : 0;
+    const double macs = (double)(s->run.macs - s->stair.prefix_macs - g->start_macs);
+    stats->mean_work = g->computed ? macs / ((double)xl_token_macs(s->run.model) * g->computed) : 0;
+    fill_times(s, stats);
 }
 
 static void token_event(exitlm_session *s, exitlm_event *event) {
     xl_generation *g = s->generation;
     const xl_chosen *t = &g->tokens[g->n_released];
-    size_t end = t->text_end < g->text_bytes ? t->text_end : g->text_bytes;
+    const size_t end = t->text_end < g->out.n_bytes ? t->text_end : g->out.n_bytes;
     *event = (exitlm_event){.type = EXITLM_EVENT_TOKEN, .prompt_done = g->prompt_n, .prompt_total = g->prompt_n};
-    event->token = (exitlm_token){.index = g->n_released, .id = t->id, .text = g->text + g->released_bytes, .text_bytes = end - g->released_bytes,
-                                  .layer = t->layer, .of = s->model->config.n_layers, .work = t->work, .head = t->head,
+    event->token = (exitlm_token){.index = g->n_released, .id = t->id, .text = g->out.text + g->released_bytes, .text_bytes = end - g->released_bytes,
+                                  .layer = t->layer, .of = s->run.model->config.n_layers, .work = t->work, .head = t->head,
                                   .confidence = t->confidence, .drafted = t->drafted, .draft_head = t->draft_head,
                                   .ms = s->clock_ms ? t->at_ms - g->previous_ms : -1};
     g->previous_ms = t->at_ms;
     g->released_bytes = end;
     g->n_released++;
+}
+
+/* Is the next token's text decided? */
+static bool is_decided(const xl_generation *g) {
+    if (g->phase == XL_FINISHING || g->phase == XL_DONE) return true;
+    const xl_chosen *token = &g->tokens[g->n_released];
+    const bool last = g->n_released == g->n_tokens - 1;
+    return token->text_end <= g->out.decided && !(last && g->out.utf8.n_held);
 }
 
 /* Something to give out before more is computed? */
@@ -427,7 +465,7 @@ static bool give(exitlm_session *s, exitlm_event *event) {
         return true;
     }
     g->n_events = g->events_given = 0;
-    if (g->n_released < g->n_tokens && xl_reply_decided(s, &g->tokens[g->n_released])) {
+    if (g->n_released < g->n_tokens && is_decided(g)) {
         token_event(s, event);
         return true;
     }
@@ -440,30 +478,30 @@ static bool give(exitlm_session *s, exitlm_event *event) {
 
 static void progress_event(const exitlm_session *s, exitlm_event *event) {
     const xl_generation *g = s->generation;
-    uint32_t fresh = g->prompt_n - g->reused, deep = 0, layers = s->model->config.n_layers;
-    for (uint32_t p = g->reused; p < g->prompt_n; p++) deep += s->depth[p];
-    *event = (exitlm_event){.type = EXITLM_EVENT_PROGRESS, .prompt_total = g->prompt_n};
-    event->prompt_done = g->reused + (uint32_t)((uint64_t)deep / layers);
-    if (event->prompt_done > g->reused + fresh) event->prompt_done = g->prompt_n;
+    uint32_t deep = 0;
+    for (uint32_t p = g->reused; p < g->prompt_n; p++) deep += s->stair.depth[p];
+    const uint32_t done = g->reused + deep / s->run.model->config.n_layers;
+    *event = (exitlm_event){.type = EXITLM_EVENT_PROGRESS, .prompt_total = g->prompt_n, .prompt_done = done < g->prompt_n ? done : g->prompt_n};
 }
 
 exitlm_status exitlm_session_step(exitlm_session *s, exitlm_event *event, exitlm_error *error) {
+    if (!s || !event) return xl_fail(error, EXITLM_USAGE, "an argument is NULL");
     xl_generation *g = s->generation;
+    const exitlm_mode mode = g->options.mode;
     if (g->phase == XL_IDLE) return xl_fail(error, EXITLM_USAGE, "no reply is under way: start one first");
     if (give(s, event)) return EXITLM_OK;
     bool again = false;
     exitlm_status status = EXITLM_OK;
     if (g->phase == XL_PROMPT) {
         /* With all weights there the prompt goes through all layers; else the chain may answer before they are. */
-        if (s->model->complete || g->options.mode != EXITLM_MODE_EXIT) status = advance(s, s->model->config.n_layers, &again, error);
+        if (s->run.model->complete || mode != EXITLM_MODE_EXIT) status = advance(s, s->run.model->config.n_layers, &again, error);
         if (status == EXITLM_OK && !again) g->phase = XL_DECODE;
     }
     if (status == EXITLM_OK && !again && g->phase == XL_DECODE) {
         status = append_last(s, error);
-        if (status == EXITLM_OK) status = g->options.mode == EXITLM_MODE_LOSSLESS ? xl_draft_round(s, error) : decode(s, &again, error);
+        if (status == EXITLM_OK) status = mode == EXITLM_MODE_LOSSLESS ? draft_step(s, error) : decode(s, &again, error);
     }
     if (status != EXITLM_OK) return status;
-    if (g->phase == XL_FINISHING) xl_reply_finish(s);
     if (!give(s, event)) progress_event(s, event);
     return EXITLM_OK;
 }

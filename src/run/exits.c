@@ -1,142 +1,273 @@
-/* When is a token sure? A head looks at the hidden state after its layer, scores a shortlist of tokens, and says how uncertain it is.
+/* A head looks at the hidden state after its layer, scores a shortlist of tokens, and says how uncertain it is.
  * Method: Valade, arXiv 2407.21082. Against the paper's full vocabulary per head: a shortlist of the model's own output rows, the
  * tokens of the context beside them, and "other" for all that is not listed, so that a head can decline. */
-#include <float.h>
+#include "exits.h"
+
 #include <math.h>
 #include <string.h>
 
 #include "base/fmath.h"
-#include "reply/session.h"
+#include "rule.h"
 
-static uint32_t smallest_head(const exitlm_heads *heads) {
-    uint32_t rows = UINT32_MAX;
-    for (uint32_t i = 0; i < heads->n_heads; i++)
-        if (heads->head[i].form != XL_FORM_FULL && heads->head[i].rows < rows) rows = heads->head[i].rows;
-    return rows == UINT32_MAX ? 0 : rows;
+enum { MAX_CONTEXT_ROWS = 1024 };
+
+struct xl_exits {
+    xl_logits *logits;
+    xl_stair *stair;
+    xl_run *run;
+    const exitlm_heads *heads;
+    /* Prefix of the output matrix, or a copy of its rows where the model was loaded without these heads. */
+    xl_matrix shortlist;
+    uint8_t *shortlist_copy;  /* NULL: it is a prefix */
+    uint32_t *short_index;    /* [vocab] index in the shortlist, UINT32_MAX: not in it; NULL where the model's slots say it */
+    bool shortlist_ready;     /* its rows are there (and copied) */
+    uint32_t smallest_head;   /* rows of the shortlist that every head has */
+    /* Rows of context tokens outside that, copied at their first position, in the order of these positions. */
+    xl_matrix context_rows;
+    uint8_t *context_memory;
+    int32_t *context_ids;     /* [context_capacity] */
+    uint32_t *context_pos;    /* [context_capacity] position where the token came up first, ascending */
+    uint32_t n_context, context_capacity;
+    uint32_t context_seen;    /* positions looked through for context rows */
+    bool *in_context;         /* [vocab] a context row */
+    /* scratch of a check; what scores need lies where the model's are sorted by id: nobody wants both */
+    float *x, *out;           /* [dim] */
+    float *inner;             /* [widest mlp] */
+    float *scores;            /* [capacity] static rows, context rows, "other" */
+    float *work;              /* [2][capacity] */
+    int32_t *ids;             /* [capacity] ids of scores */
+    size_t capacity;
+};
+
+static size_t pad8(size_t n) { return (n + 7) / 8 * 8; }
+static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
+static uint32_t max_u32(uint32_t a, uint32_t b) { return a > b ? a : b; }
+
+/* ---- Memory ---- */
+
+static void take_shortlist(xl_exits *e, xl_arena *arena) {
+    const exitlm_model *m = e->run->model;
+    const xl_config *c = &m->config;
+    size_t bytes = 0;
+    e->shortlist = m->output;
+    if (m->heads == e->heads || e->heads->n_shortlist == 0) return;
+    e->shortlist.rows = e->heads->n_shortlist;
+    if (!xl_matrix_bytes(m->output.type, e->shortlist.rows, c->dim, &bytes)) arena->overflow = true;
+    e->shortlist_copy = xl_arena_take(arena, 1, bytes);
+    e->shortlist.data = e->shortlist_copy;
+    e->short_index = xl_arena_take(arena, c->vocab, sizeof *e->short_index);
 }
 
-static exitlm_status wait_for_row(exitlm_session *s, int32_t id, exitlm_error *error) {
-    s->need_layer = -1;
-    s->need_row = id;
+static void take_context(xl_exits *e, xl_arena *arena) {
+    const exitlm_model *m = e->run->model;
+    size_t bytes = 0;
+    e->context_capacity = min_u32(e->stair->ctx, MAX_CONTEXT_ROWS);
+    if (!xl_matrix_bytes(m->output.type, e->context_capacity, m->config.dim, &bytes)) arena->overflow = true;
+    e->context_memory = xl_arena_take(arena, 1, bytes);
+    e->context_rows = (xl_matrix){e->context_memory, m->output.type, e->context_capacity, m->config.dim};
+    e->context_ids = xl_arena_take(arena, e->context_capacity, sizeof *e->context_ids);
+    e->context_pos = xl_arena_take(arena, e->context_capacity, sizeof *e->context_pos);
+    e->in_context = xl_arena_take(arena, m->config.vocab, sizeof *e->in_context);
+}
+
+/* Most candidates of a head, in whole tiles of each kind, and "other". */
+static size_t most_candidates(const exitlm_heads *heads, uint32_t ctx) {
+    uint32_t longest = 0;
+    for (uint32_t i = 0; i < heads->n_heads; i++) longest = max_u32(longest, heads->head[i].rows);
+    return pad8(longest) + pad8(min_u32(ctx, MAX_CONTEXT_ROWS)) + 8;
+}
+
+size_t xl_exits_scratch_floats(const exitlm_heads *heads, uint32_t ctx) { return heads ? 4 * most_candidates(heads, ctx) : 0; }
+
+static void take_scratch(xl_exits *e, xl_arena *arena) {
+    uint32_t widest = e->run->model->config.dim;
+    e->smallest_head = UINT32_MAX;
+    for (uint32_t i = 0; i < e->heads->n_heads; i++) {
+        const xl_head *head = &e->heads->head[i];
+        widest = max_u32(widest, head->up.rows);
+        if (head->form != XL_FORM_FULL) e->smallest_head = min_u32(e->smallest_head, head->rows);
+    }
+    e->x = xl_arena_take(arena, e->run->work.dim_stride, sizeof(float));
+    e->out = xl_arena_take(arena, e->run->work.dim_stride, sizeof(float));
+    e->inner = xl_arena_take(arena, pad8(widest), sizeof(float));
+    e->capacity = most_candidates(e->heads, e->stair->ctx);
+    if (!e->logits->by_id) return;
+    e->scores = e->logits->by_id;
+    e->work = e->scores + e->capacity;
+    e->ids = (int32_t *)(void *)(e->work + 2 * e->capacity);
+}
+
+xl_exits *xl_exits_take(xl_arena *arena, xl_logits *logits, const exitlm_heads *heads) {
+    if (!heads) return NULL;
+    xl_exits measured, *taken = xl_arena_take(arena, 1, sizeof *taken), *e = taken ? taken : &measured;
+    *e = (xl_exits){.logits = logits, .stair = logits->stair, .run = logits->stair->run, .heads = heads};
+    take_shortlist(e, arena);
+    take_context(e, arena);
+    take_scratch(e, arena);
+    return taken;
+}
+
+void xl_exits_fill(xl_exits *e) {
+    if (!e || !e->short_index) return;
+    for (uint32_t i = 0; i < e->run->model->config.vocab; i++) e->short_index[i] = UINT32_MAX;
+    for (uint32_t i = 0; i < e->heads->n_shortlist; i++) e->short_index[e->heads->shortlist[i]] = i;
+}
+
+/* ---- Rows ---- */
+
+/* Is the token one of the first `rows` of the shortlist? */
+static bool is_listed(const xl_exits *e, uint32_t id, uint32_t rows) {
+    const uint32_t *index = e->short_index ? e->short_index : e->run->model->slot_of;
+    return index && index[id] < min_u32(e->heads->n_shortlist, rows);
+}
+
+static exitlm_status wait_for_row(xl_exits *e, int32_t id, exitlm_error *error) {
+    e->stair->need_layer = -1;
+    e->stair->need_row = id;
     return xl_fail(error, EXITLM_WAIT, "the output row of token %ld has not arrived yet", (long)id);
 }
 
 /* The static shortlist is there; copied once where it is no prefix of the output matrix. */
-static exitlm_status ready_shortlist(exitlm_session *s, exitlm_error *error) {
-    const exitlm_model *m = s->model;
-    if (s->shortlist_ready) return EXITLM_OK;
-    if (!m->base_ready) return wait_for_row(s, s->heads->n_shortlist ? s->heads->shortlist[0] : 0, error);
-    for (uint32_t i = 0; i < s->heads->n_shortlist; i++)
-        if (!m->output_row_ready[s->heads->shortlist[i]]) return wait_for_row(s, s->heads->shortlist[i], error);
-    for (uint32_t i = 0; s->shortlist_copied && i < s->heads->n_shortlist; i++)
-        xl_copy_row(m->output.type, (void *)(uintptr_t)s->shortlist.data, i, m->output.data, xl_slot(m, (uint32_t)s->heads->shortlist[i]),
-                    m->config.dim);
-    s->shortlist_ready = true;
+static exitlm_status ready_shortlist(xl_exits *e, exitlm_error *error) {
+    const exitlm_model *m = e->run->model;
+    const exitlm_heads *heads = e->heads;
+    if (e->shortlist_ready) return EXITLM_OK;
+    if (!m->base_ready) return wait_for_row(e, heads->n_shortlist ? heads->shortlist[0] : 0, error);
+    for (uint32_t i = 0; i < heads->n_shortlist; i++)
+        if (!m->output_row_ready[heads->shortlist[i]]) return wait_for_row(e, heads->shortlist[i], error);
+    if (e->shortlist_copy)
+        for (uint32_t i = 0; i < heads->n_shortlist; i++)
+            xl_copy_row(m->output.type, e->shortlist_copy, i, m->output.data, xl_slot(m, (uint32_t)heads->shortlist[i]), m->config.dim);
+    e->shortlist_ready = true;
     return EXITLM_OK;
 }
 
-/* Rows of the context's tokens that the smallest head does not have, copied at their first position. */
-static exitlm_status ready_context(exitlm_session *s, exitlm_error *error) {
-    const exitlm_model *m = s->model;
-    uint32_t least = smallest_head(s->heads);
-    for (; s->context_seen < s->n; s->context_seen++) {
-        int32_t id = s->ids[s->context_seen];
-        if (xl_is_listed(s, (uint32_t)id, least) || s->in_context[id] || s->n_context == s->context_capacity) continue;
-        if (!m->output_row_ready[id]) return wait_for_row(s, id, error);
-        xl_copy_row(m->output.type, (void *)(uintptr_t)s->context_rows.data, s->n_context, m->output.data, xl_slot(m, (uint32_t)id),
-                    m->config.dim);
-        s->context_ids[s->n_context] = id;
-        s->context_pos[s->n_context] = s->context_seen;
-        s->in_context[id] = true;
-        s->n_context++;
+/* Forgets what positions brought that the staircase has dropped since. */
+static void forget_context(xl_exits *e) {
+    const uint32_t from = e->stair->unseen_from;
+    while (e->n_context && e->context_pos[e->n_context - 1] >= from) e->in_context[e->context_ids[--e->n_context]] = false;
+    e->context_seen = min_u32(e->context_seen, from);
+}
+
+static exitlm_status ready_context(xl_exits *e, exitlm_error *error) {
+    const exitlm_model *m = e->run->model;
+    forget_context(e);
+    if (e->smallest_head == UINT32_MAX) return EXITLM_OK; /* heads of the whole vocabulary have every row */
+    for (; e->context_seen < e->stair->n; e->context_seen++) {
+        int32_t id = e->stair->ids[e->context_seen];
+        if (is_listed(e, (uint32_t)id, e->smallest_head) || e->in_context[id] || e->n_context == e->context_capacity) continue;
+        if (!m->output_row_ready[id]) break;
+        xl_copy_row(m->output.type, e->context_memory, e->n_context, m->output.data, xl_slot(m, (uint32_t)id), m->config.dim);
+        e->context_ids[e->n_context] = id;
+        e->context_pos[e->n_context] = e->context_seen;
+        e->in_context[id] = true;
+        e->n_context++;
     }
-    return EXITLM_OK;
+    e->stair->unseen_from = e->context_seen;
+    return e->context_seen == e->stair->n ? EXITLM_OK : wait_for_row(e, e->stair->ids[e->context_seen], error);
 }
 
-/* head_x <- what the head makes of the hidden state. */
-static const float *transform(exitlm_session *s, const xl_head *head, const float *hidden) {
-    const xl_config *c = &s->model->config;
-    s->kernels->rmsnorm(s->head_x, hidden, head->norm ? head->norm : s->model->output_norm, c->dim, c->norm_eps);
+uint32_t xl_context_rows(const xl_exits *exits) { return exits->n_context; }
+
+/* ---- A check ---- */
+
+/* x <- what the head makes of the hidden state. */
+static const float *transform(xl_exits *e, const xl_head *head, const float *hidden) {
+    xl_run *run = e->run;
+    const xl_kernels *k = run->kernels;
+    const xl_config *c = &run->model->config;
+    k->rmsnorm(e->x, hidden, head->norm ? head->norm : run->model->output_norm, c->dim, c->norm_eps);
     if (head->form == XL_FORM_TIED && head->map.data) {
-        xl_matmul(s, s->head_out, s->work.dim_stride, &head->map, s->head_x, 1);
-        s->kernels->add(s->head_x, s->head_out, c->dim);
+        xl_matmul(run, e->out, run->work.dim_stride, &head->map, e->x, 1);
+        k->add(e->x, e->out, c->dim);
     } else if (head->form == XL_FORM_MLP) {
-        xl_matmul(s, s->head_hidden, head->up.rows, &head->up, s->head_x, 1);
-        s->kernels->silu_mul(s->head_hidden, s->ones, head->up.rows);
-        xl_matmul(s, s->head_out, s->work.dim_stride, &head->down, s->head_hidden, 1);
-        s->kernels->add(s->head_x, s->head_out, c->dim);
+        xl_matmul(run, e->inner, head->up.rows, &head->up, e->x, 1);
+        k->silu_mul(e->inner, run->work.ones, head->up.rows);
+        xl_matmul(run, e->out, run->work.dim_stride, &head->down, e->inner, 1);
+        k->add(e->x, e->out, c->dim);
     }
-    return s->head_x;
+    return e->x;
 }
+
+/* Does the head score the model's own output rows, as the full model would? */
+static bool scores_output(const xl_exits *e, const xl_head *head) { return head->form == XL_FORM_VOCABULARY && !e->shortlist_copy; }
 
 /* Scores of the static rows, straight into the first slots of the full logits where they are those. */
-static float *static_scores(exitlm_session *s, const xl_head *head, const float *x) {
-    if (head->form == XL_FORM_VOCABULARY && !s->shortlist_copied) {
-        xl_matmul_rows(s, s->logits, s->logits_stride, &s->shortlist, 0, head->rows, x, 1);
-        memcpy(s->head_logits, s->logits, head->rows * sizeof(float));
+static void score_static(xl_exits *e, const xl_head *head, const float *x) {
+    if (scores_output(e, head)) {
+        xl_matmul_rows(e->run, e->logits->row, e->logits->stride, &e->shortlist, 0, head->rows, x, 1);
+        memcpy(e->scores, e->logits->row, head->rows * sizeof(float));
     } else {
-        xl_matmul_rows(s, s->head_logits, s->head_capacity, head->form == XL_FORM_FULL ? &head->output : &s->shortlist, 0, head->rows, x, 1);
+        xl_matmul_rows(e->run, e->scores, e->capacity, head->form == XL_FORM_FULL ? &head->output : &e->shortlist, 0, head->rows, x, 1);
     }
-    if (head->bias) s->kernels->add(s->head_logits, head->bias, head->rows);
-    return s->head_logits;
+    if (head->bias) e->run->kernels->add(e->scores, head->bias, head->rows);
 }
 
-static float dot_other(const xl_head *head, const float *x, uint32_t dim) {
+static float score_other(const xl_head *head, const float *x, uint32_t dim) {
     float sum = head->other[dim];
     for (uint32_t i = 0; i < dim; i++) sum = sum + head->other[i] * x[i];
     return sum;
 }
 
-static int32_t id_of_candidate(const exitlm_session *s, const xl_head *head, size_t i) {
+static int32_t id_of_candidate(const xl_exits *e, const xl_head *head, size_t i) {
     if (head->form == XL_FORM_FULL) return (int32_t)i;
-    return i < head->rows ? s->heads->shortlist[i] : s->context_ids[i - head->rows];
+    return i < head->rows ? e->heads->shortlist[i] : e->context_ids[i - head->rows];
 }
 
-/* The candidates' logits in head_logits: static rows, then context rows; a token stands once. Returns their number. */
-static uint32_t candidates(exitlm_session *s, const xl_head *head, const float *x) {
-    float *logits = static_scores(s, head, x);
-    if (head->form == XL_FORM_FULL || s->n_context == 0) return head->rows;
-    xl_matmul_rows(s, logits + head->rows, s->head_capacity, &s->context_rows, 0, s->n_context, x, 1);
-    for (uint32_t i = 0; i < s->n_context; i++)
-        if (xl_is_listed(s, (uint32_t)s->context_ids[i], head->rows)) logits[head->rows + i] = -INFINITY;
-    return head->rows + s->n_context;
+/* The candidates' scores: static rows, then context rows; a token stands once. Returns their number. */
+static uint32_t score_candidates(xl_exits *e, const xl_head *head, const float *x) {
+    score_static(e, head, x);
+    if (head->form == XL_FORM_FULL || e->n_context == 0) return head->rows;
+    xl_matmul_rows(e->run, e->scores + head->rows, e->capacity, &e->context_rows, 0, e->n_context, x, 1);
+    for (uint32_t i = 0; i < e->n_context; i++)
+        if (is_listed(e, (uint32_t)e->context_ids[i], head->rows)) e->scores[head->rows + i] = -INFINITY;
+    return head->rows + e->n_context;
 }
 
-static void measure(const xl_softmax_stats *stats, uint32_t n, uint32_t outcomes, const float *logits, bool has_other, xl_check *check) {
+static void fill_check(const xl_softmax_stats *stats, uint32_t n, const float *scores, bool has_other, xl_check *check) {
+    const uint32_t outcomes = n + has_other;
     float sum = stats->sum_exp;
     check->p1 = 1.0f / sum;
     check->margin = check->p1 - xl_expf(stats->second - stats->max) / sum;
-    check->other = has_other ? xl_expf(logits[n] - stats->max) / sum : 0;
+    check->other = has_other ? xl_expf(scores[n] - stats->max) / sum : 0;
     float entropy = (float)xl_log(sum) - stats->sum_xexp / sum;
     check->entropy = outcomes > 1 ? entropy / (float)xl_log(outcomes) : 0;
     if (!(check->entropy > 0)) check->entropy = 0;
     if (check->entropy > 1) check->entropy = 1;
 }
 
-exitlm_status xl_exit_check(exitlm_session *s, uint32_t index, uint32_t pos, const xl_check *previous, const xl_sampler *sampler,
-                            xl_check *check, exitlm_error *error) {
-    const xl_head *head = &s->heads->head[index];
-    exitlm_status status = ready_shortlist(s, error);
-    if (status == EXITLM_OK) status = ready_context(s, error);
+/* The candidate that is drawn, not the likeliest. */
+static int32_t draw(xl_exits *e, const xl_head *head, uint32_t n, uint32_t pos, const xl_sampler *sampler) {
+    for (uint32_t i = 0; i < n; i++) e->ids[i] = id_of_candidate(e, head, i);
+    if (head->sampling_scale != 1)
+        for (uint32_t i = 0; i < n; i++) e->scores[i] *= head->sampling_scale;
+    return xl_rule_among(sampler, e->stair, e->scores, e->ids, n, pos, e->work);
+}
+
+exitlm_status xl_exit_check(xl_exits *e, uint32_t index, uint32_t pos, const float *hidden, const xl_check *previous,
+                            const xl_sampler *sampler, xl_check *check, exitlm_error *error) {
+    const xl_head *head = &e->heads->head[index];
+    exitlm_status status = ready_shortlist(e, error);
+    if (status == EXITLM_OK) status = ready_context(e, error);
     if (status != EXITLM_OK) return status;
 
-    const float *x = transform(s, head, s->hidden + (size_t)pos * s->work.dim_stride);
-    uint32_t n = candidates(s, head, x);
-    float *logits = s->head_logits;
-    if (head->other) logits[n] = dot_other(head, x, s->model->config.dim);
+    const float *x = transform(e, head, hidden);
+    const bool has_other = head->other != NULL;
+    uint32_t n = score_candidates(e, head, x);
+    if (has_other) e->scores[n] = score_other(head, x, e->run->model->config.dim);
     xl_softmax_stats stats;
-    s->kernels->softmax_stats(logits, n + (head->other != NULL), &stats);
-    measure(&stats, n, n + (head->other != NULL), logits, head->other != NULL, check);
-    check->argmax = stats.arg == n ? -1 : id_of_candidate(s, head, stats.arg);
+    e->run->kernels->softmax_stats(e->scores, n + has_other, &stats);
+    fill_check(&stats, n, e->scores, has_other, check);
+    check->argmax = stats.arg == n ? -1 : id_of_candidate(e, head, stats.arg);
     check->id = check->argmax;
-    check->uncertainty = check->argmax < 0 ? 1 : xl_uncertainty(s->heads, index, s->heads->metric, check, previous);
-    if (check->argmax >= 0 && sampler && !xl_sampler_is_plain(sampler)) {
-        for (uint32_t i = 0; i < n; i++) s->head_ids[i] = id_of_candidate(s, head, i);
-        for (uint32_t i = 0; head->sampling_scale != 1 && i < n; i++) logits[i] *= head->sampling_scale;
-        uint32_t window = s->n < XL_REPEAT_WINDOW ? s->n : XL_REPEAT_WINDOW;
-        check->id = xl_sample(sampler, logits, s->head_ids, n, pos + 1, s->ids + s->n - window, window, s->head_work);
-    }
+    check->uncertainty = check->argmax < 0 ? 1 : xl_uncertainty(e->heads, index, e->heads->metric, check, previous);
+    if (check->argmax >= 0 && sampler && !xl_sampler_is_plain(sampler)) check->id = draw(e, head, n, pos, sampler);
     return EXITLM_OK;
+}
+
+uint32_t xl_scored_rows(const xl_exits *e, uint32_t index) {
+    const xl_head *head = &e->heads->head[index];
+    return scores_output(e, head) && !head->bias && !head->norm ? head->rows / XL_TILE_ROWS * XL_TILE_ROWS : 0;
 }
 
 float xl_uncertainty(const exitlm_heads *heads, uint32_t head, exitlm_metric metric, const xl_check *check, const xl_check *previous) {

@@ -23,6 +23,17 @@ static size_t count_special(const xl_tokenizer_source *source) {
     return n < source->tokens.count ? n : source->tokens.count;
 }
 
+/* The tables of merges where their texts stood, whose 11 bytes at least are more than the 8 of a row of the table: it never overtakes the
+ * reading of the texts, and the slots behind it are filled when that is done. False: they do not fit. */
+static bool lay_over(xl_tokenizer *parts, const xl_tokenizer_source *source) {
+    size_t merges_bytes = parts->n_merges * sizeof *parts->merges, slots_bytes = parts->n_merge_slots * sizeof *parts->merge_slots;
+    if (!source->room || merges_bytes + slots_bytes > source->merges.bytes) return false;
+    uint8_t *start = source->room - (uintptr_t)source->room % sizeof *parts->merges;
+    parts->merges = (xl_merge *)(void *)start;
+    parts->merge_slots = (uint32_t *)(void *)(start + merges_bytes);
+    return true;
+}
+
 /* Cuts the block into the tokenizer's arrays; with a measuring arena only the size is counted. */
 static xl_tokenizer *lay_out(xl_arena *arena, const xl_tokenizer_source *source) {
     size_t n = source->tokens.count, n_special = count_special(source);
@@ -32,8 +43,10 @@ static xl_tokenizer *lay_out(xl_arena *arena, const xl_tokenizer_source *source)
     parts.offsets = xl_arena_take(arena, n, sizeof *parts.offsets);
     parts.attr = xl_arena_take(arena, n, sizeof *parts.attr);
     parts.slots = xl_arena_take(arena, n_slots, sizeof *parts.slots);
-    parts.merges = xl_arena_take(arena, parts.n_merges, sizeof *parts.merges);
-    parts.merge_slots = xl_arena_take(arena, n_merge_slots, sizeof *parts.merge_slots);
+    if (!lay_over(&parts, source)) {
+        parts.merges = xl_arena_take(arena, parts.n_merges, sizeof *parts.merges);
+        parts.merge_slots = xl_arena_take(arena, n_merge_slots, sizeof *parts.merge_slots);
+    }
     parts.special = xl_arena_take(arena, n_special, sizeof *parts.special);
     parts.special_sorted = xl_arena_take(arena, n_special, sizeof *parts.special_sorted);
     if (t) *t = parts;
@@ -123,6 +136,20 @@ static exitlm_status take_settings(xl_tokenizer *t, const xl_tokenizer_source *s
     return EXITLM_OK;
 }
 
+/* Each token alone, and 3 bytes more where it ends in an incomplete character: what these bytes become is no longer than that, whatever
+ * stands before and behind. */
+static void measure_texts(xl_tokenizer *t) {
+    char bytes[XL_MAX_SPOKEN_BYTES], out[XL_UTF8_ROOM(XL_MAX_SPOKEN_BYTES)];
+    t->info.max_text_bytes = 3;
+    for (uint32_t id = 0; id < t->n_tokens; id++) {
+        if (XL_UTF8_ROOM(xl_vocab_text(t, id).bytes) <= t->info.max_text_bytes) continue;
+        xl_utf8_stream stream = {0};
+        size_t n = xl_token_bytes(t, (int32_t)id, bytes, sizeof bytes);
+        n = xl_utf8_push(&stream, bytes, n < sizeof bytes ? n : sizeof bytes, out) + (stream.n_held ? 3 : 0);
+        if (n > t->info.max_text_bytes) t->info.max_text_bytes = (uint32_t)n;
+    }
+}
+
 exitlm_status xl_tokenizer_create(xl_tokenizer **tokenizer, const xl_tokenizer_source *source,
                                   const exitlm_allocator *allocator, exitlm_error *error) {
     *tokenizer = NULL;
@@ -139,8 +166,12 @@ exitlm_status xl_tokenizer_create(xl_tokenizer **tokenizer, const xl_tokenizer_s
     t->block_bytes = bytes;
     status = take_settings(t, source, error);
     if (status == EXITLM_OK) status = xl_vocab_build(t, source, error);
-    if (status == EXITLM_OK) *tokenizer = t;
-    else xl_tokenizer_free(t);
+    if (status == EXITLM_OK) {
+        measure_texts(t);
+        *tokenizer = t;
+    } else {
+        xl_tokenizer_free(t);
+    }
     return status;
 }
 

@@ -35,6 +35,7 @@ typedef struct xl_tokenizer_source {
     xl_str pre;           /* tokenizer.ggml.pre */
     xl_str_array tokens;  /* tokenizer.ggml.tokens */
     xl_str_array merges;  /* tokenizer.ggml.merges: "left right", best first */
+    uint8_t *room;        /* NULL, or merges.data, to be overwritten with the tables made of it; the 12 bytes before it (an array's head), too */
     const void *scores;   /* tokenizer.ggml.scores: f32 LE [n_scores], unaligned; NULL where absent */
     size_t n_scores;
     const void *types;    /* tokenizer.ggml.token_type: i32 LE [n_types], unaligned; NULL where absent */
@@ -68,6 +69,8 @@ exitlm_status xl_tokenizer_create(xl_tokenizer **tokenizer, const xl_tokenizer_s
                                   const exitlm_allocator *allocator, exitlm_error *error);
 void xl_tokenizer_free(xl_tokenizer *tokenizer); /* NULL is allowed */
 
+#define XL_MAX_SPOKEN_BYTES 1024u /* of a token in a reply's text, which cuts it there */
+
 typedef struct xl_tokenizer_info {
     uint32_t n_tokens;
     int32_t bos, eos, unk, eot, pad; /* -1: none */
@@ -76,6 +79,7 @@ typedef struct xl_tokenizer_info {
     bool pre_unknown;  /* the `pre` string is not known: the default pre-tokenizer is used (warn) */
     const char *pre;   /* name of the pre-tokenizer in use; static */
     uint32_t max_token_bytes; /* no token decodes to more */
+    uint32_t max_text_bytes;  /* n tokens, each cut to XL_MAX_SPOKEN_BYTES, are at most n times as much valid UTF-8 */
 } xl_tokenizer_info;
 void xl_tokenizer_describe(const xl_tokenizer *tokenizer, xl_tokenizer_info *info);
 
@@ -124,9 +128,10 @@ typedef struct xl_utf8_stream {
     uint8_t held[4]; /* the incomplete character */
     uint32_t n_held;
 } xl_utf8_stream;
+#define XL_UTF8_ROOM(n_bytes) (3 * ((n_bytes) + 3))
 /* Appends `n_bytes` bytes and writes all that is decided to `out`: valid characters
  * as they are, every ill-formed sequence (Unicode's maximal subpart) as U+FFFD. Needs a
- * capacity of 3 * (n_bytes + 3); returns the bytes written. */
+ * capacity of XL_UTF8_ROOM(n_bytes); returns the bytes written. */
 size_t xl_utf8_push(xl_utf8_stream *stream, const char *bytes, size_t n_bytes, char *out);
 /* The end of the text: an incomplete rest becomes one U+FFFD. Writes at most 3 bytes; the stream is fresh again. */
 size_t xl_utf8_flush(xl_utf8_stream *stream, char *out);

@@ -158,9 +158,10 @@ static exitlm_status build_texts(xl_tokenizer *t, const xl_tokenizer_source *sou
     return EXITLM_OK;
 }
 
-/* Merges whose parts or result are no tokens can never lead to one and are left out. */
+#define NO_MERGE UINT64_MAX
+
+/* Merges whose parts or result are no tokens can never lead to one and are left out. Slots come after all texts, over which they may lie. */
 static exitlm_status build_merges(xl_tokenizer *t, const xl_tokenizer_source *source, exitlm_error *error) {
-    memset(t->merge_slots, 0xFF, t->n_merge_slots * sizeof *t->merge_slots);
     size_t at = 0;
     uint64_t probes = 0;
     for (uint32_t rank = 0; rank < source->merges.count; rank++) {
@@ -176,11 +177,17 @@ static exitlm_status build_merges(xl_tokenizer *t, const xl_tokenizer_source *so
         uint32_t left = *text_slot(t, a, (xl_str){NULL, 0}, &probes);
         uint32_t right = *text_slot(t, b, (xl_str){NULL, 0}, &probes);
         uint32_t result = *text_slot(t, a, b, &probes);
-        if (left != XL_NO_ID && right != XL_NO_ID && result != XL_NO_ID) {
-            uint32_t *slot = merge_slot(t, left, right, &probes);
-            t->merges[rank] = MERGE_PAIR(left, right) | (xl_merge)result << 2 * XL_MERGE_ID_BITS;
-            if (*slot == XL_NO_ID) *slot = rank; /* else: the first one counts */
-        }
+        bool known = left != XL_NO_ID && right != XL_NO_ID && result != XL_NO_ID;
+        t->merges[rank] = known ? MERGE_PAIR(left, right) | (xl_merge)result << 2 * XL_MERGE_ID_BITS : NO_MERGE;
+        if (probes > MAX_PROBES(t->n_tokens + source->merges.count))
+            return too_many_collisions("tokenizer.ggml.merges", error);
+    }
+    memset(t->merge_slots, 0xFF, t->n_merge_slots * sizeof *t->merge_slots);
+    for (uint32_t rank = 0; rank < source->merges.count; rank++) {
+        const xl_merge pair = t->merges[rank] & MERGE_PAIR_MASK;
+        if (t->merges[rank] == NO_MERGE) continue;
+        uint32_t *slot = merge_slot(t, (uint32_t)(pair & ((1u << XL_MERGE_ID_BITS) - 1)), (uint32_t)(pair >> XL_MERGE_ID_BITS), &probes);
+        if (*slot == XL_NO_ID) *slot = rank; /* else: the first one counts */
         if (probes > MAX_PROBES(t->n_tokens + source->merges.count))
             return too_many_collisions("tokenizer.ggml.merges", error);
     }

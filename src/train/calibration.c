@@ -259,6 +259,20 @@ exitlm_status xl_calibration_write(const xl_calibration *c, const char *path, ex
     return status;
 }
 
+exitlm_status xl_heads_set_default(const char *path, float accuracy, exitlm_error *error) {
+    char *bytes;
+    size_t n_bytes;
+    xl_buffer out;
+    exitlm_status status = xl_file_read(path, MAX_HEADS_BYTES, &bytes, &n_bytes, error);
+    if (status != EXITLM_OK) return status;
+    xl_buffer_init(&out, &xl_libc_allocator);
+    status = xl_about_file(path, xl_heads_with_default(bytes, n_bytes, accuracy, &out, error), error);
+    if (status == EXITLM_OK) status = xl_file_write(path, out.data, out.n_bytes, error);
+    xl_buffer_free(&out);
+    free(bytes);
+    return status;
+}
+
 void xl_calibration_free(xl_calibration *c) {
     xl_measure_free(&c->result);
     xl_dataset_free(&c->data);

@@ -53,6 +53,8 @@ exitlm_status xl_calibration_measure(xl_calibration *c, exitlm_error *error);
 exitlm_status xl_calibration_make_levels(xl_calibration *c, exitlm_error *error);
 /* Puts the table into the heads file. */
 exitlm_status xl_calibration_write(const xl_calibration *c, const char *path, exitlm_error *error);
+/* Names the level that is taken where none is asked for in a heads file, and leaves all else. */
+exitlm_status xl_heads_set_default(const char *path, float accuracy, exitlm_error *error);
 void xl_calibration_free(xl_calibration *c);
 
 #endif

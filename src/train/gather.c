@@ -54,12 +54,12 @@ static exitlm_status record(making *m, const xl_talk *talk, const xl_toplist *to
     if (!xl_gather_record_grow(m->record, watch->n * watch->dim)) return xl_no_memory(error, "the gathered data");
     xl_gather_record *r = m->record;
     const size_t i = r->n_positions++;
-    r->at[i] = talk->session->n - 1;
+    r->at[i] = talk->session->stair.n - 1;
     for (int k = 0; k < XL_GATHER_TOP; k++) {
         r->top_ids[i * XL_GATHER_TOP + k] = top->id[k];
         r->top_p[i * XL_GATHER_TOP + k] = xl_f32_to_f16(top->p[k]);
     }
-    const float eps = talk->session->model->config.norm_eps;
+    const float eps = talk->session->run.model->config.norm_eps;
     for (uint32_t l = 0; l < watch->n; l++) {
         const float *h = watch->hidden + (size_t)l * watch->dim;
         uint16_t *x = r->x + (i * watch->n + l) * watch->dim;
@@ -133,7 +133,7 @@ static exitlm_status choose(void *user, xl_talk *talk, int32_t *id, exitlm_error
         if (status != EXITLM_OK) return status;
         if (!forced || !xl_script_token(&m->script, talk->index, id)) *id = xl_toplist_draw(&top, m->job->temperature, &m->random);
     }
-    if (*id >= 0 && !forced && xl_token_is_eog(s->model->tokenizer, *id)) *id = -1;
+    if (*id >= 0 && !forced && xl_token_is_eog(s->run.model->tokenizer, *id)) *id = -1;
     atomic_fetch_add_explicit(&w->common->positions, !m->inventing, memory_order_relaxed);
     return EXITLM_OK;
 }
@@ -146,7 +146,7 @@ static exitlm_status adopt(making *m, xl_talk *talk, const int32_t **ids, size_t
     xl_dialog *dialog = &m->script.dialog;
     m->inventing = false;
     xl_dialog_clear(dialog);
-    exitlm_status status = xl_dialog_text(dialog, s->ids + talk->reply_pos, s->n - talk->reply_pos, &text, &n_bytes, &capacity, error);
+    exitlm_status status = xl_dialog_text(dialog, s->stair.ids + talk->reply_pos, s->stair.n - talk->reply_pos, &text, &n_bytes, &capacity, error);
     bool empty = status == EXITLM_OK && strspn(text, " \t\r\n") >= n_bytes;
     if (status == EXITLM_OK && !empty) status = xl_dialog_add(dialog, "user", text, n_bytes, error);
     if (status == EXITLM_OK && !empty) status = xl_dialog_prompt(dialog, ids, n, error);
@@ -157,11 +157,11 @@ static exitlm_status adopt(making *m, xl_talk *talk, const int32_t **ids, size_t
 
 static exitlm_status keep_ids(making *m, const xl_talk *talk, exitlm_error *error) {
     const exitlm_session *s = talk->session;
-    int32_t *ids = realloc(m->record->ids, (s->n ? s->n : 1) * sizeof *ids);
+    int32_t *ids = realloc(m->record->ids, (s->stair.n ? s->stair.n : 1) * sizeof *ids);
     if (!ids) return xl_no_memory(error, "the gathered data");
-    memcpy(ids, s->ids, s->n * sizeof *ids);
+    memcpy(ids, s->stair.ids, s->stair.n * sizeof *ids);
     m->record->ids = ids;
-    m->record->n_ids = s->n;
+    m->record->n_ids = s->stair.n;
     m->record->n_turns = talk->turn;
     return EXITLM_OK;
 }
@@ -178,7 +178,7 @@ static exitlm_status more(void *user, xl_talk *talk, const int32_t **ids, size_t
     }
     exitlm_status status = keep_ids(m, talk, error);
     if (status == EXITLM_OK && m->job->kind != XL_GATHER_INVENT)
-        status = xl_script_next(&m->script, s->ids + talk->reply_pos, s->n - talk->reply_pos, ids, n, error);
+        status = xl_script_next(&m->script, s->stair.ids + talk->reply_pos, s->stair.n - talk->reply_pos, ids, n, error);
     if (*n == 0) atomic_fetch_add(&w->common->jobs, 1);
     return status;
 }

@@ -40,7 +40,7 @@ static exitlm_status choose(void *user, xl_talk *talk, int32_t *id, exitlm_error
     if (talk->index >= MOST_TOKENS) return EXITLM_OK;
     xl_toplist_find(talk->session, &top);
     *id = xl_toplist_draw(&top, 1, &v->random[talk - v->talks]);
-    if (xl_token_is_eog(talk->session->model->tokenizer, *id)) *id = -1;
+    if (xl_token_is_eog(talk->session->run.model->tokenizer, *id)) *id = -1;
     return EXITLM_OK;
 }
 
@@ -56,7 +56,7 @@ static exitlm_status more(void *user, xl_talk *talk, const int32_t **ids, size_t
     size_t n_bytes = 0, capacity = 0;
     (void)ids;
     *n = 0;
-    exitlm_status status = xl_dialog_text(&v->dialog, s->ids + talk->reply_pos, s->n - talk->reply_pos, &text, &n_bytes, &capacity, error);
+    exitlm_status status = xl_dialog_text(&v->dialog, s->stair.ids + talk->reply_pos, s->stair.n - talk->reply_pos, &text, &n_bytes, &capacity, error);
     const char *const texts[1] = {text};
     if (status == EXITLM_OK && strspn(text, " \t\r\n") < n_bytes && v->set->n < v->n && !xl_dataset_add(v->set, XL_DATASET_TURNS, XL_DATASET_ANY, NULL, texts, 1))
         status = xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for a conversation");

@@ -1,5 +1,6 @@
 /* From measurements to the rows of a calibration table. See levels.h. */
 #include "levels.h"
+#include "run/cost.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -84,7 +85,7 @@ void xl_level_costs(const exitlm_model *model, const exitlm_heads *heads, exitlm
     for (uint32_t h = 0; h < heads->n_heads; h++) {
         const double own = (double)xl_head_macs(model, &heads->head[h]), at = heads->head[h].layer;
         checks += own;
-        data->exit_cost[h] = (float)((layer * (at + xl_later_layers(model, heads, h, kv, BATCH_FILL)) + checks) / token);
+        data->exit_cost[h] = (float)((layer * (at + xl_deferred_layers(model, heads, h, kv, BATCH_FILL)) + checks) / token);
         if (heads->head[h].form == XL_FORM_VOCABULARY) reused = own; /* the final head starts from its scores */
     }
     data->full_cost = (float)((token + checks - reused) / token);

@@ -1,10 +1,12 @@
 /* Conversations under many settings of the exits at once. See measure.h. */
 #include "measure_parts.h"
+#include "run/cost.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "run/snapshot.h"
 #include "rollout.h"
 #include "script.h"
 
@@ -70,13 +72,8 @@ typedef struct moment {
 /* Asks head h once for all settings. The uncertainty is worked out a setting at a time: it may depend on the head asked before. */
 static exitlm_status ask(moment *m, uint32_t h, exitlm_error *error) {
     exitlm_session *s = m->talk->session;
-    const uint32_t dim = s->model->config.dim;
     if (m->asked[h]) return EXITLM_OK;
-    float *row = s->hidden + (size_t)(s->n - 1) * s->work.dim_stride, *keep = m->talk->watch.hidden + (size_t)m->talk->watch.n * dim;
-    memcpy(keep, row, dim * sizeof *row);
-    memcpy(row, m->talk->watch.hidden + (size_t)h * dim, dim * sizeof *row);
-    exitlm_status status = xl_exit_check(s, h, s->n - 1, NULL, NULL, &m->checks[h], error);
-    memcpy(row, keep, dim * sizeof *row);
+    exitlm_status status = xl_exit_check(s->exits, h, s->stair.n - 1, xl_watched(m->talk, h), NULL, NULL, &m->checks[h], error);
     m->asked[h] = true;
     return status;
 }
@@ -85,15 +82,15 @@ static exitlm_status decide(moment *m, const float *threshold, decision *d, exit
     const exitlm_session *s = m->talk->session;
     const exitlm_heads *heads = s->heads;
     const xl_measuring *all = m->w->all;
+    const uint32_t depth = m->talk->index == 0 ? s->run.model->config.n_layers : 0; /* as the chain finds it: a prompt is through */
     const xl_check *previous = NULL;
     *d = (decision){.id = m->full, .head = -1};
     for (uint32_t h = 0; h < heads->n_heads; h++) {
-        const bool last = heads->head[h].layer == s->model->config.n_layers;
-        if (threshold[h] <= 0 || (m->talk->index == 0 && !last)) continue;
+        if (!xl_head_is_asked(&heads->head[h], threshold[h], depth)) continue;
         exitlm_status status = ask(m, h, error);
         if (status != EXITLM_OK) return status;
         const xl_check *c = &m->checks[h];
-        d->check_macs += all->head_macs[h] + (heads->head[h].form == XL_FORM_FULL ? 0 : (double)s->n_context * s->model->config.dim);
+        d->check_macs += all->head_macs[h] + (heads->head[h].form == XL_FORM_FULL ? 0 : (double)xl_context_rows(s->exits) * s->run.model->config.dim);
         if (c->argmax >= 0 && xl_uncertainty(heads, h, heads->metric, c, previous) < threshold[h]) {
             d->id = c->argmax;
             d->head = (int32_t)h;
@@ -114,7 +111,7 @@ static uint8_t *depths_of(const xl_measuring *all, size_t item, size_t setting) 
 static void count(moment *m, uint32_t setting, const decision *d, int32_t emitted) {
     xl_measuring *all = m->w->all;
     const exitlm_session *s = m->talk->session;
-    const uint32_t layers = s->model->config.n_layers, at = m->talk->index;
+    const uint32_t layers = s->run.model->config.n_layers, at = m->talk->index;
     xl_measure_sum *sum = &all->result->sums[m->node->item * all->plan->n_settings + setting];
     const uint32_t layer = d->head < 0 ? layers : s->heads->head[d->head].layer;
     sum->tokens++;
@@ -128,8 +125,8 @@ static void count(moment *m, uint32_t setting, const decision *d, int32_t emitte
     sum->work += d->check_macs / all->token_macs + (d->head < 0 ? 1 - layers * all->layer_macs / all->token_macs : 0);
     if (at < all->plan->context_tokens) depths_of(all, m->node->item, setting)[at] = (uint8_t)(layer < 255 ? layer : 255);
     if (emitted < 0) return; /* a stop that the full model would not have made */
-    sum->loss += xl_token_loss(s, s->logits, &m->stats, emitted);
-    sum->repeats += xl_reply_repeats(s->ids + m->talk->reply_pos, s->n - m->talk->reply_pos, emitted);
+    sum->loss += xl_token_loss(s, s->logits.row, &m->stats, emitted);
+    sum->repeats += xl_reply_repeats(s->stair.ids + m->talk->reply_pos, s->stair.n - m->talk->reply_pos, emitted);
 }
 
 /* Layers of the reply: a position runs as deep as the deepest token from it on asks for. */
@@ -191,7 +188,7 @@ static exitlm_status part(moment *m, int32_t id, uint32_t set, exitlm_error *err
     xl_script_init(&f->node.script, m->w->all->plan->model);
     f->next = m->w->waiting;
     m->w->waiting = f;
-    f->snapshot = xl_snapshot_take(m->talk->session);
+    f->snapshot = xl_snapshot_take(&m->talk->session->stair);
     f->node.item = m->node->item;
     f->node.set = set;
     f->id = id;
@@ -212,7 +209,7 @@ static exitlm_status resume(worker *w, xl_talk *talk, exitlm_error *error) {
     fork_point *f = w->waiting;
     node *n = &w->nodes[talk - w->talks];
     w->waiting = f->next;
-    exitlm_status status = xl_snapshot_restore(f->snapshot, talk->session, error);
+    exitlm_status status = xl_snapshot_restore(f->snapshot, &talk->session->stair, error);
     xl_script_free(&n->script);
     *n = f->node;
     xl_script_init(&f->node.script, n->script.dialog.model); /* it has moved */
@@ -290,8 +287,8 @@ static exitlm_status choose(void *user, xl_talk *talk, int32_t *id, exitlm_error
     const bool follows = xl_script_token(&m.node->script, talk->index, &next);
     const bool over = follows ? next < 0 : talk->index >= plan->reply_tokens;
     if (!over) {
-        m.full = xl_logits_argmax(s, s->logits);
-        s->kernels->softmax_stats(s->logits, s->model->config.vocab, &m.stats);
+        m.full = xl_logits_argmax(&s->logits, s->logits.row);
+        s->run.kernels->softmax_stats(s->logits.row, s->run.model->config.vocab, &m.stats);
     }
     exitlm_status status = EXITLM_OK;
     for (uint32_t j = 0; j < plan->n_settings && status == EXITLM_OK; j++) {
@@ -303,7 +300,7 @@ static exitlm_status choose(void *user, xl_talk *talk, int32_t *id, exitlm_error
         }
         status = decide(&m, plan->settings[j].threshold, &d, error);
         if (status != EXITLM_OK) break;
-        const bool stop = !follows && xl_token_is_eog(s->model->tokenizer, d.id);
+        const bool stop = !follows && xl_token_is_eog(s->run.model->tokenizer, d.id);
         const int32_t emitted = follows ? next : stop ? -1 : d.id;
         if (!stop || d.id != m.full) count(&m, j, &d, emitted);
         join(groups, &n_groups, emitted, j);
@@ -319,9 +316,9 @@ static exitlm_status more(void *user, xl_talk *talk, const int32_t **ids, size_t
     const exitlm_session *s = talk->session;
     *n = 0;
     if (node->set == 0) return EXITLM_OK;
-    exitlm_status status = xl_script_next(&node->script, s->ids + talk->reply_pos, s->n - talk->reply_pos, ids, n, error);
+    exitlm_status status = xl_script_next(&node->script, s->stair.ids + talk->reply_pos, s->stair.n - talk->reply_pos, ids, n, error);
     /* Over, or longer than the context: the driver ends it where it stands. */
-    if (status == EXITLM_OK && (*n == 0 || s->n + *n >= s->ctx)) {
+    if (status == EXITLM_OK && (*n == 0 || s->stair.n + *n >= s->stair.ctx)) {
         end_conversation(w, node->set);
         *n = 0;
     }

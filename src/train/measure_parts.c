@@ -18,7 +18,7 @@ bool xl_measuring_step(xl_measuring *all, bool leader) {
 }
 
 double xl_token_loss(const exitlm_session *s, const float *logits, const xl_softmax_stats *stats, int32_t id) {
-    return log(stats->sum_exp) - (logits[xl_slot(s->model, (uint32_t)id)] - stats->max);
+    return log(stats->sum_exp) - (logits[xl_slot(s->run.model, (uint32_t)id)] - stats->max);
 }
 
 bool xl_reply_repeats(const int32_t *reply, uint32_t n, int32_t id) {

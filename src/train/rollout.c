@@ -1,19 +1,22 @@
 /* Conversations decoded side by side. See rollout.h. */
 #include "rollout.h"
+
 #include <string.h>
+
+#include "run/batch.h"
 
 /* ---- Talks ---- */
 static void watch_layer(void *user, uint32_t layers_run, uint32_t pos, uint32_t n, const float *hidden) {
     xl_talk *talk = user;
-    if (pos + n != talk->session->n) return;
+    if (pos + n != talk->session->stair.n) return;
     for (uint32_t i = 0; i < talk->watch.n; i++)
         if (talk->watch.layers[i] == layers_run)
-            memcpy(talk->watch.hidden + (size_t)i * talk->watch.dim, hidden + (size_t)(n - 1) * talk->session->work.dim_stride,
+            memcpy(talk->watch.hidden + (size_t)i * talk->watch.dim, hidden + (size_t)(n - 1) * talk->session->run.work.dim_stride,
                    talk->watch.dim * sizeof *hidden);
 }
 
 static size_t talk_bytes(uint32_t n, uint32_t n_layers, uint32_t dim) {
-    return n * sizeof(xl_talk) + 64 + (size_t)n * (n_layers + 1) * dim * sizeof(float);
+    return n * sizeof(xl_talk) + 64 + (size_t)n * n_layers * dim * sizeof(float);
 }
 
 exitlm_status xl_talks_create(xl_talk **out, uint32_t n, const exitlm_model *model, const exitlm_session_options *options,
@@ -27,11 +30,11 @@ exitlm_status xl_talks_create(xl_talk **out, uint32_t n, const exitlm_model *mod
     float *hidden = (float *)(void *)(memory + (n * sizeof *talks + 63) / 64 * 64);
     exitlm_status status = EXITLM_OK;
     for (uint32_t i = 0; i < n && status == EXITLM_OK; i++) {
-        talks[i].watch = (xl_watch){n_layers, dim, layers, hidden + (size_t)i * (n_layers + 1) * dim};
+        talks[i].watch = (xl_watch){n_layers, dim, layers, hidden + (size_t)i * n_layers * dim};
         status = exitlm_session_create(&talks[i].session, model, options, error);
         if (status != EXITLM_OK) break;
-        talks[i].session->on_layer = watch_layer;
-        talks[i].session->on_layer_user = &talks[i];
+        talks[i].session->stair.on_layer = watch_layer;
+        talks[i].session->stair.on_layer_user = &talks[i];
     }
     if (status != EXITLM_OK) {
         xl_talks_free(talks, n);
@@ -52,12 +55,12 @@ void xl_talks_free(xl_talk *talks, uint32_t n) {
 /* Takes ids through all layers; the logits of the last position lie in row 0. *fits false: they do not fit the context. */
 static exitlm_status take_prompt(xl_talk *talk, const int32_t *ids, size_t n, bool *fits, exitlm_error *error) {
     exitlm_session *s = talk->session;
-    *fits = n < s->ctx && s->n + n < s->ctx;
+    *fits = n < s->stair.ctx && s->stair.n + n < s->stair.ctx;
     if (!*fits) return EXITLM_OK;
-    exitlm_status status = xl_session_append(s, ids, n, error);
-    if (status == EXITLM_OK) status = xl_session_advance(s, s->model->config.n_layers, error);
-    if (status == EXITLM_OK) status = xl_session_logits(s, s->n - 1, 1, error);
-    talk->reply_pos = s->n;
+    exitlm_status status = xl_stair_append(&s->stair, ids, n, error);
+    if (status == EXITLM_OK) status = xl_stair_advance(&s->stair, s->run.model->config.n_layers, error);
+    if (status == EXITLM_OK) status = xl_logits_compute(&s->logits, s->stair.n - 1, 1, 0, error);
+    talk->reply_pos = s->stair.n;
     talk->index = 0;
     return status;
 }
@@ -70,9 +73,9 @@ static exitlm_status settle(const xl_rollout *r, xl_talk *talk, bool *wants, exi
         exitlm_status status = r->choose(r->user, talk, &id, error);
         if (status != EXITLM_OK) return status;
         if (id >= 0) talk->index++;
-        if (id >= 0 && talk->session->n + 1 < talk->session->ctx) {
+        if (id >= 0 && talk->session->stair.n + 1 < talk->session->stair.ctx) {
             *wants = true;
-            return xl_session_append(talk->session, &id, 1, error);
+            return xl_stair_append(&talk->session->stair, &id, 1, error);
         }
         const int32_t *ids = NULL;
         size_t n = 0;
@@ -96,7 +99,7 @@ static exitlm_status begin(const xl_rollout *r, xl_talk *talk, bool *none_left, 
     exitlm_status status = r->begin(r->user, talk, &ids, &n, error);
     if (status == EXITLM_OK && talk->resume_id >= 0) {
         talk->busy = true;
-        return xl_session_append(talk->session, &talk->resume_id, 1, error);
+        return xl_stair_append(&talk->session->stair, &talk->resume_id, 1, error);
     }
     *none_left = status == EXITLM_OK && n == 0;
     if (status != EXITLM_OK || n == 0) return status;
@@ -114,7 +117,7 @@ exitlm_status xl_rollout_run(const xl_rollout *r, xl_talk *talks, uint32_t n, ex
     for (uint32_t i = 0; i < n; i++) talks[i].busy = false;
     bool waits[XL_CHUNK] = {false};
     for (;;) {
-        exitlm_session *together[XL_CHUNK];
+        xl_logits *together[XL_CHUNK];
         uint32_t count = 0;
         none_left = false; /* a conversation may have left others behind to go on with */
         for (uint32_t i = 0; i < n; i++) {
@@ -126,84 +129,33 @@ exitlm_status xl_rollout_run(const xl_rollout *r, xl_talk *talks, uint32_t n, ex
                 if (status == EXITLM_OK && talks[i].busy && !waits[i]) status = settle(r, &talks[i], &waits[i], error);
             }
             if (status != EXITLM_OK) return status;
-            if (waits[i]) together[count++] = talks[i].session;
+            if (waits[i]) together[count++] = &talks[i].session->logits;
         }
         if (count == 0 || (r->step && !r->step(r->user))) return EXITLM_OK;
-        exitlm_status status = xl_sessions_advance_together(together, count, error);
+        exitlm_status status = xl_batch_advance(together, count, error);
         if (status != EXITLM_OK) return status;
     }
-}
-
-/* ---- Snapshots ---- */
-struct xl_snapshot {
-    size_t bytes, area_bytes; /* of everything; of one K or V area's prefix */
-    uint32_t n, n_areas;
-    /* then ids [n] padded to 64 bytes, K areas, V areas */
-};
-
-static size_t snapshot_head(uint32_t n) { return (sizeof(xl_snapshot) + n * sizeof(int32_t) + 63) / 64 * 64; }
-
-xl_snapshot *xl_snapshot_take(const exitlm_session *s) {
-    const xl_config *c = &s->model->config;
-    const uint32_t n_areas = c->n_layers * c->n_kv_heads;
-    const size_t area = xl_kv_bytes(s->kv.type, c->head_dim, s->n), bytes = snapshot_head(s->n) + 2 * n_areas * area;
-    xl_snapshot *snapshot = xl_calloc(&xl_libc_allocator, 1, bytes);
-    if (!snapshot) return NULL;
-    *snapshot = (xl_snapshot){bytes, area, s->n, n_areas};
-    memcpy(snapshot + 1, s->ids, s->n * sizeof *s->ids);
-    uint8_t *at = (uint8_t *)snapshot + snapshot_head(s->n);
-    for (uint32_t i = 0; i < n_areas; i++, at += 2 * area) {
-        memcpy(at, s->kv.k + i * s->kv.area_bytes, area);
-        memcpy(at + area, s->kv.v + i * s->kv.area_bytes, area);
-    }
-    return snapshot;
-}
-
-exitlm_status xl_snapshot_restore(const xl_snapshot *snapshot, exitlm_session *s, exitlm_error *error) {
-    const xl_config *c = &s->model->config;
-    const uint32_t n = snapshot->n;
-    if (snapshot->n_areas != c->n_layers * c->n_kv_heads || n > s->ctx || snapshot->area_bytes != xl_kv_bytes(s->kv.type, c->head_dim, n))
-        return xl_fail(error, EXITLM_USAGE, "a snapshot of another kind of session");
-    exitlm_session_reset(s);
-    exitlm_status status = xl_session_append(s, (const int32_t *)(snapshot + 1), n, error);
-    if (status != EXITLM_OK) return status;
-    const uint8_t *at = (const uint8_t *)snapshot + snapshot_head(n);
-    for (uint32_t i = 0; i < snapshot->n_areas; i++, at += 2 * snapshot->area_bytes) {
-        memcpy(s->kv.k + i * s->kv.area_bytes, at, snapshot->area_bytes);
-        memcpy(s->kv.v + i * s->kv.area_bytes, at + snapshot->area_bytes, snapshot->area_bytes);
-    }
-    for (uint32_t p = 0; p < n; p++) {
-        s->depth[p] = (uint16_t)c->n_layers;
-        s->made[p] = XL_MADE_EXACT;
-    }
-    s->embedded = n;
-    return EXITLM_OK;
-}
-
-void xl_snapshot_free(xl_snapshot *snapshot) {
-    if (snapshot) xl_free(&xl_libc_allocator, snapshot, 1, snapshot->bytes);
 }
 
 /* ---- The chain ---- */
 exitlm_status xl_chain_check(xl_talk *talk, const float *threshold, xl_check *checks, bool *asked, int32_t *head, exitlm_error *error) {
     exitlm_session *s = talk->session;
     const exitlm_heads *heads = s->heads;
-    const uint32_t pos = s->n - 1, layers = s->model->config.n_layers, dim = s->model->config.dim;
-    float *row = s->hidden + (size_t)pos * s->work.dim_stride;
+    const uint32_t pos = s->stair.n - 1;
+    const uint32_t depth = talk->index == 0 ? s->run.model->config.n_layers : 0; /* as the chain finds it: a prompt is through */
     const xl_check *previous = NULL;
-    exitlm_status status = EXITLM_OK;
-    float *keep = talk->watch.hidden + (size_t)talk->watch.n * dim; /* the check reads the session's own row: it is lent and put back */
     *head = -1;
-    memcpy(keep, row, dim * sizeof *row);
     memset(asked, 0, heads->n_heads * sizeof *asked);
-    for (uint32_t h = 0; h < heads->n_heads && *head < 0 && status == EXITLM_OK; h++) {
-        if (threshold && (threshold[h] <= 0 || (talk->index == 0 && heads->head[h].layer < layers))) continue;
-        memcpy(row, talk->watch.hidden + (size_t)h * dim, dim * sizeof *row);
-        status = xl_exit_check(s, h, pos, previous, NULL, &checks[h], error);
+    for (uint32_t h = 0; h < heads->n_heads; h++) {
+        if (threshold && !xl_head_is_asked(&heads->head[h], threshold[h], depth)) continue;
+        exitlm_status status = xl_exit_check(s->exits, h, pos, xl_watched(talk, h), previous, NULL, &checks[h], error);
+        if (status != EXITLM_OK) return status;
         asked[h] = true;
-        if (status == EXITLM_OK && threshold && checks[h].id >= 0 && checks[h].uncertainty < threshold[h]) *head = (int32_t)h;
+        if (threshold && xl_head_answers(&checks[h], threshold[h])) {
+            *head = (int32_t)h;
+            return EXITLM_OK;
+        }
         previous = &checks[h];
     }
-    memcpy(row, keep, dim * sizeof *row);
-    return status;
+    return EXITLM_OK;
 }

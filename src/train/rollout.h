@@ -10,7 +10,7 @@
 typedef struct xl_watch {
     uint32_t n, dim;
     const uint32_t *layers; /* [n] layers run, ascending */
-    float *hidden;          /* [n + 1][dim], the last row is scratch */
+    float *hidden;          /* [n][dim] */
 } xl_watch;
 
 typedef struct xl_talk {
@@ -38,6 +38,9 @@ typedef struct xl_rollout {
     bool (*step)(void *user);
 } xl_rollout;
 
+/* The last position's hidden state after the watched layer number i. */
+static inline const float *xl_watched(const xl_talk *talk, uint32_t i) { return talk->watch.hidden + (size_t)i * talk->watch.dim; }
+
 /* Talks with sessions of `options` and a watch on `layers` (which must live as long). *talks [n], n <= XL_CHUNK. */
 exitlm_status xl_talks_create(xl_talk **talks, uint32_t n, const exitlm_model *model, const exitlm_session_options *options,
                               const uint32_t *layers, uint32_t n_layers, exitlm_error *error);
@@ -46,13 +49,6 @@ void xl_talks_free(xl_talk *talks, uint32_t n);
 /* Runs until `begin` has no more and every conversation is over, or `step` says stop. An error of a callback ends it. A conversation
  * whose ids do not fit the context is ended where it stands. */
 exitlm_status xl_rollout_run(const xl_rollout *rollout, xl_talk *talks, uint32_t n, exitlm_error *error);
-
-/* A session's positions, all through all layers, as one block of memory: to go on from one place in more than one way. NULL: no memory. */
-typedef struct xl_snapshot xl_snapshot;
-xl_snapshot *xl_snapshot_take(const exitlm_session *session);
-/* Into a session of the same model and options, whatever it held. USAGE where it does not fit. */
-exitlm_status xl_snapshot_restore(const xl_snapshot *snapshot, exitlm_session *session, exitlm_error *error);
-void xl_snapshot_free(xl_snapshot *snapshot);
 
 /* The chain of exits on the watched position: talk->watch must be the layers of the heads in their order.
  *   threshold  [n_heads]: the rule of mode EXIT; NULL: all heads are asked and none exits

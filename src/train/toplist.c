@@ -6,12 +6,12 @@
 #include "base/bytes.h"
 
 void xl_toplist_find(const exitlm_session *s, xl_toplist *top) {
-    const uint32_t vocab = s->model->config.vocab;
-    const float *logits = s->logits;
+    const uint32_t vocab = s->run.model->config.vocab;
+    const float *logits = s->logits.row;
     xl_softmax_stats stats;
     float value[XL_TOPLIST_N];
     uint32_t held = 0;
-    s->kernels->softmax_stats(logits, vocab, &stats);
+    s->run.kernels->softmax_stats(logits, vocab, &stats);
     for (uint32_t slot = 0; slot < vocab; slot++) {
         if (held == XL_TOPLIST_N && !(logits[slot] > value[held - 1])) continue;
         uint32_t at = held < XL_TOPLIST_N ? held++ : held - 1;
@@ -20,7 +20,7 @@ void xl_toplist_find(const exitlm_session *s, xl_toplist *top) {
             top->id[at] = top->id[at - 1];
         }
         value[at] = logits[slot];
-        top->id[at] = (int32_t)xl_id(s->model, slot);
+        top->id[at] = (int32_t)xl_id(s->run.model, slot);
     }
     for (uint32_t i = 0; i < XL_TOPLIST_N; i++) {
         top->p[i] = i < held ? expf(value[i] - stats.max) / stats.sum_exp : 0;

@@ -5,6 +5,7 @@
 
 #include "base/sha256.h"
 #include "calibrate.h"
+#include "run/cost.h"
 #include "files.h"
 #include "model/model.h"
 #include "reply/session.h"

@@ -26,28 +26,28 @@ typedef struct fitting {
 
 static void keep(void *user, uint32_t layers_run, uint32_t pos, uint32_t n, const float *hidden) {
     fitting *f = user;
-    const uint32_t dim = f->session->model->config.dim;
+    const uint32_t dim = f->session->run.model->config.dim;
     if (layers_run < f->first || layers_run >= f->first + f->n_kept) return;
-    float *to = f->hidden + ((size_t)(layers_run - f->first) * f->session->ctx + pos) * dim;
-    for (uint32_t i = 0; i < n; i++) memcpy(to + (size_t)i * dim, hidden + (size_t)i * f->session->work.dim_stride, dim * sizeof *to);
+    float *to = f->hidden + ((size_t)(layers_run - f->first) * f->session->stair.ctx + pos) * dim;
+    for (uint32_t i = 0; i < n; i++) memcpy(to + (size_t)i * dim, hidden + (size_t)i * f->session->run.work.dim_stride, dim * sizeof *to);
 }
 
 /* k and v of layer first + kept for positions [0, n). */
 static void project(fitting *f, uint32_t kept, uint32_t n) {
     exitlm_session *s = f->session;
-    const xl_config *c = &s->model->config;
-    const xl_layer *layer = &s->model->layers[f->first + kept];
+    const xl_config *c = &s->run.model->config;
+    const xl_layer *layer = &s->run.model->layers[f->first + kept];
     for (uint32_t pos = 0; pos < n; pos += XL_CHUNK) {
         const uint32_t rows = n - pos < XL_CHUNK ? n - pos : XL_CHUNK;
         for (uint32_t r = 0; r < rows; r++)
-            s->kernels->rmsnorm(s->work.norm + (size_t)r * s->work.dim_stride, f->hidden + ((size_t)kept * s->ctx + pos + r) * c->dim, layer->attn_norm,
+            s->run.kernels->rmsnorm(s->run.work.norm + (size_t)r * s->run.work.dim_stride, f->hidden + ((size_t)kept * s->stair.ctx + pos + r) * c->dim, layer->attn_norm,
                                 c->dim, c->norm_eps);
-        xl_matmul(s, s->work.k, s->work.kv_stride, &layer->wk, s->work.norm, rows);
-        xl_matmul(s, s->work.v, s->work.kv_stride, &layer->wv, s->work.norm, rows);
+        xl_matmul(&s->run, s->run.work.k, s->run.work.kv_stride, &layer->wk, s->run.work.norm, rows);
+        xl_matmul(&s->run, s->run.work.v, s->run.work.kv_stride, &layer->wv, s->run.work.norm, rows);
         for (uint32_t r = 0; r < rows; r++) {
-            float *k = f->kv + ((size_t)kept * s->ctx + pos + r) * 2 * c->kv_dim, *v = k + c->kv_dim;
-            memcpy(k, s->work.k + (size_t)r * s->work.kv_stride, c->kv_dim * sizeof *k);
-            memcpy(v, s->work.v + (size_t)r * s->work.kv_stride, c->kv_dim * sizeof *v);
+            float *k = f->kv + ((size_t)kept * s->stair.ctx + pos + r) * 2 * c->kv_dim, *v = k + c->kv_dim;
+            memcpy(k, s->run.work.k + (size_t)r * s->run.work.kv_stride, c->kv_dim * sizeof *k);
+            memcpy(v, s->run.work.v + (size_t)r * s->run.work.kv_stride, c->kv_dim * sizeof *v);
             if (layer->bk) xl_add_scaled(k, 1, layer->bk, c->kv_dim);
             if (layer->bv) xl_add_scaled(v, 1, layer->bv, c->kv_dim);
         }
@@ -56,17 +56,17 @@ static void project(fitting *f, uint32_t kept, uint32_t n) {
 
 /* The positions `at` [n] of a conversation. */
 static void add_to_ridge(fitting *f, uint32_t h, const uint32_t *at, uint32_t n) {
-    const xl_config *c = &f->session->model->config;
+    const xl_config *c = &f->session->run.model->config;
     const uint32_t from = f->layers[h] - f->first, count = f->n_kept - from;
     const size_t wide = (size_t)count * 2 * c->kv_dim;
     for (uint32_t first = 0; first < n; first += BATCH) {
         const uint32_t rows = n - first < BATCH ? n - first : BATCH;
         for (uint32_t r = 0; r < rows; r++) {
             const uint32_t pos = at[first + r];
-            const float *hidden = f->hidden + ((size_t)from * f->session->ctx + pos) * c->dim;
-            f->session->kernels->rmsnorm(f->x + (size_t)r * c->dim, hidden, f->ones, c->dim, c->norm_eps);
+            const float *hidden = f->hidden + ((size_t)from * f->session->stair.ctx + pos) * c->dim;
+            f->session->run.kernels->rmsnorm(f->x + (size_t)r * c->dim, hidden, f->ones, c->dim, c->norm_eps);
             for (uint32_t l = 0; l < count; l++)
-                memcpy(f->y + r * wide + (size_t)l * 2 * c->kv_dim, f->kv + ((size_t)(from + l) * f->session->ctx + pos) * 2 * c->kv_dim,
+                memcpy(f->y + r * wide + (size_t)l * 2 * c->kv_dim, f->kv + ((size_t)(from + l) * f->session->stair.ctx + pos) * 2 * c->kv_dim,
                        2 * c->kv_dim * sizeof(float));
         }
         xl_ridge_add(f->ridge[h], f->x, f->y, rows);
@@ -76,12 +76,12 @@ static void add_to_ridge(fitting *f, uint32_t h, const uint32_t *at, uint32_t n)
 /* at [n_at]: the positions that wrote a reply, which are those that may exit. *taken: how many of them fit the context. */
 static exitlm_status add_conversation(fitting *f, const int32_t *ids, uint32_t n, const uint32_t *at, uint32_t n_at, size_t *taken, exitlm_error *error) {
     exitlm_session *s = f->session;
-    if (n > s->ctx) n = s->ctx;
+    if (n > s->stair.ctx) n = s->stair.ctx;
     while (n_at && at[n_at - 1] >= n) n_at--;
     *taken = n_at;
     exitlm_session_reset(s);
-    exitlm_status status = xl_session_append(s, ids, n, error);
-    if (status == EXITLM_OK) status = xl_session_advance(s, s->model->config.n_layers, error);
+    exitlm_status status = xl_stair_append(&s->stair, ids, n, error);
+    if (status == EXITLM_OK) status = xl_stair_advance(&s->stair, s->run.model->config.n_layers, error);
     if (status != EXITLM_OK) return status;
     for (uint32_t kept = 0; kept < f->n_kept; kept++) project(f, kept, n);
     for (uint32_t h = 0; h < f->n_layers; h++)
@@ -127,7 +127,7 @@ static exitlm_status add_all(fitting *f, exitlm_error *error) {
 
 /* The regression's outputs are k, v of the first skipped layer, k, v of the next, …: rows of one matrix, taken apart without copying. */
 static exitlm_status solve(fitting *f, uint32_t h, xl_train_maps *m, exitlm_error *error) {
-    const xl_config *c = &f->session->model->config;
+    const xl_config *c = &f->session->run.model->config;
     const uint32_t n = c->n_layers - f->layers[h];
     const size_t outputs = (size_t)n * 2 * c->kv_dim;
     *m = (xl_train_maps){.layer = f->layers[h], .n = n, .memory = malloc(outputs * (c->dim + 1) * sizeof(float)), .k = calloc((size_t)n * 4, sizeof *m->k)};
@@ -164,8 +164,8 @@ static exitlm_status prepare(fitting *f, exitlm_error *error) {
     exitlm_session_options options = {.context_tokens = ctx, .kv_type = f->run->plan.kv_type, .kernel = f->run->plan.kernel, .threads = f->run->options->threads};
     exitlm_status status = exitlm_session_create(&f->session, f->run->model, &options, error);
     if (status != EXITLM_OK) return status;
-    f->session->on_layer = keep;
-    f->session->on_layer_user = f;
+    f->session->stair.on_layer = keep;
+    f->session->stair.on_layer_user = f;
     for (uint32_t h = 0; h < f->n_layers; h++) {
         const uint32_t outputs = (c->n_layers - f->layers[h]) * 2 * c->kv_dim;
         if (!outputs || f->layers[h] != f->first) continue;

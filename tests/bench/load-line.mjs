@@ -14,15 +14,22 @@ export const clock = () => performance.timeOrigin + performance.now();
 
 /**
  * All bytes on the line count, the answers' headers too. A manifest goes out compressed, as static hosts do with JSON.
- * @param {import('../../web/serve.mjs').ServeOptions & { root: string }} options
+ * @param {import('../../web/serve.mjs').ServeOptions & { root: string, rttMs?: number }} options `rttMs`: so long an answer takes to begin
  */
-export async function openLine(options) {
+export async function openLine({ rttMs = 0, ...options }) {
   const intercept = (/** @type {import('node:http').IncomingMessage} */ { url = '', headers }, /** @type {import('node:http').ServerResponse} */ response) => {
     if (!url.endsWith('/manifest.json') || !String(headers['accept-encoding']).includes('gzip')) return false; // a browser that asks for a range wants no encoding
     response.writeHead(200, { 'Content-Type': 'application/json', 'Content-Encoding': 'gzip' }).end(gzipSync(fs.readFileSync(path.join(options.root, url))));
     return true;
   };
   const server = createServer({ intercept, headers: { 'Access-Control-Allow-Origin': '*', 'Access-Control-Expose-Headers': 'ETag, Content-Range' }, ...options });
+  const [answer] = /** @type {((request: unknown, response: unknown) => void)[]} */ (server.listeners('request'));
+  let requests = 0;
+  server.removeAllListeners('request').on('request', (request, response) => {
+    requests++;
+    if (rttMs > 0) setTimeout(answer, rttMs, request, response);
+    else answer(request, response);
+  });
   /** @type {Point[]} */
   const points = [];
   let bytes = 0;
@@ -41,6 +48,7 @@ export async function openLine(options) {
   return {
     address,
     points,
+    requests: () => requests,
     /** Bytes that had gone out by then. */
     bytesAt: (/** @type {number} */ at) => points.findLast((p) => p.at <= at)?.bytes ?? 0,
     /** When the last byte went out. */

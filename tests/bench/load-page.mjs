@@ -10,6 +10,7 @@ import { ARGS, executablePath } from '../page/browser.mjs';
  * @property {string} url of the model
  * @property {string} prompt
  * @property {string} mode
+ * @property {number | null} [accuracy] of mode exit; null: the heads' default
  * @property {number} threads
  * @property {boolean} heads whether there are any
  * @property {boolean} [audit] ask for the full model's first token too, afterwards
@@ -46,7 +47,7 @@ export async function openProfile(address) {
 }
 
 /** In the page. @param {Task} task @returns {Promise<Answer>} */
-async function byExitLM({ url, prompt, mode, threads, heads, audit }) {
+async function byExitLM({ url, prompt, mode, accuracy = null, threads, heads, audit }) {
   const { ExitLM } = await import(/** @type {any} */ ('/web/src/index.js'));
   const clock = () => performance.timeOrigin + performance.now();
   const messages = [{ role: 'user', content: prompt }];
@@ -54,7 +55,7 @@ async function byExitLM({ url, prompt, mode, threads, heads, audit }) {
   const lm = await ExitLM.load(url, { threads, ...(heads ? {} : { heads: false }) });
   const talkableAt = clock();
   const ready = lm.ready.then(clock);
-  const reply = lm.chat(messages, { mode, maxTokens: 24 });
+  const reply = lm.chat(messages, { mode, maxTokens: 24, ...(mode === 'exit' && accuracy !== null ? { accuracy } : {}) });
   let firstAt = NaN;
   let first = '';
   let layer = null;

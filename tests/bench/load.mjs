@@ -1,13 +1,14 @@
 // When does the first token come on a slow line, and when from the cache? (npm run bench:load)
 //
-//   node tests/bench/load.mjs [--ways packed,range,order,wllama,cache] [--modes exit,full] [--prompts 20] [--few 5] [--mbit 20] [--jobs 1]
-//                             [--threads 1] [--model FILE] [--heads FILE] [--accuracy-check] [--json FILE] [--plot FILE.svg] [--from FILE,…]
+//   node tests/bench/load.mjs [--ways packed,range,order,wllama,cache] [--modes exit,full] [--prompts 20] [--few 5] [--mbit 20] [--rtt 0] [--jobs 1]
+//                             [--threads 1] [--model FILE] [--heads FILE] [--accuracy A] [--accuracy-check] [--json FILE] [--plot FILE.svg] [--from FILE,…]
 //
 // Chromium loads the default model from a server of this machine whose line is limited, each time into an empty profile with the cache on, and
 // answers a prompt of about 40 tokens meanwhile; the packages themselves come over another, unlimited one.
 //   packed  shards of `exitlm pack`        wllama  wllama, the plain file from a server with ranges
 //   range   the plain file, with ranges    cache   a new tab of a profile that has the model already: ExitLM (a line a mode) and wllama in turn
 //   order   the plain file, without
+// --mbit 0: a line without a limit. --rtt: so many milliseconds pass before an answer begins.
 // --from: rows of earlier runs (--json) are drawn beside those of this one, of which there may be none.
 // `exit` of packed and range runs --prompts prompts, --jobs of them at once, each on a line of its own; everything else --few, one by one.
 // Shares are of all bytes of the model and of its heads (without their K/V maps, which are not fetched), in those that had left the server when the first token was out in the page: the
@@ -35,9 +36,9 @@ const SETTLE_MS = 1500;
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const { values } = parseArgs({ options: {
   ways: { type: 'string' }, modes: { type: 'string', default: 'exit,full' }, prompts: { type: 'string', default: '20' },
-  few: { type: 'string', default: '5' }, mbit: { type: 'string', default: '20' }, jobs: { type: 'string', default: '1' }, threads: { type: 'string', default: '1' },
+  few: { type: 'string', default: '5' }, mbit: { type: 'string', default: '20' }, rtt: { type: 'string', default: '0' }, jobs: { type: 'string', default: '1' }, threads: { type: 'string', default: '1' },
   model: { type: 'string', default: 'models/smollm2-135m-instruct.gguf' }, heads: { type: 'string' }, program: { type: 'string', default: 'build/exitlm' },
-  'accuracy-check': { type: 'boolean', default: false }, json: { type: 'string' }, plot: { type: 'string' }, from: { type: 'string' },
+  accuracy: { type: 'string' }, 'accuracy-check': { type: 'boolean', default: false }, json: { type: 'string' }, plot: { type: 'string' }, from: { type: 'string' },
 } });
 const ways = values.ways?.split(',') ?? (values.from ? [] : WAYS);
 const unknown = ways.find((way) => !WAYS.includes(way));
@@ -45,6 +46,7 @@ if (unknown) throw new Error(`--ways: ${unknown} is none of ${WAYS.join(', ')}`)
 const model = path.resolve(root, values.model);
 const beside = model.replace(/\.gguf$/, '.exits.gguf');
 const heads = values.heads ? path.resolve(values.heads) : fs.existsSync(beside) ? beside : null;
+const accuracy = values.accuracy === undefined ? null : Number(values.accuracy); // null: the heads' default
 const modes = values.modes.split(',').filter((mode) => mode === 'full' || heads);
 const threads = Number(values.threads);
 const bitsPerSecond = Number(values.mbit) * 1e6;
@@ -71,7 +73,7 @@ const headsBytes = heads ? withoutMaps(fs.readFileSync(heads)).length : 0;
 const totalBytes = fs.statSync(model).size + headsBytes;
 
 const packages = await start({ root: folder, folders: ['web', 'tests', 'wllama'] }, { browser: false });
-const lineFor = (/** @type {string} */ way) => openLine({ root: folder, folders: ['models'], ranges: way !== 'order', bitsPerSecond });
+const lineFor = (/** @type {string} */ way) => openLine({ root: folder, folders: ['models'], ranges: way !== 'order', bitsPerSecond, rttMs: Number(values.rtt) });
 const pathOf = (/** @type {string} */ way) => (way === 'packed' ? 'models/packed/manifest.json' : 'models/plain.gguf');
 
 /**
@@ -87,6 +89,7 @@ const pathOf = (/** @type {string} */ way) => (way === 'packed' ? 'models/packed
  * @property {number} share of all bytes, when the first token was out
  * @property {number} afterLastByteMs
  * @property {number} sentBytes
+ * @property {number} requests
  * @property {{ ms: number, share: number }[]} curve
  */
 
@@ -96,10 +99,10 @@ async function cold(/** @type {string} */ way, /** @type {string} */ mode, /** @
   const profile = await openProfile(packages.address);
   try {
     const answer = await profile.run(way === 'wllama' ? 'wllama' : 'exitlm',
-      { url: `${line.address}/${pathOf(way)}`, mode, prompt, threads, heads: heads !== null, audit: values['accuracy-check'] });
+      { url: `${line.address}/${pathOf(way)}`, mode, accuracy, prompt, threads, heads: heads !== null, audit: values['accuracy-check'] });
     const step = Math.max(1, Math.floor(line.points.length / 400));
     const total = way === 'wllama' ? fs.statSync(model).size : totalBytes;
-    return { ...timesOf(prompt, answer), share: line.bytesAt(answer.firstAt) / total, afterLastByteMs: answer.firstAt - line.lastByteAt(), sentBytes: line.points.at(-1)?.bytes ?? 0,
+    return { ...timesOf(prompt, answer), share: line.bytesAt(answer.firstAt) / total, afterLastByteMs: answer.firstAt - line.lastByteAt(), sentBytes: line.points.at(-1)?.bytes ?? 0, requests: line.requests(),
       curve: line.points.filter((_, i) => i % step === 0).map(({ at, bytes }) => ({ ms: at - answer.began, share: bytes / total })) };
   } finally {
     await profile.close();
@@ -144,7 +147,7 @@ async function cacheRuns() {
       all.push(/** @type {typeof all[0]} */ (all.shift())); // each follows each of the others
       for (const { name, engine, mode } of all) {
         await new Promise((resolve) => { setTimeout(resolve, SETTLE_MS); }); // the tab before has gone
-        const run = timesOf(prompt, await profile.run(engine, { url, mode, prompt, threads, heads: heads !== null }));
+        const run = timesOf(prompt, await profile.run(engine, { url, mode, accuracy, prompt, threads, heads: heads !== null }));
         (runs[name] ??= []).push(run);
         process.stderr.write(`cache ${name}: first token after ${run.firstMs.toFixed(0)} ms\n`);
       }
@@ -174,10 +177,10 @@ for (const way of WAYS.filter((w) => ways.includes(w) && w !== 'cache')) {
   for (const mode of way === 'wllama' ? ['full'] : modes) {
     const runs = await coldRuns(way, mode);
     const of = (/** @type {(run: Run) => number} */ f) => median(runs.map(f));
-    const row = { way, mode, mbit: Number(values.mbit), prompts: runs.length, share: of((r) => r.share), under78: runs.filter((r) => r.share < 0.78).length,
+    const row = { way, mode, mbit: Number(values.mbit), rtt_ms: Number(values.rtt), prompts: runs.length, requests: of((r) => r.requests), share: of((r) => r.share), under78: runs.filter((r) => r.share < 0.78).length,
       under68: runs.filter((r) => r.share < 0.68).length, agree: values['accuracy-check'] ? runs.filter((r) => r.agrees).length : null, talkable_ms: of((r) => r.talkableMs),
       first_ms: of((r) => r.firstMs), ready_ms: of((r) => r.readyMs), after_last_byte_ms: of((r) => r.afterLastByteMs), sent_bytes: of((r) => r.sentBytes), prompt_tokens: of((r) => r.promptTokens), runs };
-    const line = [`${way === 'wllama' ? wllamaName : `${way} ${mode}`}:`.padEnd(14), `first token after ${shown(row.first_ms)}, ${(100 * row.share).toFixed(1)} % of the bytes, ${row.after_last_byte_ms.toFixed(0)} ms after the last byte`];
+    const line = [`${way === 'wllama' ? wllamaName : `${way} ${mode}`}:`.padEnd(14), `first token after ${shown(row.first_ms)}, ${(100 * row.share).toFixed(1)} % of the bytes, ${row.requests} requests, ${row.after_last_byte_ms.toFixed(0)} ms after the last byte`];
     if (way !== 'wllama') line.push(`; talkable ${shown(row.talkable_ms)}, all there ${shown(row.ready_ms)}`);
     if (row.agree !== null && way !== 'wllama') line.push(`; the full model's token in ${row.agree} of ${row.prompts}`);
     if (mode === 'exit' && way !== 'order') line.push(`\n${' '.repeat(15)}before 78 %: ${row.under78} of ${row.prompts} (bar 16 of 20: ${verdict(row.under78 >= 0.8 * row.prompts)}), before 68 %: ${row.under68} (bar 5 of 20: ${verdict(row.under68 >= 0.25 * row.prompts)})`);

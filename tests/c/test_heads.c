@@ -193,6 +193,58 @@ static void test_rewrite(fixture *f) {
     xl_buffer_free(&file);
 }
 
+/* The file names its default level; one that does not has its strictest certified level. */
+static void test_default(fixture *f) {
+    xl_buffer file = written(&f->source), named = new_buffer(), again = new_buffer();
+    exitlm_error error;
+    exitlm_heads *whole = read_back(&file);
+    CHECK(whole->info.default_accuracy == 0.95f && whole->default_accuracy == 0); /* 0.99 is not certified */
+    good(xl_heads_with_default(file.data, file.n_bytes, 0.9f, &named, &error), &error);
+    exitlm_heads *h = read_back(&named);
+    CHECK(h->info.default_accuracy == 0.9f && h->n_levels == whole->n_levels && strcmp(h->info.data, whole->info.data) == 0);
+    CHECK(memcmp(h->levels, whole->levels, h->n_levels * sizeof *h->levels) == 0);
+    same_matrix(&h->head[2].output, f->full, VOCAB, DIM, 0);
+    same_matrix(&h->head[0].map_k[1], f->kv[0][1], KV, DIM, 0);
+    exitlm_heads_free(h);
+    good(xl_heads_with_default(named.data, named.n_bytes, 0.95f, &again, &error), &error); /* in place of the other */
+    h = read_back(&again);
+    CHECK(h->default_accuracy == 0.95f && again.n_bytes == named.n_bytes);
+    exitlm_heads_free(h);
+    xl_buffer_free(&again);
+    xl_heads_calibration c = {.metric = EXITLM_METRIC_MARGIN, .kv = EXITLM_POLICY_EXACT, .n_levels = 1, .levels = f->levels};
+    good(xl_heads_rewrite(named.data, named.n_bytes, &c, &again, &error), &error); /* another calibration keeps it */
+    h = read_back(&again);
+    CHECK(h->info.default_accuracy == 0.9f && h->n_levels == 1);
+    exitlm_heads_free(h);
+    xl_buffer_free(&again);
+    static const float bad[] = {0.99f, 0.7f, 0, NAN};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        CHECK(xl_heads_with_default(file.data, file.n_bytes, bad[i], &again, &error) == EXITLM_USAGE && strstr(error.message, "no certified level"));
+        CHECK(again.n_bytes == 0);
+    }
+    f->source.n_levels = 0; /* without a table nothing exits */
+    xl_buffer bare = written(&f->source);
+    h = read_back(&bare);
+    CHECK(h->info.default_accuracy == 1);
+    f->source.n_levels = 4;
+    const char *key = "exitlm.default_accuracy";
+    uint8_t *at = NULL;
+    for (size_t i = 0; i + strlen(key) < named.n_bytes && !at; i++)
+        if (memcmp(named.data + i, key, strlen(key)) == 0) at = named.data + i + strlen(key);
+    CHECK(at);
+    const float wrong[] = {0.3f, 1.5f, INFINITY};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        exitlm_heads *none;
+        memcpy(at + 4, &wrong[i], 4);
+        CHECK(exitlm_heads_create(&none, named.data, named.n_bytes, NULL, &error) == EXITLM_BAD_MODEL && strstr(error.message, key));
+    }
+    exitlm_heads_free(h);
+    exitlm_heads_free(whole);
+    xl_buffer_free(&bare);
+    xl_buffer_free(&named);
+    xl_buffer_free(&file);
+}
+
 static void test_without_maps(fixture *f) {
     xl_buffer file = written(&f->source), core = new_buffer(), again = new_buffer();
     exitlm_error error;
@@ -396,6 +448,7 @@ int main(void) {
     test_round_trip(&f);
     test_levels(&f);
     test_rewrite(&f);
+    test_default(&f);
     test_without_maps(&f);
     test_add_maps(&f);
     test_sampling_scale(&f);

@@ -687,6 +687,67 @@ static void test_bound(void) {
     xl_buffer_free(&file);
 }
 
+static void run_to_the_end(exitlm_session *session, counting *c, uint64_t most_bytes, uint32_t *n) {
+    exitlm_event event;
+    exitlm_error error = {0};
+    const size_t calls = c->calls;
+    do good(exitlm_session_step(session, &event, &error), &error);
+    while (event.type != EXITLM_EVENT_DONE);
+    CHECK(c->calls == calls && c->peak_bytes <= most_bytes); /* a step allocates nothing */
+    *n = event.stats.prompt_tokens + event.stats.completion_tokens;
+}
+
+/* A session from create to the end of its context, in all modes, from ids and from text. */
+static void test_session_bound(void) {
+    xl_buffer file = make_default();
+    exitlm_model *plain = load(&file, 1 << 20, NULL);
+    int32_t ids[N_SHORT];
+    draw_shortlist(ids, 500);
+    exitlm_heads *heads = plain_heads(plain, plain->fingerprint, ids, N_SHORT);
+    counting c;
+    counting_init(&c);
+    exitlm_load_options load_options = {.allocator = &c.allocator};
+    exitlm_loader *loader = loader_for(&load_options);
+    exitlm_session_options options = {.context_tokens = 512, .heads = heads};
+    exitlm_error error = {0};
+    uint64_t session_bytes;
+    exitlm_model *model;
+    exitlm_session *session;
+    good(exitlm_loader_push(loader, file.data, file.n_bytes, &error), &error);
+    good(exitlm_loader_memory(loader, &options, NULL, &session_bytes, &error), &error);
+    good(exitlm_loader_finish(loader, &model, &error), &error);
+    const uint64_t most_bytes = c.now_bytes + session_bytes;
+    c.peak_bytes = c.now_bytes;
+    good(exitlm_session_create(&session, model, &options, &error), &error);
+    CHECK(c.peak_bytes <= most_bytes);
+    uint32_t n, full_contexts = 0;
+    for (int seed = 0; seed < 6; seed++) {
+        exitlm_generate_options o;
+        exitlm_generate_defaults(&o);
+        o.mode = (exitlm_mode)(seed % EXITLM_MODE_COUNT);
+        o.temperature = 2;
+        o.seed = (uint64_t)seed;
+        good(exitlm_session_start(session, ids, N_SHORT, &o, &error), &error);
+        run_to_the_end(session, &c, most_bytes, &n);
+        full_contexts += n == 512;
+        exitlm_message message = {"user", "the river and the sea, the river and the sea"};
+        size_t n_bytes;
+        good(exitlm_apply_template(model, &message, 1, true, NULL, 0, &n_bytes, &error), &error);
+        good(exitlm_session_chat(session, &message, 1, &o, &error), &error);
+        CHECK(c.peak_bytes <= most_bytes + n_bytes + 1 + xl_tokenizer_work_bytes(model->tokenizer, n_bytes));
+        CHECK(c.now_bytes <= most_bytes);
+        c.peak_bytes = c.now_bytes;
+        run_to_the_end(session, &c, most_bytes, &n);
+    }
+    CHECK(full_contexts > 0);
+    exitlm_session_free(session);
+    exitlm_model_free(model);
+    CHECK(c.blocks == 0 && !c.wrong_size);
+    exitlm_heads_free(heads);
+    exitlm_model_free(plain);
+    xl_buffer_free(&file);
+}
+
 static void test_no_memory(void) {
     xl_buffer file = make_default();
     exitlm_model *model = load(&file, 1 << 20, NULL);
@@ -783,6 +844,7 @@ int main(void) {
     test_truncated();
     test_damaged();
     test_bound();
+    test_session_bound();
     test_no_memory();
     test_header_only();
     test_usage();

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "run/snapshot.h"
 #include "train/rollout.h"
 #include "tiny.h"
 
@@ -44,7 +45,7 @@ static exitlm_status begin(void *user, xl_talk *talk, const int32_t **ids, size_
         talk->resume_id = s->ids[s->forked][5];
         s->n[s->forked] = 6;
         s->next = CONVERSATIONS;
-        return xl_snapshot_restore(s->snapshot, talk->session, error);
+        return xl_snapshot_restore(s->snapshot, &talk->session->stair, error);
     }
     if (s->next == CONVERSATIONS) return EXITLM_OK;
     talk->job = s->next++;
@@ -60,12 +61,12 @@ static exitlm_status choose(void *user, xl_talk *talk, int32_t *id, exitlm_error
     bool asked[EXITLM_MAX_HEADS];
     int32_t head;
     if (talk->index >= REPLY) return EXITLM_OK;
-    const int32_t full = xl_logits_argmax(session, session->logits);
+    const int32_t full = xl_logits_argmax(&session->logits, xl_logits_row(&session->logits, 0));
     exitlm_status status = xl_chain_check(talk, s->threshold, checks, asked, &head, error);
     if (status != EXITLM_OK) return status;
-    if (talk->index == 5 && talk->job == s->forked && !s->snapshot) s->snapshot = xl_snapshot_take(session);
+    if (talk->index == 5 && talk->job == s->forked && !s->snapshot) s->snapshot = xl_snapshot_take(&session->stair);
     *id = head < 0 ? full : checks[head].id;
-    if (xl_token_is_eog(session->model->tokenizer, *id)) {
+    if (xl_token_is_eog(session->run.model->tokenizer, *id)) {
         *id = -1;
         return EXITLM_OK;
     }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "run/batch.h"
 #include "tiny.h"
 
 enum { N = 90, PROMPT = 40 };
@@ -23,11 +24,11 @@ static void make_ids(int32_t *ids, uint32_t n, uint32_t seed) {
 static void last_logits(exitlm_session *s, const int32_t *ids, uint32_t n, uint32_t chunk, float *out) {
     exitlm_session_reset(s);
     for (uint32_t i = 0; i < n; i += chunk) {
-        CHECK_OK(xl_session_append(s, ids + i, i + chunk < n ? chunk : n - i, &error_));
-        CHECK_OK(xl_session_advance(s, plain->config.n_layers, &error_));
+        CHECK_OK(xl_stair_append(&s->stair, ids + i, i + chunk < n ? chunk : n - i, &error_));
+        CHECK_OK(xl_stair_advance(&s->stair, plain->config.n_layers, &error_));
     }
-    CHECK_OK(xl_session_logits(s, n - 1, 1, &error_));
-    xl_logits_by_id(s, s->logits, out);
+    CHECK_OK(xl_logits_compute(&s->logits, n - 1, 1, 0, &error_));
+    xl_logits_by_id(&s->logits, s->logits.row, out);
 }
 
 static float *row(void) { return calloc(plain->config.vocab, sizeof(float)); }
@@ -74,23 +75,69 @@ static void test_exact_kv(void) {
     exitlm_session_reset(s);
     uint32_t seed = 5, layers = model->config.n_layers;
     for (uint32_t i = 0; i < N; i++) {
-        CHECK_OK(xl_session_append(s, ids + i, 1, &error_));
+        CHECK_OK(xl_stair_append(&s->stair, ids + i, 1, &error_));
         seed = seed * 1664525u + 1013904223u;
-        CHECK_OK(xl_session_advance(s, 1 + (seed >> 10) % layers, &error_));
-        for (uint32_t p = 1; p < s->n; p++) assert(s->depth[p] <= s->depth[p - 1]);
+        CHECK_OK(xl_stair_advance(&s->stair, 1 + (seed >> 10) % layers, &error_));
+        for (uint32_t p = 1; p < s->stair.n; p++) assert(s->stair.depth[p] <= s->stair.depth[p - 1]);
     }
-    CHECK_OK(xl_session_advance(s, layers, &error_));
-    CHECK_OK(xl_session_logits(s, N - 1, 1, &error_));
-    xl_logits_by_id(s, s->logits, other);
+    CHECK_OK(xl_stair_advance(&s->stair, layers, &error_));
+    CHECK_OK(xl_logits_compute(&s->logits, N - 1, 1, 0, &error_));
+    xl_logits_by_id(&s->logits, s->logits.row, other);
     assert(memcmp(reference, other, row_bytes()) == 0);
     exitlm_session_free(s);
     free(reference);
     free(other);
 }
 
+static bool keep_row(void *user, size_t position, const float *logits) {
+    memcpy((float *)user + position * plain->config.vocab, logits, row_bytes());
+    return true;
+}
+
+/* More positions than may wait at a time: whole prompts, exits that pile up, prompts that wait for layers, and scores of each position. */
+static void test_more_than_may_wait(void) {
+    enum { LONG = XL_WAITING + 2 * XL_CHUNK + 7 };
+    int32_t ids[LONG];
+    float *reference = row(), *other = row(), *all = calloc((LONG + 1) * plain->config.vocab, sizeof *all);
+    make_ids(ids, LONG, 12);
+    exitlm_session *s = tiny_session(model, &(exitlm_session_options){.context_tokens = LONG + 1});
+    last_logits(s, ids, LONG, 1, reference);
+    last_logits(s, ids, LONG, LONG, other);
+    assert(memcmp(reference, other, row_bytes()) == 0);
+    const uint32_t layers = model->config.n_layers;
+    exitlm_session_reset(s);
+    for (uint32_t i = 0; i < LONG; i++) { /* each exits after the first or the second layer */
+        CHECK_OK(xl_stair_append(&s->stair, ids + i, 1, &error_));
+        CHECK_OK(xl_stair_advance(&s->stair, 1 + (i % 7 == 0), &error_));
+        assert(s->stair.depth[i] >= 1 && s->stair.n - s->stair.through <= XL_WAITING);
+    }
+    CHECK_OK(xl_stair_advance(&s->stair, layers, &error_));
+    CHECK_OK(xl_logits_compute(&s->logits, LONG - 1, 1, 0, &error_));
+    xl_logits_by_id(&s->logits, s->logits.row, other);
+    assert(memcmp(reference, other, row_bytes()) == 0);
+    xl_stair_truncate(&s->stair, LONG - XL_WAITING - 3); /* and back, over where the ring began anew */
+    CHECK_OK(xl_stair_append(&s->stair, ids + s->stair.n, LONG - s->stair.n, &error_));
+    CHECK_OK(xl_stair_advance(&s->stair, 1, &error_));
+    CHECK_OK(xl_stair_advance(&s->stair, layers, &error_));
+    CHECK_OK(xl_logits_compute(&s->logits, LONG - 1, 1, 0, &error_));
+    xl_logits_by_id(&s->logits, s->logits.row, other);
+    assert(memcmp(reference, other, row_bytes()) == 0);
+    CHECK_OK(exitlm_session_score(s, ids, LONG, keep_row, all, &error_));
+    for (uint32_t n = 1; n < LONG; n += n < XL_WAITING - XL_MAX_VERIFY ? 40 : 1) {
+        if (n > XL_WAITING + XL_MAX_VERIFY && n + 20 < LONG) continue;
+        last_logits(s, ids, n, 32, other);
+        assert(memcmp(all + n * plain->config.vocab, other, row_bytes()) == 0);
+    }
+    exitlm_session_free(s);
+    free(reference);
+    free(other);
+    free(all);
+}
+
 static void test_together(void) {
     enum { S = 11 };
     exitlm_session *sessions[S];
+    xl_logits *together[S];
     float *expected[S];
     int32_t ids[N];
     exitlm_session_options o = {.context_tokens = 128};
@@ -99,12 +146,13 @@ static void test_together(void) {
         sessions[i] = tiny_session(plain, &o);
         expected[i] = row();
         last_logits(sessions[i], ids, 20 + i, 20 + i, expected[i]);
-        xl_session_truncate(sessions[i], 19 + i);
-        CHECK_OK(xl_session_append(sessions[i], ids + 19 + i, 1, &error_));
+        xl_stair_truncate(&sessions[i]->stair, 19 + i);
+        CHECK_OK(xl_stair_append(&sessions[i]->stair, ids + 19 + i, 1, &error_));
+        together[i] = &sessions[i]->logits;
     }
-    CHECK_OK(xl_sessions_advance_together(sessions, S, &error_));
+    CHECK_OK(xl_batch_advance(together, S, &error_));
     for (uint32_t i = 0; i < S; i++) {
-        assert(memcmp(sessions[i]->logits, expected[i], row_bytes()) == 0);
+        assert(memcmp(sessions[i]->logits.row, expected[i], row_bytes()) == 0);
         exitlm_session_free(sessions[i]);
         free(expected[i]);
     }
@@ -190,10 +238,10 @@ static void test_exit_mode(void) {
         /* With maps, what left before the mapping head waits for a token that comes to it; all that came there is through. */
         const uint32_t mapping = s->heads->head[xl_heads_mapping(s->heads)].layer, layers = model->config.n_layers;
         uint32_t mapped = 0;
-        for (uint32_t p = 0; p + 1 < s->n; p++) {
-            if (policy == EXITLM_POLICY_PROPAGATE) assert(s->depth[p] == layers);
-            if (policy == EXITLM_POLICY_MAPS) assert(s->depth[p] == layers || s->depth[p] < mapping);
-            mapped += s->made[p] == XL_MADE_MAPS;
+        for (uint32_t p = 0; p + 1 < s->stair.n; p++) {
+            if (policy == EXITLM_POLICY_PROPAGATE) assert(s->stair.depth[p] == layers);
+            if (policy == EXITLM_POLICY_MAPS) assert(s->stair.depth[p] == layers || s->stair.depth[p] < mapping);
+            mapped += s->stair.made[p] == XL_MADE_MAPS;
         }
         assert(mapped == 0);
     }
@@ -213,9 +261,9 @@ static void test_exit_mode(void) {
         }
     }
     assert(at_first >= 5 && at_mapping >= 5 && at_first + at_mapping + 1 == other.n);
-    for (uint32_t p = PROMPT; p < s->n; p++) {
-        const bool waits = p + waiting >= s->n;
-        assert(s->depth[p] == (waits ? heads->head[0].layer : model->config.n_layers) && s->made[p] == (waits ? XL_MADE_EXACT : XL_MADE_MAPS));
+    for (uint32_t p = PROMPT; p < s->stair.n; p++) {
+        const bool waits = p + waiting >= s->stair.n;
+        assert(s->stair.depth[p] == (waits ? heads->head[0].layer : model->config.n_layers) && s->stair.made[p] == (waits ? XL_MADE_EXACT : XL_MADE_MAPS));
     }
     o.kv = EXITLM_POLICY_EXACT;
     o.audit = 1;
@@ -316,7 +364,7 @@ static void test_turns(void) {
     messages[1].content = full.whole;
     uint32_t held = full.stats.prompt_tokens + full.n;
     CHECK_OK(exitlm_session_chat(s, messages, 3, &o, &error_));
-    assert(memcmp(s->ids + full.stats.prompt_tokens, full.ids, full.n * sizeof *full.ids) == 0); /* the generated ids, whatever the tokenizer would say */
+    assert(memcmp(s->stair.ids + full.stats.prompt_tokens, full.ids, full.n * sizeof *full.ids) == 0); /* the generated ids, whatever the tokenizer would say */
     tiny_run(s, &other);
     assert(other.stats.reused_tokens >= held - 1);
     exitlm_session_free(s);
@@ -363,6 +411,7 @@ int main(void) {
     model = tiny_load(heads);
     test_batches_threads_kernels_and_row_order_change_nothing();
     test_exact_kv();
+    test_more_than_may_wait();
     test_together();
     test_lossless_is_full();
     test_exit_mode();

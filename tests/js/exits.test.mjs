@@ -36,6 +36,18 @@ test('what is told of the heads', () => {
   assert.equal(level.strategy, 'risk');
 });
 
+test('the level is the one that the heads name, else their strictest', async () => {
+  const named = await loadTiny({ heads: await tinyHeads(0.9) });
+  const answer = async (/** @type {ExitLM} */ model, /** @type {{ accuracy?: number }} */ options) => (await model.complete('Once upon a time', { maxTokens: 40, ...options }).result).exits;
+  assert.deepEqual([lm.exits?.defaultAccuracy, named.exits?.defaultAccuracy], [0.95, 0.9]);
+  const [strict, bold] = [await answer(lm, { accuracy: 0.95 }), await answer(lm, { accuracy: 0.9 })];
+  assert.notDeepEqual(strict, bold);
+  assert.deepEqual(await answer(lm, {}), strict);
+  assert.deepEqual(await answer(named, {}), bold);
+  assert.deepEqual(await answer(named, { accuracy: 0.95 }), strict);
+  await named.dispose();
+});
+
 test('exit is the default; tokens tell how deep they went', async () => {
   const reply = lm.complete('Once upon a time', { accuracy: 0.9, maxTokens: 40 });
   const tokens = await all(reply);

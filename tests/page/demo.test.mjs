@@ -293,8 +293,9 @@ describe('the page', () => {
     await dialog.getByLabel('System prompt').fill('Answer like a pirate.');
     await dialog.getByLabel('Longest answer, in tokens').fill('12');
     await dialog.getByLabel('Longest answer, in tokens').press('Tab');
+    assert.equal(await dialog.getByLabel('Accuracy').inputValue(), '0.95'); // the heads' default
     await dialog.getByLabel('Accuracy').fill('0.9');
-    assert.match(await dialog.innerText(), /At the level 90 %, 600 conversations measured 90\.0 %/);
+    assert.match(await dialog.innerText(), /At the level 90 %, 600 conversations measured 90\.0 %\. Of 20 small tasks with one right answer it gets 9 right, the full model 11\./);
     await dialog.getByLabel('Theme').selectOption('dark');
     assert.equal(await page.evaluate(() => document.documentElement.dataset.theme), 'dark');
     await page.keyboard.press('Escape');

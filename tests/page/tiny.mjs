@@ -13,7 +13,7 @@ import { start } from './browser.mjs';
 export async function startTiny({ heads = true, serve = {}, browser = true } = {}) {
   const headsBytes = heads ? await tinyHeads() : null;
   const catalogue = JSON.stringify({ format: 1, default: 'tiny', models: [{ name: 'tiny', title: 'Tiny random', file: 'tiny.gguf', size_bytes: model.length,
-    sha256: createHash('sha256').update(model).digest('hex'), quantisation: 'mixed', parameters: 254016, licence: 'MIT', heads: { file: 'tiny.exits.gguf' } }] });
+    sha256: createHash('sha256').update(model).digest('hex'), quantisation: 'mixed', parameters: 254016, licence: 'MIT', heads: { file: 'tiny.exits.gguf', tasks: { of: 20, full: 11, levels: [[0.95, 10], [0.9, 9]] } } }] });
   /** @type {{ url: string, host: string }[]} */
   const requests = [];
   const it = await start({ ...serve, intercept: (request, response) => {

@@ -2,7 +2,7 @@
 import { AnswerView } from './answer.js';
 import { announce, byId, count, el, icon, percent, sentenceOf, speed, throttled, toast } from './dom.js';
 import { meanDepth, meanWork, speedOf } from './insight.js';
-import { model } from './model.js';
+import { model, wantedAccuracy } from './model.js';
 import { conversations, keepConversations, rememberFullSpeed, settings } from './store.js';
 
 /**
@@ -124,7 +124,7 @@ function rebuild(entry) {
 }
 
 /** @param {Run} run */
-const nameOfMode = ({ mode, accuracy }) => (mode === 'exit' ? `exit, ${percent(accuracy ?? 0.95)}` : mode);
+const nameOfMode = ({ mode, accuracy }) => (mode === 'exit' ? (accuracy === null ? 'exit' : `exit, ${percent(accuracy)}`) : mode);
 
 /** Everything of an answer but its text. @param {Shown} entry */
 function refresh({ turn, node, views }) {
@@ -316,14 +316,14 @@ async function answer(compare) {
 }
 
 /** @param {string} mode @returns {Run} */
-const blank = (mode) => ({ mode, accuracy: mode === 'exit' ? settings.accuracy : null, tokens: [], of: 0, exits: [], text: '', reason: '', result: null, running: true });
+const blank = (mode) => ({ mode, accuracy: mode === 'exit' ? wantedAccuracy() : null, tokens: [], of: 0, exits: [], text: '', reason: '', result: null, running: true });
 
 /** @param {Run} run */
 function optionsOf(run) {
   const { temperature, topP, repeatPenalty, maxTokens, seed } = settings;
   return {
     mode: /** @type {'full' | 'exit' | 'lossless'} */ (run.mode),
-    ...(run.mode === 'exit' ? { accuracy: settings.accuracy } : {}),
+    ...(run.accuracy === null ? {} : { accuracy: run.accuracy }),
     maxTokens,
     temperature,
     ...(topP < 1 ? { topP } : {}),

@@ -3,7 +3,7 @@ import { hideTooltip, listenForTokens } from './answer.js';
 import { ask, connectChat, currentConversation, isRunning, openConversation, redraw, redrawWaiting, removeConversation, setSelected, stop } from './chat.js';
 import { byId, count, el, icon, megabytes, percent, sentenceOf, throttled } from './dom.js';
 import { drawInsight, drawLegend } from './insight.js';
-import { catalogue, choiceOfLastVisit, isKept, model, urlChoice } from './model.js';
+import { catalogue, choiceOfLastVisit, isKept, model, urlChoice, wantedAccuracy } from './model.js';
 import { connectModels } from './models-dialog.js';
 import { fillSettings } from './settings.js';
 import { change, conversations, fullSpeed, onChange, settings } from './store.js';
@@ -67,7 +67,8 @@ function drawLayers(progress) {
 function drawChips() {
   const heads = !model.lm || model.lm.exits !== null;
   const mode = heads ? settings.mode : 'full';
-  byId('mode-chip').textContent = mode === 'exit' ? `Exit, ${percent(settings.accuracy)}` : mode === 'lossless' ? 'Lossless' : 'Full';
+  const accuracy = wantedAccuracy();
+  byId('mode-chip').textContent = mode === 'exit' ? ['Exit', ...(accuracy === null ? [] : [percent(accuracy)])].join(', ') : mode === 'lossless' ? 'Lossless' : 'Full';
   byId('mode-chip').setAttribute('aria-label', `Mode: ${byId('mode-chip').textContent}. Change it in the settings`);
   const compare = byId('compare');
   compare.disabled = !heads;

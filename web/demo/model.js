@@ -1,11 +1,12 @@
 // The model of the page: which one is chosen, how far it has come, and the object that answers.
 import { ExitLM } from '../src/index.js';
-import { lastModel, rememberModel } from './store.js';
+import { lastModel, rememberModel, settings } from './store.js';
 
 const MODELS = new URL('../../models/', import.meta.url);
 
 /**
- * @typedef {{ kind: 'catalogue', name: string, title: string, bytes: number, url: string, heads?: string, sha256?: string, licence?: string, quantisation?: string, parameters?: number }} CatalogueChoice
+ * @typedef {{ of: number, full: number, levels: [accuracy: number, right: number][] }} Tasks small tasks with a checkable answer that come out right
+ * @typedef {{ kind: 'catalogue', name: string, title: string, bytes: number, url: string, heads?: string, sha256?: string, licence?: string, quantisation?: string, parameters?: number, tasks?: Tasks }} CatalogueChoice
  * @typedef {{ kind: 'url', title: string, url: string, heads?: string }} UrlChoice
  * @typedef {{ kind: 'file', title: string, files: File[], heads: File | null }} FileChoice
  * @typedef {CatalogueChoice | UrlChoice | FileChoice} Choice
@@ -118,6 +119,9 @@ class Model extends EventTarget {
 
 export const model = new Model();
 
+/** The accuracy of mode exit: the one that was set here, else the model's own. Null until that is known. */
+export const wantedAccuracy = () => settings.accuracy ?? model.lm?.exits?.defaultAccuracy ?? null;
+
 /** @param {Choice} choice @returns {any} */
 const sourceOf = (choice) => (choice.kind === 'file' ? (choice.files.length > 1 ? choice.files : choice.files[0]) : choice.url);
 
@@ -143,6 +147,7 @@ export async function catalogue() {
       licence: entry.licence,
       quantisation: entry.quantisation,
       parameters: entry.parameters,
+      tasks: entry.heads?.tasks,
     }))
     .sort((/** @type {CatalogueChoice} */ a, /** @type {CatalogueChoice} */ b) => Number(b.name === first) - Number(a.name === first));
 }

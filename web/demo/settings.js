@@ -1,6 +1,6 @@
 // The settings dialog. A change counts at once, for the next answer.
 import { byId, el, megabytes, percent } from './dom.js';
-import { ExitLM, model } from './model.js';
+import { ExitLM, model, wantedAccuracy } from './model.js';
 import { DEFAULTS, change, settings } from './store.js';
 
 const body = byId('settings-body');
@@ -17,11 +17,11 @@ function field(name, control, note) {
 /**
  * @param {string} name
  * @param {'accuracy' | 'temperature' | 'topP' | 'repeatPenalty'} key
- * @param {{ min: number, max: number, step: number, show: (value: number) => string, note?: string | HTMLElement, disabled?: boolean }} options
+ * @param {{ min: number, max: number, step: number, show: (value: number) => string, note?: string | HTMLElement, disabled?: boolean, value?: number }} options
  */
-function slider(name, key, { min, max, step, show, note, disabled = false }) {
-  const output = el('output', {}, show(settings[key]));
-  const input = el('input', { type: 'range', min, max, step, disabled, value: settings[key], 'aria-valuetext': show(settings[key]), oninput: () => {
+function slider(name, key, { min, max, step, show, note, disabled = false, value = settings[key] ?? max }) {
+  const output = el('output', {}, show(value));
+  const input = el('input', { type: 'range', min, max, step, disabled, value, 'aria-valuetext': show(value), oninput: () => {
     const value = Number(input.value);
     change({ [key]: value });
     output.textContent = show(value);
@@ -50,11 +50,18 @@ function modes() {
 /** What the calibration promises at the accuracy that is chosen. */
 function promise() {
   const levels = model.lm?.exits?.levels.filter(({ strategy, certified }) => strategy === 'risk' && certified) ?? [];
-  const { accuracy } = settings;
-  if (!model.lm?.exits) return 'Share of the tokens that equal what the full model would have said.';
+  const accuracy = wantedAccuracy();
+  if (!model.lm?.exits || accuracy === null) return 'Share of the tokens that equal what the full model would have said.';
   const level = levels.filter((l) => l.accuracy >= accuracy - 1e-6).sort((a, b) => a.accuracy - b.accuracy)[0];
   if (!level) return `No level of ${percent(accuracy)} could be certified for this model: nothing exits early.`;
-  return `Share of the tokens that equal what the full model would have said. At the level ${percent(level.accuracy)}, ${level.conversations} conversations measured ${(level.agreement * 100).toFixed(1)} %.`;
+  return `Share of the tokens that equal what the full model would have said. At the level ${percent(level.accuracy)}, ${level.conversations} conversations measured ${(level.agreement * 100).toFixed(1)} %.${answersKept(level.accuracy)}`;
+}
+
+/** What a level costs in answers, where somebody has counted it for this model. @param {number} accuracy */
+function answersKept(accuracy) {
+  const tasks = model.choice?.kind === 'catalogue' ? model.choice.tasks : undefined;
+  const right = tasks?.levels.find(([level]) => Math.abs(level - accuracy) < 1e-6)?.[1];
+  return tasks && right !== undefined ? ` Of ${tasks.of} small tasks with one right answer it gets ${right} right, the full model ${tasks.full}.` : '';
 }
 
 export function fillSettings() {
@@ -72,7 +79,7 @@ export function fillSettings() {
   const theme = el('select', { onchange: () => change({ theme: theme.value }) },
     ...[['auto', 'As the system'], ['light', 'Light'], ['dark', 'Dark']].map(([value, name]) => el('option', { value, selected: settings.theme === value }, name)));
   const promiseNote = el('span', {}, promise());
-  const accuracy = slider('Accuracy', 'accuracy', { min: 0.8, max: 0.99, step: 0.01, show: percent, note: promiseNote, disabled: !heads || settings.mode !== 'exit' });
+  const accuracy = slider('Accuracy', 'accuracy', { min: 0.8, max: 0.99, step: 0.01, show: percent, note: promiseNote, disabled: !heads || settings.mode !== 'exit', value: wantedAccuracy() ?? undefined });
   accuracy.querySelector('input').addEventListener('input', () => { promiseNote.textContent = promise(); });
   body.replaceChildren(
     field('System prompt', system),

@@ -43,7 +43,7 @@ function write(name, value) {
 
 export const DEFAULTS = {
   mode: 'exit',
-  accuracy: 0.95,
+  accuracy: /** @type {number | null} */ (null), // null: the level that the heads name
   temperature: 0,
   topP: 1,
   repeatPenalty: 1,

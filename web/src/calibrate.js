@@ -10,7 +10,7 @@
  * @typedef {import('./template.js').ChatMessage} ChatMessage
  *
  * @typedef {object} CalibrateOptions
- * @property {number} [accuracy] to be certified, 0.5 … 0.999; 0.95
+ * @property {number} [accuracy] to be certified, 0.5 … 0.999; `lm.exits.defaultAccuracy`
  * @property {number} [delta] the promise may fail with this probability over the draw of the conversations; 0.05
  * @property {number} [maxTokens] longest answer; 96
  * @property {AbortSignal} [signal]
@@ -168,7 +168,7 @@ export async function calibrate({ exits, layers, chat }, conversations, options)
   if (!exits) throw new ExitLMError('USAGE', 'calibrate needs exit heads, and none are loaded: give the option heads to ExitLM.load');
   if (exits.kv !== 'exact') throw new ExitLMError('UNSUPPORTED', `calibrate measures with exact K/V; these heads are for ${exits.kv}`);
   const { signal, onProgress } = options;
-  const accuracy = number(options, 'accuracy', 0.5, 0.999) ?? 0.95;
+  const accuracy = number(options, 'accuracy', 0.5, 0.999) ?? Math.min(exits.defaultAccuracy, 0.999);
   const delta = number(options, 'delta', 1e-6, 0.5) ?? 0.05;
   const maxTokens = number(options, 'maxTokens', 1, 1024, true) ?? 96;
   const alpha = 1 - accuracy;

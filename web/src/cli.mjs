@@ -40,7 +40,7 @@ const commands = {
       raw: { type: 'boolean', help: 'no chat template: the text as it stands is continued' },
       heads: { type: 'string', value: 'FILE', help: 'exit heads, or none; default: NAME.exits.gguf beside the model, if it is there' },
       mode: { type: 'string', value: 'full|exit|lossless', choices: ['full', 'exit', 'lossless'], help: 'default: exit where there are heads, else full' },
-      accuracy: { type: 'string', value: 'A', number: [0.5, 1, false], help: 'of mode exit: expected share of tokens that the full model would have chosen (default 0.95)' },
+      accuracy: { type: 'string', value: 'A', number: [0.5, 1, false], help: 'of mode exit: expected share of tokens that the full model would have chosen (default: the level that the heads name)' },
       strategy: { type: 'string', value: 'S', choices: ['risk', 'max-coverage', 'min-coverage', 'midpoint', 'platt'], help: 'how the thresholds were calibrated (default risk)' },
       kv: { type: 'string', value: 'exact|maps|propagate', choices: ['exact', 'maps', 'propagate'], help: "K/V of the layers that an exit skips; default: of those that the level is calibrated with, the cheapest here" },
       audit: { type: 'string', value: 'P', number: [0, 1, false], help: 'share of the exits that the full model verifies' },
@@ -241,7 +241,7 @@ async function answer(lm, messages, text, options, o, stop) {
     const mode = o.mode ?? (lm.exits ? 'exit' : 'full');
     const prompt_tokens = o.raw ? (await lm.tokenize(text, { special: true, bos: true })).length : await lm.countTokens(messages);
     const { name, architecture, layers, threads, kernel } = lm.info;
-    say({ type: 'start', model: name, arch: architecture, layers, heads: lm.exits?.layers ?? [], mode, accuracy: mode === 'exit' ? (o.accuracy ?? 0.95) : null, threads, kernel, prompt_tokens });
+    say({ type: 'start', model: name, arch: architecture, layers, heads: lm.exits?.layers ?? [], mode, accuracy: mode === 'exit' ? (o.accuracy ?? lm.exits?.defaultAccuracy ?? null) : null, threads, kernel, prompt_tokens });
   }
   for await (const { draftHead, ...token } of reply) {
     if (o.json) say({ type: 'token', ...token, ...(draftHead === undefined ? {} : { draft_head: draftHead }) });

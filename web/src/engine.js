@@ -12,7 +12,7 @@ import { now } from './platform.js';
 
 // The order of `wasm_kind` in bindings.c: the one thing that both sides agree on in writing.
 const KINDS = /** @type {const} */ (['u8', 'u32', 'i32', 'u64', 'f32', 'f64', 'pointer', 'chars', 'struct']);
-const STAGE_BYTES = 256 * 1024;
+const STAGE_BYTES = 64 * 1024;
 const PAGE_BYTES = 65536;
 
 /** @param {string} name */

@@ -44,7 +44,7 @@
  *
  * @typedef {object} GenerateOptions
  * @property {'full' | 'exit' | 'lossless'} [mode] default: 'exit' where there are heads, else 'full'
- * @property {number} [accuracy] wanted of mode 'exit', 0.5 … 1; 0.95
+ * @property {number} [accuracy] wanted of mode 'exit', 0.5 … 1; `lm.exits.defaultAccuracy`
  * @property {'risk' | 'max-coverage' | 'min-coverage' | 'midpoint' | 'platt'} [strategy]
  * @property {number} [maxTokens] left out: up to the context's end
  * @property {number} [temperature] 0, the default, takes the likeliest token
@@ -102,6 +102,7 @@
  * @property {string} metric
  * @property {string} kv K/V policy of a reply with thresholds of its own; each level says its own
  * @property {string} kvType
+ * @property {number} defaultAccuracy the level where none is asked for: the one that the heads file names, else its strictest certified one, else 1 (nothing exits)
  * @property {string} fingerprint of the model that they belong to
  * @property {string} licence
  * @property {string} data

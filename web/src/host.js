@@ -376,6 +376,7 @@ export class Host {
       return engine.read('heads_info', struct);
     });
     this.#nHeads = info.nHeads;
+    this.#defaultAccuracy = Math.round(info.defaultAccuracy * 1e6) / 1e6; // 0.99, not the nearest float
     const levels = engine.with(engine.sizeOf('level'), (struct) =>
       Array.from({ length: engine.call('heads_levels', this.#heads) }, (_, i) => {
         engine.run('heads_level', this.#heads, i, struct);
@@ -394,6 +395,7 @@ export class Host {
       metric: engine.names.metric[info.metric],
       kv: engine.names.kv[info.kv],
       kvType: engine.names.kvType[info.kvType],
+      defaultAccuracy: this.#defaultAccuracy,
       fingerprint: engine.text(info.fingerprint),
       licence: engine.text(info.licence),
       data: engine.text(info.data),
@@ -580,6 +582,8 @@ export class Host {
     }
   }
 
+  #defaultAccuracy = 1;
+
   /** Levels that were calibrated here, by accuracy. @type {{ accuracy: number, threshold: number[] }[]} */
   #ownLevels = [];
 
@@ -591,7 +595,7 @@ export class Host {
 
   /** The lowest level of this device that is good for what is asked goes before the heads file's. @param {Record<string, any>} options */
   #withOwnLevel(options) {
-    const { mode = 'exit', strategy = 'risk', kv = 'exact', accuracy = 0.95, thresholds } = options;
+    const { mode = 'exit', strategy = 'risk', kv = 'exact', accuracy = this.#defaultAccuracy, thresholds } = options;
     if (mode !== 'exit' || strategy !== 'risk' || kv !== 'exact' || thresholds) return options;
     const own = this.#ownLevels.find((level) => level.accuracy >= accuracy - 1e-6);
     return own ? { ...options, kv, thresholds: own.threshold } : options;

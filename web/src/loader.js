@@ -11,8 +11,9 @@ import { download } from './download.js';
 import { ExitLMError } from './errors.js';
 import { deferred, now, turn } from './platform.js';
 import { PIECE_BYTES, Staged } from './pieces.js';
-import { jobsByRange, Ranges, READ_BYTES, Rows, Spans } from './plan.js';
-import { Sha256 } from './sha256.js';
+import { Jobs, planFor } from './jobs.js';
+import { jobsByRange, Ranges, READ_BYTES, Rows } from './plan.js';
+import { Sha256, sha256Of } from './sha256.js';
 
 /**
  * @typedef {import('./source.js').Source} Source
@@ -58,20 +59,10 @@ import { Sha256 } from './sha256.js';
  * @property {AbortSignal} signal
  * @property {(state: LoadState) => void} [onProgress]
  *
- * @typedef {{ job: Job, left: number }} Running
+ * @typedef {import('./jobs.js').Running} Running
  */
 
-// The engine keeps 4 rows that are under way; urgent rows come whole.
-const MOST_JOBS_AT_ONCE = 3;
-const MOST_URGENT_AT_ONCE = 3;
-/** Short stretches of rows on their way beside the layers: a browser has six connections to a server that does not speak HTTP/2. */
-const MOST_ROWS_AT_ONCE = 4;
-/** The next job starts when so much of those under way is left: the line is never idle, and layers do not share it. */
-const OVERLAP_BYTES = 256 * 1024;
 const URGENT_ROWS = 16;
-/** The late rows of the shortlist start so much sooner than they have to. */
-const LATE_MARGIN = 1.3;
-const LATE_MS = 500;
 /** What is asked for at first; then up to where most headers end, among the rows of frequent tokens; then twice as much each time. */
 const FIRST_BYTES = 128 * 1024;
 const HEADER_BYTES = 2 * 2 ** 20;
@@ -97,15 +88,8 @@ export class ModelLoader {
   #offset = 0;
   /** @type {Ranges[]} */ #have = [];
   #rows = new Rows();
-  /** @type {Job[]} */ #queue = [];
-  /** Short stretches of rows. @type {Job[]} */ #rowQueue = [];
-  /** @type {Job[]} */ #urgent = [];
-  /** @type {Set<Running>} */ #running = new Set();
-  /** @type {Set<Running>} */ #runningUrgent = new Set();
-  /** @type {Set<Running>} */ #runningRows = new Set();
   /** As which the files will be read from the cache. @type {Stretch[]} */ #stretches = [];
-  /** Generation waits for the late rows of the shortlist. */ #lateWanted = false;
-  /** What a short stretch of rows has taken of late. */ #rowsMs = 0;
+  /** What is left to be fetched, and how fast the line is. */ #jobs;
   #jobsDone = deferred();
   #jobsMode = false;
   #ranged = false;
@@ -132,6 +116,7 @@ export class ModelLoader {
     this.#engine = options.engine;
     this.#partBytes = options.partBytes ?? [];
     this.#cachedAtStart = options.store?.complete ?? false;
+    this.#jobs = new Jobs({ shards: options.shards !== undefined, cached: this.#cachedAtStart, clock: now });
     this.#stateStruct = this.#engine.create('load_state');
     // A packed model begins with its header: known to the byte, it leaves no gaps in the engine's memory.
     const first = options.shards?.[0]?.spans.at(0);
@@ -233,32 +218,8 @@ export class ModelLoader {
     const found = this.#rows.find(row);
     if (!found) return;
     const { part, offset, rowBytes, rowsAfter } = found;
-    if (this.#have[part].has(offset, offset + rowBytes) || this.#isOnItsWay(part, offset)) return;
-    const covers = (/** @type {Job} */ { spans }) => spans.covers(part, offset);
-    if (this.#options.shards) {
-      const shard = this.#queue.findIndex(covers);
-      if (shard >= 0) this.#urgent.push(...this.#queue.splice(shard, 1));
-      return;
-    }
-    const planned = this.#rowQueue.findIndex(covers);
-    if (planned >= 0 && this.#rowQueue[planned].use !== 'other') {
-      // With its neighbours, which are wanted next.
-      if (this.#rowQueue[planned].use === 'late') this.#lateWanted = true;
-      this.#rowQueue.unshift(...this.#rowQueue.splice(planned, 1));
-      return;
-    }
-    if (this.#queue.some((job) => job.use === 'early' && covers(job))) return; // they come before the layers
-    const bytes = rowBytes * Math.min(URGENT_ROWS, rowsAfter);
-    this.#urgent.push({ file: part, from: offset, to: offset + bytes, spans: new Spans([{ at: offset, part, offset, bytes }]), use: 'urgent' });
-  }
-
-  /** @param {number} part @param {number} offset */
-  #isOnItsWay(part, offset) {
-    const covers = (/** @type {Job} */ { spans }) => spans.covers(part, offset);
-    const isRunning = (/** @type {Set<Running>} */ set) => [...set].some(({ job }) => covers(job));
-    if (this.#urgent.some(covers) || isRunning(this.#runningUrgent) || isRunning(this.#runningRows)) return true;
-    // A stretch of other rows may be long: it is not waited for.
-    return [...this.#running].some(({ job }) => job.use !== 'other' && covers(job));
+    if (this.#have[part].has(offset, offset + rowBytes)) return;
+    this.#jobs.need(part, offset, rowBytes * Math.min(URGENT_ROWS, rowsAfter));
   }
 
   // ---- by files ----
@@ -276,9 +237,8 @@ export class ModelLoader {
     this.#forgetHalfRows(plan);
     try {
       const reading = jobsByRange(plan, READ_BYTES);
-      const { jobs, rows } = sources.every(({ url }) => url === null) || store?.complete ? reading : jobsByRange(plan);
-      this.#queue = jobs;
-      this.#rowQueue = rows;
+      const isHere = sources.every(({ url }) => url === null) || store?.complete;
+      this.#jobs.put(isHere ? reading : planFor(plan, this.#jobs.line));
       this.#stretches = [...reading.jobs, ...reading.rows].map(({ file, from, to }) => ({ file, from, to }));
       store?.order(this.#stretches);
       await this.#runJobs();
@@ -299,9 +259,16 @@ export class ModelLoader {
     const { sources, store, inOrder, sha256 } = this.#options;
     this.#have[part] ??= new Ranges();
     const sha = inOrder && sha256?.[part] ? new Sha256(this.#engine) : null;
-    const enough = () => !whole && !inOrder && this.#state.part === part && this.#state.headerBytes > 0;
     let at = 0;
-    while (store?.has(part).has(at, at + 1) && !enough()) {
+    const hasHeader = () => !whole && !inOrder && this.#state.part === part && this.#state.headerBytes > 0;
+    // By parts: what is asked for is taken to its end, the first rows after a header are wanted anyway.
+    const byParts = !whole && !inOrder && sources[part].url !== null;
+    const { line } = this.#jobs;
+    /** On a line that is fast enough the rest comes at once; where it turns out slower, it is broken off. */
+    let rest = !byParts;
+    const streams = () => byParts && at > 0 && line.streams(rest);
+    const enough = () => hasHeader() && !streams();
+    while (store?.has(part).has(at, at + 1) && !hasHeader()) {
       const n = await this.#fromCache(part, at, PIECE_BYTES, async (bytes) => {
         if (!(bytes instanceof Staged)) sha?.update(bytes);
         await this.#take(part, at, bytes, 'cache');
@@ -309,17 +276,16 @@ export class ModelLoader {
       if (n === 0) break;
       at += n;
     }
-    // By parts: what is asked for is taken to its end, the first rows after a header are wanted anyway.
-    const byParts = !whole && !inOrder && sources[part].url !== null;
     while (!enough()) {
+      rest = streams() || !byParts;
       const to = at < FIRST_BYTES ? FIRST_BYTES : Math.max(HEADER_BYTES, 2 * at);
-      for await (const { at: offset, bytes } of this.#download(part, at, byParts ? to : null, byParts)) {
+      for await (const { at: offset, bytes } of this.#download(part, at, rest ? null : to, byParts)) {
         sha?.update(bytes);
         await this.#take(part, offset, bytes, 'network');
         await store?.write(part, offset, bytes);
         at = offset + bytes.length;
-        if (enough()) this.#checkSize(part);
-        if (this.#ranged && !byParts && enough()) break;
+        if (hasHeader()) this.#checkSize(part);
+        if (this.#ranged && rest && enough()) break;
       }
       const end = this.#fileBytes[part];
       if (!byParts || !this.#ranged || (typeof end === 'number' && at >= end)) break;
@@ -381,11 +347,12 @@ export class ModelLoader {
   /** @param {Job[]} shards */
   async #runShards(shards) {
     for (let part = 0; part < this.#partBytes.length; part++) this.#have[part] = new Ranges();
-    this.#queue = [...shards];
+    this.#jobs.put({ jobs: shards, rows: [] });
     this.#options.store?.order(shards.map(({ file, from, to }) => ({ file, from, to })));
-    while (!this.#state.headerReady && this.#queue.length) {
-      const job = /** @type {Job} */ (this.#queue.shift());
-      await this.#runJob({ job, left: job.to - job.from });
+    while (!this.#state.headerReady) {
+      const job = this.#jobs.shift();
+      if (!job) break;
+      await this.#runJob({ job, left: job.to - job.from, lane: 'files', began: now() });
     }
     if (this.#state.headerReady) this.#readPlan();
     await this.#runJobs();
@@ -398,94 +365,43 @@ export class ModelLoader {
   }
 
   #startJobs() {
-    while (this.#urgent.length && this.#runningUrgent.size < MOST_URGENT_AT_ONCE) this.#startJob(this.#runningUrgent, this.#urgent);
-    while (this.#queue.length && this.#running.size < MOST_JOBS_AT_ONCE && this.#leftBytes() < (this.#cachedAtStart ? 1 : OVERLAP_BYTES) && !this.#continues(this.#queue[0])) {
-      this.#startJob(this.#running, this.#queue);
+    const jobs = this.#jobs;
+    if (this.#failure) jobs.clear();
+    if (jobs.outdated && !this.#rows.separate) {
+      jobs.replan((coming) => this.#rows.missing(this.#have, coming, this.#total() - this.#state.loadedBytes));
     }
-    while (this.#rowQueue.length && this.#runningRows.size < MOST_ROWS_AT_ONCE && this.#mayStart(this.#rowQueue[0])) {
-      this.#startJob(this.#runningRows, this.#rowQueue);
-    }
-    const running = this.#running.size + this.#runningUrgent.size + this.#runningRows.size;
-    if (running + this.#queue.length + this.#urgent.length + this.#rowQueue.length === 0) this.#jobsDone.resolve(undefined);
-  }
-
-  /**
-   * Whether a short stretch of rows goes out now. Those that a head inside the model scores do; the rest of the shortlist so that it is there when the
-   * last layer is, for before that it would only hold the layers up; other rows after all of that.
-   * @param {Job} job
-   */
-  #mayStart({ use }) {
-    if (use === 'early') return true;
-    let left = 0;
-    for (const { job, left: bytes } of this.#running) if (job.use !== 'other') left += bytes;
-    for (const job of this.#queue) if (job.use !== 'other') left += job.to - job.from;
-    if (use === 'other') return left < OVERLAP_BYTES / 4;
-    if (this.#lateWanted || left === 0) return true;
-    const late = this.#rowQueue.filter((job) => job.use === 'late');
-    const bytes = late.reduce((sum, job) => sum + job.to - job.from, left);
-    const speed = this.#speed();
-    if (speed === 0) return false;
-    return (1000 * bytes) / speed <= (late.length * this.#rowsMs * LATE_MARGIN) / MOST_ROWS_AT_ONCE + LATE_MS;
-  }
-
-  /**
-   * Whether a job goes on in the middle of what one under way brings: the bytes of a tensor come in order.
-   * @param {Job} job
-   */
-  #continues({ spans }) {
-    const { part, offset } = spans.at(0);
-    return [...this.#running].some(({ job }) => job.spans.endsAt(part, offset));
-  }
-
-  #leftBytes() {
-    let left = 0;
-    for (const running of this.#running) left += running.left;
-    return left;
-  }
-
-  /**
-   * @param {Set<Running>} set
-   * @param {Job[]} queue
-   */
-  #startJob(set, queue) {
-    if (this.#failure) return void queue.splice(0);
-    const job = /** @type {Job} */ (queue.shift());
-    const running = { job, left: job.to - job.from };
-    set.add(running);
-    const began = now();
-    this.#runJob(running).then(
-      () => {
-        set.delete(running);
-        if (set === this.#runningRows) this.#rowsMs += (now() - began - this.#rowsMs) / (this.#rowsMs ? 8 : 1);
-        this.#startJobs();
-      },
-      (error) => {
-        if (error instanceof NotRanged) {
-          this.#queue = [];
-          this.#rowQueue = [];
-          this.#urgent = [];
+    for (const running of jobs.start()) {
+      this.#runJob(running).then(
+        () => {
+          jobs.done(running);
+          this.#startJobs();
+        },
+        (error) => {
+          if (!(error instanceof NotRanged)) return this.fail(error);
+          jobs.clear();
           this.#jobsDone.reject(error);
-        } else this.fail(error);
-      },
-    );
+        },
+      );
+    }
+    if (jobs.idle) this.#jobsDone.resolve(undefined);
   }
 
   /** @param {Running} running */
   async #runJob(running) {
     const { job } = running;
     const { sources } = this.#options;
-    const whole = this.#runningRows.has(running) || job.use === 'urgent';
+    const whole = running.lane === 'rows' || job.use === 'urgent';
     // A complete copy was verified when it was written, and each piece is again when it is read.
-    const sha = job.sha256 && !this.#cachedAtStart ? new Sha256(this.#engine) : null;
+    const sha = job.sha256 && !this.#cachedAtStart ? sha256Of(this.#engine, job.to - job.from) : null;
     const deliver = async (/** @type {number} */ at, /** @type {Uint8Array | Staged} */ bytes, /** @type {Origin} */ origin) => {
       if (!(bytes instanceof Staged)) sha?.update(bytes);
       const end = at + bytes.length;
       // Before the last bytes go in: nothing is computed with a shard that is not what it should be as a whole.
-      const actual = end === job.to ? sha?.finish() : undefined;
+      const actual = end === job.to ? await sha?.finish() : undefined;
       if (actual !== undefined && actual !== job.sha256) throw checksum(sources[job.file].name, /** @type {string} */ (job.sha256), actual);
       await this.#deliver(job, at, bytes, origin);
       running.left = job.to - end;
-      if (this.#jobsMode && (running.left < OVERLAP_BYTES || (this.#rowQueue.length && this.#runningRows.size === 0))) this.#startJobs();
+      if (this.#jobsMode && this.#jobs.mayGoOn(running)) this.#startJobs();
       return end;
     };
     for (let at = job.from; at < job.to; ) {
@@ -555,14 +471,15 @@ export class ModelLoader {
    */
   #nextPiece(job, at) {
     // A shard is taken whole, for its checksum; of a file, what the engine has is passed over.
-    const stretch = this.#options.shards ? [at, job.to] : this.#have[job.file].missing(at, job.to)[0];
-    if (!stretch) return null;
-    const [from, to] = stretch;
+    const missing = this.#options.shards ? [[at, job.to]] : this.#have[job.file].missing(at, job.to);
+    if (missing.length === 0) return null;
+    const [from, end] = missing[0];
     const { store } = this.#options;
-    if (!store) return { from, to, cached: false };
-    const uncached = store.has(job.file).missing(from, to)[0];
-    if (!uncached) return { from, to, cached: true };
-    return uncached[0] > from ? { from, to: uncached[0], cached: true } : { from, to: uncached[1], cached: false };
+    const uncached = store ? missing.flatMap(([a, b]) => store.has(job.file).missing(a, b)) : missing;
+    if (uncached[0]?.[0] !== from) return { from, to: Math.min(end, uncached[0]?.[0] ?? end), cached: true };
+    let to = from;
+    for (const [a, b] of uncached) if (a - to <= (job.gap ?? 0)) to = b;
+    return { from, to, cached: false };
   }
 
   /**
@@ -578,10 +495,28 @@ export class ModelLoader {
       const span = job.spans.at(index++);
       const inSpan = at + done - span.at;
       const piece = bytes.subarray(done, done + Math.min(bytes.length - done, span.bytes - inSpan));
-      await this.#take(span.part, span.offset + inSpan, piece, origin);
+      if (job.gap) await this.#takeMissing(span.part, span.offset + inSpan, piece, origin);
+      else await this.#take(span.part, span.offset + inSpan, piece, origin);
       done += piece.length;
     }
     if (!(bytes instanceof Staged) && origin === 'network') await this.#options.store?.write(job.file, at, bytes);
+  }
+
+  /**
+   * Bytes of a stretch that goes over what is there already.
+   * @param {number} part
+   * @param {number} offset
+   * @param {Uint8Array | Staged} bytes
+   * @param {Origin} origin
+   */
+  async #takeMissing(part, offset, bytes, origin) {
+    const missing = this.#have[part].missing(offset, offset + bytes.length);
+    let taken = 0;
+    for (const [from, to] of missing) {
+      await this.#take(part, from, bytes.subarray(from - offset, to - offset), origin);
+      taken += to - from;
+    }
+    if (origin === 'network') this.networkBytes += bytes.length - taken;
   }
 
   // ---- both ----
@@ -592,12 +527,17 @@ export class ModelLoader {
    * @param {number | null} to
    * @param {boolean} [more] where there are no ranges, what comes beyond is wanted too
    */
-  #download(file, from, to, more = false) {
+  async *#download(file, from, to, more = false) {
     const source = this.#options.sources[file];
-    return download(source, from, to, {
+    const { line } = this.#jobs;
+    const asked = now();
+    let opened = false;
+    const chunks = download(source, from, to, {
       more,
       signal: this.#abort.signal,
       onOpen: ({ ranged, total, validator }) => {
+        if (!opened) line.opened(asked, now());
+        opened = true;
         this.#ranged = ranged;
         this.#fileBytes[file] = total;
         this.#answered.resolve(undefined);
@@ -605,6 +545,14 @@ export class ModelLoader {
         this.#options.store?.describe(file, validator);
       },
     });
+    try {
+      for await (const chunk of chunks) {
+        line.took(chunk.bytes.length, now());
+        yield chunk;
+      }
+    } finally {
+      if (opened) line.closed(now());
+    }
   }
 
   /**

@@ -24,6 +24,7 @@
  * @property {string} [sha256] of a whole shard
  * @property {'early' | 'layer' | 'late' | 'other' | 'urgent'} [use] of a file by ranges: rows of the shortlist that a head inside the model scores, layers,
  *   the other rows of the shortlist, other rows; rows that generation waits for
+ * @property {number} [gap] bytes that are there already are read over up to so many, rather than to ask twice
  */
 
 /** A list of spans. As numbers: a packed model has some ten thousand, and a Worker counts each byte. */
@@ -143,7 +144,7 @@ export class Ranges {
   }
 }
 
-/** What a request for a stretch of rows costs, in bytes: some go at a time beside the layers, so the line is never idle for them. */
+/** What a request for a stretch of rows costs at least, in bytes: some go at a time beside the layers, so the line is never idle for them. */
 export const REQUEST_BYTES = 3 * 1024;
 /** …where nothing has to be asked for: a copy in the cache, a file of this device. */
 export const READ_BYTES = 2 ** 20;
@@ -164,33 +165,53 @@ const SMALL_BYTES = 128 * 1024;
  * Jobs for a file that is fetched by ranges, in the order of the plan. Rows of the shortlist that lie close together become one
  * stretch, with what is between them: so many requests cost more than those bytes.
  * @param {Extent[]} extents in the order of use
- * @param {number} [requestBytes] what a request costs
+ * @param {number} requestBytes what a request costs
+ * @param {number} [bareBytes] what one for other rows costs, at the end; 0: no byte is planned twice
+ * @param {number} [lateBytes] what one for late rows costs
  * @returns {Plan}
  */
-export function jobsByRange(extents, requestBytes = REQUEST_BYTES) {
+export function jobsByRange(extents, requestBytes, bareBytes = 0, lateBytes = requestBytes) {
   const firstLayer = extents.findIndex(({ layer }) => layer >= 0);
   const isEarly = (/** @type {number} */ order) => order < firstLayer;
-  const shortlist = joinRows(extents.map((_, order) => order).filter((order) => extents[order].layer === -2), extents, requestBytes);
-  /** Of each part. @type {Ranges[]} */
-  const planned = [];
-  for (const [part, from, to] of shortlist.map(({ stretch }) => stretch)) (planned[part] ??= new Ranges()).add(from, to);
+  const { joined: shortlist, gap } = joinRows(extents.map((_, order) => order).filter((order) => extents[order].layer === -2), extents, requestBytes);
   shortlist.sort((a, b) => a.order - b.order);
-  const others = extents.filter(({ layer }) => layer < -2).flatMap(({ part, offset, nBytes }) =>
-    (planned[part]?.missing(offset, offset + nBytes) ?? [[offset, offset + nBytes]]).map(([from, to]) => /** @type {Stretch} */ ([part, from, to])));
   const early = shortlist.filter(({ order }) => isEarly(order));
+  let late = { joined: shortlist.slice(early.length), gap };
+  if (lateBytes > requestBytes) {
+    const places = late.joined.map(({ stretch: [part, from, to] }) => ({ part, offset: from, nBytes: to - from }));
+    late = joinRows(places.map((_, order) => order), places, lateBytes);
+    late.joined.sort((a, b) => a.order - b.order);
+  }
+  /** Of each part. @type {Ranges[]} */
+  const listed = [];
+  for (const { stretch: [part, from, to] } of [...early, ...late.joined]) (listed[part] ??= new Ranges()).add(from, to);
+  const others = extents.filter(({ layer }) => layer < -2).flatMap((extent) => (listed[extent.part]?.missing(extent.offset, extent.offset + extent.nBytes)
+    ?? [[extent.offset, extent.offset + extent.nBytes]]).map(([from, to]) => ({ ...extent, offset: from, nBytes: to - from })));
+  const rest = joinRows(others.map((_, order) => order), others, bareBytes);
   /** @type {Plan} */
   const plan = { jobs: [], rows: [] };
-  const put = (/** @type {Stretch[]} */ stretches, /** @type {Job['use']} */ use) => {
+  const put = (/** @type {Stretch[]} */ stretches, /** @type {Job['use']} */ use, over = 0) => {
     for (const [part, from, to] of stretches) {
-      const job = { file: part, from, to, spans: new Spans([{ at: from, part, offset: from, bytes: to - from }]), use };
+      const job = { file: part, from, to, spans: new Spans([{ at: from, part, offset: from, bytes: to - from }]), use, gap: over };
       (use !== 'layer' && to - from <= SMALL_BYTES ? plan.rows : plan.jobs).push(job);
     }
   };
-  put(early.map(({ stretch }) => stretch), 'early');
+  put(early.map(({ stretch }) => stretch), 'early', gap);
   put(joinTouching(extents.filter(({ layer }) => layer > -2).map(({ part, offset, nBytes }) => [part, offset, offset + nBytes])), 'layer');
-  put(shortlist.slice(early.length).map(({ stretch }) => stretch), 'late');
-  put(joinTouching(others), 'other');
+  put(late.joined.map(({ stretch }) => stretch), 'late', late.gap);
+  put(rest.joined.map(({ stretch }) => stretch), 'other', rest.gap);
   return plan;
+}
+
+/**
+ * @param {Job[]} jobs of files by ranges
+ * @returns {(part: number) => Ranges} what they bring
+ */
+export function planned(jobs) {
+  /** @type {Ranges[]} */
+  const of = [];
+  for (const { file, from, to } of jobs) (of[file] ??= new Ranges()).add(from, to);
+  return (part) => (of[part] ??= new Ranges());
 }
 
 /**
@@ -208,14 +229,15 @@ function joinTouching(stretches) {
   return out;
 }
 
+/** @typedef {Pick<Extent, 'part' | 'offset' | 'nBytes'>} Place */
 /** @typedef {{ stretch: Stretch, order: number }} Joined `order`: of the first extent in it */
 
 /**
  * Runs of rows, joined over the gap with which requests and bytes fetched beside the point cost least.
  * @param {number[]} orders which extents
- * @param {Extent[]} extents
+ * @param {Place[]} extents
  * @param {number} requestBytes
- * @returns {Joined[]} in the order of the file
+ * @returns {{ joined: Joined[], gap: number }} in the order of the file
  */
 function joinRows(orders, extents, requestBytes) {
   const byPlace = orders.sort((a, b) => extents[a].part - extents[b].part || extents[a].offset - extents[b].offset);
@@ -225,12 +247,12 @@ function joinRows(orders, extents, requestBytes) {
     const cost = costOver(extents, byPlace, gap, requestBytes);
     if (cost < leastCost) [best, leastCost] = [gap, cost];
   }
-  return joinOver(extents, byPlace, best);
+  return { joined: joinOver(extents, byPlace, best), gap: best };
 }
 
 /**
  * What joinOver's stretches cost. There are some thousand runs and some gaps: nothing is allocated.
- * @param {Extent[]} extents
+ * @param {Place[]} extents
  * @param {number[]} byPlace
  * @param {number} gap
  * @param {number} requestBytes
@@ -256,7 +278,7 @@ function costOver(extents, byPlace, gap, requestBytes) {
 }
 
 /**
- * @param {Extent[]} extents
+ * @param {Place[]} extents
  * @param {number[]} byPlace their numbers
  * @param {number} gap
  * @returns {Joined[]}
@@ -277,19 +299,47 @@ function joinOver(extents, byPlace, gap) {
 
 /** Where the rows of the token embedding lie. As numbers, like Spans. */
 export class Rows {
-  /** row, nRows, part, offset, bytes of a row; of each stretch. */ #numbers = new Float64Array(5 * 64);
+  /** row, nRows, part, offset, bytes of a row, layer; of each stretch. */ #numbers = new Float64Array(6 * 64);
   #length = 0;
+  /** Of the stretches that come before the layers. */ #earlyLength = -1;
+  /** A separate output matrix has rows too: they are not here. */ separate = false;
 
   /** @param {Extent} extent what is no row of the embedding is passed over */
   add({ part, offset, nBytes, layer, row, nRows, output }) {
+    if (layer >= 0 && this.#earlyLength < 0) this.#earlyLength = this.#length;
+    this.separate ||= output;
     if (layer > -2 || output) return;
     if (this.#length === this.#numbers.length) {
       const more = new Float64Array(this.#length * 2);
       more.set(this.#numbers);
       this.#numbers = more;
     }
-    this.#numbers.set([row, nRows, part, offset, nBytes / nRows], this.#length);
-    this.#length += 5;
+    this.#numbers.set([row, nRows, part, offset, nBytes / nRows, layer], this.#length);
+    this.#length += 6;
+  }
+
+  /**
+   * Those that neither of the two has, in the order of use, with the layers as one extent between them.
+   * @param {Ranges[]} have of each part
+   * @param {(part: number) => Ranges} coming
+   * @param {number} bytes all that is missing
+   * @returns {Extent[]}
+   */
+  missing(have, coming, bytes) {
+    /** @type {Extent[]} */
+    const out = [];
+    const layers = { part: 0, offset: 0, nBytes: bytes, layer: 0, row: 0, nRows: 0, output: false };
+    for (let i = 0; i < this.#length; i += 6) {
+      if (i === this.#earlyLength) out.push(layers);
+      const [row, nRows, part, offset, rowBytes, layer] = this.#numbers.subarray(i, i + 6);
+      for (const [a, b] of have[part].missing(offset, offset + nRows * rowBytes)) {
+        layers.nBytes -= b - a;
+        for (const [from, to] of coming(part).missing(a, b)) {
+          out.push({ part, offset: from, nBytes: to - from, layer, row: row + (from - offset) / rowBytes, nRows: (to - from) / rowBytes, output: false });
+        }
+      }
+    }
+    return out;
   }
 
   /**
@@ -297,7 +347,7 @@ export class Rows {
    * @returns {{ part: number, offset: number, rowBytes: number, rowsAfter: number } | null}
    */
   find(row) {
-    for (let i = 0; i < this.#length; i += 5) {
+    for (let i = 0; i < this.#length; i += 6) {
       const first = this.#numbers[i];
       if (row < first || row >= first + this.#numbers[i + 1]) continue;
       const [, nRows, part, offset, rowBytes] = this.#numbers.subarray(i, i + 5);

@@ -1,3 +1,42 @@
+import { isWorkerd } from './platform.js';
+
+/** So much is held as a whole for the platform's SHA-256, which is some four times as fast as the engine's. */
+const MOST_HELD_BYTES = 4 * 2 ** 20;
+
+/**
+ * @param {import('./engine.js').Engine} engine
+ * @param {number} bytes that are to come
+ * @returns {{ update(bytes: Uint8Array): void, finish(): string | Promise<string> }}
+ */
+export function sha256Of(engine, bytes) {
+  // A Worker of Cloudflare has no room for it.
+  const subtle = isWorkerd ? undefined : globalThis.crypto?.subtle;
+  return subtle && bytes <= MOST_HELD_BYTES ? new Held(subtle, bytes) : new Sha256(engine);
+}
+
+class Held {
+  #subtle;
+  #all;
+  #used = 0;
+
+  /** @param {SubtleCrypto} subtle @param {number} bytes */
+  constructor(subtle, bytes) {
+    this.#subtle = subtle;
+    this.#all = new Uint8Array(bytes);
+  }
+
+  /** @param {Uint8Array} bytes */
+  update(bytes) {
+    this.#all.set(bytes, this.#used);
+    this.#used += bytes.length;
+  }
+
+  async finish() {
+    const digest = new Uint8Array(await this.#subtle.digest('SHA-256', this.#all.subarray(0, this.#used)));
+    return Array.from(digest, (b) => b.toString(16).padStart(2, '0')).join('');
+  }
+}
+
 /** SHA-256 of bytes in any chunking, computed by the engine. */
 export class Sha256 {
   #engine;

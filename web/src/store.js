@@ -29,12 +29,15 @@
  * @property {number} savedAt
  */
 import { PIECE_BYTES } from './pieces.js';
+import { now } from './platform.js';
 import { Ranges } from './plan.js';
 
 /** Room for the first bytes of a piece: many are a few rows. */
 const FIRST_BYTES = 32 * 1024;
 /** Pieces that wait to be written; more, and the download waits. */
 const MOST_WAITING = 4;
+/** The journal is told of pieces so often at most: what a tab that ends at once may lose. */
+const TELL_MS = 300;
 /** Pieces of a complete copy that are read and checked ahead of the one that is asked for. */
 const READ_AHEAD = 4;
 
@@ -113,6 +116,7 @@ export class ModelStore {
   /** @type {((bytes: Uint8Array) => string | null) | null} */ #checksum = null;
   /** Pieces that the journal does not tell of yet. @type {[number, number, number, string][]} */ #untold = [];
   #untoldBytes = 0;
+  #toldAt = now();
   /** Pieces of a complete copy in the order of their use. @type {{ file: number, piece: Piece }[]} */ #order = [];
   /** Where the piece that was asked for last stands there. */ #at = -1;
   /** Pieces that are read or were, verified; null: broken. @type {Map<Piece, Promise<Uint8Array | null>>} */ #reading = new Map();
@@ -336,19 +340,20 @@ export class ModelStore {
         this.has(file).add(offset, offset + bytes.length);
         this.#untold.push([file, offset, bytes.length, hash]);
         this.#untoldBytes += bytes.length;
-        if (this.#untoldBytes >= PIECE_BYTES) await this.#tell();
+        if (this.#untoldBytes >= PIECE_BYTES && now() - this.#toldAt >= TELL_MS) await this.#tell();
       } finally {
         this.#waiting--;
       }
     });
   }
 
-  /** The journal tells of a megabyte at a time: it is written through to the disk each time. */
+  /** The journal tells of a megabyte or more at a time: it is written through to the disk each time, which a fast line does not wait for. */
   async #tell() {
     if (this.#untold.length === 0) return;
     const pieces = this.#untold;
     this.#untold = [];
     this.#untoldBytes = 0;
+    this.#toldAt = now();
     await this.#slot.append(journalLine({ pieces }));
   }
 

@@ -21,10 +21,10 @@ class Writer {
 /**
  * @typedef {{ strategy?: string, accuracy: number, certified?: boolean, thresholds: number[], coverage?: number[] }} Level
  * @param {{ fingerprint: string, layers: number, dim: number, vocab: number, kvDim: number, heads: { layer: number, rows: number }[],
- *   levels: Level[], metric?: string }} options `layers`, `dim`, `vocab`, `kvDim` are the base model's
+ *   levels: Level[], metric?: string, defaultAccuracy?: number }} options `layers`, `dim`, `vocab`, `kvDim` are the base model's
  * @returns {Buffer}
  */
-export function headsFile({ fingerprint, layers, dim, vocab, kvDim, heads, levels, metric = 'entropy' }) {
+export function headsFile({ fingerprint, layers, dim, vocab, kvDim, heads, levels, metric = 'entropy', defaultAccuracy }) {
   const rows = Math.max(...heads.map((head) => head.rows));
   const one = (/** @type {string} */ name, /** @type {number} */ type, /** @type {any} */ value) => ({ name, type, value });
   const many = (/** @type {string} */ name, /** @type {number} */ type, /** @type {any[]} */ value) => ({ name, type, value, array: true });
@@ -41,7 +41,7 @@ export function headsFile({ fingerprint, layers, dim, vocab, kvDim, heads, level
     many('exitlm.rows', U32, heads.map((head) => head.rows)),
     many('exitlm.shortlist', I32, Array.from({ length: rows }, (_, i) => vocab - 1 - i)),
     one('exitlm.metric', STRING, metric), one('exitlm.kv_policy', STRING, 'exact'), one('exitlm.kv_type', STRING, 'f32'),
-    one('exitlm.levels.count', U32, levels.length),
+    ...(defaultAccuracy === undefined ? [] : [one('exitlm.default_accuracy', F32, defaultAccuracy)]), one('exitlm.levels.count', U32, levels.length),
     level('strategy', STRING, (l) => l.strategy ?? 'risk'), level('accuracy', F32, (l) => l.accuracy),
     level('certified', U32, (l) => Number(l.certified ?? true)), level('delta', F32, () => 0.05),
     level('bound', F32, (l) => 1 - l.accuracy), level('threshold', F32, (l) => l.thresholds),

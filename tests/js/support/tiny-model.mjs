@@ -8,12 +8,13 @@ import { headsFile } from './heads-file.mjs';
 export const tinyPath = fileURLToPath(new URL('../../data/tiny.gguf', import.meta.url));
 export const tinyBytes = fs.readFileSync(tinyPath);
 
-export async function tinyHeads() {
+/** @param {number} [defaultAccuracy] the level that the file names */
+export async function tinyHeads(defaultAccuracy) {
   const lm = await ExitLM.load(tinyPath, { heads: false, worker: false });
   await lm.ready;
   const { fingerprint, layers, dimension: dim, vocabulary: vocab } = lm.info;
   await lm.dispose();
-  return headsFile({ fingerprint, layers, dim, vocab, kvDim: 32, heads: [{ layer: 2, rows: 200 }, { layer: 4, rows: 200 }, { layer: 6, rows: 300 }],
+  return headsFile({ defaultAccuracy, fingerprint, layers, dim, vocab, kvDim: 32, heads: [{ layer: 2, rows: 200 }, { layer: 4, rows: 200 }, { layer: 6, rows: 300 }],
     levels: [{ accuracy: 0.9, thresholds: [0.4, 0.4, 0.5] }, { accuracy: 0.95, thresholds: [0.3, 0.35, 0.4] }] });
 }
 

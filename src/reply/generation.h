@@ -1,0 +1,73 @@
+/* One reply under way: the step machine's state (generate.c). */
+#ifndef XL_GENERATION_H
+#define XL_GENERATION_H
+#include "draft.h"
+#include "text_out.h"
+
+enum { XL_MAX_DRAFT_TEXT = 64, XL_MAX_DRAFT_EVENTS = 4 * XL_MAX_VERIFY };
+
+typedef enum xl_phase { XL_IDLE, XL_PROMPT, XL_DECODE, XL_FINISHING, XL_DONE } xl_phase;
+
+/* A token that has been chosen; its text may still be held back. */
+typedef struct xl_chosen {
+    int32_t id, head, draft_head;
+    uint32_t text_end; /* bytes of the reply up to and with this token */
+    float work, confidence;
+    uint16_t layer;
+    bool drafted;
+    double at_ms; /* clock when it was chosen */
+} xl_chosen;
+
+/* The chain of exits of a reply. */
+typedef struct xl_chain {
+    exitlm_kv_policy kv;
+    uint32_t n; /* heads in use; 0 in mode FULL */
+    float threshold[EXITLM_MAX_HEADS];
+} xl_chain;
+
+typedef struct xl_generation {
+    xl_phase phase;
+    exitlm_generate_options options; /* its pointers are NULL: copied below */
+    xl_sampler sampler;
+    xl_chain chain;
+    uint32_t prompt_n; /* positions of the prompt */
+    uint32_t reused;   /* of these, taken from the turn before */
+    uint32_t limit;    /* most tokens of this reply */
+
+    /* the token being computed at the last position */
+    uint32_t next_head;
+    bool has_previous;
+    xl_check previous; /* of head previous_head */
+    uint32_t previous_head;
+    uint64_t check_macs;
+
+    /* the reply */
+    xl_chosen *tokens; /* [ctx] */
+    uint32_t n_tokens, n_released;
+    xl_text_out out;
+    size_t released_bytes;
+    exitlm_reason reason;
+
+    /* The prompt as text, by its hash, so that the next turn re-uses the generated ids (chat.c). */
+    uint8_t context_sha[32];
+    size_t context_bytes;
+    bool context_known;
+    int32_t *prompt; /* [ctx] ids of a prompt that came as text, while it starts */
+
+    /* counters */
+    uint32_t computed; /* tokens, with an end of text and those that only spelled a stop string */
+    uint32_t draft_attempts, drafted, accepted, audited, audit_disagreed;
+    uint64_t start_macs;
+    double start_ms, previous_ms;
+
+    /* events of drafts, which are given out before the next token */
+    exitlm_event events[XL_MAX_DRAFT_EVENTS];
+    uint32_t n_events, events_given;
+    char draft_text[XL_MAX_DRAFTS][XL_MAX_DRAFT_TEXT];
+} xl_generation;
+
+xl_generation *xl_generation_take(xl_arena *arena, const exitlm_model *model, uint32_t ctx);
+/* Forgets the reply and the context's text. */
+void xl_generation_end(xl_generation *generation);
+
+#endif

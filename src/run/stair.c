@@ -1,0 +1,149 @@
+/* All that changes a position's depth. */
+#include "stair.h"
+
+#include <assert.h>
+
+static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+void xl_stair_take(xl_stair *stair, xl_arena *arena, xl_run *run, uint32_t ctx, xl_kv_type kv_type) {
+    const xl_config *c = &run->model->config;
+    stair->run = run;
+    stair->ctx = ctx;
+    stair->n_waiting = min_u32(ctx, XL_WAITING);
+    stair->ids = xl_arena_take(arena, ctx, sizeof *stair->ids);
+    stair->depth = xl_arena_take(arena, ctx, sizeof *stair->depth);
+    stair->made = xl_arena_take(arena, ctx, sizeof *stair->made);
+    stair->kv.type = kv_type;
+    stair->kv.area_bytes = (xl_kv_bytes(kv_type, c->head_dim, ctx) + XL_ALIGN - 1) / XL_ALIGN * XL_ALIGN;
+    stair->kv.k = xl_arena_take2(arena, c->n_layers, c->n_kv_heads, stair->kv.area_bytes);
+    stair->kv.v = xl_arena_take2(arena, c->n_layers, c->n_kv_heads, stair->kv.area_bytes);
+    stair->hidden = xl_arena_take2(arena, stair->n_waiting, run->work.dim_stride, sizeof(float));
+}
+
+bool xl_stair_check(const xl_stair *stair) {
+    const uint32_t layers = stair->run->model->config.n_layers;
+    for (uint32_t p = 0; p < stair->n; p++) {
+        if (stair->depth[p] > layers || (p > 0 && stair->depth[p] > stair->depth[p - 1])) return false;
+        if (p < stair->through && stair->depth[p] != layers) return false;
+        if (p >= stair->embedded && stair->depth[p] != 0) return false;
+    }
+    return stair->through <= stair->embedded && stair->embedded <= stair->n && stair->n <= stair->ctx;
+}
+
+exitlm_status xl_stair_wait(xl_stair *stair, int32_t layer, int32_t row, exitlm_error *error) {
+    stair->need_layer = layer;
+    stair->need_row = row;
+    if (layer >= 0) return xl_fail(error, EXITLM_WAIT, "layer %d has not arrived yet", (int)layer);
+    return xl_fail(error, EXITLM_WAIT, "the embedding of token %d has not arrived yet", (int)row);
+}
+
+exitlm_status xl_stair_append(xl_stair *stair, const int32_t *ids, size_t n, exitlm_error *error) {
+    if (n > stair->ctx - stair->n)
+        return xl_fail(error, EXITLM_CONTEXT_FULL, "%zu tokens after %u do not fit a context of %u: shorten the prompt or ask for a larger context",
+                       n, (unsigned)stair->n, (unsigned)stair->ctx);
+    const uint32_t vocab = stair->run->model->config.vocab;
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] < 0 || (uint32_t)ids[i] >= vocab)
+            return xl_fail(error, EXITLM_USAGE, "token id %ld at index %zu is outside the vocabulary of %u", (long)ids[i], i, (unsigned)vocab);
+    for (size_t i = 0; i < n; i++) {
+        stair->ids[stair->n + i] = ids[i];
+        stair->depth[stair->n + i] = 0;
+        stair->made[stair->n + i] = XL_MADE_EXACT;
+    }
+    stair->n += (uint32_t)n;
+    return EXITLM_OK;
+}
+
+void xl_stair_truncate(xl_stair *stair, uint32_t n) {
+    if (n >= stair->n) return;
+    stair->n = n;
+    stair->embedded = min_u32(stair->embedded, n);
+    stair->through = min_u32(stair->through, n);
+    stair->kv_only_until = min_u32(stair->kv_only_until, n);
+    stair->unseen_from = min_u32(stair->unseen_from, n);
+    assert(xl_stair_check(stair));
+}
+
+exitlm_status xl_stair_embed(xl_stair *stair, exitlm_error *error) {
+    const exitlm_model *m = stair->run->model;
+    while (stair->through < stair->n && stair->depth[stair->through] == m->config.n_layers) stair->through++;
+    const uint32_t end = min_u32(stair->n, stair->through + stair->n_waiting);
+    for (; stair->embedded < end; stair->embedded++) {
+        int32_t id = stair->ids[stair->embedded];
+        if (!m->row_ready[id]) return xl_stair_wait(stair, -1, id, error);
+        xl_dequant_row(m->embedding.type, m->embedding.data, m->embedding.cols, xl_slot(m, (uint32_t)id), xl_hidden(stair, stair->embedded));
+    }
+    return EXITLM_OK;
+}
+
+/* Positions from `start` on, at most one chunk of them: those that lie side by side in the ring and go the same way through the layer. */
+static uint32_t rows_of_slice(const xl_stair *stair, uint32_t start, uint32_t end, bool kv_only) {
+    uint32_t n = min_u32(min_u32(end - start, XL_CHUNK), stair->n_waiting - start % stair->n_waiting);
+    return kv_only ? min_u32(n, stair->kv_only_until - start) : n;
+}
+
+exitlm_status xl_stair_advance_slice(xl_stair *stair, uint32_t to, bool *done, exitlm_error *error) {
+    xl_run *run = stair->run;
+    *done = false;
+    exitlm_status status = xl_stair_embed(stair, error);
+    if (status != EXITLM_OK) return status;
+    if (stair->n == 0 || stair->depth[stair->n - 1] >= to) {
+        *done = true;
+        return EXITLM_OK;
+    }
+    /* Where more wait than there is room for, those that have begun go through all layers first. */
+    const uint32_t end = stair->embedded, layer = stair->depth[end - 1];
+    uint32_t start = end;
+    if (!run->model->base_ready || run->model->layers_ready <= layer) return xl_stair_wait(stair, (int32_t)layer, -1, error);
+    while (start > 0 && stair->depth[start - 1] <= layer) start--;
+    const bool kv_only = layer + 1 == run->model->config.n_layers && start < stair->kv_only_until;
+    const uint32_t n = rows_of_slice(stair, start, end, kv_only);
+    const uint64_t before = run->macs;
+    xl_row rows[XL_CHUNK] = {{0}};
+    for (uint32_t r = 0; r < n; r++) rows[r] = (xl_row){&stair->kv, start + r, xl_hidden(stair, start + r)};
+    if (kv_only) xl_forward_kv(run, layer, rows, n);
+    else xl_forward_layer(run, layer, rows, n);
+    for (uint32_t r = 0; r < n; r++) {
+        stair->depth[start + r] = (uint16_t)(layer + 1);
+        if (start + r < stair->prefix) stair->prefix_macs += (run->macs - before) / n;
+    }
+    assert(xl_stair_check(stair));
+    if (stair->on_layer) stair->on_layer(stair->on_layer_user, layer + 1, start, n, xl_hidden(stair, start));
+    *done = stair->depth[stair->n - 1] >= to;
+    return EXITLM_OK;
+}
+
+exitlm_status xl_stair_advance(xl_stair *stair, uint32_t to, exitlm_error *error) {
+    bool done = false;
+    exitlm_status status = EXITLM_OK;
+    while (!done && status == EXITLM_OK) status = xl_stair_advance_slice(stair, to, &done, error);
+    return status;
+}
+
+void xl_stair_set_through(xl_stair *stair) {
+    for (uint32_t p = stair->through; p < stair->n; p++) stair->depth[p] = (uint16_t)stair->run->model->config.n_layers;
+    stair->embedded = stair->n;
+    assert(xl_stair_check(stair));
+}
+
+/* ---- K/V of skipped layers ---- */
+
+static void make_skipped(xl_stair *stair, uint32_t pos, const xl_head *maps) {
+    const uint32_t n_layers = stair->run->model->config.n_layers;
+    const xl_row row = {&stair->kv, pos, xl_hidden(stair, pos)};
+    for (uint32_t layer = stair->depth[pos]; layer < n_layers; layer++) xl_forward_skipped(stair->run, layer, &row, maps);
+    stair->depth[pos] = (uint16_t)n_layers;
+    stair->made[pos] = maps ? XL_MADE_MAPS : XL_MADE_PROPAGATE;
+}
+
+void xl_stair_exit(xl_stair *stair, const exitlm_heads *heads, uint32_t pos, uint32_t head, exitlm_kv_policy policy) {
+    if (policy == EXITLM_POLICY_EXACT || stair->depth[pos] == stair->run->model->config.n_layers) return;
+    if (policy == EXITLM_POLICY_PROPAGATE) make_skipped(stair, pos, NULL);
+    else if (head == xl_heads_mapping(heads)) make_skipped(stair, pos, &heads->head[head]);
+}
+
+void xl_stair_map_waiting(xl_stair *stair, const exitlm_heads *heads, uint32_t head) {
+    if (head != xl_heads_mapping(heads)) return;
+    for (uint32_t pos = stair->n - 1; pos-- > 0 && stair->depth[pos] == heads->head[head].layer;)
+        make_skipped(stair, pos, &heads->head[head]);
+}
