@@ -6,7 +6,7 @@
 #include "cli.h"
 #include "engine.h"
 #include "eval_plot.h"
-#include "eval_tasks.h"
+#include "eval_tasks_show.h"
 #include "progress.h"
 #include "signals.h"
 #include "train/invent.h"
@@ -196,20 +196,24 @@ static int evaluate(evaluation *e) {
 static int run_tasks(const cli_call *call, const eval_options *o) {
     static const float usual[] = {0.99f, 0.98f, 0.95f, 0.90f};
     const bool own = o->accuracy.n > 0;
-    const eval_task_options options = {.strategy = o->eval.strategy < 0 ? EXITLM_STRATEGY_RISK : (exitlm_strategy)o->eval.strategy,
-                                       .kv = o->eval.kv, .max_tokens = o->eval.reply_tokens ? o->eval.reply_tokens : 48, .quiet = o->quiet};
+    const xl_task_options options = {.strategy = o->eval.strategy < 0 ? EXITLM_STRATEGY_RISK : (exitlm_strategy)o->eval.strategy,
+                                     .kv = o->eval.kv, .max_tokens = o->eval.reply_tokens ? o->eval.reply_tokens : 48,
+                                     .accuracy = own ? o->accuracy.items : usual,
+                                     .n_levels = own ? o->accuracy.n : sizeof usual / sizeof *usual};
     cli_engine engine = {0};
-    eval_tasks tasks = {0};
+    cli_progress progress = {0};
+    const xl_observer observer = cli_observer(&progress, o->quiet);
+    xl_tasks tasks = {0};
+    exitlm_error error;
     if (o->data.n) return cli_usage("eval: --data and --tasks are two evaluations: give one of them");
     cli_interrupt_catch();
-    int status = eval_tasks_read(&tasks, o->tasks);
+    int status = cli_done(xl_tasks_read(&tasks, o->tasks, &error), &error);
     if (status == CLI_OK) status = cli_engine_open(&engine, call->operands[0], &o->engine, CLI_SESSION);
     if (status == CLI_OK && !engine.heads->n_levels) status = cli_fail("%s: is not calibrated: run exitlm calibrate first", engine.heads_file);
-    if (status == CLI_OK)
-        status = eval_tasks_run(&tasks, &engine, own ? o->accuracy.items : usual, own ? o->accuracy.n : sizeof usual / sizeof *usual, &options);
-    if (status == CLI_OK && o->json) eval_tasks_json(&tasks, engine.info.name, o->tasks, options.max_tokens);
-    else if (status == CLI_OK) eval_tasks_show(&tasks, o->tasks, options.max_tokens);
-    eval_tasks_free(&tasks);
+    if (status == CLI_OK) status = cli_done(xl_tasks_run(&tasks, engine.session, &options, &observer, &error), &error);
+    if (status == CLI_OK && o->json) cli_tasks_json(&tasks, engine.info.name, o->tasks, options.max_tokens);
+    else if (status == CLI_OK) cli_tasks_show(&tasks, o->tasks, options.max_tokens);
+    xl_tasks_free(&tasks);
     cli_engine_close(&engine);
     return status;
 }

@@ -38,6 +38,7 @@ static void print_stage(const xl_progress *p, double seconds, double left) {
             fprintf(stderr, "\r%s  %5.1f %%  %zu tokens, %.0f tokens/s, %.0f s left    ", p->label, share, p->tokens, speed, left);
         break;
     case XL_STAGE_SPEED: fprintf(stderr, "\rspeed      %.0f of %.0f conversations ", p->done, p->total); break;
+    case XL_STAGE_TASKS: fprintf(stderr, "\rtasks      %.0f of %.0f ", p->done, p->total); break;
     }
 }
 

@@ -250,7 +250,7 @@ exitlm_status xl_calibration_write(const xl_calibration *c, const char *path, ex
         const xl_heads_calibration calibration = {.metric = c->metric, .kv = adds(c) ? c->heads->kv : c->options->kv,
                                                   .kv_type = c->options->kv_type, .logistic = c->logistic, .data = data,
                                                   .n_levels = c->n_levels, .levels = c->levels};
-        status = xl_about_file(path, xl_heads_rewrite(bytes, n_bytes, &calibration, &out, error), error);
+        status = xl_about(path, xl_heads_rewrite(bytes, n_bytes, &calibration, &out, error), error);
     }
     if (status == EXITLM_OK) status = xl_file_write(path, out.data, out.n_bytes, error);
     xl_buffer_free(&out);
@@ -266,7 +266,7 @@ exitlm_status xl_heads_set_default(const char *path, float accuracy, exitlm_erro
     exitlm_status status = xl_file_read(path, MAX_HEADS_BYTES, &bytes, &n_bytes, error);
     if (status != EXITLM_OK) return status;
     xl_buffer_init(&out, &xl_libc_allocator);
-    status = xl_about_file(path, xl_heads_with_default(bytes, n_bytes, accuracy, &out, error), error);
+    status = xl_about(path, xl_heads_with_default(bytes, n_bytes, accuracy, &out, error), error);
     if (status == EXITLM_OK) status = xl_file_write(path, out.data, out.n_bytes, error);
     xl_buffer_free(&out);
     free(bytes);

@@ -86,10 +86,10 @@ exitlm_status xl_file_write(const char *path, const void *bytes, size_t n_bytes,
     return status;
 }
 
-exitlm_status xl_about_file(const char *path, exitlm_status status, exitlm_error *error) {
+exitlm_status xl_about(const char *name, exitlm_status status, exitlm_error *error) {
     if (status == EXITLM_OK || !error) return status;
     const exitlm_error plain = *error;
-    return xl_fail(error, status, XL_FILE_NAME ": %s", path, plain.message);
+    return xl_fail(error, status, XL_FILE_NAME ": %s", name, plain.message);
 }
 
 char *xl_format(const char *format, ...) {

@@ -21,8 +21,8 @@ exitlm_status xl_file_read(const char *path, uint64_t max_bytes, char **bytes, s
 /* Writes a whole file, under another name first, so that an interrupted write leaves the old one. */
 exitlm_status xl_file_write(const char *path, const void *bytes, size_t n_bytes, exitlm_error *error);
 
-/* Puts the name of the file that it is about before the message of a failure; returns `status`. */
-exitlm_status xl_about_file(const char *path, exitlm_status status, exitlm_error *error);
+/* Puts the name of what it is about, a file mostly, before the message of a failure; returns `status`. */
+exitlm_status xl_about(const char *name, exitlm_status status, exitlm_error *error);
 
 /* Creates a folder if it is not there (its parent must be). */
 bool xl_folder_make(const char *path);

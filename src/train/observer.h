@@ -14,7 +14,8 @@ typedef enum xl_stage {
     XL_STAGE_HEAD,    /* steps of a head's training */
     XL_STAGE_MAPS,    /* positions */
     XL_STAGE_MEASURE, /* conversations under a setting */
-    XL_STAGE_SPEED    /* conversations */
+    XL_STAGE_SPEED,   /* conversations */
+    XL_STAGE_TASKS    /* tasks */
 } xl_stage;
 
 typedef struct xl_progress {

@@ -60,7 +60,7 @@ static exitlm_status write_heads(const xl_training *run, const xl_train_result *
     for (uint32_t i = 0; i < report->n_heads; i++) describe_head(&source.head[i], &results[i], &maps[i]);
     xl_buffer out;
     xl_buffer_init(&out, &xl_libc_allocator);
-    exitlm_status status = xl_about_file(o->output, xl_heads_write(&source, &out, error), error);
+    exitlm_status status = xl_about(o->output, xl_heads_write(&source, &out, error), error);
     if (status == EXITLM_OK) status = xl_file_write(o->output, out.data, out.n_bytes, error);
     report->n_bytes = out.n_bytes;
     xl_buffer_free(&out);

@@ -2,15 +2,12 @@
 #include "eval_tasks.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli.h"
 #include "files.h"
-#include "reply/session.h"
 #include "model/heads.h"
-#include "signals.h"
+#include "reply/session.h"
 
 #define MAX_FILE_BYTES ((uint64_t)64 << 20)
 #define MAX_MESSAGES 64
@@ -42,7 +39,7 @@ static size_t count(const xl_json *list) {
 }
 
 /* NULL, or what is wrong with the line. */
-static const char *take_task(eval_task *task) {
+static const char *take_task(xl_task *task) {
     const xl_json *turns = xl_json_get(task->root, "turns"), *messages = xl_json_get(task->root, "messages");
     const char *match = xl_json_string(task->root, "match");
     task->id = xl_json_string(task->root, "id");
@@ -63,45 +60,48 @@ static const char *take_task(eval_task *task) {
     return NULL;
 }
 
-static int add_task(eval_tasks *tasks, const char *path, size_t number, const char *line, size_t n_bytes) {
+static exitlm_status add_task(xl_tasks *tasks, const char *path, size_t number, const char *line, size_t n_bytes,
+                              exitlm_error *error) {
     char why[160];
     if (tasks->n == tasks->capacity) {
         size_t more = tasks->capacity ? 2 * tasks->capacity : 256;
-        eval_task *grown = realloc(tasks->tasks, more * sizeof *grown);
-        if (!grown) return cli_no_memory("the tasks");
+        xl_task *grown = realloc(tasks->tasks, more * sizeof *grown);
+        if (!grown) return xl_no_memory(error, "the tasks");
         tasks->tasks = grown;
         tasks->capacity = more;
     }
-    eval_task *task = &tasks->tasks[tasks->n];
-    *task = (eval_task){.root = xl_json_parse(line, n_bytes, why, sizeof why)};
-    if (!task->root) return cli_fail("%s: line %zu: %s", path, number, why);
+    xl_task *task = &tasks->tasks[tasks->n];
+    *task = (xl_task){.root = xl_json_parse(line, n_bytes, why, sizeof why)};
+    if (!task->root) return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": line %zu: %s", path, number, why);
     tasks->n++;
     const char *wrong = take_task(task);
-    return wrong ? cli_fail("%s: line %zu: %s", path, number, wrong) : CLI_OK;
+    return wrong ? xl_fail(error, EXITLM_IO, XL_FILE_NAME ": line %zu: %s", path, number, wrong) : EXITLM_OK;
 }
 
-int eval_tasks_read(eval_tasks *tasks, const char *path) {
+exitlm_status xl_tasks_read(xl_tasks *tasks, const char *path, exitlm_error *error) {
     char *text;
     size_t n_bytes, number = 0;
-    int status = cli_read_file(path, MAX_FILE_BYTES, &text, &n_bytes);
-    if (status != CLI_OK) return status;
-    for (const char *line = text, *end = text + n_bytes; line < end && status == CLI_OK;) {
+    exitlm_status status = xl_file_read(path, MAX_FILE_BYTES, &text, &n_bytes, error);
+    if (status != EXITLM_OK) return status;
+    for (const char *line = text, *end = text + n_bytes; line < end && status == EXITLM_OK;) {
         const char *stop = memchr(line, '\n', (size_t)(end - line));
         const size_t n = (size_t)((stop ? stop : end) - line);
         number++;
-        if (strspn(line, " \t\r") < n) status = add_task(tasks, path, number, line, n);
+        if (strspn(line, " \t\r") < n) status = add_task(tasks, path, number, line, n, error);
         line += n + 1;
     }
     free(text);
-    return status == CLI_OK && tasks->n == 0 ? cli_fail("%s: holds no task", path) : status;
+    return status == EXITLM_OK && tasks->n == 0 ? xl_fail(error, EXITLM_IO, XL_FILE_NAME ": holds no task", path) : status;
 }
 
-void eval_tasks_free(eval_tasks *tasks) {
-    for (size_t i = 0; tasks->replies && i < tasks->n * tasks->n_rows; i++) free(tasks->replies[i].text);
+void xl_tasks_free(xl_tasks *tasks) {
+    if (tasks->replies) {
+        for (size_t i = 0; i < tasks->n * tasks->n_rows; i++) free(tasks->replies[i].text);
+    }
     for (size_t i = 0; i < tasks->n; i++) xl_json_free(tasks->tasks[i].root);
     free(tasks->replies);
     free(tasks->tasks);
-    *tasks = (eval_tasks){0};
+    *tasks = (xl_tasks){0};
 }
 
 /* ---- Right or wrong ---- */
@@ -131,7 +131,7 @@ static const char *first_of(const char *reply, const xl_json *texts) {
     return first;
 }
 
-bool eval_task_right(const eval_task *task, const char *reply) {
+bool xl_task_right(const xl_task *task, const char *reply) {
     if (task->exact) {
         reply += strspn(reply, " \t\r\n");
         size_t n = strlen(reply);
@@ -153,47 +153,55 @@ static char *copy_text(const char *text, size_t n) {
     return copy;
 }
 
+typedef struct answering {
+    exitlm_session *session;
+    const xl_observer *observer;
+    const exitlm_generate_options *options;
+    const xl_task *task;
+    xl_task_row *row;
+} answering;
+
 /* One reply; *text is fresh memory. */
-static int reply_to(cli_engine *engine, const eval_task *task, const exitlm_message *messages, size_t n, const exitlm_generate_options *options, eval_task_row *row,
-                    char **text) {
+static exitlm_status reply_to(const answering *a, const exitlm_message *messages, size_t n, char **text, exitlm_error *error) {
     exitlm_event event = {0};
-    exitlm_error error;
-    exitlm_status status = exitlm_session_chat(engine->session, messages, n, options, &error);
+    xl_task_row *row = a->row;
+    exitlm_status status = exitlm_session_chat(a->session, messages, n, a->options, error);
     while (status == EXITLM_OK && event.type != EXITLM_EVENT_DONE) {
-        if (cli_interrupted()) exitlm_session_stop(engine->session);
-        status = exitlm_session_step(engine->session, &event, &error);
+        if (xl_stopped(a->observer)) exitlm_session_stop(a->session);
+        status = exitlm_session_step(a->session, &event, error);
     }
-    if (status != EXITLM_OK) return cli_report(&error, task->id);
-    if (cli_interrupted()) return cli_fail("stopped");
+    if (status != EXITLM_OK) return xl_about(a->task->id, status, error);
+    if (xl_stopped(a->observer)) return xl_fail(error, EXITLM_IO, "stopped");
     *text = copy_text(event.stats.text, event.stats.text_bytes);
     row->tokens += event.stats.completion_tokens;
     row->mean_work += event.stats.mean_work * event.stats.completion_tokens; /* a sum until all tasks are done */
-    row->kv = engine->session->generation->chain.kv;
-    return *text ? CLI_OK : cli_no_memory("a reply");
+    row->kv = a->session->generation->chain.kv;
+    return *text ? EXITLM_OK : xl_no_memory(error, "a reply");
 }
 
 /* The whole conversation; what the model itself said before its last reply is part of it. */
-static int run_task(cli_engine *engine, const eval_task *task, const exitlm_generate_options *options, eval_task_row *row, eval_task_reply *reply) {
+static exitlm_status run_task(const answering *a, xl_task_reply *reply, exitlm_error *error) {
+    const xl_task *task = a->task;
     exitlm_message messages[MAX_MESSAGES];
     char *said[MAX_MESSAGES];
     size_t n = 0, n_said = 0;
-    int status = CLI_OK;
-    for (const xl_json *t = task->talk->first; t && status == CLI_OK; t = t->next) {
-        messages[n++] = task->written ? (exitlm_message){xl_json_string(t, "role"), xl_json_string(t, "content")} : (exitlm_message){"user", t->text};
+    exitlm_status status = EXITLM_OK;
+    for (const xl_json *t = task->talk->first; t && status == EXITLM_OK; t = t->next) {
+        if (task->written) messages[n++] = (exitlm_message){xl_json_string(t, "role"), xl_json_string(t, "content")};
+        else messages[n++] = (exitlm_message){"user", t->text};
         if (task->written && t->next) continue;
-        char **text = t->next ? &said[n_said] : &reply->text;
-        status = reply_to(engine, task, messages, n, options, row, text);
-        if (status != CLI_OK || !t->next) continue;
+        status = reply_to(a, messages, n, t->next ? &said[n_said] : &reply->text, error);
+        if (status != EXITLM_OK || !t->next) continue;
         messages[n++] = (exitlm_message){"assistant", said[n_said++]};
     }
-    if (status == CLI_OK) reply->right = eval_task_right(task, reply->text);
+    if (status == EXITLM_OK) reply->right = xl_task_right(task, reply->text);
     while (n_said) free(said[--n_said]);
     return status;
 }
 
 /* Difference of two shares in pairs, with the interval of Bonett and Price (2012): a pair of either kind is added, so that a few pairs that
  * all agree do not make it certain. */
-static void compare(eval_task_row *row, size_t n) {
+static void compare(xl_task_row *row, size_t n) {
     const double all = (double)n + 2, p = ((double)row->gained + 1) / all, q = ((double)row->lost + 1) / all;
     const double half = 1.959964 * sqrt((p + q - (p - q) * (p - q)) / all);
     row->difference = ((double)row->gained - (double)row->lost) / (double)n;
@@ -201,9 +209,9 @@ static void compare(eval_task_row *row, size_t n) {
     row->high = fmin(p - q + half, 1);
 }
 
-static void sum_up(eval_tasks *tasks) {
+static void sum_up(xl_tasks *tasks) {
     for (size_t r = 0; r < tasks->n_rows; r++) {
-        eval_task_row *row = &tasks->row[r];
+        xl_task_row *row = &tasks->row[r];
         for (size_t i = 0; i < tasks->n; i++) {
             const bool full = tasks->replies[i * tasks->n_rows].right, right = tasks->replies[i * tasks->n_rows + r].right;
             row->right += right;
@@ -215,28 +223,36 @@ static void sum_up(eval_tasks *tasks) {
     }
 }
 
-int eval_tasks_run(eval_tasks *tasks, cli_engine *engine, const float *accuracy, size_t n_levels, const eval_task_options *options) {
+static void show(const xl_tasks *tasks, size_t done, const xl_observer *observer) {
+    const xl_progress now = {.stage = XL_STAGE_TASKS, .done = (double)done, .total = (double)tasks->n, .ended = done == tasks->n};
+    xl_show(observer, &now);
+}
+
+exitlm_status xl_tasks_run(xl_tasks *tasks, exitlm_session *session, const xl_task_options *options, const xl_observer *observer,
+                           exitlm_error *error) {
     exitlm_generate_options generate;
-    int status = CLI_OK;
+    exitlm_status status = EXITLM_OK;
     exitlm_generate_defaults(&generate);
     generate.max_tokens = options->max_tokens;
     generate.strategy = options->strategy;
-    tasks->n_rows = 1 + (n_levels < EVAL_TASK_ROWS ? n_levels : EVAL_TASK_ROWS - 1);
+    tasks->n_rows = 1 + (options->n_levels < XL_TASK_ROWS ? options->n_levels : XL_TASK_ROWS - 1);
     tasks->row[0].certified = true;
     tasks->replies = calloc(tasks->n * tasks->n_rows, sizeof *tasks->replies);
-    if (!tasks->replies) return cli_no_memory("the replies");
-    for (size_t i = 0; i < tasks->n && status == CLI_OK; i++) {
-        for (size_t r = 0; r < tasks->n_rows && status == CLI_OK; r++) {
-            eval_task_row *row = &tasks->row[r];
+    if (!tasks->replies) return xl_no_memory(error, "the replies");
+    for (size_t i = 0; i < tasks->n && status == EXITLM_OK; i++) {
+        show(tasks, i, observer);
+        for (size_t r = 0; r < tasks->n_rows && status == EXITLM_OK; r++) {
+            xl_task_row *row = &tasks->row[r];
+            const answering a = {session, observer, &generate, &tasks->tasks[i], row};
             generate.mode = r ? EXITLM_MODE_EXIT : EXITLM_MODE_FULL;
             generate.kv = (exitlm_kv_policy)(r ? options->kv : -1);
-            generate.accuracy = row->accuracy = r ? accuracy[r - 1] : 0;
-            status = run_task(engine, &tasks->tasks[i], &generate, row, &tasks->replies[i * tasks->n_rows + r]);
-            if (r) row->certified = xl_heads_row(engine->heads, options->strategy, row->accuracy, row->kv) != NULL;
+            generate.accuracy = row->accuracy = r ? options->accuracy[r - 1] : 0;
+            status = run_task(&a, &tasks->replies[i * tasks->n_rows + r], error);
+            if (r) row->certified = xl_heads_row(session->heads, options->strategy, row->accuracy, row->kv) != NULL;
         }
-        if (!options->quiet) fprintf(stderr, "\rtasks      %zu of %zu ", i + 1, tasks->n);
     }
-    if (!options->quiet) fputc('\n', stderr);
-    if (status == CLI_OK) sum_up(tasks);
-    return status;
+    if (status != EXITLM_OK) return status;
+    show(tasks, tasks->n, observer);
+    sum_up(tasks);
+    return EXITLM_OK;
 }
