@@ -163,6 +163,9 @@ typedef struct exitlm_extent {
  * taken as well. *n is the number; up to `capacity` are written. Needs the header (of all parts). */
 exitlm_status exitlm_loader_plan(const exitlm_loader *loader, exitlm_extent *extents, size_t capacity, size_t *n,
                                  exitlm_error *error);
+/* The same a piece at a time: extents [capacity] are those from number `first` on; *n is the number of all. */
+exitlm_status exitlm_loader_plan_from(const exitlm_loader *loader, size_t first, exitlm_extent *extents, size_t capacity,
+                                      size_t *n, exitlm_error *error);
 
 /* The model as far as it is there: known after the header, usable for
  * sessions at once (they answer EXITLM_WAIT where weights are missing).
@@ -180,6 +183,8 @@ typedef struct exitlm_model_info {
     const char *template_family; /* "chatml", "llama3", "zephyr", "gemma" or "" */
     uint32_t layers, dim, ffn_dim, heads, kv_heads, head_dim, vocab, context_tokens;
     uint64_t parameters, weight_bytes, macs_per_token; /* multiply-adds of the matrices, one token */
+    int32_t bos, eos;     /* begin-of-text and end-of-text; -1: none */
+    bool add_bos;         /* a text begins with begin-of-text */
     char fingerprint[65]; /* hex SHA-256 of sizes, table of tensors, tokenizer and first weights (exactly: src/model.c);
                            * "" until its bytes are there */
 } exitlm_model_info;
@@ -250,6 +255,8 @@ exitlm_status exitlm_loader_memory(const exitlm_loader *loader, const exitlm_ses
 exitlm_status exitlm_session_create(exitlm_session **session, const exitlm_model *model,
                                     const exitlm_session_options *options, exitlm_error *error);
 void exitlm_session_free(exitlm_session *session);
+uint32_t exitlm_session_context_tokens(const exitlm_session *session); /* its capacity */
+const char *exitlm_session_kernel(const exitlm_session *session);      /* what it computes with: "avx2", ... */
 
 /* Kernel sets that this build and machine can run, best first; NULL past the end. */
 const char *exitlm_kernel_name(size_t index);
@@ -379,6 +386,7 @@ typedef struct exitlm_heads_info {
     const char *fingerprint, *licence, *data, *engine_version;
 } exitlm_heads_info;
 void exitlm_heads_describe(const exitlm_heads *heads, exitlm_heads_info *info);
+bool exitlm_heads_have_maps(const exitlm_heads *heads); /* K/V maps, which may come later: exitlm_heads_add_maps */
 
 /* One row of the calibration: what a level of a strategy promises. */
 typedef struct exitlm_level {

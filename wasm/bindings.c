@@ -1,5 +1,5 @@
-/* bindings: what JavaScript calls. The one file that knows of WebAssembly (with
- * pool.c, the threads).
+/* bindings: what JavaScript calls. With inside.c, which looks inside, and pool.c, the threads, all that
+ * knows of WebAssembly.
  *
  * Each export is a thin cover of one function of exitlm.h. It adds what the
  * boundary needs and nothing else:
@@ -14,13 +14,8 @@
 #include <string.h>
 
 #include "base/checksum.h"
-#include "exitlm.h"
-#include "kernel/kernels.h"
-#include "model/loader.h"
-#include "model/model.h"
-#include "reply/session.h"
 #include "base/sha256.h"
-#include "text/template.h"
+#include "exitlm.h"
 
 #define EXPORT(name) __attribute__((export_name(#name))) name
 
@@ -161,7 +156,7 @@ exitlm_heads *EXPORT(exitlm_wasm_heads_create)(const void *bytes, size_t n_bytes
 exitlm_status EXPORT(exitlm_wasm_heads_add_maps)(exitlm_heads *heads, const void *bytes, size_t n_bytes, exitlm_error *error) {
     return exitlm_heads_add_maps(heads, bytes, n_bytes, error);
 }
-bool EXPORT(exitlm_wasm_heads_have_maps)(const exitlm_heads *heads) { return xl_heads_have_maps(heads); }
+bool EXPORT(exitlm_wasm_heads_have_maps)(const exitlm_heads *heads) { return exitlm_heads_have_maps(heads); }
 void EXPORT(exitlm_wasm_heads_free)(exitlm_heads *heads) { exitlm_heads_free(heads); }
 void EXPORT(exitlm_wasm_heads_describe)(const exitlm_heads *heads, exitlm_heads_info *info) { exitlm_heads_describe(heads, info); }
 size_t EXPORT(exitlm_wasm_heads_levels)(const exitlm_heads *heads) { return exitlm_heads_levels(heads); }
@@ -186,7 +181,7 @@ void EXPORT(exitlm_wasm_loader_state)(const exitlm_loader *loader, exitlm_load_s
 /* The extents from number `first` on: a piece of the plan takes less memory than all of it. */
 exitlm_status EXPORT(exitlm_wasm_loader_plan)(const exitlm_loader *loader, size_t first, exitlm_extent *extents, size_t capacity, size_t *n,
                                               exitlm_error *error) {
-    return xl_loader_plan_from(loader, first, extents, capacity, n, error);
+    return exitlm_loader_plan_from(loader, first, extents, capacity, n, error);
 }
 exitlm_model *EXPORT(exitlm_wasm_loader_model)(const exitlm_loader *loader) { return exitlm_loader_model(loader); }
 /* sizes[0]: bytes of the model, sizes[1]: of one session. */
@@ -210,8 +205,8 @@ const char *EXPORT(exitlm_wasm_model_chat_template)(const exitlm_model *model, s
 }
 /* ids[0]: begin-of-text, ids[1]: end-of-text, -1 for none; ids[2]: 1 where begin-of-text is added to a text. */
 void EXPORT(exitlm_wasm_model_special)(const exitlm_model *model, int32_t ids[3]) {
-    xl_tokenizer_info info;
-    xl_tokenizer_describe(model->tokenizer, &info);
+    exitlm_model_info info;
+    exitlm_model_describe(model, &info);
     ids[0] = info.bos;
     ids[1] = info.eos;
     ids[2] = info.add_bos;
@@ -271,27 +266,10 @@ void EXPORT(exitlm_wasm_session_needs)(const exitlm_session *session, int32_t ne
 }
 void EXPORT(exitlm_wasm_session_stop)(exitlm_session *session) { exitlm_session_stop(session); }
 void EXPORT(exitlm_wasm_session_reset)(exitlm_session *session) { exitlm_session_reset(session); }
-typedef struct score_target {
-    float *logits;
-    size_t vocab;
-} score_target;
-static bool copy_logits(void *user, size_t position, const float *logits) {
-    const score_target *target = user;
-    memcpy(target->logits + (position - 1) * target->vocab, logits, target->vocab * sizeof *logits);
-    return true;
-}
-/* Teacher-forced: logits [n - 1][vocab] <- those for positions 1 ... n - 1, each given the ids before it. */
-exitlm_status EXPORT(exitlm_wasm_session_score)(exitlm_session *session, const int32_t *ids, size_t n, float *logits, exitlm_error *error) {
-    score_target target = {logits, session->model->config.vocab};
-    return exitlm_session_score(session, ids, n, copy_logits, &target, error);
-}
-/* The pool that helper threads of this session join (pool.c); NULL: none. */
-xl_pool *EXPORT(exitlm_wasm_session_pool)(const exitlm_session *session) { return session->pool; }
-uint32_t EXPORT(exitlm_wasm_session_threads)(const exitlm_session *session) { return xl_pool_threads(session->pool); }
 /* Capacity of its context. */
-uint32_t EXPORT(exitlm_wasm_session_context_tokens)(const exitlm_session *session) { return session->ctx; }
+uint32_t EXPORT(exitlm_wasm_session_context_tokens)(const exitlm_session *session) { return exitlm_session_context_tokens(session); }
 /* What this session computes with: "relaxed", "simd128", ... */
-const char *EXPORT(exitlm_wasm_session_kernel)(const exitlm_session *session) { return session->kernels->name; }
+const char *EXPORT(exitlm_wasm_session_kernel)(const exitlm_session *session) { return exitlm_session_kernel(session); }
 
 /* ---- SHA-256 ------------------------------------------------------------------ */
 xl_sha256 *EXPORT(exitlm_wasm_sha256_create)(void) {
@@ -313,32 +291,4 @@ void EXPORT(exitlm_wasm_checksum)(const void *bytes, size_t n_bytes, char sum[17
     uint64_t value = xl_checksum(bytes, n_bytes);
     for (int i = 0; i < 16; i++) sum[i] = "0123456789abcdef"[value >> (60 - 4 * i) & 15];
     sum[16] = 0;
-}
-
-/* ---- How fast -------------------------------------------------------------------- */
-enum { SPEED_COLS = 576, SPEED_ROWS = 24576, SPEED_PASSES = 6 };
-
-/* Bytes of weights a second that one row of activations is multiplied with, on this thread: what a token's speed depends on. 8 MB of
- * Q4_0 weights, more than most caches hold; the best of some passes. 0 where there is no memory or no clock. */
-double EXPORT(exitlm_wasm_speed)(void) {
-    const xl_kernels *kernels = xl_kernels_pick(NULL);
-    size_t bytes;
-    if (!xl_matrix_bytes(XL_Q4_0, SPEED_ROWS, SPEED_COLS, &bytes)) return 0;
-    size_t act_bytes = xl_act_bytes(SPEED_COLS);
-    uint8_t *memory = exitlm_wasm_alloc(bytes + act_bytes + sizeof(float) * (SPEED_ROWS + SPEED_COLS));
-    if (!memory) return 0;
-    memset(memory, 1, bytes);
-    uint8_t *act = memory + bytes;
-    float *x = (float *)(void *)(act + act_bytes), *y = x + SPEED_COLS;
-    for (size_t i = 0; i < SPEED_COLS; i++) x[i] = (float)i;
-    kernels->quantize(act, NULL, x, SPEED_COLS);
-    double best_ms = 0;
-    for (int i = 0; i < SPEED_PASSES; i++) {
-        double start = exitlm_host_clock_ms();
-        kernels->matmul[XL_Q4_0](y, SPEED_ROWS, memory, SPEED_COLS, 0, SPEED_ROWS, act, act_bytes, 1);
-        double ms = exitlm_host_clock_ms() - start;
-        if (ms > 0 && (best_ms == 0 || ms < best_ms)) best_ms = ms;
-    }
-    free(memory);
-    return best_ms > 0 ? (double)bytes / best_ms * 1000 : 0;
 }

@@ -493,11 +493,11 @@ static bool same_heads(const exitlm_heads *a, const exitlm_heads *b) {
 exitlm_status exitlm_heads_add_maps(exitlm_heads *heads, const void *bytes, size_t n_bytes, exitlm_error *error) {
     exitlm_heads *whole;
     if (!heads) return xl_fail(error, EXITLM_USAGE, "exitlm_heads_add_maps: an argument is NULL");
-    if (xl_heads_have_maps(heads)) return EXITLM_OK;
+    if (exitlm_heads_have_maps(heads)) return EXITLM_OK;
     exitlm_status status = exitlm_heads_create(&whole, bytes, n_bytes, &heads->allocator, error);
     if (status != EXITLM_OK) return status;
     if (!same_heads(heads, whole)) status = xl_fail(error, EXITLM_HEADS_MISMATCH, "these K/V maps are of other exit heads: load the heads file that they lie in");
-    else if (!xl_heads_have_maps(whole)) status = xl_fail(error, EXITLM_USAGE, "this heads file has no K/V maps to add");
+    else if (!exitlm_heads_have_maps(whole)) status = xl_fail(error, EXITLM_USAGE, "this heads file has no K/V maps to add");
     if (status != EXITLM_OK) {
         exitlm_heads_free(whole);
         return status;
@@ -570,7 +570,7 @@ uint32_t xl_heads_mapping(const exitlm_heads *heads) {
     return i ? i - 1 : heads->n_heads;
 }
 
-bool xl_heads_have_maps(const exitlm_heads *heads) {
+bool exitlm_heads_have_maps(const exitlm_heads *heads) {
     const uint32_t i = xl_heads_mapping(heads);
     return i == heads->n_heads || heads->head[i].map_k;
 }

@@ -86,7 +86,6 @@ bool xl_heads_thresholds(const exitlm_heads *heads, exitlm_strategy strategy, fl
 /* The head whose maps the policy `maps` uses: the last one before the last layer. Exits of earlier heads wait, as with exact K/V, until a later token comes
  * to its layer, and are mapped from there: half of the way is made exactly, and what is left is guessed from close by. n_heads: none. */
 uint32_t xl_heads_mapping(const exitlm_heads *heads);
-bool xl_heads_have_maps(const exitlm_heads *heads);
 
 /* ---- Writing a heads file (train, calibrate) ---- */
 /* Plain f32 arrays, row major (a row = one output); NULL: the head has no such part. Nothing is kept. */

@@ -77,11 +77,6 @@ exitlm_status xl_fingerprint_begin(const exitlm_model *model, xl_sha256 *sha, ex
 /* The rest, once layer 0's norms and the first rows are there. */
 exitlm_status xl_fingerprint_end(exitlm_model *model, const xl_sha256 *begun, exitlm_error *error);
 
-/* ---- plan.c ---- */
-/* exitlm_loader_plan, a piece at a time: extents [capacity] are those from number `first` on; *n is the number of all. */
-exitlm_status xl_loader_plan_from(const exitlm_loader *loader, size_t first, exitlm_extent *extents, size_t capacity, size_t *n,
-                                  exitlm_error *error);
-
 /* ---- place.c ---- */
 /* Finds the place of every tensor of a part whose header is known, checks shapes and types, and computes weights_bytes. */
 exitlm_status xl_part_places(exitlm_model *model, xl_part *part, exitlm_error *error);

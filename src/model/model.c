@@ -374,7 +374,10 @@ void xl_model_fill_info(exitlm_model *model) {
     exitlm_model_info *info = &model->info;
     copy_text(owner->name, sizeof owner->name, gguf, "general.name");
     copy_text(owner->licence, sizeof owner->licence, gguf, "general.license");
+    xl_tokenizer_info tokens;
+    xl_tokenizer_describe(model->tokenizer, &tokens);
     *info = (exitlm_model_info){
+        .bos = tokens.bos, .eos = tokens.eos, .add_bos = tokens.add_bos,
         .name = owner->name, .architecture = xl_arch_name(c->arch), .licence = owner->licence,
         .quantisation = main_type(model), .template_family = xl_template_name(&model->chat),
         .layers = c->n_layers, .dim = c->dim, .ffn_dim = c->ffn_dim, .heads = c->n_heads, .kv_heads = c->n_kv_heads,

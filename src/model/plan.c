@@ -155,10 +155,10 @@ static void put_late_rows(plan *p, const row_tensor *t, int32_t kind) {
 }
 
 exitlm_status exitlm_loader_plan(const exitlm_loader *loader, exitlm_extent *extents, size_t capacity, size_t *n, exitlm_error *error) {
-    return xl_loader_plan_from(loader, 0, extents, capacity, n, error);
+    return exitlm_loader_plan_from(loader, 0, extents, capacity, n, error);
 }
 
-exitlm_status xl_loader_plan_from(const exitlm_loader *loader, size_t first, exitlm_extent *extents, size_t capacity, size_t *n,
+exitlm_status exitlm_loader_plan_from(const exitlm_loader *loader, size_t first, exitlm_extent *extents, size_t capacity, size_t *n,
                                   exitlm_error *error) {
     if (!loader || !n || (!extents && capacity)) return xl_fail(error, EXITLM_USAGE, "exitlm_loader_plan: an argument is NULL");
     const exitlm_model *model = exitlm_loader_model(loader);

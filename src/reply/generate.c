@@ -82,7 +82,7 @@ static exitlm_kv_policy choose_policy(const exitlm_session *s, exitlm_strategy s
     const exitlm_level *best = NULL;
     for (int kv = 0; kv < EXITLM_POLICY_COUNT; kv++) {
         const exitlm_level *row = xl_heads_row(heads, strategy, accuracy, (exitlm_kv_policy)kv);
-        if (!row || (kv == EXITLM_POLICY_MAPS && !xl_heads_have_maps(heads))) continue;
+        if (!row || (kv == EXITLM_POLICY_MAPS && !exitlm_heads_have_maps(heads))) continue;
         if (!best || xl_expected_macs(s->run.model, heads, row) < xl_expected_macs(s->run.model, heads, best)) best = row;
     }
     return best ? best->kv : heads->kv;
@@ -92,7 +92,7 @@ static exitlm_status choose_exit_policy(const exitlm_session *s, const exitlm_ge
                                         exitlm_error *error) {
     if ((int)o->kv >= 0) *kv = o->kv;
     else *kv = o->thresholds ? s->heads->kv : choose_policy(s, o->strategy, accuracy);
-    if (*kv == EXITLM_POLICY_MAPS && !xl_heads_have_maps(s->heads))
+    if (*kv == EXITLM_POLICY_MAPS && !exitlm_heads_have_maps(s->heads))
         return xl_fail(error, EXITLM_USAGE, "K/V policy maps: this heads file holds no maps; use exact or propagate");
     return EXITLM_OK;
 }

@@ -142,3 +142,7 @@ void exitlm_session_needs(const exitlm_session *session, int32_t *layer, int32_t
     if (layer) *layer = session->stair.need_layer;
     if (row) *row = session->stair.need_row;
 }
+
+uint32_t exitlm_session_context_tokens(const exitlm_session *session) { return session->stair.ctx; }
+
+const char *exitlm_session_kernel(const exitlm_session *session) { return session->run.kernels->name; }

@@ -45,7 +45,7 @@ exitlm_status xl_calibration_check(const xl_calibration *c, exitlm_error *error)
     if (wanted_targets(o, targets) == 0)
         return xl_fail(error, EXITLM_USAGE, "--accuracy: no settings are laid out for this level: see exitlm calibrate --help");
     if (o->kv == EXITLM_POLICY_EXACT) return EXITLM_OK;
-    if (o->kv == EXITLM_POLICY_MAPS && !xl_heads_have_maps(c->heads))
+    if (o->kv == EXITLM_POLICY_MAPS && !exitlm_heads_have_maps(c->heads))
         return xl_fail(error, EXITLM_USAGE, "--kv maps: these heads have no maps: train them without --no-maps");
     if (o->strategy > EXITLM_STRATEGY_RISK)
         return xl_fail(error, EXITLM_USAGE, "--kv %s: the paper's strategies know exact K/V alone: use --strategy risk", kv_names[o->kv]);

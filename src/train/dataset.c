@@ -117,7 +117,8 @@ static exitlm_status add_turns(xl_dataset *set, xl_dataset_split split, const xl
 }
 
 static const char *known_role(const char *role) {
-    for (size_t i = 0; role && i < 3; i++)
+    if (!role) return NULL;
+    for (size_t i = 0; i < 3; i++)
         if (strcmp(role, roles_known[i]) == 0) return roles_known[i];
     return NULL;
 }
@@ -230,15 +231,22 @@ static exitlm_status read_folder(xl_dataset *set, const char *path, int depth, e
     exitlm_status status = EXITLM_OK;
     DIR *folder = opendir(path);
     if (!folder) return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": cannot be listed", path);
-    for (struct dirent *entry; status == EXITLM_OK && (entry = readdir(folder));) {
+    while (status == EXITLM_OK) {
+        const struct dirent *entry = readdir(folder);
+        if (!entry) break;
         if (entry->d_name[0] == '.') continue;
         if (n == capacity) {
-            char **more = realloc(names, (capacity = capacity ? 2 * capacity : 64) * sizeof *names);
-            if (!more) status = xl_no_memory(error, "a folder's names");
-            else names = more;
+            capacity = capacity ? 2 * capacity : 64;
+            char **more = realloc(names, capacity * sizeof *names);
+            if (!more) {
+                status = xl_no_memory(error, "a folder's names");
+                break;
+            }
+            names = more;
         }
-        if (status == EXITLM_OK && !(names[n] = xl_format("%s/%s", path, entry->d_name))) status = xl_no_memory(error, "a file's name");
-        else if (status == EXITLM_OK) n++;
+        names[n] = xl_format("%s/%s", path, entry->d_name);
+        if (names[n]) n++;
+        else status = xl_no_memory(error, "a file's name");
     }
     closedir(folder);
     if (n) qsort(names, n, sizeof *names, by_name);

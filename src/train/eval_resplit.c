@@ -89,7 +89,8 @@ static int32_t split_once(const pool_x *p, const uint32_t *order, double *x, dou
         for (size_t i = 0; i < n; i++) x[j * n + i] = p->x[j * p->n + order[i]];
     int32_t chosen = xl_fixed_sequence(XL_BOUND_BETTING, x, m, n, alpha, delta);
     *mean = 0;
-    for (size_t i = n; chosen >= 0 && i < p->n; i++) *mean += p->x[(size_t)chosen * p->n + order[i]] / (double)(p->n - n);
+    if (chosen < 0) return chosen;
+    for (size_t i = n; i < p->n; i++) *mean += p->x[(size_t)chosen * p->n + order[i]] / (double)(p->n - n);
     return chosen;
 }
 

@@ -42,7 +42,8 @@ bool xl_level_tokens_make(xl_level_tokens *t, const exitlm_heads *heads, exitlm_
     if (!t->u || !t->wrong || !t->weight) return false;
     for (size_t i = 0; i < r->n; i++) fill_token(t, i, heads, metric, n_layers, r);
     for (size_t i = 0, end; i < r->n; i = end) {
-        for (end = i; end < r->n && r->conversation[end] == r->conversation[i];) end++;
+        for (end = i; end < r->n; end++)
+            if (r->conversation[end] != r->conversation[i]) break;
         for (size_t k = i; k < end; k++) t->weight[k] = 1.0f / (float)(end - i);
     }
     return true;
@@ -94,7 +95,8 @@ void xl_level_costs(const exitlm_model *model, const exitlm_heads *heads, exitlm
 /* ---- Risk ---- */
 double *xl_level_x(const xl_measure_result *r, size_t n_path) {
     double *x = malloc((n_path * r->n_items + 1) * sizeof *x);
-    for (size_t j = 0; x && j < n_path; j++)
+    if (!x) return NULL;
+    for (size_t j = 0; j < n_path; j++)
         for (size_t i = 0; i < r->n_items; i++) x[j * r->n_items + i] = xl_measure_x(xl_measure_at(r, i, j + 1));
     return x;
 }

@@ -31,9 +31,14 @@ void xl_toplist_find(const exitlm_session *s, xl_toplist *top) {
 int32_t xl_toplist_draw(const xl_toplist *top, float temperature, uint64_t *random) {
     if (temperature <= 0) return top->id[0];
     double weight[XL_TOPLIST_N], sum = 0;
-    for (int i = 0; i < XL_TOPLIST_N; i++) sum += weight[i] = top->p[i] > 0 ? pow(top->p[i], 1 / temperature) : 0;
+    for (int i = 0; i < XL_TOPLIST_N; i++) {
+        weight[i] = top->p[i] > 0 ? pow(top->p[i], 1 / temperature) : 0;
+        sum += weight[i];
+    }
     double draw = (double)(xl_random(random) >> 11) * 0x1p-53 * sum;
-    for (int i = 0; i < XL_TOPLIST_N; i++)
-        if ((draw -= weight[i]) < 0) return top->id[i];
+    for (int i = 0; i < XL_TOPLIST_N; i++) {
+        draw -= weight[i];
+        if (draw < 0) return top->id[i];
+    }
     return top->id[0];
 }

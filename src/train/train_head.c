@@ -141,7 +141,9 @@ static void start_values(xl_trainer *t) {
     if (t->up.w) scatter(t->up.w, (size_t)t->up.out * dim, dim, t->options.seed ^ 0x75705f77u);
     if (t->output.w) memcpy(t->output.w, t->base.output, (size_t)t->base.vocab * dim * sizeof(float));
     for (uint32_t i = 0; i < t->base.vocab; i++) t->index_of[i] = -1;
-    for (uint32_t i = 0; i < t->options.rows && t->options.form != XL_FORM_FULL; i++) t->index_of[t->base.shortlist[i]] = (int32_t)i;
+    if (t->options.form != XL_FORM_FULL) {
+        for (uint32_t i = 0; i < t->options.rows; i++) t->index_of[t->base.shortlist[i]] = (int32_t)i;
+    }
 }
 
 static void pack_rows(xl_trainer *t) {

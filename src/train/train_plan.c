@@ -49,7 +49,8 @@ static void shuffle(xl_gather_job *jobs, size_t n, uint64_t seed) {
 static exitlm_status make_jobs(xl_training *run, exitlm_error *error) {
     const xl_training_options *o = run->options;
     const size_t most = run->data.n * (o->answers + 1) + o->self_chat + 1;
-    if (run->data.n > UINT32_MAX / 256 || !(run->plan.jobs = calloc(most, sizeof *run->plan.jobs))) return xl_no_memory(error, "the plan");
+    if (run->data.n <= UINT32_MAX / 256) run->plan.jobs = calloc(most, sizeof *run->plan.jobs);
+    if (!run->plan.jobs) return xl_no_memory(error, "the plan");
     size_t n = 0;
     for (size_t i = 0; i < run->data.n; i++) add_answers(run, (uint32_t)i, run->plan.jobs, &n);
     add_inventions(o, run->plan.jobs, &n);
@@ -77,7 +78,8 @@ static exitlm_status choose_candidates(xl_training *run, exitlm_error *error) {
     const uint32_t last = run->info.layers, stride = last >= 15 ? (last + 7) / 15 : 1;
     const xl_training_options *o = run->options;
     if (o->n_layers > EXITLM_MAX_HEADS) return xl_fail(error, EXITLM_USAGE, "--layers: at most %d heads", EXITLM_MAX_HEADS);
-    for (uint32_t i = 1; i <= 7 && last > i * stride; i++) plan->layers[plan->n_layers++] = last - i * stride;
+    for (uint32_t i = 1; i <= 7; i++)
+        if (last > i * stride) plan->layers[plan->n_layers++] = last - i * stride;
     plan->layers[plan->n_layers++] = last;
     for (size_t i = 0; i < o->n_layers; i++) {
         uint32_t layer = o->layers[i];

@@ -288,7 +288,7 @@ static void test_add_maps(fixture *f) {
     exitlm_error error;
     good(xl_heads_without_maps(file.data, file.n_bytes, &core, &error), &error);
     exitlm_heads *h = read_back(&core), *whole = read_back(&file);
-    CHECK(!xl_heads_have_maps(h) && xl_heads_have_maps(whole));
+    CHECK(!exitlm_heads_have_maps(h) && exitlm_heads_have_maps(whole));
     CHECK(exitlm_heads_add_maps(NULL, file.data, file.n_bytes, &error) == EXITLM_USAGE);
     CHECK(exitlm_heads_add_maps(h, file.data, 100, &error) != EXITLM_OK && !h->head[0].map_k);
     CHECK(exitlm_heads_add_maps(h, few.data, few.n_bytes, &error) == EXITLM_USAGE && strstr(error.message, "no K/V maps"));
@@ -296,7 +296,7 @@ static void test_add_maps(fixture *f) {
     xl_buffer other = written(&source);
     CHECK(exitlm_heads_add_maps(h, other.data, other.n_bytes, &error) == EXITLM_HEADS_MISMATCH && !h->head[0].map_k);
     good(exitlm_heads_add_maps(h, file.data, file.n_bytes, &error), &error);
-    CHECK(xl_heads_have_maps(h));
+    CHECK(exitlm_heads_have_maps(h));
     same_matrix(&h->head[0].map_v[3], f->kv[1][3], KV, DIM, 0);
     same_matrix(&h->head[3].map_k[0], f->kv[0][3], KV, DIM, 0);
     good(exitlm_heads_add_maps(h, other.data, other.n_bytes, &error), &error); /* they are there: nothing to do */
