@@ -16,7 +16,7 @@ import { connectLocally } from './local.js';
 
 /** A language model that can be talked to, in the caller's own thread. Nothing is cached unless `cache` says so: weights lie beside the Worker. */
 export class ExitLM extends Base {
-  /** @override @type {import('./exitlm.js').Connect} */
+  /** @internal @override @type {import('./exitlm.js').Connect} */
   static connect = connectLocally;
 
   /**
@@ -33,3 +33,8 @@ export class ExitLM extends Base {
 export { ExitLMError } from './errors.js';
 export { createHandler } from './handler.js';
 export { Reply } from './reply.js';
+
+/**
+ * @typedef {import('./handler.js').HandlerOptions} HandlerOptions
+ * @typedef {import('./handler.js').Context} Context
+ */

@@ -152,7 +152,7 @@ export class ExitLM {
   #nextReply = 1;
   /** @type {Map<number, (token: any) => void>} */ #listeners;
 
-  /** @type {Connect} */
+  /** @internal @type {Connect} */
   static connect = async () => {
     throw new ExitLMError('UNSUPPORTED', 'import ExitLM from exitlm or from exitlm/edge');
   };

@@ -13,7 +13,7 @@ import { modelCache } from './cache.js';
 
 /** A language model that can be talked to. */
 export class ExitLM extends Base {
-  /** @override @type {import('./exitlm.js').Connect} */
+  /** @internal @override @type {import('./exitlm.js').Connect} */
   static connect = connect;
 
   /** Models that earlier visits left on this device. */
@@ -34,6 +34,7 @@ export { Reply } from './reply.js';
  * @typedef {import('./exitlm.js').Exits} Exits
  * @typedef {import('./exitlm.js').Level} Level
  * @typedef {import('./exitlm.js').Check} Check
+ * @typedef {import('./cache.js').CachedModel} CachedModel
  * @typedef {import('./calibrate.js').CalibrateOptions} CalibrateOptions
  * @typedef {import('./calibrate.js').CalibrateProgress} CalibrateProgress
  * @typedef {import('./calibrate.js').Calibration} Calibration

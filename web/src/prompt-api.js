@@ -249,6 +249,7 @@ export class LanguageModel extends EventTarget {
   }
 
   /**
+   * @internal
    * Use LanguageModel.create.
    * @param {symbol} secret
    * @param {SharedModel} shared
