@@ -1,5 +1,5 @@
 /* exitlm pack: a model cut into shards in the order of use, with a manifest that tells where each byte belongs in the original (see
- * web/src/manifest.js for its form). Put back by its extents it is the original, byte for byte. */
+ * web/src/loading/manifest.js for its form). Put back by its extents it is the original, byte for byte. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
