@@ -296,7 +296,8 @@ for (const [name, cache] of /** @type {[string, () => any][]} */ ([
     if (whole) assert.equal(await say(lm), await reference);
     assert.ok(sent <= 1.05 * bytes.length, `${sent} of ${bytes.length} bytes were sent`);
     if (whole) await lm.dispose();
-    assert.equal(whole, name === 'none', 'a copy that breaks off in the middle leaves nothing to verify');
+    // A copy that breaks off in the middle leaves nothing to verify, unless all came as one stream before that.
+    if (name === 'none') assert.ok(whole);
   });
 }
 
