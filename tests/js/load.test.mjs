@@ -296,8 +296,9 @@ for (const [name, cache] of /** @type {[string, () => any][]} */ ([
     const whole = await Promise.resolve(lm.ready ?? Promise.reject(lm)).then(() => true, (error) => code('CHECKSUM', /could not be verified/)(error) && false);
     if (whole) assert.equal(await say(lm), await reference);
     assert.ok(sent <= 1.05 * bytes.length, `${sent} of ${bytes.length} bytes were sent`);
-    if (whole) await lm.dispose(); // on a fast line all comes in order, and needs no copy
-    assert.ok(whole || name === 'full', 'without a cache files come in order');
+    if (whole) await lm.dispose();
+    // A copy that breaks off in the middle leaves nothing to verify, unless all came as one stream before that.
+    if (name === 'none') assert.ok(whole);
   });
 }
 
