@@ -12,7 +12,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { build, buildNative } from '../wasm/setup/build.mjs';
+import { build, buildPreset } from '../wasm/setup/build.mjs';
 import { SetupError, root, setUp } from '../wasm/setup/setup.mjs';
 
 const PHASES = ['c', 'sanitize', 'fuzz', 'neon', 'js', 'page', 'bundlers', 'browsers', 'edge'];
@@ -63,8 +63,13 @@ function summary(/** @type {string} */ output) {
   return count('tests') ? `${count('tests')} tests, ${count('pass')} passed, ${count('fail')} failed, ${count('skipped')} skipped` : '';
 }
 
-const ctest = (/** @type {string} */ tree, jobs = cores) => summary(show('ctest', ['--test-dir', path.join(root, tree), '--output-on-failure', '-j', jobs,
+const ctest = (/** @type {string} */ preset) => summary(show('ctest', ['--preset', preset, '-j', cores,
   ...(values.filter ? ['-R', values.filter.replace(/[^\w]/g, '.')] : [])])) || 'no tests';
+
+async function buildAndTest(/** @type {string} */ preset) {
+  await buildPreset(preset, { quiet: true });
+  return ctest(preset);
+}
 
 /** Node's own test runner over the test files of a folder. */
 function nodeTests(/** @type {string} */ folder, /** @type {string[]} */ extra = [], wanted = (/** @type {string} */ file) => file !== 'engines.test.mjs') {
@@ -77,7 +82,7 @@ function nodeTests(/** @type {string} */ folder, /** @type {string[]} */ extra =
 
 const began = Date.now();
 /** @type {import('../wasm/setup/setup.mjs').Part[]} */
-const parts = ['native', 'wasm', 'npm', 'model'];
+const parts = ['native', 'wasm', 'wasi', 'npm', 'model'];
 if (chosen.includes('page') || chosen.includes('bundlers')) parts.push('browser');
 if (chosen.includes('browsers')) parts.push('browsers');
 if (chosen.includes('edge')) parts.push('edge');
@@ -87,21 +92,10 @@ const ready = await phase('set-up', () => setUp(parts)) && await phase('build', 
 
 if (ready) {
   const run = {
-    c: () => phase('C tests', () => ctest('build')),
-    sanitize: () => phase('C tests under AddressSanitizer and UndefinedBehaviorSanitizer', () => {
-      buildNative({ tree: 'build/sanitize', options: ['-DCMAKE_BUILD_TYPE=Debug', '-DEXITLM_SANITIZE=ON'], quiet: true });
-      return ctest('build/sanitize');
-    }),
-    fuzz: () => phase('fuzz targets, a short run each', () => {
-      if (!fs.existsSync(path.join(root, 'tests/fuzz'))) return 'no fuzz targets';
-      buildNative({ tree: 'build/fuzz', quiet: true, options: ['-DCMAKE_BUILD_TYPE=Debug', '-DCMAKE_C_COMPILER=clang-22', '-DEXITLM_FUZZ=ON', '-DEXITLM_BUILD_TESTS=OFF', '-DEXITLM_BUILD_CLI=OFF'] });
-      return ctest('build/fuzz');
-    }),
-    neon: () => phase('C tests for 64-bit ARM, under qemu', () => {
-      buildNative({ tree: 'build/neon', quiet: true, options: ['-DCMAKE_BUILD_TYPE=Release', '-DCMAKE_SYSTEM_NAME=Linux', '-DCMAKE_SYSTEM_PROCESSOR=aarch64',
-        '-DCMAKE_C_COMPILER=aarch64-linux-gnu-gcc', '-DCMAKE_CROSSCOMPILING_EMULATOR=qemu-aarch64;-L;/usr/aarch64-linux-gnu'] });
-      return ctest('build/neon');
-    }),
+    c: () => phase('C tests', () => ctest('native')),
+    sanitize: () => phase('C tests under AddressSanitizer and UndefinedBehaviorSanitizer', () => buildAndTest('sanitize')),
+    fuzz: () => phase('fuzz targets, a short run each', () => buildAndTest('fuzz')),
+    neon: () => phase('C tests for 64-bit ARM, under qemu', () => buildAndTest('neon')),
     js: () => phase('JavaScript tests', () => nodeTests('js')),
     page: () => phase('page tests in Chromium', () => nodeTests('page', ['--test-concurrency=1'])),
     bundlers: () => phase('the package in Vite, webpack, esbuild and Rollup', () => nodeTests('bundlers', ['--test-concurrency=1'])),

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "bytes.h"
+
 #define LANES 4
 #define WORD_BYTES 8
 #define FACTOR 0xd6e8feb86659fd93u /* odd: multiplying can be undone */
@@ -14,23 +16,16 @@ static uint64_t mix(uint64_t lane, uint64_t word) {
     return lane << 29 | lane >> 35;
 }
 
-/* Little endian, whatever this machine is. */
-static uint64_t word_at(const uint8_t *p) {
-    uint64_t word = 0;
-    for (int i = 0; i < WORD_BYTES; i++) word |= (uint64_t)p[i] << (8 * i);
-    return word;
-}
-
 uint64_t xl_checksum(const void *bytes, size_t n_bytes) {
     const uint8_t *p = bytes;
     uint64_t lanes[LANES] = {1, 2, 3, 4}, sum = n_bytes;
     uint8_t last[LANES * WORD_BYTES] = {0};
     size_t left = n_bytes;
     for (; left >= sizeof last; p += sizeof last, left -= sizeof last)
-        for (int i = 0; i < LANES; i++) lanes[i] = mix(lanes[i], word_at(p + i * WORD_BYTES));
+        for (int i = 0; i < LANES; i++) lanes[i] = mix(lanes[i], xl_load_u64(p + i * WORD_BYTES));
     if (left) {
         memcpy(last, p, left);
-        for (int i = 0; i < LANES; i++) lanes[i] = mix(lanes[i], word_at(last + i * WORD_BYTES));
+        for (int i = 0; i < LANES; i++) lanes[i] = mix(lanes[i], xl_load_u64(last + i * WORD_BYTES));
     }
     for (int i = 0; i < LANES; i++) sum = mix(sum, lanes[i]);
     for (int i = 0; i < 2; i++) { /* every bit reaches every bit */

@@ -24,10 +24,11 @@ void xl_pool_run(xl_pool *pool, xl_part_fn fn, void *arg) {
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <time.h>
 
-/* A worker spins for about 20 microseconds, the gap between two matrices of a small model, then blocks: where another
- * program takes the core, endless spinning would stand in that program's way and ours. */
-enum { SPINS = 4000, MAX_THREADS = 64 };
+/* A worker spins longer than the gap between two matrices of a small model, then blocks: where another program takes the core, endless
+ * spinning would stand in that program's way and ours. By a clock: a pause takes 40 cycles on one processor and 140 on another. */
+enum { SPIN_NANOSECONDS = 50000, SPINS_BETWEEN_LOOKS = 64, MAX_THREADS = 64 };
 
 typedef struct worker {
     xl_pool *pool;
@@ -57,13 +58,28 @@ static void relax(void) {
 #endif
 }
 
+typedef struct spinner {
+    uint32_t spins;
+    struct timespec begun;
+} spinner;
+
+/* Waits a moment. False once it has been long enough. */
+static bool spin(spinner *s) {
+    struct timespec now;
+    relax();
+    if (s->spins++ % SPINS_BETWEEN_LOOKS) return true;
+    if (clock_gettime(CLOCK_MONOTONIC, &now) != 0) return false;
+    if (s->spins == 1) s->begun = now;
+    return now.tv_sec - s->begun.tv_sec < 2 && (now.tv_sec - s->begun.tv_sec) * 1000000000LL + now.tv_nsec - s->begun.tv_nsec < SPIN_NANOSECONDS;
+}
+
 /* Returns the epoch that follows `seen`. */
 static unsigned wait_for_work(xl_pool *pool, unsigned seen) {
-    for (int i = 0; i < SPINS; i++) {
+    spinner s = {0};
+    do {
         unsigned epoch = atomic_load_explicit(&pool->epoch, memory_order_acquire);
         if (epoch != seen) return epoch;
-        relax();
-    }
+    } while (spin(&s));
     pthread_mutex_lock(&pool->lock);
     atomic_fetch_add(&pool->sleepers, 1);
     unsigned epoch;
@@ -143,10 +159,10 @@ void xl_pool_run(xl_pool *pool, xl_part_fn fn, void *arg) {
     atomic_store(&pool->pending, pool->threads - 1);
     start_job(pool);
     fn(arg, 0, pool->threads);
-    for (int i = 0; i < SPINS; i++) {
+    spinner s = {0};
+    do {
         if (!atomic_load_explicit(&pool->pending, memory_order_acquire)) return;
-        relax();
-    }
+    } while (spin(&s));
     pthread_mutex_lock(&pool->lock);
     atomic_store(&pool->waiting, true);
     while (atomic_load(&pool->pending)) pthread_cond_wait(&pool->idle, &pool->lock);

@@ -11,7 +11,7 @@
 
 /* Reads the catalogue at `path` if there is a file. 1: read, 0: none there, -1: not valid (why). */
 static int try_path(cli_catalog *catalog, const char *path, char *why, size_t why_bytes) {
-    if (cli_path(path, NULL) != CLI_PATH_FILE) return 0;
+    if (xl_file_look(path, NULL) != XL_FILE_PLAIN) return 0;
     char *text;
     size_t n;
     char reason[160];
@@ -25,7 +25,7 @@ static int try_path(cli_catalog *catalog, const char *path, char *why, size_t wh
         snprintf(why, why_bytes, "%s: %s", path, reason);
         return -1;
     }
-    catalog->folder = cli_format("%.*s", (int)(cli_base_name(path) - path), path);
+    catalog->folder = xl_format("%.*s", (int)(xl_base_name(path) - path), path);
     if (catalog->folder) return 1;
     cli_catalog_close(catalog);
     snprintf(why, why_bytes, "no memory for the catalogue");

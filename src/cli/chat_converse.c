@@ -41,7 +41,7 @@ static void shorten(conversation *talk, size_t n) {
 
 static bool begin(conversation *talk, const char *system) {
     shorten(talk, 0);
-    return !system || add_message(talk, "system", cli_format("%s", system));
+    return !system || add_message(talk, "system", xl_format("%s", system));
 }
 
 /* ---- Reading ---- */
@@ -90,7 +90,7 @@ static read_result prompt_line(bool person, const char *prompt, char **line) {
 static read_result read_turn(bool person, char **turn) {
     read_result result = prompt_line(person, "> ", turn);
     if (result != READ_TEXT || strncmp(*turn, "\"\"\"", 3) != 0) return result;
-    char *text = cli_format("%s", *turn + 3);
+    char *text = xl_format("%s", *turn + 3);
     free(*turn);
     for (;;) {
         char *line = NULL;
@@ -100,9 +100,9 @@ static read_result read_turn(bool person, char **turn) {
             free(text);
             return result;
         }
-        bool last = cli_ends_with(line, "\"\"\"");
+        bool last = xl_ends_with(line, "\"\"\"");
         if (last) line[strlen(line) - 3] = 0;
-        char *longer = cli_format("%s%s%s", text, *text ? "\n" : "", line);
+        char *longer = xl_format("%s%s%s", text, *text ? "\n" : "", line);
         free(line);
         free(text);
         text = longer;

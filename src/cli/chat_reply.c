@@ -20,7 +20,7 @@ static void json_start(chat *c) {
     const cli_engine *e = &c->engine;
     xl_nd_object(j, NULL);
     xl_nd_string(j, "type", "start");
-    xl_nd_string(j, "model", *e->info.name ? e->info.name : cli_base_name(c->call->operands[0]));
+    xl_nd_string(j, "model", *e->info.name ? e->info.name : xl_base_name(c->call->operands[0]));
     xl_nd_string(j, "arch", e->info.architecture);
     xl_nd_uint(j, "layers", e->info.layers);
     xl_nd_array(j, "heads");

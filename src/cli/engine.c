@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli.h"
+#include "output.h"
 #include "files.h"
 #include "model/heads.h"
 #include "model_path.h"
@@ -41,7 +41,7 @@ static int open_heads(cli_engine *engine, const cli_model_path *path, const char
     int status = cli_model_path_heads(path, wanted, &engine->heads_file);
     if (status == CLI_OK && !engine->heads_file && heads_for)
         return cli_usage("%s needs exit heads: give --heads FILE, or put %s.exits.gguf beside the model", heads_for,
-                         cli_base_name(path->stem));
+                         xl_base_name(path->stem));
     if (status != CLI_OK || !engine->heads_file) return status;
     char *bytes;
     size_t n;

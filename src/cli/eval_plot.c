@@ -1,10 +1,11 @@
 /* The picture: how often each head is wrong among its surest tokens, where the certified levels stand, and how deep tokens go. */
+#include "eval_plot.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "eval.h"
-#include "files.h"
+#include "output.h"
 #include "svg.h"
 
 #define POINTS 200
@@ -26,7 +27,7 @@ static int compare_pairs(const void *a, const void *b) {
 }
 
 /* Share of wrong choices among the surest tokens of head h, over the share of tokens. */
-static bool risk_curve(const level_tokens *t, uint32_t h, curve *c) {
+static bool risk_curve(const xl_level_tokens *t, uint32_t h, curve *c) {
     pair *pairs = malloc((t->n + 1) * sizeof *pairs);
     size_t n = 0, wrong = 0, next = 0;
     if (!pairs) return false;
@@ -46,17 +47,20 @@ static bool risk_curve(const level_tokens *t, uint32_t h, curve *c) {
     return true;
 }
 
-static void head_name(const eval_run *run, uint32_t h, char *name, size_t n_bytes) {
-    const exitlm_head_info *info = &run->engine.heads_info.head[h];
-    snprintf(name, n_bytes, strcmp(info->form, "vocabulary") == 0 ? "layer %u, %u words" : "layer %u", info->layer, info->rows);
+static void head_name(const xl_eval_run *run, uint32_t h, char *name, size_t n_bytes) {
+    exitlm_heads_info heads;
+    exitlm_heads_describe(run->heads, &heads);
+    const exitlm_head_info *info = &heads.head[h];
+    if (strcmp(info->form, "vocabulary") == 0) snprintf(name, n_bytes, "layer %u, %u words", info->layer, info->rows);
+    else snprintf(name, n_bytes, "layer %u", info->layer);
 }
 
-static int draw_curves(const eval_run *run, FILE *out) {
-    const exitlm_heads *heads = run->engine.heads;
+static int draw_curves(const xl_eval_run *run, FILE *out) {
+    const exitlm_heads *heads = run->heads;
     svg_axes a = {out, 80, 70, 400, 290, 0, 1, 0, 0.25};
-    level_tokens tokens;
+    xl_level_tokens tokens;
     char name[64];
-    if (!level_tokens_make(&tokens, heads, heads->metric, heads->n_layers, &run->record, run->data.n)) return cli_no_memory("the picture");
+    if (!xl_level_tokens_make(&tokens, heads, heads->metric, heads->n_layers, &run->record, run->data.n)) return cli_no_memory("the picture");
     svg_text(out, 80, 48, "start", "font-weight=\"600\" font-size=\"14\"", "Risk and coverage on held-out conversations");
     svg_axes_draw(&a, 0.2, 0.05, "tokens that exit", "exits that differ from the full model");
     curve *c = malloc(sizeof *c);
@@ -69,9 +73,9 @@ static int draw_curves(const eval_run *run, FILE *out) {
         svg_text(out, 116, 91.0 + 18 * h, "start", "", name);
     }
     for (size_t r = 0; r < run->n_rows && status == CLI_OK; r++) {
-        const eval_row *row = &run->rows[r];
+        const xl_eval_row *row = &run->rows[r];
         double exits = 0;
-        if (row->level.strategy != EXITLM_STRATEGY_RISK || row->level.kv != run->engine.heads->kv || !row->level.certified) continue;
+        if (row->level.strategy != EXITLM_STRATEGY_RISK || row->level.kv != run->heads->kv || !row->level.certified) continue;
         for (uint32_t h = 0; h < heads->n_heads; h++) exits += row->coverage[h];
         if (1 - row->agreement_exited > a.y1) continue;
         svg_dot(&a, exits, 1 - row->agreement_exited, "#1f2933");
@@ -80,16 +84,16 @@ static int draw_curves(const eval_run *run, FILE *out) {
     }
     svg_text(out, 96, 92.0 + 18 * heads->n_heads, "start", "fill=\"#52606d\"", "\xe2\x97\x8f the chain at a certified accuracy");
     free(c);
-    level_tokens_free(&tokens);
+    xl_level_tokens_free(&tokens);
     return status;
 }
 
 /* The certified level that the histogram shows: 0.95, or what is nearest. */
-static const eval_row *shown_row(const eval_run *run) {
-    const eval_row *best = NULL;
+static const xl_eval_row *shown_row(const xl_eval_run *run) {
+    const xl_eval_row *best = NULL;
     for (size_t r = 0; r < run->n_rows; r++) {
-        const eval_row *row = &run->rows[r];
-        if (!row->level.certified || row->level.kv != run->engine.heads->kv) continue;
+        const xl_eval_row *row = &run->rows[r];
+        if (!row->level.certified || row->level.kv != run->heads->kv) continue;
         if (row->level.strategy != EXITLM_STRATEGY_RISK && best) continue;
         double now = row->level.accuracy - 0.95, then = best ? best->level.accuracy - 0.95 : 9;
         if (now * now < then * then) best = row;
@@ -97,9 +101,9 @@ static const eval_row *shown_row(const eval_run *run) {
     return best;
 }
 
-static void draw_depths(const eval_run *run, FILE *out) {
-    const eval_row *row = shown_row(run);
-    const uint32_t n = run->engine.heads->n_heads;
+static void draw_depths(const xl_eval_run *run, FILE *out) {
+    const xl_eval_row *row = shown_row(run);
+    const uint32_t n = run->heads->n_heads;
     char text[128];
     double share[EXITLM_MAX_HEADS + 1], most = 0.1, rest = 1;
     if (!row) return;
@@ -122,13 +126,15 @@ static void draw_depths(const eval_run *run, FILE *out) {
     }
 }
 
-int eval_write_plot(const eval_run *run, const char *path) {
+int cli_eval_plot(const xl_eval_run *run, const char *path) {
     char text[256];
+    exitlm_model_info info;
+    exitlm_model_describe(run->model, &info);
     errno = 0;
     FILE *out = fopen(path, "w");
     if (!out) return cli_fail("%s: cannot be written: %s", path, strerror(errno));
     svg_begin(out, 960, 440);
-    snprintf(text, sizeof text, "%.80s: exit heads, %zu conversations, %zu tokens", run->engine.info.name, run->data.n, run->tokens);
+    snprintf(text, sizeof text, "%.80s: exit heads, %zu conversations, %zu tokens", info.name, run->data.n, run->tokens);
     svg_text(out, 24, 24, "start", "font-size=\"12\" fill=\"#52606d\"", text);
     int status = draw_curves(run, out);
     if (status == CLI_OK) draw_depths(run, out);

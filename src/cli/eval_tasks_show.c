@@ -1,36 +1,38 @@
 /* What eval --tasks found, as text or JSON. */
+#include "eval_tasks_show.h"
+
 #include <stdio.h>
 #include <string.h>
 
-#include "eval_tasks.h"
 #include "base/ndjson.h"
+#include "engine.h"
 
 static double share(size_t part, size_t whole) { return whole ? (double)part / (double)whole : 0; }
 
 /* Is task `i` the first of its kind? */
-static bool begins_kind(const eval_tasks *tasks, size_t i) {
+static bool begins_kind(const xl_tasks *tasks, size_t i) {
     for (size_t k = 0; k < i; k++)
         if (strcmp(tasks->tasks[k].kind, tasks->tasks[i].kind) == 0) return false;
     return true;
 }
 
-static size_t of_kind(const eval_tasks *tasks, const char *kind) {
+static size_t of_kind(const xl_tasks *tasks, const char *kind) {
     size_t n = 0;
     for (size_t i = 0; i < tasks->n; i++) n += strcmp(tasks->tasks[i].kind, kind) == 0;
     return n;
 }
 
-static size_t right_of_kind(const eval_tasks *tasks, const char *kind, size_t row) {
+static size_t right_of_kind(const xl_tasks *tasks, const char *kind, size_t row) {
     size_t n = 0;
     for (size_t i = 0; i < tasks->n; i++) n += strcmp(tasks->tasks[i].kind, kind) == 0 && tasks->replies[i * tasks->n_rows + row].right;
     return n;
 }
 
-void eval_tasks_show(const eval_tasks *tasks, const char *file, uint32_t max_tokens) {
+void cli_tasks_show(const xl_tasks *tasks, const char *file, uint32_t max_tokens) {
     printf("%s: %zu tasks, greedy replies of at most %u tokens\n", file, tasks->n, max_tokens);
     printf("level  right           lost  gained  against full, with its 95 %% interval, points   work   K/V\n");
     for (size_t r = 0; r < tasks->n_rows; r++) {
-        const eval_task_row *row = &tasks->row[r];
+        const xl_task_row *row = &tasks->row[r];
         if (r) printf("%.2f   ", (double)row->accuracy);
         else printf("full   ");
         printf("%4zu  %5.1f %%   ", row->right, 100 * share(row->right, tasks->n));
@@ -48,8 +50,8 @@ void eval_tasks_show(const eval_tasks *tasks, const char *file, uint32_t max_tok
     }
 }
 
-static void json_row(ndjson *j, const eval_tasks *tasks, size_t r) {
-    const eval_task_row *row = &tasks->row[r];
+static void json_row(ndjson *j, const xl_tasks *tasks, size_t r) {
+    const xl_task_row *row = &tasks->row[r];
     xl_nd_uint(j, "right", row->right);
     xl_nd_double(j, "share", share(row->right, tasks->n));
     xl_nd_double(j, "mean_work", row->mean_work);
@@ -65,8 +67,8 @@ static void json_row(ndjson *j, const eval_tasks *tasks, size_t r) {
     xl_nd_double(j, "high", row->high);
 }
 
-static void json_task(ndjson *j, const eval_tasks *tasks, size_t i) {
-    const eval_task_reply *replies = &tasks->replies[i * tasks->n_rows];
+static void json_task(ndjson *j, const xl_tasks *tasks, size_t i) {
+    const xl_task_reply *replies = &tasks->replies[i * tasks->n_rows];
     xl_nd_object(j, NULL);
     xl_nd_string(j, "id", tasks->tasks[i].id);
     xl_nd_string(j, "kind", tasks->tasks[i].kind);
@@ -79,7 +81,7 @@ static void json_task(ndjson *j, const eval_tasks *tasks, size_t i) {
     xl_nd_end(j);
 }
 
-void eval_tasks_json(const eval_tasks *tasks, const char *model, const char *file, uint32_t max_tokens) {
+void cli_tasks_json(const xl_tasks *tasks, const char *model, const char *file, uint32_t max_tokens) {
     ndjson j = xl_nd_to(stdout);
     xl_nd_object(&j, NULL);
     xl_nd_string(&j, "type", "tasks");

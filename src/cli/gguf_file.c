@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli.h"
+#include "files.h"
+#include "output.h"
 #include "platform.h"
 
 #define CHUNK_BYTES ((size_t)64 << 10)
@@ -26,7 +27,7 @@ static int read_header(cli_gguf_file *file, const char *path, uint8_t *chunk) {
 int cli_gguf_open(cli_gguf_file *file, const char *path) {
     *file = (cli_gguf_file){0};
     xl_gguf_init(&file->header, &xl_libc_allocator);
-    if (cli_path(path, &file->n_bytes) == CLI_PATH_DIRECTORY) return cli_fail("%s: is a directory; give a GGUF file", path);
+    if (xl_file_look(path, &file->n_bytes) == XL_FILE_FOLDER) return cli_fail("%s: is a directory; give a GGUF file", path);
     errno = 0;
     file->stream = fopen(path, "rb");
     if (!file->stream) return cli_fail("%s: cannot be opened: %s", path, strerror(errno));

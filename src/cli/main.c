@@ -1,13 +1,11 @@
 /* The program: finds the command, parses its options, runs it. */
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli.h"
 #include "commands.h"
-#include "text.h"
 
 #define X(name) extern const cli_command cli_command_##name;
 CLI_COMMAND_LIST(X)
@@ -19,50 +17,6 @@ static const cli_command *const commands[] = {
 #undef X
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
-
-/* ---- Reporting ---- */
-
-static void print_line(const char *prefix, const char *format, va_list arguments) {
-    char line[1400];
-    vsnprintf(line, sizeof line, format, arguments);
-    fflush(stdout);
-    fputs(prefix, stderr);
-    cli_print_safe(stderr, line, strlen(line), false);
-    fputc('\n', stderr);
-}
-
-int cli_fail(const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    print_line("exitlm: ", format, arguments);
-    va_end(arguments);
-    return CLI_FAILED;
-}
-
-int cli_usage(const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    print_line("exitlm: ", format, arguments);
-    va_end(arguments);
-    return CLI_USAGE;
-}
-
-void cli_warn(const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    print_line("exitlm: warning: ", format, arguments);
-    va_end(arguments);
-}
-
-int cli_report(const exitlm_error *error, const char *file) {
-    if (file) cli_fail("%s: %s", file, error->message);
-    else cli_fail("%s", error->message);
-    return error->status == EXITLM_USAGE ? CLI_USAGE : CLI_FAILED;
-}
-
-int cli_no_memory(const char *what) { return cli_fail("no memory for %s; free some, or choose a smaller model", what); }
-
-/* ---- The program ---- */
 
 static const cli_command *find_command(const char *name) {
     for (size_t i = 0; i < N_COMMANDS; i++)

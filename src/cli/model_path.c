@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "catalog.h"
-#include "cli.h"
+#include "output.h"
 #include "files.h"
 #include "platform.h"
 
@@ -41,9 +41,9 @@ static int find_in_catalog(const char *name, char **file) {
     } else {
         const char *folders[] = {catalog.folder, "models/", ""};
         for (size_t i = 0; i < 3 && !*file && status == CLI_OK; i++) {
-            char *path = cli_format("%s%s", folders[i], wanted);
+            char *path = xl_format("%s%s", folders[i], wanted);
             if (!path) status = cli_no_memory("a file name");
-            else if (cli_path(path, NULL) == CLI_PATH_FILE) *file = path;
+            else if (xl_file_look(path, NULL) == XL_FILE_PLAIN) *file = path;
             else free(path);
         }
         if (!*file && status == CLI_OK)
@@ -55,21 +55,21 @@ static int find_in_catalog(const char *name, char **file) {
 
 int cli_model_path_find(cli_model_path *path, const char *model) {
     *path = (cli_model_path){.n_parts = 1};
-    cli_path_kind kind = strcmp(model, "-") == 0 ? CLI_PATH_FILE : cli_path(model, NULL);
-    if (kind == CLI_PATH_DIRECTORY) return cli_fail("%s: is a directory; give a GGUF file", model);
-    if (kind == CLI_PATH_NONE) {
-        bool may_be_name = cli_is_plain_name(model) && !cli_ends_with(model, ".gguf");
+    xl_file_kind kind = strcmp(model, "-") == 0 ? XL_FILE_PLAIN : xl_file_look(model, NULL);
+    if (kind == XL_FILE_FOLDER) return cli_fail("%s: is a directory; give a GGUF file", model);
+    if (kind == XL_FILE_NONE) {
+        bool may_be_name = cli_is_plain_name(model) && !xl_ends_with(model, ".gguf");
         if (!may_be_name) return cli_fail("%s: no such file; give a GGUF file or a name of the catalogue", model);
         int status = find_in_catalog(model, &path->file);
         if (status != CLI_OK) return status;
     } else {
-        path->file = cli_format("%s", model);
+        path->file = xl_format("%s", model);
     }
     if (!path->file) return cli_no_memory("a file name");
 
     size_t stem_bytes = strlen(path->file);
-    if (!is_part(path->file, &stem_bytes, &path->n_parts) && cli_ends_with(path->file, ".gguf")) stem_bytes -= strlen(".gguf");
-    path->stem = cli_format("%.*s", (int)stem_bytes, path->file);
+    if (!is_part(path->file, &stem_bytes, &path->n_parts) && xl_ends_with(path->file, ".gguf")) stem_bytes -= strlen(".gguf");
+    path->stem = xl_format("%.*s", (int)stem_bytes, path->file);
     return path->stem ? CLI_OK : cli_no_memory("a file name");
 }
 
@@ -80,18 +80,18 @@ void cli_model_path_free(cli_model_path *path) {
 }
 
 char *cli_model_path_part(const cli_model_path *path, uint32_t part) {
-    if (path->n_parts == 1) return cli_format("%s", path->file);
-    return cli_format("%s-%05u-of-%05u.gguf", path->stem, (unsigned)part + 1, (unsigned)path->n_parts);
+    if (path->n_parts == 1) return xl_format("%s", path->file);
+    return xl_format("%s-%05u-of-%05u.gguf", path->stem, (unsigned)part + 1, (unsigned)path->n_parts);
 }
 
 int cli_model_path_heads(const cli_model_path *path, const char *heads, char **found) {
     *found = NULL;
     if (heads && strcmp(heads, "none") == 0) return CLI_OK;
-    *found = heads ? cli_format("%s", heads) : cli_format("%s.exits.gguf", path->stem);
+    *found = heads ? xl_format("%s", heads) : xl_format("%s.exits.gguf", path->stem);
     if (!*found) return cli_no_memory("a file name");
-    cli_path_kind kind = cli_path(*found, NULL);
-    if (heads && kind == CLI_PATH_NONE) return cli_fail("%s: no such file; give a heads file, or --heads none", heads);
-    if (!heads && kind != CLI_PATH_FILE) {
+    xl_file_kind kind = xl_file_look(*found, NULL);
+    if (heads && kind == XL_FILE_NONE) return cli_fail("%s: no such file; give a heads file, or --heads none", heads);
+    if (!heads && kind != XL_FILE_PLAIN) {
         free(*found);
         *found = NULL;
     }

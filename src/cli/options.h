@@ -37,8 +37,6 @@ typedef struct cli_numbers {
     float items[CLI_MAX_LIST];
     size_t n;
 } cli_numbers;
-/* Is x among them (to 1e-4)? Where none are given, everything is. */
-bool cli_numbers_want(const cli_numbers *numbers, float x);
 
 typedef struct cli_option {
     const char *name;   /* long name without dashes; the headline of a CLI_GROUP */

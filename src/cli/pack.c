@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli.h"
+#include "output.h"
 #include "files.h"
 #include "platform.h"
 
@@ -139,7 +139,7 @@ static int read_header(pack *p, uint32_t number, exitlm_loader *loader, uint8_t 
     pack_part *part = &p->parts[number];
     exitlm_error error;
     exitlm_load_state state;
-    if (cli_path(part->path, &part->n_bytes) == CLI_PATH_DIRECTORY) return cli_fail("%s: is a directory; give a GGUF file", part->path);
+    if (xl_file_look(part->path, &part->n_bytes) == XL_FILE_FOLDER) return cli_fail("%s: is a directory; give a GGUF file", part->path);
     if (number > 0 && exitlm_loader_seek(loader, number, 0, &error) != EXITLM_OK) return cli_report(&error, part->path);
     errno = 0;
     FILE *in = fopen(part->path, "rb");
@@ -253,7 +253,7 @@ int pack_write_shards(pack *p, const char *folder) {
     for (size_t i = 0; i < p->n_shards && status == CLI_OK; i++) {
         char name[PACK_NAME_BYTES];
         pack_shard_name(i, name);
-        char *target = cli_format("%s/%s", folder, name);
+        char *target = xl_format("%s/%s", folder, name);
         status = target ? write_shard(p, &p->shards[i], inputs, target, chunk) : cli_no_memory("a file name");
         free(target);
     }

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -20,18 +19,6 @@ double cli_clock_ms(void *user) {
 }
 
 bool cli_is_terminal(FILE *stream) { return isatty(fileno(stream)) == 1; }
-
-cli_path_kind cli_path(const char *path, uint64_t *n_bytes) {
-    struct stat s;
-    if (n_bytes) *n_bytes = 0;
-    if (stat(path, &s) != 0) return CLI_PATH_NONE;
-    if (S_ISDIR(s.st_mode)) return CLI_PATH_DIRECTORY;
-    if (n_bytes && S_ISREG(s.st_mode) && s.st_size > 0) *n_bytes = (uint64_t)s.st_size;
-    return CLI_PATH_FILE;
-}
-
-bool cli_make_folder(const char *path) { return mkdir(path, 0777) == 0 || cli_path(path, NULL) == CLI_PATH_DIRECTORY; }
-
 
 #if defined(__wasm__)
 

@@ -26,15 +26,8 @@ uint64_t cli_peak_bytes(void);
 
 bool cli_is_terminal(FILE *stream);
 
-typedef enum cli_path_kind { CLI_PATH_NONE, CLI_PATH_FILE, CLI_PATH_DIRECTORY } cli_path_kind;
-/* Pipes and devices count as files. */
-cli_path_kind cli_path(const char *path, uint64_t *n_bytes);
-
 /* The folder of this program with a slash at its end; false where it is unknown. */
 bool cli_program_folder(char *out, size_t out_bytes);
-
-/* Creates a folder if it is not there (its parent must be). */
-bool cli_make_folder(const char *path);
 
 /* Runs a program found on the PATH with these arguments (NULL-terminated, the name first), no shell; its standard output goes to
  * standard error. Its exit status; -1: it could not be started, or this platform cannot start programs. */

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli.h"
+#include "output.h"
 #include "gguf_file.h"
 #include "gguf/gguf_write.h"
 

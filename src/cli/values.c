@@ -167,9 +167,3 @@ bool cli_value_default(const cli_option *o, void *values) {
     if (o->kind == CLI_GROUP || !o->fallback) return true;
     return cli_value_set(o, o->fallback, values, 1, why, sizeof why);
 }
-
-bool cli_numbers_want(const cli_numbers *numbers, float x) {
-    for (size_t i = 0; i < numbers->n; i++)
-        if (fabsf(numbers->items[i] - x) < 1e-4f) return true;
-    return numbers->n == 0;
-}

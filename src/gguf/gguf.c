@@ -5,6 +5,9 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/bytes.h"
+#include "base/sort.h"
+
 enum { PHASE_START, PHASE_KEY, PHASE_STRINGS, PHASE_KEYS_END, PHASE_TENSOR, PHASE_TENSORS_END, PHASE_PADDING, PHASE_DONE };
 typedef enum { STEP_ON, STEP_WAIT, STEP_FAIL } step_result;
 
@@ -56,14 +59,6 @@ size_t xl_gguf_item_bytes(xl_gguf_type type) {
 }
 
 /* ---- Reading ------------------------------------------------------------------ */
-static uint64_t load_le(const uint8_t *p, size_t n) {
-    uint64_t value = 0;
-    for (size_t i = 0; i < n; i++) value |= (uint64_t)p[i] << (8 * i);
-    return value;
-}
-static uint32_t load_u32(const uint8_t *p) { return (uint32_t)load_le(p, 4); }
-static uint64_t load_u64(const uint8_t *p) { return load_le(p, 8); }
-
 static bool have(const xl_gguf *g, uint64_t n_bytes) { return g->blob_bytes - g->at >= n_bytes; }
 
 static step_result too_large(const xl_gguf *g, exitlm_error *error) {
@@ -91,8 +86,7 @@ static bool resize_blob(xl_gguf *g, size_t capacity_bytes) {
 
 /* ---- Index of names ------------------------------------------------------------ */
 static uint32_t hash_bytes(const char *text, size_t n) {
-    uint32_t h = 2166136261u;
-    for (size_t i = 0; i < n; i++) h = (h ^ (uint8_t)text[i]) * 16777619u;
+    uint32_t h = xl_hash_more(XL_HASH_START, text, n);
     return h ^ h >> 15;
 }
 
@@ -185,7 +179,7 @@ static step_result step_start(xl_gguf *g, exitlm_error *error) {
     if (!have(g, 4)) return STEP_WAIT;
     if (memcmp(g->blob, "GGUF", 4) != 0) return say_not_gguf(g->blob, error), STEP_FAIL;
     if (!have(g, 8)) return STEP_WAIT;
-    g->version = load_u32(g->blob + 4);
+    g->version = xl_load_u32(g->blob + 4);
     if (g->version != 2 && g->version != 3) {
         if (g->version && (g->version & 0xffff) == 0)
             xl_fail(error, EXITLM_UNSUPPORTED, "a big-endian GGUF file: only little-endian ones are supported");
@@ -194,7 +188,7 @@ static step_result step_start(xl_gguf *g, exitlm_error *error) {
         return STEP_FAIL;
     }
     if (!have(g, 24)) return STEP_WAIT;
-    uint64_t n_tensors = load_u64(g->blob + 8), n_keys = load_u64(g->blob + 16);
+    uint64_t n_tensors = xl_load_u64(g->blob + 8), n_keys = xl_load_u64(g->blob + 16);
     if (n_tensors > XL_GGUF_MAX_TENSORS || n_keys > XL_GGUF_MAX_KEYS) {
         xl_fail(error, EXITLM_BAD_MODEL, "the header claims %llu tensors (offset 8) and %llu keys (offset 16); at most %u and %u are credible",
                 (unsigned long long)n_tensors, (unsigned long long)n_keys, XL_GGUF_MAX_TENSORS, XL_GGUF_MAX_KEYS);
@@ -211,7 +205,7 @@ static step_result step_start(xl_gguf *g, exitlm_error *error) {
 static step_result read_name(xl_gguf *g, const char *what, uint32_t number, uint32_t max_bytes, uint32_t *n,
                              exitlm_error *error) {
     if (!have(g, 8)) return STEP_WAIT;
-    uint64_t n_bytes = load_u64(g->blob + g->at);
+    uint64_t n_bytes = xl_load_u64(g->blob + g->at);
     if (n_bytes == 0 || n_bytes > max_bytes) {
         xl_fail(error, EXITLM_BAD_MODEL, "the name of %s %u has %llu bytes at offset %zu; 1 to %u are allowed", what, number,
                 (unsigned long long)n_bytes, g->at, max_bytes);
@@ -246,8 +240,8 @@ static step_result bad_key(const xl_gguf *g, const xl_gguf_key *key, const char 
 static step_result read_array(xl_gguf *g, xl_gguf_key *key, exitlm_error *error) {
     size_t head = key->offset - g->at + 12;
     if (!have(g, head)) return STEP_WAIT;
-    uint32_t item_type = load_u32(g->blob + key->offset);
-    uint64_t n = load_u64(g->blob + key->offset + 4);
+    uint32_t item_type = xl_load_u32(g->blob + key->offset);
+    uint64_t n = xl_load_u64(g->blob + key->offset + 4);
     if (item_type >= XL_GGUF_TYPE_COUNT) return bad_key(g, key, "unknown type of array items", item_type, error);
     if (item_type == XL_GGUF_ARRAY) {
         xl_fail(error, EXITLM_UNSUPPORTED, "key %.*s at offset %u: an array of arrays is not supported",
@@ -273,7 +267,7 @@ static step_result read_array(xl_gguf *g, xl_gguf_key *key, exitlm_error *error)
 static step_result read_string(xl_gguf *g, xl_gguf_key *key, exitlm_error *error) {
     size_t head = key->offset - g->at + 8;
     if (!have(g, head)) return STEP_WAIT;
-    uint64_t n = load_u64(g->blob + key->offset);
+    uint64_t n = xl_load_u64(g->blob + key->offset);
     if (n > XL_GGUF_MAX_HEADER_BYTES - key->offset) return bad_key(g, key, "a text of absurd length:", n, error);
     if (!have(g, head + n)) return STEP_WAIT;
     key->items_offset = key->offset + 8;
@@ -290,7 +284,7 @@ static step_result step_key(xl_gguf *g, exitlm_error *error) {
     if (!grow_entries(g, false)) return no_memory(error);
 
     xl_gguf_key *key = &g->keys[g->keys_read];
-    uint32_t type = load_u32(g->blob + g->at + 8 + name_bytes);
+    uint32_t type = xl_load_u32(g->blob + g->at + 8 + name_bytes);
     *key = (xl_gguf_key){.name_offset = (uint32_t)g->at + 8, .name_bytes = name_bytes, .n_items = 1};
     key->offset = key->items_offset = key->name_offset + name_bytes + 4;
     if (type >= XL_GGUF_TYPE_COUNT) return bad_key(g, key, "unknown value type", type, error);
@@ -306,7 +300,7 @@ static step_result step_strings(xl_gguf *g, exitlm_error *error) {
     xl_gguf_key *key = &g->keys[g->keys_read];
     while (g->items_left) {
         if (!have(g, 8)) return STEP_WAIT;
-        uint64_t n = load_u64(g->blob + g->at);
+        uint64_t n = xl_load_u64(g->blob + g->at);
         if (g->at >= XL_GGUF_MAX_HEADER_BYTES || n > XL_GGUF_MAX_HEADER_BYTES - g->at) {
             xl_fail(error, EXITLM_BAD_MODEL, "key %.*s: item %u has an absurd length of %llu bytes at offset %zu",
                     XL_TEXT(xl_gguf_text(g, key->name_offset), key->name_bytes), key->n_items - g->items_left,
@@ -324,7 +318,7 @@ static step_result step_keys_end(xl_gguf *g, exitlm_error *error) {
     g->phase = PHASE_TENSOR;
     uint32_t key = index_find(g, false, "general.alignment", 17, NULL);
     if (key == UINT32_MAX) return STEP_ON;
-    uint32_t alignment = g->keys[key].type == XL_GGUF_U32 ? load_u32(g->blob + g->keys[key].offset) : 0;
+    uint32_t alignment = g->keys[key].type == XL_GGUF_U32 ? xl_load_u32(g->blob + g->keys[key].offset) : 0;
     if (alignment < 8 || alignment > XL_GGUF_MAX_ALIGNMENT || (alignment & (alignment - 1)))
         return bad_key(g, &g->keys[key], "must be a u32 power of two from 8 to 1048576, not", alignment, error);
     g->alignment = alignment;
@@ -368,14 +362,14 @@ static step_result step_tensor(xl_gguf *g, exitlm_error *error) {
     *t = (xl_gguf_tensor){.name_offset = (uint32_t)g->at + 8, .name_bytes = name_bytes,
                           .entry_offset = (uint32_t)g->at, .dims = {1, 1, 1, 1}};
     const uint8_t *p = g->blob + t->name_offset + name_bytes;
-    t->n_dims = load_u32(p);
+    t->n_dims = xl_load_u32(p);
     if (t->n_dims < 1 || t->n_dims > XL_GGUF_MAX_DIMS)
         return bad_tensor(g, t, EXITLM_BAD_MODEL, "1 to 4 dimensions are allowed, not", t->n_dims, error);
     size_t entry_bytes = 8 + (size_t)name_bytes + 4 + 8 * (size_t)t->n_dims + 12;
     if (!have(g, entry_bytes)) return STEP_WAIT;
-    for (uint32_t i = 0; i < t->n_dims; i++) t->dims[i] = load_u64(p + 4 + 8 * i);
-    t->type = load_u32(p + 4 + 8 * t->n_dims);
-    t->offset = load_u64(p + 8 + 8 * t->n_dims);
+    for (uint32_t i = 0; i < t->n_dims; i++) t->dims[i] = xl_load_u64(p + 4 + 8 * i);
+    t->type = xl_load_u32(p + 4 + 8 * t->n_dims);
+    t->offset = xl_load_u64(p + 8 + 8 * t->n_dims);
     if (size_tensor(g, t, error) != STEP_ON) return STEP_FAIL;
     if (t->offset % g->alignment || t->offset > MAX_FILE_BYTES)
         return bad_tensor(g, t, EXITLM_BAD_MODEL, "its data's offset is not aligned or beyond all bounds:", t->offset, error);
@@ -389,29 +383,10 @@ static step_result step_tensor(xl_gguf *g, exitlm_error *error) {
     return STEP_ON;
 }
 
-/* Heap sort: n log n at worst, no memory. */
-static void sift_down(const xl_gguf *g, uint32_t *order, uint32_t root, uint32_t n) {
-    for (;;) {
-        uint32_t child = 2 * root + 1;
-        if (child >= n) return;
-        if (child + 1 < n && g->tensors[order[child]].offset < g->tensors[order[child + 1]].offset) child++;
-        if (g->tensors[order[root]].offset >= g->tensors[order[child]].offset) return;
-        uint32_t swap = order[root];
-        order[root] = order[child];
-        order[child] = swap;
-        root = child;
-    }
-}
-
-static void sort_by_offset(const xl_gguf *g, uint32_t *order, uint32_t n) {
-    for (uint32_t i = 0; i < n; i++) order[i] = i;
-    for (uint32_t i = n / 2; i-- > 0;) sift_down(g, order, i, n);
-    for (uint32_t end = n; end > 1;) {
-        uint32_t last = order[--end];
-        order[end] = order[0];
-        order[0] = last;
-        sift_down(g, order, 0, end);
-    }
+static bool lies_before(const void *context, uint32_t a, uint32_t b) {
+    const xl_gguf *g = context;
+    const uint64_t of_a = g->tensors[a].offset, of_b = g->tensors[b].offset;
+    return of_a != of_b ? of_a < of_b : a < b;
 }
 
 static step_result step_tensors_end(xl_gguf *g, exitlm_error *error) {
@@ -420,7 +395,8 @@ static step_result step_tensors_end(xl_gguf *g, exitlm_error *error) {
     g->total_bytes = g->data_offset;
     if (!g->by_offset && !(g->by_offset = xl_calloc(&g->allocator, g->n_tensors, sizeof *g->by_offset)))
         return no_memory(error);
-    sort_by_offset(g, g->by_offset, g->n_tensors);
+    for (uint32_t i = 0; i < g->n_tensors; i++) g->by_offset[i] = i;
+    xl_sort(g->by_offset, g->n_tensors, lies_before, g);
     for (uint32_t i = 0; i < g->n_tensors; i++) {
         xl_gguf_tensor *t = &g->tensors[g->by_offset[i]];
         t->offset += g->data_offset;
@@ -538,7 +514,7 @@ static bool is_integer(xl_gguf_type type) {
 
 /* False for a u64 beyond i64. */
 static bool read_int(xl_gguf_type type, const uint8_t *p, int64_t *value) {
-    uint64_t u = load_le(p, value_types[type].bytes);
+    uint64_t u = xl_load_le(p, value_types[type].bytes);
     switch (type) {
     case XL_GGUF_I8: *value = (int8_t)u; return true;
     case XL_GGUF_I16: *value = (int16_t)u; return true;
@@ -551,13 +527,13 @@ static bool read_int(xl_gguf_type type, const uint8_t *p, int64_t *value) {
 static double read_float(xl_gguf_type type, const uint8_t *p) {
     int64_t i;
     if (type == XL_GGUF_F32) {
-        uint32_t bits = load_u32(p);
+        uint32_t bits = xl_load_u32(p);
         float f;
         memcpy(&f, &bits, 4);
         return f;
     }
     if (type == XL_GGUF_F64) {
-        uint64_t bits = load_u64(p);
+        uint64_t bits = xl_load_u64(p);
         double d;
         memcpy(&d, &bits, 8);
         return d;
@@ -618,7 +594,7 @@ bool xl_gguf_get_array(const xl_gguf *gguf, const char *name, xl_gguf_array *arr
 const char *xl_gguf_array_next(const xl_gguf_array *array, size_t *cursor, size_t *n_bytes) {
     if (array->item_type != XL_GGUF_STRING || *cursor >= array->n_bytes) return NULL;
     const uint8_t *item = array->items + *cursor;
-    *n_bytes = (size_t)load_u64(item);
+    *n_bytes = (size_t)xl_load_u64(item);
     *cursor += 8 + *n_bytes;
     return (const char *)item + 8;
 }

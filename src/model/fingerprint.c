@@ -1,8 +1,10 @@
 /* The fingerprint of a model: see the top of model.c. Everything that is hashed carries its length, so that no two
  * models give the same bytes. */
-#include "loader.h"
-
 #include <string.h>
+
+#include "base/bytes.h"
+#include "base/sort.h"
+#include "loader.h"
 
 static void hash_u64(xl_sha256 *sha, uint64_t value) {
     uint8_t bytes[8];
@@ -57,46 +59,30 @@ static void hash_tokenizer(xl_sha256 *sha, const xl_gguf *gguf) {
 }
 
 /* ---- The table of tensors, sorted by name ------------------------------------------- */
-typedef struct {
-    const char *name;
-    const xl_gguf_tensor *tensor;
-} entry;
-_Static_assert(sizeof(entry) <= XL_FINGERPRINT_ENTRY_BYTES, "the bound of exitlm_loader_memory counts this");
+_Static_assert(sizeof(uint32_t) <= XL_FINGERPRINT_ENTRY_BYTES, "the bound of exitlm_loader_memory counts the list");
 
-static int compare(const entry *a, const entry *b) {
-    uint32_t n = a->tensor->name_bytes < b->tensor->name_bytes ? a->tensor->name_bytes : b->tensor->name_bytes;
-    int order = memcmp(a->name, b->name, n);
-    return order ? order : (a->tensor->name_bytes > b->tensor->name_bytes) - (a->tensor->name_bytes < b->tensor->name_bytes);
+/* Tensor `i` of all parts. */
+static const xl_gguf_tensor *tensor_of(const xl_owner *owner, uint32_t i, const char **name) {
+    uint32_t p = 0;
+    for (; i >= owner->parts[p].gguf.n_tensors; p++) i -= owner->parts[p].gguf.n_tensors;
+    const xl_gguf *gguf = &owner->parts[p].gguf;
+    *name = xl_gguf_text(gguf, gguf->tensors[i].name_offset);
+    return &gguf->tensors[i];
 }
 
-static void sift_down(entry *list, size_t root, size_t n) {
-    for (;;) {
-        size_t child = 2 * root + 1;
-        if (child >= n) return;
-        if (child + 1 < n && compare(&list[child], &list[child + 1]) < 0) child++;
-        if (compare(&list[root], &list[child]) >= 0) return;
-        entry swap = list[root];
-        list[root] = list[child];
-        list[child] = swap;
-        root = child;
-    }
+static bool name_before(const void *context, uint32_t a, uint32_t b) {
+    const char *name_a, *name_b;
+    const uint32_t bytes_a = tensor_of(context, a, &name_a)->name_bytes, bytes_b = tensor_of(context, b, &name_b)->name_bytes;
+    const int order = memcmp(name_a, name_b, xl_min_u32(bytes_a, bytes_b));
+    return order ? order < 0 : bytes_a < bytes_b;
 }
 
-static void sort(entry *list, size_t n) {
-    for (size_t i = n / 2; i-- > 0;) sift_down(list, i, n);
-    for (size_t end = n; end > 1;) {
-        entry last = list[--end];
-        list[end] = list[0];
-        list[0] = last;
-        sift_down(list, 0, end);
-    }
-}
-
-static void hash_tensors(xl_sha256 *sha, const entry *list, size_t n) {
+static void hash_tensors(xl_sha256 *sha, const xl_owner *owner, const uint32_t *list, uint32_t n) {
     hash_u64(sha, n);
-    for (size_t i = 0; i < n; i++) {
-        const xl_gguf_tensor *t = list[i].tensor;
-        hash_bytes(sha, list[i].name, t->name_bytes);
+    for (uint32_t i = 0; i < n; i++) {
+        const char *name;
+        const xl_gguf_tensor *t = tensor_of(owner, list[i], &name);
+        hash_bytes(sha, name, t->name_bytes);
         for (int d = 0; d < 4; d++) hash_u64(sha, t->dims[d]);
         hash_u64(sha, t->type);
     }
@@ -104,19 +90,15 @@ static void hash_tensors(xl_sha256 *sha, const entry *list, size_t n) {
 
 exitlm_status xl_fingerprint_begin(const exitlm_model *model, xl_sha256 *sha, exitlm_error *error) {
     const xl_owner *owner = model->owner;
-    size_t n = 0, at = 0;
+    uint32_t n = 0;
     for (uint32_t p = 0; p < owner->n_parts; p++) n += owner->parts[p].gguf.n_tensors;
-    entry *list = xl_calloc(&model->allocator, n, sizeof *list);
+    uint32_t *list = xl_calloc(&model->allocator, n, sizeof *list);
     if (!list) return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for the model's fingerprint");
-    for (uint32_t p = 0; p < owner->n_parts; p++) {
-        const xl_gguf *gguf = &owner->parts[p].gguf;
-        for (uint32_t i = 0; i < gguf->n_tensors; i++)
-            list[at++] = (entry){xl_gguf_text(gguf, gguf->tensors[i].name_offset), &gguf->tensors[i]};
-    }
-    sort(list, n);
+    for (uint32_t i = 0; i < n; i++) list[i] = i;
+    xl_sort(list, n, name_before, owner);
     xl_sha256_init(sha);
     hash_config(sha, model);
-    hash_tensors(sha, list, n);
+    hash_tensors(sha, owner, list, n);
     hash_tokenizer(sha, &owner->parts[0].gguf);
     xl_free(&model->allocator, list, n, sizeof *list);
     return EXITLM_OK;

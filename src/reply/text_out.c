@@ -41,7 +41,6 @@ size_t xl_text_out_push(xl_text_out *out, const xl_tokenizer *tokenizer, int32_t
     char bytes[XL_MAX_SPOKEN_BYTES], decoded[XL_UTF8_ROOM(XL_MAX_SPOKEN_BYTES)];
     size_t n = 0;
     if (!(xl_token_attributes(tokenizer, id) & XL_TOKEN_CONTROL)) n = xl_token_bytes(tokenizer, id, bytes, sizeof bytes);
-    if (n > sizeof bytes) n = sizeof bytes;
     n = xl_utf8_push(&out->utf8, bytes, n, decoded);
     memcpy(out->text + out->n_bytes, decoded, n); /* fits: xl_tokenizer_info.max_text_bytes */
     out->n_bytes += n;

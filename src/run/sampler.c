@@ -2,7 +2,6 @@
 
 #include <float.h>
 #include <stdbool.h>
-#include <stdlib.h>
 
 #include "base/fmath.h"
 
@@ -51,17 +50,30 @@ static size_t best_of(const float *logits, const int32_t *ids, size_t n) {
     return best;
 }
 
-static int descending(const void *a, const void *b) {
-    float x = *(const float *)a, y = *(const float *)b;
-    return (x < y) - (x > y);
+/* A heap: nothing at 2 i + 1 and 2 i + 2 is larger than at i. It gives the largest values one by one, for only a few are wanted as a rule. */
+static void sift_down(float *heap, size_t n, size_t at) {
+    for (size_t child; (child = 2 * at + 1) < n; at = child) {
+        if (child + 1 < n && heap[child + 1] > heap[child]) child++;
+        if (heap[child] <= heap[at]) return;
+        const float value = heap[at];
+        heap[at] = heap[child];
+        heap[child] = value;
+    }
 }
 
-/* The logits within `depth` of the largest, in descending order, to work; returns how many. */
+static float take_largest(float *heap, size_t *n) {
+    const float largest = heap[0];
+    heap[0] = heap[--*n];
+    sift_down(heap, *n, 0);
+    return largest;
+}
+
+/* The logits within `depth` of the largest, as a heap in work; returns how many. */
 static size_t head_of(const float *logits, size_t n, float max, float depth, float *work) {
     size_t m = 0;
     for (size_t i = 0; i < n; i++)
         if (logits[i] >= max - depth) work[m++] = logits[i];
-    qsort(work, m, sizeof *work, descending);
+    for (size_t i = m / 2; i-- > 0;) sift_down(work, m, i);
     return m;
 }
 
@@ -69,7 +81,9 @@ static size_t head_of(const float *logits, size_t n, float max, float depth, flo
 static float top_k_floor(const float *logits, size_t n, size_t k, float max, float *work) {
     for (float depth = 12; depth < 1e5f; depth *= 8) {
         size_t m = head_of(logits, n, max, depth, work);
-        if (m >= k) return work[k - 1];
+        if (m < k) continue;
+        for (size_t i = 1; i < k; i++) take_largest(work, &m);
+        return work[0];
     }
     return -FLT_MAX;
 }
@@ -82,11 +96,12 @@ static float top_p_floor(const float *logits, size_t n, float top_p, float max, 
     for (float depth = 12; depth < 1e5f; depth *= 8) {
         size_t m = head_of(logits, n, max, depth, work);
         double sum = 0;
-        for (size_t i = 0; i < m && work[i] >= floor; i++) {
-            sum += xl_expf(work[i] - max);
-            if (sum >= top_p * total) return work[i];
+        while (m) {
+            const float logit = take_largest(work, &m);
+            if (logit < floor) return floor;
+            sum += xl_expf(logit - max);
+            if (sum >= top_p * total) return logit;
         }
-        if (m && work[m - 1] < floor) break;
     }
     return floor;
 }

@@ -1,6 +1,7 @@
 /* SentencePiece-style BPE: spaces written as U+2581, characters as first
  * symbols, pairs merge where their text is a token, best score first. What is no token in
  * the end is spelled in byte tokens. */
+#include "base/bytes.h"
 #include "unicode.h"
 #include "vocab.h"
 
@@ -15,8 +16,7 @@ typedef struct spm_text {
 /* Numbers so that a higher score gives a lower key, and equal scores the same. */
 static uint32_t score_key(const xl_tokenizer *t, uint32_t id) {
     if (!t->scores) return 0;
-    const uint8_t *p = t->scores + 4 * (size_t)id;
-    uint32_t bits = (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+    uint32_t bits = xl_load_u32(t->scores + 4 * (size_t)id);
     if (bits == 0x80000000u) bits = 0; /* -0 equals 0 */
     uint32_t ascending = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
     return ~ascending;

@@ -138,16 +138,20 @@ static exitlm_status take_settings(xl_tokenizer *t, const xl_tokenizer_source *s
 
 /* Each token alone, and 3 bytes more where it ends in an incomplete character: what these bytes become is no longer than that, whatever
  * stands before and behind. */
-static void measure_texts(xl_tokenizer *t) {
+static exitlm_status measure_texts(xl_tokenizer *t, exitlm_error *error) {
     char bytes[XL_MAX_SPOKEN_BYTES], out[XL_UTF8_ROOM(XL_MAX_SPOKEN_BYTES)];
     t->info.max_text_bytes = 3;
     for (uint32_t id = 0; id < t->n_tokens; id++) {
         if (XL_UTF8_ROOM(xl_vocab_text(t, id).bytes) <= t->info.max_text_bytes) continue;
         xl_utf8_stream stream = {0};
         size_t n = xl_token_bytes(t, (int32_t)id, bytes, sizeof bytes);
-        n = xl_utf8_push(&stream, bytes, n < sizeof bytes ? n : sizeof bytes, out) + (stream.n_held ? 3 : 0);
+        if (n > sizeof bytes)
+            return xl_fail(error, EXITLM_UNSUPPORTED, "tokenizer.ggml.tokens: token %u is %zu bytes of text; at most %u are supported", id, n,
+                           XL_MAX_SPOKEN_BYTES);
+        n = xl_utf8_push(&stream, bytes, n, out) + (stream.n_held ? 3 : 0);
         if (n > t->info.max_text_bytes) t->info.max_text_bytes = (uint32_t)n;
     }
+    return EXITLM_OK;
 }
 
 exitlm_status xl_tokenizer_create(xl_tokenizer **tokenizer, const xl_tokenizer_source *source,
@@ -166,12 +170,9 @@ exitlm_status xl_tokenizer_create(xl_tokenizer **tokenizer, const xl_tokenizer_s
     t->block_bytes = bytes;
     status = take_settings(t, source, error);
     if (status == EXITLM_OK) status = xl_vocab_build(t, source, error);
-    if (status == EXITLM_OK) {
-        measure_texts(t);
-        *tokenizer = t;
-    } else {
-        xl_tokenizer_free(t);
-    }
+    if (status == EXITLM_OK) status = measure_texts(t, error);
+    if (status == EXITLM_OK) *tokenizer = t;
+    else xl_tokenizer_free(t);
     return status;
 }
 

@@ -69,7 +69,7 @@ exitlm_status xl_tokenizer_create(xl_tokenizer **tokenizer, const xl_tokenizer_s
                                   const exitlm_allocator *allocator, exitlm_error *error);
 void xl_tokenizer_free(xl_tokenizer *tokenizer); /* NULL is allowed */
 
-#define XL_MAX_SPOKEN_BYTES 1024u /* of a token in a reply's text, which cuts it there */
+#define XL_MAX_SPOKEN_BYTES 1024u /* of a token, as text; a vocabulary with a longer one is not supported */
 
 typedef struct xl_tokenizer_info {
     uint32_t n_tokens;
@@ -79,7 +79,7 @@ typedef struct xl_tokenizer_info {
     bool pre_unknown;  /* the `pre` string is not known: the default pre-tokenizer is used (warn) */
     const char *pre;   /* name of the pre-tokenizer in use; static */
     uint32_t max_token_bytes; /* no token decodes to more */
-    uint32_t max_text_bytes;  /* n tokens, each cut to XL_MAX_SPOKEN_BYTES, are at most n times as much valid UTF-8 */
+    uint32_t max_text_bytes;  /* n tokens are at most n times as much valid UTF-8 */
 } xl_tokenizer_info;
 void xl_tokenizer_describe(const xl_tokenizer *tokenizer, xl_tokenizer_info *info);
 

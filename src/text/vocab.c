@@ -1,5 +1,7 @@
 #include "vocab.h"
 
+#include "base/bytes.h"
+#include "base/sort.h"
 #include "base/status.h"
 #include "unicode.h"
 
@@ -28,25 +30,15 @@ int xl_char_to_byte(uint32_t code_point) {
 
 /* ---- Texts ---- */
 
-static uint64_t read_u64(const uint8_t *p) {
-    uint64_t value = 0;
-    for (int i = 7; i >= 0; i--) value = value << 8 | p[i];
-    return value;
-}
-
-static uint32_t read_u32(const uint8_t *p) {
-    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
-}
-
 xl_str xl_vocab_text(const xl_tokenizer *t, uint32_t id) {
     const uint8_t *text = t->tokens + t->offsets[id];
-    return (xl_str){(const char *)text, (size_t)read_u64(text - 8)};
+    return (xl_str){(const char *)text, (size_t)xl_load_u64(text - 8)};
 }
 
 /* Steps through a packed array of strings; false where it breaks off. */
 static bool next_string(const xl_str_array *array, size_t *at, xl_str *text) {
     if (array->bytes - *at < 8) return false;
-    uint64_t length = read_u64(array->data + *at);
+    uint64_t length = xl_load_u64(array->data + *at);
     *at += 8;
     if (length > array->bytes - *at) return false;
     *text = (xl_str){(const char *)array->data + *at, (size_t)length};
@@ -55,12 +47,6 @@ static bool next_string(const xl_str_array *array, size_t *at, xl_str *text) {
 }
 
 /* ---- Hash tables: open addressing over `n_slots` slots, not necessarily a power of two ---- */
-
-#define HASH_START 2166136261u
-static uint32_t hash_more(uint32_t hash, const char *text, size_t n_bytes) { /* FNV-1a */
-    for (size_t i = 0; i < n_bytes; i++) hash = (hash ^ (uint8_t)text[i]) * 16777619u;
-    return hash;
-}
 
 static uint32_t first_slot(uint32_t hash, uint32_t n_slots) {
     hash ^= hash >> 15;
@@ -81,7 +67,7 @@ uint32_t xl_vocab_slots(size_t n) { return (uint32_t)(n + n / 2 + 8); }
 
 /* The slot of the text a + b: the one that holds its id, or the empty one where it belongs. */
 static uint32_t *text_slot(const xl_tokenizer *t, xl_str a, xl_str b, uint64_t *probes) {
-    uint32_t hash = hash_more(hash_more(HASH_START, a.data, a.bytes), b.data, b.bytes);
+    uint32_t hash = xl_hash_more(xl_hash_more(XL_HASH_START, a.data, a.bytes), b.data, b.bytes);
     for (uint32_t at = first_slot(hash, t->n_slots);; at = at + 1 < t->n_slots ? at + 1 : 0) {
         uint32_t id = t->slots[at];
         if (probes) ++*probes;
@@ -107,10 +93,10 @@ uint32_t xl_vocab_find_bytes(const xl_tokenizer *t, const uint8_t *bytes, size_t
         return xl_vocab_find(t, (xl_str){encoded, n}, (xl_str){NULL, 0});
     }
     /* Longer: hash and compare character by character, without a copy. */
-    uint32_t hash = HASH_START;
+    uint32_t hash = XL_HASH_START;
     uint8_t utf8[4];
     for (size_t i = 0; i < n_bytes; i++)
-        hash = hash_more(hash, (char *)utf8, xl_utf8_encode(xl_byte_to_char(bytes[i]), utf8));
+        hash = xl_hash_more(hash, (char *)utf8, xl_utf8_encode(xl_byte_to_char(bytes[i]), utf8));
     for (uint32_t at = first_slot(hash, t->n_slots);; at = at + 1 < t->n_slots ? at + 1 : 0) {
         uint32_t id = t->slots[at];
         if (id == XL_NO_ID) return XL_NO_ID;
@@ -214,7 +200,7 @@ static void build_types(xl_tokenizer *t, const xl_tokenizer_source *source) {
     static const uint8_t by_type[7] = {XL_TOKEN_UNUSED,  XL_TOKEN_NORMAL,  XL_TOKEN_UNKNOWN, XL_TOKEN_CONTROL,
                                        XL_TOKEN_USER_DEFINED, XL_TOKEN_UNUSED, XL_TOKEN_BYTE};
     for (uint32_t id = 0; id < t->n_tokens; id++) {
-        uint32_t type = source->types ? read_u32((const uint8_t *)source->types + 4 * (size_t)id) : 1;
+        uint32_t type = source->types ? xl_load_u32((const uint8_t *)source->types + 4 * (size_t)id) : 1;
         t->attr[id] = type < 7 ? by_type[type] : XL_TOKEN_UNUSED;
     }
 }
@@ -261,36 +247,15 @@ static int compare_texts(xl_str a, xl_str b) {
 }
 
 /* Longest first, then by id. */
-static bool length_before(const xl_tokenizer *t, uint32_t a, uint32_t b) {
+static bool length_before(const void *context, uint32_t a, uint32_t b) {
+    const xl_tokenizer *t = context;
     size_t la = xl_vocab_text(t, a).bytes, lb = xl_vocab_text(t, b).bytes;
     return la != lb ? la > lb : a < b;
 }
 
-static bool text_before(const xl_tokenizer *t, uint32_t a, uint32_t b) {
+static bool text_before(const void *context, uint32_t a, uint32_t b) {
+    const xl_tokenizer *t = context;
     return compare_texts(xl_vocab_text(t, t->special[a]), xl_vocab_text(t, t->special[b])) < 0;
-}
-
-/* Heap sort: in place, and n log n whatever the file holds. */
-static void sift(const xl_tokenizer *t, uint32_t *items, uint32_t at, uint32_t n,
-                 bool (*before)(const xl_tokenizer *, uint32_t, uint32_t)) {
-    uint32_t item = items[at];
-    for (uint64_t child; (child = 2 * (uint64_t)at + 1) < n; at = (uint32_t)child) {
-        if (child + 1 < n && before(t, items[child], items[child + 1])) child++;
-        if (!before(t, item, items[child])) break;
-        items[at] = items[child];
-    }
-    items[at] = item;
-}
-
-static void sort_items(const xl_tokenizer *t, uint32_t *items, uint32_t n,
-                       bool (*before)(const xl_tokenizer *, uint32_t, uint32_t)) {
-    for (uint32_t at = n / 2; at-- > 0;) sift(t, items, at, n, before);
-    for (uint32_t end = n; end-- > 1;) {
-        uint32_t top = items[0];
-        items[0] = items[end];
-        items[end] = top;
-        sift(t, items, 0, end, before);
-    }
 }
 
 static exitlm_status build_special(xl_tokenizer *t, exitlm_error *error) {
@@ -306,9 +271,9 @@ static exitlm_status build_special(xl_tokenizer *t, exitlm_error *error) {
         t->special[t->n_special++] = id;
         t->special_first[(uint8_t)text.data[0] >> 5] |= 1u << (text.data[0] & 31);
     }
-    sort_items(t, t->special, t->n_special, length_before);
+    xl_sort(t->special, t->n_special, length_before, t);
     for (uint32_t i = 0; i < t->n_special; i++) t->special_sorted[i] = i;
-    sort_items(t, t->special_sorted, t->n_special, text_before);
+    xl_sort(t->special_sorted, t->n_special, text_before, t);
     return EXITLM_OK;
 }
 
@@ -356,7 +321,7 @@ static exitlm_status build_lengths(xl_tokenizer *t, exitlm_error *error) {
 
 static exitlm_status check_scores(const xl_tokenizer *t, exitlm_error *error) {
     for (uint32_t id = 0; t->scores && id < t->n_tokens; id++)
-        if ((read_u32(t->scores + 4 * (size_t)id) & 0x7FFFFFFF) > 0x7F800000)
+        if ((xl_load_u32(t->scores + 4 * (size_t)id) & 0x7FFFFFFF) > 0x7F800000)
             return xl_fail(error, EXITLM_BAD_MODEL, "tokenizer.ggml.scores: the score of token %u is not a number", id);
     return EXITLM_OK;
 }

@@ -155,7 +155,10 @@ static void blend(const float *a, const float *b, double s, size_t n, float *out
 static void meet_target(const xl_path_data *data, float (*candidate)[EXITLM_MAX_HEADS], size_t n, double target, float *out) {
     double risk, cost;
     size_t i = 0;
-    while (i + 1 < n && (xl_path_measure(data, candidate[i + 1], &risk, &cost), risk <= target)) i++;
+    for (; i + 1 < n; i++) {
+        xl_path_measure(data, candidate[i + 1], &risk, &cost);
+        if (risk > target) break;
+    }
     if (i + 1 == n) {
         memcpy(out, candidate[i], sizeof *candidate);
         return;
@@ -165,7 +168,8 @@ static void meet_target(const xl_path_data *data, float (*candidate)[EXITLM_MAX_
         double middle = (low + high) / 2;
         blend(candidate[i], candidate[i + 1], middle, data->n_heads, out);
         xl_path_measure(data, out, &risk, &cost);
-        *(risk <= target ? &low : &high) = middle;
+        if (risk <= target) low = middle;
+        else high = middle;
     }
     blend(candidate[i], candidate[i + 1], low, data->n_heads, out);
 }

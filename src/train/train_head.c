@@ -3,6 +3,7 @@
  *   rows      forward, loss and backward of the batch's rows; what gradients need is laid down by row
  *   update    gradients and AdamW, split by the rows of each matrix
  *   pack      the matrices' panels for the next step */
+#include "base/bytes.h"
 #include "base/fmath.h"
 #include "train_internal.h"
 #include <math.h>
@@ -128,17 +129,10 @@ static void lay_memory(xl_trainer *t, walk *w) {
     }
 }
 
-static uint64_t next_random(uint64_t *state) {
-    uint64_t x = (*state += 0x9e3779b97f4a7c15u);
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-    return x ^ x >> 31;
-}
-
 /* Uniform in +-1/sqrt(in): only for matrices that cannot start at zero. */
 static void scatter(float *w, size_t n, size_t in, uint64_t seed) {
     const double scale = 1 / sqrt((double)in);
-    for (size_t i = 0; i < n; i++) w[i] = (float)(scale * ((double)(next_random(&seed) >> 11) * 0x1p-52 - 1));
+    for (size_t i = 0; i < n; i++) w[i] = (float)(scale * ((double)(xl_random(&seed) >> 11) * 0x1p-52 - 1));
 }
 
 static void start_values(xl_trainer *t) {
@@ -147,7 +141,9 @@ static void start_values(xl_trainer *t) {
     if (t->up.w) scatter(t->up.w, (size_t)t->up.out * dim, dim, t->options.seed ^ 0x75705f77u);
     if (t->output.w) memcpy(t->output.w, t->base.output, (size_t)t->base.vocab * dim * sizeof(float));
     for (uint32_t i = 0; i < t->base.vocab; i++) t->index_of[i] = -1;
-    for (uint32_t i = 0; i < t->options.rows && t->options.form != XL_FORM_FULL; i++) t->index_of[t->base.shortlist[i]] = (int32_t)i;
+    if (t->options.form != XL_FORM_FULL) {
+        for (uint32_t i = 0; i < t->options.rows; i++) t->index_of[t->base.shortlist[i]] = (int32_t)i;
+    }
 }
 
 static void pack_rows(xl_trainer *t) {
@@ -415,7 +411,7 @@ static void run_step(xl_trainer *t, const xl_train_set *set, const uint32_t *ord
 static void shuffle(uint32_t *order, size_t n, uint64_t seed) {
     for (size_t i = 0; i < n; i++) order[i] = (uint32_t)i;
     for (size_t i = n; i > 1; i--) {
-        size_t j = (size_t)(next_random(&seed) % i);
+        size_t j = (size_t)(xl_random(&seed) % i);
         uint32_t x = order[i - 1];
         order[i - 1] = order[j];
         order[j] = x;

@@ -30,7 +30,9 @@ static uint32_t temper(const xl_target *t, float *p) {
         else p[i] = p[i] > 0 ? xl_expf((float)xl_log(p[i] / p[0]) / t->temperature) : 0;
         sum += p[i];
     }
-    for (uint32_t i = 0; i < k && sum > 0; i++) p[i] /= sum;
+    if (sum > 0) {
+        for (uint32_t i = 0; i < k; i++) p[i] /= sum;
+    }
     return k;
 }
 

@@ -19,7 +19,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { withoutMaps } from '../../web/src/heads.js';
+import { withoutMaps } from '../../web/src/loading/heads.js';
 import { start } from '../page/browser.mjs';
 import { median } from './hosts.mjs';
 import { openLine } from './load-line.mjs';

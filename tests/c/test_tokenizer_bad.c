@@ -138,7 +138,8 @@ static void test_texts(void) {
     BAD("gpt2", (add_token(&v, "", 0, 1, 0), add_token(&v, "", 0, 3, 0), finish_vocabulary(&v, "gpt2")), EXITLM_OK, "");
     BAD("gpt2", long_token(&v, 70000, 1), EXITLM_BAD_MODEL, "70000 bytes");
     BAD("gpt2", long_token(&v, 2000, 3), EXITLM_BAD_MODEL, "special token 10 is 2000 bytes");
-    BAD("gpt2", long_token(&v, 2000, 1), EXITLM_OK, "");
+    BAD("gpt2", long_token(&v, 1025, 1), EXITLM_UNSUPPORTED, "token 10 is 1025 bytes"); /* a reply would have to cut it */
+    BAD("gpt2", long_token(&v, 1024, 1), EXITLM_OK, "");
     BAD("gpt2", replace_merge(&v, "ab"), EXITLM_BAD_MODEL, "merge 0, 'ab'");
     BAD("gpt2", replace_merge(&v, " b"), EXITLM_BAD_MODEL, "merge 0");
     BAD("gpt2", replace_merge(&v, "a "), EXITLM_BAD_MODEL, "merge 0");

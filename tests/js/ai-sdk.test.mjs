@@ -113,7 +113,7 @@ describe('ai-sdk', () => {
       fs.writeFileSync(path.join(folder, 'a.ts'), `import { exitlm } from '../../../web/src/ai-sdk.js';\nimport { streamText, type LanguageModel } from 'ai';\n` +
         `const model: LanguageModel = exitlm('/m.gguf', { mode: 'lossless', load: { threads: 1 } });\nexport const result = streamText({ model, prompt: 'x' });\n` +
         `// @ts-expect-error there is no such mode\nexitlm('/m.gguf', { mode: 'fast' });\n`);
-      const { status, stdout } = spawnSync(process.execPath, [path.join(path.dirname(require.resolve('typescript/package.json')), 'bin/tsc'), '--noEmit', '--strict', '--skipLibCheck', '--allowJs', '--checkJs', 'false',
+      const { status, stdout } = spawnSync(process.execPath, [path.join(path.dirname(require.resolve('typescript-native/package.json')), 'bin/tsc'), '--noEmit', '--strict', '--skipLibCheck', '--allowJs', '--checkJs', 'false',
         '--target', 'es2022', '--module', 'nodenext', '--lib', 'es2023,esnext.disposable,esnext.promise,dom,dom.iterable,dom.asynciterable', '--types', 'node', path.join(folder, 'a.ts')], { cwd: root, encoding: 'utf8' });
       assert.equal(status, 0, stdout);
     } finally {

@@ -8,8 +8,8 @@ import os from 'node:os';
 import path from 'node:path';
 import { after, describe, test } from 'node:test';
 import { compare, defaultModel, program, root, runEngine, runReference } from '../answers/tools.mjs';
-import { createSharedEngine, Engine, needsSharedMemory } from '../../web/src/engine.js';
-import { detectFeatures } from '../../web/src/features.js';
+import { createSharedEngine, Engine, needsSharedMemory } from '../../web/src/engine/engine.js';
+import { detectFeatures } from '../../web/src/engine/features.js';
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'exitlm-answers-'));
 after(() => fs.rmSync(folder, { recursive: true, force: true }));

@@ -143,6 +143,21 @@ describe('replies', () => {
     assert.equal((await collect(reply)).length, 3, 'tokens wait for a late reader');
     assert.throws(() => reply[Symbol.asyncIterator](), code('USAGE'));
   });
+  for (const worker of [false, true]) {
+    test(`messages of a framework${worker ? ' to a worker' : ''}: what it hangs on them is no hindrance`, async () => {
+      const lm = await load(path, { worker });
+      const watched = hi.map((message) => new Proxy({ ...message, changed() {} }, {}));
+      assert.equal(await lm.countTokens(watched), await lm.countTokens(hi));
+      assert.equal((await lm.chat(watched, { maxTokens: 4 }).result).text, (await lm.chat(hi, { maxTokens: 4 }).result).text);
+    });
+  }
+  test('a conversation is what it was when it was asked', async () => {
+    const lm = await load();
+    const messages = [...hi];
+    const reply = lm.chat(messages, { maxTokens: 4 });
+    messages.push({ role: 'assistant', content: 'Later.' });
+    assert.equal((await reply.result).usage.promptTokens, await lm.countTokens(hi));
+  });
   test('a seed gives the same again, another one another', async () => {
     const lm = await load();
     const say = async (/** @type {any} */ seed) => lm.complete('Once', { temperature: 1.5, maxTokens: 16, seed }).result;
@@ -257,6 +272,17 @@ describe('stopping', () => {
     second.cancel();
     assert.equal((await second.result).reason, 'abort');
     assert.notEqual((await first.result).reason, 'abort');
+  });
+  test('a reply that was stopped before its turn leaves the conversation as it is', async () => {
+    const lm = await load();
+    const first = lm.complete('Once upon a time there was', { maxTokens: 8 });
+    const stopped = lm.complete('Something else', { maxTokens: 8 });
+    const again = lm.complete('Once upon a time there was', { maxTokens: 8 });
+    stopped.cancel();
+    const { usage } = await again.result;
+    assert.equal((await stopped.result).usage.promptTokens, 0);
+    assert.ok(usage.reusedTokens >= usage.promptTokens - 1, `${usage.reusedTokens} of ${usage.promptTokens} were there already`);
+    await first.result;
   });
   test('while loading', async () => {
     const abort = new AbortController();

@@ -2,7 +2,7 @@
 // such heads can have, and some that they cannot.
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { Bet, calibrate, conversationsNeeded, pValue, settingsFor, upperBound } from '../../web/src/calibrate.js';
+import { Bet, calibrate, conversationsNeeded, pValue, settingsFor, upperBound } from '../../web/src/client/calibrate.js';
 import { ExitLM, ExitLMError } from '../../web/src/index.js';
 import { loadTiny, tinyPath } from './support/tiny-model.mjs';
 

@@ -2,8 +2,9 @@
 // the plan with a fixed cost of a request that there was before.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Jobs, planFor } from '../../web/src/jobs.js';
-import { jobsByRange, Ranges, REQUEST_BYTES, Rows } from '../../web/src/plan.js';
+import { Ranges } from '../../web/src/cache/ranges.js';
+import { Jobs, planFor } from '../../web/src/loading/jobs.js';
+import { jobsByRange, REQUEST_BYTES, Rows } from '../../web/src/loading/plan.js';
 
 const ROW = 612;
 const N_ROWS = 49_152;
@@ -14,7 +15,7 @@ const FILE = HEADER + N_ROWS * ROW + N_LAYERS * LAYER;
 const FIRST = 128 * 1024;
 const SECOND = 2 * 2 ** 20;
 
-/** Rows of the shortlist, as scattered as those of the default model: dense at first, then ever rarer. @returns {import('../../web/src/plan.js').Extent[]} */
+/** Rows of the shortlist, as scattered as those of the default model: dense at first, then ever rarer. @returns {import('../../web/src/loading/plan.js').Extent[]} */
 function model() {
   let seed = 7;
   const random = () => (seed = (seed * 1103515245 + 12345) % 2 ** 31) / 2 ** 31;

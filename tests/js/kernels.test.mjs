@@ -1,16 +1,12 @@
-// The kernels of the WebAssembly builds against the scalar reference, bit for bit: tests/c/test_kernels.c, built as a WASI program with
-// and without relaxed SIMD. Relaxed SIMD needs a flag in Node 20, and its baseline compiler gets the relaxed dot wrong, so that is off.
+// The kernels of the WebAssembly builds against the scalar reference, bit for bit: tests/c/test_kernels.c with the objects of the WASI
+// modules. Relaxed SIMD needs a flag in Node 20, and its baseline compiler gets the relaxed dot wrong, so that is off.
 import assert from 'node:assert/strict';
-import { execFileSync, spawnSync } from 'node:child_process';
-import fs from 'node:fs';
-import os from 'node:os';
+import { spawnSync } from 'node:child_process';
 import path from 'node:path';
-import { test } from 'node:test';
-import { root, wasi } from '../../wasm/setup/setup.mjs';
+import { before, test } from 'node:test';
+import { buildPreset } from '../../wasm/setup/build.mjs';
+import { root } from '../../wasm/setup/setup.mjs';
 
-const SOURCES = ['quant', 'kernels', 'kernels_scalar', 'kernels_simd128', 'kernels_relaxed', 'kernels_relaxed16'].map((name) => `src/${name}.c`);
-const FLAGS = ['--target=wasm32-wasi', '-Wno-deprecated', '-std=c11', '-O2', '-ffp-contract=off', '-D_POSIX_C_SOURCE=200809L', '-Isrc',
-  '-msimd128', '-mbulk-memory', '-mnontrapping-fptoint', '-msign-ext', '--no-wasm-opt', '-Wl,-z,stack-size=262144'];
 const RUN = `
   import { WASI } from 'node:wasi';
   import fs from 'node:fs';
@@ -20,20 +16,16 @@ const RUN = `
 
 const old = Number(process.versions.node.split('.')[0]) < 22;
 
-for (const { name, flags, options, tables } of [
-  { name: 'SIMD128', flags: [], options: [], tables: ['simd128', 'scalar'] },
-  { name: 'relaxed SIMD', flags: ['-mrelaxed-simd'], options: old ? ['--no-liftoff', '--experimental-wasm-relaxed-simd'] : [], tables: ['relaxed', 'relaxed16', 'scalar'] },
+before(() => buildPreset('wasi', { target: 'test_kernels', quiet: true }));
+
+for (const { name, program, options, tables } of [
+  { name: 'SIMD128', program: 'test_kernels-simd', options: [], tables: ['simd128', 'scalar'] },
+  { name: 'relaxed SIMD', program: 'test_kernels-relaxed', options: old ? ['--no-liftoff', '--experimental-wasm-relaxed-simd'] : [], tables: ['relaxed', 'relaxed16', 'scalar'] },
 ]) {
   test(`every kernel of the ${name} build equals the reference`, () => {
-    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'exitlm-kernels-'));
-    try {
-      const program = path.join(folder, 'test.wasm');
-      execFileSync(wasi.clang, [...FLAGS, ...flags, ...SOURCES, 'tests/c/test_kernels.c', '-o', program], { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] });
-      const run = spawnSync(process.execPath, [...options, '--no-warnings', '--input-type=module', '-e', RUN, program], { encoding: 'utf8' });
-      assert.equal(run.status, 0, run.stderr);
-      for (const table of tables) assert.match(run.stdout, new RegExp(`kernels ${table}: checked`));
-    } finally {
-      fs.rmSync(folder, { recursive: true });
-    }
+    const file = path.join(root, 'build/wasi/wasm', `${program}.wasm`);
+    const run = spawnSync(process.execPath, [...options, '--no-warnings', '--input-type=module', '-e', RUN, file], { encoding: 'utf8' });
+    assert.equal(run.status, 0, run.stderr);
+    for (const table of tables) assert.match(run.stdout, new RegExp(`kernels ${table}: checked`));
   });
 }

@@ -2,11 +2,15 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { after, test } from 'node:test';
-import { downloadJson } from '../../web/src/download.js';
-import { downloadWithoutMaps, withoutMaps } from '../../web/src/heads.js';
+import { openStore } from '../../web/src/cache/cache.js';
+import { Ranges } from '../../web/src/cache/ranges.js';
+import { loadHeads, loadMaps } from '../../web/src/engine/heads-loading.js';
+import { downloadJson } from '../../web/src/loading/download.js';
+import { downloadWithoutMaps, withoutMaps } from '../../web/src/loading/heads.js';
 import { ExitLM, ExitLMError } from '../../web/src/index.js';
-import { jobsByRange, Ranges } from '../../web/src/plan.js';
-import { httpSource } from '../../web/src/source.js';
+import { jobsByRange } from '../../web/src/loading/plan.js';
+import { httpSource } from '../../web/src/loading/http.js';
+import { verifyKept } from '../../web/src/loading/verify.js';
 import { modelServer } from './support/model-server.mjs';
 import { tinyBytes, tinyHeads } from './support/tiny-model.mjs';
 
@@ -258,6 +262,89 @@ test('a cache without room: a warning, and loading goes on', async () => {
   assert.match(warnings[0], /full/);
 });
 
+for (const [name, cache] of /** @type {[string, () => any][]} */ ([
+  ['full', () => {
+    let puts = 0;
+    return { get: async () => undefined, put: async () => { if (++puts > 2) throw new DOMException('full', 'QuotaExceededError'); } };
+  }],
+  ['none', () => 'none'],
+])) {
+  test(`a checksum is of the bytes that the engine has, and they come once: cache ${name}`, async () => {
+    const { createHash } = await import('node:crypto');
+    const sha256 = createHash('sha256').update(bytes).digest('hex');
+    /** Some byte is damaged when it comes for the first time. */
+    const at = bytes.length - 5000;
+    let damage = true;
+    let sent = 0;
+    const fetchDamaged = async (/** @type {any} */ url, /** @type {any} */ init) => {
+      const response = await fetch(url, init);
+      const body = new Uint8Array(await response.arrayBuffer());
+      sent += body.length;
+      const from = Number(/^bytes (\d+)/.exec(response.headers.get('content-range') ?? '')?.[1] ?? 0);
+      if (damage && from <= at && at < from + body.length) {
+        body[at - from] ^= 1;
+        damage = false;
+      }
+      return new Response(body, { status: response.status, headers: response.headers });
+    };
+    const { url } = await serve();
+    const load = () => ExitLM.load(url, { ...options, sha256, cache: cache(), fetch: fetchDamaged, onWarning: () => {} });
+    await assert.rejects(load().then((lm) => lm.ready), code('CHECKSUM'));
+    assert.equal(damage, false);
+    sent = 0;
+    const lm = await load().catch((error) => error);
+    const whole = await Promise.resolve(lm.ready ?? Promise.reject(lm)).then(() => true, (error) => code('CHECKSUM', /could not be verified/)(error) && false);
+    if (whole) assert.equal(await say(lm), await reference);
+    assert.ok(sent <= 1.05 * bytes.length, `${sent} of ${bytes.length} bytes were sent`);
+    if (whole) await lm.dispose();
+    // A copy that breaks off in the middle leaves nothing to verify, unless all came as one stream before that.
+    if (name === 'none') assert.ok(whole);
+  });
+}
+
+test('a file that came out of order is verified by its copy; what the copy has lost is not fetched again', async () => {
+  const { createHash } = await import('node:crypto');
+  const file = new Uint8Array(1000).map((_, i) => i);
+  const hash = () => {
+    const sha = createHash('sha256');
+    return /** @type {any} */ ({
+      call: () => 1,
+      staged: (/** @type {Uint8Array} */ taken) => sha.update(taken),
+      with: (/** @type {number} */ _, /** @type {(at: number) => unknown} */ body) => body(0),
+      text: () => sha.digest('hex'),
+    });
+  };
+  const ranges = (/** @type {[number, number][]} */ ...list) => {
+    const made = new Ranges();
+    for (const [from, to] of list) made.add(from, to);
+    return made;
+  };
+  /** @type {[number, number][]} */
+  let fetched = [];
+  const verify = (/** @type {Ranges} */ kept, expected = createHash('sha256').update(file).digest('hex')) => {
+    fetched = [];
+    return verifyKept({
+      engine: hash(), file: 0, name: 'x', bytes: 1000, expected, have: ranges([0, 400], [450, 1000]),
+      store: /** @type {any} */ ({
+        has: () => kept,
+        read: async (/** @type {number} */ _, /** @type {number} */ at) => file.slice(at, kept.list.find(([from, to]) => from <= at && at < to)?.[1]),
+        write: async () => {},
+      }),
+      download: async function* (from, to) {
+        fetched.push([from, to]);
+        yield { at: from, bytes: file.slice(from, to) };
+      },
+    });
+  };
+  await verify(ranges([0, 400], [450, 1000]));
+  assert.deepEqual(fetched, [[400, 450]], 'what lies between the tensors is fetched for the checksum alone');
+  await assert.rejects(verify(ranges([0, 400], [450, 1000]), '1'.repeat(64)), code('CHECKSUM', /was expected/));
+  for (const kept of [ranges([0, 400], [450, 900]), ranges([0, 400]), ranges([0, 300], [450, 1000]), ranges()]) {
+    await assert.rejects(verify(kept), code('CHECKSUM', /could not be verified/));
+    assert.ok(fetched.every(([from, to]) => from >= 400 && to <= 450), 'what the engine has is not fetched anew');
+  }
+});
+
 test('heads beside the model are looked for, and their absence is no error', async () => {
   const { url, seen } = await serve();
   const lm = await ExitLM.load(url, { worker: false });
@@ -281,6 +368,36 @@ test('of a heads file only what is needed is fetched, where the server has range
     assert.deepEqual(await downloadWithoutMaps(httpSource(`${server.address}/tiny.gguf`, fetch), false, signal), new Uint8Array(tinyBytes.subarray(0, 5000)), 'what is no heads file comes as it is');
     await assert.rejects(downloadWithoutMaps(httpSource(`${server.address}/none`, fetch), false, signal), { code: 'HTTP' });
   }
+});
+
+test('K/V maps that come after their heads are kept, and so are the heads', async () => {
+  const file = new Uint8Array(fs.readFileSync(new URL('../../models/smollm2-135m-instruct.exits.gguf', import.meta.url)));
+  const server = await modelServer({ '/x.exits.gguf': file }, {});
+  servers.push(server);
+  /** @type {Map<string, Uint8Array>} */
+  const kept = new Map();
+  /** @type {Record<string, (args: any) => unknown>} */
+  const caller = {
+    cacheGet: ({ key }) => kept.get(key),
+    cachePut: ({ key, bytes: value }) => void kept.set(key, value.slice()),
+    cacheDelete: ({ key }) => kept.delete(key),
+  };
+  const peer = /** @type {any} */ ({ call: async (/** @type {string} */ method, /** @type {any} */ args) => caller[method](args) });
+  /** @type {Uint8Array[]} */
+  const given = [];
+  const engine = /** @type {any} */ ({ withBytes: (/** @type {Uint8Array} */ taken) => given.push(taken) });
+  const means = { engine, pieces: /** @type {any} */ ({ sumOf: () => null }), signal: new AbortController().signal,
+    openCopy: (/** @type {string} */ key) => openStore('remote', key, peer) };
+  const heads = { source: httpSource(`${server.address}/x.exits.gguf`, fetch), optional: false, sha256: null };
+  for (const visit of [1, 2]) {
+    const before = server.seen.length;
+    await loadHeads(means, heads, null);
+    await loadMaps(means, heads, 1);
+    assert.equal(server.seen.length > before, visit === 1, `visit ${visit}`);
+  }
+  assert.deepEqual(given[2], given[0]);
+  assert.deepEqual(given[3], given[1]);
+  assert.ok(given[0].length < given[1].length);
 });
 
 test('JSON is asked for without a range, so that it may come compressed; one that breaks off goes on', async () => {
@@ -310,7 +427,7 @@ test('rows of the shortlist come in the stretches of the plan, however often gen
 
 test('the plan for ranges: every byte once, the shortlist of inner heads and the layers before the rest', () => {
   const row = 600;
-  /** @type {import('../../web/src/plan.js').Extent[]} */
+  /** @type {import('../../web/src/loading/plan.js').Extent[]} */
   const extents = [];
   const put = (/** @type {number} */ layer, /** @type {number} */ offset, /** @type {number} */ nBytes) => extents.push({ part: 0, offset, nBytes, layer, row: 0, nRows: 1, output: false });
   const early = new Set(Array.from({ length: 40 }, (_, i) => 9 * i));

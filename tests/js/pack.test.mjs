@@ -5,7 +5,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { ExitLM, ExitLMError } from '../../web/src/index.js';
-import { jobsByShard, parseManifest } from '../../web/src/manifest.js';
+import { jobsByShard, parseManifest } from '../../web/src/loading/manifest.js';
 import { bad, built, good, objects, run, scratch, tiny } from './support/cli.mjs';
 import { modelServer } from './support/model-server.mjs';
 import { tinyHeads } from './support/tiny-model.mjs';

@@ -111,6 +111,15 @@ describe('prompt-api', () => {
     await assert.rejects(ended.append('x'), code('DISPOSED'));
   });
 
+  test('who reads no further does not keep the session', async () => {
+    const session = await LanguageModel.create({ model: lm, ...short });
+    const reader = session.promptStreaming('Hello').getReader();
+    assert.equal((await reader.read()).done, false);
+    reader.releaseLock(); // and nobody ever reads the rest
+    assert.equal(typeof (await session.prompt('And now?')), 'string');
+    session.destroy();
+  });
+
   test('what is not supported is refused', async () => {
     const session = await LanguageModel.create({ model: lm });
     await assert.rejects(session.prompt('x', { responseConstraint: {} }), code('USAGE', /responseConstraint/));

@@ -1,5 +1,6 @@
 // The catalogue, its fetcher, and what has to agree between the project's files.
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import http from 'node:http';
@@ -119,4 +120,60 @@ test('a damaged file is fetched again', async () => {
   const again = await fetchFrom('damaged', '/good');
   assert.deepEqual(requests, ['/good']);
   assert.deepEqual(fs.readFileSync(again.file), body);
+});
+
+// ---- the set-up, on a machine of this test: programs that are scripts in an otherwise empty PATH ------
+
+const emscripten = {
+  emcc: 'echo "emcc (Emscripten gcc/clang-like replacement) 6.0.1 (0)"',
+  'em-config': `echo ${folder}/em`,
+};
+const compilers = { cmake: '', ninja: '', cc: '', 'c++': '', clang: '' };
+const apt = { 'apt-get': 'echo "$@" >>"$LOG"; [ "$4" != install ] || touch "$HERE/ninja"; chmod +x "$HERE"/*', sudo: '[ "$1" = -n ] && shift; exec "$@"' };
+
+/** Runs setup.mjs where the PATH has those programs alone. */
+function setUp(name, programs, parts, env = {}) {
+  const here = path.join(folder, name);
+  fs.mkdirSync(here);
+  for (const [program, script] of Object.entries(programs)) fs.writeFileSync(path.join(here, program), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+  for (const tool of ['env', 'touch', 'chmod']) fs.symlinkSync(`/usr/bin/${tool}`, path.join(here, tool));
+  for (const file of ['em/cmake/Modules/Platform/Emscripten.cmake', 'em/bin/wasm-opt']) {
+    fs.mkdirSync(path.dirname(path.join(folder, file)), { recursive: true });
+    fs.writeFileSync(path.join(folder, file), '');
+  }
+  const log = path.join(here, 'log');
+  const { status, stderr } = spawnSync(process.execPath, [path.join(root, 'wasm/setup/setup.mjs'), ...parts],
+    { env: { PATH: here, HERE: here, LOG: log, XDG_CACHE_HOME: path.join(folder, 'none'), ...env }, encoding: 'utf8' });
+  return { status, stderr, apt: fs.existsSync(log) ? fs.readFileSync(log, 'utf8') : '' };
+}
+
+test('a machine with its own cmake, ninja, clang and emcc is asked for nothing', () => {
+  const all = setUp('own', { ...compilers, ...emscripten, ...apt }, ['native', 'wasm', 'wasi']);
+  assert.equal(all.status, 0, all.stderr);
+  assert.equal(all.apt, '');
+  assert.match(all.stderr, /everything is there/);
+});
+
+test('a missing package is named with its purpose before apt runs', () => {
+  const { ninja, ...others } = compilers;
+  assert.equal(ninja, '');
+  const installed = setUp('missing', { ...others, ...emscripten, ...apt }, ['native', 'wasm']);
+  assert.equal(installed.status, 0, installed.stderr);
+  assert.match(installed.stderr, /Missing on this machine:\n +ninja-build \(runs the build\)\n +Installing them[^\n]*apt-get install ninja-build\n[^]*installed after/);
+  assert.match(installed.apt, /update\n[^\n]*install -y --no-install-recommends ninja-build\n$/);
+  const without = setUp('no-apt', { ...others, ...emscripten }, ['native']);
+  assert.equal(without.status, 1);
+  assert.match(without.stderr, /ninja-build \(runs the build\)\nThis system has no apt/);
+});
+
+test('a WASI sysroot that no clang can use is named', () => {
+  const bad = setUp('sysroot', { ...compilers, clang: 'exit 1', ...emscripten, ...apt }, ['wasi'], { WASI_SYSROOT: '/nowhere' });
+  assert.equal(bad.status, 1);
+  assert.match(bad.stderr, /WASI_SYSROOT names \/nowhere, but no clang compiles for WASI with it/);
+  assert.equal(bad.apt, '');
+  const sdk = path.join(folder, 'wasi-sdk');
+  fs.mkdirSync(path.join(sdk, 'bin'), { recursive: true });
+  fs.writeFileSync(path.join(sdk, 'bin/clang'), '#!/bin/sh\n', { mode: 0o755 });
+  const good = setUp('sdk', { ...compilers, clang: 'exit 1', ...emscripten, ...apt }, ['wasi'], { WASI_SDK_PATH: sdk });
+  assert.equal(good.status, 0, good.stderr);
 });

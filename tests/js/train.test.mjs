@@ -60,7 +60,7 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
   });
 
   test('Ctrl-C keeps what is there, and the same command goes on to the same file', async () => {
-    const options = ['--layers', '4,6', '--self-chat', '600', '--epochs', '40', ...small];
+    const options = ['--layers', '4,6', '--self-chat', '200', '--epochs', '15', ...small];
     const whole = scratch('whole/tiny.exits.gguf', ''), file = scratch('cut/tiny.exits.gguf', '');
     assert.equal(run(['train', tiny, '-o', whole, ...options]).status, 0);
     const child = spawn(program, ['train', tiny, '-o', file, ...options], { stdio: 'ignore' });

@@ -14,7 +14,7 @@ const ids = Array.from({ length: 60 }, (_, i) => (i * i * 7 + 3 * i) % 300);
 
 /** In the page: logits [ids.length - 1][vocab] of tests/data/tiny.gguf, and the kernel that made them. */
 async function score(/** @type {{ variant: string, ids: number[] }} */ { variant, ids: tokens }) {
-  const { createSharedEngine, Engine, needsSharedMemory } = await import(/** @type {any} */ ('/web/src/engine.js'));
+  const { createSharedEngine, Engine, needsSharedMemory } = await import(/** @type {any} */ ('/web/src/engine/engine.js'));
   const module = await WebAssembly.compileStreaming(fetch(`/web/dist/exitlm-${variant}.wasm`));
   const engine = needsSharedMemory(module) ? await createSharedEngine(module) : await Engine.create(module);
   const file = new Uint8Array(await (await fetch('/tests/data/tiny.gguf')).arrayBuffer());

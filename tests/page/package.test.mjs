@@ -7,8 +7,9 @@ import { start } from './browser.mjs';
 const policy = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval' 'nonce-test'; connect-src 'self'; worker-src 'self'; img-src data:";
 const isolated = await start();
 const plain = await start({ isolation: false, headers: { 'Content-Security-Policy': policy } });
+const withoutWorkers = await start({ isolation: false, headers: { 'Content-Security-Policy': policy.replace("worker-src 'self'", "worker-src 'none'") } });
 const slow = await start({ bitsPerSecond: 2_000_000 });
-after(() => Promise.all([isolated.close(), plain.close(), slow.close()]));
+after(() => Promise.all([isolated, plain, withoutWorkers, slow].map((it) => it.close())));
 
 const tiny = fs.statSync(new URL('../data/tiny.gguf', import.meta.url)).size;
 const real = new URL('../../models/smollm2-135m-instruct.gguf', import.meta.url);
@@ -172,6 +173,15 @@ test('under a strict policy, without isolation: the same words, one thread', asy
   const own = await underPolicy(page, { heads: false, worker: false });
   assert.equal(own.text, expected);
   assert.deepEqual(plain.errors, []);
+});
+
+test('where a worker cannot be started, the page\'s own thread does the work, and all of it', async () => {
+  const page = await withoutWorkers.open('/tests/page/blank.html');
+  const own = await underPolicy(page, { heads: false });
+  assert.equal(own.text, expected);
+  const { runs } = await page.evaluate(async () => (await import('/web/src/index.js')).ExitLM.check('/tests/data/tiny.gguf'));
+  assert.equal(runs, true);
+  await page.context().close();
 });
 
 test('with isolation, several threads: the same words', async () => {

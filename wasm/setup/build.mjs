@@ -1,6 +1,6 @@
-// Builds everything (npm run build): the native program build/exitlm, the
-// WebAssembly files (wasm/build.mjs), what the package needs beside them, and
-// the type declarations. Sets up what is missing first.
+// Builds everything (npm run build) by the presets of CMakePresets.json: the
+// native program build/exitlm, the WebAssembly files, then what the package
+// needs beside them, and the type declarations. Sets up what is missing first.
 //
 //   node wasm/setup/build.mjs [--for=everything|chat|page|bench] [--quiet]
 //
@@ -11,33 +11,89 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { SetupError, exitWith, root, run, say, setUp } from './setup.mjs';
-import { buildWasm } from '../build.mjs';
+import { SetupError, ensureEmscripten, exitWith, findFuzzer, findWasi, output, root, run, say, setUp } from './setup.mjs';
 
 /**
- * What each use needs: of the set-up, and of what is built.
- * @type {Record<string, { parts: import('./setup.mjs').Part[], native?: boolean, wasm?: boolean | string[], types?: boolean }>}
+ * What each use needs: of the set-up, the presets with their targets, and the types.
+ * @type {Record<string, { parts: import('./setup.mjs').Part[], presets: Record<string, string>, types?: boolean }>}
  */
 const uses = {
-  everything: { parts: ['native', 'wasm', 'npm'], native: true, wasm: true, types: true },
-  chat: { parts: ['native', 'model'], native: true },
-  page: { parts: ['wasm', 'npm', 'model'], wasm: ['simd', 'relaxed', 'simd-mt', 'relaxed-mt'] },
-  bench: { parts: ['native', 'wasm', 'npm', 'browser', 'model'], native: true, wasm: true },
+  everything: { parts: ['native', 'wasm', 'wasi', 'npm'], presets: { native: 'all', wasm: 'all', wasi: 'all' }, types: true },
+  chat: { parts: ['native', 'model'], presets: { native: 'exitlm_cli' } },
+  page: { parts: ['wasm', 'npm', 'model'], presets: { wasm: 'all' } },
+  bench: { parts: ['native', 'wasm', 'wasi', 'npm', 'browser', 'model'], presets: { native: 'exitlm_cli', wasm: 'all', wasi: 'all' } },
 };
 
 const inRoot = (/** @type {string} */ file) => path.join(root, file);
 
-/** Configures (again only when CMakeLists.txt or the options changed) and builds a CMake tree. */
-export function buildNative({ tree = 'build', target = 'all', options = /** @type {string[]} */ ([]), quiet = false } = {}) {
-  const cached = inRoot(`${tree}/CMakeCache.txt`);
-  const stamp = inRoot(`${tree}/exitlm-options`);
-  const wanted = [root, ...options].join(' ');
-  if (!fs.existsSync(cached) || !fs.existsSync(stamp) || fs.readFileSync(stamp, 'utf8') !== wanted) {
-    fs.rmSync(cached, { force: true }); // options of an earlier configuration do not linger
-    run('cmake', ['-S', '.', '-B', tree, ...options], { quiet: true, failure: 'Is src/exitlm.h there, and do the options fit?' });
-    fs.writeFileSync(stamp, wanted);
+/**
+ * What a preset is told of this machine: cmake's arguments, the environment; a new version of the tools builds all anew.
+ * @type {Record<string, () => Promise<{ args: string[], env?: NodeJS.ProcessEnv, version?: string | null }>>}
+ */
+const onThisMachine = {
+  async wasm() {
+    const { toolchain, version, env } = await ensureEmscripten();
+    return { args: ['--toolchain', toolchain], env, version };
+  },
+  async wasi() {
+    const { wasmOpt } = await ensureEmscripten();
+    const found = findWasi();
+    if (!found) throw new SetupError('No clang here compiles for wasm32-wasi: node wasm/setup/setup.mjs wasi');
+    return { args: [`-DEXITLM_WASI_CLANG=${found.clang}`, `-DEXITLM_WASI_SYSROOT=${found.sysroot}`, `-DEXITLM_WASM_OPT=${wasmOpt}`], version: output(found.clang, '--version') };
+  },
+  async fuzz() {
+    const clang = findFuzzer();
+    if (!clang) throw new SetupError('No clang here has libFuzzer: node wasm/setup/setup.mjs fuzz');
+    return { args: [`-DCMAKE_C_COMPILER=${clang}`] };
+  },
+};
+
+/** Configures a preset (again only when the presets or this machine's tools changed) and builds a target of it. */
+export async function buildPreset(/** @type {string} */ preset, { target = 'all', quiet = false } = {}) {
+  const { args, env, version } = await onThisMachine[preset]?.() ?? { args: [] };
+  const tree = inRoot(preset === 'native' ? 'build' : `build/${preset}`);
+  const free = await onlyOne(tree);
+  try {
+    const stamp = path.join(tree, 'exitlm-options');
+    const wanted = [root, ...args, version, fs.readFileSync(inRoot('CMakePresets.json'), 'utf8')].join('\n');
+    if (!fs.existsSync(path.join(tree, 'build.ninja')) || !fs.existsSync(stamp) || fs.readFileSync(stamp, 'utf8') !== wanted) {
+      // Neither options nor objects of an earlier configuration linger.
+      for (const name of ['CMakeCache.txt', 'CMakeFiles', 'wasm/CMakeFiles']) fs.rmSync(path.join(tree, name), { recursive: true, force: true });
+      if (quiet) say(`${preset}: built for the first time, a minute or two`);
+      run('cmake', ['--preset', preset, ...args], { env, quiet: true });
+      fs.writeFileSync(stamp, wanted);
+    }
+    run('cmake', ['--build', tree, '--target', target, '-j', String(os.availableParallelism())], { env, quiet });
+  } finally {
+    free();
   }
-  run('cmake', ['--build', tree, '--target', target, '-j', String(os.availableParallelism())], { quiet });
+}
+
+/** Waits until no other process builds in this tree; gives what ends that. */
+async function onlyOne(/** @type {string} */ tree) {
+  const lock = path.join(tree, 'exitlm-lock');
+  fs.mkdirSync(tree, { recursive: true });
+  for (let waited = 0; ; waited++) {
+    try {
+      fs.writeFileSync(lock, String(process.pid), { flag: 'wx' });
+      return () => fs.rmSync(lock, { force: true });
+    } catch (error) {
+      if (/** @type {NodeJS.ErrnoException} */ (error).code !== 'EEXIST') throw error;
+    }
+    const holder = Number(fs.existsSync(lock) ? fs.readFileSync(lock, 'utf8') : 0);
+    const age = Date.now() - (fs.statSync(lock, { throwIfNoEntry: false })?.mtimeMs ?? Date.now());
+    if ((holder && !isRunning(holder)) || (!holder && age > 5000)) fs.rmSync(lock, { force: true }); // of a build that was killed
+    else if (waited === 0) say('another process builds here, waiting for it');
+    await new Promise((resolve) => { setTimeout(resolve, 200); });
+  }
+}
+
+function isRunning(/** @type {number} */ pid) {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return /** @type {NodeJS.ErrnoException} */ (error).code === 'EPERM';
+  }
 }
 
 /** Libraries that a page loads without a bundler: copied, licence first. */
@@ -72,8 +128,12 @@ function buildTypes(/** @type {boolean} */ quiet) {
   const sources = Math.max(newest('web', /\.(m?js|d\.ts|json)$/), fs.statSync(inRoot('package-lock.json')).mtimeMs);
   if (fs.existsSync(stamp) && fs.statSync(stamp).mtimeMs > sources && fs.existsSync(inRoot('web/types'))) return;
   if (!quiet) say('types: tsc');
-  const result = spawnSync(process.execPath, [inRoot('node_modules/typescript/bin/tsc'), '-p', project], { cwd: root, stdio: ['ignore', 2, 2] });
+  const result = spawnSync(process.execPath, [inRoot('node_modules/typescript-native/bin/tsc'), '-p', project], { cwd: root, stdio: ['ignore', 2, 2] });
   if (result.status !== 0) throw new SetupError('The types do not check (tsc, above).');
+  // A typedef that names another file's type becomes a re-export: one type with its documentation, not a second one.
+  for (const file of fs.readdirSync(inRoot('web/types'), { recursive: true }).map((name) => inRoot(`web/types/${name}`)).filter((name) => name.endsWith('.d.ts'))) {
+    writeIfChanged(file, fs.readFileSync(file, 'utf8').replace(/^export type (\w+) = import\(['"](\.[^'"]+)['"]\)\.\1;$/gm, "import type { $1 } from '$2';\nexport type { $1 };"));
+  }
   fs.mkdirSync(inRoot('build'), { recursive: true });
   fs.writeFileSync(stamp, '');
 }
@@ -86,15 +146,11 @@ export async function build(use = 'everything', { quiet = false } = {}) {
   const wanted = uses[use];
   if (!wanted) throw new SetupError(`--for=${use}? It is one of ${Object.keys(uses).join(', ')}.`);
   await setUp(wanted.parts);
-  if (wanted.native) {
-    if (!quiet) say('native: cmake');
-    buildNative({ quiet, options: ['-DCMAKE_BUILD_TYPE=Release'], target: use === 'everything' ? 'all' : 'exitlm_cli' });
+  for (const [preset, target] of Object.entries(wanted.presets)) {
+    if (!quiet) say(`cmake --preset ${preset}`);
+    await buildPreset(preset, { target, quiet });
   }
-  if (wanted.wasm) {
-    if (!quiet) say('WebAssembly: wasm/build.mjs');
-    await buildWasm({ names: wanted.wasm === true ? undefined : wanted.wasm });
-    vendor();
-  }
+  if ('wasm' in wanted.presets) vendor();
   if (wanted.types) buildTypes(quiet);
 }
 

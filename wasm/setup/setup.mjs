@@ -1,7 +1,9 @@
 // Installs what is missing for building and testing, and nothing that is there.
 //
-//   node wasm/setup/setup.mjs native|wasm|fuzz|browser|npm|model|arm|browsers …     (default: all but the last two)
+//   node wasm/setup/setup.mjs native|wasm|wasi|fuzz|browser|npm|model|arm|browsers …     (default: all but the last two)
 //
+// What the machine has comes first: cmake and ninja, an emcc of the PATH, a clang
+// that compiles for WASI (with $WASI_SDK_PATH or $WASI_SYSROOT if they are set).
 // System packages come through apt (sudo where this is not root), Emscripten
 // into ${XDG_CACHE_HOME:-~/.cache}/exitlm, npm packages by `npm ci`, the model
 // into models/. Uses nothing but Node's own modules: it runs in a clean clone.
@@ -20,6 +22,7 @@ export const cache = path.join(process.env.XDG_CACHE_HOME || path.join(os.homedi
 const EMSCRIPTEN = [{ version: '6.0.5', llvm: 22 }];
 /** An emcc on the PATH is used from this version on. */
 const OLDEST_EMSCRIPTEN = '6.0.0';
+const TOOLCHAIN = 'cmake/Modules/Platform/Emscripten.cmake';
 /** clang of this version compiles the WASI module and the fuzz targets. */
 const LLVM = 22;
 
@@ -85,80 +88,113 @@ const olderThan = (/** @type {string} */ a, /** @type {string} */ b) => {
 
 // ---- system packages ------------------------------------------------------------
 
-const clang = `/usr/bin/clang-${LLVM}`;
-const wasiLibrary = '/usr/lib/wasm32-wasi/libc.a';
 const hasFile = (/** @type {string} */ file) => fs.existsSync(file);
 
-/** @typedef {[isThere: () => unknown, aptPackage: string]} Need */
+/** The compilers to try, the machine's own before Debian's. */
+const clangs = () => [which('clang'), which(`clang-${LLVM}`)].filter((file) => file !== null);
 
+/** Whether a compiler links a small program with those flags. */
+function links(/** @type {string} */ compiler, /** @type {string[]} */ ...flags) {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'exitlm-try-'));
+  const source = flags.includes('-fsanitize=fuzzer,address') ? 'int LLVMFuzzerTestOneInput(const char *d, unsigned long n) { return n && d[0] == 77; }'
+    : '#include <stdio.h>\nint main(void) { return puts("") < 0; }';
+  try {
+    return spawnSync(compiler, [...flags, '-x', 'c', '-', '-o', path.join(folder, 'a')], { input: source }).status === 0;
+  } finally {
+    fs.rmSync(folder, { recursive: true });
+  }
+}
+
+/** What `find` gives, asked again only while it gives nothing. @template T @param {() => T | undefined} find */
+const once = (find) => {
+  /** @type {T | undefined} */
+  let found;
+  return () => (found ??= find());
+};
+
+/** The compiler of the WASI module, and the sysroot where it is not the compiler's own. */
+export const findWasi = once(() => {
+  const sdk = process.env.WASI_SDK_PATH;
+  const sysroot = process.env.WASI_SYSROOT ?? '';
+  const flags = ['--target=wasm32-wasi', '-Wno-deprecated', '--no-wasm-opt', '-msimd128', '-mrelaxed-simd', ...(sysroot ? [`--sysroot=${sysroot}`] : [])];
+  const clang = (sdk ? [path.join(sdk, 'bin/clang')] : clangs()).find((file) => links(file, ...flags));
+  if (!clang && (sdk || sysroot)) throw new SetupError(`${sdk ? `WASI_SDK_PATH names ${sdk}` : `WASI_SYSROOT names ${sysroot}`}, but no clang compiles for WASI with it.`);
+  return clang && { clang, sysroot };
+});
+
+/** A clang with libFuzzer and AddressSanitizer. */
+export const findFuzzer = once(() => clangs().find((file) => links(file, '-fsanitize=fuzzer,address')));
+
+/** @typedef {[isThere: () => unknown, aptPackage: string, why: string]} Need */
+
+/** @type {Need[]} */
+const cmake = [
+  [() => which('cmake'), 'cmake', 'describes the build'],
+  [() => which('ninja'), 'ninja-build', 'runs the build'],
+];
 /** What each part of the work needs from the system. @type {Record<string, Need[]>} */
 const needs = {
   native: [
-    [() => which('cc') && which('make'), 'build-essential'],
-    [() => which('c++'), 'g++'], // an example in C++ is among the tests
-    [() => which('cmake'), 'cmake'],
+    ...cmake,
+    [() => which('cc') || which('gcc') || which('clang'), 'build-essential', 'compiles the program'],
+    [() => which('c++') || which('g++') || which('clang++'), 'g++', 'compiles a test in C++'],
   ],
   pip: [
-    [() => which('python3'), 'python3'],
-    [() => output('python3', '-m', 'pip', '--version') !== null, 'python3-pip'],
+    [() => which('python3'), 'python3', 'runs pip'],
+    [() => output('python3', '-m', 'pip', '--version') !== null, 'python3-pip', 'fetches from PyPI'],
   ],
-  wasi: [
-    [() => hasFile(clang), `clang-${LLVM}`],
-    [() => hasFile(`/usr/bin/wasm-ld-${LLVM}`), `lld-${LLVM}`],
-    [() => hasFile(wasiLibrary), 'wasi-libc'],
-    [() => hasFile(wasiBuiltins()), `libclang-rt-${LLVM}-dev-wasm32`],
-  ],
+  wasm: cmake,
+  wasi: /** @type {Need[]} */ ([
+    [() => hasFile(`/usr/bin/clang-${LLVM}`), `clang-${LLVM}`, 'compiles the WASI module'],
+    [() => hasFile(`/usr/bin/wasm-ld-${LLVM}`), `lld-${LLVM}`, 'links it'],
+    [() => hasFile('/usr/lib/wasm32-wasi/libc.a'), 'wasi-libc', 'is its C library'],
+    [() => hasFile(`/usr/lib/llvm-${LLVM}/lib/clang/${LLVM}/lib/wasi/libclang_rt.builtins-wasm32.a`), `libclang-rt-${LLVM}-dev-wasm32`, 'is its compiler\'s library'],
+  ]).map(([there, ...what]) => /** @type {Need} */ ([() => findWasi() || there(), ...what])),
   fuzz: [
-    [() => hasFile(clang), `clang-${LLVM}`],
-    [() => hasFile(`/usr/lib/llvm-${LLVM}/lib/clang/${LLVM}/lib/linux/libclang_rt.fuzzer-x86_64.a`) || process.arch !== 'x64', `libclang-rt-${LLVM}-dev`],
+    [() => findFuzzer() || hasFile(`/usr/bin/clang-${LLVM}`), `clang-${LLVM}`, 'compiles the fuzz targets'],
+    [findFuzzer, `libclang-rt-${LLVM}-dev`, 'is their libFuzzer'],
   ],
   arm: [
-    [() => which('aarch64-linux-gnu-gcc') && hasFile('/usr/aarch64-linux-gnu/lib/libc.so.6'), 'gcc-aarch64-linux-gnu'],
-    [() => hasFile('/usr/aarch64-linux-gnu/include/stdio.h'), 'libc6-dev-arm64-cross'],
-    [() => which('qemu-aarch64'), 'qemu-user'],
+    [() => which('aarch64-linux-gnu-gcc') && hasFile('/usr/aarch64-linux-gnu/lib/libc.so.6'), 'gcc-aarch64-linux-gnu', 'compiles for ARM'],
+    [() => hasFile('/usr/aarch64-linux-gnu/include/stdio.h'), 'libc6-dev-arm64-cross', 'compiles for ARM'],
+    [() => which('qemu-aarch64'), 'qemu-user', 'runs what is compiled for ARM'],
   ],
   browser: [
-    [() => chromium() !== null, 'chromium'],
-    [() => chromium() !== '/usr/bin/chromium' || hasFile('/usr/share/fonts/truetype'), 'fonts-dejavu-core'],
+    [() => chromium() !== null, 'chromium', 'runs the page tests'],
+    [() => chromium() !== '/usr/bin/chromium' || hasFile('/usr/share/fonts/truetype'), 'fonts-dejavu-core', 'is a font for them'],
   ],
   browsers: [
-    [() => process.env.EXITLM_FIREFOX || which('firefox-esr') || which('firefox'), 'firefox-esr'],
-    [() => which('WebKitWebDriver'), 'webkit2gtk-driver'],
-    [() => which('Xvfb'), 'xvfb'],
+    [() => process.env.EXITLM_FIREFOX || which('firefox-esr') || which('firefox'), 'firefox-esr', 'runs the page tests'],
+    [() => which('WebKitWebDriver'), 'webkit2gtk-driver', 'runs the page tests'],
+    [() => which('Xvfb'), 'xvfb', 'is a screen for WebKitGTK'],
   ],
 };
 /** What Emscripten needs. @returns {Need[]} */
 const llvmNeeds = (/** @type {number} */ version) => [
-  [() => hasFile(`/usr/bin/clang-${version}`), `clang-${version}`],
-  [() => hasFile(`/usr/bin/wasm-ld-${version}`), `lld-${version}`],
-  [() => hasFile(`/usr/lib/llvm-${version}/bin/llvm-ar`), `llvm-${version}`],
-  [() => which('xz'), 'xz-utils'],
-  [() => which('python3'), 'python3'],
+  [() => hasFile(`/usr/bin/clang-${version}`), `clang-${version}`, 'is the compiler behind Emscripten'],
+  [() => hasFile(`/usr/bin/wasm-ld-${version}`), `lld-${version}`, 'links WebAssembly'],
+  [() => hasFile(`/usr/lib/llvm-${version}/bin/llvm-ar`), `llvm-${version}`, 'packs Emscripten\'s libraries'],
+  [() => which('xz'), 'xz-utils', 'unpacks Emscripten'],
+  [() => which('python3'), 'python3', 'runs Emscripten'],
 ];
-
-function wasiBuiltins() {
-  return `/usr/lib/llvm-${LLVM}/lib/clang/${LLVM}/lib/wasi/libclang_rt.builtins-wasm32.a`;
-}
 
 /** The browser for the tests: $EXITLM_CHROMIUM, else Debian's. */
 export function chromium() {
   return process.env.EXITLM_CHROMIUM || which('chromium');
 }
 
-/** Installs the packages of those of `list` that are missing. */
-async function ensurePackages(/** @type {Need[]} */ list, /** @type {string} */ purpose) {
-  const absent = () => [...new Set(list.filter(([there]) => !there()).map(([, name]) => name))];
-  const missing = absent();
-  if (missing.length === 0) return;
+/** Installs the packages of those of `list` that are missing, after saying which and why. */
+async function ensurePackages(/** @type {Need[]} */ list) {
+  const absent = () => [...new Map(list.filter(([there]) => !there()).map(([, name, why]) => [name, why]))];
+  const found = absent();
+  if (found.length === 0) return;
+  const missing = found.map(([name]) => name);
   const line = `apt-get install ${missing.join(' ')}`;
   const isRoot = process.getuid?.() === 0;
-  if (!which('apt-get')) {
-    throw new SetupError(`${purpose} needs ${missing.join(', ')}, and this system has no apt: install what they bring by hand.`);
-  }
-  if (!isRoot && !which('sudo')) {
-    throw new SetupError(`${purpose} needs ${missing.join(', ')}; this is not root and there is no sudo. As root: ${line}`);
-  }
-  say(`${purpose}: ${isRoot ? '' : 'sudo '}${line} (a minute or two)`);
+  const wanted = `Missing on this machine:\n${found.map(([name, why]) => `    ${name} (${why})`).join('\n')}`;
+  if (!which('apt-get')) throw new SetupError(`${wanted}\nThis system has no apt: install what these Debian packages bring by hand.`);
+  if (!isRoot && !which('sudo')) throw new SetupError(`${wanted}\nThis is not root and there is no sudo. As root: ${line}`);
+  say(`${wanted}\n  Installing them, a minute or two: ${isRoot ? '' : 'sudo '}${line}`);
   const began = Date.now();
   // Without a terminal sudo fails at once instead of asking for a password that nobody types.
   const become = isRoot ? [] : ['sudo', ...(process.stdin.isTTY ? [] : ['-n'])];
@@ -166,7 +202,7 @@ async function ensurePackages(/** @type {Need[]} */ list, /** @type {string} */ 
   const failure = `Run it by hand, as root: apt-get update && ${line}`;
   await runLong(program, [...rest, 'update'], failure);
   await runLong(program, [...rest, 'install', '-y', '--no-install-recommends', ...missing], failure);
-  if (absent().length) throw new SetupError(`apt installed ${missing.join(', ')}, but what ${absent().join(', ')} should bring is not there.`);
+  if (absent().length) throw new SetupError(`apt installed ${missing.join(', ')}, but what ${absent().map(([name]) => name).join(', ')} should bring is not there.`);
   say(`installed after ${seconds(began)}`);
 }
 
@@ -176,22 +212,23 @@ const seconds = (/** @type {number} */ began) => `${((Date.now() - began) / 1000
 
 /**
  * Emscripten's compiler with what it needs: of the PATH if it is new enough, else of the cache; null where there is neither.
- * @returns {{ emcc: string, wasmOpt: string, version: string, env: NodeJS.ProcessEnv } | null}
+ * @returns {{ toolchain: string, wasmOpt: string, version: string, env: NodeJS.ProcessEnv } | null}
  */
 function findEmscripten() {
   const emcc = which('emcc');
   const version = emcc && /^emcc .*? (\d+\.\d+\.\d+)/m.exec(output(emcc, '--version') ?? '')?.[1];
   if (emcc && version && !olderThan(version, OLDEST_EMSCRIPTEN)) {
-    const binaryen = output(path.join(path.dirname(emcc), 'em-config'), 'BINARYEN_ROOT');
-    const wasmOpt = path.join(binaryen ?? '', 'bin/wasm-opt');
-    if (hasFile(wasmOpt)) return { emcc, wasmOpt, version, env: process.env };
+    const told = (/** @type {string} */ name) => output(path.join(path.dirname(emcc), 'em-config'), name) ?? '';
+    const toolchain = path.join(told('EMSCRIPTEN_ROOT'), TOOLCHAIN);
+    const wasmOpt = path.join(told('BINARYEN_ROOT'), 'bin/wasm-opt');
+    if (hasFile(toolchain) && hasFile(wasmOpt)) return { toolchain, wasmOpt, version, env: process.env };
   }
   const installed = EMSCRIPTEN.find((one) => hasFile(path.join(cache, `emscripten-${one.version}`, 'complete')));
   if (!installed) return null;
   const prefix = path.join(cache, `emscripten-${installed.version}`);
   // Settings of another Emscripten in the environment would override the prefix's own.
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(EM_|EMSDK|EMCC_)/.test(name)));
-  return { emcc: path.join(prefix, 'bin/emcc'), wasmOpt: path.join(prefix, 'binaryen/bin/wasm-opt'), version: installed.version, env };
+  return { toolchain: path.join(prefix, 'share/emscripten', TOOLCHAIN), wasmOpt: path.join(prefix, 'binaryen/bin/wasm-opt'), version: installed.version, env };
 }
 
 /** Emscripten of the PATH or of the cache; installed into the cache where there is neither. */
@@ -203,7 +240,7 @@ export async function ensureEmscripten() {
     say(`Emscripten ${version} into ${cache} (about a minute)`);
     const began = Date.now();
     try {
-      await ensurePackages(llvmNeeds(llvm), `Emscripten ${version}`);
+      await ensurePackages(llvmNeeds(llvm));
       run('bash', [path.join(root, 'wasm/setup/install-emscripten.sh'), cache, version]);
       say(`Emscripten ${version} installed after ${seconds(began)}`);
       return /** @type {NonNullable<ReturnType<typeof findEmscripten>>} */ (findEmscripten());
@@ -233,9 +270,9 @@ export function ensureNpm() {
 
 const modelIsThere = () => isComplete(path.join(root, 'models', findModel().file), findModel());
 
-/** @typedef {'native' | 'wasm' | 'fuzz' | 'arm' | 'browser' | 'browsers' | 'npm' | 'model' | 'edge'} Part */
+/** @typedef {'native' | 'wasm' | 'wasi' | 'fuzz' | 'arm' | 'browser' | 'browsers' | 'npm' | 'model' | 'edge'} Part */
 /** All but `arm`, the cross compiler and emulator of npm run test:neon, `browsers`, Firefox and WebKitGTK of npm run test:browsers, and `edge`, pip for Wasmtime. @type {Part[]} */
-export const everything = ['native', 'wasm', 'fuzz', 'browser', 'npm', 'model'];
+export const everything = ['native', 'wasm', 'wasi', 'fuzz', 'browser', 'npm', 'model'];
 
 /**
  * Sets up those parts.
@@ -246,23 +283,15 @@ export async function setUp(parts) {
   if (major < 20) throw new SetupError(`Node ${process.versions.node} is too old: 20 or later is needed.`);
   const fetchesModel = parts.includes('model') && !(await modelIsThere());
   await ensurePackages([
-    ...(parts.includes('native') ? needs.native : []),
-    ...(parts.includes('wasm') ? needs.wasi : []),
+    ...parts.flatMap((part) => needs[part] ?? []),
     ...(parts.includes('wasm') && !findEmscripten() ? llvmNeeds(EMSCRIPTEN[0].llvm) : []),
-    ...(parts.includes('fuzz') ? needs.fuzz : []),
-    ...(parts.includes('arm') ? needs.arm : []),
-    ...(parts.includes('browser') ? needs.browser : []),
-    ...(parts.includes('browsers') ? needs.browsers : []),
     ...(parts.includes('edge') ? needs.pip : []), // Wasmtime comes by pip
     ...(fetchesModel && which('apt-get') ? needs.pip : []), // without it the model's other sources are tried
-  ], 'building and testing');
+  ]);
   if (parts.includes('npm')) ensureNpm();
-  if (parts.includes('wasm')) await ensureEmscripten();
+  if (parts.includes('wasm') || parts.includes('wasi')) await ensureEmscripten(); // WASI's module goes through its Binaryen
   if (fetchesModel) await fetchModel(undefined, { log: say });
 }
-
-/** The compiler of the WASI module. */
-export const wasi = { clang, ld: `/usr/bin/wasm-ld-${LLVM}` };
 
 /** Ends the process with a sentence for what a person can mend, with a trace for what is a mistake here. */
 export function exitWith(/** @type {unknown} */ error) {

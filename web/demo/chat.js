@@ -335,7 +335,7 @@ function optionsOf(run) {
 
 /**
  * Shows a reply while it is written.
- * @param {import('../src/reply.js').Reply<any>} reply
+ * @param {import('../src/client/reply.js').Reply<any>} reply
  * @param {AnswerView} view
  * @param {Shown} entry
  */

@@ -52,7 +52,7 @@ function progressText() {
   return parts.join(' · ');
 }
 
-/** A cell for each layer, filled as they arrive. @param {import('../src/exitlm.js').Progress | null} progress */
+/** A cell for each layer, filled as they arrive. @param {import('../src/link/types.js').Progress | null} progress */
 function drawLayers(progress) {
   const box = byId('loading-layers');
   const layers = progress?.layers ?? 0;

@@ -18,7 +18,7 @@ class Model extends EventTarget {
   /** @type {ExitLM | null} */ lm = null;
   /** @type {State} */ state = 'none';
   /** @type {unknown} */ error = null;
-  /** @type {import('../src/exitlm.js').Progress | null} */ progress = null;
+  /** @type {import('../src/link/types.js').Progress | null} */ progress = null;
   /** @type {string[]} */ warnings = [];
   began = 0;
   /** @type {AbortController | null} */ #abort = null;

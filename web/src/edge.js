@@ -10,26 +10,10 @@
  * });
  * export default { fetch: answer };
  * ```
+ *
+ * @typedef {import('./serve/handler.js').HandlerOptions} HandlerOptions
  */
-import { ExitLM as Base } from './exitlm.js';
-import { connectLocally } from './local.js';
-
-/** A language model that can be talked to, in the caller's own thread. Nothing is cached unless `cache` says so: weights lie beside the Worker. */
-export class ExitLM extends Base {
-  /** @override @type {import('./exitlm.js').Connect} */
-  static connect = connectLocally;
-
-  /**
-   * @override
-   * @param {import('./exitlm.js').ModelSource} source
-   * @param {import('./exitlm.js').LoadOptions} [options]
-   * @returns {Promise<ExitLM>}
-   */
-  static async load(source, options = {}) {
-    return super.load(source, { cache: 'none', kvMaps: false, ...options });
-  }
-}
-
-export { ExitLMError } from './errors.js';
-export { createHandler } from './handler.js';
-export { Reply } from './reply.js';
+export { ExitLM } from './client/edge.js';
+export { Reply } from './client/reply.js';
+export { ExitLMError } from './link/errors.js';
+export { createHandler } from './serve/handler.js';

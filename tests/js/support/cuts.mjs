@@ -1,5 +1,5 @@
 // Connections that are cut at chosen bytes, and what the server's log says of bytes that went out twice.
-import { Ranges } from '../../../web/src/plan.js';
+import { Ranges } from '../../../web/src/cache/ranges.js';
 
 /** @typedef {import('./model-server.mjs').Seen} Seen */
 /** @typedef {{ url: string, at: number }} Cut the answer that is about to send this byte of that file is cut off instead, once */

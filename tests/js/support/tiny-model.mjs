@@ -18,7 +18,7 @@ export async function tinyHeads(defaultAccuracy) {
     levels: [{ accuracy: 0.9, thresholds: [0.4, 0.4, 0.5] }, { accuracy: 0.95, thresholds: [0.3, 0.35, 0.4] }] });
 }
 
-/** @param {import('../../../web/src/exitlm.js').LoadOptions} [options] */
+/** @param {import('../../../web/src/link/types.js').LoadOptions} [options] */
 export async function loadTiny(options = {}) {
   return ExitLM.load(tinyPath, { heads: await tinyHeads(), worker: false, ...options });
 }

@@ -13,8 +13,8 @@ import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { buildWasm } from '../../../../wasm/build.mjs';
-import { SetupError, exitWith, root } from '../../../../wasm/setup/setup.mjs';
+import { buildPreset } from '../../../../wasm/setup/build.mjs';
+import { SetupError, exitWith, root, setUp } from '../../../../wasm/setup/setup.mjs';
 
 const folder = path.dirname(fileURLToPath(import.meta.url));
 
@@ -35,7 +35,8 @@ function run(/** @type {string} */ program, /** @type {string[]} */ args) {
  */
 export async function buildService(/** @type {ServiceOptions} */ { out, model, heads, wasmtime = process.env.WASMTIME ?? 'wasmtime', wasmTools = process.env.WASM_TOOLS ?? 'wasm-tools', adapter = process.env.ADAPTER }) {
   if (!adapter || !fs.existsSync(adapter)) throw new SetupError('ADAPTER has to name wasi_snapshot_preview1.reactor.wasm: Wasmtime\'s releases and npm\'s @bytecodealliance/jco have it');
-  await buildWasm({ names: ['service'] });
+  await setUp(['wasi']);
+  await buildPreset('wasi', { target: 'service', quiet: true });
   const work = fs.mkdtempSync(path.join(os.tmpdir(), 'exitlm-service-'));
   const at = (/** @type {string} */ name) => path.join(work, name);
   try {

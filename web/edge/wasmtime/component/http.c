@@ -158,9 +158,7 @@ void http_end(http_exchange *x) {
     x->stream = x->body = 0;
 }
 
-EXPORT("wasi:http/incoming-handler@0.2.0#handle") void handle(int32_t request, int32_t outparam) {
-    http_exchange x = {.request = request, .outparam = outparam};
-    service_handle(&x);
-    http_end(&x);
-    request_drop(request);
+void http_close(http_exchange *x) {
+    http_end(x);
+    request_drop(x->request);
 }

@@ -22,8 +22,7 @@ void http_begin(http_exchange *x, uint16_t status, const char *content_type, con
 /* False, now and later: the client has gone. */
 bool http_write(http_exchange *x, const void *bytes, size_t n_bytes);
 void http_end(http_exchange *x);
-
-/* The service's answer to an exchange. */
-void service_handle(http_exchange *x);
+/* Ends the exchange, whether it was answered or not. */
+void http_close(http_exchange *x);
 
 #endif

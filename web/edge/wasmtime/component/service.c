@@ -326,7 +326,7 @@ static void list_models(http_exchange *x) {
     send(x, 200, &t, NULL);
 }
 
-void service_handle(http_exchange *x) {
+static void answer(http_exchange *x) {
     exitlm_error error = {.message = "no memory"};
     char *path = http_path(x);
     http_method method = http_method_of(x);
@@ -338,4 +338,11 @@ void service_handle(http_exchange *x) {
     else if (!load(&error)) refuse(x, 500, "failed", error.message);
     else if (models) list_models(x);
     else chat(x);
+}
+
+__attribute__((export_name("wasi:http/incoming-handler@0.2.0#handle")))
+void handle(int32_t request, int32_t outparam) {
+    http_exchange x = {.request = request, .outparam = outparam};
+    answer(&x);
+    http_close(&x);
 }

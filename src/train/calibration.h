@@ -1,0 +1,60 @@
+/* Thresholds for accuracy levels, with a guarantee by conversation, into a heads file: in steps, each of which leaves what
+ * it found in the struct. */
+#ifndef XL_CALIBRATION_H
+#define XL_CALIBRATION_H
+#include "levels.h"
+
+typedef struct xl_calibration_options {
+    int metric, strategy;       /* -1: the metric that saves most; all strategies */
+    exitlm_kv_policy kv;        /* that the levels are to hold with */
+    xl_bound bound;
+    float delta;
+    const float *accuracy;      /* [n_accuracy] settings that are laid out for these levels alone; none: all */
+    size_t n_accuracy;
+    uint32_t reply_tokens, batch, context_tokens; /* context_tokens 0: the model's, at most 1024 */
+    uint64_t seed;              /* of the training: says which lines it held out */
+    exitlm_kv_type kv_type;
+    const char *kernel;
+} xl_calibration_options;
+
+/* What a metric promises at three settings of its path. */
+typedef struct xl_metric_trial {
+    bool tried;
+    double risk[3], cost[3];
+} xl_metric_trial;
+
+typedef struct xl_calibration {
+    const xl_calibration_options *options;
+    const exitlm_model *model;
+    exitlm_heads *heads;        /* its metric is set, for all that is measured */
+    xl_pool *pool;
+    const xl_observer *observer;
+    xl_dataset data, path_data; /* what decides, and what lays out the path */
+    xl_metric_trial trials[EXITLM_METRIC_COUNT];
+    exitlm_metric metric;
+    float logistic[EXITLM_MAX_HEADS * 6];
+    xl_path path;
+    xl_measure_result result;   /* setting 0: full; then the path's */
+    exitlm_level *levels;       /* rows that stay, then the new ones */
+    size_t n_levels, n_kept;
+    int32_t exited[XL_LEVELS];  /* setting at which the exits alone agree that often, or -1 */
+    int32_t looser[XL_LEVELS];  /* setting where a level ends at delta 0.10, or -1 */
+} xl_calibration;
+
+/* Are the options such as these heads can be calibrated with? */
+exitlm_status xl_calibration_check(const xl_calibration *c, exitlm_error *error);
+/* Parts `data` into what decides and what lays out the path. Either may then be empty. */
+exitlm_status xl_calibration_split(xl_calibration *c, exitlm_error *error);
+/* The metric and the path: `trials`, `metric`, `path`. */
+exitlm_status xl_calibration_choose_path(xl_calibration *c, exitlm_error *error);
+/* The data under the path's settings: `result`. */
+exitlm_status xl_calibration_measure(xl_calibration *c, exitlm_error *error);
+/* The table's rows: `levels`; with strategy risk also `exited` and `looser`. */
+exitlm_status xl_calibration_make_levels(xl_calibration *c, exitlm_error *error);
+/* Puts the table into the heads file. */
+exitlm_status xl_calibration_write(const xl_calibration *c, const char *path, exitlm_error *error);
+/* Names the level that is taken where none is asked for in a heads file, and leaves all else. */
+exitlm_status xl_heads_set_default(const char *path, float accuracy, exitlm_error *error);
+void xl_calibration_free(xl_calibration *c);
+
+#endif

@@ -1,0 +1,171 @@
+/* The table's rows, measured again on other text. See eval.h. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "eval.h"
+#include "reply/session.h"
+
+exitlm_status xl_eval_measure(const xl_eval_run *run, const xl_measure_setting *settings, size_t n, exitlm_kv_policy kv, bool record,
+                              const char *label, xl_measure_result *result, exitlm_error *error) {
+    const xl_eval_options *o = run->options;
+    bool complete;
+    const xl_measure_plan plan = {.model = run->model, .heads = run->heads, .items = run->data.items, .n_items = run->data.n,
+                                  .settings = settings, .n_settings = n, .record = record, .reply_tokens = o->reply_tokens,
+                                  .batch = o->batch, .context_tokens = xl_measure_context(run->model, o->context_tokens),
+                                  .kv_type = o->kv_type, .kv = kv, .kernel = o->kernel, .label = label, .observer = run->observer};
+    exitlm_status status = xl_measure_run(&plan, run->pool, result, &complete, error);
+    return status == EXITLM_OK && !complete ? xl_fail(error, EXITLM_IO, "stopped") : status;
+}
+
+static bool wanted(const xl_eval_options *o, const exitlm_level *level) {
+    if (o->strategy >= 0 && (int)level->strategy != o->strategy) return false;
+    if (o->kv >= 0 && (int)level->kv != o->kv) return false;
+    return xl_level_wanted(o->accuracy, o->n_accuracy, level->accuracy);
+}
+
+exitlm_status xl_eval_list_rows(xl_eval_run *run, exitlm_error *error) {
+    const size_t n = run->heads->n_levels;
+    run->rows = calloc(n + 1, sizeof *run->rows);
+    if (!run->rows) return xl_no_memory(error, "the table");
+    for (size_t i = 0; i < n; i++) {
+        const exitlm_level *level = &run->heads->levels[i];
+        if (wanted(run->options, level)) run->rows[run->n_rows++] = (xl_eval_row){.level = *level, .speedup = -1};
+    }
+    if (run->n_rows) return EXITLM_OK;
+    return xl_fail(error, EXITLM_USAGE, "eval: no level of the heads file is wanted: see --strategy, --accuracy and --kv");
+}
+
+void xl_eval_free(xl_eval_run *run) {
+    xl_measure_result record = {.record = run->record};
+    xl_measure_free(&record);
+    free(run->rows);
+    xl_dataset_free(&run->data);
+}
+
+/* ---- One row from its setting ---- */
+typedef struct totals {
+    double agreement, exited, depth, work, common, loss, repeats, tokens, exits[EXITLM_MAX_HEADS];
+    size_t n, n_exited;
+} totals;
+
+static void add(totals *t, const xl_measure_sum *s) {
+    const double x = xl_measure_wrong_exits(s), c = xl_measure_exited(s);
+    t->n++;
+    t->agreement += 1 - xl_measure_x(s);
+    if (c > 0) {
+        t->exited += 1 - x / c;
+        t->n_exited++;
+    }
+    t->depth += s->tokens ? s->depth / s->tokens : 1;
+    t->work += s->tokens ? s->work / s->tokens : 1;
+    t->common += s->common;
+    t->loss += s->loss;
+    t->repeats += s->repeats;
+    t->tokens += s->tokens;
+    for (int h = 0; h < EXITLM_MAX_HEADS; h++) t->exits[h] += s->exits[h];
+}
+
+static exitlm_status fill_row(xl_eval_row *row, const xl_measure_result *r, size_t setting, exitlm_error *error) {
+    totals t = {0};
+    double *x = malloc((r->n_items + 1) * sizeof *x);
+    if (!x) return xl_no_memory(error, "the table");
+    for (size_t i = 0; i < r->n_items; i++) {
+        add(&t, xl_measure_at(r, i, setting));
+        x[i] = xl_measure_x(xl_measure_at(r, i, setting));
+    }
+    const double n = t.n ? (double)t.n : 1, tokens = t.tokens > 0 ? t.tokens : 1;
+    for (int h = 0; h < EXITLM_MAX_HEADS; h++) row->coverage[h] = t.exits[h] / tokens;
+    row->agreement = t.agreement / n;
+    row->agreement_exited = t.n_exited ? t.exited / (double)t.n_exited : 1;
+    row->mean_depth = t.depth / n;
+    row->mean_work = t.work / n;
+    row->common_prefix = t.common / n;
+    row->perplexity = exp(t.loss / tokens);
+    row->repetition = t.repeats / tokens;
+    row->holds = !xl_mean_exceeds(x, r->n_items, 1 - (double)row->level.accuracy);
+    free(x);
+    return EXITLM_OK;
+}
+
+/* ---- The heads themselves ---- */
+static void xl_measure_heads(xl_eval_run *run) {
+    const xl_measure_record *r = &run->record;
+    const uint32_t n_heads = run->heads->n_heads;
+    double conversations = 0;
+    for (size_t i = 0, end; i < r->n; i = end) {
+        double agreed[EXITLM_MAX_HEADS] = {0};
+        for (end = i; end < r->n && r->conversation[end] == r->conversation[i]; end++)
+            for (uint32_t h = 0; h < n_heads; h++) agreed[h] += r->checks[end * n_heads + h].argmax == r->full[end];
+        for (uint32_t h = 0; h < n_heads; h++) run->head_agreement[h] += agreed[h] / (double)(end - i);
+        conversations++;
+    }
+    if (conversations == 0) return;
+    for (uint32_t h = 0; h < n_heads; h++) run->head_agreement[h] /= conversations;
+}
+
+static xl_measure_setting setting_of(const exitlm_level *level) {
+    xl_measure_setting setting = {{0}};
+    if (level->certified) memcpy(setting.threshold, level->threshold, sizeof setting.threshold);
+    return setting;
+}
+
+/* Its index, or n. */
+static size_t find_setting(const xl_measure_setting *settings, size_t n, const xl_measure_setting *wanted) {
+    size_t s = 0;
+    while (s < n && memcmp(&settings[s], wanted, sizeof *wanted) != 0) s++;
+    return s;
+}
+
+static exitlm_status take_full(xl_eval_run *run, xl_measure_result *result, exitlm_error *error) {
+    xl_eval_row full = {.level = {.accuracy = 1}};
+    exitlm_status status = fill_row(&full, result, 0, error);
+    run->full_perplexity = full.perplexity;
+    run->full_repetition = full.repetition;
+    run->record = result->record;
+    result->record = (xl_measure_record){0};
+    run->tokens = run->record.n;
+    xl_measure_heads(run);
+    return status;
+}
+
+exitlm_status xl_eval_take_rows(xl_eval_run *run, const xl_measure_setting *settings, size_t n, exitlm_kv_policy kv, xl_measure_result *result, exitlm_error *error) {
+    exitlm_status status = kv == EXITLM_POLICY_EXACT && !run->record.n ? take_full(run, result, error) : EXITLM_OK;
+    for (size_t i = 0; i < run->n_rows && status == EXITLM_OK; i++) {
+        xl_eval_row *row = &run->rows[i];
+        const xl_measure_setting wanted_setting = setting_of(&row->level);
+        const size_t s = find_setting(settings, n, &wanted_setting);
+        if (row->measured || row->level.kv != kv || s == n) continue;
+        status = fill_row(row, result, s, error);
+        row->measured = true;
+    }
+    return status;
+}
+
+/* Rows with the same thresholds share a setting; settings are run in rounds of what measure can hold. *more: there is another round to run. */
+static exitlm_status run_round(xl_eval_run *run, exitlm_kv_policy kv, bool *more, exitlm_error *error) {
+    xl_measure_setting settings[XL_MEASURE_MAX] = {{{0}}}; /* [0]: the full model, which is only run with exact K/V */
+    const bool record = kv == EXITLM_POLICY_EXACT && !run->record.n;
+    size_t n = 1;
+    *more = false;
+    for (size_t i = 0; i < run->n_rows; i++) {
+        const xl_measure_setting wanted_setting = setting_of(&run->rows[i].level);
+        if (run->rows[i].level.kv != kv || run->rows[i].measured || find_setting(settings, n, &wanted_setting) < n) continue;
+        if (n < XL_MEASURE_MAX) settings[n++] = wanted_setting;
+        else *more = true;
+    }
+    xl_measure_result result = {0};
+    exitlm_status status = n > 1 || record ? xl_eval_measure(run, settings, n, kv, record, kv == EXITLM_POLICY_EXACT ? "evaluate  " : "K/V policy", &result, error) : EXITLM_OK;
+    if (status == EXITLM_OK && result.n_settings) status = xl_eval_take_rows(run, settings, n, kv, &result, error);
+    xl_measure_free(&result);
+    return status;
+}
+
+exitlm_status xl_eval_measure_rows(xl_eval_run *run, exitlm_error *error) {
+    exitlm_status status = EXITLM_OK;
+    for (int kv = 0; kv < EXITLM_POLICY_COUNT && status == EXITLM_OK; kv++) {
+        bool more = true;
+        while (status == EXITLM_OK && more) status = run_round(run, (exitlm_kv_policy)kv, &more, error);
+    }
+    return status;
+}

@@ -1,0 +1,37 @@
+#include "measure_parts.h"
+
+#include <math.h>
+#include <string.h>
+
+void xl_measuring_show(xl_measuring *all, bool ended) {
+    const xl_measure_plan *plan = all->plan;
+    const xl_progress now = {.stage = XL_STAGE_MEASURE, .label = plan->label, .done = (double)atomic_load(&all->finished),
+                             .total = (double)(plan->n_items * plan->n_settings), .tokens = atomic_load(&all->tokens),
+                             .conversations = plan->n_items, .ended = ended};
+    xl_show(plan->observer, &now);
+}
+
+bool xl_measuring_step(xl_measuring *all, bool leader) {
+    if (leader) xl_measuring_show(all, false);
+    if (xl_stopped(all->plan->observer)) atomic_store(&all->stop, true);
+    return !atomic_load(&all->stop);
+}
+
+double xl_token_loss(const exitlm_session *s, const float *logits, const xl_softmax_stats *stats, int32_t id) {
+    return log(stats->sum_exp) - (logits[xl_slot(s->run.model, (uint32_t)id)] - stats->max);
+}
+
+bool xl_reply_repeats(const int32_t *reply, uint32_t n, int32_t id) {
+    if (n < 3) return false;
+    for (uint32_t i = 3; i < n; i++)
+        if (reply[i] == id && memcmp(reply + i - 3, reply + n - 3, 3 * sizeof *reply) == 0) return true;
+    return false;
+}
+
+uint32_t xl_measure_context(const exitlm_model *model, uint32_t wanted) {
+    exitlm_model_info info;
+    exitlm_model_describe(model, &info);
+    const uint32_t most = info.context_tokens ? info.context_tokens : 2048;
+    if (wanted) return wanted;
+    return most < 1024 ? most : 1024;
+}

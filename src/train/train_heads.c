@@ -1,0 +1,299 @@
+/* Heads from the gathered data: training with progress and checkpoints, and the choice of layers. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/sha256.h"
+#include "calibrate.h"
+#include "run/cost.h"
+#include "files.h"
+#include "model/model.h"
+#include "reply/session.h"
+#include "training.h"
+
+#define BATCH_FILL 0.35 /* what a layer costs that a waiting position runs later, in a batch, against running it at once */
+
+static xl_head_form form_of(const xl_training *run, bool vocabulary) {
+    static const xl_head_form forms[] = {XL_FORM_TIED, XL_FORM_MLP, XL_FORM_FULL, XL_FORM_LENS};
+    return vocabulary ? XL_FORM_VOCABULARY : forms[run->options->form];
+}
+
+/* ---- Progress ---- */
+typedef struct reporter {
+    const xl_training *run;
+    xl_trainer *trainer;
+    const char *file;      /* checkpoint */
+    uint32_t layer;
+    uint64_t per_epoch, saved;
+    bool stopped;
+} reporter;
+
+/* Training goes on where it cannot be saved. */
+static void save_checkpoint(const reporter *r) {
+    const size_t n = xl_trainer_state_floats(r->trainer);
+    float *state = malloc(n * sizeof *state);
+    if (!state) return;
+    xl_trainer_save(r->trainer, state);
+    xl_file_write(r->file, state, n * sizeof *state, NULL);
+    free(state);
+}
+
+static bool load_checkpoint(const reporter *r) {
+    size_t n = xl_trainer_state_floats(r->trainer);
+    float *state = malloc((n + 1) * sizeof *state);
+    FILE *f = state ? fopen(r->file, "rb") : NULL;
+    bool fine = f && fread(state, sizeof *state, n + 1, f) == n && xl_trainer_load(r->trainer, state, n);
+    if (f) fclose(f);
+    free(state);
+    return fine;
+}
+
+static bool report(void *user, uint64_t step, uint64_t steps, double loss, double agreement) {
+    reporter *r = user;
+    const xl_progress now = {.stage = XL_STAGE_HEAD, .layer = r->layer, .done = (double)step, .total = (double)steps, .loss = loss,
+                             .agreement = agreement};
+    xl_show(r->run->observer, &now);
+    r->stopped = xl_stopped(r->run->observer);
+    if (step == steps || r->stopped || step / r->per_epoch != r->saved) {
+        r->saved = step / r->per_epoch;
+        save_checkpoint(r);
+    }
+    return !r->stopped;
+}
+
+/* ---- One head ---- */
+static char *checkpoint_name(const xl_training *run, const xl_train_options *o, size_t n) {
+    xl_sha256 sha;
+    uint8_t digest[32];
+    const uint64_t numbers[] = {o->layer, o->form, o->rows, o->hidden, o->epochs, o->batch, o->seed, n};
+    const float floats[] = {o->rate, o->weight_decay, o->warmup, o->target_temperature};
+    xl_sha256_init(&sha);
+    xl_sha256_update(&sha, run->plan.key, sizeof run->plan.key);
+    xl_sha256_update(&sha, numbers, sizeof numbers);
+    xl_sha256_update(&sha, floats, sizeof floats);
+    xl_sha256_final(&sha, digest);
+    return xl_format("%s/head-%u-%02x%02x%02x%02x", run->folder, o->layer, digest[0], digest[1], digest[2], digest[3]);
+}
+
+static void count_agreement(const xl_train_part *part, xl_train_result *r) {
+    double agreed[3] = {0}, n[3] = {0};
+    for (size_t i = 0; i < part->set.n; i++) {
+        agreed[part->source[i] % 3] += r->answers[i].id == part->top_ids[i * XL_GATHER_TOP];
+        n[part->source[i] % 3]++;
+    }
+    for (int k = 0; k < 3; k++) {
+        r->agreement[k] = n[k] > 0 ? agreed[k] / n[k] : 0;
+        r->positions[k] = n[k];
+    }
+}
+
+static exitlm_status validate(const xl_training *run, uint32_t layer, uint32_t rows, xl_train_result *r, exitlm_error *error) {
+    xl_train_part part;
+    exitlm_status status = xl_train_part_load(run, layer, rows, true, 0, &part, error);
+    if (status != EXITLM_OK) return status;
+    r->answers = calloc(part.set.n + 1, sizeof *r->answers);
+    if (!r->answers) status = xl_no_memory(error, "answers");
+    else status = xl_trainer_answer(r->trainer, &part.set, r->answers, error);
+    if (status == EXITLM_OK) count_agreement(&part, r);
+    r->sampling_scale = 1; /* a vocabulary exit's scores are the model's own */
+    if (status == EXITLM_OK && layer + 1 < run->plan.n_layers)
+        status = xl_trainer_sampling_scale(r->trainer, &part.set, &r->sampling_scale, error);
+    xl_train_part_free(&part);
+    return status;
+}
+
+/* From the checkpoint where there is one. */
+static exitlm_status run_trainer(const xl_train_set *set, reporter *r, bool *stopped, exitlm_error *error) {
+    const uint64_t first = load_checkpoint(r) ? xl_trainer_step(r->trainer) : 0;
+    const xl_progress start = {.stage = XL_STAGE_HEAD, .layer = r->layer, .done = (double)first};
+    r->saved = first / r->per_epoch;
+    xl_show(r->run->observer, &start);
+    exitlm_status status = xl_trainer_run(r->trainer, set, error);
+    *stopped = r->stopped;
+    return status;
+}
+
+/* Trains on what `part` holds. */
+static exitlm_status learn(xl_training *run, const xl_train_part *part, bool vocabulary, uint32_t rows, uint32_t epochs,
+                           xl_train_result *result, bool *stopped, exitlm_error *error) {
+    const xl_training_options *o = run->options;
+    reporter r = {.run = run, .layer = result->layer};
+    const uint32_t batch = part->set.n < o->batch ? (uint32_t)part->set.n : o->batch;
+    if (batch == 0) return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": no training data was gathered", run->folder);
+    const xl_train_options t = {.form = form_of(run, vocabulary), .layer = r.layer, .rows = rows, .hidden = o->hidden,
+                                .epochs = epochs, .batch = batch, .rate = vocabulary ? 5 * o->rate : o->rate,
+                                .weight_decay = o->weight_decay, .warmup = 0.04f, .target_temperature = o->target_temperature,
+                                .seed = o->seed, .pool = run->pool, .report_steps = 20, .report = report, .user = &r};
+    char *file = checkpoint_name(run, &t, part->set.n);
+    if (!file) return xl_no_memory(error, "a checkpoint");
+    r.file = file;
+    r.per_epoch = part->set.n / batch ? part->set.n / batch : 1;
+    exitlm_status status = xl_trainer_create(&r.trainer, &run->base, &t, error);
+    result->trainer = r.trainer;
+    if (status == EXITLM_OK) status = run_trainer(&part->set, &r, stopped, error);
+    free(file);
+    return status;
+}
+
+exitlm_status xl_training_head(xl_training *run, uint32_t layer, bool vocabulary, size_t max_positions, uint32_t epochs,
+                               xl_train_result *result, bool *stopped, exitlm_error *error) {
+    const xl_training_options *o = run->options;
+    xl_train_part part;
+    uint32_t rows = vocabulary ? o->vocabulary_rows : o->rows;
+    if (rows > run->base.n_shortlist) rows = run->base.n_shortlist;
+    *result = (xl_train_result){.layer = run->plan.layers[layer]};
+    exitlm_status status = xl_train_part_load(run, layer, rows, false, max_positions, &part, error);
+    if (status != EXITLM_OK) return status;
+    status = learn(run, &part, vocabulary, rows, epochs, result, stopped, error);
+    xl_train_part_free(&part);
+    if (status == EXITLM_OK) status = validate(run, layer, rows, result, error);
+    if (status != EXITLM_OK) return status;
+    const xl_progress end = {.stage = XL_STAGE_HEAD, .layer = result->layer, .result = result, .ended = true};
+    xl_show(run->observer, &end);
+    return EXITLM_OK;
+}
+
+void xl_train_result_free(xl_train_result *r) {
+    xl_trainer_free(r->trainer);
+    free(r->answers);
+    *r = (xl_train_result){0};
+}
+
+/* ---- What a set of heads earns ---- */
+typedef struct choice {
+    xl_training *run;
+    xl_train_result results[XL_GATHER_MAX_LAYERS];
+    uint32_t n;             /* candidates; the last one is the vocabulary exit */
+    const xl_train_part *part; /* validation */
+} choice;
+
+static double layers_of(const xl_training *run, double macs) { return macs / (double)xl_layer_macs(run->model); }
+
+static double check_layers(const xl_training *run, bool vocabulary) {
+    const xl_training_options *o = run->options;
+    const double dim = run->info.dim;
+    if (vocabulary) return layers_of(run, o->vocabulary_rows * dim);
+    double map = o->form == 0 ? dim * dim : o->form == 1 ? 2 * dim * o->hidden : 0;
+    return layers_of(run, map + dim * (o->form == 2 ? run->info.vocab : o->rows));
+}
+
+/* Cost of exits, in shares of a full token, for the chain of `n` candidates. */
+static void fill_costs(const choice *c, const uint32_t *chain, uint32_t n, xl_path_data *data) {
+    const double last = c->run->info.layers, full = layers_of(c->run, (double)xl_token_macs(c->run->model));
+    double checks = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const double layer = c->results[chain[i]].layer;
+        checks += check_layers(c->run, chain[i] + 1 == c->n);
+        data->exit_cost[i] = (float)((layer + BATCH_FILL * (last - layer) + checks) / full);
+    }
+    /* The vocabulary exit's scores are part of the final head's. */
+    data->full_cost = (float)((full + checks - (n && chain[n - 1] + 1 == c->n ? check_layers(c->run, true) : 0)) / full);
+}
+
+/* Expected cost of a token at 5 % disagreement on the validation part. */
+static exitlm_status cost_of(const choice *c, const uint32_t *chain, uint32_t n, double *cost, double *coverage, exitlm_error *error) {
+    const size_t count = c->part->set.n;
+    const float target = 0.05f;
+    xl_path_data data = {.n = count, .n_heads = n, .weight = c->part->weight};
+    float *u = malloc((count * n + 1) * sizeof *u);
+    uint8_t *wrong = malloc(count * n + 1);
+    xl_path *path = malloc(sizeof *path);
+    exitlm_status status = u && wrong && path ? EXITLM_OK : xl_no_memory(error, "the choice of layers");
+    for (size_t t = 0; status == EXITLM_OK && t < count; t++)
+        for (uint32_t i = 0; i < n; i++) {
+            const xl_head_answer *a = &c->results[chain[i]].answers[t];
+            u[t * n + i] = a->id < 0 ? 2 : 1 - a->margin;
+            wrong[t * n + i] = a->id != c->part->top_ids[t * XL_GATHER_TOP];
+        }
+    data.u = u;
+    data.wrong = wrong;
+    fill_costs(c, chain, n, &data);
+    if (status == EXITLM_OK && !xl_path_build(&data, &target, 1, &xl_libc_allocator, path)) status = xl_no_memory(error, "the choice of layers");
+    size_t exits = 0;
+    for (size_t t = 0; status == EXITLM_OK && t < count; t++) exits += u[t * n] < path->threshold[0][0];
+    if (status == EXITLM_OK) {
+        *cost = path->cost[0];
+        *coverage = count ? (double)exits / (double)count : 0;
+    }
+    free(u);
+    free(wrong);
+    free(path);
+    return status;
+}
+
+static exitlm_status list_earnings(const choice *c, xl_layer_choice *out, exitlm_error *error) {
+    const uint32_t last = c->n - 1;
+    double unused;
+    exitlm_status status = cost_of(c, &last, 1, &out->alone, &unused, error);
+    out->last = c->results[last].layer;
+    out->check_layers = check_layers(c->run, false);
+    for (uint32_t i = 0; i < last && status == EXITLM_OK; i++) {
+        struct xl_candidate *candidate = &out->candidates[out->n++];
+        candidate->layer = c->results[i].layer;
+        status = cost_of(c, (const uint32_t[]){i, last}, 2, &candidate->work, &candidate->coverage, error);
+    }
+    return status;
+}
+
+#define LEAST_GAIN 0.004 /* of a full token's work, for one more head */
+#define MOST_HEADS 4
+
+/* chain: the chosen ones and `added`, ascending. False: it is chosen already. */
+static bool chain_with(const uint32_t *chosen, uint32_t n, uint32_t added, uint32_t *chain) {
+    uint32_t at = 0;
+    while (at < n && chosen[at] < added) at++;
+    if (at < n && chosen[at] == added) return false;
+    memcpy(chain, chosen, at * sizeof *chain);
+    chain[at] = added;
+    memcpy(chain + at + 1, chosen + at, (n - at) * sizeof *chain);
+    return true;
+}
+
+/* Greedy: the head that saves most beside those chosen, while it saves enough. */
+static exitlm_status pick(const choice *c, uint32_t *chosen, uint32_t *n, double *work, exitlm_error *error) {
+    double unused;
+    chosen[0] = c->n - 1;
+    *n = 1;
+    exitlm_status status = cost_of(c, chosen, 1, work, &unused, error);
+    while (status == EXITLM_OK && *n < MOST_HEADS) {
+        uint32_t chain[MOST_HEADS] = {0}, best[MOST_HEADS];
+        double least = *work - LEAST_GAIN;
+        bool found = false;
+        for (uint32_t i = 0; i + 1 < c->n && status == EXITLM_OK; i++) {
+            double cost;
+            if (!chain_with(chosen, *n, i, chain)) continue;
+            status = cost_of(c, chain, *n + 1, &cost, &unused, error);
+            if (status != EXITLM_OK || cost >= least) continue;
+            least = cost;
+            found = true;
+            memcpy(best, chain, sizeof best);
+        }
+        if (!found) break;
+        memcpy(chosen, best, sizeof best);
+        (*n)++;
+        *work = least;
+    }
+    return status;
+}
+
+exitlm_status xl_training_choose_layers(xl_training *run, uint32_t *layers, uint32_t *n_layers, xl_layer_choice *out, bool *stopped,
+                                        exitlm_error *error) {
+    choice c = {.run = run};
+    xl_train_part part = {0};
+    exitlm_status status = EXITLM_OK;
+    *out = (xl_layer_choice){0};
+    *n_layers = 0;
+    for (; c.n < run->plan.n_layers && status == EXITLM_OK && !*stopped; c.n++) {
+        const bool vocabulary = c.n + 1 == run->plan.n_layers;
+        status = xl_training_head(run, c.n, vocabulary, run->options->probe_tokens, 2, &c.results[c.n], stopped, error);
+    }
+    if (status == EXITLM_OK && !*stopped) {
+        status = xl_train_part_load(run, 0, run->base.n_shortlist, true, 0, &part, error);
+        c.part = &part;
+        if (status == EXITLM_OK) status = list_earnings(&c, out, error);
+        if (status == EXITLM_OK) status = pick(&c, layers, n_layers, &out->work, error);
+        xl_train_part_free(&part);
+    }
+    for (uint32_t i = 0; i < c.n; i++) xl_train_result_free(&c.results[i]);
+    return status;
+}

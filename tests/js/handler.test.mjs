@@ -1,0 +1,119 @@
+// The server of exitlm/edge in Node: what a request may ask for, and the line before the engine with a clock of the test's own.
+// In the real workerd: tests/edge/cloudflare.test.mjs.
+import assert from 'node:assert/strict';
+import { after, describe, test } from 'node:test';
+import { createHandler, ExitLM } from '../../web/src/edge.js';
+import { BEAT_MS, Lane, SILENT_BEATS } from '../../web/src/serve/lane.js';
+import { tinyPath } from './support/tiny-model.mjs';
+
+const hi = [{ role: 'user', content: 'Hi, how are you?' }];
+const model = ExitLM.load(tinyPath, { heads: false });
+after(async () => (await model).dispose());
+
+/** @param {Partial<Parameters<typeof createHandler>[0]>} options */
+const server = (options = {}) => createHandler({ model: 'tiny', load: () => model, ...options });
+const ask = (/** @type {object} */ body) => new Request('http://exitlm/v1/chat/completions', { method: 'POST', body: JSON.stringify({ messages: hi, ...body }) });
+
+describe('requests', () => {
+  test('what a request leaves out comes from defaults', async () => {
+    const answer = server({ defaults: { maxTokens: 5, audit: 0, maxDraft: 2 } });
+    const short = await (await answer(ask({}))).json();
+    assert.equal(short.usage.completion_tokens, 5);
+    assert.equal(short.choices[0].finish_reason, 'length');
+    assert.equal((await (await answer(ask({ max_tokens: 3 }))).json()).usage.completion_tokens, 3);
+  });
+  test('without defaults, the most that is allowed', async () => {
+    const { usage } = await (await server({ maxOutputTokens: 7 })(ask({}))).json();
+    assert.equal(usage.completion_tokens, 7);
+    const refused = await server({ maxOutputTokens: 7 })(ask({ max_tokens: 8 }));
+    assert.equal(refused.status, 400);
+    assert.equal((await refused.json()).error.param, 'max_tokens');
+  });
+  test('names that every object has are unknown parameters', async () => {
+    for (const name of ['constructor', 'toString', 'tools_']) {
+      const response = await server()(ask({ [name]: 1 }));
+      assert.equal(response.status, 400, name);
+      assert.match((await response.json()).error.message, /unknown/);
+    }
+  });
+  test('a stream and a whole answer say the same', async () => {
+    const whole = await (await server()(ask({ max_tokens: 6 }))).json();
+    const events = (await (await server()(ask({ max_tokens: 6, stream: true, stream_options: { include_usage: true } }))).text()).trim().split('\n\n');
+    assert.equal(events.pop(), 'data: [DONE]');
+    const chunks = events.map((event) => JSON.parse(event.slice('data: '.length)));
+    assert.equal(chunks.map(({ choices }) => choices[0]?.delta.content ?? '').join(''), whole.choices[0].message.content);
+    assert.deepEqual(chunks.at(-1).usage.completion_tokens, whole.usage.completion_tokens);
+    assert.equal(chunks.at(-1).model, 'tiny');
+  });
+});
+
+describe('the line', () => {
+  const turn = () => ({ started: false, settled: Promise.resolve() });
+  const never = new AbortController().signal;
+  /** Notes when each has its turn. */
+  const enter = (/** @type {Lane} */ lane, /** @type {string[]} */ order, /** @type {string} */ name, signal = never) => {
+    const mine = turn();
+    return { mine, entered: lane.acquire(mine, signal).then(() => void order.push(name)) };
+  };
+  const settle = () => new Promise((resolve) => { setImmediate(resolve); });
+
+  test('one after the other, in order', async () => {
+    const lane = new Lane(2, assert.fail);
+    /** @type {string[]} */
+    const order = [];
+    const [a, b, c] = ['a', 'b', 'c'].map((name) => enter(lane, order, name));
+    await settle();
+    assert.deepEqual([order, lane.busy, lane.waiting], [['a'], true, 2]);
+    lane.release(b.mine); // not its turn
+    await settle();
+    assert.deepEqual(order, ['a']);
+    lane.release(a.mine);
+    await b.entered;
+    lane.release(b.mine);
+    await c.entered;
+    lane.release(c.mine);
+    assert.deepEqual([order, lane.busy, lane.waiting], [['a', 'b', 'c'], false, 0]);
+  });
+
+  test('it has an end, and who leaves makes room', async () => {
+    const lane = new Lane(1, assert.fail);
+    const first = turn();
+    await lane.acquire(first, never);
+    const stop = new AbortController();
+    const waiting = lane.acquire(turn(), stop.signal);
+    await assert.rejects(lane.acquire(turn(), never), (/** @type {any} */ error) => error.status === 503 && error.headers['Retry-After'] === '2');
+    stop.abort(new Error('gone'));
+    await assert.rejects(waiting, /gone/);
+    assert.equal(lane.waiting, 0);
+    await assert.rejects(lane.acquire(turn(), stop.signal), /gone/, 'who is gone already does not wait');
+    assert.equal(lane.waiting, 0);
+  });
+
+  test('who gives no sign of life loses the engine, not before its time', async (t) => {
+    t.mock.timers.enable({ apis: ['setInterval'] });
+    let lost = 0;
+    const lane = new Lane(2, () => lost++);
+    const first = turn();
+    await lane.acquire(first, never);
+    first.started = true;
+    /** @type {string[]} */
+    const order = [];
+    const [b] = ['b', 'c'].map((name) => enter(lane, order, name));
+    t.mock.timers.tick(BEAT_MS * (SILENT_BEATS - 1));
+    lane.beat();
+    t.mock.timers.tick(BEAT_MS * SILENT_BEATS);
+    await settle();
+    assert.deepEqual([order, lost], [[], 0], 'a sign of life starts the count anew');
+    t.mock.timers.tick(BEAT_MS);
+    await settle();
+    assert.deepEqual([order, lost], [['b'], 1], 'the first of the line has its turn, and the engine is given up');
+    lane.release(first);
+    await settle();
+    assert.deepEqual(order, ['b'], 'who lost it cannot give it away');
+    t.mock.timers.tick(BEAT_MS * SILENT_BEATS + BEAT_MS);
+    await settle();
+    assert.deepEqual([order, lost], [['b', 'c'], 1], 'one that had not begun leaves the engine whole');
+    lane.release(b.mine);
+    assert.equal(lane.busy, true);
+  });
+});

@@ -1,0 +1,184 @@
+/**
+ * Where models are kept between visits: the origin private file system, else the Cache API, else nowhere; or an object of the
+ * caller's. One writer a model (Web Locks); other tabs read what is there, or load without the cache.
+ *
+ * @typedef {import('../link/protocol.js').CacheKind} CacheKind
+ * @typedef {import('../link/protocol.js').CallerPeer} Peer
+ * @typedef {import('./store.js').Slot} Slot
+ * @typedef {import('../link/types.js').CachedModel} CachedModel
+ */
+import { absolute } from '../link/address.js';
+import { messageOf } from '../link/errors.js';
+import { bytesKept, journalLine, parseJournal } from './journal.js';
+import { cacheApi, cacheApiList, cacheApiRemove, keyValueSlot } from './key-value.js';
+import { opfsList, opfsRemove, opfsSlot, opfsWorks } from './opfs.js';
+import { digest, hex } from './sha256.js';
+import { ModelStore } from './store.js';
+
+const MAPS = ' kv-maps'; // no address has a space
+
+/** The key of the K/V maps that were fetched after their heads. @param {string} url of the heads @returns {string} */
+export const mapsKey = (url) => `${plain(url)}${MAPS}`;
+
+/** Without what no server sees of it. @param {string} address */
+const plain = (address) => address.replace(/#.*$/, '');
+
+/** @param {string} key @returns {Promise<string>} a name for folders */
+async function idOf(key) {
+  const bytes = new TextEncoder().encode(plain(key));
+  const subtle = globalThis.crypto?.subtle;
+  return subtle ? (await digest(subtle, bytes)).slice(0, 32) : `u${hex(bytes)}`.slice(0, 200);
+}
+
+/**
+ * The right to write, for as long as it is not released.
+ * @param {string} id
+ * @returns {Promise<(() => void) | null>} null: another tab has it
+ */
+async function lock(id) {
+  const locks = globalThis.navigator?.locks;
+  if (!locks) return () => {};
+  return new Promise((resolve, reject) => {
+    locks.request(`exitlm-cache-${id}`, { ifAvailable: true }, (granted) => {
+      if (!granted) return resolve(null);
+      return new Promise((release) => resolve(() => release(undefined)));
+    }).catch(reject);
+  });
+}
+
+/**
+ * @param {CacheKind} kind
+ * @param {string} id
+ * @param {Peer} peer
+ * @returns {Promise<Slot | null>}
+ */
+async function openSlot(kind, id, peer) {
+  if (kind === 'none') return null;
+  const release = await lock(id);
+  const writable = release !== null;
+  const done = release ?? (() => {});
+  try {
+    /** @type {Slot | null} */
+    let slot = null;
+    if (kind === 'remote') {
+      slot = await keyValueSlot({
+        kind: 'own',
+        get: (key) => peer.call('cacheGet', { key }),
+        put: (key, bytes) => peer.call('cachePut', { key, bytes }),
+        delete: (key) => peer.call('cacheDelete', { key }),
+      }, id, writable, done);
+    } else if (kind !== 'cache-api' && (await opfsWorks())) slot = await opfsSlot(id, writable, done);
+    else if (kind !== 'opfs') {
+      const store = await cacheApi();
+      slot = store && (await keyValueSlot(store, id, writable, done));
+    }
+    if (!slot) done();
+    return slot;
+  } catch {
+    done();
+    return null; // no cache is no reason not to load
+  }
+}
+
+/**
+ * What is kept of a model. A copy of another version than the one expected is dropped.
+ * @param {CacheKind} kind
+ * @param {string} key its address
+ * @param {Peer} peer for a cache of the caller's
+ * @param {object} [options]
+ * @param {string | null} [options.sha256] promised
+ * @param {(message: string) => void} [options.warn]
+ * @returns {Promise<ModelStore | null>} null: nothing is kept here
+ */
+export async function openStore(kind, key, peer, { sha256 = null, warn = () => {} } = {}) {
+  const id = await idOf(key);
+  let slot = await openSlot(kind, id, peer);
+  let state = slot && parseJournal(slot.journal);
+  const another = state?.url && (plain(state.url) !== plain(key) || (sha256 !== null && state.sha256 !== sha256));
+  if (slot && another) {
+    if (!slot.writable) return null;
+    const note = await slot.readNote(); // the manifest, of the new version already
+    await slot.remove();
+    slot = await openSlot(kind, id, peer);
+    if (slot?.writable && note !== null) await slot.writeNote(note);
+    state = slot && parseJournal(slot.journal);
+  }
+  if (!slot || !state) return null;
+  if (!state.url) {
+    if (!slot.writable) return null;
+    try {
+      await slot.append(journalLine({ url: key, sha256, at: Date.now() }));
+    } catch (error) {
+      warn(`the model cannot be kept on this device (${messageOf(error)})`);
+      await slot.close().catch(() => {});
+      return null;
+    }
+  }
+  return new ModelStore(slot, state, warn);
+}
+
+/**
+ * Small data beside a model: its manifest.
+ * @param {CacheKind} kind
+ * @param {string} key
+ * @param {Peer} peer
+ * @returns {Promise<unknown>} undefined where there is none
+ */
+export async function readNote(kind, key, peer) {
+  const slot = await openSlot(kind, await idOf(key), peer);
+  const note = await slot?.readNote().catch(() => null);
+  await slot?.close();
+  try {
+    return note ? JSON.parse(note) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * @param {CacheKind} kind
+ * @param {string} key
+ * @param {Peer} peer
+ * @param {unknown} value
+ */
+export async function keepNote(kind, key, peer, value) {
+  const slot = await openSlot(kind, await idOf(key), peer);
+  if (!slot) return;
+  if (slot.writable) await slot.writeNote(JSON.stringify(value)).catch(() => {});
+  await slot.close();
+}
+
+/** Models that earlier visits left on this device. */
+export const modelCache = {
+  /** @returns {Promise<CachedModel[]>} exit heads count as files of their own, and so do K/V maps that came after them */
+  async list() {
+    const found = [...(await opfsList()), ...(await cacheApiList())];
+    return found
+      .map(({ journal }) => parseJournal(journal))
+      .filter(({ url }) => url)
+      .map((state) => ({ url: state.url.replace(MAPS, ''), bytes: bytesKept(state), complete: state.doneBytes !== null, savedAt: new Date(state.savedAt) }));
+  },
+
+  /**
+   * Removes what is kept of a model, its exit heads included.
+   * @param {string | URL} url
+   * @returns {Promise<boolean>} whether there was anything
+   */
+  async delete(url) {
+    const { href } = absolute(url);
+    let any = false;
+    for (const file of new Set([href, href.replace(/\.gguf(?=$|[?#])/, '.exits.gguf')])) {
+      for (const key of [file, mapsKey(file)]) {
+        const id = await idOf(key);
+        const removed = [await opfsRemove(id), await cacheApiRemove(id)];
+        any ||= removed.includes(true);
+      }
+    }
+    return any;
+  },
+
+  /** @returns {Promise<number>} bytes that all of them take */
+  async size() {
+    return (await this.list()).reduce((sum, { bytes }) => sum + bytes, 0);
+  },
+};

@@ -1,0 +1,207 @@
+/**
+ * What stays in the caller's thread: the objects that cannot cross to a worker (a function for fetch, a stream, a cache of the
+ * caller's own), served to the engine piece by piece.
+ *
+ * @typedef {import('../link/types.js').ModelSource} ModelSource
+ * @typedef {import('../link/types.js').LoadOptions} LoadOptions
+ * @typedef {import('../link/protocol.js').SourceSpec} SourceSpec
+ * @typedef {import('../link/protocol.js').LoadSpec} LoadSpec
+ * @typedef {import('../link/sources.js').Source} Source
+ */
+import { absolute } from '../link/address.js';
+import { ExitLMError } from '../link/errors.js';
+import { number, usage } from '../link/options.js';
+import { hasNodeModules } from '../link/platform.js';
+import { Transfer } from '../link/protocol.js';
+import { blobSource, bytesSource, chunksOf, streamSource } from '../link/sources.js';
+
+const CACHES = ['auto', 'opfs', 'cache-api', 'none'];
+
+export class Caller {
+  #options;
+  /** @type {Source[]} */ #sources = [];
+  /** @type {Map<number, { iterator: AsyncIterator<Uint8Array>, abort: AbortController, ours: boolean }>} */ #streams = new Map();
+  #nextStream = 1;
+  /** Whether the engine is in another thread. */
+  #far = false;
+
+  /** @param {LoadOptions} options */
+  constructor(options) {
+    this.#options = options;
+  }
+
+  /** @returns {import('../link/protocol.js').CallerSide} */
+  handlers() {
+    return {
+      fetch: ({ url, headers }) => this.#fetch(url, headers),
+      open: ({ id, from, to }) => this.#open(id, from, to),
+      read: ({ stream }) => this.#read(stream),
+      cancelStream: ({ stream }) => this.#cancel(stream),
+      cacheGet: ({ key }) => this.#cache.get(key),
+      cachePut: ({ key, bytes }) => this.#cache.put(key, bytes),
+      cacheDelete: ({ key }) => this.#cache.delete?.(key),
+    };
+  }
+
+  get #cache() {
+    return /** @type {import('../link/types.js').KeyValueCache} */ (this.#options.cache);
+  }
+
+  /**
+   * Checked options and sources as plain data.
+   * @param {ModelSource} source
+   * @param {boolean} inWorker
+   * @returns {LoadSpec}
+   */
+  spec(source, inWorker) {
+    const { heads, threads = 'auto', cache = 'auto', kvType, kvMaps, sha256, fetch, wasm, onProgress, worker } = this.#options;
+    if (threads !== 'auto') number({ threads }, 'threads', 1, 64, true);
+    if (typeof cache === 'string' ? !CACHES.includes(cache) : typeof cache?.get !== 'function' || typeof cache?.put !== 'function') {
+      usage('cache', `one of ${CACHES.map((c) => `'${c}'`).join(', ')} or an object with get and put`, cache);
+    }
+    if (fetch !== undefined && typeof fetch !== 'function') usage('fetch', 'a function', fetch);
+    if (onProgress !== undefined && typeof onProgress !== 'function') usage('onProgress', 'a function', onProgress);
+    if (!['undefined', 'boolean'].includes(typeof kvMaps)) usage('kvMaps', 'true or false', kvMaps);
+    if (!['undefined', 'boolean', 'string'].includes(typeof worker) && !(worker instanceof URL)) usage('worker', "true, false or the address of the worker's script", worker);
+    this.#far = inWorker;
+    const list = Array.isArray(source) ? source : [source];
+    if (list.length === 0) throw new ExitLMError('USAGE', 'source: the list is empty');
+    return {
+      files: list.map((item) => this.#sourceSpec(item, inWorker)),
+      heads: heads === undefined ? 'auto' : heads === false || heads === null ? null : this.#sourceSpec(/** @type {ModelSource} */ (heads), inWorker),
+      threads,
+      cache: typeof cache === 'string' ? /** @type {LoadSpec['cache']} */ (cache) : 'remote',
+      contextLength: number(this.#options, 'contextLength', 1, 0xffffffff, true) ?? 0,
+      kvType: kvType ?? null,
+      kvMaps: kvMaps ?? null,
+      sha256: sha256 === undefined ? null : checksums(sha256),
+      customFetch: fetch !== undefined,
+      wasm: wasmSpec(wasm),
+      inWorker,
+    };
+  }
+
+  /**
+   * @param {ModelSource} source
+   * @param {boolean} inWorker
+   * @returns {SourceSpec}
+   */
+  #sourceSpec(source, inWorker) {
+    if (typeof source === 'string' || source instanceof URL) return addressSpec(String(source));
+    if (source instanceof Blob) return inWorker && hasNodeModules ? this.#remote(blobSource(source)) : { kind: 'blob', blob: source };
+    if (source instanceof ArrayBuffer || ArrayBuffer.isView(source)) {
+      const bytes = bytesOf(source);
+      return inWorker ? this.#remote(bytesSource(bytes)) : { kind: 'bytes', bytes };
+    }
+    if (typeof ReadableStream === 'function' && source instanceof ReadableStream) {
+      if (source.locked) throw new ExitLMError('USAGE', 'source: this stream is being read by somebody else');
+      return inWorker ? this.#remote(streamSource(source)) : { kind: 'stream', stream: source };
+    }
+    throw new ExitLMError('USAGE', 'source: an address, a list of addresses, a Blob, a ReadableStream or bytes were expected');
+  }
+
+  /** @param {Source} source @returns {SourceSpec} */
+  #remote(source) {
+    const id = this.#sources.push(source) - 1;
+    return { kind: 'remote', id, name: source.name, once: source.once === true };
+  }
+
+  /** @param {string} url @param {Record<string, string>} headers */
+  async #fetch(url, headers) {
+    const abort = new AbortController();
+    const response = await /** @type {typeof fetch} */ (this.#options.fetch)(url, { headers, signal: abort.signal });
+    return {
+      ok: response.ok,
+      status: response.status,
+      headers: [...response.headers],
+      stream: response.body ? this.#keep(chunksOf(response.body), abort, true) : null,
+    };
+  }
+
+  /** @param {number} id @param {number} from @param {number | null} to */
+  async #open(id, from, to) {
+    const abort = new AbortController();
+    const { total, ranged, from: start, body } = await this.#sources[id].open(from, to, abort.signal);
+    return { total, ranged, from: start, stream: this.#keep(body, abort, false) };
+  }
+
+  /**
+   * @param {AsyncIterable<Uint8Array>} body
+   * @param {AbortController} abort
+   * @param {boolean} ours its buffers are of no use to anybody else
+   */
+  #keep(body, abort, ours) {
+    const id = this.#nextStream++;
+    this.#streams.set(id, { iterator: body[Symbol.asyncIterator](), abort, ours });
+    return id;
+  }
+
+  /** @param {number} id */
+  async #read(id) {
+    const stream = this.#streams.get(id);
+    if (!stream) return null;
+    try {
+      const { done, value } = await stream.iterator.next();
+      if (!done) {
+        // In one thread they are taken before the next ones are asked for.
+        if (!this.#far) return value;
+        const bytes = stream.ours && value.byteLength === value.buffer.byteLength ? value : value.slice();
+        return new Transfer(bytes, [/** @type {ArrayBuffer} */ (bytes.buffer)]);
+      }
+    } catch (error) {
+      this.#streams.delete(id);
+      throw error;
+    }
+    this.#streams.delete(id);
+    return null;
+  }
+
+  /** @param {number} id */
+  #cancel(id) {
+    const stream = this.#streams.get(id);
+    this.#streams.delete(id);
+    stream?.abort.abort();
+    stream?.iterator.return?.().catch(() => {});
+  }
+}
+
+/** @param {ArrayBuffer | ArrayBufferView} source */
+function bytesOf(source) {
+  return source instanceof ArrayBuffer ? new Uint8Array(source) : new Uint8Array(source.buffer, source.byteOffset, source.byteLength);
+}
+
+/**
+ * An address, absolute; in Node, Deno and Bun also the path of a file.
+ * @param {string} text
+ * @returns {Extract<SourceSpec, { kind: 'url' | 'file' }>}
+ */
+function addressSpec(text) {
+  if (text === '') throw new ExitLMError('USAGE', 'source: the address is empty');
+  const scheme = /^([a-z][a-z0-9+.-]+):/i.exec(text)?.[1].toLowerCase();
+  if (hasNodeModules && scheme === 'file') return { kind: 'file', path: decodeURIComponent(new URL(text).pathname).replace(/^\/(?=[a-z]:\/)/i, '') };
+  if (hasNodeModules && !scheme) return { kind: 'file', path: text };
+  try {
+    return { kind: 'url', url: absolute(text).href };
+  } catch (cause) {
+    throw new ExitLMError('USAGE', `source: ${JSON.stringify(text)} is no address`, { cause });
+  }
+}
+
+/** @param {LoadOptions['wasm']} wasm @returns {LoadSpec['wasm']} */
+function wasmSpec(wasm) {
+  if (wasm === undefined || wasm === null) return null;
+  if (wasm instanceof WebAssembly.Module) return wasm;
+  if (wasm instanceof ArrayBuffer || ArrayBuffer.isView(wasm)) return bytesOf(wasm);
+  if (typeof wasm === 'string' || wasm instanceof URL) {
+    const spec = addressSpec(String(wasm));
+    return spec.kind === 'file' ? absolute(encodeURI(spec.path.replaceAll('\\', '/'))).href : spec.url;
+  }
+  return usage('wasm', 'an address, a WebAssembly.Module or bytes', wasm);
+}
+
+/** @param {string | string[]} value */
+function checksums(value) {
+  const list = typeof value === 'string' ? [value] : value;
+  if (!Array.isArray(list) || list.some((s) => !/^[0-9a-f]{64}$/i.test(s))) usage('sha256', '64 hexadecimal digits, or a list of such', value);
+  return list.map((s) => s.toLowerCase());
+}

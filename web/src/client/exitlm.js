@@ -1,0 +1,342 @@
+/**
+ * ExitLM, without a word on where the engine runs: page.js puts it into a worker, edge.js does not.
+ *
+ * @typedef {import('../link/types.js').ChatMessage} ChatMessage
+ * @typedef {import('../link/types.js').Check} Check
+ * @typedef {import('../link/types.js').DraftEvent} DraftEvent
+ * @typedef {import('../link/types.js').Exits} Exits
+ * @typedef {import('../link/types.js').GenerateOptions} GenerateOptions
+ * @typedef {import('../link/types.js').Info} Info
+ * @typedef {import('../link/types.js').Level} Level
+ * @typedef {import('../link/types.js').LoadOptions} LoadOptions
+ * @typedef {import('../link/types.js').ModelSource} ModelSource
+ * @typedef {import('../link/types.js').Token} Token
+ */
+import { onAbort, orAbort } from '../link/abort.js';
+import { ExitLMError, errorFromData } from '../link/errors.js';
+import { knownOptions } from '../link/options.js';
+import { deferred } from '../link/platform.js';
+import { Caller } from './caller.js';
+import { Reply } from './reply.js';
+
+/**
+ * How a subclass reaches an engine.
+ * @typedef {object} Connection
+ * @property {import('../link/protocol.js').EnginePeer} peer
+ * @property {boolean} inWorker
+ * @property {() => void} end
+ *
+ * @typedef {(options: { worker?: boolean | string | URL }, handlers: import('../link/protocol.js').CallerSide, onCrash: (error: ExitLMError) => void) =>
+ *   Promise<Connection>} Connect
+ */
+
+const LOAD_OPTIONS = ['heads', 'threads', 'cache', 'contextLength', 'kvType', 'kvMaps', 'worker', 'signal', 'onProgress', 'onWarning', 'sha256', 'fetch', 'wasm'];
+const GENERATE_OPTIONS = ['mode', 'accuracy', 'strategy', 'maxTokens', 'temperature', 'topK', 'topP', 'minP', 'repeatPenalty', 'seed', 'stop', 'kv', 'thresholds', 'audit',
+  'maxDraft', 'draftLayer', 'draftLength', 'events', 'signal'];
+
+/** How long an engine that is ended may take to put away what it has downloaded. */
+const FAREWELL_MS = 1000;
+
+export class ExitLM {
+  /** @type {Connection} */ #connection;
+  /** @type {Info} */ #info;
+  /** @type {Exits | null} */ #exits;
+  /** @type {Promise<void>} */ #ready;
+  /** @type {unknown} */ #ended;
+  #nextReply = 1;
+  /** @type {Map<number, (token: any) => void>} */ #listeners;
+
+  /** @type {Connect} */
+  static connect = async () => {
+    throw new ExitLMError('UNSUPPORTED', 'import ExitLM from exitlm or from exitlm/edge');
+  };
+
+  /**
+   * Loads a model. Resolves once it can be talked to, which is before all of it has arrived: replies then wait for what they need.
+   * `await lm.ready` for the whole.
+   * @param {ModelSource} source
+   * @param {LoadOptions} [options]
+   * @returns {Promise<ExitLM>}
+   */
+  static async load(source, options) {
+    options = knownOptions(options, LOAD_OPTIONS);
+    const { signal } = options;
+    signal?.throwIfAborted();
+    const caller = new Caller(options);
+    const warn = options.onWarning ?? ((/** @type {string} */ message) => console.warn(`exitlm: ${message}`));
+    /** @type {Map<number, (token: any) => void>} */
+    const listeners = new Map();
+    const ready = deferred();
+    ready.promise.catch(() => {});
+    /** What is known of the model; some of it only when all has arrived. */
+    const known = /** @type {Info} */ ({});
+    /** @type {ExitLM | undefined} */
+    let lm;
+    /** @type {Connection | undefined} */
+    let connection;
+    const fail = (/** @type {unknown} */ error) => {
+      ready.reject(error);
+      if (lm) lm.#ended ??= error;
+      // What has been downloaded is still put away.
+      const { peer, end } = connection ?? {};
+      if (error instanceof ExitLMError) {
+        peer?.end(error);
+        end?.();
+      } else peer?.close(error, 'dispose', FAREWELL_MS).then(end);
+    };
+    const connecting = this.connect(
+      { worker: options.worker },
+      {
+        ...caller.handlers(),
+        progress: (progress) => options.onProgress?.(progress),
+        warning: (message) => warn(message),
+        token: ({ id, token }) => listeners.get(id)?.(token),
+        ready: (info) => {
+          Object.assign(known, info);
+          ready.resolve(undefined);
+        },
+        failed: (data) => fail(errorFromData(data)),
+      },
+      fail,
+    );
+    connection = await orAbort(connecting, signal, ({ peer, end }) => {
+      peer.end(signal?.reason);
+      end();
+    });
+    const unlisten = onAbort(signal, fail);
+    const release = connection.peer.hold();
+    const settled = () => {
+      release();
+      unlisten();
+    };
+    ready.promise.then(settled, settled);
+    try {
+      if (signal?.aborted) throw signal.reason;
+      const spec = caller.spec(source, connection.inWorker);
+      const described = await connection.peer.call('load', spec);
+      described.info = Object.assign(known, { ...described.info, ...known });
+      lm = new this(connection, described, ready.promise, listeners);
+      return lm;
+    } catch (error) {
+      fail(error);
+      throw signal?.aborted ? signal.reason : error;
+    }
+  }
+
+  /**
+   * Whether a model will run here, what it takes and roughly how fast it will be: from its header, before its weights are downloaded.
+   * @param {ModelSource} source
+   * @param {LoadOptions} [options]
+   * @returns {Promise<Check>}
+   */
+  static async check(source, options) {
+    options = knownOptions(options, LOAD_OPTIONS);
+    const { signal } = options;
+    signal?.throwIfAborted();
+    const caller = new Caller(options);
+    const crashed = deferred();
+    crashed.promise.catch(() => {});
+    const connection = await orAbort(this.connect({ worker: options.worker }, caller.handlers(), crashed.reject), signal, ({ end }) => end());
+    const unlisten = onAbort(signal, crashed.reject);
+    try {
+      return await Promise.race([connection.peer.call('check', caller.spec(source, connection.inWorker)), crashed.promise]);
+    } finally {
+      unlisten();
+      connection.peer.end(new ExitLMError('DISPOSED', 'the check is over'));
+      connection.end();
+    }
+  }
+
+  /**
+   * Use ExitLM.load.
+   * @protected
+   * @param {Connection} connection
+   * @param {{ info: Info, exits: Exits | null }} described
+   * @param {Promise<any>} ready
+   * @param {Map<number, (token: any) => void>} listeners
+   */
+  constructor(connection, described, ready, listeners) {
+    if (!described) throw new ExitLMError('USAGE', 'ExitLM has no public constructor: await ExitLM.load(source) gives one');
+    const { info, exits } = described;
+    this.#connection = connection;
+    this.#info = info;
+    this.#exits = exits;
+    this.#ready = ready;
+    this.#listeners = listeners;
+  }
+
+  /**
+   * Resolves when every byte is there and verified; rejects where loading failed, with CHECKSUM where the bytes are not what was promised.
+   * @returns {Promise<void>}
+   */
+  get ready() {
+    return this.#ready;
+  }
+
+  /** The model and what it runs on. @returns {Info} */
+  get info() {
+    return this.#info;
+  }
+
+  /** Exit heads and their calibration; null where there are none. @returns {Exits | null} */
+  get exits() {
+    return this.#exits;
+  }
+
+  /**
+   * The next turn of a conversation.
+   * @template {GenerateOptions} O
+   * @param {ChatMessage[]} messages
+   * @param {O} [options]
+   * @returns {Reply<O extends { events: true } ? Token | DraftEvent : Token>}
+   */
+  chat(messages, options) {
+    return this.#generate(() => plainMessages(messages), options);
+  }
+
+  /**
+   * Goes on with a text as it stands: no chat template.
+   * @template {GenerateOptions} O
+   * @param {string} prompt
+   * @param {O} [options]
+   * @returns {Reply<O extends { events: true } ? Token | DraftEvent : Token>}
+   */
+  complete(prompt, options) {
+    return this.#generate(() => {
+      if (typeof prompt !== 'string') throw new ExitLMError('USAGE', `prompt: a string was expected, not ${typeof prompt}`);
+      return prompt;
+    }, options);
+  }
+
+  /**
+   * @param {() => string | ChatMessage[]} promptOf what is wrong rejects like everything else
+   * @param {GenerateOptions} [given]
+   * @returns {Reply<any>}
+   */
+  #generate(promptOf, given) {
+    const id = this.#nextReply++;
+    const { peer } = this.#connection;
+    const run = async () => {
+      const { signal, ...options } = knownOptions(given, GENERATE_OPTIONS);
+      this.#check();
+      return peer.call('generate', { id, prompt: promptOf(), options });
+    };
+    return new Reply((push) => {
+      this.#listeners.set(id, push);
+      return { result: run().finally(() => this.#listeners.delete(id)), stop: () => peer.notify('cancel', { id }) };
+    }, given?.signal);
+  }
+
+  /**
+   * Token ids of a text.
+   * @param {string} text
+   * @param {object} [options]
+   * @param {boolean} [options.special] special tokens in the text, such as `<|im_start|>`, count as such
+   * @param {boolean} [options.bos] begin-of-text comes first where the model wants it
+   * @returns {Promise<number[]>}
+   */
+  async tokenize(text, { special = false, bos = false } = {}) {
+    this.#check();
+    if (typeof text !== 'string') throw new ExitLMError('USAGE', `text: a string was expected, not ${typeof text}`);
+    return this.#connection.peer.call('tokenize', { text, special, bos });
+  }
+
+  /**
+   * The text of token ids, special ones included.
+   * @param {Iterable<number>} ids
+   * @returns {Promise<string>}
+   */
+  async detokenize(ids) {
+    this.#check();
+    return this.#connection.peer.call('detokenize', { ids: Array.from(ids) });
+  }
+
+  /**
+   * Tokens of the prompt that `chat` makes of a conversation.
+   * @param {ChatMessage[]} messages
+   * @returns {Promise<number>}
+   */
+  async countTokens(messages) {
+    this.#check();
+    return this.#connection.peer.call('countTokens', { messages: plainMessages(messages) });
+  }
+
+  /**
+   * Sets thresholds for the caller's own text, with the same guarantee by conversation as the heads file's: the model answers the
+   * conversations with exits on, and every exit is verified. Says so where there are too few to certify the accuracy; then nothing changes.
+   * It takes about as long as answering the conversations two to six times in mode `full`; replies that are asked for meanwhile come in between.
+   * @param {(string | string[] | ChatMessage[])[]} conversations each a text of the user, the texts of the user's turns, or messages whose answers
+   *   the model writes anew. What users ask, drawn at random: the promise is for text like this. Repeated ones count once
+   * @param {import('./calibrate.js').CalibrateOptions} [options]
+   * @returns {Promise<import('./calibrate.js').Calibration>}
+   */
+  async calibrate(conversations, options) {
+    this.#check();
+    options = knownOptions(options, ['accuracy', 'delta', 'maxTokens', 'signal', 'onProgress']);
+    options.signal?.throwIfAborted();
+    const exits = this.#exits;
+    const { calibrate } = await import('./calibrate.js');
+    const made = await calibrate({ exits, layers: this.#info.layers, chat: (messages, more) => this.chat(messages, more) }, conversations, options);
+    const { certified, accuracy, delta, threshold, bound, coverage, agreement, measured, tokens } = made;
+    if (!certified || !exits || !threshold) return made;
+    await this.#connection.peer.call('setLevel', { accuracy, threshold });
+    /** @type {Level} */
+    const level = { strategy: 'risk', kv: exits.kv, accuracy, certified, delta, bound: /** @type {number} */ (bound), threshold, coverage, agreement,
+      agreementExited: agreement, conversations: measured, tokens, onDevice: true };
+    const exited = coverage.reduce((sum, c) => sum + c, 0);
+    if (exited > 0) level.agreementExited = Math.max(0, 1 - (1 - agreement) / exited);
+    const others = exits.levels.filter((l) => l.strategy !== 'risk' || Math.abs(l.accuracy - accuracy) > 1e-6);
+    this.#exits = { ...exits, levels: [...others, level] };
+    return made;
+  }
+
+  /**
+   * Bytes of linear memory in use, and of those the model's and the session's.
+   * @returns {Promise<{ total: number, model: number, session: number, networkBytes: number }>}
+   */
+  async memory() {
+    this.#check();
+    return this.#connection.peer.call('memory');
+  }
+
+  /**
+   * Ends the engine and gives its memory back. What is under way rejects with DISPOSED; calling it again does nothing.
+   * @returns {Promise<void>}
+   */
+  async dispose() {
+    if (this.#ended) return;
+    const { peer, end } = this.#connection;
+    this.#ended = new ExitLMError('DISPOSED', 'the model was disposed of');
+    await peer.close(this.#ended, 'dispose', FAREWELL_MS);
+    end();
+  }
+
+  /** `await using lm = await ExitLM.load(…)` */
+  async [Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose')]() {
+    await this.dispose();
+  }
+
+  #check() {
+    if (!this.#ended) return;
+    if (this.#ended instanceof ExitLMError && this.#ended.code === 'DISPOSED') throw this.#ended;
+    const why = this.#ended instanceof Error ? this.#ended.message : String(this.#ended);
+    throw new ExitLMError('DISPOSED', `the model is not usable any more (${why}); load it again`, { cause: this.#ended });
+  }
+}
+
+/**
+ * Messages as they can cross to a worker: what a framework made of them (a proxy, say) cannot.
+ * @param {unknown} messages
+ * @returns {ChatMessage[]}
+ */
+function plainMessages(messages) {
+  if (!Array.isArray(messages) || messages.length === 0) {
+    throw new ExitLMError('USAGE', `messages: a list with at least one { role, content } was expected${typeof messages === 'string' ? "; for a question write [{ role: 'user', content: text }], for a text to be continued use complete(text)" : ''}`);
+  }
+  for (const [i, message] of messages.entries()) {
+    if (typeof message?.role !== 'string' || typeof message?.content !== 'string') {
+      throw new ExitLMError('USAGE', `messages[${i}]: { role, content } with two strings was expected`);
+    }
+  }
+  return JSON.parse(JSON.stringify(messages));
+}

@@ -1,0 +1,8 @@
+/** An engine in the caller's own thread. */
+import { localPeers } from '../link/protocol.js';
+
+/** @type {import('./exitlm.js').Connect} */
+export async function connectLocally(_, handlers) {
+  const { Host } = await import('../engine/host.js'); // only now: a page with a worker has no need of it
+  return { peer: localPeers(handlers, (far) => new Host(far).handlers()), inWorker: false, end: () => {} };
+}

@@ -1,0 +1,298 @@
+/**
+ * The engine's side: one instance, one model, one session. It lives in a worker, or in the caller's thread; either way it is
+ * spoken to through a Peer, and its methods are that peer's handlers.
+ */
+import { keepNote, openStore, readNote } from '../cache/cache.js';
+import { Pieces } from '../cache/pieces.js';
+import { ExitLMError, errorToData, messageOf } from '../link/errors.js';
+import { clockRuns } from '../link/platform.js';
+import { ChangedError, httpSource } from '../loading/http.js';
+import { ModelLoader } from '../loading/loader.js';
+import { jobsByShard } from '../loading/manifest.js';
+import { resolve } from '../loading/resolve.js';
+import { checkModel } from './check.js';
+import { describeHeads, describeModel, describeTemplate, idsOfText, textOfIds } from './describe.js';
+import { loadHeads, loadMaps } from './heads-loading.js';
+import { startEngine } from './instance.js';
+import { fetchFor, remoteSource } from './remote.js';
+import { Replies } from './replies.js';
+import { sessionOptions } from './structs.js';
+import { createTemplate } from './template.js';
+import { startThreads } from './threads.js';
+
+/**
+ * @typedef {import('./engine.js').Engine} Engine
+ * @typedef {import('../link/protocol.js').CallerPeer} Peer
+ * @typedef {import('../link/protocol.js').GenerateRequest} GenerateRequest
+ * @typedef {import('../link/protocol.js').LoadSpec} LoadSpec
+ * @typedef {import('../link/types.js').ChatMessage} ChatMessage
+ * @typedef {import('../link/types.js').Exits} Exits
+ * @typedef {import('../link/types.js').Info} Info
+ * @typedef {import('../loading/resolve.js').Heads} Heads
+ * @typedef {import('../loading/resolve.js').Resolved} Resolved
+ */
+
+export class Host {
+  #peer;
+  /** @type {Engine | null} */ #engine = null;
+  /** @type {ModelLoader | null} */ #loader = null;
+  /** @type {Pieces | null} */ #pieces = null;
+  /** @type {Replies | null} */ #replies = null;
+  /** @type {ReturnType<typeof createTemplate> | null} */ #template = null;
+  #heads = 0;
+  /** @type {Exits | null} */ #exits = null;
+  #session = 0;
+  #memoryNeeded = { model: 0, session: 0 };
+  #abort = new AbortController();
+  /** @type {() => void} */ #endThreads = () => {};
+  /** @type {unknown} */ #failure;
+  /** @type {import('../loading/http.js').FetchLike} */ #fetch = async () => { throw new Error('nothing is loaded yet'); };
+  /** Settles when the cache has all that came. @type {Promise<void>} */ #putAway = Promise.resolve();
+
+  /** @param {Peer} peer */
+  constructor(peer) {
+    this.#peer = peer;
+    this.#abort.signal.addEventListener('abort', () => this.#loader?.fail(this.#abort.signal.reason));
+  }
+
+  /** @returns {import('../link/protocol.js').EngineSide} */
+  handlers() {
+    return {
+      load: (spec) => this.#load(spec),
+      check: (spec) => checkModel(spec, this.#context(spec)),
+      generate: (request) => this.#generate(request),
+      cancel: ({ id }) => this.#replies?.cancel(id),
+      tokenize: ({ text, special, bos }) => this.#tokenize(text, special, bos),
+      detokenize: ({ ids }) => this.#detokenize(ids),
+      countTokens: ({ messages }) => this.#countTokens(messages),
+      memory: () => this.#memory(),
+      setLevel: (level) => this.#alive().replies.setLevel(level),
+      dispose: () => this.#dispose(),
+    };
+  }
+
+  // ---- loading ----
+
+  /**
+   * Resolves once the model can be talked to. A notice 'ready' or 'failed' says later how the rest went.
+   * @param {LoadSpec} spec
+   */
+  async #load(spec) {
+    const starting = startEngine(spec);
+    starting.catch(() => {});
+    const resolved = await resolve(spec.files, spec.heads, this.#context(spec));
+    const opening = this.#openCopy(spec, resolved.key, resolved.manifest?.sha256);
+    opening.catch(() => {});
+    try {
+      const { engine, threads } = await starting;
+      this.#engine = engine;
+      this.#pieces = new Pieces(engine);
+      if (resolved.heads) this.#heads = await loadHeads(this.#headsMeans(spec), resolved.heads, spec.kvMaps);
+      const loader = await this.#openLoader(spec, resolved, threads, opening);
+      return this.#describe(loader);
+    } catch (error) {
+      await opening.then((store) => store?.close(), () => {}); // twice does no harm
+      throw error;
+    }
+  }
+
+  /** @param {LoadSpec} spec */
+  #context({ cache, customFetch }) {
+    this.#fetch = fetchFor(this.#peer, customFetch);
+    return {
+      fetchLike: this.#fetch,
+      remote: remoteSource(this.#peer),
+      signal: this.#abort.signal,
+      cachedManifest: (/** @type {string} */ key) => readNote(cache, key, this.#peer),
+      keepManifest: (/** @type {string} */ key, /** @type {unknown} */ manifest) => keepNote(cache, key, this.#peer, manifest),
+    };
+  }
+
+  /** What the cache has of the model. @param {LoadSpec} spec @param {string | null} key @param {string | undefined} packed checksum of a packed model */
+  async #openCopy({ cache, sha256 }, key, packed) {
+    return key ? openStore(cache, key, this.#peer, { sha256: packed ?? sha256?.join() ?? null, warn: this.#warn }) : null;
+  }
+
+  /** @param {LoadSpec} spec @returns {import('./heads-loading.js').Means} */
+  #headsMeans({ cache }) {
+    return {
+      engine: /** @type {Engine} */ (this.#engine),
+      pieces: /** @type {Pieces} */ (this.#pieces),
+      signal: this.#abort.signal,
+      openCopy: (key, sha256) => openStore(cache, key, this.#peer, { sha256, warn: this.#warn }),
+    };
+  }
+
+  /**
+   * The K/V maps, once all else is there, where a level of the table wants them: they make exits cheaper, but nothing waits for them.
+   * @param {LoadSpec} spec
+   * @param {Heads} heads
+   */
+  async #loadMaps(spec, heads) {
+    if (spec.kvMaps !== null || !this.#exits?.levels.some((level) => level.kv === 'maps' && level.certified)) return;
+    try {
+      if (!this.#alive().engine.call('heads_have_maps', this.#heads)) await loadMaps(this.#headsMeans(spec), heads, this.#heads);
+    } catch (error) {
+      if (!this.#abort.signal.aborted) this.#warn(`the K/V maps of the exit heads did not load, so replies do without them: ${messageOf(error)}`);
+    }
+  }
+
+  /**
+   * Resolves once the header is there and the session open. Where the server's file is another than the one that the
+   * cache has begun, the copy is dropped and loading starts over.
+   * @param {LoadSpec} spec
+   * @param {Resolved} resolved
+   * @param {number} threads
+   * @param {Promise<import('../cache/store.js').ModelStore | null>} opening what the cache has of it
+   */
+  async #openLoader(spec, resolved, threads, opening) {
+    const { sources, key } = resolved;
+    const packed = resolved.manifest && packing(resolved.manifest);
+    resolved.manifest = null; // megabytes, which a Worker does not have beside the weights
+    const engine = /** @type {Engine} */ (this.#engine);
+    const pieces = /** @type {Pieces} */ (this.#pieces);
+    const sha256 = spec.sha256 ?? undefined;
+    for (let attempt = 1; ; attempt++) {
+      const store = await (attempt === 1 ? opening : this.#openCopy(spec, key, packed?.sha256));
+      store?.useChecksum((bytes) => pieces.sumOf(bytes));
+      const loader = new ModelLoader({
+        engine,
+        sources: sources.map((s, i) => (s.url ? httpSource(s.url, this.#fetch, packed ? null : store?.validator(i)) : s)),
+        heads: this.#heads,
+        shards: packed?.shards,
+        partBytes: packed?.partBytes,
+        sha256,
+        store,
+        pieces,
+        signal: this.#abort.signal,
+        onProgress: (state) => this.#peer.notify('progress', state),
+      });
+      this.#loader = loader;
+      const running = loader.run();
+      this.#putAway = running.then(() => store?.close(), () => store?.close());
+      try {
+        await Promise.race([loader.headerReady(), running]);
+        this.#openSession(spec, loader, threads);
+      } catch (error) {
+        loader.fail(error);
+        await running.catch(() => {});
+        loader.dispose();
+        const { code } = /** @type {{ code?: string }} */ (error ?? {});
+        if (code === 'CHECKSUM') await store?.remove();
+        else await store?.close();
+        if (error instanceof ChangedError && attempt === 1) continue;
+        throw error;
+      }
+      this.#putAway = running.then(
+        async () => {
+          this.#peer.notify('ready', this.#describe(loader).info);
+          await store?.close();
+          if (resolved.heads) await this.#loadMaps(spec, resolved.heads);
+        },
+        async (error) => {
+          this.#failure = error;
+          if (error?.code === 'CHECKSUM') await store?.remove();
+          else await store?.close();
+          this.#peer.notify('failed', errorToData(error));
+        },
+      );
+      return loader;
+    }
+  }
+
+  /**
+   * Where memory is short and the caller named no type for the K/V cache, the smaller ones are tried.
+   * @param {LoadSpec} spec
+   * @param {ModelLoader} loader
+   * @param {number} threads
+   */
+  #openSession(spec, loader, threads) {
+    const engine = /** @type {Engine} */ (this.#engine);
+    const types = spec.kvType === null ? [null, 'q8'] : [spec.kvType];
+    const clock = clockRuns();
+    for (const kvType of types) {
+      const options = engine.create('session_options', sessionOptions(engine, { ...spec, kvType, threads, heads: this.#heads }));
+      try {
+        this.#memoryNeeded = loader.memory(options);
+        this.#session = engine.make('session_create', loader.model, options, clock);
+        break;
+      } catch (error) {
+        if (/** @type {ExitLMError} */ (error).code !== 'OUT_OF_MEMORY' || kvType === types[types.length - 1]) throw error;
+      } finally {
+        engine.free(options);
+      }
+    }
+    this.#exits = this.#heads ? describeHeads(engine, this.#heads) : null;
+    this.#replies = new Replies({ engine, loader, session: this.#session, exits: this.#exits, clock, peer: this.#peer });
+    this.#template = createTemplate(describeTemplate(engine, loader.model));
+    const pool = engine.call('session_pool', this.#session);
+    if (pool) this.#endThreads = startThreads(engine, pool, engine.call('session_threads', this.#session));
+  }
+
+  /** What the caller is told of the model. @param {ModelLoader} loader */
+  #describe(loader) {
+    const engine = /** @type {Engine} */ (this.#engine);
+    /** @type {Info} */
+    const info = { ...describeModel(engine, loader.model, this.#session), memory: { ...this.#memoryNeeded, total: engine.memoryBytes } };
+    return { info, exits: this.#exits };
+  }
+
+  /** @param {string} message */
+  #warn = (message) => this.#peer.notify('warning', message);
+
+  // ---- with a model ----
+
+  #alive() {
+    if (this.#failure) {
+      throw new ExitLMError('DISPOSED', `the model is not usable any more (${messageOf(this.#failure)}); load it again`, { cause: this.#failure });
+    }
+    if (!this.#engine || !this.#loader || !this.#replies || !this.#template) throw new ExitLMError('DISPOSED', 'the model was disposed of');
+    if (this.#engine.crash) this.#engine.call('version'); // throws, with the reason
+    return { engine: this.#engine, loader: this.#loader, replies: this.#replies, template: this.#template };
+  }
+
+  /** @param {string} text @param {boolean} special @param {boolean} bos */
+  #tokenize(text, special, bos) {
+    const { engine, loader } = this.#alive();
+    return idsOfText(engine, loader.model, text, special, bos);
+  }
+
+  /** @param {number[]} ids */
+  #detokenize(ids) {
+    const { engine, loader } = this.#alive();
+    for (const id of ids) if (!Number.isInteger(id)) throw new ExitLMError('USAGE', `detokenize takes token ids; ${id} is none`);
+    return textOfIds(engine, loader.model, ids);
+  }
+
+  /** @param {ChatMessage[]} messages */
+  async #countTokens(messages) {
+    const { template } = this.#alive();
+    return this.#tokenize(await template(messages), true, true).length;
+  }
+
+  /** @param {GenerateRequest} request */
+  #generate(request) {
+    const { replies, template } = this.#alive();
+    return replies.generate(request, (prompt) => (typeof prompt === 'string' ? prompt : template(prompt)), () => this.#alive());
+  }
+
+  #memory() {
+    const { engine, loader } = this.#alive();
+    return { total: engine.memoryBytes, ...this.#memoryNeeded, networkBytes: loader.networkBytes };
+  }
+
+  async #dispose() {
+    const gone = new ExitLMError('DISPOSED', 'the model was disposed of');
+    this.#failure ??= gone;
+    this.#abort.abort(gone);
+    this.#replies?.cancelAll();
+    await this.#putAway;
+    this.#endThreads();
+    this.#engine = null; // its memory goes with it
+    this.#loader = null;
+    this.#replies = null;
+  }
+}
+
+/** What loading needs of a manifest. @param {import('../loading/manifest.js').Manifest} manifest */
+const packing = (manifest) => ({ shards: jobsByShard(manifest), sha256: manifest.sha256, partBytes: manifest.files.map(({ bytes }) => bytes) });

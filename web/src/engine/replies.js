@@ -1,0 +1,215 @@
+/**
+ * Replies: they follow each other in the order they were asked for. Generation advances in steps of C, each a token or a slice of the
+ * prompt, and lets the event loop turn every few milliseconds: so a stop arrives, and so downloads go on beside it.
+ *
+ * @typedef {import('./engine.js').Engine} Engine
+ * @typedef {import('../loading/loader.js').ModelLoader} ModelLoader
+ * @typedef {import('../link/protocol.js').CallerPeer} Peer
+ * @typedef {import('../link/protocol.js').GenerateRequest} GenerateRequest
+ * @typedef {import('../link/protocol.js').OwnLevel} OwnLevel
+ * @typedef {import('../link/types.js').Exits} Exits
+ * @typedef {import('../link/types.js').GenerateOptions} GenerateOptions
+ * @typedef {import('../link/types.js').Result} Result
+ *
+ * @typedef {{ stopped: boolean, wake: { promise: Promise<void>, resolve: (value: void) => void } }} Reply
+ */
+import { deferred, now, turn } from '../link/platform.js';
+import { idsOfText } from './describe.js';
+import { generateOptions } from './structs.js';
+
+const TURN_MS = 8;
+
+export class Replies {
+  #engine;
+  #loader;
+  #session;
+  #exits;
+  #clock;
+  #peer;
+  #event;
+  /** All replies so far. @type {Promise<unknown>} */ #before = Promise.resolve();
+  /** @type {Map<number, Reply>} */ #open = new Map();
+  /** Levels that were calibrated here, by accuracy. @type {OwnLevel[]} */ #ownLevels = [];
+
+  /**
+   * @param {object} given
+   * @param {Engine} given.engine
+   * @param {ModelLoader} given.loader
+   * @param {number} given.session
+   * @param {Exits | null} given.exits
+   * @param {boolean} given.clock time passes while code runs
+   * @param {Peer} given.peer is told of each token
+   */
+  constructor({ engine, loader, session, exits, clock, peer }) {
+    this.#engine = engine;
+    this.#loader = loader;
+    this.#session = session;
+    this.#exits = exits;
+    this.#clock = clock;
+    this.#peer = peer;
+    this.#event = engine.create('event');
+  }
+
+  /**
+   * Resolves to the statistics of a reply; its tokens go out as notices before.
+   * @param {GenerateRequest} request
+   * @param {(prompt: GenerateRequest['prompt']) => string | Promise<string>} textOf
+   * @param {() => void} check throws where the engine has ended
+   * @returns {Promise<Result>}
+   */
+  async generate({ id, prompt, options }, textOf, check) {
+    /** @type {Reply} */
+    const reply = { stopped: false, wake: deferred() };
+    this.#open.set(id, reply);
+    const before = this.#before;
+    const { promise, resolve: release } = deferred();
+    this.#before = before.then(() => promise);
+    try {
+      const text = await textOf(prompt); // what is wrong with it is said at once
+      await before;
+      check();
+      return reply.stopped ? nothingDone() : await this.#run(id, text, options, reply);
+    } finally {
+      this.#open.delete(id);
+      release(undefined);
+    }
+  }
+
+  /** @param {number} id */
+  cancel(id) {
+    const reply = this.#open.get(id);
+    if (!reply) return;
+    reply.stopped = true;
+    reply.wake.resolve();
+  }
+
+  cancelAll() {
+    for (const id of this.#open.keys()) this.cancel(id);
+  }
+
+  /** @param {OwnLevel} level */
+  setLevel(level) {
+    this.#ownLevels = [...this.#ownLevels.filter(({ accuracy }) => Math.abs(accuracy - level.accuracy) > 1e-6), level].sort((a, b) => a.accuracy - b.accuracy);
+  }
+
+  /** The lowest level of this device that is good for what is asked goes before the heads file's. @param {GenerateOptions} options */
+  #withOwnLevel(options) {
+    const { mode = 'exit', strategy = 'risk', kv = 'exact', accuracy = this.#exits?.defaultAccuracy ?? 1, thresholds } = options;
+    if (mode !== 'exit' || strategy !== 'risk' || kv !== 'exact' || thresholds) return options;
+    const own = this.#ownLevels.find((level) => level.accuracy >= accuracy - 1e-6);
+    return own ? { ...options, kv, thresholds: own.threshold } : options;
+  }
+
+  /**
+   * @param {number} id
+   * @param {string} text
+   * @param {GenerateOptions} options
+   * @param {Reply} reply
+   */
+  async #run(id, text, options, reply) {
+    const engine = this.#engine;
+    const loader = this.#loader;
+    const { struct, seed, free } = generateOptions(engine, this.#withOwnLevel(options), this.#exits?.heads.length ?? 0);
+    try {
+      engine.withText(text, (memory, n) => engine.run('session_text', this.#session, memory, n, true, struct));
+    } finally {
+      free();
+    }
+    if (!loader.finished) loader.needRows(idsOfText(engine, loader.model, text, true, true));
+    const withEvents = options.events === true;
+    const typeAt = this.#event + engine.offsetOf('event', 'type');
+    const tokenAt = this.#event + engine.offsetOf('event', 'token');
+    let lastTurn = now();
+    let stopSent = false;
+    for (;;) {
+      if (loader.failure) throw loader.failure;
+      if (reply.stopped && !stopSent) {
+        engine.call('session_stop', this.#session);
+        stopSent = true;
+      }
+      if (engine.run('session_step', this.#session, this.#event) === 'WAIT') {
+        const [layer, row] = engine.with(8, (needs) => {
+          engine.call('session_needs', this.#session, needs);
+          return engine.i32s(needs, 2);
+        });
+        if (layer === -1) loader.needRows([row]);
+        await Promise.race([loader.nextChange(), reply.wake.promise]);
+        lastTurn = now();
+        continue;
+      }
+      const type = engine.names.event[engine.view.getUint32(typeAt, true)];
+      if (type === 'done') return this.#result(seed);
+      if (type !== 'progress') this.#peer.notify('token', { id, token: this.#token(tokenAt, type, withEvents) });
+      // Without a clock nobody knows how long this has taken: each token and each slice of the prompt is a turn.
+      if (!this.#clock || now() - lastTurn > TURN_MS) {
+        await turn();
+        lastTurn = now();
+      }
+    }
+  }
+
+  /**
+   * @param {number} at
+   * @param {string} type
+   * @param {boolean} withType
+   * @returns {import('../link/types.js').Token | import('../link/types.js').DraftEvent}
+   */
+  #token(at, type, withType) {
+    const { index, id, text, textBytes, layer, of, work, head, confidence, drafted, draftHead, ms } = this.#engine.read('token', at);
+    return {
+      ...(withType ? { type: /** @type {'token'} */ (type) } : {}),
+      index,
+      id,
+      text: this.#engine.text(text, textBytes),
+      layer,
+      of,
+      depth: of > 0 ? layer / of : 0,
+      work,
+      head,
+      confidence,
+      drafted,
+      ...(drafted || type !== 'token' ? { draftHead } : {}),
+      ms: measured(ms),
+    };
+  }
+
+  /** @param {string | null} seed @returns {Result} */
+  #result(seed) {
+    const engine = this.#engine;
+    const { text, textBytes, reason, promptTokens, completionTokens, reusedTokens, exits: byHead, fullTokens, promptMs, decodeMs, tokensPerSecond, ...counts } =
+      engine.read('stats', this.#event + engine.offsetOf('event', 'stats'));
+    return {
+      text: engine.text(text, textBytes),
+      reason: /** @type {Result['reason']} */ (engine.names.reason[reason]),
+      usage: { promptTokens, completionTokens, reusedTokens },
+      exits: { ...byHead.slice(0, this.#exits?.heads.length ?? 0), [-1]: fullTokens },
+      .../** @type {Pick<Result, 'meanDepth' | 'meanWork' | 'drafted' | 'accepted' | 'draftAttempts' | 'audited' | 'auditDisagreed'>} */ (counts),
+      seed,
+      timing: { promptMs: measured(promptMs), decodeMs: measured(decodeMs), tokensPerSecond: measured(tokensPerSecond) },
+    };
+  }
+}
+
+/** @param {number} value negative where there is no clock */
+function measured(value) {
+  return value < 0 || !Number.isFinite(value) ? null : value;
+}
+
+/** @returns {Result} of a reply that was stopped before its turn */
+function nothingDone() {
+  return {
+    text: '',
+    reason: 'abort',
+    usage: { promptTokens: 0, completionTokens: 0, reusedTokens: 0 },
+    exits: {},
+    meanDepth: 0,
+    meanWork: 0,
+    drafted: 0,
+    accepted: 0,
+    draftAttempts: 0,
+    audited: 0,
+    auditDisagreed: 0,
+    seed: null,
+    timing: { promptMs: null, decodeMs: null, tokensPerSecond: null },
+  };
+}

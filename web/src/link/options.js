@@ -1,0 +1,65 @@
+/**
+ * Checks of options: messages quote the option, what was expected, what came.
+ */
+import { ExitLMError } from './errors.js';
+
+/**
+ * @param {string} name
+ * @param {string} expected
+ * @param {unknown} value
+ * @returns {never}
+ */
+export function usage(name, expected, value) {
+  const shown = typeof value === 'string' ? JSON.stringify(value) : typeof value === 'object' && value !== null ? value.constructor?.name ?? 'an object' : String(value);
+  throw new ExitLMError('USAGE', `option ${name}: ${expected} was expected, not ${shown}`);
+}
+
+/** What others call them. @type {Record<string, string>} */
+const ELSEWHERE = { temp: 'temperature', maxnewtokens: 'maxTokens', maxcompletiontokens: 'maxTokens', npredict: 'maxTokens', nthreads: 'threads',
+  numthreads: 'threads', nctx: 'contextLength', contextsize: 'contextLength', abortsignal: 'signal', stopsequences: 'stop' };
+
+/**
+ * An object of options, also where none were given. A name that is nearly one of ours is a slip, which would otherwise go unnoticed; other names are ignored.
+ * @template {object} T
+ * @param {T | null | undefined} options
+ * @param {readonly string[]} names
+ * @returns {T}
+ */
+export function knownOptions(options, names) {
+  if (options === undefined || options === null) return /** @type {T} */ ({});
+  if (typeof options !== 'object') throw new ExitLMError('USAGE', `options: an object was expected, not ${typeof options}`);
+  const plain = (/** @type {string} */ name) => name.replace(/[-_]/g, '').toLowerCase();
+  for (const given of Object.keys(options)) {
+    if (names.includes(given)) continue;
+    const like = names.find((name) => plain(name) === plain(given)) ?? names.find((name) => name === ELSEWHERE[plain(given)])
+      ?? names.find((name) => name.length > 4 && oneSlip(plain(name), plain(given)));
+    if (like) throw new ExitLMError('USAGE', `option ${given}: unknown; did you mean ${like}?`);
+  }
+  return options;
+}
+
+/** One letter more, less, or another, or two changed places. @param {string} a @param {string} b */
+function oneSlip(a, b) {
+  let i = 0;
+  while (i < a.length && a[i] === b[i]) i++;
+  const [x, y] = [a.slice(i), b.slice(i)];
+  return x.slice(1) === y.slice(1) || x.slice(1) === y || x === y.slice(1) || (x[0] === y[1] && x[1] === y[0] && x.slice(2) === y.slice(2));
+}
+
+/**
+ * @param {Record<string, any>} options
+ * @param {string} name
+ * @param {number} low
+ * @param {number} high
+ * @param {boolean} [integer]
+ * @returns {number | undefined}
+ */
+export function number(options, name, low, high, integer = false) {
+  const value = options[name];
+  if (value === undefined || value === null) return undefined;
+  const kind = integer ? 'an integer' : 'a number';
+  if (typeof value !== 'number' || Number.isNaN(value) || value < low || value > high || (integer && !Number.isInteger(value))) {
+    usage(name, high === Infinity || high === 0xffffffff ? `${kind} of at least ${low}` : `${kind} from ${low} to ${high}`, value);
+  }
+  return value;
+}
