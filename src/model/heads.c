@@ -535,6 +535,17 @@ exitlm_status exitlm_heads_level(const exitlm_heads *heads, size_t index, exitlm
     return EXITLM_OK;
 }
 
+exitlm_status xl_heads_check(const exitlm_heads *heads, const exitlm_model *m, exitlm_error *error) {
+    const xl_config *c = &m->config;
+    if (heads->dim == c->dim && heads->n_layers == c->n_layers && heads->vocab == c->vocab && heads->kv_dim == c->kv_dim &&
+        (!m->fingerprint[0] || strcmp(m->fingerprint, heads->fingerprint) == 0))
+        return EXITLM_OK;
+    return xl_fail(error, EXITLM_HEADS_MISMATCH,
+                   "these exit heads belong to another model: they were trained on fingerprint %.16s…, this model has %.16s…; use its own "
+                   "heads file, or train one with exitlm train",
+                   heads->fingerprint, m->fingerprint[0] ? m->fingerprint : "(not known yet)");
+}
+
 const exitlm_level *xl_heads_row(const exitlm_heads *heads, exitlm_strategy strategy, float accuracy, exitlm_kv_policy kv) {
     const exitlm_level *best = NULL;
     for (size_t i = 0; i < heads->n_levels; i++) {

@@ -74,6 +74,9 @@ struct exitlm_heads {
     exitlm_heads *maps; /* that came later (exitlm_heads_add_maps), or NULL */
 };
 
+/* HEADS_MISMATCH where the heads are known to be another model's. Before the model's first weights have come only sizes tell. */
+exitlm_status xl_heads_check(const exitlm_heads *heads, const exitlm_model *model, exitlm_error *error);
+
 /* Most tokens of a reply in calibration (calibrate --reply-tokens, by default; the file does not store it). */
 #define XL_CALIBRATED_TOKENS 96
 

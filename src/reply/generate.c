@@ -108,7 +108,7 @@ static exitlm_status choose_chain(const exitlm_session *s, const exitlm_generate
     *chain = (xl_chain){.kv = EXITLM_POLICY_EXACT};
     if (o->mode == EXITLM_MODE_FULL) return EXITLM_OK;
     if (s->heads) {
-        exitlm_status status = xl_session_check_heads(s->run.model, s->heads, error);
+        exitlm_status status = xl_heads_check(s->heads, s->run.model, error);
         if (status != EXITLM_OK) return status;
     } else {
         return xl_fail(error, EXITLM_USAGE, "mode %s needs exit heads, and none are loaded: give a heads file (train one with exitlm train) or use mode full",
@@ -537,7 +537,7 @@ static void progress_event(const exitlm_session *s, exitlm_event *event) {
 static exitlm_status check_heads(exitlm_session *s, exitlm_error *error) {
     const exitlm_model *m = s->run.model;
     if (s->generation->chain.n == 0) return EXITLM_OK;
-    if (m->fingerprint[0] || s->generation->phase == XL_PROMPT) return xl_session_check_heads(m, s->heads, error);
+    if (m->fingerprint[0] || s->generation->phase == XL_PROMPT) return xl_heads_check(s->heads, m, error);
     uint32_t id = 0; /* the layers are there: it is a row that the fingerprint lacks */
     while (id + 1 < XL_FINGERPRINT_ROWS && m->row_ready[id]) id++;
     return xl_stair_wait(&s->stair, -1, (int32_t)id, error);

@@ -50,17 +50,6 @@ exitlm_status exitlm_loader_memory(const exitlm_loader *loader, const exitlm_ses
 
 /* ---- Life ------------------------------------------------------------------------ */
 
-exitlm_status xl_session_check_heads(const exitlm_model *m, const exitlm_heads *heads, exitlm_error *error) {
-    const xl_config *c = &m->config;
-    if (heads->dim == c->dim && heads->n_layers == c->n_layers && heads->vocab == c->vocab && heads->kv_dim == c->kv_dim &&
-        (!m->fingerprint[0] || strcmp(m->fingerprint, heads->fingerprint) == 0))
-        return EXITLM_OK;
-    return xl_fail(error, EXITLM_HEADS_MISMATCH,
-                   "these exit heads belong to another model: they were trained on fingerprint %.16s…, this model has %.16s…; use its own "
-                   "heads file, or train one with exitlm train",
-                   heads->fingerprint, m->fingerprint[0] ? m->fingerprint : "(not known yet)");
-}
-
 static exitlm_status check_options(const exitlm_model *m, const exitlm_heads *heads, const exitlm_session_options *o, exitlm_error *error) {
     if (o->context_tokens > MAX_CONTEXT || o->context_tokens == 1)
         return xl_fail(error, EXITLM_USAGE, "a context of %u tokens: 2 to %d are possible", (unsigned)o->context_tokens, MAX_CONTEXT);
@@ -69,7 +58,7 @@ static exitlm_status check_options(const exitlm_model *m, const exitlm_heads *he
                        (unsigned)o->context_tokens, (unsigned)m->config.context_tokens);
     if ((unsigned)o->kv_type >= EXITLM_KV_TYPE_COUNT) return xl_fail(error, EXITLM_USAGE, "unknown K/V type %d", (int)o->kv_type);
     if (o->threads > 64) return xl_fail(error, EXITLM_USAGE, "%u threads: 1 to 64 are possible", (unsigned)o->threads);
-    return heads ? xl_session_check_heads(m, heads, error) : EXITLM_OK;
+    return heads ? xl_heads_check(heads, m, error) : EXITLM_OK;
 }
 
 /* All but the K/V cache is zeros at first. Of the cache nothing is read before it is written but the rest of a tile of keys, whose scores are

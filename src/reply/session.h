@@ -21,8 +21,6 @@ struct exitlm_session {
 /* -1 where there is no clock. */
 static inline double xl_session_now(const exitlm_session *s) { return s->clock_ms ? s->clock_ms(s->clock_user) : -1; }
 
-/* session.c: HEADS_MISMATCH where the heads are known to be another model's. Before the model's first weights have come only sizes tell. */
-exitlm_status xl_session_check_heads(const exitlm_model *model, const exitlm_heads *heads, exitlm_error *error);
 /* generate.c: a start that keeps what is known of the context's text. */
 exitlm_status xl_generation_start(exitlm_session *session, const int32_t *ids, size_t n, const exitlm_generate_options *options,
                                   exitlm_error *error);
