@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "random_model.h"
 #include "run/batch.h"
 #include "tiny.h"
 
@@ -389,6 +390,65 @@ static void test_errors(void) {
     exitlm_session_free(s);
 }
 
+/* The same replies from drafts that are often wrong, whatever the model. */
+static void test_few_lossless(void) {
+    int32_t ids[PROMPT];
+    exitlm_session *s = tiny_session(model, &(exitlm_session_options){.context_tokens = 128});
+    float bold[EXITLM_MAX_HEADS] = {2, 2, 2};
+    for (uint32_t trial = 0; trial < 4; trial++) {
+        make_ids(ids, PROMPT, 50 + trial);
+        exitlm_generate_options o = options(EXITLM_MODE_FULL, trial % 2 ? 0.8f : 0, trial);
+        reply_to(s, ids, PROMPT, &o, &full);
+        o.mode = EXITLM_MODE_LOSSLESS;
+        o.thresholds = bold;
+        o.draft_sources = (int32_t)(trial % 4);
+        reply_to(s, ids, PROMPT, &o, &other);
+        assert(same(&full, &other));
+    }
+    exitlm_session_free(s);
+}
+
+static void test_on(const random_model *kind) {
+    xl_buffer file;
+    xl_buffer_init(&file, &xl_libc_allocator);
+    assert(random_model_write(kind, &file));
+    exitlm_model *without = tiny_load_bytes(file.data, file.n_bytes, NULL);
+    exitlm_heads *own = tiny_heads(without, (uint32_t[]){1, 2, without->config.n_layers}, 3, 400, 11);
+    exitlm_model *with = tiny_load_bytes(file.data, file.n_bytes, own);
+    const exitlm_model *const kept_plain = plain, *const kept_model = model;
+    const exitlm_heads *const kept_heads = heads;
+    plain = without, model = with, heads = own;
+    test_exact_kv();
+    test_together();
+    test_few_lossless();
+    test_heads_given_late();
+    plain = kept_plain, model = kept_model, heads = kept_heads;
+    exitlm_model_free(with);
+    exitlm_model_free(without);
+    exitlm_heads_free(own);
+    xl_buffer_free(&file);
+}
+
+/* Shapes and types that the tiny model has not. */
+static void test_other_models(void) {
+    random_model base;
+    random_model_defaults(&base);
+    random_model kinds[8];
+    for (size_t i = 0; i < 8; i++) kinds[i] = base;
+    kinds[0].heads = kinds[0].kv_heads = 4; /* each its own K and V */
+    kinds[1].heads = 3, kinds[1].kv_heads = 1, kinds[1].head_dim = 32;
+    kinds[2].heads = 7, kinds[2].kv_heads = 1, kinds[2].head_dim = 32;
+    kinds[3].arch = "qwen2"; /* biases */
+    kinds[4].arch = "qwen3", kinds[4].untied = true; /* norms of q and k */
+    kinds[5].type = "F16", kinds[5].embedding = "F16";
+    kinds[6].type = "Q4_K", kinds[6].dim = 256, kinds[6].ffn_dim = 256, kinds[6].heads = 8, kinds[6].kv_heads = 2;
+    kinds[7].untied = true, kinds[7].rope_freqs = true;
+    for (size_t i = 0; i < 8; i++) {
+        if (i == 6) kinds[i].head_dim = 32;
+        test_on(&kinds[i]);
+    }
+}
+
 int main(void) {
     plain = tiny_load(NULL);
     heads = tiny_heads(plain, (uint32_t[]){1, 2, plain->config.n_layers}, 3, 400, 11);
@@ -403,6 +463,7 @@ int main(void) {
     test_stop_strings();
     test_stop_and_go_on();
     test_errors();
+    test_other_models();
     exitlm_model_free((exitlm_model *)(uintptr_t)model);
     exitlm_model_free((exitlm_model *)(uintptr_t)plain);
     exitlm_heads_free((exitlm_heads *)(uintptr_t)heads);
