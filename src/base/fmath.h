@@ -8,7 +8,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Constants of xl_expf, shared with its vector form in kernel_body.h, which does exactly the same operations.
+/* Constants of xl_expf, shared with its vector form in kernel/body/vector.h, which does exactly the same operations.
  * The polynomial approximates (e^r - 1 - r) / r^2 on |r| <= ln(2)/2 (interpolated at Chebyshev nodes, 50 digits). */
 #define XL_EXPF_MAX 88.37f             /* above: xl_expf(88.37), about 2.4e38 */
 #define XL_EXPF_MIN (-87.33f)          /* below: exactly 0 */

@@ -1,6 +1,6 @@
 /* Compute kernels: one table of function pointers for each instruction set, all giving the same bits.
  *
- * The contract. Every kernel of every instruction set returns what the scalar reference (kernels_scalar.c) returns, bit for bit, on
+ * The contract. Every kernel of every instruction set returns what the scalar reference (scalar.c) returns, bit for bit, on
  * finite input: integer dot products are exact, every f32 operation happens in the one order written here, no fused multiply-add, no
  * reassociation. A row's result does not depend on how many rows are computed with it, nor on how the matrix is split into row ranges.
  *

@@ -1,4 +1,4 @@
-/* Attention over the primitives of an instruction set (see kernel_matmul.h): one query position, one K/V head, all its query heads.
+/* Attention over the primitives of an instruction set (see matmul.h): one query position, one K/V head, all its query heads.
  *
  * Scores: lanes are positions (a K tile is [head_dim][8 positions]), the sum over head_dim is sequential in each lane. Output: lanes are
  * elements of the head, the sum over positions is sequential in each. So neither needs a horizontal sum, and several heads and vectors at

@@ -1,4 +1,4 @@
-/* The kernels of one instruction set. A file kernels_NAME.c defines the primitives (listed in kernel_matmul.h) and then includes this,
+/* The kernels of one instruction set. A file NAME.c defines the primitives (listed in matmul.h) and then includes this,
  * with ISA defined as NAME; everything becomes static but the table xl_kernels_NAME. */
 #include "kernel/kernels_isa.h"
 

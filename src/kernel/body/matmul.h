@@ -1,5 +1,5 @@
 /* Matrix products of all weight types, written once over the vector primitives that an instruction set's file defines before it includes
- * this one (through kernel_body.h). The arithmetic, operation for operation, is the one stated in kernels.h; layouts are in quant.h.
+ * this one (through body.h). The arithmetic, operation for operation, is the one stated in kernels.h; layouts are in quant.h.
  *
  * Lanes are the rows of a weight tile. LANES is 4 or 8, so a tile of 8 rows is one or two vectors wide; a step covers R vectors (R =
  * TILE_VECTORS, or one, where n is so large that two would not stay in registers). N, R and the type are compile-time constants of

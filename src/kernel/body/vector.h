@@ -1,4 +1,4 @@
-/* Vector kernels over the primitives of an instruction set (see kernel_matmul.h): quantisation, norm, RoPE, activation, softmax. */
+/* Vector kernels over the primitives of an instruction set (see matmul.h): quantisation, norm, RoPE, activation, softmax. */
 
 /* The order of kernels.h' sum8. */
 INLINE float sum8(const vf l[TILE_VECTORS]) {
