@@ -118,7 +118,7 @@ static const wasm_field fields[] = {
     FIELD(stats, completion_tokens), FIELD(stats, prompt_ms), FIELD(stats, decode_ms), FIELD(stats, tokens_per_second),
     FIELD(stats, mean_depth), FIELD(stats, mean_work), ARRAY(stats, exits), FIELD(stats, full_tokens),
     FIELD(stats, draft_attempts), FIELD(stats, drafted), FIELD(stats, accepted), FIELD(stats, audited),
-    FIELD(stats, audit_disagreed), FIELD(stats, text), FIELD(stats, text_bytes),
+    FIELD(stats, audit_disagreed), FIELD(stats, certified), FIELD(stats, uncertified), FIELD(stats, text), FIELD(stats, text_bytes),
 
     STRUCT(event), FIELD(event, type), FIELD(event, prompt_done), FIELD(event, prompt_total),
     NESTED(event, token, token, 1), NESTED(event, stats, stats, 1),

@@ -48,6 +48,18 @@ test('the level is the one that the heads name, else their strictest', async () 
   await named.dispose();
 });
 
+test('a reply says whether it lies inside what its accuracy is certified for', async () => {
+  const said = async (/** @type {object} */ options) => {
+    const { certified, uncertified } = await lm.complete('Once upon a time', { accuracy: 0.9, maxTokens: 8, ...options }).result;
+    return [certified, uncertified ?? ''];
+  };
+  assert.deepEqual(await said({}), [true, '']);
+  assert.deepEqual(await said({ mode: 'full', temperature: 1 }), [true, '']);
+  const [certified, why] = await said({ temperature: 0.7, seed: 1 });
+  assert.equal(certified, false);
+  assert.match(String(why), /drawn/);
+});
+
 test('exit is the default; tokens tell how deep they went', async () => {
   const reply = lm.complete('Once upon a time', { accuracy: 0.9, maxTokens: 40 });
   const tokens = await all(reply);

@@ -176,7 +176,7 @@ export class Replies {
   /** @param {string | null} seed @returns {Result} */
   #result(seed) {
     const engine = this.#engine;
-    const { text, textBytes, reason, promptTokens, completionTokens, reusedTokens, exits: byHead, fullTokens, promptMs, decodeMs, tokensPerSecond, ...counts } =
+    const { text, textBytes, reason, promptTokens, completionTokens, reusedTokens, exits: byHead, fullTokens, promptMs, decodeMs, tokensPerSecond, certified, uncertified, ...counts } =
       engine.read('stats', this.#event + engine.offsetOf('event', 'stats'));
     return {
       text: engine.text(text, textBytes),
@@ -184,6 +184,8 @@ export class Replies {
       usage: { promptTokens, completionTokens, reusedTokens },
       exits: { ...byHead.slice(0, this.#exits?.heads.length ?? 0), [-1]: fullTokens },
       .../** @type {Pick<Result, 'meanDepth' | 'meanWork' | 'drafted' | 'accepted' | 'draftAttempts' | 'audited' | 'auditDisagreed'>} */ (counts),
+      certified,
+      uncertified: certified ? null : engine.text(uncertified),
       seed,
       timing: { promptMs: measured(promptMs), decodeMs: measured(decodeMs), tokensPerSecond: measured(tokensPerSecond) },
     };
@@ -209,6 +211,8 @@ function nothingDone() {
     draftAttempts: 0,
     audited: 0,
     auditDisagreed: 0,
+    certified: true,
+    uncertified: null,
     seed: null,
     timing: { promptMs: null, decodeMs: null, tokensPerSecond: null },
   };

@@ -156,6 +156,8 @@
  * @property {number} draftAttempts
  * @property {number} audited exits that were verified with the full model
  * @property {number} auditDisagreed
+ * @property {boolean} certified whether the reply lies inside what its accuracy is certified for; always in the modes `full` and `lossless`
+ * @property {string | null} uncertified else why not
  * @property {string | null} seed the seed of a sampled reply, also where it was drawn
  * @property {{ promptMs: number | null, decodeMs: number | null, tokensPerSecond: number | null }} timing
  */
