@@ -105,7 +105,13 @@ describe('replies', () => {
       const lines = out.trim().split('\n').map((line) => JSON.parse(line));
       assert.equal(lines[0].type, 'start');
       assert.equal(lines.at(-1).type, 'done');
-      if (args.includes('exit')) assert.ok(lines.some((t) => t.type === 'token' && t.head >= 0), 'tokens left early');
+      const early = lines.some((t) => t.type === 'token' && t.head >= 0);
+      if (args.includes('propagate')) {
+        // No row of the table is calibrated with it, and it is not served another policy's.
+        assert.equal(early, false);
+        assert.equal(lines.at(-1).certified, false);
+        assert.match(lines.at(-1).uncertified, /not calibrated with this strategy and K\/V policy/);
+      } else if (args.includes('exit')) assert.ok(early, 'tokens left early');
     });
   }
   test('text for a person', () => void same(['chat', 'plain/model.gguf', '-p', 'Hi', '--max-tokens', '8', ...one]));
