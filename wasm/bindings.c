@@ -16,8 +16,7 @@
 #include "base/checksum.h"
 #include "base/sha256.h"
 #include "exitlm.h"
-
-#define EXPORT(name) __attribute__((export_name(#name))) name
+#include "export.h"
 
 /* ---- Constants and layouts ------------------------------------------------ */
 /* Rows of one list follow each other in the order of the enum's values. */
@@ -231,8 +230,6 @@ exitlm_status EXPORT(exitlm_wasm_apply_template)(const exitlm_model *model, cons
 }
 
 /* ---- Sessions ---------------------------------------------------------------- */
-/* Milliseconds from any start; the host's clock. */
-__attribute__((import_module("exitlm"), import_name("clock_ms"))) double exitlm_host_clock_ms(void);
 static double host_clock_ms(void *user) {
     (void)user;
     return exitlm_host_clock_ms();

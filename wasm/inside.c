@@ -3,10 +3,7 @@
 #include <string.h>
 
 #include "reply/session.h"
-
-#define EXPORT(name) __attribute__((export_name(#name))) name
-
-__attribute__((import_module("exitlm"), import_name("clock_ms"))) double exitlm_host_clock_ms(void);
+#include "export.h"
 
 typedef struct score_target {
     float *logits;

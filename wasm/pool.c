@@ -5,8 +5,7 @@
  * claims like everybody else, so a job is done even where no worker has arrived yet. */
 #ifdef __wasm_atomics__
 #include "base/threads.h"
-
-#define EXPORT(name) __attribute__((export_name(#name))) name
+#include "export.h"
 
 /* About 20 microseconds, the gap between two matrices of a small model; then a thread sleeps. */
 enum { SPINS = 3000, MAX_THREADS = 64, PART_BITS = 8 };

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 static inline uint32_t xl_min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
+static inline uint32_t xl_max_u32(uint32_t a, uint32_t b) { return a > b ? a : b; }
 
 static inline uint32_t xl_load_u32(const uint8_t *p) {
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;

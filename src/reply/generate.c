@@ -65,17 +65,12 @@ static exitlm_status check_stops(const exitlm_generate_options *o, exitlm_error 
     return EXITLM_OK;
 }
 
-
 static exitlm_status check_prompt(const exitlm_session *s, const int32_t *ids, size_t n, exitlm_error *error) {
     if (n == 0) return xl_fail(error, EXITLM_USAGE, "an empty prompt: at least one token is needed");
     if (n >= s->stair.ctx)
         return xl_fail(error, EXITLM_CONTEXT_FULL, "the prompt has %zu tokens and the context holds %u: shorten it or ask for a larger context", n,
                        (unsigned)s->stair.ctx);
-    const uint32_t vocab = s->run.model->config.vocab;
-    for (size_t i = 0; i < n; i++)
-        if (ids[i] < 0 || (uint32_t)ids[i] >= vocab)
-            return xl_fail(error, EXITLM_USAGE, "token id %ld at index %zu is outside the vocabulary of %u", (long)ids[i], i, (unsigned)vocab);
-    return EXITLM_OK;
+    return xl_stair_check_ids(&s->stair, ids, n, error);
 }
 
 /* The K/V policy for who asks for none: of those that are calibrated for the level, the one that is expected to cost least here. */
@@ -107,18 +102,16 @@ static exitlm_status choose_exit_policy(const exitlm_session *s, const exitlm_ge
 static exitlm_status choose_chain(const exitlm_session *s, const exitlm_generate_options *o, xl_chain *chain, exitlm_error *error) {
     *chain = (xl_chain){.kv = EXITLM_POLICY_EXACT};
     if (o->mode == EXITLM_MODE_FULL) return EXITLM_OK;
-    if (s->heads) {
-        exitlm_status status = xl_heads_check(s->heads, s->run.model, error);
-        if (status != EXITLM_OK) return status;
-    } else {
-        return xl_fail(error, EXITLM_USAGE, "mode %s needs exit heads, and none are loaded: give a heads file (train one with exitlm train) or use mode full",
-                       o->mode == EXITLM_MODE_EXIT ? "exit" : "lossless");
-    }
     const bool exits = o->mode == EXITLM_MODE_EXIT;
+    if (!s->heads)
+        return xl_fail(error, EXITLM_USAGE, "mode %s needs exit heads, and none are loaded: give a heads file (train one with exitlm train) or use mode full",
+                       exits ? "exit" : "lossless");
+    exitlm_status status = xl_heads_check(s->heads, s->run.model, error);
+    if (status != EXITLM_OK) return status;
     const float accuracy = exits ? accuracy_of(s, o) : o->accuracy != 0 ? o->accuracy : DRAFT_ACCURACY;
     const exitlm_kv_policy table = s->heads->kv;
     if (exits) {
-        exitlm_status status = choose_exit_policy(s, o, accuracy, &chain->kv, error);
+        status = choose_exit_policy(s, o, accuracy, &chain->kv, error);
         if (status != EXITLM_OK) return status;
     }
     chain->n = s->heads->n_heads;

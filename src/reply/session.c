@@ -3,17 +3,16 @@
 
 #include <string.h>
 
+#include "base/bytes.h"
 #include "model/loader.h"
 
 enum { DEFAULT_CONTEXT = 2048, MAX_CONTEXT = 1 << 20, POOL_BYTES = 4096 /* of the threads' pool, at most */ };
 
 /* ---- Memory ---------------------------------------------------------------------- */
 
-static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
-
 static uint32_t context_of(const exitlm_model *m, const exitlm_session_options *o) {
     if (o->context_tokens) return o->context_tokens;
-    return min_u32(m->config.context_tokens ? m->config.context_tokens : DEFAULT_CONTEXT, DEFAULT_CONTEXT);
+    return xl_min_u32(m->config.context_tokens ? m->config.context_tokens : DEFAULT_CONTEXT, DEFAULT_CONTEXT);
 }
 
 static const exitlm_heads *heads_of(const exitlm_model *m, const exitlm_session_options *o) { return o->heads ? o->heads : m->heads; }
@@ -21,7 +20,7 @@ static const exitlm_heads *heads_of(const exitlm_model *m, const exitlm_session_
 /* Lays out everything; with arena->base NULL it only measures. */
 static void take_all(exitlm_session *s, xl_arena *arena, const exitlm_session_options *o) {
     const uint32_t ctx = context_of(s->run.model, o);
-    xl_run_take(&s->run, arena, s->heads, ctx, min_u32(ctx, XL_WAITING), o->threads ? o->threads : 1);
+    xl_run_take(&s->run, arena, s->heads, ctx, xl_min_u32(ctx, XL_WAITING), o->threads ? o->threads : 1);
     xl_stair_take(&s->stair, arena, &s->run, ctx, (xl_kv_type)o->kv_type);
     xl_logits_take(&s->logits, arena, &s->stair, xl_exits_scratch_floats(s->heads, ctx));
     s->exits = xl_exits_take(arena, &s->logits, s->heads);

@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/fmath.h"
 #include "rule.h"
 
@@ -39,10 +40,6 @@ struct xl_exits {
     size_t capacity;
 };
 
-static size_t pad8(size_t n) { return (n + 7) / 8 * 8; }
-static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
-static uint32_t max_u32(uint32_t a, uint32_t b) { return a > b ? a : b; }
-
 /* ---- Memory ---- */
 
 static void take_shortlist(xl_exits *e, xl_arena *arena) {
@@ -61,7 +58,7 @@ static void take_shortlist(xl_exits *e, xl_arena *arena) {
 static void take_context(xl_exits *e, xl_arena *arena) {
     const exitlm_model *m = e->run->model;
     size_t bytes = 0;
-    e->context_capacity = min_u32(e->stair->ctx, MAX_CONTEXT_ROWS);
+    e->context_capacity = xl_min_u32(e->stair->ctx, MAX_CONTEXT_ROWS);
     if (!xl_matrix_bytes(m->output.type, e->context_capacity, m->config.dim, &bytes)) arena->overflow = true;
     e->context_memory = xl_arena_take(arena, 1, bytes);
     e->context_rows = (xl_matrix){e->context_memory, m->output.type, e->context_capacity, m->config.dim};
@@ -73,8 +70,8 @@ static void take_context(xl_exits *e, xl_arena *arena) {
 /* Most candidates of a head, in whole tiles of each kind, and "other". */
 static size_t most_candidates(const exitlm_heads *heads, uint32_t ctx) {
     uint32_t longest = 0;
-    for (uint32_t i = 0; i < heads->n_heads; i++) longest = max_u32(longest, heads->head[i].rows);
-    return pad8(longest) + pad8(min_u32(ctx, MAX_CONTEXT_ROWS)) + 8;
+    for (uint32_t i = 0; i < heads->n_heads; i++) longest = xl_max_u32(longest, heads->head[i].rows);
+    return xl_whole_tiles(longest) + xl_whole_tiles(xl_min_u32(ctx, MAX_CONTEXT_ROWS)) + 8;
 }
 
 size_t xl_exits_scratch_floats(const exitlm_heads *heads, uint32_t ctx) { return heads ? 4 * most_candidates(heads, ctx) : 0; }
@@ -84,12 +81,12 @@ static void take_scratch(xl_exits *e, xl_arena *arena) {
     e->smallest_head = UINT32_MAX;
     for (uint32_t i = 0; i < e->heads->n_heads; i++) {
         const xl_head *head = &e->heads->head[i];
-        widest = max_u32(widest, head->up.rows);
-        if (head->form != XL_FORM_FULL) e->smallest_head = min_u32(e->smallest_head, head->rows);
+        widest = xl_max_u32(widest, head->up.rows);
+        if (head->form != XL_FORM_FULL) e->smallest_head = xl_min_u32(e->smallest_head, head->rows);
     }
     e->x = xl_arena_take(arena, e->run->work.dim_stride, sizeof(float));
     e->out = xl_arena_take(arena, e->run->work.dim_stride, sizeof(float));
-    e->inner = xl_arena_take(arena, pad8(widest), sizeof(float));
+    e->inner = xl_arena_take(arena, xl_whole_tiles(widest), sizeof(float));
     e->capacity = most_candidates(e->heads, e->stair->ctx);
     if (!e->logits->by_id) return;
     e->scores = e->logits->by_id;
@@ -118,7 +115,7 @@ void xl_exits_fill(xl_exits *e) {
 /* Is the token one of the first `rows` of the shortlist? */
 static bool is_listed(const xl_exits *e, uint32_t id, uint32_t rows) {
     const uint32_t *index = e->short_index ? e->short_index : e->run->model->slot_of;
-    return index && index[id] < min_u32(e->heads->n_shortlist, rows);
+    return index && index[id] < xl_min_u32(e->heads->n_shortlist, rows);
 }
 
 static exitlm_status wait_for_row(xl_exits *e, int32_t id, exitlm_error *error) {
@@ -146,7 +143,7 @@ static exitlm_status ready_shortlist(xl_exits *e, exitlm_error *error) {
 static void forget_context(xl_exits *e) {
     const uint32_t from = e->stair->unseen_from;
     while (e->n_context && e->context_pos[e->n_context - 1] >= from) e->in_context[e->context_ids[--e->n_context]] = false;
-    e->context_seen = min_u32(e->context_seen, from);
+    e->context_seen = xl_min_u32(e->context_seen, from);
 }
 
 static exitlm_status ready_context(xl_exits *e, exitlm_error *error) {

@@ -9,7 +9,7 @@ void xl_logits_take(xl_logits *logits, xl_arena *arena, xl_stair *stair, size_t 
     xl_arena first = {0}, sections = {0};
     size_t rows_bytes = 0;
     logits->stair = stair;
-    logits->stride = ((size_t)run->model->config.vocab + 7) / 8 * 8;
+    logits->stride = xl_whole_tiles(run->model->config.vocab);
     xl_arena_take(&first, logits->stride, sizeof(float));
     xl_run_take_sections(run, &sections);
     if (!xl_size_add(&rows_bytes, logits->stride * XL_MAX_VERIFY, sizeof(float)) || sections.overflow ||

@@ -1,13 +1,13 @@
 /* Within a product the parts of the threads are disjoint, so threads change nothing. */
 #include "product.h"
 
-static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
+#include "base/bytes.h"
 
 /* Rows [*first, *last) of part `part`, in whole tiles. */
 static void rows_of_part(uint32_t rows, uint32_t part, uint32_t parts, uint32_t *first, uint32_t *last) {
     uint64_t tiles = ((uint64_t)rows + 7) / 8;
     *first = (uint32_t)(tiles * part / parts) * 8;
-    *last = min_u32((uint32_t)(tiles * (part + 1) / parts) * 8, rows);
+    *last = xl_min_u32((uint32_t)(tiles * (part + 1) / parts) * 8, rows);
 }
 
 static void multiply(const xl_product *p, uint32_t i, uint32_t first, uint32_t last) {
@@ -57,7 +57,7 @@ void xl_product_run(const xl_product *whole) {
     /* With residuals it goes in pieces: the second half of a piece's rows lies where the next piece's rows will be. */
     xl_product p = *whole;
     for (uint32_t left = whole->n;;) {
-        p.n = whole->residual ? min_u32(left, XL_RESIDUAL_ROWS) : left;
+        p.n = whole->residual ? xl_min_u32(left, XL_RESIDUAL_ROWS) : left;
         if (quantised) quantise_rows(&p);
         xl_pool_run(p.run->pool, run_part, &p);
         left -= p.n;
@@ -71,7 +71,7 @@ void xl_matmul_rows(xl_run *run, float *y, size_t y_stride, const xl_matrix *w, 
                     uint32_t n) {
     if (rows == 0) return;
     while (n) {
-        uint32_t chunk = min_u32(n, XL_CHUNK);
+        uint32_t chunk = xl_min_u32(n, XL_CHUNK);
         xl_product p = {.run = run, .w = {w}, .y = {y}, .y_stride = {y_stride}, .n_matrices = 1, .row0 = row0, .rows = rows, .x = x,
                         .x_stride = w->cols, .n = chunk};
         xl_product_run(&p);

@@ -3,18 +3,15 @@
 #include <float.h>
 #include <stdbool.h>
 
+#include "base/bytes.h"
 #include "base/fmath.h"
 
-/* Uniform bits from (seed, position, id): three rounds of SplitMix64's finaliser (Steele et al. 2014). */
-static uint64_t mix(uint64_t z) {
-    z += 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
-
+/* Uniform bits from (seed, position, id): three steps of SplitMix64 (Steele et al. 2014). */
 static uint32_t noise_bits(uint64_t seed, uint32_t position, int32_t id) {
-    return (uint32_t)(mix(mix(mix(seed) ^ position) ^ (uint32_t)id) >> 32);
+    uint64_t state = seed;
+    state = xl_random(&state) ^ position;
+    state = xl_random(&state) ^ (uint32_t)id;
+    return (uint32_t)(xl_random(&state) >> 32);
 }
 
 /* u = (bits + 0.5) / 2^32: never 0 or 1, so the noise lies in (-3.2, 22.9). */

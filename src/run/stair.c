@@ -3,13 +3,13 @@
 
 #include <assert.h>
 
-static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
+#include "base/bytes.h"
 
 void xl_stair_take(xl_stair *stair, xl_arena *arena, xl_run *run, uint32_t ctx, xl_kv_type kv_type) {
     const xl_config *c = &run->model->config;
     stair->run = run;
     stair->ctx = ctx;
-    stair->n_waiting = min_u32(ctx, XL_WAITING);
+    stair->n_waiting = xl_min_u32(ctx, XL_WAITING);
     stair->ids = xl_arena_take(arena, ctx, sizeof *stair->ids);
     stair->depth = xl_arena_take(arena, ctx, sizeof *stair->depth);
     stair->made = xl_arena_take(arena, ctx, sizeof *stair->made);
@@ -37,14 +37,20 @@ exitlm_status xl_stair_wait(xl_stair *stair, int32_t layer, int32_t row, exitlm_
     return xl_fail(error, EXITLM_WAIT, "the embedding of token %d has not arrived yet", (int)row);
 }
 
-exitlm_status xl_stair_append(xl_stair *stair, const int32_t *ids, size_t n, exitlm_error *error) {
-    if (n > stair->ctx - stair->n)
-        return xl_fail(error, EXITLM_CONTEXT_FULL, "%zu tokens after %u do not fit a context of %u: shorten the prompt or ask for a larger context",
-                       n, (unsigned)stair->n, (unsigned)stair->ctx);
+exitlm_status xl_stair_check_ids(const xl_stair *stair, const int32_t *ids, size_t n, exitlm_error *error) {
     const uint32_t vocab = stair->run->model->config.vocab;
     for (size_t i = 0; i < n; i++)
         if (ids[i] < 0 || (uint32_t)ids[i] >= vocab)
             return xl_fail(error, EXITLM_USAGE, "token id %ld at index %zu is outside the vocabulary of %u", (long)ids[i], i, (unsigned)vocab);
+    return EXITLM_OK;
+}
+
+exitlm_status xl_stair_append(xl_stair *stair, const int32_t *ids, size_t n, exitlm_error *error) {
+    if (n > stair->ctx - stair->n)
+        return xl_fail(error, EXITLM_CONTEXT_FULL, "%zu tokens after %u do not fit a context of %u: shorten the prompt or ask for a larger context",
+                       n, (unsigned)stair->n, (unsigned)stair->ctx);
+    exitlm_status status = xl_stair_check_ids(stair, ids, n, error);
+    if (status != EXITLM_OK) return status;
     for (size_t i = 0; i < n; i++) {
         stair->ids[stair->n + i] = ids[i];
         stair->depth[stair->n + i] = 0;
@@ -57,17 +63,17 @@ exitlm_status xl_stair_append(xl_stair *stair, const int32_t *ids, size_t n, exi
 void xl_stair_truncate(xl_stair *stair, uint32_t n) {
     if (n >= stair->n) return;
     stair->n = n;
-    stair->embedded = min_u32(stair->embedded, n);
-    stair->through = min_u32(stair->through, n);
-    stair->kv_only_until = min_u32(stair->kv_only_until, n);
-    stair->unseen_from = min_u32(stair->unseen_from, n);
+    stair->embedded = xl_min_u32(stair->embedded, n);
+    stair->through = xl_min_u32(stair->through, n);
+    stair->kv_only_until = xl_min_u32(stair->kv_only_until, n);
+    stair->unseen_from = xl_min_u32(stair->unseen_from, n);
     assert(xl_stair_check(stair));
 }
 
 exitlm_status xl_stair_embed(xl_stair *stair, exitlm_error *error) {
     const exitlm_model *m = stair->run->model;
     while (stair->through < stair->n && stair->depth[stair->through] == m->config.n_layers) stair->through++;
-    const uint32_t end = min_u32(stair->n, stair->through + stair->n_waiting);
+    const uint32_t end = xl_min_u32(stair->n, stair->through + stair->n_waiting);
     for (; stair->embedded < end; stair->embedded++) {
         int32_t id = stair->ids[stair->embedded];
         if (!m->row_ready[id]) return xl_stair_wait(stair, -1, id, error);
@@ -78,8 +84,8 @@ exitlm_status xl_stair_embed(xl_stair *stair, exitlm_error *error) {
 
 /* Positions from `start` on, at most one chunk of them: those that lie side by side in the ring and go the same way through the layer. */
 static uint32_t rows_of_slice(const xl_stair *stair, uint32_t start, uint32_t end, bool kv_only) {
-    uint32_t n = min_u32(min_u32(end - start, XL_CHUNK), stair->n_waiting - start % stair->n_waiting);
-    return kv_only ? min_u32(n, stair->kv_only_until - start) : n;
+    uint32_t n = xl_min_u32(xl_min_u32(end - start, XL_CHUNK), stair->n_waiting - start % stair->n_waiting);
+    return kv_only ? xl_min_u32(n, stair->kv_only_until - start) : n;
 }
 
 exitlm_status xl_stair_advance_slice(xl_stair *stair, uint32_t to, bool *done, exitlm_error *error) {

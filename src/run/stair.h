@@ -40,6 +40,8 @@ static inline float *xl_hidden(const xl_stair *stair, uint32_t pos) {
 
 /* Fills the error and need_layer, need_row of an EXITLM_WAIT: layer >= 0 of a layer, else of the embedding of a token. */
 exitlm_status xl_stair_wait(xl_stair *stair, int32_t layer, int32_t row, exitlm_error *error);
+/* USAGE for an id outside the vocabulary. */
+exitlm_status xl_stair_check_ids(const xl_stair *stair, const int32_t *ids, size_t n, exitlm_error *error);
 /* Appends ids at depth 0. CONTEXT_FULL where they do not fit, USAGE for an id outside the vocabulary (nothing appended). */
 exitlm_status xl_stair_append(xl_stair *stair, const int32_t *ids, size_t n, exitlm_error *error);
 /* Drops positions from n on. */

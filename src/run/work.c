@@ -2,13 +2,12 @@
 
 #include <math.h>
 
-static size_t pad8(size_t n) { return (n + 7) / 8 * 8; }
-static uint32_t max_u32(uint32_t a, uint32_t b) { return a > b ? a : b; }
+#include "base/bytes.h"
 
 static uint32_t widest_head(const exitlm_heads *heads, uint32_t dim) {
     uint32_t widest = dim;
     if (!heads) return widest;
-    for (uint32_t i = 0; i < heads->n_heads; i++) widest = max_u32(widest, heads->head[i].up.rows);
+    for (uint32_t i = 0; i < heads->n_heads; i++) widest = xl_max_u32(widest, heads->head[i].up.rows);
     return widest;
 }
 
@@ -24,18 +23,18 @@ void xl_run_take(xl_run *run, xl_arena *arena, const exitlm_heads *heads, uint32
     const xl_config *c = &run->model->config;
     xl_work *w = &run->work;
     take_angles(&run->angles, arena, n_angles, c->rope_dims / 2);
-    w->dim_stride = pad8(c->dim);
-    w->q_stride = pad8(c->q_dim);
-    w->kv_stride = pad8(c->kv_dim);
-    w->ffn_stride = pad8(c->ffn_dim);
-    uint32_t widest = max_u32(max_u32(c->dim, c->q_dim), max_u32(c->ffn_dim, widest_head(heads, c->dim)));
+    w->dim_stride = xl_whole_tiles(c->dim);
+    w->q_stride = xl_whole_tiles(c->q_dim);
+    w->kv_stride = xl_whole_tiles(c->kv_dim);
+    w->ffn_stride = xl_whole_tiles(c->ffn_dim);
+    uint32_t widest = xl_max_u32(xl_max_u32(c->dim, c->q_dim), xl_max_u32(c->ffn_dim, widest_head(heads, c->dim)));
     w->act_stride = xl_act_bytes(widest);
     w->norm = xl_arena_take2(arena, XL_CHUNK, w->dim_stride, sizeof(float));
     w->act = xl_arena_take(arena, XL_CHUNK, w->act_stride);
-    w->residual = xl_arena_take(arena, pad8(widest), sizeof(float));
-    w->scores_floats = pad8(xl_attend_scratch_floats(c->n_heads / c->n_kv_heads, ctx, c->head_dim)) + 16;
+    w->residual = xl_arena_take(arena, xl_whole_tiles(widest), sizeof(float));
+    w->scores_floats = xl_whole_tiles(xl_attend_scratch_floats(c->n_heads / c->n_kv_heads, ctx, c->head_dim)) + 16;
     w->scores = xl_arena_take2(arena, threads, w->scores_floats, sizeof(float));
-    if (heads) w->ones = xl_arena_take(arena, pad8(widest_head(heads, c->dim)), sizeof(float));
+    if (heads) w->ones = xl_arena_take(arena, xl_whole_tiles(widest_head(heads, c->dim)), sizeof(float));
 }
 
 void xl_run_take_sections(xl_run *run, xl_arena *arena) {
@@ -53,6 +52,6 @@ void xl_run_take_sections(xl_run *run, xl_arena *arena) {
 void xl_run_fill(xl_run *run, const exitlm_heads *heads) {
     run->work.attention_scale = 1.0f / sqrtf((float)run->model->config.head_dim);
     if (!heads) return;
-    const size_t n = pad8(widest_head(heads, run->model->config.dim));
+    const size_t n = xl_whole_tiles(widest_head(heads, run->model->config.dim));
     for (size_t i = 0; i < n; i++) run->work.ones[i] = 1.0f;
 }

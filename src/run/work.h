@@ -47,6 +47,9 @@ typedef struct xl_run {
     uint64_t macs; /* multiply-adds done, matrices only */
 } xl_run;
 
+/* n numbers in whole tiles: how far rows lie apart. */
+static inline size_t xl_whole_tiles(size_t n) { return (n + XL_TILE_ROWS - 1) / XL_TILE_ROWS * XL_TILE_ROWS; }
+
 /* Takes the scratch from the arena. n_angles: positions whose angles are kept. */
 void xl_run_take(xl_run *run, xl_arena *arena, const exitlm_heads *heads, uint32_t ctx,
                  uint32_t n_angles, uint32_t threads);
