@@ -133,7 +133,7 @@ export class Line {
     return Math.max(this.requestBytes, this.capacity * Math.max(ALONE_MS, this.latency / MOST_ROWS_ALONE));
   }
 
-  /** Whether all is best asked for at once; what has begun so goes on so on a line half as fast. @param {boolean} begun */
+  /** Whether all is best asked for at once; what has begun so goes on until a request costs half of that, on a line a fifth slower. @param {boolean} begun */
   streams(begun) {
     return this.requestBytes >= (begun ? STREAM_BYTES / 2 : STREAM_BYTES);
   }
