@@ -75,16 +75,24 @@ describe('the page', () => {
   });
 
   test('stops at once, keeps what is there, and goes on', async () => {
-    const page = await ready();
-    await set(page, { maxTokens: 5000, mode: 'full' });
-    await page.evaluate( // the tiny model is too fast to be stopped by hand
-      () => new MutationObserver((_, observer) => {
-      if (document.querySelectorAll('.token').length < 5) return;
-      observer.disconnect();
-      document.dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape', bubbles: true }));
-    }).observe(document.querySelector('#messages') ?? document, { childList: true, subtree: true }));
-    await answered(page, 'Hello');
-    const [run] = await runs(page);
+    const attempt = async () => {
+      const page = await ready();
+      await set(page, { maxTokens: 5000, mode: 'full' });
+      await page.evaluate( // the tiny model is too fast to be stopped by hand
+        () => new MutationObserver((_, observer) => {
+        if (document.querySelectorAll('.token').length < 5) return;
+        observer.disconnect();
+        document.dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape', bubbles: true }));
+      }).observe(document.querySelector('#messages') ?? document, { childList: true, subtree: true }));
+      await answered(page, 'Hello');
+      return { page, run: (await runs(page))[0] };
+    };
+    // On a busy core the whole answer may be there before its first tokens are drawn: nothing is left to stop then.
+    let { page, run } = await attempt();
+    for (let tries = 1; run.reason === 'length' && tries < 6; tries++) {
+      await page.context().close();
+      ({ page, run } = await attempt());
+    }
     assert.equal(run.reason, 'abort');
     assert.ok(run.tokens.length > 0 && run.tokens.length < 470, String(run.tokens.length));
     assert.match(await page.locator('.run-figures').innerText(), /stopped$/);
