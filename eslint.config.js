@@ -14,7 +14,7 @@ export default [
       'no-empty': ['error', { allowEmptyCatch: true }],
       'no-control-regex': 'off', // tests look for a terminal's control characters
       'no-nested-ternary': 'error',
-      'no-shadow': 'error',
+      'no-shadow': ['error', { allow: ['_', 'before', 'after'] }], // the latter two of node:test
       'no-unused-vars': ['error', { args: 'after-used', varsIgnorePattern: '^_$', caughtErrors: 'none', ignoreRestSiblings: true }],
       'no-var': 'error',
       'prefer-const': ['error', { destructuring: 'all' }],

@@ -18,8 +18,8 @@ import { SetupError, root, setUp } from '../wasm/setup/setup.mjs';
 
 const PHASES = ['lint', 'c', 'sanitize', 'fuzz', 'neon', 'js', 'page', 'bundlers', 'browsers', 'edge'];
 const { values } = parseArgs({ options: { only: { type: 'string' }, filter: { type: 'string', default: '' } } });
-const chosen = values.only?.split(',') ?? PHASES.filter((phase) => !['neon', 'browsers'].includes(phase));
-const unknown = chosen.find((phase) => !PHASES.includes(phase));
+const chosen = values.only?.split(',') ?? PHASES.filter((name) => !['neon', 'browsers'].includes(name));
+const unknown = chosen.find((name) => !PHASES.includes(name));
 if (unknown) {
   console.error(`exitlm: --only ${unknown}: the phases are ${PHASES.join(', ')}`);
   process.exit(2);
@@ -33,7 +33,7 @@ const phases = [];
 async function phase(/** @type {string} */ name, /** @type {() => unknown} */ body) {
   console.log(`\n=== ${name}`);
   const began = Date.now();
-  let result = '';
+  let result;
   let failed = false;
   try {
     result = String((await body()) ?? 'done');

@@ -82,14 +82,14 @@ describe('eval --tasks', { skip: !built && 'the program is not built' }, () => {
 
   test('bad tasks are sentences with file and line', () => {
     const heads = headsOf('bad.exits.gguf');
-    const good = { id: 'a', turns: ['x'], answer: ['y'] };
+    const task = { id: 'a', turns: ['x'], answer: ['y'] };
     const cases = /** @type {[any, RegExp][]} */ ([
-      [{ ...good, id: undefined }, /needs an "id"/], [{ ...good, turns: [] }, /needs "turns"/], [{ ...good, turns: undefined }, /needs "turns"/],
-      [{ ...good, messages: [{ role: 'user', content: 'x' }] }, /needs "turns".*or "messages"/],
-      [{ ...good, turns: undefined, messages: [{ role: 'assistant', content: 'x' }] }, /end with the user's/],
-      [{ ...good, turns: undefined, messages: [{ role: 'judge', content: 'x' }, { role: 'user', content: 'x' }] }, /end with the user's/],
-      [{ ...good, answer: 'y' }, /needs an "answer"/], [{ ...good, answer: [''] }, /needs an "answer"/], [{ ...good, not: 'z' }, /"not" must hold texts/],
-      [{ ...good, match: 'near' }, /"match" must be/], [{ ...good, turns: Array(40).fill('x') }, /at most 64 messages/],
+      [{ ...task, id: undefined }, /needs an "id"/], [{ ...task, turns: [] }, /needs "turns"/], [{ ...task, turns: undefined }, /needs "turns"/],
+      [{ ...task, messages: [{ role: 'user', content: 'x' }] }, /needs "turns".*or "messages"/],
+      [{ ...task, turns: undefined, messages: [{ role: 'assistant', content: 'x' }] }, /end with the user's/],
+      [{ ...task, turns: undefined, messages: [{ role: 'judge', content: 'x' }, { role: 'user', content: 'x' }] }, /end with the user's/],
+      [{ ...task, answer: 'y' }, /needs an "answer"/], [{ ...task, answer: [''] }, /needs an "answer"/], [{ ...task, not: 'z' }, /"not" must hold texts/],
+      [{ ...task, match: 'near' }, /"match" must be/], [{ ...task, turns: Array(40).fill('x') }, /at most 64 messages/],
     ]);
     for (const [task, message] of cases) {
       const { status, err } = run(['eval', tiny, heads, '--tasks', scratch('bad.jsonl', jsonl([good, task])), '-q']);
