@@ -1,5 +1,6 @@
 // Everything that has to pass (npm test), from a clean clone: sets up, builds, looks at the
-// sources (npm run lint), and runs the tests of the C code (as built for use, and under sanitizers), short runs of the fuzz targets,
+// sources (npm run lint), and runs the tests of the C code (as built for use, and under
+// sanitizers), short runs of the fuzz targets,
 // the tests of the JavaScript, and the page in Debian's Chromium.
 //
 //   node tests/run.mjs [--only PHASE,…] [--filter TEXT]
