@@ -152,7 +152,7 @@ async function fromHttps(source, model, part, { log = () => {} }) {
   const hash = createHash('sha256');
   let size = 0;
   let shown = 0;
-  let timer = setTimeout(() => stalled.abort(new Error('nothing came for a minute')), 60e3);
+  const timer = setTimeout(() => stalled.abort(new Error('nothing came for a minute')), 60e3);
   const meter = new Transform({
     transform(chunk, _, done) {
       timer.refresh();

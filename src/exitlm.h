@@ -51,6 +51,7 @@ extern "C" {
 /* ---- Status --------------------------------------------------------------
  * X(name, js_code). The one list from which the C enum, the names and the
  * codes of JavaScript's ExitLMError are derived. */
+/* clang-format off */
 #define EXITLM_STATUS_LIST(X)                                                \
     X(OK, "OK")                                                              \
     X(WAIT, "WAIT")                     /* weights needed that are not there \
@@ -65,6 +66,7 @@ extern "C" {
     X(IO, "IO")                         /* the command line's files        */ \
     X(NETWORK, "NETWORK") X(HTTP, "HTTP")                                    \
     X(DISPOSED, "DISPOSED") X(WORKER, "WORKER") /* these four: JavaScript */
+/* clang-format on */
 
 typedef enum exitlm_status {
 #define X(name, code) EXITLM_##name,
@@ -220,9 +222,12 @@ exitlm_status exitlm_apply_template(const exitlm_model *model, const exitlm_mess
 #define EXITLM_KV_POLICY_LIST(X) X(EXACT, "exact") X(MAPS, "maps") X(PROPAGATE, "propagate")
 #define EXITLM_MODE_LIST(X) X(FULL, "full") X(EXIT, "exit") X(LOSSLESS, "lossless")
 #define EXITLM_METRIC_LIST(X) X(ENTROPY, "entropy") X(MAXPROB, "maxprob") X(MARGIN, "margin") X(LOGISTIC, "logistic")
-#define EXITLM_STRATEGY_LIST(X)                                                                   \
-    X(RISK, "risk") X(MAX_COVERAGE, "max-coverage") X(MIN_COVERAGE, "min-coverage")               \
-    X(MIDPOINT, "midpoint") X(PLATT, "platt")
+#define EXITLM_STRATEGY_LIST(X) \
+    X(RISK, "risk") \
+    X(MAX_COVERAGE, "max-coverage") \
+    X(MIN_COVERAGE, "min-coverage") \
+    X(MIDPOINT, "midpoint") \
+    X(PLATT, "platt")
 #define X(name, text) EXITLM_KV_##name,
 typedef enum exitlm_kv_type { EXITLM_KV_TYPE_LIST(X) EXITLM_KV_TYPE_COUNT } exitlm_kv_type;
 #undef X

@@ -1,10 +1,11 @@
-// Everything that has to pass (npm test), from a clean clone: sets up, builds, and runs
-// the tests of the C code (as built for use, and under sanitizers), short runs of the fuzz targets,
+// Everything that has to pass (npm test), from a clean clone: sets up, builds, looks at the
+// sources (npm run lint), and runs the tests of the C code (as built for use, and under
+// sanitizers), short runs of the fuzz targets,
 // the tests of the JavaScript, and the page in Debian's Chromium.
 //
 //   node tests/run.mjs [--only PHASE,…] [--filter TEXT]
 //
-// PHASE is one of c, sanitize, fuzz, neon, js, page, bundlers, browsers, edge; set-up and build always run. Left out unless named:
+// PHASE is one of lint, c, sanitize, fuzz, neon, js, page, bundlers, browsers, edge; set-up and build always run. Left out unless named:
 // browsers, the page in Firefox and WebKitGTK (npm run test:browsers), and neon, the C tests for 64-bit ARM under qemu (npm run test:neon). --filter runs the test files (ctest: the tests) whose name contains TEXT. Test files:
 //   tests/c/test_*.c   tests/fuzz/fuzz_*.c   tests/js/**/*.test.mjs   tests/page/**/*.test.mjs   tests/bundlers/**/*.test.mjs   tests/edge/**/*.test.mjs
 import { spawnSync } from 'node:child_process';
@@ -13,12 +14,13 @@ import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { build, buildPreset } from '../wasm/setup/build.mjs';
+import { lint } from '../wasm/setup/lint.mjs';
 import { SetupError, root, setUp } from '../wasm/setup/setup.mjs';
 
-const PHASES = ['c', 'sanitize', 'fuzz', 'neon', 'js', 'page', 'bundlers', 'browsers', 'edge'];
+const PHASES = ['lint', 'c', 'sanitize', 'fuzz', 'neon', 'js', 'page', 'bundlers', 'browsers', 'edge'];
 const { values } = parseArgs({ options: { only: { type: 'string' }, filter: { type: 'string', default: '' } } });
-const chosen = values.only?.split(',') ?? PHASES.filter((phase) => !['neon', 'browsers'].includes(phase));
-const unknown = chosen.find((phase) => !PHASES.includes(phase));
+const chosen = values.only?.split(',') ?? PHASES.filter((name) => !['neon', 'browsers'].includes(name));
+const unknown = chosen.find((name) => !PHASES.includes(name));
 if (unknown) {
   console.error(`exitlm: --only ${unknown}: the phases are ${PHASES.join(', ')}`);
   process.exit(2);
@@ -32,7 +34,7 @@ const phases = [];
 async function phase(/** @type {string} */ name, /** @type {() => unknown} */ body) {
   console.log(`\n=== ${name}`);
   const began = Date.now();
-  let result = '';
+  let result;
   let failed = false;
   try {
     result = String((await body()) ?? 'done');
@@ -92,6 +94,7 @@ const ready = await phase('set-up', () => setUp(parts)) && await phase('build', 
 
 if (ready) {
   const run = {
+    lint: () => phase('lint', () => lint()),
     c: () => phase('C tests', () => ctest('native')),
     sanitize: () => phase('C tests under AddressSanitizer and UndefinedBehaviorSanitizer', () => buildAndTest('sanitize')),
     fuzz: () => phase('fuzz targets, a short run each', () => buildAndTest('fuzz')),

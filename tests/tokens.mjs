@@ -80,7 +80,7 @@ function countOf(file) {
   try {
     return tokensOf(fs.readFileSync(file, 'utf8'), language).length;
   } catch (error) {
-    throw new Error(`${file}: ${/** @type {Error} */ (error).message}`);
+    throw new Error(`${file}: ${/** @type {Error} */ (error).message}`, { cause: error });
   }
 }
 

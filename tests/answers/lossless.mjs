@@ -19,7 +19,8 @@ const conversations = Array.from({ length: count }, (_, i) => {
   const at = Math.floor(i * lines.length / count);
   /** @type {string[]} */
   const turns = lines[at].turns;
-  return i % 3 ? turns.slice(0, 1) : turns.length > 1 ? turns.slice(0, 2) : [turns[0], 'Can you say that again, shorter?'];
+  if (i % 3) return turns.slice(0, 1);
+  return turns.length > 1 ? turns.slice(0, 2) : [turns[0], 'Can you say that again, shorter?'];
 });
 
 let failed = false;

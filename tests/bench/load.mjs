@@ -45,7 +45,8 @@ const unknown = ways.find((way) => !WAYS.includes(way));
 if (unknown) throw new Error(`--ways: ${unknown} is none of ${WAYS.join(', ')}`);
 const model = path.resolve(root, values.model);
 const beside = model.replace(/\.gguf$/, '.exits.gguf');
-const heads = values.heads ? path.resolve(values.heads) : fs.existsSync(beside) ? beside : null;
+const found = fs.existsSync(beside) ? beside : null;
+const heads = values.heads ? path.resolve(values.heads) : found;
 const accuracy = values.accuracy === undefined ? null : Number(values.accuracy); // null: the heads' default
 const modes = values.modes.split(',').filter((mode) => mode === 'full' || heads);
 const threads = Number(values.threads);

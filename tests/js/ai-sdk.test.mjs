@@ -55,7 +55,7 @@ describe('ai-sdk', () => {
 
   test('options of the SDK and of ExitLM', async () => {
     const full = await generateText({ model: exitlm(lm, { mode: 'full' }), prompt, maxOutputTokens: 12 });
-    assert.equal(/** @type {any} */ (full.providerMetadata?.exitlm).meanDepth, 1);
+    assert.equal(/** @type {any} */ (full.providerMetadata?.exitlm)?.meanDepth, 1);
     const lossless = await generateText({ model: exitlm(lm), prompt, maxOutputTokens: 12, providerOptions: { exitlm: { mode: 'lossless' } } });
     assert.equal(lossless.text, full.text);
     const stop = full.text.slice(4, 7);

@@ -19,8 +19,6 @@ const floorOf = (folder) => FLOORS.findIndex((names) => names.includes(folder));
 const mayKnow = (from, to) => from === to || floorOf(to) < floorOf(from);
 /** @param {string} file `FOLDER/NAME.EXT`, or a file of src itself, which all may know */
 const folderOf = (file) => (file.includes('/') ? file.slice(0, file.indexOf('/')) : undefined);
-/** @param {string} file */
-const unitOf = (file) => file.replace(/\.[^.]*$/, '');
 
 /**
  * Arrows `A -> B` between the files of src that point up.

@@ -23,11 +23,12 @@ function model() {
   const rows = { early: [], late: [], other: [] };
   for (let i = 0; i < N_ROWS; i++) {
     const listed = random() < Math.min(0.9, 0.1 + 1.2 * Math.exp(-i / 4000));
-    rows[listed ? (random() < Math.exp(-i / 6000) ? 'early' : 'late') : 'other'].push(i);
+    const when = () => (random() < Math.exp(-i / 6000) ? 'early' : 'late');
+    rows[listed ? when() : 'other'].push(i);
   }
   const extentsOf = (/** @type {number[]} */ list, /** @type {number} */ layer) => {
     const out = [];
-    for (let i = 0, n = 1; i < list.length; i += n) {
+    for (let i = 0, n; i < list.length; i += n) {
       for (n = 1; list[i + n] === list[i] + n; n++);
       out.push({ part: 0, offset: HEADER + list[i] * ROW, nBytes: n * ROW, layer, row: list[i], nRows: n, output: false });
     }

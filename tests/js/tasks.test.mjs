@@ -82,24 +82,24 @@ describe('eval --tasks', { skip: !built && 'the program is not built' }, () => {
 
   test('bad tasks are sentences with file and line', () => {
     const heads = headsOf('bad.exits.gguf');
-    const good = { id: 'a', turns: ['x'], answer: ['y'] };
+    const right = { id: 'a', turns: ['x'], answer: ['y'] };
     const cases = /** @type {[any, RegExp][]} */ ([
-      [{ ...good, id: undefined }, /needs an "id"/], [{ ...good, turns: [] }, /needs "turns"/], [{ ...good, turns: undefined }, /needs "turns"/],
-      [{ ...good, messages: [{ role: 'user', content: 'x' }] }, /needs "turns".*or "messages"/],
-      [{ ...good, turns: undefined, messages: [{ role: 'assistant', content: 'x' }] }, /end with the user's/],
-      [{ ...good, turns: undefined, messages: [{ role: 'judge', content: 'x' }, { role: 'user', content: 'x' }] }, /end with the user's/],
-      [{ ...good, answer: 'y' }, /needs an "answer"/], [{ ...good, answer: [''] }, /needs an "answer"/], [{ ...good, not: 'z' }, /"not" must hold texts/],
-      [{ ...good, match: 'near' }, /"match" must be/], [{ ...good, turns: Array(40).fill('x') }, /at most 64 messages/],
+      [{ ...right, id: undefined }, /needs an "id"/], [{ ...right, turns: [] }, /needs "turns"/], [{ ...right, turns: undefined }, /needs "turns"/],
+      [{ ...right, messages: [{ role: 'user', content: 'x' }] }, /needs "turns".*or "messages"/],
+      [{ ...right, turns: undefined, messages: [{ role: 'assistant', content: 'x' }] }, /end with the user's/],
+      [{ ...right, turns: undefined, messages: [{ role: 'judge', content: 'x' }, { role: 'user', content: 'x' }] }, /end with the user's/],
+      [{ ...right, answer: 'y' }, /needs an "answer"/], [{ ...right, answer: [''] }, /needs an "answer"/], [{ ...right, not: 'z' }, /"not" must hold texts/],
+      [{ ...right, match: 'near' }, /"match" must be/], [{ ...right, turns: Array(40).fill('x') }, /at most 64 messages/],
     ]);
     for (const [task, message] of cases) {
-      const { status, err } = run(['eval', tiny, heads, '--tasks', scratch('bad.jsonl', jsonl([good, task])), '-q']);
+      const { status, err } = run(['eval', tiny, heads, '--tasks', scratch('bad.jsonl', jsonl([right, task])), '-q']);
       assert.equal(status, 1, err);
       assert.match(err, /^exitlm: .*bad\.jsonl: line 2: /);
       assert.match(err, message);
     }
     assert.match(run(['eval', tiny, heads, '--tasks', scratch('none.jsonl', '\n'), '-q']).err, /holds no task/);
     assert.match(run(['eval', tiny, heads, '--tasks', scratch('broken.jsonl', '{"id"'), '-q']).err, /broken\.jsonl: line 1: /);
-    assert.match(run(['eval', tiny, headsOf('bare.exits.gguf', []), '--tasks', scratch('one.jsonl', jsonl([good])), '-q']).err, /is not calibrated/);
+    assert.match(run(['eval', tiny, headsOf('bare.exits.gguf', []), '--tasks', scratch('one.jsonl', jsonl([right])), '-q']).err, /is not calibrated/);
     const both = run(['eval', tiny, heads, '--tasks', scratch('one.jsonl'), '--data', scratch('one.jsonl'), '-q']);
     assert.deepEqual([both.status, /give one of them/.test(both.err)], [2, true]);
   });

@@ -9,8 +9,12 @@ import { built, good, lines, objects, program, run, scratch, tiny } from './supp
 
 const small = ['--rows', '64', '--vocabulary-rows', '128', '--batch', '64', '--map-tokens', '1000', '--probe-tokens', '2000', '-q'];
 
+const splitOf = (/** @type {number} */ i) => {
+  if (i < 60) return 'train';
+  return i < 300 ? 'calibration' : 'test';
+};
 const turns = Array.from({ length: 400 }, (_, i) => ({
-  split: i < 60 ? 'train' : i < 300 ? 'calibration' : 'test', turns: i % 7 ? [`say ${i} things about ${i * 3}`] : [`hello ${i}`, 'and then?'],
+  split: splitOf(i), turns: i % 7 ? [`say ${i} things about ${i * 3}`] : [`hello ${i}`, 'and then?'],
 }));
 const jsonl = (/** @type {object[]} */ list) => list.map((line) => JSON.stringify(line)).join('\n') + '\n';
 
@@ -101,11 +105,11 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
 
   test('another K/V policy is calibrated on text written with it, and its rows are added; eval says what chat and score say', () => {
     const heads = train('policies', '--layers', '4,6', '--data', data, '--self-chat', '100', '--epochs', '3');
-    const small = ['--data', data, '--reply-tokens', '24', '-q'];
-    assert.equal(run(['calibrate', tiny, heads, ...small, '--strategy', 'risk']).status, 0);
+    const quick = ['--data', data, '--reply-tokens', '24', '-q'];
+    assert.equal(run(['calibrate', tiny, heads, ...quick, '--strategy', 'risk']).status, 0);
     const [before] = objects(['inspect', heads]);
     const report = scratch('maps-report.json');
-    const made = run(['calibrate', tiny, heads, ...small, '--kv', 'maps', '--threads', '2', '--report', report]);
+    const made = run(['calibrate', tiny, heads, ...quick, '--kv', 'maps', '--threads', '2', '--report', report]);
     assert.equal(made.status, 0, made.err);
     const [info] = objects(['inspect', heads]);
     assert.deepEqual(info.levels.slice(0, before.levels.length), before.levels);
@@ -139,15 +143,15 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
     assert.ok(Math.abs(row.mean_depth - depth) < 0.03 && Math.abs(row.mean_work - work) < 0.05, `depth ${row.mean_depth} ${depth}, work ${row.mean_work} ${work}`);
     assert.ok(agreement < 1 && row.agreement_exited > row.agreement - 0.2);
 
-    const again = run(['eval', tiny, heads, ...small, '--kv', 'maps', '--strategy', 'risk', '--json', '--speed', '0', '--calibration', report, '--resplits', '100']);
+    const again = run(['eval', tiny, heads, ...quick, '--kv', 'maps', '--strategy', 'risk', '--json', '--speed', '0', '--calibration', report, '--resplits', '100']);
     const [resplit] = lines(again.out);
     assert.equal(resplit.levels.length, 10);
     assert.equal(resplit.resplits.length, 6);
     for (const l of resplit.levels) if (l.certified) assert.ok(l.holds, JSON.stringify(l));
     const without = train('mapless', '--layers', '4', '--no-maps', '--self-chat', '40', '--epochs', '1');
-    const refused = run(['calibrate', tiny, without, ...small, '--kv', 'maps']);
+    const refused = run(['calibrate', tiny, without, ...quick, '--kv', 'maps']);
     assert.deepEqual([refused.status, /have no maps/.test(refused.err)], [2, true], refused.err);
-    assert.equal(run(['calibrate', tiny, heads, ...small, '--kv', 'maps', '--strategy', 'platt']).status, 2);
+    assert.equal(run(['calibrate', tiny, heads, ...quick, '--kv', 'maps', '--strategy', 'platt']).status, 2);
   });
 
   test('a heads file that promises too much does not hold: status 1', () => {

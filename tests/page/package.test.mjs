@@ -87,9 +87,9 @@ test('a download that a closed page broke off is continued', async () => {
   await second.goto(`${slow.address}/tests/page/blank.html`);
   const { networkBytes, text } = await within(second, async (ExitLM) => {
     const lm = await ExitLM.load('/tests/data/tiny.gguf', { heads: false });
-    const { text } = await lm.complete('Once upon a time', { maxTokens: 12 }).result;
+    const reply = await lm.complete('Once upon a time', { maxTokens: 12 }).result;
     await lm.ready;
-    return { ...(await lm.memory()), text };
+    return { ...(await lm.memory()), text: reply.text };
   }, null);
   assert.equal(text, expected);
   assert.ok(networkBytes > 0 && networkBytes < 0.9 * tiny, `${networkBytes} of ${tiny}`);

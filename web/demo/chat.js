@@ -124,7 +124,7 @@ function rebuild(entry) {
 }
 
 /** @param {Run} run */
-const nameOfMode = ({ mode, accuracy }) => (mode === 'exit' ? (accuracy === null ? 'exit' : `exit, ${percent(accuracy)}`) : mode);
+const nameOfMode = ({ mode, accuracy }) => (mode === 'exit' && accuracy !== null ? `exit, ${percent(accuracy)}` : mode);
 
 /** Everything of an answer but its text. @param {Shown} entry */
 function refresh({ turn, node, views }) {
@@ -164,7 +164,8 @@ function verdict([a, b]) {
   const [fast, slow] = [speedOf(a), speedOf(b)];
   const ratio = fast && slow ? `${(fast / slow).toFixed(2)}× the speed of ${b.mode}, ` : '';
   const work = `${percent(meanWork(a))} of its work; `;
-  return ratio + work + (same === shorter && a.tokens.length === b.tokens.length ? 'the same tokens.' : same ? `the first ${count(same, 'token')} are the same.` : 'other tokens from the first on.');
+  if (same === shorter && a.tokens.length === b.tokens.length) return `${ratio}${work}the same tokens.`;
+  return ratio + work + (same ? `the first ${count(same, 'token')} are the same.` : 'other tokens from the first on.');
 }
 
 /** @param {Answer} turn @param {AnswerView[]} views */
@@ -275,7 +276,8 @@ async function answer(compare) {
       Object.assign(turn.runs[0], { running: false, reason: 'abort' });
       return;
     }
-    const best = lm.exits && settings.mode !== 'full' ? settings.mode : lm.exits && compare ? 'exit' : 'full';
+    const least = lm.exits && compare ? 'exit' : 'full';
+    const best = lm.exits && settings.mode !== 'full' ? settings.mode : least;
     const both = compare && lm.exits !== null;
     turn.compare = both;
     turn.runs = (both ? [best, 'full'] : [best]).map(blank);

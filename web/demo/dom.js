@@ -48,11 +48,11 @@ export const icon = (name) => svg('svg', { viewBox: '0 0 24 24', 'aria-hidden': 
 /** @param {number} bytes */
 export function megabytes(bytes) {
   const mb = bytes / 1e6;
-  return `${mb >= 99.95 ? mb.toFixed(0) : mb >= 1 ? mb.toFixed(1) : mb.toFixed(2)} MB`;
+  return `${mb.toFixed(Number(mb < 99.95) + Number(mb < 1))} MB`;
 }
 
 /** @param {number | null | undefined} value tokens a second */
-export const speed = (value) => (typeof value === 'number' && Number.isFinite(value) ? (value >= 99.5 ? value.toFixed(0) : value.toFixed(1)) : '–');
+export const speed = (value) => (typeof value === 'number' && Number.isFinite(value) ? value.toFixed(value >= 99.5 ? 0 : 1) : '–');
 
 /** @param {number} share 0 … 1 */
 export const percent = (share) => `${Math.round(share * 100)} %`;

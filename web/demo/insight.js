@@ -60,7 +60,8 @@ function histogram(run) {
   const heads = [...run.exits.keys(), -1];
   const rows = heads.map((index) => {
     const tokens = run.tokens.filter((row) => row[3] === index);
-    return { index, n: tokens.length, work: tokens.length ? tokens.reduce((sum, row) => sum + row[2], 0) / tokens.length : index < 0 ? 1 : run.exits[index] / run.of };
+    const expected = index < 0 ? 1 : run.exits[index] / run.of;
+    return { index, n: tokens.length, work: tokens.length ? tokens.reduce((sum, row) => sum + row[2], 0) / tokens.length : expected };
   });
   const total = run.tokens.length;
   const low = lowest(run);

@@ -30,7 +30,9 @@ const drawModel = throttled(() => {
   const welcome = byId('welcome-load');
   welcome.hidden = !choice || state !== 'none';
   if (choice) welcome.textContent = `Load ${choice.title}${choice.kind === 'catalogue' ? ` (${megabytes(choice.bytes)})` : ''}`;
-  byId('welcome-note').textContent = lm ? (lm.exits ? '' : 'This model has no exit heads here, so every token runs all of its layers.') : choice ? 'It is kept on this device for the next time.' : '';
+  const about = lm?.exits ? '' : 'This model has no exit heads here, so every token runs all of its layers.';
+  const kept = choice ? 'It is kept on this device for the next time.' : '';
+  byId('welcome-note').textContent = lm ? about : kept;
   drawChips();
   redrawWaiting();
 }, 60);
@@ -68,7 +70,8 @@ function drawChips() {
   const heads = !model.lm || model.lm.exits !== null;
   const mode = heads ? settings.mode : 'full';
   const accuracy = wantedAccuracy();
-  byId('mode-chip').textContent = mode === 'exit' ? ['Exit', ...(accuracy === null ? [] : [percent(accuracy)])].join(', ') : mode === 'lossless' ? 'Lossless' : 'Full';
+  const other = mode === 'lossless' ? 'Lossless' : 'Full';
+  byId('mode-chip').textContent = mode === 'exit' ? ['Exit', ...(accuracy === null ? [] : [percent(accuracy)])].join(', ') : other;
   byId('mode-chip').setAttribute('aria-label', `Mode: ${byId('mode-chip').textContent}. Change it in the settings`);
   const compare = byId('compare');
   compare.disabled = !heads;

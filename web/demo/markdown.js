@@ -103,7 +103,8 @@ function paintBlock(node, raw, start, paint) {
     const offsets = Array.from(text.data, (_, i) => i).map(() => 0);
     for (let i = 0; i < text.data.length; i++) {
       const c = text.data[i];
-      const found = /\s/.test(c) ? (/\s/.test(raw[at] ?? '') ? at : -1) : raw.slice(at, at + AHEAD).indexOf(c) + at;
+      const space = /\s/.test(raw[at] ?? '') ? at : -1;
+      const found = /\s/.test(c) ? space : raw.slice(at, at + AHEAD).indexOf(c) + at;
       if (found >= at) {
         last = start + found;
         at = found + 1;

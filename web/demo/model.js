@@ -123,7 +123,10 @@ export const model = new Model();
 export const wantedAccuracy = () => settings.accuracy ?? model.lm?.exits?.defaultAccuracy ?? null;
 
 /** @param {Choice} choice @returns {any} */
-const sourceOf = (choice) => (choice.kind === 'file' ? (choice.files.length > 1 ? choice.files : choice.files[0]) : choice.url);
+const sourceOf = (choice) => {
+  if (choice.kind !== 'file') return choice.url;
+  return choice.files.length > 1 ? choice.files : choice.files[0];
+};
 
 /** @param {Choice} choice @returns {{ heads?: string | File | false }} */
 function headsOf(choice) {

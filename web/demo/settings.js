@@ -22,10 +22,10 @@ function field(name, control, note) {
 function slider(name, key, { min, max, step, show, note, disabled = false, value = settings[key] ?? max }) {
   const output = el('output', {}, show(value));
   const input = el('input', { type: 'range', min, max, step, disabled, value, 'aria-valuetext': show(value), oninput: () => {
-    const value = Number(input.value);
-    change({ [key]: value });
-    output.textContent = show(value);
-    input.setAttribute('aria-valuetext', show(value));
+    const chosen = Number(input.value);
+    change({ [key]: chosen });
+    output.textContent = show(chosen);
+    input.setAttribute('aria-valuetext', show(chosen));
   } });
   const made = field(name, input, note);
   made.querySelector('label').append(output);

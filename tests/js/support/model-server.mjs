@@ -33,7 +33,7 @@ export async function modelServer(files, behaviour = {}) {
     const file = files[(request.url ?? '').split('?')[0]];
     const wanted = status?.(n);
     if (wanted || !file) return void response.writeHead(wanted ?? 404, { 'content-type': 'text/plain' }).end('no');
-    let bytes = typeof file === 'function' ? file() : file;
+    const bytes = typeof file === 'function' ? file() : file;
     for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
     if (etag) response.setHeader('etag', etag);
     if (ranges) response.setHeader('accept-ranges', 'bytes');
