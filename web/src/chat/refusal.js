@@ -18,7 +18,9 @@ export class Refusal extends Error {
   }
 
   toJSON() {
-    const type = this.status === 429 ? 'rate_limit_error' : this.status >= 500 ? 'server_error' : 'invalid_request_error';
+    let type = 'invalid_request_error';
+    if (this.status === 429) type = 'rate_limit_error';
+    else if (this.status >= 500) type = 'server_error';
     return { error: { message: this.message, type, param: this.param, code: this.code } };
   }
 }
@@ -30,13 +32,19 @@ export const later = (/** @type {number} */ seconds) => ({ headers: { 'Retry-Aft
 export const crashed = (/** @type {unknown} */ error) => error instanceof ExitLMError && ['WORKER', 'DISPOSED', 'CHECKSUM', 'NETWORK', 'HTTP', 'BAD_MODEL'].includes(error.code);
 const snakeCase = (/** @type {string} */ name) => name.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`);
 
+/** @param {string} message of a wrong option @returns {string | null} the field of the request that it speaks of */
+function paramIn(message) {
+  const option = /^(?:option|parameter) (\w+):/.exec(message)?.[1];
+  if (option) return snakeCase(option);
+  return /^messages/.test(message) ? 'messages' : null;
+}
+
 /** @param {unknown} error @returns {Refusal} */
 export function refusalOf(error) {
   if (error instanceof Refusal) return error;
   if (error instanceof ExitLMError) {
     const { code, message } = error;
-    const param = /^(?:option|parameter) (\w+):/.exec(message)?.[1];
-    if (code === 'USAGE') return new Refusal(400, 'invalid_value', message, { param: param ? snakeCase(param) : /^messages/.test(message) ? 'messages' : null });
+    if (code === 'USAGE') return new Refusal(400, 'invalid_value', message, { param: paramIn(message) });
     if (code === 'UNSUPPORTED') return new Refusal(400, 'unsupported', message, { param: 'messages' });
     if (code === 'CONTEXT_FULL') return new Refusal(400, 'context_length_exceeded', message, { param: 'messages' });
     if (code === 'OUT_OF_MEMORY') return new Refusal(500, 'out_of_memory', message);

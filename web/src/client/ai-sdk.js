@@ -72,10 +72,12 @@ export function exitlm(model, { load, ...settings } = {}) {
     const lm = await get();
     return { lm, options, warnings, reply: lm.chat(messages, options), response: { id: `exitlm-${newId()}`, timestamp: new Date(), modelId: lm.info.name } };
   };
+  let modelId = typeof model === 'string' ? model : 'exitlm';
+  if (isModel(model)) modelId = model.info.name;
   return {
     specificationVersion: 'v3',
     provider: 'exitlm',
-    modelId: isModel(model) ? model.info.name : typeof model === 'string' ? model : 'exitlm',
+    modelId,
     supportedUrls: {},
 
     async doGenerate(call) {

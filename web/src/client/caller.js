@@ -68,7 +68,7 @@ export class Caller {
     if (list.length === 0) throw new ExitLMError('USAGE', 'source: the list is empty');
     return {
       files: list.map((item) => this.#sourceSpec(item, inWorker)),
-      heads: heads === undefined ? 'auto' : heads === false || heads === null ? null : this.#sourceSpec(/** @type {ModelSource} */ (heads), inWorker),
+      heads: this.#headsSpec(heads, inWorker),
       threads,
       cache: typeof cache === 'string' ? /** @type {LoadSpec['cache']} */ (cache) : 'remote',
       contextLength: number(this.#options, 'contextLength', 1, 0xffffffff, true) ?? 0,
@@ -79,6 +79,16 @@ export class Caller {
       wasm: wasmSpec(wasm),
       inWorker,
     };
+  }
+
+  /**
+   * @param {import('./types.js').LoadOptions['heads']} heads
+   * @param {boolean} inWorker
+   * @returns {LoadSpec['heads']}
+   */
+  #headsSpec(heads, inWorker) {
+    if (heads === undefined) return 'auto';
+    return heads === false || heads === null ? null : this.#sourceSpec(heads, inWorker);
   }
 
   /**

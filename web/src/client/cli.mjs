@@ -258,10 +258,14 @@ async function answer(lm, messages, text, options, o, stop) {
   } else process.stdout.write('\n');
 }
 
+/** Colours of a terminal below a depth. */
+const COLOURS = [[0.65, 39], [0.85, 77], [1, 179]];
+
 /** Blue is shallow, plain is the whole model. @param {string} text @param {number} depth */
 function coloured(text, depth) {
   if (depth >= 1 || process.env.NO_COLOR) return text;
-  return `\x1b[38;5;${depth < 0.65 ? 39 : depth < 0.85 ? 77 : 179}m${text}\x1b[0m`;
+  const [, colour] = /** @type {[number, number]} */ (COLOURS.find(([below]) => depth < below));
+  return `\x1b[38;5;${colour}m${text}\x1b[0m`;
 }
 
 /** @param {string[]} operands @param {any} o */

@@ -72,8 +72,8 @@ export class ExitLM {
     const known = /** @type {Info} */ ({});
     /** @type {ExitLM | undefined} */
     let lm;
-    /** @type {Connection | undefined} */
-    let connection;
+    /** @type {Connection | null} */
+    let connection = null;
     const fail = (/** @type {unknown} */ error) => {
       ready.reject(error);
       if (lm) lm.#ended ??= error;

@@ -68,8 +68,8 @@ async function moduleFrom(wasm, variant) {
   if (wasm instanceof WebAssembly.Module) return wasm;
   try {
     if (wasm instanceof Uint8Array) return await WebAssembly.compile(/** @type {Uint8Array<ArrayBuffer>} */ (wasm));
-    const url = wasm === null ? wasmUrl[variant]().href : wasm.endsWith('/') ? `${wasm}exitlm-${variant}.wasm` : wasm;
-    return await compileUrl(url);
+    if (wasm === null) return await compileUrl(wasmUrl[variant]().href);
+    return await compileUrl(wasm.endsWith('/') ? `${wasm}exitlm-${variant}.wasm` : wasm);
   } catch (cause) {
     if (cause instanceof ExitLMError) throw cause;
     throw new ExitLMError('UNSUPPORTED', `the engine's WebAssembly cannot be compiled here (${messageOf(cause)})`, { cause });

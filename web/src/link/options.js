@@ -10,7 +10,9 @@ import { ExitLMError } from './errors.js';
  * @returns {never}
  */
 export function usage(name, expected, value) {
-  const shown = typeof value === 'string' ? JSON.stringify(value) : typeof value === 'object' && value !== null ? value.constructor?.name ?? 'an object' : String(value);
+  let shown = String(value);
+  if (typeof value === 'string') shown = JSON.stringify(value);
+  else if (typeof value === 'object' && value !== null) shown = value.constructor?.name ?? 'an object';
   throw new ExitLMError('USAGE', `option ${name}: ${expected} was expected, not ${shown}`);
 }
 

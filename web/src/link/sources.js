@@ -84,8 +84,9 @@ async function* piecesInto(stream) {
  * @returns {Source}
  */
 export function blobSource(blob, name) {
+  const { name: own } = /** @type {File} */ (blob);
   return {
-    name: name ?? (/** @type {File} */ (blob).name || 'the Blob'),
+    name: name ?? (own || 'the Blob'),
     url: null,
     async open(from, to) {
       const part = from === 0 && to === null ? blob : blob.slice(from, to ?? blob.size);

@@ -106,7 +106,8 @@ async function readManifest(spec, name, source, { signal, cachedManifest, keepMa
 
 /** @param {SourceSpec} spec @returns {string} its address, '' for what has none */
 function nameOf(spec) {
-  return spec.kind === 'url' ? spec.url : spec.kind === 'file' ? spec.path : '';
+  if (spec.kind === 'url') return spec.url;
+  return spec.kind === 'file' ? spec.path : '';
 }
 
 /** @param {string} name */

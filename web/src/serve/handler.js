@@ -135,7 +135,8 @@ class Service {
     }
     if (pathname === '/health') {
       only('GET');
-      const status = !this.#engine ? 'cold' : this.#engine.ready ? 'ready' : 'loading';
+      let status = 'cold';
+      if (this.#engine) status = this.#engine.ready ? 'ready' : 'loading';
       return json({ status, model: this.#options.model, busy: this.#lane.busy, waiting: this.#lane.waiting, served: this.#served, starts: this.#starts, memory_bytes: this.#memoryBytes });
     }
     throw new Refusal(404, 'not_found', `${pathname}: there is /v1/chat/completions, /v1/models and /health`);
