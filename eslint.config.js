@@ -3,19 +3,41 @@ import js from '@eslint/js';
 import globals from 'globals';
 
 export default [
-  { ignores: ['build*/', 'web/dist/', 'web/types/', 'web/demo/vendor/', 'docs/api/', 'tests/out/', 'tests/tmp/'] },
+  {
+    ignores: [
+      'build*/',
+      'web/dist/',
+      'web/types/',
+      'web/demo/vendor/',
+      'docs/api/',
+      'tests/out/',
+      'tests/tmp/',
+    ],
+  },
   js.configs.recommended,
   {
     files: ['**/*.js', '**/*.mjs'],
-    languageOptions: { ecmaVersion: 'latest', sourceType: 'module', globals: { ...globals.browser, ...globals.node, ...globals.serviceworker } },
+    languageOptions: {
+      ecmaVersion: 'latest',
+      sourceType: 'module',
+      globals: { ...globals.browser, ...globals.node, ...globals.serviceworker },
+    },
     linterOptions: { reportUnusedDisableDirectives: 'error' },
     rules: {
-      eqeqeq: 'error',
+      'eqeqeq': 'error',
       'no-empty': ['error', { allowEmptyCatch: true }],
       'no-control-regex': 'off', // tests look for a terminal's control characters
       'no-nested-ternary': 'error',
       'no-shadow': ['error', { allow: ['_', 'before', 'after'] }], // the latter two of node:test
-      'no-unused-vars': ['error', { args: 'after-used', varsIgnorePattern: '^_$', caughtErrors: 'none', ignoreRestSiblings: true }],
+      'no-unused-vars': [
+        'error',
+        {
+          args: 'after-used',
+          varsIgnorePattern: '^_$',
+          caughtErrors: 'none',
+          ignoreRestSiblings: true,
+        },
+      ],
       'no-var': 'error',
       'prefer-const': ['error', { destructuring: 'all' }],
     },

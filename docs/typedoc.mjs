@@ -6,7 +6,9 @@
 import fs from 'node:fs';
 import { Converter, ReflectionKind } from 'typedoc';
 
-const { exports } = JSON.parse(fs.readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
+const { exports } = JSON.parse(
+  fs.readFileSync(new URL('../package.json', import.meta.url), 'utf8'),
+);
 
 /** A class of exitlm/edge has what it inherits on the page of `exitlm`. */
 function load(app) {
@@ -14,7 +16,12 @@ function load(app) {
     const edge = project.children.find(({ name }) => name === 'edge');
     for (const one of edge.getChildrenByKind(ReflectionKind.Class)) {
       for (const member of [...one.children]) {
-        if (member.inheritedFrom || member.signatures?.some((s) => s.inheritedFrom) || member.getSignature?.inheritedFrom) project.removeReflection(member);
+        if (
+          member.inheritedFrom ||
+          member.signatures?.some((s) => s.inheritedFrom) ||
+          member.getSignature?.inheritedFrom
+        )
+          project.removeReflection(member);
       }
     }
   });
@@ -49,5 +56,10 @@ export default {
   interfacePropertiesFormat: 'table',
   classPropertiesFormat: 'table',
   typeAliasPropertiesFormat: 'table',
-  tableColumnSettings: { hideSources: true, hideModifiers: true, hideInherited: true, hideOverrides: true },
+  tableColumnSettings: {
+    hideSources: true,
+    hideModifiers: true,
+    hideInherited: true,
+    hideOverrides: true,
+  },
 };

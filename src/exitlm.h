@@ -18,10 +18,10 @@
  *           fwrite(event.token.text, 1, event.token.text_bytes, stdout);
  *
  * Rules that hold for every function:
- *  - It returns an exitlm_status, USAGE where an object or a result is NULL; those that return none do nothing then. On a failure the caller's `error` (may be
- *    NULL) holds the same status and a sentence that says what, where and
- *    what to do; objects stay usable in the state that they had before,
- *    unless the function's comment says otherwise.
+ *  - It returns an exitlm_status, USAGE where an object or a result is NULL; those that return none
+ *    do nothing then. On a failure the caller's `error` (may be NULL) holds the same status and a
+ *    sentence that says what, where and what to do; objects stay usable in the state that they had
+ *    before, unless the function's comment says otherwise.
  *  - Nothing is printed, nothing exits or aborts, there is no global mutable
  *    state. Objects may be used from any thread, one thread at a time; several
  *    sessions may share one fully loaded model at the same time.
@@ -110,43 +110,49 @@ exitlm_status exitlm_heads_create(exitlm_heads **heads, const void *bytes, size_
  * want them); heads that have them stay as they are. Not while a call on a
  * session with these heads runs; replies that have begun go on as they were.
  * EXITLM_HEADS_MISMATCH for another file; on failure nothing has changed. */
-exitlm_status exitlm_heads_add_maps(exitlm_heads *heads, const void *bytes, size_t n_bytes, exitlm_error *error);
+exitlm_status exitlm_heads_add_maps(exitlm_heads *heads, const void *bytes, size_t n_bytes,
+                                    exitlm_error *error);
 void exitlm_heads_free(exitlm_heads *heads); /* NULL is allowed, here and below */
 
 /* ---- Loading --------------------------------------------------------------- */
 typedef struct exitlm_load_options {
     const exitlm_allocator *allocator; /* NULL: the C library's; copied */
-    const exitlm_heads *heads;         /* NULL: none. With heads, the embedding rows of their shortlist
-                                        * are laid first and the fingerprint is compared as soon as
-                                        * the bytes that it covers are there. */
-    size_t max_bytes;                  /* refuse (OUT_OF_MEMORY) a model that needs more; 0: no limit */
-    bool header_only;                  /* stop after the header: no weights are allocated */
-    size_t header_bytes;               /* size of the first file's header, padding included, where it is known: it is
-                                        * then read into one block instead of one that grows, which leaves no gaps
-                                        * in memory. 0: not known. A wrong number does no harm. */
+    /* NULL: none. With heads, the embedding rows of their shortlist are laid first and the
+     * fingerprint is compared as soon as the bytes that it covers are there. */
+    const exitlm_heads *heads;
+    /* refuse (OUT_OF_MEMORY) a model that needs more; 0: no limit */
+    size_t max_bytes;
+    bool header_only; /* stop after the header: no weights are allocated */
+    /* size of the first file's header, padding included, where it is known: it is then read into
+     * one block instead of one that grows, which leaves no gaps in memory. 0: not known. A wrong
+     * number does no harm. */
+    size_t header_bytes;
 } exitlm_load_options;
 
-exitlm_status exitlm_loader_create(exitlm_loader **loader, const exitlm_load_options *options, exitlm_error *error);
+exitlm_status exitlm_loader_create(exitlm_loader **loader, const exitlm_load_options *options,
+                                   exitlm_error *error);
 
 /* The next `n_bytes` of the file at the current position, in any chunking.
  * Bytes that are there already are skipped. After an error the loader only
  * can be freed. */
-exitlm_status exitlm_loader_push(exitlm_loader *loader, const void *bytes, size_t n_bytes, exitlm_error *error);
+exitlm_status exitlm_loader_push(exitlm_loader *loader, const void *bytes, size_t n_bytes,
+                                 exitlm_error *error);
 
 /* Moves the position: file `part` (0 unless the model is split) and byte
  * `offset` in it. Only once the header of that part is known (offset 0 starts
  * a part). A position inside a tensor must be where its bytes stopped, or the
  * start of a row for the token embedding and the output matrix; else USAGE. */
-exitlm_status exitlm_loader_seek(exitlm_loader *loader, uint32_t part, uint64_t offset, exitlm_error *error);
+exitlm_status exitlm_loader_seek(exitlm_loader *loader, uint32_t part, uint64_t offset,
+                                 exitlm_error *error);
 
 typedef struct exitlm_load_state {
-    bool header_ready;       /* hyperparameters, tokenizer and tensor table are known */
-    bool complete;           /* every weight is there */
-    uint32_t part, n_parts;  /* current file of a split model, and their number (1) */
-    uint64_t offset;         /* position of the next byte */
-    uint64_t header_bytes;   /* size of the header of this part, padding included; 0 until known */
-    uint64_t total_bytes;    /* size of this part, from its tensor table; 0 until known */
-    uint64_t loaded_bytes;   /* distinct bytes taken, over all parts */
+    bool header_ready;      /* hyperparameters, tokenizer and tensor table are known */
+    bool complete;          /* every weight is there */
+    uint32_t part, n_parts; /* current file of a split model, and their number (1) */
+    uint64_t offset;        /* position of the next byte */
+    uint64_t header_bytes;  /* size of the header of this part, padding included; 0 until known */
+    uint64_t total_bytes;   /* size of this part, from its tensor table; 0 until known */
+    uint64_t loaded_bytes;  /* distinct bytes taken, over all parts */
     uint32_t layers, layers_ready; /* layers_ready: layers 0 … layers_ready-1 are complete */
 } exitlm_load_state;
 void exitlm_loader_state(const exitlm_loader *loader, exitlm_load_state *state);
@@ -155,20 +161,24 @@ void exitlm_loader_state(const exitlm_loader *loader, exitlm_load_state *state);
 typedef struct exitlm_extent {
     uint32_t part;
     uint64_t offset, n_bytes;
-    int32_t layer;     /* 0…: a layer; -1: norms and what every token needs; -2: shortlist rows; -3: other rows */
+    /* 0…: a layer; -1: norms and what every token needs; -2: shortlist rows; -3: other rows */
+    int32_t layer;
     uint32_t row, n_rows; /* rows of the token embedding (or output matrix) for -2 and -3 */
-    bool output;       /* rows of a separate output matrix */
+    bool output;          /* rows of a separate output matrix */
 } exitlm_extent;
 /* The extents of the weights in the order in which generation needs them: -1, shortlist
  * rows in runs of the file, layers from 0, other rows in runs of at most 256 KiB, most
- * frequent first where that is known. They are disjoint and leave out what no token needs (padding, unknown tensors).
- * A shortlist may give thousands of runs: who pays for each request joins neighbours, the bytes between them are
- * taken as well. *n is the number; up to `capacity` are written. Needs the header (of all parts). */
-exitlm_status exitlm_loader_plan(const exitlm_loader *loader, exitlm_extent *extents, size_t capacity, size_t *n,
-                                 exitlm_error *error);
-/* The same a piece at a time: extents [capacity] are those from number `first` on; *n is the number of all. */
-exitlm_status exitlm_loader_plan_from(const exitlm_loader *loader, size_t first, exitlm_extent *extents, size_t capacity,
-                                      size_t *n, exitlm_error *error);
+ * frequent first where that is known. They are disjoint and leave out what no token needs (padding,
+ * unknown tensors). A shortlist may give thousands of runs: who pays for each request joins
+ * neighbours, the bytes between them are taken as well. *n is the number; up to `capacity` are
+ * written. Needs the header (of all parts). */
+exitlm_status exitlm_loader_plan(const exitlm_loader *loader, exitlm_extent *extents,
+                                 size_t capacity, size_t *n, exitlm_error *error);
+/* The same a piece at a time: extents [capacity] are those from number `first` on; *n is the
+ * number of all. */
+exitlm_status exitlm_loader_plan_from(const exitlm_loader *loader, size_t first,
+                                      exitlm_extent *extents, size_t capacity, size_t *n,
+                                      exitlm_error *error);
 
 /* The model as far as it is there: known after the header, usable for
  * sessions at once (they answer EXITLM_WAIT where weights are missing).
@@ -177,7 +187,8 @@ exitlm_model *exitlm_loader_model(const exitlm_loader *loader);
 
 /* Ends loading: *model is complete and now the caller's, and the loader is freed.
  * BAD_MODEL where bytes are missing (the loader stays, and more may be pushed). */
-exitlm_status exitlm_loader_finish(exitlm_loader *loader, exitlm_model **model, exitlm_error *error);
+exitlm_status exitlm_loader_finish(exitlm_loader *loader, exitlm_model **model,
+                                   exitlm_error *error);
 void exitlm_loader_free(exitlm_loader *loader); /* with the model, if it still owns that */
 void exitlm_model_free(exitlm_model *model);    /* after its sessions */
 
@@ -185,13 +196,16 @@ typedef struct exitlm_model_info {
     const char *name, *architecture, *licence, *quantisation; /* "" where the file does not say */
     const char *template_family; /* "chatml", "llama3", "zephyr", "gemma" or "" */
     uint32_t layers, dim, ffn_dim, heads, kv_heads, head_dim, vocab, context_tokens;
-    uint64_t parameters, weight_bytes, macs_per_token; /* multiply-adds of the matrices, one token */
-    int32_t bos, eos;     /* begin-of-text and end-of-text; -1: none */
-    bool add_bos;         /* a text begins with begin-of-text */
-    char fingerprint[65]; /* hex SHA-256 of sizes, table of tensors, tokenizer and first weights (exactly: src/model.c);
-                           * "" until its bytes are there */
+    /* multiply-adds of the matrices, one token */
+    uint64_t parameters, weight_bytes, macs_per_token;
+    int32_t bos, eos; /* begin-of-text and end-of-text; -1: none */
+    bool add_bos;     /* a text begins with begin-of-text */
+    /* hex SHA-256 of sizes, table of tensors, tokenizer and first weights (exactly: src/model.c);
+     * "" until its bytes are there */
+    char fingerprint[65];
 } exitlm_model_info;
-void exitlm_model_describe(const exitlm_model *model, exitlm_model_info *info); /* strings live as long as the model */
+/* strings live as long as the model */
+void exitlm_model_describe(const exitlm_model *model, exitlm_model_info *info);
 /* The model's own chat template (Jinja), not NUL-terminated; *n_bytes 0 where there is none. */
 const char *exitlm_model_chat_template(const exitlm_model *model, size_t *n_bytes);
 
@@ -199,34 +213,38 @@ const char *exitlm_model_chat_template(const exitlm_model *model, size_t *n_byte
 enum { EXITLM_ADD_SPECIAL = 1, EXITLM_PARSE_SPECIAL = 2 };
 /* Token ids of `text`. *n is the number of ids, also where `capacity` is smaller
  * (then the first `capacity` are written). EXITLM_ADD_SPECIAL: begin-of-text, and end-of-text
- * behind it, where the model wants them; EXITLM_PARSE_SPECIAL: special tokens in the text count as such. */
-exitlm_status exitlm_tokenize(const exitlm_model *model, const char *text, size_t n_bytes, unsigned flags,
-                              int32_t *ids, size_t capacity, size_t *n, exitlm_error *error);
+ * behind it, where the model wants them; EXITLM_PARSE_SPECIAL: special tokens in the text count
+ * as such. */
+exitlm_status exitlm_tokenize(const exitlm_model *model, const char *text, size_t n_bytes,
+                              unsigned flags, int32_t *ids, size_t capacity, size_t *n,
+                              exitlm_error *error);
 /* The bytes of `n` tokens, special ones included; *n_bytes as for exitlm_tokenize. May be half a
  * character where the tokens are. USAGE for an id out of range. */
-exitlm_status exitlm_detokenize(const exitlm_model *model, const int32_t *ids, size_t n, char *text, size_t capacity,
-                                size_t *n_bytes, exitlm_error *error);
+exitlm_status exitlm_detokenize(const exitlm_model *model, const int32_t *ids, size_t n, char *text,
+                                size_t capacity, size_t *n_bytes, exitlm_error *error);
 
 typedef struct exitlm_message {
-    const char *role, *content; /* role: "system", "user", "assistant"; content: NUL-terminated UTF-8 */
+    /* role: "system", "user", "assistant"; content: NUL-terminated UTF-8 */
+    const char *role, *content;
 } exitlm_message;
-/* The prompt text of a conversation, by the family of the model's template; nothing in it tells what messages
- * say from the template's own tokens: exitlm_session_chat does. *n_bytes as above. UNSUPPORTED
- * where the family is unknown. */
-exitlm_status exitlm_apply_template(const exitlm_model *model, const exitlm_message *messages, size_t n_messages,
-                                    bool add_generation_prompt, char *text, size_t capacity, size_t *n_bytes,
-                                    exitlm_error *error);
+/* The prompt text of a conversation, by the family of the model's template; nothing in it tells
+ * what messages say from the template's own tokens: exitlm_session_chat does. *n_bytes as above.
+ * UNSUPPORTED where the family is unknown. */
+exitlm_status exitlm_apply_template(const exitlm_model *model, const exitlm_message *messages,
+                                    size_t n_messages, bool add_generation_prompt, char *text,
+                                    size_t capacity, size_t *n_bytes, exitlm_error *error);
 
 /* ---- Sessions ---------------------------------------------------------------- */
 #define EXITLM_KV_TYPE_LIST(X) X(F32, "f32") X(F16, "f16") X(Q8, "q8")
 #define EXITLM_KV_POLICY_LIST(X) X(EXACT, "exact") X(MAPS, "maps") X(PROPAGATE, "propagate")
 #define EXITLM_MODE_LIST(X) X(FULL, "full") X(EXIT, "exit") X(LOSSLESS, "lossless")
-#define EXITLM_METRIC_LIST(X) X(ENTROPY, "entropy") X(MAXPROB, "maxprob") X(MARGIN, "margin") X(LOGISTIC, "logistic")
-#define EXITLM_STRATEGY_LIST(X) \
-    X(RISK, "risk") \
+#define EXITLM_METRIC_LIST(X) \
+    X(ENTROPY, "entropy") X(MAXPROB, "maxprob") X(MARGIN, "margin") X(LOGISTIC, "logistic")
+#define EXITLM_STRATEGY_LIST(X)     \
+    X(RISK, "risk")                 \
     X(MAX_COVERAGE, "max-coverage") \
     X(MIN_COVERAGE, "min-coverage") \
-    X(MIDPOINT, "midpoint") \
+    X(MIDPOINT, "midpoint")         \
     X(PLATT, "platt")
 #define X(name, text) EXITLM_KV_##name,
 typedef enum exitlm_kv_type { EXITLM_KV_TYPE_LIST(X) EXITLM_KV_TYPE_COUNT } exitlm_kv_type;
@@ -245,51 +263,61 @@ typedef enum exitlm_strategy { EXITLM_STRATEGY_LIST(X) EXITLM_STRATEGY_COUNT } e
 #undef X
 
 typedef struct exitlm_session_options {
-    const exitlm_heads *heads; /* NULL: those given to the loader, if any; its fingerprint is compared */
-    uint32_t context_tokens;   /* 0: the model's, at most 2048 */
+    /* NULL: those given to the loader, if any; its fingerprint is compared */
+    const exitlm_heads *heads;
+    uint32_t context_tokens; /* 0: the model's, at most 2048 */
     exitlm_kv_type kv_type;
-    uint32_t threads;          /* 0 or 1: the caller's thread alone */
-    const char *kernel;        /* NULL: the best of this machine; else a name of exitlm_kernel_name */
+    uint32_t threads; /* 0 or 1: the caller's thread alone */
+    /* NULL: the best of this machine; else a name of exitlm_kernel_name */
+    const char *kernel;
     double (*clock_ms)(void *user); /* NULL: times are reported as negative */
     void *clock_user;
 } exitlm_session_options;
 
 /* Bytes that the model (weights, tokenizer) and one session will take at most,
  * replies of any length included, from the header alone. Either pointer may be NULL. */
-exitlm_status exitlm_loader_memory(const exitlm_loader *loader, const exitlm_session_options *options,
-                                   uint64_t *model_bytes, uint64_t *session_bytes, exitlm_error *error);
+exitlm_status exitlm_loader_memory(const exitlm_loader *loader,
+                                   const exitlm_session_options *options, uint64_t *model_bytes,
+                                   uint64_t *session_bytes, exitlm_error *error);
 
 exitlm_status exitlm_session_create(exitlm_session **session, const exitlm_model *model,
                                     const exitlm_session_options *options, exitlm_error *error);
 void exitlm_session_free(exitlm_session *session);
 uint32_t exitlm_session_context_tokens(const exitlm_session *session); /* its capacity */
-const char *exitlm_session_kernel(const exitlm_session *session);      /* what it computes with: "avx2", ... */
+/* what it computes with: "avx2", ... */
+const char *exitlm_session_kernel(const exitlm_session *session);
 
 /* Kernel sets that this build and machine can run, best first; NULL past the end. */
 const char *exitlm_kernel_name(size_t index);
 
 typedef struct exitlm_generate_options {
-    exitlm_mode mode;          /* EXIT and LOSSLESS need heads: else USAGE */
-    float accuracy;            /* wanted accuracy of mode EXIT, 0.5 … 1; 0: the heads' default_accuracy */
+    exitlm_mode mode; /* EXIT and LOSSLESS need heads: else USAGE */
+    /* wanted accuracy of mode EXIT, 0.5 … 1; 0: the heads' default_accuracy */
+    float accuracy;
     exitlm_strategy strategy;
-    exitlm_kv_policy kv;       /* -1: of those that the wanted level is calibrated with, the one that is expected to cost least here */
-    uint32_t max_tokens;       /* 0: up to the context's end */
-    float temperature;         /* 0: greedy */
-    uint32_t top_k;            /* 0: all */
-    float top_p;               /* 0 or 1: all */
-    float min_p;               /* 0: all */
-    float repeat_penalty;      /* 0 or 1: none; over the last 64 tokens */
+    /* -1: of those that the wanted level is calibrated with, the one that is expected to cost least
+     * here */
+    exitlm_kv_policy kv;
+    uint32_t max_tokens;  /* 0: up to the context's end */
+    float temperature;    /* 0: greedy */
+    uint32_t top_k;       /* 0: all */
+    float top_p;          /* 0 or 1: all */
+    float min_p;          /* 0: all */
+    float repeat_penalty; /* 0 or 1: none; over the last 64 tokens */
     uint64_t seed;
-    const char *const *stop;   /* stop strings, not emitted; copied */
+    const char *const *stop; /* stop strings, not emitted; copied */
     size_t n_stop;
-    float audit;               /* share of the exits that is verified with the full model, 0 … 1 */
-    uint32_t max_draft;        /* LOSSLESS: most drafts before a verification; 0: adaptive up to 8 */
-    int32_t draft_layer;       /* LOSSLESS: LayerSkip's fixed exit layer (layers run); 0: adaptive */
-    uint32_t draft_length;     /*   and its fixed length */
-    int32_t draft_sources;     /* LOSSLESS: bit 0 exits, bit 1 prompt lookup; 0: both */
-    const float *thresholds;   /* NULL: from the calibration table; else one uncertainty per head, an exit
-                                * where the head's is below it (calibration uses this; copied) */
-    bool events;               /* also DRAFT, ACCEPT and REJECT events */
+    float audit; /* share of the exits that is verified with the full model, 0 … 1 */
+    /* LOSSLESS: most drafts before a verification; 0: adaptive up to 8 */
+    uint32_t max_draft;
+    /* LOSSLESS: LayerSkip's fixed exit layer (layers run); 0: adaptive */
+    int32_t draft_layer;
+    uint32_t draft_length; /*   and its fixed length */
+    int32_t draft_sources; /* LOSSLESS: bit 0 exits, bit 1 prompt lookup; 0: both */
+    /* NULL: from the calibration table; else one uncertainty per head, an exit where the head's is
+     * below it (calibration uses this; copied) */
+    const float *thresholds;
+    bool events; /* also DRAFT, ACCEPT and REJECT events */
 } exitlm_generate_options;
 /* Greedy, mode FULL, kv -1, everything else 0. */
 void exitlm_generate_defaults(exitlm_generate_options *options);
@@ -303,43 +331,55 @@ typedef enum exitlm_event_type {
     EXITLM_EVENT_DONE
 } exitlm_event_type;
 
-typedef enum exitlm_reason { EXITLM_REASON_STOP, EXITLM_REASON_LENGTH, EXITLM_REASON_ABORT } exitlm_reason;
+typedef enum exitlm_reason {
+    EXITLM_REASON_STOP,
+    EXITLM_REASON_LENGTH,
+    EXITLM_REASON_ABORT
+} exitlm_reason;
 
 typedef struct exitlm_token {
-    uint32_t index;       /* 0, 1, … in this reply */
+    uint32_t index; /* 0, 1, … in this reply */
     int32_t id;
-    const char *text;     /* whole characters only; may be empty while a character is incomplete */
+    const char *text; /* whole characters only; may be empty while a character is incomplete */
     size_t text_bytes;
-    uint32_t layer, of;   /* layers run for this token, of so many */
-    float work;           /* share of a full token's multiply-adds when it was emitted, failed checks included */
-    int32_t head;         /* index in the chain; -1: the model's own final head */
-    float confidence;     /* 1 - uncertainty of the deciding head, 0 … 1; for -1: the largest probability */
+    uint32_t layer, of; /* layers run for this token, of so many */
+    /* share of a full token's multiply-adds when it was emitted, failed checks included */
+    float work;
+    int32_t head; /* index in the chain; -1: the model's own final head */
+    /* 1 - uncertainty of the deciding head, 0 … 1; for -1: the largest probability */
+    float confidence;
     bool drafted;
-    int32_t draft_head;   /* of a drafted token: the head, or -2: prompt lookup */
-    double ms;            /* since the previous token (the first: since the start); negative: no clock */
+    int32_t draft_head; /* of a drafted token: the head, or -2: prompt lookup */
+    /* since the previous token (the first: since the start); negative: no clock */
+    double ms;
 } exitlm_token;
 
 #define EXITLM_MAX_HEADS 8
 typedef struct exitlm_stats {
     exitlm_reason reason;
     uint32_t prompt_tokens, reused_tokens, completion_tokens;
-    double prompt_ms, decode_ms, tokens_per_second; /* negative: no clock, or fewer than two tokens */
-    double mean_depth, mean_work;                   /* mean_work counts all that was done after the prompt */
-    uint32_t exits[EXITLM_MAX_HEADS];               /* tokens that head i answered */
-    uint32_t full_tokens;                           /* and the model's own */
+    /* negative: no clock, or fewer than two tokens */
+    double prompt_ms, decode_ms, tokens_per_second;
+    /* mean_work counts all that was done after the prompt */
+    double mean_depth, mean_work;
+    uint32_t exits[EXITLM_MAX_HEADS]; /* tokens that head i answered */
+    uint32_t full_tokens;             /* and the model's own */
     uint32_t draft_attempts, drafted, accepted;
     uint32_t audited, audit_disagreed;
-    bool certified;          /* the reply lies inside what its accuracy is certified for; always in FULL and LOSSLESS */
+    /* the reply lies inside what its accuracy is certified for; always in FULL and LOSSLESS */
+    bool certified;
     const char *uncertified; /* else why not, in a few words; "". Static */
-    const char *text; /* the whole reply */
+    const char *text;        /* the whole reply */
     size_t text_bytes;
 } exitlm_stats;
 
 typedef struct exitlm_event {
     exitlm_event_type type;
-    uint32_t prompt_done, prompt_total; /* PROGRESS, TOKEN: tokens of the prompt through all layers, and of the prompt */
-    exitlm_token token;                 /* TOKEN; DRAFT/ACCEPT/REJECT: id, text, layer, head, confidence, draft_head */
-    exitlm_stats stats;                 /* DONE */
+    /* PROGRESS, TOKEN: tokens of the prompt through all layers, and of the prompt */
+    uint32_t prompt_done, prompt_total;
+    /* TOKEN; DRAFT/ACCEPT/REJECT: id, text, layer, head, confidence, draft_head */
+    exitlm_token token;
+    exitlm_stats stats; /* DONE */
 } exitlm_event;
 
 /* Starts a reply to the token ids `ids` (the whole context, from its first
@@ -350,24 +390,29 @@ exitlm_status exitlm_session_start(exitlm_session *session, const int32_t *ids, 
                                    const exitlm_generate_options *options, exitlm_error *error);
 /* The same from messages or text, through template and tokenizer. An
  * assistant turn whose text is unchanged re-uses its generated ids. `options` NULL: the defaults.
- * Begin-of-text comes first where the model wants it; end-of-text never ends a prompt. "<|im_end|>" and
- * the like in what a message says are text, not tokens: a stranger's message cannot end its turn. */
-exitlm_status exitlm_session_chat(exitlm_session *session, const exitlm_message *messages, size_t n_messages,
-                                  const exitlm_generate_options *options, exitlm_error *error);
-exitlm_status exitlm_session_text(exitlm_session *session, const char *text, size_t n_bytes, bool parse_special,
-                                  const exitlm_generate_options *options, exitlm_error *error);
+ * Begin-of-text comes first where the model wants it; end-of-text never ends a prompt. "<|im_end|>"
+ * and the like in what a message says are text, not tokens: a stranger's message cannot end its
+ * turn. */
+exitlm_status exitlm_session_chat(exitlm_session *session, const exitlm_message *messages,
+                                  size_t n_messages, const exitlm_generate_options *options,
+                                  exitlm_error *error);
+exitlm_status exitlm_session_text(exitlm_session *session, const char *text, size_t n_bytes,
+                                  bool parse_special, const exitlm_generate_options *options,
+                                  exitlm_error *error);
 
 /* Does a bounded piece of work (a few layers of a prompt chunk, or one token)
  * and says what happened. EXITLM_WAIT: weights are missing (see
  * exitlm_session_needs); nothing is lost, call again later. After DONE further
  * calls give DONE again. Allocates nothing. */
-exitlm_status exitlm_session_step(exitlm_session *session, exitlm_event *event, exitlm_error *error);
+exitlm_status exitlm_session_step(exitlm_session *session, exitlm_event *event,
+                                  exitlm_error *error);
 
 /* What the last EXITLM_WAIT waits for: *layer >= 0, or *layer = -1 and a row of
  * the embedding (token id), or *layer = -2: all rows of the output matrix. */
 void exitlm_session_needs(const exitlm_session *session, int32_t *layer, int32_t *row);
 
-/* Ends the reply under way; the next step gives DONE with reason ABORT (the text so far is kept). */
+/* Ends the reply under way; the next step gives DONE with reason ABORT (the text so far is
+ * kept). */
 void exitlm_session_stop(exitlm_session *session);
 
 /* Forgets all K/V. */
@@ -377,14 +422,14 @@ void exitlm_session_reset(exitlm_session *session);
  * logits [vocab] for that position given the tokens before it. Batched; the session's K/V is
  * overwritten. Stops early where `visit` returns false. */
 exitlm_status exitlm_session_score(exitlm_session *session, const int32_t *ids, size_t n,
-                                   bool (*visit)(void *user, size_t position, const float *logits), void *user,
-                                   exitlm_error *error);
+                                   bool (*visit)(void *user, size_t position, const float *logits),
+                                   void *user, exitlm_error *error);
 
 typedef struct exitlm_head_info {
-    uint32_t layer;      /* layers run before this head */
-    uint32_t rows;       /* static shortlist */
-    const char *form;    /* "tied", "mlp", "full", "lens", "vocabulary" */
-    uint64_t macs;       /* multiply-adds of one check */
+    uint32_t layer;   /* layers run before this head */
+    uint32_t rows;    /* static shortlist */
+    const char *form; /* "tied", "mlp", "full", "lens", "vocabulary" */
+    uint64_t macs;    /* multiply-adds of one check */
 } exitlm_head_info;
 typedef struct exitlm_heads_info {
     uint32_t n_heads;
@@ -392,27 +437,31 @@ typedef struct exitlm_heads_info {
     exitlm_metric metric;
     exitlm_kv_policy kv;
     exitlm_kv_type kv_type;
-    float default_accuracy; /* the level where none is asked for: the one that the file names, else its strictest
-                             * certified one, else 1 (nothing exits) */
+    /* the level where none is asked for: the one that the file names, else its strictest certified
+     * one, else 1 (nothing exits) */
+    float default_accuracy;
     const char *fingerprint, *licence, *data, *engine_version;
 } exitlm_heads_info;
 void exitlm_heads_describe(const exitlm_heads *heads, exitlm_heads_info *info);
-bool exitlm_heads_have_maps(const exitlm_heads *heads); /* K/V maps, which may come later: exitlm_heads_add_maps */
+/* K/V maps, which may come later: exitlm_heads_add_maps */
+bool exitlm_heads_have_maps(const exitlm_heads *heads);
 
 /* One row of the calibration: what a level of a strategy promises. */
 typedef struct exitlm_level {
     exitlm_strategy strategy;
-    float accuracy;            /* the level, e.g. 0.95 */
-    bool certified;            /* false: uncertifiable (no thresholds) */
-    float delta, bound;        /* risk: 1 - delta confidence; upper bound of the disagreement */
-    float threshold[EXITLM_MAX_HEADS]; /* exit where uncertainty < threshold; 0: this head never exits */
+    float accuracy;     /* the level, e.g. 0.95 */
+    bool certified;     /* false: uncertifiable (no thresholds) */
+    float delta, bound; /* risk: 1 - delta confidence; upper bound of the disagreement */
+    /* exit where uncertainty < threshold; 0: this head never exits */
+    float threshold[EXITLM_MAX_HEADS];
     float coverage[EXITLM_MAX_HEADS];  /* share of the calibration tokens that exit at each head */
     float agreement, agreement_exited; /* mean over conversations, measured */
     uint32_t conversations, tokens;
-    exitlm_kv_policy kv;       /* what it was calibrated with, and so is good for */
+    exitlm_kv_policy kv; /* what it was calibrated with, and so is good for */
 } exitlm_level;
 size_t exitlm_heads_levels(const exitlm_heads *heads); /* number of rows in the table */
-exitlm_status exitlm_heads_level(const exitlm_heads *heads, size_t index, exitlm_level *level, exitlm_error *error);
+exitlm_status exitlm_heads_level(const exitlm_heads *heads, size_t index, exitlm_level *level,
+                                 exitlm_error *error);
 
 #ifdef __cplusplus
 }

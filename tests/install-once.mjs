@@ -1,4 +1,5 @@
-// Tools that are too large for the repository's node_modules: installed into ${XDG_CACHE_HOME:-~/.cache}/exitlm/NAME, once.
+// Tools that are too large for the repository's node_modules: installed into
+// ${XDG_CACHE_HOME:-~/.cache}/exitlm/NAME, once.
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
@@ -8,7 +9,8 @@ import { cache, root, run, say } from '../wasm/setup/setup.mjs';
  * The folder appears whole or not at all, also where two processes install at the same time.
  * @param {string} name of the folder; another version has another name
  * @param {string} what is said before it takes a while
- * @param {(work: string) => void} prepare puts package.json, and a lock if there is one, into the folder
+ * @param {(work: string) => void} prepare puts package.json, and a lock if there is one, into the
+ *   folder
  * @param {(work: string) => void} [more] what there is to do after npm
  * @returns {string} the folder
  */
@@ -21,8 +23,13 @@ export function installOnce(name, what, prepare, more) {
   try {
     prepare(work);
     fs.copyFileSync(path.join(root, '.npmrc'), path.join(work, '.npmrc'));
-    // Not npm ci: a lock has no entries for platforms whose packages its registry did not offer; elsewhere they are taken at the pinned version.
-    run('npm', ['install', '--no-progress', '--ignore-scripts'], { cwd: work, quiet: true, failure: 'Is npm able to reach its registry?' });
+    // Not npm ci: a lock has no entries for platforms whose packages its registry did not offer;
+    // elsewhere they are taken at the pinned version.
+    run('npm', ['install', '--no-progress', '--ignore-scripts'], {
+      cwd: work,
+      quiet: true,
+      failure: 'Is npm able to reach its registry?',
+    });
     more?.(work);
     fs.writeFileSync(path.join(work, 'done'), '');
     if (fs.existsSync(folder)) fs.rmSync(folder, { recursive: true });

@@ -5,9 +5,12 @@
 //
 //   node tests/run.mjs [--only PHASE,…] [--filter TEXT]
 //
-// PHASE is one of lint, c, sanitize, fuzz, neon, js, page, bundlers, browsers, edge; set-up and build always run. Left out unless named:
-// browsers, the page in Firefox and WebKitGTK (npm run test:browsers), and neon, the C tests for 64-bit ARM under qemu (npm run test:neon). --filter runs the test files (ctest: the tests) whose name contains TEXT. Test files:
-//   tests/c/test_*.c   tests/fuzz/fuzz_*.c   tests/js/**/*.test.mjs   tests/page/**/*.test.mjs   tests/bundlers/**/*.test.mjs   tests/edge/**/*.test.mjs
+// PHASE is one of lint, c, sanitize, fuzz, neon, js, page, bundlers, browsers, edge; set-up and
+// build always run. Left out unless named: browsers, the page in Firefox and WebKitGTK (npm run
+// test:browsers), and neon, the C tests for 64-bit ARM under qemu (npm run test:neon). --filter
+// runs the test files (ctest: the tests) whose name contains TEXT. Test files:
+//   tests/c/test_*.c   tests/fuzz/fuzz_*.c   tests/js/**/*.test.mjs   tests/page/**/*.test.mjs
+//                      tests/bundlers/**/*.test.mjs   tests/edge/**/*.test.mjs
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
@@ -17,9 +20,23 @@ import { build, buildPreset } from '../wasm/setup/build.mjs';
 import { lint } from '../wasm/setup/lint.mjs';
 import { SetupError, root, setUp } from '../wasm/setup/setup.mjs';
 
-const PHASES = ['lint', 'c', 'sanitize', 'fuzz', 'neon', 'js', 'page', 'bundlers', 'browsers', 'edge'];
-const { values } = parseArgs({ options: { only: { type: 'string' }, filter: { type: 'string', default: '' } } });
-const chosen = values.only?.split(',') ?? PHASES.filter((name) => !['neon', 'browsers'].includes(name));
+const PHASES = [
+  'lint',
+  'c',
+  'sanitize',
+  'fuzz',
+  'neon',
+  'js',
+  'page',
+  'bundlers',
+  'browsers',
+  'edge',
+];
+const { values } = parseArgs({
+  options: { only: { type: 'string' }, filter: { type: 'string', default: '' } },
+});
+const chosen =
+  values.only?.split(',') ?? PHASES.filter((name) => !['neon', 'browsers'].includes(name));
 const unknown = chosen.find((name) => !PHASES.includes(name));
 if (unknown) {
   console.error(`exitlm: --only ${unknown}: the phases are ${PHASES.join(', ')}`);
@@ -49,11 +66,20 @@ async function phase(/** @type {string} */ name, /** @type {() => unknown} */ bo
   return !failed;
 }
 
-/** Runs a program and shows its output; resolves to the output, rejects where the status is not 0. */
+/**
+ * Runs a program and shows its output; resolves to the output, rejects where the status is not 0.
+ */
 function show(/** @type {string} */ program, /** @type {string[]} */ args, env = process.env) {
-  const { status, stdout, error } = spawnSync(program, args, { cwd: root, env, stdio: ['ignore', 'pipe', 2], encoding: 'utf8', maxBuffer: 1 << 28 });
+  const { status, stdout, error } = spawnSync(program, args, {
+    cwd: root,
+    env,
+    stdio: ['ignore', 'pipe', 2],
+    encoding: 'utf8',
+    maxBuffer: 1 << 28,
+  });
   process.stdout.write(stdout ?? '');
-  if (error || status !== 0) throw new SetupError(`${summary(stdout ?? '') || program}${error ? `: ${error.message}` : ''}`);
+  if (error || status !== 0)
+    throw new SetupError(`${summary(stdout ?? '') || program}${error ? `: ${error.message}` : ''}`);
   return stdout;
 }
 
@@ -61,12 +87,23 @@ function show(/** @type {string} */ program, /** @type {string[]} */ args, env =
 function summary(/** @type {string} */ output) {
   const ctest = /\d+% tests passed, .*/.exec(output)?.[0];
   if (ctest) return ctest;
-  const count = (/** @type {string} */ what) => new RegExp(`^(?:# |ℹ )${what} (\\d+)$`, 'm').exec(output)?.[1];
-  return count('tests') ? `${count('tests')} tests, ${count('pass')} passed, ${count('fail')} failed, ${count('skipped')} skipped` : '';
+  const count = (/** @type {string} */ what) =>
+    new RegExp(`^(?:# |ℹ )${what} (\\d+)$`, 'm').exec(output)?.[1];
+  return count('tests')
+    ? `${count('tests')} tests, ${count('pass')} passed, ${count('fail')} failed, ${count('skipped')} skipped`
+    : '';
 }
 
-const ctest = (/** @type {string} */ preset) => summary(show('ctest', ['--preset', preset, '-j', cores,
-  ...(values.filter ? ['-R', values.filter.replace(/[^\w]/g, '.')] : [])])) || 'no tests';
+const ctest = (/** @type {string} */ preset) =>
+  summary(
+    show('ctest', [
+      '--preset',
+      preset,
+      '-j',
+      cores,
+      ...(values.filter ? ['-R', values.filter.replace(/[^\w]/g, '.')] : []),
+    ]),
+  ) || 'no tests';
 
 async function buildAndTest(/** @type {string} */ preset) {
   await buildPreset(preset, { quiet: true });
@@ -74,12 +111,27 @@ async function buildAndTest(/** @type {string} */ preset) {
 }
 
 /** Node's own test runner over the test files of a folder. */
-function nodeTests(/** @type {string} */ folder, /** @type {string[]} */ extra = [], wanted = (/** @type {string} */ file) => file !== 'engines.test.mjs') {
+function nodeTests(
+  /** @type {string} */ folder,
+  /** @type {string[]} */ extra = [],
+  wanted = (/** @type {string} */ file) => file !== 'engines.test.mjs',
+) {
   const at = path.join(root, 'tests', folder);
-  const files = (fs.existsSync(at) ? fs.readdirSync(at, { recursive: true }) : []).map(String)
-    .filter((f) => f.endsWith('.test.mjs') && f.includes(values.filter) && wanted(f)).sort().map((f) => path.join('tests', folder, f));
+  const files = (fs.existsSync(at) ? fs.readdirSync(at, { recursive: true }) : [])
+    .map(String)
+    .filter((f) => f.endsWith('.test.mjs') && f.includes(values.filter) && wanted(f))
+    .sort()
+    .map((f) => path.join('tests', folder, f));
   if (files.length === 0) return 'no test files';
-  return summary(show(process.execPath, ['--test', '--test-reporter=spec', '--test-timeout=900000', ...extra, ...files]));
+  return summary(
+    show(process.execPath, [
+      '--test',
+      '--test-reporter=spec',
+      '--test-timeout=900000',
+      ...extra,
+      ...files,
+    ]),
+  );
 }
 
 const began = Date.now();
@@ -90,29 +142,46 @@ if (chosen.includes('browsers')) parts.push('browsers');
 if (chosen.includes('edge')) parts.push('edge');
 if (chosen.includes('fuzz')) parts.push('fuzz');
 if (chosen.includes('neon')) parts.push('arm');
-const ready = await phase('set-up', () => setUp(parts)) && await phase('build', () => build('everything'));
+const ready =
+  (await phase('set-up', () => setUp(parts))) && (await phase('build', () => build('everything')));
 
 if (ready) {
   const run = {
     lint: () => phase('lint', () => lint()),
     c: () => phase('C tests', () => ctest('native')),
-    sanitize: () => phase('C tests under AddressSanitizer and UndefinedBehaviorSanitizer', () => buildAndTest('sanitize')),
+    sanitize: () =>
+      phase('C tests under AddressSanitizer and UndefinedBehaviorSanitizer', () =>
+        buildAndTest('sanitize'),
+      ),
     fuzz: () => phase('fuzz targets, a short run each', () => buildAndTest('fuzz')),
     neon: () => phase('C tests for 64-bit ARM, under qemu', () => buildAndTest('neon')),
     js: () => phase('JavaScript tests', () => nodeTests('js')),
     page: () => phase('page tests in Chromium', () => nodeTests('page', ['--test-concurrency=1'])),
-    bundlers: () => phase('the package in Vite, webpack, esbuild and Rollup', () => nodeTests('bundlers', ['--test-concurrency=1'])),
-    browsers: () => phase('page tests in Firefox and WebKitGTK', () => nodeTests('page', ['--test-concurrency=1'], (file) => file === 'engines.test.mjs')),
+    bundlers: () =>
+      phase('the package in Vite, webpack, esbuild and Rollup', () =>
+        nodeTests('bundlers', ['--test-concurrency=1']),
+      ),
+    browsers: () =>
+      phase('page tests in Firefox and WebKitGTK', () =>
+        nodeTests('page', ['--test-concurrency=1'], (file) => file === 'engines.test.mjs'),
+      ),
     edge: () => phase('edge tests', () => nodeTests('edge', ['--test-concurrency=1'])),
   };
-  for (const name of PHASES) if (chosen.includes(name)) await run[/** @type {keyof typeof run} */ (name)]();
+  for (const name of PHASES)
+    if (chosen.includes(name)) await run[/** @type {keyof typeof run} */ (name)]();
 }
 
 console.log(`\n=== ${((Date.now() - began) / 1000).toFixed(0)} s in all`);
 const width = Math.max(...phases.map(({ name }) => name.length));
 for (const { name, seconds, result, failed } of phases) {
-  console.log(`${failed ? 'FAILED' : 'ok    '}  ${name.padEnd(width)}  ${seconds.toFixed(1).padStart(6)} s  ${result}`);
+  console.log(
+    `${failed ? 'FAILED' : 'ok    '}  ${name.padEnd(width)}  ${seconds.toFixed(1).padStart(6)} s  ${result}`,
+  );
 }
 const failures = phases.filter(({ failed }) => failed);
-console.log(failures.length ? `\n${failures.length} of ${phases.length} phases failed` : `\nall ${phases.length} phases passed`);
+console.log(
+  failures.length
+    ? `\n${failures.length} of ${phases.length} phases failed`
+    : `\nall ${phases.length} phases passed`,
+);
 process.exit(failures.length ? 1 : 0);

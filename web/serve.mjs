@@ -1,6 +1,7 @@
 // Serves the chat page and the models on this machine, for development and tests:
 //
-//   node web/serve.mjs [--port N] [--throttle 8mbit] [--no-isolation] [--no-range]      (npm start -- …)
+//   node web/serve.mjs [--port N] [--throttle 8mbit] [--no-isolation] [--no-range]      (npm start
+//   -- …)
 //
 // /web/… and /models/… are those folders; / leads to the page. Answers carry
 // ETag and Last-Modified, ranges work (If-Range too), and the headers that
@@ -23,13 +24,21 @@ const repository = fileURLToPath(new URL('..', import.meta.url));
  * @property {boolean} [ranges] answer Range requests (true)
  * @property {number} [bitsPerSecond] limit of all connections together; 0 is none
  * @property {Record<string, string>} [headers] further headers
- * @property {(request: http.IncomingMessage, response: http.ServerResponse) => boolean | void} [intercept]
- *   sees each request first; true says that it has answered
+ * @property {(request: http.IncomingMessage, response: http.ServerResponse) => boolean | void}
+ *   [intercept] sees each request first; true says that it has answered
  */
 
 /** The server, not yet listening. @param {ServeOptions} [options] */
 export function createServer(options = {}) {
-  const { root = repository, folders = ['web', 'models'], isolation = true, ranges = true, bitsPerSecond = 0, headers = {}, intercept } = options;
+  const {
+    root = repository,
+    folders = ['web', 'models'],
+    isolation = true,
+    ranges = true,
+    bitsPerSecond = 0,
+    headers = {},
+    intercept,
+  } = options;
   const line = bitsPerSecond > 0 ? new Line(bitsPerSecond / 8) : null;
   return http.createServer((request, response) => {
     if (isolation) {
@@ -48,15 +57,28 @@ export function createServer(options = {}) {
       response.writeHead(302, { Location: `/web/demo/${search}` }).end();
       return;
     }
-    if (folders.length && !folders.some((folder) => file.startsWith(`/${folder}/`))) return refuse(response, 404);
+    if (folders.length && !folders.some((folder) => file.startsWith(`/${folder}/`)))
+      return refuse(response, 404);
     send(request, pathname, { root, acceptRanges: ranges, dotfiles: 'deny', cacheControl: false })
-      .on('headers', (/** @type {http.ServerResponse} */ res, /** @type {string} */ name, /** @type {fs.Stats} */ stat) => {
-        res.setHeader('Cache-Control', 'no-cache'); // ask again, get 304
-        // A strong tag: what If-Range needs to go on with a download.
-        res.setHeader('ETag', `"${stat.size.toString(16)}-${Math.round(stat.mtimeMs).toString(16)}"`);
-        if (name.endsWith('.gguf')) res.setHeader('Content-Type', 'application/octet-stream');
-      })
-      .on('error', (/** @type {{ status?: number }} */ error) => refuse(response, error.status ?? 500))
+      .on(
+        'headers',
+        (
+          /** @type {http.ServerResponse} */ res,
+          /** @type {string} */ name,
+          /** @type {fs.Stats} */ stat,
+        ) => {
+          res.setHeader('Cache-Control', 'no-cache'); // ask again, get 304
+          // A strong tag: what If-Range needs to go on with a download.
+          res.setHeader(
+            'ETag',
+            `"${stat.size.toString(16)}-${Math.round(stat.mtimeMs).toString(16)}"`,
+          );
+          if (name.endsWith('.gguf')) res.setHeader('Content-Type', 'application/octet-stream');
+        },
+      )
+      .on('error', (/** @type {{ status?: number }} */ error) =>
+        refuse(response, error.status ?? 500),
+      )
       .pipe(response);
   });
 }
@@ -65,7 +87,8 @@ export function createServer(options = {}) {
 export function listen(/** @type {http.Server} */ server, port = 0, tries = 1) {
   return new Promise((resolve, reject) => {
     server.once('error', (/** @type {NodeJS.ErrnoException} */ error) => {
-      if (error.code === 'EADDRINUSE' && tries > 1) listen(server, port + 1, tries - 1).then(resolve, reject);
+      if (error.code === 'EADDRINUSE' && tries > 1)
+        listen(server, port + 1, tries - 1).then(resolve, reject);
       else reject(error);
     });
     server.listen(port, 'localhost', () => {
@@ -86,10 +109,14 @@ function plainPath(/** @type {string} */ pathname) {
 
 function refuse(/** @type {http.ServerResponse} */ response, /** @type {number} */ status) {
   if (response.headersSent) return response.destroy();
-  response.writeHead(status, { 'Content-Type': 'text/plain; charset=utf-8' }).end(`${status} ${http.STATUS_CODES[status]}\n`);
+  response
+    .writeHead(status, { 'Content-Type': 'text/plain; charset=utf-8' })
+    .end(`${status} ${http.STATUS_CODES[status]}\n`);
 }
 
-/** A line that carries so many bytes a second: each piece waits until those before it are through. */
+/**
+ * A line that carries so many bytes a second: each piece waits until those before it are through.
+ */
 class Line {
   #free = 0;
 
@@ -121,33 +148,45 @@ function slowDown(/** @type {http.ServerResponse} */ response, /** @type {Line} 
       response.emit('drain');
     });
   };
-  response.write = /** @type {any} */ ((/** @type {any} */ chunk) => {
-    queue(chunk);
-    return false;
-  });
-  response.end = /** @type {any} */ ((/** @type {any} */ chunk) => {
-    if (chunk && typeof chunk !== 'function') queue(chunk);
-    sent = sent.then(() => { end(); });
-    return response;
-  });
+  response.write = /** @type {any} */ (
+    (/** @type {any} */ chunk) => {
+      queue(chunk);
+      return false;
+    }
+  );
+  response.end = /** @type {any} */ (
+    (/** @type {any} */ chunk) => {
+      if (chunk && typeof chunk !== 'function') queue(chunk);
+      sent = sent.then(() => {
+        end();
+      });
+      return response;
+    }
+  );
 }
 
 /** "8mbit", "500kbit" or bits a second as a number. */
 export function parseRate(/** @type {string} */ text) {
   const match = /^(\d+(?:\.\d+)?)\s*([kmg]?)(?:bit|bps)?(?:\/s)?$/i.exec(text);
-  const rate = match ? Number(match[1]) * { '': 1, k: 1e3, m: 1e6, g: 1e9 }[/** @type {'' | 'k' | 'm' | 'g'} */ (match[2].toLowerCase())] : 0;
-  if (!(rate >= 1000)) throw new RangeError(`--throttle ${text}: give a rate such as 8mbit or 500kbit`);
+  const rate = match
+    ? Number(match[1]) *
+      { '': 1, 'k': 1e3, 'm': 1e6, 'g': 1e9 }[
+        /** @type {'' | 'k' | 'm' | 'g'} */ (match[2].toLowerCase())
+      ]
+    : 0;
+  if (!(rate >= 1000))
+    throw new RangeError(`--throttle ${text}: give a rate such as 8mbit or 500kbit`);
   return rate;
 }
 
 async function main() {
   const { values } = parseArgs({
     options: {
-      port: { type: 'string', default: '8080' },
-      throttle: { type: 'string' },
+      'port': { type: 'string', default: '8080' },
+      'throttle': { type: 'string' },
       'no-isolation': { type: 'boolean', default: false },
       'no-range': { type: 'boolean', default: false },
-      help: { type: 'boolean', default: false },
+      'help': { type: 'boolean', default: false },
     },
   });
   if (values.help) {
@@ -155,11 +194,18 @@ async function main() {
     return;
   }
   const port = Number(values.port);
-  if (!Number.isInteger(port) || port < 0 || port > 65535) throw new RangeError(`--port ${values.port}: a port is a number from 0 to 65535`);
+  if (!Number.isInteger(port) || port < 0 || port > 65535)
+    throw new RangeError(`--port ${values.port}: a port is a number from 0 to 65535`);
   const bitsPerSecond = values.throttle ? parseRate(values.throttle) : 0;
-  const server = createServer({ isolation: !values['no-isolation'], ranges: !values['no-range'], bitsPerSecond });
+  const server = createServer({
+    isolation: !values['no-isolation'],
+    ranges: !values['no-range'],
+    bitsPerSecond,
+  });
   const address = await listen(server, port, 20);
-  console.log(`ExitLM: the chat page is at ${address}${bitsPerSecond ? `  (line limited to ${bitsPerSecond / 1e6} Mbit/s)` : ''}`);
+  console.log(
+    `ExitLM: the chat page is at ${address}${bitsPerSecond ? `  (line limited to ${bitsPerSecond / 1e6} Mbit/s)` : ''}`,
+  );
   console.log('Ctrl-C ends the server.');
 }
 

@@ -10,8 +10,9 @@
 #include <sys/mman.h>
 #endif
 
-/* Decoding reads all weights once for each token. On huge pages, which many systems give only on request, one core reads 17 % more of them a
- * second (Zen 4: 47 and 56 GMAC/s of Q4_1), and loading takes fewer page faults. */
+/* Decoding reads all weights once for each token. On huge pages, which many systems give only on
+ * request, one core reads 17 % more of them a second (Zen 4: 47 and 56 GMAC/s of Q4_1), and
+ * loading takes fewer page faults. */
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
 enum { HUGE_PAGE_BYTES = 2 << 20 };
 
@@ -19,7 +20,8 @@ static void *huge_alloc(size_t bytes) {
     if (bytes > SIZE_MAX - HUGE_PAGE_BYTES) return NULL;
     size_t padded = (bytes + HUGE_PAGE_BYTES - 1) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
     void *memory = aligned_alloc(HUGE_PAGE_BYTES, padded);
-    if (memory) madvise(memory, bytes / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES, MADV_HUGEPAGE); /* a wish: failure changes nothing */
+    /* a wish: failure changes nothing */
+    if (memory) madvise(memory, bytes / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES, MADV_HUGEPAGE);
     return memory;
 }
 #endif
@@ -61,7 +63,8 @@ void xl_free(const exitlm_allocator *allocator, void *memory, size_t n, size_t s
     if (memory) allocator->free(allocator->user, memory, n * size);
 }
 
-bool xl_grow(const exitlm_allocator *allocator, void **memory, size_t old_n, size_t new_n, size_t size) {
+bool xl_grow(const exitlm_allocator *allocator, void **memory, size_t old_n, size_t new_n,
+             size_t size) {
     void *grown = xl_calloc(allocator, new_n, size);
     if (!grown) return false;
     if (*memory && old_n) memcpy(grown, *memory, (old_n < new_n ? old_n : new_n) * size);

@@ -13,8 +13,10 @@ exitlm_allocator xl_allocator_or_default(const exitlm_allocator *allocator);
 /* Zeroed memory or NULL; n * size is checked for overflow. */
 void *xl_calloc(const exitlm_allocator *allocator, size_t n, size_t size);
 void xl_free(const exitlm_allocator *allocator, void *memory, size_t n, size_t size);
-/* Moves an array to `new_n` elements, the new ones zeroed; false (nothing changed) where there is no memory. */
-bool xl_grow(const exitlm_allocator *allocator, void **memory, size_t old_n, size_t new_n, size_t size);
+/* Moves an array to `new_n` elements, the new ones zeroed; false (nothing changed) where there
+ * is no memory. */
+bool xl_grow(const exitlm_allocator *allocator, void **memory, size_t old_n, size_t new_n,
+             size_t size);
 
 /* *total += n * size rounded up to XL_ALIGN; false at overflow. */
 bool xl_size_add(size_t *total, size_t n, size_t size);

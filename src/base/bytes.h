@@ -11,7 +11,9 @@ static inline uint32_t xl_load_u32(const uint8_t *p) {
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
-static inline uint64_t xl_load_u64(const uint8_t *p) { return xl_load_u32(p) | (uint64_t)xl_load_u32(p + 4) << 32; }
+static inline uint64_t xl_load_u64(const uint8_t *p) {
+    return xl_load_u32(p) | (uint64_t)xl_load_u32(p + 4) << 32;
+}
 
 /* n <= 8 bytes. */
 static inline uint64_t xl_load_le(const uint8_t *p, size_t n) {
@@ -35,6 +37,8 @@ static inline uint64_t xl_mix64(uint64_t x) {
 }
 
 /* The next number of a sequence that `state` holds (splitmix64). */
-static inline uint64_t xl_random(uint64_t *state) { return xl_mix64(*state += 0x9e3779b97f4a7c15u); }
+static inline uint64_t xl_random(uint64_t *state) {
+    return xl_mix64(*state += 0x9e3779b97f4a7c15u);
+}
 
 #endif

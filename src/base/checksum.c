@@ -1,5 +1,5 @@
-/* Four lanes of 64 bits, so that the products of one do not wait for those of another. Every step can be undone, so a difference in one
- * word never gets lost in its lane. */
+/* Four lanes of 64 bits, so that the products of one do not wait for those of another. Every step
+ * can be undone, so a difference in one word never gets lost in its lane. */
 #include "checksum.h"
 
 #include <string.h>
@@ -25,7 +25,8 @@ uint64_t xl_checksum(const void *bytes, size_t n_bytes) {
         for (int i = 0; i < LANES; i++) lanes[i] = mix(lanes[i], xl_load_u64(p + i * WORD_BYTES));
     if (left) {
         memcpy(last, p, left);
-        for (int i = 0; i < LANES; i++) lanes[i] = mix(lanes[i], xl_load_u64(last + i * WORD_BYTES));
+        for (int i = 0; i < LANES; i++)
+            lanes[i] = mix(lanes[i], xl_load_u64(last + i * WORD_BYTES));
     }
     for (int i = 0; i < LANES; i++) sum = mix(sum, lanes[i]);
     for (int i = 0; i < 2; i++) { /* every bit reaches every bit */

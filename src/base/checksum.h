@@ -1,10 +1,12 @@
-/* A fast checksum against damage: of what a cache on this device keeps. Whoever may change the bytes can change it too; for that there is SHA-256. */
+/* A fast checksum against damage: of what a cache on this device keeps. Whoever may change the
+ * bytes can change it too; for that there is SHA-256. */
 #ifndef XL_CHECKSUM_H
 #define XL_CHECKSUM_H
 #include <stddef.h>
 #include <stdint.h>
 
-/* The same on every machine. Any change within 8 aligned bytes changes it for certain, any other but once in 2^64. */
+/* The same on every machine. Any change within 8 aligned bytes changes it for certain, any other
+ * but once in 2^64. */
 uint64_t xl_checksum(const void *bytes, size_t n_bytes);
 
 #endif

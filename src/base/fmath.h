@@ -1,6 +1,7 @@
-/* Elementary functions that give the same bits on every platform: only +, -, *, / and integer operations on f32 or f64, each rounded
- * separately (the build uses -ffp-contract=off). libm differs from system to system by a unit in the last place, which is enough to
- * make two builds choose different tokens. */
+/* Elementary functions that give the same bits on every platform: only +, -, *, / and integer
+ * operations on f32 or f64, each rounded separately (the build uses -ffp-contract=off). libm
+ * differs from system to system by a unit in the last place, which is enough to make two builds
+ * choose different tokens. */
 #ifndef XL_FMATH_H
 #define XL_FMATH_H
 
@@ -8,13 +9,15 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Constants of xl_expf, shared with its vector form in kernel/body/vector.h, which does exactly the same operations.
- * The polynomial approximates (e^r - 1 - r) / r^2 on |r| <= ln(2)/2 (interpolated at Chebyshev nodes, 50 digits). */
-#define XL_EXPF_MAX 88.37f             /* above: xl_expf(88.37), about 2.4e38 */
-#define XL_EXPF_MIN (-87.33f)          /* below: exactly 0 */
+/* Constants of xl_expf, shared with its vector form in kernel/body/vector.h, which does exactly the
+ * same operations. The polynomial approximates (e^r - 1 - r) / r^2 on |r| <= ln(2)/2
+ * (interpolated at Chebyshev nodes, 50 digits). */
+#define XL_EXPF_MAX 88.37f    /* above: xl_expf(88.37), about 2.4e38 */
+#define XL_EXPF_MIN (-87.33f) /* below: exactly 0 */
 #define XL_EXPF_LOG2E 1.4426950408889634f
-#define XL_EXPF_MAGIC 12582912.0f      /* 1.5 * 2^23: adding it rounds to an integer, to nearest even */
-#define XL_EXPF_LN2_HI 0.693359375f    /* 10 bits: n * hi is exact */
+/* 1.5 * 2^23: adding it rounds to an integer, to nearest even */
+#define XL_EXPF_MAGIC 12582912.0f
+#define XL_EXPF_LN2_HI 0.693359375f /* 10 bits: n * hi is exact */
 #define XL_EXPF_LN2_LO (-2.12194440e-4f)
 #define XL_EXPF_C0 5.0000000135e-01f
 #define XL_EXPF_C1 1.6666666682e-01f
@@ -47,7 +50,8 @@ static inline double xl_double_of_bits(uint64_t u) {
     return d;
 }
 
-/* e^x in f32, within 1.5 units in the last place on [-87.33, 88.37]; 0 below, the largest value above; NaN counts as too large. */
+/* e^x in f32, within 1.5 units in the last place on [-87.33, 88.37]; 0 below, the largest value
+ * above; NaN counts as too large. */
 static inline float xl_expf(float x) {
     float c = x < XL_EXPF_MAX ? x : XL_EXPF_MAX;
     int under = c < XL_EXPF_MIN;
@@ -64,7 +68,8 @@ static inline float xl_expf(float x) {
     p = p * r + XL_EXPF_C0;
     p = p * (r * r) + r;
     p = p + 1.0f;
-    /* The low bits of z are n in two's complement; shifting by 23 drops the magic number's own bits. */
+    /* The low bits of z are n in two's complement; shifting by 23 drops the magic number's own
+     * bits. */
     float scale = xl_float_of_bits((xl_bits_of_float(z) + 127u) << 23);
     return under ? 0.0f : p * scale;
 }
@@ -102,10 +107,13 @@ static inline double xl_exp(double x) {
     return p * xl_pow2_int(half) * xl_pow2_int(k - half);
 }
 
-/* Natural logarithm in f64, about 1 unit in the last place. -infinity for 0, NaN below 0 and for NaN, infinity for infinity. */
+/* Natural logarithm in f64, about 1 unit in the last place. -infinity for 0, NaN below 0 and for
+ * NaN, infinity for infinity. */
 static inline double xl_log(double x) {
     uint64_t bits = xl_bits_of_double(x);
-    if (!(x > 0.0)) return x == 0.0 ? xl_double_of_bits(0xfff0000000000000u) : xl_double_of_bits(0x7ff8000000000000u);
+    if (!(x > 0.0))
+        return x == 0.0 ? xl_double_of_bits(0xfff0000000000000u)
+                        : xl_double_of_bits(0x7ff8000000000000u);
     if (bits >= 0x7ff0000000000000u) return x;
     int e = 0;
     if (bits < 0x0010000000000000u) { /* subnormal */
@@ -118,7 +126,8 @@ static inline double xl_log(double x) {
         m *= 0.5;
         e++;
     }
-    /* log m = 2 atanh(f), f = (m-1)/(m+1), |f| <= 0.1716; the series to f^23 leaves less than 2^-60. */
+    /* log m = 2 atanh(f), f = (m-1)/(m+1), |f| <= 0.1716; the series to f^23 leaves less than
+     * 2^-60. */
     double t = m - 1.0, f = t / (m + 1.0), s = f * f;
     double p = 2.0 / 23.0;
     p = p * s + 2.0 / 21.0;
@@ -136,13 +145,15 @@ static inline double xl_log(double x) {
     return (double)e * XL_LN2_HI + (t + small);
 }
 
-/* x^y in f64 for x > 0, relative error about |y log x| * 2^-52. 1 for y = 0, 0 for x = 0 and y > 0; NaN for x < 0. */
+/* x^y in f64 for x > 0, relative error about |y log x| * 2^-52. 1 for y = 0, 0 for x = 0 and y >
+ * 0; NaN for x < 0. */
 static inline double xl_pow(double x, double y) {
     if (y == 0.0) return 1.0;
     return xl_exp(y * xl_log(x));
 }
 
-/* sin and cos of x in f64, error below 2^-50 for |x| < 1e6; x beyond 1e9 or not finite gives 0 and 1. */
+/* sin and cos of x in f64, error below 2^-50 for |x| < 1e6; x beyond 1e9 or not finite gives 0
+ * and 1. */
 static inline void xl_sincos(double x, double *sin_out, double *cos_out) {
     if (!(x > -1e9 && x < 1e9)) {
         *sin_out = 0.0;

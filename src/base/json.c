@@ -12,7 +12,7 @@ typedef struct reader {
     const char *start, *at, *end;
     xl_json *nodes; /* [capacity] */
     size_t n_nodes, capacity;
-    char *strings;   /* room for every string of the text */
+    char *strings; /* room for every string of the text */
     const char *wrong;
 } reader;
 
@@ -39,9 +39,10 @@ static bool hex4(reader *r, uint32_t *code) {
     *code = 0;
     for (int i = 0; i < 4; i++) {
         char c = *r->at++;
-        uint32_t digit = c >= '0' && c <= '9' ? (uint32_t)(c - '0')
-                       : c >= 'a' && c <= 'f' ? (uint32_t)(c - 'a' + 10)
-                       : c >= 'A' && c <= 'F' ? (uint32_t)(c - 'A' + 10) : 16;
+        uint32_t digit = c >= '0' && c <= '9'   ? (uint32_t)(c - '0')
+                         : c >= 'a' && c <= 'f' ? (uint32_t)(c - 'a' + 10)
+                         : c >= 'A' && c <= 'F' ? (uint32_t)(c - 'A' + 10)
+                                                : 16;
         if (digit == 16) return wrong(r, "\\u needs four hexadecimal digits");
         *code = *code * 16 + digit;
     }
@@ -67,7 +68,8 @@ static void put_utf8(reader *r, uint32_t c) {
     r->strings = s;
 }
 
-/* After "\u": one character, of two halves where it lies beyond the first plane; a half alone becomes U+FFFD. */
+/* After "\u": one character, of two halves where it lies beyond the first plane; a half alone
+ * becomes U+FFFD. */
 static bool unicode_escape(reader *r) {
     uint32_t c, low;
     if (!hex4(r, &c)) return false;
@@ -118,7 +120,8 @@ static bool number(reader *r, xl_json *node) {
     char *end;
     node->kind = XL_JSON_NUMBER;
     node->number = strtod(text, &end);
-    if (*end || !isfinite(node->number) || text[0] == '+' || text[0] == '.') return wrong(r, "a number is malformed");
+    if (*end || !isfinite(node->number) || text[0] == '+' || text[0] == '.')
+        return wrong(r, "a number is malformed");
     r->at += n;
     return true;
 }
@@ -185,12 +188,18 @@ xl_json *xl_json_parse(const char *text, size_t n_bytes, char *why, size_t why_b
         return NULL;
     }
     size_t n = count_values(text, n_bytes);
-    xl_json *nodes = calloc(1, n * sizeof *nodes + n_bytes + 1); /* one block: the tree, behind it its strings */
+    /* one block: the tree, behind it its strings */
+    xl_json *nodes = calloc(1, n * sizeof *nodes + n_bytes + 1);
     if (!nodes) {
         snprintf(why, why_bytes, "no memory for it");
         return NULL;
     }
-    reader r = {.start = text, .at = text, .end = text + n_bytes, .nodes = nodes, .n_nodes = 1, .capacity = n,
+    reader r = {.start = text,
+                .at = text,
+                .end = text + n_bytes,
+                .nodes = nodes,
+                .n_nodes = 1,
+                .capacity = n,
                 .strings = (char *)(nodes + n)};
     bool good = value(&r, nodes, 0);
     space(&r);
@@ -217,7 +226,8 @@ const char *xl_json_string(const xl_json *object, const char *key) {
 
 uint64_t xl_json_uint(const xl_json *object, const char *key, uint64_t otherwise) {
     const xl_json *m = xl_json_get(object, key);
-    if (!m || m->kind != XL_JSON_NUMBER || m->number < 0 || m->number > 9007199254740992.0 || floor(m->number) != m->number)
+    if (!m || m->kind != XL_JSON_NUMBER || m->number < 0 || m->number > 9007199254740992.0 ||
+        floor(m->number) != m->number)
         return otherwise;
     return (uint64_t)m->number;
 }

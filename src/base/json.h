@@ -1,17 +1,25 @@
-/* Reads one JSON text (RFC 8259) into memory: the catalogue, manifests. Not for hostile giants: nesting is bounded and so is the size. */
+/* Reads one JSON text (RFC 8259) into memory: the catalogue, manifests. Not for hostile giants:
+ * nesting is bounded and so is the size. */
 #ifndef XL_JSON_H
 #define XL_JSON_H
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-typedef enum xl_json_kind { XL_JSON_NULL, XL_JSON_BOOL, XL_JSON_NUMBER, XL_JSON_STRING, XL_JSON_ARRAY, XL_JSON_OBJECT } xl_json_kind;
+typedef enum xl_json_kind {
+    XL_JSON_NULL,
+    XL_JSON_BOOL,
+    XL_JSON_NUMBER,
+    XL_JSON_STRING,
+    XL_JSON_ARRAY,
+    XL_JSON_OBJECT
+} xl_json_kind;
 
 typedef struct xl_json {
     xl_json_kind kind;
-    const char *key;        /* of a member of an object, else NULL */
-    const char *text;       /* STRING: NUL-terminated UTF-8 */
-    double number;          /* NUMBER; BOOL: 0 or 1 */
+    const char *key;       /* of a member of an object, else NULL */
+    const char *text;      /* STRING: NUL-terminated UTF-8 */
+    double number;         /* NUMBER; BOOL: 0 or 1 */
     struct xl_json *first; /* ARRAY, OBJECT: the first item, NULL if empty */
     struct xl_json *next;  /* the item after this one */
 } xl_json;

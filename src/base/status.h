@@ -12,7 +12,8 @@
 /* Fills `error` (may be NULL) and returns `status`:
  *   return xl_fail(error, EXITLM_BAD_MODEL, "tensor %s: …", name);
  * Text from files goes through XL_TEXT(ptr, len) with "%.*s": it is cut to 64 bytes. */
-exitlm_status xl_fail(exitlm_error *error, exitlm_status status, const char *format, ...) XL_PRINTF(3, 4);
+exitlm_status xl_fail(exitlm_error *error, exitlm_status status, const char *format, ...)
+    XL_PRINTF(3, 4);
 
 #define XL_TEXT(ptr, len) (int)((len) < 64 ? (len) : 64), (ptr)
 

@@ -26,8 +26,9 @@ void xl_pool_run(xl_pool *pool, xl_part_fn fn, void *arg) {
 #include <stdatomic.h>
 #include <time.h>
 
-/* A worker spins longer than the gap between two matrices of a small model, then blocks: where another program takes the core, endless
- * spinning would stand in that program's way and ours. By a clock: a pause takes 40 cycles on one processor and 140 on another. */
+/* A worker spins longer than the gap between two matrices of a small model, then blocks: where
+ * another program takes the core, endless spinning would stand in that program's way and ours.
+ * By a clock: a pause takes 40 cycles on one processor and 140 on another. */
 enum { SPIN_NANOSECONDS = 50000, SPINS_BETWEEN_LOOKS = 64, MAX_THREADS = 64 };
 
 typedef struct worker {
@@ -70,7 +71,9 @@ static bool spin(spinner *s) {
     if (s->spins++ % SPINS_BETWEEN_LOOKS) return true;
     if (clock_gettime(CLOCK_MONOTONIC, &now) != 0) return false;
     if (s->spins == 1) s->begun = now;
-    return now.tv_sec - s->begun.tv_sec < 2 && (now.tv_sec - s->begun.tv_sec) * 1000000000LL + now.tv_nsec - s->begun.tv_nsec < SPIN_NANOSECONDS;
+    return now.tv_sec - s->begun.tv_sec < 2 &&
+           (now.tv_sec - s->begun.tv_sec) * 1000000000LL + now.tv_nsec - s->begun.tv_nsec <
+               SPIN_NANOSECONDS;
 }
 
 /* Returns the epoch that follows `seen`. */
@@ -129,7 +132,8 @@ xl_pool *xl_pool_create(uint32_t threads, const exitlm_allocator *allocator) {
     for (uint32_t i = 1; i < threads; i++) {
         worker *w = &pool->workers[i];
         *w = (worker){.pool = pool, .part = i};
-        if (pthread_create(&w->thread, NULL, worker_main, w) != 0) break; /* fewer threads, same results */
+        /* fewer threads, same results */
+        if (pthread_create(&w->thread, NULL, worker_main, w) != 0) break;
         pool->threads++;
     }
     return pool;

@@ -3,8 +3,8 @@
 #define XL_UTF8_H
 #include <stddef.h>
 
-/* Bytes of the character at text[0 ... n_bytes-1], 1 to 4, if it is well-formed UTF-8 (no surrogates,
- * nothing over-long); else 0. n_bytes >= 1. */
+/* Bytes of the character at text[0 ... n_bytes-1], 1 to 4, if it is well-formed UTF-8 (no
+ * surrogates, nothing over-long); else 0. n_bytes >= 1. */
 size_t xl_utf8_sequence(const char *text, size_t n_bytes);
 
 #endif

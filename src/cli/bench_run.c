@@ -25,8 +25,10 @@ static int run_once(const cli_engine *engine, bench_run *run) {
     exitlm_error error;
     exitlm_event event = {0};
     exitlm_session_reset(engine->session);
-    exitlm_status status = exitlm_session_start(engine->session, run->ids, run->prompt_n, &run->generate, &error);
-    while (status == EXITLM_OK && event.type != EXITLM_EVENT_DONE) status = exitlm_session_step(engine->session, &event, &error);
+    exitlm_status status =
+        exitlm_session_start(engine->session, run->ids, run->prompt_n, &run->generate, &error);
+    while (status == EXITLM_OK && event.type != EXITLM_EVENT_DONE)
+        status = exitlm_session_step(engine->session, &event, &error);
     if (status != EXITLM_OK) return cli_report(&error, NULL);
     run->stats = event.stats;
     if (event.stats.tokens_per_second > 0 && run->n_speeds < BENCH_MAX_REPS)
@@ -41,20 +43,23 @@ int bench_decode(const cli_engine *engine, bench_run *runs, size_t n, uint32_t r
     return status;
 }
 
-/* Milliseconds of taking the last `rows` ids through all layers to their logits; the positions are dropped again. */
-static exitlm_status time_rows(exitlm_session *session, const int32_t *ids, uint32_t n_ids, uint32_t rows, double *ms,
-                               exitlm_error *error) {
+/* Milliseconds of taking the last `rows` ids through all layers to their logits; the positions
+ * are dropped again. */
+static exitlm_status time_rows(exitlm_session *session, const int32_t *ids, uint32_t n_ids,
+                               uint32_t rows, double *ms, exitlm_error *error) {
     uint32_t before = session->stair.n;
     double start = cli_clock_ms(NULL);
     exitlm_status status = xl_stair_append(&session->stair, ids + n_ids - rows, rows, error);
-    if (status == EXITLM_OK) status = xl_stair_advance(&session->stair, session->run.model->config.n_layers, error);
+    if (status == EXITLM_OK)
+        status = xl_stair_advance(&session->stair, session->run.model->config.n_layers, error);
     if (status == EXITLM_OK) status = xl_logits_compute(&session->logits, before, rows, 0, error);
     *ms = cli_clock_ms(NULL) - start;
     xl_stair_truncate(&session->stair, before);
     return status;
 }
 
-int bench_rows(const cli_engine *engine, const int32_t *ids, uint32_t n_ids, uint32_t reps, double r[BENCH_ROWS + 1]) {
+int bench_rows(const cli_engine *engine, const int32_t *ids, uint32_t n_ids, uint32_t reps,
+               double r[BENCH_ROWS + 1]) {
     exitlm_session *session = engine->session;
     exitlm_error error;
     double times[BENCH_ROWS + 1][BENCH_MAX_REPS];
@@ -62,7 +67,8 @@ int bench_rows(const cli_engine *engine, const int32_t *ids, uint32_t n_ids, uin
     if (n_ids <= BENCH_ROWS) return CLI_OK;
     exitlm_session_reset(session);
     exitlm_status status = xl_stair_append(&session->stair, ids, n_ids - BENCH_ROWS, &error);
-    if (status == EXITLM_OK) status = xl_stair_advance(&session->stair, session->run.model->config.n_layers, &error);
+    if (status == EXITLM_OK)
+        status = xl_stair_advance(&session->stair, session->run.model->config.n_layers, &error);
     reps = reps * 5 < BENCH_MAX_REPS ? reps * 5 : BENCH_MAX_REPS; /* each is short */
     for (uint32_t rep = 0; rep < reps; rep++)
         for (uint32_t rows = 1; rows <= BENCH_ROWS && status == EXITLM_OK; rows++)

@@ -49,7 +49,10 @@ bool cli_catalog_open(cli_catalog *catalog, char *why, size_t why_bytes) {
         snprintf(path, sizeof path, "%s%scatalog.json", folder, places[i]);
         found = try_path(catalog, path, why, why_bytes);
     }
-    if (found == 0) snprintf(why, why_bytes, "no catalogue was found: models/catalog.json is neither here nor beside the program");
+    if (found == 0)
+        snprintf(
+            why, why_bytes,
+            "no catalogue was found: models/catalog.json is neither here nor beside the program");
     return found == 1;
 }
 

@@ -1,4 +1,5 @@
-/* The catalogue of models, models/catalog.json: found in the folder models/ under the current one, or beside the program. */
+/* The catalogue of models, models/catalog.json: found in the folder models/ under the current
+ * one, or beside the program. */
 #ifndef CLI_CATALOG_H
 #define CLI_CATALOG_H
 #include "base/json.h"
@@ -8,7 +9,8 @@ typedef struct cli_catalog {
     char *folder; /* of the catalogue, with a slash at its end */
 } cli_catalog;
 
-/* False where there is none (`why`: a sentence). EXITLM_CATALOG in the environment names another one. */
+/* False where there is none (`why`: a sentence). EXITLM_CATALOG in the environment names another
+ * one. */
 bool cli_catalog_open(cli_catalog *catalog, char *why, size_t why_bytes);
 void cli_catalog_close(cli_catalog *catalog);
 

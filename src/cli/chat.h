@@ -9,7 +9,7 @@
 typedef struct chat_options {
     cli_engine_options engine;
     const char *prompt, *system;
-    int mode;            /* exitlm_mode, -1: exit where there are heads, else full */
+    int mode; /* exitlm_mode, -1: exit where there are heads, else full */
     float accuracy;
     int strategy, kv;    /* kv -1: the engine chooses */
     uint32_t max_tokens; /* 0: to the context's end */
@@ -18,7 +18,7 @@ typedef struct chat_options {
     uint64_t seed;
     cli_texts stop;
     uint32_t draft_layer, draft_length, max_draft;
-    int drafts;          /* -1: both, 0: exits, 1: lookup */
+    int drafts; /* -1: both, 0: exits, 1: lookup */
     bool show_depth, json, raw;
 } chat_options;
 
@@ -29,13 +29,15 @@ typedef struct chat {
     exitlm_generate_options generate;
     cli_depth_view view;
     ndjson json;
-    bool terminal;       /* standard output is one: control characters are kept from it */
-    bool verbose;        /* a line of figures after each answer */
+    bool terminal; /* standard output is one: control characters are kept from it */
+    bool verbose;  /* a line of figures after each answer */
 } chat;
 
-/* One answer, written to standard output. `text` where messages is NULL (--raw). *reply, if not NULL, is its text in fresh memory
- * (also where the answer was stopped). 0, or the exit status of a failure that has been reported. */
-int chat_reply(chat *c, const exitlm_message *messages, size_t n_messages, const char *text, char **reply);
+/* One answer, written to standard output. `text` where messages is NULL (--raw). *reply, if not
+ * NULL, is its text in fresh memory (also where the answer was stopped). 0, or the exit status
+ * of a failure that has been reported. */
+int chat_reply(chat *c, const exitlm_message *messages, size_t n_messages, const char *text,
+               char **reply);
 
 /* The conversation with a person, or with a program that writes a line a turn. */
 int chat_converse(chat *c);

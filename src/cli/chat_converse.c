@@ -67,7 +67,8 @@ static read_result read_line(char **line) {
             if (n && text[n - 1] == '\r') text[--n] = 0;
             break;
         }
-        if (n + 1 < capacity) continue; /* a NUL in the line, or its last part: the next read tells */
+        /* a NUL in the line, or its last part: the next read tells */
+        if (n + 1 < capacity) continue;
         char *larger = capacity > (1u << 24) ? NULL : realloc(text, capacity * 2);
         if (!larger) free(text);
         text = larger;
@@ -178,14 +179,16 @@ static int answer(chat *c, conversation *talk, char *turn) {
     size_t before = talk->n;
     if (!add_message(talk, "user", turn)) return cli_no_memory("the conversation");
     int status = chat_reply(c, talk->messages, talk->n, NULL, &reply);
-    if (status == CLI_OK && !add_message(talk, "assistant", reply)) status = cli_no_memory("the conversation");
+    if (status == CLI_OK && !add_message(talk, "assistant", reply))
+        status = cli_no_memory("the conversation");
     if (status != CLI_OK) shorten(talk, before);
     return status;
 }
 
 int chat_converse(chat *c) {
     conversation talk = {0};
-    bool person = cli_is_terminal(stdin) && !c->options->json, good = begin(&talk, c->options->system), open = true;
+    bool person = cli_is_terminal(stdin) && !c->options->json,
+         good = begin(&talk, c->options->system), open = true;
     int status = CLI_OK;
     if (person) fprintf(stderr, "%s. /help for commands, Ctrl-D ends.\n", c->engine.info.name);
     while (good && open) {
@@ -205,7 +208,8 @@ int chat_converse(chat *c) {
             free(turn);
         } else {
             status = answer(c, &talk, turn);
-            if (status == CLI_OK || person) status = CLI_OK; /* a person reads the message and goes on */
+            /* a person reads the message and goes on */
+            if (status == CLI_OK || person) status = CLI_OK;
             else open = false;
         }
     }

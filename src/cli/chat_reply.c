@@ -10,7 +10,9 @@
 #include "text.h"
 
 /* A time that there was no clock for is null. */
-static void json_ms(ndjson *j, const char *key, double value) { xl_nd_double(j, key, value < 0 ? NAN : value); }
+static void json_ms(ndjson *j, const char *key, double value) {
+    xl_nd_double(j, key, value < 0 ? NAN : value);
+}
 static void json_share(ndjson *j, const char *key, uint32_t part, uint32_t whole) {
     xl_nd_double(j, key, whole ? (double)part / whole : NAN);
 }
@@ -24,7 +26,8 @@ static void json_start(chat *c) {
     xl_nd_string(j, "arch", e->info.architecture);
     xl_nd_uint(j, "layers", e->info.layers);
     xl_nd_array(j, "heads");
-    for (uint32_t i = 0; e->heads && i < e->heads_info.n_heads; i++) xl_nd_uint(j, NULL, e->heads_info.head[i].layer);
+    for (uint32_t i = 0; e->heads && i < e->heads_info.n_heads; i++)
+        xl_nd_uint(j, NULL, e->heads_info.head[i].layer);
     xl_nd_end(j);
     xl_nd_string(j, "mode", cli_modes[c->generate.mode]);
     xl_nd_float(j, "accuracy", c->generate.mode == EXITLM_MODE_EXIT ? c->generate.accuracy : NAN);
@@ -55,7 +58,8 @@ static void json_token(chat *c, const exitlm_token *t) {
 
 static void json_exits(chat *c, const exitlm_stats *s) {
     ndjson *j = &c->json;
-    uint32_t n = c->engine.heads && c->generate.mode == EXITLM_MODE_EXIT ? c->engine.heads_info.n_heads : 0;
+    uint32_t n =
+        c->engine.heads && c->generate.mode == EXITLM_MODE_EXIT ? c->engine.heads_info.n_heads : 0;
     xl_nd_object(j, "exits");
     for (uint32_t i = 0; i < n; i++) {
         char key[12];
@@ -112,9 +116,11 @@ static void show_done(chat *c, const exitlm_stats *s) {
     if (c->options->show_depth) cli_depth_view_histogram(&c->view, s);
     fflush(stdout);
     if (c->generate.audit > 0)
-        fprintf(stderr, "audit: %u exits verified, %u of them disagree with the full model\n", s->audited, s->audit_disagreed);
+        fprintf(stderr, "audit: %u exits verified, %u of them disagree with the full model\n",
+                s->audited, s->audit_disagreed);
     if (!c->verbose) return;
-    fprintf(stderr, "[%u tokens%s", s->completion_tokens, s->reason == EXITLM_REASON_ABORT ? ", stopped" : "");
+    fprintf(stderr, "[%u tokens%s", s->completion_tokens,
+            s->reason == EXITLM_REASON_ABORT ? ", stopped" : "");
     if (s->tokens_per_second > 0) fprintf(stderr, ", %.0f tokens/s", s->tokens_per_second);
     if (s->prompt_ms >= 0) fprintf(stderr, ", first after %.0f ms", s->prompt_ms);
     if (c->generate.mode == EXITLM_MODE_EXIT) fprintf(stderr, ", mean depth %.2f", s->mean_depth);
@@ -145,14 +151,16 @@ static int run_steps(chat *c, exitlm_event *event) {
     return CLI_OK;
 }
 
-int chat_reply(chat *c, const exitlm_message *messages, size_t n_messages, const char *text, char **reply) {
+int chat_reply(chat *c, const exitlm_message *messages, size_t n_messages, const char *text,
+               char **reply) {
     exitlm_error error;
     exitlm_event event;
     exitlm_session *session = c->engine.session;
     if (reply) *reply = NULL;
     cli_interrupt_clear();
-    exitlm_status started = messages ? exitlm_session_chat(session, messages, n_messages, &c->generate, &error)
-                                     : exitlm_session_text(session, text, strlen(text), true, &c->generate, &error);
+    exitlm_status started =
+        messages ? exitlm_session_chat(session, messages, n_messages, &c->generate, &error)
+                 : exitlm_session_text(session, text, strlen(text), true, &c->generate, &error);
     if (started != EXITLM_OK) return cli_report(&error, NULL);
     if (c->options->json) json_start(c);
     int status = run_steps(c, &event);

@@ -12,19 +12,59 @@
 
 static const cli_option options[] = {
     CLI_HEADS_OPTION(bench_options, engine),
-    {.name = "prompt-tokens", .kind = CLI_COUNT, AT(prompt_tokens), .value = "N", .min = 1, .max = 1048576, .fallback = "256",
+    {.name = "prompt-tokens",
+     .kind = CLI_COUNT,
+     AT(prompt_tokens),
+     .value = "N",
+     .min = 1,
+     .max = 1048576,
+     .fallback = "256",
      .help = "length of the prompt whose speed is measured"},
-    {.name = "gen-tokens", .kind = CLI_COUNT, AT(gen_tokens), .value = "N", .min = 2, .max = 1048576, .fallback = "128",
+    {.name = "gen-tokens",
+     .kind = CLI_COUNT,
+     AT(gen_tokens),
+     .value = "N",
+     .min = 2,
+     .max = 1048576,
+     .fallback = "128",
      .help = "tokens of each answer"},
-    {.name = "context", .kind = CLI_COUNTS, AT(contexts), .value = "N,...", .min = 1, .max = 1048576, .fallback = "40,512",
+    {.name = "context",
+     .kind = CLI_COUNTS,
+     AT(contexts),
+     .value = "N,...",
+     .min = 1,
+     .max = 1048576,
+     .fallback = "40,512",
      .help = "tokens before the answer"},
-    {.name = "reps", .kind = CLI_COUNT, AT(reps), .value = "R", .min = 1, .max = BENCH_MAX_REPS, .fallback = "3",
+    {.name = "reps",
+     .kind = CLI_COUNT,
+     AT(reps),
+     .value = "R",
+     .min = 1,
+     .max = BENCH_MAX_REPS,
+     .fallback = "3",
      .help = "repetitions, interleaved; medians are reported"},
-    {.name = "accuracy", .kind = CLI_NUMBERS, AT(accuracy), .value = "A,...", .min = 0.5, .max = 1,
+    {.name = "accuracy",
+     .kind = CLI_NUMBERS,
+     AT(accuracy),
+     .value = "A,...",
+     .min = 0.5,
+     .max = 1,
      .help = "levels of mode exit; default: the one that the heads name, 0.95 and 0.9"},
-    {.name = "kv", .kind = CLI_CHOICE, AT(kv), .choices = cli_kv_policies, .help = "K/V of the layers that an exit skips; default: of those that the level is calibrated with, the cheapest here"},
-    {.name = "vocabulary", .kind = CLI_FLAG, AT(vocabulary), .help = "also mode exit with the vocabulary exit alone"},
-    {.name = "lossless", .kind = CLI_FLAG, AT(lossless), .help = "compare ways of drafting: acceptance, tokens a verification, cost of a row"},
+    {.name = "kv",
+     .kind = CLI_CHOICE,
+     AT(kv),
+     .choices = cli_kv_policies,
+     .help = "K/V of the layers that an exit skips; default: of those that the level is calibrated "
+             "with, the cheapest here"},
+    {.name = "vocabulary",
+     .kind = CLI_FLAG,
+     AT(vocabulary),
+     .help = "also mode exit with the vocabulary exit alone"},
+    {.name = "lossless",
+     .kind = CLI_FLAG,
+     AT(lossless),
+     .help = "compare ways of drafting: acceptance, tokens a verification, cost of a row"},
     CLI_ENGINE_OPTIONS(bench_options, engine),
     {.name = "json", .kind = CLI_FLAG, AT(json), .help = "one JSON object"},
 };
@@ -43,7 +83,8 @@ typedef struct bench {
 
 /* ---- What is run ---- */
 
-static bench_run *add_run(bench *b, exitlm_mode mode, float accuracy, const char *variant, const bench_run *at) {
+static bench_run *add_run(bench *b, exitlm_mode mode, float accuracy, const char *variant,
+                          const bench_run *at) {
     if (b->n_runs == BENCH_MAX_RUNS) return NULL;
     bench_run *run = &b->runs[b->n_runs++];
     *run = *at;
@@ -55,11 +96,13 @@ static bench_run *add_run(bench *b, exitlm_mode mode, float accuracy, const char
     run->variant = variant;
     char level[24] = "";
     if (mode == EXITLM_MODE_EXIT) snprintf(level, sizeof level, " at %g", (double)accuracy);
-    snprintf(run->name, sizeof run->name, "%s%s%s%s", cli_modes[mode], level, variant ? ", " : "", variant ? variant : "");
+    snprintf(run->name, sizeof run->name, "%s%s%s%s", cli_modes[mode], level, variant ? ", " : "",
+             variant ? variant : "");
     return run;
 }
 
-/* The rivals of lossless decoding: one source of drafts alone, DSSD as in the paper (at most 5 drafts), LayerSkip's fixed layer and length. */
+/* The rivals of lossless decoding: one source of drafts alone, DSSD as in the paper (at most 5
+ * drafts), LayerSkip's fixed layer and length. */
 static void add_rivals(bench *b, const bench_run *at) {
     bench_run *run = add_run(b, EXITLM_MODE_LOSSLESS, 0, "exits only", at);
     if (run) run->generate.draft_sources = 1;
@@ -76,7 +119,8 @@ static void add_rivals(bench *b, const bench_run *at) {
             if (!run) return;
             run->generate.draft_layer = (int32_t)b->engine.heads_info.head[h].layer;
             run->generate.draft_length = length;
-            snprintf(run->name, sizeof run->name, "lossless, layer %d x %u", run->generate.draft_layer, length);
+            snprintf(run->name, sizeof run->name, "lossless, layer %d x %u",
+                     run->generate.draft_layer, length);
         }
 }
 
@@ -86,7 +130,9 @@ static void add_vocabulary_run(bench *b, float accuracy, const bench_run *at) {
     uint32_t last = heads->n_heads - 1;
     float thresholds[EXITLM_MAX_HEADS] = {0};
     if (heads->head[last].layer != b->engine.info.layers || last == 0) return;
-    if (!xl_heads_thresholds(b->engine.heads, EXITLM_STRATEGY_RISK, accuracy, EXITLM_POLICY_EXACT, thresholds)) return;
+    if (!xl_heads_thresholds(b->engine.heads, EXITLM_STRATEGY_RISK, accuracy, EXITLM_POLICY_EXACT,
+                             thresholds))
+        return;
     bench_run *run = add_run(b, EXITLM_MODE_EXIT, accuracy, "vocabulary exit only", at);
     if (!run) return;
     memset(run->thresholds, 0, sizeof run->thresholds);
@@ -111,7 +157,8 @@ static void choose_levels(bench *b) {
     b->accuracy = b->options->accuracy;
     if (b->accuracy.n) return;
     for (size_t i = 0; i < sizeof usual / sizeof *usual; i++)
-        if (b->accuracy.n == 0 || !xl_level_wanted(b->accuracy.items, b->accuracy.n, usual[i])) b->accuracy.items[b->accuracy.n++] = usual[i];
+        if (b->accuracy.n == 0 || !xl_level_wanted(b->accuracy.items, b->accuracy.n, usual[i]))
+            b->accuracy.items[b->accuracy.n++] = usual[i];
 }
 
 /* Contexts that the session cannot hold are left out, with a word. */
@@ -120,18 +167,22 @@ static int prepare(bench *b, uint32_t ctx) {
     uint32_t prompt_tokens = o->prompt_tokens;
     if (prompt_tokens > ctx - 1) {
         prompt_tokens = ctx - 1;
-        cli_warn("--prompt-tokens: the context holds %u tokens, %u are measured", ctx, prompt_tokens);
+        cli_warn("--prompt-tokens: the context holds %u tokens, %u are measured", ctx,
+                 prompt_tokens);
     }
     choose_levels(b);
     for (size_t i = 0; b->engine.heads && i < b->accuracy.n; i++)
         cli_engine_check_level(&b->engine, EXITLM_STRATEGY_RISK, b->accuracy.items[i], o->kv);
-    int status = bench_prompt(&b->engine, prompt_tokens, (int32_t **)&b->prompt.ids, &b->prompt.prompt_n);
+    int status =
+        bench_prompt(&b->engine, prompt_tokens, (int32_t **)&b->prompt.ids, &b->prompt.prompt_n);
     exitlm_generate_defaults(&b->prompt.generate);
     b->prompt.generate.max_tokens = 1;
     for (size_t i = 0; i < o->contexts.n && status == CLI_OK; i++) {
         bench_run at = {.context = o->contexts.items[i]};
         if (at.context >= ctx || o->gen_tokens > ctx - at.context) {
-            cli_warn("--context %u with %u tokens to generate does not fit in a context of %u: left out", at.context, o->gen_tokens, ctx);
+            cli_warn(
+                "--context %u with %u tokens to generate does not fit in a context of %u: left out",
+                at.context, o->gen_tokens, ctx);
             continue;
         }
         status = bench_prompt(&b->engine, at.context, &b->ids[i], &at.prompt_n);
@@ -166,7 +217,8 @@ static double speedup_of(const bench *b, const bench_run *run) {
 
 static double ratio(uint32_t part, uint32_t whole) { return whole ? (double)part / whole : NAN; }
 
-/* Tokens for each run of the full model; a bonus or corrected token comes with every verification. */
+/* Tokens for each run of the full model; a bonus or corrected token comes with every
+ * verification. */
 static double tokens_per_verification(const exitlm_stats *s) {
     return ratio(s->accepted + s->draft_attempts, s->draft_attempts);
 }
@@ -232,23 +284,29 @@ static void print_json(const bench *b) {
 }
 
 static void print_table(const bench *b) {
-    printf("%s, kernel %s, %u thread%s, K/V %s: loaded in %.0f ms, %.1f MB at most\n", b->engine.info.name, b->engine.kernel,
-           b->engine.threads, b->engine.threads == 1 ? "" : "s", cli_kv_types[b->options->engine.kv_type], b->engine.load_ms,
-           (double)cli_peak_bytes() / 1e6);
-    printf("prompt of %u tokens: %.1f tokens/s\n\n", b->prompt.prompt_n, bench_median(b->prompt_speed, b->prompt.n_speeds));
-    printf("%-34s %7s %7s %9s %8s %6s %6s\n", "decode", "context", "tokens", "tokens/s", "speed-up", "depth", "work");
+    printf("%s, kernel %s, %u thread%s, K/V %s: loaded in %.0f ms, %.1f MB at most\n",
+           b->engine.info.name, b->engine.kernel, b->engine.threads,
+           b->engine.threads == 1 ? "" : "s", cli_kv_types[b->options->engine.kv_type],
+           b->engine.load_ms, (double)cli_peak_bytes() / 1e6);
+    printf("prompt of %u tokens: %.1f tokens/s\n\n", b->prompt.prompt_n,
+           bench_median(b->prompt_speed, b->prompt.n_speeds));
+    printf("%-34s %7s %7s %9s %8s %6s %6s\n", "decode", "context", "tokens", "tokens/s", "speed-up",
+           "depth", "work");
     for (size_t i = 0; i < b->n_runs; i++) {
         const bench_run *run = &b->runs[i];
         const exitlm_stats *s = &run->stats;
-        printf("%-34s %7u %7u %9.1f %7.2fx %6.2f %6.2f", run->name, run->prompt_n, s->completion_tokens, speed_of(run),
-               speedup_of(b, run), s->mean_depth, s->mean_work);
+        printf("%-34s %7u %7u %9.1f %7.2fx %6.2f %6.2f", run->name, run->prompt_n,
+               s->completion_tokens, speed_of(run), speedup_of(b, run), s->mean_depth,
+               s->mean_work);
         if (s->draft_attempts)
-            printf("  accepted %u of %u, %.2f tokens a verification", s->accepted, s->drafted, tokens_per_verification(s));
+            printf("  accepted %u of %u, %.2f tokens a verification", s->accepted, s->drafted,
+                   tokens_per_verification(s));
         printf("\n");
     }
     if (!b->options->lossless) return;
     printf("\nr, the cost of one more row of a verification as a share of a token:");
-    for (uint32_t rows = 2; rows <= BENCH_ROWS; rows++) printf(" %u: %.2f%s", rows, b->r[rows], rows < BENCH_ROWS ? "," : "\n");
+    for (uint32_t rows = 2; rows <= BENCH_ROWS; rows++)
+        printf(" %u: %.2f%s", rows, b->r[rows], rows < BENCH_ROWS ? "," : "\n");
 }
 
 static int measure(bench *b) {
@@ -263,7 +321,8 @@ static int measure(bench *b) {
 static uint32_t context_for(const bench_options *o, const exitlm_model_info *info) {
     uint64_t longest = o->prompt_tokens;
     for (size_t i = 0; i < o->contexts.n; i++)
-        if ((uint64_t)o->contexts.items[i] + o->gen_tokens > longest) longest = (uint64_t)o->contexts.items[i] + o->gen_tokens;
+        if ((uint64_t)o->contexts.items[i] + o->gen_tokens > longest)
+            longest = (uint64_t)o->contexts.items[i] + o->gen_tokens;
     longest += 16; /* drafts may run past the last token */
     if (o->engine.ctx) return o->engine.ctx;
     uint32_t most = info->context_tokens ? info->context_tokens : 2048;
@@ -282,7 +341,8 @@ static int run(const cli_call *call) {
     if (status == CLI_OK) {
         uint32_t ctx = context_for(o, &b.engine.info);
         if (ctx < 2) status = cli_usage("bench: --ctx must be at least 2");
-        if (status == CLI_OK) status = cli_engine_session(&b.engine, &engine, ctx, &b.engine.session);
+        if (status == CLI_OK)
+            status = cli_engine_session(&b.engine, &engine, ctx, &b.engine.session);
         if (status == CLI_OK) status = prepare(&b, ctx);
         if (status == CLI_OK) status = measure(&b);
         if (status == CLI_OK && o->json) print_json(&b);

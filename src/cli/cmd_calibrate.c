@@ -1,4 +1,5 @@
-/* exitlm calibrate: thresholds for accuracy levels, with a guarantee by conversation, into a heads file. */
+/* exitlm calibrate: thresholds for accuracy levels, with a guarantee by conversation, into a
+ * heads file. */
 #include <stdlib.h>
 
 #include "base/ndjson.h"
@@ -26,26 +27,88 @@ typedef struct calibrate_options {
 static const char *const bounds[] = {"betting", "hb", NULL};
 
 static const cli_option options[] = {
-    {.name = "data", .kind = CLI_TEXTS, AT(data), .value = "FILE|DIR",
-     .help = "conversations as users have them: JSONL of {\"turns\"} or {\"messages\"}; lines of the split \"calibration\" decide, held-out lines of \"train\" "
+    {.name = "data",
+     .kind = CLI_TEXTS,
+     AT(data),
+     .value = "FILE|DIR",
+     .help = "conversations as users have them: JSONL of {\"turns\"} or {\"messages\"}; lines of "
+             "the split \"calibration\" decide, held-out lines of \"train\" "
              "lay out the path; default: invented by the model"},
-    {.name = "strategy", .kind = CLI_CHOICE, AT(calibration.strategy), .choices = cli_strategies,
+    {.name = "strategy",
+     .kind = CLI_CHOICE,
+     AT(calibration.strategy),
+     .choices = cli_strategies,
      .help = "calibrate only this one; default: all"},
-    {.name = "metric", .kind = CLI_CHOICE, AT(calibration.metric), .choices = cli_metrics, .help = "measure of uncertainty; default: the one that saves most on the path's data"},
-    {.name = "kv", .kind = CLI_CHOICE, AT(kv), .choices = cli_kv_policies, .fallback = "exact",
-     .help = "K/V of skipped layers that the levels are to hold with; exact replaces all of the table, another is added to it (strategy risk)"},
-    {.name = "accuracy", .kind = CLI_NUMBERS, AT(accuracy), .value = "A,...", .min = 0.7, .max = 0.99,
-     .help = "run the settings that are laid out for these levels (.70, .75, .80, .85, .90, .95, .98, .99) alone; default: all"},
-    {.name = "default", .kind = CLI_NUMBER, AT(default_accuracy), .value = "A", .min = 0.5, .max = 1,
-     .help = "the certified level that is taken where none is asked for, see eval --tasks; without --data nothing else in the file changes; "
+    {.name = "metric",
+     .kind = CLI_CHOICE,
+     AT(calibration.metric),
+     .choices = cli_metrics,
+     .help = "measure of uncertainty; default: the one that saves most on the path's data"},
+    {.name = "kv",
+     .kind = CLI_CHOICE,
+     AT(kv),
+     .choices = cli_kv_policies,
+     .fallback = "exact",
+     .help = "K/V of skipped layers that the levels are to hold with; exact replaces all of the "
+             "table, another is added to it (strategy risk)"},
+    {.name = "accuracy",
+     .kind = CLI_NUMBERS,
+     AT(accuracy),
+     .value = "A,...",
+     .min = 0.7,
+     .max = 0.99,
+     .help = "run the settings that are laid out for these levels (.70, .75, .80, .85, .90, .95, "
+             ".98, .99) alone; default: all"},
+    {.name = "default",
+     .kind = CLI_NUMBER,
+     AT(default_accuracy),
+     .value = "A",
+     .min = 0.5,
+     .max = 1,
+     .help = "the certified level that is taken where none is asked for, see eval --tasks; without "
+             "--data nothing else in the file changes; "
              "default: the one that the file names, else its strictest"},
-    {.name = "delta", .kind = CLI_NUMBER, AT(calibration.delta), .value = "D", .min = 1e-6, .max = 0.5, .fallback = "0.05",
+    {.name = "delta",
+     .kind = CLI_NUMBER,
+     AT(calibration.delta),
+     .value = "D",
+     .min = 1e-6,
+     .max = 0.5,
+     .fallback = "0.05",
      .help = "a level's promise may fail with this probability over the draw of the conversations"},
-    {.name = "bound", .kind = CLI_CHOICE, AT(bound), .choices = bounds, .fallback = "betting", .help = "bound of the risk"},
-    {.name = "reply-tokens", .kind = CLI_COUNT, AT(calibration.reply_tokens), .value = "N", .min = 8, .max = 1024, .fallback = "96", .help = "longest answer"},
-    {.name = "batch", .kind = CLI_COUNT, AT(calibration.batch), .value = "N", .min = 1, .max = 32, .fallback = "32", .help = "conversations side by side, a thread"},
-    {.name = "seed", .kind = CLI_SEED, AT(calibration.seed), .value = "S", .fallback = "1", .help = "the one that train was given: says which lines it held out"},
-    {.name = "report", .kind = CLI_TEXT, AT(report), .value = "FILE", .help = "keep the path and each conversation's result as JSON (eval reads it)"},
+    {.name = "bound",
+     .kind = CLI_CHOICE,
+     AT(bound),
+     .choices = bounds,
+     .fallback = "betting",
+     .help = "bound of the risk"},
+    {.name = "reply-tokens",
+     .kind = CLI_COUNT,
+     AT(calibration.reply_tokens),
+     .value = "N",
+     .min = 8,
+     .max = 1024,
+     .fallback = "96",
+     .help = "longest answer"},
+    {.name = "batch",
+     .kind = CLI_COUNT,
+     AT(calibration.batch),
+     .value = "N",
+     .min = 1,
+     .max = 32,
+     .fallback = "32",
+     .help = "conversations side by side, a thread"},
+    {.name = "seed",
+     .kind = CLI_SEED,
+     AT(calibration.seed),
+     .value = "S",
+     .fallback = "1",
+     .help = "the one that train was given: says which lines it held out"},
+    {.name = "report",
+     .kind = CLI_TEXT,
+     AT(report),
+     .value = "FILE",
+     .help = "keep the path and each conversation's result as JSON (eval reads it)"},
     {.name = "quiet", .letter = 'q', .kind = CLI_FLAG, AT(quiet), .help = "no progress"},
     CLI_ENGINE_OPTIONS(calibrate_options, engine),
 };
@@ -56,15 +119,20 @@ static int read_data(xl_calibration *c, const cli_texts *data) {
     exitlm_status status = EXITLM_OK;
     const xl_calibration_options *o = c->options;
     if (data->n == 0) {
-        cli_warn("no --data: the model invents the conversations; levels then hold for such, not for what people write");
-        status = xl_invent(c->model, o->kernel, 720, o->seed + 0x63616c, c->observer, &c->data, &error);
+        cli_warn("no --data: the model invents the conversations; levels then hold for such, not "
+                 "for what people write");
+        status =
+            xl_invent(c->model, o->kernel, 720, o->seed + 0x63616c, c->observer, &c->data, &error);
     }
-    for (size_t i = 0; i < data->n && status == EXITLM_OK; i++) status = xl_dataset_read(&c->data, data->items[i], &error);
+    for (size_t i = 0; i < data->n && status == EXITLM_OK; i++)
+        status = xl_dataset_read(&c->data, data->items[i], &error);
     if (status == EXITLM_OK) status = xl_calibration_split(c, &error);
     if (status != EXITLM_OK) return cli_report(&error, NULL);
     if (c->data.n == 0 || c->path_data.n == 0)
-        return cli_fail("%s: no conversations of the split \"calibration\"", data->n ? data->items[0] : "data");
-    if (c->data.n < 300) cli_warn("%zu conversations certify little: 600 or more are recommended", c->data.n);
+        return cli_fail("%s: no conversations of the split \"calibration\"",
+                        data->n ? data->items[0] : "data");
+    if (c->data.n < 300)
+        cli_warn("%zu conversations certify little: 600 or more are recommended", c->data.n);
     return CLI_OK;
 }
 
@@ -74,7 +142,9 @@ static void print_trials(const xl_calibration *c) {
         const xl_metric_trial *t = &c->trials[m];
         if (!t->tried) continue;
         printf("metric %-9s expected work at", cli_metrics[m]);
-        for (int k = 0; k < 3; k++) printf(" %.1f %% disagreement: %.3f%s", 100.0 * t->risk[k], t->cost[k], k < 2 ? "," : "\n");
+        for (int k = 0; k < 3; k++)
+            printf(" %.1f %% disagreement: %.3f%s", 100.0 * t->risk[k], t->cost[k],
+                   k < 2 ? "," : "\n");
     }
 }
 
@@ -82,10 +152,13 @@ static void print_settings(const xl_calibration *c) {
     printf("agreement among the tokens that exit, certified likewise:");
     for (int i = 0; i < XL_LEVELS; i++) {
         const int32_t j = c->exited[i];
-        if (j >= 0) printf("  %.2f: setting %d (expected work %.3f)", (double)xl_levels[i], j + 1, (double)c->path.cost[j]);
+        if (j >= 0)
+            printf("  %.2f: setting %d (expected work %.3f)", (double)xl_levels[i], j + 1,
+                   (double)c->path.cost[j]);
     }
     printf("\nat delta 0.10 the levels end at settings:");
-    for (int i = 0; i < XL_LEVELS; i++) printf("  %.2f: %d", (double)xl_levels[i], c->looser[i] + 1);
+    for (int i = 0; i < XL_LEVELS; i++)
+        printf("  %.2f: %d", (double)xl_levels[i], c->looser[i] + 1);
     printf("\n");
 }
 
@@ -115,12 +188,14 @@ static int write_report(const xl_calibration *c, const char *path) {
     for (size_t s = 0; s < c->path.n; s++) {
         xl_nd_object(&j, NULL);
         xl_nd_array(&j, "threshold");
-        for (uint32_t h = 0; h < c->heads->n_heads; h++) xl_nd_float(&j, NULL, c->path.threshold[s][h]);
+        for (uint32_t h = 0; h < c->heads->n_heads; h++)
+            xl_nd_float(&j, NULL, c->path.threshold[s][h]);
         xl_nd_end(&j);
         xl_nd_float(&j, "expected_risk", c->path.risk[s]);
         xl_nd_float(&j, "expected_work", c->path.cost[s]);
         xl_nd_array(&j, "x");
-        for (size_t i = 0; i < c->result.n_items; i++) xl_nd_exact(&j, NULL, xl_measure_x(xl_measure_at(&c->result, i, s + 1)));
+        for (size_t i = 0; i < c->result.n_items; i++)
+            xl_nd_exact(&j, NULL, xl_measure_x(xl_measure_at(&c->result, i, s + 1)));
         xl_nd_end(&j);
         xl_nd_end(&j);
     }
@@ -135,10 +210,13 @@ static void check_default(const xl_calibration *c) {
     bool certified = kept == 0;
     for (size_t i = 0; i < c->n_levels; i++) {
         const exitlm_level *l = &c->levels[i];
-        certified |= l->strategy == EXITLM_STRATEGY_RISK && l->certified && l->accuracy >= kept - 1e-6f;
+        certified |=
+            l->strategy == EXITLM_STRATEGY_RISK && l->certified && l->accuracy >= kept - 1e-6f;
     }
     if (!certified)
-        cli_warn("the file's default level, %g, is certified no more: nothing exits by default; name another with --default", (double)kept);
+        cli_warn("the file's default level, %g, is certified no more: nothing exits by default; "
+                 "name another with --default",
+                 (double)kept);
 }
 
 /* ---- The command ---- */
@@ -149,14 +227,17 @@ static int calibrate(xl_calibration *c, const calibrate_options *o, const char *
     if (status == CLI_OK) status = cli_done(xl_calibration_measure(c, &error), &error);
     if (status == CLI_OK) status = cli_done(xl_calibration_make_levels(c, &error), &error);
     if (status != CLI_OK) return status;
-    if (o->calibration.strategy < 0 || o->calibration.strategy == EXITLM_STRATEGY_RISK) print_settings(c);
+    if (o->calibration.strategy < 0 || o->calibration.strategy == EXITLM_STRATEGY_RISK)
+        print_settings(c);
     if (o->report) status = write_report(c, o->report);
     if (status == CLI_OK) status = cli_done(xl_calibration_write(c, heads_path, &error), &error);
     if (status == CLI_OK && o->default_accuracy > 0)
         status = cli_done(xl_heads_set_default(heads_path, o->default_accuracy, &error), &error);
     if (status != CLI_OK) return status;
-    printf("risk holds with probability %.3g for conversations like these; the other strategies state the agreement of this sample, "
-           "without a guarantee\n", 1 - (double)o->calibration.delta);
+    printf("risk holds with probability %.3g for conversations like these; the other strategies "
+           "state the agreement of this sample, "
+           "without a guarantee\n",
+           1 - (double)o->calibration.delta);
     for (size_t i = c->n_kept; i < c->n_levels; i++) print_row(&c->levels[i], c->heads->n_heads);
     if (o->default_accuracy == 0) check_default(c);
     return CLI_OK;
@@ -167,7 +248,9 @@ static int set_default(const cli_call *call, const calibrate_options *o) {
     cli_engine engine;
     exitlm_error error;
     int status = cli_engine_open(&engine, call->operands[0], &o->engine, CLI_HEADER);
-    if (status == CLI_OK) status = cli_done(xl_heads_set_default(call->operands[1], o->default_accuracy, &error), &error);
+    if (status == CLI_OK)
+        status =
+            cli_done(xl_heads_set_default(call->operands[1], o->default_accuracy, &error), &error);
     cli_engine_close(&engine);
     return status;
 }
@@ -197,7 +280,8 @@ static int run_calibrate(const cli_call *call) {
     c->observer = &observer;
     if (status == CLI_OK) status = cli_done(xl_calibration_check(c, &error), &error);
     if (status == CLI_OK) status = read_data(c, &o.data);
-    if (status == CLI_OK && o.engine.threads > 1) c->pool = xl_pool_create(o.engine.threads, &xl_libc_allocator);
+    if (status == CLI_OK && o.engine.threads > 1)
+        c->pool = xl_pool_create(o.engine.threads, &xl_libc_allocator);
     if (status == CLI_OK) status = calibrate(c, &o, call->operands[1]);
     xl_pool_free(c->pool);
     xl_calibration_free(c);

@@ -13,50 +13,149 @@
 static const char *const draft_sources[] = {"exits", "lookup", NULL};
 
 static const cli_option options[] = {
-    {.name = "prompt", .letter = 'p', .kind = CLI_TEXT, AT(prompt), .value = "TEXT",
+    {.name = "prompt",
+     .letter = 'p',
+     .kind = CLI_TEXT,
+     AT(prompt),
+     .value = "TEXT",
      .help = "one question; \"-\" reads it from standard input. Without it: an interactive chat"},
     {.name = "system", .kind = CLI_TEXT, AT(system), .value = "TEXT", .help = "system message"},
-    {.name = "raw", .kind = CLI_FLAG, AT(raw), .help = "no chat template: the text as it stands is continued"},
+    {.name = "raw",
+     .kind = CLI_FLAG,
+     AT(raw),
+     .help = "no chat template: the text as it stands is continued"},
     CLI_HEADLINE("Depth:"),
     CLI_HEADS_OPTION(chat_options, engine),
-    {.name = "mode", .kind = CLI_CHOICE, AT(mode), .choices = cli_modes,
-     .help = "full: every token through all layers; exit: each as deep as it needs; lossless: exits draft, the full model "
+    {.name = "mode",
+     .kind = CLI_CHOICE,
+     AT(mode),
+     .choices = cli_modes,
+     .help = "full: every token through all layers; exit: each as deep as it needs; lossless: "
+             "exits draft, the full model "
              "checks; default: exit where there are heads, else full"},
-    {.name = "accuracy", .kind = CLI_NUMBER, AT(accuracy), .value = "A", .min = 0.5, .max = 1,
-     .help = "of mode exit: expected share of tokens that the full model would have chosen; default: the level that the heads name"},
-    {.name = "strategy", .kind = CLI_CHOICE, AT(strategy), .choices = cli_strategies, .fallback = "risk",
+    {.name = "accuracy",
+     .kind = CLI_NUMBER,
+     AT(accuracy),
+     .value = "A",
+     .min = 0.5,
+     .max = 1,
+     .help = "of mode exit: expected share of tokens that the full model would have chosen; "
+             "default: the level that the heads name"},
+    {.name = "strategy",
+     .kind = CLI_CHOICE,
+     AT(strategy),
+     .choices = cli_strategies,
+     .fallback = "risk",
      .help = "how the thresholds were calibrated"},
-    {.name = "kv", .kind = CLI_CHOICE, AT(kv), .choices = cli_kv_policies,
-     .help = "K/V of the layers that an exit skips; default: of those that the level is calibrated with, the cheapest here"},
-    {.name = "audit", .kind = CLI_NUMBER, AT(audit), .value = "P", .min = 0, .max = 1, .fallback = "0",
+    {.name = "kv",
+     .kind = CLI_CHOICE,
+     AT(kv),
+     .choices = cli_kv_policies,
+     .help = "K/V of the layers that an exit skips; default: of those that the level is calibrated "
+             "with, the cheapest here"},
+    {.name = "audit",
+     .kind = CLI_NUMBER,
+     AT(audit),
+     .value = "P",
+     .min = 0,
+     .max = 1,
+     .fallback = "0",
      .help = "share of the exits that the full model verifies"},
-    {.name = "show-depth", .kind = CLI_FLAG, AT(show_depth), .help = "colour each token by its depth; a histogram at the end"},
-    {.name = "draft-layer", .kind = CLI_COUNT, AT(draft_layer), .value = "L", .min = 1, .max = 65535,
+    {.name = "show-depth",
+     .kind = CLI_FLAG,
+     AT(show_depth),
+     .help = "colour each token by its depth; a histogram at the end"},
+    {.name = "draft-layer",
+     .kind = CLI_COUNT,
+     AT(draft_layer),
+     .value = "L",
+     .min = 1,
+     .max = 65535,
      .help = "of mode lossless: always draft with the head after this layer"},
-    {.name = "draft-length", .kind = CLI_COUNT, AT(draft_length), .value = "N", .min = 1, .max = 8,
+    {.name = "draft-length",
+     .kind = CLI_COUNT,
+     AT(draft_length),
+     .value = "N",
+     .min = 1,
+     .max = 8,
      .help = "and always so many tokens; needs --draft-layer"},
-    {.name = "max-draft", .kind = CLI_COUNT, AT(max_draft), .value = "N", .min = 1, .max = 8,
+    {.name = "max-draft",
+     .kind = CLI_COUNT,
+     AT(max_draft),
+     .value = "N",
+     .min = 1,
+     .max = 8,
      .help = "of mode lossless: most drafts before they are checked; default: adapts"},
-    {.name = "drafts", .kind = CLI_CHOICE, AT(drafts), .choices = draft_sources,
+    {.name = "drafts",
+     .kind = CLI_CHOICE,
+     AT(drafts),
+     .choices = draft_sources,
      .help = "of mode lossless: where drafts come from; default: both"},
     CLI_HEADLINE("Sampling:"),
-    {.name = "max-tokens", .kind = CLI_COUNT, AT(max_tokens), .value = "N", .min = 1, .max = 1048576,
+    {.name = "max-tokens",
+     .kind = CLI_COUNT,
+     AT(max_tokens),
+     .value = "N",
+     .min = 1,
+     .max = 1048576,
      .help = "longest answer; default: to the end of the context"},
-    {.name = "temp", .kind = CLI_NUMBER, AT(temperature), .value = "T", .min = 0, .max = 10, .fallback = "0",
+    {.name = "temp",
+     .kind = CLI_NUMBER,
+     AT(temperature),
+     .value = "T",
+     .min = 0,
+     .max = 10,
+     .fallback = "0",
      .help = "temperature; 0 always takes the likeliest token"},
-    {.name = "top-k", .kind = CLI_COUNT, AT(top_k), .value = "K", .min = 0, .max = 1000000, .fallback = "0",
+    {.name = "top-k",
+     .kind = CLI_COUNT,
+     AT(top_k),
+     .value = "K",
+     .min = 0,
+     .max = 1000000,
+     .fallback = "0",
      .help = "sample among the K likeliest; 0: all"},
-    {.name = "top-p", .kind = CLI_NUMBER, AT(top_p), .value = "P", .min = 0, .max = 1, .fallback = "1",
+    {.name = "top-p",
+     .kind = CLI_NUMBER,
+     AT(top_p),
+     .value = "P",
+     .min = 0,
+     .max = 1,
+     .fallback = "1",
      .help = "sample among the likeliest with this probability together"},
-    {.name = "min-p", .kind = CLI_NUMBER, AT(min_p), .value = "P", .min = 0, .max = 1, .fallback = "0",
+    {.name = "min-p",
+     .kind = CLI_NUMBER,
+     AT(min_p),
+     .value = "P",
+     .min = 0,
+     .max = 1,
+     .fallback = "0",
      .help = "sample among those at least P times as likely as the likeliest"},
-    {.name = "repeat-penalty", .kind = CLI_NUMBER, AT(repeat_penalty), .value = "R", .min = 0.1, .max = 10, .fallback = "1",
+    {.name = "repeat-penalty",
+     .kind = CLI_NUMBER,
+     AT(repeat_penalty),
+     .value = "R",
+     .min = 0.1,
+     .max = 10,
+     .fallback = "1",
      .help = "divides the logits of the last 64 tokens"},
-    {.name = "seed", .kind = CLI_SEED, AT(seed), .value = "S", .fallback = "0", .help = "the same seed gives the same answer"},
-    {.name = "stop", .kind = CLI_TEXTS, AT(stop), .value = "TEXT", .help = "end the answer before this text; may be repeated"},
+    {.name = "seed",
+     .kind = CLI_SEED,
+     AT(seed),
+     .value = "S",
+     .fallback = "0",
+     .help = "the same seed gives the same answer"},
+    {.name = "stop",
+     .kind = CLI_TEXTS,
+     AT(stop),
+     .value = "TEXT",
+     .help = "end the answer before this text; may be repeated"},
     CLI_HEADLINE("Engine:"),
     CLI_ENGINE_OPTIONS(chat_options, engine),
-    {.name = "json", .kind = CLI_FLAG, AT(json), .help = "one JSON object a line: start, tokens, done"},
+    {.name = "json",
+     .kind = CLI_FLAG,
+     AT(json),
+     .help = "one JSON object a line: start, tokens, done"},
 };
 
 static bool any_given(const cli_call *call, const char *const *names, const char **which) {
@@ -71,17 +170,20 @@ static bool any_given(const cli_call *call, const char *const *names, const char
 /* Options that are valid but do nothing here deserve a word. */
 static void warn_unused(const chat *c, exitlm_mode mode) {
     static const char *const exit_only[] = {"accuracy", "strategy", "kv", "audit", NULL};
-    static const char *const lossless_only[] = {"draft-layer", "draft-length", "max-draft", "drafts", NULL};
+    static const char *const lossless_only[] = {"draft-layer", "draft-length", "max-draft",
+                                                "drafts", NULL};
     static const char *const sampling_only[] = {"top-k", "top-p", "min-p", "seed", NULL};
     const char *name;
     if (mode != EXITLM_MODE_EXIT && any_given(c->call, exit_only, &name))
         cli_warn("--%s has no effect in mode %s", name, cli_modes[mode]);
     if (mode != EXITLM_MODE_LOSSLESS && any_given(c->call, lossless_only, &name))
-        cli_warn("--%s has no effect in mode %s; it belongs to --mode lossless", name, cli_modes[mode]);
+        cli_warn("--%s has no effect in mode %s; it belongs to --mode lossless", name,
+                 cli_modes[mode]);
     if (c->options->temperature == 0 && any_given(c->call, sampling_only, &name))
         cli_warn("--%s has no effect at --temp 0, which always takes the likeliest token", name);
     if (c->options->raw && c->options->system) cli_warn("--system has no effect with --raw");
-    if (c->options->json && c->options->show_depth) cli_warn("--show-depth has no effect with --json");
+    if (c->options->json && c->options->show_depth)
+        cli_warn("--show-depth has no effect with --json");
 }
 
 static int check_draft_layer(const chat *c) {
@@ -90,18 +192,23 @@ static int check_draft_layer(const chat *c) {
     const exitlm_heads_info *heads = &c->engine.heads_info;
     for (uint32_t i = 0; i < heads->n_heads; i++) {
         if (heads->head[i].layer == c->options->draft_layer) return CLI_OK;
-        n += (size_t)snprintf(layers + n, sizeof layers - n, "%s%u", i ? ", " : "", heads->head[i].layer);
+        n += (size_t)snprintf(layers + n, sizeof layers - n, "%s%u", i ? ", " : "",
+                              heads->head[i].layer);
     }
-    return cli_usage("chat: --draft-layer %u: there is a head after layers %s", c->options->draft_layer, layers);
+    return cli_usage("chat: --draft-layer %u: there is a head after layers %s",
+                     c->options->draft_layer, layers);
 }
 
 /* Fills c->generate once the heads are known. */
 static int choose_mode(chat *c) {
     const chat_options *o = c->options;
-    exitlm_mode mode = o->mode >= 0 ? (exitlm_mode)o->mode : c->engine.heads ? EXITLM_MODE_EXIT : EXITLM_MODE_FULL;
+    exitlm_mode mode = o->mode >= 0      ? (exitlm_mode)o->mode
+                       : c->engine.heads ? EXITLM_MODE_EXIT
+                                         : EXITLM_MODE_FULL;
     exitlm_generate_defaults(&c->generate);
     c->generate.mode = mode;
-    c->generate.accuracy = o->accuracy != 0 || !c->engine.heads ? o->accuracy : c->engine.heads_info.default_accuracy;
+    c->generate.accuracy =
+        o->accuracy != 0 || !c->engine.heads ? o->accuracy : c->engine.heads_info.default_accuracy;
     c->generate.strategy = (exitlm_strategy)o->strategy;
     c->generate.kv = (exitlm_kv_policy)o->kv;
     c->generate.max_tokens = o->max_tokens;
@@ -119,16 +226,21 @@ static int choose_mode(chat *c) {
     c->generate.draft_length = o->draft_length;
     c->generate.draft_sources = o->drafts < 0 ? 0 : 1 << o->drafts;
     warn_unused(c, mode);
-    if (mode == EXITLM_MODE_EXIT) cli_engine_check_level(&c->engine, c->generate.strategy, c->generate.accuracy, o->kv);
+    if (mode == EXITLM_MODE_EXIT)
+        cli_engine_check_level(&c->engine, c->generate.strategy, c->generate.accuracy, o->kv);
     return mode == EXITLM_MODE_LOSSLESS && o->draft_layer ? check_draft_layer(c) : CLI_OK;
 }
 
 /* Wrong usage that is known before a byte of the weights is read. */
 static int check_options(const chat_options *o) {
-    if (o->draft_length && !o->draft_layer) return cli_usage("chat: --draft-length needs --draft-layer");
-    if (o->prompt && *o->prompt == 0) return cli_usage("chat: --prompt is empty; give a text, or leave it out for an interactive chat");
+    if (o->draft_length && !o->draft_layer)
+        return cli_usage("chat: --draft-length needs --draft-layer");
+    if (o->prompt && *o->prompt == 0)
+        return cli_usage(
+            "chat: --prompt is empty; give a text, or leave it out for an interactive chat");
     for (size_t i = 0; i < o->stop.n; i++)
-        if (!o->stop.items[i][0]) return cli_usage("chat: --stop is empty; give the text that ends the answer");
+        if (!o->stop.items[i][0])
+            return cli_usage("chat: --stop is empty; give the text that ends the answer");
     return CLI_OK;
 }
 
@@ -144,14 +256,16 @@ static int one_question(chat *c) {
     size_t n_messages = 0;
     if (o->system) messages[n_messages++] = (exitlm_message){"system", o->system};
     messages[n_messages++] = (exitlm_message){"user", prompt};
-    status = o->raw ? chat_reply(c, NULL, 0, prompt, NULL) : chat_reply(c, messages, n_messages, NULL, NULL);
+    status = o->raw ? chat_reply(c, NULL, 0, prompt, NULL)
+                    : chat_reply(c, messages, n_messages, NULL, NULL);
     free(read);
     return status;
 }
 
 static int run(const cli_call *call) {
     const chat_options *o = call->values;
-    chat c = {.call = call, .options = o, .json = xl_nd_to(stdout), .terminal = cli_is_terminal(stdout)};
+    chat c = {
+        .call = call, .options = o, .json = xl_nd_to(stdout), .terminal = cli_is_terminal(stdout)};
     c.verbose = cli_is_terminal(stderr) && c.terminal && !o->json;
     int status = check_options(o);
     if (status != CLI_OK) return status;
@@ -180,7 +294,8 @@ const cli_command cli_command_chat = {
     .options = options,
     .n_options = sizeof options / sizeof *options,
     .values_bytes = sizeof(chat_options),
-    .notes = "In the chat: /help, /reset, /save FILE, /quit; Ctrl-C stops the answer, Ctrl-D ends.\n"
-             "Example: exitlm chat smollm2-135m-instruct -p \"Why is the sky blue?\" --show-depth",
+    .notes =
+        "In the chat: /help, /reset, /save FILE, /quit; Ctrl-C stops the answer, Ctrl-D ends.\n"
+        "Example: exitlm chat smollm2-135m-instruct -p \"Why is the sky blue?\" --show-depth",
     .run = run,
 };

@@ -23,23 +23,87 @@ typedef struct eval_options {
 #define AT(field) .offset = offsetof(eval_options, field)
 
 static const cli_option options[] = {
-    {.name = "data", .kind = CLI_TEXTS, AT(data), .value = "FILE|DIR",
-     .help = "conversations that the heads have not seen: JSONL of {\"turns\"} (the engine answers) or {\"messages\"} (their assistant turns are the text); "
-             "lines of the split \"test\" and lines without a split; default: invented by the model"},
-    {.name = "tasks", .kind = CLI_TEXT, AT(tasks), .value = "FILE.jsonl",
-     .help = "instead of conversations, tasks with checkable answers, {\"id\", \"turns\", \"answer\"} a line (tests/data/README.md): how many are right in full "
+    {.name = "data",
+     .kind = CLI_TEXTS,
+     AT(data),
+     .value = "FILE|DIR",
+     .help =
+         "conversations that the heads have not seen: JSONL of {\"turns\"} (the engine answers) or "
+         "{\"messages\"} (their assistant turns are the text); "
+         "lines of the split \"test\" and lines without a split; default: invented by the model"},
+    {.name = "tasks",
+     .kind = CLI_TEXT,
+     AT(tasks),
+     .value = "FILE.jsonl",
+     .help = "instead of conversations, tasks with checkable answers, {\"id\", \"turns\", "
+             "\"answer\"} a line (tests/data/README.md): how many are right in full "
              "and at each level, greedy"},
-    {.name = "strategy", .kind = CLI_CHOICE, AT(eval.strategy), .choices = cli_strategies, .help = "rows of this strategy alone"},
-    {.name = "kv", .kind = CLI_CHOICE, AT(eval.kv), .choices = cli_kv_policies, .help = "rows calibrated with this K/V policy alone"},
-    {.name = "accuracy", .kind = CLI_NUMBERS, AT(accuracy), .value = "A,...", .min = 0.5, .max = 1, .help = "rows of these levels alone; of tasks 0.99,0.98,0.95,0.9"},
-    {.name = "reply-tokens", .kind = CLI_COUNT, AT(eval.reply_tokens), .value = "N", .min = 8, .max = 1024, .help = "longest answer; default: 96, to a task 48"},
-    {.name = "batch", .kind = CLI_COUNT, AT(eval.batch), .value = "N", .min = 1, .max = 32, .fallback = "32", .help = "conversations side by side, a thread"},
-    {.name = "speed", .kind = CLI_COUNT, AT(eval.speed), .value = "N", .min = 0, .max = 10000, .fallback = "8",
+    {.name = "strategy",
+     .kind = CLI_CHOICE,
+     AT(eval.strategy),
+     .choices = cli_strategies,
+     .help = "rows of this strategy alone"},
+    {.name = "kv",
+     .kind = CLI_CHOICE,
+     AT(eval.kv),
+     .choices = cli_kv_policies,
+     .help = "rows calibrated with this K/V policy alone"},
+    {.name = "accuracy",
+     .kind = CLI_NUMBERS,
+     AT(accuracy),
+     .value = "A,...",
+     .min = 0.5,
+     .max = 1,
+     .help = "rows of these levels alone; of tasks 0.99,0.98,0.95,0.9"},
+    {.name = "reply-tokens",
+     .kind = CLI_COUNT,
+     AT(eval.reply_tokens),
+     .value = "N",
+     .min = 8,
+     .max = 1024,
+     .help = "longest answer; default: 96, to a task 48"},
+    {.name = "batch",
+     .kind = CLI_COUNT,
+     AT(eval.batch),
+     .value = "N",
+     .min = 1,
+     .max = 32,
+     .fallback = "32",
+     .help = "conversations side by side, a thread"},
+    {.name = "speed",
+     .kind = CLI_COUNT,
+     AT(eval.speed),
+     .value = "N",
+     .min = 0,
+     .max = 10000,
+     .fallback = "8",
      .help = "conversations on which decode speed is measured against full, interleaved; 0: not"},
-    {.name = "reps", .kind = CLI_COUNT, AT(eval.reps), .value = "R", .min = 1, .max = 15, .fallback = "3", .help = "repetitions of it; medians are reported"},
-    {.name = "calibration", .kind = CLI_TEXT, AT(calibration), .value = "FILE", .help = "the report of the calibration: re-splits of both sets are tested"},
-    {.name = "resplits", .kind = CLI_COUNT, AT(eval.resplits), .value = "N", .min = 1, .max = 100000, .fallback = "1000", .help = "how many"},
-    {.name = "plot", .kind = CLI_TEXT, AT(plot), .value = "FILE.svg", .help = "risk-coverage curve and depth histogram as a picture"},
+    {.name = "reps",
+     .kind = CLI_COUNT,
+     AT(eval.reps),
+     .value = "R",
+     .min = 1,
+     .max = 15,
+     .fallback = "3",
+     .help = "repetitions of it; medians are reported"},
+    {.name = "calibration",
+     .kind = CLI_TEXT,
+     AT(calibration),
+     .value = "FILE",
+     .help = "the report of the calibration: re-splits of both sets are tested"},
+    {.name = "resplits",
+     .kind = CLI_COUNT,
+     AT(eval.resplits),
+     .value = "N",
+     .min = 1,
+     .max = 100000,
+     .fallback = "1000",
+     .help = "how many"},
+    {.name = "plot",
+     .kind = CLI_TEXT,
+     AT(plot),
+     .value = "FILE.svg",
+     .help = "risk-coverage curve and depth histogram as a picture"},
     {.name = "json", .kind = CLI_FLAG, AT(json), .help = "one JSON object"},
     {.name = "quiet", .letter = 'q', .kind = CLI_FLAG, AT(quiet), .help = "no progress"},
     CLI_ENGINE_OPTIONS(eval_options, engine),
@@ -104,7 +168,8 @@ static void print_json(const evaluation *e) {
     xl_nd_double(&j, "repetition", e->run.full_repetition);
     xl_nd_end(&j);
     xl_nd_array(&j, "levels");
-    for (size_t i = 0; i < e->run.n_rows; i++) json_row(&j, &e->run.rows[i], e->run.heads->n_heads, e->run.data.n);
+    for (size_t i = 0; i < e->run.n_rows; i++)
+        json_row(&j, &e->run.rows[i], e->run.heads->n_heads, e->run.data.n);
     xl_nd_end(&j);
     xl_nd_array(&j, "resplits");
     for (size_t i = 0; i < e->run.n_resplits; i++) {
@@ -124,29 +189,38 @@ static void print_json(const evaluation *e) {
 
 static void print_rows(const evaluation *e) {
     const uint32_t n_heads = e->run.heads->n_heads;
-    printf("strategy      level  agreement  exits   depth  work   speed  prefix  ppl    repeat  coverage; K/V\n");
+    printf("strategy      level  agreement  exits   depth  work   speed  prefix  ppl    repeat  "
+           "coverage; K/V\n");
     for (size_t i = 0; i < e->run.n_rows; i++) {
         const xl_eval_row *r = &e->run.rows[i];
-        printf("%-13s %.2f   %.4f     %.4f  %.3f  %.3f  ", cli_strategies[r->level.strategy], (double)r->level.accuracy, r->agreement, r->agreement_exited, r->mean_depth, r->mean_work);
+        printf("%-13s %.2f   %.4f     %.4f  %.3f  %.3f  ", cli_strategies[r->level.strategy],
+               (double)r->level.accuracy, r->agreement, r->agreement_exited, r->mean_depth,
+               r->mean_work);
         if (r->speedup >= 0) printf("%.2fx  ", r->speedup);
         else printf("  -    ");
         printf("%5.1f   %.3f  %.3f  ", r->common_prefix, r->perplexity, r->repetition);
         for (uint32_t h = 0; h < n_heads; h++) printf(" %.3f", r->coverage[h]);
-        printf("  %s%s%s\n", cli_kv_policies[r->level.kv], r->level.certified ? "" : "  uncertifiable", r->holds ? "" : "  DOES NOT HOLD");
+        printf("  %s%s%s\n", cli_kv_policies[r->level.kv],
+               r->level.certified ? "" : "  uncertifiable", r->holds ? "" : "  DOES NOT HOLD");
     }
 }
 
 static void print_text(const evaluation *e) {
     const exitlm_heads_info *info = &e->engine.heads_info;
-    printf("%zu conversations, %zu tokens of the full model (perplexity to itself %.3f, repetition %.3f)\n", e->run.data.n, e->run.tokens, e->run.full_perplexity,
-           e->run.full_repetition);
+    printf("%zu conversations, %zu tokens of the full model (perplexity to itself %.3f, repetition "
+           "%.3f)\n",
+           e->run.data.n, e->run.tokens, e->run.full_perplexity, e->run.full_repetition);
     for (uint32_t h = 0; h < info->n_heads; h++)
-        printf("head %u: layer %u, %s, %u rows: agrees with the model in %.3f\n", h, info->head[h].layer, info->head[h].form, info->head[h].rows, e->run.head_agreement[h]);
+        printf("head %u: layer %u, %s, %u rows: agrees with the model in %.3f\n", h,
+               info->head[h].layer, info->head[h].form, info->head[h].rows,
+               e->run.head_agreement[h]);
     print_rows(e);
     for (size_t i = 0; i < e->run.n_resplits; i++) {
         const xl_eval_resplit *r = &e->run.resplits[i];
-        printf("re-splits: accuracy %.2f at delta %.2f missed in %.1f %% of %u, uncertified in %.1f %%, expected work %.3f\n", (double)r->accuracy, (double)r->delta,
-               100.0 * r->misses / r->splits, r->splits, 100.0 * r->uncertified / r->splits, r->mean_work);
+        printf("re-splits: accuracy %.2f at delta %.2f missed in %.1f %% of %u, uncertified in "
+               "%.1f %%, expected work %.3f\n",
+               (double)r->accuracy, (double)r->delta, 100.0 * r->misses / r->splits, r->splits,
+               100.0 * r->uncertified / r->splits, r->mean_work);
     }
 }
 
@@ -156,20 +230,24 @@ static int read_data(evaluation *e) {
     exitlm_status status = EXITLM_OK;
     if (data->n == 0) {
         cli_warn("no --data: the model invents the conversations");
-        status = xl_invent(e->run.model, e->options->engine.kernel, 300, 0x6576616c, e->run.observer, &e->run.data, &error);
+        status = xl_invent(e->run.model, e->options->engine.kernel, 300, 0x6576616c,
+                           e->run.observer, &e->run.data, &error);
     }
-    for (size_t i = 0; i < data->n && status == EXITLM_OK; i++) status = xl_dataset_read(&e->run.data, data->items[i], &error);
+    for (size_t i = 0; i < data->n && status == EXITLM_OK; i++)
+        status = xl_dataset_read(&e->run.data, data->items[i], &error);
     if (status != EXITLM_OK) return cli_report(&error, NULL);
     xl_dataset_keep(&e->run.data, XL_DATASET_TEST);
     if (e->run.data.n) return CLI_OK;
-    return cli_fail("%s: no conversations of the split \"test\"", data->n ? data->items[0] : "data");
+    return cli_fail("%s: no conversations of the split \"test\"",
+                    data->n ? data->items[0] : "data");
 }
 
 static int measure_speed(evaluation *e) {
     exitlm_error error;
     exitlm_session *session = NULL;
     int status = cli_engine_session(&e->engine, &e->options->engine, 0, &session);
-    if (status == CLI_OK) status = cli_done(xl_eval_measure_speed(&e->run, session, &error), &error);
+    if (status == CLI_OK)
+        status = cli_done(xl_eval_measure_speed(&e->run, session, &error), &error);
     exitlm_session_free(session);
     return status;
 }
@@ -180,7 +258,8 @@ static int evaluate(evaluation *e) {
     if (exitlm_heads_levels(e->engine.heads) == 0)
         return cli_fail("%s: is not calibrated: run exitlm calibrate first", e->engine.heads_file);
     int status = cli_done(xl_eval_list_rows(&e->run, &error), &error);
-    if (status == CLI_OK && o->calibration) status = cli_done(xl_eval_measure_resplits(&e->run, o->calibration, &error), &error);
+    if (status == CLI_OK && o->calibration)
+        status = cli_done(xl_eval_measure_resplits(&e->run, o->calibration, &error), &error);
     if (status == CLI_OK) status = cli_done(xl_eval_measure_rows(&e->run, &error), &error);
     if (status == CLI_OK && o->eval.speed) status = measure_speed(e);
     if (status == CLI_OK && o->plot) status = cli_eval_plot(&e->run, o->plot);
@@ -196,22 +275,30 @@ static int evaluate(evaluation *e) {
 static int run_tasks(const cli_call *call, const eval_options *o) {
     static const float usual[] = {0.99f, 0.98f, 0.95f, 0.90f};
     const bool own = o->accuracy.n > 0;
-    const xl_task_options options = {.strategy = o->eval.strategy < 0 ? EXITLM_STRATEGY_RISK : (exitlm_strategy)o->eval.strategy,
-                                     .kv = o->eval.kv, .max_tokens = o->eval.reply_tokens ? o->eval.reply_tokens : 48,
-                                     .accuracy = own ? o->accuracy.items : usual,
-                                     .n_levels = own ? o->accuracy.n : sizeof usual / sizeof *usual};
+    const xl_task_options options = {
+        .strategy = o->eval.strategy < 0 ? EXITLM_STRATEGY_RISK : (exitlm_strategy)o->eval.strategy,
+        .kv = o->eval.kv,
+        .max_tokens = o->eval.reply_tokens ? o->eval.reply_tokens : 48,
+        .accuracy = own ? o->accuracy.items : usual,
+        .n_levels = own ? o->accuracy.n : sizeof usual / sizeof *usual};
     cli_engine engine = {0};
     cli_progress progress = {0};
     const xl_observer observer = cli_observer(&progress, o->quiet);
     xl_tasks tasks = {0};
     exitlm_error error;
-    if (o->data.n) return cli_usage("eval: --data and --tasks are two evaluations: give one of them");
+    if (o->data.n)
+        return cli_usage("eval: --data and --tasks are two evaluations: give one of them");
     cli_interrupt_catch();
     int status = cli_done(xl_tasks_read(&tasks, o->tasks, &error), &error);
-    if (status == CLI_OK) status = cli_engine_open(&engine, call->operands[0], &o->engine, CLI_SESSION);
-    if (status == CLI_OK && !engine.heads->n_levels) status = cli_fail("%s: is not calibrated: run exitlm calibrate first", engine.heads_file);
-    if (status == CLI_OK) status = cli_done(xl_tasks_run(&tasks, engine.session, &options, &observer, &error), &error);
-    if (status == CLI_OK && o->json) cli_tasks_json(&tasks, engine.info.name, o->tasks, options.max_tokens);
+    if (status == CLI_OK)
+        status = cli_engine_open(&engine, call->operands[0], &o->engine, CLI_SESSION);
+    if (status == CLI_OK && !engine.heads->n_levels)
+        status = cli_fail("%s: is not calibrated: run exitlm calibrate first", engine.heads_file);
+    if (status == CLI_OK)
+        status =
+            cli_done(xl_tasks_run(&tasks, engine.session, &options, &observer, &error), &error);
+    if (status == CLI_OK && o->json)
+        cli_tasks_json(&tasks, engine.info.name, o->tasks, options.max_tokens);
     else if (status == CLI_OK) cli_tasks_show(&tasks, o->tasks, options.max_tokens);
     xl_tasks_free(&tasks);
     cli_engine_close(&engine);
@@ -253,7 +340,8 @@ const cli_command cli_command_eval = {
     .summary = "what a heads file does on text that it has not seen",
     .operands = "MODEL HEADS",
     .n_operands = 2,
-    .notes = "Exit status 1 where a level does not hold: where a one-sided test at 95 % rejects that the\nexpected disagreement is within it.",
+    .notes = "Exit status 1 where a level does not hold: where a one-sided test at 95 % rejects "
+             "that the\nexpected disagreement is within it.",
     .options = options,
     .n_options = sizeof options / sizeof *options,
     .values_bytes = sizeof(eval_options),

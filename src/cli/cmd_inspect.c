@@ -1,4 +1,5 @@
-/* exitlm inspect: what a model or a heads file is. Reads the header and a few rows of a model, not its weights. */
+/* exitlm inspect: what a model or a heads file is. Reads the header and a few rows of a model,
+ * not its weights. */
 #include <stdlib.h>
 
 #include "cli.h"
@@ -9,7 +10,10 @@ typedef struct inspect_options {
 } inspect_options;
 
 static const cli_option options[] = {
-    {.name = "json", .kind = CLI_FLAG, .offset = offsetof(inspect_options, json), .help = "one JSON object"},
+    {.name = "json",
+     .kind = CLI_FLAG,
+     .offset = offsetof(inspect_options, json),
+     .help = "one JSON object"},
 };
 
 /* The header tells where the last tensor ends. */
@@ -19,9 +23,11 @@ static int check_whole(const cli_gguf_file *file, const char *name) {
     for (uint32_t i = 0; i < g->n_tensors; i++) {
         const xl_gguf_tensor *t = &g->tensors[g->by_offset[i]];
         if (t->offset + t->n_bytes <= file->n_bytes) continue;
-        return cli_fail("%s: truncated: tensor %.*s needs %llu bytes at offset %llu, the file ends at %llu", name,
-                        (int)t->name_bytes, xl_gguf_text(g, t->name_offset), (unsigned long long)t->n_bytes,
-                        (unsigned long long)t->offset, (unsigned long long)file->n_bytes);
+        return cli_fail(
+            "%s: truncated: tensor %.*s needs %llu bytes at offset %llu, the file ends at %llu",
+            name, (int)t->name_bytes, xl_gguf_text(g, t->name_offset),
+            (unsigned long long)t->n_bytes, (unsigned long long)t->offset,
+            (unsigned long long)file->n_bytes);
     }
     return CLI_OK;
 }
@@ -34,7 +40,8 @@ static int inspect(const cli_model_path *path, cli_gguf_file *files, bool json) 
         free(name);
         if (status != CLI_OK) return status;
     }
-    if (xl_gguf_is(&files[0].header, "general.architecture", "exitlm")) return inspect_heads(path->file, json);
+    if (xl_gguf_is(&files[0].header, "general.architecture", "exitlm"))
+        return inspect_heads(path->file, json);
     return inspect_model(path, files, json);
 }
 

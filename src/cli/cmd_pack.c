@@ -1,5 +1,6 @@
-/* exitlm pack: a model cut into shards in the order of use, with a manifest that tells where each byte belongs in the original (see
- * web/src/loading/manifest.js for its form). Put back by its extents it is the original, byte for byte. */
+/* exitlm pack: a model cut into shards in the order of use, with a manifest that tells where each
+ * byte belongs in the original (see web/src/loading/manifest.js for its form). Put back by its
+ * extents it is the original, byte for byte. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,24 +25,49 @@ typedef struct pack_options {
 } pack_options;
 
 static const cli_option options[] = {
-    {.name = "output", .letter = 'o', .kind = CLI_TEXT, .offset = offsetof(pack_options, folder), .value = "DIR", .help = "folder to write into (required)"},
-    {.name = "heads", .kind = CLI_TEXT, .offset = offsetof(pack_options, heads), .value = "FILE",
-     .help = "exit heads, or none; default: NAME.exits.gguf beside the model, if it is there. The rows of their shortlist come early"},
-    {.name = "shard-size", .kind = CLI_BYTES, .offset = offsetof(pack_options, shard_bytes), .value = "SIZE",
-     .help = "largest shard; a Cloudflare Worker serves files of at most 25M", .fallback = "24M"},
-    {.name = "quant", .kind = CLI_CHOICE, .offset = offsetof(pack_options, quant), .choices = requant_names,
-     .help = "quantise the layers' matrices anew, from the weights of this file; default: as they are"},
-    {.name = "embedding", .kind = CLI_CHOICE, .offset = offsetof(pack_options, embedding), .choices = requant_names,
+    {.name = "output",
+     .letter = 'o',
+     .kind = CLI_TEXT,
+     .offset = offsetof(pack_options, folder),
+     .value = "DIR",
+     .help = "folder to write into (required)"},
+    {.name = "heads",
+     .kind = CLI_TEXT,
+     .offset = offsetof(pack_options, heads),
+     .value = "FILE",
+     .help = "exit heads, or none; default: NAME.exits.gguf beside the model, if it is there. The "
+             "rows of their shortlist come early"},
+    {.name = "shard-size",
+     .kind = CLI_BYTES,
+     .offset = offsetof(pack_options, shard_bytes),
+     .value = "SIZE",
+     .help = "largest shard; a Cloudflare Worker serves files of at most 25M",
+     .fallback = "24M"},
+    {.name = "quant",
+     .kind = CLI_CHOICE,
+     .offset = offsetof(pack_options, quant),
+     .choices = requant_names,
+     .help =
+         "quantise the layers' matrices anew, from the weights of this file; default: as they are"},
+    {.name = "embedding",
+     .kind = CLI_CHOICE,
+     .offset = offsetof(pack_options, embedding),
+     .choices = requant_names,
      .help = "the same for the token embedding and the output matrix"},
-    {.name = "gguf", .kind = CLI_TEXT, .offset = offsetof(pack_options, gguf), .value = "FILE",
-     .help = "keep what --quant and --embedding made as a GGUF file, too: exit heads are trained on it"},
+    {.name = "gguf",
+     .kind = CLI_TEXT,
+     .offset = offsetof(pack_options, gguf),
+     .value = "FILE",
+     .help = "keep what --quant and --embedding made as a GGUF file, too: exit heads are trained "
+             "on it"},
 };
 
 typedef struct pack_heads {
     char *file, *bytes; /* NULL: none */
     size_t n_bytes;
     exitlm_heads *heads;
-    xl_buffer core; /* the file without its maps; empty where it has none, or was calibrated with them */
+    /* the file without its maps; empty where it has none, or was calibrated with them */
+    xl_buffer core;
 } pack_heads;
 
 static int read_heads(const cli_model_path *path, const char *wanted, pack_heads *h) {
@@ -50,9 +76,12 @@ static int read_heads(const cli_model_path *path, const char *wanted, pack_heads
     if (status != CLI_OK || !h->file) return status;
     status = cli_read_file(h->file, MAX_HEADS_BYTES, &h->bytes, &h->n_bytes);
     if (status != CLI_OK) return status;
-    if (exitlm_heads_create(&h->heads, h->bytes, h->n_bytes, NULL, &error) != EXITLM_OK) return cli_report(&error, h->file);
-    if (xl_heads_without_maps(h->bytes, h->n_bytes, &h->core, &error) != EXITLM_OK) return cli_report(&error, h->file);
-    if (h->core.n_bytes >= h->n_bytes || h->heads->kv == EXITLM_POLICY_MAPS) h->core.n_bytes = 0; /* all of it is wanted */
+    if (exitlm_heads_create(&h->heads, h->bytes, h->n_bytes, NULL, &error) != EXITLM_OK)
+        return cli_report(&error, h->file);
+    if (xl_heads_without_maps(h->bytes, h->n_bytes, &h->core, &error) != EXITLM_OK)
+        return cli_report(&error, h->file);
+    /* all of it is wanted */
+    if (h->core.n_bytes >= h->n_bytes || h->heads->kv == EXITLM_POLICY_MAPS) h->core.n_bytes = 0;
     return CLI_OK;
 }
 
@@ -66,7 +95,9 @@ static int write_one(const char *folder, const char *name, const void *bytes, si
 
 static int write_heads(const char *folder, const pack_heads *h) {
     int status = h->bytes ? write_one(folder, xl_base_name(h->file), h->bytes, h->n_bytes) : CLI_OK;
-    return status == CLI_OK && h->core.n_bytes ? write_one(folder, PACK_CORE_NAME, h->core.data, h->core.n_bytes) : status;
+    return status == CLI_OK && h->core.n_bytes
+               ? write_one(folder, PACK_CORE_NAME, h->core.data, h->core.n_bytes)
+               : status;
 }
 
 static void put_hash(ndjson *j, const uint8_t digest[32]) {
@@ -151,8 +182,10 @@ static void put_manifest(FILE *out, const pack *p, const char *name, const pack_
 }
 
 /* The manifest comes last and under another name first: a folder with a manifest is whole. */
-static int write_manifest(const char *folder, const pack *p, const char *name, const pack_heads *h) {
-    char *part = xl_format("%s/manifest.json.part", folder), *target = xl_format("%s/manifest.json", folder);
+static int write_manifest(const char *folder, const pack *p, const char *name,
+                          const pack_heads *h) {
+    char *part = xl_format("%s/manifest.json.part", folder),
+         *target = xl_format("%s/manifest.json", folder);
     FILE *out = part && target ? fopen(part, "wb") : NULL;
     int status = CLI_OK;
     if (!part || !target) status = cli_no_memory("a file name");
@@ -162,7 +195,8 @@ static int write_manifest(const char *folder, const pack *p, const char *name, c
         bool good = !ferror(out);
         if (fclose(out) != 0) good = false;
         remove(target); /* WASI does not rename over a file */
-        if (!good || rename(part, target) != 0) status = cli_fail("%s: cannot be written: %s", target, strerror(errno));
+        if (!good || rename(part, target) != 0)
+            status = cli_fail("%s: cannot be written: %s", target, strerror(errno));
     }
     free(part);
     free(target);
@@ -178,24 +212,32 @@ static void free_heads(pack_heads *h) {
     xl_buffer_init(&h->core, &xl_libc_allocator);
 }
 
-/* Heads know the weights that they were trained on. Those that were found beside the model are left out, those that were asked for
- * are an error. */
+/* Heads know the weights that they were trained on. Those that were found beside the model are left
+ * out, those that were asked for are an error. */
 static int check_heads(const pack_options *o, const char *file, pack_heads *h) {
     bool fit;
     int status = requant_verify(file, h->heads, &fit);
     if (status != CLI_OK || fit) return status;
-    static const char advice[] = "train heads on the new weights: keep them with --gguf FILE, then exitlm train FILE, then exitlm pack FILE";
-    if (o->heads) status = cli_fail("%s: these exit heads were trained on other weights than --quant and --embedding make; %s", h->file, advice);
+    static const char advice[] = "train heads on the new weights: keep them with --gguf FILE, then "
+                                 "exitlm train FILE, then exitlm pack FILE";
+    if (o->heads)
+        status = cli_fail("%s: these exit heads were trained on other weights than --quant and "
+                          "--embedding make; %s",
+                          h->file, advice);
     else cli_warn("%s is left out, it was trained on other weights; %s", h->file, advice);
     free_heads(h);
     return status;
 }
 
 /* The model with other types, as one file: `made` becomes its path. */
-static int requantise(const pack_options *o, const cli_model_path *path, pack_heads *h, cli_model_path *made) {
+static int requantise(const pack_options *o, const cli_model_path *path, pack_heads *h,
+                      cli_model_path *made) {
     const char *types = requant_names[o->quant >= 0 ? o->quant : o->embedding];
-    char *stem = xl_format("%s/%s-%s%s", o->folder, xl_base_name(path->stem), types, o->quant >= 0 ? "" : "-embedding");
-    char *file = !stem ? NULL : o->gguf ? xl_format("%s" PART, o->gguf) : xl_format("%s.gguf" PART, stem);
+    char *stem = xl_format("%s/%s-%s%s", o->folder, xl_base_name(path->stem), types,
+                           o->quant >= 0 ? "" : "-embedding");
+    char *file = !stem     ? NULL
+                 : o->gguf ? xl_format("%s" PART, o->gguf)
+                           : xl_format("%s.gguf" PART, stem);
     *made = (cli_model_path){.file = file, .stem = stem, .n_parts = 1};
     if (!file) return cli_no_memory("a file name");
     int status = requant_write(path, requant_type(o->quant), requant_type(o->embedding), file);
@@ -204,7 +246,8 @@ static int requantise(const pack_options *o, const cli_model_path *path, pack_he
     char *kept = xl_format("%s", o->gguf);
     if (!kept) return cli_no_memory("a file name");
     remove(kept); /* WASI does not rename over a file */
-    if (rename(file, kept) != 0) status = cli_fail("%s: cannot be written: %s", kept, strerror(errno));
+    if (rename(file, kept) != 0)
+        status = cli_fail("%s: cannot be written: %s", kept, strerror(errno));
     else made->file = kept;
     free(status == CLI_OK ? file : kept);
     return status;
@@ -213,7 +256,9 @@ static int requantise(const pack_options *o, const cli_model_path *path, pack_he
 static int check_options(const pack_options *o) {
     if (!o->folder) return cli_usage("pack: -o DIR is missing: where the shards go");
     if (o->shard_bytes < PACK_SMALL_BYTES) return cli_usage("pack: --shard-size: at least 256K");
-    if (o->gguf && o->quant < 0 && o->embedding < 0) return cli_usage("pack: --gguf goes with --quant or --embedding: without them it would be a copy");
+    if (o->gguf && o->quant < 0 && o->embedding < 0)
+        return cli_usage(
+            "pack: --gguf goes with --quant or --embedding: without them it would be a copy");
     return CLI_OK;
 }
 
@@ -226,9 +271,11 @@ static int run(const cli_call *call) {
     xl_buffer_init(&h.core, &xl_libc_allocator);
     pack p = {0};
     int status = cli_model_path_find(&path, call->operands[0]);
-    if (status == CLI_OK && strcmp(path.file, "-") == 0) status = cli_usage("pack: MODEL has to be a file, not standard input");
+    if (status == CLI_OK && strcmp(path.file, "-") == 0)
+        status = cli_usage("pack: MODEL has to be a file, not standard input");
     if (status == CLI_OK) status = read_heads(&path, o->heads, &h);
-    if (status == CLI_OK && xl_file_look(o->folder, NULL) != XL_FILE_FOLDER && !xl_folder_make(o->folder))
+    if (status == CLI_OK && xl_file_look(o->folder, NULL) != XL_FILE_FOLDER &&
+        !xl_folder_make(o->folder))
         status = cli_fail("%s: cannot be created: %s", o->folder, strerror(errno));
     if (status == CLI_OK && (o->quant >= 0 || o->embedding >= 0)) {
         status = requantise(o, &path, &h, &made);
@@ -238,7 +285,9 @@ static int run(const cli_call *call) {
     if (status == CLI_OK) status = pack_write_shards(&p, o->folder);
     if (status == CLI_OK) status = write_heads(o->folder, &h);
     if (status == CLI_OK) status = write_manifest(o->folder, &p, xl_base_name(source->stem), &h);
-    if (status == CLI_OK) printf("%s/manifest.json: %zu shards, %.1f MB\n", o->folder, p.n_shards, (double)p.total_bytes / 1e6);
+    if (status == CLI_OK)
+        printf("%s/manifest.json: %zu shards, %.1f MB\n", o->folder, p.n_shards,
+               (double)p.total_bytes / 1e6);
     pack_free(&p);
     free_heads(&h);
     if (made.file && xl_ends_with(made.file, PART)) remove(made.file);
@@ -254,7 +303,8 @@ const cli_command cli_command_pack = {
     .n_operands = 1,
     .notes = "Example: exitlm pack models/smollm2-135m-instruct.gguf -o web/packed\n"
              "A page loads the folder's manifest.json. Any static host will do.\n"
-             "         exitlm pack model.gguf -o packed --quant q4_0 --embedding q5_1 --gguf smaller.gguf",
+             "         exitlm pack model.gguf -o packed --quant q4_0 --embedding q5_1 --gguf "
+             "smaller.gguf",
     .options = options,
     .n_options = sizeof options / sizeof *options,
     .values_bytes = sizeof(pack_options),

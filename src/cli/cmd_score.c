@@ -22,13 +22,30 @@ typedef struct score_options {
 } score_options;
 
 static const cli_option options[] = {
-    {.name = "file", .letter = 'f', .kind = CLI_TEXT, AT(file), .value = "FILE",
+    {.name = "file",
+     .letter = 'f',
+     .kind = CLI_TEXT,
+     AT(file),
+     .value = "FILE",
      .help = "text, cut at the context length; \"-\": standard input"},
-    {.name = "ids", .kind = CLI_TEXT, AT(ids), .value = "FILE", .help = "token ids separated by white space"},
-    {.name = "top", .kind = CLI_COUNT, AT(top), .value = "K", .min = 0, .max = MAX_TOP, .fallback = "0",
+    {.name = "ids",
+     .kind = CLI_TEXT,
+     AT(ids),
+     .value = "FILE",
+     .help = "token ids separated by white space"},
+    {.name = "top",
+     .kind = CLI_COUNT,
+     AT(top),
+     .value = "K",
+     .min = 0,
+     .max = MAX_TOP,
+     .fallback = "0",
      .help = "also print the K likeliest candidates of each position"},
     CLI_ENGINE_OPTIONS(score_options, engine),
-    {.name = "json", .kind = CLI_FLAG, AT(json), .help = "one JSON object a position, then a summary"},
+    {.name = "json",
+     .kind = CLI_FLAG,
+     AT(json),
+     .help = "one JSON object a position, then a summary"},
 };
 
 typedef struct candidate {
@@ -69,7 +86,8 @@ static double log_probability(const scorer *s, const float *logits, int32_t id) 
 static void print_position(scorer *s, size_t position, double logprob, size_t n_top) {
     if (!s->options->json) {
         printf("%zu %d %.6f", position, s->ids[position], logprob);
-        for (size_t i = 0; i < n_top; i++) printf(" %d:%.6g", s->top[i].id, (double)s->top[i].logit);
+        for (size_t i = 0; i < n_top; i++)
+            printf(" %d:%.6g", s->top[i].id, (double)s->top[i].logit);
         printf("\n");
         return;
     }
@@ -118,12 +136,13 @@ static int read_ids(const char *file, uint32_t vocab, int32_t **ids, size_t *n) 
         long id = strtol(at, &end, 10);
         size_t word = strcspn(at, " \t\r\n\v\f");
         if (errno || end != at + word || id < 0 || id >= (long)vocab)
-            status = cli_fail("%s: word %zu, \"%.*s\", is not a token id from 0 to %u", file, count + 1,
-                              (int)(word < 40 ? word : 40), at, vocab - 1);
+            status = cli_fail("%s: word %zu, \"%.*s\", is not a token id from 0 to %u", file,
+                              count + 1, (int)(word < 40 ? word : 40), at, vocab - 1);
         else (*ids)[count++] = (int32_t)id;
         at = end;
     }
-    if (status == CLI_OK && strlen(text) != n_bytes) status = cli_fail("%s: has a zero byte; give ids in decimal", file);
+    if (status == CLI_OK && strlen(text) != n_bytes)
+        status = cli_fail("%s: has a zero byte; give ids in decimal", file);
     free(text);
     *n = count;
     return status;
@@ -134,18 +153,24 @@ static int read_tokens(const cli_engine *engine, const score_options *o, int32_t
     char *text;
     size_t n_bytes;
     int status = cli_read_file(o->file, MAX_TEXT_BYTES, &text, &n_bytes);
-    if (status == CLI_OK) status = cli_tokenize(engine->model, text, n_bytes, EXITLM_ADD_SPECIAL, ids, n);
+    if (status == CLI_OK)
+        status = cli_tokenize(engine->model, text, n_bytes, EXITLM_ADD_SPECIAL, ids, n);
     free(text);
     return status;
 }
 
-/* Cuts a text at the context; ids that do not fit are an error, since they were counted by the user. */
+/* Cuts a text at the context; ids that do not fit are an error, since they were counted by the
+ * user. */
 static int fit(const cli_engine *engine, const score_options *o, size_t *n) {
     const char *file = o->ids ? o->ids : o->file;
-    uint32_t limit = o->engine.ctx ? o->engine.ctx : engine->info.context_tokens ? engine->info.context_tokens : DEFAULT_CONTEXT;
+    uint32_t limit = o->engine.ctx                 ? o->engine.ctx
+                     : engine->info.context_tokens ? engine->info.context_tokens
+                                                   : DEFAULT_CONTEXT;
     if (*n < 2) return cli_fail("%s: has %zu tokens; at least 2 are needed to score one", file, *n);
     if (*n <= limit) return CLI_OK;
-    if (o->ids) return cli_fail("%s: has %zu tokens, the context has %u; give fewer, or a larger --ctx", file, *n, limit);
+    if (o->ids)
+        return cli_fail("%s: has %zu tokens, the context has %u; give fewer, or a larger --ctx",
+                        file, *n, limit);
     *n = limit;
     return CLI_OK;
 }
@@ -175,12 +200,15 @@ static int run(const cli_call *call) {
     int status = cli_engine_open(&engine, call->operands[0], &engine_options, CLI_WEIGHTS);
     if (status == CLI_OK) status = read_tokens(&engine, o, &ids, &n);
     if (status == CLI_OK) status = fit(&engine, o, &n);
-    if (status == CLI_OK) status = cli_engine_session(&engine, &engine_options, (uint32_t)n, &engine.session);
+    if (status == CLI_OK)
+        status = cli_engine_session(&engine, &engine_options, (uint32_t)n, &engine.session);
     scorer *s = status == CLI_OK ? calloc(1, sizeof *s) : NULL;
     if (status == CLI_OK && !s) status = cli_no_memory("the scores");
     if (s) {
-        *s = (scorer){.options = o, .ids = ids, .vocab = engine.info.vocab, .json = xl_nd_to(stdout)};
-        if (exitlm_session_score(engine.session, ids, n, visit, s, &error) != EXITLM_OK) status = cli_report(&error, NULL);
+        *s = (scorer){
+            .options = o, .ids = ids, .vocab = engine.info.vocab, .json = xl_nd_to(stdout)};
+        if (exitlm_session_score(engine.session, ids, n, visit, s, &error) != EXITLM_OK)
+            status = cli_report(&error, NULL);
         else if (s->scored == n - 1) print_end(s);
     }
     free(s);
@@ -191,12 +219,14 @@ static int run(const cli_call *call) {
 
 const cli_command cli_command_score = {
     .name = "score",
-    .summary = "Score a text: each token's log-probability given the tokens before it, and the perplexity.",
+    .summary = "Score a text: each token's log-probability given the tokens before it, and the "
+               "perplexity.",
     .operands = "MODEL",
     .n_operands = 1,
     .options = options,
     .n_options = sizeof options / sizeof *options,
     .values_bytes = sizeof(score_options),
-    .notes = "A line a position: index, id, log-probability, and with --top the candidates as id:logit.",
+    .notes =
+        "A line a position: index, id, log-probability, and with --top the candidates as id:logit.",
     .run = run,
 };

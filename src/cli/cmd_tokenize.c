@@ -17,16 +17,33 @@ typedef struct tokenize_options {
 } tokenize_options;
 
 static const cli_option options[] = {
-    {.name = "prompt", .letter = 'p', .kind = CLI_TEXT, AT(prompt), .value = "TEXT", .help = "the text; without it and without -f: standard input"},
-    {.name = "file", .letter = 'f', .kind = CLI_TEXT, AT(file), .value = "FILE", .help = "a file with the text"},
+    {.name = "prompt",
+     .letter = 'p',
+     .kind = CLI_TEXT,
+     AT(prompt),
+     .value = "TEXT",
+     .help = "the text; without it and without -f: standard input"},
+    {.name = "file",
+     .letter = 'f',
+     .kind = CLI_TEXT,
+     AT(file),
+     .value = "FILE",
+     .help = "a file with the text"},
     {.name = "ids", .kind = CLI_FLAG, AT(ids), .help = "the ids alone, on one line"},
-    {.name = "special", .kind = CLI_FLAG, AT(special), .help = "special tokens in the text, as <|im_start|>, count as such"},
-    {.name = "bos", .kind = CLI_FLAG, AT(bos), .help = "put begin-of-text first where the model wants it"},
+    {.name = "special",
+     .kind = CLI_FLAG,
+     AT(special),
+     .help = "special tokens in the text, as <|im_start|>, count as such"},
+    {.name = "bos",
+     .kind = CLI_FLAG,
+     AT(bos),
+     .help = "put begin-of-text first where the model wants it"},
     {.name = "json", .kind = CLI_FLAG, AT(json), .help = "one JSON object"},
 };
 
 /* The bytes of one token, in `room` or fresh memory (*owned). */
-static const char *piece(const exitlm_model *model, int32_t id, char *room, size_t room_bytes, size_t *n, char **owned) {
+static const char *piece(const exitlm_model *model, int32_t id, char *room, size_t room_bytes,
+                         size_t *n, char **owned) {
     exitlm_error error;
     *owned = NULL;
     *n = 0;
@@ -80,11 +97,13 @@ static int run(const cli_call *call) {
     if (!o->prompt && !o->file && strcmp(call->operands[0], "-") == 0)
         return cli_usage("tokenize: the model and the text cannot both come from standard input");
     int status = cli_engine_open(&engine, call->operands[0], &engine_options, CLI_HEADER);
-    if (status == CLI_OK && !o->prompt) status = cli_read_file(o->file ? o->file : "-", MAX_TEXT_BYTES, &read, &n_bytes);
+    if (status == CLI_OK && !o->prompt)
+        status = cli_read_file(o->file ? o->file : "-", MAX_TEXT_BYTES, &read, &n_bytes);
     if (status == CLI_OK) {
         const char *text = read ? read : o->prompt;
         if (!read) n_bytes = strlen(text);
-        unsigned flags = (o->special ? EXITLM_PARSE_SPECIAL : 0) | (o->bos ? EXITLM_ADD_SPECIAL : 0);
+        unsigned flags =
+            (o->special ? EXITLM_PARSE_SPECIAL : 0) | (o->bos ? EXITLM_ADD_SPECIAL : 0);
         status = cli_tokenize(engine.model, text, n_bytes, flags, &ids, &n);
     }
     if (status == CLI_OK && o->json) print_json(engine.model, ids, n, o->ids);

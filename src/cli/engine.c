@@ -32,16 +32,21 @@ static int check_kernel(cli_engine *engine, const char *wanted) {
             engine->kernel = exitlm_kernel_name(i);
             return CLI_OK;
         }
-        if (n < sizeof known) n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", exitlm_kernel_name(i));
+        if (n < sizeof known)
+            n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "",
+                                  exitlm_kernel_name(i));
     }
-    return cli_usage("--kernel: this machine and build do not run \"%.40s\"; they run %s", wanted, known);
+    return cli_usage("--kernel: this machine and build do not run \"%.40s\"; they run %s", wanted,
+                     known);
 }
 
-static int open_heads(cli_engine *engine, const cli_model_path *path, const char *wanted, const char *heads_for) {
+static int open_heads(cli_engine *engine, const cli_model_path *path, const char *wanted,
+                      const char *heads_for) {
     int status = cli_model_path_heads(path, wanted, &engine->heads_file);
     if (status == CLI_OK && !engine->heads_file && heads_for)
-        return cli_usage("%s needs exit heads: give --heads FILE, or put %s.exits.gguf beside the model", heads_for,
-                         xl_base_name(path->stem));
+        return cli_usage(
+            "%s needs exit heads: give --heads FILE, or put %s.exits.gguf beside the model",
+            heads_for, xl_base_name(path->stem));
     if (status != CLI_OK || !engine->heads_file) return status;
     char *bytes;
     size_t n;
@@ -50,13 +55,13 @@ static int open_heads(cli_engine *engine, const cli_model_path *path, const char
     exitlm_error error;
     if (exitlm_heads_create(&engine->heads, bytes, n, NULL, &error) != EXITLM_OK)
         status = cli_report(&error, engine->heads_file);
-    else
-        exitlm_heads_describe(engine->heads, &engine->heads_info);
+    else exitlm_heads_describe(engine->heads, &engine->heads_info);
     free(bytes);
     return status;
 }
 
-static exitlm_session_options session_options(const cli_engine *engine, const cli_engine_options *options, uint32_t ctx) {
+static exitlm_session_options session_options(const cli_engine *engine,
+                                              const cli_engine_options *options, uint32_t ctx) {
     return (exitlm_session_options){
         .heads = engine->heads,
         .context_tokens = ctx ? ctx : options->ctx,
@@ -68,25 +73,28 @@ static exitlm_session_options session_options(const cli_engine *engine, const cl
 }
 
 /* Weights and session against --max-memory, as soon as the header tells. */
-static int check_memory(const cli_engine *engine, const cli_engine_options *options, enum cli_engine_need need,
-                        const char *file) {
+static int check_memory(const cli_engine *engine, const cli_engine_options *options,
+                        enum cli_engine_need need, const char *file) {
     exitlm_error error;
     uint64_t model_bytes, session_bytes;
     exitlm_session_options session = session_options(engine, options, 0);
     if (!options->max_memory || need == CLI_HEADER) return CLI_OK;
-    if (exitlm_loader_memory(engine->loader, &session, &model_bytes, &session_bytes, &error) != EXITLM_OK)
+    if (exitlm_loader_memory(engine->loader, &session, &model_bytes, &session_bytes, &error) !=
+        EXITLM_OK)
         return cli_report(&error, file);
     if (need != CLI_SESSION) session_bytes = 0;
-    if (model_bytes <= options->max_memory && session_bytes <= options->max_memory - model_bytes) return CLI_OK;
-    return cli_fail("%s: needs %llu bytes for weights and %llu for the context, --max-memory allows %llu; choose a smaller "
+    if (model_bytes <= options->max_memory && session_bytes <= options->max_memory - model_bytes)
+        return CLI_OK;
+    return cli_fail("%s: needs %llu bytes for weights and %llu for the context, --max-memory "
+                    "allows %llu; choose a smaller "
                     "model, a smaller --ctx or --kv-type q8",
                     file, (unsigned long long)model_bytes, (unsigned long long)session_bytes,
                     (unsigned long long)options->max_memory);
 }
 
 /* Pushes a file, chunk by chunk; for CLI_HEADER only as far as its header. */
-static int push_stream(cli_engine *engine, const cli_engine_options *options, enum cli_engine_need need, FILE *stream,
-                       const char *file, uint8_t *chunk) {
+static int push_stream(cli_engine *engine, const cli_engine_options *options,
+                       enum cli_engine_need need, FILE *stream, const char *file, uint8_t *chunk) {
     exitlm_error error;
     exitlm_load_state state;
     exitlm_loader_state(engine->loader, &state);
@@ -98,7 +106,8 @@ static int push_stream(cli_engine *engine, const cli_engine_options *options, en
         if (ferror(stream)) return cli_fail("%s: cannot be read: %s", file, strerror(errno));
         if (n == 0) return total ? CLI_OK : cli_fail("%s: the file is empty; fetch it again", file);
         total += n;
-        if (exitlm_loader_push(engine->loader, chunk, n, &error) != EXITLM_OK) return cli_report(&error, file);
+        if (exitlm_loader_push(engine->loader, chunk, n, &error) != EXITLM_OK)
+            return cli_report(&error, file);
         exitlm_loader_state(engine->loader, &state);
         if (state.header_ready && !header_seen) {
             header_seen = true;
@@ -109,9 +118,11 @@ static int push_stream(cli_engine *engine, const cli_engine_options *options, en
     }
 }
 
-static int push_part(cli_engine *engine, const cli_engine_options *options, enum cli_engine_need need,
-                     const cli_model_path *path, uint32_t part, uint8_t *chunk) {
-    if (strcmp(path->file, "-") == 0) return push_stream(engine, options, need, stdin, "standard input", chunk);
+static int push_part(cli_engine *engine, const cli_engine_options *options,
+                     enum cli_engine_need need, const cli_model_path *path, uint32_t part,
+                     uint8_t *chunk) {
+    if (strcmp(path->file, "-") == 0)
+        return push_stream(engine, options, need, stdin, "standard input", chunk);
     char *file = cli_model_path_part(path, part);
     if (!file) return cli_no_memory("a file name");
     int status = CLI_OK;
@@ -120,7 +131,8 @@ static int push_part(cli_engine *engine, const cli_engine_options *options, enum
     if (!stream) status = cli_fail("%s: cannot be opened: %s", file, strerror(errno));
     if (stream) setvbuf(stream, NULL, _IONBF, 0); /* chunks are large enough */
     exitlm_error error;
-    if (status == CLI_OK && part > 0 && exitlm_loader_seek(engine->loader, part, 0, &error) != EXITLM_OK)
+    if (status == CLI_OK && part > 0 &&
+        exitlm_loader_seek(engine->loader, part, 0, &error) != EXITLM_OK)
         status = cli_report(&error, file);
     if (status == CLI_OK) status = push_stream(engine, options, need, stream, file, chunk);
     if (stream) fclose(stream);
@@ -128,11 +140,14 @@ static int push_part(cli_engine *engine, const cli_engine_options *options, enum
     return status;
 }
 
-static int load(cli_engine *engine, const cli_engine_options *options, enum cli_engine_need need, const cli_model_path *path) {
+static int load(cli_engine *engine, const cli_engine_options *options, enum cli_engine_need need,
+                const cli_model_path *path) {
     exitlm_error error;
-    exitlm_load_options load_options = {
-        .heads = engine->heads, .max_bytes = (size_t)options->max_memory, .header_only = need == CLI_HEADER};
-    if (exitlm_loader_create(&engine->loader, &load_options, &error) != EXITLM_OK) return cli_report(&error, NULL);
+    exitlm_load_options load_options = {.heads = engine->heads,
+                                        .max_bytes = (size_t)options->max_memory,
+                                        .header_only = need == CLI_HEADER};
+    if (exitlm_loader_create(&engine->loader, &load_options, &error) != EXITLM_OK)
+        return cli_report(&error, NULL);
     uint8_t *chunk = malloc(CHUNK_BYTES);
     int status = chunk ? CLI_OK : cli_no_memory("reading the model");
     for (uint32_t part = 0; part < path->n_parts && status == CLI_OK; part++)
@@ -143,27 +158,33 @@ static int load(cli_engine *engine, const cli_engine_options *options, enum cli_
         engine->model = exitlm_loader_model(engine->loader);
         if (engine->model) return CLI_OK;
     }
-    if (exitlm_loader_finish(engine->loader, &engine->model, &error) != EXITLM_OK) return cli_report(&error, path->file);
+    if (exitlm_loader_finish(engine->loader, &engine->model, &error) != EXITLM_OK)
+        return cli_report(&error, path->file);
     engine->loader = NULL;
     return CLI_OK;
 }
 
-int cli_engine_session(const cli_engine *engine, const cli_engine_options *options, uint32_t ctx, exitlm_session **session) {
+int cli_engine_session(const cli_engine *engine, const cli_engine_options *options, uint32_t ctx,
+                       exitlm_session **session) {
     exitlm_error error;
     exitlm_session_options wanted = session_options(engine, options, ctx);
-    if (exitlm_session_create(session, engine->model, &wanted, &error) != EXITLM_OK) return cli_report(&error, NULL);
+    if (exitlm_session_create(session, engine->model, &wanted, &error) != EXITLM_OK)
+        return cli_report(&error, NULL);
     return CLI_OK;
 }
 
-int cli_engine_open(cli_engine *engine, const char *model, const cli_engine_options *options, enum cli_engine_need need) {
+int cli_engine_open(cli_engine *engine, const char *model, const cli_engine_options *options,
+                    enum cli_engine_need need) {
     *engine = (cli_engine){.threads = CLI_HAS_THREADS && options->threads ? options->threads : 1};
     cli_model_path path;
-    if (options->threads > engine->threads) cli_warn("--threads %u: this build has one thread alone", options->threads);
+    if (options->threads > engine->threads)
+        cli_warn("--threads %u: this build has one thread alone", options->threads);
     int status = check_kernel(engine, options->kernel);
     if (status != CLI_OK) return status;
     status = cli_model_path_find(&path, model);
     double start = cli_clock_ms(NULL);
-    if (status == CLI_OK && need != CLI_HEADER) status = open_heads(engine, &path, options->heads, options->heads_for);
+    if (status == CLI_OK && need != CLI_HEADER)
+        status = open_heads(engine, &path, options->heads, options->heads_for);
     if (status == CLI_OK) status = load(engine, options, need, &path);
     engine->load_ms = cli_clock_ms(NULL) - start;
     cli_model_path_free(&path);
@@ -181,24 +202,32 @@ void cli_engine_close(cli_engine *engine) {
     *engine = (cli_engine){0};
 }
 
-void cli_engine_check_level(const cli_engine *engine, exitlm_strategy strategy, float accuracy, int kv) {
+void cli_engine_check_level(const cli_engine *engine, exitlm_strategy strategy, float accuracy,
+                            int kv) {
     exitlm_error error;
     exitlm_level level;
     float strictest = 0;
     for (size_t i = 0; i < exitlm_heads_levels(engine->heads); i++) {
-        if (exitlm_heads_level(engine->heads, i, &level, &error) != EXITLM_OK || (kv >= 0 && (int)level.kv != kv)) continue;
-        if (level.strategy == strategy && level.certified && level.accuracy > strictest) strictest = level.accuracy;
+        if (exitlm_heads_level(engine->heads, i, &level, &error) != EXITLM_OK ||
+            (kv >= 0 && (int)level.kv != kv))
+            continue;
+        if (level.strategy == strategy && level.certified && level.accuracy > strictest)
+            strictest = level.accuracy;
     }
     const char *name = cli_strategies[strategy];
-    if (strictest == 0) cli_warn("these heads have no certified level of strategy %s: no exits are taken", name);
+    if (strictest == 0)
+        cli_warn("these heads have no certified level of strategy %s: no exits are taken", name);
     else if (accuracy > strictest + 1e-6f)
-        cli_warn("--accuracy %g is above the strictest certified level of strategy %s, %g: no exits are taken", (double)accuracy,
-                 name, (double)strictest);
+        cli_warn("--accuracy %g is above the strictest certified level of strategy %s, %g: no "
+                 "exits are taken",
+                 (double)accuracy, name, (double)strictest);
 }
 
-int cli_tokenize(const exitlm_model *model, const char *text, size_t n_bytes, unsigned flags, int32_t **ids, size_t *n) {
+int cli_tokenize(const exitlm_model *model, const char *text, size_t n_bytes, unsigned flags,
+                 int32_t **ids, size_t *n) {
     exitlm_error error;
-    size_t capacity = n_bytes + 16; /* a token is at least a byte, but for those that the model adds */
+    /* a token is at least a byte, but for those that the model adds */
+    size_t capacity = n_bytes + 16;
     *ids = malloc(capacity * sizeof **ids);
     if (!*ids) return cli_no_memory("the text's tokens");
     exitlm_status status = exitlm_tokenize(model, text, n_bytes, flags, *ids, capacity, n, &error);

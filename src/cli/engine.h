@@ -5,8 +5,10 @@
 #include "options.h"
 
 typedef struct cli_engine_options {
-    const char *heads;   /* a file, "none", or NULL: NAME.exits.gguf beside the model if it is there */
-    const char *heads_for; /* what cannot do without heads, as "--mode exit"; NULL: nothing (not an option) */
+    /* a file, "none", or NULL: NAME.exits.gguf beside the model if it is there */
+    const char *heads;
+    /* what cannot do without heads, as "--mode exit"; NULL: nothing (not an option) */
+    const char *heads_for;
     uint32_t threads;
     uint32_t ctx;        /* 0: the engine's default */
     int kv_type;         /* exitlm_kv_type */
@@ -21,32 +23,55 @@ extern const char *const cli_metrics[];
 extern const char *const cli_strategies[];
 
 /* Entries of an option table whose struct S holds a cli_engine_options F. */
-#define CLI_HEADS_OPTION(S, F)                                                                                          \
-    {.name = "heads", .kind = CLI_TEXT, .offset = offsetof(S, F.heads), .value = "FILE",                                \
+#define CLI_HEADS_OPTION(S, F)       \
+    {.name = "heads",                \
+     .kind = CLI_TEXT,               \
+     .offset = offsetof(S, F.heads), \
+     .value = "FILE",                \
      .help = "exit heads, or none; default: NAME.exits.gguf beside the model, if it is there"}
-#define CLI_ENGINE_OPTIONS(S, F)                                                                                        \
-    {.name = "threads", .kind = CLI_THREADS, .offset = offsetof(S, F.threads), .value = "N",                            \
-     .help = "threads that compute", .fallback = "1"},                                                                  \
-    {.name = "ctx", .kind = CLI_COUNT, .offset = offsetof(S, F.ctx), .value = "N", .min = 1, .max = 1048576,            \
-     .help = "context in tokens; default: the model's, at most 2048"},                                                  \
-    {.name = "kv-type", .kind = CLI_CHOICE, .offset = offsetof(S, F.kv_type), .choices = cli_kv_types,                  \
-     .help = "numbers of the K/V cache", .fallback = "f32"},                                                            \
-    {.name = "kernel", .kind = CLI_TEXT, .offset = offsetof(S, F.kernel), .value = "NAME",                              \
-     .help = "instruction set to compute with, as scalar or avx2; default: the best of this machine"},                  \
-    {.name = "max-memory", .kind = CLI_BYTES, .offset = offsetof(S, F.max_memory), .value = "SIZE",                     \
-     .help = "refuse a model that needs more for weights and context, as 100M"}
+#define CLI_ENGINE_OPTIONS(S, F)                                                                  \
+    {.name = "threads",                                                                           \
+     .kind = CLI_THREADS,                                                                         \
+     .offset = offsetof(S, F.threads),                                                            \
+     .value = "N",                                                                                \
+     .help = "threads that compute",                                                              \
+     .fallback = "1"},                                                                            \
+        {.name = "ctx",                                                                           \
+         .kind = CLI_COUNT,                                                                       \
+         .offset = offsetof(S, F.ctx),                                                            \
+         .value = "N",                                                                            \
+         .min = 1,                                                                                \
+         .max = 1048576,                                                                          \
+         .help = "context in tokens; default: the model's, at most 2048"},                        \
+        {.name = "kv-type",                                                                       \
+         .kind = CLI_CHOICE,                                                                      \
+         .offset = offsetof(S, F.kv_type),                                                        \
+         .choices = cli_kv_types,                                                                 \
+         .help = "numbers of the K/V cache",                                                      \
+         .fallback = "f32"},                                                                      \
+        {.name = "kernel",                                                                        \
+         .kind = CLI_TEXT,                                                                        \
+         .offset = offsetof(S, F.kernel),                                                         \
+         .value = "NAME",                                                                         \
+         .help = "instruction set to compute with, as scalar or avx2; default: the best of this " \
+                 "machine"},                                                                      \
+        {.name = "max-memory",                                                                    \
+         .kind = CLI_BYTES,                                                                       \
+         .offset = offsetof(S, F.max_memory),                                                     \
+         .value = "SIZE",                                                                         \
+         .help = "refuse a model that needs more for weights and context, as 100M"}
 
 typedef struct cli_engine {
-    exitlm_heads *heads;       /* or NULL */
+    exitlm_heads *heads;          /* or NULL */
     exitlm_heads_info heads_info; /* where there are heads */
-    char *heads_file;          /* their file, or NULL */
-    exitlm_loader *loader;     /* while the model is not complete (CLI_HEADER) */
+    char *heads_file;             /* their file, or NULL */
+    exitlm_loader *loader;        /* while the model is not complete (CLI_HEADER) */
     exitlm_model *model;
     exitlm_model_info info;
     exitlm_session *session;
-    const char *kernel;        /* the one in use */
+    const char *kernel; /* the one in use */
     uint32_t threads;
-    double load_ms;            /* reading and laying out the weights */
+    double load_ms; /* reading and laying out the weights */
 } cli_engine;
 
 enum cli_engine_need {
@@ -55,16 +80,23 @@ enum cli_engine_need {
     CLI_SESSION  /* and a session */
 };
 
-/* Opens what is needed. 0, or the exit status of a failure that has been reported. cli_engine_close either way. */
-int cli_engine_open(cli_engine *engine, const char *model, const cli_engine_options *options, enum cli_engine_need need);
+/* Opens what is needed. 0, or the exit status of a failure that has been reported.
+ * cli_engine_close either way. */
+int cli_engine_open(cli_engine *engine, const char *model, const cli_engine_options *options,
+                    enum cli_engine_need need);
 /* A (further) session with the same options but another context (0: theirs). */
-int cli_engine_session(const cli_engine *engine, const cli_engine_options *options, uint32_t ctx, exitlm_session **session);
+int cli_engine_session(const cli_engine *engine, const cli_engine_options *options, uint32_t ctx,
+                       exitlm_session **session);
 void cli_engine_close(cli_engine *engine);
 
-/* Warns where no exits will be taken at this accuracy: above the strictest certified level of the strategy (kv -1: with any K/V policy). Needs heads. */
-void cli_engine_check_level(const cli_engine *engine, exitlm_strategy strategy, float accuracy, int kv);
+/* Warns where no exits will be taken at this accuracy: above the strictest certified level of
+ * the strategy (kv -1: with any K/V policy). Needs heads. */
+void cli_engine_check_level(const cli_engine *engine, exitlm_strategy strategy, float accuracy,
+                            int kv);
 
-/* Ids of a text: *ids is fresh memory. flags as for exitlm_tokenize. 0, or the status of a reported failure. */
-int cli_tokenize(const exitlm_model *model, const char *text, size_t n_bytes, unsigned flags, int32_t **ids, size_t *n);
+/* Ids of a text: *ids is fresh memory. flags as for exitlm_tokenize. 0, or the status of a
+ * reported failure. */
+int cli_tokenize(const exitlm_model *model, const char *text, size_t n_bytes, unsigned flags,
+                 int32_t **ids, size_t *n);
 
 #endif

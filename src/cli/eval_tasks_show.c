@@ -24,21 +24,27 @@ static size_t of_kind(const xl_tasks *tasks, const char *kind) {
 
 static size_t right_of_kind(const xl_tasks *tasks, const char *kind, size_t row) {
     size_t n = 0;
-    for (size_t i = 0; i < tasks->n; i++) n += strcmp(tasks->tasks[i].kind, kind) == 0 && tasks->replies[i * tasks->n_rows + row].right;
+    for (size_t i = 0; i < tasks->n; i++)
+        n += strcmp(tasks->tasks[i].kind, kind) == 0 &&
+             tasks->replies[i * tasks->n_rows + row].right;
     return n;
 }
 
 void cli_tasks_show(const xl_tasks *tasks, const char *file, uint32_t max_tokens) {
     printf("%s: %zu tasks, greedy replies of at most %u tokens\n", file, tasks->n, max_tokens);
-    printf("level  right           lost  gained  against full, with its 95 %% interval, points   work   K/V\n");
+    printf("level  right           lost  gained  against full, with its 95 %% interval, points   "
+           "work   K/V\n");
     for (size_t r = 0; r < tasks->n_rows; r++) {
         const xl_task_row *row = &tasks->row[r];
         if (r) printf("%.2f   ", (double)row->accuracy);
         else printf("full   ");
         printf("%4zu  %5.1f %%   ", row->right, 100 * share(row->right, tasks->n));
-        if (r) printf("%5zu   %5zu  %+6.1f  (%+.1f … %+.1f)", row->lost, row->gained, 100 * row->difference, 100 * row->low, 100 * row->high);
+        if (r)
+            printf("%5zu   %5zu  %+6.1f  (%+.1f … %+.1f)", row->lost, row->gained,
+                   100 * row->difference, 100 * row->low, 100 * row->high);
         else printf("%5s   %5s  %6s", "-", "-", "-");
-        printf("  %.3f  %s%s\n", row->mean_work, r ? cli_kv_policies[row->kv] : "exact", row->certified ? "" : "  not certified: nothing exits");
+        printf("  %.3f  %s%s\n", row->mean_work, r ? cli_kv_policies[row->kv] : "exact",
+               row->certified ? "" : "  not certified: nothing exits");
     }
     printf("\nkind            tasks  right, row by row\n");
     for (size_t i = 0; i < tasks->n; i++) {
@@ -81,7 +87,8 @@ static void json_task(ndjson *j, const xl_tasks *tasks, size_t i) {
     xl_nd_end(j);
 }
 
-void cli_tasks_json(const xl_tasks *tasks, const char *model, const char *file, uint32_t max_tokens) {
+void cli_tasks_json(const xl_tasks *tasks, const char *model, const char *file,
+                    uint32_t max_tokens) {
     ndjson j = xl_nd_to(stdout);
     xl_nd_object(&j, NULL);
     xl_nd_string(&j, "type", "tasks");
@@ -107,7 +114,8 @@ void cli_tasks_json(const xl_tasks *tasks, const char *model, const char *file, 
         xl_nd_string(&j, "kind", kind);
         xl_nd_uint(&j, "tasks", of_kind(tasks, kind));
         xl_nd_array(&j, "right");
-        for (size_t r = 0; r < tasks->n_rows; r++) xl_nd_uint(&j, NULL, right_of_kind(tasks, kind, r));
+        for (size_t r = 0; r < tasks->n_rows; r++)
+            xl_nd_uint(&j, NULL, right_of_kind(tasks, kind, r));
         xl_nd_end(&j);
         xl_nd_end(&j);
     }

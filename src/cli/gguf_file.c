@@ -18,7 +18,8 @@ static int read_header(cli_gguf_file *file, const char *path, uint8_t *chunk) {
         if (ferror(file->stream)) return cli_fail("%s: cannot be read: %s", path, strerror(errno));
         if (n == 0 && !any) return cli_fail("%s: the file is empty; fetch it again", path);
         any = true;
-        exitlm_status status = n ? xl_gguf_push(&file->header, chunk, n, &used, &error) : xl_gguf_truncated(&file->header, &error);
+        exitlm_status status = n ? xl_gguf_push(&file->header, chunk, n, &used, &error)
+                                 : xl_gguf_truncated(&file->header, &error);
         if (status != EXITLM_OK) return cli_report(&error, path);
     }
     return CLI_OK;
@@ -27,7 +28,8 @@ static int read_header(cli_gguf_file *file, const char *path, uint8_t *chunk) {
 int cli_gguf_open(cli_gguf_file *file, const char *path) {
     *file = (cli_gguf_file){0};
     xl_gguf_init(&file->header, &xl_libc_allocator);
-    if (xl_file_look(path, &file->n_bytes) == XL_FILE_FOLDER) return cli_fail("%s: is a directory; give a GGUF file", path);
+    if (xl_file_look(path, &file->n_bytes) == XL_FILE_FOLDER)
+        return cli_fail("%s: is a directory; give a GGUF file", path);
     errno = 0;
     file->stream = fopen(path, "rb");
     if (!file->stream) return cli_fail("%s: cannot be opened: %s", path, strerror(errno));

@@ -26,14 +26,15 @@ static void left_side(const cli_option *o, char *out, size_t out_bytes) {
 /* " (0 to 10, default 0)", or "". */
 static void range(const cli_option *o, char *out, size_t out_bytes) {
     char limits[64] = "";
-    if (o->kind == CLI_COUNT || o->kind == CLI_COUNTS) snprintf(limits, sizeof limits, "%.0f to %.0f", o->min, o->max);
-    if (o->kind == CLI_NUMBER || o->kind == CLI_NUMBERS) snprintf(limits, sizeof limits, "%g to %g", o->min, o->max);
+    if (o->kind == CLI_COUNT || o->kind == CLI_COUNTS)
+        snprintf(limits, sizeof limits, "%.0f to %.0f", o->min, o->max);
+    if (o->kind == CLI_NUMBER || o->kind == CLI_NUMBERS)
+        snprintf(limits, sizeof limits, "%g to %g", o->min, o->max);
     if (o->kind == CLI_THREADS) snprintf(limits, sizeof limits, "or auto");
     *out = 0;
     if (o->fallback)
         snprintf(out, out_bytes, " (%s%sdefault %s)", limits, *limits ? ", " : "", o->fallback);
-    else if (*limits)
-        snprintf(out, out_bytes, " (%s)", limits);
+    else if (*limits) snprintf(out, out_bytes, " (%s)", limits);
 }
 
 /* Words wrapped to WIDTH, continued at column LEFT; the cursor is at `column`. */
@@ -67,8 +68,9 @@ static void print_option(const char *left, const char *help) {
 }
 
 void cli_options_help(const cli_command *command) {
-    printf("%s\n\nusage: exitlm %s%s%s%s\n", command->summary, command->name, command->n_operands ? " " : "",
-           command->operands, command->n_options ? " [options]" : "");
+    printf("%s\n\nusage: exitlm %s%s%s%s\n", command->summary, command->name,
+           command->n_operands ? " " : "", command->operands,
+           command->n_options ? " [options]" : "");
     bool headline = command->n_options && command->options[0].kind == CLI_GROUP;
     if (!headline) printf("\n");
     for (size_t i = 0; i < command->n_options; i++) {

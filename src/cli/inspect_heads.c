@@ -32,7 +32,8 @@ static void json_level(ndjson *j, const exitlm_level *level, uint32_t n_heads) {
     xl_nd_end(j);
 }
 
-static void print_json(const exitlm_heads *heads, const exitlm_heads_info *info, const char *path, size_t n_bytes) {
+static void print_json(const exitlm_heads *heads, const exitlm_heads_info *info, const char *path,
+                       size_t n_bytes) {
     ndjson j = xl_nd_to(stdout);
     exitlm_error error;
     exitlm_level level;
@@ -60,14 +61,16 @@ static void print_json(const exitlm_heads *heads, const exitlm_heads_info *info,
     xl_nd_end(&j);
     xl_nd_array(&j, "levels");
     for (size_t i = 0; i < exitlm_heads_levels(heads); i++)
-        if (exitlm_heads_level(heads, i, &level, &error) == EXITLM_OK) json_level(&j, &level, info->n_heads);
+        if (exitlm_heads_level(heads, i, &level, &error) == EXITLM_OK)
+            json_level(&j, &level, info->n_heads);
     xl_nd_end(&j);
     xl_nd_end(&j);
 }
 
 static void line(const char *name, const char *text) {
     printf("%-14s ", name);
-    cli_print_safe(stdout, text && *text ? text : "not stated", text && *text ? strlen(text) : 10, false);
+    cli_print_safe(stdout, text && *text ? text : "not stated", text && *text ? strlen(text) : 10,
+                   false);
     printf("\n");
 }
 
@@ -79,8 +82,8 @@ static void print_levels(const exitlm_heads *heads, const exitlm_heads_info *inf
         printf("\nnot calibrated: \"exitlm calibrate\" finds the thresholds\n");
         return;
     }
-    printf("\n%-13s %8s  %9s  %6s %6s  %13s  %s\n", "strategy", "accuracy", "agreement", "exited", "bound", "conversations",
-           "coverage of each head, then the model's own; K/V");
+    printf("\n%-13s %8s  %9s  %6s %6s  %13s  %s\n", "strategy", "accuracy", "agreement", "exited",
+           "bound", "conversations", "coverage of each head, then the model's own; K/V");
     for (size_t i = 0; i < n; i++) {
         if (exitlm_heads_level(heads, i, &level, &error) != EXITLM_OK) continue;
         printf("%-13s %8.2f  ", cli_strategies[level.strategy], (double)level.accuracy);
@@ -89,8 +92,8 @@ static void print_levels(const exitlm_heads *heads, const exitlm_heads_info *inf
             continue;
         }
         double rest = 1;
-        printf("%9.4f  %6.4f %6.4f  %13u  ", (double)level.agreement, (double)level.agreement_exited, (double)level.bound,
-               level.conversations);
+        printf("%9.4f  %6.4f %6.4f  %13u  ", (double)level.agreement,
+               (double)level.agreement_exited, (double)level.bound, level.conversations);
         for (uint32_t h = 0; h < info->n_heads; h++) {
             printf("%3.0f %%  ", (double)level.coverage[h] * 100);
             rest -= (double)level.coverage[h];
@@ -99,7 +102,8 @@ static void print_levels(const exitlm_heads *heads, const exitlm_heads_info *inf
     }
 }
 
-static void print_table(const exitlm_heads *heads, const exitlm_heads_info *info, const char *path, size_t n_bytes) {
+static void print_table(const exitlm_heads *heads, const exitlm_heads_info *info, const char *path,
+                        size_t n_bytes) {
     line("exit heads", path);
     printf("%-14s %.1f MB\n", "size", (double)n_bytes / 1e6);
     line("of the model", info->fingerprint);
@@ -111,7 +115,8 @@ static void print_table(const exitlm_heads *heads, const exitlm_heads_info *info
     printf("%-14s %g\n\n", "default level", (double)info->default_accuracy);
     printf("head  after layer  form        shortlist\n");
     for (uint32_t i = 0; i < info->n_heads; i++)
-        printf("%4u  %11u  %-10s  %9u\n", i, info->head[i].layer, info->head[i].form, info->head[i].rows);
+        printf("%4u  %11u  %-10s  %9u\n", i, info->head[i].layer, info->head[i].form,
+               info->head[i].rows);
     print_levels(heads, info);
 }
 
@@ -122,7 +127,8 @@ int inspect_heads(const char *path, bool json) {
     exitlm_error error;
     int status = cli_read_file(path, MAX_HEADS_BYTES, &bytes, &n);
     if (status != CLI_OK) return status;
-    if (exitlm_heads_create(&heads, bytes, n, NULL, &error) != EXITLM_OK) status = cli_report(&error, path);
+    if (exitlm_heads_create(&heads, bytes, n, NULL, &error) != EXITLM_OK)
+        status = cli_report(&error, path);
     free(bytes);
     if (status != CLI_OK) return status;
     exitlm_heads_info info;

@@ -30,8 +30,8 @@ typedef struct summary {
 /* ---- Feeding a loader with just what it needs ---- */
 
 /* Pushes bytes [offset, offset + n) of a part. */
-static exitlm_status push_range(exitlm_loader *loader, cli_gguf_file *file, uint32_t part, uint64_t offset, uint64_t n,
-                                exitlm_error *error) {
+static exitlm_status push_range(exitlm_loader *loader, cli_gguf_file *file, uint32_t part,
+                                uint64_t offset, uint64_t n, exitlm_error *error) {
     uint8_t chunk[16384];
     if (offset > INT64_MAX || fseeko(file->stream, (off_t)offset, SEEK_SET) != 0) n = 0;
     exitlm_status status = exitlm_loader_seek(loader, part, offset, error);
@@ -44,7 +44,8 @@ static exitlm_status push_range(exitlm_loader *loader, cli_gguf_file *file, uint
     return status;
 }
 
-static exitlm_status push_headers(exitlm_loader *loader, cli_gguf_file *files, uint32_t n_parts, exitlm_error *error) {
+static exitlm_status push_headers(exitlm_loader *loader, cli_gguf_file *files, uint32_t n_parts,
+                                  exitlm_error *error) {
     exitlm_status status = EXITLM_OK;
     for (uint32_t part = 0; part < n_parts && status == EXITLM_OK; part++)
         status = push_range(loader, &files[part], part, 0, files[part].header.data_offset, error);
@@ -52,9 +53,11 @@ static exitlm_status push_headers(exitlm_loader *loader, cli_gguf_file *files, u
 }
 
 /* The norms of layer 0 and the first rows of the embedding. */
-static exitlm_status push_fingerprint(exitlm_loader *loader, cli_gguf_file *files, uint32_t n_parts, exitlm_error *error) {
-    static const char *const names[] = {"blk.0.attn_norm.weight", "blk.0.ffn_norm.weight", "blk.0.attn_q_norm.weight",
-                                        "blk.0.attn_k_norm.weight", "token_embd.weight"};
+static exitlm_status push_fingerprint(exitlm_loader *loader, cli_gguf_file *files, uint32_t n_parts,
+                                      exitlm_error *error) {
+    static const char *const names[] = {"blk.0.attn_norm.weight", "blk.0.ffn_norm.weight",
+                                        "blk.0.attn_q_norm.weight", "blk.0.attn_k_norm.weight",
+                                        "token_embd.weight"};
     exitlm_status status = EXITLM_OK;
     for (uint32_t part = 0; part < n_parts; part++)
         for (size_t i = 0; i < sizeof names / sizeof *names && status == EXITLM_OK; i++) {
@@ -67,7 +70,8 @@ static exitlm_status push_fingerprint(exitlm_loader *loader, cli_gguf_file *file
     return status;
 }
 
-/* The fingerprint, to info. It needs the weights' memory, though almost none is touched; "" where there is none. */
+/* The fingerprint, to info. It needs the weights' memory, though almost none is touched; ""
+ * where there is none. */
 static void find_fingerprint(summary *s, cli_gguf_file *files, uint32_t n_parts) {
     exitlm_error error;
     exitlm_loader *loader;
@@ -85,7 +89,8 @@ static void find_fingerprint(summary *s, cli_gguf_file *files, uint32_t n_parts)
 
 static int describe(summary *s, cli_gguf_file *files, uint32_t n_parts, const char *file) {
     exitlm_load_options options = {.header_only = true};
-    if (exitlm_loader_create(&s->loader, &options, &s->why) != EXITLM_OK) return cli_report(&s->why, file);
+    if (exitlm_loader_create(&s->loader, &options, &s->why) != EXITLM_OK)
+        return cli_report(&s->why, file);
     exitlm_status status = push_headers(s->loader, files, n_parts, &s->why);
     exitlm_model *model = exitlm_loader_model(s->loader);
     if (status == EXITLM_OK && !model) {
@@ -197,23 +202,29 @@ static void print_table(const summary *s, const cli_model_path *path, const xl_g
     else {
         line("licence", i->licence, strlen(i->licence));
         line("chat template", i->template_family, strlen(i->template_family));
-        printf("%-14s %.1f million, %s\n", "parameters", (double)i->parameters / 1e6, i->quantisation);
+        printf("%-14s %.1f million, %s\n", "parameters", (double)i->parameters / 1e6,
+               i->quantisation);
         printf("%-14s %u of %u wide, feed-forward %u\n", "layers", i->layers, i->dim, i->ffn_dim);
-        printf("%-14s %u heads of %u, %u for K/V\n", "attention", i->heads, i->head_dim, i->kv_heads);
+        printf("%-14s %u heads of %u, %u for K/V\n", "attention", i->heads, i->head_dim,
+               i->kv_heads);
         printf("%-14s %u tokens, context %u\n", "vocabulary", i->vocab, i->context_tokens);
-        printf("%-14s %.1f million multiply-adds\n", "work a token", (double)i->macs_per_token / 1e6);
-        printf("%-14s %.1f MB for the model, %.1f MB for a session with the default context\n", "memory", (double)s->model_bytes / 1e6,
-               (double)s->session_bytes / 1e6);
-        printf("%-14s %s\n", "fingerprint", *i->fingerprint ? i->fingerprint : "unknown: its bytes could not be read");
+        printf("%-14s %.1f million multiply-adds\n", "work a token",
+               (double)i->macs_per_token / 1e6);
+        printf("%-14s %.1f MB for the model, %.1f MB for a session with the default context\n",
+               "memory", (double)s->model_bytes / 1e6, (double)s->session_bytes / 1e6);
+        printf("%-14s %s\n", "fingerprint",
+               *i->fingerprint ? i->fingerprint : "unknown: its bytes could not be read");
     }
-    printf("%-14s %.1f MB, header %.1f MB, GGUF version %u", "file", (double)s->file_bytes / 1e6, (double)s->header_bytes / 1e6, g->version);
+    printf("%-14s %.1f MB, header %.1f MB, GGUF version %u", "file", (double)s->file_bytes / 1e6,
+           (double)s->header_bytes / 1e6, g->version);
     if (path->n_parts > 1) printf(", %u parts", path->n_parts);
     printf("\n%-14s %" PRIu64 ":", "tensors", s->n_tensors);
     bool first = true;
     for (uint32_t t = 0; t < MAX_TYPES; t++) {
         if (s->types[t].n == 0) continue;
         const char *name = xl_gguf_tensor_type_name(t);
-        printf("%s %u %s (%.1f MB)", first ? "" : ",", s->types[t].n, name ? name : "of unknown type", (double)s->types[t].n_bytes / 1e6);
+        printf("%s %u %s (%.1f MB)", first ? "" : ",", s->types[t].n,
+               name ? name : "of unknown type", (double)s->types[t].n_bytes / 1e6);
         first = false;
     }
     printf("\n%-14s %s\n", "exit heads", s->heads ? s->heads : "none beside it");

@@ -28,9 +28,12 @@ static int print_help(void) {
     printf("exitlm %s: small language models on the CPU, each token as deep as it needs\n\n"
            "usage: exitlm COMMAND [operands] [options]\n\n",
            EXITLM_VERSION);
-    for (size_t i = 0; i < N_COMMANDS; i++) printf("  %-10s %s\n", commands[i]->name, commands[i]->summary);
-    printf("\n\"exitlm COMMAND --help\" describes one of them. Options are written --name value or --name=value.\n"
-           "MODEL is a GGUF file, the first part of a split one, or a name of the catalogue (models/catalog.json);\n"
+    for (size_t i = 0; i < N_COMMANDS; i++)
+        printf("  %-10s %s\n", commands[i]->name, commands[i]->summary);
+    printf("\n\"exitlm COMMAND --help\" describes one of them. Options are written --name value or "
+           "--name=value.\n"
+           "MODEL is a GGUF file, the first part of a split one, or a name of the catalogue "
+           "(models/catalog.json);\n"
            "its exit heads are NAME.exits.gguf beside it.\n"
            "Exit status: 0, 1 for a failure, 2 for wrong usage.\n");
     return CLI_OK;
@@ -57,12 +60,14 @@ static int run_command(const cli_command *command, int argc, char **argv) {
     } values;
     const char *operands[8];
     bool given[CLI_MAX_OPTIONS];
-    if (command->values_bytes > sizeof values || command->n_operands > 8 || command->n_options > CLI_MAX_OPTIONS)
+    if (command->values_bytes > sizeof values || command->n_operands > 8 ||
+        command->n_options > CLI_MAX_OPTIONS)
         return cli_fail("%s: its table of options is too large", command->name);
     int status = CLI_USAGE;
     switch (cli_options_parse(command, argc, argv, &values, operands, given)) {
     case CLI_PARSED: {
-        cli_call call = {.command = command, .values = &values, .operands = operands, .given = given};
+        cli_call call = {
+            .command = command, .values = &values, .operands = operands, .given = given};
         status = command->run(&call);
         break;
     }
@@ -89,7 +94,9 @@ static int run(int argc, char **argv) {
         cli_options_help(command);
         return CLI_OK;
     }
-    if (word[0] == '-') return cli_usage("unknown option %.60s; a command comes first, see \"exitlm --help\"", word);
+    if (word[0] == '-')
+        return cli_usage("unknown option %.60s; a command comes first, see \"exitlm --help\"",
+                         word);
     const cli_command *command = find_command(word);
     return command ? run_command(command, argc - 2, argv + 2) : unknown_command(word);
 }
@@ -98,6 +105,7 @@ int main(int argc, char **argv) {
     int status = run(argc, argv);
     errno = 0;
     if ((fflush(stdout) != 0 || ferror(stdout)) && status == CLI_OK)
-        status = cli_fail("standard output: cannot be written: %s", errno ? strerror(errno) : "an earlier write failed");
+        status = cli_fail("standard output: cannot be written: %s",
+                          errno ? strerror(errno) : "an earlier write failed");
     return status;
 }

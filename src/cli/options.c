@@ -25,14 +25,17 @@ typedef struct parser {
 static const cli_option *find_long(const cli_command *command, const char *name, size_t n_bytes) {
     for (size_t i = 0; i < command->n_options; i++) {
         const cli_option *o = &command->options[i];
-        if (o->kind != CLI_GROUP && strlen(o->name) == n_bytes && memcmp(o->name, name, n_bytes) == 0) return o;
+        if (o->kind != CLI_GROUP && strlen(o->name) == n_bytes &&
+            memcmp(o->name, name, n_bytes) == 0)
+            return o;
     }
     return NULL;
 }
 
 static const cli_option *find_letter(const cli_command *command, char letter) {
     for (size_t i = 0; i < command->n_options; i++)
-        if (command->options[i].kind != CLI_GROUP && command->options[i].letter == letter) return &command->options[i];
+        if (command->options[i].kind != CLI_GROUP && command->options[i].letter == letter)
+            return &command->options[i];
     return NULL;
 }
 
@@ -48,17 +51,21 @@ static int unknown_option(const parser *p, const char *argument, size_t name_byt
     snprintf(word, sizeof word, "%.*s", (int)(name_bytes < 60 ? name_bytes : 60), argument);
     const char *bare = word + strspn(word, "-");
     const char *closest = cli_closest(bare, names);
-    if (closest) return cli_usage("%s: unknown option %s; did you mean --%s?", p->command->name, word, closest);
-    return cli_usage("%s: unknown option %s; \"exitlm %s --help\" lists the options", p->command->name, word,
-                     p->command->name);
+    if (closest)
+        return cli_usage("%s: unknown option %s; did you mean --%s?", p->command->name, word,
+                         closest);
+    return cli_usage("%s: unknown option %s; \"exitlm %s --help\" lists the options",
+                     p->command->name, word, p->command->name);
 }
 
-/* Whether an argument is written like an option: "-x", "--name", "--name=…"; "-", "-5" and "-.5" are not. */
+/* Whether an argument is written like an option: "-x", "--name", "--name=…"; "-", "-5" and "-.5"
+ * are not. */
 static bool looks_like_option(const char *argument) {
     return argument[0] == '-' && argument[1] != 0 && strchr("0123456789.", argument[1]) == NULL;
 }
 
-/* Whether an argument is an option of this command, so that it can hardly be meant as the value before it. */
+/* Whether an argument is an option of this command, so that it can hardly be meant as the value
+ * before it. */
 static bool is_known_option(const parser *p, const char *argument) {
     if (strncmp(argument, "--", 2) != 0) return false;
     size_t n = strcspn(argument + 2, "=");
@@ -74,7 +81,8 @@ static bool set_value(parser *p, const cli_option *option, const char *shown, co
     return true;
 }
 
-static bool take_option(parser *p, const cli_option *option, const char *shown, const char *attached) {
+static bool take_option(parser *p, const cli_option *option, const char *shown,
+                        const char *attached) {
     p->given[option - p->command->options] = true;
     p->open_list = NULL;
     if (option->kind == CLI_FLAG) {
@@ -90,7 +98,8 @@ static bool take_option(parser *p, const cli_option *option, const char *shown, 
         const char *next = p->at < p->argc ? p->argv[p->at] : NULL;
         bool textual = option->kind == CLI_TEXT || option->kind == CLI_TEXTS;
         if (!next || (textual ? is_known_option(p, next) : looks_like_option(next))) {
-            cli_usage("%s: %s needs a value: %s %s", p->command->name, shown, shown, option->value ? option->value : "VALUE");
+            cli_usage("%s: %s needs a value: %s %s", p->command->name, shown, shown,
+                      option->value ? option->value : "VALUE");
             return false;
         }
         text = next;
@@ -121,7 +130,9 @@ static bool take_short(parser *p, const char *argument) {
         return false;
     }
     char shown[3] = {'-', argument[1], 0};
-    const char *attached = argument[2] == 0 ? NULL : argument[2] == '=' ? argument + 3 : argument + 2;
+    const char *attached = argument[2] == 0     ? NULL
+                           : argument[2] == '=' ? argument + 3
+                                                : argument + 2;
     return take_option(p, option, shown, attached);
 }
 
@@ -147,7 +158,8 @@ static bool take_argument(parser *p) {
         p->only_operands = true;
         return true;
     }
-    if (strcmp(argument, "--help") == 0 || (strcmp(argument, "-h") == 0 && !find_letter(p->command, 'h'))) {
+    if (strcmp(argument, "--help") == 0 ||
+        (strcmp(argument, "-h") == 0 && !find_letter(p->command, 'h'))) {
         p->result = CLI_WANTS_HELP;
         return true;
     }
@@ -165,13 +177,18 @@ static void missing_operand(const parser *p) {
         word += strcspn(word, " ");
         word += strspn(word, " ");
     }
-    cli_usage("%s: %.*s is missing: exitlm %s %s [options]", p->command->name, (int)strcspn(word, " "), word,
-              p->command->name, p->command->operands);
+    cli_usage("%s: %.*s is missing: exitlm %s %s [options]", p->command->name,
+              (int)strcspn(word, " "), word, p->command->name, p->command->operands);
 }
 
 cli_parse_result cli_options_parse(const cli_command *command, int argc, char **argv, void *values,
                                    const char **operands, bool *given) {
-    parser p = {.command = command, .argc = argc, .argv = argv, .values = values, .operands = operands, .given = given,
+    parser p = {.command = command,
+                .argc = argc,
+                .argv = argv,
+                .values = values,
+                .operands = operands,
+                .given = given,
                 .result = CLI_PARSED};
     memset(values, 0, command->values_bytes);
     for (size_t i = 0; i < command->n_options; i++) given[i] = false;
@@ -203,7 +220,8 @@ bool cli_given(const cli_call *call, const char *name) {
     return option && call->given[option - call->command->options];
 }
 
-/* Edits (insert, delete, replace, swap of neighbours counts two) from a to b; words are cut to 40 letters. */
+/* Edits (insert, delete, replace, swap of neighbours counts two) from a to b; words are cut to
+ * 40 letters. */
 static size_t distance(const char *a, const char *b) {
     enum { LONGEST = 40 };
     size_t row[LONGEST + 1], n = strlen(b);

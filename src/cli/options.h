@@ -39,14 +39,16 @@ typedef struct cli_numbers {
 } cli_numbers;
 
 typedef struct cli_option {
-    const char *name;   /* long name without dashes; the headline of a CLI_GROUP */
-    char letter;        /* short name, or 0 */
+    const char *name; /* long name without dashes; the headline of a CLI_GROUP */
+    char letter;      /* short name, or 0 */
     cli_kind kind;
-    size_t offset;      /* of the field in the command's struct */
-    const char *value;  /* placeholder in the help text: "N"; NULL for flags and choices */
-    const char *help;   /* what it does; range and default are added */
-    double min, max;    /* COUNT, NUMBER, COUNTS, NUMBERS */
-    const char *fallback;       /* value where the option is not given, written as on the command line; NULL: zero, NULL or -1 */
+    size_t offset;     /* of the field in the command's struct */
+    const char *value; /* placeholder in the help text: "N"; NULL for flags and choices */
+    const char *help;  /* what it does; range and default are added */
+    double min, max;   /* COUNT, NUMBER, COUNTS, NUMBERS */
+    /* value where the option is not given, written as on the command line; NULL: zero, NULL or
+     * -1 */
+    const char *fallback;
     const char *const *choices; /* CHOICE: NULL-terminated */
 } cli_option;
 
@@ -54,12 +56,18 @@ typedef struct cli_option {
 
 struct cli_command;
 
-typedef enum cli_parse_result { CLI_PARSED, CLI_WANTS_HELP, CLI_WANTS_VERSION, CLI_BAD_USAGE } cli_parse_result;
+typedef enum cli_parse_result {
+    CLI_PARSED,
+    CLI_WANTS_HELP,
+    CLI_WANTS_VERSION,
+    CLI_BAD_USAGE
+} cli_parse_result;
 
-/* Fills `values` (command->values_bytes, zeroed here), operands [command->n_operands] and given [n_options] from the
- * arguments after the command's name. CLI_BAD_USAGE has been reported. Always to be followed by cli_options_free. */
-cli_parse_result cli_options_parse(const struct cli_command *command, int argc, char **argv, void *values,
-                                   const char **operands, bool *given);
+/* Fills `values` (command->values_bytes, zeroed here), operands [command->n_operands] and given
+ * [n_options] from the arguments after the command's name. CLI_BAD_USAGE has been reported.
+ * Always to be followed by cli_options_free. */
+cli_parse_result cli_options_parse(const struct cli_command *command, int argc, char **argv,
+                                   void *values, const char **operands, bool *given);
 void cli_options_free(const struct cli_command *command, void *values);
 
 /* The help text of one command, on standard output. */

@@ -48,4 +48,6 @@ int cli_done(exitlm_status status, const exitlm_error *error) {
     return status == EXITLM_OK ? CLI_OK : cli_report(error, NULL);
 }
 
-int cli_no_memory(const char *what) { return cli_fail("no memory for %s; free some, or choose a smaller model", what); }
+int cli_no_memory(const char *what) {
+    return cli_fail("no memory for %s; free some, or choose a smaller model", what);
+}

@@ -14,8 +14,8 @@ enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 int cli_fail(const char *format, ...) CLI_PRINTF(1, 2);  /* returns CLI_FAILED */
 int cli_usage(const char *format, ...) CLI_PRINTF(1, 2); /* returns CLI_USAGE */
 void cli_warn(const char *format, ...) CLI_PRINTF(1, 2); /* "exitlm: warning: …" */
-/* An error of the engine, after the name of the file that it is about (NULL: none). Returns the exit status: CLI_USAGE for
- * EXITLM_USAGE, else CLI_FAILED. */
+/* An error of the engine, after the name of the file that it is about (NULL: none). Returns the
+ * exit status: CLI_USAGE for EXITLM_USAGE, else CLI_FAILED. */
 int cli_report(const exitlm_error *error, const char *file);
 /* CLI_OK where `status` is EXITLM_OK, else the error is reported. */
 int cli_done(exitlm_status status, const exitlm_error *error);

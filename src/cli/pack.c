@@ -11,7 +11,9 @@
 
 #define CHUNK_BYTES ((size_t)1 << 20)
 
-void pack_shard_name(size_t index, char name[PACK_NAME_BYTES]) { snprintf(name, PACK_NAME_BYTES, "shard-%04zu.bin", index); }
+void pack_shard_name(size_t index, char name[PACK_NAME_BYTES]) {
+    snprintf(name, PACK_NAME_BYTES, "shard-%04zu.bin", index);
+}
 
 void pack_free(pack *p) {
     for (uint32_t i = 0; p->parts && i < p->n_parts; i++) free(p->parts[i].path);
@@ -53,7 +55,8 @@ static bool place(pack *p, exitlm_extent extent, uint64_t shard_bytes) {
         pack_shard *shard = &p->shards[p->n_shards - 1];
         uint64_t room = shard_bytes - shard->n_bytes;
         exitlm_extent piece = extent;
-        bool whole = extent.layer >= -1 && extent.n_bytes <= shard_bytes; /* a layer is not cut where it need not be */
+        /* a layer is not cut where it need not be */
+        bool whole = extent.layer >= -1 && extent.n_bytes <= shard_bytes;
         if (piece.n_bytes > room && whole) piece.n_bytes = piece.n_rows = 0;
         else if (piece.n_bytes > room) {
             uint64_t row_bytes = extent.n_rows ? extent.n_bytes / extent.n_rows : 1;
@@ -85,7 +88,8 @@ static int by_place(const void *a, const void *b) {
     return x->offset < y->offset ? -1 : x->offset > y->offset;
 }
 
-/* What no extent has: padding, tensors that the engine does not need. It lies in the last shard, for the sake of the original. */
+/* What no extent has: padding, tensors that the engine does not need. It lies in the last shard,
+ * for the sake of the original. */
 static bool place_rest(pack *p, uint64_t shard_bytes) {
     size_t n = p->n_extents;
     exitlm_extent *sorted = malloc((n ? n : 1) * sizeof *sorted);
@@ -97,11 +101,13 @@ static bool place_rest(pack *p, uint64_t shard_bytes) {
     for (uint32_t part = 0; part < p->n_parts && good; part++) {
         uint64_t at = 0;
         for (;;) {
-            uint64_t next = i < n && sorted[i].part == part ? sorted[i].offset : p->parts[part].n_bytes;
+            uint64_t next =
+                i < n && sorted[i].part == part ? sorted[i].offset : p->parts[part].n_bytes;
             if (next > at) {
                 if (!begun) good = add_shard(p);
                 begun = true;
-                exitlm_extent rest = {.part = part, .offset = at, .n_bytes = next - at, .layer = PACK_REST};
+                exitlm_extent rest = {
+                    .part = part, .offset = at, .n_bytes = next - at, .layer = PACK_REST};
                 good = good && place(p, rest, shard_bytes);
             }
             if (!good || i == n || sorted[i].part != part) break;
@@ -113,11 +119,13 @@ static bool place_rest(pack *p, uint64_t shard_bytes) {
     return good;
 }
 
-/* Headers, then the plan: large shards up to the last layer; rows after that in small ones, for a prompt may need any of them at once. */
+/* Headers, then the plan: large shards up to the last layer; rows after that in small ones, for
+ * a prompt may need any of them at once. */
 static int lay_out(pack *p, const exitlm_extent *plan, size_t n, uint64_t shard_bytes) {
     bool good = add_shard(p);
     for (uint32_t i = 0; i < p->n_parts && good; i++) {
-        exitlm_extent header = {.part = i, .n_bytes = p->parts[i].header_bytes, .layer = PACK_HEADER};
+        exitlm_extent header = {
+            .part = i, .n_bytes = p->parts[i].header_bytes, .layer = PACK_HEADER};
         good = place(p, header, shard_bytes);
     }
     bool layers = false, small = false;
@@ -139,8 +147,10 @@ static int read_header(pack *p, uint32_t number, exitlm_loader *loader, uint8_t 
     pack_part *part = &p->parts[number];
     exitlm_error error;
     exitlm_load_state state;
-    if (xl_file_look(part->path, &part->n_bytes) == XL_FILE_FOLDER) return cli_fail("%s: is a directory; give a GGUF file", part->path);
-    if (number > 0 && exitlm_loader_seek(loader, number, 0, &error) != EXITLM_OK) return cli_report(&error, part->path);
+    if (xl_file_look(part->path, &part->n_bytes) == XL_FILE_FOLDER)
+        return cli_fail("%s: is a directory; give a GGUF file", part->path);
+    if (number > 0 && exitlm_loader_seek(loader, number, 0, &error) != EXITLM_OK)
+        return cli_report(&error, part->path);
     errno = 0;
     FILE *in = fopen(part->path, "rb");
     if (!in) return cli_fail("%s: cannot be opened: %s", part->path, strerror(errno));
@@ -152,19 +162,22 @@ static int read_header(pack *p, uint32_t number, exitlm_loader *loader, uint8_t 
             exitlm_model *model;
             exitlm_loader_finish(loader, &model, &error);
             status = cli_report(&error, part->path);
-        } else if (exitlm_loader_push(loader, chunk, n, &error) != EXITLM_OK) status = cli_report(&error, part->path);
+        } else if (exitlm_loader_push(loader, chunk, n, &error) != EXITLM_OK)
+            status = cli_report(&error, part->path);
         exitlm_loader_state(loader, &state);
-    } while (status == CLI_OK && !(state.header_ready || (state.part == number && state.header_bytes)));
+    } while (status == CLI_OK &&
+             !(state.header_ready || (state.part == number && state.header_bytes)));
     fclose(in);
     part->header_bytes = state.header_bytes;
     if (status == CLI_OK && state.total_bytes > part->n_bytes)
-        return cli_fail("%s: truncated: its tensors need %llu bytes, the file has %llu", part->path, (unsigned long long)state.total_bytes,
-                        (unsigned long long)part->n_bytes);
+        return cli_fail("%s: truncated: its tensors need %llu bytes, the file has %llu", part->path,
+                        (unsigned long long)state.total_bytes, (unsigned long long)part->n_bytes);
     p->total_bytes += part->n_bytes;
     return status;
 }
 
-int pack_plan(pack *p, const cli_model_path *path, const exitlm_heads *heads, uint64_t shard_bytes) {
+int pack_plan(pack *p, const cli_model_path *path, const exitlm_heads *heads,
+              uint64_t shard_bytes) {
     exitlm_error error;
     exitlm_loader *loader = NULL;
     exitlm_load_options options = {.heads = heads, .header_only = true};
@@ -175,16 +188,19 @@ int pack_plan(pack *p, const cli_model_path *path, const exitlm_heads *heads, ui
     int status = CLI_OK;
     if (!chunk || !p->parts) status = cli_no_memory("reading the model's header");
     else p->n_parts = path->n_parts;
-    if (status == CLI_OK && exitlm_loader_create(&loader, &options, &error) != EXITLM_OK) status = cli_report(&error, NULL);
+    if (status == CLI_OK && exitlm_loader_create(&loader, &options, &error) != EXITLM_OK)
+        status = cli_report(&error, NULL);
     for (uint32_t i = 0; i < path->n_parts && status == CLI_OK; i++) {
         p->parts[i].path = cli_model_path_part(path, i);
         status = p->parts[i].path ? read_header(p, i, loader, chunk) : cli_no_memory("a file name");
     }
-    if (status == CLI_OK && exitlm_loader_plan(loader, NULL, 0, &n, &error) != EXITLM_OK) status = cli_report(&error, path->file);
+    if (status == CLI_OK && exitlm_loader_plan(loader, NULL, 0, &n, &error) != EXITLM_OK)
+        status = cli_report(&error, path->file);
     if (status == CLI_OK) {
         plan = malloc((n ? n : 1) * sizeof *plan);
         if (!plan) status = cli_no_memory("the order of use");
-        else if (exitlm_loader_plan(loader, plan, n, &n, &error) != EXITLM_OK) status = cli_report(&error, path->file);
+        else if (exitlm_loader_plan(loader, plan, n, &n, &error) != EXITLM_OK)
+            status = cli_report(&error, path->file);
         else status = lay_out(p, plan, n, shard_bytes);
     }
     free(plan);
@@ -195,9 +211,12 @@ int pack_plan(pack *p, const cli_model_path *path, const exitlm_heads *heads, ui
 
 /* ---- Writing ---- */
 
-static bool seek_to(FILE *in, uint64_t offset) { return offset <= INT64_MAX && fseeko(in, (off_t)offset, SEEK_SET) == 0; }
+static bool seek_to(FILE *in, uint64_t offset) {
+    return offset <= INT64_MAX && fseeko(in, (off_t)offset, SEEK_SET) == 0;
+}
 
-static int write_shard(const pack *p, pack_shard *shard, FILE *const *inputs, const char *target, uint8_t *chunk) {
+static int write_shard(const pack *p, pack_shard *shard, FILE *const *inputs, const char *target,
+                       uint8_t *chunk) {
     FILE *out = fopen(target, "wb");
     if (!out) return cli_fail("%s: cannot be written: %s", target, strerror(errno));
     int status = CLI_OK;
@@ -207,16 +226,21 @@ static int write_shard(const pack *p, pack_shard *shard, FILE *const *inputs, co
         const exitlm_extent *e = &p->extents[shard->first_extent + i];
         FILE *in = inputs[e->part];
         uint64_t left = e->n_bytes;
-        if (!seek_to(in, e->offset)) status = cli_fail("%s: cannot be read at byte %llu", p->parts[e->part].path, (unsigned long long)e->offset);
+        if (!seek_to(in, e->offset))
+            status = cli_fail("%s: cannot be read at byte %llu", p->parts[e->part].path,
+                              (unsigned long long)e->offset);
         while (left && status == CLI_OK) {
             size_t n = fread(chunk, 1, left < CHUNK_BYTES ? (size_t)left : CHUNK_BYTES, in);
-            if (n == 0) status = cli_fail("%s: became shorter while it was read", p->parts[e->part].path);
-            else if (fwrite(chunk, 1, n, out) != n) status = cli_fail("%s: cannot be written: %s", target, strerror(errno));
+            if (n == 0)
+                status = cli_fail("%s: became shorter while it was read", p->parts[e->part].path);
+            else if (fwrite(chunk, 1, n, out) != n)
+                status = cli_fail("%s: cannot be written: %s", target, strerror(errno));
             xl_sha256_update(&sha, chunk, n);
             left -= n;
         }
     }
-    if (fclose(out) != 0 && status == CLI_OK) status = cli_fail("%s: cannot be written: %s", target, strerror(errno));
+    if (fclose(out) != 0 && status == CLI_OK)
+        status = cli_fail("%s: cannot be written: %s", target, strerror(errno));
     xl_sha256_final(&sha, shard->digest);
     return status;
 }
@@ -248,13 +272,15 @@ int pack_write_shards(pack *p, const char *folder) {
     int status = chunk && inputs ? CLI_OK : cli_no_memory("writing the shards");
     for (uint32_t i = 0; i < p->n_parts && status == CLI_OK; i++) {
         inputs[i] = fopen(p->parts[i].path, "rb");
-        if (!inputs[i]) status = cli_fail("%s: cannot be opened: %s", p->parts[i].path, strerror(errno));
+        if (!inputs[i])
+            status = cli_fail("%s: cannot be opened: %s", p->parts[i].path, strerror(errno));
     }
     for (size_t i = 0; i < p->n_shards && status == CLI_OK; i++) {
         char name[PACK_NAME_BYTES];
         pack_shard_name(i, name);
         char *target = xl_format("%s/%s", folder, name);
-        status = target ? write_shard(p, &p->shards[i], inputs, target, chunk) : cli_no_memory("a file name");
+        status = target ? write_shard(p, &p->shards[i], inputs, target, chunk)
+                        : cli_no_memory("a file name");
         free(target);
     }
     if (status == CLI_OK) status = hash_parts(p, inputs, chunk);

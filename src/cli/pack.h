@@ -5,11 +5,13 @@
 #include "model_path.h"
 #include "base/sha256.h"
 
-#define PACK_SMALL_BYTES ((uint64_t)256 << 10) /* rows outside the shortlist: a prompt may need any of them at once */
+/* rows outside the shortlist: a prompt may need any of them at once */
+#define PACK_SMALL_BYTES ((uint64_t)256 << 10)
 #define PACK_NAME_BYTES 32
 #define PACK_CORE_NAME "heads-core.gguf" /* the heads without their maps */
 
-enum { PACK_HEADER = -4, PACK_REST = -5 }; /* `layer` of extents that the loader's plan does not name */
+/* `layer` of extents that the loader's plan does not name */
+enum { PACK_HEADER = -4, PACK_REST = -5 };
 
 typedef struct pack_part {
     char *path;
@@ -34,7 +36,8 @@ typedef struct pack {
     uint8_t digest[32];
 } pack;
 
-/* Reads the headers and decides; nothing is written. `heads` may be NULL. 0, or the exit status of a reported failure; pack_free either way. */
+/* Reads the headers and decides; nothing is written. `heads` may be NULL. 0, or the exit status
+ * of a reported failure; pack_free either way. */
 int pack_plan(pack *p, const cli_model_path *path, const exitlm_heads *heads, uint64_t shard_bytes);
 /* Writes the shards into the folder and fills all digests. */
 int pack_write_shards(pack *p, const char *folder);

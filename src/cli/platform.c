@@ -24,7 +24,8 @@ bool cli_is_terminal(FILE *stream) { return isatty(fileno(stream)) == 1; }
 
 uint32_t cli_processors(void) { return 1; }
 
-uint64_t cli_peak_bytes(void) { return (uint64_t)__builtin_wasm_memory_size(0) * 65536; } /* linear memory never shrinks */
+/* linear memory never shrinks */
+uint64_t cli_peak_bytes(void) { return (uint64_t)__builtin_wasm_memory_size(0) * 65536; }
 
 bool cli_program_folder(char *out, size_t out_bytes) {
     (void)out;

@@ -6,7 +6,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* Milliseconds of a clock that only goes forward. `user` is ignored: fits exitlm_session_options. */
+/* Milliseconds of a clock that only goes forward. `user` is ignored: fits
+ * exitlm_session_options. */
 double cli_clock_ms(void *user);
 
 /* Processors of this machine, at least 1. */
@@ -29,8 +30,9 @@ bool cli_is_terminal(FILE *stream);
 /* The folder of this program with a slash at its end; false where it is unknown. */
 bool cli_program_folder(char *out, size_t out_bytes);
 
-/* Runs a program found on the PATH with these arguments (NULL-terminated, the name first), no shell; its standard output goes to
- * standard error. Its exit status; -1: it could not be started, or this platform cannot start programs. */
+/* Runs a program found on the PATH with these arguments (NULL-terminated, the name first), no
+ * shell; its standard output goes to standard error. Its exit status; -1: it could not be
+ * started, or this platform cannot start programs. */
 int cli_run_program(const char *const *arguments);
 
 #endif

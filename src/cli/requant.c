@@ -1,4 +1,5 @@
-/* exitlm pack --quant: a GGUF file whose matrices are quantised anew, row by row, so that memory stays small. */
+/* exitlm pack --quant: a GGUF file whose matrices are quantised anew, row by row, so that memory
+ * stays small. */
 #include "requant.h"
 
 #include <errno.h>
@@ -12,15 +13,19 @@
 
 #define CHUNK_BYTES ((size_t)1 << 20)
 
-const char *const requant_names[] = {"q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q6_k", "f16", "bf16", "f32", NULL};
+const char *const requant_names[] = {"q4_0", "q4_1", "q5_0", "q5_1", "q8_0",
+                                     "q6_k", "f16",  "bf16", "f32",  NULL};
 
 /* `general.file_type` of a file whose matrices mostly have this type. */
 static const struct {
     xl_type type;
     uint32_t file_type;
-} file_types[] = {{XL_Q4_0, 2}, {XL_Q4_1, 3}, {XL_Q5_0, 8}, {XL_Q5_1, 9}, {XL_Q8_0, 7}, {XL_Q6_K, 18}, {XL_F16, 1}, {XL_BF16, 32}, {XL_F32, 0}};
+} file_types[] = {{XL_Q4_0, 2},  {XL_Q4_1, 3}, {XL_Q5_0, 8},  {XL_Q5_1, 9}, {XL_Q8_0, 7},
+                  {XL_Q6_K, 18}, {XL_F16, 1},  {XL_BF16, 32}, {XL_F32, 0}};
 
-xl_type requant_type(int index) { return index < 0 ? XL_TYPE_COUNT : xl_type_from_name(requant_names[index]); }
+xl_type requant_type(int index) {
+    return index < 0 ? XL_TYPE_COUNT : xl_type_from_name(requant_names[index]);
+}
 
 typedef struct requant {
     const cli_model_path *path;
@@ -42,13 +47,16 @@ static xl_type type_for(const requant *r, const xl_gguf_tensor *t, const char *n
     size_t n = strlen(name), end = strlen(".weight");
     xl_type wanted = XL_TYPE_COUNT;
     if (t->n_dims != 2 || n < end || !is_named(name + n - end, ".weight")) return XL_TYPE_COUNT;
-    if (is_named(name, "token_embd.weight") || is_named(name, "output.weight")) wanted = r->embedding;
+    if (is_named(name, "token_embd.weight") || is_named(name, "output.weight"))
+        wanted = r->embedding;
     else if (strncmp(name, "blk.", 4) == 0) wanted = r->layers;
-    return wanted != XL_TYPE_COUNT && xl_quant_types[wanted].ggml_id == t->type ? XL_TYPE_COUNT : wanted;
+    return wanted != XL_TYPE_COUNT && xl_quant_types[wanted].ggml_id == t->type ? XL_TYPE_COUNT
+                                                                                : wanted;
 }
 
 /* Tensor number i in the order of a file's bytes, and its name. */
-static const xl_gguf_tensor *tensor_at(const xl_gguf *gguf, uint32_t i, char name[XL_GGUF_MAX_NAME_BYTES + 1]) {
+static const xl_gguf_tensor *tensor_at(const xl_gguf *gguf, uint32_t i,
+                                       char name[XL_GGUF_MAX_NAME_BYTES + 1]) {
     const xl_gguf_tensor *t = &gguf->tensors[gguf->by_offset[i]];
     memcpy(name, xl_gguf_text(gguf, t->name_offset), t->name_bytes);
     name[t->name_bytes] = 0;
@@ -61,15 +69,21 @@ static int write_bytes(const requant *r, const void *bytes, size_t n) {
 }
 
 /* Can this tensor be read, and written as that? */
-static int check_tensor(const requant *r, const xl_gguf_tensor *t, const char *name, xl_type wanted) {
+static int check_tensor(const requant *r, const xl_gguf_tensor *t, const char *name,
+                        xl_type wanted) {
     const xl_quant_type *to = &xl_quant_types[wanted];
     xl_type from = xl_type_from_ggml(t->type);
     if (from == XL_TYPE_COUNT)
-        return cli_fail("%s: tensor %s has type %s, which cannot be read: leave it as it is, or start from another file", r->path->file, name,
-                        xl_gguf_tensor_type_name(t->type) ? xl_gguf_tensor_type_name(t->type) : "unknown");
+        return cli_fail("%s: tensor %s has type %s, which cannot be read: leave it as it is, or "
+                        "start from another file",
+                        r->path->file, name,
+                        xl_gguf_tensor_type_name(t->type) ? xl_gguf_tensor_type_name(t->type)
+                                                          : "unknown");
     if (t->dims[0] % to->block_elems)
-        return cli_usage("pack: tensor %s has rows of %llu values, %s has blocks of %u: take a type with smaller blocks, for example %s", name,
-                         (unsigned long long)t->dims[0], to->name, (unsigned)to->block_elems, t->dims[0] % 32 ? "f16" : "q8_0");
+        return cli_usage("pack: tensor %s has rows of %llu values, %s has blocks of %u: take a "
+                         "type with smaller blocks, for example %s",
+                         name, (unsigned long long)t->dims[0], to->name, (unsigned)to->block_elems,
+                         t->dims[0] % 32 ? "f16" : "q8_0");
     return CLI_OK;
 }
 
@@ -78,7 +92,8 @@ static int check_tensor(const requant *r, const xl_gguf_tensor *t, const char *n
 static bool is_dropped(const xl_gguf *gguf, const xl_gguf_key *key, bool new_type) {
     const char *name = xl_gguf_text(gguf, key->name_offset);
     static const char file_type[] = "general.file_type", split[] = "split.";
-    if (key->name_bytes == sizeof file_type - 1 && memcmp(name, file_type, key->name_bytes) == 0) return new_type;
+    if (key->name_bytes == sizeof file_type - 1 && memcmp(name, file_type, key->name_bytes) == 0)
+        return new_type;
     return key->name_bytes >= sizeof split - 1 && memcmp(name, split, sizeof split - 1) == 0;
 }
 
@@ -91,9 +106,11 @@ static int write_header(requant *r) {
     xl_gguf_writer_init(&w, &xl_libc_allocator);
     w.alignment = first->alignment; /* its key, if there is one, is copied */
     for (uint32_t i = 0; i < first->n_keys; i++)
-        if (!is_dropped(first, &first->keys[i], r->layers != XL_TYPE_COUNT)) xl_gguf_put_copy(&w, first, &first->keys[i]);
+        if (!is_dropped(first, &first->keys[i], r->layers != XL_TYPE_COUNT))
+            xl_gguf_put_copy(&w, first, &first->keys[i]);
     for (size_t i = 0; i < sizeof file_types / sizeof *file_types; i++)
-        if (file_types[i].type == r->layers) xl_gguf_put_u32(&w, "general.file_type", file_types[i].file_type);
+        if (file_types[i].type == r->layers)
+            xl_gguf_put_u32(&w, "general.file_type", file_types[i].file_type);
     int status = CLI_OK;
     for (uint32_t p = 0; p < r->path->n_parts; p++) {
         const xl_gguf *gguf = &r->parts[p].header;
@@ -102,10 +119,13 @@ static int write_header(requant *r) {
             const xl_gguf_tensor *t = tensor_at(gguf, i, name);
             xl_type wanted = type_for(r, t, name);
             if (wanted != XL_TYPE_COUNT) status = check_tensor(r, t, name, wanted);
-            xl_gguf_put_tensor(&w, name, wanted == XL_TYPE_COUNT ? t->type : xl_quant_types[wanted].ggml_id, t->n_dims, t->dims);
+            xl_gguf_put_tensor(&w, name,
+                               wanted == XL_TYPE_COUNT ? t->type : xl_quant_types[wanted].ggml_id,
+                               t->n_dims, t->dims);
         }
     }
-    if (status == CLI_OK && xl_gguf_writer_header(&w, &header, &error) != EXITLM_OK) status = cli_report(&error, r->target);
+    if (status == CLI_OK && xl_gguf_writer_header(&w, &header, &error) != EXITLM_OK)
+        status = cli_report(&error, r->target);
     if (status == CLI_OK) status = write_bytes(r, header.data, header.n_bytes);
     xl_gguf_writer_free(&w);
     xl_buffer_free(&header);
@@ -132,10 +152,12 @@ static int read_bytes(const requant *r, uint32_t part, const char *name, void *b
     errno = 0;
     if (fread(bytes, 1, n, r->parts[part].stream) == n) return CLI_OK;
     if (errno) return cli_fail("%s: cannot be read: %s", r->path->file, strerror(errno));
-    return cli_fail("%s: truncated: the file ends within tensor %s; fetch it again", r->path->file, name);
+    return cli_fail("%s: truncated: the file ends within tensor %s; fetch it again", r->path->file,
+                    name);
 }
 
-static int copy_tensor(requant *r, uint32_t part, const xl_gguf_tensor *t, const char *name, uint8_t *chunk) {
+static int copy_tensor(requant *r, uint32_t part, const xl_gguf_tensor *t, const char *name,
+                       uint8_t *chunk) {
     int status = CLI_OK;
     for (uint64_t left = t->n_bytes; left && status == CLI_OK;) {
         size_t n = left < CHUNK_BYTES ? (size_t)left : CHUNK_BYTES;
@@ -146,21 +168,25 @@ static int copy_tensor(requant *r, uint32_t part, const xl_gguf_tensor *t, const
     return status;
 }
 
-static int convert_tensor(requant *r, uint32_t part, const xl_gguf_tensor *t, const char *name, xl_type to) {
+static int convert_tensor(requant *r, uint32_t part, const xl_gguf_tensor *t, const char *name,
+                          xl_type to) {
     xl_type from = xl_type_from_ggml(t->type);
     const xl_quant_type *f = &xl_quant_types[from];
     size_t cols = (size_t)t->dims[0], from_bytes = 0, to_bytes = 0;
-    if (cols != t->dims[0] || !xl_row_file_bytes(from, cols, &from_bytes) || !xl_row_file_bytes(to, cols, &to_bytes) || !make_room(r, cols))
+    if (cols != t->dims[0] || !xl_row_file_bytes(from, cols, &from_bytes) ||
+        !xl_row_file_bytes(to, cols, &to_bytes) || !make_room(r, cols))
         return cli_no_memory("a row of the model");
     int status = CLI_OK;
     for (uint64_t row = 0; row < t->dims[1] && status == CLI_OK; row++) {
         status = read_bytes(r, part, name, r->bytes, from_bytes);
         if (status != CLI_OK) break;
         for (size_t block = 0; block * f->block_elems < cols; block++)
-            xl_dequant_block(from, r->bytes + block * f->block_bytes, r->values + block * f->block_elems);
+            xl_dequant_block(from, r->bytes + block * f->block_bytes,
+                             r->values + block * f->block_elems);
         if (!xl_quantize_row(to, r->values, cols, r->packed))
-            return cli_fail("%s: row %llu of tensor %s holds a value that %s cannot hold (not a number, or too large)", r->path->file,
-                            (unsigned long long)row, name, xl_quant_types[to].name);
+            return cli_fail("%s: row %llu of tensor %s holds a value that %s cannot hold (not a "
+                            "number, or too large)",
+                            r->path->file, (unsigned long long)row, name, xl_quant_types[to].name);
         status = write_bytes(r, r->packed, to_bytes);
     }
     return status;
@@ -174,14 +200,19 @@ static int write_tensors(requant *r, uint8_t *chunk) {
         for (uint32_t i = 0; i < gguf->n_tensors && status == CLI_OK; i++) {
             char name[XL_GGUF_MAX_NAME_BYTES + 1];
             const xl_gguf_tensor *t = tensor_at(gguf, i, name);
-            if (t->offset > INT64_MAX || fseeko(r->parts[p].stream, (off_t)t->offset, SEEK_SET) != 0)
-                return cli_fail("%s: cannot be read at byte %llu", r->path->file, (unsigned long long)t->offset);
+            if (t->offset > INT64_MAX ||
+                fseeko(r->parts[p].stream, (off_t)t->offset, SEEK_SET) != 0)
+                return cli_fail("%s: cannot be read at byte %llu", r->path->file,
+                                (unsigned long long)t->offset);
             xl_type to = type_for(r, t, name);
-            status = to == XL_TYPE_COUNT ? copy_tensor(r, p, t, name, chunk) : convert_tensor(r, p, t, name, to);
+            status = to == XL_TYPE_COUNT ? copy_tensor(r, p, t, name, chunk)
+                                         : convert_tensor(r, p, t, name, to);
             off_t at = ftello(r->out);
             uint32_t alignment = r->parts[0].header.alignment;
-            for (uint64_t over = at < 0 ? 0 : (uint64_t)at % alignment; over && over < alignment && status == CLI_OK;) {
-                size_t n = alignment - over < sizeof zeros ? (size_t)(alignment - over) : sizeof zeros;
+            for (uint64_t over = at < 0 ? 0 : (uint64_t)at % alignment;
+                 over && over < alignment && status == CLI_OK;) {
+                size_t n =
+                    alignment - over < sizeof zeros ? (size_t)(alignment - over) : sizeof zeros;
                 status = write_bytes(r, zeros, n);
                 over += n;
             }
@@ -190,7 +221,8 @@ static int write_tensors(requant *r, uint8_t *chunk) {
     return status;
 }
 
-int requant_write(const cli_model_path *path, xl_type layers, xl_type embedding, const char *target) {
+int requant_write(const cli_model_path *path, xl_type layers, xl_type embedding,
+                  const char *target) {
     requant r = {.path = path, .layers = layers, .embedding = embedding, .target = target};
     uint8_t *chunk = malloc(CHUNK_BYTES);
     r.parts = calloc(path->n_parts, sizeof *r.parts);
@@ -200,10 +232,12 @@ int requant_write(const cli_model_path *path, xl_type layers, xl_type embedding,
         status = name ? cli_gguf_open(&r.parts[p], name) : cli_no_memory("a file name");
         free(name);
     }
-    if (status == CLI_OK && !(r.out = fopen(target, "wb"))) status = cli_fail("%s: cannot be written: %s", target, strerror(errno));
+    if (status == CLI_OK && !(r.out = fopen(target, "wb")))
+        status = cli_fail("%s: cannot be written: %s", target, strerror(errno));
     if (status == CLI_OK) status = write_header(&r);
     if (status == CLI_OK) status = write_tensors(&r, chunk);
-    if (r.out && fclose(r.out) != 0 && status == CLI_OK) status = cli_fail("%s: cannot be written: %s", target, strerror(errno));
+    if (r.out && fclose(r.out) != 0 && status == CLI_OK)
+        status = cli_fail("%s: cannot be written: %s", target, strerror(errno));
     if (r.out && status != CLI_OK) remove(target);
     for (uint32_t p = 0; r.parts && p < path->n_parts; p++) cli_gguf_close(&r.parts[p]);
     free(r.parts);
@@ -219,7 +253,8 @@ int requant_write(const cli_model_path *path, xl_type layers, xl_type embedding,
 static exitlm_status load(FILE *in, exitlm_loader *loader, uint8_t *chunk, exitlm_error *error) {
     exitlm_model *model = NULL;
     exitlm_status status = EXITLM_OK;
-    for (size_t n; status == EXITLM_OK && (n = fread(chunk, 1, CHUNK_BYTES, in)) > 0;) status = exitlm_loader_push(loader, chunk, n, error);
+    for (size_t n; status == EXITLM_OK && (n = fread(chunk, 1, CHUNK_BYTES, in)) > 0;)
+        status = exitlm_loader_push(loader, chunk, n, error);
     if (status != EXITLM_OK) {
         exitlm_loader_free(loader);
         return status;

@@ -11,7 +11,8 @@ void cli_interrupt_clear(void) {}
 #include <stddef.h>
 #include <string.h>
 
-/* A signal handler can reach nothing but a static object: the one exception to "no global state", and in the program only. */
+/* A signal handler can reach nothing but a static object: the one exception to "no global
+ * state", and in the program only. */
 static volatile sig_atomic_t interrupted;
 
 static void on_interrupt(int signal_number) {
@@ -27,7 +28,8 @@ void cli_interrupt_catch(void) {
     memset(&action, 0, sizeof action);
     action.sa_handler = on_interrupt;
     sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL); /* without SA_RESTART: a read that waits for the keyboard ends */
+    /* without SA_RESTART: a read that waits for the keyboard ends */
+    sigaction(SIGINT, &action, NULL);
 }
 
 bool cli_interrupted(void) { return interrupted != 0; }

@@ -3,15 +3,18 @@
 
 void svg_begin(FILE *out, double width, double height) {
     fprintf(out,
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %.0f %.0f\" width=\"%.0f\" height=\"%.0f\" "
-            "font-family=\"system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif\" font-size=\"12\" fill=\"#1f2933\">\n"
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %.0f %.0f\" width=\"%.0f\" "
+            "height=\"%.0f\" "
+            "font-family=\"system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif\" "
+            "font-size=\"12\" fill=\"#1f2933\">\n"
             "<rect width=\"100%%\" height=\"100%%\" fill=\"#ffffff\"/>\n",
             width, height, width, height);
 }
 
 void svg_end(FILE *out) { fputs("</svg>\n", out); }
 
-void svg_text(FILE *out, double x, double y, const char *anchor, const char *style, const char *text) {
+void svg_text(FILE *out, double x, double y, const char *anchor, const char *style,
+              const char *text) {
     fprintf(out, "<text x=\"%.2f\" y=\"%.2f\" text-anchor=\"%s\" %s>", x, y, anchor, style);
     for (; *text; text++) {
         if (*text == '<') fputs("&lt;", out);
@@ -22,14 +25,21 @@ void svg_text(FILE *out, double x, double y, const char *anchor, const char *sty
     fputs("</text>\n", out);
 }
 
-double svg_x(const svg_axes *a, double x) { return a->left + a->width * (x - a->x0) / (a->x1 - a->x0); }
-double svg_y(const svg_axes *a, double y) { return a->top + a->height * (1 - (y - a->y0) / (a->y1 - a->y0)); }
-
-static void rule(const svg_axes *a, double x1, double y1, double x2, double y2, const char *colour) {
-    fprintf(a->out, "<line x1=\"%.2f\" y1=\"%.2f\" x2=\"%.2f\" y2=\"%.2f\" stroke=\"%s\"/>\n", x1, y1, x2, y2, colour);
+double svg_x(const svg_axes *a, double x) {
+    return a->left + a->width * (x - a->x0) / (a->x1 - a->x0);
+}
+double svg_y(const svg_axes *a, double y) {
+    return a->top + a->height * (1 - (y - a->y0) / (a->y1 - a->y0));
 }
 
-void svg_axes_draw(const svg_axes *a, double x_step, double y_step, const char *x_name, const char *y_name) {
+static void rule(const svg_axes *a, double x1, double y1, double x2, double y2,
+                 const char *colour) {
+    fprintf(a->out, "<line x1=\"%.2f\" y1=\"%.2f\" x2=\"%.2f\" y2=\"%.2f\" stroke=\"%s\"/>\n", x1,
+            y1, x2, y2, colour);
+}
+
+void svg_axes_draw(const svg_axes *a, double x_step, double y_step, const char *x_name,
+                   const char *y_name) {
     char label[32], turned[96];
     const double bottom = a->top + a->height, right = a->left + a->width;
     for (int i = 0; a->y0 + i * y_step <= a->y1 + 1e-9; i++) {
@@ -46,13 +56,17 @@ void svg_axes_draw(const svg_axes *a, double x_step, double y_step, const char *
     }
     rule(a, a->left, bottom, right, bottom, "#7b8794");
     svg_text(a->out, a->left + a->width / 2, bottom + 38, "middle", "", x_name);
-    snprintf(turned, sizeof turned, "transform=\"rotate(-90 %.1f %.1f)\"", a->left - 52, a->top + a->height / 2);
+    snprintf(turned, sizeof turned, "transform=\"rotate(-90 %.1f %.1f)\"", a->left - 52,
+             a->top + a->height / 2);
     svg_text(a->out, a->left - 52, a->top + a->height / 2, "middle", turned, y_name);
 }
 
-void svg_line(const svg_axes *a, const double *x, const double *y, size_t n, const char *colour, bool dashed) {
-    fprintf(a->out, "<polyline fill=\"none\" stroke=\"%s\" stroke-width=\"2\" stroke-linejoin=\"round\"%s points=\"", colour,
-            dashed ? " stroke-dasharray=\"5 4\"" : "");
+void svg_line(const svg_axes *a, const double *x, const double *y, size_t n, const char *colour,
+              bool dashed) {
+    fprintf(a->out,
+            "<polyline fill=\"none\" stroke=\"%s\" stroke-width=\"2\" stroke-linejoin=\"round\"%s "
+            "points=\"",
+            colour, dashed ? " stroke-dasharray=\"5 4\"" : "");
     for (size_t i = 0; i < n; i++) {
         double top = y[i] > a->y1 ? a->y1 : y[i];
         fprintf(a->out, "%.2f,%.2f ", svg_x(a, x[i]), svg_y(a, top));
@@ -61,10 +75,15 @@ void svg_line(const svg_axes *a, const double *x, const double *y, size_t n, con
 }
 
 void svg_dot(const svg_axes *a, double x, double y, const char *colour) {
-    fprintf(a->out, "<circle cx=\"%.2f\" cy=\"%.2f\" r=\"4.5\" fill=\"%s\" stroke=\"#ffffff\" stroke-width=\"1.5\"/>\n", svg_x(a, x), svg_y(a, y), colour);
+    fprintf(a->out,
+            "<circle cx=\"%.2f\" cy=\"%.2f\" r=\"4.5\" fill=\"%s\" stroke=\"#ffffff\" "
+            "stroke-width=\"1.5\"/>\n",
+            svg_x(a, x), svg_y(a, y), colour);
 }
 
 void svg_bar(const svg_axes *a, double x0, double x1, double y, const char *colour) {
-    fprintf(a->out, "<rect x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\" rx=\"2\" fill=\"%s\"/>\n", svg_x(a, x0), svg_y(a, y), svg_x(a, x1) - svg_x(a, x0),
-            svg_y(a, 0) - svg_y(a, y), colour);
+    fprintf(a->out,
+            "<rect x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\" rx=\"2\" fill=\"%s\"/>\n",
+            svg_x(a, x0), svg_y(a, y), svg_x(a, x1) - svg_x(a, x0), svg_y(a, 0) - svg_y(a, y),
+            colour);
 }

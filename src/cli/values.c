@@ -28,24 +28,29 @@ static bool parse_u64(const char *text, uint64_t *value) {
 /* A finite decimal number; *end is what follows it. */
 static bool parse_number(const char *text, double *value, const char **end) {
     const char *digits = text + (*text == '-' || *text == '+');
-    if (strchr("0123456789.", *digits) == NULL || *digits == 0 || digits[1] == 'x' || digits[1] == 'X') return false;
+    if (strchr("0123456789.", *digits) == NULL || *digits == 0 || digits[1] == 'x' ||
+        digits[1] == 'X')
+        return false;
     char *stop;
     *value = strtod(text, &stop);
     *end = stop;
     return stop != text && isfinite(*value);
 }
 
-static bool set_count(const cli_option *o, const char *text, uint32_t *value, char *why, size_t why_bytes) {
+static bool set_count(const cli_option *o, const char *text, uint32_t *value, char *why,
+                      size_t why_bytes) {
     uint64_t v;
     if (!parse_u64(text, &v) || v > UINT32_MAX || (double)v < o->min || (double)v > o->max) {
-        snprintf(why, why_bytes, "\"%.60s\" is not a whole number from %.0f to %.0f", text, o->min, o->max);
+        snprintf(why, why_bytes, "\"%.60s\" is not a whole number from %.0f to %.0f", text, o->min,
+                 o->max);
         return false;
     }
     *value = (uint32_t)v;
     return true;
 }
 
-static bool set_number(const cli_option *o, const char *text, float *value, char *why, size_t why_bytes) {
+static bool set_number(const cli_option *o, const char *text, float *value, char *why,
+                       size_t why_bytes) {
     double v;
     const char *end;
     if (!parse_number(text, &v, &end) || *end || v < o->min || v > o->max) {
@@ -61,7 +66,8 @@ static bool set_bytes(const char *text, uint64_t *value, char *why, size_t why_b
     const char *end;
     bool good = parse_number(text, &v, &end);
     if (good) {
-        const char *units = "KMGT", *unit = *end ? strchr(units, *end >= 'a' ? *end - 32 : *end) : NULL;
+        const char *units = "KMGT",
+                   *unit = *end ? strchr(units, *end >= 'a' ? *end - 32 : *end) : NULL;
         if (*end && !unit) good = false;
         if (unit) {
             for (const char *u = units; u <= unit; u++) v *= 1024;
@@ -71,14 +77,16 @@ static bool set_bytes(const char *text, uint64_t *value, char *why, size_t why_b
         if (*end || v < 1 || v > 9e15) good = false;
     }
     if (!good) {
-        snprintf(why, why_bytes, "\"%.60s\" is not a size: give bytes, or a number with K, M or G, as 24M", text);
+        snprintf(why, why_bytes,
+                 "\"%.60s\" is not a size: give bytes, or a number with K, M or G, as 24M", text);
         return false;
     }
     *value = (uint64_t)v;
     return true;
 }
 
-static bool set_choice(const cli_option *o, const char *text, int *value, char *why, size_t why_bytes) {
+static bool set_choice(const cli_option *o, const char *text, int *value, char *why,
+                       size_t why_bytes) {
     for (int i = 0; o->choices[i]; i++)
         if (strcmp(o->choices[i], text) == 0) {
             *value = i;
@@ -97,7 +105,8 @@ static bool set_threads(const char *text, uint32_t *value, char *why, size_t why
         return true;
     }
     if (!parse_u64(text, &v) || v < 1 || v > MAX_THREADS) {
-        snprintf(why, why_bytes, "\"%.60s\" is neither a whole number from 1 to %d nor auto", text, MAX_THREADS);
+        snprintf(why, why_bytes, "\"%.60s\" is neither a whole number from 1 to %d nor auto", text,
+                 MAX_THREADS);
         return false;
     }
     *value = (uint32_t)v;
@@ -105,7 +114,8 @@ static bool set_threads(const char *text, uint32_t *value, char *why, size_t why
 }
 
 /* Calls set for each piece of "a,b,c". */
-static bool set_list(const cli_option *o, const char *text, void *field, char *why, size_t why_bytes) {
+static bool set_list(const cli_option *o, const char *text, void *field, char *why,
+                     size_t why_bytes) {
     cli_counts *counts = field;
     cli_numbers *numbers = field;
     size_t n = 0;
@@ -117,8 +127,9 @@ static bool set_list(const cli_option *o, const char *text, void *field, char *w
             return false;
         }
         snprintf(piece, sizeof piece, "%.*s", (int)(length < 31 ? length : 31), text);
-        bool good = o->kind == CLI_COUNTS ? set_count(o, piece, &counts->items[n], why, why_bytes)
-                                          : set_number(o, piece, &numbers->items[n], why, why_bytes);
+        bool good = o->kind == CLI_COUNTS
+                        ? set_count(o, piece, &counts->items[n], why, why_bytes)
+                        : set_number(o, piece, &numbers->items[n], why, why_bytes);
         if (!good) return false;
         n++;
         if (!text[length]) break;
@@ -129,7 +140,8 @@ static bool set_list(const cli_option *o, const char *text, void *field, char *w
     return true;
 }
 
-static bool add_text(cli_texts *texts, const char *text, size_t capacity, char *why, size_t why_bytes) {
+static bool add_text(cli_texts *texts, const char *text, size_t capacity, char *why,
+                     size_t why_bytes) {
     if (!texts->items) texts->items = calloc(capacity ? capacity : 1, sizeof *texts->items);
     if (!texts->items) {
         snprintf(why, why_bytes, "no memory for its values");
@@ -139,7 +151,8 @@ static bool add_text(cli_texts *texts, const char *text, size_t capacity, char *
     return true;
 }
 
-bool cli_value_set(const cli_option *o, const char *text, void *values, size_t capacity, char *why, size_t why_bytes) {
+bool cli_value_set(const cli_option *o, const char *text, void *values, size_t capacity, char *why,
+                   size_t why_bytes) {
     void *field = (char *)values + o->offset;
     switch (o->kind) {
     case CLI_GROUP: break;
@@ -149,7 +162,8 @@ bool cli_value_set(const cli_option *o, const char *text, void *values, size_t c
     case CLI_COUNT: return set_count(o, text, field, why, why_bytes);
     case CLI_SEED:
         if (parse_u64(text, field)) return true;
-        snprintf(why, why_bytes, "\"%.60s\" is not a whole number from 0 to 18446744073709551615", text);
+        snprintf(why, why_bytes, "\"%.60s\" is not a whole number from 0 to 18446744073709551615",
+                 text);
         return false;
     case CLI_BYTES: return set_bytes(text, field, why, why_bytes);
     case CLI_NUMBER: return set_number(o, text, field, why, why_bytes);

@@ -3,7 +3,9 @@
 #include <string.h>
 
 /* ---- Buffers ------------------------------------------------------------------------ */
-void xl_buffer_init(xl_buffer *buffer, const exitlm_allocator *allocator) { *buffer = (xl_buffer){.allocator = *allocator}; }
+void xl_buffer_init(xl_buffer *buffer, const exitlm_allocator *allocator) {
+    *buffer = (xl_buffer){.allocator = *allocator};
+}
 
 void xl_buffer_free(xl_buffer *buffer) {
     xl_free(&buffer->allocator, buffer->data, buffer->capacity_bytes, 1);
@@ -110,7 +112,8 @@ static void begin_array(xl_gguf_writer *writer, const char *key, xl_gguf_type it
     xl_buffer_u64(&writer->keys, n);
 }
 
-void xl_gguf_put_array(xl_gguf_writer *writer, const char *key, xl_gguf_type item_type, const void *items, size_t n) {
+void xl_gguf_put_array(xl_gguf_writer *writer, const char *key, xl_gguf_type item_type,
+                       const void *items, size_t n) {
     size_t item_bytes = xl_gguf_item_bytes(item_type);
     if (item_bytes == 0 || n > SIZE_MAX / 8) {
         writer->failed = true;
@@ -120,7 +123,8 @@ void xl_gguf_put_array(xl_gguf_writer *writer, const char *key, xl_gguf_type ite
     xl_buffer_add(&writer->keys, items, n * item_bytes);
 }
 
-void xl_gguf_put_strings(xl_gguf_writer *writer, const char *key, const char *const *texts, size_t n) {
+void xl_gguf_put_strings(xl_gguf_writer *writer, const char *key, const char *const *texts,
+                         size_t n) {
     begin_array(writer, key, XL_GGUF_STRING, n);
     for (size_t i = 0; i < n; i++) add_string(&writer->keys, texts[i], strlen(texts[i]));
 }
@@ -133,7 +137,8 @@ void xl_gguf_put_copy(xl_gguf_writer *writer, const xl_gguf *from, const xl_gguf
 }
 
 /* ---- Tensors --------------------------------------------------------------------------- */
-uint64_t xl_gguf_put_tensor(xl_gguf_writer *writer, const char *name, uint32_t type, uint32_t n_dims, const uint64_t *dims) {
+uint64_t xl_gguf_put_tensor(xl_gguf_writer *writer, const char *name, uint32_t type,
+                            uint32_t n_dims, const uint64_t *dims) {
     uint32_t block_elements, block_bytes;
     uint64_t elements = 1, offset = writer->data_bytes;
     size_t n = strlen(name);
@@ -158,9 +163,13 @@ uint64_t xl_gguf_put_tensor(xl_gguf_writer *writer, const char *name, uint32_t t
     return offset;
 }
 
-exitlm_status xl_gguf_writer_header(const xl_gguf_writer *writer, xl_buffer *out, exitlm_error *error) {
-    if (writer->failed || writer->n_keys > XL_GGUF_MAX_KEYS || writer->n_tensors > XL_GGUF_MAX_TENSORS)
-        return xl_fail(error, EXITLM_USAGE, "a key or tensor that no GGUF file can hold (name, size, type or their number)");
+exitlm_status xl_gguf_writer_header(const xl_gguf_writer *writer, xl_buffer *out,
+                                    exitlm_error *error) {
+    if (writer->failed || writer->n_keys > XL_GGUF_MAX_KEYS ||
+        writer->n_tensors > XL_GGUF_MAX_TENSORS)
+        return xl_fail(
+            error, EXITLM_USAGE,
+            "a key or tensor that no GGUF file can hold (name, size, type or their number)");
     xl_buffer_add(out, "GGUF", 4);
     xl_buffer_u32(out, 3);
     xl_buffer_u64(out, writer->n_tensors);
@@ -173,7 +182,8 @@ exitlm_status xl_gguf_writer_header(const xl_gguf_writer *writer, xl_buffer *out
     return EXITLM_OK;
 }
 
-void xl_gguf_writer_data(const xl_gguf_writer *writer, xl_buffer *out, const void *bytes, size_t n_bytes) {
+void xl_gguf_writer_data(const xl_gguf_writer *writer, xl_buffer *out, const void *bytes,
+                         size_t n_bytes) {
     xl_buffer_add(out, bytes, n_bytes);
     pad(out, writer->alignment);
 }

@@ -1,4 +1,5 @@
-/* The 128-bit primitives that the two NEON tables share; the dot products differ and stay in their files. */
+/* The 128-bit primitives that the two NEON tables share; the dot products differ and stay in
+ * their files. */
 #ifndef XL_KERNELS_ARM_H
 #define XL_KERNELS_ARM_H
 
@@ -39,7 +40,9 @@ INLINE vf vf_load_f16(const uint8_t *p, const consts *k) {
     (void)k;
     return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p)));
 }
-INLINE vf vf_load_bf16(const uint8_t *p) { return vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(p)), 16)); }
+INLINE vf vf_load_bf16(const uint8_t *p) {
+    return vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(p)), 16));
+}
 INLINE vf vf_add(vf a, vf b) { return vaddq_f32(a, b); }
 INLINE vf vf_sub(vf a, vf b) { return vsubq_f32(a, b); }
 INLINE vf vf_mul(vf a, vf b) { return vmulq_f32(a, b); }
@@ -59,8 +62,12 @@ INLINE uint8x8_t load_4_bytes(const uint8_t *p) {
     memcpy(&word, p, sizeof word);
     return vreinterpret_u8_u32(vdup_n_u32(word));
 }
-INLINE vi vi_load_u8(const uint8_t *p) { return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(load_4_bytes(p))))); }
-INLINE vi vi_load_i8(const uint8_t *p) { return vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u8(load_4_bytes(p))))); }
+INLINE vi vi_load_u8(const uint8_t *p) {
+    return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(load_4_bytes(p)))));
+}
+INLINE vi vi_load_i8(const uint8_t *p) {
+    return vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u8(load_4_bytes(p)))));
+}
 INLINE vi vi_splat(const int32_t *p) { return vld1q_dup_s32(p); }
 INLINE vi vi_add(vi a, vi b) { return vaddq_s32(a, b); }
 INLINE vi vi_sub(vi a, vi b) { return vsubq_s32(a, b); }
@@ -70,7 +77,9 @@ INLINE vi vi_and(vi a, vi b) { return vandq_s32(a, b); }
 INLINE vi vi_and_not(vi a, vi b) { return vbicq_s32(a, b); } /* a & ~b */
 INLINE vi vi_or(vi a, vi b) { return vorrq_s32(a, b); }
 INLINE vi vi_shl(vi a, int n) { return vshlq_s32(a, vdupq_n_s32(n)); }
-INLINE vi vi_shr(vi a, int n) { return vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(a), vdupq_n_s32(-n))); }
+INLINE vi vi_shr(vi a, int n) {
+    return vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(a), vdupq_n_s32(-n)));
+}
 INLINE bool vi_any(vi a) { return vmaxvq_u32(vreinterpretq_u32_s32(a)) != 0; }
 
 #define OUTPUT_VECTORS 4

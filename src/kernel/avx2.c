@@ -1,9 +1,11 @@
-/* AVX2: dots by vpmaddubsw, which adds pairs of products into int16. Weights of up to 6 bits stay in int16 for as many groups as cannot
- * overflow (15 * 127 * 2 * 8 = 30480) and are widened once; for int8 weights the sign moves to the activation (|w| * 127 * 2 = 32512). */
+/* AVX2: dots by vpmaddubsw, which adds pairs of products into int16. Weights of up to 6 bits stay
+ * in int16 for as many groups as cannot overflow (15 * 127 * 2 * 8 = 30480) and are widened
+ * once; for int8 weights the sign moves to the activation (|w| * 127 * 2 = 32512). */
 #if defined(__AVX2__) && defined(__F16C__)
 #include "x86.h"
 
-/* Keeps an accumulation where it is written: compilers otherwise finish one row's sum after the other, with the weights spilled in between. */
+/* Keeps an accumulation where it is written: compilers otherwise finish one row's sum after the
+ * other, with the weights spilled in between. */
 INLINE vi pinned(vi a) {
     __asm__ volatile("" : "+x"(a));
     return a;
@@ -20,7 +22,9 @@ INLINE u_acc u_begin(vi acc) {
 INLINE u_acc u_dot(u_acc part, vi w, act_half a, int lane) {
     return pinned(_mm256_add_epi16(part, _mm256_maddubs_epi16(w, act_splat(a, lane))));
 }
-INLINE vi u_end(vi acc, u_acc part, const consts *k) { return _mm256_add_epi32(acc, _mm256_madd_epi16(part, k->ones16)); }
+INLINE vi u_end(vi acc, u_acc part, const consts *k) {
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(part, k->ones16));
+}
 
 typedef vi s_acc; /* int32 */
 typedef struct s_weights {

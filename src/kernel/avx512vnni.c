@@ -1,5 +1,6 @@
-/* AVX-512 VNNI on 256-bit registers: vpdpbusd multiplies unsigned by signed bytes and adds four products into each int32, exactly. int8 weights
- * are made unsigned by flipping the sign bit (w + 128), which is taken back by starting from -128 times the sum of the activations. */
+/* AVX-512 VNNI on 256-bit registers: vpdpbusd multiplies unsigned by signed bytes and adds four
+ * products into each int32, exactly. int8 weights are made unsigned by flipping the sign bit (w
+ * + 128), which is taken back by starting from -128 times the sum of the activations. */
 #if defined(__AVX512VNNI__) && defined(__AVX512VL__) && defined(__F16C__)
 #include "x86.h"
 
@@ -8,7 +9,9 @@ typedef vi u_acc;
 #define U_GROUPS_6 4
 
 INLINE u_acc u_begin(vi acc) { return acc; }
-INLINE u_acc u_dot(u_acc part, vi w, act_half a, int lane) { return _mm256_dpbusd_epi32(part, w, act_splat(a, lane)); }
+INLINE u_acc u_dot(u_acc part, vi w, act_half a, int lane) {
+    return _mm256_dpbusd_epi32(part, w, act_splat(a, lane));
+}
 INLINE vi u_end(vi acc, u_acc part, const consts *k) {
     (void)acc, (void)k;
     return part;

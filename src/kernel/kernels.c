@@ -14,7 +14,8 @@
 static bool runs_scalar(void) { return true; }
 
 #if defined(__x86_64__) || defined(_M_X64)
-/* The operating system's part of the answer: which register files it saves. 6: SSE and AVX; 0xe6: AVX-512 too. */
+/* The operating system's part of the answer: which register files it saves. 6: SSE and AVX;
+ * 0xe6: AVX-512 too. */
 static bool saves_registers(uint32_t mask) {
     uint32_t eax, ebx, ecx, edx;
     if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !(ecx & bit_OSXSAVE)) return false;
@@ -34,7 +35,8 @@ static bool runs_avx512vnni(void) {
     uint32_t eax, ebx, ecx, edx;
     if (!runs_avx2() || !saves_registers(0xe6)) return false;
     if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return false;
-    return (ebx & bit_AVX512F) && (ebx & bit_AVX512VL) && (ebx & bit_AVX512BW) && (ecx & bit_AVX512VNNI);
+    return (ebx & bit_AVX512F) && (ebx & bit_AVX512VL) && (ebx & bit_AVX512BW) &&
+           (ecx & bit_AVX512VNNI);
 }
 #elif defined(__aarch64__) || defined(_M_ARM64)
 static bool runs_neon(void) { return true; }
@@ -47,7 +49,8 @@ static bool runs_neondot(void) {
     return false;
 #endif
 }
-#elif defined(__wasm_relaxed_simd__) /* a module with an opcode that the engine lacks does not load at all */
+#elif defined( \
+    __wasm_relaxed_simd__) /* a module with an opcode that the engine lacks does not load at all */
 static bool runs_relaxed(void) { return true; }
 static bool runs_relaxed16(void) { return true; }
 #elif defined(__wasm_simd128__)
@@ -56,10 +59,10 @@ static bool runs_simd128(void) { return true; }
 
 size_t xl_kernels_list(const xl_kernels *list[XL_KERNELS_MAX]) {
     size_t n = 0;
-#define X(NAME)                                   \
-    if (runs_##NAME()) {                          \
-        if (list) list[n] = &xl_kernels_##NAME;   \
-        n++;                                      \
+#define X(NAME)                                 \
+    if (runs_##NAME()) {                        \
+        if (list) list[n] = &xl_kernels_##NAME; \
+        n++;                                    \
     }
     XL_ISA_LIST(X)
 #undef X

@@ -1,25 +1,38 @@
-/* Compute kernels: one table of function pointers for each instruction set, all giving the same bits.
+/* Compute kernels: one table of function pointers for each instruction set, all giving the same
+ * bits.
  *
- * The contract. Every kernel of every instruction set returns what the scalar reference (scalar.c) returns, bit for bit, on
- * finite input: integer dot products are exact, every f32 operation happens in the one order written here, no fused multiply-add, no
- * reassociation. A row's result does not depend on how many rows are computed with it, nor on how the matrix is split into row ranges.
+ * The contract. Every kernel of every instruction set returns what the scalar reference (scalar.c)
+ * returns, bit for bit, on finite input: integer dot products are exact, every f32 operation
+ * happens in the one order written here, no fused multiply-add, no reassociation. A row's result
+ * does not depend on how many rows are computed with it, nor on how the matrix is split into row
+ * ranges.
  *
  * Notation: all f32 operations round separately; sum8(l) is the fixed tree over 8 partial sums,
  *   sum8(l) = ((l0+l4) + (l2+l6)) + ((l1+l5) + (l3+l7)),
- * and "8 lanes by index" means that element i is added to l[i mod 8], i ascending, lanes starting at 0.
+ * and "8 lanes by index" means that element i is added to l[i mod 8], i ascending, lanes starting
+ * at 0.
  *
- * Quantised activations. Blocks of 32 columns: amax = max |x|; d = amax / 127; q = round_to_nearest_even(x * (127 / amax)), an int8 in
- * [-127, 127]; S = sum of q, S0 and S1 = sums of its halves; s = d * (float)S. A block with amax < 1e-30 or with a value that is not
- * finite is all zero (d = 0, q = 0): a NaN cannot reach an integer conversion, whose result would differ from machine to machine.
+ * Quantised activations. Blocks of 32 columns: amax = max |x|; d = amax / 127; q =
+ * round_to_nearest_even(x * (127 / amax)), an int8 in [-127, 127]; S = sum of q, S0 and S1 = sums
+ * of its halves; s = d * (float)S. A block with amax < 1e-30 or with a value that is not finite is
+ * all zero (d = 0, q = 0): a NaN cannot reach an integer conversion, whose result would differ from
+ * machine to machine.
  *
- * Row dots. acc = 0; for blocks of 32 columns ascending, with D = sum of w*q over the block, exact in int32:
- *   Q8_0, Q4_0, Q5_0   acc = acc + (float)D * (dw * d)              w = the signed weight (nibble - 8, 5 bits - 16)
- *   Q4_1, Q5_1         acc = acc + ((float)D * (dw * d) + m * s)    w = the unsigned nibble or 5 bits
- *   Q4_K, Q5_K         the same with dw = D_super * (float)sc and m = -(DMIN_super * (float)mn) of the sub-block
- *   Q6_K               acc = acc + (float)(sc0 * D0 + sc1 * D1) * (dw * d)   D0, D1 = dots of the two halves, w = 6 bits - 32
- *   F32, F16, BF16     p[c mod 4] = p[c mod 4] + w[c] * x[c], c ascending;  result (p0 + p1) + (p2 + p3)
+ * Row dots. acc = 0; for blocks of 32 columns ascending, with D = sum of w*q over the block, exact
+ * in int32:
+ *   Q8_0, Q4_0, Q5_0   acc = acc + (float)D * (dw * d)              w = the signed weight (nibble -
+ *                      8, 5 bits - 16)
+ *   Q4_1, Q5_1         acc = acc + ((float)D * (dw * d) + m * s)    w = the unsigned nibble or 5
+ *                      bits
+ *   Q4_K, Q5_K         the same with dw = D_super * (float)sc and m = -(DMIN_super * (float)mn) of
+ *                      the sub-block
+ *   Q6_K               acc = acc + (float)(sc0 * D0 + sc1 * D1) * (dw * d)   D0, D1 = dots of the
+ *                      two halves, w = 6 bits - 32
+ *   F32, F16, BF16     p[c mod 4] = p[c mod 4] + w[c] * x[c], c ascending;  result (p0 + p1) + (p2
+ *                      + p3)
  *
- * Threads: kernels have no state; any number of threads may run them on disjoint outputs. Nothing here allocates or fails. */
+ * Threads: kernels have no state; any number of threads may run them on disjoint outputs.
+ * Nothing here allocates or fails. */
 #ifndef XL_KERNELS_H
 #define XL_KERNELS_H
 
@@ -29,12 +42,14 @@
 extern "C" {
 #endif
 
-/* Bytes to reserve for one quantised activation row of cols columns (a multiple of 32) in any instruction set's private layout; also
- * a good stride between rows (a multiple of 64 that avoids cache aliasing). Rows must be 16-byte aligned, better 64.
- * cols <= SIZE_MAX / 8. A quantised row is only valid for the kernel table that wrote it. */
+/* Bytes to reserve for one quantised activation row of cols columns (a multiple of 32) in any
+ * instruction set's private layout; also a good stride between rows (a multiple of 64 that avoids
+ * cache aliasing). Rows must be 16-byte aligned, better 64. cols <= SIZE_MAX / 8. A quantised
+ * row is only valid for the kernel table that wrote it. */
 static inline size_t xl_act_bytes(size_t cols) { return (cols / 32 * 192 + 127) / 128 * 128 + 64; }
 
-/* How RoPE pairs the elements of a head: (2i, 2i+1), which llama GGUF files are permuted for, or (i, i + rot_dim/2) as in qwen. */
+/* How RoPE pairs the elements of a head: (2i, 2i+1), which llama GGUF files are permuted for, or
+ * (i, i + rot_dim/2) as in qwen. */
 typedef enum xl_rope_style { XL_ROPE_NORM, XL_ROPE_NEOX } xl_rope_style;
 
 /* K/V cache element types. X(NAME, option name) */
@@ -43,14 +58,16 @@ typedef enum xl_kv_type {
 #define X(NAME, TEXT) XL_KV_##NAME,
     XL_KV_LIST(X)
 #undef X
-    XL_KV_COUNT
+        XL_KV_COUNT
 } xl_kv_type;
 
-/* The cache of one layer and one K/V head is two areas, K and V, of xl_kv_bytes() bytes each, 16-byte aligned. K lies in tiles of 8
- * positions with the positions as lanes; V has a row for each position; a q8 tile starts with its 8 f32 scales, one for each position.
- * Both are written by store_kv and read by attend alone, grow in position order without moving, and may be rolled back by just using a
- * smaller n_pos and storing over it. `positions` is rounded up to a multiple of 8; head_dim a multiple of 8, at most 256.
- * No overflow check: keep positions * head_dim <= SIZE_MAX / 8. */
+/* The cache of one layer and one K/V head is two areas, K and V, of xl_kv_bytes() bytes each,
+ * 16-byte aligned. K lies in tiles of 8 positions with the positions as lanes; V has a row for each
+ * position; a q8 tile starts with its 8 f32 scales, one for each position. Both are written by
+ * store_kv and read by attend alone, grow in position order without moving, and may be rolled back
+ * by just using a smaller n_pos and storing over it. `positions` is rounded up to a multiple of
+ * 8; head_dim a multiple of 8, at most 256. No overflow check: keep positions * head_dim <=
+ * SIZE_MAX / 8. */
 size_t xl_kv_bytes(xl_kv_type type, size_t head_dim, size_t positions);
 
 /* f32 elements of scratch that attend needs. */
@@ -59,26 +76,32 @@ static inline size_t xl_attend_scratch_floats(size_t group, size_t n_pos, size_t
 }
 
 /* What an exit or a sampler asks of a row of scores. All relative to max, so that
- *   p1 = 1 / sum_exp, log-sum-exp = max + log(sum_exp), entropy = log(sum_exp) - sum_xexp / sum_exp. */
+ *   p1 = 1 / sum_exp, log-sum-exp = max + log(sum_exp), entropy = log(sum_exp) - sum_xexp /
+ *   sum_exp. */
 typedef struct xl_softmax_stats {
-    float max;        /* the largest value */
-    float second;     /* the largest value at any other index (equal to max on a tie); -FLT_MAX if n is 1 */
-    size_t arg;       /* lowest index of the largest value */
-    float sum_exp;    /* sum of e, e = xl_expf(x - max): 8 lanes by index, sum8 */
-    float sum_xexp;   /* sum of (x - max) * e, the same order */
+    float max; /* the largest value */
+    /* the largest value at any other index (equal to max on a tie); -FLT_MAX if n is 1 */
+    float second;
+    size_t arg;     /* lowest index of the largest value */
+    float sum_exp;  /* sum of e, e = xl_expf(x - max): 8 lanes by index, sum8 */
+    float sum_xexp; /* sum of (x - max) * e, the same order */
 } xl_softmax_stats;
 
-/* The kernels, X(return type, name, parameters). All pointers to f32 need 4-byte alignment only (16 or more is faster); regions written
- * do not overlap regions read, unless a parameter is named as in and out.
+/* The kernels, X(return type, name, parameters). All pointers to f32 need 4-byte alignment only (16
+ * or more is faster); regions written do not overlap regions read, unless a parameter is named as
+ * in and out.
  *
- * quantize      act [xl_act_bytes(cols)] <- x [cols] f32; cols a multiple of 32. rest [cols], if not NULL: what that leaves,
- *               x - d * (float)q, 0 in blocks that count as zero; quantised in its turn, it is a second row whose products are to be
- *               added to the first's.
+ * quantize      act [xl_act_bytes(cols)] <- x [cols] f32; cols a multiple of 32. rest [cols], if
+ *               not NULL: what that leaves, x - d * (float)q, 0 in blocks that count as zero;
+ *               quantised in its turn, it is a second row whose products are to be added to the
+ *               first's.
  *
- * rmsnorm       y [n] = (x * r) * w, r = 1 / sqrt(ss / n + eps), ss = sum of x*x: 8 lanes by index, sum8. y may be x.
+ * rmsnorm       y [n] = (x * r) * w, r = 1 / sqrt(ss / n + eps), ss = sum of x*x: 8 lanes by index,
+ *               sum8. y may be x.
  *
- * rope          rotate the first rot_dim (even, <= head_dim) elements of each head of x [n_heads][head_dim], in place, by the angles of
- *               one position: cos, sin [rot_dim / 2];  a' = a*cos - b*sin, b' = a*sin + b*cos.
+ * rope          rotate the first rot_dim (even, <= head_dim) elements of each head of x
+ *               [n_heads][head_dim], in place, by the angles of one position: cos, sin [rot_dim /
+ *               2];  a' = a*cos - b*sin, b' = a*sin + b*cos.
  *
  * silu_mul      gate [n] = (g / (1 + xl_expf(-g))) * up, in place.
  * add, mul      x [n] = x + y, x * y, in place.
@@ -87,40 +110,50 @@ typedef struct xl_softmax_stats {
  * argmax        lowest index of the largest of x [n]; n >= 1.
  * softmax_stats see xl_softmax_stats; n >= 1, x finite (or -inf, which counts nothing).
  */
-#define XL_KERNEL_LIST(X)                                                                                                   \
-    X(void, quantize, (void *act, float *rest, const float *x, size_t cols))                                               \
-    X(void, rmsnorm, (float *y, const float *x, const float *w, size_t n, float eps))                                      \
-    X(void, rope, (float *x, const float *cos, const float *sin, size_t n_heads, size_t head_dim, size_t rot_dim,          \
-                   xl_rope_style style))                                                                                   \
-    X(void, silu_mul, (float *gate, const float *up, size_t n))                                                            \
-    X(void, add, (float *x, const float *y, size_t n))                                                                     \
-    X(void, mul, (float *x, const float *y, size_t n))                                                                     \
-    X(void, axpy, (float *y, float a, const float *x, size_t n))                                                           \
-    X(size_t, argmax, (const float *x, size_t n))                                                                          \
+#define XL_KERNEL_LIST(X)                                                             \
+    X(void, quantize, (void *act, float *rest, const float *x, size_t cols))          \
+    X(void, rmsnorm, (float *y, const float *x, const float *w, size_t n, float eps)) \
+    X(void, rope,                                                                     \
+      (float *x, const float *cos, const float *sin, size_t n_heads, size_t head_dim, \
+       size_t rot_dim, xl_rope_style style))                                          \
+    X(void, silu_mul, (float *gate, const float *up, size_t n))                       \
+    X(void, add, (float *x, const float *y, size_t n))                                \
+    X(void, mul, (float *x, const float *y, size_t n))                                \
+    X(void, axpy, (float *y, float a, const float *x, size_t n))                      \
+    X(size_t, argmax, (const float *x, size_t n))                                     \
     X(void, softmax_stats, (const float *x, size_t n, xl_softmax_stats *out))
 
-/* y[i * y_stride + r] = row r of the matrix . row i of the activations, for r in [row0, row0 + rows), i in [0, n).
- *   y         for row 0 of the matrix, whatever row0 is: threads share y and take disjoint row ranges
- *   y_stride  in floats; y needs room for a multiple of 8 rows: padding rows of the last tile are written too (as 0)
+/* y[i * y_stride + r] = row r of the matrix . row i of the activations, for r in [row0, row0 +
+ * rows), i in [0, n).
+ *   y         for row 0 of the matrix, whatever row0 is: threads share y and take disjoint row
+ *             ranges
+ *   y_stride  in floats; y needs room for a multiple of 8 rows: padding rows of the last tile are
+ *             written too (as 0)
  *   w         the whole matrix in tiles (quant.h), 16-byte aligned; cols a whole number of blocks
  *   row0      a multiple of 8; rows: any, rounded up to a multiple of 8
- *   act       n rows, act_stride bytes apart: written by `quantize` of the same table, or raw f32 [cols] for F32, F16, BF16 */
-typedef void (*xl_matmul_fn)(float *y, size_t y_stride, const void *w, size_t cols, size_t row0, size_t rows, const void *act,
-                             size_t act_stride_bytes, size_t n);
+ *   act       n rows, act_stride bytes apart: written by `quantize` of the same table, or raw
+ *             f32 [cols] for F32, F16, BF16 */
+typedef void (*xl_matmul_fn)(float *y, size_t y_stride, const void *w, size_t cols, size_t row0,
+                             size_t rows, const void *act, size_t act_stride_bytes, size_t n);
 
-/* Attention of one query position over the cache of one K/V head, for the `group` query heads that share it.
+/* Attention of one query position over the cache of one K/V head, for the `group` query heads that
+ * share it.
  *   out, q   [group][head_dim] f32, contiguous
  *   k, v     the cache of this layer and K/V head, positions 0..n_pos-1 stored; n_pos >= 1
  *   scratch  xl_attend_scratch_floats(group, n_pos, head_dim) floats
  * f32, f16: score[p] = (sum over c ascending of q[c] * k[p][c]) * scale.
- * q8:       q is quantised to int8 as one block (dq, q8): score[p] = ((float)(sum of q8 * k8, exact) * (dq * dk[p])) * scale.
+ * q8:       q is quantised to int8 as one block (dq, q8): score[p] = ((float)(sum of q8 * k8,
+ *           exact) * (dq * dk[p])) * scale.
  * Then      e[p] = xl_expf(score[p] - max), Z = sum of e, 8 lanes by position, sum8;
- *           out[c] = (sum over p ascending of e[p] * v[p][c]) * (1 / Z), for q8 of (e[p] * dv[p]) * (float)v8[p][c]. */
-typedef void (*xl_attend_fn)(float *out, const float *q, const void *k, const void *v, size_t n_pos, size_t head_dim, size_t group,
-                             float scale, float *scratch);
+ *           out[c] = (sum over p ascending of e[p] * v[p][c]) * (1 / Z), for q8 of (e[p] *
+ *           dv[p]) * (float)v8[p][c]. */
+typedef void (*xl_attend_fn)(float *out, const float *q, const void *k, const void *v, size_t n_pos,
+                             size_t head_dim, size_t group, float scale, float *scratch);
 
-/* Store k [head_dim] and v [head_dim] of one position; f16 rounds to nearest even and saturates at +-65504; q8 as one block of int8. */
-typedef void (*xl_store_kv_fn)(void *k_cache, void *v_cache, size_t pos, const float *k, const float *v, size_t head_dim);
+/* Store k [head_dim] and v [head_dim] of one position; f16 rounds to nearest even and saturates
+ * at +-65504; q8 as one block of int8. */
+typedef void (*xl_store_kv_fn)(void *k_cache, void *v_cache, size_t pos, const float *k,
+                               const float *v, size_t head_dim);
 
 typedef struct xl_kernels {
     const char *name; /* what --kernel takes and the `start` event reports */
@@ -132,11 +165,13 @@ typedef struct xl_kernels {
     xl_store_kv_fn store_kv[XL_KV_COUNT];
 } xl_kernels;
 
-/* The table of this name, or with NULL the best one that this CPU runs. NULL if the name is unknown, or not compiled in, or not supported
- * by this CPU. Names: scalar, avx2, avx512vnni, neon, neondot, simd128, relaxed, relaxed16 (the last two in one module). */
+/* The table of this name, or with NULL the best one that this CPU runs. NULL if the name is
+ * unknown, or not compiled in, or not supported by this CPU. Names: scalar, avx2, avx512vnni,
+ * neon, neondot, simd128, relaxed, relaxed16 (the last two in one module). */
 const xl_kernels *xl_kernels_pick(const char *name);
 
-/* The tables that are compiled in and supported by this CPU, best first, "scalar" always last. Returns how many; list may be NULL. */
+/* The tables that are compiled in and supported by this CPU, best first, "scalar" always last.
+ * Returns how many; list may be NULL. */
 #define XL_KERNELS_MAX 8
 size_t xl_kernels_list(const xl_kernels *list[XL_KERNELS_MAX]);
 

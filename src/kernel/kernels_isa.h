@@ -8,8 +8,8 @@
 #define XL_ACT_TINY 1e-30f
 #define XL_MAX_HEAD_DIM 256
 
-/* X(NAME, CPU feature test in kernels.c), best first. Each has a file NAME.c, which defines its table where the compiler targets
- * that architecture, and nothing elsewhere. */
+/* X(NAME, CPU feature test in kernels.c), best first. Each has a file NAME.c, which defines its
+ * table where the compiler targets that architecture, and nothing elsewhere. */
 #if defined(__x86_64__) || defined(_M_X64)
 #define XL_ISA_LIST(X) X(avx512vnni) X(avx2) X(scalar)
 #elif defined(__aarch64__) || defined(_M_ARM64)
@@ -27,14 +27,19 @@ XL_ISA_LIST(X)
 #undef X
 
 #if defined(__wasm_relaxed_simd__)
-/* How this engine computes the four-product relaxed dot: true if by widening pairs of products (vpmaddubsw, vpmaddwd, vpaddd on x86 without
- * AVX-VNNI), where the two-product table is the faster one. The results of both tables are the same. */
+/* How this engine computes the four-product relaxed dot: true if by widening pairs of products
+ * (vpmaddubsw, vpmaddwd, vpaddd on x86 without AVX-VNNI), where the two-product table is the
+ * faster one. The results of both tables are the same. */
 bool xl_relaxed_dot_widens(void);
 #endif
 
-/* Storing is memory traffic and one position at a time; every instruction set shares the scalar form. */
-void xl_store_kv_F32(void *k_cache, void *v_cache, size_t pos, const float *k, const float *v, size_t head_dim);
-void xl_store_kv_F16(void *k_cache, void *v_cache, size_t pos, const float *k, const float *v, size_t head_dim);
-void xl_store_kv_Q8(void *k_cache, void *v_cache, size_t pos, const float *k, const float *v, size_t head_dim);
+/* Storing is memory traffic and one position at a time; every instruction set shares the scalar
+ * form. */
+void xl_store_kv_F32(void *k_cache, void *v_cache, size_t pos, const float *k, const float *v,
+                     size_t head_dim);
+void xl_store_kv_F16(void *k_cache, void *v_cache, size_t pos, const float *k, const float *v,
+                     size_t head_dim);
+void xl_store_kv_Q8(void *k_cache, void *v_cache, size_t pos, const float *k, const float *v,
+                    size_t head_dim);
 
 #endif

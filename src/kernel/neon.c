@@ -1,5 +1,6 @@
-/* arm64 without the dot product extension: smull and smlal on bytes, sums in int16 for as long as they cannot overflow. A register of products
- * holds two rows, four columns each, so there are two of them; pairwise additions make four int32 rows of both at the end. */
+/* arm64 without the dot product extension: smull and smlal on bytes, sums in int16 for as long as
+ * they cannot overflow. A register of products holds two rows, four columns each, so there are
+ * two of them; pairwise additions make four int32 rows of both at the end. */
 #if defined(__aarch64__)
 #include "arm.h"
 
@@ -28,7 +29,8 @@ INLINE u_acc u_begin(vi acc) {
 }
 INLINE u_acc u_dot(u_acc part, vi w, act_half a, int lane) {
     int8x8_t splat = act_splat(a, lane);
-    return (u_acc){vmlal_s8(part.low, low_rows(w), splat), vmlal_s8(part.high, high_rows(w), splat)};
+    return (u_acc){vmlal_s8(part.low, low_rows(w), splat),
+                   vmlal_s8(part.high, high_rows(w), splat)};
 }
 INLINE vi u_end(vi acc, u_acc part, const consts *k) {
     (void)k;
@@ -51,7 +53,8 @@ INLINE s_acc s_begin(const act_block *a) {
 INLINE s_acc s_dot(s_acc part, s_weights w, act_half a, int lane, const consts *k) {
     (void)k;
     int8x8_t splat = act_splat(a, lane);
-    return (s_acc){vpadalq_s16(part.low, vmull_s8(low_rows(w), splat)), vpadalq_s16(part.high, vmull_s8(high_rows(w), splat))};
+    return (s_acc){vpadalq_s16(part.low, vmull_s8(low_rows(w), splat)),
+                   vpadalq_s16(part.high, vmull_s8(high_rows(w), splat))};
 }
 INLINE vi s_end(s_acc part) { return vpaddq_s32(part.low, part.high); }
 

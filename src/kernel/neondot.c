@@ -1,5 +1,6 @@
-/* arm64 with the dot product extension: sdot multiplies signed bytes and adds four products into each int32, exactly; its second operand may be
- * one 32-bit lane, so 16 activations are loaded once for four groups. */
+/* arm64 with the dot product extension: sdot multiplies signed bytes and adds four products into
+ * each int32, exactly; its second operand may be one 32-bit lane, so 16 activations are loaded
+ * once for four groups. */
 #if defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
 #include "arm.h"
 

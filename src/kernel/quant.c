@@ -1,4 +1,5 @@
-/* Weight formats: the table of types, and the ways between file blocks, tiles and floats. Layouts are drawn in quant.h. */
+/* Weight formats: the table of types, and the ways between file blocks, tiles and floats.
+ * Layouts are drawn in quant.h. */
 #include "quant.h"
 
 #include "base/fmath.h"
@@ -35,14 +36,16 @@ xl_type xl_type_from_name(const char *name) {
 }
 
 static bool blocks_of_row(xl_type type, size_t cols, size_t *blocks) {
-    if ((unsigned)type >= XL_TYPE_COUNT || cols == 0 || cols % xl_quant_types[type].block_elems) return false;
+    if ((unsigned)type >= XL_TYPE_COUNT || cols == 0 || cols % xl_quant_types[type].block_elems)
+        return false;
     *blocks = cols / xl_quant_types[type].block_elems;
     return true;
 }
 
 bool xl_row_file_bytes(xl_type type, size_t cols, size_t *bytes) {
     size_t blocks;
-    if (!blocks_of_row(type, cols, &blocks) || blocks > SIZE_MAX / xl_quant_types[type].block_bytes) return false;
+    if (!blocks_of_row(type, cols, &blocks) || blocks > SIZE_MAX / xl_quant_types[type].block_bytes)
+        return false;
     *bytes = blocks * xl_quant_types[type].block_bytes;
     return true;
 }
@@ -50,7 +53,8 @@ bool xl_row_file_bytes(xl_type type, size_t cols, size_t *bytes) {
 bool xl_matrix_bytes(xl_type type, size_t rows, size_t cols, size_t *bytes) {
     size_t blocks;
     if (rows == 0 || !blocks_of_row(type, cols, &blocks)) return false;
-    size_t record = xl_quant_types[type].record_bytes, tiles = rows / XL_TILE_ROWS + (rows % XL_TILE_ROWS != 0);
+    size_t record = xl_quant_types[type].record_bytes,
+           tiles = rows / XL_TILE_ROWS + (rows % XL_TILE_ROWS != 0);
     if (blocks > SIZE_MAX / record || tiles > SIZE_MAX / (blocks * record)) return false;
     *bytes = tiles * blocks * record;
     return true;
@@ -64,7 +68,8 @@ void xl_clear_last_tile(xl_type type, void *base, size_t rows, size_t cols) {
 /* ---- f16 and bf16 ---- */
 
 float xl_f16_to_f32(uint16_t h) {
-    uint32_t sign = (uint32_t)(h & 0x8000u) << 16, exponent = (h >> 10) & 31u, mantissa = h & 0x3ffu;
+    uint32_t sign = (uint32_t)(h & 0x8000u) << 16, exponent = (h >> 10) & 31u,
+             mantissa = h & 0x3ffu;
     if (exponent == 31) return xl_float_of_bits(sign | 0x7f800000u | mantissa << 13);
     if (exponent) return xl_float_of_bits(sign | (exponent + 112) << 23 | mantissa << 13);
     float f = (float)mantissa * 0x1p-24f;
@@ -72,10 +77,12 @@ float xl_f16_to_f32(uint16_t h) {
 }
 
 uint16_t xl_f32_to_f16(float f) {
-    uint32_t bits = xl_bits_of_float(f), sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
+    uint32_t bits = xl_bits_of_float(f), sign = bits >> 16 & 0x8000u,
+             magnitude = bits & 0x7fffffffu;
     if (magnitude > 0x7f800000u) return (uint16_t)(sign | 0x7e00u);
     if (magnitude >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u); /* from 65520 on: infinity */
-    if (magnitude < 0x38800000u) { /* below 2^-14: adding 0.5 leaves the result's subnormal bits, rounded, at the bottom */
+    /* below 2^-14: adding 0.5 leaves the result's subnormal bits, rounded, at the bottom */
+    if (magnitude < 0x38800000u) {
         float shifted = xl_float_of_bits(magnitude) + 0.5f;
         return (uint16_t)(sign | (xl_bits_of_float(shifted) - 0x3f000000u));
     }
@@ -134,12 +141,13 @@ static void get_words(const uint8_t *plane, size_t r, uint8_t *dst, int words) {
     for (int g = 0; g < words; g++) put32(dst + 4 * g, get32(plane + (size_t)g * LANE32 + 4 * r));
 }
 
-/* Bit c of the file's qh is the 5th bit of column c; in the tile, bit j of byte k belongs to column 4j+k: an 8 x 4 transposition. */
+/* Bit c of the file's qh is the 5th bit of column c; in the tile, bit j of byte k belongs to
+ * column 4j+k: an 8 x 4 transposition. */
 static uint32_t qh_to_tile(uint32_t file) {
     uint32_t out = 0;
     for (unsigned j = 0; j < 8; j++)
-        out |= (file >> (4 * j) & 1u) << j | (file >> (4 * j + 1) & 1u) << (8 + j) | (file >> (4 * j + 2) & 1u) << (16 + j) |
-               (file >> (4 * j + 3) & 1u) << (24 + j);
+        out |= (file >> (4 * j) & 1u) << j | (file >> (4 * j + 1) & 1u) << (8 + j) |
+               (file >> (4 * j + 2) & 1u) << (16 + j) | (file >> (4 * j + 3) & 1u) << (24 + j);
     return out;
 }
 
@@ -149,14 +157,16 @@ static uint32_t qh_to_file(uint32_t tile) {
     return out;
 }
 
-/* Which parts a 32-element block has, in file order and in record order alike: d, then m, then qh, then the words. */
+/* Which parts a 32-element block has, in file order and in record order alike: d, then m, then
+ * qh, then the words. */
 typedef struct block32_shape {
     bool has_min, has_high;
     int words;
 } block32_shape;
 
 static block32_shape shape_of(xl_type type) {
-    block32_shape s = {type == XL_Q4_1 || type == XL_Q5_1, type == XL_Q5_0 || type == XL_Q5_1, type == XL_Q8_0 ? 8 : 4};
+    block32_shape s = {type == XL_Q4_1 || type == XL_Q5_1, type == XL_Q5_0 || type == XL_Q5_1,
+                       type == XL_Q8_0 ? 8 : 4};
     return s;
 }
 
@@ -194,7 +204,8 @@ static void unpack32(xl_type type, const uint8_t *rec, size_t r, uint8_t *dst) {
     get_words(rec, r, dst, s.words);
 }
 
-enum { K_GROUP_BYTES = 4 * XL_TILE_ROWS + 8 * LANE32 }; /* of 64 columns: sc[2][8], m[2][8], qs[8][8] */
+/* of 64 columns: sc[2][8], m[2][8], qs[8][8] */
+enum { K_GROUP_BYTES = 4 * XL_TILE_ROWS + 8 * LANE32 };
 
 static bool repack_k45(xl_type type, uint8_t *rec, size_t r, const uint8_t *src) {
     bool finite = finite16(src) && finite16(src + 2);
@@ -211,7 +222,8 @@ static bool repack_k45(xl_type type, uint8_t *rec, size_t r, const uint8_t *src)
     }
     for (int i = 0; i < 4; i++, rec += K_GROUP_BYTES, src += 32) {
         for (int j = 0; j < 2; j++)
-            k_scale(packed, 2 * i + j, rec + j * XL_TILE_ROWS + r, rec + (2 + j) * XL_TILE_ROWS + r);
+            k_scale(packed, 2 * i + j, rec + j * XL_TILE_ROWS + r,
+                    rec + (2 + j) * XL_TILE_ROWS + r);
         put_words(rec + 4 * XL_TILE_ROWS, r, src, 8);
     }
     return finite;
@@ -304,24 +316,29 @@ static void unpack_record(xl_type type, const uint8_t *rec, size_t r, uint8_t *d
     }
 }
 
-bool xl_repack_blocks(xl_type type, void *base, size_t cols, size_t row, size_t block, size_t n_blocks, const uint8_t *src) {
+bool xl_repack_blocks(xl_type type, void *base, size_t cols, size_t row, size_t block,
+                      size_t n_blocks, const uint8_t *src) {
     const xl_quant_type *t = &xl_quant_types[type];
     assert(cols % t->block_elems == 0 && block + n_blocks <= cols / t->block_elems);
-    uint8_t *rec = (uint8_t *)base + row / XL_TILE_ROWS * xl_tile_bytes(type, cols) + block * t->record_bytes;
+    uint8_t *rec =
+        (uint8_t *)base + row / XL_TILE_ROWS * xl_tile_bytes(type, cols) + block * t->record_bytes;
     bool finite = true;
     for (size_t i = 0; i < n_blocks; i++, rec += t->record_bytes, src += t->block_bytes)
         finite &= repack_record(type, rec, row % XL_TILE_ROWS, src);
     return finite;
 }
 
-bool xl_repack_block(xl_type type, void *tile_base, size_t n_blocks_per_row, size_t row, size_t block, const uint8_t *src) {
-    return xl_repack_blocks(type, tile_base, n_blocks_per_row * xl_quant_types[type].block_elems, row, block, 1, src);
+bool xl_repack_block(xl_type type, void *tile_base, size_t n_blocks_per_row, size_t row,
+                     size_t block, const uint8_t *src) {
+    return xl_repack_blocks(type, tile_base, n_blocks_per_row * xl_quant_types[type].block_elems,
+                            row, block, 1, src);
 }
 
 void xl_unpack_row(xl_type type, const void *base, size_t cols, size_t row, uint8_t *out) {
     const xl_quant_type *t = &xl_quant_types[type];
     const uint8_t *rec = (const uint8_t *)base + row / XL_TILE_ROWS * xl_tile_bytes(type, cols);
-    for (size_t b = 0; b < cols / t->block_elems; b++, rec += t->record_bytes, out += t->block_bytes)
+    for (size_t b = 0; b < cols / t->block_elems;
+         b++, rec += t->record_bytes, out += t->block_bytes)
         unpack_record(type, rec, row % XL_TILE_ROWS, out);
 }
 
@@ -329,18 +346,21 @@ void xl_dequant_row(xl_type type, const void *base, size_t cols, size_t row, flo
     const xl_quant_type *t = &xl_quant_types[type];
     const uint8_t *rec = (const uint8_t *)base + row / XL_TILE_ROWS * xl_tile_bytes(type, cols);
     uint8_t block[256];
-    for (size_t b = 0; b < cols / t->block_elems; b++, rec += t->record_bytes, out += t->block_elems) {
+    for (size_t b = 0; b < cols / t->block_elems;
+         b++, rec += t->record_bytes, out += t->block_elems) {
         unpack_record(type, rec, row % XL_TILE_ROWS, block);
         xl_dequant_block(type, block, out);
     }
 }
 
-void xl_copy_row(xl_type type, void *dst_base, size_t dst_row, const void *src_base, size_t src_row, size_t cols) {
+void xl_copy_row(xl_type type, void *dst_base, size_t dst_row, const void *src_base, size_t src_row,
+                 size_t cols) {
     const xl_quant_type *t = &xl_quant_types[type];
     size_t tile_bytes = xl_tile_bytes(type, cols);
     const uint8_t *src = (const uint8_t *)src_base + src_row / XL_TILE_ROWS * tile_bytes;
     uint8_t *dst = (uint8_t *)dst_base + dst_row / XL_TILE_ROWS * tile_bytes, block[256];
-    for (size_t b = 0; b < cols / t->block_elems; b++, src += t->record_bytes, dst += t->record_bytes) {
+    for (size_t b = 0; b < cols / t->block_elems;
+         b++, src += t->record_bytes, dst += t->record_bytes) {
         unpack_record(type, src, src_row % XL_TILE_ROWS, block);
         repack_record(type, dst, dst_row % XL_TILE_ROWS, block);
     }
@@ -383,7 +403,8 @@ static void dequant_k45(xl_type type, const uint8_t *p, float *out) {
     }
 }
 
-/* 6-bit value of column c: half h of 128 columns, quarter t of 32; nibble t>>1 of ql, two bits of qh. */
+/* 6-bit value of column c: half h of 128 columns, quarter t of 32; nibble t>>1 of ql, two bits
+ * of qh. */
 static int q6_value(const uint8_t *ql, const uint8_t *qh, int c) {
     int h = c / 128, t = c / 32 % 4, l = c % 32;
     int low = ql[h * 64 + (t & 1) * 32 + l] >> (t >> 1) * 4 & 15;
@@ -392,7 +413,8 @@ static int q6_value(const uint8_t *ql, const uint8_t *qh, int c) {
 
 static void dequant_q6k(const uint8_t *p, float *out) {
     float d = xl_f16_to_f32(get16(p + 208));
-    for (int c = 0; c < 256; c++) out[c] = d * (float)(int8_t)p[192 + c / 16] * (float)q6_value(p, p + 128, c);
+    for (int c = 0; c < 256; c++)
+        out[c] = d * (float)(int8_t)p[192 + c / 16] * (float)q6_value(p, p + 128, c);
 }
 
 void xl_dequant_block(xl_type type, const uint8_t *block, float *out) {
@@ -418,7 +440,8 @@ static int round_even(float x) { /* |x| < 2^22 */
 static int clamp_int(int v, int lo, int hi) { return v < lo ? lo : v > hi ? hi : v; }
 static float magnitude(float x) { return x < 0 ? -x : x; }
 
-/* x / d rounded and clamped; the bounds are applied before the conversion, so that no d can make it overflow. */
+/* x / d rounded and clamped; the bounds are applied before the conversion, so that no d can make
+ * it overflow. */
 static int quant_value(float x, float inverse, float offset, int lo, int hi) {
     float v = x * inverse + offset;
     if (!(v > (float)lo)) return lo;
@@ -438,14 +461,16 @@ static void quantize_q8_0(const float *x, uint8_t *out) {
     uint16_t d16 = xl_f32_to_f16(magnitude(peak_of(x, 32)) / 127.0f);
     float inverse = inverse_of(xl_f16_to_f32(d16));
     put16(out, d16);
-    for (int c = 0; c < 32; c++) out[2 + c] = (uint8_t)(int8_t)quant_value(x[c], inverse, 0.0f, -127, 127);
+    for (int c = 0; c < 32; c++)
+        out[2 + c] = (uint8_t)(int8_t)quant_value(x[c], inverse, 0.0f, -127, 127);
 }
 
 /* 16 bytes of nibbles to `out`; the fifth bits of values up to 31 to the 4 bytes before them. */
 static void put_steps(const float *x, float inverse, float offset, int most, uint8_t *out) {
     uint32_t high = 0;
     for (int c = 0; c < 16; c++) {
-        int a = quant_value(x[c], inverse, offset, 0, most), b = quant_value(x[c + 16], inverse, offset, 0, most);
+        int a = quant_value(x[c], inverse, offset, 0, most),
+            b = quant_value(x[c + 16], inverse, offset, 0, most);
         out[c] = (uint8_t)((a & 15) | (b & 15) << 4);
         high |= (uint32_t)(a >> 4) << c | (uint32_t)(b >> 4) << (c + 16);
     }
@@ -474,12 +499,14 @@ static void quantize_from_least(const float *x, int most, uint8_t *out) {
     put_steps(x, inverse, -xl_f16_to_f32(m16) * inverse, most, most > 15 ? out + 8 : out + 4);
 }
 
-/* The scale for 16 values in -32..31 with the least squared error, of a few around the one that maps the peak to -32. */
+/* The scale for 16 values in -32..31 with the least squared error, of a few around the one that
+ * maps the peak to -32. */
 static float best_q6_scale(const float *x) {
     float peak = peak_of(x, 16), best = 0.0f, best_error = 0.0f;
     if (magnitude(peak) < 1e-30f) return 0.0f;
     for (int step = -4; step <= 4; step++) {
-        float scale = peak / (-32.0f + 0.25f * (float)step), inverse = inverse_of(scale), error = 0.0f;
+        float scale = peak / (-32.0f + 0.25f * (float)step), inverse = inverse_of(scale),
+              error = 0.0f;
         for (int i = 0; i < 16; i++) {
             float e = x[i] - scale * (float)quant_value(x[i], inverse, 0.0f, -32, 31);
             error += e * e;
@@ -496,7 +523,8 @@ static void quantize_q6k(const float *x, uint8_t *out) {
     float d = xl_f16_to_f32(d16), inverse = inverse_of(d);
     memset(out, 0, 210);
     put16(out + 208, d16);
-    for (int j = 0; j < 16; j++) out[192 + j] = (uint8_t)(int8_t)quant_value(scales[j], inverse, 0.0f, -128, 127);
+    for (int j = 0; j < 16; j++)
+        out[192 + j] = (uint8_t)(int8_t)quant_value(scales[j], inverse, 0.0f, -128, 127);
     for (int c = 0; c < 256; c++) {
         float step = d * (float)(int8_t)out[192 + c / 16];
         unsigned v = (unsigned)(quant_value(x[c], inverse_of(step), 0.0f, -32, 31) + 32);

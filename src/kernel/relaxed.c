@@ -1,11 +1,13 @@
-/* Relaxed SIMD by the four-product dot: one vpdpbusd on x86 with AVX-VNNI, one sdot on arm64 with DOTPROD. Relaxed instructions are used
- * only where every engine must give the same: the second operand of a relaxed dot stays in 0..127, so that pairs of products cannot overflow
- * int16, and neither its signedness nor saturation matters. */
+/* Relaxed SIMD by the four-product dot: one vpdpbusd on x86 with AVX-VNNI, one sdot on arm64 with
+ * DOTPROD. Relaxed instructions are used only where every engine must give the same: the second
+ * operand of a relaxed dot stays in 0..127, so that pairs of products cannot overflow int16, and
+ * neither its signedness nor saturation matters. */
 #if defined(__wasm_relaxed_simd__)
 #include "wasm.h"
 
-/* A quantised activation block of 32 columns. minusN: -N times the sum of q. For int8 weights q is split by sign, q = up - down, so that
- * the weights stay the signed operand: w . q = w . up - w . down. */
+/* A quantised activation block of 32 columns. minusN: -N times the sum of q. For int8 weights q is
+ * split by sign, q = up - down, so that the weights stay the signed operand: w . q = w . up - w
+ * . down. */
 typedef struct act_block {
     float d, s;
     int32_t minus8, minus16, minus32[2], unused[2];
@@ -60,22 +62,24 @@ INLINE s_acc s_begin(const act_block *a) {
 INLINE s_acc s_dot(s_acc part, s_weights w, act_half a, int lane, const consts *k) {
     (void)k;
     part.up = pinned(wasm_i32x4_relaxed_dot_i8x16_i7x16_add(w, act_splat_up(a, lane), part.up));
-    part.down = pinned(wasm_i32x4_relaxed_dot_i8x16_i7x16_add(w, act_splat_down(a, lane), part.down));
+    part.down =
+        pinned(wasm_i32x4_relaxed_dot_i8x16_i7x16_add(w, act_splat_down(a, lane), part.down));
     return part;
 }
 INLINE vi s_end(s_acc part) { return vi_sub(part.up, part.down); }
 
-#define WIDE_N 4 /* up to so many rows a step covers the whole tile */
+#define WIDE_N 4  /* up to so many rows a step covers the whole tile */
 #define FLOAT_N 2 /* at most so many for float weights, and for K-quants */
 #define SUPER_N 4
 #define FOR_EACH_N XL_N_TO_4
 #define ISA relaxed
 #include "kernel/body/body.h"
 
-/* Outside of the portable range the ways differ: with 127 and 255, pairs of products saturate in int16 where they are widened; vpdpbusd sums
- * all four unsigned, sdot all four signed. */
+/* Outside of the portable range the ways differ: with 127 and 255, pairs of products saturate in
+ * int16 where they are widened; vpdpbusd sums all four unsigned, sdot all four signed. */
 bool xl_relaxed_dot_widens(void) {
     vi a = pinned(vi_set1(0x7f7f7f7f)), b = pinned(vi_set1(-1));
-    return wasm_i32x4_extract_lane(wasm_i32x4_relaxed_dot_i8x16_i7x16_add(a, b, vi_set1(0)), 0) == 2 * INT16_MAX;
+    return wasm_i32x4_extract_lane(wasm_i32x4_relaxed_dot_i8x16_i7x16_add(a, b, vi_set1(0)), 0) ==
+           2 * INT16_MAX;
 }
 #endif

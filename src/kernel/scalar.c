@@ -1,5 +1,6 @@
-/* The reference: every kernel in plain C, in exactly the order of operations that kernels.h states. The other instruction sets are tested
- * against it bit for bit. It is written to be read, and is complete, so that any machine can run it. */
+/* The reference: every kernel in plain C, in exactly the order of operations that kernels.h states.
+ * The other instruction sets are tested against it bit for bit. It is written to be read, and is
+ * complete, so that any machine can run it. */
 #include "kernels_isa.h"
 
 #include "base/fmath.h"
@@ -8,8 +9,8 @@
 
 /* A quantised activation block of 32 columns. */
 typedef struct act_block {
-    float d, s;      /* scale; d * (S0 + S1) */
-    int32_t sum[2];  /* S0, S1: sums of q over columns 0..15 and 16..31 */
+    float d, s;     /* scale; d * (S0 + S1) */
+    int32_t sum[2]; /* S0, S1: sums of q over columns 0..15 and 16..31 */
     int8_t q[32];
 } act_block;
 
@@ -25,7 +26,9 @@ static float load_bf16(const uint8_t *p) {
     return xl_float_of_bits((uint32_t)h << 16);
 }
 
-static float sum8(const float l[8]) { return ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7])); }
+static float sum8(const float l[8]) {
+    return ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]));
+}
 
 /* The largest magnitude of x as bits: integers compare like magnitudes, and NaN above all. */
 static uint32_t peak_bits(const float *x, size_t n) {
@@ -60,20 +63,23 @@ static void quantize(void *act, float *rest, const float *x, size_t cols) {
         out->sum[0] = out->sum[1] = 0;
         for (int c = 0; c < 32; c++) out->sum[c / 16] += out->q[c];
         out->s = out->d * (float)(out->sum[0] + out->sum[1]);
-        for (int c = 0; rest && c < 32; c++) rest[b * 32 + c] = out->d == 0.0f ? 0.0f : x[c] - out->d * (float)out->q[c];
+        for (int c = 0; rest && c < 32; c++)
+            rest[b * 32 + c] = out->d == 0.0f ? 0.0f : x[c] - out->d * (float)out->q[c];
     }
 }
 
 /* ---- matmul ---- */
 
-/* One row's 32 columns of a weight tile, decoded. w is signed and complete for the types without a minimum. */
+/* One row's 32 columns of a weight tile, decoded. w is signed and complete for the types without
+ * a minimum. */
 typedef struct weight_block {
     float d, m;
     int32_t scale[2]; /* of the halves; 1 but for Q6_K */
     int8_t w[32];
 } weight_block;
 
-static int nibble_column(const uint8_t *words, size_t r, int c) { /* 4 words: columns 0..15 low, 16..31 high */
+/* 4 words: columns 0..15 low, 16..31 high */
+static int nibble_column(const uint8_t *words, size_t r, int c) {
     uint8_t byte = words[(size_t)(c % 16 / 4) * 32 + 4 * r + (size_t)(c % 4)];
     return c < 16 ? byte & 15 : byte >> 4;
 }
@@ -84,7 +90,8 @@ static void decode_q8_0(const uint8_t *rec, size_t r, weight_block *b) {
 }
 
 static void decode_q45(xl_type type, const uint8_t *rec, size_t r, weight_block *b) {
-    bool has_min = type == XL_Q4_1 || type == XL_Q5_1, has_high = type == XL_Q5_0 || type == XL_Q5_1;
+    bool has_min = type == XL_Q4_1 || type == XL_Q5_1,
+         has_high = type == XL_Q5_0 || type == XL_Q5_1;
     b->d = load_f16(rec + 2 * r);
     rec += 16;
     if (has_min) b->m = load_f16(rec + 2 * r), rec += 16;
@@ -137,7 +144,9 @@ static void decode(xl_type type, const uint8_t *rec, size_t r, size_t j, weight_
     }
 }
 
-static bool type_has_min(xl_type type) { return type == XL_Q4_1 || type == XL_Q5_1 || type == XL_Q4_K || type == XL_Q5_K; }
+static bool type_has_min(xl_type type) {
+    return type == XL_Q4_1 || type == XL_Q5_1 || type == XL_Q4_K || type == XL_Q5_K;
+}
 
 static float add_block(xl_type type, float acc, const weight_block *w, const act_block *a) {
     int32_t dot[2] = {0, 0};
@@ -147,8 +156,8 @@ static float add_block(xl_type type, float acc, const weight_block *w, const act
 }
 
 /* One tile, all rows of the activations. */
-static void matmul_tile(xl_type type, float *y, size_t y_stride, const uint8_t *tile, size_t cols, const uint8_t *act, size_t act_stride,
-                        size_t n) {
+static void matmul_tile(xl_type type, float *y, size_t y_stride, const uint8_t *tile, size_t cols,
+                        const uint8_t *act, size_t act_stride, size_t n) {
     const xl_quant_type *t = &xl_quant_types[type];
     for (size_t i = 0; i < n; i++)
         for (size_t r = 0; r < XL_TILE_ROWS; r++) y[i * y_stride + r] = 0.0f;
@@ -175,34 +184,34 @@ static float load_weight(xl_type type, const uint8_t *tile, size_t element) {
     }
 }
 
-static void matmul_tile_float(xl_type type, float *y, size_t y_stride, const uint8_t *tile, size_t cols, const uint8_t *act,
-                              size_t act_stride, size_t n) {
+static void matmul_tile_float(xl_type type, float *y, size_t y_stride, const uint8_t *tile,
+                              size_t cols, const uint8_t *act, size_t act_stride, size_t n) {
     for (size_t i = 0; i < n; i++) {
         const float *x = (const float *)(const void *)(act + i * act_stride);
         for (size_t r = 0; r < XL_TILE_ROWS; r++) {
             float p[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-            for (size_t c = 0; c < cols; c++) p[c % 4] = p[c % 4] + load_weight(type, tile, c * XL_TILE_ROWS + r) * x[c];
+            for (size_t c = 0; c < cols; c++)
+                p[c % 4] = p[c % 4] + load_weight(type, tile, c * XL_TILE_ROWS + r) * x[c];
             y[i * y_stride + r] = (p[0] + p[1]) + (p[2] + p[3]);
         }
     }
 }
 
-static void matmul(xl_type type, float *y, size_t y_stride, const void *w, size_t cols, size_t row0, size_t rows, const void *act,
-                   size_t act_stride, size_t n) {
+static void matmul(xl_type type, float *y, size_t y_stride, const void *w, size_t cols, size_t row0,
+                   size_t rows, const void *act, size_t act_stride, size_t n) {
     size_t tile_bytes = xl_tile_bytes(type, cols);
     for (size_t r = row0; r < row0 + rows; r += XL_TILE_ROWS) {
         const uint8_t *tile = (const uint8_t *)w + r / XL_TILE_ROWS * tile_bytes;
         if (xl_type_is_quantized(type))
             matmul_tile(type, y + r, y_stride, tile, cols, act, act_stride, n);
-        else
-            matmul_tile_float(type, y + r, y_stride, tile, cols, act, act_stride, n);
+        else matmul_tile_float(type, y + r, y_stride, tile, cols, act, act_stride, n);
     }
 }
 
-#define X(NAME, ID, ELEMS, FILE_BYTES, RECORD_BYTES)                                                                               \
-    static void matmul_##NAME(float *y, size_t y_stride, const void *w, size_t cols, size_t row0, size_t rows, const void *act,   \
-                              size_t act_stride_bytes, size_t n) {                                                                \
-        matmul(XL_##NAME, y, y_stride, w, cols, row0, rows, act, act_stride_bytes, n);                                            \
+#define X(NAME, ID, ELEMS, FILE_BYTES, RECORD_BYTES)                                              \
+    static void matmul_##NAME(float *y, size_t y_stride, const void *w, size_t cols, size_t row0, \
+                              size_t rows, const void *act, size_t act_stride_bytes, size_t n) {  \
+        matmul(XL_##NAME, y, y_stride, w, cols, row0, rows, act, act_stride_bytes, n);            \
     }
 XL_TYPE_LIST(X)
 #undef X
@@ -216,11 +225,13 @@ static void rmsnorm(float *y, const float *x, const float *w, size_t n, float ep
     for (size_t i = 0; i < n; i++) y[i] = (x[i] * r) * w[i];
 }
 
-static void rope(float *x, const float *cos, const float *sin, size_t n_heads, size_t head_dim, size_t rot_dim, xl_rope_style style) {
+static void rope(float *x, const float *cos, const float *sin, size_t n_heads, size_t head_dim,
+                 size_t rot_dim, xl_rope_style style) {
     size_t half = rot_dim / 2;
     for (size_t h = 0; h < n_heads; h++, x += head_dim) {
         for (size_t i = 0; i < half; i++) {
-            size_t ia = style == XL_ROPE_NORM ? 2 * i : i, ib = style == XL_ROPE_NORM ? 2 * i + 1 : i + half;
+            size_t ia = style == XL_ROPE_NORM ? 2 * i : i,
+                   ib = style == XL_ROPE_NORM ? 2 * i + 1 : i + half;
             float a = x[ia], b = x[ib];
             x[ia] = a * cos[i] - b * sin[i];
             x[ib] = a * sin[i] + b * cos[i];
@@ -281,66 +292,76 @@ static float exp_scores(float *score, size_t n) {
 }
 
 static float load_kv(xl_kv_type type, const void *cache, size_t element) {
-    return type == XL_KV_F16 ? load_f16((const uint8_t *)cache + 2 * element) : ((const float *)cache)[element];
+    return type == XL_KV_F16 ? load_f16((const uint8_t *)cache + 2 * element)
+                             : ((const float *)cache)[element];
 }
 
-static void attend_float(xl_kv_type type, float *out, const float *q, const void *k, const void *v, size_t n_pos, size_t head_dim,
-                         size_t group, float scale, float *score) {
+static void attend_float(xl_kv_type type, float *out, const float *q, const void *k, const void *v,
+                         size_t n_pos, size_t head_dim, size_t group, float scale, float *score) {
     for (size_t g = 0; g < group; g++, q += head_dim, out += head_dim) {
         for (size_t p = 0; p < n_pos; p++) {
             float dot = 0.0f;
-            for (size_t c = 0; c < head_dim; c++) dot = dot + q[c] * load_kv(type, k, (p / 8 * head_dim + c) * 8 + p % 8);
+            for (size_t c = 0; c < head_dim; c++)
+                dot = dot + q[c] * load_kv(type, k, (p / 8 * head_dim + c) * 8 + p % 8);
             score[p] = dot * scale;
         }
         float inverse = 1.0f / exp_scores(score, n_pos);
         for (size_t c = 0; c < head_dim; c++) {
             float sum = 0.0f;
-            for (size_t p = 0; p < n_pos; p++) sum = sum + score[p] * load_kv(type, v, p * head_dim + c);
+            for (size_t p = 0; p < n_pos; p++)
+                sum = sum + score[p] * load_kv(type, v, p * head_dim + c);
             out[c] = sum * inverse;
         }
     }
 }
 
-static void attend_F32(float *out, const float *q, const void *k, const void *v, size_t n_pos, size_t head_dim, size_t group, float scale,
-                       float *scratch) {
+static void attend_F32(float *out, const float *q, const void *k, const void *v, size_t n_pos,
+                       size_t head_dim, size_t group, float scale, float *scratch) {
     attend_float(XL_KV_F32, out, q, k, v, n_pos, head_dim, group, scale, scratch);
 }
 
-static void attend_F16(float *out, const float *q, const void *k, const void *v, size_t n_pos, size_t head_dim, size_t group, float scale,
-                       float *scratch) {
+static void attend_F16(float *out, const float *q, const void *k, const void *v, size_t n_pos,
+                       size_t head_dim, size_t group, float scale, float *scratch) {
     attend_float(XL_KV_F16, out, q, k, v, n_pos, head_dim, group, scale, scratch);
 }
 
-/* A q8 tile of 8 positions: f32 d[8], then K as words of 4 columns [head_dim/4][8][4], V as rows [8][head_dim]. */
+/* A q8 tile of 8 positions: f32 d[8], then K as words of 4 columns [head_dim/4][8][4], V as rows
+ * [8][head_dim]. */
 static const uint8_t *q8_tile(const void *cache, size_t pos, size_t head_dim) {
     return (const uint8_t *)cache + pos / 8 * (32 + 8 * head_dim);
 }
 
-static float q8_scale(const uint8_t *tile, size_t pos) { return load_weight(XL_F32, tile, pos % 8); }
+static float q8_scale(const uint8_t *tile, size_t pos) {
+    return load_weight(XL_F32, tile, pos % 8);
+}
 
-static void attend_Q8(float *out, const float *q, const void *k, const void *v, size_t n_pos, size_t head_dim, size_t group, float scale,
-                      float *score) {
+static void attend_Q8(float *out, const float *q, const void *k, const void *v, size_t n_pos,
+                      size_t head_dim, size_t group, float scale, float *score) {
     int8_t q8[XL_MAX_HEAD_DIM];
     for (size_t g = 0; g < group; g++, q += head_dim, out += head_dim) {
         float dq = quantize_group(q8, q, head_dim);
         for (size_t p = 0; p < n_pos; p++) {
             const uint8_t *tile = q8_tile(k, p, head_dim);
             int32_t dot = 0;
-            for (size_t c = 0; c < head_dim; c++) dot += q8[c] * (int8_t)tile[32 + c / 4 * 32 + p % 8 * 4 + c % 4];
+            for (size_t c = 0; c < head_dim; c++)
+                dot += q8[c] * (int8_t)tile[32 + c / 4 * 32 + p % 8 * 4 + c % 4];
             score[p] = ((float)dot * (dq * q8_scale(tile, p))) * scale;
         }
         float inverse = 1.0f / exp_scores(score, n_pos);
-        for (size_t p = 0; p < n_pos; p++) score[p] = score[p] * q8_scale(q8_tile(v, p, head_dim), p);
+        for (size_t p = 0; p < n_pos; p++)
+            score[p] = score[p] * q8_scale(q8_tile(v, p, head_dim), p);
         for (size_t c = 0; c < head_dim; c++) {
             float sum = 0.0f;
             for (size_t p = 0; p < n_pos; p++)
-                sum = sum + score[p] * (float)(int8_t)q8_tile(v, p, head_dim)[32 + p % 8 * head_dim + c];
+                sum = sum +
+                      score[p] * (float)(int8_t)q8_tile(v, p, head_dim)[32 + p % 8 * head_dim + c];
             out[c] = sum * inverse;
         }
     }
 }
 
-void xl_store_kv_F32(void *k_cache, void *v_cache, size_t pos, const float *k, const float *v, size_t head_dim) {
+void xl_store_kv_F32(void *k_cache, void *v_cache, size_t pos, const float *k, const float *v,
+                     size_t head_dim) {
     float *kt = (float *)k_cache + pos / 8 * 8 * head_dim + pos % 8;
     for (size_t c = 0; c < head_dim; c++) kt[c * 8] = k[c];
     memcpy((float *)v_cache + pos * head_dim, v, head_dim * sizeof(float));
@@ -348,17 +369,22 @@ void xl_store_kv_F32(void *k_cache, void *v_cache, size_t pos, const float *k, c
 
 static uint16_t saturate_f16(float f) {
     uint16_t h = xl_f32_to_f16(f);
-    return (h & 0x7fffu) == 0x7c00u ? (uint16_t)(h - 1) : h; /* infinity -> the largest finite value */
+    /* infinity -> the largest finite value */
+    return (h & 0x7fffu) == 0x7c00u ? (uint16_t)(h - 1) : h;
 }
 
-void xl_store_kv_F16(void *k_cache, void *v_cache, size_t pos, const float *k, const float *v, size_t head_dim) {
-    uint16_t *kt = (uint16_t *)k_cache + pos / 8 * 8 * head_dim + pos % 8, *vt = (uint16_t *)v_cache + pos * head_dim;
+void xl_store_kv_F16(void *k_cache, void *v_cache, size_t pos, const float *k, const float *v,
+                     size_t head_dim) {
+    uint16_t *kt = (uint16_t *)k_cache + pos / 8 * 8 * head_dim + pos % 8,
+             *vt = (uint16_t *)v_cache + pos * head_dim;
     for (size_t c = 0; c < head_dim; c++) kt[c * 8] = saturate_f16(k[c]);
     for (size_t c = 0; c < head_dim; c++) vt[c] = saturate_f16(v[c]);
 }
 
-void xl_store_kv_Q8(void *k_cache, void *v_cache, size_t pos, const float *k, const float *v, size_t head_dim) {
-    uint8_t *kt = (uint8_t *)k_cache + pos / 8 * (32 + 8 * head_dim), *vt = (uint8_t *)v_cache + pos / 8 * (32 + 8 * head_dim);
+void xl_store_kv_Q8(void *k_cache, void *v_cache, size_t pos, const float *k, const float *v,
+                    size_t head_dim) {
+    uint8_t *kt = (uint8_t *)k_cache + pos / 8 * (32 + 8 * head_dim),
+            *vt = (uint8_t *)v_cache + pos / 8 * (32 + 8 * head_dim);
     int8_t q[XL_MAX_HEAD_DIM];
     float d = quantize_group(q, k, head_dim);
     memcpy(kt + pos % 8 * 4, &d, sizeof d);
@@ -373,7 +399,7 @@ const xl_kernels xl_kernels_scalar = {
     XL_KERNEL_LIST(X)
 #undef X
 #define X(NAME, ID, ELEMS, FILE_BYTES, RECORD_BYTES) [XL_##NAME] = matmul_##NAME,
-    .matmul = {XL_TYPE_LIST(X)},
+        .matmul = {XL_TYPE_LIST(X)},
 #undef X
 #define X(NAME, TEXT) [XL_KV_##NAME] = attend_##NAME,
     .attend = {XL_KV_LIST(X)},

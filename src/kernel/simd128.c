@@ -1,18 +1,21 @@
-/* Baseline SIMD128. Its one multiply-and-add, i32x4.dot_i16x8, adds the products of neighbouring int16; so the work is to see int16 in the
- * weights with as few operations as possible: for bytes see kernels_pairs.h, and likewise for the two nibbles of a byte. */
+/* Baseline SIMD128. Its one multiply-and-add, i32x4.dot_i16x8, adds the products of neighbouring
+ * int16; so the work is to see int16 in the weights with as few operations as possible: for
+ * bytes see kernels_pairs.h, and likewise for the two nibbles of a byte. */
 #if defined(__wasm_simd128__) && !defined(__wasm_relaxed_simd__)
 #include "pairs.h"
 
-/* Pairs of int16 for word g = columns 4g..4g+3: the even bytes of a word are columns 4g and 4g+2, the odd ones 4g+1 and 4g+3. */
+/* Pairs of int16 for word g = columns 4g..4g+3: the even bytes of a word are columns 4g and
+ * 4g+2, the odd ones 4g+1 and 4g+3. */
 typedef struct act_pairs {
-    int16_t whole[8][2];  /* q of the even bytes */
-    int16_t odd[8][2];    /* q of the odd bytes - 256 * q of the even bytes */
+    int16_t whole[8][2]; /* q of the even bytes */
+    int16_t odd[8][2];   /* q of the odd bytes - 256 * q of the even bytes */
 } act_pairs;
 
 /* For a word of nibbles: low = columns 4g.., high = columns 16+4g... */
 typedef struct act_nibbles {
-    int16_t even[2][4][2]; /* high of the even bytes; 16 * low - high: for byte and low nibble, scaled by 16 */
-    int16_t odd[2][4][2];  /* low of the odd bytes; high - 16 * low: for byte and high nibble */
+    /* high of the even bytes; 16 * low - high: for byte and low nibble, scaled by 16 */
+    int16_t even[2][4][2];
+    int16_t odd[2][4][2]; /* low of the odd bytes; high - 16 * low: for byte and high nibble */
 } act_nibbles;
 
 typedef struct act_block {
@@ -65,24 +68,28 @@ INLINE s_acc s_dot(s_acc part, s_weights w, act_half a, int lane, const consts *
  *     (n0 + 16 n1) * high + n0 * (16 low - high) = 16 * (n0 * low + n1 * high)
  *     (n2 + 16 n3) * low + n3 * (high - 16 low)  =       n2 * low + n3 * high */
 #define OWN_DOT_NIBBLES
-INLINE void dot_nibbles(const int N, const int R, vi dot[][TILE_VECTORS], const uint8_t *words, const uint8_t *act, size_t act_stride,
-                        const consts *k) {
+INLINE void dot_nibbles(const int N, const int R, vi dot[][TILE_VECTORS], const uint8_t *words,
+                        const uint8_t *act, size_t act_stride, const consts *k) {
     vi times16[MAX_N][TILE_VECTORS];
-    EACH(i, N) EACH(v, R) times16[i][v] = vi_set1(0);
-    EACH(g, 4) EACH(v, R) {
-        vi w = WORD(words, g, v);
-        vi byte0 = wasm_v128_and(w, k->byte0), n0 = wasm_v128_and(w, k->nibble0);
-        vi byte1 = wasm_u16x8_shr(w, 8), n3 = wasm_u16x8_shr(w, 12);
-        EACH(i, N) {
-            const act_nibbles *a = &ACT(i)->nibbles;
-            times16[i][v] = dot16(dot16(times16[i][v], byte0, a->even[0][g]), n0, a->even[1][g]);
-            dot[i][v] = dot16(dot16(dot[i][v], byte1, a->odd[0][g]), n3, a->odd[1][g]);
+    EACH(i, N)
+        EACH(v, R) times16[i][v] = vi_set1(0);
+    EACH(g, 4)
+        EACH(v, R) {
+            vi w = WORD(words, g, v);
+            vi byte0 = wasm_v128_and(w, k->byte0), n0 = wasm_v128_and(w, k->nibble0);
+            vi byte1 = wasm_u16x8_shr(w, 8), n3 = wasm_u16x8_shr(w, 12);
+            EACH(i, N) {
+                const act_nibbles *a = &ACT(i)->nibbles;
+                times16[i][v] =
+                    dot16(dot16(times16[i][v], byte0, a->even[0][g]), n0, a->even[1][g]);
+                dot[i][v] = dot16(dot16(dot[i][v], byte1, a->odd[0][g]), n3, a->odd[1][g]);
+            }
         }
-    }
-    EACH(i, N) EACH(v, R) dot[i][v] = vi_add(dot[i][v], wasm_i32x4_shr(times16[i][v], 4));
+    EACH(i, N)
+        EACH(v, R) dot[i][v] = vi_add(dot[i][v], wasm_i32x4_shr(times16[i][v], 4));
 }
 
-#define WIDE_N 4 /* up to so many rows a step covers the whole tile */
+#define WIDE_N 4  /* up to so many rows a step covers the whole tile */
 #define FLOAT_N 2 /* at most so many for float weights, and for K-quants */
 #define SUPER_N 4
 #define FOR_EACH_N XL_N_TO_4

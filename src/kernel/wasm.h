@@ -1,4 +1,5 @@
-/* The 128-bit primitives that the WebAssembly kernels share; activation blocks and dot products differ and stay in their files. */
+/* The 128-bit primitives that the WebAssembly kernels share; activation blocks and dot products
+ * differ and stay in their files. */
 #ifndef XL_KERNELS_WASM_H
 #define XL_KERNELS_WASM_H
 
@@ -13,8 +14,9 @@ typedef v128_t vi;
 
 #include "kernel/body/consts.h"
 
-/* Keeps an accumulation where it is written. LLVM otherwise reassociates integer sums and evaluates one accumulator's whole chain after the
- * other's, with the shared operands spilled in between; V8 keeps the order that it is given. */
+/* Keeps an accumulation where it is written. LLVM otherwise reassociates integer sums and evaluates
+ * one accumulator's whole chain after the other's, with the shared operands spilled in between;
+ * V8 keeps the order that it is given. */
 INLINE vi pinned(vi a) {
     __asm__ volatile("" : "+r"(a));
     return a;
@@ -25,10 +27,12 @@ INLINE void vf_store(float *p, vf a) { wasm_v128_store(p, a); }
 INLINE vf vf_set1(float f) { return wasm_f32x4_splat(f); }
 INLINE vf vf_splat(const float *p) { return wasm_v128_load32_splat(p); }
 
-/* f16: sign-extended to 32 bits and shifted left by 13, exponent and mantissa stand in an f32's places with three copies of the sign too
- * many; 2^112 makes up for the difference of the exponents' biases, exactly, for subnormal numbers too. (Infinity and NaN never get in.) */
+/* f16: sign-extended to 32 bits and shifted left by 13, exponent and mantissa stand in an f32's
+ * places with three copies of the sign too many; 2^112 makes up for the difference of the
+ * exponents' biases, exactly, for subnormal numbers too. (Infinity and NaN never get in.) */
 INLINE vf vf_load_f16(const uint8_t *p, const consts *k) {
-    return wasm_f32x4_mul(wasm_v128_and(wasm_i32x4_shl(wasm_i32x4_load16x4(p), 13), k->f16_bits), k->f16_scale);
+    return wasm_f32x4_mul(wasm_v128_and(wasm_i32x4_shl(wasm_i32x4_load16x4(p), 13), k->f16_bits),
+                          k->f16_scale);
 }
 INLINE vf vf_load_bf16(const uint8_t *p) { return wasm_i32x4_shl(wasm_u32x4_load16x4(p), 16); }
 
@@ -46,8 +50,12 @@ INLINE vf vf_of_bits(vi a) { return a; }
 
 INLINE vi vi_load(const uint8_t *p) { return wasm_v128_load(p); }
 INLINE void vi_store(int32_t *p, vi a) { wasm_v128_store(p, a); }
-INLINE vi vi_load_u8(const uint8_t *p) { return wasm_u32x4_extend_low_u16x8(wasm_u16x8_extend_low_u8x16(wasm_v128_load32_zero(p))); }
-INLINE vi vi_load_i8(const uint8_t *p) { return wasm_i32x4_extend_low_i16x8(wasm_i16x8_extend_low_i8x16(wasm_v128_load32_zero(p))); }
+INLINE vi vi_load_u8(const uint8_t *p) {
+    return wasm_u32x4_extend_low_u16x8(wasm_u16x8_extend_low_u8x16(wasm_v128_load32_zero(p)));
+}
+INLINE vi vi_load_i8(const uint8_t *p) {
+    return wasm_i32x4_extend_low_i16x8(wasm_i16x8_extend_low_i8x16(wasm_v128_load32_zero(p)));
+}
 INLINE vi vi_set1(int32_t x) { return wasm_i32x4_splat(x); }
 INLINE vi vi_splat(const int32_t *p) { return wasm_v128_load32_splat(p); }
 INLINE vi vi_add(vi a, vi b) { return wasm_i32x4_add(a, b); }

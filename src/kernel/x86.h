@@ -1,4 +1,5 @@
-/* The 256-bit primitives that AVX2 and AVX-512 VNNI share; the dot products differ and stay in their files. */
+/* The 256-bit primitives that AVX2 and AVX-512 VNNI share; the dot products differ and stay in
+ * their files. */
 #ifndef XL_KERNELS_X86_H
 #define XL_KERNELS_X86_H
 
@@ -47,7 +48,8 @@ INLINE vf vf_load_f16(const uint8_t *p, const consts *k) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
 }
 INLINE vf vf_load_bf16(const uint8_t *p) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)), 16));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(
+        _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)), 16));
 }
 INLINE vf vf_add(vf a, vf b) { return _mm256_add_ps(a, b); }
 INLINE vf vf_sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
@@ -56,15 +58,21 @@ INLINE vf vf_div(vf a, vf b) { return _mm256_div_ps(a, b); }
 INLINE vf vf_negate(vf a) { return _mm256_xor_ps(a, _mm256_set1_ps(-0.0f)); }
 INLINE vi vf_less(vf a, vf b) { return _mm256_castps_si256(_mm256_cmp_ps(a, b, _CMP_LT_OQ)); }
 INLINE vi vf_equal(vf a, vf b) { return _mm256_castps_si256(_mm256_cmp_ps(a, b, _CMP_EQ_OQ)); }
-INLINE vf vf_select(vi mask, vf a, vf b) { return _mm256_blendv_ps(b, a, _mm256_castsi256_ps(mask)); }
+INLINE vf vf_select(vi mask, vf a, vf b) {
+    return _mm256_blendv_ps(b, a, _mm256_castsi256_ps(mask));
+}
 INLINE vf vf_from_vi(vi a) { return _mm256_cvtepi32_ps(a); }
 INLINE vi vi_bits_of_vf(vf a) { return _mm256_castps_si256(a); }
 INLINE vf vf_of_bits(vi a) { return _mm256_castsi256_ps(a); }
 
 INLINE vi vi_load(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)(const void *)p); }
 INLINE void vi_store(int32_t *p, vi a) { _mm256_storeu_si256((__m256i *)(void *)p, a); }
-INLINE vi vi_load_u8(const uint8_t *p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)); }
-INLINE vi vi_load_i8(const uint8_t *p) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)); }
+INLINE vi vi_load_u8(const uint8_t *p) {
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p));
+}
+INLINE vi vi_load_i8(const uint8_t *p) {
+    return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p));
+}
 INLINE vi vi_splat(const int32_t *p) { return _mm256_set1_epi32(*p); }
 INLINE vi vi_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
 INLINE vi vi_sub(vi a, vi b) { return _mm256_sub_epi32(a, b); }

@@ -1,5 +1,5 @@
-/* The fingerprint of a model: see the top of model.c. Everything that is hashed carries its length, so that no two
- * models give the same bytes. */
+/* The fingerprint of a model: see the top of model.c. Everything that is hashed carries its length,
+ * so that no two models give the same bytes. */
 #include <string.h>
 
 #include "base/bytes.h"
@@ -27,7 +27,8 @@ static void hash_config(xl_sha256 *sha, const exitlm_model *model) {
     const xl_config *c = &model->config;
     hash_bytes(sha, "exitlm fingerprint 1", 20);
     hash_bytes(sha, xl_arch_name(c->arch), strlen(xl_arch_name(c->arch)));
-    const uint32_t sizes[] = {c->n_layers, c->dim, c->ffn_dim, c->n_heads, c->n_kv_heads, c->head_dim, c->vocab, c->rope_dims};
+    const uint32_t sizes[] = {c->n_layers,   c->dim,      c->ffn_dim, c->n_heads,
+                              c->n_kv_heads, c->head_dim, c->vocab,   c->rope_dims};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) hash_u64(sha, sizes[i]);
     hash_f32(sha, c->norm_eps);
     hash_f32(sha, c->rope_base);
@@ -59,7 +60,8 @@ static void hash_tokenizer(xl_sha256 *sha, const xl_gguf *gguf) {
 }
 
 /* ---- The table of tensors, sorted by name ------------------------------------------- */
-_Static_assert(sizeof(uint32_t) <= XL_FINGERPRINT_ENTRY_BYTES, "the bound of exitlm_loader_memory counts the list");
+_Static_assert(sizeof(uint32_t) <= XL_FINGERPRINT_ENTRY_BYTES,
+               "the bound of exitlm_loader_memory counts the list");
 
 /* Tensor `i` of all parts. */
 static const xl_gguf_tensor *tensor_of(const xl_owner *owner, uint32_t i, const char **name) {
@@ -72,7 +74,8 @@ static const xl_gguf_tensor *tensor_of(const xl_owner *owner, uint32_t i, const 
 
 static bool name_before(const void *context, uint32_t a, uint32_t b) {
     const char *name_a, *name_b;
-    const uint32_t bytes_a = tensor_of(context, a, &name_a)->name_bytes, bytes_b = tensor_of(context, b, &name_b)->name_bytes;
+    const uint32_t bytes_a = tensor_of(context, a, &name_a)->name_bytes,
+                   bytes_b = tensor_of(context, b, &name_b)->name_bytes;
     const int order = memcmp(name_a, name_b, xl_min_u32(bytes_a, bytes_b));
     return order ? order < 0 : bytes_a < bytes_b;
 }
@@ -112,7 +115,8 @@ static void hash_vector(xl_sha256 *sha, const float *values, uint32_t n, xl_type
         memcpy(&bits, &values[i], 4);
         if (type == XL_F16) bits = xl_f32_to_f16(values[i]);
         if (type == XL_BF16) bits >>= 16;
-        uint8_t bytes[4] = {(uint8_t)bits, (uint8_t)(bits >> 8), (uint8_t)(bits >> 16), (uint8_t)(bits >> 24)};
+        uint8_t bytes[4] = {(uint8_t)bits, (uint8_t)(bits >> 8), (uint8_t)(bits >> 16),
+                            (uint8_t)(bits >> 24)};
         xl_sha256_update(sha, bytes, type == XL_F32 ? 4 : 2);
     }
 }
@@ -129,8 +133,8 @@ static void hash_norm(xl_sha256 *sha, const exitlm_model *model, const char *nam
 }
 
 exitlm_status xl_fingerprint_end(exitlm_model *model, const xl_sha256 *begun, exitlm_error *error) {
-    static const char *const norms[] = {"blk.0.attn_norm.weight", "blk.0.ffn_norm.weight", "blk.0.attn_q_norm.weight",
-                                        "blk.0.attn_k_norm.weight"};
+    static const char *const norms[] = {"blk.0.attn_norm.weight", "blk.0.ffn_norm.weight",
+                                        "blk.0.attn_q_norm.weight", "blk.0.attn_k_norm.weight"};
     const xl_matrix *embedding = &model->embedding;
     size_t row_bytes = 0;
     xl_row_file_bytes(embedding->type, embedding->cols, &row_bytes);

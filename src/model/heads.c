@@ -1,5 +1,5 @@
-/* Reads a heads file. Two passes over the same list of tensors (read_tensors): the first measures, the second takes
- * memory from one arena and fills it. */
+/* Reads a heads file. Two passes over the same list of tensors (read_tensors): the first measures,
+ * the second takes memory from one arena and fills it. */
 #include "heads.h"
 
 #include <math.h>
@@ -35,7 +35,9 @@ typedef struct arena_owner { /* first piece of the arena */
 
 static bool fail(reader *r, const char *key, const char *what) {
     const xl_gguf_key *found = xl_gguf_find(&r->gguf, key);
-    if (found) r->status = xl_fail(r->error, EXITLM_BAD_MODEL, "exit heads: key %s at offset %u %s", key, found->name_offset, what);
+    if (found)
+        r->status = xl_fail(r->error, EXITLM_BAD_MODEL, "exit heads: key %s at offset %u %s", key,
+                            found->name_offset, what);
     else r->status = xl_fail(r->error, EXITLM_BAD_MODEL, "exit heads: key %s is missing", key);
     return false;
 }
@@ -46,7 +48,9 @@ static bool read_u32(reader *r, const char *key, uint32_t low, uint32_t high, ui
     return fail(r, key, "is no integer in its range");
 }
 
-static bool text_is(const char *text, size_t n, const char *name) { return strlen(name) == n && memcmp(name, text, n) == 0; }
+static bool text_is(const char *text, size_t n, const char *name) {
+    return strlen(name) == n && memcmp(name, text, n) == 0;
+}
 
 /* Index of a text in a list that ends with NULL, or -1. */
 static int find_name(const char *text, size_t n, const char *const *names) {
@@ -65,7 +69,8 @@ static bool read_name(reader *r, const char *key, const char *const *names, int 
 }
 
 /* An array of exactly `n` items. */
-static bool read_array(reader *r, const char *key, xl_gguf_type type, uint64_t n, xl_gguf_array *array) {
+static bool read_array(reader *r, const char *key, xl_gguf_type type, uint64_t n,
+                       xl_gguf_array *array) {
     if (!xl_gguf_find(&r->gguf, key)) return fail(r, key, "");
     if (!xl_gguf_get_array(&r->gguf, key, array)) return fail(r, key, "is no array");
     bool integers = type == XL_GGUF_U32 && array->item_type == XL_GGUF_I32;
@@ -87,7 +92,8 @@ static const char *copy_text(reader *r, const char *key) {
 static bool read_fingerprint(reader *r) {
     const char *key = "exitlm.base.fingerprint", *text;
     size_t n;
-    if (!xl_gguf_get_string(&r->gguf, key, &text, &n) || n != 64) return fail(r, key, "is no string of 64 hexadecimal digits");
+    if (!xl_gguf_get_string(&r->gguf, key, &text, &n) || n != 64)
+        return fail(r, key, "is no string of 64 hexadecimal digits");
     for (size_t i = 0; i < n; i++)
         if (!((text[i] >= '0' && text[i] <= '9') || (text[i] >= 'a' && text[i] <= 'f')))
             return fail(r, key, "is no string of 64 hexadecimal digits");
@@ -98,10 +104,13 @@ static bool read_fingerprint(reader *r) {
 static bool read_chain(reader *r) {
     exitlm_heads *h = r->h;
     xl_gguf_array layers, forms, rows;
-    if (!xl_gguf_get_array(&r->gguf, "exitlm.layers", &layers)) return fail(r, "exitlm.layers", "is no array");
-    if (layers.n < 1 || layers.n > EXITLM_MAX_HEADS) return fail(r, "exitlm.layers", "must have 1 to 8 heads");
+    if (!xl_gguf_get_array(&r->gguf, "exitlm.layers", &layers))
+        return fail(r, "exitlm.layers", "is no array");
+    if (layers.n < 1 || layers.n > EXITLM_MAX_HEADS)
+        return fail(r, "exitlm.layers", "must have 1 to 8 heads");
     h->n_heads = layers.n;
-    if (!read_array(r, "exitlm.layers", XL_GGUF_U32, h->n_heads, &layers) || !read_array(r, "exitlm.forms", XL_GGUF_STRING, h->n_heads, &forms) ||
+    if (!read_array(r, "exitlm.layers", XL_GGUF_U32, h->n_heads, &layers) ||
+        !read_array(r, "exitlm.forms", XL_GGUF_STRING, h->n_heads, &forms) ||
         !read_array(r, "exitlm.rows", XL_GGUF_U32, h->n_heads, &rows))
         return false;
     size_t cursor = 0, n;
@@ -110,13 +119,16 @@ static bool read_chain(reader *r) {
         int form = -1;
         for (int f = 0; f < XL_FORM_COUNT; f++)
             if (text_is(text, n, xl_form_names[f])) form = f;
-        if (form < 0) return fail(r, "exitlm.forms", "names a form that this version does not know");
+        if (form < 0)
+            return fail(r, "exitlm.forms", "names a form that this version does not know");
         int64_t layer = xl_gguf_array_int(&layers, i), n_rows = xl_gguf_array_int(&rows, i);
         if (layer < 1 || layer > h->n_layers || (i && layer <= h->head[i - 1].layer))
             return fail(r, "exitlm.layers", "must be ascending, within the model's layers");
         if (form == XL_FORM_FULL) n_rows = h->vocab;
-        else if (n_rows < 1 || n_rows > h->n_shortlist) return fail(r, "exitlm.rows", "must be within the shortlist");
-        if (form == XL_FORM_VOCABULARY && layer != h->n_layers) return fail(r, "exitlm.forms", "has a vocabulary exit before the last layer");
+        else if (n_rows < 1 || n_rows > h->n_shortlist)
+            return fail(r, "exitlm.rows", "must be within the shortlist");
+        if (form == XL_FORM_VOCABULARY && layer != h->n_layers)
+            return fail(r, "exitlm.forms", "has a vocabulary exit before the last layer");
         h->head[i].layer = (uint32_t)layer;
         h->head[i].form = (xl_head_form)form;
         h->head[i].rows = (uint32_t)n_rows;
@@ -127,7 +139,8 @@ static bool read_chain(reader *r) {
 static bool read_logistic(reader *r) {
     exitlm_heads *h = r->h;
     xl_gguf_array array;
-    if (h->metric != EXITLM_METRIC_LOGISTIC && !xl_gguf_find(&r->gguf, "exitlm.logistic")) return true;
+    if (h->metric != EXITLM_METRIC_LOGISTIC && !xl_gguf_find(&r->gguf, "exitlm.logistic"))
+        return true;
     if (!read_array(r, "exitlm.logistic", XL_GGUF_F32, h->n_heads * 6, &array)) return false;
     for (uint32_t i = 0; i < h->n_heads * 6; i++) {
         float w = (float)xl_gguf_array_float(&array, i);
@@ -145,16 +158,21 @@ static bool read_scales(reader *r) {
     if (!read_array(r, "exitlm.sampling_scale", XL_GGUF_F32, h->n_heads, &array)) return false;
     for (uint32_t i = 0; i < h->n_heads; i++) {
         h->head[i].sampling_scale = (float)xl_gguf_array_float(&array, i);
-        if (!(h->head[i].sampling_scale > 0 && h->head[i].sampling_scale <= 1)) return fail(r, "exitlm.sampling_scale", "has a number that is not above 0 and at most 1");
+        if (!(h->head[i].sampling_scale > 0 && h->head[i].sampling_scale <= 1))
+            return fail(r, "exitlm.sampling_scale",
+                        "has a number that is not above 0 and at most 1");
     }
     return true;
 }
 
-/* A file without the key is one from before there was one, or of heads whose tasks nobody has measured. */
+/* A file without the key is one from before there was one, or of heads whose tasks nobody has
+ * measured. */
 static bool read_default(reader *r) {
     const char *key = "exitlm.default_accuracy";
     if (!xl_gguf_find(&r->gguf, key)) return true;
-    if (xl_gguf_get_f32(&r->gguf, key, &r->h->default_accuracy) && r->h->default_accuracy >= 0.5f && r->h->default_accuracy <= 1) return true;
+    if (xl_gguf_get_f32(&r->gguf, key, &r->h->default_accuracy) && r->h->default_accuracy >= 0.5f &&
+        r->h->default_accuracy <= 1)
+        return true;
     return fail(r, key, "is no number from 0.5 to 1");
 }
 
@@ -163,58 +181,78 @@ static bool read_keys(reader *r) {
     uint32_t version;
     int metric, kv, kv_type;
     if (!xl_gguf_is(&r->gguf, "general.architecture", "exitlm")) {
-        r->status = xl_fail(r->error, EXITLM_BAD_MODEL, "this is no file of exit heads: general.architecture is not \"exitlm\"");
+        r->status =
+            xl_fail(r->error, EXITLM_BAD_MODEL,
+                    "this is no file of exit heads: general.architecture is not \"exitlm\"");
         return false;
     }
-    if (!xl_gguf_get_u32(&r->gguf, "exitlm.format_version", &version)) return fail(r, "exitlm.format_version", "is no integer");
+    if (!xl_gguf_get_u32(&r->gguf, "exitlm.format_version", &version))
+        return fail(r, "exitlm.format_version", "is no integer");
     if (version != 1) {
-        r->status = xl_fail(r->error, EXITLM_UNSUPPORTED, "exit heads of format version %u: this program knows version 1", version);
+        r->status =
+            xl_fail(r->error, EXITLM_UNSUPPORTED,
+                    "exit heads of format version %u: this program knows version 1", version);
         return false;
     }
     xl_gguf_array shortlist;
     if (!read_fingerprint(r) || !read_u32(r, "exitlm.base.layers", 1, MAX_LAYERS, &h->n_layers) ||
-        !read_u32(r, "exitlm.base.dim", 32, 65536, &h->dim) || !read_u32(r, "exitlm.base.kv_dim", 8, 65536, &h->kv_dim) ||
-        !read_u32(r, "exitlm.base.vocab", 1, 1u << 22, &h->vocab) || !read_name(r, "exitlm.metric", metric_names, &metric) ||
-        !read_name(r, "exitlm.kv_policy", policy_names, &kv) || !read_name(r, "exitlm.kv_type", kv_type_names, &kv_type))
+        !read_u32(r, "exitlm.base.dim", 32, 65536, &h->dim) ||
+        !read_u32(r, "exitlm.base.kv_dim", 8, 65536, &h->kv_dim) ||
+        !read_u32(r, "exitlm.base.vocab", 1, 1u << 22, &h->vocab) ||
+        !read_name(r, "exitlm.metric", metric_names, &metric) ||
+        !read_name(r, "exitlm.kv_policy", policy_names, &kv) ||
+        !read_name(r, "exitlm.kv_type", kv_type_names, &kv_type))
         return false;
     if (h->dim % 32) return fail(r, "exitlm.base.dim", "is no multiple of 32");
     h->metric = (exitlm_metric)metric;
     h->kv = (exitlm_kv_policy)kv;
     h->kv_type = (exitlm_kv_type)kv_type;
-    if (!xl_gguf_get_array(&r->gguf, "exitlm.shortlist", &shortlist) || shortlist.item_type != XL_GGUF_I32)
+    if (!xl_gguf_get_array(&r->gguf, "exitlm.shortlist", &shortlist) ||
+        shortlist.item_type != XL_GGUF_I32)
         return fail(r, "exitlm.shortlist", "is no array of i32");
-    if (shortlist.n < 1 || shortlist.n > h->vocab) return fail(r, "exitlm.shortlist", "must have 1 to `vocab` tokens");
+    if (shortlist.n < 1 || shortlist.n > h->vocab)
+        return fail(r, "exitlm.shortlist", "must have 1 to `vocab` tokens");
     h->n_shortlist = shortlist.n;
     return read_chain(r) && read_logistic(r) && read_scales(r) && read_default(r);
 }
 
 /* ---- Tensors ----------------------------------------------------------------------------- */
 /* The tensor with this shape, its bytes checked. NULL: none (an error where `required`). */
-static const xl_gguf_tensor *find_tensor(reader *r, const char *name, uint32_t rows, uint32_t cols, bool required) {
+static const xl_gguf_tensor *find_tensor(reader *r, const char *name, uint32_t rows, uint32_t cols,
+                                         bool required) {
     if (r->status != EXITLM_OK) return NULL;
     const xl_gguf_tensor *t = xl_gguf_find_tensor(&r->gguf, name);
     if (!t) {
-        if (required) r->status = xl_fail(r->error, EXITLM_BAD_MODEL, "exit heads: tensor %s is missing", name);
+        if (required)
+            r->status =
+                xl_fail(r->error, EXITLM_BAD_MODEL, "exit heads: tensor %s is missing", name);
         return NULL;
     }
     r->seen[t - r->gguf.tensors] = 1;
     if (t->dims[0] != cols || t->dims[1] != rows || t->dims[2] != 1 || t->dims[3] != 1)
-        r->status = xl_fail(r->error, EXITLM_BAD_MODEL, "exit heads: tensor %s has the shape [%llu, %llu] instead of [%u, %u]", name,
-                            (unsigned long long)t->dims[0], (unsigned long long)t->dims[1], cols, rows);
+        r->status =
+            xl_fail(r->error, EXITLM_BAD_MODEL,
+                    "exit heads: tensor %s has the shape [%llu, %llu] instead of [%u, %u]", name,
+                    (unsigned long long)t->dims[0], (unsigned long long)t->dims[1], cols, rows);
     else if (t->offset > r->n_bytes || t->n_bytes > r->n_bytes - t->offset)
-        r->status = xl_fail(r->error, EXITLM_BAD_MODEL, "exit heads: truncated: tensor %s needs %llu bytes at offset %llu, the file ends at %zu",
-                            name, (unsigned long long)t->n_bytes, (unsigned long long)t->offset, r->n_bytes);
+        r->status = xl_fail(r->error, EXITLM_BAD_MODEL,
+                            "exit heads: truncated: tensor %s needs %llu bytes at offset %llu, the "
+                            "file ends at %zu",
+                            name, (unsigned long long)t->n_bytes, (unsigned long long)t->offset,
+                            r->n_bytes);
     return r->status == EXITLM_OK ? t : NULL;
 }
 
 static void bad_type(reader *r, const char *name, const xl_gguf_tensor *t, const char *allowed) {
-    r->status = xl_fail(r->error, EXITLM_UNSUPPORTED, "exit heads: tensor %s has weights of type %s; %s expected", name,
+    r->status = xl_fail(r->error, EXITLM_UNSUPPORTED,
+                        "exit heads: tensor %s has weights of type %s; %s expected", name,
                         xl_gguf_tensor_type_name(t->type), allowed);
 }
 
 static void not_finite(reader *r, const char *name, const xl_gguf_tensor *t) {
-    r->status = xl_fail(r->error, EXITLM_BAD_MODEL, "exit heads: tensor %s at offset %llu has a number that is not finite", name,
-                        (unsigned long long)t->offset);
+    r->status = xl_fail(r->error, EXITLM_BAD_MODEL,
+                        "exit heads: tensor %s at offset %llu has a number that is not finite",
+                        name, (unsigned long long)t->offset);
 }
 
 static const float *read_vector(reader *r, const char *name, uint32_t n, bool required) {
@@ -230,22 +268,27 @@ static const float *read_vector(reader *r, const char *name, uint32_t n, bool re
     return out;
 }
 
-static xl_matrix read_matrix(reader *r, const char *name, uint32_t rows, uint32_t cols, bool required) {
+static xl_matrix read_matrix(reader *r, const char *name, uint32_t rows, uint32_t cols,
+                             bool required) {
     xl_matrix none = {0}, m = {.rows = rows, .cols = cols};
     const xl_gguf_tensor *t = find_tensor(r, name, rows, cols, required);
     size_t bytes, row_bytes;
     if (!t) return none;
     m.type = xl_type_from_ggml(t->type);
-    if (m.type != XL_F32 && m.type != XL_F16 && m.type != XL_Q8_0) return bad_type(r, name, t, "F32, F16 or Q8_0 are"), none;
-    if (!xl_matrix_bytes(m.type, rows, cols, &bytes) || !xl_row_file_bytes(m.type, cols, &row_bytes)) {
-        r->status = xl_fail(r->error, EXITLM_BAD_MODEL, "exit heads: tensor %s has an impossible size", name);
+    if (m.type != XL_F32 && m.type != XL_F16 && m.type != XL_Q8_0)
+        return bad_type(r, name, t, "F32, F16 or Q8_0 are"), none;
+    if (!xl_matrix_bytes(m.type, rows, cols, &bytes) ||
+        !xl_row_file_bytes(m.type, cols, &row_bytes)) {
+        r->status = xl_fail(r->error, EXITLM_BAD_MODEL,
+                            "exit heads: tensor %s has an impossible size", name);
         return none;
     }
     uint8_t *data = xl_arena_take(&r->arena, bytes, 1);
     if (!data) return none;
     xl_clear_last_tile(m.type, data, rows, cols);
     for (uint32_t row = 0; row < rows; row++)
-        if (!xl_repack_blocks(m.type, data, cols, row, 0, cols / xl_quant_types[m.type].block_elems, r->bytes + t->offset + row * row_bytes))
+        if (!xl_repack_blocks(m.type, data, cols, row, 0, cols / xl_quant_types[m.type].block_elems,
+                              r->bytes + t->offset + row * row_bytes))
             return not_finite(r, name, t), none;
     m.data = data;
     return m;
@@ -283,7 +326,9 @@ static void read_mlp(reader *r, uint32_t i, xl_head *head) {
     const xl_gguf_tensor *up = xl_gguf_find_tensor(&r->gguf, name);
     uint32_t hidden = up && up->dims[1] <= 65536 ? (uint32_t)up->dims[1] : 0;
     if (up && (hidden == 0 || hidden % 32) && r->status == EXITLM_OK)
-        r->status = xl_fail(r->error, EXITLM_BAD_MODEL, "exit heads: tensor %s: the hidden size must be a multiple of 32, at most 65536", name);
+        r->status = xl_fail(
+            r->error, EXITLM_BAD_MODEL,
+            "exit heads: tensor %s: the hidden size must be a multiple of 32, at most 65536", name);
     head->up = read_matrix(r, name, hidden, r->h->dim, true);
     snprintf(name, sizeof name, "exit.%u.down.weight", i);
     head->down = read_matrix(r, name, r->h->dim, hidden, true);
@@ -311,9 +356,12 @@ static bool read_tensors(reader *r) {
     for (uint32_t i = 0; i < r->h->n_heads && r->status == EXITLM_OK; i++) read_head(r, i);
     for (uint32_t i = 0; i < r->gguf.n_tensors && r->status == EXITLM_OK; i++)
         if (!r->seen[i])
-            r->status = xl_fail(r->error, EXITLM_BAD_MODEL, "exit heads: tensor %.*s at offset %u belongs to no head of the file",
-                                XL_TEXT(xl_gguf_text(&r->gguf, r->gguf.tensors[i].name_offset), r->gguf.tensors[i].name_bytes),
-                                r->gguf.tensors[i].entry_offset);
+            r->status =
+                xl_fail(r->error, EXITLM_BAD_MODEL,
+                        "exit heads: tensor %.*s at offset %u belongs to no head of the file",
+                        XL_TEXT(xl_gguf_text(&r->gguf, r->gguf.tensors[i].name_offset),
+                                r->gguf.tensors[i].name_bytes),
+                        r->gguf.tensors[i].entry_offset);
     return r->status == EXITLM_OK;
 }
 
@@ -327,7 +375,8 @@ static bool read_shortlist(reader *r, uint8_t *used) {
     xl_gguf_get_array(&r->gguf, "exitlm.shortlist", &array);
     for (uint32_t i = 0; i < h->n_shortlist; i++) {
         int64_t id = xl_gguf_array_int(&array, i);
-        if (id < 0 || id >= h->vocab) return fail(r, "exitlm.shortlist", "has an id that the model does not have");
+        if (id < 0 || id >= h->vocab)
+            return fail(r, "exitlm.shortlist", "has an id that the model does not have");
         if (used[id]) return fail(r, "exitlm.shortlist", "has an id twice");
         used[id] = 1;
         ids[i] = (int32_t)id;
@@ -337,7 +386,8 @@ static bool read_shortlist(reader *r, uint8_t *used) {
 }
 
 typedef struct level_arrays {
-    xl_gguf_array strategy, kv, accuracy, certified, delta, bound, threshold, coverage, agreement, agreement_exited, conversations, tokens;
+    xl_gguf_array strategy, kv, accuracy, certified, delta, bound, threshold, coverage, agreement,
+        agreement_exited, conversations, tokens;
 } level_arrays;
 
 static bool find_levels(reader *r, level_arrays *a) {
@@ -360,7 +410,8 @@ static bool find_levels(reader *r, level_arrays *a) {
 
 static float read_share(reader *r, const char *key, const xl_gguf_array *array, uint32_t index) {
     double value = xl_gguf_array_float(array, index);
-    if (r->status == EXITLM_OK && !(value >= 0 && value <= 1)) fail(r, key, "has a number that is not between 0 and 1");
+    if (r->status == EXITLM_OK && !(value >= 0 && value <= 1))
+        fail(r, key, "has a number that is not between 0 and 1");
     return (float)value;
 }
 
@@ -371,7 +422,8 @@ static void read_level(reader *r, const level_arrays *a, uint32_t i, exitlm_leve
     level->delta = read_share(r, "exitlm.levels.delta", &a->delta, i);
     level->bound = read_share(r, "exitlm.levels.bound", &a->bound, i);
     level->agreement = read_share(r, "exitlm.levels.agreement", &a->agreement, i);
-    level->agreement_exited = read_share(r, "exitlm.levels.agreement_exited", &a->agreement_exited, i);
+    level->agreement_exited =
+        read_share(r, "exitlm.levels.agreement_exited", &a->agreement_exited, i);
     level->conversations = (uint32_t)xl_gguf_array_int(&a->conversations, i);
     level->tokens = (uint32_t)xl_gguf_array_int(&a->tokens, i);
     for (uint32_t k = 0; k < n_heads; k++) {
@@ -397,13 +449,18 @@ static bool read_levels(reader *r) {
         int kv = (int)h->kv;
         const char *text = xl_gguf_array_next(&arrays.strategy, &cursor, &text_bytes);
         int strategy = find_name(text, text_bytes, strategy_names);
-        if (strategy < 0) return fail(r, "exitlm.levels.strategy", "names a strategy that this version does not know");
+        if (strategy < 0)
+            return fail(r, "exitlm.levels.strategy",
+                        "names a strategy that this version does not know");
         if (arrays.kv.n) {
             text = xl_gguf_array_next(&arrays.kv, &kv_cursor, &text_bytes);
             kv = find_name(text, text_bytes, policy_names);
         }
-        if (kv < 0) return fail(r, "exitlm.levels.kv_policy", "names a policy that this version does not know");
-        levels[i] = (exitlm_level){.strategy = (exitlm_strategy)strategy, .kv = (exitlm_kv_policy)kv};
+        if (kv < 0)
+            return fail(r, "exitlm.levels.kv_policy",
+                        "names a policy that this version does not know");
+        levels[i] =
+            (exitlm_level){.strategy = (exitlm_strategy)strategy, .kv = (exitlm_kv_policy)kv};
         read_level(r, &arrays, i, &levels[i]);
     }
     h->levels = levels;
@@ -414,24 +471,36 @@ static bool read_levels(reader *r) {
 static uint64_t macs_of(const exitlm_heads *h, const xl_head *head) {
     uint64_t macs = (uint64_t)head->rows * h->dim + (head->other ? h->dim : 0);
     macs += (uint64_t)head->map.rows * head->map.cols;
-    return macs + (uint64_t)head->up.rows * head->up.cols + (uint64_t)head->down.rows * head->down.cols;
+    return macs + (uint64_t)head->up.rows * head->up.cols +
+           (uint64_t)head->down.rows * head->down.cols;
 }
 
 static void fill_info(reader *r, const char *texts[4]) {
     exitlm_heads *h = r->h;
     const float strictest = xl_heads_strictest(h, EXITLM_STRATEGY_RISK);
-    h->info = (exitlm_heads_info){.n_heads = h->n_heads, .metric = h->metric, .kv = h->kv, .kv_type = h->kv_type,
-                                  .default_accuracy = h->default_accuracy > 0 ? h->default_accuracy : strictest > 0 ? strictest : 1,
-                                  .fingerprint = h->fingerprint, .licence = texts[0], .data = texts[1], .engine_version = texts[2]};
+    h->info = (exitlm_heads_info){.n_heads = h->n_heads,
+                                  .metric = h->metric,
+                                  .kv = h->kv,
+                                  .kv_type = h->kv_type,
+                                  .default_accuracy = h->default_accuracy > 0 ? h->default_accuracy
+                                                      : strictest > 0         ? strictest
+                                                                              : 1,
+                                  .fingerprint = h->fingerprint,
+                                  .licence = texts[0],
+                                  .data = texts[1],
+                                  .engine_version = texts[2]};
     for (uint32_t i = 0; i < h->n_heads; i++)
-        h->info.head[i] = (exitlm_head_info){.layer = h->head[i].layer, .rows = h->head[i].rows,
-                                             .form = xl_form_names[h->head[i].form], .macs = macs_of(h, &h->head[i])};
+        h->info.head[i] = (exitlm_head_info){.layer = h->head[i].layer,
+                                             .rows = h->head[i].rows,
+                                             .form = xl_form_names[h->head[i].form],
+                                             .macs = macs_of(h, &h->head[i])};
 }
 
 /* Measures, or takes and fills. */
 static bool read_content(reader *r, uint8_t *used) {
     arena_owner *owner = xl_arena_take(&r->arena, 1, sizeof *owner);
-    const char *texts[4] = {copy_text(r, "general.license"), copy_text(r, "exitlm.data"), copy_text(r, "exitlm.engine_version"), NULL};
+    const char *texts[4] = {copy_text(r, "general.license"), copy_text(r, "exitlm.data"),
+                            copy_text(r, "exitlm.engine_version"), NULL};
     if (!read_shortlist(r, used) || !read_levels(r) || !read_tensors(r)) return false;
     if (owner) fill_info(r, texts);
     return true;
@@ -446,12 +515,17 @@ static exitlm_status read_file(reader *r, uint8_t **used) {
     if (!read_keys(r)) return r->status;
     *used = xl_calloc(&h->allocator, h->vocab, 1);
     r->seen = xl_calloc(&h->allocator, r->gguf.n_tensors, 1);
-    if (!*used || !r->seen) return xl_fail(r->error, EXITLM_OUT_OF_MEMORY, "no memory for the exit heads");
+    if (!*used || !r->seen)
+        return xl_fail(r->error, EXITLM_OUT_OF_MEMORY, "no memory for the exit heads");
     if (!read_content(r, *used)) return r->status;
-    if (r->arena.overflow) return xl_fail(r->error, EXITLM_OUT_OF_MEMORY, "the exit heads do not fit in the address space");
+    if (r->arena.overflow)
+        return xl_fail(r->error, EXITLM_OUT_OF_MEMORY,
+                       "the exit heads do not fit in the address space");
     size_t n_bytes = r->arena.used_bytes;
     uint8_t *memory = h->allocator.alloc(h->allocator.user, n_bytes, XL_ALIGN);
-    if (!memory) return xl_fail(r->error, EXITLM_OUT_OF_MEMORY, "no memory for the exit heads: %zu bytes", n_bytes);
+    if (!memory)
+        return xl_fail(r->error, EXITLM_OUT_OF_MEMORY, "no memory for the exit heads: %zu bytes",
+                       n_bytes);
     ((arena_owner *)memory)->n_bytes = n_bytes;
     h->owner = memory;
     r->arena = (xl_arena){.base = memory, .capacity_bytes = n_bytes};
@@ -459,9 +533,10 @@ static exitlm_status read_file(reader *r, uint8_t **used) {
     return r->status;
 }
 
-exitlm_status exitlm_heads_create(exitlm_heads **heads, const void *bytes, size_t n_bytes, const exitlm_allocator *allocator,
-                                  exitlm_error *error) {
-    if (!heads || (!bytes && n_bytes)) return xl_fail(error, EXITLM_USAGE, "exitlm_heads_create: an argument is NULL");
+exitlm_status exitlm_heads_create(exitlm_heads **heads, const void *bytes, size_t n_bytes,
+                                  const exitlm_allocator *allocator, exitlm_error *error) {
+    if (!heads || (!bytes && n_bytes))
+        return xl_fail(error, EXITLM_USAGE, "exitlm_heads_create: an argument is NULL");
     *heads = NULL;
     exitlm_allocator a = xl_allocator_or_default(allocator);
     exitlm_heads *h = xl_calloc(&a, 1, sizeof *h);
@@ -480,24 +555,34 @@ exitlm_status exitlm_heads_create(exitlm_heads **heads, const void *bytes, size_
 }
 
 static bool same_heads(const exitlm_heads *a, const exitlm_heads *b) {
-    if (a->n_heads != b->n_heads || a->n_layers != b->n_layers || a->dim != b->dim || a->kv_dim != b->kv_dim || a->n_shortlist != b->n_shortlist ||
-        a->n_levels != b->n_levels || strcmp(a->fingerprint, b->fingerprint) != 0)
+    if (a->n_heads != b->n_heads || a->n_layers != b->n_layers || a->dim != b->dim ||
+        a->kv_dim != b->kv_dim || a->n_shortlist != b->n_shortlist || a->n_levels != b->n_levels ||
+        strcmp(a->fingerprint, b->fingerprint) != 0)
         return false;
     for (uint32_t i = 0; i < a->n_heads; i++)
-        if (a->head[i].layer != b->head[i].layer || a->head[i].form != b->head[i].form || a->head[i].rows != b->head[i].rows) return false;
+        if (a->head[i].layer != b->head[i].layer || a->head[i].form != b->head[i].form ||
+            a->head[i].rows != b->head[i].rows)
+            return false;
     for (size_t i = 0; i < a->n_levels; i++)
-        if (memcmp(a->levels[i].threshold, b->levels[i].threshold, sizeof a->levels[i].threshold) != 0) return false;
+        if (memcmp(a->levels[i].threshold, b->levels[i].threshold, sizeof a->levels[i].threshold) !=
+            0)
+            return false;
     return memcmp(a->shortlist, b->shortlist, a->n_shortlist * sizeof *a->shortlist) == 0;
 }
 
-exitlm_status exitlm_heads_add_maps(exitlm_heads *heads, const void *bytes, size_t n_bytes, exitlm_error *error) {
+exitlm_status exitlm_heads_add_maps(exitlm_heads *heads, const void *bytes, size_t n_bytes,
+                                    exitlm_error *error) {
     exitlm_heads *whole;
     if (!heads) return xl_fail(error, EXITLM_USAGE, "exitlm_heads_add_maps: an argument is NULL");
     if (exitlm_heads_have_maps(heads)) return EXITLM_OK;
     exitlm_status status = exitlm_heads_create(&whole, bytes, n_bytes, &heads->allocator, error);
     if (status != EXITLM_OK) return status;
-    if (!same_heads(heads, whole)) status = xl_fail(error, EXITLM_HEADS_MISMATCH, "these K/V maps are of other exit heads: load the heads file that they lie in");
-    else if (!exitlm_heads_have_maps(whole)) status = xl_fail(error, EXITLM_USAGE, "this heads file has no K/V maps to add");
+    if (!same_heads(heads, whole))
+        status =
+            xl_fail(error, EXITLM_HEADS_MISMATCH,
+                    "these K/V maps are of other exit heads: load the heads file that they lie in");
+    else if (!exitlm_heads_have_maps(whole))
+        status = xl_fail(error, EXITLM_USAGE, "this heads file has no K/V maps to add");
     if (status != EXITLM_OK) {
         exitlm_heads_free(whole);
         return status;
@@ -523,34 +608,44 @@ void exitlm_heads_free(exitlm_heads *heads) {
 }
 
 void exitlm_heads_describe(const exitlm_heads *heads, exitlm_heads_info *info) {
-    if (info) *info = heads ? heads->info : (exitlm_heads_info){.fingerprint = "", .licence = "", .data = "", .engine_version = ""};
+    if (info)
+        *info = heads ? heads->info
+                      : (exitlm_heads_info){
+                            .fingerprint = "", .licence = "", .data = "", .engine_version = ""};
 }
 
 size_t exitlm_heads_levels(const exitlm_heads *heads) { return heads ? heads->n_levels : 0; }
 
-exitlm_status exitlm_heads_level(const exitlm_heads *heads, size_t index, exitlm_level *level, exitlm_error *error) {
+exitlm_status exitlm_heads_level(const exitlm_heads *heads, size_t index, exitlm_level *level,
+                                 exitlm_error *error) {
     if (!heads || !level || index >= heads->n_levels)
         return xl_fail(error, EXITLM_USAGE, "exitlm_heads_level: there is no level %zu", index);
     *level = heads->levels[index];
     return EXITLM_OK;
 }
 
-exitlm_status xl_heads_check(const exitlm_heads *heads, const exitlm_model *m, exitlm_error *error) {
+exitlm_status xl_heads_check(const exitlm_heads *heads, const exitlm_model *m,
+                             exitlm_error *error) {
     const xl_config *c = &m->config;
-    if (heads->dim == c->dim && heads->n_layers == c->n_layers && heads->vocab == c->vocab && heads->kv_dim == c->kv_dim &&
+    if (heads->dim == c->dim && heads->n_layers == c->n_layers && heads->vocab == c->vocab &&
+        heads->kv_dim == c->kv_dim &&
         (!m->fingerprint[0] || strcmp(m->fingerprint, heads->fingerprint) == 0))
         return EXITLM_OK;
     return xl_fail(error, EXITLM_HEADS_MISMATCH,
-                   "these exit heads belong to another model: they were trained on fingerprint %.16s…, this model has %.16s…; use its own "
+                   "these exit heads belong to another model: they were trained on fingerprint "
+                   "%.16s…, this model has %.16s…; use its own "
                    "heads file, or train one with exitlm train",
                    heads->fingerprint, m->fingerprint[0] ? m->fingerprint : "(not known yet)");
 }
 
-const exitlm_level *xl_heads_row(const exitlm_heads *heads, exitlm_strategy strategy, float accuracy, exitlm_kv_policy kv) {
+const exitlm_level *xl_heads_row(const exitlm_heads *heads, exitlm_strategy strategy,
+                                 float accuracy, exitlm_kv_policy kv) {
     const exitlm_level *best = NULL;
     for (size_t i = 0; i < heads->n_levels; i++) {
         const exitlm_level *level = &heads->levels[i];
-        if (level->strategy != strategy || level->kv != kv || !level->certified || level->accuracy < accuracy - 1e-6f) continue;
+        if (level->strategy != strategy || level->kv != kv || !level->certified ||
+            level->accuracy < accuracy - 1e-6f)
+            continue;
         if (!best || level->accuracy < best->accuracy) best = level;
     }
     return best;
@@ -560,7 +655,8 @@ float xl_heads_strictest(const exitlm_heads *heads, exitlm_strategy strategy) {
     float strictest = 0;
     for (size_t i = 0; i < heads->n_levels; i++) {
         const exitlm_level *level = &heads->levels[i];
-        if (level->strategy == strategy && level->certified && level->accuracy > strictest) strictest = level->accuracy;
+        if (level->strategy == strategy && level->certified && level->accuracy > strictest)
+            strictest = level->accuracy;
     }
     return strictest;
 }
@@ -571,7 +667,8 @@ bool xl_heads_calibrated(const exitlm_heads *heads, exitlm_strategy strategy, ex
     return false;
 }
 
-bool xl_heads_thresholds(const exitlm_heads *heads, exitlm_strategy strategy, float accuracy, exitlm_kv_policy kv, float *threshold) {
+bool xl_heads_thresholds(const exitlm_heads *heads, exitlm_strategy strategy, float accuracy,
+                         exitlm_kv_policy kv, float *threshold) {
     const exitlm_level *row = xl_heads_row(heads, strategy, accuracy, kv);
     for (uint32_t i = 0; i < heads->n_heads; i++) threshold[i] = row ? row->threshold[i] : 0;
     return row != NULL;

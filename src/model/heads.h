@@ -6,28 +6,40 @@
  *   exitlm.base.fingerprint      string, 64 hex digits (see model.c)
  *   exitlm.base.name             string
  *   exitlm.base.layers, .dim, .kv_dim, .vocab   u32, sizes of the base model
- *   exitlm.layers                u32[]  layers run before each head, ascending; may end with n_layers (vocabulary exit)
+ *   exitlm.layers                u32[]  layers run before each head, ascending; may end with
+ *                                n_layers (vocabulary exit)
  *   exitlm.forms                 string[] "tied" | "mlp" | "full" | "lens" | "vocabulary"
- *   exitlm.rows                  u32[]  static shortlist rows that each head scores: a prefix of exitlm.shortlist
+ *   exitlm.rows                  u32[]  static shortlist rows that each head scores: a prefix of
+ *                                exitlm.shortlist
  *   exitlm.shortlist             i32[]  token ids, most frequent first, distinct
  *   exitlm.metric                string
- *   exitlm.kv_policy             string: the calibration's, where a row does not say; exitlm.kv_type string: what it ran with
- *   exitlm.logistic              f32[n_heads * 6] bias and weights on [entropy, log p1, margin, other, agrees] (metric "logistic")
- *   exitlm.sampling_scale        f32[n_heads] what an exit's logits are multiplied with where tokens are sampled from them (optional: 1)
- *   exitlm.default_accuracy      f32 the level that is taken where none is asked for (optional: the strictest certified one)
+ *   exitlm.kv_policy             string: the calibration's, where a row does not say;
+ *                                exitlm.kv_type string: what it ran with
+ *   exitlm.logistic              f32[n_heads * 6] bias and weights on [entropy, log p1, margin,
+ *                                other, agrees] (metric "logistic")
+ *   exitlm.sampling_scale        f32[n_heads] what an exit's logits are multiplied with where
+ *                                tokens are sampled from them (optional: 1)
+ *   exitlm.default_accuracy      f32 the level that is taken where none is asked for (optional: the
+ *                                strictest certified one)
  *   general.license, exitlm.data string
  *   exitlm.levels.count          u32 and parallel arrays over the rows of the calibration table:
- *   exitlm.levels.strategy string[], .kv_policy string[] (optional), .accuracy f32[], .certified u32[], .delta f32[], .bound f32[],
- *   .threshold f32[count * n_heads], .coverage f32[count * n_heads], .agreement f32[],
- *   .agreement_exited f32[], .conversations u32[], .tokens u32[]
+ *   exitlm.levels.strategy string[], .kv_policy string[] (optional), .accuracy f32[], .certified
+ *   u32[], .delta f32[], .bound f32[], .threshold f32[count * n_heads], .coverage f32[count *
+ *   n_heads], .agreement f32[], .agreement_exited f32[], .conversations u32[], .tokens u32[]
  * Tensors, for head i (file layout as in any GGUF; matrices may be F32, F16 or Q8_0):
- *   exit.i.norm.weight           F32 [dim]           (absent: "vocabulary", the model's output_norm)
+ *   exit.i.norm.weight           F32 [dim]           (absent: "vocabulary", the model's
+ *                                output_norm)
  *   exit.i.map.weight            [dim][dim]          tied: h' = norm(h) + map norm(h)
- *   exit.i.up.weight [hidden][dim], exit.i.down.weight [dim][hidden]   mlp: h' = norm(h) + down silu(up norm(h))
- *   exit.i.output.weight         [vocab][dim]        full: the paper's independent head (rows = vocab)
- *   exit.i.bias                  F32 [rows]          tied, mlp: added to the static shortlist's logits (optional)
- *   exit.i.other.weight          F32 [dim + 1]       score of "none of the listed tokens": w . h' + bias (optional)
- *   exit.i.kv.L.k.weight, .v.weight [kv_dim][dim]    maps: rms(h) -> k (before RoPE), v of skipped layer L (optional; of the last head before
+ *   exit.i.up.weight [hidden][dim], exit.i.down.weight [dim][hidden]   mlp: h' = norm(h) + down
+ *   silu(up norm(h))
+ *   exit.i.output.weight         [vocab][dim]        full: the paper's independent head (rows =
+ *                                vocab)
+ *   exit.i.bias                  F32 [rows]          tied, mlp: added to the static shortlist's
+ *                                logits (optional)
+ *   exit.i.other.weight          F32 [dim + 1]       score of "none of the listed tokens": w . h' +
+ *                                bias (optional)
+ *   exit.i.kv.L.k.weight, .v.weight [kv_dim][dim]    maps: rms(h) -> k (before RoPE), v of skipped
+ *   layer L (optional; of the last head before
  *                                                     the last layer)
  *   exit.i.kv.L.k.bias, .v.bias  F32 [kv_dim]        (optional)
  */
@@ -36,21 +48,28 @@
 #include "gguf/gguf_write.h"
 #include "model.h"
 
-typedef enum xl_head_form { XL_FORM_TIED, XL_FORM_MLP, XL_FORM_FULL, XL_FORM_LENS, XL_FORM_VOCABULARY, XL_FORM_COUNT } xl_head_form;
+typedef enum xl_head_form {
+    XL_FORM_TIED,
+    XL_FORM_MLP,
+    XL_FORM_FULL,
+    XL_FORM_LENS,
+    XL_FORM_VOCABULARY,
+    XL_FORM_COUNT
+} xl_head_form;
 extern const char *const xl_form_names[XL_FORM_COUNT];
 
 typedef struct xl_head {
-    uint32_t layer;         /* layers run before it */
+    uint32_t layer; /* layers run before it */
     xl_head_form form;
-    uint32_t rows;          /* prefix of the shortlist; vocab for "full" */
-    const float *norm;      /* [dim]; NULL: the model's output_norm (eps always the model's) */
-    xl_matrix map;          /* tied */
-    xl_matrix up, down;     /* mlp */
-    xl_matrix output;       /* full */
-    const float *bias;      /* [rows] or NULL */
-    const float *other;     /* [dim + 1] or NULL */
+    uint32_t rows;      /* prefix of the shortlist; vocab for "full" */
+    const float *norm;  /* [dim]; NULL: the model's output_norm (eps always the model's) */
+    xl_matrix map;      /* tied */
+    xl_matrix up, down; /* mlp */
+    xl_matrix output;   /* full */
+    const float *bias;  /* [rows] or NULL */
+    const float *other; /* [dim + 1] or NULL */
     float logistic[6];
-    float sampling_scale;   /* (0, 1] */
+    float sampling_scale; /* (0, 1] */
     /* K/V maps of the layers layer … n_layers-1, index l - layer; NULL arrays: none in the file. */
     xl_matrix *map_k, *map_v;
     const float **map_k_bias, **map_v_bias;
@@ -58,14 +77,15 @@ typedef struct xl_head {
 
 struct exitlm_heads {
     exitlm_allocator allocator;
-    uint32_t n_heads, dim, kv_dim, n_layers, vocab; /* of the base model, as stored: checked against it */
+    /* of the base model, as stored: checked against it */
+    uint32_t n_heads, dim, kv_dim, n_layers, vocab;
     xl_head head[EXITLM_MAX_HEADS];
     uint32_t n_shortlist;
     const int32_t *shortlist; /* [n_shortlist] */
     exitlm_metric metric;
     exitlm_kv_policy kv;
     exitlm_kv_type kv_type;
-    float default_accuracy;   /* as the file names it; 0: it does not */
+    float default_accuracy; /* as the file names it; 0: it does not */
     char fingerprint[65];
     size_t n_levels;
     exitlm_level *levels;
@@ -74,39 +94,49 @@ struct exitlm_heads {
     exitlm_heads *maps; /* that came later (exitlm_heads_add_maps), or NULL */
 };
 
-/* HEADS_MISMATCH where the heads are known to be another model's. Before the model's first weights have come only sizes tell. */
-exitlm_status xl_heads_check(const exitlm_heads *heads, const exitlm_model *model, exitlm_error *error);
+/* HEADS_MISMATCH where the heads are known to be another model's. Before the model's first
+ * weights have come only sizes tell. */
+exitlm_status xl_heads_check(const exitlm_heads *heads, const exitlm_model *model,
+                             exitlm_error *error);
 
-/* Most tokens of a reply in calibration (calibrate --reply-tokens, by default; the file does not store it). */
+/* Most tokens of a reply in calibration (calibrate --reply-tokens, by default; the file does not
+ * store it). */
 #define XL_CALIBRATED_TOKENS 96
 
-/* The row for a wanted accuracy: the stricter of the neighbouring certified levels of the strategy with this K/V policy. NULL: none. */
-const exitlm_level *xl_heads_row(const exitlm_heads *heads, exitlm_strategy strategy, float accuracy, exitlm_kv_policy kv);
+/* The row for a wanted accuracy: the stricter of the neighbouring certified levels of the
+ * strategy with this K/V policy. NULL: none. */
+const exitlm_level *xl_heads_row(const exitlm_heads *heads, exitlm_strategy strategy,
+                                 float accuracy, exitlm_kv_policy kv);
 /* The strictest certified level of the strategy, with any K/V policy; 0: none. */
 float xl_heads_strictest(const exitlm_heads *heads, exitlm_strategy strategy);
 /* Has the strategy rows of this policy, certified or not? */
 bool xl_heads_calibrated(const exitlm_heads *heads, exitlm_strategy strategy, exitlm_kv_policy kv);
-/* Its thresholds [n_heads]. False where no level of this policy is certified at or above the accuracy: then no exits are taken. */
-bool xl_heads_thresholds(const exitlm_heads *heads, exitlm_strategy strategy, float accuracy, exitlm_kv_policy kv, float *threshold);
-/* The head whose maps the policy `maps` uses: the last one before the last layer. Exits of earlier heads wait, as with exact K/V, until a later token comes
- * to its layer, and are mapped from there: half of the way is made exactly, and what is left is guessed from close by. n_heads: none. */
+/* Its thresholds [n_heads]. False where no level of this policy is certified at or above the
+ * accuracy: then no exits are taken. */
+bool xl_heads_thresholds(const exitlm_heads *heads, exitlm_strategy strategy, float accuracy,
+                         exitlm_kv_policy kv, float *threshold);
+/* The head whose maps the policy `maps` uses: the last one before the last layer. Exits of earlier
+ * heads wait, as with exact K/V, until a later token comes to its layer, and are mapped from
+ * there: half of the way is made exactly, and what is left is guessed from close by. n_heads:
+ * none. */
 uint32_t xl_heads_mapping(const exitlm_heads *heads);
 
 /* ---- Writing a heads file (train, calibrate) ---- */
-/* Plain f32 arrays, row major (a row = one output); NULL: the head has no such part. Nothing is kept. */
+/* Plain f32 arrays, row major (a row = one output); NULL: the head has no such part. Nothing is
+ * kept. */
 typedef struct xl_head_source {
     uint32_t layer;
     xl_head_form form;
-    uint32_t rows;              /* static shortlist; ignored for "full" */
-    const float *norm;          /* [dim] */
-    const float *map;           /* [dim][dim], tied */
-    uint32_t hidden;            /* mlp */
-    const float *up, *down;     /* [hidden][dim] [dim][hidden] */
-    const float *output;        /* [vocab][dim], full */
-    const float *bias;          /* [rows] */
-    const float *other;         /* [dim + 1] */
-    float logistic[6];          /* written where the metric is logistic */
-    float sampling_scale;       /* 0: 1 */
+    uint32_t rows;                                      /* static shortlist; ignored for "full" */
+    const float *norm;                                  /* [dim] */
+    const float *map;                                   /* [dim][dim], tied */
+    uint32_t hidden;                                    /* mlp */
+    const float *up, *down;                             /* [hidden][dim] [dim][hidden] */
+    const float *output;                                /* [vocab][dim], full */
+    const float *bias;                                  /* [rows] */
+    const float *other;                                 /* [dim + 1] */
+    float logistic[6];                                  /* written where the metric is logistic */
+    float sampling_scale;                               /* 0: 1 */
     const float *const *map_k, *const *map_v;           /* [n_layers - layer] of [kv_dim][dim] */
     const float *const *map_k_bias, *const *map_v_bias; /* [n_layers - layer] of [kv_dim] */
 } xl_head_source;
@@ -126,7 +156,8 @@ typedef struct xl_heads_source {
     xl_type matrix_type; /* of maps and matrices: XL_F32, XL_F16 or XL_Q8_0 */
 } xl_heads_source;
 
-/* Appends the whole file to the empty buffer `out`. USAGE for what the format cannot hold, OUT_OF_MEMORY. */
+/* Appends the whole file to the empty buffer `out`. USAGE for what the format cannot hold,
+ * OUT_OF_MEMORY. */
 exitlm_status xl_heads_write(const xl_heads_source *source, xl_buffer *out, exitlm_error *error);
 
 /* What calibration changes in a heads file. */
@@ -139,12 +170,18 @@ typedef struct xl_heads_calibration {
     size_t n_levels;
     const exitlm_level *levels;
 } xl_heads_calibration;
-/* Copies the heads file `bytes` with a new calibration to the empty buffer `out`; tensors byte for byte. */
-exitlm_status xl_heads_rewrite(const void *bytes, size_t n_bytes, const xl_heads_calibration *calibration,
-                               xl_buffer *out, exitlm_error *error);
-/* Copies the heads file `bytes` with another default level, certified in its table (else USAGE), to the empty buffer `out`; all else as it is. */
-exitlm_status xl_heads_with_default(const void *bytes, size_t n_bytes, float accuracy, xl_buffer *out, exitlm_error *error);
-/* Copies the heads file `bytes` without its K/V maps, which are most of it and which only the policy `maps` wants, to the empty buffer `out`. */
-exitlm_status xl_heads_without_maps(const void *bytes, size_t n_bytes, xl_buffer *out, exitlm_error *error);
+/* Copies the heads file `bytes` with a new calibration to the empty buffer `out`; tensors byte
+ * for byte. */
+exitlm_status xl_heads_rewrite(const void *bytes, size_t n_bytes,
+                               const xl_heads_calibration *calibration, xl_buffer *out,
+                               exitlm_error *error);
+/* Copies the heads file `bytes` with another default level, certified in its table (else USAGE),
+ * to the empty buffer `out`; all else as it is. */
+exitlm_status xl_heads_with_default(const void *bytes, size_t n_bytes, float accuracy,
+                                    xl_buffer *out, exitlm_error *error);
+/* Copies the heads file `bytes` without its K/V maps, which are most of it and which only the
+ * policy `maps` wants, to the empty buffer `out`. */
+exitlm_status xl_heads_without_maps(const void *bytes, size_t n_bytes, xl_buffer *out,
+                                    exitlm_error *error);
 
 #endif

@@ -20,8 +20,12 @@ static float share(float x) { return x > 0 ? (x < 1 ? x : 1) : 0; }
 static float get_accuracy(const exitlm_level *l, uint32_t i) { return (void)i, share(l->accuracy); }
 static float get_delta(const exitlm_level *l, uint32_t i) { return (void)i, share(l->delta); }
 static float get_bound(const exitlm_level *l, uint32_t i) { return (void)i, share(l->bound); }
-static float get_agreement(const exitlm_level *l, uint32_t i) { return (void)i, share(l->agreement); }
-static float get_agreement_exited(const exitlm_level *l, uint32_t i) { return (void)i, share(l->agreement_exited); }
+static float get_agreement(const exitlm_level *l, uint32_t i) {
+    return (void)i, share(l->agreement);
+}
+static float get_agreement_exited(const exitlm_level *l, uint32_t i) {
+    return (void)i, share(l->agreement_exited);
+}
 static float get_coverage(const exitlm_level *l, uint32_t i) { return share(l->coverage[i]); }
 static float get_threshold(const exitlm_level *l, uint32_t i) {
     float t = l->threshold[i];
@@ -31,15 +35,18 @@ static uint32_t get_certified(const exitlm_level *l) { return l->certified; }
 static uint32_t get_conversations(const exitlm_level *l) { return l->conversations; }
 static uint32_t get_tokens(const exitlm_level *l) { return l->tokens; }
 
-static void put_floats(xl_gguf_writer *w, const char *key, const exitlm_level *levels, size_t n, uint32_t per_level, level_float get) {
+static void put_floats(xl_gguf_writer *w, const char *key, const exitlm_level *levels, size_t n,
+                       uint32_t per_level, level_float get) {
     float *values = xl_calloc(&w->allocator, n * per_level, sizeof *values);
-    for (size_t i = 0; i < n * per_level && values; i++) values[i] = get(&levels[i / per_level], (uint32_t)(i % per_level));
+    for (size_t i = 0; i < n * per_level && values; i++)
+        values[i] = get(&levels[i / per_level], (uint32_t)(i % per_level));
     if (values) xl_gguf_put_array(w, key, XL_GGUF_F32, values, n * per_level);
     else w->keys.failed = true;
     xl_free(&w->allocator, values, n * per_level, sizeof *values);
 }
 
-static void put_integers(xl_gguf_writer *w, const char *key, const exitlm_level *levels, size_t n, level_u32 get) {
+static void put_integers(xl_gguf_writer *w, const char *key, const exitlm_level *levels, size_t n,
+                         level_u32 get) {
     uint32_t *values = xl_calloc(&w->allocator, n, sizeof *values);
     for (size_t i = 0; i < n && values; i++) values[i] = get(&levels[i]);
     if (values) xl_gguf_put_array(w, key, XL_GGUF_U32, values, n);
@@ -51,7 +58,8 @@ typedef const char *(*level_name)(const exitlm_level *level);
 static const char *get_strategy(const exitlm_level *l) { return strategy_names[l->strategy]; }
 static const char *get_policy(const exitlm_level *l) { return policy_names[l->kv]; }
 
-static void put_names(xl_gguf_writer *w, const char *key, const exitlm_level *levels, size_t n, level_name get) {
+static void put_names(xl_gguf_writer *w, const char *key, const exitlm_level *levels, size_t n,
+                      level_name get) {
     const char **names = xl_calloc(&w->allocator, n, sizeof *names);
     for (size_t i = 0; i < n && names; i++) names[i] = get(&levels[i]);
     if (names) xl_gguf_put_strings(w, key, names, n);
@@ -76,7 +84,9 @@ static void put_levels(xl_gguf_writer *w, const exitlm_level *levels, size_t n, 
     put_integers(w, "exitlm.levels.tokens", levels, n, get_tokens);
 }
 
-static void put_text(xl_gguf_writer *w, const char *key, const char *text) { xl_gguf_put_cstring(w, key, text ? text : ""); }
+static void put_text(xl_gguf_writer *w, const char *key, const char *text) {
+    xl_gguf_put_cstring(w, key, text ? text : "");
+}
 
 static void put_keys(xl_gguf_writer *w, const xl_heads_source *s) {
     uint32_t layers[EXITLM_MAX_HEADS], rows[EXITLM_MAX_HEADS];
@@ -108,7 +118,8 @@ static void put_keys(xl_gguf_writer *w, const xl_heads_source *s) {
     put_text(w, "exitlm.metric", metric_names[s->metric]);
     put_text(w, "exitlm.kv_policy", policy_names[s->kv]);
     put_text(w, "exitlm.kv_type", kv_type_names[s->kv_type]);
-    if (s->metric == EXITLM_METRIC_LOGISTIC) xl_gguf_put_array(w, "exitlm.logistic", XL_GGUF_F32, logistic, (size_t)s->n_heads * 6);
+    if (s->metric == EXITLM_METRIC_LOGISTIC)
+        xl_gguf_put_array(w, "exitlm.logistic", XL_GGUF_F32, logistic, (size_t)s->n_heads * 6);
     if (scaled) xl_gguf_put_array(w, "exitlm.sampling_scale", XL_GGUF_F32, scale, s->n_heads);
     put_text(w, "exitlm.data", s->data);
     put_levels(w, s->levels, s->n_levels, s->n_heads);
@@ -124,7 +135,8 @@ typedef struct tensor_writer {
     bool bad;     /* a value cannot be stored */
 } tensor_writer;
 
-static void put_tensor(tensor_writer *t, const char *name, xl_type type, const float *values, uint32_t rows, uint32_t cols) {
+static void put_tensor(tensor_writer *t, const char *name, xl_type type, const float *values,
+                       uint32_t rows, uint32_t cols) {
     size_t row_bytes;
     if (!values || t->bad) return;
     if (!xl_row_file_bytes(type, cols, &row_bytes)) {
@@ -132,7 +144,8 @@ static void put_tensor(tensor_writer *t, const char *name, xl_type type, const f
         return;
     }
     if (!t->out) {
-        xl_gguf_put_tensor(t->w, name, xl_quant_types[type].ggml_id, rows > 1 ? 2 : 1, (uint64_t[]){cols, rows});
+        xl_gguf_put_tensor(t->w, name, xl_quant_types[type].ggml_id, rows > 1 ? 2 : 1,
+                           (uint64_t[]){cols, rows});
         return;
     }
     for (uint32_t r = 0; r < rows && !t->bad; r++) {
@@ -147,7 +160,9 @@ static void put_maps(tensor_writer *t, const xl_heads_source *s, uint32_t i) {
     char name[64];
     for (uint32_t l = 0; head->map_k && head->map_v && head->layer + l < s->n_layers; l++)
         for (int v = 0; v < 2; v++) {
-            const float *const *maps = v ? head->map_v : head->map_k, *const *biases = v ? head->map_v_bias : head->map_k_bias;
+            const float *const *maps = v ? head->map_v : head->map_k, *const *biases =
+                                                                          v ? head->map_v_bias
+                                                                            : head->map_k_bias;
             snprintf(name, sizeof name, "exit.%u.kv.%u.%c.weight", i, head->layer + l, "kv"[v]);
             put_tensor(t, name, t->matrix_type, maps[l], s->kv_dim, s->dim);
             snprintf(name, sizeof name, "exit.%u.kv.%u.%c.bias", i, head->layer + l, "kv"[v]);
@@ -159,10 +174,10 @@ static void put_tensors(tensor_writer *t, const xl_heads_source *s) {
     char name[64];
     for (uint32_t i = 0; i < s->n_heads; i++) {
         const xl_head_source *h = &s->head[i];
-#define PUT(suffix, type, values, rows, cols)                          \
-    do {                                                               \
-        snprintf(name, sizeof name, "exit.%u." suffix, i);             \
-        put_tensor(t, name, type, values, rows, cols);                 \
+#define PUT(suffix, type, values, rows, cols)              \
+    do {                                                   \
+        snprintf(name, sizeof name, "exit.%u." suffix, i); \
+        put_tensor(t, name, type, values, rows, cols);     \
     } while (0)
         PUT("norm.weight", XL_F32, h->norm, 1, s->dim);
         if (h->form == XL_FORM_TIED) PUT("map.weight", t->matrix_type, h->map, s->dim, s->dim);
@@ -170,7 +185,8 @@ static void put_tensors(tensor_writer *t, const xl_heads_source *s) {
             PUT("up.weight", t->matrix_type, h->up, h->hidden, s->dim);
             PUT("down.weight", t->matrix_type, h->down, s->dim, h->hidden);
         }
-        if (h->form == XL_FORM_FULL) PUT("output.weight", t->matrix_type, h->output, s->vocab, s->dim);
+        if (h->form == XL_FORM_FULL)
+            PUT("output.weight", t->matrix_type, h->output, s->vocab, s->dim);
         PUT("bias", XL_F32, h->bias, 1, h->form == XL_FORM_FULL ? s->vocab : h->rows);
         PUT("other.weight", XL_F32, h->other, 1, s->dim + 1);
 #undef PUT
@@ -180,15 +196,21 @@ static void put_tensors(tensor_writer *t, const xl_heads_source *s) {
 
 static bool levels_valid(const exitlm_level *levels, size_t n) {
     for (size_t i = 0; i < n; i++)
-        if ((unsigned)levels[i].strategy >= EXITLM_STRATEGY_COUNT || (unsigned)levels[i].kv >= EXITLM_POLICY_COUNT) return false;
+        if ((unsigned)levels[i].strategy >= EXITLM_STRATEGY_COUNT ||
+            (unsigned)levels[i].kv >= EXITLM_POLICY_COUNT)
+            return false;
     return true;
 }
 
 static bool source_valid(const xl_heads_source *s) {
-    if (!s->fingerprint || strlen(s->fingerprint) != 64 || s->n_heads < 1 || s->n_heads > EXITLM_MAX_HEADS || !s->shortlist) return false;
-    if ((unsigned)s->metric >= EXITLM_METRIC_COUNT || (unsigned)s->kv >= EXITLM_POLICY_COUNT || (unsigned)s->kv_type >= EXITLM_KV_TYPE_COUNT)
+    if (!s->fingerprint || strlen(s->fingerprint) != 64 || s->n_heads < 1 ||
+        s->n_heads > EXITLM_MAX_HEADS || !s->shortlist)
         return false;
-    if (s->matrix_type != XL_F32 && s->matrix_type != XL_F16 && s->matrix_type != XL_Q8_0) return false;
+    if ((unsigned)s->metric >= EXITLM_METRIC_COUNT || (unsigned)s->kv >= EXITLM_POLICY_COUNT ||
+        (unsigned)s->kv_type >= EXITLM_KV_TYPE_COUNT)
+        return false;
+    if (s->matrix_type != XL_F32 && s->matrix_type != XL_F16 && s->matrix_type != XL_Q8_0)
+        return false;
     for (uint32_t i = 0; i < s->n_heads; i++)
         if ((unsigned)s->head[i].form >= XL_FORM_COUNT) return false;
     if (!levels_valid(s->levels, s->n_levels)) return false;
@@ -198,7 +220,8 @@ static bool source_valid(const xl_heads_source *s) {
 /* The reader is the judge of what has been written. */
 static exitlm_status check_result(const xl_buffer *out, exitlm_error *error) {
     exitlm_heads *heads;
-    exitlm_status status = exitlm_heads_create(&heads, out->data, out->n_bytes, &out->allocator, error);
+    exitlm_status status =
+        exitlm_heads_create(&heads, out->data, out->n_bytes, &out->allocator, error);
     exitlm_heads_free(heads);
     if (status == EXITLM_OK || status == EXITLM_OUT_OF_MEMORY) return status;
     if (error) error->status = EXITLM_USAGE; /* the message says what is wrong with it */
@@ -206,18 +229,25 @@ static exitlm_status check_result(const xl_buffer *out, exitlm_error *error) {
 }
 
 exitlm_status xl_heads_write(const xl_heads_source *source, xl_buffer *out, exitlm_error *error) {
-    if (!source_valid(source)) return xl_fail(error, EXITLM_USAGE, "exit heads to be written: a size, form or type is out of its range");
+    if (!source_valid(source))
+        return xl_fail(error, EXITLM_USAGE,
+                       "exit heads to be written: a size, form or type is out of its range");
     size_t row_bytes = ((size_t)source->dim + 1) * 4;
     for (uint32_t i = 0; i < source->n_heads; i++) {
         const xl_head_source *h = &source->head[i];
-        size_t bytes = 4 * (size_t)(h->form == XL_FORM_FULL ? source->vocab : h->rows > h->hidden ? h->rows : h->hidden);
+        size_t bytes = 4 * (size_t)(h->form == XL_FORM_FULL ? source->vocab
+                                    : h->rows > h->hidden   ? h->rows
+                                                            : h->hidden);
         if (row_bytes < bytes) row_bytes = bytes;
     }
     if (row_bytes < 4 * (size_t)source->kv_dim) row_bytes = 4 * (size_t)source->kv_dim;
     xl_gguf_writer w;
     xl_gguf_writer_init(&w, &out->allocator);
-    tensor_writer t = {.w = &w, .matrix_type = source->matrix_type, .row = xl_calloc(&out->allocator, row_bytes, 1)};
-    exitlm_status status = t.row ? EXITLM_OK : xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory to write exit heads");
+    tensor_writer t = {.w = &w,
+                       .matrix_type = source->matrix_type,
+                       .row = xl_calloc(&out->allocator, row_bytes, 1)};
+    exitlm_status status =
+        t.row ? EXITLM_OK : xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory to write exit heads");
     if (status == EXITLM_OK) {
         put_keys(&w, source);
         put_tensors(&t, source);
@@ -226,8 +256,12 @@ exitlm_status xl_heads_write(const xl_heads_source *source, xl_buffer *out, exit
     if (status == EXITLM_OK) {
         t.out = out;
         put_tensors(&t, source);
-        if (t.bad) status = xl_fail(error, EXITLM_USAGE, "exit heads to be written: a weight is not finite or too large for its type");
-        else if (out->failed) status = xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory to write exit heads");
+        if (t.bad)
+            status = xl_fail(
+                error, EXITLM_USAGE,
+                "exit heads to be written: a weight is not finite or too large for its type");
+        else if (out->failed)
+            status = xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory to write exit heads");
         else status = check_result(out, error);
     }
     xl_free(&out->allocator, t.row, row_bytes, 1);
@@ -247,13 +281,20 @@ typedef struct change {
 static bool is_replaced(const xl_gguf *gguf, const xl_gguf_key *key, const change *change) {
     const char *text = xl_gguf_text(gguf, key->name_offset);
     const xl_heads_calibration *c = change->calibration;
-    const char *const names[] = {"exitlm.engine_version", "exitlm.metric", "exitlm.kv_policy", "exitlm.kv_type",
-                                 c && c->logistic ? "exitlm.logistic" : "", c && c->data ? "exitlm.data" : ""};
-    if (change->default_accuracy > 0 && key->name_bytes == strlen(default_key) && memcmp(text, default_key, key->name_bytes) == 0) return true;
+    const char *const names[] = {"exitlm.engine_version",
+                                 "exitlm.metric",
+                                 "exitlm.kv_policy",
+                                 "exitlm.kv_type",
+                                 c && c->logistic ? "exitlm.logistic" : "",
+                                 c && c->data ? "exitlm.data" : ""};
+    if (change->default_accuracy > 0 && key->name_bytes == strlen(default_key) &&
+        memcmp(text, default_key, key->name_bytes) == 0)
+        return true;
     if (!c) return false;
     if (key->name_bytes > 14 && memcmp(text, "exitlm.levels.", 14) == 0) return true;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (key->name_bytes == strlen(names[i]) && memcmp(text, names[i], key->name_bytes) == 0) return true;
+        if (key->name_bytes == strlen(names[i]) && memcmp(text, names[i], key->name_bytes) == 0)
+            return true;
     return false;
 }
 
@@ -271,13 +312,14 @@ static void put_calibration(xl_gguf_writer *w, const xl_heads_calibration *c, ui
     put_text(w, "exitlm.metric", metric_names[c->metric]);
     put_text(w, "exitlm.kv_policy", policy_names[c->kv]);
     put_text(w, "exitlm.kv_type", kv_type_names[c->kv_type]);
-    if (c->logistic) xl_gguf_put_array(w, "exitlm.logistic", XL_GGUF_F32, c->logistic, (size_t)n_heads * 6);
+    if (c->logistic)
+        xl_gguf_put_array(w, "exitlm.logistic", XL_GGUF_F32, c->logistic, (size_t)n_heads * 6);
     if (c->data) put_text(w, "exitlm.data", c->data);
     put_levels(w, c->levels, c->n_levels, n_heads);
 }
 
-static exitlm_status copy_file(const xl_gguf *gguf, const uint8_t *bytes, const change *change, uint32_t n_heads, xl_buffer *out,
-                               exitlm_error *error) {
+static exitlm_status copy_file(const xl_gguf *gguf, const uint8_t *bytes, const change *change,
+                               uint32_t n_heads, xl_buffer *out, exitlm_error *error) {
     xl_gguf_writer w;
     char name[XL_GGUF_MAX_NAME_BYTES + 1];
     xl_gguf_writer_init(&w, &out->allocator);
@@ -296,15 +338,17 @@ static exitlm_status copy_file(const xl_gguf *gguf, const uint8_t *bytes, const 
     exitlm_status status = xl_gguf_writer_header(&w, out, error);
     for (uint32_t i = 0; i < gguf->n_tensors && status == EXITLM_OK; i++) {
         const xl_gguf_tensor *t = &gguf->tensors[gguf->by_offset[i]];
-        if (!change->drop_maps || !is_map(gguf, t)) xl_gguf_writer_data(&w, out, bytes + t->offset, (size_t)t->n_bytes);
+        if (!change->drop_maps || !is_map(gguf, t))
+            xl_gguf_writer_data(&w, out, bytes + t->offset, (size_t)t->n_bytes);
     }
-    if (status == EXITLM_OK && out->failed) status = xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory to write exit heads");
+    if (status == EXITLM_OK && out->failed)
+        status = xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory to write exit heads");
     xl_gguf_writer_free(&w);
     return status;
 }
 
-static exitlm_status copy_bytes(const void *bytes, size_t n_bytes, const change *change, uint32_t n_heads, xl_buffer *out,
-                                exitlm_error *error) {
+static exitlm_status copy_bytes(const void *bytes, size_t n_bytes, const change *change,
+                                uint32_t n_heads, xl_buffer *out, exitlm_error *error) {
     xl_gguf gguf;
     size_t used;
     xl_gguf_init(&gguf, &out->allocator);
@@ -315,39 +359,54 @@ static exitlm_status copy_bytes(const void *bytes, size_t n_bytes, const change 
     return status;
 }
 
-exitlm_status xl_heads_rewrite(const void *bytes, size_t n_bytes, const xl_heads_calibration *calibration, xl_buffer *out, exitlm_error *error) {
+exitlm_status xl_heads_rewrite(const void *bytes, size_t n_bytes,
+                               const xl_heads_calibration *calibration, xl_buffer *out,
+                               exitlm_error *error) {
     const xl_heads_calibration *c = calibration;
     exitlm_heads *heads;
     exitlm_status status = exitlm_heads_create(&heads, bytes, n_bytes, &out->allocator, error);
     if (status != EXITLM_OK) return status; /* so every tensor's bytes are there */
-    bool valid = (unsigned)c->metric < EXITLM_METRIC_COUNT && (unsigned)c->kv < EXITLM_POLICY_COUNT &&
-                 (unsigned)c->kv_type < EXITLM_KV_TYPE_COUNT && c->n_levels <= UINT32_MAX / EXITLM_MAX_HEADS;
+    bool valid =
+        (unsigned)c->metric < EXITLM_METRIC_COUNT && (unsigned)c->kv < EXITLM_POLICY_COUNT &&
+        (unsigned)c->kv_type < EXITLM_KV_TYPE_COUNT && c->n_levels <= UINT32_MAX / EXITLM_MAX_HEADS;
     valid = valid && levels_valid(c->levels, c->n_levels);
-    if (!valid) status = xl_fail(error, EXITLM_USAGE, "exit heads to be calibrated: a metric, policy or strategy is out of its range");
-    if (status == EXITLM_OK) status = copy_bytes(bytes, n_bytes, &(change){c, 0, false}, heads->n_heads, out, error);
+    if (!valid)
+        status = xl_fail(
+            error, EXITLM_USAGE,
+            "exit heads to be calibrated: a metric, policy or strategy is out of its range");
+    if (status == EXITLM_OK)
+        status = copy_bytes(bytes, n_bytes, &(change){c, 0, false}, heads->n_heads, out, error);
     exitlm_heads_free(heads);
     return status;
 }
 
-exitlm_status xl_heads_with_default(const void *bytes, size_t n_bytes, float accuracy, xl_buffer *out, exitlm_error *error) {
+exitlm_status xl_heads_with_default(const void *bytes, size_t n_bytes, float accuracy,
+                                    xl_buffer *out, exitlm_error *error) {
     exitlm_heads *heads;
     bool certified = false;
     exitlm_status status = exitlm_heads_create(&heads, bytes, n_bytes, &out->allocator, error);
     if (status != EXITLM_OK) return status;
     for (size_t i = 0; i < heads->n_levels; i++) {
         const exitlm_level *level = &heads->levels[i];
-        certified |= level->strategy == EXITLM_STRATEGY_RISK && level->certified && level->accuracy - accuracy < 1e-6f && accuracy - level->accuracy < 1e-6f;
+        certified |= level->strategy == EXITLM_STRATEGY_RISK && level->certified &&
+                     level->accuracy - accuracy < 1e-6f && accuracy - level->accuracy < 1e-6f;
     }
-    if (!certified) status = xl_fail(error, EXITLM_USAGE, "%g is no certified level of these exit heads", (double)accuracy);
-    if (status == EXITLM_OK) status = copy_bytes(bytes, n_bytes, &(change){NULL, accuracy, false}, heads->n_heads, out, error);
+    if (!certified)
+        status = xl_fail(error, EXITLM_USAGE, "%g is no certified level of these exit heads",
+                         (double)accuracy);
+    if (status == EXITLM_OK)
+        status = copy_bytes(bytes, n_bytes, &(change){NULL, accuracy, false}, heads->n_heads, out,
+                            error);
     exitlm_heads_free(heads);
     return status;
 }
 
-exitlm_status xl_heads_without_maps(const void *bytes, size_t n_bytes, xl_buffer *out, exitlm_error *error) {
+exitlm_status xl_heads_without_maps(const void *bytes, size_t n_bytes, xl_buffer *out,
+                                    exitlm_error *error) {
     exitlm_heads *heads;
     exitlm_status status = exitlm_heads_create(&heads, bytes, n_bytes, &out->allocator, error);
-    if (status == EXITLM_OK) status = copy_bytes(bytes, n_bytes, &(change){NULL, 0, true}, heads->n_heads, out, error);
+    if (status == EXITLM_OK)
+        status = copy_bytes(bytes, n_bytes, &(change){NULL, 0, true}, heads->n_heads, out, error);
     exitlm_heads_free(heads);
     return status;
 }

@@ -18,7 +18,8 @@ typedef enum xl_place_kind {
     XL_PLACE_ROWS    /* to tiles, rows in any order: token embedding and output matrix */
 } xl_place_kind;
 
-enum { XL_BASE = -1, XL_EMBEDDING = -2, XL_OUTPUT = -3 }; /* `layer` of a place that is in no layer */
+/* `layer` of a place that is in no layer */
+enum { XL_BASE = -1, XL_EMBEDDING = -2, XL_OUTPUT = -3 };
 
 typedef struct xl_stop { /* a row that is under way */
     uint32_t row;
@@ -36,15 +37,16 @@ typedef struct xl_place {
     void *target;          /* the xl_matrix, or the const float *, in the model */
     void *data;            /* the memory; NULL: none yet */
     uint64_t n_done_bytes; /* VECTOR, MATRIX: they come in order. ROWS: of complete rows */
-    uint8_t *staged;       /* [block_bytes] the part of a block that has come; ROWS: [XL_STOPS][block_bytes] */
+    /* [block_bytes] the part of a block that has come; ROWS: [XL_STOPS][block_bytes] */
+    uint8_t *staged;
     xl_stop stops[XL_STOPS]; /* ROWS */
-    uint32_t next_stop;    /* the one given up where all are taken */
+    uint32_t next_stop;      /* the one given up where all are taken */
 } xl_place;
 
 typedef struct xl_part { /* one file of a split model, else the file */
     xl_gguf gguf;
-    xl_place *places;   /* [gguf.n_tensors] */
-    uint8_t *weights;   /* one block: matrices, vectors, staging; NULL before it is taken */
+    xl_place *places; /* [gguf.n_tensors] */
+    uint8_t *weights; /* one block: matrices, vectors, staging; NULL before it is taken */
     size_t weights_bytes;
 } xl_part;
 
@@ -59,14 +61,16 @@ typedef struct xl_owner {
 
 /* ---- loader.c ---- */
 /* The model whose header is known, and what it takes at most; USAGE before that. */
-exitlm_status xl_loader_measure(const exitlm_loader *loader, const exitlm_model **model, uint64_t *model_bytes, exitlm_error *error);
+exitlm_status xl_loader_measure(const exitlm_loader *loader, const exitlm_model **model,
+                                uint64_t *model_bytes, exitlm_error *error);
 
 /* ---- model.c ---- */
 /* Reads and checks the hyperparameters. BAD_MODEL or UNSUPPORTED naming the key. */
 exitlm_status xl_config_read(const xl_gguf *gguf, xl_config *config, exitlm_error *error);
-/* Finds the place of a tensor: kind, type, layer, rows, cols, row_bytes, target. BAD_MODEL for a wrong shape, UNSUPPORTED for a type. */
-exitlm_status xl_place_find(exitlm_model *model, const xl_gguf *gguf, const xl_gguf_tensor *tensor, xl_place *place,
-                            exitlm_error *error);
+/* Finds the place of a tensor: kind, type, layer, rows, cols, row_bytes, target. BAD_MODEL for a
+ * wrong shape, UNSUPPORTED for a type. */
+exitlm_status xl_place_find(exitlm_model *model, const xl_gguf *gguf, const xl_gguf_tensor *tensor,
+                            xl_place *place, exitlm_error *error);
 /* BAD_MODEL naming a tensor that no part of the model has. */
 exitlm_status xl_model_check_tensors(const exitlm_model *model, exitlm_error *error);
 void xl_model_fill_info(exitlm_model *model);
@@ -78,19 +82,23 @@ exitlm_status xl_fingerprint_begin(const exitlm_model *model, xl_sha256 *sha, ex
 exitlm_status xl_fingerprint_end(exitlm_model *model, const xl_sha256 *begun, exitlm_error *error);
 
 /* ---- place.c ---- */
-/* Finds the place of every tensor of a part whose header is known, checks shapes and types, and computes weights_bytes. */
+/* Finds the place of every tensor of a part whose header is known, checks shapes and types, and
+ * computes weights_bytes. */
 exitlm_status xl_part_places(exitlm_model *model, xl_part *part, exitlm_error *error);
 /* Takes the memory for its weights, one block. */
 exitlm_status xl_part_allocate(exitlm_model *model, xl_part *part, exitlm_error *error);
-/* Takes up to `n_bytes` of tensor `index`'s data from byte `offset` of it on; *used of them. *tensor_done: the last byte came.
- * *new_bytes: of those used, the ones that were not there yet. BAD_MODEL for a weight that is no finite number. */
+/* Takes up to `n_bytes` of tensor `index`'s data from byte `offset` of it on; *used of them.
+ * *tensor_done: the last byte came.
+ * *new_bytes: of those used, the ones that were not there yet. BAD_MODEL for a weight that is no
+ * finite number. */
 typedef struct xl_taken {
     size_t used;
     int64_t new_bytes; /* may be negative where a row that was under way is given up */
     bool tensor_done;
 } xl_taken;
-exitlm_status xl_place_take(exitlm_model *model, xl_part *part, uint32_t index, uint64_t offset, const uint8_t *bytes,
-                            size_t n_bytes, xl_taken *taken, exitlm_error *error);
+exitlm_status xl_place_take(exitlm_model *model, xl_part *part, uint32_t index, uint64_t offset,
+                            const uint8_t *bytes, size_t n_bytes, xl_taken *taken,
+                            exitlm_error *error);
 /* May the position be moved to this byte of the tensor? */
 bool xl_place_may_seek(const exitlm_model *model, const xl_place *place, uint64_t offset);
 bool xl_place_row_ready(const exitlm_model *model, const xl_place *place, uint32_t row);

@@ -1,10 +1,11 @@
-/* Architectures: hyperparameters, and which tensor goes where. A new architecture is a line in `archs`, the
- * rules of its tensors, and what forward.c does with them.
+/* Architectures: hyperparameters, and which tensor goes where. A new architecture is a line in
+ * `archs`, the rules of its tensors, and what forward.c does with them.
  *
- * The fingerprint of a model (fingerprint.c) tells whether exit heads belong to it. It is the SHA-256, in
- * hexadecimal, of: the hyperparameters; the table of all tensors sorted by name (name, dimensions, type); the
- * tokenizer (kind, pre-tokenizer, tokens, merges, scores, token types); the bytes, as in the file, of layer 0's norms
- * and of rows 0, 1, 2, 3 of the token embedding. It is the same for a plain, a split and a packed file. */
+ * The fingerprint of a model (fingerprint.c) tells whether exit heads belong to it. It is the
+ * SHA-256, in hexadecimal, of: the hyperparameters; the table of all tensors sorted by name (name,
+ * dimensions, type); the tokenizer (kind, pre-tokenizer, tokens, merges, scores, token types); the
+ * bytes, as in the file, of layer 0's norms and of rows 0, 1, 2, 3 of the token embedding. It is
+ * the same for a plain, a split and a packed file. */
 #include "loader.h"
 #include "text/template.h"
 
@@ -25,7 +26,12 @@ static const arch_entry archs[XL_ARCH_COUNT] = {
 
 /* ---- Tensors ------------------------------------------------------------------ */
 typedef enum { SIZE_ONE, SIZE_DIM, SIZE_FFN, SIZE_Q, SIZE_KV, SIZE_HEAD } size_name;
-enum { LLAMA = 1 << XL_ARCH_LLAMA, QWEN2 = 1 << XL_ARCH_QWEN2, QWEN3 = 1 << XL_ARCH_QWEN3, ALL = LLAMA | QWEN2 | QWEN3 };
+enum {
+    LLAMA = 1 << XL_ARCH_LLAMA,
+    QWEN2 = 1 << XL_ARCH_QWEN2,
+    QWEN3 = 1 << XL_ARCH_QWEN3,
+    ALL = LLAMA | QWEN2 | QWEN3
+};
 
 typedef struct {
     const char *suffix; /* blk.N.<suffix> */
@@ -70,12 +76,13 @@ static uint32_t size_of(const xl_config *c, size_name name) {
 #define NAME(gguf, t) XL_TEXT(xl_gguf_text(gguf, (t)->name_offset), (t)->name_bytes)
 
 static bool name_is(const xl_gguf *gguf, const xl_gguf_tensor *t, const char *text) {
-    return t->name_bytes == strlen(text) && memcmp(xl_gguf_text(gguf, t->name_offset), text, t->name_bytes) == 0;
+    return t->name_bytes == strlen(text) &&
+           memcmp(xl_gguf_text(gguf, t->name_offset), text, t->name_bytes) == 0;
 }
 
 /* "blk.N.suffix": the layer number and the suffix. */
-static bool parse_layer_name(const xl_gguf *gguf, const xl_gguf_tensor *t, uint32_t *layer, const char **suffix,
-                             size_t *suffix_bytes) {
+static bool parse_layer_name(const xl_gguf *gguf, const xl_gguf_tensor *t, uint32_t *layer,
+                             const char **suffix, size_t *suffix_bytes) {
     const char *p = xl_gguf_text(gguf, t->name_offset), *end = p + t->name_bytes;
     if (t->name_bytes < 7 || memcmp(p, "blk.", 4) != 0) return false;
     p += 4;
@@ -89,40 +96,47 @@ static bool parse_layer_name(const xl_gguf *gguf, const xl_gguf_tensor *t, uint3
     return true;
 }
 
-static exitlm_status set_shape(const xl_gguf *gguf, const xl_gguf_tensor *t, uint32_t rows, uint32_t cols, xl_place *place,
-                               exitlm_error *error) {
+static exitlm_status set_shape(const xl_gguf *gguf, const xl_gguf_tensor *t, uint32_t rows,
+                               uint32_t cols, xl_place *place, exitlm_error *error) {
     bool vector = place->kind == XL_PLACE_VECTOR;
     if (t->dims[0] != cols || t->dims[1] != rows || t->dims[2] != 1 || t->dims[3] != 1)
         return xl_fail(error, EXITLM_BAD_MODEL,
-                       "tensor %.*s at offset %llu has the shape [%llu, %llu, %llu, %llu]; the hyperparameters ask for [%u, %u]",
+                       "tensor %.*s at offset %llu has the shape [%llu, %llu, %llu, %llu]; the "
+                       "hyperparameters ask for [%u, %u]",
                        NAME(gguf, t), (unsigned long long)t->offset, (unsigned long long)t->dims[0],
-                       (unsigned long long)t->dims[1], (unsigned long long)t->dims[2], (unsigned long long)t->dims[3], cols, rows);
+                       (unsigned long long)t->dims[1], (unsigned long long)t->dims[2],
+                       (unsigned long long)t->dims[3], cols, rows);
     place->type = xl_type_from_ggml(t->type);
     if (place->type == XL_TYPE_COUNT || (vector && xl_type_is_quantized(place->type)))
-        return xl_fail(error, EXITLM_UNSUPPORTED, "tensor %.*s has weights of type %s; supported here: %s", NAME(gguf, t),
+        return xl_fail(error, EXITLM_UNSUPPORTED,
+                       "tensor %.*s has weights of type %s; supported here: %s", NAME(gguf, t),
                        xl_gguf_tensor_type_name(t->type),
-                       vector ? "F32, F16, BF16" : "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K");
+                       vector ? "F32, F16, BF16"
+                              : "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K");
     place->rows = rows;
     place->cols = cols;
     if (!xl_row_file_bytes(place->type, cols, &place->row_bytes))
-        return xl_fail(error, EXITLM_BAD_MODEL, "tensor %.*s: rows of %u are no whole number of %s blocks", NAME(gguf, t), cols,
-                       xl_gguf_tensor_type_name(t->type));
+        return xl_fail(error, EXITLM_BAD_MODEL,
+                       "tensor %.*s: rows of %u are no whole number of %s blocks", NAME(gguf, t),
+                       cols, xl_gguf_tensor_type_name(t->type));
     return EXITLM_OK;
 }
 
-static exitlm_status find_in_layer(exitlm_model *model, const xl_gguf *gguf, const xl_gguf_tensor *t, xl_place *place,
-                                   exitlm_error *error) {
+static exitlm_status find_in_layer(exitlm_model *model, const xl_gguf *gguf,
+                                   const xl_gguf_tensor *t, xl_place *place, exitlm_error *error) {
     const xl_config *c = &model->config;
     uint32_t layer;
     const char *suffix;
     size_t suffix_bytes;
     if (!parse_layer_name(gguf, t, &layer, &suffix, &suffix_bytes)) return EXITLM_OK;
     if (layer >= c->n_layers)
-        return xl_fail(error, EXITLM_BAD_MODEL, "tensor %.*s: %s.block_count says that there are %u layers", NAME(gguf, t),
+        return xl_fail(error, EXITLM_BAD_MODEL,
+                       "tensor %.*s: %s.block_count says that there are %u layers", NAME(gguf, t),
                        archs[c->arch].name, c->n_layers);
     for (size_t i = 0; i < N_LAYER_RULES; i++) {
         const layer_rule *rule = &layer_rules[i];
-        if (strlen(rule->suffix) != suffix_bytes || memcmp(rule->suffix, suffix, suffix_bytes) != 0) continue;
+        if (strlen(rule->suffix) != suffix_bytes || memcmp(rule->suffix, suffix, suffix_bytes) != 0)
+            continue;
         if (!((rule->required | rule->optional) & 1u << c->arch)) break;
         place->kind = rule->vector ? XL_PLACE_VECTOR : XL_PLACE_MATRIX;
         place->layer = (int32_t)layer;
@@ -131,13 +145,16 @@ static exitlm_status find_in_layer(exitlm_model *model, const xl_gguf *gguf, con
         return set_shape(gguf, t, size_of(c, rule->rows), size_of(c, rule->cols), place, error);
     }
     for (size_t i = 0; i < sizeof ignored_suffixes / sizeof *ignored_suffixes; i++)
-        if (strlen(ignored_suffixes[i]) == suffix_bytes && memcmp(ignored_suffixes[i], suffix, suffix_bytes) == 0) return EXITLM_OK;
-    return xl_fail(error, EXITLM_UNSUPPORTED, "tensor %.*s is unknown in architecture %s: this variant of it is not supported",
+        if (strlen(ignored_suffixes[i]) == suffix_bytes &&
+            memcmp(ignored_suffixes[i], suffix, suffix_bytes) == 0)
+            return EXITLM_OK;
+    return xl_fail(error, EXITLM_UNSUPPORTED,
+                   "tensor %.*s is unknown in architecture %s: this variant of it is not supported",
                    NAME(gguf, t), archs[c->arch].name);
 }
 
-exitlm_status xl_place_find(exitlm_model *model, const xl_gguf *gguf, const xl_gguf_tensor *t, xl_place *place,
-                            exitlm_error *error) {
+exitlm_status xl_place_find(exitlm_model *model, const xl_gguf *gguf, const xl_gguf_tensor *t,
+                            xl_place *place, exitlm_error *error) {
     const xl_config *c = &model->config;
     *place = (xl_place){.kind = XL_PLACE_SKIP, .layer = XL_BASE};
     if (name_is(gguf, t, "token_embd.weight") || name_is(gguf, t, "output.weight")) {
@@ -158,8 +175,9 @@ exitlm_status xl_place_find(exitlm_model *model, const xl_gguf *gguf, const xl_g
         return set_shape(gguf, t, 1, c->rope_dims / 2, place, error);
     }
     if (name_is(gguf, t, "output.bias") || name_is(gguf, t, "output_norm.bias"))
-        return xl_fail(error, EXITLM_UNSUPPORTED, "tensor %.*s: this variant of architecture %s is not supported", NAME(gguf, t),
-                       archs[c->arch].name);
+        return xl_fail(error, EXITLM_UNSUPPORTED,
+                       "tensor %.*s: this variant of architecture %s is not supported",
+                       NAME(gguf, t), archs[c->arch].name);
     return find_in_layer(model, gguf, t, place, error);
 }
 
@@ -176,11 +194,15 @@ exitlm_status xl_model_check_tensors(const exitlm_model *model, exitlm_error *er
         for (size_t i = 0; i < N_LAYER_RULES; i++) {
             if (!(layer_rules[i].required & 1u << model->config.arch)) continue;
             snprintf(name, sizeof name, "blk.%u.%s", layer, layer_rules[i].suffix);
-            if (!present(model, name)) return xl_fail(error, EXITLM_BAD_MODEL, "tensor %s is missing from the file's table", name);
+            if (!present(model, name))
+                return xl_fail(error, EXITLM_BAD_MODEL,
+                               "tensor %s is missing from the file's table", name);
         }
     static const char *const base[] = {"token_embd.weight", "output_norm.weight"};
     for (size_t i = 0; i < 2; i++)
-        if (!present(model, base[i])) return xl_fail(error, EXITLM_BAD_MODEL, "tensor %s is missing from the file's table", base[i]);
+        if (!present(model, base[i]))
+            return xl_fail(error, EXITLM_BAD_MODEL, "tensor %s is missing from the file's table",
+                           base[i]);
     return EXITLM_OK;
 }
 
@@ -198,7 +220,8 @@ static const xl_gguf_key *find_key(const key_reader *r, const char *name, char f
 }
 
 /* An integer in [low, high]; a missing one is `fallback`, where that is 0 an error. */
-static uint32_t read_u32(key_reader *r, const char *name, uint32_t low, uint32_t high, uint32_t fallback) {
+static uint32_t read_u32(key_reader *r, const char *name, uint32_t low, uint32_t high,
+                         uint32_t fallback) {
     char full[80];
     uint32_t value;
     if (r->status != EXITLM_OK) return low;
@@ -209,12 +232,15 @@ static uint32_t read_u32(key_reader *r, const char *name, uint32_t low, uint32_t
         return low;
     }
     if (key->type == XL_GGUF_ARRAY) {
-        r->status = xl_fail(r->error, EXITLM_UNSUPPORTED, "key %s at offset %u is an array: layers of different sizes are not supported",
-                            full, key->name_offset);
+        r->status =
+            xl_fail(r->error, EXITLM_UNSUPPORTED,
+                    "key %s at offset %u is an array: layers of different sizes are not supported",
+                    full, key->name_offset);
         return low;
     }
     if (!xl_gguf_get_u32(r->gguf, full, &value) || value < low || value > high) {
-        r->status = xl_fail(r->error, EXITLM_BAD_MODEL, "key %s at offset %u must be an integer from %u to %u", full,
+        r->status = xl_fail(r->error, EXITLM_BAD_MODEL,
+                            "key %s at offset %u must be an integer from %u to %u", full,
                             key->name_offset, low, high);
         return low;
     }
@@ -229,7 +255,8 @@ static float read_f32(key_reader *r, const char *name, float above, float high, 
     if (!key && fallback != 0) return fallback;
     if (!key) r->status = xl_fail(r->error, EXITLM_BAD_MODEL, "key %s is missing", full);
     else if (!xl_gguf_get_f32(r->gguf, full, &value) || !(value > above) || value > high)
-        r->status = xl_fail(r->error, EXITLM_BAD_MODEL, "key %s at offset %u must be a number above %g, at most %g", full,
+        r->status = xl_fail(r->error, EXITLM_BAD_MODEL,
+                            "key %s at offset %u must be a number above %g, at most %g", full,
                             key->name_offset, (double)above, (double)high);
     else return value;
     return fallback;
@@ -247,8 +274,11 @@ static exitlm_status find_arch(const xl_gguf *gguf, xl_config *config, exitlm_er
             return EXITLM_OK;
         }
     if (n == 6 && memcmp(text, "exitlm", 6) == 0)
-        return xl_fail(error, EXITLM_BAD_MODEL, "this is a file of exit heads, not a model: give it as the heads (--heads)");
-    return xl_fail(error, EXITLM_UNSUPPORTED, "architecture \"%.*s\" is not supported; supported are " SUPPORTED_ARCHS, XL_TEXT(text, n));
+        return xl_fail(error, EXITLM_BAD_MODEL,
+                       "this is a file of exit heads, not a model: give it as the heads (--heads)");
+    return xl_fail(error, EXITLM_UNSUPPORTED,
+                   "architecture \"%.*s\" is not supported; supported are " SUPPORTED_ARCHS,
+                   XL_TEXT(text, n));
 }
 
 static void read_rope(key_reader *r, xl_config *c) {
@@ -258,33 +288,45 @@ static void read_rope(key_reader *r, xl_config *c) {
     c->rope_scale = 1;
     if (r->status != EXITLM_OK) return;
     if (c->rope_dims % 2)
-        r->status = xl_fail(r->error, EXITLM_BAD_MODEL, "key %s.rope.dimension_count must be even, not %u", r->arch, c->rope_dims);
+        r->status =
+            xl_fail(r->error, EXITLM_BAD_MODEL, "key %s.rope.dimension_count must be even, not %u",
+                    r->arch, c->rope_dims);
     const char *type;
     size_t n;
     const xl_gguf_key *key = find_key(r, "rope.scaling.type", full);
     if (key && !xl_gguf_get_string(r->gguf, full, &type, &n)) {
-        r->status = xl_fail(r->error, EXITLM_BAD_MODEL, "key %s at offset %u must be a string", full, key->name_offset);
+        r->status = xl_fail(r->error, EXITLM_BAD_MODEL, "key %s at offset %u must be a string",
+                            full, key->name_offset);
         return;
     }
     bool none = key && n == 4 && memcmp(type, "none", 4) == 0;
     if (key && !none && !(n == 6 && memcmp(type, "linear", 6) == 0)) {
         r->status = xl_fail(r->error, EXITLM_UNSUPPORTED,
-                            "rope scaling \"%.*s\" is not supported; supported are none, linear and Llama 3's rope_freqs", XL_TEXT(type, n));
+                            "rope scaling \"%.*s\" is not supported; supported are none, linear "
+                            "and Llama 3's rope_freqs",
+                            XL_TEXT(type, n));
         return;
     }
-    float factor = read_f32(r, find_key(r, "rope.scaling.factor", full) ? "rope.scaling.factor" : "rope.scale_linear", 1e-6f, 1e6f, 1.0f);
+    float factor = read_f32(
+        r, find_key(r, "rope.scaling.factor", full) ? "rope.scaling.factor" : "rope.scale_linear",
+        1e-6f, 1e6f, 1.0f);
     if (!none) c->rope_scale = 1 / factor;
 }
 
 static exitlm_status check_config(const xl_config *c, const char *arch, exitlm_error *error) {
     if (c->n_heads % c->n_kv_heads)
-        return xl_fail(error, EXITLM_BAD_MODEL, "%s.attention.head_count (%u) is no multiple of head_count_kv (%u)", arch, c->n_heads,
-                       c->n_kv_heads);
+        return xl_fail(error, EXITLM_BAD_MODEL,
+                       "%s.attention.head_count (%u) is no multiple of head_count_kv (%u)", arch,
+                       c->n_heads, c->n_kv_heads);
     if (c->head_dim % 8)
-        return xl_fail(error, EXITLM_UNSUPPORTED, "attention heads of %u dimensions are not supported: a multiple of 8 is needed", c->head_dim);
+        return xl_fail(
+            error, EXITLM_UNSUPPORTED,
+            "attention heads of %u dimensions are not supported: a multiple of 8 is needed",
+            c->head_dim);
     if (c->dim % 32 || c->ffn_dim % 32 || c->q_dim % 32)
         return xl_fail(error, EXITLM_UNSUPPORTED,
-                       "dimensions %u (embedding), %u (feed-forward) and %u (attention) are not supported: multiples of 32 are needed",
+                       "dimensions %u (embedding), %u (feed-forward) and %u (attention) are not "
+                       "supported: multiples of 32 are needed",
                        c->dim, c->ffn_dim, c->q_dim);
     return EXITLM_OK;
 }
@@ -303,14 +345,24 @@ exitlm_status xl_config_read(const xl_gguf *gguf, xl_config *config, exitlm_erro
     c.norm_eps = read_f32(&r, "attention.layer_norm_rms_epsilon", 0, 1, 0);
     char full[80];
     if (r.status == EXITLM_OK && !find_key(&r, "attention.key_length", full) && c.dim % c.n_heads)
-        return xl_fail(error, EXITLM_BAD_MODEL, "%s.embedding_length (%u) is no multiple of attention.head_count (%u)", r.arch, c.dim, c.n_heads);
-    c.head_dim = read_u32(&r, "attention.key_length", 8, 256, c.dim / c.n_heads ? c.dim / c.n_heads : 1);
+        return xl_fail(error, EXITLM_BAD_MODEL,
+                       "%s.embedding_length (%u) is no multiple of attention.head_count (%u)",
+                       r.arch, c.dim, c.n_heads);
+    c.head_dim =
+        read_u32(&r, "attention.key_length", 8, 256, c.dim / c.n_heads ? c.dim / c.n_heads : 1);
     if (r.status == EXITLM_OK && (c.head_dim < 8 || c.head_dim > 256))
-        return xl_fail(error, EXITLM_UNSUPPORTED, "attention heads of %u dimensions are not supported: 8 to 256 are", c.head_dim);
-    if (r.status == EXITLM_OK && read_u32(&r, "attention.value_length", 1, 65536, c.head_dim) != c.head_dim && r.status == EXITLM_OK)
-        return xl_fail(error, EXITLM_UNSUPPORTED, "%s.attention.value_length differs from key_length: not supported", r.arch);
-    if (find_key(&r, "expert_count", full) && read_u32(&r, "expert_count", 0, 65536, 0) > 0 && r.status == EXITLM_OK)
-        return xl_fail(error, EXITLM_UNSUPPORTED, "key %s: mixtures of experts are not supported", full);
+        return xl_fail(error, EXITLM_UNSUPPORTED,
+                       "attention heads of %u dimensions are not supported: 8 to 256 are",
+                       c.head_dim);
+    if (r.status == EXITLM_OK &&
+        read_u32(&r, "attention.value_length", 1, 65536, c.head_dim) != c.head_dim &&
+        r.status == EXITLM_OK)
+        return xl_fail(error, EXITLM_UNSUPPORTED,
+                       "%s.attention.value_length differs from key_length: not supported", r.arch);
+    if (find_key(&r, "expert_count", full) && read_u32(&r, "expert_count", 0, 65536, 0) > 0 &&
+        r.status == EXITLM_OK)
+        return xl_fail(error, EXITLM_UNSUPPORTED, "key %s: mixtures of experts are not supported",
+                       full);
     /* Within a sliding window attention is the plain one. */
     if (find_key(&r, "attention.sliding_window", full)) {
         uint32_t window = read_u32(&r, "attention.sliding_window", 0, UINT32_MAX, 0);
@@ -324,14 +376,20 @@ exitlm_status xl_config_read(const xl_gguf *gguf, xl_config *config, exitlm_erro
     if (status != EXITLM_OK) return status;
 
     xl_gguf_array tokens;
-    if (!xl_gguf_get_array(gguf, "tokenizer.ggml.tokens", &tokens) || tokens.item_type != XL_GGUF_STRING)
-        return xl_fail(error, EXITLM_BAD_MODEL, "key tokenizer.ggml.tokens is missing or no array of strings");
+    if (!xl_gguf_get_array(gguf, "tokenizer.ggml.tokens", &tokens) ||
+        tokens.item_type != XL_GGUF_STRING)
+        return xl_fail(error, EXITLM_BAD_MODEL,
+                       "key tokenizer.ggml.tokens is missing or no array of strings");
     if (tokens.n == 0 || tokens.n > 1 << 22)
-        return xl_fail(error, EXITLM_BAD_MODEL, "key tokenizer.ggml.tokens has %u tokens; 1 to %d are possible", tokens.n, 1 << 22);
+        return xl_fail(error, EXITLM_BAD_MODEL,
+                       "key tokenizer.ggml.tokens has %u tokens; 1 to %d are possible", tokens.n,
+                       1 << 22);
     c.vocab = tokens.n;
     uint32_t claimed = read_u32(&r, "vocab_size", 1, UINT32_MAX, c.vocab);
     if (r.status == EXITLM_OK && claimed != c.vocab)
-        return xl_fail(error, EXITLM_BAD_MODEL, "%s.vocab_size is %u, but tokenizer.ggml.tokens has %u tokens", r.arch, claimed, c.vocab);
+        return xl_fail(error, EXITLM_BAD_MODEL,
+                       "%s.vocab_size is %u, but tokenizer.ggml.tokens has %u tokens", r.arch,
+                       claimed, c.vocab);
     if (r.status == EXITLM_OK) *config = c;
     return r.status;
 }
@@ -377,11 +435,22 @@ void xl_model_fill_info(exitlm_model *model) {
     xl_tokenizer_info tokens;
     xl_tokenizer_describe(model->tokenizer, &tokens);
     *info = (exitlm_model_info){
-        .bos = tokens.bos, .eos = tokens.eos, .add_bos = tokens.add_bos,
-        .name = owner->name, .architecture = xl_arch_name(c->arch), .licence = owner->licence,
-        .quantisation = main_type(model), .template_family = xl_template_name(&model->chat),
-        .layers = c->n_layers, .dim = c->dim, .ffn_dim = c->ffn_dim, .heads = c->n_heads, .kv_heads = c->n_kv_heads,
-        .head_dim = c->head_dim, .vocab = c->vocab, .context_tokens = c->context_tokens,
+        .bos = tokens.bos,
+        .eos = tokens.eos,
+        .add_bos = tokens.add_bos,
+        .name = owner->name,
+        .architecture = xl_arch_name(c->arch),
+        .licence = owner->licence,
+        .quantisation = main_type(model),
+        .template_family = xl_template_name(&model->chat),
+        .layers = c->n_layers,
+        .dim = c->dim,
+        .ffn_dim = c->ffn_dim,
+        .heads = c->n_heads,
+        .kv_heads = c->n_kv_heads,
+        .head_dim = c->head_dim,
+        .vocab = c->vocab,
+        .context_tokens = c->context_tokens,
     };
     for (uint32_t p = 0; p < owner->n_parts; p++)
         for (uint32_t i = 0; i < owner->parts[p].gguf.n_tensors; i++) {
@@ -397,7 +466,8 @@ void xl_model_fill_info(exitlm_model *model) {
 
 void exitlm_model_describe(const exitlm_model *model, exitlm_model_info *info) {
     if (!info) return;
-    *info = (exitlm_model_info){.name = "", .architecture = "", .licence = "", .quantisation = "", .template_family = ""};
+    *info = (exitlm_model_info){
+        .name = "", .architecture = "", .licence = "", .quantisation = "", .template_family = ""};
     if (!model) return;
     *info = model->info;
     memcpy(info->fingerprint, model->fingerprint, sizeof info->fingerprint);
@@ -432,23 +502,28 @@ void exitlm_model_free(exitlm_model *model) {
 }
 
 /* ---- Text and tokens ------------------------------------------------------------------ */
-exitlm_status exitlm_tokenize(const exitlm_model *model, const char *text, size_t n_bytes, unsigned flags, int32_t *ids,
-                              size_t capacity, size_t *n, exitlm_error *error) {
+exitlm_status exitlm_tokenize(const exitlm_model *model, const char *text, size_t n_bytes,
+                              unsigned flags, int32_t *ids, size_t capacity, size_t *n,
+                              exitlm_error *error) {
     if (!model || !n || (!text && n_bytes) || (!ids && capacity))
         return xl_fail(error, EXITLM_USAGE, "exitlm_tokenize: an argument is NULL");
     if (flags & ~(unsigned)(EXITLM_ADD_SPECIAL | EXITLM_PARSE_SPECIAL))
-        return xl_fail(error, EXITLM_USAGE, "exitlm_tokenize: flags %u: only EXITLM_ADD_SPECIAL and EXITLM_PARSE_SPECIAL are known", flags);
+        return xl_fail(
+            error, EXITLM_USAGE,
+            "exitlm_tokenize: flags %u: only EXITLM_ADD_SPECIAL and EXITLM_PARSE_SPECIAL are known",
+            flags);
     return xl_tokenizer_encode(model->tokenizer, text, n_bytes, flags, ids, capacity, n, error);
 }
 
-exitlm_status exitlm_detokenize(const exitlm_model *model, const int32_t *ids, size_t n, char *text, size_t capacity,
-                                size_t *n_bytes, exitlm_error *error) {
+exitlm_status exitlm_detokenize(const exitlm_model *model, const int32_t *ids, size_t n, char *text,
+                                size_t capacity, size_t *n_bytes, exitlm_error *error) {
     if (!model || !n_bytes || (!ids && n) || (!text && capacity))
         return xl_fail(error, EXITLM_USAGE, "exitlm_detokenize: an argument is NULL");
     for (size_t i = 0; i < n; i++)
         if (ids[i] < 0 || (uint32_t)ids[i] >= model->config.vocab)
-            return xl_fail(error, EXITLM_USAGE, "token id %d at index %zu is out of range: the model has %u tokens", (int)ids[i], i,
-                           model->config.vocab);
+            return xl_fail(error, EXITLM_USAGE,
+                           "token id %d at index %zu is out of range: the model has %u tokens",
+                           (int)ids[i], i, model->config.vocab);
     size_t total = 0;
     for (size_t i = 0; i < n; i++) {
         size_t room = total < capacity ? capacity - total : 0;
@@ -458,13 +533,15 @@ exitlm_status exitlm_detokenize(const exitlm_model *model, const int32_t *ids, s
     return EXITLM_OK;
 }
 
-exitlm_status exitlm_apply_template(const exitlm_model *model, const exitlm_message *messages, size_t n_messages,
-                                    bool add_generation_prompt, char *text, size_t capacity, size_t *n_bytes,
-                                    exitlm_error *error) {
+exitlm_status exitlm_apply_template(const exitlm_model *model, const exitlm_message *messages,
+                                    size_t n_messages, bool add_generation_prompt, char *text,
+                                    size_t capacity, size_t *n_bytes, exitlm_error *error) {
     if (!model || !n_bytes || (!messages && n_messages) || (!text && capacity))
         return xl_fail(error, EXITLM_USAGE, "exitlm_apply_template: an argument is NULL");
     for (size_t i = 0; i < n_messages; i++)
         if (!messages[i].role || !messages[i].content)
-            return xl_fail(error, EXITLM_USAGE, "exitlm_apply_template: message %zu has no role or no content", i);
-    return xl_template_render(&model->chat, messages, n_messages, add_generation_prompt, text, capacity, n_bytes, NULL, error);
+            return xl_fail(error, EXITLM_USAGE,
+                           "exitlm_apply_template: message %zu has no role or no content", i);
+    return xl_template_render(&model->chat, messages, n_messages, add_generation_prompt, text,
+                              capacity, n_bytes, NULL, error);
 }

@@ -23,56 +23,68 @@ const char *xl_arch_name(xl_arch_id arch); /* as general.architecture has it */
 typedef struct xl_config {
     xl_arch_id arch;
     xl_rope_style rope_style;
-    uint32_t n_layers, dim, ffn_dim, n_heads, n_kv_heads, head_dim, kv_dim; /* kv_dim = n_kv_heads * head_dim */
-    uint32_t q_dim;                                                        /* n_heads * head_dim */
+    /* kv_dim = n_kv_heads * head_dim */
+    uint32_t n_layers, dim, ffn_dim, n_heads, n_kv_heads, head_dim, kv_dim;
+    uint32_t q_dim; /* n_heads * head_dim */
     uint32_t vocab, context_tokens;
     float norm_eps;
-    float rope_base, rope_scale;   /* angle = position * rope_scale / base^(2i/head_dim) [/ rope_factors[i]] */
-    uint32_t rope_dims;            /* dimensions that rotate, <= head_dim */
+    /* angle = position * rope_scale / base^(2i/head_dim) [/ rope_factors[i]] */
+    float rope_base, rope_scale;
+    uint32_t rope_dims; /* dimensions that rotate, <= head_dim */
 } xl_config;
 
 /* NULL vectors: this architecture has none. All f32. */
 typedef struct xl_layer {
-    const float *attn_norm, *ffn_norm;  /* [dim] */
-    const float *q_norm, *k_norm;       /* [head_dim], qwen3 */
-    const float *bq, *bk, *bv;          /* [q_dim] [kv_dim] [kv_dim], qwen2 */
-    xl_matrix wq, wk, wv, wo;           /* [q_dim][dim] [kv_dim][dim] [kv_dim][dim] [dim][q_dim] */
-    xl_matrix w_gate, w_up, w_down;     /* [ffn][dim] [ffn][dim] [dim][ffn] */
+    const float *attn_norm, *ffn_norm; /* [dim] */
+    const float *q_norm, *k_norm;      /* [head_dim], qwen3 */
+    const float *bq, *bk, *bv;         /* [q_dim] [kv_dim] [kv_dim], qwen2 */
+    xl_matrix wq, wk, wv, wo;          /* [q_dim][dim] [kv_dim][dim] [kv_dim][dim] [dim][q_dim] */
+    xl_matrix w_gate, w_up, w_down;    /* [ffn][dim] [ffn][dim] [dim][ffn] */
 } xl_layer;
 
 struct exitlm_model {
     exitlm_allocator allocator;
     xl_config config;
-    xl_layer *layers;             /* [n_layers] */
-    const float *output_norm;     /* [dim] */
-    const float *rope_factors;    /* [rope_dims / 2] (rope_freqs.weight, Llama 3), or NULL */
-    xl_matrix embedding;          /* [vocab][dim], rows in slot order */
-    xl_matrix output;             /* the same matrix where the head is tied; slot order too */
+    xl_layer *layers;          /* [n_layers] */
+    const float *output_norm;  /* [dim] */
+    const float *rope_factors; /* [rope_dims / 2] (rope_freqs.weight, Llama 3), or NULL */
+    xl_matrix embedding;       /* [vocab][dim], rows in slot order */
+    xl_matrix output;          /* the same matrix where the head is tied; slot order too */
     bool tied;
     /* Row order of embedding and output: without heads NULL (slot = id). With heads the
-     * shortlist's ids come first, in its order, so that a head's shortlist is a prefix of the matrix. */
-    uint32_t *slot_of; /* [vocab] */
-    uint32_t *id_of;   /* [vocab] */
+     * shortlist's ids come first, in its order, so that a head's shortlist is a prefix of the
+     * matrix. */
+    uint32_t *slot_of;         /* [vocab] */
+    uint32_t *id_of;           /* [vocab] */
     const exitlm_heads *heads; /* those given to the loader, or NULL */
     xl_tokenizer *tokenizer;
     xl_template chat; /* points into the metadata */
     /* Progress of loading; all monotone. `layers_ready` and `base_ready` may be
      * read while another thread of the same program pushes only under the caller's own lock. */
-    bool base_ready;           /* output_norm and rope_factors are there */
-    uint32_t layers_ready;     /* layers [0, layers_ready) are complete */
+    bool base_ready;                  /* output_norm and rope_factors are there */
+    uint32_t layers_ready;            /* layers [0, layers_ready) are complete */
     uint32_t rows_ready_count;        /* embedding rows there */
     uint32_t output_rows_ready_count; /* output rows there (the same number where tied) */
-    uint8_t *row_ready;        /* [vocab] by token id: 1 = embedding row is there */
-    uint8_t *output_row_ready; /* the same array where tied */
+    uint8_t *row_ready;               /* [vocab] by token id: 1 = embedding row is there */
+    uint8_t *output_row_ready;        /* the same array where tied */
     bool complete;
-    char fingerprint[65];      /* hex SHA-256 or "" until its bytes are there */
-    exitlm_model_info info;    /* what exitlm_model_describe gives */
-    void *owner;               /* loader's private storage: metadata blob, arena; freed by exitlm_model_free */
+    char fingerprint[65];   /* hex SHA-256 or "" until its bytes are there */
+    exitlm_model_info info; /* what exitlm_model_describe gives */
+    /* loader's private storage: metadata blob, arena; freed by exitlm_model_free */
+    void *owner;
 };
 
-static inline bool xl_rows_complete(const exitlm_model *m) { return m->rows_ready_count == m->config.vocab; }
-static inline bool xl_output_complete(const exitlm_model *m) { return m->output_rows_ready_count == m->config.vocab; }
-static inline uint32_t xl_slot(const exitlm_model *m, uint32_t id) { return m->slot_of ? m->slot_of[id] : id; }
-static inline uint32_t xl_id(const exitlm_model *m, uint32_t slot) { return m->id_of ? m->id_of[slot] : slot; }
+static inline bool xl_rows_complete(const exitlm_model *m) {
+    return m->rows_ready_count == m->config.vocab;
+}
+static inline bool xl_output_complete(const exitlm_model *m) {
+    return m->output_rows_ready_count == m->config.vocab;
+}
+static inline uint32_t xl_slot(const exitlm_model *m, uint32_t id) {
+    return m->slot_of ? m->slot_of[id] : id;
+}
+static inline uint32_t xl_id(const exitlm_model *m, uint32_t slot) {
+    return m->id_of ? m->id_of[slot] : slot;
+}
 
 #endif

@@ -1,11 +1,13 @@
-/* Tensor bytes on their way from the stream to their place: whole blocks go straight to the tiles; only the part of a
- * block that a chunk ends in is staged. */
+/* Tensor bytes on their way from the stream to their place: whole blocks go straight to the tiles;
+ * only the part of a block that a chunk ends in is staged. */
 #include "loader.h"
 
 #include <math.h>
 #include <string.h>
 
-#define NAME(part, i) XL_TEXT(xl_gguf_text(&(part)->gguf, (part)->gguf.tensors[i].name_offset), (part)->gguf.tensors[i].name_bytes)
+#define NAME(part, i)                                                         \
+    XL_TEXT(xl_gguf_text(&(part)->gguf, (part)->gguf.tensors[i].name_offset), \
+            (part)->gguf.tensors[i].name_bytes)
 
 /* ---- Memory ---------------------------------------------------------------------- */
 /* Measures (arena->base NULL) or cuts the weights of a part. False at overflow. */
@@ -18,7 +20,8 @@ static bool cut_weights(xl_part *part, xl_arena *arena) {
         if (place->kind == XL_PLACE_VECTOR) bytes = (size_t)place->cols * sizeof(float);
         else if (!xl_matrix_bytes(place->type, place->rows, place->cols, &bytes)) return false;
         place->data = xl_arena_take(arena, bytes, 1);
-        staging += xl_quant_types[place->type].block_bytes * (place->kind == XL_PLACE_ROWS ? XL_STOPS : 1);
+        staging +=
+            xl_quant_types[place->type].block_bytes * (place->kind == XL_PLACE_ROWS ? XL_STOPS : 1);
     }
     uint8_t *staged = xl_arena_take(arena, staging, 1);
     if (arena->overflow) return false;
@@ -26,7 +29,8 @@ static bool cut_weights(xl_part *part, xl_arena *arena) {
         xl_place *place = &part->places[i];
         if (place->kind == XL_PLACE_SKIP) continue;
         place->staged = staged;
-        staged += xl_quant_types[place->type].block_bytes * (place->kind == XL_PLACE_ROWS ? XL_STOPS : 1);
+        staged +=
+            xl_quant_types[place->type].block_bytes * (place->kind == XL_PLACE_ROWS ? XL_STOPS : 1);
     }
     return true;
 }
@@ -34,14 +38,17 @@ static bool cut_weights(xl_part *part, xl_arena *arena) {
 exitlm_status xl_part_places(exitlm_model *model, xl_part *part, exitlm_error *error) {
     const xl_gguf *gguf = &part->gguf;
     part->places = xl_calloc(&model->allocator, gguf->n_tensors, sizeof *part->places);
-    if (!part->places) return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for the table of tensors");
+    if (!part->places)
+        return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for the table of tensors");
     for (uint32_t i = 0; i < gguf->n_tensors; i++) {
-        exitlm_status status = xl_place_find(model, gguf, &gguf->tensors[i], &part->places[i], error);
+        exitlm_status status =
+            xl_place_find(model, gguf, &gguf->tensors[i], &part->places[i], error);
         if (status != EXITLM_OK) return status;
     }
     xl_arena arena = {0};
     if (!cut_weights(part, &arena))
-        return xl_fail(error, EXITLM_OUT_OF_MEMORY, "the model's weights do not fit in the address space");
+        return xl_fail(error, EXITLM_OUT_OF_MEMORY,
+                       "the model's weights do not fit in the address space");
     part->weights_bytes = arena.used_bytes;
     return EXITLM_OK;
 }
@@ -52,7 +59,8 @@ static void connect(xl_place *place) {
         *(const float **)place->target = place->data;
         return;
     }
-    *(xl_matrix *)place->target = (xl_matrix){.data = place->data, .type = place->type, .rows = place->rows, .cols = place->cols};
+    *(xl_matrix *)place->target = (xl_matrix){
+        .data = place->data, .type = place->type, .rows = place->rows, .cols = place->cols};
     xl_clear_last_tile(place->type, place->data, place->rows, place->cols);
 }
 
@@ -60,7 +68,8 @@ exitlm_status xl_part_allocate(exitlm_model *model, xl_part *part, exitlm_error 
     if (part->weights_bytes == 0) return EXITLM_OK;
     part->weights = model->allocator.alloc(model->allocator.user, part->weights_bytes, XL_ALIGN);
     if (!part->weights)
-        return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for the model's weights: %zu bytes", part->weights_bytes);
+        return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for the model's weights: %zu bytes",
+                       part->weights_bytes);
     xl_arena arena = {.base = part->weights, .capacity_bytes = part->weights_bytes};
     cut_weights(part, &arena);
     for (uint32_t i = 0; i < part->gguf.n_tensors; i++)
@@ -75,7 +84,8 @@ bool xl_place_row_ready(const exitlm_model *model, const xl_place *place, uint32
 
 bool xl_place_complete(const exitlm_model *model, const xl_place *place) {
     (void)model;
-    return place->kind == XL_PLACE_SKIP || place->n_done_bytes == (uint64_t)place->row_bytes * place->rows;
+    return place->kind == XL_PLACE_SKIP ||
+           place->n_done_bytes == (uint64_t)place->row_bytes * place->rows;
 }
 
 static xl_stop *find_stop(xl_place *place, uint32_t row) {
@@ -105,13 +115,17 @@ static bool put_floats(xl_type type, float *out, size_t n, const uint8_t *p) {
 }
 
 /* Whole blocks from block column `block` of a row on. */
-static bool put_blocks(const xl_place *place, uint32_t row, size_t block, size_t n_blocks, const uint8_t *p) {
-    if (place->kind == XL_PLACE_VECTOR) return put_floats(place->type, (float *)place->data + block, n_blocks, p);
+static bool put_blocks(const xl_place *place, uint32_t row, size_t block, size_t n_blocks,
+                       const uint8_t *p) {
+    if (place->kind == XL_PLACE_VECTOR)
+        return put_floats(place->type, (float *)place->data + block, n_blocks, p);
     return xl_repack_blocks(place->type, place->data, place->cols, row, block, n_blocks, p);
 }
 
-/* `n_bytes` of one row from byte `within` of it on; `row` is where it lies in memory. False for a number that is not finite. */
-static bool put_row_bytes(const xl_place *place, uint32_t row, size_t within, uint8_t *staged, const uint8_t *p, size_t n_bytes) {
+/* `n_bytes` of one row from byte `within` of it on; `row` is where it lies in memory. False for
+ * a number that is not finite. */
+static bool put_row_bytes(const xl_place *place, uint32_t row, size_t within, uint8_t *staged,
+                          const uint8_t *p, size_t n_bytes) {
     size_t block_bytes = xl_quant_types[place->type].block_bytes;
     size_t held = within % block_bytes, block = within / block_bytes;
     bool finite = true;
@@ -128,15 +142,18 @@ static bool put_row_bytes(const xl_place *place, uint32_t row, size_t within, ui
     return finite;
 }
 
-static exitlm_status not_finite(const xl_part *part, uint32_t index, uint64_t offset, size_t n_bytes, exitlm_error *error) {
+static exitlm_status not_finite(const xl_part *part, uint32_t index, uint64_t offset,
+                                size_t n_bytes, exitlm_error *error) {
     uint64_t at = part->gguf.tensors[index].offset + offset;
-    return xl_fail(error, EXITLM_BAD_MODEL, "tensor %.*s has a weight or scale that is no finite number, between offsets %llu and %llu",
-                   NAME(part, index), (unsigned long long)at, (unsigned long long)(at + n_bytes));
+    return xl_fail(
+        error, EXITLM_BAD_MODEL,
+        "tensor %.*s has a weight or scale that is no finite number, between offsets %llu and %llu",
+        NAME(part, index), (unsigned long long)at, (unsigned long long)(at + n_bytes));
 }
 
 /* A tensor whose bytes come in order: the rows that `n_bytes` touch. */
-static exitlm_status take_in_order(xl_part *part, uint32_t index, uint64_t offset, const uint8_t *p, size_t n_bytes,
-                                   xl_taken *taken, exitlm_error *error) {
+static exitlm_status take_in_order(xl_part *part, uint32_t index, uint64_t offset, const uint8_t *p,
+                                   size_t n_bytes, xl_taken *taken, exitlm_error *error) {
     xl_place *place = &part->places[index];
     if (offset < place->n_done_bytes) { /* there already */
         uint64_t known = place->n_done_bytes - offset;
@@ -147,7 +164,8 @@ static exitlm_status take_in_order(xl_part *part, uint32_t index, uint64_t offse
     while (n_bytes && place->n_done_bytes < total) {
         size_t within = (size_t)(place->n_done_bytes % place->row_bytes);
         size_t n = place->row_bytes - within < n_bytes ? place->row_bytes - within : n_bytes;
-        if (!put_row_bytes(place, (uint32_t)(place->n_done_bytes / place->row_bytes), within, place->staged, p, n))
+        if (!put_row_bytes(place, (uint32_t)(place->n_done_bytes / place->row_bytes), within,
+                           place->staged, p, n))
             return not_finite(part, index, place->n_done_bytes, n, error);
         p += n, n_bytes -= n;
         place->n_done_bytes += n;
@@ -170,7 +188,8 @@ static void row_done(exitlm_model *model, xl_place *place, uint32_t row) {
     if (model->tied) model->output_rows_ready_count = model->rows_ready_count;
 }
 
-/* The entry for a row that begins or goes on; a row that gave up its entry must come again from its start. */
+/* The entry for a row that begins or goes on; a row that gave up its entry must come again from
+ * its start. */
 static xl_stop *open_stop(xl_place *place, uint32_t row, xl_taken *taken) {
     xl_stop *stop = find_stop(place, row);
     for (uint32_t i = 0; i < XL_STOPS && !stop; i++)
@@ -186,8 +205,9 @@ static xl_stop *open_stop(xl_place *place, uint32_t row, xl_taken *taken) {
 }
 
 /* Rows in any order: at most one row a call. */
-static exitlm_status take_row(exitlm_model *model, xl_part *part, uint32_t index, uint64_t offset, const uint8_t *p, size_t n_bytes,
-                              xl_taken *taken, exitlm_error *error) {
+static exitlm_status take_row(exitlm_model *model, xl_part *part, uint32_t index, uint64_t offset,
+                              const uint8_t *p, size_t n_bytes, xl_taken *taken,
+                              exitlm_error *error) {
     xl_place *place = &part->places[index];
     uint32_t row = (uint32_t)(offset / place->row_bytes);
     size_t within = (size_t)(offset % place->row_bytes);
@@ -199,8 +219,10 @@ static exitlm_status take_row(exitlm_model *model, xl_part *part, uint32_t index
         taken->used = stop->n_bytes - within < n ? stop->n_bytes - within : n;
         return EXITLM_OK;
     }
-    uint8_t *staged = place->staged + (size_t)(stop - place->stops) * xl_quant_types[place->type].block_bytes;
-    if (!put_row_bytes(place, xl_slot(model, row), within, staged, p, n)) return not_finite(part, index, offset, n, error);
+    uint8_t *staged =
+        place->staged + (size_t)(stop - place->stops) * xl_quant_types[place->type].block_bytes;
+    if (!put_row_bytes(place, xl_slot(model, row), within, staged, p, n))
+        return not_finite(part, index, offset, n, error);
     stop->n_bytes += n;
     taken->new_bytes += (int64_t)n;
     if (stop->n_bytes < place->row_bytes) return EXITLM_OK;
@@ -210,9 +232,11 @@ static exitlm_status take_row(exitlm_model *model, xl_part *part, uint32_t index
     return EXITLM_OK;
 }
 
-exitlm_status xl_place_take(exitlm_model *model, xl_part *part, uint32_t index, uint64_t offset, const uint8_t *bytes, size_t n_bytes,
-                            xl_taken *taken, exitlm_error *error) {
+exitlm_status xl_place_take(exitlm_model *model, xl_part *part, uint32_t index, uint64_t offset,
+                            const uint8_t *bytes, size_t n_bytes, xl_taken *taken,
+                            exitlm_error *error) {
     *taken = (xl_taken){0};
-    if (part->places[index].kind == XL_PLACE_ROWS) return take_row(model, part, index, offset, bytes, n_bytes, taken, error);
+    if (part->places[index].kind == XL_PLACE_ROWS)
+        return take_row(model, part, index, offset, bytes, n_bytes, taken, error);
     return take_in_order(part, index, offset, bytes, n_bytes, taken, error);
 }

@@ -1,19 +1,24 @@
-/* Lossless decoding: cheap drafts, checked by the full model (dynamic self-speculative decoding, DSSD, of arXiv 2407.21082 v2).
+/* Lossless decoding: cheap drafts, checked by the full model (dynamic self-speculative decoding,
+ * DSSD, of arXiv 2407.21082 v2).
  *
- * A round begins at `base`, the last position whose token is certain. Drafts are appended behind it: from an n-gram of the context
- * (prompt lookup, free), or from exits that are sure. A drafted position stops at its exit's layer; its K/V up to there and its hidden
- * state are kept. Then one pass takes every waiting position through the layers that it lacks, and the full logits of each row say, by
- * the one token rule, which token follows it. Where that is the draft, the draft is accepted; at the first difference the rule's
- * own token is taken and the rest is rolled back; after the last draft its row gives one more token.
+ * A round begins at `base`, the last position whose token is certain. Drafts are appended behind
+ * it: from an n-gram of the context (prompt lookup, free), or from exits that are sure. A drafted
+ * position stops at its exit's layer; its K/V up to there and its hidden state are kept. Then one
+ * pass takes every waiting position through the layers that it lacks, and the full logits of each
+ * row say, by the one token rule, which token follows it. Where that is the draft, the draft is
+ * accepted; at the first difference the rule's own token is taken and the rest is rolled back;
+ * after the last draft its row gives one more token.
  *
- * Exits draft in two ways. The whole chain stops at the first head that is sure, and the layers above are run for all drafts in one pass:
- * that pays where one more row of a pass is cheap. The vocabulary exit alone drafts after the last layer, and one pass over the
- * output matrix checks all drafts: that pays nearly everywhere, because its drafts are nearly always right.
+ * Exits draft in two ways. The whole chain stops at the first head that is sure, and the layers
+ * above are run for all drafts in one pass: that pays where one more row of a pass is cheap. The
+ * vocabulary exit alone drafts after the last layer, and one pass over the output matrix checks all
+ * drafts: that pays nearly everywhere, because its drafts are nearly always right.
  *
- * What pays: work is counted in multiply-adds, so other programs on the same core do not disturb the account; only prices are measured
- * by the clock (of one more row in a pass, of the output matrix by rows, of the layers), or stored where there is none. Acceptance is
- * counted: of each way of drafting as a whole, and of the vocabulary exit by what it gives to tokens that it does not list, for these
- * alone can make it wrong. */
+ * What pays: work is counted in multiply-adds, so other programs on the same core do not disturb
+ * the account; only prices are measured by the clock (of one more row in a pass, of the output
+ * matrix by rows, of the layers), or stored where there is none. Acceptance is counted: of each way
+ * of drafting as a whole, and of the vocabulary exit by what it gives to tokens that it does not
+ * list, for these alone can make it wrong. */
 #include "draft.h"
 
 #include <float.h>
@@ -24,21 +29,28 @@
 typedef enum drafter { PLAIN, BY_EXITS, BY_VOCABULARY, BY_LOOKUP } drafter;
 enum { N_GRAM = 4, SOURCE_EXITS = 1, SOURCE_LOOKUP = 2 };
 
-#define ROW_PRICE 0.4   /* cost of one more row in a pass, in passes of one row, until it is measured */
+/* cost of one more row in a pass, in passes of one row, until it is measured */
+#define ROW_PRICE 0.4
 #define OUTPUT_PRICE 0.25 /* the same of the output matrix alone; hopeful, for use measures it */
-#define TRUSTED 6       /* uses until a price of the output matrix is believed: in a browser the first run in code that is not optimised yet */
-#define FORGET 256      /* rounds until prices and chances are doubted, and so tried, again */
-#define FIRST_DRAFTS 2  /* by exits, until their acceptance is known */
-#define MOST_BY_EXITS 5 /* as in the paper: a longer round gains little and loses much where its first draft is wrong */
-#define MARGIN 1.03     /* a way of drafting must win by this to be used */
-#define SMALL_MARGIN 1.005 /* the same for drafts of the vocabulary exit, which are made one by one where each promises to pay */
-#define MEMORY 0.9      /* weight of the past in running means, by round */
+/* uses until a price of the output matrix is believed: in a browser the first run in code that is
+ * not optimised yet */
+#define TRUSTED 6
+#define FORGET 256     /* rounds until prices and chances are doubted, and so tried, again */
+#define FIRST_DRAFTS 2 /* by exits, until their acceptance is known */
+/* as in the paper: a longer round gains little and loses much where its first draft is wrong */
+#define MOST_BY_EXITS 5
+#define MARGIN 1.03 /* a way of drafting must win by this to be used */
+/* the same for drafts of the vocabulary exit, which are made one by one where each promises to
+ * pay */
+#define SMALL_MARGIN 1.005
+#define MEMORY 0.9 /* weight of the past in running means, by round */
 
-#define MIN_SAMPLED_PROBABILITY 0.4f       /* where a token is drawn, the vocabulary exit drafts from this probability of its likeliest on */
+/* where a token is drawn, the vocabulary exit drafts from this probability of its likeliest on */
+#define MIN_SAMPLED_PROBABILITY 0.4f
 
 typedef struct tally {
     double cost, tokens, rounds; /* decayed sums; cost in full tokens */
-    uint32_t pause, patience;     /* rounds without it, and how many that are next time */
+    uint32_t pause, patience;    /* rounds without it, and how many that are next time */
 } tally;
 
 /* Drafts of the vocabulary exit by the mass of what is not listed; counts decay. */
@@ -46,34 +58,41 @@ typedef struct acceptance {
     float most; /* of that mass, over the draft's own where the likeliest token is taken */
     double right, drafted;
 } acceptance;
-static const acceptance first_chances[] = {{0.003f, 20, 20.02}, {0.01f, 20, 20.1}, {0.03f, 10, 10.15}, {0.1f, 10, 10.5}, {0.3f, 10, 11.2}, {FLT_MAX, 2, 4}};
+static const acceptance first_chances[] = {{0.003f, 20, 20.02}, {0.01f, 20, 20.1},
+                                           {0.03f, 10, 10.15},  {0.1f, 10, 10.5},
+                                           {0.3f, 10, 11.2},    {FLT_MAX, 2, 4}};
 enum { CHANCES = sizeof first_chances / sizeof *first_chances };
 
 struct xl_drafting {
     xl_draft_job job;
-    bool open;              /* a round is under way */
-    drafter way;            /* of this round */
-    uint32_t base;          /* position of the last certain token */
-    uint32_t n, wanted;     /* drafts so far; how many at most */
+    bool open;          /* a round is under way */
+    drafter way;        /* of this round */
+    uint32_t base;      /* position of the last certain token */
+    uint32_t n, wanted; /* drafts so far; how many at most */
     xl_draft draft[XL_MAX_DRAFTS];
     double round_cost;
     tally exits, vocabulary;
     double ms_per_mac[XL_MAX_VERIFY + 1]; /* of a pass, by its rows; 0: not measured */
-    uint32_t length;                     /* drafts by exits in a round, at most: grows while they are right */
-    double accepted[N_GRAM + 1];         /* of lookup drafts, by the length of the n-gram */
-    uint32_t gram;                       /* of this round's lookup */
-    double layers_ms, check_ms;          /* of one row: all layers; the vocabulary exit. 0: not measured */
+    /* drafts by exits in a round, at most: grows while they are right */
+    uint32_t length;
+    double accepted[N_GRAM + 1]; /* of lookup drafts, by the length of the n-gram */
+    uint32_t gram;               /* of this round's lookup */
+    /* of one row: all layers; the vocabulary exit. 0: not measured */
+    double layers_ms, check_ms;
     double output_ms[XL_MAX_VERIFY + 1]; /* of the output matrix, by rows */
     uint32_t output_uses[XL_MAX_VERIFY + 1], rounds;
     acceptance chances[CHANCES];
-    uint32_t chance_of[XL_MAX_DRAFTS];      /* of this round's drafts */
-    double all_right;                    /* the chance that this round's drafts all are */
-    uint32_t checks;                     /* of the vocabulary exit in this round */
-    uint32_t scored;                     /* output rows that its check of the round's only row has scored */
-    uint32_t right;                      /* of the drafts that were verified last */
+    uint32_t chance_of[XL_MAX_DRAFTS]; /* of this round's drafts */
+    double all_right;                  /* the chance that this round's drafts all are */
+    uint32_t checks;                   /* of the vocabulary exit in this round */
+    /* output rows that its check of the round's only row has scored */
+    uint32_t scored;
+    uint32_t right; /* of the drafts that were verified last */
 };
 
-xl_drafting *xl_drafting_take(xl_arena *arena) { return xl_arena_take(arena, 1, sizeof(xl_drafting)); }
+xl_drafting *xl_drafting_take(xl_arena *arena) {
+    return xl_arena_take(arena, 1, sizeof(xl_drafting));
+}
 
 void xl_drafting_fill(xl_drafting *d) {
     memcpy(d->chances, first_chances, sizeof first_chances);
@@ -95,8 +114,12 @@ typedef struct meter {
 } meter;
 
 static const exitlm_model *model_of(const xl_drafting *d) { return d->job.stair->run->model; }
-static double now_ms(const xl_drafting *d) { return d->job.clock_ms ? d->job.clock_ms(d->job.clock_user) : -1; }
-static meter start_meter(const xl_drafting *d) { return (meter){now_ms(d), d->job.stair->run->macs}; }
+static double now_ms(const xl_drafting *d) {
+    return d->job.clock_ms ? d->job.clock_ms(d->job.clock_user) : -1;
+}
+static meter start_meter(const xl_drafting *d) {
+    return (meter){now_ms(d), d->job.stair->run->macs};
+}
 
 /* Cost of a pass of `rows` rows through the whole model, in passes of one row. */
 static double pass_cost(const xl_drafting *d, uint32_t rows) {
@@ -110,7 +133,8 @@ static double pass_cost(const xl_drafting *d, uint32_t rows) {
 
 /* What has been done since, in full tokens of one row. */
 static double spent(const xl_drafting *d, meter from, uint32_t rows) {
-    return (double)(d->job.stair->run->macs - from.macs) / (double)xl_token_macs(model_of(d)) * pass_cost(d, rows) / rows;
+    return (double)(d->job.stair->run->macs - from.macs) / (double)xl_token_macs(model_of(d)) *
+           pass_cost(d, rows) / rows;
 }
 
 /* The lower times count: what other programs took of the core is not the pass's. */
@@ -139,7 +163,8 @@ static uint32_t most_drafts(const xl_drafting *d, uint32_t left) {
     uint32_t most = fixed(d) ? d->job.fixed_length : d->job.max_drafts;
     if (most == 0 || most > XL_MAX_DRAFTS) most = XL_MAX_DRAFTS;
     uint32_t room = d->job.stair->ctx - d->job.stair->n;
-    if (left > 0 && most > left - 1) most = left - 1; /* the row after the last draft gives a token too */
+    /* the row after the last draft gives a token too */
+    if (left > 0 && most > left - 1) most = left - 1;
     return most < room ? most : room;
 }
 
@@ -194,28 +219,37 @@ static void take_lookup(xl_drafting *d, const lookup *plan) {
 static int32_t vocabulary_head(const xl_drafting *d) {
     const exitlm_heads *heads = d->job.heads;
     for (uint32_t h = heads->n_heads; h-- > 0;)
-        if (heads->head[h].form == XL_FORM_VOCABULARY && heads->head[h].layer == model_of(d)->config.n_layers) return (int32_t)h;
+        if (heads->head[h].form == XL_FORM_VOCABULARY &&
+            heads->head[h].layer == model_of(d)->config.n_layers)
+            return (int32_t)h;
     return -1;
 }
 
-/* Costs in one unit: measured times once both parts of a plain token have one, multiply-adds until then. */
+/* Costs in one unit: measured times once both parts of a plain token have one, multiply-adds
+ * until then. */
 static bool timed(const xl_drafting *d) { return d->output_ms[1] > 0 && d->layers_ms > 0; }
 
-static double output_macs(const xl_drafting *d) { return (double)model_of(d)->config.vocab * model_of(d)->config.dim; }
+static double output_macs(const xl_drafting *d) {
+    return (double)model_of(d)->config.vocab * model_of(d)->config.dim;
+}
 
-/* Cost of one more row in a product with the output matrix, in rows: the least that is known for sure of any number of rows. */
+/* Cost of one more row in a product with the output matrix, in rows: the least that is known for
+ * sure of any number of rows. */
 static double output_slope(const xl_drafting *d) {
     double slope = -1;
     for (uint32_t rows = 2; timed(d) && rows <= XL_MAX_VERIFY; rows++) {
         double now = (d->output_ms[rows] / d->output_ms[1] - 1) / (rows - 1);
-        if (d->output_uses[rows] >= TRUSTED && (slope < 0 || now < slope)) slope = now > 0 ? now : 0;
+        if (d->output_uses[rows] >= TRUSTED && (slope < 0 || now < slope))
+            slope = now > 0 ? now : 0;
     }
     return slope < 0 ? OUTPUT_PRICE : slope;
 }
 
 static double output_cost(const xl_drafting *d, uint32_t rows) {
-    double known = d->output_ms[rows], one = timed(d) ? d->output_ms[1] : output_macs(d), hoped = one * (1 + output_slope(d) * (rows - 1));
-    return timed(d) && known > 0 && (d->output_uses[rows] >= TRUSTED || known < hoped) ? known : hoped;
+    double known = d->output_ms[rows], one = timed(d) ? d->output_ms[1] : output_macs(d),
+           hoped = one * (1 + output_slope(d) * (rows - 1));
+    return timed(d) && known > 0 && (d->output_uses[rows] >= TRUSTED || known < hoped) ? known
+                                                                                       : hoped;
 }
 
 static void learn_output(xl_drafting *d, uint32_t rows, double ms) {
@@ -224,27 +258,36 @@ static void learn_output(xl_drafting *d, uint32_t rows, double ms) {
 }
 
 static double layers_cost(const xl_drafting *d) {
-    return timed(d) ? d->layers_ms : (double)model_of(d)->config.n_layers * (double)xl_layer_macs(model_of(d));
+    return timed(d) ? d->layers_ms
+                    : (double)model_of(d)->config.n_layers * (double)xl_layer_macs(model_of(d));
 }
 
 static double check_cost(const xl_drafting *d, const xl_head *head) {
-    return timed(d) && d->check_ms > 0 ? d->check_ms : (double)xl_head_macs(model_of(d), head) / output_macs(d) * output_cost(d, 1);
+    return timed(d) && d->check_ms > 0
+               ? d->check_ms
+               : (double)xl_head_macs(model_of(d), head) / output_macs(d) * output_cost(d, 1);
 }
 
 static double plain_cost(const xl_drafting *d) { return layers_cost(d) + output_cost(d, 1); }
 
 /* Cost of the output matrix where the vocabulary exit has scored some of its rows. */
-static double rest_cost(const xl_drafting *d, uint32_t scored) { return output_cost(d, 1) * (1 - (double)scored / model_of(d)->config.vocab); }
+static double rest_cost(const xl_drafting *d, uint32_t scored) {
+    return output_cost(d, 1) * (1 - (double)scored / model_of(d)->config.vocab);
+}
 
-/* Whether one more draft of the vocabulary exit pays: `all_right` is the chance that it and those before it are right. */
+/* Whether one more draft of the vocabulary exit pays: `all_right` is the chance that it and
+ * those before it are right. */
 static bool one_more_pays(const xl_drafting *d, uint32_t h, double all_right) {
     const uint32_t rows = d->n + 1;
-    double without = rows == 1 ? rest_cost(d, xl_scored_rows(d->job.exits, h)) : output_cost(d, rows);
-    double cost = layers_cost(d) + check_cost(d, &d->job.heads->head[h]) + output_cost(d, rows + 1) - without;
+    double without =
+        rows == 1 ? rest_cost(d, xl_scored_rows(d->job.exits, h)) : output_cost(d, rows);
+    double cost =
+        layers_cost(d) + check_cost(d, &d->job.heads->head[h]) + output_cost(d, rows + 1) - without;
     return all_right * plain_cost(d) > cost * SMALL_MARGIN;
 }
 
-/* Tokens for the cost of a plain one that a way has given so far; a hope until it has had a few rounds, 0 while it rests. */
+/* Tokens for the cost of a plain one that a way has given so far; a hope until it has had a few
+ * rounds, 0 while it rests. */
 static double expected_gain(tally *a, double few, double hope, double margin) {
     if (a->pause) {
         a->pause--;
@@ -266,11 +309,13 @@ static double expected_gain(tally *a, double few, double hope, double margin) {
 static void choose_way(xl_drafting *d) {
     const unsigned sources = d->job.sources ? d->job.sources : SOURCE_EXITS | SOURCE_LOOKUP;
     lookup plan = {0};
-    double looked_up = sources & SOURCE_LOOKUP ? plan_lookup(d, d->wanted, &plan) : 0, exits = 0, vocabulary = 0;
+    double looked_up = sources & SOURCE_LOOKUP ? plan_lookup(d, d->wanted, &plan) : 0, exits = 0,
+           vocabulary = 0;
     if (sources & SOURCE_EXITS) {
         exits = expected_gain(&d->exits, 1.8, 1.1, MARGIN);
         if (exits == 0) d->length = FIRST_DRAFTS;
-        if (vocabulary_head(d) >= 0) vocabulary = expected_gain(&d->vocabulary, 4, 1.05, SMALL_MARGIN);
+        if (vocabulary_head(d) >= 0)
+            vocabulary = expected_gain(&d->vocabulary, 4, 1.05, SMALL_MARGIN);
     }
     if (looked_up > MARGIN && looked_up >= vocabulary && looked_up >= exits) {
         d->way = BY_LOOKUP;
@@ -282,7 +327,8 @@ static void choose_way(xl_drafting *d) {
     if (plan.gram) d->accepted[plan.gram] += 0.01 * (0.6 - d->accepted[plan.gram]);
     d->way = exits > 0 && exits >= vocabulary ? BY_EXITS : vocabulary > 0 ? BY_VOCABULARY : PLAIN;
     if (d->way == PLAIN) d->wanted = 0;
-    if (d->way == BY_EXITS && d->job.max_drafts == 0 && d->wanted > d->length) d->wanted = d->length;
+    if (d->way == BY_EXITS && d->job.max_drafts == 0 && d->wanted > d->length)
+        d->wanted = d->length;
 }
 
 /* What was seen to be dear or wrong may be so no longer, and is not tried otherwise. */
@@ -310,13 +356,17 @@ static void open_round(xl_drafting *d, uint32_t left) {
 /* ---- Drafting ------------------------------------------------------------------------------ */
 
 /* A head's check of the last position. */
-static exitlm_status check_last(xl_drafting *d, uint32_t head, const xl_check *previous, xl_check *check, exitlm_error *error) {
+static exitlm_status check_last(xl_drafting *d, uint32_t head, const xl_check *previous,
+                                xl_check *check, exitlm_error *error) {
     const xl_stair *stair = d->job.stair;
-    return xl_exit_check(d->job.exits, head, stair->n - 1, xl_hidden(stair, stair->n - 1), previous, d->job.sampler, check, error);
+    return xl_exit_check(d->job.exits, head, stair->n - 1, xl_hidden(stair, stair->n - 1), previous,
+                         d->job.sampler, check, error);
 }
 
-/* The fixed drafter of LayerSkip: whatever the head at that layer says, or the model's own output matrix where there is no head. */
-static exitlm_status draft_fixed(xl_drafting *d, xl_draft *draft, int32_t *id, exitlm_error *error) {
+/* The fixed drafter of LayerSkip: whatever the head at that layer says, or the model's own
+ * output matrix where there is no head. */
+static exitlm_status draft_fixed(xl_drafting *d, xl_draft *draft, int32_t *id,
+                                 exitlm_error *error) {
     const uint32_t layer = d->job.fixed_layer, last = d->job.stair->n - 1;
     exitlm_status status = xl_stair_advance(d->job.stair, layer, error);
     if (status != EXITLM_OK) return status;
@@ -332,23 +382,29 @@ static exitlm_status draft_fixed(xl_drafting *d, xl_draft *draft, int32_t *id, e
             return status;
         }
     status = xl_logits_compute(d->job.logits, last, 1, 0, error);
-    if (status == EXITLM_OK) *id = xl_rule_full(d->job.sampler, d->job.logits, 0, last, &draft->confidence);
+    if (status == EXITLM_OK)
+        *id = xl_rule_full(d->job.sampler, d->job.logits, 0, last, &draft->confidence);
     return status;
 }
 
 /* The first head of the chain that is sure enough. *id -1: none is. */
-static exitlm_status draft_by_exits(xl_drafting *d, xl_draft *draft, int32_t *id, exitlm_error *error) {
+static exitlm_status draft_by_exits(xl_drafting *d, xl_draft *draft, int32_t *id,
+                                    exitlm_error *error) {
     xl_check previous, check;
     bool has_previous = false;
     *id = -1;
     for (uint32_t h = 0; h < d->job.heads->n_heads; h++) {
         const xl_head *head = &d->job.heads->head[h];
-        if (!xl_head_is_asked(head, d->job.threshold[h], d->job.stair->depth[d->job.stair->n - 1])) continue;
+        if (!xl_head_is_asked(head, d->job.threshold[h], d->job.stair->depth[d->job.stair->n - 1]))
+            continue;
         exitlm_status status = xl_stair_advance(d->job.stair, head->layer, error);
-        if (status == EXITLM_OK) status = check_last(d, h, has_previous ? &previous : NULL, &check, error);
+        if (status == EXITLM_OK)
+            status = check_last(d, h, has_previous ? &previous : NULL, &check, error);
         if (status != EXITLM_OK) return status;
         if (xl_head_answers(&check, d->job.threshold[h])) {
-            *draft = (xl_draft){.head = (int32_t)h, .layer = (uint16_t)head->layer, .confidence = 1 - check.uncertainty};
+            *draft = (xl_draft){.head = (int32_t)h,
+                                .layer = (uint16_t)head->layer,
+                                .confidence = 1 - check.uncertainty};
             *id = check.id;
             return EXITLM_OK;
         }
@@ -358,10 +414,13 @@ static exitlm_status draft_by_exits(xl_drafting *d, xl_draft *draft, int32_t *id
     return EXITLM_OK;
 }
 
-/* The vocabulary exit, where one more of its drafts pays. *id -1: it does not, or the exit declines. */
-static exitlm_status draft_by_vocabulary(xl_drafting *d, xl_draft *draft, int32_t *id, exitlm_error *error) {
+/* The vocabulary exit, where one more of its drafts pays. *id -1: it does not, or the exit
+ * declines. */
+static exitlm_status draft_by_vocabulary(xl_drafting *d, xl_draft *draft, int32_t *id,
+                                         exitlm_error *error) {
     uint32_t h = (uint32_t)vocabulary_head(d), layers = model_of(d)->config.n_layers, at = 0;
-    bool alone = d->job.stair->depth[d->job.stair->n - 1] == 0 && (d->job.stair->n == 1 || d->job.stair->depth[d->job.stair->n - 2] == layers);
+    bool alone = d->job.stair->depth[d->job.stair->n - 1] == 0 &&
+                 (d->job.stair->n == 1 || d->job.stair->depth[d->job.stair->n - 2] == layers);
     xl_check check;
     double from = now_ms(d);
     exitlm_status status = xl_stair_advance(d->job.stair, layers, error);
@@ -371,8 +430,10 @@ static exitlm_status draft_by_vocabulary(xl_drafting *d, xl_draft *draft, int32_
     if (status != EXITLM_OK) return status;
     if (d->job.clock_ms) learn(&d->check_ms, now_ms(d) - between);
     d->checks++;
-    *draft = (xl_draft){.head = (int32_t)h, .layer = (uint16_t)layers, .confidence = 1 - check.uncertainty};
-    float unlisted = xl_sampler_is_plain(d->job.sampler) && check.p1 > 0 ? check.other / check.p1 : check.other;
+    *draft = (xl_draft){
+        .head = (int32_t)h, .layer = (uint16_t)layers, .confidence = 1 - check.uncertainty};
+    float unlisted =
+        xl_sampler_is_plain(d->job.sampler) && check.p1 > 0 ? check.other / check.p1 : check.other;
     while (at < CHANCES - 1 && unlisted >= d->chances[at].most) at++;
     double all_right = d->all_right * d->chances[at].right / d->chances[at].drafted;
     bool flat = !xl_sampler_is_plain(d->job.sampler) && check.p1 < MIN_SAMPLED_PROBABILITY;
@@ -405,7 +466,8 @@ static exitlm_status draft_one(xl_drafting *d, bool *drafted, exitlm_error *erro
     draft->id = id;
     d->n++;
     *drafted = true;
-    if (xl_token_is_eog(model_of(d)->tokenizer, id)) d->wanted = d->n; /* nothing follows it; it is verified like any other */
+    /* nothing follows it; it is verified like any other */
+    if (xl_token_is_eog(model_of(d)->tokenizer, id)) d->wanted = d->n;
     return EXITLM_OK;
 }
 
@@ -418,13 +480,15 @@ static void learn_vocabulary(xl_drafting *d, uint32_t right, uint32_t tokens) {
         c->drafted = c->drafted * 0.98 + 1;
     }
     const xl_head *head = &d->job.heads->head[vocabulary_head(d)];
-    double cost = (d->n + 1) * layers_cost(d) + d->checks * check_cost(d, head) + (d->n ? output_cost(d, d->n + 1) : rest_cost(d, d->scored));
+    double cost = (d->n + 1) * layers_cost(d) + d->checks * check_cost(d, head) +
+                  (d->n ? output_cost(d, d->n + 1) : rest_cost(d, d->scored));
     learn_way(&d->vocabulary, cost / plain_cost(d), tokens);
 }
 
 static void learn_round(xl_drafting *d, uint32_t right, uint32_t tokens) {
     if (d->way == BY_LOOKUP)
-        for (uint32_t i = 0; i < d->n && i <= right; i++) d->accepted[d->gram] += 0.15 * ((i < right) - d->accepted[d->gram]);
+        for (uint32_t i = 0; i < d->n && i <= right; i++)
+            d->accepted[d->gram] += 0.15 * ((i < right) - d->accepted[d->gram]);
     if (d->way == BY_VOCABULARY) learn_vocabulary(d, right, tokens);
     if (d->way != BY_EXITS) return;
     learn_way(&d->exits, d->round_cost, tokens);
@@ -432,11 +496,13 @@ static void learn_round(xl_drafting *d, uint32_t right, uint32_t tokens) {
     else if (d->n == d->length && d->length < MOST_BY_EXITS) d->length++;
 }
 
-/* Row by row what the full model says after position base + row, up to the first draft that it does not say. */
+/* Row by row what the full model says after position base + row, up to the first draft that it
+ * does not say. */
 static void compare(xl_drafting *d, uint32_t rows, xl_round *round) {
     xl_stair *stair = d->job.stair;
     for (uint32_t row = 0; row < rows; row++) {
-        round->id[row] = xl_rule_full(d->job.sampler, d->job.logits, row, d->base + row, &round->confidence[row]);
+        round->id[row] = xl_rule_full(d->job.sampler, d->job.logits, row, d->base + row,
+                                      &round->confidence[row]);
         round->n_tokens = row + 1;
         if (row == d->n || d->draft[row].id != round->id[row]) break;
     }
@@ -453,11 +519,13 @@ static exitlm_status verify(xl_drafting *d, xl_round *round, exitlm_error *error
     exitlm_status status = xl_stair_advance(stair, m->config.n_layers, error);
     double between = now_ms(d);
     if (d->job.clock_ms && whole && rows == 1) learn(&d->layers_ms, between - from.ms);
-    if (status == EXITLM_OK) status = xl_logits_compute(d->job.logits, d->base, rows, d->scored, error);
+    if (status == EXITLM_OK)
+        status = xl_logits_compute(d->job.logits, d->base, rows, d->scored, error);
     if (status != EXITLM_OK) return status;
     /* Where the vocabulary exit has scored every row, nothing was left to time. */
     const uint32_t computed = m->config.vocab - d->scored;
-    if (d->job.clock_ms && computed) learn_output(d, rows, (now_ms(d) - between) * m->config.vocab / computed);
+    if (d->job.clock_ms && computed)
+        learn_output(d, rows, (now_ms(d) - between) * m->config.vocab / computed);
     if (whole) learn_price(d, from, rows);
     d->round_cost += spent(d, from, rows);
     d->open = false;

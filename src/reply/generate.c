@@ -1,5 +1,6 @@
-/* The step machine of one reply: prompt, then token after token, each by the chain of exits or by the full model. A step does a
- * bounded piece of work, so a caller can stop, or wait for weights, between any two. */
+/* The step machine of one reply: prompt, then token after token, each by the chain of exits or by
+ * the full model. A step does a bounded piece of work, so a caller can stop, or wait for
+ * weights, between any two. */
 #include <string.h>
 
 #include "model/loader.h"
@@ -9,7 +10,8 @@
 #define DRAFT_ACCURACY 0.90f /* level whose thresholds make a draft, in mode LOSSLESS */
 
 xl_generation *xl_generation_take(xl_arena *arena, const exitlm_model *model, uint32_t ctx) {
-    xl_generation measured, *taken = xl_arena_take(arena, 1, sizeof *taken), *g = taken ? taken : &measured;
+    xl_generation measured, *taken = xl_arena_take(arena, 1, sizeof *taken),
+                            *g = taken ? taken : &measured;
     *g = (xl_generation){0};
     g->tokens = xl_arena_take(arena, ctx, sizeof *g->tokens);
     g->prompt = xl_arena_take(arena, ctx, sizeof *g->prompt);
@@ -36,51 +38,78 @@ static exitlm_status bad(exitlm_error *error, const char *what, double value, co
 
 static bool within(float value, float low, float high) { return value >= low && value <= high; }
 
-static exitlm_status check_numbers(const exitlm_generate_options *o, uint32_t n_layers, exitlm_error *error) {
-    if (o->accuracy != 0 && !within(o->accuracy, 0.5f, 1)) return bad(error, "accuracy", o->accuracy, "it must lie between 0.5 and 1");
-    if (!within(o->temperature, 0, 100)) return bad(error, "temperature", o->temperature, "it must lie between 0 and 100");
-    if (!within(o->top_p, 0, 1)) return bad(error, "top_p", o->top_p, "it must lie between 0 and 1");
-    if (!within(o->min_p, 0, 1)) return bad(error, "min_p", o->min_p, "it must lie between 0 and 1");
-    if (o->repeat_penalty != 0 && !within(o->repeat_penalty, 0.1f, 10)) return bad(error, "repeat_penalty", o->repeat_penalty, "it must lie between 0.1 and 10");
-    if (!within(o->audit, 0, 1)) return bad(error, "audit", o->audit, "it must lie between 0 and 1");
-    if (o->max_draft >= XL_MAX_VERIFY) return bad(error, "max_draft", o->max_draft, "at most 8 drafts are verified at once");
-    if (o->draft_length >= XL_MAX_VERIFY) return bad(error, "draft_length", o->draft_length, "at most 8 drafts are verified at once");
+static exitlm_status check_numbers(const exitlm_generate_options *o, uint32_t n_layers,
+                                   exitlm_error *error) {
+    if (o->accuracy != 0 && !within(o->accuracy, 0.5f, 1))
+        return bad(error, "accuracy", o->accuracy, "it must lie between 0.5 and 1");
+    if (!within(o->temperature, 0, 100))
+        return bad(error, "temperature", o->temperature, "it must lie between 0 and 100");
+    if (!within(o->top_p, 0, 1))
+        return bad(error, "top_p", o->top_p, "it must lie between 0 and 1");
+    if (!within(o->min_p, 0, 1))
+        return bad(error, "min_p", o->min_p, "it must lie between 0 and 1");
+    if (o->repeat_penalty != 0 && !within(o->repeat_penalty, 0.1f, 10))
+        return bad(error, "repeat_penalty", o->repeat_penalty, "it must lie between 0.1 and 10");
+    if (!within(o->audit, 0, 1))
+        return bad(error, "audit", o->audit, "it must lie between 0 and 1");
+    if (o->max_draft >= XL_MAX_VERIFY)
+        return bad(error, "max_draft", o->max_draft, "at most 8 drafts are verified at once");
+    if (o->draft_length >= XL_MAX_VERIFY)
+        return bad(error, "draft_length", o->draft_length, "at most 8 drafts are verified at once");
     if (o->draft_layer < 0 || (uint32_t)o->draft_layer > n_layers)
-        return bad(error, "draft_layer", o->draft_layer, "it must be at most the number of layers (0: adaptive)");
+        return bad(error, "draft_layer", o->draft_layer,
+                   "it must be at most the number of layers (0: adaptive)");
     if ((unsigned)o->mode >= EXITLM_MODE_COUNT) return bad(error, "mode", (int)o->mode, "unknown");
-    if ((unsigned)o->strategy >= EXITLM_STRATEGY_COUNT) return bad(error, "strategy", (int)o->strategy, "unknown");
-    if ((int)o->kv < -1 || (int)o->kv >= EXITLM_POLICY_COUNT) return bad(error, "kv", (int)o->kv, "unknown");
-    if (o->draft_sources & ~3) return bad(error, "draft_sources", o->draft_sources, "its bits are 1, exits, and 2, prompt lookup");
+    if ((unsigned)o->strategy >= EXITLM_STRATEGY_COUNT)
+        return bad(error, "strategy", (int)o->strategy, "unknown");
+    if ((int)o->kv < -1 || (int)o->kv >= EXITLM_POLICY_COUNT)
+        return bad(error, "kv", (int)o->kv, "unknown");
+    if (o->draft_sources & ~3)
+        return bad(error, "draft_sources", o->draft_sources,
+                   "its bits are 1, exits, and 2, prompt lookup");
     return EXITLM_OK;
 }
 
 static exitlm_status check_stops(const exitlm_generate_options *o, exitlm_error *error) {
-    if (o->n_stop > XL_MAX_STOPS) return bad(error, "number of stop strings", (double)o->n_stop, "at most 16 are possible");
-    if (o->n_stop && !o->stop) return xl_fail(error, EXITLM_USAGE, "%zu stop strings are announced, and the list of them is NULL", o->n_stop);
+    if (o->n_stop > XL_MAX_STOPS)
+        return bad(error, "number of stop strings", (double)o->n_stop, "at most 16 are possible");
+    if (o->n_stop && !o->stop)
+        return xl_fail(error, EXITLM_USAGE,
+                       "%zu stop strings are announced, and the list of them is NULL", o->n_stop);
     for (size_t i = 0; i < o->n_stop; i++) {
         size_t n = o->stop[i] ? strlen(o->stop[i]) : 0;
         if (n == 0 || n > XL_MAX_STOP_BYTES)
-            return xl_fail(error, EXITLM_USAGE, "stop string %zu has %zu bytes: 1 to %d are possible", i, n, XL_MAX_STOP_BYTES);
+            return xl_fail(error, EXITLM_USAGE,
+                           "stop string %zu has %zu bytes: 1 to %d are possible", i, n,
+                           XL_MAX_STOP_BYTES);
     }
     return EXITLM_OK;
 }
 
-static exitlm_status check_prompt(const exitlm_session *s, const int32_t *ids, size_t n, exitlm_error *error) {
-    if (n == 0) return xl_fail(error, EXITLM_USAGE, "an empty prompt: at least one token is needed");
+static exitlm_status check_prompt(const exitlm_session *s, const int32_t *ids, size_t n,
+                                  exitlm_error *error) {
+    if (n == 0)
+        return xl_fail(error, EXITLM_USAGE, "an empty prompt: at least one token is needed");
     if (n >= s->stair.ctx)
-        return xl_fail(error, EXITLM_CONTEXT_FULL, "the prompt has %zu tokens and the context holds %u: shorten it or ask for a larger context", n,
-                       (unsigned)s->stair.ctx);
+        return xl_fail(error, EXITLM_CONTEXT_FULL,
+                       "the prompt has %zu tokens and the context holds %u: shorten it or ask for "
+                       "a larger context",
+                       n, (unsigned)s->stair.ctx);
     return xl_stair_check_ids(&s->stair, ids, n, error);
 }
 
-/* The K/V policy for who asks for none: of those that are calibrated for the level, the one that is expected to cost least here. */
-static exitlm_kv_policy choose_policy(const exitlm_session *s, exitlm_strategy strategy, float accuracy) {
+/* The K/V policy for who asks for none: of those that are calibrated for the level, the one that
+ * is expected to cost least here. */
+static exitlm_kv_policy choose_policy(const exitlm_session *s, exitlm_strategy strategy,
+                                      float accuracy) {
     const exitlm_heads *heads = s->heads;
     const exitlm_level *best = NULL;
     for (int kv = 0; kv < EXITLM_POLICY_COUNT; kv++) {
         const exitlm_level *row = xl_heads_row(heads, strategy, accuracy, (exitlm_kv_policy)kv);
         if (!row || (kv == EXITLM_POLICY_MAPS && !exitlm_heads_have_maps(heads))) continue;
-        if (!best || xl_expected_macs(s->run.model, heads, row) < xl_expected_macs(s->run.model, heads, best)) best = row;
+        if (!best || xl_expected_macs(s->run.model, heads, row) <
+                         xl_expected_macs(s->run.model, heads, best))
+            best = row;
     }
     return best ? best->kv : heads->kv;
 }
@@ -89,26 +118,33 @@ static float accuracy_of(const exitlm_session *s, const exitlm_generate_options 
     return o->accuracy != 0 ? o->accuracy : s->heads->info.default_accuracy;
 }
 
-static exitlm_status choose_exit_policy(const exitlm_session *s, const exitlm_generate_options *o, float accuracy, exitlm_kv_policy *kv,
-                                        exitlm_error *error) {
+static exitlm_status choose_exit_policy(const exitlm_session *s, const exitlm_generate_options *o,
+                                        float accuracy, exitlm_kv_policy *kv, exitlm_error *error) {
     if ((int)o->kv >= 0) *kv = o->kv;
     else *kv = o->thresholds ? s->heads->kv : choose_policy(s, o->strategy, accuracy);
     if (*kv == EXITLM_POLICY_MAPS && !exitlm_heads_have_maps(s->heads))
-        return xl_fail(error, EXITLM_USAGE, "K/V policy maps: this heads file holds no maps; use exact or propagate");
+        return xl_fail(error, EXITLM_USAGE,
+                       "K/V policy maps: this heads file holds no maps; use exact or propagate");
     return EXITLM_OK;
 }
 
-/* Thresholds and K/V policy of mode EXIT, and of the heads that draft in LOSSLESS, where nothing is left out of the K/V. */
-static exitlm_status choose_chain(const exitlm_session *s, const exitlm_generate_options *o, xl_chain *chain, exitlm_error *error) {
+/* Thresholds and K/V policy of mode EXIT, and of the heads that draft in LOSSLESS, where nothing
+ * is left out of the K/V. */
+static exitlm_status choose_chain(const exitlm_session *s, const exitlm_generate_options *o,
+                                  xl_chain *chain, exitlm_error *error) {
     *chain = (xl_chain){.kv = EXITLM_POLICY_EXACT};
     if (o->mode == EXITLM_MODE_FULL) return EXITLM_OK;
     const bool exits = o->mode == EXITLM_MODE_EXIT;
     if (!s->heads)
-        return xl_fail(error, EXITLM_USAGE, "mode %s needs exit heads, and none are loaded: give a heads file (train one with exitlm train) or use mode full",
+        return xl_fail(error, EXITLM_USAGE,
+                       "mode %s needs exit heads, and none are loaded: give a heads file (train "
+                       "one with exitlm train) or use mode full",
                        exits ? "exit" : "lossless");
     exitlm_status status = xl_heads_check(s->heads, s->run.model, error);
     if (status != EXITLM_OK) return status;
-    const float accuracy = exits ? accuracy_of(s, o) : o->accuracy != 0 ? o->accuracy : DRAFT_ACCURACY;
+    const float accuracy = exits              ? accuracy_of(s, o)
+                           : o->accuracy != 0 ? o->accuracy
+                                              : DRAFT_ACCURACY;
     const exitlm_kv_policy table = s->heads->kv;
     if (exits) {
         status = choose_exit_policy(s, o, accuracy, &chain->kv, error);
@@ -116,29 +152,41 @@ static exitlm_status choose_chain(const exitlm_session *s, const exitlm_generate
     }
     chain->n = s->heads->n_heads;
     if (o->thresholds) memcpy(chain->threshold, o->thresholds, chain->n * sizeof(float));
-    else if (!xl_heads_thresholds(s->heads, o->strategy, accuracy, exits ? chain->kv : table, chain->threshold) && !exits)
-        xl_heads_thresholds(s->heads, EXITLM_STRATEGY_MAX_COVERAGE, accuracy, table, chain->threshold); /* drafts need no certificate */
+    else if (!xl_heads_thresholds(s->heads, o->strategy, accuracy, exits ? chain->kv : table,
+                                  chain->threshold) &&
+             !exits)
+        /* drafts need no certificate */
+        xl_heads_thresholds(s->heads, EXITLM_STRATEGY_MAX_COVERAGE, accuracy, table,
+                            chain->threshold);
     return EXITLM_OK;
 }
 
 /* Why no exit is taken at this accuracy. */
-static const char *why_no_row(const exitlm_heads *heads, exitlm_strategy strategy, float accuracy, exitlm_kv_policy kv) {
-    if (!xl_heads_calibrated(heads, strategy, kv)) return "the heads are not calibrated with this strategy and K/V policy: nothing exits";
+static const char *why_no_row(const exitlm_heads *heads, exitlm_strategy strategy, float accuracy,
+                              exitlm_kv_policy kv) {
+    if (!xl_heads_calibrated(heads, strategy, kv))
+        return "the heads are not calibrated with this strategy and K/V policy: nothing exits";
     for (size_t i = 0; i < heads->n_levels; i++)
-        if (heads->levels[i].strategy == strategy && heads->levels[i].kv == kv && heads->levels[i].accuracy >= accuracy - 1e-6f)
+        if (heads->levels[i].strategy == strategy && heads->levels[i].kv == kv &&
+            heads->levels[i].accuracy >= accuracy - 1e-6f)
             return "no level of this accuracy or above is certified: nothing exits";
     return "an accuracy above all levels that were tried: nothing exits";
 }
 
-/* Why the level's promise does not cover this reply, as far as that is known now: "", or a sentence. */
-static const char *why_uncertified(const exitlm_session *s, const exitlm_generate_options *o, const xl_chain *chain) {
+/* Why the level's promise does not cover this reply, as far as that is known now: "", or a
+ * sentence. */
+static const char *why_uncertified(const exitlm_session *s, const exitlm_generate_options *o,
+                                   const xl_chain *chain) {
     if (o->mode != EXITLM_MODE_EXIT) return "";
     if (o->thresholds) return "the thresholds are the caller's, not the calibration's";
     if (o->strategy != EXITLM_STRATEGY_RISK) return "only the strategy risk is certified";
-    if (!xl_heads_row(s->heads, o->strategy, accuracy_of(s, o), chain->kv)) return why_no_row(s->heads, o->strategy, accuracy_of(s, o), chain->kv);
+    if (!xl_heads_row(s->heads, o->strategy, accuracy_of(s, o), chain->kv))
+        return why_no_row(s->heads, o->strategy, accuracy_of(s, o), chain->kv);
     if (o->temperature > 0) return "tokens are drawn: the level speaks of the likeliest token";
-    if (o->repeat_penalty != 0 && o->repeat_penalty != 1) return "a repeat penalty changes which token is chosen";
-    if ((exitlm_kv_type)s->stair.kv.type != s->heads->kv_type) return "the K/V cache is of another type than the calibration's";
+    if (o->repeat_penalty != 0 && o->repeat_penalty != 1)
+        return "a repeat penalty changes which token is chosen";
+    if ((exitlm_kv_type)s->stair.kv.type != s->heads->kv_type)
+        return "the K/V cache is of another type than the calibration's";
     if (!s->run.model->complete) return "the model was still loading when the reply began";
     return "";
 }
@@ -148,9 +196,11 @@ static xl_made made_by(exitlm_kv_policy kv) {
     return kv == EXITLM_POLICY_MAPS ? XL_MADE_MAPS : XL_MADE_PROPAGATE;
 }
 
-/* How much of what the session holds is good for this prompt. The last token of the prompt is always run again unless its
- * hidden state is at hand: it decides the first token. K and V that another policy guessed are not what this one was calibrated with. */
-static uint32_t common_prefix(const xl_stair *stair, const int32_t *ids, size_t n, exitlm_kv_policy kv) {
+/* How much of what the session holds is good for this prompt. The last token of the prompt is
+ * always run again unless its hidden state is at hand: it decides the first token. K and V that
+ * another policy guessed are not what this one was calibrated with. */
+static uint32_t common_prefix(const xl_stair *stair, const int32_t *ids, size_t n,
+                              exitlm_kv_policy kv) {
     uint32_t common = 0;
     while (common < stair->n && common < n && stair->ids[common] == ids[common]) {
         if (stair->made[common] != XL_MADE_EXACT && stair->made[common] != made_by(kv)) break;
@@ -170,11 +220,14 @@ static void begin_reply(exitlm_session *s, const exitlm_generate_options *o) {
     g->options = *o;
     g->options.stop = NULL;
     g->options.thresholds = NULL;
-    g->sampler = (xl_sampler){o->temperature, o->top_p, o->min_p, o->repeat_penalty == 0 ? 1 : o->repeat_penalty, o->top_k, o->seed};
+    g->sampler = (xl_sampler){o->temperature, o->top_p,
+                              o->min_p,       o->repeat_penalty == 0 ? 1 : o->repeat_penalty,
+                              o->top_k,       o->seed};
     xl_text_out_begin(&g->out, o->stop, o->n_stop);
     g->n_tokens = g->n_released = 0;
     g->released_bytes = 0;
-    g->computed = g->draft_attempts = g->drafted = g->accepted = g->audited = g->audit_disagreed = 0;
+    g->computed = g->draft_attempts = g->drafted = g->accepted = g->audited = g->audit_disagreed =
+        0;
     g->n_events = g->events_given = 0;
     g->start_ms = g->previous_ms = xl_session_now(s);
     begin_token(g);
@@ -184,14 +237,23 @@ static void begin_drafting(exitlm_session *s) {
     xl_generation *g = s->generation;
     const exitlm_generate_options *o = &g->options;
     if (o->mode != EXITLM_MODE_LOSSLESS) return;
-    const xl_draft_job job = {.stair = &s->stair, .logits = &s->logits, .exits = s->exits, .heads = s->heads, .sampler = &g->sampler,
-                              .threshold = g->chain.threshold, .fixed_layer = (uint32_t)o->draft_layer, .fixed_length = o->draft_length,
-                              .max_drafts = o->max_draft, .sources = (unsigned)o->draft_sources, .clock_ms = s->clock_ms,
+    const xl_draft_job job = {.stair = &s->stair,
+                              .logits = &s->logits,
+                              .exits = s->exits,
+                              .heads = s->heads,
+                              .sampler = &g->sampler,
+                              .threshold = g->chain.threshold,
+                              .fixed_layer = (uint32_t)o->draft_layer,
+                              .fixed_length = o->draft_length,
+                              .max_drafts = o->max_draft,
+                              .sources = (unsigned)o->draft_sources,
+                              .clock_ms = s->clock_ms,
                               .clock_user = s->clock_user};
     xl_drafting_start(s->drafting, &job);
 }
 
-exitlm_status xl_generation_start(exitlm_session *s, const int32_t *ids, size_t n, const exitlm_generate_options *options, exitlm_error *error) {
+exitlm_status xl_generation_start(exitlm_session *s, const int32_t *ids, size_t n,
+                                  const exitlm_generate_options *options, exitlm_error *error) {
     exitlm_generate_options defaults;
     exitlm_generate_defaults(&defaults);
     const exitlm_generate_options *o = options ? options : &defaults;
@@ -222,9 +284,10 @@ exitlm_status xl_generation_start(exitlm_session *s, const int32_t *ids, size_t 
     return EXITLM_OK;
 }
 
-exitlm_status exitlm_session_start(exitlm_session *session, const int32_t *ids, size_t n, const exitlm_generate_options *options,
-                                   exitlm_error *error) {
-    if (!session || (!ids && n)) return xl_fail(error, EXITLM_USAGE, "exitlm_session_start: an argument is NULL");
+exitlm_status exitlm_session_start(exitlm_session *session, const int32_t *ids, size_t n,
+                                   const exitlm_generate_options *options, exitlm_error *error) {
+    if (!session || (!ids && n))
+        return xl_fail(error, EXITLM_USAGE, "exitlm_session_start: an argument is NULL");
     exitlm_status status = xl_generation_start(session, ids, n, options, error);
     if (status == EXITLM_OK) session->generation->context_known = false;
     return status;
@@ -241,7 +304,8 @@ static void finish_text(xl_generation *g) {
         return;
     }
     while (g->n_tokens > g->n_released) {
-        const uint32_t start = g->n_tokens > 1 ? g->tokens[g->n_tokens - 2].text_end : 0, end = g->tokens[g->n_tokens - 1].text_end;
+        const uint32_t start = g->n_tokens > 1 ? g->tokens[g->n_tokens - 2].text_end : 0,
+                       end = g->tokens[g->n_tokens - 1].text_end;
         if (start < out->n_bytes || (start == out->n_bytes && end == start)) break;
         g->n_tokens--;
     }
@@ -280,8 +344,9 @@ static void emit(exitlm_session *s, const xl_chosen *chosen) {
 
 /* ---- One token of the modes full and exit ---------------------------------------------------- */
 
-/* A random share of the exits is run to the end and compared: the token that the full model would choose in this context, and, where tokens are
- * drawn, its likeliest one, since of that the level speaks. */
+/* A random share of the exits is run to the end and compared: the token that the full model would
+ * choose in this context, and, where tokens are drawn, its likeliest one, since of that the
+ * level speaks. */
 static exitlm_status audit(exitlm_session *s, const xl_check *check, exitlm_error *error) {
     xl_generation *g = s->generation;
     const uint32_t pos = s->stair.n - 1;
@@ -291,14 +356,19 @@ static exitlm_status audit(exitlm_session *s, const xl_check *check, exitlm_erro
     if (status != EXITLM_OK) return status;
     float confidence;
     g->audited++;
-    if (g->sampler.temperature > 0) g->audit_disagreed += xl_logits_argmax(&s->logits, xl_logits_row(&s->logits, 0)) != check->argmax;
-    else g->audit_disagreed += xl_rule_full(&g->sampler, &s->logits, 0, pos, &confidence) != check->id;
+    if (g->sampler.temperature > 0)
+        g->audit_disagreed +=
+            xl_logits_argmax(&s->logits, xl_logits_row(&s->logits, 0)) != check->argmax;
+    else
+        g->audit_disagreed +=
+            xl_rule_full(&g->sampler, &s->logits, 0, pos, &confidence) != check->id;
     return EXITLM_OK;
 }
 
 static float work_of(const exitlm_session *s, uint32_t layer, uint64_t other_macs) {
     const exitlm_model *m = s->run.model;
-    return (float)(((double)layer * (double)xl_layer_macs(m) + (double)other_macs) / (double)xl_token_macs(m));
+    return (float)(((double)layer * (double)xl_layer_macs(m) + (double)other_macs) /
+                   (double)xl_token_macs(m));
 }
 
 /* The answer of next_head becomes the token. WAIT: nothing is lost, call again. */
@@ -308,10 +378,14 @@ static exitlm_status take_exit(exitlm_session *s, exitlm_error *error) {
     const uint32_t head = g->next_head, layer = s->heads->head[head].layer;
     const xl_check *check = &g->answer;
     exitlm_status status = audit(s, check, error);
-    if (status == EXITLM_OK) status = xl_stair_exit(stair, s->heads, stair->n - 1, head, g->chain.kv, error);
+    if (status == EXITLM_OK)
+        status = xl_stair_exit(stair, s->heads, stair->n - 1, head, g->chain.kv, error);
     if (status != EXITLM_OK) return status;
     stair->kv_only_until = stair->n; /* what remains of its layers is run for its K and V */
-    const xl_chosen chosen = {.id = check->id, .head = (int32_t)head, .layer = (uint16_t)layer, .confidence = 1 - check->uncertainty,
+    const xl_chosen chosen = {.id = check->id,
+                              .head = (int32_t)head,
+                              .layer = (uint16_t)layer,
+                              .confidence = 1 - check->uncertainty,
                               .work = work_of(s, layer, g->check_macs)};
     emit(s, &chosen);
     return EXITLM_OK;
@@ -338,8 +412,9 @@ static exitlm_status try_head(exitlm_session *s, exitlm_error *error) {
     const uint32_t last = s->stair.n - 1;
     const uint64_t before = s->run.macs;
     xl_check check;
-    exitlm_status status = xl_exit_check(s->exits, g->next_head, last, xl_hidden(&s->stair, last), g->has_previous ? &g->previous : NULL,
-                                         &g->sampler, &check, error);
+    exitlm_status status =
+        xl_exit_check(s->exits, g->next_head, last, xl_hidden(&s->stair, last),
+                      g->has_previous ? &g->previous : NULL, &g->sampler, &check, error);
     if (status != EXITLM_OK) return status;
     g->check_macs += s->run.macs - before;
     g->answered = xl_head_answers(&check, g->chain.threshold[g->next_head]);
@@ -358,7 +433,8 @@ static exitlm_status full_token(exitlm_session *s, exitlm_error *error) {
     const uint32_t layers = s->run.model->config.n_layers, last = s->stair.n - 1;
     const uint64_t before = s->run.macs;
     uint32_t row0 = 0;
-    if (g->has_previous && g->previous_head + 1 == g->chain.n) row0 = xl_scored_rows(s->exits, g->previous_head);
+    if (g->has_previous && g->previous_head + 1 == g->chain.n)
+        row0 = xl_scored_rows(s->exits, g->previous_head);
     exitlm_status status = xl_logits_compute(&s->logits, last, 1, row0, error);
     if (status != EXITLM_OK) return status;
     xl_chosen chosen = {.head = -1, .layer = (uint16_t)layers};
@@ -374,13 +450,15 @@ static exitlm_status decode(exitlm_session *s, bool *again, exitlm_error *error)
     exitlm_status status;
     while (!g->answered && g->next_head < g->chain.n) {
         const xl_head *head = &s->heads->head[g->next_head];
-        if (!xl_head_is_asked(head, g->chain.threshold[g->next_head], s->stair.depth[s->stair.n - 1])) {
+        if (!xl_head_is_asked(head, g->chain.threshold[g->next_head],
+                              s->stair.depth[s->stair.n - 1])) {
             g->next_head++;
             continue;
         }
         status = advance(s, head->layer, again, error);
         if (status != EXITLM_OK || *again) return status;
-        if (g->chain.kv == EXITLM_POLICY_MAPS) xl_stair_map_waiting(&s->stair, s->heads, g->next_head);
+        if (g->chain.kv == EXITLM_POLICY_MAPS)
+            xl_stair_map_waiting(&s->stair, s->heads, g->next_head);
         status = try_head(s, error);
         if (status != EXITLM_OK) return status;
     }
@@ -390,18 +468,28 @@ static exitlm_status decode(exitlm_session *s, bool *again, exitlm_error *error)
     return full_token(s, error);
 }
 
-/* ---- A step of mode lossless ------------------------------------------------------------------ */
+/* ---- A step of mode lossless
+ * ------------------------------------------------------------------ */
 
-static void draft_event(exitlm_session *s, exitlm_event_type type, uint32_t index, const xl_draft *draft, uint32_t i) {
+static void draft_event(exitlm_session *s, exitlm_event_type type, uint32_t index,
+                        const xl_draft *draft, uint32_t i) {
     xl_generation *g = s->generation;
     if (!g->options.events || g->n_events == XL_MAX_DRAFT_EVENTS) return;
-    size_t n = xl_token_bytes(s->run.model->tokenizer, draft->id, g->draft_text[i], XL_MAX_DRAFT_TEXT);
+    size_t n =
+        xl_token_bytes(s->run.model->tokenizer, draft->id, g->draft_text[i], XL_MAX_DRAFT_TEXT);
     exitlm_event *event = &g->events[g->n_events++];
     *event = (exitlm_event){.type = type};
-    event->token = (exitlm_token){.index = index, .id = draft->id, .text = g->draft_text[i],
-                                  .text_bytes = n < XL_MAX_DRAFT_TEXT ? n : XL_MAX_DRAFT_TEXT, .layer = draft->layer,
-                                  .of = s->run.model->config.n_layers, .head = draft->head, .confidence = draft->confidence,
-                                  .drafted = true, .draft_head = draft->head, .ms = -1};
+    event->token = (exitlm_token){.index = index,
+                                  .id = draft->id,
+                                  .text = g->draft_text[i],
+                                  .text_bytes = n < XL_MAX_DRAFT_TEXT ? n : XL_MAX_DRAFT_TEXT,
+                                  .layer = draft->layer,
+                                  .of = s->run.model->config.n_layers,
+                                  .head = draft->head,
+                                  .confidence = draft->confidence,
+                                  .drafted = true,
+                                  .draft_head = draft->head,
+                                  .ms = -1};
 }
 
 /* Emits a round's tokens until the reply is over. Returns how many. */
@@ -411,9 +499,16 @@ static uint32_t emit_round(exitlm_session *s, const xl_round *round) {
     while (taken < round->n_tokens && g->phase == XL_DECODE) {
         const xl_draft *draft = taken < round->n ? &round->draft[taken] : NULL;
         const bool right = draft && draft->id == round->id[taken];
-        if (draft) draft_event(s, right ? EXITLM_EVENT_ACCEPT : EXITLM_EVENT_REJECT, g->n_tokens, draft, taken);
-        const xl_chosen chosen = {.id = round->id[taken], .head = -1, .layer = (uint16_t)s->run.model->config.n_layers, .work = 1,
-                                  .confidence = round->confidence[taken], .drafted = right, .draft_head = right ? draft->head : 0};
+        if (draft)
+            draft_event(s, right ? EXITLM_EVENT_ACCEPT : EXITLM_EVENT_REJECT, g->n_tokens, draft,
+                        taken);
+        const xl_chosen chosen = {.id = round->id[taken],
+                                  .head = -1,
+                                  .layer = (uint16_t)s->run.model->config.n_layers,
+                                  .work = 1,
+                                  .confidence = round->confidence[taken],
+                                  .drafted = right,
+                                  .draft_head = right ? draft->head : 0};
         emit(s, &chosen);
         taken++;
     }
@@ -425,18 +520,22 @@ static exitlm_status draft_step(exitlm_session *s, exitlm_error *error) {
     xl_round round;
     exitlm_status status = xl_draft_step(s->drafting, g->limit - g->n_tokens, &round, error);
     if (status != EXITLM_OK) return status;
-    if (round.drafted) draft_event(s, EXITLM_EVENT_DRAFT, g->n_tokens + round.n - 1, &round.draft[round.n - 1], round.n - 1);
+    if (round.drafted)
+        draft_event(s, EXITLM_EVENT_DRAFT, g->n_tokens + round.n - 1, &round.draft[round.n - 1],
+                    round.n - 1);
     if (round.n_tokens == 0) return EXITLM_OK;
     const uint32_t taken = emit_round(s, &round);
     const bool ended = xl_token_is_eog(s->run.model->tokenizer, round.id[taken - 1]);
-    xl_stair_truncate(&s->stair, round.base + taken); /* the last one's own position is appended with the next step */
+    /* the last one's own position is appended with the next step */
+    xl_stair_truncate(&s->stair, round.base + taken);
     g->draft_attempts += round.n > 0;
     g->drafted += round.n;
     g->accepted += xl_draft_learn(s->drafting, taken, taken - ended);
     return EXITLM_OK;
 }
 
-/* ---- Events ------------------------------------------------------------------------------------ */
+/* ---- Events
+ * ------------------------------------------------------------------------------------ */
 
 /* The token that was emitted last becomes the next position. */
 static exitlm_status append_last(exitlm_session *s, exitlm_error *error) {
@@ -452,14 +551,23 @@ static void fill_times(const exitlm_session *s, exitlm_stats *stats) {
     const double first_ms = g->tokens[0].at_ms;
     stats->prompt_ms = first_ms - g->start_ms;
     stats->decode_ms = g->tokens[g->n_tokens - 1].at_ms - first_ms;
-    if (g->n_tokens > 1 && stats->decode_ms > 0) stats->tokens_per_second = (g->n_tokens - 1) * 1000.0 / stats->decode_ms;
+    if (g->n_tokens > 1 && stats->decode_ms > 0)
+        stats->tokens_per_second = (g->n_tokens - 1) * 1000.0 / stats->decode_ms;
 }
 
 static void fill_stats(const exitlm_session *s, exitlm_stats *stats) {
     const xl_generation *g = s->generation;
-    *stats = (exitlm_stats){.reason = g->reason, .prompt_tokens = g->prompt_n, .reused_tokens = g->reused, .completion_tokens = g->n_tokens,
-                            .draft_attempts = g->draft_attempts, .drafted = g->drafted, .accepted = g->accepted, .audited = g->audited,
-                            .audit_disagreed = g->audit_disagreed, .text = g->out.text, .text_bytes = g->out.n_bytes};
+    *stats = (exitlm_stats){.reason = g->reason,
+                            .prompt_tokens = g->prompt_n,
+                            .reused_tokens = g->reused,
+                            .completion_tokens = g->n_tokens,
+                            .draft_attempts = g->draft_attempts,
+                            .drafted = g->drafted,
+                            .accepted = g->accepted,
+                            .audited = g->audited,
+                            .audit_disagreed = g->audit_disagreed,
+                            .text = g->out.text,
+                            .text_bytes = g->out.n_bytes};
     double depth = 0;
     for (uint32_t i = 0; i < g->n_tokens; i++) {
         const xl_chosen *token = &g->tokens[i];
@@ -471,7 +579,8 @@ static void fill_stats(const exitlm_session *s, exitlm_stats *stats) {
     const double macs = (double)(s->run.macs - s->stair.prefix_macs - g->start_macs);
     stats->mean_work = g->computed ? macs / ((double)xl_token_macs(s->run.model) * g->computed) : 0;
     stats->uncertified = g->uncertified;
-    if (g->options.mode == EXITLM_MODE_EXIT && !stats->uncertified[0] && g->n_tokens > XL_CALIBRATED_TOKENS)
+    if (g->options.mode == EXITLM_MODE_EXIT && !stats->uncertified[0] &&
+        g->n_tokens > XL_CALIBRATED_TOKENS)
         stats->uncertified = "the reply is longer than those of the calibration, 96 tokens";
     stats->certified = !stats->uncertified[0];
     fill_times(s, stats);
@@ -481,10 +590,19 @@ static void token_event(exitlm_session *s, exitlm_event *event) {
     xl_generation *g = s->generation;
     const xl_chosen *t = &g->tokens[g->n_released];
     const size_t end = t->text_end < g->out.n_bytes ? t->text_end : g->out.n_bytes;
-    *event = (exitlm_event){.type = EXITLM_EVENT_TOKEN, .prompt_done = g->prompt_n, .prompt_total = g->prompt_n};
-    event->token = (exitlm_token){.index = g->n_released, .id = t->id, .text = g->out.text + g->released_bytes, .text_bytes = end - g->released_bytes,
-                                  .layer = t->layer, .of = s->run.model->config.n_layers, .work = t->work, .head = t->head,
-                                  .confidence = t->confidence, .drafted = t->drafted, .draft_head = t->draft_head,
+    *event = (exitlm_event){
+        .type = EXITLM_EVENT_TOKEN, .prompt_done = g->prompt_n, .prompt_total = g->prompt_n};
+    event->token = (exitlm_token){.index = g->n_released,
+                                  .id = t->id,
+                                  .text = g->out.text + g->released_bytes,
+                                  .text_bytes = end - g->released_bytes,
+                                  .layer = t->layer,
+                                  .of = s->run.model->config.n_layers,
+                                  .work = t->work,
+                                  .head = t->head,
+                                  .confidence = t->confidence,
+                                  .drafted = t->drafted,
+                                  .draft_head = t->draft_head,
                                   .ms = s->clock_ms ? t->at_ms - g->previous_ms : -1};
     g->previous_ms = t->at_ms;
     g->released_bytes = end;
@@ -523,35 +641,42 @@ static void progress_event(const exitlm_session *s, exitlm_event *event) {
     uint32_t deep = 0;
     for (uint32_t p = g->reused; p < g->prompt_n; p++) deep += s->stair.depth[p];
     const uint32_t done = g->reused + deep / s->run.model->config.n_layers;
-    *event = (exitlm_event){.type = EXITLM_EVENT_PROGRESS, .prompt_total = g->prompt_n, .prompt_done = done < g->prompt_n ? done : g->prompt_n};
+    *event = (exitlm_event){.type = EXITLM_EVENT_PROGRESS,
+                            .prompt_total = g->prompt_n,
+                            .prompt_done = done < g->prompt_n ? done : g->prompt_n};
 }
 
 /* No head is asked before it is known to be this model's. */
 static exitlm_status check_heads(exitlm_session *s, exitlm_error *error) {
     const exitlm_model *m = s->run.model;
     if (s->generation->chain.n == 0) return EXITLM_OK;
-    if (m->fingerprint[0] || s->generation->phase == XL_PROMPT) return xl_heads_check(s->heads, m, error);
+    if (m->fingerprint[0] || s->generation->phase == XL_PROMPT)
+        return xl_heads_check(s->heads, m, error);
     uint32_t id = 0; /* the layers are there: it is a row that the fingerprint lacks */
     while (id + 1 < XL_FINGERPRINT_ROWS && m->row_ready[id]) id++;
     return xl_stair_wait(&s->stair, -1, (int32_t)id, error);
 }
 
 exitlm_status exitlm_session_step(exitlm_session *s, exitlm_event *event, exitlm_error *error) {
-    if (!s || !event) return xl_fail(error, EXITLM_USAGE, "exitlm_session_step: an argument is NULL");
+    if (!s || !event)
+        return xl_fail(error, EXITLM_USAGE, "exitlm_session_step: an argument is NULL");
     xl_generation *g = s->generation;
     const exitlm_mode mode = g->options.mode;
-    if (g->phase == XL_IDLE) return xl_fail(error, EXITLM_USAGE, "no reply is under way: start one first");
+    if (g->phase == XL_IDLE)
+        return xl_fail(error, EXITLM_USAGE, "no reply is under way: start one first");
     if (give(s, event)) return EXITLM_OK;
     bool again = false;
     exitlm_status status = check_heads(s, error);
     if (status == EXITLM_OK && g->phase == XL_PROMPT) {
-        /* Through all layers, as in calibration: so the first token, and the K and V of the prompt, are the same whatever has arrived. */
+        /* Through all layers, as in calibration: so the first token, and the K and V of the
+         * prompt, are the same whatever has arrived. */
         status = advance(s, s->run.model->config.n_layers, &again, error);
         if (status == EXITLM_OK && !again) g->phase = XL_DECODE;
     }
     if (status == EXITLM_OK && !again && g->phase == XL_DECODE) {
         status = append_last(s, error);
-        if (status == EXITLM_OK) status = mode == EXITLM_MODE_LOSSLESS ? draft_step(s, error) : decode(s, &again, error);
+        if (status == EXITLM_OK)
+            status = mode == EXITLM_MODE_LOSSLESS ? draft_step(s, error) : decode(s, &again, error);
     }
     if (status != EXITLM_OK) return status;
     if (!give(s, event)) progress_event(s, event);

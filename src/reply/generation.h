@@ -39,7 +39,8 @@ typedef struct xl_generation {
     bool has_previous;
     xl_check previous; /* of head previous_head */
     uint32_t previous_head;
-    bool answered; /* a head has: what is left is the audit and the K/V, which may wait for weights */
+    /* a head has: what is left is the audit and the K/V, which may wait for weights */
+    bool answered;
     xl_check answer; /* of next_head */
     uint64_t check_macs;
 
@@ -49,7 +50,8 @@ typedef struct xl_generation {
     xl_text_out out;
     size_t released_bytes;
     exitlm_reason reason;
-    const char *uncertified; /* why the level's promise does not cover the reply, as far as it was known at the start; "" */
+    /* why the level's promise does not cover the reply, as far as it was known at the start; "" */
+    const char *uncertified;
 
     /* The prompt as text, by its hash, so that the next turn re-uses the generated ids (chat.c). */
     uint8_t context_sha[32];

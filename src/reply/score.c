@@ -1,8 +1,10 @@
 #include "session.h"
 
 exitlm_status exitlm_session_score(exitlm_session *session, const int32_t *ids, size_t n,
-                                   bool (*visit)(void *user, size_t position, const float *logits), void *user, exitlm_error *error) {
-    if (!session || !visit || (!ids && n)) return xl_fail(error, EXITLM_USAGE, "exitlm_session_score: an argument is NULL");
+                                   bool (*visit)(void *user, size_t position, const float *logits),
+                                   void *user, exitlm_error *error) {
+    if (!session || !visit || (!ids && n))
+        return xl_fail(error, EXITLM_USAGE, "exitlm_session_score: an argument is NULL");
     xl_stair *stair = &session->stair;
     xl_logits *logits = &session->logits;
     exitlm_session_reset(session);
@@ -12,7 +14,8 @@ exitlm_status exitlm_session_score(exitlm_session *session, const int32_t *ids, 
         const uint32_t left = (uint32_t)n - pos, rows = left < XL_MAX_VERIFY ? left : XL_MAX_VERIFY;
         if (pos % XL_SCORED == 0) {
             status = xl_stair_append(stair, ids + pos, left < XL_SCORED ? left : XL_SCORED, error);
-            if (status == EXITLM_OK) status = xl_stair_advance(stair, session->run.model->config.n_layers, error);
+            if (status == EXITLM_OK)
+                status = xl_stair_advance(stair, session->run.model->config.n_layers, error);
         }
         if (status == EXITLM_OK) status = xl_logits_compute(logits, pos, rows, 0, error);
         if (status != EXITLM_OK) return status;

@@ -6,21 +6,29 @@
 #include "base/bytes.h"
 #include "model/loader.h"
 
-enum { DEFAULT_CONTEXT = 2048, MAX_CONTEXT = 1 << 20, POOL_BYTES = 4096 /* of the threads' pool, at most */ };
+enum {
+    DEFAULT_CONTEXT = 2048,
+    MAX_CONTEXT = 1 << 20,
+    POOL_BYTES = 4096 /* of the threads' pool, at most */
+};
 
 /* ---- Memory ---------------------------------------------------------------------- */
 
 static uint32_t context_of(const exitlm_model *m, const exitlm_session_options *o) {
     if (o->context_tokens) return o->context_tokens;
-    return xl_min_u32(m->config.context_tokens ? m->config.context_tokens : DEFAULT_CONTEXT, DEFAULT_CONTEXT);
+    return xl_min_u32(m->config.context_tokens ? m->config.context_tokens : DEFAULT_CONTEXT,
+                      DEFAULT_CONTEXT);
 }
 
-static const exitlm_heads *heads_of(const exitlm_model *m, const exitlm_session_options *o) { return o->heads ? o->heads : m->heads; }
+static const exitlm_heads *heads_of(const exitlm_model *m, const exitlm_session_options *o) {
+    return o->heads ? o->heads : m->heads;
+}
 
 /* Lays out everything; with arena->base NULL it only measures. */
 static void take_all(exitlm_session *s, xl_arena *arena, const exitlm_session_options *o) {
     const uint32_t ctx = context_of(s->run.model, o);
-    xl_run_take(&s->run, arena, s->heads, ctx, xl_min_u32(ctx, XL_WAITING), o->threads ? o->threads : 1);
+    xl_run_take(&s->run, arena, s->heads, ctx, xl_min_u32(ctx, XL_WAITING),
+                o->threads ? o->threads : 1);
     xl_stair_take(&s->stair, arena, &s->run, ctx, (xl_kv_type)o->kv_type);
     xl_logits_take(&s->logits, arena, &s->stair, xl_exits_scratch_floats(s->heads, ctx));
     s->exits = xl_exits_take(arena, &s->logits, s->heads);
@@ -28,7 +36,8 @@ static void take_all(exitlm_session *s, xl_arena *arena, const exitlm_session_op
     s->generation = xl_generation_take(arena, s->run.model, ctx);
 }
 
-exitlm_status exitlm_loader_memory(const exitlm_loader *loader, const exitlm_session_options *options, uint64_t *model_bytes,
+exitlm_status exitlm_loader_memory(const exitlm_loader *loader,
+                                   const exitlm_session_options *options, uint64_t *model_bytes,
                                    uint64_t *session_bytes, exitlm_error *error) {
     const exitlm_model *model = NULL;
     uint64_t bytes = 0;
@@ -42,30 +51,40 @@ exitlm_status exitlm_loader_memory(const exitlm_loader *loader, const exitlm_ses
     xl_arena arena = {0};
     take_all(&s, &arena, o);
     if (arena.overflow)
-        return xl_fail(error, EXITLM_OUT_OF_MEMORY, "a session of this model does not fit in the address space: take a smaller context");
+        return xl_fail(
+            error, EXITLM_OUT_OF_MEMORY,
+            "a session of this model does not fit in the address space: take a smaller context");
     *session_bytes = (uint64_t)arena.used_bytes + sizeof s + POOL_BYTES;
     return EXITLM_OK;
 }
 
 /* ---- Life ------------------------------------------------------------------------ */
 
-static exitlm_status check_options(const exitlm_model *m, const exitlm_heads *heads, const exitlm_session_options *o, exitlm_error *error) {
+static exitlm_status check_options(const exitlm_model *m, const exitlm_heads *heads,
+                                   const exitlm_session_options *o, exitlm_error *error) {
     if (o->context_tokens > MAX_CONTEXT || o->context_tokens == 1)
-        return xl_fail(error, EXITLM_USAGE, "a context of %u tokens: 2 to %d are possible", (unsigned)o->context_tokens, MAX_CONTEXT);
+        return xl_fail(error, EXITLM_USAGE, "a context of %u tokens: 2 to %d are possible",
+                       (unsigned)o->context_tokens, MAX_CONTEXT);
     if (m->config.context_tokens && o->context_tokens > m->config.context_tokens)
-        return xl_fail(error, EXITLM_USAGE, "a context of %u tokens: this model was trained for at most %u",
+        return xl_fail(error, EXITLM_USAGE,
+                       "a context of %u tokens: this model was trained for at most %u",
                        (unsigned)o->context_tokens, (unsigned)m->config.context_tokens);
-    if ((unsigned)o->kv_type >= EXITLM_KV_TYPE_COUNT) return xl_fail(error, EXITLM_USAGE, "unknown K/V type %d", (int)o->kv_type);
-    if (o->threads > 64) return xl_fail(error, EXITLM_USAGE, "%u threads: 1 to 64 are possible", (unsigned)o->threads);
+    if ((unsigned)o->kv_type >= EXITLM_KV_TYPE_COUNT)
+        return xl_fail(error, EXITLM_USAGE, "unknown K/V type %d", (int)o->kv_type);
+    if (o->threads > 64)
+        return xl_fail(error, EXITLM_USAGE, "%u threads: 1 to 64 are possible",
+                       (unsigned)o->threads);
     return heads ? xl_heads_check(heads, m, error) : EXITLM_OK;
 }
 
-/* All but the K/V cache is zeros at first. Of the cache nothing is read before it is written but the rest of a tile of keys, whose scores are
- * dropped; and its pages, most of a session's memory, are not touched before they are needed. */
+/* All but the K/V cache is zeros at first. Of the cache nothing is read before it is written but
+ * the rest of a tile of keys, whose scores are dropped; and its pages, most of a session's
+ * memory, are not touched before they are needed. */
 static void clear_but_cache(const exitlm_session *s) {
     const xl_kv *kv = &s->stair.kv;
     const size_t areas = (size_t)s->run.model->config.n_layers * s->run.model->config.n_kv_heads;
-    const size_t before = (size_t)(kv->k - s->memory), end = (size_t)(kv->v - s->memory) + areas * kv->area_bytes;
+    const size_t before = (size_t)(kv->k - s->memory),
+                 end = (size_t)(kv->v - s->memory) + areas * kv->area_bytes;
     memset(s->memory, 0, before);
     memset(s->memory + end, 0, s->memory_bytes - end);
 }
@@ -85,28 +104,35 @@ static void take_memory(exitlm_session *s, const exitlm_session_options *o) {
     take_all(s, &arena, o); /* again: it writes into what has been cleared */
 }
 
-exitlm_status exitlm_session_create(exitlm_session **session, const exitlm_model *model, const exitlm_session_options *options,
-                                    exitlm_error *error) {
+exitlm_status exitlm_session_create(exitlm_session **session, const exitlm_model *model,
+                                    const exitlm_session_options *options, exitlm_error *error) {
     if (!session) return xl_fail(error, EXITLM_USAGE, "exitlm_session_create: `session` is NULL");
     *session = NULL;
-    if (!model) return xl_fail(error, EXITLM_USAGE, "a session needs a model whose header has been read");
+    if (!model)
+        return xl_fail(error, EXITLM_USAGE, "a session needs a model whose header has been read");
     const exitlm_session_options none = {0}, *o = options ? options : &none;
     const exitlm_heads *heads = heads_of(model, o);
     exitlm_status status = check_options(model, heads, o, error);
     if (status != EXITLM_OK) return status;
     const xl_kernels *kernels = xl_kernels_pick(o->kernel);
-    if (!kernels) return xl_fail(error, EXITLM_USAGE, "no kernel named %.32s on this machine", o->kernel ? o->kernel : "(default)");
+    if (!kernels)
+        return xl_fail(error, EXITLM_USAGE, "no kernel named %.32s on this machine",
+                       o->kernel ? o->kernel : "(default)");
 
     exitlm_session *s = xl_calloc(&model->allocator, 1, sizeof *s);
     if (!s) return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for a session");
-    *s = (exitlm_session){.allocator = model->allocator, .clock_ms = o->clock_ms, .clock_user = o->clock_user, .heads = heads,
+    *s = (exitlm_session){.allocator = model->allocator,
+                          .clock_ms = o->clock_ms,
+                          .clock_user = o->clock_user,
+                          .heads = heads,
                           .run = {.model = model, .kernels = kernels}};
     take_memory(s, o);
     if (!s->memory) {
         const size_t bytes = s->memory_bytes;
         xl_free(&model->allocator, s, 1, sizeof *s);
         return xl_fail(error, EXITLM_OUT_OF_MEMORY,
-                       "a session with a context of %u tokens needs %llu bytes of memory, which are not there: ask for a smaller context or K/V type q8",
+                       "a session with a context of %u tokens needs %llu bytes of memory, which "
+                       "are not there: ask for a smaller context or K/V type q8",
                        (unsigned)context_of(model, o), (unsigned long long)bytes);
     }
     s->run.pool = xl_pool_create(o->threads, &s->allocator);
@@ -136,6 +162,10 @@ void exitlm_session_needs(const exitlm_session *session, int32_t *layer, int32_t
     if (row) *row = session ? session->stair.need_row : -1;
 }
 
-uint32_t exitlm_session_context_tokens(const exitlm_session *session) { return session ? session->stair.ctx : 0; }
+uint32_t exitlm_session_context_tokens(const exitlm_session *session) {
+    return session ? session->stair.ctx : 0;
+}
 
-const char *exitlm_session_kernel(const exitlm_session *session) { return session ? session->run.kernels->name : ""; }
+const char *exitlm_session_kernel(const exitlm_session *session) {
+    return session ? session->run.kernels->name : "";
+}

@@ -1,4 +1,5 @@
-/* A session: one conversation's positions, heads and generation. Only this folder and what measures or trains sees it whole. */
+/* A session: one conversation's positions, heads and generation. Only this folder and what
+ * measures or trains sees it whole. */
 #ifndef XL_SESSION_H
 #define XL_SESSION_H
 #include "generation.h"
@@ -19,10 +20,12 @@ struct exitlm_session {
 };
 
 /* -1 where there is no clock. */
-static inline double xl_session_now(const exitlm_session *s) { return s->clock_ms ? s->clock_ms(s->clock_user) : -1; }
+static inline double xl_session_now(const exitlm_session *s) {
+    return s->clock_ms ? s->clock_ms(s->clock_user) : -1;
+}
 
 /* generate.c: a start that keeps what is known of the context's text. */
-exitlm_status xl_generation_start(exitlm_session *session, const int32_t *ids, size_t n, const exitlm_generate_options *options,
-                                  exitlm_error *error);
+exitlm_status xl_generation_start(exitlm_session *session, const int32_t *ids, size_t n,
+                                  const exitlm_generate_options *options, exitlm_error *error);
 
 #endif

@@ -2,10 +2,12 @@
 
 #include <string.h>
 
-void xl_text_out_take(xl_text_out *out, xl_arena *arena, const xl_tokenizer *tokenizer, uint32_t ctx) {
+void xl_text_out_take(xl_text_out *out, xl_arena *arena, const xl_tokenizer *tokenizer,
+                      uint32_t ctx) {
     xl_tokenizer_info info;
     xl_tokenizer_describe(tokenizer, &info);
-    out->text = xl_arena_take2(arena, (size_t)ctx + 1, info.max_text_bytes, 1); /* + 1: an incomplete character, the NUL */
+    /* + 1: an incomplete character, the NUL */
+    out->text = xl_arena_take2(arena, (size_t)ctx + 1, info.max_text_bytes, 1);
     out->capacity = ((size_t)ctx + 1) * info.max_text_bytes;
 }
 
@@ -26,11 +28,13 @@ static bool begins_stop(const xl_text_out *out, uint32_t stop, size_t at) {
 }
 
 static bool is_stop(const xl_text_out *out, uint32_t stop, size_t at) {
-    return out->n_bytes - at >= out->stop_bytes[stop] && memcmp(out->text + at, out->stop[stop], out->stop_bytes[stop]) == 0;
+    return out->n_bytes - at >= out->stop_bytes[stop] &&
+           memcmp(out->text + at, out->stop[stop], out->stop_bytes[stop]) == 0;
 }
 
 /* The first place from `from` on that some stop string matches, or n_bytes. */
-static size_t find(const xl_text_out *out, size_t from, bool (*matches)(const xl_text_out *, uint32_t, size_t)) {
+static size_t find(const xl_text_out *out, size_t from,
+                   bool (*matches)(const xl_text_out *, uint32_t, size_t)) {
     for (size_t at = from; at < out->n_bytes; at++)
         for (uint32_t i = 0; i < out->n_stop; i++)
             if (matches(out, i, at)) return at;
@@ -40,7 +44,8 @@ static size_t find(const xl_text_out *out, size_t from, bool (*matches)(const xl
 size_t xl_text_out_push(xl_text_out *out, const xl_tokenizer *tokenizer, int32_t id) {
     char bytes[XL_MAX_SPOKEN_BYTES], decoded[XL_UTF8_ROOM(XL_MAX_SPOKEN_BYTES)];
     size_t n = 0;
-    if (!(xl_token_attributes(tokenizer, id) & XL_TOKEN_CONTROL)) n = xl_token_bytes(tokenizer, id, bytes, sizeof bytes);
+    if (!(xl_token_attributes(tokenizer, id) & XL_TOKEN_CONTROL))
+        n = xl_token_bytes(tokenizer, id, bytes, sizeof bytes);
     n = xl_utf8_push(&out->utf8, bytes, n, decoded);
     memcpy(out->text + out->n_bytes, decoded, n); /* fits: xl_tokenizer_info.max_text_bytes */
     out->n_bytes += n;

@@ -1,7 +1,8 @@
 #include "cost.h"
 
-/* What a layer costs that a waiting position runs later, in a batch, against running it at once: less natively, where waiting for weights
- * is most of a single position's time, than in WebAssembly, where arithmetic is (SPEED.md, "Rows of a batch"). */
+/* What a layer costs that a waiting position runs later, in a batch, against running it at once:
+ * less natively, where waiting for weights is most of a single position's time, than in
+ * WebAssembly, where arithmetic is (SPEED.md, "Rows of a batch"). */
 #ifdef __wasm__
 #define WAITING_ROW 0.6
 #else
@@ -12,7 +13,8 @@ static uint64_t matrix_macs(const xl_matrix *w) { return (uint64_t)w->rows * w->
 
 uint64_t xl_layer_macs(const exitlm_model *m) {
     const xl_config *c = &m->config;
-    return (uint64_t)c->dim * (2 * (uint64_t)c->q_dim + 2 * (uint64_t)c->kv_dim + 3 * (uint64_t)c->ffn_dim);
+    return (uint64_t)c->dim *
+           (2 * (uint64_t)c->q_dim + 2 * (uint64_t)c->kv_dim + 3 * (uint64_t)c->ffn_dim);
 }
 
 uint64_t xl_token_macs(const exitlm_model *m) {
@@ -21,12 +23,14 @@ uint64_t xl_token_macs(const exitlm_model *m) {
 
 uint64_t xl_head_macs(const exitlm_model *m, const xl_head *head) {
     uint64_t rows = head->form == XL_FORM_FULL ? m->config.vocab : head->rows;
-    return rows * m->config.dim + matrix_macs(&head->map) + matrix_macs(&head->up) + matrix_macs(&head->down) +
-           (head->other ? m->config.dim : 0);
+    return rows * m->config.dim + matrix_macs(&head->map) + matrix_macs(&head->up) +
+           matrix_macs(&head->down) + (head->other ? m->config.dim : 0);
 }
 
-double xl_deferred_layers(const exitlm_model *m, const exitlm_heads *heads, uint32_t head, exitlm_kv_policy policy, double waiting) {
-    const double skipped = m->config.n_layers - heads->head[head].layer, kv = 2.0 * m->config.kv_dim * m->config.dim / (double)xl_layer_macs(m);
+double xl_deferred_layers(const exitlm_model *m, const exitlm_heads *heads, uint32_t head,
+                          exitlm_kv_policy policy, double waiting) {
+    const double skipped = m->config.n_layers - heads->head[head].layer,
+                 kv = 2.0 * m->config.kv_dim * m->config.dim / (double)xl_layer_macs(m);
     const uint32_t mapping = xl_heads_mapping(heads);
     if (policy == EXITLM_POLICY_EXACT || skipped == 0) return waiting * skipped;
     if (policy == EXITLM_POLICY_PROPAGATE || head >= mapping) return kv * skipped;
@@ -34,13 +38,15 @@ double xl_deferred_layers(const exitlm_model *m, const exitlm_heads *heads, uint
     return waiting * (skipped - mapped) + kv * mapped;
 }
 
-double xl_expected_macs(const exitlm_model *m, const exitlm_heads *heads, const exitlm_level *level) {
+double xl_expected_macs(const exitlm_model *m, const exitlm_heads *heads,
+                        const exitlm_level *level) {
     const double layer = (double)xl_layer_macs(m), token = (double)xl_token_macs(m);
     double sum = 0, left = 1;
     for (uint32_t h = 0; h < heads->n_heads; h++) {
         const double at = heads->head[h].layer;
         if (level->threshold[h] > 0) sum += left * (double)xl_head_macs(m, &heads->head[h]);
-        sum += level->coverage[h] * layer * (at + xl_deferred_layers(m, heads, h, level->kv, WAITING_ROW));
+        sum += level->coverage[h] * layer *
+               (at + xl_deferred_layers(m, heads, h, level->kv, WAITING_ROW));
         left -= level->coverage[h];
     }
     return sum + left * token;

@@ -6,9 +6,12 @@
 uint64_t xl_layer_macs(const exitlm_model *model);
 uint64_t xl_token_macs(const exitlm_model *model); /* all layers and the output matrix */
 uint64_t xl_head_macs(const exitlm_model *model, const xl_head *head);
-/* What the layers that an exit at `head` skips cost later, in layers; `waiting`: of one that is run for a position that waited. */
-double xl_deferred_layers(const exitlm_model *model, const exitlm_heads *heads, uint32_t head, exitlm_kv_policy policy, double waiting);
+/* What the layers that an exit at `head` skips cost later, in layers; `waiting`: of one that is
+ * run for a position that waited. */
+double xl_deferred_layers(const exitlm_model *model, const exitlm_heads *heads, uint32_t head,
+                          exitlm_kv_policy policy, double waiting);
 /* A token's expected multiply-adds under a level, from its coverage, on this kind of machine. */
-double xl_expected_macs(const exitlm_model *model, const exitlm_heads *heads, const exitlm_level *level);
+double xl_expected_macs(const exitlm_model *model, const exitlm_heads *heads,
+                        const exitlm_level *level);
 
 #endif

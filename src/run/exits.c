@@ -1,6 +1,7 @@
-/* A head looks at the hidden state after its layer, scores a shortlist of tokens, and says how uncertain it is.
- * Method: Valade, arXiv 2407.21082. Against the paper's full vocabulary per head: a shortlist of the model's own output rows, the
- * tokens of the context beside them, and "other" for all that is not listed, so that a head can decline. */
+/* A head looks at the hidden state after its layer, scores a shortlist of tokens, and says how
+ * uncertain it is. Method: Valade, arXiv 2407.21082. Against the paper's full vocabulary per head:
+ * a shortlist of the model's own output rows, the tokens of the context beside them, and "other"
+ * for all that is not listed, so that a head can decline. */
 #include "exits.h"
 
 #include <math.h>
@@ -17,26 +18,31 @@ struct xl_exits {
     xl_stair *stair;
     xl_run *run;
     const exitlm_heads *heads;
-    /* Prefix of the output matrix, or a copy of its rows where the model was loaded without these heads. */
+    /* Prefix of the output matrix, or a copy of its rows where the model was loaded without
+     * these heads. */
     xl_matrix shortlist;
-    uint8_t *shortlist_copy;  /* NULL: it is a prefix */
-    uint32_t *short_index;    /* [vocab] index in the shortlist, UINT32_MAX: not in it; NULL where the model's slots say it */
-    bool shortlist_ready;     /* its rows are there (and copied) */
-    uint32_t smallest_head;   /* rows of the shortlist that every head has */
-    /* Rows of context tokens outside that, copied at their first position, in the order of these positions. */
+    uint8_t *shortlist_copy; /* NULL: it is a prefix */
+    /* [vocab] index in the shortlist, UINT32_MAX: not in it; NULL where the model's slots say it */
+    uint32_t *short_index;
+    bool shortlist_ready;   /* its rows are there (and copied) */
+    uint32_t smallest_head; /* rows of the shortlist that every head has */
+    /* Rows of context tokens outside that, copied at their first position, in the order of these
+     * positions. */
     xl_matrix context_rows;
     uint8_t *context_memory;
-    int32_t *context_ids;     /* [context_capacity] */
-    uint32_t *context_pos;    /* [context_capacity] position where the token came up first, ascending */
+    int32_t *context_ids; /* [context_capacity] */
+    /* [context_capacity] position where the token came up first, ascending */
+    uint32_t *context_pos;
     uint32_t n_context, context_capacity;
-    uint32_t context_seen;    /* positions looked through for context rows */
-    bool *in_context;         /* [vocab] a context row */
-    /* scratch of a check; what scores need lies where the model's are sorted by id: nobody wants both */
-    float *x, *out;           /* [dim] */
-    float *inner;             /* [widest mlp] */
-    float *scores;            /* [capacity] static rows, context rows, "other" */
-    float *work;              /* [2][capacity] */
-    int32_t *ids;             /* [capacity] ids of scores */
+    uint32_t context_seen; /* positions looked through for context rows */
+    bool *in_context;      /* [vocab] a context row */
+    /* scratch of a check; what scores need lies where the model's are sorted by id: nobody wants
+     * both */
+    float *x, *out; /* [dim] */
+    float *inner;   /* [widest mlp] */
+    float *scores;  /* [capacity] static rows, context rows, "other" */
+    float *work;    /* [2][capacity] */
+    int32_t *ids;   /* [capacity] ids of scores */
     size_t capacity;
 };
 
@@ -59,9 +65,11 @@ static void take_context(xl_exits *e, xl_arena *arena) {
     const exitlm_model *m = e->run->model;
     size_t bytes = 0;
     e->context_capacity = xl_min_u32(e->stair->ctx, MAX_CONTEXT_ROWS);
-    if (!xl_matrix_bytes(m->output.type, e->context_capacity, m->config.dim, &bytes)) arena->overflow = true;
+    if (!xl_matrix_bytes(m->output.type, e->context_capacity, m->config.dim, &bytes))
+        arena->overflow = true;
     e->context_memory = xl_arena_take(arena, 1, bytes);
-    e->context_rows = (xl_matrix){e->context_memory, m->output.type, e->context_capacity, m->config.dim};
+    e->context_rows =
+        (xl_matrix){e->context_memory, m->output.type, e->context_capacity, m->config.dim};
     e->context_ids = xl_arena_take(arena, e->context_capacity, sizeof *e->context_ids);
     e->context_pos = xl_arena_take(arena, e->context_capacity, sizeof *e->context_pos);
     e->in_context = xl_arena_take(arena, m->config.vocab, sizeof *e->in_context);
@@ -70,11 +78,14 @@ static void take_context(xl_exits *e, xl_arena *arena) {
 /* Most candidates of a head, in whole tiles of each kind, and "other". */
 static size_t most_candidates(const exitlm_heads *heads, uint32_t ctx) {
     uint32_t longest = 0;
-    for (uint32_t i = 0; i < heads->n_heads; i++) longest = xl_max_u32(longest, heads->head[i].rows);
+    for (uint32_t i = 0; i < heads->n_heads; i++)
+        longest = xl_max_u32(longest, heads->head[i].rows);
     return xl_whole_tiles(longest) + xl_whole_tiles(xl_min_u32(ctx, MAX_CONTEXT_ROWS)) + 8;
 }
 
-size_t xl_exits_scratch_floats(const exitlm_heads *heads, uint32_t ctx) { return heads ? 4 * most_candidates(heads, ctx) : 0; }
+size_t xl_exits_scratch_floats(const exitlm_heads *heads, uint32_t ctx) {
+    return heads ? 4 * most_candidates(heads, ctx) : 0;
+}
 
 static void take_scratch(xl_exits *e, xl_arena *arena) {
     uint32_t widest = e->run->model->config.dim;
@@ -96,8 +107,10 @@ static void take_scratch(xl_exits *e, xl_arena *arena) {
 
 xl_exits *xl_exits_take(xl_arena *arena, xl_logits *logits, const exitlm_heads *heads) {
     if (!heads) return NULL;
-    xl_exits measured, *taken = xl_arena_take(arena, 1, sizeof *taken), *e = taken ? taken : &measured;
-    *e = (xl_exits){.logits = logits, .stair = logits->stair, .run = logits->stair->run, .heads = heads};
+    xl_exits measured, *taken = xl_arena_take(arena, 1, sizeof *taken),
+                       *e = taken ? taken : &measured;
+    *e = (xl_exits){
+        .logits = logits, .stair = logits->stair, .run = logits->stair->run, .heads = heads};
     take_shortlist(e, arena);
     take_context(e, arena);
     take_scratch(e, arena);
@@ -129,12 +142,15 @@ static exitlm_status ready_shortlist(xl_exits *e, exitlm_error *error) {
     const exitlm_model *m = e->run->model;
     const exitlm_heads *heads = e->heads;
     if (e->shortlist_ready) return EXITLM_OK;
-    if (!m->base_ready) return xl_stair_wait(e->stair, 0, -1, error); /* norms: they come before all layers */
+    /* norms: they come before all layers */
+    if (!m->base_ready) return xl_stair_wait(e->stair, 0, -1, error);
     for (uint32_t i = 0; i < heads->n_shortlist; i++)
-        if (!m->output_row_ready[heads->shortlist[i]]) return wait_for_row(e, heads->shortlist[i], error);
+        if (!m->output_row_ready[heads->shortlist[i]])
+            return wait_for_row(e, heads->shortlist[i], error);
     if (e->shortlist_copy)
         for (uint32_t i = 0; i < heads->n_shortlist; i++)
-            xl_copy_row(m->output.type, e->shortlist_copy, i, m->output.data, xl_slot(m, (uint32_t)heads->shortlist[i]), m->config.dim);
+            xl_copy_row(m->output.type, e->shortlist_copy, i, m->output.data,
+                        xl_slot(m, (uint32_t)heads->shortlist[i]), m->config.dim);
     e->shortlist_ready = true;
     return EXITLM_OK;
 }
@@ -142,26 +158,32 @@ static exitlm_status ready_shortlist(xl_exits *e, exitlm_error *error) {
 /* Forgets what positions brought that the staircase has dropped since. */
 static void forget_context(xl_exits *e) {
     const uint32_t from = e->stair->unseen_from;
-    while (e->n_context && e->context_pos[e->n_context - 1] >= from) e->in_context[e->context_ids[--e->n_context]] = false;
+    while (e->n_context && e->context_pos[e->n_context - 1] >= from)
+        e->in_context[e->context_ids[--e->n_context]] = false;
     e->context_seen = xl_min_u32(e->context_seen, from);
 }
 
 static exitlm_status ready_context(xl_exits *e, exitlm_error *error) {
     const exitlm_model *m = e->run->model;
     forget_context(e);
-    if (e->smallest_head == UINT32_MAX) return EXITLM_OK; /* heads of the whole vocabulary have every row */
+    /* heads of the whole vocabulary have every row */
+    if (e->smallest_head == UINT32_MAX) return EXITLM_OK;
     for (; e->context_seen < e->stair->n; e->context_seen++) {
         int32_t id = e->stair->ids[e->context_seen];
-        if (is_listed(e, (uint32_t)id, e->smallest_head) || e->in_context[id] || e->n_context == e->context_capacity) continue;
+        if (is_listed(e, (uint32_t)id, e->smallest_head) || e->in_context[id] ||
+            e->n_context == e->context_capacity)
+            continue;
         if (!m->output_row_ready[id]) break;
-        xl_copy_row(m->output.type, e->context_memory, e->n_context, m->output.data, xl_slot(m, (uint32_t)id), m->config.dim);
+        xl_copy_row(m->output.type, e->context_memory, e->n_context, m->output.data,
+                    xl_slot(m, (uint32_t)id), m->config.dim);
         e->context_ids[e->n_context] = id;
         e->context_pos[e->n_context] = e->context_seen;
         e->in_context[id] = true;
         e->n_context++;
     }
     e->stair->unseen_from = e->context_seen;
-    return e->context_seen == e->stair->n ? EXITLM_OK : wait_for_row(e, e->stair->ids[e->context_seen], error);
+    return e->context_seen == e->stair->n ? EXITLM_OK
+                                          : wait_for_row(e, e->stair->ids[e->context_seen], error);
 }
 
 uint32_t xl_context_rows(const xl_exits *exits) { return exits->n_context; }
@@ -173,7 +195,8 @@ static const float *transform(xl_exits *e, const xl_head *head, const float *hid
     xl_run *run = e->run;
     const xl_kernels *k = run->kernels;
     const xl_config *c = &run->model->config;
-    k->rmsnorm(e->x, hidden, head->norm ? head->norm : run->model->output_norm, c->dim, c->norm_eps);
+    k->rmsnorm(e->x, hidden, head->norm ? head->norm : run->model->output_norm, c->dim,
+               c->norm_eps);
     if (head->form == XL_FORM_TIED && head->map.data) {
         xl_matmul(run, e->out, run->work.dim_stride, &head->map, e->x, 1);
         k->add(e->x, e->out, c->dim);
@@ -187,15 +210,21 @@ static const float *transform(xl_exits *e, const xl_head *head, const float *hid
 }
 
 /* Does the head score the model's own output rows, as the full model would? */
-static bool scores_output(const xl_exits *e, const xl_head *head) { return head->form == XL_FORM_VOCABULARY && !e->shortlist_copy; }
+static bool scores_output(const xl_exits *e, const xl_head *head) {
+    return head->form == XL_FORM_VOCABULARY && !e->shortlist_copy;
+}
 
-/* Scores of the static rows, straight into the first slots of the full logits where they are those. */
+/* Scores of the static rows, straight into the first slots of the full logits where they are
+ * those. */
 static void score_static(xl_exits *e, const xl_head *head, const float *x) {
     if (scores_output(e, head)) {
-        xl_matmul_rows(e->run, e->logits->row, e->logits->stride, &e->shortlist, 0, head->rows, x, 1);
+        xl_matmul_rows(e->run, e->logits->row, e->logits->stride, &e->shortlist, 0, head->rows, x,
+                       1);
         memcpy(e->scores, e->logits->row, head->rows * sizeof(float));
     } else {
-        xl_matmul_rows(e->run, e->scores, e->capacity, head->form == XL_FORM_FULL ? &head->output : &e->shortlist, 0, head->rows, x, 1);
+        xl_matmul_rows(e->run, e->scores, e->capacity,
+                       head->form == XL_FORM_FULL ? &head->output : &e->shortlist, 0, head->rows, x,
+                       1);
     }
     if (head->bias) e->run->kernels->add(e->scores, head->bias, head->rows);
 }
@@ -211,17 +240,21 @@ static int32_t id_of_candidate(const xl_exits *e, const xl_head *head, size_t i)
     return i < head->rows ? e->heads->shortlist[i] : e->context_ids[i - head->rows];
 }
 
-/* The candidates' scores: static rows, then context rows; a token stands once. Returns their number. */
+/* The candidates' scores: static rows, then context rows; a token stands once. Returns their
+ * number. */
 static uint32_t score_candidates(xl_exits *e, const xl_head *head, const float *x) {
     score_static(e, head, x);
     if (head->form == XL_FORM_FULL || e->n_context == 0) return head->rows;
-    xl_matmul_rows(e->run, e->scores + head->rows, e->capacity, &e->context_rows, 0, e->n_context, x, 1);
+    xl_matmul_rows(e->run, e->scores + head->rows, e->capacity, &e->context_rows, 0, e->n_context,
+                   x, 1);
     for (uint32_t i = 0; i < e->n_context; i++)
-        if (is_listed(e, (uint32_t)e->context_ids[i], head->rows)) e->scores[head->rows + i] = -INFINITY;
+        if (is_listed(e, (uint32_t)e->context_ids[i], head->rows))
+            e->scores[head->rows + i] = -INFINITY;
     return head->rows + e->n_context;
 }
 
-static void fill_check(const xl_softmax_stats *stats, uint32_t n, const float *scores, bool has_other, xl_check *check) {
+static void fill_check(const xl_softmax_stats *stats, uint32_t n, const float *scores,
+                       bool has_other, xl_check *check) {
     const uint32_t outcomes = n + has_other;
     float sum = stats->sum_exp;
     check->p1 = 1.0f / sum;
@@ -234,15 +267,17 @@ static void fill_check(const xl_softmax_stats *stats, uint32_t n, const float *s
 }
 
 /* The candidate that is drawn, not the likeliest. */
-static int32_t draw(xl_exits *e, const xl_head *head, uint32_t n, uint32_t pos, const xl_sampler *sampler) {
+static int32_t draw(xl_exits *e, const xl_head *head, uint32_t n, uint32_t pos,
+                    const xl_sampler *sampler) {
     for (uint32_t i = 0; i < n; i++) e->ids[i] = id_of_candidate(e, head, i);
     if (head->sampling_scale != 1)
         for (uint32_t i = 0; i < n; i++) e->scores[i] *= head->sampling_scale;
     return xl_rule_among(sampler, e->stair, e->scores, e->ids, n, pos, e->work);
 }
 
-exitlm_status xl_exit_check(xl_exits *e, uint32_t index, uint32_t pos, const float *hidden, const xl_check *previous,
-                            const xl_sampler *sampler, xl_check *check, exitlm_error *error) {
+exitlm_status xl_exit_check(xl_exits *e, uint32_t index, uint32_t pos, const float *hidden,
+                            const xl_check *previous, const xl_sampler *sampler, xl_check *check,
+                            exitlm_error *error) {
     const xl_head *head = &e->heads->head[index];
     exitlm_status status = ready_shortlist(e, error);
     if (status == EXITLM_OK) status = ready_context(e, error);
@@ -257,17 +292,22 @@ exitlm_status xl_exit_check(xl_exits *e, uint32_t index, uint32_t pos, const flo
     fill_check(&stats, n, e->scores, has_other, check);
     check->argmax = stats.arg == n ? -1 : id_of_candidate(e, head, stats.arg);
     check->id = check->argmax;
-    check->uncertainty = check->argmax < 0 ? 1 : xl_uncertainty(e->heads, index, e->heads->metric, check, previous);
-    if (check->argmax >= 0 && sampler && !xl_sampler_is_plain(sampler)) check->id = draw(e, head, n, pos, sampler);
+    check->uncertainty =
+        check->argmax < 0 ? 1 : xl_uncertainty(e->heads, index, e->heads->metric, check, previous);
+    if (check->argmax >= 0 && sampler && !xl_sampler_is_plain(sampler))
+        check->id = draw(e, head, n, pos, sampler);
     return EXITLM_OK;
 }
 
 uint32_t xl_scored_rows(const xl_exits *e, uint32_t index) {
     const xl_head *head = &e->heads->head[index];
-    return scores_output(e, head) && !head->bias && !head->norm ? head->rows / XL_TILE_ROWS * XL_TILE_ROWS : 0;
+    return scores_output(e, head) && !head->bias && !head->norm
+               ? head->rows / XL_TILE_ROWS * XL_TILE_ROWS
+               : 0;
 }
 
-float xl_uncertainty(const exitlm_heads *heads, uint32_t head, exitlm_metric metric, const xl_check *check, const xl_check *previous) {
+float xl_uncertainty(const exitlm_heads *heads, uint32_t head, exitlm_metric metric,
+                     const xl_check *check, const xl_check *previous) {
     switch (metric) {
     case EXITLM_METRIC_ENTROPY: return check->entropy;
     case EXITLM_METRIC_MAXPROB: return 1 - check->p1;
@@ -276,7 +316,8 @@ float xl_uncertainty(const exitlm_heads *heads, uint32_t head, exitlm_metric met
     }
     const float *w = heads->head[head].logistic;
     float agrees = previous && previous->argmax == check->argmax ? 1.0f : 0.0f;
-    float z = w[0] + w[1] * check->entropy + w[2] * (float)xl_log(check->p1 > 1e-30f ? check->p1 : 1e-30f) + w[3] * check->margin +
+    float z = w[0] + w[1] * check->entropy +
+              w[2] * (float)xl_log(check->p1 > 1e-30f ? check->p1 : 1e-30f) + w[3] * check->margin +
               w[4] * check->other + w[5] * agrees;
     return 1.0f / (1.0f + xl_expf(z));
 }

@@ -1,4 +1,5 @@
-/* When is a token sure? Heads look at the hidden state after their layer, score a shortlist, and say how uncertain they are. */
+/* When is a token sure? Heads look at the hidden state after their layer, score a shortlist, and
+ * say how uncertain they are. */
 #ifndef XL_EXITS_H
 #define XL_EXITS_H
 #include "logits.h"
@@ -6,7 +7,8 @@
 
 /* What an exit check says of one position. */
 typedef struct xl_check {
-    int32_t id;        /* the head's choice under the token rule (greedy: its argmax); -1: it declines ("other") */
+    /* the head's choice under the token rule (greedy: its argmax); -1: it declines ("other") */
+    int32_t id;
     float uncertainty; /* 0 … 1 by the heads file's metric */
     /* the ingredients, for calibration: */
     float entropy; /* / log(outcomes) */
@@ -24,19 +26,29 @@ xl_exits *xl_exits_take(xl_arena *arena, xl_logits *logits, const exitlm_heads *
 /* Fills its tables, once the memory is there. NULL is allowed. */
 void xl_exits_fill(xl_exits *exits);
 
-/* Scores of head `head` for position pos, the last, whose hidden state after the head's layer is `hidden`; previous: the check of the head
- * before (or NULL), for "agrees". With `sampler` NULL greedy. */
-exitlm_status xl_exit_check(xl_exits *exits, uint32_t head, uint32_t pos, const float *hidden, const xl_check *previous,
-                            const xl_sampler *sampler, xl_check *check, exitlm_error *error);
-/* The rule of a chain, which generation, drafting and calibration share. Is a head asked about a position of this depth? A head that may
- * never exit costs nothing; after a prompt that went through all layers only heads there are left to ask. */
-static inline bool xl_head_is_asked(const xl_head *head, float threshold, uint32_t depth) { return threshold > 0 && depth <= head->layer; }
+/* Scores of head `head` for position pos, the last, whose hidden state after the head's layer is
+ * `hidden`; previous: the check of the head before (or NULL), for "agrees". With `sampler` NULL
+ * greedy. */
+exitlm_status xl_exit_check(xl_exits *exits, uint32_t head, uint32_t pos, const float *hidden,
+                            const xl_check *previous, const xl_sampler *sampler, xl_check *check,
+                            exitlm_error *error);
+/* The rule of a chain, which generation, drafting and calibration share. Is a head asked about a
+ * position of this depth? A head that may never exit costs nothing; after a prompt that went
+ * through all layers only heads there are left to ask. */
+static inline bool xl_head_is_asked(const xl_head *head, float threshold, uint32_t depth) {
+    return threshold > 0 && depth <= head->layer;
+}
 /* Does it answer? */
-static inline bool xl_head_answers(const xl_check *check, float threshold) { return check->id >= 0 && check->uncertainty < threshold; }
+static inline bool xl_head_answers(const xl_check *check, float threshold) {
+    return check->id >= 0 && check->uncertainty < threshold;
+}
 
-/* Uncertainty by a metric from the ingredients (logistic: of heads->head[head], agrees with previous). */
-float xl_uncertainty(const exitlm_heads *heads, uint32_t head, exitlm_metric metric, const xl_check *check, const xl_check *previous);
-/* Output rows, in whole tiles, whose scores a check by this head has just left in the first slots of the logits, as the full model would. */
+/* Uncertainty by a metric from the ingredients (logistic: of heads->head[head], agrees with
+ * previous). */
+float xl_uncertainty(const exitlm_heads *heads, uint32_t head, exitlm_metric metric,
+                     const xl_check *check, const xl_check *previous);
+/* Output rows, in whole tiles, whose scores a check by this head has just left in the first
+ * slots of the logits, as the full model would. */
 uint32_t xl_scored_rows(const xl_exits *exits, uint32_t head);
 /* Context tokens outside the shortlist that each check scores too. */
 uint32_t xl_context_rows(const xl_exits *exits);

@@ -2,8 +2,8 @@
 
 #include <string.h>
 
-/* Row 0, then either the further rows of a verification or, in the same memory, what a layer needs while it is run.
- * Of the default model that saves 1 MB, which an edge worker has not. */
+/* Row 0, then either the further rows of a verification or, in the same memory, what a layer needs
+ * while it is run. Of the default model that saves 1 MB, which an edge worker has not. */
 void xl_logits_take(xl_logits *logits, xl_arena *arena, xl_stair *stair, size_t scratch_floats) {
     xl_run *run = stair->run;
     xl_arena first = {0}, sections = {0};
@@ -12,20 +12,24 @@ void xl_logits_take(xl_logits *logits, xl_arena *arena, xl_stair *stair, size_t 
     logits->stride = xl_whole_tiles(run->model->config.vocab);
     xl_arena_take(&first, logits->stride, sizeof(float));
     xl_run_take_sections(run, &sections);
-    if (!xl_size_add(&rows_bytes, logits->stride * XL_MAX_VERIFY, sizeof(float)) || sections.overflow ||
-        !xl_size_add(&sections.used_bytes, first.used_bytes, 1))
+    if (!xl_size_add(&rows_bytes, logits->stride * XL_MAX_VERIFY, sizeof(float)) ||
+        sections.overflow || !xl_size_add(&sections.used_bytes, first.used_bytes, 1))
         arena->overflow = true;
-    uint8_t *memory = xl_arena_take(arena, rows_bytes > sections.used_bytes ? rows_bytes : sections.used_bytes, 1);
+    uint8_t *memory = xl_arena_take(
+        arena, rows_bytes > sections.used_bytes ? rows_bytes : sections.used_bytes, 1);
     logits->row = (float *)memory;
     if (memory) {
-        sections = (xl_arena){.base = memory, .used_bytes = first.used_bytes, .capacity_bytes = sections.used_bytes};
+        sections = (xl_arena){
+            .base = memory, .used_bytes = first.used_bytes, .capacity_bytes = sections.used_bytes};
         xl_run_take_sections(run, &sections);
     }
-    logits->by_id = xl_arena_take(arena, logits->stride > scratch_floats ? logits->stride : scratch_floats, sizeof(float));
+    logits->by_id = xl_arena_take(
+        arena, logits->stride > scratch_floats ? logits->stride : scratch_floats, sizeof(float));
 }
 
-/* Where the choice is made, quantised inputs are not exact enough: rows whose logit is less than 1 below the best get the product of
- * what quantising the input left. x [dim] is the input of logits [vocab]. */
+/* Where the choice is made, quantised inputs are not exact enough: rows whose logit is less than 1
+ * below the best get the product of what quantising the input left. x [dim] is the input of
+ * logits [vocab]. */
 static void refine(xl_logits *l, float *logits, const float *x) {
     xl_run *run = l->stair->run;
     const xl_matrix *w = &run->model->output;
@@ -38,7 +42,8 @@ static void refine(xl_logits *l, float *logits, const float *x) {
         bool close = false;
         for (uint32_t i = 0; i < rows; i++) close |= logits[row + i] >= least;
         if (!close) continue;
-        run->kernels->matmul[w->type](l->by_id, 0, w->data, w->cols, row, rows, run->work.act, run->work.act_stride, 1);
+        run->kernels->matmul[w->type](l->by_id, 0, w->data, w->cols, row, rows, run->work.act,
+                                      run->work.act_stride, 1);
         for (uint32_t i = 0; i < rows; i++)
             if (logits[row + i] >= least) logits[row + i] += l->by_id[row + i];
     }
@@ -46,21 +51,26 @@ static void refine(xl_logits *l, float *logits, const float *x) {
 
 void xl_logits_of(xl_logits *logits, const float *x, uint32_t n, uint32_t row0) {
     xl_run *run = logits->stair->run;
-    xl_matmul_rows(run, logits->row, logits->stride, &run->model->output, row0, run->model->config.vocab - row0, x, n);
-    for (uint32_t r = 0; r < n; r++) refine(logits, xl_logits_row(logits, r), x + r * run->work.dim_stride);
+    xl_matmul_rows(run, logits->row, logits->stride, &run->model->output, row0,
+                   run->model->config.vocab - row0, x, n);
+    for (uint32_t r = 0; r < n; r++)
+        refine(logits, xl_logits_row(logits, r), x + r * run->work.dim_stride);
 }
 
-exitlm_status xl_logits_compute(xl_logits *logits, uint32_t pos, uint32_t n, uint32_t row0, exitlm_error *error) {
+exitlm_status xl_logits_compute(xl_logits *logits, uint32_t pos, uint32_t n, uint32_t row0,
+                                exitlm_error *error) {
     xl_run *run = logits->stair->run;
     const exitlm_model *m = run->model;
     if (!xl_output_complete(m)) {
         logits->stair->need_layer = -2;
         logits->stair->need_row = -1;
-        return xl_fail(error, EXITLM_WAIT, "the output matrix has not arrived in full: %u of %u rows are there",
+        return xl_fail(error, EXITLM_WAIT,
+                       "the output matrix has not arrived in full: %u of %u rows are there",
                        (unsigned)m->output_rows_ready_count, (unsigned)m->config.vocab);
     }
     for (uint32_t r = 0; r < n; r++)
-        run->kernels->rmsnorm(run->work.norm + r * run->work.dim_stride, xl_hidden(logits->stair, pos + r), m->output_norm, m->config.dim,
+        run->kernels->rmsnorm(run->work.norm + r * run->work.dim_stride,
+                              xl_hidden(logits->stair, pos + r), m->output_norm, m->config.dim,
                               m->config.norm_eps);
     xl_logits_of(logits, run->work.norm, n, row0);
     return EXITLM_OK;
@@ -77,7 +87,8 @@ void xl_logits_by_id(const xl_logits *logits, const float *slots, float *out) {
 
 int32_t xl_logits_argmax(const xl_logits *logits, const float *slots) {
     const exitlm_model *m = logits->stair->run->model;
-    uint32_t best = (uint32_t)logits->stair->run->kernels->argmax(slots, m->config.vocab), id = xl_id(m, best);
+    uint32_t best = (uint32_t)logits->stair->run->kernels->argmax(slots, m->config.vocab),
+             id = xl_id(m, best);
     if (!m->id_of) return (int32_t)id;
     /* The kernel takes the lowest slot of a tie; the rule is the lowest id. */
     for (uint32_t i = best + 1; i < m->config.vocab; i++)

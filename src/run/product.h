@@ -1,4 +1,5 @@
-/* Products of up to three matrices with the same inputs, spread over the threads. Used by forward.c and xl_matmul. */
+/* Products of up to three matrices with the same inputs, spread over the threads. Used by
+ * forward.c and xl_matmul. */
 #ifndef XL_PRODUCT_H
 #define XL_PRODUCT_H
 #include "work.h"
@@ -7,14 +8,15 @@ typedef struct xl_product {
     xl_run *run;
     const xl_matrix *w[3];
     float *y[3];
-    size_t y_stride[3]; /* floats */
+    size_t y_stride[3];              /* floats */
     uint32_t n_matrices, row0, rows; /* row0, rows: of a single matrix; rows 0: all */
-    const float *x;     /* [n][x_stride] */
-    size_t x_stride;    /* floats */
-    uint32_t n;         /* <= XL_CHUNK */
-    bool residual;      /* inputs are quantised twice: themselves and, in as many more rows, what that leaves;
-                         * y has room for XL_RESIDUAL_ROWS more */
-    bool gated;         /* w[0], w[1] are gate and up: y[0] = silu(gate) * up */
+    const float *x;                  /* [n][x_stride] */
+    size_t x_stride;                 /* floats */
+    uint32_t n;                      /* <= XL_CHUNK */
+    /* inputs are quantised twice: themselves and, in as many more rows, what that leaves; y has
+     * room for XL_RESIDUAL_ROWS more */
+    bool residual;
+    bool gated; /* w[0], w[1] are gate and up: y[0] = silu(gate) * up */
 } xl_product;
 
 void xl_product_run(const xl_product *product);

@@ -2,13 +2,14 @@
 
 #include "base/fmath.h"
 
-int32_t xl_rule_among(const xl_sampler *sampler, const xl_stair *stair, float *logits, const int32_t *ids, uint32_t n, uint32_t pos,
-                      float *work) {
+int32_t xl_rule_among(const xl_sampler *sampler, const xl_stair *stair, float *logits,
+                      const int32_t *ids, uint32_t n, uint32_t pos, float *work) {
     const uint32_t seen = pos + 1, window = seen < XL_REPEAT_WINDOW ? seen : XL_REPEAT_WINDOW;
     return xl_sample(sampler, logits, ids, n, seen, stair->ids + seen - window, window, work);
 }
 
-int32_t xl_rule_full(const xl_sampler *sampler, xl_logits *logits, uint32_t row, uint32_t pos, float *confidence) {
+int32_t xl_rule_full(const xl_sampler *sampler, xl_logits *logits, uint32_t row, uint32_t pos,
+                     float *confidence) {
     const xl_run *run = logits->stair->run;
     float *slots = xl_logits_row(logits, row);
     xl_softmax_stats stats;
@@ -19,7 +20,8 @@ int32_t xl_rule_full(const xl_sampler *sampler, xl_logits *logits, uint32_t row,
         return xl_logits_argmax(logits, slots);
     }
     xl_logits_by_id(logits, slots, logits->by_id);
-    return xl_rule_among(sampler, logits->stair, logits->by_id, NULL, run->model->config.vocab, pos, slots);
+    return xl_rule_among(sampler, logits->stair, logits->by_id, NULL, run->model->config.vocab, pos,
+                         slots);
 }
 
 bool xl_rule_audits(uint64_t seed, uint32_t pos, float share) {

@@ -4,13 +4,17 @@
 #include "logits.h"
 #include "sampler.h"
 
-/* The token after position pos, of the full logits in row `row`; where a token is drawn, they are used up.
+/* The token after position pos, of the full logits in row `row`; where a token is drawn, they are
+ * used up.
  * *confidence: the probability of the likeliest. */
-int32_t xl_rule_full(const xl_sampler *sampler, xl_logits *logits, uint32_t row, uint32_t pos, float *confidence);
-/* The token after position pos among n candidates; logits [n] are used up, work [n] is scratch. ids NULL: the index is the id. */
-int32_t xl_rule_among(const xl_sampler *sampler, const xl_stair *stair, float *logits, const int32_t *ids, uint32_t n, uint32_t pos,
-                      float *work);
-/* Whether the exit after position pos is among the share that is audited, apart from the noise of sampling. */
+int32_t xl_rule_full(const xl_sampler *sampler, xl_logits *logits, uint32_t row, uint32_t pos,
+                     float *confidence);
+/* The token after position pos among n candidates; logits [n] are used up, work [n] is scratch.
+ * ids NULL: the index is the id. */
+int32_t xl_rule_among(const xl_sampler *sampler, const xl_stair *stair, float *logits,
+                      const int32_t *ids, uint32_t n, uint32_t pos, float *work);
+/* Whether the exit after position pos is among the share that is audited, apart from the noise
+ * of sampling. */
 bool xl_rule_audits(uint64_t seed, uint32_t pos, float share);
 
 #endif

@@ -1,6 +1,7 @@
-/* The one token rule: token = argmax over candidates of (processed logit / temperature + Gumbel(seed, position, token id)).
- * Greedy is temperature 0: the argmax, lowest id on ties. The rule depends on the candidates' ids and logits alone, not on
- * their order, so that exits, drafts, verification and plain decoding share it. */
+/* The one token rule: token = argmax over candidates of (processed logit / temperature +
+ * Gumbel(seed, position, token id)). Greedy is temperature 0: the argmax, lowest id on ties. The
+ * rule depends on the candidates' ids and logits alone, not on their order, so that exits,
+ * drafts, verification and plain decoding share it. */
 #ifndef XL_SAMPLER_H
 #define XL_SAMPLER_H
 #include <stddef.h>
@@ -9,8 +10,9 @@
 #define XL_REPEAT_WINDOW 64
 
 typedef struct xl_sampler {
-    float temperature, top_p, min_p, repeat_penalty; /* 0 temperature: greedy; top_p, min_p 0: off; repeat_penalty 1: off */
-    uint32_t top_k;                                  /* 0: off */
+    /* 0 temperature: greedy; top_p, min_p 0: off; repeat_penalty 1: off */
+    float temperature, top_p, min_p, repeat_penalty;
+    uint32_t top_k; /* 0: off */
     uint64_t seed;
 } xl_sampler;
 
@@ -22,9 +24,10 @@ static inline int xl_sampler_is_plain(const xl_sampler *s) {
 /* Noise of one token: uniform u in (0, 1) from a hash of the three, then -log(-log(u)). */
 double xl_gumbel(uint64_t seed, uint32_t position, int32_t id);
 
-/* The choice among n candidates. logits [n] is overwritten (processed); ids [n], or NULL: the index is the id (then ascending).
- * recent [n_recent]: the last ids of the context, for the repetition penalty. work [n] is scratch. Returns the id. */
-int32_t xl_sample(const xl_sampler *sampler, float *logits, const int32_t *ids, size_t n, uint32_t position, const int32_t *recent,
-                  size_t n_recent, float *work);
+/* The choice among n candidates. logits [n] is overwritten (processed); ids [n], or NULL: the index
+ * is the id (then ascending). recent [n_recent]: the last ids of the context, for the repetition
+ * penalty. work [n] is scratch. Returns the id. */
+int32_t xl_sample(const xl_sampler *sampler, float *logits, const int32_t *ids, size_t n,
+                  uint32_t position, const int32_t *recent, size_t n_recent, float *work);
 
 #endif

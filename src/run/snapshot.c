@@ -8,13 +8,16 @@ struct xl_snapshot {
     /* then ids [n] padded to 64 bytes, then a K and a V area in turn */
 };
 
-static size_t head_bytes(uint32_t n) { return (sizeof(xl_snapshot) + n * sizeof(int32_t) + 63) / 64 * 64; }
+static size_t head_bytes(uint32_t n) {
+    return (sizeof(xl_snapshot) + n * sizeof(int32_t) + 63) / 64 * 64;
+}
 
 xl_snapshot *xl_snapshot_take(const xl_stair *stair) {
     const xl_config *c = &stair->run->model->config;
     const xl_kv *kv = &stair->kv;
     const uint32_t n_areas = c->n_layers * c->n_kv_heads, n = stair->n;
-    const size_t area = xl_kv_bytes(kv->type, c->head_dim, n), bytes = head_bytes(n) + 2 * n_areas * area;
+    const size_t area = xl_kv_bytes(kv->type, c->head_dim, n),
+                 bytes = head_bytes(n) + 2 * n_areas * area;
     xl_snapshot *snapshot = xl_calloc(&xl_libc_allocator, 1, bytes);
     if (!snapshot) return NULL;
     *snapshot = (xl_snapshot){bytes, area, n, n_areas};
@@ -27,12 +30,14 @@ xl_snapshot *xl_snapshot_take(const xl_stair *stair) {
     return snapshot;
 }
 
-exitlm_status xl_snapshot_restore(const xl_snapshot *snapshot, xl_stair *stair, exitlm_error *error) {
+exitlm_status xl_snapshot_restore(const xl_snapshot *snapshot, xl_stair *stair,
+                                  exitlm_error *error) {
     const xl_config *c = &stair->run->model->config;
     const xl_kv *kv = &stair->kv;
     const uint32_t n = snapshot->n;
     const size_t area = snapshot->area_bytes;
-    if (snapshot->n_areas != c->n_layers * c->n_kv_heads || n > stair->ctx || area != xl_kv_bytes(kv->type, c->head_dim, n))
+    if (snapshot->n_areas != c->n_layers * c->n_kv_heads || n > stair->ctx ||
+        area != xl_kv_bytes(kv->type, c->head_dim, n))
         return xl_fail(error, EXITLM_USAGE, "a snapshot of another kind of session");
     xl_stair_truncate(stair, 0);
     exitlm_status status = xl_stair_append(stair, (const int32_t *)(snapshot + 1), n, error);

@@ -5,7 +5,8 @@
 
 #include "base/bytes.h"
 
-void xl_stair_take(xl_stair *stair, xl_arena *arena, xl_run *run, uint32_t ctx, xl_kv_type kv_type) {
+void xl_stair_take(xl_stair *stair, xl_arena *arena, xl_run *run, uint32_t ctx,
+                   xl_kv_type kv_type) {
     const xl_config *c = &run->model->config;
     stair->run = run;
     stair->ctx = ctx;
@@ -14,7 +15,8 @@ void xl_stair_take(xl_stair *stair, xl_arena *arena, xl_run *run, uint32_t ctx, 
     stair->depth = xl_arena_take(arena, ctx, sizeof *stair->depth);
     stair->made = xl_arena_take(arena, ctx, sizeof *stair->made);
     stair->kv.type = kv_type;
-    stair->kv.area_bytes = (xl_kv_bytes(kv_type, c->head_dim, ctx) + XL_ALIGN - 1) / XL_ALIGN * XL_ALIGN;
+    stair->kv.area_bytes =
+        (xl_kv_bytes(kv_type, c->head_dim, ctx) + XL_ALIGN - 1) / XL_ALIGN * XL_ALIGN;
     stair->kv.k = xl_arena_take2(arena, c->n_layers, c->n_kv_heads, stair->kv.area_bytes);
     stair->kv.v = xl_arena_take2(arena, c->n_layers, c->n_kv_heads, stair->kv.area_bytes);
     stair->hidden = xl_arena_take2(arena, stair->n_waiting, run->work.dim_stride, sizeof(float));
@@ -23,11 +25,13 @@ void xl_stair_take(xl_stair *stair, xl_arena *arena, xl_run *run, uint32_t ctx, 
 bool xl_stair_check(const xl_stair *stair) {
     const uint32_t layers = stair->run->model->config.n_layers;
     for (uint32_t p = 0; p < stair->n; p++) {
-        if (stair->depth[p] > layers || (p > 0 && stair->depth[p] > stair->depth[p - 1])) return false;
+        if (stair->depth[p] > layers || (p > 0 && stair->depth[p] > stair->depth[p - 1]))
+            return false;
         if (p < stair->through && stair->depth[p] != layers) return false;
         if (p >= stair->embedded && stair->depth[p] != 0) return false;
     }
-    return stair->through <= stair->embedded && stair->embedded <= stair->n && stair->n <= stair->ctx;
+    return stair->through <= stair->embedded && stair->embedded <= stair->n &&
+           stair->n <= stair->ctx;
 }
 
 exitlm_status xl_stair_wait(xl_stair *stair, int32_t layer, int32_t row, exitlm_error *error) {
@@ -37,17 +41,22 @@ exitlm_status xl_stair_wait(xl_stair *stair, int32_t layer, int32_t row, exitlm_
     return xl_fail(error, EXITLM_WAIT, "the embedding of token %d has not arrived yet", (int)row);
 }
 
-exitlm_status xl_stair_check_ids(const xl_stair *stair, const int32_t *ids, size_t n, exitlm_error *error) {
+exitlm_status xl_stair_check_ids(const xl_stair *stair, const int32_t *ids, size_t n,
+                                 exitlm_error *error) {
     const uint32_t vocab = stair->run->model->config.vocab;
     for (size_t i = 0; i < n; i++)
         if (ids[i] < 0 || (uint32_t)ids[i] >= vocab)
-            return xl_fail(error, EXITLM_USAGE, "token id %ld at index %zu is outside the vocabulary of %u", (long)ids[i], i, (unsigned)vocab);
+            return xl_fail(error, EXITLM_USAGE,
+                           "token id %ld at index %zu is outside the vocabulary of %u",
+                           (long)ids[i], i, (unsigned)vocab);
     return EXITLM_OK;
 }
 
 exitlm_status xl_stair_append(xl_stair *stair, const int32_t *ids, size_t n, exitlm_error *error) {
     if (n > stair->ctx - stair->n)
-        return xl_fail(error, EXITLM_CONTEXT_FULL, "%zu tokens after %u do not fit a context of %u: shorten the prompt or ask for a larger context",
+        return xl_fail(error, EXITLM_CONTEXT_FULL,
+                       "%zu tokens after %u do not fit a context of %u: shorten the prompt or ask "
+                       "for a larger context",
                        n, (unsigned)stair->n, (unsigned)stair->ctx);
     exitlm_status status = xl_stair_check_ids(stair, ids, n, error);
     if (status != EXITLM_OK) return status;
@@ -72,23 +81,28 @@ void xl_stair_truncate(xl_stair *stair, uint32_t n) {
 
 exitlm_status xl_stair_embed(xl_stair *stair, exitlm_error *error) {
     const exitlm_model *m = stair->run->model;
-    while (stair->through < stair->n && stair->depth[stair->through] == m->config.n_layers) stair->through++;
+    while (stair->through < stair->n && stair->depth[stair->through] == m->config.n_layers)
+        stair->through++;
     const uint32_t end = xl_min_u32(stair->n, stair->through + stair->n_waiting);
     for (; stair->embedded < end; stair->embedded++) {
         int32_t id = stair->ids[stair->embedded];
         if (!m->row_ready[id]) return xl_stair_wait(stair, -1, id, error);
-        xl_dequant_row(m->embedding.type, m->embedding.data, m->embedding.cols, xl_slot(m, (uint32_t)id), xl_hidden(stair, stair->embedded));
+        xl_dequant_row(m->embedding.type, m->embedding.data, m->embedding.cols,
+                       xl_slot(m, (uint32_t)id), xl_hidden(stair, stair->embedded));
     }
     return EXITLM_OK;
 }
 
-/* Positions from `start` on, at most one chunk of them: those that lie side by side in the ring and go the same way through the layer. */
+/* Positions from `start` on, at most one chunk of them: those that lie side by side in the ring
+ * and go the same way through the layer. */
 static uint32_t rows_of_slice(const xl_stair *stair, uint32_t start, uint32_t end, bool kv_only) {
-    uint32_t n = xl_min_u32(xl_min_u32(end - start, XL_CHUNK), stair->n_waiting - start % stair->n_waiting);
+    uint32_t n =
+        xl_min_u32(xl_min_u32(end - start, XL_CHUNK), stair->n_waiting - start % stair->n_waiting);
     return kv_only ? xl_min_u32(n, stair->kv_only_until - start) : n;
 }
 
-exitlm_status xl_stair_advance_slice(xl_stair *stair, uint32_t to, bool *done, exitlm_error *error) {
+exitlm_status xl_stair_advance_slice(xl_stair *stair, uint32_t to, bool *done,
+                                     exitlm_error *error) {
     xl_run *run = stair->run;
     *done = false;
     exitlm_status status = xl_stair_embed(stair, error);
@@ -100,13 +114,15 @@ exitlm_status xl_stair_advance_slice(xl_stair *stair, uint32_t to, bool *done, e
     /* Where more wait than there is room for, those that have begun go through all layers first. */
     const uint32_t end = stair->embedded, layer = stair->depth[end - 1];
     uint32_t start = end;
-    if (!run->model->base_ready || run->model->layers_ready <= layer) return xl_stair_wait(stair, (int32_t)layer, -1, error);
+    if (!run->model->base_ready || run->model->layers_ready <= layer)
+        return xl_stair_wait(stair, (int32_t)layer, -1, error);
     while (start > 0 && stair->depth[start - 1] <= layer) start--;
     const bool kv_only = layer + 1 == run->model->config.n_layers && start < stair->kv_only_until;
     const uint32_t n = rows_of_slice(stair, start, end, kv_only);
     const uint64_t before = run->macs;
     xl_row rows[XL_CHUNK] = {{0}};
-    for (uint32_t r = 0; r < n; r++) rows[r] = (xl_row){&stair->kv, start + r, xl_hidden(stair, start + r)};
+    for (uint32_t r = 0; r < n; r++)
+        rows[r] = (xl_row){&stair->kv, start + r, xl_hidden(stair, start + r)};
     if (kv_only) xl_forward_kv(run, layer, rows, n);
     else xl_forward_layer(run, layer, rows, n);
     for (uint32_t r = 0; r < n; r++) {
@@ -114,7 +130,8 @@ exitlm_status xl_stair_advance_slice(xl_stair *stair, uint32_t to, bool *done, e
         if (start + r < stair->prefix) stair->prefix_macs += (run->macs - before) / n;
     }
     assert(xl_stair_check(stair));
-    if (stair->on_layer) stair->on_layer(stair->on_layer_user, layer + 1, start, n, xl_hidden(stair, start));
+    if (stair->on_layer)
+        stair->on_layer(stair->on_layer_user, layer + 1, start, n, xl_hidden(stair, start));
     *done = stair->depth[stair->n - 1] >= to;
     return EXITLM_OK;
 }
@@ -127,7 +144,8 @@ exitlm_status xl_stair_advance(xl_stair *stair, uint32_t to, exitlm_error *error
 }
 
 void xl_stair_set_through(xl_stair *stair) {
-    for (uint32_t p = stair->through; p < stair->n; p++) stair->depth[p] = (uint16_t)stair->run->model->config.n_layers;
+    for (uint32_t p = stair->through; p < stair->n; p++)
+        stair->depth[p] = (uint16_t)stair->run->model->config.n_layers;
     stair->embedded = stair->n;
     assert(xl_stair_check(stair));
 }
@@ -137,17 +155,20 @@ void xl_stair_set_through(xl_stair *stair) {
 static void make_skipped(xl_stair *stair, uint32_t pos, const xl_head *maps) {
     const uint32_t n_layers = stair->run->model->config.n_layers;
     const xl_row row = {&stair->kv, pos, xl_hidden(stair, pos)};
-    for (uint32_t layer = stair->depth[pos]; layer < n_layers; layer++) xl_forward_skipped(stair->run, layer, &row, maps);
+    for (uint32_t layer = stair->depth[pos]; layer < n_layers; layer++)
+        xl_forward_skipped(stair->run, layer, &row, maps);
     stair->depth[pos] = (uint16_t)n_layers;
     stair->made[pos] = maps ? XL_MADE_MAPS : XL_MADE_PROPAGATE;
 }
 
-exitlm_status xl_stair_exit(xl_stair *stair, const exitlm_heads *heads, uint32_t pos, uint32_t head, exitlm_kv_policy policy, exitlm_error *error) {
+exitlm_status xl_stair_exit(xl_stair *stair, const exitlm_heads *heads, uint32_t pos, uint32_t head,
+                            exitlm_kv_policy policy, exitlm_error *error) {
     const exitlm_model *m = stair->run->model;
     const bool maps = policy == EXITLM_POLICY_MAPS;
     if (policy == EXITLM_POLICY_EXACT || stair->depth[pos] == m->config.n_layers) return EXITLM_OK;
     if (maps && head != xl_heads_mapping(heads)) return EXITLM_OK;
-    if (m->layers_ready < m->config.n_layers) return xl_stair_wait(stair, (int32_t)m->layers_ready, -1, error);
+    if (m->layers_ready < m->config.n_layers)
+        return xl_stair_wait(stair, (int32_t)m->layers_ready, -1, error);
     uint32_t first = pos;
     while (first > 0 && stair->depth[first - 1] < m->config.n_layers) first--;
     for (; first <= pos; first++) make_skipped(stair, first, maps ? &heads->head[head] : NULL);

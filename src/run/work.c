@@ -7,7 +7,8 @@
 static uint32_t widest_head(const exitlm_heads *heads, uint32_t dim) {
     uint32_t widest = dim;
     if (!heads) return widest;
-    for (uint32_t i = 0; i < heads->n_heads; i++) widest = xl_max_u32(widest, heads->head[i].up.rows);
+    for (uint32_t i = 0; i < heads->n_heads; i++)
+        widest = xl_max_u32(widest, heads->head[i].up.rows);
     return widest;
 }
 
@@ -19,7 +20,8 @@ static void take_angles(xl_angles *angles, xl_arena *arena, uint32_t n_slots, ui
     angles->frequency = xl_arena_take(arena, half, sizeof *angles->frequency);
 }
 
-void xl_run_take(xl_run *run, xl_arena *arena, const exitlm_heads *heads, uint32_t ctx, uint32_t n_angles, uint32_t threads) {
+void xl_run_take(xl_run *run, xl_arena *arena, const exitlm_heads *heads, uint32_t ctx,
+                 uint32_t n_angles, uint32_t threads) {
     const xl_config *c = &run->model->config;
     xl_work *w = &run->work;
     take_angles(&run->angles, arena, n_angles, c->rope_dims / 2);
@@ -27,14 +29,17 @@ void xl_run_take(xl_run *run, xl_arena *arena, const exitlm_heads *heads, uint32
     w->q_stride = xl_whole_tiles(c->q_dim);
     w->kv_stride = xl_whole_tiles(c->kv_dim);
     w->ffn_stride = xl_whole_tiles(c->ffn_dim);
-    uint32_t widest = xl_max_u32(xl_max_u32(c->dim, c->q_dim), xl_max_u32(c->ffn_dim, widest_head(heads, c->dim)));
+    uint32_t widest = xl_max_u32(xl_max_u32(c->dim, c->q_dim),
+                                 xl_max_u32(c->ffn_dim, widest_head(heads, c->dim)));
     w->act_stride = xl_act_bytes(widest);
     w->norm = xl_arena_take2(arena, XL_CHUNK, w->dim_stride, sizeof(float));
     w->act = xl_arena_take(arena, XL_CHUNK, w->act_stride);
     w->residual = xl_arena_take(arena, xl_whole_tiles(widest), sizeof(float));
-    w->scores_floats = xl_whole_tiles(xl_attend_scratch_floats(c->n_heads / c->n_kv_heads, ctx, c->head_dim)) + 16;
+    w->scores_floats =
+        xl_whole_tiles(xl_attend_scratch_floats(c->n_heads / c->n_kv_heads, ctx, c->head_dim)) + 16;
     w->scores = xl_arena_take2(arena, threads, w->scores_floats, sizeof(float));
-    if (heads) w->ones = xl_arena_take(arena, xl_whole_tiles(widest_head(heads, c->dim)), sizeof(float));
+    if (heads)
+        w->ones = xl_arena_take(arena, xl_whole_tiles(widest_head(heads, c->dim)), sizeof(float));
 }
 
 void xl_run_take_sections(xl_run *run, xl_arena *arena) {

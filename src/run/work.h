@@ -1,4 +1,5 @@
-/* What computes: a model with its kernels, threads and the scratch of a pass. It holds no position. */
+/* What computes: a model with its kernels, threads and the scratch of a pass. It holds no
+ * position. */
 #ifndef XL_WORK_H
 #define XL_WORK_H
 #include "base/threads.h"
@@ -6,8 +7,9 @@
 #include "model/heads.h"
 #include "model/model.h"
 
-#define XL_CHUNK 32         /* most rows of one pass through a layer */
-#define XL_RESIDUAL_ROWS 16 /* most rows of a product whose inputs are quantised twice (forward.c);
+#define XL_CHUNK 32 /* most rows of one pass through a layer */
+#define XL_RESIDUAL_ROWS \
+    16 /* most rows of a product whose inputs are quantised twice (forward.c);
                              * twice as many are at most XL_CHUNK */
 
 /* Scratch of forward passes. Sequences that are run together use the scratch of one of them. */
@@ -32,10 +34,10 @@ typedef struct xl_work {
 /* RoPE's angles of the positions that were run of late. */
 typedef struct xl_angles {
     uint32_t n_slots;
-    float *cos, *sin;   /* [n_slots][rope_dims / 2] of the positions in `of` */
-    uint32_t *of;       /* [n_slots] position + 1; 0: none */
-    double *frequency;  /* [rope_dims / 2] angle of position 1 */
-    bool ready;         /* frequencies are filled once the model's rope_factors are there */
+    float *cos, *sin;  /* [n_slots][rope_dims / 2] of the positions in `of` */
+    uint32_t *of;      /* [n_slots] position + 1; 0: none */
+    double *frequency; /* [rope_dims / 2] angle of position 1 */
+    bool ready;        /* frequencies are filled once the model's rope_factors are there */
 } xl_angles;
 
 typedef struct xl_run {
@@ -48,7 +50,9 @@ typedef struct xl_run {
 } xl_run;
 
 /* n numbers in whole tiles: how far rows lie apart. */
-static inline size_t xl_whole_tiles(size_t n) { return (n + XL_TILE_ROWS - 1) / XL_TILE_ROWS * XL_TILE_ROWS; }
+static inline size_t xl_whole_tiles(size_t n) {
+    return (n + XL_TILE_ROWS - 1) / XL_TILE_ROWS * XL_TILE_ROWS;
+}
 
 /* Takes the scratch from the arena. n_angles: positions whose angles are kept. */
 void xl_run_take(xl_run *run, xl_arena *arena, const exitlm_heads *heads, uint32_t ctx,
@@ -58,8 +62,10 @@ void xl_run_take_sections(xl_run *run, xl_arena *arena);
 /* Fills the constants, once the memory is there. */
 void xl_run_fill(xl_run *run, const exitlm_heads *heads);
 
-/* y[n][rows] = W x for n rows of f32 inputs [n][cols] (quantised here as the type wants). y_stride in floats. */
-void xl_matmul(xl_run *run, float *y, size_t y_stride, const xl_matrix *w, const float *x, uint32_t n);
+/* y[n][rows] = W x for n rows of f32 inputs [n][cols] (quantised here as the type wants).
+ * y_stride in floats. */
+void xl_matmul(xl_run *run, float *y, size_t y_stride, const xl_matrix *w, const float *x,
+               uint32_t n);
 /* The same for rows [row0, row0 + rows), row0 a multiple of 8. */
 void xl_matmul_rows(xl_run *run, float *y, size_t y_stride, const xl_matrix *w, uint32_t row0,
                     uint32_t rows, const float *x, uint32_t n);

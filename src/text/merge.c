@@ -71,14 +71,15 @@ bool xl_work_text(xl_work *work, size_t n_bytes) {
 /* ---- Short words ---- */
 
 /* work->key[i] is the key of symbols i and i + 1; work->next[i] what they merge to. */
-static void look_at_pair(xl_work *work, uint32_t i, uint32_t n, uint32_t end_value, xl_pair_fn *pair,
-                         const void *context) {
+static void look_at_pair(xl_work *work, uint32_t i, uint32_t n, uint32_t end_value,
+                         xl_pair_fn *pair, const void *context) {
     uint32_t after = i + 2 < n ? work->value[i + 2] : end_value;
     if (!pair(context, work->value[i], work->value[i + 1], after, &work->key[i], &work->next[i]))
         work->key[i] = NO_KEY;
 }
 
-static uint32_t merge_by_scan(xl_work *work, uint32_t n, uint32_t end_value, xl_pair_fn *pair, const void *context) {
+static uint32_t merge_by_scan(xl_work *work, uint32_t n, uint32_t end_value, xl_pair_fn *pair,
+                              const void *context) {
     for (uint32_t i = 0; i + 1 < n; i++) look_at_pair(work, i, n, end_value, pair, context);
     while (n > 1) {
         uint32_t best = 0;
@@ -140,14 +141,16 @@ static bool find_pair(const long_word *w, uint32_t left, uint32_t *key, uint32_t
 
 static void push_pair(long_word *w, uint32_t left) {
     uint32_t merged;
-    if (find_pair(w, left, &w->work->key[left], &merged)) heap_push(w, (uint64_t)w->work->key[left] << 32 | left);
+    if (find_pair(w, left, &w->work->key[left], &merged))
+        heap_push(w, (uint64_t)w->work->key[left] << 32 | left);
     else w->work->key[left] = NO_KEY;
 }
 
-/* Every push but the first n - 1 belongs to a merge, which takes one item out and puts at most two in:
- * the heap never holds more than 2 n items. Items whose pair has changed since are recognised by their
- * key: the pair at a symbol changes only by growing, and never grows back. */
-static uint32_t merge_by_heap(xl_work *work, uint32_t n, uint32_t end_value, xl_pair_fn *pair, const void *context) {
+/* Every push but the first n - 1 belongs to a merge, which takes one item out and puts at most two
+ * in: the heap never holds more than 2 n items. Items whose pair has changed since are recognised
+ * by their key: the pair at a symbol changes only by growing, and never grows back. */
+static uint32_t merge_by_heap(xl_work *work, uint32_t n, uint32_t end_value, xl_pair_fn *pair,
+                              const void *context) {
     long_word w = {work, n, end_value, 0, pair, context};
     for (uint32_t i = 0; i < n; i++) {
         work->prev[i] = i - 1;
@@ -171,7 +174,8 @@ static uint32_t merge_by_heap(xl_work *work, uint32_t n, uint32_t end_value, xl_
     return kept;
 }
 
-uint32_t xl_merge_symbols(xl_work *work, uint32_t n, uint32_t end_value, xl_pair_fn *pair, const void *context) {
+uint32_t xl_merge_symbols(xl_work *work, uint32_t n, uint32_t end_value, xl_pair_fn *pair,
+                          const void *context) {
     return n <= SCAN_MAX ? merge_by_scan(work, n, end_value, pair, context)
                          : merge_by_heap(work, n, end_value, pair, context);
 }

@@ -14,22 +14,55 @@ static const struct {
 #define GPT2 {"gpt-2", XL_PRE_GPT2, false, false, true}
 #define QWEN2 {"qwen2", XL_PRE_QWEN2, false, false, true}
 #define LLAMA3 {"llama-bpe", XL_PRE_LLAMA3, true, true, true}
-#define LIKE_LLAMA3 {"llama-bpe", XL_PRE_LLAMA3, false, false, true} /* the same cuts, other defaults */
-    {"smollm", SMOLLM}, {"starcoder", SMOLLM}, {"refact", SMOLLM}, {"command-r", SMOLLM},
-    {"codeshell", SMOLLM}, {"exaone", SMOLLM}, {"minerva-7b", SMOLLM}, {"mellum2", SMOLLM},
-    {"gpt-2", GPT2}, {"phi-2", GPT2}, {"mpt", GPT2}, {"olmo", GPT2}, {"jais", GPT2}, {"trillion", GPT2},
-    {"granite-docling", GPT2}, {"exaone4", GPT2}, {"gigachat", GPT2}, {"a.x-4.0", GPT2}, {"mellum", GPT2},
-    {"qwen2", QWEN2}, {"deepseek-r1-qwen", QWEN2}, {"megrez", QWEN2}, {"stablelm2", QWEN2}, {"hunyuan", QWEN2},
-    {"solar-open", QWEN2}, {"grok-2", QWEN2}, {"kormo", QWEN2},
-    {"llama-bpe", LLAMA3}, {"llama3", LLAMA3}, {"llama-v3", LLAMA3}, {"falcon3", LLAMA3}, {"falcon-h1", LLAMA3},
-    {"pixtral", LLAMA3}, {"midm-2.0", LLAMA3}, {"lfm2", LLAMA3},
-    {"dbrx", LIKE_LLAMA3}, {"smaug-bpe", LIKE_LLAMA3}, {"glm4", LIKE_LLAMA3}, {"chatglm-bpe", LIKE_LLAMA3},
-    {"default", {"default", XL_PRE_DEFAULT, false, false, true}}, {"", {"default", XL_PRE_DEFAULT, false, false, true}},
+/* the same cuts, other defaults */
+#define LIKE_LLAMA3 {"llama-bpe", XL_PRE_LLAMA3, false, false, true}
+    {"smollm", SMOLLM},
+    {"starcoder", SMOLLM},
+    {"refact", SMOLLM},
+    {"command-r", SMOLLM},
+    {"codeshell", SMOLLM},
+    {"exaone", SMOLLM},
+    {"minerva-7b", SMOLLM},
+    {"mellum2", SMOLLM},
+    {"gpt-2", GPT2},
+    {"phi-2", GPT2},
+    {"mpt", GPT2},
+    {"olmo", GPT2},
+    {"jais", GPT2},
+    {"trillion", GPT2},
+    {"granite-docling", GPT2},
+    {"exaone4", GPT2},
+    {"gigachat", GPT2},
+    {"a.x-4.0", GPT2},
+    {"mellum", GPT2},
+    {"qwen2", QWEN2},
+    {"deepseek-r1-qwen", QWEN2},
+    {"megrez", QWEN2},
+    {"stablelm2", QWEN2},
+    {"hunyuan", QWEN2},
+    {"solar-open", QWEN2},
+    {"grok-2", QWEN2},
+    {"kormo", QWEN2},
+    {"llama-bpe", LLAMA3},
+    {"llama3", LLAMA3},
+    {"llama-v3", LLAMA3},
+    {"falcon3", LLAMA3},
+    {"falcon-h1", LLAMA3},
+    {"pixtral", LLAMA3},
+    {"midm-2.0", LLAMA3},
+    {"lfm2", LLAMA3},
+    {"dbrx", LIKE_LLAMA3},
+    {"smaug-bpe", LIKE_LLAMA3},
+    {"glm4", LIKE_LLAMA3},
+    {"chatglm-bpe", LIKE_LLAMA3},
+    {"default", {"default", XL_PRE_DEFAULT, false, false, true}},
+    {"", {"default", XL_PRE_DEFAULT, false, false, true}},
 };
 
 xl_pre_rule xl_pre_find(const char *pre, size_t n_bytes) {
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
-        if (strlen(rules[i].pre) == n_bytes && (n_bytes == 0 || memcmp(rules[i].pre, pre, n_bytes) == 0))
+        if (strlen(rules[i].pre) == n_bytes &&
+            (n_bytes == 0 || memcmp(rules[i].pre, pre, n_bytes) == 0))
             return rules[i].rule;
     return (xl_pre_rule){"default", XL_PRE_DEFAULT, false, false, false};
 }
@@ -70,8 +103,8 @@ static const uint8_t *skip(const uint8_t *at, const uint8_t *end, unsigned mask)
     return at;
 }
 
-/* 's 't 're 've 'm 'll 'd: bytes of the contraction at `at` (an apostrophe), or 0. `fold`: 0x20 where capitals
- * count too, else 0 (only ASCII letters fold to these). */
+/* 's 't 're 've 'm 'll 'd: bytes of the contraction at `at` (an apostrophe), or 0. `fold`: 0x20
+ * where capitals count too, else 0 (only ASCII letters fold to these). */
 static size_t contraction(const uint8_t *at, const uint8_t *end, uint8_t fold) {
     if (end - at < 2) return 0;
     uint8_t a = at[1] | fold;
@@ -105,7 +138,9 @@ static const uint8_t *gpt2_word(const uint8_t *at, const uint8_t *end) {
     const uint8_t *start = *at == ' ' && at + 1 < end ? at + 1 : at; /* after the optional space */
     character c = look(start, end);
     if (c.class == XL_UNICODE_SPACE) return space_word(at, end);
-    unsigned mask = c.class == XL_UNICODE_LETTER ? LETTERS : c.class == XL_UNICODE_NUMBER ? NUMBERS : SIGNS;
+    unsigned mask = c.class == XL_UNICODE_LETTER   ? LETTERS
+                    : c.class == XL_UNICODE_NUMBER ? NUMBERS
+                                                   : SIGNS;
     return skip(c.next, end, mask);
 }
 
@@ -126,8 +161,9 @@ static const uint8_t *newline_or_space_word(const uint8_t *at, const uint8_t *en
     return past_newline ? past_newline : space_word(at, end);
 }
 
-/* (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,D}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
- * with D = max_digits: 3 in Llama 3, 1 in Qwen 2. */
+/* (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,D}|
+ * ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+ with D = max_digits: 3 in Llama 3, 1 in Qwen
+ * 2. */
 static const uint8_t *llama3_word(const uint8_t *at, const uint8_t *end, unsigned max_digits) {
     if (*at == '\'') {
         size_t taken = contraction(at, end, 0x20);
@@ -147,7 +183,8 @@ static const uint8_t *llama3_word(const uint8_t *at, const uint8_t *end, unsigne
     if (c.next < end && c.code_point != '\r' && c.code_point != '\n') {
         character d = look(c.next, end);
         if (d.class == XL_UNICODE_LETTER) return skip(d.next, end, LETTERS);
-        if (c.code_point == ' ' && IN(d.class, SIGNS)) return skip_newlines(skip(d.next, end, SIGNS), end);
+        if (c.code_point == ' ' && IN(d.class, SIGNS))
+            return skip_newlines(skip(d.next, end, SIGNS), end);
     }
     if (c.class == XL_UNICODE_SPACE) return newline_or_space_word(at, end);
     return skip_newlines(skip(c.next, end, SIGNS), end);
@@ -159,8 +196,9 @@ static const uint8_t *llama3_word(const uint8_t *at, const uint8_t *end, unsigne
 static const uint8_t *smollm_word(xl_pre_walk *walk) {
     if (walk->at >= walk->piece_end) {
         character c = look(walk->at, walk->end);
-        walk->piece_end =
-            c.class == XL_UNICODE_NUMBER ? c.next : skip(c.next, walk->end, LETTERS | SPACES | SIGNS);
+        walk->piece_end = c.class == XL_UNICODE_NUMBER
+                              ? c.next
+                              : skip(c.next, walk->end, LETTERS | SPACES | SIGNS);
     }
     return gpt2_word(walk->at, walk->piece_end);
 }
@@ -168,7 +206,8 @@ static const uint8_t *smollm_word(xl_pre_walk *walk) {
 /* [\p{P}\$\+<=>\^~\|] */
 static bool is_default_sign(const character *c) {
     if (c->code_point >= 128) return c->class == XL_UNICODE_PUNCTUATION;
-    return c->class == XL_UNICODE_PUNCTUATION || (c->code_point && strchr("$+<=>^~|", (int)c->code_point));
+    return c->class == XL_UNICODE_PUNCTUATION ||
+           (c->code_point && strchr("$+<=>^~|", (int)c->code_point));
 }
 
 static const uint8_t *default_piece(const uint8_t *at, const uint8_t *end) {

@@ -22,8 +22,8 @@ static uint32_t score_key(const xl_tokenizer *t, uint32_t id) {
     return ~ascending;
 }
 
-static bool scored_pair(const void *context, uint32_t left, uint32_t right, uint32_t value_after, uint32_t *key,
-                        uint32_t *merged) {
+static bool scored_pair(const void *context, uint32_t left, uint32_t right, uint32_t value_after,
+                        uint32_t *key, uint32_t *merged) {
     const spm_text *s = context;
     (void)right;
     xl_str text = {(const char *)s->text + left, value_after - left};
@@ -45,11 +45,12 @@ static void put_symbol(const xl_tokenizer *t, const uint8_t *text, size_t n_byte
         if (t->byte_id[text[i]] != XL_NO_ID) xl_ids_put(out, t->byte_id[text[i]]);
 }
 
-static bool encode_piece(const xl_tokenizer *t, xl_work *work, const uint8_t *piece, size_t n_bytes, size_t n_symbols,
-                         xl_ids *out) {
+static bool encode_piece(const xl_tokenizer *t, xl_work *work, const uint8_t *piece, size_t n_bytes,
+                         size_t n_symbols, xl_ids *out) {
     if (!xl_work_reserve(work, n_symbols)) return false;
     uint32_t n = 0;
-    for (size_t at = 0; at < n_bytes; at += xl_utf8_length(piece[at])) work->value[n++] = (uint32_t)at;
+    for (size_t at = 0; at < n_bytes; at += xl_utf8_length(piece[at]))
+        work->value[n++] = (uint32_t)at;
     spm_text context = {t, piece};
     n = xl_merge_symbols(work, n, (uint32_t)n_bytes, scored_pair, &context);
     for (uint32_t i = 0; i < n; i++) {
@@ -63,9 +64,11 @@ static bool is_space(const uint8_t *text, size_t length) {
     return length == 3 && memcmp(text, "\xE2\x96\x81", 3) == 0;
 }
 
-/* Characters are told by their first byte alone and may swallow what follows a broken one, as in llama.cpp.
- * Where no token has a space inside, no merge crosses the front of a run of spaces, and each word is done on its own. */
-static bool encode_escaped(const xl_tokenizer *t, xl_work *work, const uint8_t *text, size_t n_bytes, xl_ids *out) {
+/* Characters are told by their first byte alone and may swallow what follows a broken one, as in
+ * llama.cpp. Where no token has a space inside, no merge crosses the front of a run of spaces,
+ * and each word is done on its own. */
+static bool encode_escaped(const xl_tokenizer *t, xl_work *work, const uint8_t *text,
+                           size_t n_bytes, xl_ids *out) {
     size_t begin = 0, n_symbols = 0;
     bool after_space = true;
     for (size_t at = 0; at < n_bytes;) {
@@ -84,8 +87,8 @@ static bool encode_escaped(const xl_tokenizer *t, xl_work *work, const uint8_t *
     return encode_piece(t, work, text + begin, n_bytes - begin, n_symbols, out);
 }
 
-bool xl_spm_encode(const xl_tokenizer *t, xl_work *work, const uint8_t *text, size_t n_bytes, bool space_prefix,
-                   xl_ids *out) {
+bool xl_spm_encode(const xl_tokenizer *t, xl_work *work, const uint8_t *text, size_t n_bytes,
+                   bool space_prefix, xl_ids *out) {
     if (!xl_work_text(work, 3 * (n_bytes + 1))) return false;
     size_t written = 0;
     for (size_t i = space_prefix ? 0 : 1; i <= n_bytes; i++) {

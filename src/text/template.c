@@ -11,7 +11,8 @@
 static const char *find(xl_str text, const char *what, size_t from) {
     size_t length = strlen(what);
     for (size_t i = from; length <= text.bytes && i <= text.bytes - length; i++)
-        if (text.data[i] == what[0] && memcmp(text.data + i, what, length) == 0) return text.data + i;
+        if (text.data[i] == what[0] && memcmp(text.data + i, what, length) == 0)
+            return text.data + i;
     return NULL;
 }
 
@@ -19,7 +20,9 @@ static bool has(xl_str text, const char *what) { return find(text, what, 0) != N
 
 static size_t count(xl_str text, const char *what) {
     size_t n = 0;
-    for (const char *hit = find(text, what, 0); hit; hit = find(text, what, (size_t)(hit - text.data) + 1)) n++;
+    for (const char *hit = find(text, what, 0); hit;
+         hit = find(text, what, (size_t)(hit - text.data) + 1))
+        n++;
     return n;
 }
 
@@ -29,11 +32,13 @@ static size_t newline_at(const char *p, const char *end) {
     return end - p >= 2 && p[0] == '\\' && p[1] == 'n' ? 2 : 0;
 }
 
-/* The system turn that is written out in full in a ChatML template: '<|im_start|>system\nTEXT<|im_end|>'. */
+/* The system turn that is written out in full in a ChatML template:
+ * '<|im_start|>system\nTEXT<|im_end|>'. */
 static xl_str default_system(xl_str source) {
     static const char opening[] = "<|im_start|>system";
     const char *end = source.data + source.bytes;
-    for (const char *hit = find(source, opening, 0); hit; hit = find(source, opening, (size_t)(hit - source.data) + 1)) {
+    for (const char *hit = find(source, opening, 0); hit;
+         hit = find(source, opening, (size_t)(hit - source.data) + 1)) {
         const char *text = hit + sizeof opening - 1;
         size_t newline = newline_at(text, end);
         if (newline == 0) continue;
@@ -42,7 +47,8 @@ static xl_str default_system(xl_str source) {
         if (!close) break;
         xl_str literal = {text, (size_t)(close - text)};
         /* A literal that ends before is a system turn made of the conversation's own message. */
-        if (literal.bytes && !has(literal, "'") && !has(literal, "\"") && !has(literal, "{")) return literal;
+        if (literal.bytes && !has(literal, "'") && !has(literal, "\"") && !has(literal, "{"))
+            return literal;
     }
     return (xl_str){NULL, 0};
 }
@@ -50,7 +56,8 @@ static xl_str default_system(xl_str source) {
 static bool recognise_chatml(xl_template *chat, xl_str source) {
     if (!has(source, "<|im_start|>") || !has(source, "<|im_end|>")) return false;
     /* Forced thoughts, modes of reasoning and the like are programs of their own. */
-    if (has(source, "assistant\\n<think>") || has(source, "assistant\n<think>") || has(source, "reasoning_mode"))
+    if (has(source, "assistant\\n<think>") || has(source, "assistant\n<think>") ||
+        has(source, "reasoning_mode"))
         return false;
     chat->family = XL_TEMPLATE_CHATML;
     chat->default_system = default_system(source);
@@ -62,7 +69,8 @@ static bool recognise_chatml(xl_template *chat, xl_str source) {
 /* The text of the first "…" or '…' that directly follows `before`. */
 static xl_str literal_after(xl_str source, const char *before) {
     const char *end = source.data + source.bytes;
-    for (const char *hit = find(source, before, 0); hit; hit = find(source, before, (size_t)(hit - source.data) + 1)) {
+    for (const char *hit = find(source, before, 0); hit;
+         hit = find(source, before, (size_t)(hit - source.data) + 1)) {
         const char *quote = hit + strlen(before);
         if (quote >= end || (*quote != '"' && *quote != '\'')) continue;
         const char *close = memchr(quote + 1, *quote, (size_t)(end - quote - 1));
@@ -90,13 +98,16 @@ static bool newline_after_expression(xl_str source, const char *p) {
 }
 
 static bool recognise_zephyr(xl_template *chat, xl_str source) {
-    if (!has(source, "<|user|>") || !has(source, "<|assistant|>") || has(source, "<|end|>")) return false;
-    if (count(source, "eos_token") != 3) return false; /* one for each role: else it is a relative with other rules */
+    if (!has(source, "<|user|>") || !has(source, "<|assistant|>") || has(source, "<|end|>"))
+        return false;
+    /* one for each role: else it is a relative with other rules */
+    if (count(source, "eos_token") != 3) return false;
     const char *end = source.data + source.bytes;
     const char *eos = find(source, "eos_token", 0) + strlen("eos_token");
     chat->family = XL_TEMPLATE_ZEPHYR;
     chat->end_newline = newline_after_expression(source, eos) || has(source, "eos_token + '\\n'") ||
-                        has(source, "eos_token + '\n'") || has(source, "eos_token+'\\n'") || has(source, "eos_token+'\n'");
+                        has(source, "eos_token + '\n'") || has(source, "eos_token+'\\n'") ||
+                        has(source, "eos_token+'\n'");
     const char *prompt = NULL; /* past the last <|assistant|>: the generation prompt */
     for (const char *hit = find(source, "<|assistant|>", 0); hit;
          hit = find(source, "<|assistant|>", (size_t)(hit - source.data) + 1))
@@ -106,7 +117,8 @@ static bool recognise_zephyr(xl_template *chat, xl_str source) {
 }
 
 static bool recognise_gemma(xl_template *chat, xl_str source) {
-    if (!has(source, "<start_of_turn>") || !has(source, "<end_of_turn>") || !has(source, "model")) return false;
+    if (!has(source, "<start_of_turn>") || !has(source, "<end_of_turn>") || !has(source, "model"))
+        return false;
     chat->family = XL_TEMPLATE_GEMMA;
     chat->trim = has(source, "| trim") || has(source, "|trim");
     return true;
@@ -115,13 +127,14 @@ static bool recognise_gemma(xl_template *chat, xl_str source) {
 static xl_str token_text(const xl_tokenizer *tokenizer, int32_t id);
 
 void xl_template_init(xl_template *chat, xl_str source, const xl_tokenizer *tokenizer) {
-    static bool (*const families[])(xl_template *, xl_str) = {recognise_chatml, recognise_llama3, recognise_gemma,
-                                                              recognise_zephyr};
+    static bool (*const families[])(xl_template *, xl_str) = {recognise_chatml, recognise_llama3,
+                                                              recognise_gemma, recognise_zephyr};
     xl_tokenizer_info info;
     xl_tokenizer_describe(tokenizer, &info);
     *chat = (xl_template){0};
     for (size_t i = 0; i < sizeof families / sizeof *families && source.data; i++) {
-        *chat = (xl_template){.bos = token_text(tokenizer, info.bos), .eos = token_text(tokenizer, info.eos)};
+        *chat = (xl_template){.bos = token_text(tokenizer, info.bos),
+                              .eos = token_text(tokenizer, info.eos)};
         chat->print_bos = has(source, "bos_token") && !info.add_bos;
         if (families[i](chat, source)) return;
     }
@@ -151,7 +164,8 @@ static void put(writer *w, xl_str text) {
 
 /* What a message says. */
 static void put_content(writer *w, xl_str text) {
-    if (w->contents && text.bytes) w->contents->span[w->contents->n++] = (xl_span){w->n, w->n + text.bytes};
+    if (w->contents && text.bytes)
+        w->contents->span[w->contents->n++] = (xl_span){w->n, w->n + text.bytes};
     put(w, text);
 }
 
@@ -173,7 +187,8 @@ static void put_literal(writer *w, xl_str literal) {
 
 /* White space as Python's str.strip means it. */
 static bool is_blank(uint32_t code_point) {
-    return xl_unicode_classify(code_point) == XL_UNICODE_SPACE || (code_point >= 0x1C && code_point <= 0x1F);
+    return xl_unicode_classify(code_point) == XL_UNICODE_SPACE ||
+           (code_point >= 0x1C && code_point <= 0x1F);
 }
 
 static xl_str trimmed(xl_str text) {
@@ -193,12 +208,15 @@ static xl_str trimmed(xl_str text) {
 }
 
 static xl_str strip_newlines(xl_str text, bool front, bool back) {
-    while (front && text.bytes && text.data[0] == '\n') text = (xl_str){text.data + 1, text.bytes - 1};
+    while (front && text.bytes && text.data[0] == '\n')
+        text = (xl_str){text.data + 1, text.bytes - 1};
     while (back && text.bytes && text.data[text.bytes - 1] == '\n') text.bytes--;
     return text;
 }
 
-static bool is_role(const exitlm_message *message, const char *role) { return strcmp(message->role, role) == 0; }
+static bool is_role(const exitlm_message *message, const char *role) {
+    return strcmp(message->role, role) == 0;
+}
 
 static xl_str content_of(const xl_template *chat, const exitlm_message *message) {
     xl_str content = str(message->content);
@@ -223,7 +241,8 @@ static size_t last_query(const exitlm_message *messages, size_t n) {
         xl_str content = str(messages[i].content);
         bool tool = content.bytes >= sizeof opening - 1 && content.bytes >= sizeof closing - 1 &&
                     memcmp(content.data, opening, sizeof opening - 1) == 0 &&
-                    memcmp(content.data + content.bytes - (sizeof closing - 1), closing, sizeof closing - 1) == 0;
+                    memcmp(content.data + content.bytes - (sizeof closing - 1), closing,
+                           sizeof closing - 1) == 0;
         if (!tool) return i;
     }
     return n - 1;
@@ -231,17 +250,21 @@ static size_t last_query(const exitlm_message *messages, size_t n) {
 
 static const char *find_last(xl_str text, const char *what) {
     const char *last = NULL;
-    for (const char *hit = find(text, what, 0); hit; hit = find(text, what, (size_t)(hit - text.data) + 1)) last = hit;
+    for (const char *hit = find(text, what, 0); hit;
+         hit = find(text, what, (size_t)(hit - text.data) + 1))
+        last = hit;
     return last;
 }
 
-/* Qwen 3: thoughts of earlier answers are left out, those of an answer after the last question stay. */
+/* Qwen 3: thoughts of earlier answers are left out, those of an answer after the last question
+ * stay. */
 static void put_thinking_answer(writer *w, xl_str content, bool after_query, bool is_last) {
     static const char opening[] = "<think>", closing[] = "</think>";
     xl_str thoughts = {NULL, 0};
     const char *close = find(content, closing, 0);
     if (close) {
-        thoughts = strip_newlines((xl_str){content.data, (size_t)(close - content.data)}, false, true);
+        thoughts =
+            strip_newlines((xl_str){content.data, (size_t)(close - content.data)}, false, true);
         const char *open = find_last(thoughts, opening);
         if (open) {
             open += sizeof opening - 1;
@@ -249,7 +272,8 @@ static void put_thinking_answer(writer *w, xl_str content, bool after_query, boo
         }
         thoughts = strip_newlines(thoughts, true, false);
         const char *after = find_last(content, closing) + sizeof closing - 1;
-        content = strip_newlines((xl_str){after, content.bytes - (size_t)(after - content.data)}, true, false);
+        content = strip_newlines((xl_str){after, content.bytes - (size_t)(after - content.data)},
+                                 true, false);
     }
     put_text(w, "<|im_start|>assistant\n");
     if (after_query && (is_last || thoughts.bytes)) {
@@ -262,8 +286,9 @@ static void put_thinking_answer(writer *w, xl_str content, bool after_query, boo
     put_text(w, "<|im_end|>\n");
 }
 
-static exitlm_status render_chatml(const xl_template *chat, writer *w, const exitlm_message *messages, size_t n,
-                                   bool prompt, exitlm_error *error) {
+static exitlm_status render_chatml(const xl_template *chat, writer *w,
+                                   const exitlm_message *messages, size_t n, bool prompt,
+                                   exitlm_error *error) {
     (void)error;
     if (chat->default_system.data && !is_role(&messages[0], "system")) {
         put_text(w, "<|im_start|>system\n");
@@ -288,8 +313,9 @@ static void put_header(writer *w, const char *role) {
     put_text(w, "<|end_header_id|>\n\n");
 }
 
-static exitlm_status render_llama3(const xl_template *chat, writer *w, const exitlm_message *messages, size_t n,
-                                   bool prompt, exitlm_error *error) {
+static exitlm_status render_llama3(const xl_template *chat, writer *w,
+                                   const exitlm_message *messages, size_t n, bool prompt,
+                                   exitlm_error *error) {
     (void)error;
     size_t first = 0;
     if (chat->date.data) {
@@ -311,8 +337,9 @@ static exitlm_status render_llama3(const xl_template *chat, writer *w, const exi
 
 /* ---- Zephyr ---- */
 
-static exitlm_status render_zephyr(const xl_template *chat, writer *w, const exitlm_message *messages, size_t n,
-                                   bool prompt, exitlm_error *error) {
+static exitlm_status render_zephyr(const xl_template *chat, writer *w,
+                                   const exitlm_message *messages, size_t n, bool prompt,
+                                   exitlm_error *error) {
     (void)error;
     for (size_t i = 0; i < n; i++) {
         put_text(w, "<|");
@@ -328,14 +355,17 @@ static exitlm_status render_zephyr(const xl_template *chat, writer *w, const exi
 
 /* ---- Gemma ---- */
 
-static exitlm_status render_gemma(const xl_template *chat, writer *w, const exitlm_message *messages, size_t n,
-                                  bool prompt, exitlm_error *error) {
+static exitlm_status render_gemma(const xl_template *chat, writer *w,
+                                  const exitlm_message *messages, size_t n, bool prompt,
+                                  exitlm_error *error) {
     const exitlm_message *system = is_role(&messages[0], "system") ? &messages[0] : NULL;
     for (size_t i = system ? 1 : 0; i < n; i++) {
         bool first = i == (system ? 1u : 0u), user = is_role(&messages[i], "user");
         if (user != ((i - (system ? 1 : 0)) % 2 == 0))
-            return xl_fail(error, EXITLM_USAGE, "message %zu: roles must alternate, user first; the model's chat "
-                           "template allows nothing else", i);
+            return xl_fail(error, EXITLM_USAGE,
+                           "message %zu: roles must alternate, user first; the model's chat "
+                           "template allows nothing else",
+                           i);
         put_text(w, "<start_of_turn>");
         put_text(w, is_role(&messages[i], "assistant") ? "model" : messages[i].role);
         put_text(w, "\n");
@@ -357,22 +387,27 @@ static exitlm_status check_messages(const exitlm_message *messages, size_t n, ex
     for (size_t i = 0; i < n; i++) {
         if (!messages[i].role || !messages[i].content)
             return xl_fail(error, EXITLM_USAGE, "message %zu has no role or no content", i);
-        if (!is_role(&messages[i], "system") && !is_role(&messages[i], "user") && !is_role(&messages[i], "assistant"))
-            return xl_fail(error, EXITLM_USAGE, "message %zu: unknown role '%.*s'; roles are system, user and "
-                           "assistant", i, XL_TEXT(messages[i].role, strlen(messages[i].role)));
+        if (!is_role(&messages[i], "system") && !is_role(&messages[i], "user") &&
+            !is_role(&messages[i], "assistant"))
+            return xl_fail(error, EXITLM_USAGE,
+                           "message %zu: unknown role '%.*s'; roles are system, user and "
+                           "assistant",
+                           i, XL_TEXT(messages[i].role, strlen(messages[i].role)));
     }
     return EXITLM_OK;
 }
 
-exitlm_status xl_template_render(const xl_template *chat, const exitlm_message *messages, size_t n_messages,
-                                 bool add_generation_prompt, char *text, size_t capacity, size_t *n_bytes,
-                                 xl_spans *contents, exitlm_error *error) {
-    static exitlm_status (*const renderers[])(const xl_template *, writer *, const exitlm_message *, size_t, bool,
-                                              exitlm_error *) = {NULL, render_chatml, render_llama3, render_zephyr,
-                                                                 render_gemma};
+exitlm_status xl_template_render(const xl_template *chat, const exitlm_message *messages,
+                                 size_t n_messages, bool add_generation_prompt, char *text,
+                                 size_t capacity, size_t *n_bytes, xl_spans *contents,
+                                 exitlm_error *error) {
+    static exitlm_status (*const renderers[])(const xl_template *, writer *, const exitlm_message *,
+                                              size_t, bool, exitlm_error *) = {
+        NULL, render_chatml, render_llama3, render_zephyr, render_gemma};
     *n_bytes = 0;
     if (chat->family == XL_TEMPLATE_UNKNOWN)
-        return xl_fail(error, EXITLM_UNSUPPORTED, "the model's chat template is of no known family (chatml, llama3, "
+        return xl_fail(error, EXITLM_UNSUPPORTED,
+                       "the model's chat template is of no known family (chatml, llama3, "
                        "zephyr, gemma); write the prompt yourself, with --raw");
     exitlm_status status = check_messages(messages, n_messages, error);
     if (status != EXITLM_OK) return status;

@@ -17,16 +17,19 @@
 static size_t count_special(const xl_tokenizer_source *source) {
     size_t n = KNOWN_SPECIAL;
     for (size_t id = 0; source->types && id < source->n_types; id++) {
-        uint8_t type = ((const uint8_t *)source->types)[4 * id]; /* the low byte: a bound is enough */
+        /* the low byte: a bound is enough */
+        uint8_t type = ((const uint8_t *)source->types)[4 * id];
         n += type >= 2 && type <= 4;
     }
     return n < source->tokens.count ? n : source->tokens.count;
 }
 
-/* The tables of merges where their texts stood, whose 11 bytes at least are more than the 8 of a row of the table: it never overtakes the
- * reading of the texts, and the slots behind it are filled when that is done. False: they do not fit. */
+/* The tables of merges where their texts stood, whose 11 bytes at least are more than the 8 of a
+ * row of the table: it never overtakes the reading of the texts, and the slots behind it are
+ * filled when that is done. False: they do not fit. */
 static bool lay_over(xl_tokenizer *parts, const xl_tokenizer_source *source) {
-    size_t merges_bytes = parts->n_merges * sizeof *parts->merges, slots_bytes = parts->n_merge_slots * sizeof *parts->merge_slots;
+    size_t merges_bytes = parts->n_merges * sizeof *parts->merges,
+           slots_bytes = parts->n_merge_slots * sizeof *parts->merge_slots;
     if (!source->room || merges_bytes + slots_bytes > source->merges.bytes) return false;
     uint8_t *start = source->room - (uintptr_t)source->room % sizeof *parts->merges;
     parts->merges = (xl_merge *)(void *)start;
@@ -39,7 +42,10 @@ static xl_tokenizer *lay_out(xl_arena *arena, const xl_tokenizer_source *source)
     size_t n = source->tokens.count, n_special = count_special(source);
     uint32_t n_slots = xl_vocab_slots(n), n_merge_slots = xl_vocab_slots(source->merges.count);
     xl_tokenizer *t = xl_arena_take(arena, 1, sizeof *t); /* NULL while measuring */
-    xl_tokenizer parts = {.n_slots = n_slots, .n_merges = (uint32_t)source->merges.count, .n_merge_slots = n_merge_slots, .special_capacity = (uint32_t)n_special};
+    xl_tokenizer parts = {.n_slots = n_slots,
+                          .n_merges = (uint32_t)source->merges.count,
+                          .n_merge_slots = n_merge_slots,
+                          .special_capacity = (uint32_t)n_special};
     parts.offsets = xl_arena_take(arena, n, sizeof *parts.offsets);
     parts.attr = xl_arena_take(arena, n, sizeof *parts.attr);
     parts.slots = xl_arena_take(arena, n_slots, sizeof *parts.slots);
@@ -65,57 +71,73 @@ static bool is_text(xl_str text, const char *literal) {
 }
 
 static exitlm_status check_source(const xl_tokenizer_source *source, exitlm_error *error) {
-    if (!source->model.data) return xl_fail(error, EXITLM_BAD_MODEL, "tokenizer.ggml.model is missing");
+    if (!source->model.data)
+        return xl_fail(error, EXITLM_BAD_MODEL, "tokenizer.ggml.model is missing");
     if (!is_text(source->model, "gpt2") && !is_text(source->model, "llama"))
-        return xl_fail(error, EXITLM_UNSUPPORTED, "tokenizer.ggml.model: '%.*s' is not supported; supported are gpt2 "
-                       "and llama", XL_TEXT(source->model.data, source->model.bytes));
+        return xl_fail(error, EXITLM_UNSUPPORTED,
+                       "tokenizer.ggml.model: '%.*s' is not supported; supported are gpt2 "
+                       "and llama",
+                       XL_TEXT(source->model.data, source->model.bytes));
     size_t n = source->tokens.count;
     if (n == 0 || n > MAX_TOKENS)
-        return xl_fail(error, EXITLM_BAD_MODEL, "tokenizer.ggml.tokens: %zu tokens; 1 to %u are possible", n,
-                       MAX_TOKENS);
+        return xl_fail(error, EXITLM_BAD_MODEL,
+                       "tokenizer.ggml.tokens: %zu tokens; 1 to %u are possible", n, MAX_TOKENS);
     if (source->merges.count > MAX_MERGES)
-        return xl_fail(error, EXITLM_BAD_MODEL, "tokenizer.ggml.merges: %zu merges; at most %u are possible",
+        return xl_fail(error, EXITLM_BAD_MODEL,
+                       "tokenizer.ggml.merges: %zu merges; at most %u are possible",
                        source->merges.count, MAX_MERGES);
     if (source->tokens.bytes > UINT32_MAX)
-        return xl_fail(error, EXITLM_BAD_MODEL, "tokenizer.ggml.tokens: %zu bytes of text; less than 4 GiB is possible",
+        return xl_fail(error, EXITLM_BAD_MODEL,
+                       "tokenizer.ggml.tokens: %zu bytes of text; less than 4 GiB is possible",
                        source->tokens.bytes);
     if (is_text(source->model, "gpt2") && !source->merges.data)
-        return xl_fail(error, EXITLM_BAD_MODEL, "tokenizer.ggml.merges is missing; a gpt2 tokenizer needs it");
+        return xl_fail(error, EXITLM_BAD_MODEL,
+                       "tokenizer.ggml.merges is missing; a gpt2 tokenizer needs it");
     if (source->scores && source->n_scores < n)
-        return xl_fail(error, EXITLM_BAD_MODEL, "tokenizer.ggml.scores: %zu scores for %zu tokens", source->n_scores, n);
+        return xl_fail(error, EXITLM_BAD_MODEL, "tokenizer.ggml.scores: %zu scores for %zu tokens",
+                       source->n_scores, n);
     if (source->types && source->n_types < n)
-        return xl_fail(error, EXITLM_BAD_MODEL, "tokenizer.ggml.token_type: %zu types for %zu tokens", source->n_types,
-                       n);
+        return xl_fail(error, EXITLM_BAD_MODEL,
+                       "tokenizer.ggml.token_type: %zu types for %zu tokens", source->n_types, n);
     return EXITLM_OK;
 }
 
 /* An id of the file, or `fallback` where the file names none (or fallback is out of range, too). */
-static exitlm_status take_id(const xl_tokenizer *t, const char *key, int64_t id, int32_t fallback, int32_t *out,
-                             exitlm_error *error) {
+static exitlm_status take_id(const xl_tokenizer *t, const char *key, int64_t id, int32_t fallback,
+                             int32_t *out, exitlm_error *error) {
     if (id >= (int64_t)t->n_tokens || id < -1)
-        return xl_fail(error, EXITLM_BAD_MODEL, "%s: %lld is no token; there are %u", key, (long long)id, t->n_tokens);
+        return xl_fail(error, EXITLM_BAD_MODEL, "%s: %lld is no token; there are %u", key,
+                       (long long)id, t->n_tokens);
     *out = id >= 0 ? (int32_t)id : fallback < (int64_t)t->n_tokens ? fallback : -1;
     return EXITLM_OK;
 }
 
-/* Where the file is silent, SentencePiece's own ids hold; byte-level vocabularies have no such custom. */
-static exitlm_status take_ids(xl_tokenizer *t, const xl_tokenizer_source *source, exitlm_error *error) {
+/* Where the file is silent, SentencePiece's own ids hold; byte-level vocabularies have no such
+ * custom. */
+static exitlm_status take_ids(xl_tokenizer *t, const xl_tokenizer_source *source,
+                              exitlm_error *error) {
     bool spm = !t->info.byte_level;
     int32_t eom;
-    exitlm_status status = take_id(t, "tokenizer.ggml.bos_token_id", source->bos, spm ? 1 : -1, &t->info.bos, error);
+    exitlm_status status =
+        take_id(t, "tokenizer.ggml.bos_token_id", source->bos, spm ? 1 : -1, &t->info.bos, error);
     if (status == EXITLM_OK)
-        status = take_id(t, "tokenizer.ggml.eos_token_id", source->eos, spm ? 2 : -1, &t->info.eos, error);
+        status = take_id(t, "tokenizer.ggml.eos_token_id", source->eos, spm ? 2 : -1, &t->info.eos,
+                         error);
     if (status == EXITLM_OK)
-        status = take_id(t, "tokenizer.ggml.unknown_token_id", source->unk, spm ? 0 : -1, &t->info.unk, error);
+        status = take_id(t, "tokenizer.ggml.unknown_token_id", source->unk, spm ? 0 : -1,
+                         &t->info.unk, error);
     if (status == EXITLM_OK)
         status = take_id(t, "tokenizer.ggml.eot_token_id", source->eot, -1, &t->info.eot, error);
-    if (status == EXITLM_OK) status = take_id(t, "tokenizer.ggml.eom_token_id", source->eom, -1, &eom, error);
+    if (status == EXITLM_OK)
+        status = take_id(t, "tokenizer.ggml.eom_token_id", source->eom, -1, &eom, error);
     /* A padding id beyond the vocabulary is common in published files, and never used. */
-    t->info.pad = source->pad >= 0 && source->pad < (int64_t)t->n_tokens ? (int32_t)source->pad : -1;
+    t->info.pad =
+        source->pad >= 0 && source->pad < (int64_t)t->n_tokens ? (int32_t)source->pad : -1;
     return status;
 }
 
-static exitlm_status take_settings(xl_tokenizer *t, const xl_tokenizer_source *source, exitlm_error *error) {
+static exitlm_status take_settings(xl_tokenizer *t, const xl_tokenizer_source *source,
+                                   exitlm_error *error) {
     t->n_tokens = t->info.n_tokens = (uint32_t)source->tokens.count;
     t->tokens = source->tokens.data;
     t->scores = source->scores;
@@ -126,18 +148,21 @@ static exitlm_status take_settings(xl_tokenizer *t, const xl_tokenizer_source *s
     exitlm_status status = take_ids(t, source, error);
     if (status != EXITLM_OK) return status;
     bool spm = !t->info.byte_level;
-    t->info.add_bos = source->add_bos >= 0 ? source->add_bos : (spm || t->pre.add_bos) && t->info.bos >= 0;
+    t->info.add_bos =
+        source->add_bos >= 0 ? source->add_bos : (spm || t->pre.add_bos) && t->info.bos >= 0;
     t->info.add_eos = source->add_eos > 0;
     t->info.add_space_prefix = spm && source->add_space_prefix != 0;
     if (t->info.add_bos && t->info.bos < 0)
-        return xl_fail(error, EXITLM_BAD_MODEL, "tokenizer.ggml.add_bos_token is true, but bos_token_id is missing");
+        return xl_fail(error, EXITLM_BAD_MODEL,
+                       "tokenizer.ggml.add_bos_token is true, but bos_token_id is missing");
     if (t->info.add_eos && t->info.eos < 0)
-        return xl_fail(error, EXITLM_BAD_MODEL, "tokenizer.ggml.add_eos_token is true, but eos_token_id is missing");
+        return xl_fail(error, EXITLM_BAD_MODEL,
+                       "tokenizer.ggml.add_eos_token is true, but eos_token_id is missing");
     return EXITLM_OK;
 }
 
-/* Each token alone, and 3 bytes more where it ends in an incomplete character: what these bytes become is no longer than that, whatever
- * stands before and behind. */
+/* Each token alone, and 3 bytes more where it ends in an incomplete character: what these bytes
+ * become is no longer than that, whatever stands before and behind. */
 static exitlm_status measure_texts(xl_tokenizer *t, exitlm_error *error) {
     char bytes[XL_MAX_SPOKEN_BYTES], out[XL_UTF8_ROOM(XL_MAX_SPOKEN_BYTES)];
     t->info.max_text_bytes = 3;
@@ -146,8 +171,10 @@ static exitlm_status measure_texts(xl_tokenizer *t, exitlm_error *error) {
         xl_utf8_stream stream = {0};
         size_t n = xl_token_bytes(t, (int32_t)id, bytes, sizeof bytes);
         if (n > sizeof bytes)
-            return xl_fail(error, EXITLM_UNSUPPORTED, "tokenizer.ggml.tokens: token %u is %zu bytes of text; at most %u are supported", id, n,
-                           XL_MAX_SPOKEN_BYTES);
+            return xl_fail(
+                error, EXITLM_UNSUPPORTED,
+                "tokenizer.ggml.tokens: token %u is %zu bytes of text; at most %u are supported",
+                id, n, XL_MAX_SPOKEN_BYTES);
         n = xl_utf8_push(&stream, bytes, n, out) + (stream.n_held ? 3 : 0);
         if (n > t->info.max_text_bytes) t->info.max_text_bytes = (uint32_t)n;
     }
@@ -163,7 +190,8 @@ exitlm_status xl_tokenizer_create(xl_tokenizer **tokenizer, const xl_tokenizer_s
     size_t bytes = xl_tokenizer_bytes(source);
     void *block = bytes == SIZE_MAX ? NULL : own.alloc(own.user, bytes, XL_ALIGN);
     if (!block)
-        return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for the tokenizer: %zu bytes are needed", bytes);
+        return xl_fail(error, EXITLM_OUT_OF_MEMORY,
+                       "no memory for the tokenizer: %zu bytes are needed", bytes);
     xl_arena arena = {.base = block, .capacity_bytes = bytes};
     xl_tokenizer *t = lay_out(&arena, source);
     t->allocator = own;
@@ -185,8 +213,8 @@ void xl_tokenizer_free(xl_tokenizer *t) {
 void xl_tokenizer_describe(const xl_tokenizer *t, xl_tokenizer_info *info) { *info = t->info; }
 
 /* ---- Special tokens in a text ----
- * As in llama.cpp the longest special token is cut out first wherever it stands, then the next one in what
- * is left, and so on. A first walk finds which of them occur at all. */
+ * As in llama.cpp the longest special token is cut out first wherever it stands, then the next one
+ * in what is left, and so on. A first walk finds which of them occur at all. */
 
 typedef struct encoder {
     const xl_tokenizer *t;
@@ -201,13 +229,15 @@ static bool encode_plain(encoder *e, size_t from, size_t to) {
     if (from == to) return true;
     bool prefix = e->t->info.add_space_prefix && e->after_special;
     e->after_special = false;
-    return e->t->info.byte_level ? xl_bpe_encode(e->t, e->work, e->text + from, to - from, e->out)
-                                 : xl_spm_encode(e->t, e->work, e->text + from, to - from, prefix, e->out);
+    return e->t->info.byte_level
+               ? xl_bpe_encode(e->t, e->work, e->text + from, to - from, e->out)
+               : xl_spm_encode(e->t, e->work, e->text + from, to - from, prefix, e->out);
 }
 
-/* First entry of special_sorted in [low, high) whose byte `depth` is >= `byte`; one that ends there comes
- * before all. */
-static uint32_t narrow(const xl_tokenizer *t, uint32_t low, uint32_t high, size_t depth, unsigned byte) {
+/* First entry of special_sorted in [low, high) whose byte `depth` is >= `byte`; one that ends there
+ * comes before all. */
+static uint32_t narrow(const xl_tokenizer *t, uint32_t low, uint32_t high, size_t depth,
+                       unsigned byte) {
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
         xl_str text = xl_vocab_text(t, t->special[t->special_sorted[middle]]);
@@ -232,7 +262,9 @@ static void special_at(const xl_tokenizer *t, const uint8_t *text, size_t n_byte
 }
 
 /* Does it count only where special tokens are asked for? */
-static bool on_request(const xl_tokenizer *t, uint32_t id) { return t->attr[id] & (XL_TOKEN_CONTROL | XL_TOKEN_UNKNOWN); }
+static bool on_request(const xl_tokenizer *t, uint32_t id) {
+    return t->attr[id] & (XL_TOKEN_CONTROL | XL_TOKEN_UNKNOWN);
+}
 
 static bool counts(const xl_tokenizer *t, uint32_t index, unsigned flags) {
     return (flags & EXITLM_PARSE_SPECIAL) || !on_request(t, t->special[index]);
@@ -264,17 +296,21 @@ static size_t find_text(const uint8_t *text, size_t from, size_t to, xl_str toke
 static size_t find_token(const encoder *e, size_t from, size_t to, uint32_t id) {
     const xl_str token = xl_vocab_text(e->t, id);
     size_t hit = find_text(e->text, from, to, token);
-    while (hit < to && e->plain && on_request(e->t, id) && touches_plain(e->plain, hit, hit + token.bytes)) hit = find_text(e->text, hit + 1, to, token);
+    while (hit < to && e->plain && on_request(e->t, id) &&
+           touches_plain(e->plain, hit, hit + token.bytes))
+        hit = find_text(e->text, hit + 1, to, token);
     return hit;
 }
 
-/* A stretch of text up to `end` from which the tokens list[0 … k) are cut out already; `then` follows it. */
+/* A stretch of text up to `end` from which the tokens list[0 … k) are cut out already; `then`
+ * follows it. */
 typedef struct stretch {
     size_t end;
     uint32_t k, then;
 } stretch;
 
-static bool encode_stretches(encoder *e, size_t n_bytes, const uint32_t *list, uint32_t n_list, stretch *stack) {
+static bool encode_stretches(encoder *e, size_t n_bytes, const uint32_t *list, uint32_t n_list,
+                             stretch *stack) {
     size_t at = 0;
     uint32_t depth = 0;
     stack[depth++] = (stretch){n_bytes, 0, XL_NO_ID};
@@ -298,8 +334,10 @@ static bool encode_stretches(encoder *e, size_t n_bytes, const uint32_t *list, u
     return true;
 }
 
-/* The ids of the special tokens that occur in the text and count, longest first; `list` NULL only counts. */
-static uint32_t list_seen(const xl_tokenizer *t, const uint8_t *seen, unsigned flags, uint32_t *list) {
+/* The ids of the special tokens that occur in the text and count, longest first; `list` NULL
+ * only counts. */
+static uint32_t list_seen(const xl_tokenizer *t, const uint8_t *seen, unsigned flags,
+                          uint32_t *list) {
     uint32_t n = 0;
     for (uint32_t i = 0; i < t->n_special; i++) {
         if (!(seen[i >> 3] >> (i & 7) & 1) || !counts(t, i, flags)) continue;
@@ -309,7 +347,7 @@ static uint32_t list_seen(const xl_tokenizer *t, const uint8_t *seen, unsigned f
     return n;
 }
 
-#define SMALL_SEEN 512u  /* bytes of the set: 4096 special tokens */
+#define SMALL_SEEN 512u /* bytes of the set: 4096 special tokens */
 #define SMALL_LIST 32u
 
 static bool encode_listed(encoder *e, size_t n_bytes, const uint8_t *seen, unsigned flags) {
@@ -319,7 +357,8 @@ static bool encode_listed(encoder *e, size_t n_bytes, const uint8_t *seen, unsig
     uint32_t small_list[SMALL_LIST];
     stretch small_stack[SMALL_LIST + 1];
     size_t more_bytes = n > SMALL_LIST ? (n + 1) * (sizeof(stretch) + sizeof(uint32_t)) : 0;
-    stretch *stack = more_bytes ? t->allocator.alloc(t->allocator.user, more_bytes, XL_ALIGN) : small_stack;
+    stretch *stack =
+        more_bytes ? t->allocator.alloc(t->allocator.user, more_bytes, XL_ALIGN) : small_stack;
     if (!stack) return false;
     uint32_t *list = more_bytes ? (uint32_t *)(stack + n + 1) : small_list;
     list_seen(t, seen, flags, list);
@@ -331,8 +370,10 @@ static bool encode_listed(encoder *e, size_t n_bytes, const uint8_t *seen, unsig
 static bool encode_text(encoder *e, size_t n_bytes, unsigned flags) {
     const xl_tokenizer *t = e->t;
     uint8_t small_seen[SMALL_SEEN];
-    size_t seen_bytes = (t->n_special + 7u) / 8, more_bytes = seen_bytes > SMALL_SEEN ? seen_bytes : 0;
-    uint8_t *seen = more_bytes ? t->allocator.alloc(t->allocator.user, more_bytes, XL_ALIGN) : small_seen;
+    size_t seen_bytes = (t->n_special + 7u) / 8,
+           more_bytes = seen_bytes > SMALL_SEEN ? seen_bytes : 0;
+    uint8_t *seen =
+        more_bytes ? t->allocator.alloc(t->allocator.user, more_bytes, XL_ALIGN) : small_seen;
     if (!seen) return false;
     memset(seen, 0, seen_bytes);
     for (size_t i = 0; i < n_bytes; i++) special_at(t, e->text + i, n_bytes - i, seen);
@@ -343,25 +384,31 @@ static bool encode_text(encoder *e, size_t n_bytes, unsigned flags) {
 
 /* ---- Encoding ---- */
 
-exitlm_status xl_tokenizer_encode(const xl_tokenizer *t, const char *text, size_t n_bytes, unsigned flags, int32_t *ids,
-                                  size_t capacity, size_t *n, exitlm_error *error) {
+exitlm_status xl_tokenizer_encode(const xl_tokenizer *t, const char *text, size_t n_bytes,
+                                  unsigned flags, int32_t *ids, size_t capacity, size_t *n,
+                                  exitlm_error *error) {
     return xl_tokenizer_encode_parts(t, text, n_bytes, NULL, flags, ids, capacity, n, error);
 }
 
-exitlm_status xl_tokenizer_encode_parts(const xl_tokenizer *t, const char *text, size_t n_bytes, const xl_spans *plain, unsigned flags,
-                                        int32_t *ids, size_t capacity, size_t *n, exitlm_error *error) {
+exitlm_status xl_tokenizer_encode_parts(const xl_tokenizer *t, const char *text, size_t n_bytes,
+                                        const xl_spans *plain, unsigned flags, int32_t *ids,
+                                        size_t capacity, size_t *n, exitlm_error *error) {
     *n = 0;
     if (n_bytes >= MAX_TEXT_BYTES)
-        return xl_fail(error, EXITLM_USAGE, "a text of %zu bytes is too long to tokenize; at most %u are possible",
+        return xl_fail(error, EXITLM_USAGE,
+                       "a text of %zu bytes is too long to tokenize; at most %u are possible",
                        n_bytes, MAX_TEXT_BYTES - 1);
     xl_work work;
     xl_work_init(&work, &t->allocator);
     xl_ids out = {ids, ids ? capacity : 0, 0};
     encoder e = {t, (const uint8_t *)text, &work, &out, plain, true};
-    if (flags & (EXITLM_ADD_SPECIAL | XL_ADD_BEGIN) && t->info.add_bos) xl_ids_put(&out, (uint32_t)t->info.bos);
+    if (flags & (EXITLM_ADD_SPECIAL | XL_ADD_BEGIN) && t->info.add_bos)
+        xl_ids_put(&out, (uint32_t)t->info.bos);
     bool done = n_bytes == 0 || encode_text(&e, n_bytes, flags);
     xl_work_free(&work);
-    if (!done) return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory to tokenize a text of %zu bytes", n_bytes);
+    if (!done)
+        return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory to tokenize a text of %zu bytes",
+                       n_bytes);
     if (flags & EXITLM_ADD_SPECIAL && t->info.add_eos) xl_ids_put(&out, (uint32_t)t->info.eos);
     *n = out.n;
     return EXITLM_OK;
@@ -369,7 +416,8 @@ exitlm_status xl_tokenizer_encode_parts(const xl_tokenizer *t, const char *text,
 
 size_t xl_tokenizer_work_bytes(const xl_tokenizer *t, size_t n_bytes) {
     if (n_bytes >= MAX_TEXT_BYTES) return SIZE_MAX;
-    /* Text rewritten (3 bytes for one), a symbol for each of those bytes, and the lists of special tokens. */
+    /* Text rewritten (3 bytes for one), a symbol for each of those bytes, and the lists of
+     * special tokens. */
     size_t total = 0;
     bool fits = xl_size_add(&total, n_bytes + 1, 3) && xl_size_add(&total, n_bytes + 1, 3 * 32) &&
                 xl_size_add(&total, t->n_special / 8 + 1, 1) &&
@@ -379,18 +427,23 @@ size_t xl_tokenizer_work_bytes(const xl_tokenizer *t, size_t n_bytes) {
 
 /* ---- Tokens ---- */
 
-static bool in_range(const xl_tokenizer *t, int32_t id) { return id >= 0 && (uint32_t)id < t->n_tokens; }
+static bool in_range(const xl_tokenizer *t, int32_t id) {
+    return id >= 0 && (uint32_t)id < t->n_tokens;
+}
 
 unsigned xl_token_attributes(const xl_tokenizer *t, int32_t id) {
     return in_range(t, id) ? t->attr[id] & ~XL_TOKEN_EOG : 0;
 }
 
-bool xl_token_is_eog(const xl_tokenizer *t, int32_t id) { return in_range(t, id) && t->attr[id] & XL_TOKEN_EOG; }
+bool xl_token_is_eog(const xl_tokenizer *t, int32_t id) {
+    return in_range(t, id) && t->attr[id] & XL_TOKEN_EOG;
+}
 
 xl_str xl_token_text(const xl_tokenizer *t, int32_t id) { return xl_vocab_text(t, (uint32_t)id); }
 
 int32_t xl_token_find(const xl_tokenizer *t, const char *text, size_t n_bytes) {
-    return (int32_t)xl_vocab_find(t, (xl_str){text, n_bytes}, (xl_str){NULL, 0}); /* XL_NO_ID is -1 */
+    /* XL_NO_ID is -1 */
+    return (int32_t)xl_vocab_find(t, (xl_str){text, n_bytes}, (xl_str){NULL, 0});
 }
 
 typedef struct writer {
@@ -430,7 +483,8 @@ static int hex_digit(char c) {
 }
 
 static void put_byte_token(writer *w, xl_str text) { /* <0x0A> */
-    int high = text.bytes == 6 ? hex_digit(text.data[3]) : -1, low = text.bytes == 6 ? hex_digit(text.data[4]) : -1;
+    int high = text.bytes == 6 ? hex_digit(text.data[3]) : -1,
+        low = text.bytes == 6 ? hex_digit(text.data[4]) : -1;
     char byte = (char)(high * 16 + low);
     if (high >= 0 && low >= 0) put(w, &byte, 1);
     else put(w, text.data, text.bytes);
@@ -441,7 +495,8 @@ size_t xl_token_bytes(const xl_tokenizer *t, int32_t id, char *out, size_t capac
     writer w = {out, out ? capacity : 0, 0};
     xl_str text = xl_vocab_text(t, (uint32_t)id);
     unsigned attr = t->attr[id];
-    if (attr & (XL_TOKEN_CONTROL | XL_TOKEN_USER_DEFINED | XL_TOKEN_UNKNOWN)) put(&w, text.data, text.bytes);
+    if (attr & (XL_TOKEN_CONTROL | XL_TOKEN_USER_DEFINED | XL_TOKEN_UNKNOWN))
+        put(&w, text.data, text.bytes);
     else if (attr & XL_TOKEN_BYTE) put_byte_token(&w, text);
     else if (attr & XL_TOKEN_NORMAL && t->info.byte_level) put_byte_level(&w, text);
     else if (attr & XL_TOKEN_NORMAL) put_with_spaces(&w, text);

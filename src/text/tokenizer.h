@@ -31,14 +31,18 @@ typedef struct xl_str_array {
 /* What the metadata says; fill with xl_tokenizer_source_init first. Nothing
  * here is trusted: xl_tokenizer_create checks all of it. */
 typedef struct xl_tokenizer_source {
-    xl_str model;         /* tokenizer.ggml.model: "gpt2" or "llama" */
-    xl_str pre;           /* tokenizer.ggml.pre */
-    xl_str_array tokens;  /* tokenizer.ggml.tokens */
-    xl_str_array merges;  /* tokenizer.ggml.merges: "left right", best first */
-    uint8_t *room;        /* NULL, or merges.data, to be overwritten with the tables made of it; the 12 bytes before it (an array's head), too */
-    const void *scores;   /* tokenizer.ggml.scores: f32 LE [n_scores], unaligned; NULL where absent */
+    xl_str model;        /* tokenizer.ggml.model: "gpt2" or "llama" */
+    xl_str pre;          /* tokenizer.ggml.pre */
+    xl_str_array tokens; /* tokenizer.ggml.tokens */
+    xl_str_array merges; /* tokenizer.ggml.merges: "left right", best first */
+    /* NULL, or merges.data, to be overwritten with the tables made of it; the 12 bytes before it
+     * (an array's head), too */
+    uint8_t *room;
+    /* tokenizer.ggml.scores: f32 LE [n_scores], unaligned; NULL where absent */
+    const void *scores;
     size_t n_scores;
-    const void *types;    /* tokenizer.ggml.token_type: i32 LE [n_types], unaligned; NULL where absent */
+    /* tokenizer.ggml.token_type: i32 LE [n_types], unaligned; NULL where absent */
+    const void *types;
     size_t n_types;
     /* tokenizer.ggml.{bos,eos,unknown,eot,eom,padding}_token_id; -1 where absent */
     int64_t bos, eos, unk, eot, eom, pad;
@@ -57,8 +61,9 @@ struct xl_gguf;
 exitlm_status xl_tokenizer_source_from_gguf(xl_tokenizer_source *source, const struct xl_gguf *gguf,
                                             exitlm_error *error);
 
-/* Bytes that xl_tokenizer_create will take from the allocator (one block, 64-byte alignment), or SIZE_MAX
- * where the source is too large to be true. Looks at the counts and the token types only. */
+/* Bytes that xl_tokenizer_create will take from the allocator (one block, 64-byte alignment), or
+ * SIZE_MAX where the source is too large to be true. Looks at the counts and the token types
+ * only. */
 size_t xl_tokenizer_bytes(const xl_tokenizer_source *source);
 
 /* Builds the tokenizer; *tokenizer is NULL after a failure. `source` itself is not
@@ -69,28 +74,31 @@ exitlm_status xl_tokenizer_create(xl_tokenizer **tokenizer, const xl_tokenizer_s
                                   const exitlm_allocator *allocator, exitlm_error *error);
 void xl_tokenizer_free(xl_tokenizer *tokenizer); /* NULL is allowed */
 
-#define XL_MAX_SPOKEN_BYTES 1024u /* of a token, as text; a vocabulary with a longer one is not supported */
+/* of a token, as text; a vocabulary with a longer one is not supported */
+#define XL_MAX_SPOKEN_BYTES 1024u
 
 typedef struct xl_tokenizer_info {
     uint32_t n_tokens;
     int32_t bos, eos, unk, eot, pad; /* -1: none */
     bool add_bos, add_eos, add_space_prefix;
-    bool byte_level;   /* true: "gpt2", false: "llama" */
-    bool pre_unknown;  /* the `pre` string is not known: the default pre-tokenizer is used (warn) */
-    const char *pre;   /* name of the pre-tokenizer in use; static */
+    bool byte_level;  /* true: "gpt2", false: "llama" */
+    bool pre_unknown; /* the `pre` string is not known: the default pre-tokenizer is used (warn) */
+    const char *pre;  /* name of the pre-tokenizer in use; static */
     uint32_t max_token_bytes; /* no token decodes to more */
     uint32_t max_text_bytes;  /* n tokens are at most n times as much valid UTF-8 */
 } xl_tokenizer_info;
 void xl_tokenizer_describe(const xl_tokenizer *tokenizer, xl_tokenizer_info *info);
 
 /* Token ids of `text`. `flags`: EXITLM_ADD_SPECIAL, EXITLM_PARSE_SPECIAL. *n is the number of ids
- * also where `capacity` is smaller (then the first `capacity` are written; `ids` may be NULL for 0).
- * There are never more ids than 3 * n_bytes + 5 (an invalid byte counts as U+FFFD, three bytes).
- * Time is n log n at worst. Byte-level BPE takes work memory from the tokenizer's allocator only for words
- * over 256 bytes and for text that is not UTF-8; never more than xl_tokenizer_work_bytes(n_bytes) are held.
- * OUT_OF_MEMORY leaves nothing behind. USAGE where n_bytes >= 2^29. */
-exitlm_status xl_tokenizer_encode(const xl_tokenizer *tokenizer, const char *text, size_t n_bytes, unsigned flags,
-                                  int32_t *ids, size_t capacity, size_t *n, exitlm_error *error);
+ * also where `capacity` is smaller (then the first `capacity` are written; `ids` may be NULL for
+ * 0). There are never more ids than 3 * n_bytes + 5 (an invalid byte counts as U+FFFD, three
+ * bytes). Time is n log n at worst. Byte-level BPE takes work memory from the tokenizer's allocator
+ * only for words over 256 bytes and for text that is not UTF-8; never more than
+ * xl_tokenizer_work_bytes(n_bytes) are held. OUT_OF_MEMORY leaves nothing behind. USAGE where
+ * n_bytes >= 2^29. */
+exitlm_status xl_tokenizer_encode(const xl_tokenizer *tokenizer, const char *text, size_t n_bytes,
+                                  unsigned flags, int32_t *ids, size_t capacity, size_t *n,
+                                  exitlm_error *error);
 /* Stretches of a text, ascending and disjoint. */
 typedef struct xl_span {
     size_t start, end;
@@ -100,11 +108,17 @@ typedef struct xl_spans {
     size_t n;
     size_t skip; /* their positions count from so many bytes before the text */
 } xl_spans;
-enum { XL_ADD_BEGIN = 4 }; /* a flag beside the public ones: begin-of-text as EXITLM_ADD_SPECIAL, but never end-of-text: the text will be continued */
-/* The same; of special tokens that touch a span of `plain` (NULL: none) only those count that do without PARSE_SPECIAL. */
-exitlm_status xl_tokenizer_encode_parts(const xl_tokenizer *tokenizer, const char *text, size_t n_bytes, const xl_spans *plain, unsigned flags,
-                                        int32_t *ids, size_t capacity, size_t *n, exitlm_error *error);
-size_t xl_tokenizer_work_bytes(const xl_tokenizer *tokenizer, size_t n_bytes); /* SIZE_MAX at overflow */
+/* a flag beside the public ones: begin-of-text as EXITLM_ADD_SPECIAL, but never end-of-text: the
+ * text will be continued */
+enum { XL_ADD_BEGIN = 4 };
+/* The same; of special tokens that touch a span of `plain` (NULL: none) only those count that do
+ * without PARSE_SPECIAL. */
+exitlm_status xl_tokenizer_encode_parts(const xl_tokenizer *tokenizer, const char *text,
+                                        size_t n_bytes, const xl_spans *plain, unsigned flags,
+                                        int32_t *ids, size_t capacity, size_t *n,
+                                        exitlm_error *error);
+/* SIZE_MAX at overflow */
+size_t xl_tokenizer_work_bytes(const xl_tokenizer *tokenizer, size_t n_bytes);
 
 typedef enum xl_token_attr {
     XL_TOKEN_NORMAL = 1 << 0,
@@ -120,9 +134,9 @@ unsigned xl_token_attributes(const xl_tokenizer *tokenizer, int32_t id);
 /* End of generation: eos, eot, eom and control tokens known to end a turn. */
 bool xl_token_is_eog(const xl_tokenizer *tokenizer, int32_t id);
 
-/* The bytes that `id` stands for, special tokens as they are written, nothing for unused ones. Returns their
- * number, which is at most max_token_bytes; writes the first `capacity` of them. 0 for an id out of range. A
- * SentencePiece token's leading space is kept: whoever wants llama.cpp's
+/* The bytes that `id` stands for, special tokens as they are written, nothing for unused ones.
+ * Returns their number, which is at most max_token_bytes; writes the first `capacity` of them. 0
+ * for an id out of range. A SentencePiece token's leading space is kept: whoever wants llama.cpp's
  * detokenize drops the first space of a whole text (info.add_space_prefix). */
 size_t xl_token_bytes(const xl_tokenizer *tokenizer, int32_t id, char *out, size_t capacity);
 
@@ -143,7 +157,8 @@ typedef struct xl_utf8_stream {
  * as they are, every ill-formed sequence (Unicode's maximal subpart) as U+FFFD. Needs a
  * capacity of XL_UTF8_ROOM(n_bytes); returns the bytes written. */
 size_t xl_utf8_push(xl_utf8_stream *stream, const char *bytes, size_t n_bytes, char *out);
-/* The end of the text: an incomplete rest becomes one U+FFFD. Writes at most 3 bytes; the stream is fresh again. */
+/* The end of the text: an incomplete rest becomes one U+FFFD. Writes at most 3 bytes; the stream
+ * is fresh again. */
 size_t xl_utf8_flush(xl_utf8_stream *stream, char *out);
 
 #endif

@@ -8,7 +8,8 @@
 /* ---- Classes ---- */
 
 static xl_unicode_class search_class(uint32_t code_point) {
-    size_t low = 0, high = XL_UNICODE_RANGES; /* unicode_ranges[low] begins at or before the code point */
+    /* unicode_ranges[low] begins at or before the code point */
+    size_t low = 0, high = XL_UNICODE_RANGES;
     while (high - low > 1) {
         size_t middle = low + (high - low) / 2;
         if (unicode_ranges[middle] >> 3 <= code_point) low = middle;
@@ -18,11 +19,10 @@ static xl_unicode_class search_class(uint32_t code_point) {
 }
 
 /* One digit an ASCII character: 0 other, 1 letter, 2 number, 3 space, 4 punctuation. */
-const char xl_unicode_ascii[129] =
-    "00000000033333000000000000000000"
-    "34440444444044442222222222440004"
-    "41111111111111111111111111144404"
-    "01111111111111111111111111140400";
+const char xl_unicode_ascii[129] = "00000000033333000000000000000000"
+                                   "34440444444044442222222222440004"
+                                   "41111111111111111111111111144404"
+                                   "01111111111111111111111111140400";
 
 xl_unicode_class xl_unicode_classify_wide(uint32_t code_point) {
     /* The two largest blocks without a search: CJK ideographs and Hangul syllables. */
@@ -62,7 +62,8 @@ size_t xl_utf8_encode(uint32_t code_point, uint8_t out[4]) {
         return 1;
     }
     size_t length = code_point < 0x800 ? 2 : code_point < 0x10000 ? 3 : 4;
-    for (size_t i = length; i-- > 1; code_point >>= 6) out[i] = (uint8_t)(0x80 | (code_point & 0x3F));
+    for (size_t i = length; i-- > 1; code_point >>= 6)
+        out[i] = (uint8_t)(0x80 | (code_point & 0x3F));
     out[0] = (uint8_t)(((0xF00u >> length) & 0xFF) | code_point);
     return length;
 }
@@ -77,7 +78,8 @@ bool xl_utf8_is_plain(const uint8_t *text, size_t n_bytes) {
         uint32_t code_point;
         uint8_t again[4];
         size_t taken = xl_utf8_decode_lenient(text, end, &code_point);
-        if (xl_utf8_encode(code_point, again) != taken || memcmp(again, text, taken) != 0) return false;
+        if (xl_utf8_encode(code_point, again) != taken || memcmp(again, text, taken) != 0)
+            return false;
         text += taken;
     }
     return true;
@@ -85,8 +87,8 @@ bool xl_utf8_is_plain(const uint8_t *text, size_t n_bytes) {
 
 /* ---- Streaming ---- */
 
-/* What may follow `held[0..n)`, an incomplete but so far well-formed character (Unicode's table 3-7): the
- * second byte is restricted after some leads. */
+/* What may follow `held[0..n)`, an incomplete but so far well-formed character (Unicode's table
+ * 3-7): the second byte is restricted after some leads. */
 static bool may_follow(const uint8_t *held, uint32_t n, uint8_t byte) {
     if (n > 1) return is_tail(byte);
     switch (held[0]) {

@@ -5,7 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Classes of a code point; a mask of them can be tested with 1u << class. The numbers are those of unicode_gen.py. */
+/* Classes of a code point; a mask of them can be tested with 1u << class. The numbers are those
+ * of unicode_gen.py. */
 typedef enum xl_unicode_class {
     XL_UNICODE_OTHER,       /* symbols, controls, unassigned, out of range */
     XL_UNICODE_LETTER,      /* \p{L} */
@@ -33,7 +34,8 @@ size_t xl_utf8_encode(uint32_t code_point, uint8_t out[4]);
 /* True where decoding as above and encoding again gives the same bytes. */
 bool xl_utf8_is_plain(const uint8_t *text, size_t n_bytes);
 
-/* Bytes of the character that begins with `lead` by its high bits alone, 1 for a continuation byte. */
+/* Bytes of the character that begins with `lead` by its high bits alone, 1 for a continuation
+ * byte. */
 size_t xl_utf8_length(uint8_t lead);
 
 #endif

@@ -11,7 +11,8 @@
  * follow from U+0100 on, in their order. ---- */
 
 static bool is_printable(uint32_t byte) {
-    return (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) || (byte >= 0xAE && byte <= 0xFF);
+    return (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) ||
+           (byte >= 0xAE && byte <= 0xFF);
 }
 
 uint32_t xl_byte_to_char(uint8_t byte) {
@@ -89,7 +90,8 @@ uint32_t xl_vocab_find_bytes(const xl_tokenizer *t, const uint8_t *bytes, size_t
     size_t n = 0;
     if (n_bytes == 0 || n_bytes > t->info.max_token_bytes) return XL_NO_ID;
     if (n_bytes <= 64) {
-        for (size_t i = 0; i < n_bytes; i++) n += xl_utf8_encode(xl_byte_to_char(bytes[i]), (uint8_t *)encoded + n);
+        for (size_t i = 0; i < n_bytes; i++)
+            n += xl_utf8_encode(xl_byte_to_char(bytes[i]), (uint8_t *)encoded + n);
         return xl_vocab_find(t, (xl_str){encoded, n}, (xl_str){NULL, 0});
     }
     /* Longer: hash and compare character by character, without a copy. */
@@ -114,16 +116,19 @@ uint32_t xl_vocab_find_bytes(const xl_tokenizer *t, const uint8_t *bytes, size_t
 #define MERGE_PAIR(left, right) ((xl_merge)(left) | (xl_merge)(right) << XL_MERGE_ID_BITS)
 #define MERGE_PAIR_MASK (((xl_merge)1 << 2 * XL_MERGE_ID_BITS) - 1)
 
-static uint32_t *merge_slot(const xl_tokenizer *t, uint32_t left, uint32_t right, uint64_t *probes) {
+static uint32_t *merge_slot(const xl_tokenizer *t, uint32_t left, uint32_t right,
+                            uint64_t *probes) {
     uint32_t at = first_slot(hash_pair(left, right), t->n_merge_slots);
     for (;; at = at + 1 < t->n_merge_slots ? at + 1 : 0) {
         uint32_t rank = t->merge_slots[at];
         if (probes) ++*probes;
-        if (rank == XL_NO_ID || (t->merges[rank] & MERGE_PAIR_MASK) == MERGE_PAIR(left, right)) return &t->merge_slots[at];
+        if (rank == XL_NO_ID || (t->merges[rank] & MERGE_PAIR_MASK) == MERGE_PAIR(left, right))
+            return &t->merge_slots[at];
     }
 }
 
-bool xl_vocab_merge(const xl_tokenizer *t, uint32_t left, uint32_t right, uint32_t *rank, uint32_t *result) {
+bool xl_vocab_merge(const xl_tokenizer *t, uint32_t left, uint32_t right, uint32_t *rank,
+                    uint32_t *result) {
     *rank = *merge_slot(t, left, right, NULL);
     if (*rank == XL_NO_ID) return false;
     *result = (uint32_t)(t->merges[*rank] >> 2 * XL_MERGE_ID_BITS);
@@ -133,52 +138,61 @@ bool xl_vocab_merge(const xl_tokenizer *t, uint32_t left, uint32_t right, uint32
 /* ---- Building ---- */
 
 static exitlm_status too_many_collisions(const char *what, exitlm_error *error) {
-    return xl_fail(error, EXITLM_BAD_MODEL, "%s: too many entries share a hash; this vocabulary was made to be slow",
-                   what);
+    return xl_fail(error, EXITLM_BAD_MODEL,
+                   "%s: too many entries share a hash; this vocabulary was made to be slow", what);
 }
 
-static exitlm_status build_texts(xl_tokenizer *t, const xl_tokenizer_source *source, exitlm_error *error) {
+static exitlm_status build_texts(xl_tokenizer *t, const xl_tokenizer_source *source,
+                                 exitlm_error *error) {
     memset(t->slots, 0xFF, t->n_slots * sizeof *t->slots);
     size_t at = 0;
     uint64_t probes = 0;
     for (uint32_t id = 0; id < t->n_tokens; id++) {
         xl_str text;
         if (!next_string(&source->tokens, &at, &text))
-            return xl_fail(error, EXITLM_BAD_MODEL, "tokenizer.ggml.tokens: token %u lies outside its array", id);
+            return xl_fail(error, EXITLM_BAD_MODEL,
+                           "tokenizer.ggml.tokens: token %u lies outside its array", id);
         t->offsets[id] = (uint32_t)((const uint8_t *)text.data - t->tokens);
         if (text.bytes == 0) continue; /* a hole in the ids: never found, decodes to nothing */
         uint32_t *slot = text_slot(t, text, (xl_str){NULL, 0}, &probes);
         if (*slot != XL_NO_ID)
             return xl_fail(error, EXITLM_BAD_MODEL,
-                           "tokenizer.ggml.tokens: tokens %u and %u have the same text '%.*s'", *slot, id,
-                           XL_TEXT(text.data, text.bytes));
+                           "tokenizer.ggml.tokens: tokens %u and %u have the same text '%.*s'",
+                           *slot, id, XL_TEXT(text.data, text.bytes));
         *slot = id;
-        if (probes > MAX_PROBES(t->n_tokens)) return too_many_collisions("tokenizer.ggml.tokens", error);
+        if (probes > MAX_PROBES(t->n_tokens))
+            return too_many_collisions("tokenizer.ggml.tokens", error);
     }
     return EXITLM_OK;
 }
 
 #define NO_MERGE UINT64_MAX
 
-/* Merges whose parts or result are no tokens can never lead to one and are left out. Slots come after all texts, over which they may lie. */
-static exitlm_status build_merges(xl_tokenizer *t, const xl_tokenizer_source *source, exitlm_error *error) {
+/* Merges whose parts or result are no tokens can never lead to one and are left out. Slots come
+ * after all texts, over which they may lie. */
+static exitlm_status build_merges(xl_tokenizer *t, const xl_tokenizer_source *source,
+                                  exitlm_error *error) {
     size_t at = 0;
     uint64_t probes = 0;
     for (uint32_t rank = 0; rank < source->merges.count; rank++) {
         xl_str text;
         if (!next_string(&source->merges, &at, &text))
-            return xl_fail(error, EXITLM_BAD_MODEL, "tokenizer.ggml.merges: merge %u lies outside its array", rank);
+            return xl_fail(error, EXITLM_BAD_MODEL,
+                           "tokenizer.ggml.merges: merge %u lies outside its array", rank);
         const char *space = text.bytes > 2 ? memchr(text.data + 1, ' ', text.bytes - 2) : NULL;
         if (!space)
-            return xl_fail(error, EXITLM_BAD_MODEL, "tokenizer.ggml.merges: merge %u, '%.*s', is not two texts with "
-                           "a space between", rank, XL_TEXT(text.data, text.bytes));
+            return xl_fail(error, EXITLM_BAD_MODEL,
+                           "tokenizer.ggml.merges: merge %u, '%.*s', is not two texts with "
+                           "a space between",
+                           rank, XL_TEXT(text.data, text.bytes));
         xl_str a = {text.data, (size_t)(space - text.data)};
         xl_str b = {space + 1, text.bytes - a.bytes - 1};
         uint32_t left = *text_slot(t, a, (xl_str){NULL, 0}, &probes);
         uint32_t right = *text_slot(t, b, (xl_str){NULL, 0}, &probes);
         uint32_t result = *text_slot(t, a, b, &probes);
         bool known = left != XL_NO_ID && right != XL_NO_ID && result != XL_NO_ID;
-        t->merges[rank] = known ? MERGE_PAIR(left, right) | (xl_merge)result << 2 * XL_MERGE_ID_BITS : NO_MERGE;
+        t->merges[rank] =
+            known ? MERGE_PAIR(left, right) | (xl_merge)result << 2 * XL_MERGE_ID_BITS : NO_MERGE;
         if (probes > MAX_PROBES(t->n_tokens + source->merges.count))
             return too_many_collisions("tokenizer.ggml.merges", error);
     }
@@ -186,7 +200,8 @@ static exitlm_status build_merges(xl_tokenizer *t, const xl_tokenizer_source *so
     for (uint32_t rank = 0; rank < source->merges.count; rank++) {
         const xl_merge pair = t->merges[rank] & MERGE_PAIR_MASK;
         if (t->merges[rank] == NO_MERGE) continue;
-        uint32_t *slot = merge_slot(t, (uint32_t)(pair & ((1u << XL_MERGE_ID_BITS) - 1)), (uint32_t)(pair >> XL_MERGE_ID_BITS), &probes);
+        uint32_t *slot = merge_slot(t, (uint32_t)(pair & ((1u << XL_MERGE_ID_BITS) - 1)),
+                                    (uint32_t)(pair >> XL_MERGE_ID_BITS), &probes);
         if (*slot == XL_NO_ID) *slot = rank; /* else: the first one counts */
         if (probes > MAX_PROBES(t->n_tokens + source->merges.count))
             return too_many_collisions("tokenizer.ggml.merges", error);
@@ -197,10 +212,12 @@ static exitlm_status build_merges(xl_tokenizer *t, const xl_tokenizer_source *so
 /* ---- Attributes ---- */
 
 static void build_types(xl_tokenizer *t, const xl_tokenizer_source *source) {
-    static const uint8_t by_type[7] = {XL_TOKEN_UNUSED,  XL_TOKEN_NORMAL,  XL_TOKEN_UNKNOWN, XL_TOKEN_CONTROL,
-                                       XL_TOKEN_USER_DEFINED, XL_TOKEN_UNUSED, XL_TOKEN_BYTE};
+    static const uint8_t by_type[7] = {XL_TOKEN_UNUSED,  XL_TOKEN_NORMAL,       XL_TOKEN_UNKNOWN,
+                                       XL_TOKEN_CONTROL, XL_TOKEN_USER_DEFINED, XL_TOKEN_UNUSED,
+                                       XL_TOKEN_BYTE};
     for (uint32_t id = 0; id < t->n_tokens; id++) {
-        uint32_t type = source->types ? xl_load_u32((const uint8_t *)source->types + 4 * (size_t)id) : 1;
+        uint32_t type =
+            source->types ? xl_load_u32((const uint8_t *)source->types + 4 * (size_t)id) : 1;
         t->attr[id] = type < 7 ? by_type[type] : XL_TOKEN_UNUSED;
     }
 }
@@ -212,18 +229,51 @@ static const struct {
     const char *text;
     int kind;
 } known_tokens[] = {
-    {"<|eot_id|>", END | EOT}, {"<|im_end|>", END | EOT}, {"<|end|>", END | EOT}, {"<end_of_turn>", END | EOT},
-    {"<|endoftext|>", END | EOT}, {"<|end_of_text|>", END | EOT}, {"<EOT>", END | EOT}, {"_<EOT>", END | EOT},
-    {"[EOT]", END | EOT}, {"<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>", END | EOT},
-    {"<end_of_utterance>", END | EOT}, {"<|eom_id|>", END}, {"<|return|>", END}, {"<|call|>", END},
-    {"<|calls|>", END}, {"<|flush|>", END}, {"</s>", END}, {"[EOS]", END}, {"<eos>", END},
+    {"<|eot_id|>", END | EOT},
+    {"<|im_end|>", END | EOT},
+    {"<|end|>", END | EOT},
+    {"<end_of_turn>", END | EOT},
+    {"<|endoftext|>", END | EOT},
+    {"<|end_of_text|>", END | EOT},
+    {"<EOT>", END | EOT},
+    {"_<EOT>", END | EOT},
+    {"[EOT]", END | EOT},
+    {"<\xEF\xBD\x9C"
+     "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",
+     END | EOT},
+    {"<end_of_utterance>", END | EOT},
+    {"<|eom_id|>", END},
+    {"<|return|>", END},
+    {"<|call|>", END},
+    {"<|calls|>", END},
+    {"<|flush|>", END},
+    {"</s>", END},
+    {"[EOS]", END},
+    {"<eos>", END},
     /* fill-in-the-middle: padding, repository and file separators end a chat, too */
-    {"<|fim_pad|>", END | FIM}, {"<fim-pad>", END | FIM}, {"<fim_pad>", END | FIM}, {"<PAD>", END | FIM},
-    {"[PAD]", END | FIM}, {"<|fim_repo|>", END | FIM}, {"<|repo_name|>", END | FIM}, {"<fim-repo>", END | FIM},
-    {"<REPO>", END | FIM}, {"<reponame>", END | FIM}, {"<|file_sep|>", END | FIM},
-    {"<|fim_prefix|>", FIM}, {"<fim-prefix>", FIM}, {"<fim_prefix>", FIM}, {"<PRE>", FIM},
-    {"<|fim_suffix|>", FIM}, {"<fim-suffix>", FIM}, {"<fim_suffix>", FIM}, {"<SUF>", FIM},
-    {"<|fim_middle|>", FIM}, {"<fim-middle>", FIM}, {"<fim_middle>", FIM}, {"<MID>", FIM},
+    {"<|fim_pad|>", END | FIM},
+    {"<fim-pad>", END | FIM},
+    {"<fim_pad>", END | FIM},
+    {"<PAD>", END | FIM},
+    {"[PAD]", END | FIM},
+    {"<|fim_repo|>", END | FIM},
+    {"<|repo_name|>", END | FIM},
+    {"<fim-repo>", END | FIM},
+    {"<REPO>", END | FIM},
+    {"<reponame>", END | FIM},
+    {"<|file_sep|>", END | FIM},
+    {"<|fim_prefix|>", FIM},
+    {"<fim-prefix>", FIM},
+    {"<fim_prefix>", FIM},
+    {"<PRE>", FIM},
+    {"<|fim_suffix|>", FIM},
+    {"<fim-suffix>", FIM},
+    {"<fim_suffix>", FIM},
+    {"<SUF>", FIM},
+    {"<|fim_middle|>", FIM},
+    {"<fim-middle>", FIM},
+    {"<fim_middle>", FIM},
+    {"<MID>", FIM},
 };
 
 static void build_ends(xl_tokenizer *t, const xl_tokenizer_source *source) {
@@ -236,7 +286,8 @@ static void build_ends(xl_tokenizer *t, const xl_tokenizer_source *source) {
     }
     if (t->info.eos >= 0) t->attr[t->info.eos] |= XL_TOKEN_EOG;
     if (t->info.eot >= 0) t->attr[t->info.eot] |= XL_TOKEN_EOG;
-    if (source->eom >= 0 && source->eom < (int64_t)t->n_tokens) t->attr[source->eom] |= XL_TOKEN_EOG;
+    if (source->eom >= 0 && source->eom < (int64_t)t->n_tokens)
+        t->attr[source->eom] |= XL_TOKEN_EOG;
 }
 
 /* ---- Special tokens: two orders of the same ids ---- */
@@ -260,14 +311,18 @@ static bool text_before(const void *context, uint32_t a, uint32_t b) {
 
 static exitlm_status build_special(xl_tokenizer *t, exitlm_error *error) {
     for (uint32_t id = 0; id < t->n_tokens; id++) {
-        if (!(t->attr[id] & (XL_TOKEN_CONTROL | XL_TOKEN_USER_DEFINED | XL_TOKEN_UNKNOWN))) continue;
+        if (!(t->attr[id] & (XL_TOKEN_CONTROL | XL_TOKEN_USER_DEFINED | XL_TOKEN_UNKNOWN)))
+            continue;
         xl_str text = xl_vocab_text(t, id);
         if (text.bytes == 0) continue;
         if (text.bytes > XL_MAX_SPECIAL_BYTES)
-            return xl_fail(error, EXITLM_BAD_MODEL, "tokenizer.ggml.tokens: special token %u is %zu bytes long; "
-                           "at most %u are allowed", id, text.bytes, XL_MAX_SPECIAL_BYTES);
+            return xl_fail(error, EXITLM_BAD_MODEL,
+                           "tokenizer.ggml.tokens: special token %u is %zu bytes long; "
+                           "at most %u are allowed",
+                           id, text.bytes, XL_MAX_SPECIAL_BYTES);
         if (t->n_special == t->special_capacity)
-            return xl_fail(error, EXITLM_BAD_MODEL, "tokenizer.ggml.token_type changed while it was read");
+            return xl_fail(error, EXITLM_BAD_MODEL,
+                           "tokenizer.ggml.token_type changed while it was read");
         t->special[t->n_special++] = id;
         t->special_first[(uint8_t)text.data[0] >> 5] |= 1u << (text.data[0] & 31);
     }
@@ -292,8 +347,10 @@ static void build_bytes(xl_tokenizer *t) {
             continue;
         }
         t->byte_id[byte] = xl_vocab_find(t, (xl_str){text, sizeof text}, none);
-        if (t->byte_id[byte] == XL_NO_ID) t->byte_id[byte] = xl_vocab_find(t, (xl_str){&raw, 1}, none);
-        if (t->byte_id[byte] == XL_NO_ID && t->info.unk >= 0) t->byte_id[byte] = (uint32_t)t->info.unk;
+        if (t->byte_id[byte] == XL_NO_ID)
+            t->byte_id[byte] = xl_vocab_find(t, (xl_str){&raw, 1}, none);
+        if (t->byte_id[byte] == XL_NO_ID && t->info.unk >= 0)
+            t->byte_id[byte] = (uint32_t)t->info.unk;
     }
 }
 
@@ -311,8 +368,10 @@ static exitlm_status build_lengths(xl_tokenizer *t, exitlm_error *error) {
     for (uint32_t id = 0; id < t->n_tokens; id++) {
         xl_str text = xl_vocab_text(t, id);
         if (text.bytes > UINT16_MAX)
-            return xl_fail(error, EXITLM_BAD_MODEL, "tokenizer.ggml.tokens: token %u is %zu bytes long; at most %u "
-                           "are allowed", id, text.bytes, UINT16_MAX);
+            return xl_fail(error, EXITLM_BAD_MODEL,
+                           "tokenizer.ggml.tokens: token %u is %zu bytes long; at most %u "
+                           "are allowed",
+                           id, text.bytes, UINT16_MAX);
         if (text.bytes > t->info.max_token_bytes) t->info.max_token_bytes = (uint32_t)text.bytes;
         if (!t->info.byte_level && !space_only_in_front(text)) t->words_split = false;
     }
@@ -322,11 +381,13 @@ static exitlm_status build_lengths(xl_tokenizer *t, exitlm_error *error) {
 static exitlm_status check_scores(const xl_tokenizer *t, exitlm_error *error) {
     for (uint32_t id = 0; t->scores && id < t->n_tokens; id++)
         if ((xl_load_u32(t->scores + 4 * (size_t)id) & 0x7FFFFFFF) > 0x7F800000)
-            return xl_fail(error, EXITLM_BAD_MODEL, "tokenizer.ggml.scores: the score of token %u is not a number", id);
+            return xl_fail(error, EXITLM_BAD_MODEL,
+                           "tokenizer.ggml.scores: the score of token %u is not a number", id);
     return EXITLM_OK;
 }
 
-exitlm_status xl_vocab_build(xl_tokenizer *t, const xl_tokenizer_source *source, exitlm_error *error) {
+exitlm_status xl_vocab_build(xl_tokenizer *t, const xl_tokenizer_source *source,
+                             exitlm_error *error) {
     exitlm_status status = build_texts(t, source, error);
     if (status == EXITLM_OK) status = build_lengths(t, error);
     if (status == EXITLM_OK && t->info.byte_level) status = build_merges(t, source, error);

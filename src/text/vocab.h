@@ -8,8 +8,8 @@
 #define XL_TOKEN_EOG 64u /* beside xl_token_attr, in `attr` */
 #define XL_MAX_SPECIAL_BYTES 1024u
 
-/* A merge of byte-level BPE: left, right and the token that they make, 21 bits each (there are 48,900 of them, and an edge worker
- * counts each byte). */
+/* A merge of byte-level BPE: left, right and the token that they make, 21 bits each (there are
+ * 48,900 of them, and an edge worker counts each byte). */
 typedef uint64_t xl_merge;
 #define XL_MERGE_ID_BITS 21
 
@@ -19,21 +19,25 @@ struct xl_tokenizer {
     xl_tokenizer_info info;
     xl_pre_rule pre;
     uint32_t n_tokens;
-    const uint8_t *tokens;  /* the file's array of strings */
-    uint32_t *offsets;      /* [n_tokens] where each text begins in it; its u64 length lies before it */
-    uint8_t *attr;          /* [n_tokens] xl_token_attr | XL_TOKEN_EOG */
-    const uint8_t *scores;  /* [n_tokens] f32 LE, unaligned; NULL: all 0 */
-    uint32_t *slots;        /* [n_slots] ids by hash of the text, or XL_NO_ID */
+    const uint8_t *tokens; /* the file's array of strings */
+    /* [n_tokens] where each text begins in it; its u64 length lies before it */
+    uint32_t *offsets;
+    uint8_t *attr;         /* [n_tokens] xl_token_attr | XL_TOKEN_EOG */
+    const uint8_t *scores; /* [n_tokens] f32 LE, unaligned; NULL: all 0 */
+    uint32_t *slots;       /* [n_slots] ids by hash of the text, or XL_NO_ID */
     uint32_t n_slots;
-    xl_merge *merges;       /* [n_merges] by rank, their number in the file: the lowest merges first */
-    uint32_t *merge_slots;  /* [n_merge_slots] ranks by hash of left and right, or XL_NO_ID */
+    /* [n_merges] by rank, their number in the file: the lowest merges first */
+    xl_merge *merges;
+    uint32_t *merge_slots; /* [n_merge_slots] ranks by hash of left and right, or XL_NO_ID */
     uint32_t n_merges, n_merge_slots;
-    uint32_t *special;      /* [n_special] control, user-defined and unknown tokens, longest first */
+    /* [n_special] control, user-defined and unknown tokens, longest first */
+    uint32_t *special;
     uint32_t *special_sorted; /* [n_special] indexes into `special`, by text */
     uint32_t n_special, special_capacity;
     uint32_t special_first[8]; /* set of the bytes that special tokens begin with */
-    uint32_t byte_id[256];  /* token of each single byte, or XL_NO_ID */
-    bool words_split;       /* SentencePiece: no token has a space inside, so words can be cut before each */
+    uint32_t byte_id[256];     /* token of each single byte, or XL_NO_ID */
+    /* SentencePiece: no token has a space inside, so words can be cut before each */
+    bool words_split;
 };
 
 /* Text of a token as it stands in the vocabulary (byte-level tokens encoded). id < n_tokens. */
@@ -46,14 +50,17 @@ uint32_t xl_vocab_find(const xl_tokenizer *t, xl_str a, xl_str b);
 uint32_t xl_vocab_find_bytes(const xl_tokenizer *t, const uint8_t *bytes, size_t n_bytes);
 
 /* Rank and result of the merge of two ids; false: they do not merge. */
-bool xl_vocab_merge(const xl_tokenizer *t, uint32_t left, uint32_t right, uint32_t *rank, uint32_t *result);
+bool xl_vocab_merge(const xl_tokenizer *t, uint32_t left, uint32_t right, uint32_t *rank,
+                    uint32_t *result);
 
-/* Byte-level BPE writes each byte as one printable character: its code point (0x21 … 0x143), and back (-1: none). */
+/* Byte-level BPE writes each byte as one printable character: its code point (0x21 … 0x143), and
+ * back (-1: none). */
 uint32_t xl_byte_to_char(uint8_t byte);
 int xl_char_to_byte(uint32_t code_point);
 
 /* Fills the tables of `t`, whose arrays lie ready in the block. BAD_MODEL with the index. */
-exitlm_status xl_vocab_build(xl_tokenizer *t, const xl_tokenizer_source *source, exitlm_error *error);
+exitlm_status xl_vocab_build(xl_tokenizer *t, const xl_tokenizer_source *source,
+                             exitlm_error *error);
 /* Slots of a hash table for n entries. */
 uint32_t xl_vocab_slots(size_t n);
 
@@ -64,8 +71,8 @@ typedef struct xl_work {
     uint32_t *value, *prev, *next, *key; /* [capacity] */
     uint64_t *heap;                      /* [2 * capacity] */
     uint32_t capacity;
-    void *block;     /* of the allocator, or NULL while the small arrays do */
-    uint8_t *text;   /* text rewritten before it is cut into words (allocator), or NULL */
+    void *block;   /* of the allocator, or NULL while the small arrays do */
+    uint8_t *text; /* text rewritten before it is cut into words (allocator), or NULL */
     size_t text_bytes;
     uint32_t small[4 * XL_WORK_SMALL];
     uint64_t small_heap[2 * XL_WORK_SMALL];
@@ -79,11 +86,13 @@ bool xl_work_text(xl_work *work, size_t n_bytes);
 
 /* Looks whether two neighbouring symbols merge; value_after is the value of the symbol after them.
  * Lower keys merge first. */
-typedef bool xl_pair_fn(const void *context, uint32_t left, uint32_t right, uint32_t value_after, uint32_t *key,
-                        uint32_t *merged);
-/* Merges the n symbols in work->value, best key first and leftmost among equals, until none is left;
- * value[n] is `end_value` to the pairs. Returns the number of symbols that remain in work->value. n log n. */
-uint32_t xl_merge_symbols(xl_work *work, uint32_t n, uint32_t end_value, xl_pair_fn *pair, const void *context);
+typedef bool xl_pair_fn(const void *context, uint32_t left, uint32_t right, uint32_t value_after,
+                        uint32_t *key, uint32_t *merged);
+/* Merges the n symbols in work->value, best key first and leftmost among equals, until none is
+ * left; value[n] is `end_value` to the pairs. Returns the number of symbols that remain in
+ * work->value. n log n. */
+uint32_t xl_merge_symbols(xl_work *work, uint32_t n, uint32_t end_value, xl_pair_fn *pair,
+                          const void *context);
 
 /* Where ids go: counts all, writes those that fit. */
 typedef struct xl_ids {
@@ -96,7 +105,8 @@ static inline void xl_ids_put(xl_ids *out, uint32_t id) {
 }
 
 /* Ids of a text without special tokens, appended to `out`; false: no memory. n_bytes < 2^29. */
-bool xl_bpe_encode(const xl_tokenizer *t, xl_work *work, const uint8_t *text, size_t n_bytes, xl_ids *out);
-bool xl_spm_encode(const xl_tokenizer *t, xl_work *work, const uint8_t *text, size_t n_bytes, bool space_prefix,
+bool xl_bpe_encode(const xl_tokenizer *t, xl_work *work, const uint8_t *text, size_t n_bytes,
                    xl_ids *out);
+bool xl_spm_encode(const xl_tokenizer *t, xl_work *work, const uint8_t *text, size_t n_bytes,
+                   bool space_prefix, xl_ids *out);
 #endif

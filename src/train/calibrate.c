@@ -2,10 +2,12 @@
 #include "calibrate.h"
 #include <math.h>
 
-const float xl_levels[XL_LEVELS] = {0.60f, 0.65f, 0.70f, 0.75f, 0.80f, 0.85f, 0.90f, 0.95f, 0.98f, 0.99f};
+const float xl_levels[XL_LEVELS] = {0.60f, 0.65f, 0.70f, 0.75f, 0.80f,
+                                    0.85f, 0.90f, 0.95f, 0.98f, 0.99f};
 
-/* Wealth W_t = prod (1 + nu_i (alpha - x_i)) with nu_i chosen from x_1 … x_{i-1} only and nu_i (1 - alpha) < 1, so that W stays
- * positive. Under H the factors' expectation is below 1, W is a supermartingale and P(max W >= 1/p) <= p (Ville). */
+/* Wealth W_t = prod (1 + nu_i (alpha - x_i)) with nu_i chosen from x_1 … x_{i-1} only and nu_i (1 -
+ * alpha) < 1, so that W stays positive. Under H the factors' expectation is below 1, W is a
+ * supermartingale and P(max W >= 1/p) <= p (Ville). */
 double xl_risk_p_betting(const double *x, size_t n, double alpha, double delta) {
     if (n == 0 || !(alpha > 0) || !(alpha < 1)) return 1;
     const double cap = 0.99 / (1 - alpha), scale = 2 * log(1 / delta) / (double)n;
@@ -22,11 +24,13 @@ double xl_risk_p_betting(const double *x, size_t n, double alpha, double delta) 
     return exp(-best);
 }
 
-/* log of P(Binomial(n, p) <= k). The terms are added from the largest, so that nothing underflows. */
+/* log of P(Binomial(n, p) <= k). The terms are added from the largest, so that nothing
+ * underflows. */
 static double log_binomial_cdf(double k, double n, double p) {
     if (k >= n) return 0;
     if (k < 0) return -INFINITY;
-    double top = lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) + k * log(p) + (n - k) * log1p(-p);
+    double top =
+        lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) + k * log(p) + (n - k) * log1p(-p);
     double sum = 1, term = 1;
     for (double j = k; j > 0 && term > 1e-17 * sum; j--) { /* term(j-1) / term(j) */
         term *= j * (1 - p) / ((n - j + 1) * p);
@@ -57,21 +61,22 @@ double xl_risk_upper(xl_bound bound, const double *x, size_t n, double delta) {
     double low = 0, high = 1; /* high is rejected or 1 */
     while (high - low > 1e-4) {
         double middle = (low + high) / 2;
-        if (xl_risk_p(bound, x, n, middle, delta) <= delta)
-            high = middle;
-        else
-            low = middle;
+        if (xl_risk_p(bound, x, n, middle, delta) <= delta) high = middle;
+        else low = middle;
     }
     return high;
 }
 
-int32_t xl_fixed_sequence(xl_bound bound, const double *x, size_t m, size_t n, double alpha, double delta) {
+int32_t xl_fixed_sequence(xl_bound bound, const double *x, size_t m, size_t n, double alpha,
+                          double delta) {
     int32_t chosen = -1;
-    for (size_t j = 0; j < m && xl_risk_p(bound, x + j * n, n, alpha, delta) <= delta; j++) chosen = (int32_t)j;
+    for (size_t j = 0; j < m && xl_risk_p(bound, x + j * n, n, alpha, delta) <= delta; j++)
+        chosen = (int32_t)j;
     return chosen;
 }
 
-/* Upper 5 % point of Student's t: Cornish-Fisher expansion around the normal's, within 1 % from 3 degrees of freedom on. */
+/* Upper 5 % point of Student's t: Cornish-Fisher expansion around the normal's, within 1 % from
+ * 3 degrees of freedom on. */
 static double student_95(double df) {
     const double z = 1.6448536269514722, z3 = z * z * z, z5 = z3 * z * z, z7 = z5 * z * z;
     if (df < 1.5) return 6.313752;
@@ -114,12 +119,14 @@ static bool solve_spd(double a[][MAX_FEATURES + 1], double *b, size_t m) {
     return true;
 }
 
-void xl_logistic_fit(const float *f, const uint8_t *y, const float *weight, size_t n, size_t dim, double ridge, float *w) {
+void xl_logistic_fit(const float *f, const uint8_t *y, const float *weight, size_t n, size_t dim,
+                     double ridge, float *w) {
     double theta[MAX_FEATURES + 1] = {0};
     const size_t m = dim + 1;
     for (size_t i = 0; i < m; i++) w[i] = 0;
     for (int step = 0; step < 25; step++) {
-        double hessian[MAX_FEATURES + 1][MAX_FEATURES + 1] = {{0}}, gradient[MAX_FEATURES + 1] = {0};
+        double hessian[MAX_FEATURES + 1][MAX_FEATURES + 1] = {{0}},
+                                                        gradient[MAX_FEATURES + 1] = {0};
         for (size_t t = 0; t < n; t++) {
             double v[MAX_FEATURES + 1], z = 0, g = weight ? weight[t] : 1;
             v[0] = 1;
@@ -138,7 +145,8 @@ void xl_logistic_fit(const float *f, const uint8_t *y, const float *weight, size
         if (!solve_spd(hessian, gradient, m)) return;
         double largest = 0;
         for (size_t i = 0; i < m; i++) {
-            double move = gradient[i] > 4 ? 4 : gradient[i] < -4 ? -4 : gradient[i]; /* separable data must not run away */
+            /* separable data must not run away */
+            double move = gradient[i] > 4 ? 4 : gradient[i] < -4 ? -4 : gradient[i];
             theta[i] += move;
             if (fabs(move) > largest) largest = fabs(move);
         }

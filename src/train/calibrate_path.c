@@ -3,7 +3,10 @@
 #include <math.h>
 #include <string.h>
 
-typedef struct pair { float u; uint32_t index; } pair;
+typedef struct pair {
+    float u;
+    uint32_t index;
+} pair;
 
 static bool before(pair a, pair b) { return a.u < b.u || (a.u == b.u && a.index < b.index); }
 
@@ -11,7 +14,8 @@ static bool before(pair a, pair b) { return a.u < b.u || (a.u == b.u && a.index 
 static void sort_pairs(pair *a, pair *scratch, size_t n) {
     for (size_t width = 1; width < n; width *= 2) {
         for (size_t low = 0; low < n; low += 2 * width) {
-            size_t middle = low + width < n ? low + width : n, high = low + 2 * width < n ? low + 2 * width : n;
+            size_t middle = low + width < n ? low + width : n,
+                   high = low + 2 * width < n ? low + 2 * width : n;
             for (size_t i = low, l = low, r = middle; i < high; i++)
                 scratch[i] = l < middle && (r >= high || !before(a[r], a[l])) ? a[l++] : a[r++];
         }
@@ -47,8 +51,8 @@ static float platt(const float *u, const uint8_t *ok, size_t n, double level) {
     return (float)(t < 0 ? 0 : t > 1 ? 1 : t);
 }
 
-bool xl_threshold_paper(exitlm_strategy strategy, float *u, uint8_t *ok, size_t n, double level, const exitlm_allocator *allocator,
-                        float *threshold) {
+bool xl_threshold_paper(exitlm_strategy strategy, float *u, uint8_t *ok, size_t n, double level,
+                        const exitlm_allocator *allocator, float *threshold) {
     *threshold = 0;
     if (n == 0) return true;
     if (!sort_tokens(u, ok, n, allocator)) return false;
@@ -68,7 +72,9 @@ bool xl_threshold_paper(exitlm_strategy strategy, float *u, uint8_t *ok, size_t 
         if (holds && unbroken) first = t;
         if (!holds) unbroken = false;
     }
-    *threshold = strategy == EXITLM_STRATEGY_MIN_COVERAGE ? first : strategy == EXITLM_STRATEGY_MIDPOINT ? (first + last) / 2 : last;
+    *threshold = strategy == EXITLM_STRATEGY_MIN_COVERAGE ? first
+                 : strategy == EXITLM_STRATEGY_MIDPOINT   ? (first + last) / 2
+                                                          : last;
     return true;
 }
 
@@ -104,12 +110,14 @@ static double price_after(const ascent *a, size_t t, size_t from, const float *t
     const xl_path_data *d = a->data;
     for (size_t h = from; h < d->n_heads; h++) {
         float u = d->u[t * d->n_heads + h];
-        if (u < threshold[h] && u <= 1) return d->exit_cost[h] + a->mu * d->wrong[t * d->n_heads + h];
+        if (u < threshold[h] && u <= 1)
+            return d->exit_cost[h] + a->mu * d->wrong[t * d->n_heads + h];
     }
     return d->full_cost;
 }
 
-/* The best threshold of head h with the others fixed: the prefix of its tokens, surest first, that saves most. */
+/* The best threshold of head h with the others fixed: the prefix of its tokens, surest first,
+ * that saves most. */
 static float best_threshold(const ascent *a, size_t h, const float *threshold) {
     const xl_path_data *d = a->data;
     double sum = 0, best = 0;
@@ -134,7 +142,8 @@ static float best_threshold(const ascent *a, size_t h, const float *threshold) {
 static void ascend(const ascent *a, float *threshold) {
     for (int sweep = 0; sweep < 8; sweep++) {
         bool moved = false;
-        for (size_t i = a->data->n_heads; i-- > 0;) { /* last head first: the early ones then see what they compete with */
+        /* last head first: the early ones then see what they compete with */
+        for (size_t i = a->data->n_heads; i-- > 0;) {
             float t = best_threshold(a, i, threshold);
             moved |= t != threshold[i];
             threshold[i] = t;
@@ -143,7 +152,8 @@ static void ascend(const ascent *a, float *threshold) {
     }
 }
 
-/* Between two settings: uncertainties are crowded near 0, so thresholds move evenly in their square root. */
+/* Between two settings: uncertainties are crowded near 0, so thresholds move evenly in their
+ * square root. */
 static void blend(const float *a, const float *b, double s, size_t n, float *out) {
     for (size_t h = 0; h < n; h++) {
         double v = (1 - s) * sqrt(a[h]) + s * sqrt(b[h]);
@@ -152,7 +162,8 @@ static void blend(const float *a, const float *b, double s, size_t n, float *out
 }
 
 /* The setting on the polyline of candidates whose risk on the data is `target`. */
-static void meet_target(const xl_path_data *data, float (*candidate)[EXITLM_MAX_HEADS], size_t n, double target, float *out) {
+static void meet_target(const xl_path_data *data, float (*candidate)[EXITLM_MAX_HEADS], size_t n,
+                        double target, float *out) {
     double risk, cost;
     size_t i = 0;
     for (; i + 1 < n; i++) {
@@ -195,16 +206,20 @@ static void lay_out(ascent *a, const float *target, size_t n, xl_path *path) {
     }
 }
 
-bool xl_path_build(const xl_path_data *data, const float *target, size_t n, const exitlm_allocator *allocator, xl_path *path) {
+bool xl_path_build(const xl_path_data *data, const float *target, size_t n,
+                   const exitlm_allocator *allocator, xl_path *path) {
     ascent a = {.data = data};
     memset(path, 0, sizeof *path);
-    if (data->n_heads == 0 || data->n_heads > EXITLM_MAX_HEADS || n > XL_PATH_MAX || data->n > UINT32_MAX) return false;
+    if (data->n_heads == 0 || data->n_heads > EXITLM_MAX_HEADS || n > XL_PATH_MAX ||
+        data->n > UINT32_MAX)
+        return false;
     const size_t count = data->n * (data->n_heads + 1);
     pair *pairs = xl_calloc(allocator, count ? count : 1, sizeof *pairs);
     if (!pairs) return false;
     for (size_t h = 0; h < data->n_heads; h++) {
         a.order[h] = pairs + h * data->n;
-        for (size_t t = 0; t < data->n; t++) a.order[h][t] = (pair){data->u[t * data->n_heads + h], (uint32_t)t};
+        for (size_t t = 0; t < data->n; t++)
+            a.order[h][t] = (pair){data->u[t * data->n_heads + h], (uint32_t)t};
         sort_pairs(a.order[h], pairs + data->n_heads * data->n, data->n);
     }
     lay_out(&a, target, n, path);

@@ -13,17 +13,20 @@ static const char *const kv_names[] = {EXITLM_KV_POLICY_LIST(X)};
 static const char *const metric_names[] = {EXITLM_METRIC_LIST(X)};
 #undef X
 
-/* Expected disagreement of the settings on the path, safest first, and the level that each may just hold: what was expected and
- * what is measured differ by a tenth. What is expected is measured with exact K/V; with another policy the text departs further,
- * even where little exits. */
+/* Expected disagreement of the settings on the path, safest first, and the level that each may just
+ * hold: what was expected and what is measured differ by a tenth. What is expected is measured with
+ * exact K/V; with another policy the text departs further, even where little exits. */
 typedef struct goal {
     float target, accuracy;
 } goal;
-static const goal exact_goals[] = {{0.003f, 0.99f},  {0.005f, 0.99f},  {0.0115f, 0.98f}, {0.0135f, 0.98f}, {0.0155f, 0.98f}, {0.0455f, 0.95f},
-                                   {0.049f, 0.95f},  {0.052f, 0.95f},  {0.098f, 0.90f},  {0.103f, 0.90f},  {0.108f, 0.90f},  {0.157f, 0.85f},
-                                   {0.166f, 0.85f},  {0.214f, 0.80f},  {0.26f, 0.75f},   {0.33f, 0.70f}};
-static const goal other_goals[] = {{0.002f, 0.99f}, {0.004f, 0.98f},  {0.0235f, 0.95f}, {0.074f, 0.90f},
-                                   {0.125f, 0.85f}, {0.175f, 0.80f}, {0.225f, 0.75f},  {0.28f, 0.70f}};
+static const goal exact_goals[] = {
+    {0.003f, 0.99f},  {0.005f, 0.99f},  {0.0115f, 0.98f}, {0.0135f, 0.98f},
+    {0.0155f, 0.98f}, {0.0455f, 0.95f}, {0.049f, 0.95f},  {0.052f, 0.95f},
+    {0.098f, 0.90f},  {0.103f, 0.90f},  {0.108f, 0.90f},  {0.157f, 0.85f},
+    {0.166f, 0.85f},  {0.214f, 0.80f},  {0.26f, 0.75f},   {0.33f, 0.70f}};
+static const goal other_goals[] = {{0.002f, 0.99f}, {0.004f, 0.98f}, {0.0235f, 0.95f},
+                                   {0.074f, 0.90f}, {0.125f, 0.85f}, {0.175f, 0.80f},
+                                   {0.225f, 0.75f}, {0.28f, 0.70f}};
 #define COUNT(array) (sizeof array / sizeof *array)
 
 static size_t wanted_targets(const xl_calibration_options *o, float *targets) {
@@ -32,31 +35,43 @@ static size_t wanted_targets(const xl_calibration_options *o, float *targets) {
     const size_t n_goals = exact ? COUNT(exact_goals) : COUNT(other_goals);
     size_t n = 0;
     for (size_t i = 0; i < n_goals; i++)
-        if (xl_level_wanted(o->accuracy, o->n_accuracy, goals[i].accuracy)) targets[n++] = goals[i].target;
+        if (xl_level_wanted(o->accuracy, o->n_accuracy, goals[i].accuracy))
+            targets[n++] = goals[i].target;
     return n;
 }
 
 /* Another K/V policy's rows are added to a table whose metric they share. */
-static bool adds(const xl_calibration *c) { return c->options->kv != EXITLM_POLICY_EXACT && c->heads->n_levels > 0; }
+static bool adds(const xl_calibration *c) {
+    return c->options->kv != EXITLM_POLICY_EXACT && c->heads->n_levels > 0;
+}
 
 exitlm_status xl_calibration_check(const xl_calibration *c, exitlm_error *error) {
     const xl_calibration_options *o = c->options;
     float targets[XL_PATH_MAX];
     if (wanted_targets(o, targets) == 0)
-        return xl_fail(error, EXITLM_USAGE, "--accuracy: no settings are laid out for this level: see exitlm calibrate --help");
+        return xl_fail(
+            error, EXITLM_USAGE,
+            "--accuracy: no settings are laid out for this level: see exitlm calibrate --help");
     if (o->kv == EXITLM_POLICY_EXACT) return EXITLM_OK;
     if (o->kv == EXITLM_POLICY_MAPS && !exitlm_heads_have_maps(c->heads))
-        return xl_fail(error, EXITLM_USAGE, "--kv maps: these heads have no maps: train them without --no-maps");
+        return xl_fail(error, EXITLM_USAGE,
+                       "--kv maps: these heads have no maps: train them without --no-maps");
     if (o->strategy > EXITLM_STRATEGY_RISK)
-        return xl_fail(error, EXITLM_USAGE, "--kv %s: the paper's strategies know exact K/V alone: use --strategy risk", kv_names[o->kv]);
+        return xl_fail(error, EXITLM_USAGE,
+                       "--kv %s: the paper's strategies know exact K/V alone: use --strategy risk",
+                       kv_names[o->kv]);
     if (adds(c) && o->metric >= 0 && o->metric != (int)c->heads->metric)
-        return xl_fail(error, EXITLM_USAGE, "--metric: the heads file's table goes by %s, and rows for --kv %s are added to it",
-                       metric_names[c->heads->metric], kv_names[o->kv]);
+        return xl_fail(
+            error, EXITLM_USAGE,
+            "--metric: the heads file's table goes by %s, and rows for --kv %s are added to it",
+            metric_names[c->heads->metric], kv_names[o->kv]);
     return EXITLM_OK;
 }
 
 /* ---- Data ---- */
-static bool may_lay_path(const xl_dataset_item *item) { return item->split == XL_DATASET_ANY || item->split == XL_DATASET_TRAIN; }
+static bool may_lay_path(const xl_dataset_item *item) {
+    return item->split == XL_DATASET_ANY || item->split == XL_DATASET_TRAIN;
+}
 
 static bool only_training(const xl_dataset *set) {
     bool any = false;
@@ -67,8 +82,8 @@ static bool only_training(const xl_dataset *set) {
     return any;
 }
 
-/* Held-out lines of the training split lay out the path; without such lines, every sixth conversation does, and then decides
- * nothing. */
+/* Held-out lines of the training split lay out the path; without such lines, every sixth
+ * conversation does, and then decides nothing. */
 exitlm_status xl_calibration_split(xl_calibration *c, exitlm_error *error) {
     const bool held_out = only_training(&c->data);
     uint32_t index = 0;
@@ -78,7 +93,8 @@ exitlm_status xl_calibration_split(xl_calibration *c, exitlm_error *error) {
         const bool taken = held_out ? xl_dataset_held_out(c->options->seed, index) : index % 6 == 0;
         index++;
         if (!taken) continue;
-        if (!xl_dataset_add(&c->path_data, it->kind, it->split, (const char *const *)it->roles, (const char *const *)it->texts, it->n))
+        if (!xl_dataset_add(&c->path_data, it->kind, it->split, (const char *const *)it->roles,
+                            (const char *const *)it->texts, it->n))
             return xl_no_memory(error, "the data");
     }
     xl_dataset_keep(&c->data, XL_DATASET_CALIBRATION);
@@ -87,28 +103,46 @@ exitlm_status xl_calibration_split(xl_calibration *c, exitlm_error *error) {
 }
 
 /* ---- Measuring ---- */
-static exitlm_status measure(xl_calibration *c, const xl_dataset *data, const xl_measure_setting *settings, size_t n,
-                             exitlm_kv_policy kv, const char *label, xl_measure_result *result, exitlm_error *error) {
+static exitlm_status measure(xl_calibration *c, const xl_dataset *data,
+                             const xl_measure_setting *settings, size_t n, exitlm_kv_policy kv,
+                             const char *label, xl_measure_result *result, exitlm_error *error) {
     const xl_calibration_options *o = c->options;
     bool complete;
-    const xl_measure_plan plan = {.model = c->model, .heads = c->heads, .items = data->items, .n_items = data->n,
-                                  .settings = settings, .n_settings = n, .record = kv == EXITLM_POLICY_EXACT,
-                                  .reply_tokens = o->reply_tokens, .batch = o->batch,
-                                  .context_tokens = xl_measure_context(c->model, o->context_tokens), .kv_type = o->kv_type, .kv = kv,
-                                  .kernel = o->kernel, .label = label, .observer = c->observer};
+    const xl_measure_plan plan = {.model = c->model,
+                                  .heads = c->heads,
+                                  .items = data->items,
+                                  .n_items = data->n,
+                                  .settings = settings,
+                                  .n_settings = n,
+                                  .record = kv == EXITLM_POLICY_EXACT,
+                                  .reply_tokens = o->reply_tokens,
+                                  .batch = o->batch,
+                                  .context_tokens = xl_measure_context(c->model, o->context_tokens),
+                                  .kv_type = o->kv_type,
+                                  .kv = kv,
+                                  .kernel = o->kernel,
+                                  .label = label,
+                                  .observer = c->observer};
     exitlm_status status = xl_measure_run(&plan, c->pool, result, &complete, error);
-    return status == EXITLM_OK && !complete ? xl_fail(error, EXITLM_IO, "stopped; the heads file is as it was") : status;
+    return status == EXITLM_OK && !complete
+               ? xl_fail(error, EXITLM_IO, "stopped; the heads file is as it was")
+               : status;
 }
 
 /* Thresholds of the path by one metric. */
-static exitlm_status lay_path(xl_calibration *c, const xl_measure_record *record, exitlm_metric metric, xl_path *path,
-                              exitlm_error *error) {
+static exitlm_status lay_path(xl_calibration *c, const xl_measure_record *record,
+                              exitlm_metric metric, xl_path *path, exitlm_error *error) {
     xl_level_tokens tokens;
     const exitlm_heads *heads = c->heads;
     float targets[XL_PATH_MAX];
     const size_t n = wanted_targets(c->options, targets);
-    bool laid = xl_level_tokens_make(&tokens, heads, metric, heads->n_layers, record, c->path_data.n);
-    xl_path_data data = {.n = tokens.n, .n_heads = heads->n_heads, .u = tokens.u, .wrong = tokens.wrong, .weight = tokens.weight};
+    bool laid =
+        xl_level_tokens_make(&tokens, heads, metric, heads->n_layers, record, c->path_data.n);
+    xl_path_data data = {.n = tokens.n,
+                         .n_heads = heads->n_heads,
+                         .u = tokens.u,
+                         .wrong = tokens.wrong,
+                         .weight = tokens.weight};
     xl_level_costs(c->model, heads, c->options->kv, &data);
     if (laid) laid = xl_path_build(&data, targets, n, &xl_libc_allocator, path);
     xl_level_tokens_free(&tokens);
@@ -116,21 +150,24 @@ static exitlm_status lay_path(xl_calibration *c, const xl_measure_record *record
 }
 
 /* What the logistic metric weighs by: fitted, or what rows are added to. */
-static exitlm_status fit_logistic(xl_calibration *c, const xl_measure_record *record, exitlm_error *error) {
+static exitlm_status fit_logistic(xl_calibration *c, const xl_measure_record *record,
+                                  exitlm_error *error) {
     exitlm_heads *heads = c->heads;
     if (adds(c)) {
         for (uint32_t h = 0; h < heads->n_heads; h++)
             memcpy(c->logistic + 6 * h, heads->head[h].logistic, sizeof heads->head[h].logistic);
         return EXITLM_OK;
     }
-    if (!xl_level_fit_logistic(heads, heads->n_layers, record, c->logistic)) return xl_no_memory(error, "the metric");
+    if (!xl_level_fit_logistic(heads, heads->n_layers, record, c->logistic))
+        return xl_no_memory(error, "the metric");
     for (uint32_t h = 0; h < heads->n_heads; h++)
         memcpy(heads->head[h].logistic, c->logistic + 6 * h, sizeof heads->head[h].logistic);
     return EXITLM_OK;
 }
 
 /* The metric that saves most at 2 to 10 % disagreement. */
-static exitlm_status try_metrics(xl_calibration *c, const xl_measure_record *record, exitlm_error *error) {
+static exitlm_status try_metrics(xl_calibration *c, const xl_measure_record *record,
+                                 exitlm_error *error) {
     const int wanted = adds(c) ? (int)c->heads->metric : c->options->metric;
     double best = 2;
     for (int m = 0; m < EXITLM_METRIC_COUNT; m++) {
@@ -159,7 +196,8 @@ static exitlm_status try_metrics(xl_calibration *c, const xl_measure_record *rec
 exitlm_status xl_calibration_choose_path(xl_calibration *c, exitlm_error *error) {
     xl_measure_result held_out = {0};
     const xl_measure_setting full = {{0}};
-    exitlm_status status = measure(c, &c->path_data, &full, 1, EXITLM_POLICY_EXACT, "path      ", &held_out, error);
+    exitlm_status status =
+        measure(c, &c->path_data, &full, 1, EXITLM_POLICY_EXACT, "path      ", &held_out, error);
     if (status == EXITLM_OK) status = fit_logistic(c, &held_out.record, error);
     if (status == EXITLM_OK) status = try_metrics(c, &held_out.record, error);
     xl_measure_free(&held_out);
@@ -168,8 +206,10 @@ exitlm_status xl_calibration_choose_path(xl_calibration *c, exitlm_error *error)
 
 exitlm_status xl_calibration_measure(xl_calibration *c, exitlm_error *error) {
     xl_measure_setting settings[XL_PATH_MAX + 1] = {{{0}}};
-    for (size_t j = 0; j < c->path.n; j++) memcpy(settings[j + 1].threshold, c->path.threshold[j], sizeof settings[0].threshold);
-    return measure(c, &c->data, settings, c->path.n + 1, c->options->kv, "calibrate ", &c->result, error);
+    for (size_t j = 0; j < c->path.n; j++)
+        memcpy(settings[j + 1].threshold, c->path.threshold[j], sizeof settings[0].threshold);
+    return measure(c, &c->data, settings, c->path.n + 1, c->options->kv, "calibrate ", &c->result,
+                   error);
 }
 
 /* ---- Tables ---- */
@@ -188,7 +228,13 @@ static exitlm_status keep_rows(xl_calibration *c, exitlm_error *error) {
 
 static exitlm_status make_risk_rows(xl_calibration *c, exitlm_error *error) {
     const xl_calibration_options *o = c->options;
-    xl_level_risk risk = {&c->result, &c->path, o->bound, o->delta, c->heads->n_heads, o->kv, xl_level_x(&c->result, c->path.n)};
+    xl_level_risk risk = {&c->result,
+                          &c->path,
+                          o->bound,
+                          o->delta,
+                          c->heads->n_heads,
+                          o->kv,
+                          xl_level_x(&c->result, c->path.n)};
     if (!risk.x) return xl_no_memory(error, "the tables");
     for (int i = 0; i < XL_LEVELS; i++) {
         xl_level_of_risk(&risk, xl_levels[i], &c->levels[c->n_levels++], NULL);
@@ -206,11 +252,13 @@ static exitlm_status make_risk_rows(xl_calibration *c, exitlm_error *error) {
 static exitlm_status make_paper_rows(xl_calibration *c, exitlm_error *error) {
     xl_level_tokens tokens;
     const exitlm_heads *heads = c->heads;
-    bool made = xl_level_tokens_make(&tokens, heads, c->metric, heads->n_layers, &c->result.record, c->data.n);
+    bool made = xl_level_tokens_make(&tokens, heads, c->metric, heads->n_layers, &c->result.record,
+                                     c->data.n);
     for (int s = EXITLM_STRATEGY_MAX_COVERAGE; s < EXITLM_STRATEGY_COUNT && made; s++) {
         if (c->options->strategy >= 0 && c->options->strategy != s) continue;
         for (int i = 0; i < XL_LEVELS && made; i++)
-            made = xl_level_of_paper(&tokens, (exitlm_strategy)s, xl_levels[i], &c->levels[c->n_levels++]);
+            made = xl_level_of_paper(&tokens, (exitlm_strategy)s, xl_levels[i],
+                                     &c->levels[c->n_levels++]);
     }
     xl_level_tokens_free(&tokens);
     return made ? EXITLM_OK : xl_no_memory(error, "the tables");
@@ -219,8 +267,10 @@ static exitlm_status make_paper_rows(xl_calibration *c, exitlm_error *error) {
 exitlm_status xl_calibration_make_levels(xl_calibration *c, exitlm_error *error) {
     const int strategy = c->options->strategy;
     exitlm_status status = keep_rows(c, error);
-    if (status == EXITLM_OK && (strategy < 0 || strategy == EXITLM_STRATEGY_RISK)) status = make_risk_rows(c, error);
-    if (status == EXITLM_OK && c->options->kv == EXITLM_POLICY_EXACT && strategy != EXITLM_STRATEGY_RISK)
+    if (status == EXITLM_OK && (strategy < 0 || strategy == EXITLM_STRATEGY_RISK))
+        status = make_risk_rows(c, error);
+    if (status == EXITLM_OK && c->options->kv == EXITLM_POLICY_EXACT &&
+        strategy != EXITLM_STRATEGY_RISK)
         status = make_paper_rows(c, error);
     return status;
 }
@@ -232,8 +282,9 @@ static char *describe_data(const xl_calibration *c) {
     exitlm_heads_describe(c->heads, &info);
     const char *old = info.data ? info.data : "", *cut = strstr(old, "; calibrated on ");
     const size_t kept = cut ? (size_t)(cut - old) : strlen(old);
-    return xl_format("%.*s; calibrated on %zu conversations whose answers (at most %u tokens) the engine wrote", (int)kept, old,
-                     c->data.n, c->options->reply_tokens);
+    return xl_format(
+        "%.*s; calibrated on %zu conversations whose answers (at most %u tokens) the engine wrote",
+        (int)kept, old, c->data.n, c->options->reply_tokens);
 }
 
 exitlm_status xl_calibration_write(const xl_calibration *c, const char *path, exitlm_error *error) {
@@ -247,9 +298,13 @@ exitlm_status xl_calibration_write(const xl_calibration *c, const char *path, ex
     if (!data) {
         status = xl_no_memory(error, "the heads");
     } else {
-        const xl_heads_calibration calibration = {.metric = c->metric, .kv = adds(c) ? c->heads->kv : c->options->kv,
-                                                  .kv_type = c->options->kv_type, .logistic = c->logistic, .data = data,
-                                                  .n_levels = c->n_levels, .levels = c->levels};
+        const xl_heads_calibration calibration = {.metric = c->metric,
+                                                  .kv = adds(c) ? c->heads->kv : c->options->kv,
+                                                  .kv_type = c->options->kv_type,
+                                                  .logistic = c->logistic,
+                                                  .data = data,
+                                                  .n_levels = c->n_levels,
+                                                  .levels = c->levels};
         status = xl_about(path, xl_heads_rewrite(bytes, n_bytes, &calibration, &out, error), error);
     }
     if (status == EXITLM_OK) status = xl_file_write(path, out.data, out.n_bytes, error);

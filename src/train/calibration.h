@@ -1,18 +1,19 @@
-/* Thresholds for accuracy levels, with a guarantee by conversation, into a heads file: in steps, each of which leaves what
- * it found in the struct. */
+/* Thresholds for accuracy levels, with a guarantee by conversation, into a heads file: in steps,
+ * each of which leaves what it found in the struct. */
 #ifndef XL_CALIBRATION_H
 #define XL_CALIBRATION_H
 #include "levels.h"
 
 typedef struct xl_calibration_options {
-    int metric, strategy;       /* -1: the metric that saves most; all strategies */
-    exitlm_kv_policy kv;        /* that the levels are to hold with */
+    int metric, strategy; /* -1: the metric that saves most; all strategies */
+    exitlm_kv_policy kv;  /* that the levels are to hold with */
     xl_bound bound;
     float delta;
-    const float *accuracy;      /* [n_accuracy] settings that are laid out for these levels alone; none: all */
+    /* [n_accuracy] settings that are laid out for these levels alone; none: all */
+    const float *accuracy;
     size_t n_accuracy;
     uint32_t reply_tokens, batch, context_tokens; /* context_tokens 0: the model's, at most 1024 */
-    uint64_t seed;              /* of the training: says which lines it held out */
+    uint64_t seed; /* of the training: says which lines it held out */
     exitlm_kv_type kv_type;
     const char *kernel;
 } xl_calibration_options;
@@ -26,7 +27,7 @@ typedef struct xl_metric_trial {
 typedef struct xl_calibration {
     const xl_calibration_options *options;
     const exitlm_model *model;
-    exitlm_heads *heads;        /* its metric is set, for all that is measured */
+    exitlm_heads *heads; /* its metric is set, for all that is measured */
     xl_pool *pool;
     const xl_observer *observer;
     xl_dataset data, path_data; /* what decides, and what lays out the path */
@@ -34,11 +35,11 @@ typedef struct xl_calibration {
     exitlm_metric metric;
     float logistic[EXITLM_MAX_HEADS * 6];
     xl_path path;
-    xl_measure_result result;   /* setting 0: full; then the path's */
-    exitlm_level *levels;       /* rows that stay, then the new ones */
+    xl_measure_result result; /* setting 0: full; then the path's */
+    exitlm_level *levels;     /* rows that stay, then the new ones */
     size_t n_levels, n_kept;
-    int32_t exited[XL_LEVELS];  /* setting at which the exits alone agree that often, or -1 */
-    int32_t looser[XL_LEVELS];  /* setting where a level ends at delta 0.10, or -1 */
+    int32_t exited[XL_LEVELS]; /* setting at which the exits alone agree that often, or -1 */
+    int32_t looser[XL_LEVELS]; /* setting where a level ends at delta 0.10, or -1 */
 } xl_calibration;
 
 /* Are the options such as these heads can be calibrated with? */

@@ -41,7 +41,8 @@ static char *copy_text(const char *text, size_t n) {
     return copy;
 }
 
-bool xl_dataset_add(xl_dataset *set, xl_dataset_kind kind, xl_dataset_split split, const char *const *roles, const char *const *texts, size_t n) {
+bool xl_dataset_add(xl_dataset *set, xl_dataset_kind kind, xl_dataset_split split,
+                    const char *const *roles, const char *const *texts, size_t n) {
     if (set->n == set->capacity) {
         size_t more = set->capacity ? 2 * set->capacity : 256;
         xl_dataset_item *items = realloc(set->items, more * sizeof *items);
@@ -49,17 +50,18 @@ bool xl_dataset_add(xl_dataset *set, xl_dataset_kind kind, xl_dataset_split spli
         set->items = items;
         set->capacity = more;
     }
-    xl_dataset_item item = {.kind = kind, .split = split, .texts = calloc(n ? n : 1, sizeof(char *)), .roles = calloc(n ? n : 1, sizeof(char *))};
+    xl_dataset_item item = {.kind = kind,
+                            .split = split,
+                            .texts = calloc(n ? n : 1, sizeof(char *)),
+                            .roles = calloc(n ? n : 1, sizeof(char *))};
     bool fine = item.texts && item.roles;
     for (; fine && item.n < n; item.n++) {
         if (roles) item.roles[item.n] = (char *)(uintptr_t)roles[item.n];
         item.texts[item.n] = copy_text(texts[item.n], strlen(texts[item.n]));
         fine = item.texts[item.n] != NULL;
     }
-    if (fine)
-        set->items[set->n++] = item;
-    else if (item.texts)
-        free_item(&item);
+    if (fine) set->items[set->n++] = item;
+    else if (item.texts) free_item(&item);
     return fine;
 }
 
@@ -68,8 +70,7 @@ void xl_dataset_keep(xl_dataset *set, xl_dataset_split split) {
     for (size_t i = 0; i < set->n; i++) {
         if (set->items[i].split == XL_DATASET_ANY || set->items[i].split == split)
             set->items[kept++] = set->items[i];
-        else
-            free_item(&set->items[i]);
+        else free_item(&set->items[i]);
     }
     set->n = kept;
 }
@@ -101,7 +102,8 @@ static size_t count_items(const xl_json *list) {
     return n;
 }
 
-static exitlm_status add_turns(xl_dataset *set, xl_dataset_split split, const xl_json *turns, const place *at, exitlm_error *error) {
+static exitlm_status add_turns(xl_dataset *set, xl_dataset_split split, const xl_json *turns,
+                               const place *at, exitlm_error *error) {
     size_t n = 0;
     const char **texts = calloc(count_items(turns) + 1, sizeof *texts);
     if (!texts) return xl_no_memory(error, "a conversation");
@@ -111,7 +113,8 @@ static exitlm_status add_turns(xl_dataset *set, xl_dataset_split split, const xl
         else texts[n++] = t->text;
     }
     if (status == EXITLM_OK && n == 0) status = complain(at, "\"turns\" is empty", error);
-    if (status == EXITLM_OK && !xl_dataset_add(set, XL_DATASET_TURNS, split, NULL, texts, n)) status = xl_no_memory(error, "a conversation");
+    if (status == EXITLM_OK && !xl_dataset_add(set, XL_DATASET_TURNS, split, NULL, texts, n))
+        status = xl_no_memory(error, "a conversation");
     free(texts);
     return status;
 }
@@ -123,7 +126,8 @@ static const char *known_role(const char *role) {
     return NULL;
 }
 
-static exitlm_status add_messages(xl_dataset *set, xl_dataset_split split, const xl_json *messages, const place *at, exitlm_error *error) {
+static exitlm_status add_messages(xl_dataset *set, xl_dataset_split split, const xl_json *messages,
+                                  const place *at, exitlm_error *error) {
     size_t n = 0, answers = 0, count = count_items(messages);
     const char **texts = calloc(2 * count + 2, sizeof *texts), **roles = texts + count + 1;
     if (!texts) return xl_no_memory(error, "a conversation");
@@ -131,11 +135,18 @@ static exitlm_status add_messages(xl_dataset *set, xl_dataset_split split, const
     for (const xl_json *m = messages->first; m && status == EXITLM_OK; m = m->next, n++) {
         roles[n] = known_role(xl_json_string(m, "role"));
         texts[n] = xl_json_string(m, "content");
-        if (!roles[n] || !texts[n]) status = complain(at, "a message needs \"role\" (system, user or assistant) and \"content\"", error);
+        if (!roles[n] || !texts[n])
+            status = complain(
+                at, "a message needs \"role\" (system, user or assistant) and \"content\"", error);
         else answers += roles[n] == roles_known[2];
     }
-    if (status == EXITLM_OK && answers == 0) status = complain(at, "\"messages\" has no assistant turn to look at; give {\"turns\": […]} to let the model answer", error);
-    if (status == EXITLM_OK && !xl_dataset_add(set, XL_DATASET_MESSAGES, split, roles, texts, n)) status = xl_no_memory(error, "a conversation");
+    if (status == EXITLM_OK && answers == 0)
+        status = complain(at,
+                          "\"messages\" has no assistant turn to look at; give {\"turns\": […]} to "
+                          "let the model answer",
+                          error);
+    if (status == EXITLM_OK && !xl_dataset_add(set, XL_DATASET_MESSAGES, split, roles, texts, n))
+        status = xl_no_memory(error, "a conversation");
     free(texts);
     return status;
 }
@@ -143,32 +154,43 @@ static exitlm_status add_messages(xl_dataset *set, xl_dataset_split split, const
 static xl_dataset_split split_of(const xl_json *object) {
     const char *s = xl_json_string(object, "split");
     if (!s) return XL_DATASET_ANY;
-    return strcmp(s, "calibration") == 0 ? XL_DATASET_CALIBRATION : strcmp(s, "test") == 0 ? XL_DATASET_TEST : XL_DATASET_TRAIN;
+    return strcmp(s, "calibration") == 0 ? XL_DATASET_CALIBRATION
+           : strcmp(s, "test") == 0      ? XL_DATASET_TEST
+                                         : XL_DATASET_TRAIN;
 }
 
-static exitlm_status add_object(xl_dataset *set, const xl_json *object, const place *at, exitlm_error *error) {
-    const xl_json *messages = xl_json_get(object, "messages"), *turns = xl_json_get(object, "turns");
+static exitlm_status add_object(xl_dataset *set, const xl_json *object, const place *at,
+                                exitlm_error *error) {
+    const xl_json *messages = xl_json_get(object, "messages"),
+                  *turns = xl_json_get(object, "turns");
     const char *text = xl_json_string(object, "text");
-    if (messages && messages->kind == XL_JSON_ARRAY) return add_messages(set, split_of(object), messages, at, error);
-    if (turns && turns->kind == XL_JSON_ARRAY) return add_turns(set, split_of(object), turns, at, error);
-    if (text) return xl_dataset_add(set, XL_DATASET_TEXT, split_of(object), NULL, &text, 1) ? EXITLM_OK : xl_no_memory(error, "a text");
+    if (messages && messages->kind == XL_JSON_ARRAY)
+        return add_messages(set, split_of(object), messages, at, error);
+    if (turns && turns->kind == XL_JSON_ARRAY)
+        return add_turns(set, split_of(object), turns, at, error);
+    if (text)
+        return xl_dataset_add(set, XL_DATASET_TEXT, split_of(object), NULL, &text, 1)
+                   ? EXITLM_OK
+                   : xl_no_memory(error, "a text");
     return complain(at, "needs \"messages\", \"turns\" or \"text\"", error);
 }
 
-static exitlm_status add_json(xl_dataset *set, const char *text, size_t n_bytes, const place *at, exitlm_error *error) {
+static exitlm_status add_json(xl_dataset *set, const char *text, size_t n_bytes, const place *at,
+                              exitlm_error *error) {
     char why[160];
     xl_json *root = xl_json_parse(text, n_bytes, why, sizeof why);
     exitlm_status status = EXITLM_OK;
     if (!root) return complain(at, why, error);
     if (root->kind == XL_JSON_ARRAY && !at->line)
-        for (const xl_json *o = root->first; o && status == EXITLM_OK; o = o->next) status = add_object(set, o, at, error);
-    else
-        status = add_object(set, root, at, error);
+        for (const xl_json *o = root->first; o && status == EXITLM_OK; o = o->next)
+            status = add_object(set, o, at, error);
+    else status = add_object(set, root, at, error);
     xl_json_free(root);
     return status;
 }
 
-static exitlm_status add_lines(xl_dataset *set, const char *path, const char *text, size_t n_bytes, exitlm_error *error) {
+static exitlm_status add_lines(xl_dataset *set, const char *path, const char *text, size_t n_bytes,
+                               exitlm_error *error) {
     place at = {path, 0};
     exitlm_status status = EXITLM_OK;
     for (const char *line = text, *end = text + n_bytes; line < end && status == EXITLM_OK;) {
@@ -194,12 +216,15 @@ static size_t piece_of(const char *text, size_t n) {
     return i;
 }
 
-static exitlm_status add_text(xl_dataset *set, const char *text, size_t n_bytes, exitlm_error *error) {
+static exitlm_status add_text(xl_dataset *set, const char *text, size_t n_bytes,
+                              exitlm_error *error) {
     while (n_bytes) {
         size_t n = piece_of(text, n_bytes);
         char *piece = copy_text(text, n);
         const char *const texts[1] = {piece};
-        bool blank = piece && strspn(piece, " \t\r\n") >= n, fine = piece && (blank || xl_dataset_add(set, XL_DATASET_TEXT, XL_DATASET_ANY, NULL, texts, 1));
+        bool blank = piece && strspn(piece, " \t\r\n") >= n,
+             fine = piece &&
+                    (blank || xl_dataset_add(set, XL_DATASET_TEXT, XL_DATASET_ANY, NULL, texts, 1));
         free(piece);
         if (!fine) return xl_no_memory(error, "a text");
         text += n;
@@ -214,18 +239,23 @@ static exitlm_status read_file(xl_dataset *set, const char *path, exitlm_error *
     size_t n_bytes;
     exitlm_status status = xl_file_read(path, MAX_FILE_BYTES, &text, &n_bytes, error);
     if (status != EXITLM_OK) return status;
-    if (xl_ends_with(path, ".jsonl") || xl_ends_with(path, ".ndjson")) status = add_lines(set, path, text, n_bytes, error);
-    else if (xl_ends_with(path, ".json")) status = add_json(set, text, n_bytes, &(place){path, 0}, error);
+    if (xl_ends_with(path, ".jsonl") || xl_ends_with(path, ".ndjson"))
+        status = add_lines(set, path, text, n_bytes, error);
+    else if (xl_ends_with(path, ".json"))
+        status = add_json(set, text, n_bytes, &(place){path, 0}, error);
     else status = add_text(set, text, n_bytes, error);
     free(text);
     return status;
 }
 
-static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+static int by_name(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
 
 static exitlm_status read_any(xl_dataset *set, const char *path, int depth, exitlm_error *error);
 
-static exitlm_status read_folder(xl_dataset *set, const char *path, int depth, exitlm_error *error) {
+static exitlm_status read_folder(xl_dataset *set, const char *path, int depth,
+                                 exitlm_error *error) {
     char **names = NULL;
     size_t n = 0, capacity = 0;
     exitlm_status status = EXITLM_OK;
@@ -260,14 +290,19 @@ static exitlm_status read_folder(xl_dataset *set, const char *path, int depth, e
 
 static exitlm_status read_any(xl_dataset *set, const char *path, int depth, exitlm_error *error) {
     xl_file_kind kind = xl_file_look(path, NULL);
-    if (kind == XL_FILE_NONE) return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": no such file or folder", path);
+    if (kind == XL_FILE_NONE)
+        return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": no such file or folder", path);
     if (kind == XL_FILE_PLAIN) return read_file(set, path, error);
-    return depth < MAX_DEPTH ? read_folder(set, path, depth, error) : xl_fail(error, EXITLM_IO, XL_FILE_NAME ": folders are nested too deeply", path);
+    return depth < MAX_DEPTH
+               ? read_folder(set, path, depth, error)
+               : xl_fail(error, EXITLM_IO, XL_FILE_NAME ": folders are nested too deeply", path);
 }
 
 exitlm_status xl_dataset_read(xl_dataset *set, const char *path, exitlm_error *error) {
     size_t before = set->n;
     exitlm_status status = read_any(set, path, 0, error);
-    if (status == EXITLM_OK && set->n == before) status = xl_fail(error, EXITLM_IO, XL_FILE_NAME ": holds no conversation and no text", path);
+    if (status == EXITLM_OK && set->n == before)
+        status =
+            xl_fail(error, EXITLM_IO, XL_FILE_NAME ": holds no conversation and no text", path);
     return status;
 }

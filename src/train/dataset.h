@@ -1,9 +1,11 @@
 /* What --data names: conversations to answer, conversations as they stand, or plain text.
  *
  *   JSONL  {"turns": ["…", …]}                     user turns: the model itself writes the answers
- *          {"messages": [{"role", "content"}, …]}  a chat as it stands: its assistant turns are the text
+ *          {"messages": [{"role", "content"}, …]}  a chat as it stands: its assistant turns are the
+ *          text
  *          {"text": "…"}                           plain text
- *          "split" ("train", "calibration", "test") says who may use the line; without it everybody may
+ *          "split" ("train", "calibration", "test") says who may use the line; without it everybody
+ *          may
  *   .json  the same, one object or an array of them
  *   else   plain text, cut at blank lines into pieces of a few hundred words
  *   folder all files in it, sorted by name; hidden ones are left out */
@@ -15,8 +17,17 @@
 
 #include "base/status.h"
 
-typedef enum xl_dataset_kind { XL_DATASET_TURNS, XL_DATASET_MESSAGES, XL_DATASET_TEXT } xl_dataset_kind;
-typedef enum xl_dataset_split { XL_DATASET_ANY, XL_DATASET_TRAIN, XL_DATASET_CALIBRATION, XL_DATASET_TEST } xl_dataset_split;
+typedef enum xl_dataset_kind {
+    XL_DATASET_TURNS,
+    XL_DATASET_MESSAGES,
+    XL_DATASET_TEXT
+} xl_dataset_kind;
+typedef enum xl_dataset_split {
+    XL_DATASET_ANY,
+    XL_DATASET_TRAIN,
+    XL_DATASET_CALIBRATION,
+    XL_DATASET_TEST
+} xl_dataset_split;
 
 typedef struct xl_dataset_item {
     xl_dataset_kind kind;
@@ -34,13 +45,15 @@ typedef struct xl_dataset {
 /* Adds what `path` holds. The message of a failure tells file, line, what. */
 exitlm_status xl_dataset_read(xl_dataset *set, const char *path, exitlm_error *error);
 /* Adds one item whose texts are copied. False: no memory. */
-bool xl_dataset_add(xl_dataset *set, xl_dataset_kind kind, xl_dataset_split split, const char *const *roles, const char *const *texts, size_t n);
+bool xl_dataset_add(xl_dataset *set, xl_dataset_kind kind, xl_dataset_split split,
+                    const char *const *roles, const char *const *texts, size_t n);
 /* Keeps what `split` may use, in place; items without a split are kept too. */
 void xl_dataset_keep(xl_dataset *set, xl_dataset_split split);
 /* Drops items 0, n, 2n, … in place. */
 void xl_dataset_drop_every(xl_dataset *set, size_t n);
 void xl_dataset_free(xl_dataset *set);
-/* Does training keep item `index` (of what it may use) apart, to choose layers and lay out thresholds? One in eight. */
+/* Does training keep item `index` (of what it may use) apart, to choose layers and lay out
+ * thresholds? One in eight. */
 bool xl_dataset_held_out(uint64_t seed, uint32_t index);
 
 #endif

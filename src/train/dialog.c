@@ -24,18 +24,25 @@ void xl_dialog_free(xl_dialog *d) {
     xl_dialog_init(d, d->model, &d->allocator);
 }
 
-static exitlm_status no_memory(exitlm_error *error) { return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for a conversation"); }
+static exitlm_status no_memory(exitlm_error *error) {
+    return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for a conversation");
+}
 
-exitlm_status xl_dialog_add(xl_dialog *d, const char *role, const char *text, size_t n_bytes, exitlm_error *error) {
+exitlm_status xl_dialog_add(xl_dialog *d, const char *role, const char *text, size_t n_bytes,
+                            exitlm_error *error) {
     static const char *const roles[] = {"system", "user", "assistant"};
     const char *known = NULL;
     for (int i = 0; i < 3; i++)
         if (strcmp(role, roles[i]) == 0) known = roles[i];
-    if (!known) return xl_fail(error, EXITLM_USAGE, "unknown role \"%.32s\": system, user or assistant", role);
+    if (!known)
+        return xl_fail(error, EXITLM_USAGE, "unknown role \"%.32s\": system, user or assistant",
+                       role);
     if (memchr(text, 0, n_bytes)) n_bytes = strlen(text);
     if (d->n_messages == d->messages_capacity) {
         size_t more = d->messages_capacity ? 2 * d->messages_capacity : 8;
-        if (!xl_grow(&d->allocator, (void **)&d->messages, d->messages_capacity, more, sizeof *d->messages)) return no_memory(error);
+        if (!xl_grow(&d->allocator, (void **)&d->messages, d->messages_capacity, more,
+                     sizeof *d->messages))
+            return no_memory(error);
         d->messages_capacity = more;
     }
     char *copy = xl_calloc(&d->allocator, n_bytes + 1, 1);
@@ -46,18 +53,22 @@ exitlm_status xl_dialog_add(xl_dialog *d, const char *role, const char *text, si
 }
 
 static exitlm_status render(xl_dialog *d, char **text, size_t *n_bytes, exitlm_error *error) {
-    exitlm_status status = exitlm_apply_template(d->model, d->messages, d->n_messages, true, NULL, 0, n_bytes, error);
+    exitlm_status status =
+        exitlm_apply_template(d->model, d->messages, d->n_messages, true, NULL, 0, n_bytes, error);
     if (status != EXITLM_OK) return status;
     *text = xl_calloc(&d->allocator, *n_bytes + 1, 1);
     if (!*text) return no_memory(error);
-    return exitlm_apply_template(d->model, d->messages, d->n_messages, true, *text, *n_bytes, n_bytes, error);
+    return exitlm_apply_template(d->model, d->messages, d->n_messages, true, *text, *n_bytes,
+                                 n_bytes, error);
 }
 
-static exitlm_status tokenize(xl_dialog *d, const char *text, size_t n_bytes, unsigned flags, const int32_t **ids, size_t *n,
-                              exitlm_error *error) {
-    exitlm_status status = exitlm_tokenize(d->model, text, n_bytes, flags, d->ids, d->ids_capacity, n, error);
+static exitlm_status tokenize(xl_dialog *d, const char *text, size_t n_bytes, unsigned flags,
+                              const int32_t **ids, size_t *n, exitlm_error *error) {
+    exitlm_status status =
+        exitlm_tokenize(d->model, text, n_bytes, flags, d->ids, d->ids_capacity, n, error);
     if (status == EXITLM_OK && *n > d->ids_capacity) {
-        if (!xl_grow(&d->allocator, (void **)&d->ids, d->ids_capacity, *n, sizeof *d->ids)) return no_memory(error);
+        if (!xl_grow(&d->allocator, (void **)&d->ids, d->ids_capacity, *n, sizeof *d->ids))
+            return no_memory(error);
         d->ids_capacity = *n;
         status = exitlm_tokenize(d->model, text, n_bytes, flags, d->ids, d->ids_capacity, n, error);
     }
@@ -75,12 +86,15 @@ exitlm_status xl_dialog_prompt(xl_dialog *d, const int32_t **ids, size_t *n, exi
     char *text = NULL;
     size_t n_bytes = 0;
     exitlm_status status = render(d, &text, &n_bytes, error);
-    if (status == EXITLM_OK) status = tokenize(d, text, n_bytes, EXITLM_ADD_SPECIAL | EXITLM_PARSE_SPECIAL, ids, n, error);
+    if (status == EXITLM_OK)
+        status =
+            tokenize(d, text, n_bytes, EXITLM_ADD_SPECIAL | EXITLM_PARSE_SPECIAL, ids, n, error);
     if (text) remember(d, text, n_bytes);
     return status;
 }
 
-exitlm_status xl_dialog_text(xl_dialog *d, const int32_t *ids, size_t n, char **text, size_t *n_bytes, size_t *capacity, exitlm_error *error) {
+exitlm_status xl_dialog_text(xl_dialog *d, const int32_t *ids, size_t n, char **text,
+                             size_t *n_bytes, size_t *capacity, exitlm_error *error) {
     exitlm_status status = exitlm_detokenize(d->model, ids, n, NULL, 0, n_bytes, error);
     if (status != EXITLM_OK) return status;
     *capacity = *n_bytes + 1;
@@ -89,22 +103,31 @@ exitlm_status xl_dialog_text(xl_dialog *d, const int32_t *ids, size_t n, char **
     return exitlm_detokenize(d->model, ids, n, *text, *n_bytes, n_bytes, error);
 }
 
-/* `text` goes on after what the session holds, with a special token, so that nothing merges across the border. */
-static bool goes_on(const xl_dialog *d, const char *text, size_t n_bytes, const char *reply, size_t reply_bytes) {
+/* `text` goes on after what the session holds, with a special token, so that nothing merges
+ * across the border. */
+static bool goes_on(const xl_dialog *d, const char *text, size_t n_bytes, const char *reply,
+                    size_t reply_bytes) {
     size_t known = d->text_bytes + reply_bytes, n = 0;
     int32_t id = -1;
-    if (n_bytes <= known || memcmp(text, d->text, d->text_bytes) != 0 || memcmp(text + d->text_bytes, reply, reply_bytes) != 0) return false;
+    if (n_bytes <= known || memcmp(text, d->text, d->text_bytes) != 0 ||
+        memcmp(text + d->text_bytes, reply, reply_bytes) != 0)
+        return false;
     size_t peek = n_bytes - known < 64 ? n_bytes - known : 64;
-    if (exitlm_tokenize(d->model, text + known, peek, EXITLM_PARSE_SPECIAL, &id, 1, &n, NULL) != EXITLM_OK || n == 0) return false;
+    if (exitlm_tokenize(d->model, text + known, peek, EXITLM_PARSE_SPECIAL, &id, 1, &n, NULL) !=
+            EXITLM_OK ||
+        n == 0)
+        return false;
     return (xl_token_attributes(d->model->tokenizer, id) & XL_TOKEN_CONTROL) != 0;
 }
 
-exitlm_status xl_dialog_next(xl_dialog *d, const int32_t *reply, size_t n_reply, const char *user, size_t user_bytes, const int32_t **ids,
-                             size_t *n, exitlm_error *error) {
+exitlm_status xl_dialog_next(xl_dialog *d, const int32_t *reply, size_t n_reply, const char *user,
+                             size_t user_bytes, const int32_t **ids, size_t *n,
+                             exitlm_error *error) {
     char *said = NULL, *text = NULL;
     size_t said_bytes = 0, said_capacity = 0, n_bytes = 0;
     *n = 0;
-    exitlm_status status = xl_dialog_text(d, reply, n_reply, &said, &said_bytes, &said_capacity, error);
+    exitlm_status status =
+        xl_dialog_text(d, reply, n_reply, &said, &said_bytes, &said_capacity, error);
     if (status == EXITLM_OK) status = xl_dialog_add(d, "assistant", said, said_bytes, error);
     if (status == EXITLM_OK) status = xl_dialog_add(d, "user", user, user_bytes, error);
     if (status == EXITLM_OK) status = render(d, &text, &n_bytes, error);
@@ -127,23 +150,29 @@ exitlm_status xl_dialog_copy_text(xl_dialog *to, const xl_dialog *from, exitlm_e
 }
 
 /* ---- The frame of a user's turn ---- */
-exitlm_status xl_user_frame_create(xl_user_frame *frame, const exitlm_model *model, const exitlm_allocator *allocator, exitlm_error *error) {
+exitlm_status xl_user_frame_create(xl_user_frame *frame, const exitlm_model *model,
+                                   const exitlm_allocator *allocator, exitlm_error *error) {
     static const char first[] = "@@first@@", answer[] = "@@answer@@", second[] = "@@second@@";
     const exitlm_message messages[3] = {{"user", first}, {"assistant", answer}, {"user", second}};
     exitlm_allocator a = xl_allocator_or_default(allocator);
     size_t n_bytes = 0;
     *frame = (xl_user_frame){0};
-    exitlm_status status = exitlm_apply_template(model, messages, 3, false, NULL, 0, &n_bytes, error);
+    exitlm_status status =
+        exitlm_apply_template(model, messages, 3, false, NULL, 0, &n_bytes, error);
     if (status != EXITLM_OK) return status;
     frame->memory_bytes = n_bytes + 1;
     frame->memory = xl_calloc(&a, frame->memory_bytes, 1);
     if (!frame->memory) return no_memory(error);
-    status = exitlm_apply_template(model, messages, 3, false, frame->memory, n_bytes, &n_bytes, error);
-    char *at_first = status == EXITLM_OK ? strstr(frame->memory, first) : NULL, *at_answer = at_first ? strstr(at_first, answer) : NULL;
+    status =
+        exitlm_apply_template(model, messages, 3, false, frame->memory, n_bytes, &n_bytes, error);
+    char *at_first = status == EXITLM_OK ? strstr(frame->memory, first) : NULL,
+         *at_answer = at_first ? strstr(at_first, answer) : NULL;
     char *at_second = at_answer ? strstr(at_answer, second) : NULL;
     if (!at_second) {
         xl_user_frame_free(frame, &a);
-        return status != EXITLM_OK ? status : xl_fail(error, EXITLM_UNSUPPORTED, "this chat template has no place for a user's turn");
+        return status != EXITLM_OK ? status
+                                   : xl_fail(error, EXITLM_UNSUPPORTED,
+                                             "this chat template has no place for a user's turn");
     }
     *at_first = *at_second = 0;
     frame->open = frame->memory;

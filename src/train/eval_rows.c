@@ -6,14 +6,27 @@
 #include "eval.h"
 #include "reply/session.h"
 
-exitlm_status xl_eval_measure(const xl_eval_run *run, const xl_measure_setting *settings, size_t n, exitlm_kv_policy kv, bool record,
-                              const char *label, xl_measure_result *result, exitlm_error *error) {
+exitlm_status xl_eval_measure(const xl_eval_run *run, const xl_measure_setting *settings, size_t n,
+                              exitlm_kv_policy kv, bool record, const char *label,
+                              xl_measure_result *result, exitlm_error *error) {
     const xl_eval_options *o = run->options;
     bool complete;
-    const xl_measure_plan plan = {.model = run->model, .heads = run->heads, .items = run->data.items, .n_items = run->data.n,
-                                  .settings = settings, .n_settings = n, .record = record, .reply_tokens = o->reply_tokens,
-                                  .batch = o->batch, .context_tokens = xl_measure_context(run->model, o->context_tokens),
-                                  .kv_type = o->kv_type, .kv = kv, .kernel = o->kernel, .label = label, .observer = run->observer};
+    const xl_measure_plan plan = {.model = run->model,
+                                  .heads = run->heads,
+                                  .items = run->data.items,
+                                  .n_items = run->data.n,
+                                  .settings = settings,
+                                  .n_settings = n,
+                                  .record = record,
+                                  .reply_tokens = o->reply_tokens,
+                                  .batch = o->batch,
+                                  .context_tokens =
+                                      xl_measure_context(run->model, o->context_tokens),
+                                  .kv_type = o->kv_type,
+                                  .kv = kv,
+                                  .kernel = o->kernel,
+                                  .label = label,
+                                  .observer = run->observer};
     exitlm_status status = xl_measure_run(&plan, run->pool, result, &complete, error);
     return status == EXITLM_OK && !complete ? xl_fail(error, EXITLM_IO, "stopped") : status;
 }
@@ -30,10 +43,13 @@ exitlm_status xl_eval_list_rows(xl_eval_run *run, exitlm_error *error) {
     if (!run->rows) return xl_no_memory(error, "the table");
     for (size_t i = 0; i < n; i++) {
         const exitlm_level *level = &run->heads->levels[i];
-        if (wanted(run->options, level)) run->rows[run->n_rows++] = (xl_eval_row){.level = *level, .speedup = -1};
+        if (wanted(run->options, level))
+            run->rows[run->n_rows++] = (xl_eval_row){.level = *level, .speedup = -1};
     }
     if (run->n_rows) return EXITLM_OK;
-    return xl_fail(error, EXITLM_USAGE, "eval: no level of the heads file is wanted: see --strategy, --accuracy and --kv");
+    return xl_fail(
+        error, EXITLM_USAGE,
+        "eval: no level of the heads file is wanted: see --strategy, --accuracy and --kv");
 }
 
 void xl_eval_free(xl_eval_run *run) {
@@ -66,7 +82,8 @@ static void add(totals *t, const xl_measure_sum *s) {
     for (int h = 0; h < EXITLM_MAX_HEADS; h++) t->exits[h] += s->exits[h];
 }
 
-static exitlm_status fill_row(xl_eval_row *row, const xl_measure_result *r, size_t setting, exitlm_error *error) {
+static exitlm_status fill_row(xl_eval_row *row, const xl_measure_result *r, size_t setting,
+                              exitlm_error *error) {
     totals t = {0};
     double *x = malloc((r->n_items + 1) * sizeof *x);
     if (!x) return xl_no_memory(error, "the table");
@@ -96,8 +113,10 @@ static void xl_measure_heads(xl_eval_run *run) {
     for (size_t i = 0, end; i < r->n; i = end) {
         double agreed[EXITLM_MAX_HEADS] = {0};
         for (end = i; end < r->n && r->conversation[end] == r->conversation[i]; end++)
-            for (uint32_t h = 0; h < n_heads; h++) agreed[h] += r->checks[end * n_heads + h].argmax == r->full[end];
-        for (uint32_t h = 0; h < n_heads; h++) run->head_agreement[h] += agreed[h] / (double)(end - i);
+            for (uint32_t h = 0; h < n_heads; h++)
+                agreed[h] += r->checks[end * n_heads + h].argmax == r->full[end];
+        for (uint32_t h = 0; h < n_heads; h++)
+            run->head_agreement[h] += agreed[h] / (double)(end - i);
         conversations++;
     }
     if (conversations == 0) return;
@@ -111,7 +130,8 @@ static xl_measure_setting setting_of(const exitlm_level *level) {
 }
 
 /* Its index, or n. */
-static size_t find_setting(const xl_measure_setting *settings, size_t n, const xl_measure_setting *wanted) {
+static size_t find_setting(const xl_measure_setting *settings, size_t n,
+                           const xl_measure_setting *wanted) {
     size_t s = 0;
     while (s < n && memcmp(&settings[s], wanted, sizeof *wanted) != 0) s++;
     return s;
@@ -129,8 +149,11 @@ static exitlm_status take_full(xl_eval_run *run, xl_measure_result *result, exit
     return status;
 }
 
-exitlm_status xl_eval_take_rows(xl_eval_run *run, const xl_measure_setting *settings, size_t n, exitlm_kv_policy kv, xl_measure_result *result, exitlm_error *error) {
-    exitlm_status status = kv == EXITLM_POLICY_EXACT && !run->record.n ? take_full(run, result, error) : EXITLM_OK;
+exitlm_status xl_eval_take_rows(xl_eval_run *run, const xl_measure_setting *settings, size_t n,
+                                exitlm_kv_policy kv, xl_measure_result *result,
+                                exitlm_error *error) {
+    exitlm_status status =
+        kv == EXITLM_POLICY_EXACT && !run->record.n ? take_full(run, result, error) : EXITLM_OK;
     for (size_t i = 0; i < run->n_rows && status == EXITLM_OK; i++) {
         xl_eval_row *row = &run->rows[i];
         const xl_measure_setting wanted_setting = setting_of(&row->level);
@@ -142,21 +165,31 @@ exitlm_status xl_eval_take_rows(xl_eval_run *run, const xl_measure_setting *sett
     return status;
 }
 
-/* Rows with the same thresholds share a setting; settings are run in rounds of what measure can hold. *more: there is another round to run. */
-static exitlm_status run_round(xl_eval_run *run, exitlm_kv_policy kv, bool *more, exitlm_error *error) {
-    xl_measure_setting settings[XL_MEASURE_MAX] = {{{0}}}; /* [0]: the full model, which is only run with exact K/V */
+/* Rows with the same thresholds share a setting; settings are run in rounds of what measure can
+ * hold. *more: there is another round to run. */
+static exitlm_status run_round(xl_eval_run *run, exitlm_kv_policy kv, bool *more,
+                               exitlm_error *error) {
+    /* [0]: the full model, which is only run with exact K/V */
+    xl_measure_setting settings[XL_MEASURE_MAX] = {{{0}}};
     const bool record = kv == EXITLM_POLICY_EXACT && !run->record.n;
     size_t n = 1;
     *more = false;
     for (size_t i = 0; i < run->n_rows; i++) {
         const xl_measure_setting wanted_setting = setting_of(&run->rows[i].level);
-        if (run->rows[i].level.kv != kv || run->rows[i].measured || find_setting(settings, n, &wanted_setting) < n) continue;
+        if (run->rows[i].level.kv != kv || run->rows[i].measured ||
+            find_setting(settings, n, &wanted_setting) < n)
+            continue;
         if (n < XL_MEASURE_MAX) settings[n++] = wanted_setting;
         else *more = true;
     }
     xl_measure_result result = {0};
-    exitlm_status status = n > 1 || record ? xl_eval_measure(run, settings, n, kv, record, kv == EXITLM_POLICY_EXACT ? "evaluate  " : "K/V policy", &result, error) : EXITLM_OK;
-    if (status == EXITLM_OK && result.n_settings) status = xl_eval_take_rows(run, settings, n, kv, &result, error);
+    exitlm_status status =
+        n > 1 || record ? xl_eval_measure(run, settings, n, kv, record,
+                                          kv == EXITLM_POLICY_EXACT ? "evaluate  " : "K/V policy",
+                                          &result, error)
+                        : EXITLM_OK;
+    if (status == EXITLM_OK && result.n_settings)
+        status = xl_eval_take_rows(run, settings, n, kv, &result, error);
     xl_measure_free(&result);
     return status;
 }
@@ -165,7 +198,8 @@ exitlm_status xl_eval_measure_rows(xl_eval_run *run, exitlm_error *error) {
     exitlm_status status = EXITLM_OK;
     for (int kv = 0; kv < EXITLM_POLICY_COUNT && status == EXITLM_OK; kv++) {
         bool more = true;
-        while (status == EXITLM_OK && more) status = run_round(run, (exitlm_kv_policy)kv, &more, error);
+        while (status == EXITLM_OK && more)
+            status = run_round(run, (exitlm_kv_policy)kv, &more, error);
     }
     return status;
 }

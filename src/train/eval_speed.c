@@ -1,4 +1,5 @@
-/* Decode speed, measured: the engine's own modes, one after the other on the same prompts, medians over repetitions. */
+/* Decode speed, measured: the engine's own modes, one after the other on the same prompts,
+ * medians over repetitions. */
 #include <stdlib.h>
 
 #include "eval.h"
@@ -9,7 +10,9 @@ typedef struct timing {
     double ms[MAX_REPS], tokens[MAX_REPS];
 } timing;
 
-static exitlm_status run_reply(xl_eval_run *run, exitlm_session *session, const xl_dataset_item *item, const exitlm_level *level, timing *t, uint32_t rep, exitlm_error *error) {
+static exitlm_status run_reply(xl_eval_run *run, exitlm_session *session,
+                               const xl_dataset_item *item, const exitlm_level *level, timing *t,
+                               uint32_t rep, exitlm_error *error) {
     exitlm_generate_options options;
     exitlm_event event = {0};
     const exitlm_message message = {"user", item->texts[0]};
@@ -22,7 +25,8 @@ static exitlm_status run_reply(xl_eval_run *run, exitlm_session *session, const 
     options.max_tokens = run->options->reply_tokens;
     exitlm_session_reset(session);
     exitlm_status status = exitlm_session_chat(session, &message, 1, &options, error);
-    while (status == EXITLM_OK && event.type != EXITLM_EVENT_DONE) status = exitlm_session_step(session, &event, error);
+    while (status == EXITLM_OK && event.type != EXITLM_EVENT_DONE)
+        status = exitlm_session_step(session, &event, error);
     if (status == EXITLM_CONTEXT_FULL) return EXITLM_OK;
     if (status != EXITLM_OK) return status;
     if (event.stats.completion_tokens < 2) return EXITLM_OK;
@@ -44,7 +48,8 @@ static double median_speed(const timing *t, uint32_t reps) {
 }
 
 /* One repetition of a conversation: full, then each row that is timed. times[n_rows]: full. */
-static exitlm_status run_rows(xl_eval_run *run, exitlm_session *session, const xl_dataset_item *item, timing *times, uint32_t rep,
+static exitlm_status run_rows(xl_eval_run *run, exitlm_session *session,
+                              const xl_dataset_item *item, timing *times, uint32_t rep,
                               exitlm_error *error) {
     exitlm_status status = run_reply(run, session, item, NULL, &times[run->n_rows], rep, error);
     for (size_t r = 0; r < run->n_rows && status == EXITLM_OK; r++) {
@@ -56,11 +61,15 @@ static exitlm_status run_rows(xl_eval_run *run, exitlm_session *session, const x
 }
 
 static void show(const xl_eval_run *run, size_t done, bool ended) {
-    const xl_progress now = {.stage = XL_STAGE_SPEED, .done = (double)done, .total = run->options->speed, .ended = ended};
+    const xl_progress now = {.stage = XL_STAGE_SPEED,
+                             .done = (double)done,
+                             .total = run->options->speed,
+                             .ended = ended};
     xl_show(run->observer, &now);
 }
 
-exitlm_status xl_eval_measure_speed(xl_eval_run *run, exitlm_session *session, exitlm_error *error) {
+exitlm_status xl_eval_measure_speed(xl_eval_run *run, exitlm_session *session,
+                                    exitlm_error *error) {
     const uint32_t reps = run->options->reps < MAX_REPS ? run->options->reps : MAX_REPS;
     timing *times = calloc(run->n_rows + 1, sizeof *times);
     if (!times) return xl_no_memory(error, "timings");

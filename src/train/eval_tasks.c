@@ -27,7 +27,9 @@ static bool is_talk(const xl_json *messages) {
     for (const xl_json *m = messages->first; m; m = m->next) {
         role = xl_json_string(m, "role");
         if (!role || !xl_json_string(m, "content")) return false;
-        if (strcmp(role, "system") != 0 && strcmp(role, "user") != 0 && strcmp(role, "assistant") != 0) return false;
+        if (strcmp(role, "system") != 0 && strcmp(role, "user") != 0 &&
+            strcmp(role, "assistant") != 0)
+            return false;
     }
     return role && strcmp(role, "user") == 0;
 }
@@ -40,7 +42,8 @@ static size_t count(const xl_json *list) {
 
 /* NULL, or what is wrong with the line. */
 static const char *take_task(xl_task *task) {
-    const xl_json *turns = xl_json_get(task->root, "turns"), *messages = xl_json_get(task->root, "messages");
+    const xl_json *turns = xl_json_get(task->root, "turns"),
+                  *messages = xl_json_get(task->root, "messages");
     const char *match = xl_json_string(task->root, "match");
     task->id = xl_json_string(task->root, "id");
     task->kind = xl_json_string(task->root, "kind");
@@ -52,16 +55,19 @@ static const char *take_task(xl_task *task) {
     task->exact = match && strcmp(match, "exact") == 0;
     if (!task->id) return "a task needs an \"id\"";
     if (messages ? turns || !is_talk(messages) : !is_texts(turns))
-        return "a task needs \"turns\" (texts of the user), or \"messages\" (role and content) that end with the user's";
-    if (count(task->talk) * (messages ? 1 : 2) > MAX_MESSAGES) return "a task holds at most 64 messages, replies included";
+        return "a task needs \"turns\" (texts of the user), or \"messages\" (role and content) "
+               "that end with the user's";
+    if (count(task->talk) * (messages ? 1 : 2) > MAX_MESSAGES)
+        return "a task holds at most 64 messages, replies included";
     if (!is_texts(task->answers)) return "a task needs an \"answer\": the texts that are accepted";
     if (task->before && !is_texts(task->before)) return "\"not\" must hold texts";
-    if (match && !task->exact && strcmp(match, "contains") != 0) return "\"match\" must be \"contains\" or \"exact\"";
+    if (match && !task->exact && strcmp(match, "contains") != 0)
+        return "\"match\" must be \"contains\" or \"exact\"";
     return NULL;
 }
 
-static exitlm_status add_task(xl_tasks *tasks, const char *path, size_t number, const char *line, size_t n_bytes,
-                              exitlm_error *error) {
+static exitlm_status add_task(xl_tasks *tasks, const char *path, size_t number, const char *line,
+                              size_t n_bytes, exitlm_error *error) {
     char why[160];
     if (tasks->n == tasks->capacity) {
         size_t more = tasks->capacity ? 2 * tasks->capacity : 256;
@@ -72,10 +78,12 @@ static exitlm_status add_task(xl_tasks *tasks, const char *path, size_t number, 
     }
     xl_task *task = &tasks->tasks[tasks->n];
     *task = (xl_task){.root = xl_json_parse(line, n_bytes, why, sizeof why)};
-    if (!task->root) return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": line %zu: %s", path, number, why);
+    if (!task->root)
+        return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": line %zu: %s", path, number, why);
     tasks->n++;
     const char *wrong = take_task(task);
-    return wrong ? xl_fail(error, EXITLM_IO, XL_FILE_NAME ": line %zu: %s", path, number, wrong) : EXITLM_OK;
+    return wrong ? xl_fail(error, EXITLM_IO, XL_FILE_NAME ": line %zu: %s", path, number, wrong)
+                 : EXITLM_OK;
 }
 
 exitlm_status xl_tasks_read(xl_tasks *tasks, const char *path, exitlm_error *error) {
@@ -91,7 +99,9 @@ exitlm_status xl_tasks_read(xl_tasks *tasks, const char *path, exitlm_error *err
         line += n + 1;
     }
     free(text);
-    return status == EXITLM_OK && tasks->n == 0 ? xl_fail(error, EXITLM_IO, XL_FILE_NAME ": holds no task", path) : status;
+    return status == EXITLM_OK && tasks->n == 0
+               ? xl_fail(error, EXITLM_IO, XL_FILE_NAME ": holds no task", path)
+               : status;
 }
 
 void xl_tasks_free(xl_tasks *tasks) {
@@ -108,15 +118,21 @@ void xl_tasks_free(xl_tasks *tasks) {
 static char lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c; }
 
 /* Bytes of other scripts count as letters. */
-static bool in_word(char c) { return (c >= '0' && c <= '9') || (lower(c) >= 'a' && lower(c) <= 'z') || (unsigned char)c >= 0x80; }
+static bool in_word(char c) {
+    return (c >= '0' && c <= '9') || (lower(c) >= 'a' && lower(c) <= 'z') ||
+           (unsigned char)c >= 0x80;
+}
 
-/* Where the text stands on word borders, or NULL. A border matters only where the text itself ends with a letter or digit. */
+/* Where the text stands on word borders, or NULL. A border matters only where the text itself
+ * ends with a letter or digit. */
 static const char *find_words(const char *reply, const char *words) {
     const size_t n = strlen(words);
     for (const char *at = reply; *at; at++) {
         size_t i = 0;
         while (i < n && at[i] && lower(at[i]) == lower(words[i])) i++;
-        if (i < n || (at > reply && in_word(at[-1]) && in_word(words[0])) || (in_word(at[n]) && in_word(words[n - 1]))) continue;
+        if (i < n || (at > reply && in_word(at[-1]) && in_word(words[0])) ||
+            (in_word(at[n]) && in_word(words[n - 1])))
+            continue;
         return at;
     }
     return NULL;
@@ -162,7 +178,8 @@ typedef struct answering {
 } answering;
 
 /* One reply; *text is fresh memory. */
-static exitlm_status reply_to(const answering *a, const exitlm_message *messages, size_t n, char **text, exitlm_error *error) {
+static exitlm_status reply_to(const answering *a, const exitlm_message *messages, size_t n,
+                              char **text, exitlm_error *error) {
     exitlm_event event = {0};
     xl_task_row *row = a->row;
     exitlm_status status = exitlm_session_chat(a->session, messages, n, a->options, error);
@@ -174,7 +191,8 @@ static exitlm_status reply_to(const answering *a, const exitlm_message *messages
     if (xl_stopped(a->observer)) return xl_fail(error, EXITLM_IO, "stopped");
     *text = copy_text(event.stats.text, event.stats.text_bytes);
     row->tokens += event.stats.completion_tokens;
-    row->mean_work += event.stats.mean_work * event.stats.completion_tokens; /* a sum until all tasks are done */
+    /* a sum until all tasks are done */
+    row->mean_work += event.stats.mean_work * event.stats.completion_tokens;
     row->kv = a->session->generation->chain.kv;
     return *text ? EXITLM_OK : xl_no_memory(error, "a reply");
 }
@@ -187,7 +205,9 @@ static exitlm_status run_task(const answering *a, xl_task_reply *reply, exitlm_e
     size_t n = 0, n_said = 0;
     exitlm_status status = EXITLM_OK;
     for (const xl_json *t = task->talk->first; t && status == EXITLM_OK; t = t->next) {
-        if (task->written) messages[n++] = (exitlm_message){xl_json_string(t, "role"), xl_json_string(t, "content")};
+        if (task->written)
+            messages[n++] =
+                (exitlm_message){xl_json_string(t, "role"), xl_json_string(t, "content")};
         else messages[n++] = (exitlm_message){"user", t->text};
         if (task->written && t->next) continue;
         status = reply_to(a, messages, n, t->next ? &said[n_said] : &reply->text, error);
@@ -199,10 +219,11 @@ static exitlm_status run_task(const answering *a, xl_task_reply *reply, exitlm_e
     return status;
 }
 
-/* Difference of two shares in pairs, with the interval of Bonett and Price (2012): a pair of either kind is added, so that a few pairs that
- * all agree do not make it certain. */
+/* Difference of two shares in pairs, with the interval of Bonett and Price (2012): a pair of either
+ * kind is added, so that a few pairs that all agree do not make it certain. */
 static void compare(xl_task_row *row, size_t n) {
-    const double all = (double)n + 2, p = ((double)row->gained + 1) / all, q = ((double)row->lost + 1) / all;
+    const double all = (double)n + 2, p = ((double)row->gained + 1) / all,
+                 q = ((double)row->lost + 1) / all;
     const double half = 1.959964 * sqrt((p + q - (p - q) * (p - q)) / all);
     row->difference = ((double)row->gained - (double)row->lost) / (double)n;
     row->low = fmax(p - q - half, -1);
@@ -213,7 +234,8 @@ static void sum_up(xl_tasks *tasks) {
     for (size_t r = 0; r < tasks->n_rows; r++) {
         xl_task_row *row = &tasks->row[r];
         for (size_t i = 0; i < tasks->n; i++) {
-            const bool full = tasks->replies[i * tasks->n_rows].right, right = tasks->replies[i * tasks->n_rows + r].right;
+            const bool full = tasks->replies[i * tasks->n_rows].right,
+                       right = tasks->replies[i * tasks->n_rows + r].right;
             row->right += right;
             row->lost += full && !right;
             row->gained += right && !full;
@@ -224,12 +246,15 @@ static void sum_up(xl_tasks *tasks) {
 }
 
 static void show(const xl_tasks *tasks, size_t done, const xl_observer *observer) {
-    const xl_progress now = {.stage = XL_STAGE_TASKS, .done = (double)done, .total = (double)tasks->n, .ended = done == tasks->n};
+    const xl_progress now = {.stage = XL_STAGE_TASKS,
+                             .done = (double)done,
+                             .total = (double)tasks->n,
+                             .ended = done == tasks->n};
     xl_show(observer, &now);
 }
 
-exitlm_status xl_tasks_run(xl_tasks *tasks, exitlm_session *session, const xl_task_options *options, const xl_observer *observer,
-                           exitlm_error *error) {
+exitlm_status xl_tasks_run(xl_tasks *tasks, exitlm_session *session, const xl_task_options *options,
+                           const xl_observer *observer, exitlm_error *error) {
     exitlm_generate_options generate;
     exitlm_status status = EXITLM_OK;
     exitlm_generate_defaults(&generate);
@@ -248,7 +273,9 @@ exitlm_status xl_tasks_run(xl_tasks *tasks, exitlm_session *session, const xl_ta
             generate.kv = (exitlm_kv_policy)(r ? options->kv : -1);
             generate.accuracy = row->accuracy = r ? options->accuracy[r - 1] : 0;
             status = run_task(&a, &tasks->replies[i * tasks->n_rows + r], error);
-            if (r) row->certified = xl_heads_row(session->heads, options->strategy, row->accuracy, row->kv) != NULL;
+            if (r)
+                row->certified =
+                    xl_heads_row(session->heads, options->strategy, row->accuracy, row->kv) != NULL;
         }
     }
     if (status != EXITLM_OK) return status;

@@ -1,10 +1,14 @@
-/* How many small tasks with checkable answers come out right, in full and at each level. A file of JSONL, a task a line:
+/* How many small tasks with checkable answers come out right, in full and at each level. A file of
+ * JSONL, a task a line:
  *
  *   {"id": "t001", "kind": "capital", "turns": ["…", …], "answer": ["Paris"]}
- *   "messages" [{"role", "content"}, …] instead of "turns": a conversation as it stands, which ends with the user's turn
- *   "match"    "contains" (the default): the last reply has one of the answers in it, on word borders, whatever the case of its ASCII letters;
- *              "exact": the last reply is one of the answers, but for white space at its ends
- *   "not"      texts that must not come before the answer (contains): the other choices, "no" where "yes" is right */
+ *   "messages" [{"role", "content"}, …] instead of "turns": a conversation as it stands, which ends
+ *   with the user's turn
+ *   "match"    "contains" (the default): the last reply has one of the answers in it, on word
+ *              borders, whatever the case of its ASCII letters; "exact": the last reply is one of
+ *              the answers, but for white space at its ends
+ *   "not"      texts that must not come before the answer (contains): the other choices, "no"
+ *              where "yes" is right */
 #ifndef XL_EVAL_TASKS_H
 #define XL_EVAL_TASKS_H
 #include "base/json.h"
@@ -12,27 +16,27 @@
 #include "observer.h"
 
 typedef struct xl_task {
-    xl_json *root;           /* owns all texts */
-    const char *id, *kind;    /* kind "": not stated */
-    const xl_json *talk;     /* "turns" or "messages" */
+    xl_json *root;                   /* owns all texts */
+    const char *id, *kind;           /* kind "": not stated */
+    const xl_json *talk;             /* "turns" or "messages" */
     const xl_json *answers, *before; /* lists of strings; before: "not", or NULL */
-    bool written, exact;      /* written: "messages" */
+    bool written, exact;             /* written: "messages" */
 } xl_task;
 
 typedef struct xl_task_reply {
-    char *text;               /* the last reply */
+    char *text; /* the last reply */
     bool right;
 } xl_task_reply;
 
 /* One level, or the full model. */
 typedef struct xl_task_row {
-    float accuracy;           /* 0: full */
-    bool certified;           /* false: there is no row for it, so nothing exits */
-    exitlm_kv_policy kv;      /* that was used */
+    float accuracy;      /* 0: full */
+    bool certified;      /* false: there is no row for it, so nothing exits */
+    exitlm_kv_policy kv; /* that was used */
     size_t right;
-    size_t lost, gained;      /* right in full alone, right here alone */
+    size_t lost, gained;          /* right in full alone, right here alone */
     double difference, low, high; /* of the share right against full, with its 95 % interval */
-    double mean_work;         /* of a token of all replies */
+    double mean_work;             /* of a token of all replies */
     uint64_t tokens;
 } xl_task_row;
 
@@ -47,17 +51,18 @@ typedef struct xl_tasks {
 
 typedef struct xl_task_options {
     exitlm_strategy strategy;
-    int kv;                   /* exitlm_kv_policy, -1: the engine chooses */
+    int kv; /* exitlm_kv_policy, -1: the engine chooses */
     uint32_t max_tokens;
-    const float *accuracy;    /* [n_levels] */
+    const float *accuracy; /* [n_levels] */
     size_t n_levels;
 } xl_task_options;
 
 /* The message of a failure tells file, line, what. */
 exitlm_status xl_tasks_read(xl_tasks *tasks, const char *path, exitlm_error *error);
-/* Greedy replies to all tasks, each in full and at every level, one after the other; fills rows and replies. The session has heads. */
-exitlm_status xl_tasks_run(xl_tasks *tasks, exitlm_session *session, const xl_task_options *options, const xl_observer *observer,
-                           exitlm_error *error);
+/* Greedy replies to all tasks, each in full and at every level, one after the other; fills rows
+ * and replies. The session has heads. */
+exitlm_status xl_tasks_run(xl_tasks *tasks, exitlm_session *session, const xl_task_options *options,
+                           const xl_observer *observer, exitlm_error *error);
 void xl_tasks_free(xl_tasks *tasks);
 
 /* Is the reply right? */

@@ -36,17 +36,20 @@ static char *read_all(FILE *stream, uint64_t max_bytes, size_t *n_bytes) {
     return data;
 }
 
-static exitlm_status read_stream(FILE *stream, const char *shown, uint64_t max_bytes, char **bytes, size_t *n_bytes,
-                                 exitlm_error *error) {
+static exitlm_status read_stream(FILE *stream, const char *shown, uint64_t max_bytes, char **bytes,
+                                 size_t *n_bytes, exitlm_error *error) {
     size_t n = 0;
     exitlm_status status = EXITLM_OK;
     char *data = read_all(stream, max_bytes, &n);
-    if (!data) return xl_fail(error, EXITLM_OUT_OF_MEMORY, XL_FILE_NAME ": no memory to read it", shown);
+    if (!data)
+        return xl_fail(error, EXITLM_OUT_OF_MEMORY, XL_FILE_NAME ": no memory to read it", shown);
     if (n > max_bytes)
-        status = xl_fail(error, EXITLM_IO, XL_FILE_NAME ": larger than %llu bytes; give a smaller file", shown,
-                         (unsigned long long)max_bytes);
+        status =
+            xl_fail(error, EXITLM_IO, XL_FILE_NAME ": larger than %llu bytes; give a smaller file",
+                    shown, (unsigned long long)max_bytes);
     else if (ferror(stream))
-        status = xl_fail(error, EXITLM_IO, XL_FILE_NAME ": cannot be read: %s", shown, strerror(errno));
+        status =
+            xl_fail(error, EXITLM_IO, XL_FILE_NAME ": cannot be read: %s", shown, strerror(errno));
     if (status != EXITLM_OK) {
         free(data);
         return status;
@@ -57,21 +60,26 @@ static exitlm_status read_stream(FILE *stream, const char *shown, uint64_t max_b
     return EXITLM_OK;
 }
 
-exitlm_status xl_file_read(const char *path, uint64_t max_bytes, char **bytes, size_t *n_bytes, exitlm_error *error) {
+exitlm_status xl_file_read(const char *path, uint64_t max_bytes, char **bytes, size_t *n_bytes,
+                           exitlm_error *error) {
     *bytes = NULL;
     *n_bytes = 0;
-    if (strcmp(path, "-") == 0) return read_stream(stdin, "standard input", max_bytes, bytes, n_bytes, error);
+    if (strcmp(path, "-") == 0)
+        return read_stream(stdin, "standard input", max_bytes, bytes, n_bytes, error);
     if (xl_file_look(path, NULL) == XL_FILE_FOLDER)
         return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": is a directory; give a file", path);
     errno = 0;
     FILE *stream = fopen(path, "rb");
-    if (!stream) return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": cannot be opened: %s", path, strerror(errno));
+    if (!stream)
+        return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": cannot be opened: %s", path,
+                       strerror(errno));
     exitlm_status status = read_stream(stream, path, max_bytes, bytes, n_bytes, error);
     fclose(stream);
     return status;
 }
 
-exitlm_status xl_file_write(const char *path, const void *bytes, size_t n_bytes, exitlm_error *error) {
+exitlm_status xl_file_write(const char *path, const void *bytes, size_t n_bytes,
+                            exitlm_error *error) {
     char *part = xl_format("%s.part", path);
     if (!part) return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for a file name");
     errno = 0;
@@ -80,7 +88,9 @@ exitlm_status xl_file_write(const char *path, const void *bytes, size_t n_bytes,
     if (f) written = fclose(f) == 0 && written;
     if (written) written = rename(part, path) == 0;
     exitlm_status status = EXITLM_OK;
-    if (!written) status = xl_fail(error, EXITLM_IO, XL_FILE_NAME ": cannot be written: %s", path, strerror(errno));
+    if (!written)
+        status = xl_fail(error, EXITLM_IO, XL_FILE_NAME ": cannot be written: %s", path,
+                         strerror(errno));
     if (!written && f) remove(part);
     free(part);
     return status;

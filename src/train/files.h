@@ -16,12 +16,16 @@ xl_file_kind xl_file_look(const char *path, uint64_t *n_bytes);
 
 /* The whole file ("-": standard input), with a NUL behind it. More than max_bytes is a failure.
  * *bytes is to be freed; NULL after a failure. */
-exitlm_status xl_file_read(const char *path, uint64_t max_bytes, char **bytes, size_t *n_bytes, exitlm_error *error);
+exitlm_status xl_file_read(const char *path, uint64_t max_bytes, char **bytes, size_t *n_bytes,
+                           exitlm_error *error);
 
-/* Writes a whole file, under another name first, so that an interrupted write leaves the old one. */
-exitlm_status xl_file_write(const char *path, const void *bytes, size_t n_bytes, exitlm_error *error);
+/* Writes a whole file, under another name first, so that an interrupted write leaves the old
+ * one. */
+exitlm_status xl_file_write(const char *path, const void *bytes, size_t n_bytes,
+                            exitlm_error *error);
 
-/* Puts the name of what it is about, a file mostly, before the message of a failure; returns `status`. */
+/* Puts the name of what it is about, a file mostly, before the message of a failure; returns
+ * `status`. */
 exitlm_status xl_about(const char *name, exitlm_status status, exitlm_error *error);
 
 /* Creates a folder if it is not there (its parent must be). */

@@ -12,7 +12,7 @@
 #include "script.h"
 #include "toplist.h"
 
-#define EXAMPLES 2     /* user turns of the data that stand before an invented one */
+#define EXAMPLES 2 /* user turns of the data that stand before an invented one */
 
 /* ---- One conversation being made ---- */
 typedef struct making {
@@ -20,9 +20,9 @@ typedef struct making {
     uint32_t job_index;
     xl_script script;
     xl_gather_record *record;
-    bool inventing;   /* the user's turn is being written */
+    bool inventing; /* the user's turn is being written */
     uint64_t random;
-    int32_t *prompt;  /* of an invented turn */
+    int32_t *prompt; /* of an invented turn */
 } making;
 
 /* What the threads share. */
@@ -39,9 +39,9 @@ typedef struct common {
 typedef struct worker {
     const xl_gather_plan *plan;
     common *common;
-    bool leader;       /* says how far all are */
+    bool leader; /* says how far all are */
     xl_talk *talks;
-    making *making;    /* [batch] */
+    making *making; /* [batch] */
     xl_gather_record records[XL_GATHER_SHARD_JOBS];
     size_t first_job, next_job, end_job;
 } worker;
@@ -49,9 +49,11 @@ typedef struct worker {
 static making *making_of(worker *w, const xl_talk *talk) { return &w->making[talk - w->talks]; }
 
 /* ---- Recording ---- */
-static exitlm_status record(making *m, const xl_talk *talk, const xl_toplist *top, exitlm_error *error) {
+static exitlm_status record(making *m, const xl_talk *talk, const xl_toplist *top,
+                            exitlm_error *error) {
     const xl_watch *watch = &talk->watch;
-    if (!xl_gather_record_grow(m->record, watch->n * watch->dim)) return xl_no_memory(error, "the gathered data");
+    if (!xl_gather_record_grow(m->record, watch->n * watch->dim))
+        return xl_no_memory(error, "the gathered data");
     xl_gather_record *r = m->record;
     const size_t i = r->n_positions++;
     r->at[i] = talk->session->stair.n - 1;
@@ -72,22 +74,29 @@ static exitlm_status record(making *m, const xl_talk *talk, const xl_toplist *to
 }
 
 /* ---- Callbacks of the rollout ---- */
-static exitlm_status tokenize(making *m, const char *text, const int32_t **ids, size_t *n, exitlm_error *error) {
+static exitlm_status tokenize(making *m, const char *text, const int32_t **ids, size_t *n,
+                              exitlm_error *error) {
     const exitlm_model *model = m->script.dialog.model;
     const unsigned flags = EXITLM_ADD_SPECIAL | EXITLM_PARSE_SPECIAL;
     exitlm_status status = exitlm_tokenize(model, text, strlen(text), flags, NULL, 0, n, error);
     free(m->prompt);
     m->prompt = status == EXITLM_OK ? malloc((*n + 1) * sizeof *m->prompt) : NULL;
     *ids = m->prompt;
-    if (status == EXITLM_OK && !m->prompt) return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for a text");
-    return status == EXITLM_OK ? exitlm_tokenize(model, text, strlen(text), flags, m->prompt, *n, n, error) : status;
+    if (status == EXITLM_OK && !m->prompt)
+        return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for a text");
+    return status == EXITLM_OK
+               ? exitlm_tokenize(model, text, strlen(text), flags, m->prompt, *n, n, error)
+               : status;
 }
 
-/* A prompt after which the model goes on with a user's message: its template's opening, in two of three cases after a few of the data's. */
-static exitlm_status invent_prompt(worker *w, making *m, const int32_t **ids, size_t *n, exitlm_error *error) {
+/* A prompt after which the model goes on with a user's message: its template's opening, in two
+ * of three cases after a few of the data's. */
+static exitlm_status invent_prompt(worker *w, making *m, const int32_t **ids, size_t *n,
+                                   exitlm_error *error) {
     const xl_gather_plan *plan = w->plan;
     const char *shown[EXAMPLES] = {0};
-    size_t bytes = strlen(plan->frame.open) + 1, n_shown = plan->data->n && xl_random(&m->random) % 3 ? EXAMPLES : 0;
+    size_t bytes = strlen(plan->frame.open) + 1,
+           n_shown = plan->data->n && xl_random(&m->random) % 3 ? EXAMPLES : 0;
     for (size_t i = 0; i < n_shown; i++) {
         const xl_dataset_item *item = &plan->data->items[xl_random(&m->random) % plan->data->n];
         bool short_turn = item->kind == XL_DATASET_TURNS && strlen(item->texts[0]) < 400;
@@ -104,7 +113,8 @@ static exitlm_status invent_prompt(worker *w, making *m, const int32_t **ids, si
     return status;
 }
 
-static exitlm_status begin(void *user, xl_talk *talk, const int32_t **ids, size_t *n, exitlm_error *error) {
+static exitlm_status begin(void *user, xl_talk *talk, const int32_t **ids, size_t *n,
+                           exitlm_error *error) {
     worker *w = user;
     *n = 0;
     if (w->next_job == w->end_job) return EXITLM_OK;
@@ -123,7 +133,10 @@ static exitlm_status choose(void *user, xl_talk *talk, int32_t *id, exitlm_error
     making *m = making_of(w, talk);
     exitlm_session *s = talk->session;
     const bool forced = !m->inventing && m->job->kind == XL_GATHER_FORCED;
-    if (talk->index >= (m->inventing ? w->plan->user_tokens : forced ? UINT32_MAX : w->plan->reply_tokens)) return EXITLM_OK;
+    if (talk->index >= (m->inventing ? w->plan->user_tokens
+                        : forced     ? UINT32_MAX
+                                     : w->plan->reply_tokens))
+        return EXITLM_OK;
     xl_toplist top;
     xl_toplist_find(s, &top);
     if (m->inventing) {
@@ -131,7 +144,8 @@ static exitlm_status choose(void *user, xl_talk *talk, int32_t *id, exitlm_error
     } else {
         exitlm_status status = record(m, talk, &top, error);
         if (status != EXITLM_OK) return status;
-        if (!forced || !xl_script_token(&m->script, talk->index, id)) *id = xl_toplist_draw(&top, m->job->temperature, &m->random);
+        if (!forced || !xl_script_token(&m->script, talk->index, id))
+            *id = xl_toplist_draw(&top, m->job->temperature, &m->random);
     }
     if (*id >= 0 && !forced && xl_token_is_eog(s->run.model->tokenizer, *id)) *id = -1;
     atomic_fetch_add_explicit(&w->common->positions, !m->inventing, memory_order_relaxed);
@@ -139,14 +153,17 @@ static exitlm_status choose(void *user, xl_talk *talk, int32_t *id, exitlm_error
 }
 
 /* The invented message becomes the first turn of a fresh conversation. */
-static exitlm_status adopt(making *m, xl_talk *talk, const int32_t **ids, size_t *n, exitlm_error *error) {
+static exitlm_status adopt(making *m, xl_talk *talk, const int32_t **ids, size_t *n,
+                           exitlm_error *error) {
     char *text = NULL;
     size_t n_bytes = 0, capacity = 0;
     exitlm_session *s = talk->session;
     xl_dialog *dialog = &m->script.dialog;
     m->inventing = false;
     xl_dialog_clear(dialog);
-    exitlm_status status = xl_dialog_text(dialog, s->stair.ids + talk->reply_pos, s->stair.n - talk->reply_pos, &text, &n_bytes, &capacity, error);
+    exitlm_status status =
+        xl_dialog_text(dialog, s->stair.ids + talk->reply_pos, s->stair.n - talk->reply_pos, &text,
+                       &n_bytes, &capacity, error);
     bool empty = status == EXITLM_OK && strspn(text, " \t\r\n") >= n_bytes;
     if (status == EXITLM_OK && !empty) status = xl_dialog_add(dialog, "user", text, n_bytes, error);
     if (status == EXITLM_OK && !empty) status = xl_dialog_prompt(dialog, ids, n, error);
@@ -166,7 +183,8 @@ static exitlm_status keep_ids(making *m, const xl_talk *talk, exitlm_error *erro
     return EXITLM_OK;
 }
 
-static exitlm_status more(void *user, xl_talk *talk, const int32_t **ids, size_t *n, exitlm_error *error) {
+static exitlm_status more(void *user, xl_talk *talk, const int32_t **ids, size_t *n,
+                          exitlm_error *error) {
     worker *w = user;
     making *m = making_of(w, talk);
     const exitlm_session *s = talk->session;
@@ -178,15 +196,19 @@ static exitlm_status more(void *user, xl_talk *talk, const int32_t **ids, size_t
     }
     exitlm_status status = keep_ids(m, talk, error);
     if (status == EXITLM_OK && m->job->kind != XL_GATHER_INVENT)
-        status = xl_script_next(&m->script, s->stair.ids + talk->reply_pos, s->stair.n - talk->reply_pos, ids, n, error);
+        status = xl_script_next(&m->script, s->stair.ids + talk->reply_pos,
+                                s->stair.n - talk->reply_pos, ids, n, error);
     if (*n == 0) atomic_fetch_add(&w->common->jobs, 1);
     return status;
 }
 
 /* ---- Progress ---- */
 static void show(common *all, bool ended) {
-    xl_progress now = {.stage = XL_STAGE_GATHER, .done = (double)(all->before + atomic_load(&all->jobs)),
-                       .total = (double)all->plan->n_jobs, .tokens = atomic_load(&all->positions), .ended = ended};
+    xl_progress now = {.stage = XL_STAGE_GATHER,
+                       .done = (double)(all->before + atomic_load(&all->jobs)),
+                       .total = (double)all->plan->n_jobs,
+                       .tokens = atomic_load(&all->positions),
+                       .ended = ended};
     xl_show(all->observer, &now);
 }
 
@@ -202,10 +224,13 @@ static exitlm_status make_shard(worker *w, size_t index, exitlm_error *error) {
     const xl_gather_plan *plan = w->plan;
     const xl_rollout rollout = {w, begin, choose, more, step};
     w->first_job = w->next_job = index * XL_GATHER_SHARD_JOBS;
-    w->end_job = w->first_job + XL_GATHER_SHARD_JOBS < plan->n_jobs ? w->first_job + XL_GATHER_SHARD_JOBS : plan->n_jobs;
+    w->end_job = w->first_job + XL_GATHER_SHARD_JOBS < plan->n_jobs
+                     ? w->first_job + XL_GATHER_SHARD_JOBS
+                     : plan->n_jobs;
     exitlm_status status = xl_rollout_run(&rollout, w->talks, plan->batch, error);
     if (status == EXITLM_OK && !atomic_load(&w->common->stop))
-        status = xl_gather_write(plan, index, w->records, w->first_job, w->end_job - w->first_job, error);
+        status = xl_gather_write(plan, index, w->records, w->first_job, w->end_job - w->first_job,
+                                 error);
     for (size_t i = 0; i < XL_GATHER_SHARD_JOBS; i++) xl_gather_record_free(&w->records[i]);
     return status;
 }
@@ -223,7 +248,8 @@ static exitlm_status work(worker *w, exitlm_error *error) {
 
 static exitlm_status run_worker(common *all, bool leader, exitlm_error *error) {
     const xl_gather_plan *plan = all->plan;
-    exitlm_session_options options = {.context_tokens = plan->context_tokens, .kv_type = plan->kv_type, .kernel = plan->kernel};
+    exitlm_session_options options = {
+        .context_tokens = plan->context_tokens, .kv_type = plan->kv_type, .kernel = plan->kernel};
     worker *w = calloc(1, sizeof *w);
     making *m = calloc(plan->batch, sizeof *m);
     if (!w || !m) {
@@ -233,7 +259,8 @@ static exitlm_status run_worker(common *all, bool leader, exitlm_error *error) {
     }
     *w = (worker){.plan = plan, .common = all, .leader = leader, .making = m};
     for (uint32_t i = 0; i < plan->batch; i++) xl_script_init(&m[i].script, plan->model);
-    exitlm_status status = xl_talks_create(&w->talks, plan->batch, plan->model, &options, plan->layers, plan->n_layers, error);
+    exitlm_status status = xl_talks_create(&w->talks, plan->batch, plan->model, &options,
+                                           plan->layers, plan->n_layers, error);
     if (status == EXITLM_OK) status = work(w, error);
     for (uint32_t i = 0; i < plan->batch; i++) {
         xl_script_free(&m[i].script);
@@ -254,8 +281,8 @@ static void run_part(void *arg, uint32_t part, uint32_t parts) {
     atomic_store(&all->stop, true);
 }
 
-exitlm_status xl_gather_run(const xl_gather_plan *plan, xl_pool *pool, const xl_observer *observer, bool *complete,
-                            exitlm_error *error) {
+exitlm_status xl_gather_run(const xl_gather_plan *plan, xl_pool *pool, const xl_observer *observer,
+                            bool *complete, exitlm_error *error) {
     common all = {.plan = plan, .observer = observer};
     for (size_t i = 0; i < xl_gather_shards(plan); i++) {
         if (!xl_gather_exists(plan, i)) continue;

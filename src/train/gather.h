@@ -1,6 +1,7 @@
-/* Training data: the model answers (and invents) conversations, and what heads learn from is kept on disk in shards: token ids, the
- * model's likeliest tokens, and hidden states after a few layers. A shard's content depends on the plan alone; a finished one is not
- * made again, so that an interrupted run goes on where it stopped. */
+/* Training data: the model answers (and invents) conversations, and what heads learn from is kept
+ * on disk in shards: token ids, the model's likeliest tokens, and hidden states after a few layers.
+ * A shard's content depends on the plan alone; a finished one is not made again, so that an
+ * interrupted run goes on where it stopped. */
 #ifndef XL_GATHER_H
 #define XL_GATHER_H
 #include "base/threads.h"
@@ -18,8 +19,8 @@ typedef enum xl_gather_kind { XL_GATHER_ANSWER, XL_GATHER_INVENT, XL_GATHER_FORC
 /* One conversation to be made. */
 typedef struct xl_gather_job {
     xl_gather_kind kind;
-    bool validation;   /* kept apart from training */
-    uint32_t item;     /* of the data set; INVENT: unused */
+    bool validation; /* kept apart from training */
+    uint32_t item;   /* of the data set; INVENT: unused */
     uint64_t seed;
     float temperature; /* of the answers; 0: greedy */
 } xl_gather_job;
@@ -35,7 +36,7 @@ typedef struct xl_gather_plan {
     const char *kernel;
     const char *folder; /* shards go here; the caller made it unique to the plan */
     xl_user_frame frame;
-    uint8_t key[32];    /* stands in every shard */
+    uint8_t key[32]; /* stands in every shard */
 } xl_gather_plan;
 
 /* A shard in memory, without its hidden states. */
@@ -47,20 +48,26 @@ typedef struct xl_gather_conversation {
 typedef struct xl_gather_shard {
     uint32_t n_conversations, n_ids, n_positions, dim, top, n_layers;
     xl_gather_conversation *conversations;
-    int32_t *ids;       /* [n_ids] */
-    uint32_t *at;       /* [n_positions] the position's place in its conversation's ids: it has seen ids[0 … at] */
-    int32_t *top_ids;   /* [n_positions][top] */
-    uint16_t *top_p;    /* [n_positions][top] f16 */
-    long x_offset;      /* of the hidden states in the file: [n_layers][n_positions][dim] f16, rms 1 */
+    int32_t *ids; /* [n_ids] */
+    /* [n_positions] the position's place in its conversation's ids: it has seen ids[0 … at] */
+    uint32_t *at;
+    int32_t *top_ids; /* [n_positions][top] */
+    uint16_t *top_p;  /* [n_positions][top] f16 */
+    /* of the hidden states in the file: [n_layers][n_positions][dim] f16, rms 1 */
+    long x_offset;
 } xl_gather_shard;
 
 size_t xl_gather_shards(const xl_gather_plan *plan);
-/* Makes what is missing, `pool` many shards at a time. *complete false where the observer stopped it. */
-exitlm_status xl_gather_run(const xl_gather_plan *plan, xl_pool *pool, const xl_observer *observer, bool *complete,
-                            exitlm_error *error);
-exitlm_status xl_gather_open(const xl_gather_plan *plan, size_t index, xl_gather_shard *shard, exitlm_error *error);
+/* Makes what is missing, `pool` many shards at a time. *complete false where the observer
+ * stopped it. */
+exitlm_status xl_gather_run(const xl_gather_plan *plan, xl_pool *pool, const xl_observer *observer,
+                            bool *complete, exitlm_error *error);
+exitlm_status xl_gather_open(const xl_gather_plan *plan, size_t index, xl_gather_shard *shard,
+                             exitlm_error *error);
 /* Hidden states of one layer (index in plan->layers): x [n_positions][dim]. */
-exitlm_status xl_gather_layer(const xl_gather_plan *plan, size_t index, const xl_gather_shard *shard, uint32_t layer, uint16_t *x, exitlm_error *error);
+exitlm_status xl_gather_layer(const xl_gather_plan *plan, size_t index,
+                              const xl_gather_shard *shard, uint32_t layer, uint16_t *x,
+                              exitlm_error *error);
 void xl_gather_close(xl_gather_shard *shard);
 
 #endif

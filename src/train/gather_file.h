@@ -20,6 +20,8 @@ void xl_gather_record_free(xl_gather_record *record); /* leaves it empty */
 
 bool xl_gather_exists(const xl_gather_plan *plan, size_t index);
 /* Writes a shard under another name first: a file that is there is whole. */
-exitlm_status xl_gather_write(const xl_gather_plan *plan, size_t index, const xl_gather_record *records, size_t first_job, size_t n, exitlm_error *error);
+exitlm_status xl_gather_write(const xl_gather_plan *plan, size_t index,
+                              const xl_gather_record *records, size_t first_job, size_t n,
+                              exitlm_error *error);
 
 #endif

@@ -22,7 +22,8 @@ typedef struct inventor {
     const xl_observer *observer;
 } inventor;
 
-static exitlm_status begin(void *user, xl_talk *talk, const int32_t **ids, size_t *n, exitlm_error *error) {
+static exitlm_status begin(void *user, xl_talk *talk, const int32_t **ids, size_t *n,
+                           exitlm_error *error) {
     inventor *v = user;
     (void)error;
     *n = 0;
@@ -45,20 +46,25 @@ static exitlm_status choose(void *user, xl_talk *talk, int32_t *id, exitlm_error
 }
 
 static void show(const inventor *v, bool ended) {
-    const xl_progress now = {.stage = XL_STAGE_INVENT, .done = (double)v->set->n, .total = v->n, .ended = ended};
+    const xl_progress now = {
+        .stage = XL_STAGE_INVENT, .done = (double)v->set->n, .total = v->n, .ended = ended};
     xl_show(v->observer, &now);
 }
 
-static exitlm_status more(void *user, xl_talk *talk, const int32_t **ids, size_t *n, exitlm_error *error) {
+static exitlm_status more(void *user, xl_talk *talk, const int32_t **ids, size_t *n,
+                          exitlm_error *error) {
     inventor *v = user;
     const exitlm_session *s = talk->session;
     char *text = NULL;
     size_t n_bytes = 0, capacity = 0;
     (void)ids;
     *n = 0;
-    exitlm_status status = xl_dialog_text(&v->dialog, s->stair.ids + talk->reply_pos, s->stair.n - talk->reply_pos, &text, &n_bytes, &capacity, error);
+    exitlm_status status =
+        xl_dialog_text(&v->dialog, s->stair.ids + talk->reply_pos, s->stair.n - talk->reply_pos,
+                       &text, &n_bytes, &capacity, error);
     const char *const texts[1] = {text};
-    if (status == EXITLM_OK && strspn(text, " \t\r\n") < n_bytes && v->set->n < v->n && !xl_dataset_add(v->set, XL_DATASET_TURNS, XL_DATASET_ANY, NULL, texts, 1))
+    if (status == EXITLM_OK && strspn(text, " \t\r\n") < n_bytes && v->set->n < v->n &&
+        !xl_dataset_add(v->set, XL_DATASET_TURNS, XL_DATASET_ANY, NULL, texts, 1))
         status = xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for a conversation");
     if (text) xl_free(&v->dialog.allocator, text, capacity, 1);
     show(v, false);
@@ -70,21 +76,23 @@ static bool step(void *user) {
     return !xl_stopped(v->observer);
 }
 
-static exitlm_status prompt_of(const exitlm_model *model, int32_t **ids, size_t *n, exitlm_error *error) {
+static exitlm_status prompt_of(const exitlm_model *model, int32_t **ids, size_t *n,
+                               exitlm_error *error) {
     const unsigned flags = EXITLM_ADD_SPECIAL | EXITLM_PARSE_SPECIAL;
     xl_user_frame frame;
     exitlm_status status = xl_user_frame_create(&frame, model, NULL, error);
     if (status != EXITLM_OK) return status;
     status = exitlm_tokenize(model, frame.open, strlen(frame.open), flags, NULL, 0, n, error);
     *ids = status == EXITLM_OK ? malloc((*n + 1) * sizeof **ids) : NULL;
-    if (*ids) status = exitlm_tokenize(model, frame.open, strlen(frame.open), flags, *ids, *n, n, error);
+    if (*ids)
+        status = exitlm_tokenize(model, frame.open, strlen(frame.open), flags, *ids, *n, n, error);
     else if (status == EXITLM_OK) status = xl_no_memory(error, "a prompt");
     xl_user_frame_free(&frame, NULL);
     return status;
 }
 
-exitlm_status xl_invent(const exitlm_model *model, const char *kernel, uint32_t n, uint64_t seed, const xl_observer *observer,
-                        xl_dataset *set, exitlm_error *error) {
+exitlm_status xl_invent(const exitlm_model *model, const char *kernel, uint32_t n, uint64_t seed,
+                        const xl_observer *observer, xl_dataset *set, exitlm_error *error) {
     int32_t *prompt = NULL;
     inventor v = {.set = set, .seed = seed, .n = n, .observer = observer};
     const exitlm_session_options options = {.context_tokens = 512, .kernel = kernel};
@@ -92,7 +100,8 @@ exitlm_status xl_invent(const exitlm_model *model, const char *kernel, uint32_t 
     exitlm_status status = prompt_of(model, &prompt, &v.n_prompt, error);
     v.prompt = prompt;
     xl_dialog_init(&v.dialog, model, NULL);
-    if (status == EXITLM_OK) status = xl_talks_create(&v.talks, TALKS, model, &options, NULL, 0, error);
+    if (status == EXITLM_OK)
+        status = xl_talks_create(&v.talks, TALKS, model, &options, NULL, 0, error);
     if (status == EXITLM_OK) status = xl_rollout_run(&rollout, v.talks, TALKS, error);
     show(&v, true);
     xl_talks_free(v.talks, TALKS);
@@ -100,6 +109,8 @@ exitlm_status xl_invent(const exitlm_model *model, const char *kernel, uint32_t 
     free(prompt);
     if (status != EXITLM_OK) return status;
     if (xl_stopped(observer)) return xl_fail(error, EXITLM_IO, "stopped");
-    if (set->n == 0) return xl_fail(error, EXITLM_UNSUPPORTED, "the model wrote no user turn: give conversations with --data");
+    if (set->n == 0)
+        return xl_fail(error, EXITLM_UNSUPPORTED,
+                       "the model wrote no user turn: give conversations with --data");
     return EXITLM_OK;
 }

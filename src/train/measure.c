@@ -16,9 +16,13 @@ static uint32_t wrong_exits(const xl_measure_sum *s) {
     return wrong;
 }
 
-double xl_measure_x(const xl_measure_sum *s) { return s->tokens ? (double)(wrong_exits(s) + s->wrong_full) / s->tokens : 0; }
+double xl_measure_x(const xl_measure_sum *s) {
+    return s->tokens ? (double)(wrong_exits(s) + s->wrong_full) / s->tokens : 0;
+}
 
-double xl_measure_wrong_exits(const xl_measure_sum *s) { return s->tokens ? (double)wrong_exits(s) / s->tokens : 0; }
+double xl_measure_wrong_exits(const xl_measure_sum *s) {
+    return s->tokens ? (double)wrong_exits(s) / s->tokens : 0;
+}
 
 double xl_measure_exited(const xl_measure_sum *s) {
     uint32_t exits = 0;
@@ -53,7 +57,7 @@ typedef struct worker {
 
 /* What one setting does at the current position. */
 typedef struct decision {
-    int32_t id;  /* the token; the model's own where no head exits */
+    int32_t id; /* the token; the model's own where no head exits */
     int32_t head;
     double check_macs;
 } decision;
@@ -69,11 +73,13 @@ typedef struct moment {
 } moment;
 
 /* ---- Deciding ---- */
-/* Asks head h once for all settings. The uncertainty is worked out a setting at a time: it may depend on the head asked before. */
+/* Asks head h once for all settings. The uncertainty is worked out a setting at a time: it may
+ * depend on the head asked before. */
 static exitlm_status ask(moment *m, uint32_t h, exitlm_error *error) {
     exitlm_session *s = m->talk->session;
     if (m->asked[h]) return EXITLM_OK;
-    exitlm_status status = xl_exit_check(s->exits, h, s->stair.n - 1, xl_watched(m->talk, h), NULL, NULL, &m->checks[h], error);
+    exitlm_status status = xl_exit_check(s->exits, h, s->stair.n - 1, xl_watched(m->talk, h), NULL,
+                                         NULL, &m->checks[h], error);
     m->asked[h] = true;
     return status;
 }
@@ -82,7 +88,8 @@ static exitlm_status decide(moment *m, const float *threshold, decision *d, exit
     const exitlm_session *s = m->talk->session;
     const exitlm_heads *heads = s->heads;
     const xl_measuring *all = m->w->all;
-    const uint32_t depth = m->talk->index == 0 ? s->run.model->config.n_layers : 0; /* as the chain finds it: a prompt is through */
+    /* as the chain finds it: a prompt is through */
+    const uint32_t depth = m->talk->index == 0 ? s->run.model->config.n_layers : 0;
     const xl_check *previous = NULL;
     *d = (decision){.id = m->full, .head = -1};
     for (uint32_t h = 0; h < heads->n_heads; h++) {
@@ -90,7 +97,10 @@ static exitlm_status decide(moment *m, const float *threshold, decision *d, exit
         exitlm_status status = ask(m, h, error);
         if (status != EXITLM_OK) return status;
         const xl_check *c = &m->checks[h];
-        d->check_macs += all->head_macs[h] + (heads->head[h].form == XL_FORM_FULL ? 0 : (double)xl_context_rows(s->exits) * s->run.model->config.dim);
+        d->check_macs += all->head_macs[h] +
+                         (heads->head[h].form == XL_FORM_FULL
+                              ? 0
+                              : (double)xl_context_rows(s->exits) * s->run.model->config.dim);
         if (c->argmax >= 0 && xl_uncertainty(heads, h, heads->metric, c, previous) < threshold[h]) {
             d->id = c->argmax;
             d->head = (int32_t)h;
@@ -98,7 +108,8 @@ static exitlm_status decide(moment *m, const float *threshold, decision *d, exit
         }
         previous = c;
         /* The final head re-uses the scores of the vocabulary exit. */
-        if (h + 1 == heads->n_heads && heads->head[h].form == XL_FORM_VOCABULARY) d->check_macs -= all->head_macs[h];
+        if (h + 1 == heads->n_heads && heads->head[h].form == XL_FORM_VOCABULARY)
+            d->check_macs -= all->head_macs[h];
     }
     return EXITLM_OK;
 }
@@ -122,28 +133,35 @@ static void count(moment *m, uint32_t setting, const decision *d, int32_t emitte
     if (d->id != m->full) sum->departed = true;
     if (!sum->departed) sum->common++;
     sum->depth += (double)layer / layers;
-    sum->work += d->check_macs / all->token_macs + (d->head < 0 ? 1 - layers * all->layer_macs / all->token_macs : 0);
-    if (at < all->plan->context_tokens) depths_of(all, m->node->item, setting)[at] = (uint8_t)(layer < 255 ? layer : 255);
+    sum->work += d->check_macs / all->token_macs +
+                 (d->head < 0 ? 1 - layers * all->layer_macs / all->token_macs : 0);
+    if (at < all->plan->context_tokens)
+        depths_of(all, m->node->item, setting)[at] = (uint8_t)(layer < 255 ? layer : 255);
     if (emitted < 0) return; /* a stop that the full model would not have made */
     sum->loss += xl_token_loss(s, s->logits.row, &m->stats, emitted);
-    sum->repeats += xl_reply_repeats(s->stair.ids + m->talk->reply_pos, s->stair.n - m->talk->reply_pos, emitted);
+    sum->repeats += xl_reply_repeats(s->stair.ids + m->talk->reply_pos,
+                                     s->stair.n - m->talk->reply_pos, emitted);
 }
 
 /* Layers of the reply: a position runs as deep as the deepest token from it on asks for. */
 static void end_reply(moment *m, uint32_t set) {
     xl_measuring *all = m->w->all;
-    const uint32_t n = m->talk->index < all->plan->context_tokens ? m->talk->index : all->plan->context_tokens;
+    const uint32_t n =
+        m->talk->index < all->plan->context_tokens ? m->talk->index : all->plan->context_tokens;
     for (uint32_t j = 0; j < all->plan->n_settings; j++) {
         if (!(set >> j & 1)) continue;
         const uint8_t *depth = depths_of(all, m->node->item, j);
         double layers = 0;
         uint8_t deepest = 0;
-        for (uint32_t i = n; i-- > 0; layers += deepest) deepest = depth[i] > deepest ? depth[i] : deepest;
-        all->result->sums[m->node->item * all->plan->n_settings + j].work += layers * all->layer_macs / all->token_macs;
+        for (uint32_t i = n; i-- > 0; layers += deepest)
+            deepest = depth[i] > deepest ? depth[i] : deepest;
+        all->result->sums[m->node->item * all->plan->n_settings + j].work +=
+            layers * all->layer_macs / all->token_macs;
     }
 }
 
-static void end_conversation(worker *w, uint32_t set) { /* counted by the setting that runs longest: the last to end */
+/* counted by the setting that runs longest: the last to end */
+static void end_conversation(worker *w, uint32_t set) {
     atomic_fetch_add(&w->all->finished, (size_t)__builtin_popcount(set));
 }
 
@@ -175,7 +193,8 @@ static exitlm_status keep_checks(moment *m, exitlm_error *error) {
         exitlm_status status = ask(m, h, error);
         if (status != EXITLM_OK) return status;
         const xl_check *c = &m->checks[h];
-        r->checks[r->n * n_heads + h] = (xl_measure_check){c->entropy, c->p1, c->margin, c->other, c->argmax};
+        r->checks[r->n * n_heads + h] =
+            (xl_measure_check){c->entropy, c->p1, c->margin, c->other, c->argmax};
     }
     r->n++;
     return EXITLM_OK;
@@ -222,7 +241,8 @@ static exitlm_status resume(worker *w, xl_talk *talk, exitlm_error *error) {
 }
 
 /* ---- Callbacks ---- */
-static exitlm_status begin(void *user, xl_talk *talk, const int32_t **ids, size_t *n, exitlm_error *error) {
+static exitlm_status begin(void *user, xl_talk *talk, const int32_t **ids, size_t *n,
+                           exitlm_error *error) {
     worker *w = user;
     const xl_measure_plan *plan = w->all->plan;
     *n = 0;
@@ -251,7 +271,8 @@ static void join(group *groups, uint32_t *n, int32_t id, uint32_t setting) {
     groups[g].set |= 1u << setting;
 }
 
-/* One group stays in the talk: that which ends the reply if the conversation goes on, else the largest that goes on; the others part. */
+/* One group stays in the talk: that which ends the reply if the conversation goes on, else the
+ * largest that goes on; the others part. */
 static exitlm_status split(moment *m, group *groups, uint32_t n, int32_t *id, exitlm_error *error) {
     const bool more_turns = xl_script_goes_on(&m->node->script);
     uint32_t stays = n;
@@ -260,7 +281,9 @@ static exitlm_status split(moment *m, group *groups, uint32_t n, int32_t *id, ex
             end_reply(m, groups[g].set);
             if (!more_turns) end_conversation(m->w, groups[g].set);
             else stays = g;
-        } else if (stays == n || (groups[stays].id >= 0 && __builtin_popcount(groups[g].set) > __builtin_popcount(groups[stays].set))) {
+        } else if (stays == n ||
+                   (groups[stays].id >= 0 &&
+                    __builtin_popcount(groups[g].set) > __builtin_popcount(groups[stays].set))) {
             stays = g;
         }
     }
@@ -305,18 +328,21 @@ static exitlm_status choose(void *user, xl_talk *talk, int32_t *id, exitlm_error
         if (!stop || d.id != m.full) count(&m, j, &d, emitted);
         join(groups, &n_groups, emitted, j);
     }
-    if (status == EXITLM_OK && plan->record && !over && (m.node->set & 1)) status = keep_checks(&m, error);
+    if (status == EXITLM_OK && plan->record && !over && (m.node->set & 1))
+        status = keep_checks(&m, error);
     atomic_fetch_add_explicit(&w->all->tokens, !over, memory_order_relaxed);
     return status == EXITLM_OK ? split(&m, groups, n_groups, id, error) : status;
 }
 
-static exitlm_status more(void *user, xl_talk *talk, const int32_t **ids, size_t *n, exitlm_error *error) {
+static exitlm_status more(void *user, xl_talk *talk, const int32_t **ids, size_t *n,
+                          exitlm_error *error) {
     worker *w = user;
     node *node = &w->nodes[talk - w->talks];
     const exitlm_session *s = talk->session;
     *n = 0;
     if (node->set == 0) return EXITLM_OK;
-    exitlm_status status = xl_script_next(&node->script, s->stair.ids + talk->reply_pos, s->stair.n - talk->reply_pos, ids, n, error);
+    exitlm_status status = xl_script_next(&node->script, s->stair.ids + talk->reply_pos,
+                                          s->stair.n - talk->reply_pos, ids, n, error);
     /* Over, or longer than the context: the driver ends it where it stands. */
     if (status == EXITLM_OK && (*n == 0 || s->stair.n + *n >= s->stair.ctx)) {
         end_conversation(w, node->set);
@@ -334,11 +360,14 @@ static bool step(void *user) {
 static exitlm_status follow(worker *w, exitlm_error *error) {
     const xl_measure_plan *plan = w->all->plan;
     const xl_rollout rollout = {w, begin, choose, more, step};
-    const exitlm_session_options options = {.heads = plan->heads, .context_tokens = plan->context_tokens, .kv_type = plan->kv_type,
+    const exitlm_session_options options = {.heads = plan->heads,
+                                            .context_tokens = plan->context_tokens,
+                                            .kv_type = plan->kv_type,
                                             .kernel = plan->kernel};
     uint32_t layers[EXITLM_MAX_HEADS];
     for (uint32_t h = 0; h < plan->heads->n_heads; h++) layers[h] = plan->heads->head[h].layer;
-    exitlm_status status = xl_talks_create(&w->talks, plan->batch, plan->model, &options, layers, plan->heads->n_heads, error);
+    exitlm_status status = xl_talks_create(&w->talks, plan->batch, plan->model, &options, layers,
+                                           plan->heads->n_heads, error);
     if (status == EXITLM_OK) status = xl_rollout_run(&rollout, w->talks, plan->batch, error);
     xl_talks_free(w->talks, plan->batch);
     return status;
@@ -365,7 +394,8 @@ static void run_part(void *arg, uint32_t part, uint32_t parts) {
     exitlm_error error;
     (void)parts;
     const bool exact = all->plan->kv == EXITLM_POLICY_EXACT, leader = part == 0;
-    exitlm_status status = exact ? run_worker(all, leader, &error) : xl_measure_written(all, leader, &error);
+    exitlm_status status =
+        exact ? run_worker(all, leader, &error) : xl_measure_written(all, leader, &error);
     if (status == EXITLM_OK) return;
     xl_failure_take(&all->failure, &error);
     atomic_store(&all->stop, true);
@@ -380,13 +410,18 @@ static void free_record(xl_measure_record *r) {
 }
 
 /* The conversations' records one after the other. */
-static exitlm_status collect_records(xl_measuring *all, xl_measure_record *out, exitlm_error *error) {
+static exitlm_status collect_records(xl_measuring *all, xl_measure_record *out,
+                                     exitlm_error *error) {
     const uint32_t n_heads = all->plan->heads->n_heads;
     size_t total = 0;
     for (size_t i = 0; i < all->plan->n_items; i++) total += all->records[i].n;
-    *out = (xl_measure_record){.capacity = total, .conversation = malloc((total + 1) * sizeof(uint32_t)), .first = malloc(total + 1),
-                            .full = malloc((total + 1) * sizeof(int32_t)), .checks = malloc((total * n_heads + 1) * sizeof(xl_measure_check))};
-    if (!out->conversation || !out->first || !out->full || !out->checks) return xl_no_memory(error, "the heads' answers");
+    *out = (xl_measure_record){.capacity = total,
+                               .conversation = malloc((total + 1) * sizeof(uint32_t)),
+                               .first = malloc(total + 1),
+                               .full = malloc((total + 1) * sizeof(int32_t)),
+                               .checks = malloc((total * n_heads + 1) * sizeof(xl_measure_check))};
+    if (!out->conversation || !out->first || !out->full || !out->checks)
+        return xl_no_memory(error, "the heads' answers");
     for (size_t i = 0; i < all->plan->n_items; i++) {
         const xl_measure_record *r = &all->records[i];
         if (!r->n) continue;
@@ -399,8 +434,8 @@ static exitlm_status collect_records(xl_measuring *all, xl_measure_record *out, 
     return EXITLM_OK;
 }
 
-exitlm_status xl_measure_run(const xl_measure_plan *plan, xl_pool *pool, xl_measure_result *result, bool *complete,
-                             exitlm_error *error) {
+exitlm_status xl_measure_run(const xl_measure_plan *plan, xl_pool *pool, xl_measure_result *result,
+                             bool *complete, exitlm_error *error) {
     const size_t n_sums = plan->n_items * plan->n_settings;
     xl_measuring all = {.plan = plan, .result = result};
     *result = (xl_measure_result){.n_items = plan->n_items, .n_settings = plan->n_settings};
@@ -413,10 +448,12 @@ exitlm_status xl_measure_run(const xl_measure_plan *plan, xl_pool *pool, xl_meas
     all.depths = calloc(n_sums + 1, plan->context_tokens);
     all.records = calloc(plan->n_items + 1, sizeof *all.records);
     exitlm_status status = EXITLM_OK;
-    if (!result->sums || !all.depths || !all.records) status = xl_no_memory(error, "the measurements");
+    if (!result->sums || !all.depths || !all.records)
+        status = xl_no_memory(error, "the measurements");
     all.layer_macs = (double)xl_layer_macs(plan->model);
     all.token_macs = (double)xl_token_macs(plan->model);
-    for (uint32_t h = 0; h < plan->heads->n_heads; h++) all.head_macs[h] = (double)xl_head_macs(plan->model, &plan->heads->head[h]);
+    for (uint32_t h = 0; h < plan->heads->n_heads; h++)
+        all.head_macs[h] = (double)xl_head_macs(plan->model, &plan->heads->head[h]);
     if (status == EXITLM_OK) {
         xl_measuring_show(&all, false);
         xl_pool_run(pool, run_part, &all);

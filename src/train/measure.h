@@ -1,11 +1,14 @@
-/* Conversations under many settings of the exits at once, with the full model's choice beside every token.
+/* Conversations under many settings of the exits at once, with the full model's choice beside every
+ * token.
  *
- * All settings of a conversation share one session as long as they say the same; where they part, the session is copied. Contexts are
- * computed in full depth and the exits decide on the hidden states that they would see with exact K/V (rollout.h), so text, exits and
- * disagreement are those of mode EXIT with the K/V policy `exact`, token by token.
+ * All settings of a conversation share one session as long as they say the same; where they part,
+ * the session is copied. Contexts are computed in full depth and the exits decide on the hidden
+ * states that they would see with exact K/V (rollout.h), so text, exits and disagreement are those
+ * of mode EXIT with the K/V policy `exact`, token by token.
  *
- * With another K/V policy every setting has contexts of its own: each conversation is written under one setting after the other, as mode
- * EXIT writes it, and what it said is then scored by the full model (measure_written.c). That takes longer and nothing is recorded. */
+ * With another K/V policy every setting has contexts of its own: each conversation is written under
+ * one setting after the other, as mode EXIT writes it, and what it said is then scored by the
+ * full model (measure_written.c). That takes longer and nothing is recorded. */
 #ifndef XL_MEASURE_H
 #define XL_MEASURE_H
 #include "base/threads.h"
@@ -20,15 +23,18 @@ typedef struct xl_measure_setting {
     float threshold[EXITLM_MAX_HEADS]; /* all 0: the full model */
 } xl_measure_setting;
 
-/* One conversation under one setting. A reply that an exit ends against the full model counts one more token, a wrong one. */
+/* One conversation under one setting. A reply that an exit ends against the full model counts
+ * one more token, a wrong one. */
 typedef struct xl_measure_sum {
     uint32_t tokens, exits[EXITLM_MAX_HEADS], wrong[EXITLM_MAX_HEADS];
-    uint32_t wrong_full; /* tokens of the final head that the full model would not have said: its K/V was not exact */
-    uint32_t common;    /* tokens before the text departs from the full model's */
-    uint32_t repeats;   /* tokens that complete a run of four tokens that the reply had before */
+    /* tokens of the final head that the full model would not have said: its K/V was not exact */
+    uint32_t wrong_full;
+    uint32_t common;  /* tokens before the text departs from the full model's */
+    uint32_t repeats; /* tokens that complete a run of four tokens that the reply had before */
     bool departed;
-    double depth, work; /* sums over tokens, shares of full; work with failed checks and K/V filled later */
-    double loss;        /* sum of -log p of the emitted tokens under the full model */
+    /* sums over tokens, shares of full; work with failed checks and K/V filled later */
+    double depth, work;
+    double loss; /* sum of -log p of the emitted tokens under the full model */
 } xl_measure_sum;
 
 /* What a head says at one position. */
@@ -42,42 +48,51 @@ typedef struct xl_measure_plan {
     const exitlm_heads *heads;
     const xl_dataset_item *items;
     size_t n_items;
-    const xl_measure_setting *settings; /* with `record` or for `common`: settings[0] is the full model */
+    /* with `record` or for `common`: settings[0] is the full model */
+    const xl_measure_setting *settings;
     size_t n_settings;
-    bool record;                     /* keep what every head says along the full model's text */
+    bool record; /* keep what every head says along the full model's text */
     uint32_t reply_tokens, context_tokens, batch;
     exitlm_kv_type kv_type;
-    exitlm_kv_policy kv;             /* not EXACT: without `record`; a setting without exits is not run, its sums stay 0 */
+    /* not EXACT: without `record`; a setting without exits is not run, its sums stay 0 */
+    exitlm_kv_policy kv;
     const char *kernel;
-    const char *label;               /* what the observer is told that this is */
-    const xl_observer *observer;     /* or NULL */
+    const char *label;           /* what the observer is told that this is */
+    const xl_observer *observer; /* or NULL */
 } xl_measure_plan;
 
 typedef struct xl_measure_record {
     size_t n, capacity;
-    uint32_t *conversation;          /* [n] ascending */
-    uint8_t *first;                  /* [n] 1: first token of a reply, where inner heads are not asked */
-    int32_t *full;                   /* [n] the full model's choice */
-    xl_measure_check *checks;           /* [n][n_heads] */
+    uint32_t *conversation; /* [n] ascending */
+    /* [n] 1: first token of a reply, where inner heads are not asked */
+    uint8_t *first;
+    int32_t *full;            /* [n] the full model's choice */
+    xl_measure_check *checks; /* [n][n_heads] */
 } xl_measure_record;
 
 typedef struct xl_measure_result {
     size_t n_items, n_settings;
-    xl_measure_sum *sums;               /* [n_items][n_settings] */
+    xl_measure_sum *sums; /* [n_items][n_settings] */
     xl_measure_record record;
 } xl_measure_result;
 
 /* *complete false where the observer stopped it. */
-exitlm_status xl_measure_run(const xl_measure_plan *plan, xl_pool *pool, xl_measure_result *result, bool *complete, exitlm_error *error);
+exitlm_status xl_measure_run(const xl_measure_plan *plan, xl_pool *pool, xl_measure_result *result,
+                             bool *complete, exitlm_error *error);
 void xl_measure_free(xl_measure_result *result);
-static inline const xl_measure_sum *xl_measure_at(const xl_measure_result *r, size_t item, size_t setting) { return &r->sums[item * r->n_settings + setting]; }
-/* Share of the conversation's tokens that are not the full model's choice: X of calibrate.h. With exact K/V they are all exits. */
+static inline const xl_measure_sum *xl_measure_at(const xl_measure_result *r, size_t item,
+                                                  size_t setting) {
+    return &r->sums[item * r->n_settings + setting];
+}
+/* Share of the conversation's tokens that are not the full model's choice: X of calibrate.h.
+ * With exact K/V they are all exits. */
 double xl_measure_x(const xl_measure_sum *sum);
 /* Share that exits wrongly. */
 double xl_measure_wrong_exits(const xl_measure_sum *sum);
 /* Share that exits. */
 double xl_measure_exited(const xl_measure_sum *sum);
-/* The context that conversations are measured in: `wanted`, or where it is 0 the model's, at most 1024 tokens. */
+/* The context that conversations are measured in: `wanted`, or where it is 0 the model's, at
+ * most 1024 tokens. */
 uint32_t xl_measure_context(const exitlm_model *model, uint32_t wanted);
 
 #endif

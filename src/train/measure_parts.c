@@ -5,9 +5,13 @@
 
 void xl_measuring_show(xl_measuring *all, bool ended) {
     const xl_measure_plan *plan = all->plan;
-    const xl_progress now = {.stage = XL_STAGE_MEASURE, .label = plan->label, .done = (double)atomic_load(&all->finished),
-                             .total = (double)(plan->n_items * plan->n_settings), .tokens = atomic_load(&all->tokens),
-                             .conversations = plan->n_items, .ended = ended};
+    const xl_progress now = {.stage = XL_STAGE_MEASURE,
+                             .label = plan->label,
+                             .done = (double)atomic_load(&all->finished),
+                             .total = (double)(plan->n_items * plan->n_settings),
+                             .tokens = atomic_load(&all->tokens),
+                             .conversations = plan->n_items,
+                             .ended = ended};
     xl_show(plan->observer, &now);
 }
 
@@ -17,14 +21,16 @@ bool xl_measuring_step(xl_measuring *all, bool leader) {
     return !atomic_load(&all->stop);
 }
 
-double xl_token_loss(const exitlm_session *s, const float *logits, const xl_softmax_stats *stats, int32_t id) {
+double xl_token_loss(const exitlm_session *s, const float *logits, const xl_softmax_stats *stats,
+                     int32_t id) {
     return log(stats->sum_exp) - (logits[xl_slot(s->run.model, (uint32_t)id)] - stats->max);
 }
 
 bool xl_reply_repeats(const int32_t *reply, uint32_t n, int32_t id) {
     if (n < 3) return false;
     for (uint32_t i = 3; i < n; i++)
-        if (reply[i] == id && memcmp(reply + i - 3, reply + n - 3, 3 * sizeof *reply) == 0) return true;
+        if (reply[i] == id && memcmp(reply + i - 3, reply + n - 3, 3 * sizeof *reply) == 0)
+            return true;
     return false;
 }
 

@@ -11,7 +11,8 @@ typedef struct xl_measuring {
     atomic_size_t next_item, finished, tokens; /* finished: of n_items * n_settings */
     atomic_bool stop;
     xl_failure failure;
-    uint8_t *depths;            /* [n_items][n_settings][context] layers run for each token of the reply */
+    /* [n_items][n_settings][context] layers run for each token of the reply */
+    uint8_t *depths;
     xl_measure_record *records; /* [n_items], with `record` */
     double layer_macs, token_macs, head_macs[EXITLM_MAX_HEADS];
 } xl_measuring;
@@ -23,9 +24,11 @@ bool xl_measuring_step(xl_measuring *all, bool leader);
 /* Has the reply [n] said its last three tokens and `id` before? */
 bool xl_reply_repeats(const int32_t *reply, uint32_t n, int32_t id);
 /* -log p of token `id` under logits (slot order) of these statistics. */
-double xl_token_loss(const exitlm_session *s, const float *logits, const xl_softmax_stats *stats, int32_t id);
+double xl_token_loss(const exitlm_session *s, const float *logits, const xl_softmax_stats *stats,
+                     int32_t id);
 
-/* measure_written.c: one thread's share of the conversations under a K/V policy that is not exact. */
+/* measure_written.c: one thread's share of the conversations under a K/V policy that is not
+ * exact. */
 exitlm_status xl_measure_written(xl_measuring *all, bool leader, exitlm_error *error);
 
 #endif

@@ -1,4 +1,5 @@
-/* Conversations under settings whose K/V is not exact: each is written as mode EXIT writes it, and read by the full model. See measure.h. */
+/* Conversations under settings whose K/V is not exact: each is written as mode EXIT writes it,
+ * and read by the full model. See measure.h. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,15 +17,18 @@ typedef struct writing {
     xl_measuring *all;
     exitlm_session *writer, *reader; /* the exits' contexts, and the same ids with exact K/V */
     xl_script script;
-    said *said;                      /* [context_tokens] */
+    said *said; /* [context_tokens] */
     size_t item, setting;
     uint32_t reply_pos, n_said;
 } writing;
 
-static xl_measure_sum *sum_of(const writing *w) { return &w->all->result->sums[w->item * w->all->plan->n_settings + w->setting]; }
+static xl_measure_sum *sum_of(const writing *w) {
+    return &w->all->result->sums[w->item * w->all->plan->n_settings + w->setting];
+}
 
 /* ---- Writing ---- */
-static exitlm_status write_prompt(writing *w, const int32_t *ids, size_t n, bool *fits, exitlm_error *error) {
+static exitlm_status write_prompt(writing *w, const int32_t *ids, size_t n, bool *fits,
+                                  exitlm_error *error) {
     exitlm_session *s = w->writer;
     *fits = n < s->stair.ctx && s->stair.n + n < s->stair.ctx;
     if (!*fits) return EXITLM_OK;
@@ -32,7 +36,8 @@ static exitlm_status write_prompt(writing *w, const int32_t *ids, size_t n, bool
     s->stair.kv_only_until = s->stair.n - 1;
     w->reply_pos = s->stair.n;
     w->n_said = 0;
-    return status == EXITLM_OK ? xl_stair_advance(&s->stair, s->run.model->config.n_layers, error) : status;
+    return status == EXITLM_OK ? xl_stair_advance(&s->stair, s->run.model->config.n_layers, error)
+                               : status;
 }
 
 /* The chain of mode EXIT on the last position (generate.c). */
@@ -48,8 +53,11 @@ static exitlm_status decide(writing *w, said *d, exitlm_error *error) {
     for (uint32_t h = 0; h < heads->n_heads && status == EXITLM_OK; h++) {
         if (!xl_head_is_asked(&heads->head[h], threshold[h], s->stair.depth[pos])) continue;
         status = xl_stair_advance(&s->stair, heads->head[h].layer, error);
-        if (status == EXITLM_OK && plan->kv == EXITLM_POLICY_MAPS) xl_stair_map_waiting(&s->stair, heads, h);
-        if (status == EXITLM_OK) status = xl_exit_check(s->exits, h, pos, xl_hidden(&s->stair, pos), before, NULL, &check, error);
+        if (status == EXITLM_OK && plan->kv == EXITLM_POLICY_MAPS)
+            xl_stair_map_waiting(&s->stair, heads, h);
+        if (status == EXITLM_OK)
+            status = xl_exit_check(s->exits, h, pos, xl_hidden(&s->stair, pos), before, NULL,
+                                   &check, error);
         if (status != EXITLM_OK) return status;
         if (xl_head_answers(&check, threshold[h])) {
             *d = (said){.id = check.argmax, .head = (int32_t)h};
@@ -60,7 +68,8 @@ static exitlm_status decide(writing *w, said *d, exitlm_error *error) {
     }
     if (status == EXITLM_OK) status = xl_stair_advance(&s->stair, layers, error);
     if (status == EXITLM_OK) status = xl_logits_compute(&s->logits, pos, 1, 0, error);
-    if (status == EXITLM_OK) *d = (said){.id = xl_logits_argmax(&s->logits, s->logits.row), .head = -1};
+    if (status == EXITLM_OK)
+        *d = (said){.id = xl_logits_argmax(&s->logits, s->logits.row), .head = -1};
     return status;
 }
 
@@ -69,7 +78,8 @@ static void count_depth(writing *w, const said *d, uint64_t macs) {
     const uint32_t layers = w->writer->run.model->config.n_layers;
     sum->depth += d->head < 0 ? 1 : (double)w->writer->heads->head[d->head].layer / layers;
     sum->work += (double)macs / w->all->token_macs;
-    if (w->n_said == 0) sum->work += layers * w->all->layer_macs / w->all->token_macs; /* the prompt's last position */
+    /* the prompt's last position */
+    if (w->n_said == 0) sum->work += layers * w->all->layer_macs / w->all->token_macs;
 }
 
 /* *ended: the reply's last decision has been made. */
@@ -121,14 +131,20 @@ static exitlm_status read_reply(writing *w, exitlm_error *error) {
     exitlm_status status = EXITLM_OK;
     for (uint32_t i = 0, end = 0; i < w->n_said && status == EXITLM_OK; i += XL_MAX_VERIFY) {
         const uint32_t rows = w->n_said - i < XL_MAX_VERIFY ? w->n_said - i : XL_MAX_VERIFY;
-        if (i == end) { /* of so many positions the hidden states are kept; the decision i follows position reply_pos - 1 + i */
+        /* of so many positions the hidden states are kept; the decision i follows position
+         * reply_pos - 1 + i */
+        if (i == end) {
             end = w->n_said - i < XL_SCORED ? w->n_said : i + XL_SCORED;
-            status = xl_stair_append(&s->stair, w->writer->stair.ids + s->stair.n, w->reply_pos - 1 + end - s->stair.n, error);
+            status = xl_stair_append(&s->stair, w->writer->stair.ids + s->stair.n,
+                                     w->reply_pos - 1 + end - s->stair.n, error);
             s->stair.kv_only_until = w->reply_pos - 1;
-            if (status == EXITLM_OK) status = xl_stair_advance(&s->stair, s->run.model->config.n_layers, error);
+            if (status == EXITLM_OK)
+                status = xl_stair_advance(&s->stair, s->run.model->config.n_layers, error);
         }
-        if (status == EXITLM_OK) status = xl_logits_compute(&s->logits, w->reply_pos - 1 + i, rows, 0, error);
-        for (uint32_t r = 0; r < rows && status == EXITLM_OK; r++) count(w, i + r, s->logits.row + (size_t)r * s->logits.stride);
+        if (status == EXITLM_OK)
+            status = xl_logits_compute(&s->logits, w->reply_pos - 1 + i, rows, 0, error);
+        for (uint32_t r = 0; r < rows && status == EXITLM_OK; r++)
+            count(w, i + r, s->logits.row + (size_t)r * s->logits.stride);
     }
     atomic_fetch_add_explicit(&w->all->tokens, w->n_said, memory_order_relaxed);
     return status;
@@ -137,9 +153,13 @@ static exitlm_status read_reply(writing *w, exitlm_error *error) {
 /* ---- A conversation under one setting ---- */
 /* Both sessions keep the prompt's positions, which are exact, for the next setting. */
 static exitlm_status begin(writing *w, const int32_t **ids, size_t *n, exitlm_error *error) {
-    exitlm_status status = xl_script_begin(&w->script, &w->all->plan->items[w->item], ids, n, error);
+    exitlm_status status =
+        xl_script_begin(&w->script, &w->all->plan->items[w->item], ids, n, error);
     uint32_t same = 0;
-    while (same + 1 < *n && same < w->writer->stair.n && w->writer->stair.ids[same] == (*ids)[same] && w->writer->stair.made[same] == XL_MADE_EXACT) same++;
+    while (same + 1 < *n && same < w->writer->stair.n &&
+           w->writer->stair.ids[same] == (*ids)[same] &&
+           w->writer->stair.made[same] == XL_MADE_EXACT)
+        same++;
     if (same > w->reader->stair.n) same = w->reader->stair.n;
     xl_stair_truncate(&w->writer->stair, same);
     xl_stair_truncate(&w->reader->stair, same);
@@ -159,7 +179,9 @@ static exitlm_status run_setting(writing *w, exitlm_error *error) {
         while (status == EXITLM_OK && !ended) status = write_token(w, &ended, error);
         if (status == EXITLM_OK) status = read_reply(w, error);
         const exitlm_session *s = w->writer;
-        if (status == EXITLM_OK) status = xl_script_next(&w->script, s->stair.ids + w->reply_pos, s->stair.n - w->reply_pos, &ids, &n, error);
+        if (status == EXITLM_OK)
+            status = xl_script_next(&w->script, s->stair.ids + w->reply_pos,
+                                    s->stair.n - w->reply_pos, &ids, &n, error);
     }
     return status;
 }
@@ -177,7 +199,8 @@ static exitlm_status write_all(writing *w, bool leader, exitlm_error *error) {
     while (status == EXITLM_OK && (w->item = atomic_fetch_add(&all->next_item, 1)) < plan->n_items)
         for (w->setting = 0; w->setting < plan->n_settings && status == EXITLM_OK; w->setting++) {
             if (!xl_measuring_step(all, leader)) return EXITLM_OK;
-            if (exits(&plan->settings[w->setting], plan->heads->n_heads)) status = run_setting(w, error);
+            if (exits(&plan->settings[w->setting], plan->heads->n_heads))
+                status = run_setting(w, error);
             atomic_fetch_add(&all->finished, 1);
         }
     return status;
@@ -185,13 +208,16 @@ static exitlm_status write_all(writing *w, bool leader, exitlm_error *error) {
 
 exitlm_status xl_measure_written(xl_measuring *all, bool leader, exitlm_error *error) {
     const xl_measure_plan *plan = all->plan;
-    const exitlm_session_options options = {.heads = plan->heads, .context_tokens = plan->context_tokens, .kv_type = plan->kv_type,
+    const exitlm_session_options options = {.heads = plan->heads,
+                                            .context_tokens = plan->context_tokens,
+                                            .kv_type = plan->kv_type,
                                             .kernel = plan->kernel};
     writing w = {.all = all, .said = calloc(plan->context_tokens + 1, sizeof *w.said)};
     if (!w.said) return xl_no_memory(error, "a reply");
     xl_script_init(&w.script, plan->model);
     exitlm_status status = exitlm_session_create(&w.writer, plan->model, &options, error);
-    if (status == EXITLM_OK) status = exitlm_session_create(&w.reader, plan->model, &options, error);
+    if (status == EXITLM_OK)
+        status = exitlm_session_create(&w.reader, plan->model, &options, error);
     if (status == EXITLM_OK) status = write_all(&w, leader, error);
     exitlm_session_free(w.writer);
     exitlm_session_free(w.reader);

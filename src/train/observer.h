@@ -20,20 +20,21 @@ typedef enum xl_stage {
 
 typedef struct xl_progress {
     xl_stage stage;
-    double done, total;       /* in the stage's unit */
-    size_t tokens;            /* GATHER, MEASURE: of this run */
-    const char *label;        /* MEASURE: the plan's */
-    size_t conversations;     /* MEASURE: of the plan */
-    uint32_t layer;           /* HEAD */
-    double loss, agreement;   /* HEAD */
+    double done, total;                   /* in the stage's unit */
+    size_t tokens;                        /* GATHER, MEASURE: of this run */
+    const char *label;                    /* MEASURE: the plan's */
+    size_t conversations;                 /* MEASURE: of the plan */
+    uint32_t layer;                       /* HEAD */
+    double loss, agreement;               /* HEAD */
     const struct xl_train_result *result; /* HEAD, at its end */
-    bool ended;               /* the stage's last word */
+    bool ended;                           /* the stage's last word */
 } xl_progress;
 
 typedef struct xl_observer {
     void *user;
-    void (*show)(void *user, const xl_progress *progress); /* by one thread at a time; NULL: nobody looks */
-    bool (*stopped)(void *user);                           /* asked by any thread; NULL: never */
+    /* by one thread at a time; NULL: nobody looks */
+    void (*show)(void *user, const xl_progress *progress);
+    bool (*stopped)(void *user); /* asked by any thread; NULL: never */
 } xl_observer;
 
 static inline void xl_show(const xl_observer *observer, const xl_progress *progress) {
@@ -61,7 +62,8 @@ static inline exitlm_status xl_failure_give(xl_failure *failure, exitlm_error *e
 }
 
 static inline exitlm_status xl_no_memory(exitlm_error *error, const char *what) {
-    return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for %s; free some, or choose a smaller model", what);
+    return xl_fail(error, EXITLM_OUT_OF_MEMORY,
+                   "no memory for %s; free some, or choose a smaller model", what);
 }
 
 #endif

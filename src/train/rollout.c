@@ -6,12 +6,14 @@
 #include "run/batch.h"
 
 /* ---- Talks ---- */
-static void watch_layer(void *user, uint32_t layers_run, uint32_t pos, uint32_t n, const float *hidden) {
+static void watch_layer(void *user, uint32_t layers_run, uint32_t pos, uint32_t n,
+                        const float *hidden) {
     xl_talk *talk = user;
     if (pos + n != talk->session->stair.n) return;
     for (uint32_t i = 0; i < talk->watch.n; i++)
         if (talk->watch.layers[i] == layers_run)
-            memcpy(talk->watch.hidden + (size_t)i * talk->watch.dim, hidden + (size_t)(n - 1) * talk->session->run.work.dim_stride,
+            memcpy(talk->watch.hidden + (size_t)i * talk->watch.dim,
+                   hidden + (size_t)(n - 1) * talk->session->run.work.dim_stride,
                    talk->watch.dim * sizeof *hidden);
 }
 
@@ -19,13 +21,17 @@ static size_t talk_bytes(uint32_t n, uint32_t n_layers, uint32_t dim) {
     return n * sizeof(xl_talk) + 64 + (size_t)n * n_layers * dim * sizeof(float);
 }
 
-exitlm_status xl_talks_create(xl_talk **out, uint32_t n, const exitlm_model *model, const exitlm_session_options *options,
-                              const uint32_t *layers, uint32_t n_layers, exitlm_error *error) {
+exitlm_status xl_talks_create(xl_talk **out, uint32_t n, const exitlm_model *model,
+                              const exitlm_session_options *options, const uint32_t *layers,
+                              uint32_t n_layers, exitlm_error *error) {
     *out = NULL;
-    if (n == 0 || n > XL_CHUNK) return xl_fail(error, EXITLM_USAGE, "%u conversations together: 1 to %d are possible", (unsigned)n, XL_CHUNK);
+    if (n == 0 || n > XL_CHUNK)
+        return xl_fail(error, EXITLM_USAGE, "%u conversations together: 1 to %d are possible",
+                       (unsigned)n, XL_CHUNK);
     const uint32_t dim = model->config.dim;
     uint8_t *memory = xl_calloc(&xl_libc_allocator, 1, talk_bytes(n, n_layers, dim));
-    if (!memory) return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for %u conversations", (unsigned)n);
+    if (!memory)
+        return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for %u conversations", (unsigned)n);
     xl_talk *talks = (xl_talk *)(void *)memory;
     float *hidden = (float *)(void *)(memory + (n * sizeof *talks + 63) / 64 * 64);
     exitlm_status status = EXITLM_OK;
@@ -52,13 +58,16 @@ void xl_talks_free(xl_talk *talks, uint32_t n) {
 }
 
 /* ---- The loop ---- */
-/* Takes ids through all layers; the logits of the last position lie in row 0. *fits false: they do not fit the context. */
-static exitlm_status take_prompt(xl_talk *talk, const int32_t *ids, size_t n, bool *fits, exitlm_error *error) {
+/* Takes ids through all layers; the logits of the last position lie in row 0. *fits false: they
+ * do not fit the context. */
+static exitlm_status take_prompt(xl_talk *talk, const int32_t *ids, size_t n, bool *fits,
+                                 exitlm_error *error) {
     exitlm_session *s = talk->session;
     *fits = n < s->stair.ctx && s->stair.n + n < s->stair.ctx;
     if (!*fits) return EXITLM_OK;
     exitlm_status status = xl_stair_append(&s->stair, ids, n, error);
-    if (status == EXITLM_OK) status = xl_stair_advance(&s->stair, s->run.model->config.n_layers, error);
+    if (status == EXITLM_OK)
+        status = xl_stair_advance(&s->stair, s->run.model->config.n_layers, error);
     if (status == EXITLM_OK) status = xl_logits_compute(&s->logits, s->stair.n - 1, 1, 0, error);
     talk->reply_pos = s->stair.n;
     talk->index = 0;
@@ -89,7 +98,8 @@ static exitlm_status settle(const xl_rollout *r, xl_talk *talk, bool *wants, exi
     return EXITLM_OK;
 }
 
-static exitlm_status begin(const xl_rollout *r, xl_talk *talk, bool *none_left, exitlm_error *error) {
+static exitlm_status begin(const xl_rollout *r, xl_talk *talk, bool *none_left,
+                           exitlm_error *error) {
     const int32_t *ids = NULL;
     size_t n = 0;
     bool fits = false;
@@ -122,11 +132,13 @@ exitlm_status xl_rollout_run(const xl_rollout *r, xl_talk *talks, uint32_t n, ex
         none_left = false; /* a conversation may have left others behind to go on with */
         for (uint32_t i = 0; i < n; i++) {
             waits[i] = false;
-            exitlm_status status = talks[i].busy ? settle(r, &talks[i], &waits[i], error) : EXITLM_OK;
+            exitlm_status status =
+                talks[i].busy ? settle(r, &talks[i], &waits[i], error) : EXITLM_OK;
             while (status == EXITLM_OK && !talks[i].busy && !none_left) {
                 status = begin(r, &talks[i], &none_left, error);
                 waits[i] = status == EXITLM_OK && talks[i].resume_id >= 0;
-                if (status == EXITLM_OK && talks[i].busy && !waits[i]) status = settle(r, &talks[i], &waits[i], error);
+                if (status == EXITLM_OK && talks[i].busy && !waits[i])
+                    status = settle(r, &talks[i], &waits[i], error);
             }
             if (status != EXITLM_OK) return status;
             if (waits[i]) together[count++] = &talks[i].session->logits;
@@ -138,17 +150,20 @@ exitlm_status xl_rollout_run(const xl_rollout *r, xl_talk *talks, uint32_t n, ex
 }
 
 /* ---- The chain ---- */
-exitlm_status xl_chain_check(xl_talk *talk, const float *threshold, xl_check *checks, bool *asked, int32_t *head, exitlm_error *error) {
+exitlm_status xl_chain_check(xl_talk *talk, const float *threshold, xl_check *checks, bool *asked,
+                             int32_t *head, exitlm_error *error) {
     exitlm_session *s = talk->session;
     const exitlm_heads *heads = s->heads;
     const uint32_t pos = s->stair.n - 1;
-    const uint32_t depth = talk->index == 0 ? s->run.model->config.n_layers : 0; /* as the chain finds it: a prompt is through */
+    /* as the chain finds it: a prompt is through */
+    const uint32_t depth = talk->index == 0 ? s->run.model->config.n_layers : 0;
     const xl_check *previous = NULL;
     *head = -1;
     memset(asked, 0, heads->n_heads * sizeof *asked);
     for (uint32_t h = 0; h < heads->n_heads; h++) {
         if (threshold && !xl_head_is_asked(&heads->head[h], threshold[h], depth)) continue;
-        exitlm_status status = xl_exit_check(s->exits, h, pos, xl_watched(talk, h), previous, NULL, &checks[h], error);
+        exitlm_status status =
+            xl_exit_check(s->exits, h, pos, xl_watched(talk, h), previous, NULL, &checks[h], error);
         if (status != EXITLM_OK) return status;
         asked[h] = true;
         if (threshold && xl_head_answers(&checks[h], threshold[h])) {

@@ -22,7 +22,8 @@ static exitlm_status tokenize(xl_script *s, const char *text, unsigned flags, ex
     free(s->forced);
     s->forced = NULL;
     s->n_forced = 0;
-    exitlm_status status = exitlm_tokenize(s->dialog.model, text, strlen(text), flags, NULL, 0, &n, error);
+    exitlm_status status =
+        exitlm_tokenize(s->dialog.model, text, strlen(text), flags, NULL, 0, &n, error);
     if (status != EXITLM_OK) return status;
     s->forced = malloc((n + 1) * sizeof *s->forced);
     if (!s->forced) return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for a text");
@@ -36,10 +37,12 @@ static bool role_is(const xl_script *s, uint32_t turn, const char *role) {
 }
 
 static exitlm_status add(xl_script *s, const char *role, uint32_t turn, exitlm_error *error) {
-    return xl_dialog_add(&s->dialog, role, s->item->texts[turn], strlen(s->item->texts[turn]), error);
+    return xl_dialog_add(&s->dialog, role, s->item->texts[turn], strlen(s->item->texts[turn]),
+                         error);
 }
 
-exitlm_status xl_script_begin(xl_script *s, const xl_dataset_item *item, const int32_t **ids, size_t *n, exitlm_error *error) {
+exitlm_status xl_script_begin(xl_script *s, const xl_dataset_item *item, const int32_t **ids,
+                              size_t *n, exitlm_error *error) {
     exitlm_status status = EXITLM_OK;
     xl_dialog_clear(&s->dialog);
     s->item = item;
@@ -55,11 +58,13 @@ exitlm_status xl_script_begin(xl_script *s, const xl_dataset_item *item, const i
         return status;
     }
     if (item->kind == XL_DATASET_TURNS) status = add(s, "user", s->next_turn++, error);
-    while (status == EXITLM_OK && s->follows && s->next_turn < item->n && !role_is(s, s->next_turn, "assistant")) {
+    while (status == EXITLM_OK && s->follows && s->next_turn < item->n &&
+           !role_is(s, s->next_turn, "assistant")) {
         status = add(s, item->roles[s->next_turn], s->next_turn, error);
         s->next_turn++;
     }
-    if (status == EXITLM_OK && s->follows) status = tokenize(s, item->texts[s->next_turn++], 0, error);
+    if (status == EXITLM_OK && s->follows)
+        status = tokenize(s, item->texts[s->next_turn++], 0, error);
     return status == EXITLM_OK ? xl_dialog_prompt(&s->dialog, ids, n, error) : status;
 }
 
@@ -72,15 +77,19 @@ bool xl_script_token(const xl_script *s, uint32_t index, int32_t *id) {
 
 bool xl_script_goes_on(const xl_script *s) {
     if (s->item->kind == XL_DATASET_TEXT || s->next_turn >= s->item->n) return false;
-    return s->item->kind == XL_DATASET_TURNS || (role_is(s, s->next_turn, "user") && role_is(s, s->next_turn + 1, "assistant"));
+    return s->item->kind == XL_DATASET_TURNS ||
+           (role_is(s, s->next_turn, "user") && role_is(s, s->next_turn + 1, "assistant"));
 }
 
-exitlm_status xl_script_next(xl_script *s, const int32_t *reply, size_t n_reply, const int32_t **ids, size_t *n, exitlm_error *error) {
+exitlm_status xl_script_next(xl_script *s, const int32_t *reply, size_t n_reply,
+                             const int32_t **ids, size_t *n, exitlm_error *error) {
     *n = 0;
     if (!xl_script_goes_on(s)) return EXITLM_OK;
     const char *text = s->item->texts[s->next_turn++];
-    exitlm_status status = xl_dialog_next(&s->dialog, reply, n_reply, text, strlen(text), ids, n, error);
-    if (status == EXITLM_OK && s->follows) status = tokenize(s, s->item->texts[s->next_turn++], 0, error);
+    exitlm_status status =
+        xl_dialog_next(&s->dialog, reply, n_reply, text, strlen(text), ids, n, error);
+    if (status == EXITLM_OK && s->follows)
+        status = tokenize(s, s->item->texts[s->next_turn++], 0, error);
     return status;
 }
 
@@ -94,7 +103,9 @@ exitlm_status xl_script_copy(xl_script *to, const xl_script *from, exitlm_error 
     to->next_turn = from->next_turn;
     to->follows = from->follows;
     for (size_t i = 0; i < from->dialog.n_messages && status == EXITLM_OK; i++)
-        status = xl_dialog_add(&to->dialog, from->dialog.messages[i].role, from->dialog.messages[i].content, strlen(from->dialog.messages[i].content), error);
+        status = xl_dialog_add(&to->dialog, from->dialog.messages[i].role,
+                               from->dialog.messages[i].content,
+                               strlen(from->dialog.messages[i].content), error);
     if (status == EXITLM_OK) status = xl_dialog_copy_text(&to->dialog, &from->dialog, error);
     if (status != EXITLM_OK || !from->n_forced) return status;
     to->forced = malloc(from->n_forced * sizeof *to->forced);

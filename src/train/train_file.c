@@ -16,8 +16,10 @@ static exitlm_status dequantise_output(xl_training *run, exitlm_error *error) {
     run->output = malloc((size_t)vocab * dim * sizeof(float));
     if (!run->output) return xl_no_memory(error, "the output matrix");
     for (uint32_t id = 0; id < vocab; id++)
-        xl_dequant_row(m->output.type, m->output.data, dim, xl_slot(m, id), run->output + (size_t)id * dim);
-    run->base = (xl_train_base){.dim = dim, .vocab = vocab, .output = run->output, .output_norm = m->output_norm};
+        xl_dequant_row(m->output.type, m->output.data, dim, xl_slot(m, id),
+                       run->output + (size_t)id * dim);
+    run->base = (xl_train_base){
+        .dim = dim, .vocab = vocab, .output = run->output, .output_norm = m->output_norm};
     return EXITLM_OK;
 }
 
@@ -31,11 +33,14 @@ static char *describe_data(const xl_training *run) {
         conversations++;
         invented += plan->jobs[i].kind == XL_GATHER_INVENT;
     }
-    return xl_format("trained on %zu conversations by the model itself: %zu invented, the others answers to the prompts of "
-                     "--data; no human labels", conversations, invented);
+    return xl_format("trained on %zu conversations by the model itself: %zu invented, the others "
+                     "answers to the prompts of "
+                     "--data; no human labels",
+                     conversations, invented);
 }
 
-static void describe_head(xl_head_source *head, const xl_train_result *result, const xl_train_maps *maps) {
+static void describe_head(xl_head_source *head, const xl_train_result *result,
+                          const xl_train_maps *maps) {
     xl_trainer_head(result->trainer, head);
     head->sampling_scale = result->sampling_scale;
     if (!maps->k) return;
@@ -45,19 +50,31 @@ static void describe_head(xl_head_source *head, const xl_train_result *result, c
     head->map_v_bias = maps->v_bias;
 }
 
-static exitlm_status write_heads(const xl_training *run, const xl_train_result *results, const xl_train_maps *maps,
-                                 xl_training_report *report, exitlm_error *error) {
+static exitlm_status write_heads(const xl_training *run, const xl_train_result *results,
+                                 const xl_train_maps *maps, xl_training_report *report,
+                                 exitlm_error *error) {
     static const xl_type types[] = {XL_F32, XL_F16, XL_Q8_0};
     const exitlm_model *m = run->model;
     const xl_training_options *o = run->options;
     char *data = describe_data(run);
     if (!data) return xl_no_memory(error, "the heads");
-    xl_heads_source source = {
-        .fingerprint = run->info.fingerprint, .base_name = run->info.name, .licence = o->licence ? o->licence : run->info.licence,
-        .data = data, .n_layers = m->config.n_layers, .dim = m->config.dim, .kv_dim = m->config.kv_dim, .vocab = m->config.vocab,
-        .n_heads = report->n_heads, .n_shortlist = run->base.n_shortlist, .shortlist = run->shortlist,
-        .metric = EXITLM_METRIC_MARGIN, .kv = EXITLM_POLICY_EXACT, .kv_type = o->kv_type, .matrix_type = types[o->matrix_type]};
-    for (uint32_t i = 0; i < report->n_heads; i++) describe_head(&source.head[i], &results[i], &maps[i]);
+    xl_heads_source source = {.fingerprint = run->info.fingerprint,
+                              .base_name = run->info.name,
+                              .licence = o->licence ? o->licence : run->info.licence,
+                              .data = data,
+                              .n_layers = m->config.n_layers,
+                              .dim = m->config.dim,
+                              .kv_dim = m->config.kv_dim,
+                              .vocab = m->config.vocab,
+                              .n_heads = report->n_heads,
+                              .n_shortlist = run->base.n_shortlist,
+                              .shortlist = run->shortlist,
+                              .metric = EXITLM_METRIC_MARGIN,
+                              .kv = EXITLM_POLICY_EXACT,
+                              .kv_type = o->kv_type,
+                              .matrix_type = types[o->matrix_type]};
+    for (uint32_t i = 0; i < report->n_heads; i++)
+        describe_head(&source.head[i], &results[i], &maps[i]);
     xl_buffer out;
     xl_buffer_init(&out, &xl_libc_allocator);
     exitlm_status status = xl_about(o->output, xl_heads_write(&source, &out, error), error);
@@ -79,8 +96,8 @@ static uint32_t named_layers(const xl_training *run, uint32_t *layers) {
     return n;
 }
 
-static exitlm_status fit_maps(const xl_training *run, const xl_train_result *results, uint32_t n, xl_train_maps *maps,
-                              exitlm_error *error) {
+static exitlm_status fit_maps(const xl_training *run, const xl_train_result *results, uint32_t n,
+                              xl_train_maps *maps, exitlm_error *error) {
     uint32_t layers[XL_GATHER_MAX_LAYERS];
     if (run->options->no_maps) return EXITLM_OK;
     for (uint32_t i = 0; i < n; i++) layers[i] = results[i].layer;
@@ -88,16 +105,17 @@ static exitlm_status fit_maps(const xl_training *run, const xl_train_result *res
 }
 
 /* *n: heads that are ready, one of which may have been stopped on its way. */
-static exitlm_status train_heads(xl_training *run, const uint32_t *layers, uint32_t n_layers, xl_train_result *results, uint32_t *n,
-                                 bool *stopped, exitlm_error *error) {
+static exitlm_status train_heads(xl_training *run, const uint32_t *layers, uint32_t n_layers,
+                                 xl_train_result *results, uint32_t *n, bool *stopped,
+                                 exitlm_error *error) {
     const xl_training_options *o = run->options;
     exitlm_status status = EXITLM_OK;
     for (; *n < n_layers && status == EXITLM_OK && !*stopped; (*n)++) {
         const uint32_t layer = layers[*n];
         /* The vocabulary exit learns a single vector: part of the data is enough. */
         const bool vocabulary = run->plan.layers[layer] == run->info.layers;
-        status = xl_training_head(run, layer, vocabulary, vocabulary ? o->probe_tokens : 0, vocabulary ? 3 : o->epochs,
-                                  &results[*n], stopped, error);
+        status = xl_training_head(run, layer, vocabulary, vocabulary ? o->probe_tokens : 0,
+                                  vocabulary ? 3 : o->epochs, &results[*n], stopped, error);
     }
     return status;
 }
@@ -111,8 +129,10 @@ exitlm_status xl_training_run(xl_training *run, xl_training_report *report, exit
     exitlm_status status = dequantise_output(run, error);
     if (status == EXITLM_OK) status = xl_training_shortlist(run, error);
     if (run->options->n_layers) n = named_layers(run, layers);
-    else if (status == EXITLM_OK) status = xl_training_choose_layers(run, layers, &n, &report->choice, &stopped, error);
-    if (status == EXITLM_OK) status = train_heads(run, layers, n, results, &report->n_heads, &stopped, error);
+    else if (status == EXITLM_OK)
+        status = xl_training_choose_layers(run, layers, &n, &report->choice, &stopped, error);
+    if (status == EXITLM_OK)
+        status = train_heads(run, layers, n, results, &report->n_heads, &stopped, error);
     if (status == EXITLM_OK && report->n_heads) {
         if (!stopped) status = fit_maps(run, results, report->n_heads, maps, error);
         if (status == EXITLM_OK) status = write_heads(run, results, maps, report, error);

@@ -30,7 +30,8 @@ void xl_transpose(float *out, const float *in, size_t rows, size_t cols) {
     for (size_t r0 = 0; r0 < rows; r0 += 32)
         for (size_t c0 = 0; c0 < cols; c0 += 32)
             for (size_t r = r0; r < rows && r < r0 + 32; r++)
-                for (size_t c = c0; c < cols && c < c0 + 32; c++) out[c * rows + r] = in[r * cols + c];
+                for (size_t c = c0; c < cols && c < c0 + 32; c++)
+                    out[c * rows + r] = in[r * cols + c];
 }
 
 /* A tile kernel: t [rows][XL_PANEL] = a [rows][k] . panel, for a fixed number of rows. */
@@ -41,13 +42,15 @@ static void tile_portable(float *t, const float *a, size_t lda, const float *pan
     float sum[PORTABLE_ROWS][XL_PANEL] = {{0}};
     for (size_t p = 0; p < k; p++)
         for (size_t r = 0; r < PORTABLE_ROWS; r++)
-            for (size_t c = 0; c < XL_PANEL; c++) sum[r][c] += a[r * lda + p] * panel[p * XL_PANEL + c];
+            for (size_t c = 0; c < XL_PANEL; c++)
+                sum[r][c] += a[r * lda + p] * panel[p * XL_PANEL + c];
     memcpy(t, sum, sizeof sum);
 }
 
 #ifdef TRAIN_X86
 #define AVX2_ROWS 6
-__attribute__((target("avx2,fma"))) static void half_avx2(float *t, const float *a, size_t lda, const float *panel, size_t k) {
+__attribute__((target("avx2,fma"))) static void half_avx2(float *t, const float *a, size_t lda,
+                                                          const float *panel, size_t k) {
     __m256 s[AVX2_ROWS][2];
     for (int r = 0; r < AVX2_ROWS; r++) s[r][0] = s[r][1] = _mm256_setzero_ps();
     for (size_t p = 0; p < k; p++, panel += XL_PANEL) {
@@ -71,7 +74,8 @@ static void tile_avx2(float *t, const float *a, size_t lda, const float *panel, 
 }
 
 #define AVX512_ROWS 12
-__attribute__((target("avx512f"))) static void tile_avx512(float *t, const float *a, size_t lda, const float *panel, size_t k) {
+__attribute__((target("avx512f"))) static void tile_avx512(float *t, const float *a, size_t lda,
+                                                           const float *panel, size_t k) {
     __m512 s[AVX512_ROWS][2];
 #pragma GCC unroll 12
     for (int r = 0; r < AVX512_ROWS; r++) s[r][0] = s[r][1] = _mm512_setzero_ps();
@@ -98,44 +102,49 @@ static tile_fn pick(size_t *rows) {
 #ifdef TRAIN_X86
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f")) return *rows = AVX512_ROWS, tile_avx512;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return *rows = AVX2_ROWS, tile_avx2;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        return *rows = AVX2_ROWS, tile_avx2;
 #endif
     return *rows = PORTABLE_ROWS, tile_portable;
 }
 
 static void put_tile(float *c, size_t ldc, const float *tile, size_t rows, size_t width, bool add) {
     for (size_t r = 0; r < rows; r++)
-        for (size_t j = 0; j < width; j++) c[r * ldc + j] = add ? c[r * ldc + j] + tile[r * XL_PANEL + j] : tile[r * XL_PANEL + j];
+        for (size_t j = 0; j < width; j++)
+            c[r * ldc + j] = add ? c[r * ldc + j] + tile[r * XL_PANEL + j] : tile[r * XL_PANEL + j];
 }
 
-/* Fewer rows than a kernel's height: they are copied above rows of zeros, a stretch of k at a time. */
+/* Fewer rows than a kernel's height: they are copied above rows of zeros, a stretch of k at a
+ * time. */
 #define EDGE_K 256
 
-static void edge_tile(tile_fn tile, size_t height, float *t, const float *a, size_t lda, const float *panel, size_t rows, size_t k) {
+static void edge_tile(tile_fn tile, size_t height, float *t, const float *a, size_t lda,
+                      const float *panel, size_t rows, size_t k) {
     float edge[MAX_TILE_ROWS * EDGE_K], part[MAX_TILE_ROWS * XL_PANEL];
     memset(t, 0, height * XL_PANEL * sizeof *t);
     for (size_t p = 0; p < k; p += EDGE_K) {
         size_t depth = k - p < EDGE_K ? k - p : EDGE_K;
         memset(edge, 0, sizeof edge);
-        for (size_t r = 0; r < rows; r++) memcpy(edge + r * EDGE_K, a + r * lda + p, depth * sizeof *a);
+        for (size_t r = 0; r < rows; r++)
+            memcpy(edge + r * EDGE_K, a + r * lda + p, depth * sizeof *a);
         tile(part, edge, EDGE_K, panel + p * XL_PANEL, depth);
         for (size_t i = 0; i < height * XL_PANEL; i++) t[i] += part[i];
     }
 }
 
-void xl_gemm(float *c, size_t ldc, const float *a, size_t lda, const float *panels, size_t m, size_t k, size_t n, bool add) {
+void xl_gemm(float *c, size_t ldc, const float *a, size_t lda, const float *panels, size_t m,
+             size_t k, size_t n, bool add) {
     size_t height;
     tile_fn tile = pick(&height);
     float t[MAX_TILE_ROWS * XL_PANEL];
     for (size_t j = 0; j < n; j += XL_PANEL, panels += k * XL_PANEL) {
         size_t width = n - j < XL_PANEL ? n - j : XL_PANEL;
         for (size_t i = 0; i < m; i += height) {
-            /* The last tile reaches back over rows that are done, so that every row is summed in the same way. */
+            /* The last tile reaches back over rows that are done, so that every row is summed in
+             * the same way. */
             size_t rows = m - i < height ? m - i : height, back = m < height ? 0 : height - rows;
-            if (m < height)
-                edge_tile(tile, height, t, a, lda, panels, rows, k);
-            else
-                tile(t, a + (i - back) * lda, lda, panels, k);
+            if (m < height) edge_tile(tile, height, t, a, lda, panels, rows, k);
+            else tile(t, a + (i - back) * lda, lda, panels, k);
             put_tile(c + i * ldc + j, ldc, t + back * XL_PANEL, rows, width, add);
         }
     }

@@ -1,6 +1,7 @@
-/* Training of one exit head. A step has three phases, each shared by the threads without any sum across them, so that the
- * result does not depend on their number:
- *   rows      forward, loss and backward of the batch's rows; what gradients need is laid down by row
+/* Training of one exit head. A step has three phases, each shared by the threads without any sum
+ * across them, so that the result does not depend on their number:
+ *   rows      forward, loss and backward of the batch's rows; what gradients need is laid down by
+ *             row
  *   update    gradients and AdamW, split by the rows of each matrix
  *   pack      the matrices' panels for the next step */
 #include "base/bytes.h"
@@ -9,7 +10,7 @@
 #include <math.h>
 #include <string.h>
 
-#define CHUNK 64 /* rows that a thread takes through forward and backward together */
+#define CHUNK 64       /* rows that a thread takes through forward and backward together */
 #define MAX_EXTRA 4096 /* context tokens beside the static shortlist */
 
 typedef struct vector {
@@ -19,9 +20,9 @@ typedef struct vector {
 
 /* A thread's scratch, CHUNK rows. */
 typedef struct scratch {
-    float *n, *h, *dh;   /* [CHUNK][dim] */
-    float *u, *a, *da;   /* [CHUNK][hidden] mlp */
-    float *z;            /* [CHUNK][z_stride] */
+    float *n, *h, *dh; /* [CHUNK][dim] */
+    float *u, *a, *da; /* [CHUNK][hidden] mlp */
+    float *z;          /* [CHUNK][z_stride] */
 } scratch;
 
 struct xl_trainer {
@@ -35,7 +36,8 @@ struct xl_trainer {
     float *rows_forward, *rows_backward; /* panels of the shortlist's rows */
     int32_t *index_of;                   /* [vocab] */
     /* per row of the batch */
-    float *h, *dn_x, *dz, *dz_other;     /* h' [batch][dim]; d norm [batch][dim]; d static logits [batch][rows] */
+    /* h' [batch][dim]; d norm [batch][dim]; d static logits [batch][rows] */
+    float *h, *dn_x, *dz, *dz_other;
     double *loss;
     uint8_t *agrees;
     scratch *scratch;
@@ -118,7 +120,8 @@ static void lay_memory(xl_trainer *t, walk *w) {
     t->dz_other = take(w, t->batch, 1);
     t->loss = (double *)(void *)take(w, t->batch, 2);
     t->agrees = (uint8_t *)(void *)take(w, t->batch, 1);
-    t->scratch = (scratch *)(void *)take(w, t->threads, (sizeof(scratch) + sizeof(float) - 1) / sizeof(float) + 2);
+    t->scratch = (scratch *)(void *)take(w, t->threads,
+                                         (sizeof(scratch) + sizeof(float) - 1) / sizeof(float) + 2);
     for (uint32_t p = 0; p < t->threads; p++) {
         scratch s = {.n = take(w, CHUNK, dim), .h = take(w, CHUNK, dim), .dh = take(w, CHUNK, dim)};
         s.u = take(w, CHUNK, t->up.out);
@@ -132,17 +135,20 @@ static void lay_memory(xl_trainer *t, walk *w) {
 /* Uniform in +-1/sqrt(in): only for matrices that cannot start at zero. */
 static void scatter(float *w, size_t n, size_t in, uint64_t seed) {
     const double scale = 1 / sqrt((double)in);
-    for (size_t i = 0; i < n; i++) w[i] = (float)(scale * ((double)(xl_random(&seed) >> 11) * 0x1p-52 - 1));
+    for (size_t i = 0; i < n; i++)
+        w[i] = (float)(scale * ((double)(xl_random(&seed) >> 11) * 0x1p-52 - 1));
 }
 
 static void start_values(xl_trainer *t) {
     const uint32_t dim = t->base.dim;
     if (t->norm.w) memcpy(t->norm.w, t->base.output_norm, dim * sizeof(float));
     if (t->up.w) scatter(t->up.w, (size_t)t->up.out * dim, dim, t->options.seed ^ 0x75705f77u);
-    if (t->output.w) memcpy(t->output.w, t->base.output, (size_t)t->base.vocab * dim * sizeof(float));
+    if (t->output.w)
+        memcpy(t->output.w, t->base.output, (size_t)t->base.vocab * dim * sizeof(float));
     for (uint32_t i = 0; i < t->base.vocab; i++) t->index_of[i] = -1;
     if (t->options.form != XL_FORM_FULL) {
-        for (uint32_t i = 0; i < t->options.rows; i++) t->index_of[t->base.shortlist[i]] = (int32_t)i;
+        for (uint32_t i = 0; i < t->options.rows; i++)
+            t->index_of[t->base.shortlist[i]] = (int32_t)i;
     }
 }
 
@@ -159,7 +165,9 @@ static void pack_rows(xl_trainer *t) {
     }
     for (uint32_t r = 0; t->rows_backward && r < rows; r++) {
         const float *row = t->base.output + (size_t)t->base.shortlist[r] * dim;
-        for (uint32_t i = 0; i < dim; i++) t->rows_backward[(size_t)(i / XL_PANEL) * XL_PANEL * rows + r * XL_PANEL + i % XL_PANEL] = row[i];
+        for (uint32_t i = 0; i < dim; i++)
+            t->rows_backward[(size_t)(i / XL_PANEL) * XL_PANEL * rows + r * XL_PANEL +
+                             i % XL_PANEL] = row[i];
     }
 }
 
@@ -171,19 +179,25 @@ static void pack_all(void *arg, uint32_t part, uint32_t parts) {
 }
 
 static bool sizes_fit(const xl_train_base *base, const xl_train_options *o) {
-    if (base->dim == 0 || base->vocab == 0 || o->batch == 0 || o->batch > 65536 || o->epochs > 100000) return false;
+    if (base->dim == 0 || base->vocab == 0 || o->batch == 0 || o->batch > 65536 ||
+        o->epochs > 100000)
+        return false;
     if (o->form == XL_FORM_FULL) return true;
     if (o->form == XL_FORM_MLP && (o->hidden == 0 || o->hidden > 65536)) return false;
     return o->rows > 0 && o->rows <= base->n_shortlist && base->n_shortlist <= base->vocab;
 }
 
-exitlm_status xl_trainer_create(xl_trainer **trainer, const xl_train_base *base, const xl_train_options *options, exitlm_error *error) {
+exitlm_status xl_trainer_create(xl_trainer **trainer, const xl_train_base *base,
+                                const xl_train_options *options, exitlm_error *error) {
     *trainer = NULL;
-    if (!sizes_fit(base, options)) return xl_fail(error, EXITLM_USAGE, "a head of %u rows cannot be trained with these sizes", (unsigned)options->rows);
+    if (!sizes_fit(base, options))
+        return xl_fail(error, EXITLM_USAGE, "a head of %u rows cannot be trained with these sizes",
+                       (unsigned)options->rows);
     exitlm_allocator allocator = xl_allocator_or_default(options->allocator);
     xl_trainer *t = xl_calloc(&allocator, 1, sizeof *t);
     if (!t) return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for a trainer");
-    *t = (xl_trainer){.allocator = allocator, .options = *options, .base = *base, .batch = options->batch};
+    *t = (xl_trainer){
+        .allocator = allocator, .options = *options, .base = *base, .batch = options->batch};
     t->threads = xl_pool_threads(options->pool);
     if (options->form == XL_FORM_FULL) t->options.rows = base->vocab;
     t->trains = options->form != XL_FORM_LENS;
@@ -200,7 +214,8 @@ exitlm_status xl_trainer_create(xl_trainer **trainer, const xl_train_base *base,
     if ((state.used && !t->state) || !t->memory) {
         xl_trainer_free(t);
         *trainer = NULL;
-        return xl_fail(error, EXITLM_OUT_OF_MEMORY, "a head of this form needs %.0f MB to train", (state.used + memory.used) * 4e-6);
+        return xl_fail(error, EXITLM_OUT_OF_MEMORY, "a head of this form needs %.0f MB to train",
+                       (state.used + memory.used) * 4e-6);
     }
     lay_state(t, &(walk){.base = t->state});
     lay_memory(t, &(walk){.base = t->memory});
@@ -221,20 +236,28 @@ void xl_trainer_free(xl_trainer *t) {
 /* ---- Forward ---- */
 static xl_target target_of(const xl_trainer *t, const xl_train_set *set, size_t i) {
     const bool full = t->options.form == XL_FORM_FULL;
-    return (xl_target){.ids = set->top_ids + i * set->top_k, .p = set->top_p + i * set->top_k, .k = set->top_k,
-                       .index_of = full ? NULL : t->index_of, .rows = t->options.rows,
-                       .extra = set->extra_ids + set->extra_start[i], .n_extra = full ? 0 : set->extra_count[i], .other = t->other.n > 0,
+    return (xl_target){.ids = set->top_ids + i * set->top_k,
+                       .p = set->top_p + i * set->top_k,
+                       .k = set->top_k,
+                       .index_of = full ? NULL : t->index_of,
+                       .rows = t->options.rows,
+                       .extra = set->extra_ids + set->extra_start[i],
+                       .n_extra = full ? 0 : set->extra_count[i],
+                       .other = t->other.n > 0,
                        .temperature = t->options.target_temperature};
 }
 
 static void extra_scores(const xl_trainer *t, const xl_target *target, const float *h, float *z) {
     const uint32_t dim = t->base.dim;
-    for (uint32_t e = 0; e < target->n_extra; e++) z[target->rows + e] = xl_dot(h, t->base.output + (size_t)target->extra[e] * dim, dim);
-    if (target->other) z[target->rows + target->n_extra] = xl_dot(h, t->other.w, dim) + t->other.w[dim];
+    for (uint32_t e = 0; e < target->n_extra; e++)
+        z[target->rows + e] = xl_dot(h, t->base.output + (size_t)target->extra[e] * dim, dim);
+    if (target->other)
+        z[target->rows + target->n_extra] = xl_dot(h, t->other.w, dim) + t->other.w[dim];
 }
 
 /* s->n, s->h, s->z (and the mlp's u, a) of `count` positions. */
-static void forward(const xl_trainer *t, scratch *s, const xl_train_set *set, const uint32_t *order, size_t count) {
+static void forward(const xl_trainer *t, scratch *s, const xl_train_set *set, const uint32_t *order,
+                    size_t count) {
     const uint32_t dim = t->base.dim, rows = t->options.rows;
     const float *norm = t->norm.w ? t->norm.w : t->base.output_norm;
     for (size_t r = 0; r < count; r++) {
@@ -250,7 +273,8 @@ static void forward(const xl_trainer *t, scratch *s, const xl_train_set *set, co
         for (size_t i = 0; i < count * hidden; i++) s->a[i] = s->u[i] / (1 + xl_expf(-s->u[i]));
         xl_gemm(s->h, dim, s->a, hidden, t->down.forward, count, hidden, dim, true);
     }
-    xl_gemm(s->z, t->z_stride, s->h, dim, t->output.w ? t->output.forward : t->rows_forward, count, dim, rows, false);
+    xl_gemm(s->z, t->z_stride, s->h, dim, t->output.w ? t->output.forward : t->rows_forward, count,
+            dim, rows, false);
     for (size_t r = 0; r < count; r++) {
         xl_target target = target_of(t, set, order[r]);
         float *z = s->z + r * t->z_stride;
@@ -261,15 +285,18 @@ static void forward(const xl_trainer *t, scratch *s, const xl_train_set *set, co
 
 /* ---- Backward ---- */
 /* s->dh from the gradients in s->z. */
-static void backward_scores(xl_trainer *t, scratch *s, const xl_train_set *set, const uint32_t *order, size_t count) {
+static void backward_scores(xl_trainer *t, scratch *s, const xl_train_set *set,
+                            const uint32_t *order, size_t count) {
     const uint32_t dim = t->base.dim, rows = t->options.rows;
-    xl_gemm(s->dh, dim, s->z, t->z_stride, t->output.w ? t->output.backward : t->rows_backward, count, rows, dim, false);
+    xl_gemm(s->dh, dim, s->z, t->z_stride, t->output.w ? t->output.backward : t->rows_backward,
+            count, rows, dim, false);
     for (size_t r = 0; r < count; r++) {
         xl_target target = target_of(t, set, order[r]);
         const float *z = s->z + r * t->z_stride + rows;
         float *dh = s->dh + r * dim;
         for (uint32_t e = 0; e < target.n_extra; e++)
-            if (fabsf(z[e]) > 1e-6f) xl_add_scaled(dh, z[e], t->base.output + (size_t)target.extra[e] * dim, dim);
+            if (fabsf(z[e]) > 1e-6f)
+                xl_add_scaled(dh, z[e], t->base.output + (size_t)target.extra[e] * dim, dim);
         if (target.other) xl_add_scaled(dh, z[target.n_extra], t->other.w, dim);
     }
 }
@@ -305,7 +332,8 @@ typedef struct step_job {
     xl_adam adam;
 } step_job;
 
-static void keep_rows(xl_trainer *t, scratch *s, const xl_train_set *set, const uint32_t *order, size_t row, size_t count) {
+static void keep_rows(xl_trainer *t, scratch *s, const xl_train_set *set, const uint32_t *order,
+                      size_t row, size_t count) {
     const uint32_t dim = t->base.dim, rows = t->options.rows;
     memcpy(t->h + row * dim, s->h, count * dim * sizeof(float));
     for (size_t r = 0; r < count; r++) {
@@ -316,7 +344,8 @@ static void keep_rows(xl_trainer *t, scratch *s, const xl_train_set *set, const 
 }
 
 /* d norm = dn * x, with x = n / norm read again from the set. */
-static void keep_norm(xl_trainer *t, scratch *s, const xl_train_set *set, const uint32_t *order, size_t row, size_t count) {
+static void keep_norm(xl_trainer *t, scratch *s, const xl_train_set *set, const uint32_t *order,
+                      size_t row, size_t count) {
     const uint32_t dim = t->base.dim;
     for (size_t r = 0; t->dn_x && r < count; r++) {
         float *out = t->dn_x + (row + r) * dim;
@@ -357,7 +386,8 @@ static void rows_phase(void *arg, uint32_t part, uint32_t parts) {
 
 /* ---- Update ---- */
 /* Gradient of a vector: the sum over rows of a [batch][stride], columns of this part. */
-static void update_columns(const step_job *job, vector *v, const float *a, size_t stride, uint32_t part, uint32_t parts) {
+static void update_columns(const step_job *job, vector *v, const float *a, size_t stride,
+                           uint32_t part, uint32_t parts) {
     const size_t from = (size_t)v->n * part / parts, to = (size_t)v->n * (part + 1) / parts;
     float sum[256];
     for (size_t c = from; c < to; c += 256) {
@@ -398,10 +428,12 @@ static float rate_at(const xl_train_options *o, uint64_t step, uint64_t steps) {
     return (float)(o->rate * (0.02 + 0.98 * 0.5 * (1 + cos(3.14159265358979 * x))));
 }
 
-static void run_step(xl_trainer *t, const xl_train_set *set, const uint32_t *order, uint64_t steps) {
+static void run_step(xl_trainer *t, const xl_train_set *set, const uint32_t *order,
+                     uint64_t steps) {
     step_job job = {.t = t, .set = set, .order = order};
     double count = (double)(t->step + 1);
-    job.adam = (xl_adam){rate_at(&t->options, t->step, steps), t->options.weight_decay, (float)(1 - pow(0.9, count)), (float)(1 - pow(0.99, count))};
+    job.adam = (xl_adam){rate_at(&t->options, t->step, steps), t->options.weight_decay,
+                         (float)(1 - pow(0.9, count)), (float)(1 - pow(0.99, count))};
     xl_pool_run(t->options.pool, rows_phase, &job);
     xl_pool_run(t->options.pool, update_phase, &job);
     xl_pool_run(t->options.pool, pack_all, t);
@@ -419,7 +451,8 @@ static void shuffle(uint32_t *order, size_t n, uint64_t seed) {
 }
 
 static bool set_fits(const xl_trainer *t, const xl_train_set *set) {
-    bool fits = set->dim == t->base.dim && set->n <= UINT32_MAX && set->top_k > 0 && set->top_k <= XL_TOP_MAX;
+    bool fits = set->dim == t->base.dim && set->n <= UINT32_MAX && set->top_k > 0 &&
+                set->top_k <= XL_TOP_MAX;
     for (size_t i = 0; fits && i < set->n; i++) fits = set->extra_count[i] <= MAX_EXTRA;
     return fits;
 }
@@ -430,21 +463,28 @@ exitlm_status xl_trainer_run(xl_trainer *t, const xl_train_set *set, exitlm_erro
     if (!t->trains) return EXITLM_OK;
     if (!set_fits(t, set))
         return xl_fail(error, EXITLM_USAGE, "the training set does not fit the head");
-    if (per_epoch == 0) return xl_fail(error, EXITLM_USAGE, "%zu tokens are not one batch of %u", set->n, (unsigned)t->batch);
+    if (per_epoch == 0)
+        return xl_fail(error, EXITLM_USAGE, "%zu tokens are not one batch of %u", set->n,
+                       (unsigned)t->batch);
     uint32_t *order = xl_calloc(&t->allocator, set->n, sizeof *order);
-    if (!order) return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for the order of %zu tokens", set->n);
+    if (!order)
+        return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for the order of %zu tokens",
+                       set->n);
     double loss = 0, agreed = 0;
     uint64_t counted = 0, epoch = UINT64_MAX;
     while (t->step < steps) {
-        if (t->step / per_epoch != epoch) shuffle(order, set->n, o->seed * 1000003u + (epoch = t->step / per_epoch));
+        if (t->step / per_epoch != epoch)
+            shuffle(order, set->n, o->seed * 1000003u + (epoch = t->step / per_epoch));
         run_step(t, set, order + t->step % per_epoch * t->batch, steps);
         for (uint32_t r = 0; r < t->batch; r++) {
             loss += t->loss[r];
             agreed += t->agrees[r];
         }
         counted += t->batch;
-        if (!o->report || (o->report_steps && t->step % o->report_steps && t->step < steps)) continue;
-        if (!o->report(o->user, t->step, steps, loss / (double)counted, agreed / (double)counted)) break;
+        if (!o->report || (o->report_steps && t->step % o->report_steps && t->step < steps))
+            continue;
+        if (!o->report(o->user, t->step, steps, loss / (double)counted, agreed / (double)counted))
+            break;
         loss = agreed = 0;
         counted = 0;
     }
@@ -471,12 +511,14 @@ static void answer_phase(void *arg, uint32_t part, uint32_t parts) {
         forward(t, s, job->set, order, count);
         for (size_t r = 0; r < count; r++) {
             xl_target target = target_of(t, job->set, row + r);
-            xl_answer_row(s->z + r * t->z_stride, &target, t->base.shortlist, &job->answers[row + r]);
+            xl_answer_row(s->z + r * t->z_stride, &target, t->base.shortlist,
+                          &job->answers[row + r]);
         }
     }
 }
 
-exitlm_status xl_trainer_answer(xl_trainer *t, const xl_train_set *set, xl_head_answer *answers, exitlm_error *error) {
+exitlm_status xl_trainer_answer(xl_trainer *t, const xl_train_set *set, xl_head_answer *answers,
+                                exitlm_error *error) {
     if (!set_fits(t, set)) return xl_fail(error, EXITLM_USAGE, "the set does not fit the head");
     answer_job job = {.t = t, .set = set, .answers = answers};
     xl_pool_run(t->options.pool, answer_phase, &job);
@@ -511,18 +553,21 @@ static void scale_phase(void *arg, uint32_t part, uint32_t parts) {
             target.temperature = 1;
             for (int k = 0; k < SCALES; k++) {
                 bool agrees;
-                for (uint32_t i = 0; i < n; i++) z[i] = s->z[r * t->z_stride + i] * (1 - 0.05f * (float)k);
+                for (uint32_t i = 0; i < n; i++)
+                    z[i] = s->z[r * t->z_stride + i] * (1 - 0.05f * (float)k);
                 job->loss[part][k] += xl_loss_row(z, &target, &agrees);
             }
         }
     }
 }
 
-exitlm_status xl_trainer_sampling_scale(xl_trainer *t, const xl_train_set *set, float *scale, exitlm_error *error) {
+exitlm_status xl_trainer_sampling_scale(xl_trainer *t, const xl_train_set *set, float *scale,
+                                        exitlm_error *error) {
     const uint32_t parts = xl_pool_threads(t->options.pool);
     *scale = 1;
     if (!set_fits(t, set)) return xl_fail(error, EXITLM_USAGE, "the set does not fit the head");
-    scale_job job = {.t = t, .set = set, .n = set->n < XL_SCALE_POSITIONS ? set->n : XL_SCALE_POSITIONS};
+    scale_job job = {
+        .t = t, .set = set, .n = set->n < XL_SCALE_POSITIONS ? set->n : XL_SCALE_POSITIONS};
     if (job.n == 0) return EXITLM_OK;
     job.stride = set->n / job.n;
     job.loss = xl_calloc(&t->allocator, parts, sizeof *job.loss);
@@ -541,7 +586,8 @@ exitlm_status xl_trainer_sampling_scale(xl_trainer *t, const xl_train_set *set, 
     *scale = 1 - 0.05f * (float)best;
     xl_free(&t->allocator, job.loss, parts, sizeof *job.loss);
     xl_free(&t->allocator, job.z, parts * t->z_stride, sizeof *job.z);
-    return fits ? EXITLM_OK : xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for the scale of sampling");
+    return fits ? EXITLM_OK
+                : xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for the scale of sampling");
 }
 
 void xl_trainer_head(const xl_trainer *t, xl_head_source *head) {

@@ -1,4 +1,5 @@
-/* Heads from the gathered data: training with progress and checkpoints, and the choice of layers. */
+/* Heads from the gathered data: training with progress and checkpoints, and the choice of
+ * layers. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,8 @@
 #include "reply/session.h"
 #include "training.h"
 
-#define BATCH_FILL 0.35 /* what a layer costs that a waiting position runs later, in a batch, against running it at once */
+/* what a layer costs that a waiting position runs later, in a batch, against running it at once */
+#define BATCH_FILL 0.35
 
 static xl_head_form form_of(const xl_training *run, bool vocabulary) {
     static const xl_head_form forms[] = {XL_FORM_TIED, XL_FORM_MLP, XL_FORM_FULL, XL_FORM_LENS};
@@ -22,7 +24,7 @@ static xl_head_form form_of(const xl_training *run, bool vocabulary) {
 typedef struct reporter {
     const xl_training *run;
     xl_trainer *trainer;
-    const char *file;      /* checkpoint */
+    const char *file; /* checkpoint */
     uint32_t layer;
     uint64_t per_epoch, saved;
     bool stopped;
@@ -42,7 +44,8 @@ static bool load_checkpoint(const reporter *r) {
     size_t n = xl_trainer_state_floats(r->trainer);
     float *state = malloc((n + 1) * sizeof *state);
     FILE *f = state ? fopen(r->file, "rb") : NULL;
-    bool fine = f && fread(state, sizeof *state, n + 1, f) == n && xl_trainer_load(r->trainer, state, n);
+    bool fine =
+        f && fread(state, sizeof *state, n + 1, f) == n && xl_trainer_load(r->trainer, state, n);
     if (f) fclose(f);
     free(state);
     return fine;
@@ -50,7 +53,11 @@ static bool load_checkpoint(const reporter *r) {
 
 static bool report(void *user, uint64_t step, uint64_t steps, double loss, double agreement) {
     reporter *r = user;
-    const xl_progress now = {.stage = XL_STAGE_HEAD, .layer = r->layer, .done = (double)step, .total = (double)steps, .loss = loss,
+    const xl_progress now = {.stage = XL_STAGE_HEAD,
+                             .layer = r->layer,
+                             .done = (double)step,
+                             .total = (double)steps,
+                             .loss = loss,
                              .agreement = agreement};
     xl_show(r->run->observer, &now);
     r->stopped = xl_stopped(r->run->observer);
@@ -65,14 +72,16 @@ static bool report(void *user, uint64_t step, uint64_t steps, double loss, doubl
 static char *checkpoint_name(const xl_training *run, const xl_train_options *o, size_t n) {
     xl_sha256 sha;
     uint8_t digest[32];
-    const uint64_t numbers[] = {o->layer, o->form, o->rows, o->hidden, o->epochs, o->batch, o->seed, n};
+    const uint64_t numbers[] = {o->layer,  o->form,  o->rows, o->hidden,
+                                o->epochs, o->batch, o->seed, n};
     const float floats[] = {o->rate, o->weight_decay, o->warmup, o->target_temperature};
     xl_sha256_init(&sha);
     xl_sha256_update(&sha, run->plan.key, sizeof run->plan.key);
     xl_sha256_update(&sha, numbers, sizeof numbers);
     xl_sha256_update(&sha, floats, sizeof floats);
     xl_sha256_final(&sha, digest);
-    return xl_format("%s/head-%u-%02x%02x%02x%02x", run->folder, o->layer, digest[0], digest[1], digest[2], digest[3]);
+    return xl_format("%s/head-%u-%02x%02x%02x%02x", run->folder, o->layer, digest[0], digest[1],
+                     digest[2], digest[3]);
 }
 
 static void count_agreement(const xl_train_part *part, xl_train_result *r) {
@@ -87,7 +96,8 @@ static void count_agreement(const xl_train_part *part, xl_train_result *r) {
     }
 }
 
-static exitlm_status validate(const xl_training *run, uint32_t layer, uint32_t rows, xl_train_result *r, exitlm_error *error) {
+static exitlm_status validate(const xl_training *run, uint32_t layer, uint32_t rows,
+                              xl_train_result *r, exitlm_error *error) {
     xl_train_part part;
     exitlm_status status = xl_train_part_load(run, layer, rows, true, 0, &part, error);
     if (status != EXITLM_OK) return status;
@@ -103,7 +113,8 @@ static exitlm_status validate(const xl_training *run, uint32_t layer, uint32_t r
 }
 
 /* From the checkpoint where there is one. */
-static exitlm_status run_trainer(const xl_train_set *set, reporter *r, bool *stopped, exitlm_error *error) {
+static exitlm_status run_trainer(const xl_train_set *set, reporter *r, bool *stopped,
+                                 exitlm_error *error) {
     const uint64_t first = load_checkpoint(r) ? xl_trainer_step(r->trainer) : 0;
     const xl_progress start = {.stage = XL_STAGE_HEAD, .layer = r->layer, .done = (double)first};
     r->saved = first / r->per_epoch;
@@ -114,16 +125,30 @@ static exitlm_status run_trainer(const xl_train_set *set, reporter *r, bool *sto
 }
 
 /* Trains on what `part` holds. */
-static exitlm_status learn(xl_training *run, const xl_train_part *part, bool vocabulary, uint32_t rows, uint32_t epochs,
-                           xl_train_result *result, bool *stopped, exitlm_error *error) {
+static exitlm_status learn(xl_training *run, const xl_train_part *part, bool vocabulary,
+                           uint32_t rows, uint32_t epochs, xl_train_result *result, bool *stopped,
+                           exitlm_error *error) {
     const xl_training_options *o = run->options;
     reporter r = {.run = run, .layer = result->layer};
     const uint32_t batch = part->set.n < o->batch ? (uint32_t)part->set.n : o->batch;
-    if (batch == 0) return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": no training data was gathered", run->folder);
-    const xl_train_options t = {.form = form_of(run, vocabulary), .layer = r.layer, .rows = rows, .hidden = o->hidden,
-                                .epochs = epochs, .batch = batch, .rate = vocabulary ? 5 * o->rate : o->rate,
-                                .weight_decay = o->weight_decay, .warmup = 0.04f, .target_temperature = o->target_temperature,
-                                .seed = o->seed, .pool = run->pool, .report_steps = 20, .report = report, .user = &r};
+    if (batch == 0)
+        return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": no training data was gathered",
+                       run->folder);
+    const xl_train_options t = {.form = form_of(run, vocabulary),
+                                .layer = r.layer,
+                                .rows = rows,
+                                .hidden = o->hidden,
+                                .epochs = epochs,
+                                .batch = batch,
+                                .rate = vocabulary ? 5 * o->rate : o->rate,
+                                .weight_decay = o->weight_decay,
+                                .warmup = 0.04f,
+                                .target_temperature = o->target_temperature,
+                                .seed = o->seed,
+                                .pool = run->pool,
+                                .report_steps = 20,
+                                .report = report,
+                                .user = &r};
     char *file = checkpoint_name(run, &t, part->set.n);
     if (!file) return xl_no_memory(error, "a checkpoint");
     r.file = file;
@@ -135,8 +160,9 @@ static exitlm_status learn(xl_training *run, const xl_train_part *part, bool voc
     return status;
 }
 
-exitlm_status xl_training_head(xl_training *run, uint32_t layer, bool vocabulary, size_t max_positions, uint32_t epochs,
-                               xl_train_result *result, bool *stopped, exitlm_error *error) {
+exitlm_status xl_training_head(xl_training *run, uint32_t layer, bool vocabulary,
+                               size_t max_positions, uint32_t epochs, xl_train_result *result,
+                               bool *stopped, exitlm_error *error) {
     const xl_training_options *o = run->options;
     xl_train_part part;
     uint32_t rows = vocabulary ? o->vocabulary_rows : o->rows;
@@ -148,7 +174,8 @@ exitlm_status xl_training_head(xl_training *run, uint32_t layer, bool vocabulary
     xl_train_part_free(&part);
     if (status == EXITLM_OK) status = validate(run, layer, rows, result, error);
     if (status != EXITLM_OK) return status;
-    const xl_progress end = {.stage = XL_STAGE_HEAD, .layer = result->layer, .result = result, .ended = true};
+    const xl_progress end = {
+        .stage = XL_STAGE_HEAD, .layer = result->layer, .result = result, .ended = true};
     xl_show(run->observer, &end);
     return EXITLM_OK;
 }
@@ -163,11 +190,13 @@ void xl_train_result_free(xl_train_result *r) {
 typedef struct choice {
     xl_training *run;
     xl_train_result results[XL_GATHER_MAX_LAYERS];
-    uint32_t n;             /* candidates; the last one is the vocabulary exit */
+    uint32_t n;                /* candidates; the last one is the vocabulary exit */
     const xl_train_part *part; /* validation */
 } choice;
 
-static double layers_of(const xl_training *run, double macs) { return macs / (double)xl_layer_macs(run->model); }
+static double layers_of(const xl_training *run, double macs) {
+    return macs / (double)xl_layer_macs(run->model);
+}
 
 static double check_layers(const xl_training *run, bool vocabulary) {
     const xl_training_options *o = run->options;
@@ -179,7 +208,8 @@ static double check_layers(const xl_training *run, bool vocabulary) {
 
 /* Cost of exits, in shares of a full token, for the chain of `n` candidates. */
 static void fill_costs(const choice *c, const uint32_t *chain, uint32_t n, xl_path_data *data) {
-    const double last = c->run->info.layers, full = layers_of(c->run, (double)xl_token_macs(c->run->model));
+    const double last = c->run->info.layers,
+                 full = layers_of(c->run, (double)xl_token_macs(c->run->model));
     double checks = 0;
     for (uint32_t i = 0; i < n; i++) {
         const double layer = c->results[chain[i]].layer;
@@ -187,18 +217,22 @@ static void fill_costs(const choice *c, const uint32_t *chain, uint32_t n, xl_pa
         data->exit_cost[i] = (float)((layer + BATCH_FILL * (last - layer) + checks) / full);
     }
     /* The vocabulary exit's scores are part of the final head's. */
-    data->full_cost = (float)((full + checks - (n && chain[n - 1] + 1 == c->n ? check_layers(c->run, true) : 0)) / full);
+    data->full_cost =
+        (float)((full + checks - (n && chain[n - 1] + 1 == c->n ? check_layers(c->run, true) : 0)) /
+                full);
 }
 
 /* Expected cost of a token at 5 % disagreement on the validation part. */
-static exitlm_status cost_of(const choice *c, const uint32_t *chain, uint32_t n, double *cost, double *coverage, exitlm_error *error) {
+static exitlm_status cost_of(const choice *c, const uint32_t *chain, uint32_t n, double *cost,
+                             double *coverage, exitlm_error *error) {
     const size_t count = c->part->set.n;
     const float target = 0.05f;
     xl_path_data data = {.n = count, .n_heads = n, .weight = c->part->weight};
     float *u = malloc((count * n + 1) * sizeof *u);
     uint8_t *wrong = malloc(count * n + 1);
     xl_path *path = malloc(sizeof *path);
-    exitlm_status status = u && wrong && path ? EXITLM_OK : xl_no_memory(error, "the choice of layers");
+    exitlm_status status =
+        u && wrong && path ? EXITLM_OK : xl_no_memory(error, "the choice of layers");
     for (size_t t = 0; status == EXITLM_OK && t < count; t++)
         for (uint32_t i = 0; i < n; i++) {
             const xl_head_answer *a = &c->results[chain[i]].answers[t];
@@ -208,9 +242,11 @@ static exitlm_status cost_of(const choice *c, const uint32_t *chain, uint32_t n,
     data.u = u;
     data.wrong = wrong;
     fill_costs(c, chain, n, &data);
-    if (status == EXITLM_OK && !xl_path_build(&data, &target, 1, &xl_libc_allocator, path)) status = xl_no_memory(error, "the choice of layers");
+    if (status == EXITLM_OK && !xl_path_build(&data, &target, 1, &xl_libc_allocator, path))
+        status = xl_no_memory(error, "the choice of layers");
     size_t exits = 0;
-    for (size_t t = 0; status == EXITLM_OK && t < count; t++) exits += u[t * n] < path->threshold[0][0];
+    for (size_t t = 0; status == EXITLM_OK && t < count; t++)
+        exits += u[t * n] < path->threshold[0][0];
     if (status == EXITLM_OK) {
         *cost = path->cost[0];
         *coverage = count ? (double)exits / (double)count : 0;
@@ -230,7 +266,8 @@ static exitlm_status list_earnings(const choice *c, xl_layer_choice *out, exitlm
     for (uint32_t i = 0; i < last && status == EXITLM_OK; i++) {
         struct xl_candidate *candidate = &out->candidates[out->n++];
         candidate->layer = c->results[i].layer;
-        status = cost_of(c, (const uint32_t[]){i, last}, 2, &candidate->work, &candidate->coverage, error);
+        status = cost_of(c, (const uint32_t[]){i, last}, 2, &candidate->work, &candidate->coverage,
+                         error);
     }
     return status;
 }
@@ -250,7 +287,8 @@ static bool chain_with(const uint32_t *chosen, uint32_t n, uint32_t added, uint3
 }
 
 /* Greedy: the head that saves most beside those chosen, while it saves enough. */
-static exitlm_status pick(const choice *c, uint32_t *chosen, uint32_t *n, double *work, exitlm_error *error) {
+static exitlm_status pick(const choice *c, uint32_t *chosen, uint32_t *n, double *work,
+                          exitlm_error *error) {
     double unused;
     chosen[0] = c->n - 1;
     *n = 1;
@@ -276,8 +314,8 @@ static exitlm_status pick(const choice *c, uint32_t *chosen, uint32_t *n, double
     return status;
 }
 
-exitlm_status xl_training_choose_layers(xl_training *run, uint32_t *layers, uint32_t *n_layers, xl_layer_choice *out, bool *stopped,
-                                        exitlm_error *error) {
+exitlm_status xl_training_choose_layers(xl_training *run, uint32_t *layers, uint32_t *n_layers,
+                                        xl_layer_choice *out, bool *stopped, exitlm_error *error) {
     choice c = {.run = run};
     xl_train_part part = {0};
     exitlm_status status = EXITLM_OK;
@@ -285,7 +323,8 @@ exitlm_status xl_training_choose_layers(xl_training *run, uint32_t *layers, uint
     *n_layers = 0;
     for (; c.n < run->plan.n_layers && status == EXITLM_OK && !*stopped; c.n++) {
         const bool vocabulary = c.n + 1 == run->plan.n_layers;
-        status = xl_training_head(run, c.n, vocabulary, run->options->probe_tokens, 2, &c.results[c.n], stopped, error);
+        status = xl_training_head(run, c.n, vocabulary, run->options->probe_tokens, 2,
+                                  &c.results[c.n], stopped, error);
     }
     if (status == EXITLM_OK && !*stopped) {
         status = xl_train_part_load(run, 0, run->base.n_shortlist, true, 0, &part, error);

@@ -1,9 +1,11 @@
-/* The loss of one position: KL from the model's distribution to a head's, over what the head lists. See train_head.h. */
+/* The loss of one position: KL from the model's distribution to a head's, over what the head
+ * lists. See train_head.h. */
 #include "base/fmath.h"
 #include "train_internal.h"
 #include <math.h>
 
-/* The target on the candidates: probabilities of listed top tokens, the mass of unlisted ones, and the mass beyond the top. */
+/* The target on the candidates: probabilities of listed top tokens, the mass of unlisted ones,
+ * and the mass beyond the top. */
 typedef struct listed {
     uint32_t place[XL_TOP_MAX];
     float p[XL_TOP_MAX];
@@ -98,7 +100,8 @@ double xl_loss_row(float *z, const xl_target *t, bool *agrees) {
     if (group < 1e-6f) group = 1e-6f;
     if (l.tail > 0) loss += l.tail * minus_log(group);
     if (l.unlisted > 0) loss += l.unlisted * minus_log(z[n - 1] * scale);
-    /* d loss / d z_j = P_j - T_j, where the rest's mass is spread over its group as the head itself spreads it. */
+    /* d loss / d z_j = P_j - T_j, where the rest's mass is spread over its group as the head
+     * itself spreads it. */
     const float rest = scale * (1 - l.tail / group);
     float kept[XL_TOP_MAX];
     for (uint32_t i = 0; i < l.n; i++) kept[i] = z[l.place[i]] * scale - l.p[i];
@@ -112,7 +115,8 @@ void xl_answer_row(float *z, const xl_target *t, const int32_t *shortlist, xl_he
     const uint32_t n = xl_target_outcomes(t);
     uint32_t best = largest(z, n);
     float max = z[best], second = 0, spread = 0;
-    for (uint32_t i = 0; i < n; i++) spread += z[i] < max - 80 ? 0 : (z[i] - max) * xl_expf(z[i] - max);
+    for (uint32_t i = 0; i < n; i++)
+        spread += z[i] < max - 80 ? 0 : (z[i] - max) * xl_expf(z[i] - max);
     float sum = exponentials(z, n, max);
     for (uint32_t i = 0; i < n; i++)
         if (i != best && z[i] > second) second = z[i];
@@ -120,10 +124,7 @@ void xl_answer_row(float *z, const xl_target *t, const int32_t *shortlist, xl_he
     answer->margin = (1 - second) / sum;
     answer->other = t->other ? z[n - 1] / sum : 0;
     answer->entropy = n > 1 ? (logf(sum) - spread / sum) / logf((float)n) : 0;
-    if (t->other && best == n - 1)
-        answer->id = -1;
-    else if (best < t->rows)
-        answer->id = t->index_of ? shortlist[best] : (int32_t)best;
-    else
-        answer->id = t->extra[best - t->rows];
+    if (t->other && best == n - 1) answer->id = -1;
+    else if (best < t->rows) answer->id = t->index_of ? shortlist[best] : (int32_t)best;
+    else answer->id = t->extra[best - t->rows];
 }

@@ -1,4 +1,5 @@
-/* K/V maps: from the hidden state at an exit to k and v of each skipped layer, by ridge regression on the model's own conversations. */
+/* K/V maps: from the hidden state at an exit to k and v of each skipped layer, by ridge
+ * regression on the model's own conversations. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,14 +15,14 @@
 typedef struct fitting {
     const xl_training *run;
     exitlm_session *session;
-    uint32_t first;         /* hidden states are kept from after this many layers on */
-    uint32_t n_kept;        /* n_layers - first: after first, first + 1, … n_layers - 1 layers */
-    float *hidden;          /* [n_kept][ctx][dim] */
-    float *kv;              /* [n_kept][ctx][2 * kv_dim] what the layers make of it, before RoPE */
+    uint32_t first;  /* hidden states are kept from after this many layers on */
+    uint32_t n_kept; /* n_layers - first: after first, first + 1, … n_layers - 1 layers */
+    float *hidden;   /* [n_kept][ctx][dim] */
+    float *kv;       /* [n_kept][ctx][2 * kv_dim] what the layers make of it, before RoPE */
     xl_ridge *ridge[EXITLM_MAX_HEADS];
     const uint32_t *layers; /* of the heads */
     uint32_t n_layers;
-    float *x, *y, *ones;    /* [BATCH][dim] [BATCH][widest output] [dim] */
+    float *x, *y, *ones; /* [BATCH][dim] [BATCH][widest output] [dim] */
 } fitting;
 
 static void keep(void *user, uint32_t layers_run, uint32_t pos, uint32_t n, const float *hidden) {
@@ -29,7 +30,9 @@ static void keep(void *user, uint32_t layers_run, uint32_t pos, uint32_t n, cons
     const uint32_t dim = f->session->run.model->config.dim;
     if (layers_run < f->first || layers_run >= f->first + f->n_kept) return;
     float *to = f->hidden + ((size_t)(layers_run - f->first) * f->session->stair.ctx + pos) * dim;
-    for (uint32_t i = 0; i < n; i++) memcpy(to + (size_t)i * dim, hidden + (size_t)i * f->session->run.work.dim_stride, dim * sizeof *to);
+    for (uint32_t i = 0; i < n; i++)
+        memcpy(to + (size_t)i * dim, hidden + (size_t)i * f->session->run.work.dim_stride,
+               dim * sizeof *to);
 }
 
 /* k and v of layer first + kept for positions [0, n). */
@@ -40,12 +43,16 @@ static void project(fitting *f, uint32_t kept, uint32_t n) {
     for (uint32_t pos = 0; pos < n; pos += XL_CHUNK) {
         const uint32_t rows = n - pos < XL_CHUNK ? n - pos : XL_CHUNK;
         for (uint32_t r = 0; r < rows; r++)
-            s->run.kernels->rmsnorm(s->run.work.norm + (size_t)r * s->run.work.dim_stride, f->hidden + ((size_t)kept * s->stair.ctx + pos + r) * c->dim, layer->attn_norm,
-                                c->dim, c->norm_eps);
-        xl_matmul(&s->run, s->run.work.k, s->run.work.kv_stride, &layer->wk, s->run.work.norm, rows);
-        xl_matmul(&s->run, s->run.work.v, s->run.work.kv_stride, &layer->wv, s->run.work.norm, rows);
+            s->run.kernels->rmsnorm(s->run.work.norm + (size_t)r * s->run.work.dim_stride,
+                                    f->hidden + ((size_t)kept * s->stair.ctx + pos + r) * c->dim,
+                                    layer->attn_norm, c->dim, c->norm_eps);
+        xl_matmul(&s->run, s->run.work.k, s->run.work.kv_stride, &layer->wk, s->run.work.norm,
+                  rows);
+        xl_matmul(&s->run, s->run.work.v, s->run.work.kv_stride, &layer->wv, s->run.work.norm,
+                  rows);
         for (uint32_t r = 0; r < rows; r++) {
-            float *k = f->kv + ((size_t)kept * s->stair.ctx + pos + r) * 2 * c->kv_dim, *v = k + c->kv_dim;
+            float *k = f->kv + ((size_t)kept * s->stair.ctx + pos + r) * 2 * c->kv_dim,
+                  *v = k + c->kv_dim;
             memcpy(k, s->run.work.k + (size_t)r * s->run.work.kv_stride, c->kv_dim * sizeof *k);
             memcpy(v, s->run.work.v + (size_t)r * s->run.work.kv_stride, c->kv_dim * sizeof *v);
             if (layer->bk) xl_add_scaled(k, 1, layer->bk, c->kv_dim);
@@ -64,24 +71,30 @@ static void add_to_ridge(fitting *f, uint32_t h, const uint32_t *at, uint32_t n)
         for (uint32_t r = 0; r < rows; r++) {
             const uint32_t pos = at[first + r];
             const float *hidden = f->hidden + ((size_t)from * f->session->stair.ctx + pos) * c->dim;
-            f->session->run.kernels->rmsnorm(f->x + (size_t)r * c->dim, hidden, f->ones, c->dim, c->norm_eps);
+            f->session->run.kernels->rmsnorm(f->x + (size_t)r * c->dim, hidden, f->ones, c->dim,
+                                             c->norm_eps);
             for (uint32_t l = 0; l < count; l++)
-                memcpy(f->y + r * wide + (size_t)l * 2 * c->kv_dim, f->kv + ((size_t)(from + l) * f->session->stair.ctx + pos) * 2 * c->kv_dim,
+                memcpy(f->y + r * wide + (size_t)l * 2 * c->kv_dim,
+                       f->kv + ((size_t)(from + l) * f->session->stair.ctx + pos) * 2 * c->kv_dim,
                        2 * c->kv_dim * sizeof(float));
         }
         xl_ridge_add(f->ridge[h], f->x, f->y, rows);
     }
 }
 
-/* at [n_at]: the positions that wrote a reply, which are those that may exit. *taken: how many of them fit the context. */
-static exitlm_status add_conversation(fitting *f, const int32_t *ids, uint32_t n, const uint32_t *at, uint32_t n_at, size_t *taken, exitlm_error *error) {
+/* at [n_at]: the positions that wrote a reply, which are those that may exit. *taken: how many
+ * of them fit the context. */
+static exitlm_status add_conversation(fitting *f, const int32_t *ids, uint32_t n,
+                                      const uint32_t *at, uint32_t n_at, size_t *taken,
+                                      exitlm_error *error) {
     exitlm_session *s = f->session;
     if (n > s->stair.ctx) n = s->stair.ctx;
     while (n_at && at[n_at - 1] >= n) n_at--;
     *taken = n_at;
     exitlm_session_reset(s);
     exitlm_status status = xl_stair_append(&s->stair, ids, n, error);
-    if (status == EXITLM_OK) status = xl_stair_advance(&s->stair, s->run.model->config.n_layers, error);
+    if (status == EXITLM_OK)
+        status = xl_stair_advance(&s->stair, s->run.model->config.n_layers, error);
     if (status != EXITLM_OK) return status;
     for (uint32_t kept = 0; kept < f->n_kept; kept++) project(f, kept, n);
     for (uint32_t h = 0; h < f->n_layers; h++)
@@ -91,18 +104,23 @@ static exitlm_status add_conversation(fitting *f, const int32_t *ids, uint32_t n
 
 static void show(const fitting *f, size_t done, bool ended) {
     const double most = f->run->options->map_tokens;
-    const xl_progress now = {.stage = XL_STAGE_MAPS, .done = (double)done < most ? (double)done : most, .total = most, .ended = ended};
+    const xl_progress now = {.stage = XL_STAGE_MAPS,
+                             .done = (double)done < most ? (double)done : most,
+                             .total = most,
+                             .ended = ended};
     xl_show(f->run->observer, &now);
 }
 
-static exitlm_status add_shard(fitting *f, const xl_gather_shard *s, size_t *done, exitlm_error *error) {
+static exitlm_status add_shard(fitting *f, const xl_gather_shard *s, size_t *done,
+                               exitlm_error *error) {
     exitlm_status status = EXITLM_OK;
     for (uint32_t i = 0; i < s->n_conversations && status == EXITLM_OK; i++) {
         const xl_gather_conversation *c = &s->conversations[i];
         if (*done >= f->run->options->map_tokens || xl_stopped(f->run->observer)) break;
         if (c->validation || c->n_ids == 0) continue;
         size_t taken;
-        status = add_conversation(f, s->ids + c->first_id, c->n_ids, s->at + c->first_position, c->n_positions, &taken, error);
+        status = add_conversation(f, s->ids + c->first_id, c->n_ids, s->at + c->first_position,
+                                  c->n_positions, &taken, error);
         *done += taken;
         show(f, *done, false);
     }
@@ -125,12 +143,16 @@ static exitlm_status add_all(fitting *f, exitlm_error *error) {
     return status;
 }
 
-/* The regression's outputs are k, v of the first skipped layer, k, v of the next, …: rows of one matrix, taken apart without copying. */
+/* The regression's outputs are k, v of the first skipped layer, k, v of the next, …: rows of one
+ * matrix, taken apart without copying. */
 static exitlm_status solve(fitting *f, uint32_t h, xl_train_maps *m, exitlm_error *error) {
     const xl_config *c = &f->session->run.model->config;
     const uint32_t n = c->n_layers - f->layers[h];
     const size_t outputs = (size_t)n * 2 * c->kv_dim;
-    *m = (xl_train_maps){.layer = f->layers[h], .n = n, .memory = malloc(outputs * (c->dim + 1) * sizeof(float)), .k = calloc((size_t)n * 4, sizeof *m->k)};
+    *m = (xl_train_maps){.layer = f->layers[h],
+                         .n = n,
+                         .memory = malloc(outputs * (c->dim + 1) * sizeof(float)),
+                         .k = calloc((size_t)n * 4, sizeof *m->k)};
     if (!m->memory || !m->k) return xl_no_memory(error, "K/V maps");
     float *bias = m->memory + outputs * c->dim;
     exitlm_status status = xl_ridge_solve(f->ridge[h], RIDGE, m->memory, bias, error);
@@ -152,7 +174,8 @@ static exitlm_status prepare(fitting *f, exitlm_error *error) {
     const uint32_t ctx = f->run->plan.context_tokens;
     f->first = c->n_layers;
     for (uint32_t h = 0; h < f->n_layers; h++)
-        if (f->layers[h] < c->n_layers) f->first = f->layers[h]; /* of the last one before the last layer: heads.h, xl_heads_mapping */
+        /* of the last one before the last layer: heads.h, xl_heads_mapping */
+        if (f->layers[h] < c->n_layers) f->first = f->layers[h];
     f->n_kept = c->n_layers - f->first;
     f->hidden = malloc((size_t)f->n_kept * ctx * c->dim * sizeof(float) + 1);
     f->kv = malloc((size_t)f->n_kept * ctx * 2 * c->kv_dim * sizeof(float) + 1);
@@ -161,7 +184,10 @@ static exitlm_status prepare(fitting *f, exitlm_error *error) {
     f->ones = malloc(c->dim * sizeof(float));
     if (!f->hidden || !f->kv || !f->x || !f->y || !f->ones) return xl_no_memory(error, "K/V maps");
     for (uint32_t i = 0; i < c->dim; i++) f->ones[i] = 1;
-    exitlm_session_options options = {.context_tokens = ctx, .kv_type = f->run->plan.kv_type, .kernel = f->run->plan.kernel, .threads = f->run->options->threads};
+    exitlm_session_options options = {.context_tokens = ctx,
+                                      .kv_type = f->run->plan.kv_type,
+                                      .kernel = f->run->plan.kernel,
+                                      .threads = f->run->options->threads};
     exitlm_status status = exitlm_session_create(&f->session, f->run->model, &options, error);
     if (status != EXITLM_OK) return status;
     f->session->stair.on_layer = keep;
@@ -175,7 +201,8 @@ static exitlm_status prepare(fitting *f, exitlm_error *error) {
     return EXITLM_OK;
 }
 
-exitlm_status xl_train_maps_fit(const xl_training *run, const uint32_t *layers, uint32_t n_layers, xl_train_maps *maps, exitlm_error *error) {
+exitlm_status xl_train_maps_fit(const xl_training *run, const uint32_t *layers, uint32_t n_layers,
+                                xl_train_maps *maps, exitlm_error *error) {
     fitting f = {.run = run, .layers = layers, .n_layers = n_layers};
     memset(maps, 0, n_layers * sizeof *maps);
     exitlm_status status = prepare(&f, error);

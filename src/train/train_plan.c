@@ -1,4 +1,5 @@
-/* What the model is to say for training: which conversations, from what, with which seeds; and where it is kept. */
+/* What the model is to say for training: which conversations, from what, with which seeds; and
+ * where it is kept. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,19 +21,27 @@ static const float temperatures[] = {0.7f, 1.0f, 0.5f, 0.85f};
 
 static void add_answers(xl_training *run, uint32_t item, xl_gather_job *jobs, size_t *n) {
     const xl_training_options *o = run->options;
-    const bool turns = run->data.items[item].kind == XL_DATASET_TURNS, validation = xl_dataset_held_out(o->seed, item);
-    /* One conversation in eight is kept for choosing layers and laying out thresholds: answered greedily, as agreement is measured. */
+    const bool turns = run->data.items[item].kind == XL_DATASET_TURNS,
+               validation = xl_dataset_held_out(o->seed, item);
+    /* One conversation in eight is kept for choosing layers and laying out thresholds: answered
+     * greedily, as agreement is measured. */
     for (uint32_t r = 0; r < (validation || !turns ? 1 : o->answers); r++)
-        jobs[(*n)++] = (xl_gather_job){.kind = turns ? XL_GATHER_ANSWER : XL_GATHER_FORCED, .validation = validation, .item = item,
-                                    .seed = mix(o->seed + 1, (uint64_t)item << 16 | r), .temperature = r ? temperatures[(r - 1) % 4] : 0};
+        jobs[(*n)++] = (xl_gather_job){.kind = turns ? XL_GATHER_ANSWER : XL_GATHER_FORCED,
+                                       .validation = validation,
+                                       .item = item,
+                                       .seed = mix(o->seed + 1, (uint64_t)item << 16 | r),
+                                       .temperature = r ? temperatures[(r - 1) % 4] : 0};
 }
 
 static void add_inventions(const xl_training_options *o, xl_gather_job *jobs, size_t *n) {
     for (uint32_t i = 0; i < o->self_chat; i++) {
         uint64_t seed = mix(o->seed + 2, i);
         bool validation = seed % 16 == 0;
-        jobs[(*n)++] = (xl_gather_job){.kind = XL_GATHER_INVENT, .validation = validation, .seed = seed,
-                                    .temperature = validation || seed / 16 % 5 < 3 ? 0 : temperatures[seed / 80 % 4]};
+        jobs[(*n)++] = (xl_gather_job){
+            .kind = XL_GATHER_INVENT,
+            .validation = validation,
+            .seed = seed,
+            .temperature = validation || seed / 16 % 5 < 3 ? 0 : temperatures[seed / 80 % 4]};
     }
 }
 
@@ -56,7 +65,9 @@ static exitlm_status make_jobs(xl_training *run, exitlm_error *error) {
     add_inventions(o, run->plan.jobs, &n);
     shuffle(run->plan.jobs, n, o->seed + 3);
     run->plan.n_jobs = n;
-    return n ? EXITLM_OK : xl_fail(error, EXITLM_USAGE, "nothing to learn from: give --self-chat N or --data FILE");
+    return n ? EXITLM_OK
+             : xl_fail(error, EXITLM_USAGE,
+                       "nothing to learn from: give --self-chat N or --data FILE");
 }
 
 /* ---- Layers whose hidden states are kept ---- */
@@ -71,23 +82,29 @@ static int compare_u32(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* Candidates: every fifteenth of the depth, down to a bit before the middle (answers form late), and those named. The candidates are kept
- * in any case, so that other layers can be trained from the same data. */
+/* Candidates: every fifteenth of the depth, down to a bit before the middle (answers form late),
+ * and those named. The candidates are kept in any case, so that other layers can be trained from
+ * the same data. */
 static exitlm_status choose_candidates(xl_training *run, exitlm_error *error) {
     xl_gather_plan *plan = &run->plan;
     const uint32_t last = run->info.layers, stride = last >= 15 ? (last + 7) / 15 : 1;
     const xl_training_options *o = run->options;
-    if (o->n_layers > EXITLM_MAX_HEADS) return xl_fail(error, EXITLM_USAGE, "--layers: at most %d heads", EXITLM_MAX_HEADS);
+    if (o->n_layers > EXITLM_MAX_HEADS)
+        return xl_fail(error, EXITLM_USAGE, "--layers: at most %d heads", EXITLM_MAX_HEADS);
     for (uint32_t i = 1; i <= 7; i++)
         if (last > i * stride) plan->layers[plan->n_layers++] = last - i * stride;
     plan->layers[plan->n_layers++] = last;
     for (size_t i = 0; i < o->n_layers; i++) {
         uint32_t layer = o->layers[i];
-        if (layer < 1 || layer > last) return xl_fail(error, EXITLM_USAGE, "--layers: %u is not between 1 and the model's %u layers", layer, last);
+        if (layer < 1 || layer > last)
+            return xl_fail(error, EXITLM_USAGE,
+                           "--layers: %u is not between 1 and the model's %u layers", layer, last);
         for (size_t j = 0; j < i; j++)
-            if (o->layers[j] == layer) return xl_fail(error, EXITLM_USAGE, "--layers: %u is named twice", layer);
+            if (o->layers[j] == layer)
+                return xl_fail(error, EXITLM_USAGE, "--layers: %u is named twice", layer);
         if (has_layer(plan, layer)) continue;
-        if (plan->n_layers == XL_GATHER_MAX_LAYERS) return xl_fail(error, EXITLM_USAGE, "--layers: too many that are no candidates");
+        if (plan->n_layers == XL_GATHER_MAX_LAYERS)
+            return xl_fail(error, EXITLM_USAGE, "--layers: too many that are no candidates");
         plan->layers[plan->n_layers++] = layer;
     }
     qsort(plan->layers, plan->n_layers, sizeof *plan->layers, compare_u32);
@@ -95,7 +112,9 @@ static exitlm_status choose_candidates(xl_training *run, exitlm_error *error) {
 }
 
 /* ---- Key and folder ---- */
-static void hash_text(xl_sha256 *sha, const char *text) { xl_sha256_update(sha, text, strlen(text) + 1); }
+static void hash_text(xl_sha256 *sha, const char *text) {
+    xl_sha256_update(sha, text, strlen(text) + 1);
+}
 
 static void make_key(xl_training *run) {
     xl_sha256 sha;
@@ -104,13 +123,16 @@ static void make_key(xl_training *run) {
     hash_text(&sha, "gather 1");
     hash_text(&sha, run->info.fingerprint);
     for (size_t i = 0; i < run->data.n; i++)
-        for (size_t t = 0; t < run->data.items[i].n; t++) hash_text(&sha, run->data.items[i].texts[t]);
+        for (size_t t = 0; t < run->data.items[i].n; t++)
+            hash_text(&sha, run->data.items[i].texts[t]);
     for (size_t i = 0; i < p->n_jobs; i++) {
         const xl_gather_job *j = &p->jobs[i];
-        uint64_t numbers[4] = {(uint64_t)j->kind << 8 | j->validation, j->item, j->seed, (uint64_t)(j->temperature * 1000)};
+        uint64_t numbers[4] = {(uint64_t)j->kind << 8 | j->validation, j->item, j->seed,
+                               (uint64_t)(j->temperature * 1000)};
         xl_sha256_update(&sha, numbers, sizeof numbers);
     }
-    const uint32_t sizes[] = {p->reply_tokens, p->user_tokens, p->context_tokens, p->batch, p->kv_type};
+    const uint32_t sizes[] = {p->reply_tokens, p->user_tokens, p->context_tokens, p->batch,
+                              p->kv_type};
     xl_sha256_update(&sha, p->layers, p->n_layers * sizeof *p->layers);
     xl_sha256_update(&sha, sizes, sizeof sizes);
     xl_sha256_final(&sha, p->key);
@@ -120,9 +142,12 @@ static exitlm_status make_folder(xl_training *run, exitlm_error *error) {
     const xl_training_options *o = run->options;
     run->cache = o->cache ? xl_format("%s", o->cache) : xl_format("%s.cache", o->output);
     const uint8_t *k = run->plan.key;
-    if (run->cache) run->folder = xl_format("%s/%02x%02x%02x%02x%02x%02x", run->cache, k[0], k[1], k[2], k[3], k[4], k[5]);
+    if (run->cache)
+        run->folder = xl_format("%s/%02x%02x%02x%02x%02x%02x", run->cache, k[0], k[1], k[2], k[3],
+                                k[4], k[5]);
     if (!run->folder) return xl_no_memory(error, "a folder's name");
-    if (!xl_folder_make(run->cache) || !xl_folder_make(run->folder)) return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": this folder cannot be made", run->folder);
+    if (!xl_folder_make(run->cache) || !xl_folder_make(run->folder))
+        return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": this folder cannot be made", run->folder);
     run->plan.folder = run->folder;
     return EXITLM_OK;
 }
@@ -131,10 +156,16 @@ exitlm_status xl_training_plan(xl_training *run, exitlm_error *error) {
     const xl_training_options *o = run->options;
     xl_gather_plan *p = &run->plan;
     xl_dataset_keep(&run->data, XL_DATASET_TRAIN);
-    *p = (xl_gather_plan){.model = run->model, .data = &run->data, .reply_tokens = o->reply_tokens, .user_tokens = 100, .batch = 32,
-                          .context_tokens = xl_measure_context(run->model, o->context_tokens), .kv_type = o->kv_type,
+    *p = (xl_gather_plan){.model = run->model,
+                          .data = &run->data,
+                          .reply_tokens = o->reply_tokens,
+                          .user_tokens = 100,
+                          .batch = 32,
+                          .context_tokens = xl_measure_context(run->model, o->context_tokens),
+                          .kv_type = o->kv_type,
                           .kernel = o->kernel};
-    exitlm_status status = o->self_chat ? xl_user_frame_create(&p->frame, p->model, NULL, error) : EXITLM_OK;
+    exitlm_status status =
+        o->self_chat ? xl_user_frame_create(&p->frame, p->model, NULL, error) : EXITLM_OK;
     if (status == EXITLM_OK) status = make_jobs(run, error);
     if (status == EXITLM_OK) status = choose_candidates(run, error);
     if (status != EXITLM_OK) return status;
@@ -153,10 +184,13 @@ void xl_training_free(xl_training *run) {
 }
 
 /* ---- --out-data ---- */
-static void put_conversation(const xl_training *run, ndjson *out, const xl_gather_shard *s, const xl_gather_conversation *c, char *text, size_t capacity) {
+static void put_conversation(const xl_training *run, ndjson *out, const xl_gather_shard *s,
+                             const xl_gather_conversation *c, char *text, size_t capacity) {
     static const char *const kinds[] = {"answered", "self-chat", "text"};
     size_t n_bytes = 0;
-    if (exitlm_detokenize(run->model, s->ids + c->first_id, c->n_ids, text, capacity, &n_bytes, NULL) != EXITLM_OK) return;
+    if (exitlm_detokenize(run->model, s->ids + c->first_id, c->n_ids, text, capacity, &n_bytes,
+                          NULL) != EXITLM_OK)
+        return;
     xl_nd_object(out, NULL);
     xl_nd_string(out, "split", c->validation ? "validation" : "train");
     xl_nd_string(out, "source", kinds[c->kind % 3]);
@@ -169,7 +203,8 @@ exitlm_status xl_training_save_data(const xl_training *run, const char *path, ex
     const size_t capacity = (size_t)run->plan.context_tokens * 64;
     char *text = malloc(capacity);
     FILE *f = text ? fopen(path, "w") : NULL;
-    exitlm_status status = f ? EXITLM_OK : xl_fail(error, EXITLM_IO, XL_FILE_NAME ": cannot be written", path);
+    exitlm_status status =
+        f ? EXITLM_OK : xl_fail(error, EXITLM_IO, XL_FILE_NAME ": cannot be written", path);
     ndjson out = xl_nd_to(f);
     for (size_t i = 0; i < xl_gather_shards(&run->plan) && status == EXITLM_OK; i++) {
         xl_gather_shard shard = {0};
@@ -179,7 +214,9 @@ exitlm_status xl_training_save_data(const xl_training *run, const char *path, ex
             put_conversation(run, &out, &shard, &shard.conversations[c], text, capacity);
         xl_gather_close(&shard);
     }
-    if (f && fclose(f) != 0 && status == EXITLM_OK) status = xl_fail(error, EXITLM_IO, XL_FILE_NAME ": cannot be written: is the disk full?", path);
+    if (f && fclose(f) != 0 && status == EXITLM_OK)
+        status =
+            xl_fail(error, EXITLM_IO, XL_FILE_NAME ": cannot be written: is the disk full?", path);
     free(text);
     return status;
 }

@@ -1,4 +1,5 @@
-/* Ridge regression in closed form, for K/V maps: (X'X + s n I) W = X'Y by Cholesky in f64. See train_head.h. */
+/* Ridge regression in closed form, for K/V maps: (X'X + s n I) W = X'Y by Cholesky in f64. See
+ * train_head.h. */
 #include "train_gemm.h"
 #include "train_head.h"
 #include <math.h>
@@ -10,17 +11,20 @@ struct xl_ridge {
     exitlm_allocator allocator;
     uint32_t inputs, outputs; /* inputs with the constant */
     uint64_t n;
-    double *xx, *xy;    /* [inputs][inputs] [inputs][outputs] */
-    float *x, *x_t;     /* [BATCH][inputs] [inputs][BATCH] */
+    double *xx, *xy;         /* [inputs][inputs] [inputs][outputs] */
+    float *x, *x_t;          /* [BATCH][inputs] [inputs][BATCH] */
     float *panels, *product; /* of x or y; [inputs][max(inputs, outputs)] */
     size_t bytes;
 };
 
 static size_t widest(const xl_ridge *r) { return r->inputs > r->outputs ? r->inputs : r->outputs; }
 
-exitlm_status xl_ridge_create(xl_ridge **out, uint32_t inputs, uint32_t outputs, const exitlm_allocator *allocator, exitlm_error *error) {
+exitlm_status xl_ridge_create(xl_ridge **out, uint32_t inputs, uint32_t outputs,
+                              const exitlm_allocator *allocator, exitlm_error *error) {
     *out = NULL;
-    if (inputs == 0 || inputs > 16384 || outputs == 0 || outputs > 65536) return xl_fail(error, EXITLM_USAGE, "a regression of %u on %u", (unsigned)outputs, (unsigned)inputs);
+    if (inputs == 0 || inputs > 16384 || outputs == 0 || outputs > 65536)
+        return xl_fail(error, EXITLM_USAGE, "a regression of %u on %u", (unsigned)outputs,
+                       (unsigned)inputs);
     exitlm_allocator a = xl_allocator_or_default(allocator);
     xl_ridge head = {.allocator = a, .inputs = inputs + 1, .outputs = outputs};
     const size_t in = head.inputs, wide = widest(&head), doubles = in * (in + outputs);
@@ -45,7 +49,8 @@ void xl_ridge_free(xl_ridge *r) {
     xl_free(&a, r, r->bytes, 1);
 }
 
-static void accumulate(xl_ridge *r, double *sum, const float *right, size_t stride, size_t n, size_t columns) {
+static void accumulate(xl_ridge *r, double *sum, const float *right, size_t stride, size_t n,
+                       size_t columns) {
     xl_panel_pack(r->panels, right, stride, n, columns);
     xl_gemm(r->product, columns, r->x_t, n, r->panels, r->inputs, n, columns, false);
     for (size_t i = 0; i < r->inputs * columns; i++) sum[i] += r->product[i];
@@ -79,21 +84,26 @@ static bool factor(double *a, size_t n) {
 static void substitute(const double *l, double *b, size_t n, size_t columns) {
     for (size_t i = 0; i < n; i++) {
         for (size_t k = 0; k < i; k++)
-            for (size_t c = 0; c < columns; c++) b[i * columns + c] -= l[i * n + k] * b[k * columns + c];
+            for (size_t c = 0; c < columns; c++)
+                b[i * columns + c] -= l[i * n + k] * b[k * columns + c];
         for (size_t c = 0; c < columns; c++) b[i * columns + c] /= l[i * n + i];
     }
     for (size_t i = n; i-- > 0;) {
         for (size_t k = i + 1; k < n; k++)
-            for (size_t c = 0; c < columns; c++) b[i * columns + c] -= l[k * n + i] * b[k * columns + c];
+            for (size_t c = 0; c < columns; c++)
+                b[i * columns + c] -= l[k * n + i] * b[k * columns + c];
         for (size_t c = 0; c < columns; c++) b[i * columns + c] /= l[i * n + i];
     }
 }
 
-exitlm_status xl_ridge_solve(xl_ridge *r, double strength, float *w, float *bias, exitlm_error *error) {
+exitlm_status xl_ridge_solve(xl_ridge *r, double strength, float *w, float *bias,
+                             exitlm_error *error) {
     const size_t in = r->inputs, inputs = in - 1, outputs = r->outputs;
     if (r->n == 0) return xl_fail(error, EXITLM_USAGE, "a regression without data");
     for (size_t i = 0; i < inputs; i++) r->xx[i * in + i] += strength * (double)r->n;
-    if (!factor(r->xx, in)) return xl_fail(error, EXITLM_USAGE, "a regression on %llu positions is singular: use more", (unsigned long long)r->n);
+    if (!factor(r->xx, in))
+        return xl_fail(error, EXITLM_USAGE, "a regression on %llu positions is singular: use more",
+                       (unsigned long long)r->n);
     substitute(r->xx, r->xy, in, outputs);
     for (size_t o = 0; o < outputs; o++) {
         for (size_t i = 0; i < inputs; i++) w[o * inputs + i] = (float)r->xy[i * outputs + o];

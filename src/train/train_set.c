@@ -18,7 +18,8 @@ static int compare_ranked(const void *a, const void *b) {
     return (x->id > y->id) - (x->id < y->id);
 }
 
-/* Expected counts: the probabilities that the model gives, summed; smoother than counting its choices. */
+/* Expected counts: the probabilities that the model gives, summed; smoother than counting its
+ * choices. */
 static exitlm_status count_mass(const xl_training *run, ranked *list, exitlm_error *error) {
     exitlm_status status = EXITLM_OK;
     for (size_t i = 0; i < xl_gather_shards(&run->plan) && status == EXITLM_OK; i++) {
@@ -27,8 +28,10 @@ static exitlm_status count_mass(const xl_training *run, ranked *list, exitlm_err
         status = xl_gather_open(&run->plan, i, &s, error);
         for (uint32_t c = 0; status == EXITLM_OK && c < s.n_conversations; c++) {
             if (s.conversations[c].validation) continue;
-            const size_t from = (size_t)s.conversations[c].first_position * s.top, n = (size_t)s.conversations[c].n_positions * s.top;
-            for (size_t k = from; k < from + n; k++) list[s.top_ids[k]].mass += xl_f16_to_f32(s.top_p[k]);
+            const size_t from = (size_t)s.conversations[c].first_position * s.top,
+                         n = (size_t)s.conversations[c].n_positions * s.top;
+            for (size_t k = from; k < from + n; k++)
+                list[s.top_ids[k]].mass += xl_f16_to_f32(s.top_p[k]);
         }
         xl_gather_close(&s);
     }
@@ -37,11 +40,13 @@ static exitlm_status count_mass(const xl_training *run, ranked *list, exitlm_err
 
 exitlm_status xl_training_shortlist(xl_training *run, exitlm_error *error) {
     const uint32_t vocab = run->info.vocab;
-    uint32_t n = run->options->rows > run->options->vocabulary_rows ? run->options->rows : run->options->vocabulary_rows;
+    uint32_t n = run->options->rows > run->options->vocabulary_rows ? run->options->rows
+                                                                    : run->options->vocabulary_rows;
     if (n > vocab) n = vocab;
     ranked *list = calloc(vocab, sizeof *list);
     run->shortlist = malloc(n * sizeof *run->shortlist);
-    exitlm_status status = list && run->shortlist ? EXITLM_OK : xl_no_memory(error, "the shortlist");
+    exitlm_status status =
+        list && run->shortlist ? EXITLM_OK : xl_no_memory(error, "the shortlist");
     for (uint32_t i = 0; status == EXITLM_OK && i < vocab; i++) list[i].id = (int32_t)i;
     if (status == EXITLM_OK) status = count_mass(run, list, error);
     if (status == EXITLM_OK) {
@@ -55,9 +60,12 @@ exitlm_status xl_training_shortlist(xl_training *run, exitlm_error *error) {
 }
 
 /* ---- Parts ---- */
-static bool wanted(const xl_gather_conversation *c, bool validation) { return (c->validation != 0) == validation && c->n_positions > 0; }
+static bool wanted(const xl_gather_conversation *c, bool validation) {
+    return (c->validation != 0) == validation && c->n_positions > 0;
+}
 
-static exitlm_status count_positions(const xl_training *run, bool validation, size_t most, size_t *n, exitlm_error *error) {
+static exitlm_status count_positions(const xl_training *run, bool validation, size_t most,
+                                     size_t *n, exitlm_error *error) {
     exitlm_status status = EXITLM_OK;
     *n = 0;
     for (size_t i = 0; i < xl_gather_shards(&run->plan) && status == EXITLM_OK && *n < most; i++) {
@@ -74,10 +82,10 @@ static exitlm_status count_positions(const xl_training *run, bool validation, si
 typedef struct filling {
     const xl_training *run;
     xl_train_part *part;
-    size_t n, capacity;            /* positions; those that there are room for */
+    size_t n, capacity; /* positions; those that there are room for */
     size_t n_extra, extra_capacity;
-    uint32_t *place;               /* [vocab] place in the shortlist + 1, or 0 */
-    uint32_t *seen;                /* [vocab] last conversation that had it outside the shortlist */
+    uint32_t *place; /* [vocab] place in the shortlist + 1, or 0 */
+    uint32_t *seen;  /* [vocab] last conversation that had it outside the shortlist */
     uint32_t rows, conversation;
 } filling;
 
@@ -93,8 +101,10 @@ static bool add_extra(filling *f, int32_t id) {
     return true;
 }
 
-/* Context tokens outside the shortlist, in the order of their first position: each position sees a prefix of them. */
-static bool fill_conversation(filling *f, const xl_gather_shard *s, const xl_gather_conversation *c, const uint16_t *x) {
+/* Context tokens outside the shortlist, in the order of their first position: each position sees
+ * a prefix of them. */
+static bool fill_conversation(filling *f, const xl_gather_shard *s, const xl_gather_conversation *c,
+                              const uint16_t *x) {
     xl_train_part *p = f->part;
     const size_t start = f->n_extra, dim = s->dim;
     uint32_t read = 0;
@@ -119,14 +129,18 @@ static bool fill_conversation(filling *f, const xl_gather_shard *s, const xl_gat
     return true;
 }
 
-static exitlm_status fill_shard(filling *f, size_t index, uint32_t layer, bool validation, exitlm_error *error) {
+static exitlm_status fill_shard(filling *f, size_t index, uint32_t layer, bool validation,
+                                exitlm_error *error) {
     xl_gather_shard s = {0};
     exitlm_status status = xl_gather_open(&f->run->plan, index, &s, error);
-    uint16_t *x = status == EXITLM_OK ? malloc(((size_t)s.n_positions * s.dim + 1) * sizeof *x) : NULL;
+    uint16_t *x =
+        status == EXITLM_OK ? malloc(((size_t)s.n_positions * s.dim + 1) * sizeof *x) : NULL;
     if (status == EXITLM_OK && !x) status = xl_no_memory(error, "hidden states");
     if (status == EXITLM_OK) status = xl_gather_layer(&f->run->plan, index, &s, layer, x, error);
     for (uint32_t c = 0; status == EXITLM_OK && c < s.n_conversations && f->n < f->capacity; c++)
-        if (wanted(&s.conversations[c], validation) && !fill_conversation(f, &s, &s.conversations[c], x)) status = xl_no_memory(error, "the training set");
+        if (wanted(&s.conversations[c], validation) &&
+            !fill_conversation(f, &s, &s.conversations[c], x))
+            status = xl_no_memory(error, "the training set");
     free(x);
     xl_gather_close(&s);
     return status;
@@ -141,23 +155,39 @@ static bool allocate(xl_train_part *p, size_t n, size_t dim, size_t top) {
     p->extra_ids = malloc(sizeof *p->extra_ids);
     p->weight = malloc((n + 1) * sizeof *p->weight);
     p->source = malloc(n + 1);
-    return p->x && p->top_ids && p->top_p && p->extra_start && p->extra_count && p->extra_ids && p->weight && p->source;
+    return p->x && p->top_ids && p->top_p && p->extra_start && p->extra_count && p->extra_ids &&
+           p->weight && p->source;
 }
 
-exitlm_status xl_train_part_load(const xl_training *run, uint32_t layer, uint32_t rows, bool validation, size_t max_positions, xl_train_part *part, exitlm_error *error) {
+exitlm_status xl_train_part_load(const xl_training *run, uint32_t layer, uint32_t rows,
+                                 bool validation, size_t max_positions, xl_train_part *part,
+                                 exitlm_error *error) {
     const uint32_t vocab = run->info.vocab, dim = run->info.dim;
     filling f = {.run = run, .part = part, .rows = rows};
     *part = (xl_train_part){0};
-    exitlm_status status = count_positions(run, validation, max_positions ? max_positions : SIZE_MAX, &f.capacity, error);
+    exitlm_status status = count_positions(
+        run, validation, max_positions ? max_positions : SIZE_MAX, &f.capacity, error);
     f.place = calloc(vocab, sizeof *f.place);
     f.seen = calloc(vocab, sizeof *f.seen);
-    if (status == EXITLM_OK && (!f.place || !f.seen || !allocate(part, f.capacity, dim, XL_GATHER_TOP))) status = xl_no_memory(error, "the training set");
-    for (uint32_t i = 0; status == EXITLM_OK && i < run->base.n_shortlist; i++) f.place[run->shortlist[i]] = i + 1;
-    for (size_t i = 0; i < xl_gather_shards(&run->plan) && status == EXITLM_OK && f.n < f.capacity; i++)
+    if (status == EXITLM_OK &&
+        (!f.place || !f.seen || !allocate(part, f.capacity, dim, XL_GATHER_TOP)))
+        status = xl_no_memory(error, "the training set");
+    for (uint32_t i = 0; status == EXITLM_OK && i < run->base.n_shortlist; i++)
+        f.place[run->shortlist[i]] = i + 1;
+    for (size_t i = 0; i < xl_gather_shards(&run->plan) && status == EXITLM_OK && f.n < f.capacity;
+         i++)
         if (xl_gather_exists(&run->plan, i)) status = fill_shard(&f, i, layer, validation, error);
     free(f.place);
     free(f.seen);
-    part->set = (xl_train_set){f.n, dim, XL_GATHER_TOP, part->x, part->top_ids, part->top_p, part->extra_start, part->extra_count, part->extra_ids};
+    part->set = (xl_train_set){f.n,
+                               dim,
+                               XL_GATHER_TOP,
+                               part->x,
+                               part->top_ids,
+                               part->top_p,
+                               part->extra_start,
+                               part->extra_count,
+                               part->extra_ids};
     if (status != EXITLM_OK) xl_train_part_free(part);
     return status;
 }

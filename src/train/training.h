@@ -1,5 +1,5 @@
-/* Exit heads for a model, in stages: plan and gather (train_plan.c, gather.c), arrays to learn from (train_set.c),
- * heads (train_heads.c), K/V maps (train_maps.c), the file (train_file.c). */
+/* Exit heads for a model, in stages: plan and gather (train_plan.c, gather.c), arrays to learn from
+ * (train_set.c), heads (train_heads.c), K/V maps (train_maps.c), the file (train_file.c). */
 #ifndef XL_TRAIN_H
 #define XL_TRAIN_H
 #include "dataset.h"
@@ -8,12 +8,14 @@
 #include "train_head.h"
 
 typedef struct xl_training_options {
-    const char *output, *cache;   /* the heads file; where hidden states and checkpoints are kept (NULL: beside it) */
-    const char *licence;          /* NULL: the model's */
-    int form, matrix_type;        /* indices in xl_training_forms, xl_training_matrix_types */
-    const uint32_t *layers;       /* [n_layers] named; none: chosen by what they earn */
+    /* the heads file; where hidden states and checkpoints are kept (NULL: beside it) */
+    const char *output, *cache;
+    const char *licence;    /* NULL: the model's */
+    int form, matrix_type;  /* indices in xl_training_forms, xl_training_matrix_types */
+    const uint32_t *layers; /* [n_layers] named; none: chosen by what they earn */
     size_t n_layers;
-    uint32_t self_chat, answers, reply_tokens, rows, vocabulary_rows, hidden, epochs, batch, probe_tokens, map_tokens;
+    uint32_t self_chat, answers, reply_tokens, rows, vocabulary_rows, hidden, epochs, batch,
+        probe_tokens, map_tokens;
     float rate, weight_decay, target_temperature;
     uint64_t seed;
     bool no_maps;
@@ -22,25 +24,27 @@ typedef struct xl_training_options {
     const char *kernel;
 } xl_training_options;
 
-extern const char *const xl_training_forms[];        /* NULL-terminated: heads.h's forms without "vocabulary" */
+/* NULL-terminated: heads.h's forms without "vocabulary" */
+extern const char *const xl_training_forms[];
 extern const char *const xl_training_matrix_types[]; /* NULL-terminated: f32, f16, q8_0 */
 
 typedef struct xl_training {
     const xl_training_options *options;
     const exitlm_model *model;
     exitlm_model_info info;
-    xl_dataset data;      /* what train may use */
+    xl_dataset data; /* what train may use */
     xl_gather_plan plan;
     char *cache, *folder; /* the cache, and the shards' folder in it */
     xl_pool *pool;
     const xl_observer *observer;
-    float *output;        /* [vocab][dim] the model's output matrix as f32 */
+    float *output; /* [vocab][dim] the model's output matrix as f32 */
     xl_train_base base;
-    int32_t *shortlist;   /* [base.n_shortlist] */
+    int32_t *shortlist; /* [base.n_shortlist] */
 } xl_training;
 
 /* ---- train_plan.c ---- */
-/* Jobs, key and folder, from model, options and data. xl_training_free either way; it frees the data too. */
+/* Jobs, key and folder, from model, options and data. xl_training_free either way; it frees the
+ * data too. */
 exitlm_status xl_training_plan(xl_training *run, exitlm_error *error);
 void xl_training_free(xl_training *run);
 /* Writes the conversations that were gathered as JSONL. */
@@ -56,14 +60,16 @@ typedef struct xl_train_part {
     uint32_t *extra_start;
     uint16_t *extra_count;
     int32_t *extra_ids;
-    float *weight;       /* [n] 1 / positions of the conversation */
-    uint8_t *source;     /* [n] xl_gather_kind of the conversation */
+    float *weight;   /* [n] 1 / positions of the conversation */
+    uint8_t *source; /* [n] xl_gather_kind of the conversation */
 } xl_train_part;
 /* Most frequent choices of the model, most frequent first. */
 exitlm_status xl_training_shortlist(xl_training *run, exitlm_error *error);
-/* layer: index in plan.layers. rows: static shortlist of the head (context tokens outside of it are the extras).
- * At most max_positions (0: all), whole conversations in their order. */
-exitlm_status xl_train_part_load(const xl_training *run, uint32_t layer, uint32_t rows, bool validation, size_t max_positions, xl_train_part *part, exitlm_error *error);
+/* layer: index in plan.layers. rows: static shortlist of the head (context tokens outside of it are
+ * the extras). At most max_positions (0: all), whole conversations in their order. */
+exitlm_status xl_train_part_load(const xl_training *run, uint32_t layer, uint32_t rows,
+                                 bool validation, size_t max_positions, xl_train_part *part,
+                                 exitlm_error *error);
 void xl_train_part_free(xl_train_part *part);
 
 /* ---- train_heads.c ---- */
@@ -74,40 +80,49 @@ typedef struct xl_train_result {
     float sampling_scale;              /* xl_trainer_sampling_scale */
     xl_head_answer *answers;           /* [validation positions] */
 } xl_train_result;
-/* Trains one head, or takes it from its checkpoint. *stopped: by the observer; the head is as far as it came. */
-exitlm_status xl_training_head(xl_training *run, uint32_t layer, bool vocabulary, size_t max_positions, uint32_t epochs,
-                               xl_train_result *result, bool *stopped, exitlm_error *error);
+/* Trains one head, or takes it from its checkpoint. *stopped: by the observer; the head is as
+ * far as it came. */
+exitlm_status xl_training_head(xl_training *run, uint32_t layer, bool vocabulary,
+                               size_t max_positions, uint32_t epochs, xl_train_result *result,
+                               bool *stopped, exitlm_error *error);
 void xl_train_result_free(xl_train_result *result);
-/* What candidate layers earn at 5 % disagreement on held-out conversations, in shares of a full token's work. */
+/* What candidate layers earn at 5 % disagreement on held-out conversations, in shares of a full
+ * token's work. */
 typedef struct xl_layer_choice {
-    uint32_t last;             /* the layer of the vocabulary exit, */
-    double alone;              /* and the work with it alone */
+    uint32_t last; /* the layer of the vocabulary exit, */
+    double alone;  /* and the work with it alone */
     size_t n;
     struct xl_candidate {
         uint32_t layer;
         double work, coverage; /* beside the vocabulary exit */
     } candidates[XL_GATHER_MAX_LAYERS];
-    double check_layers;       /* what an inner head's check costs, in layers */
-    double work;               /* with those that are chosen */
+    double check_layers; /* what an inner head's check costs, in layers */
+    double work;         /* with those that are chosen */
 } xl_layer_choice;
 /* Tries all candidate layers on part of the data and picks a set. */
-exitlm_status xl_training_choose_layers(xl_training *run, uint32_t *layers, uint32_t *n_layers, xl_layer_choice *choice,
-                                        bool *stopped, exitlm_error *error);
+exitlm_status xl_training_choose_layers(xl_training *run, uint32_t *layers, uint32_t *n_layers,
+                                        xl_layer_choice *choice, bool *stopped,
+                                        exitlm_error *error);
 
 /* ---- train_maps.c ---- */
-/* K/V maps of the layers that a head at `layer` skips; arrays as xl_head_source wants them, into one block. */
+/* K/V maps of the layers that a head at `layer` skips; arrays as xl_head_source wants them, into
+ * one block. */
 typedef struct xl_train_maps {
-    uint32_t layer, n;  /* n = n_layers - layer */
+    uint32_t layer, n; /* n = n_layers - layer */
     float *memory;
     const float **k, **v, **k_bias, **v_bias; /* [n] */
 } xl_train_maps;
-/* For the last of `layers` (ascending) before the model's last, from one pass over gathered conversations: maps [n_layers], the others empty. */
-exitlm_status xl_train_maps_fit(const xl_training *run, const uint32_t *layers, uint32_t n_layers, xl_train_maps *maps, exitlm_error *error);
+/* For the last of `layers` (ascending) before the model's last, from one pass over gathered
+ * conversations: maps [n_layers], the others empty. */
+exitlm_status xl_train_maps_fit(const xl_training *run, const uint32_t *layers, uint32_t n_layers,
+                                xl_train_maps *maps, exitlm_error *error);
 void xl_train_maps_free(xl_train_maps *maps);
 
 /* ---- train_file.c ---- */
-/* All that follows gathering: the shortlist, the layers where none are named, their heads and maps, and the file.
- * *n_heads: how many were written; 0 where the observer stopped it before the first. choice->n is 0 where layers are named. */
+/* All that follows gathering: the shortlist, the layers where none are named, their heads and maps,
+ * and the file.
+ * *n_heads: how many were written; 0 where the observer stopped it before the first. choice->n
+ * is 0 where layers are named. */
 typedef struct xl_training_report {
     xl_layer_choice choice;
     uint32_t n_heads;

@@ -1,5 +1,6 @@
-// Native llama.cpp, through the prebuilt addon of npm's node-llama-cpp: the neighbour that answers and speed are compared with.
-// It is no dependency of the project: the first use installs it into build/peers (about 30 s).
+// Native llama.cpp, through the prebuilt addon of npm's node-llama-cpp: the neighbour that answers
+// and speed are compared with. It is no dependency of the project: the first use installs it into
+// build/peers (about 30 s).
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
@@ -9,34 +10,61 @@ export const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '
 export const version = '3.22.1';
 const folder = path.join(root, 'build/peers');
 
-/** Installs an npm package of that version into build/peers, unless it is there, and resolves to the path of `file` in it. */
-export function installPeer(/** @type {string} */ name, /** @type {string} */ wanted, /** @type {string} */ file) {
+/**
+ * Installs an npm package of that version into build/peers, unless it is there, and resolves to the
+ * path of `file` in it.
+ */
+export function installPeer(
+  /** @type {string} */ name,
+  /** @type {string} */ wanted,
+  /** @type {string} */ file,
+) {
   const at = path.join(folder, 'node_modules', name);
   const manifest = path.join(at, 'package.json');
-  if (!fs.existsSync(manifest) || JSON.parse(fs.readFileSync(manifest, 'utf8')).version !== wanted) {
+  if (
+    !fs.existsSync(manifest) ||
+    JSON.parse(fs.readFileSync(manifest, 'utf8')).version !== wanted
+  ) {
     process.stderr.write(`installing ${name} ${wanted} into build/peers …\n`);
     fs.mkdirSync(folder, { recursive: true });
-    if (!fs.existsSync(path.join(folder, 'package.json'))) fs.writeFileSync(path.join(folder, 'package.json'), '{ "private": true }\n');
-    const { status } = spawnSync('npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund', `${name}@${wanted}`], { cwd: folder, stdio: ['ignore', 2, 2] });
-    if (status !== 0) throw new Error(`npm could not install ${name} ${wanted} into build/peers (its message is above)`);
+    if (!fs.existsSync(path.join(folder, 'package.json')))
+      fs.writeFileSync(path.join(folder, 'package.json'), '{ "private": true }\n');
+    const { status } = spawnSync(
+      'npm',
+      ['install', '--ignore-scripts', '--no-audit', '--no-fund', `${name}@${wanted}`],
+      { cwd: folder, stdio: ['ignore', 2, 2] },
+    );
+    if (status !== 0)
+      throw new Error(
+        `npm could not install ${name} ${wanted} into build/peers (its message is above)`,
+      );
   }
   return path.join(at, file);
 }
 
 /**
  * @typedef {object} Llama
- * @property {(text: string) => number[]} tokenize special tokens in the text count as such, none is added
+ * @property {(text: string) => number[]} tokenize special tokens in the text count as such, none is
+ *   added
  * @property {(ids: number[]) => string} detokenize
- * @property {(ids: number[]) => Promise<Scored[]>} score positions 1 … ids.length: what follows ids[0 … index-1]
- * @property {(ids: number[], n: number, onToken?: () => void) => Promise<number[]>} greedy up to n tokens, end-of-text not included
- * @property {(ids: number[]) => Promise<number>} promptSpeed tokens/s of a prompt through an emptied cache
- * @property {(ids: number[], n: number) => Promise<number>} decodeSpeed tokens/s of n tokens after a context, the first not counted; goes on after end-of-text
+ * @property {(ids: number[]) => Promise<Scored[]>} score positions 1 … ids.length: what follows
+ *   ids[0 … index-1]
+ * @property {(ids: number[], n: number, onToken?: () => void) => Promise<number[]>} greedy up to n
+ *   tokens, end-of-text not included
+ * @property {(ids: number[]) => Promise<number>} promptSpeed tokens/s of a prompt through an
+ *   emptied cache
+ * @property {(ids: number[], n: number) => Promise<number>} decodeSpeed tokens/s of n tokens after
+ *   a context, the first not counted; goes on after end-of-text
  * @property {() => Promise<void>} close
  */
-/** @typedef {{ index: number, id: number, logprob: number, top: { id: number, logit: number }[] }} Scored */
+/**
+ * @typedef {{ index: number, id: number, logprob: number, top: { id: number, logit: number }[] }}
+ *   Scored
+ */
 
 /**
- * Opens a model file: one thread unless said otherwise, no GPU, its own defaults for everything else.
+ * Opens a model file: one thread unless said otherwise, no GPU, its own defaults for everything
+ * else.
  * @param {string} model path of a GGUF file
  * @param {{ threads?: number, context?: number }} [options]
  * @returns {Promise<Llama>}
@@ -44,9 +72,18 @@ export function installPeer(/** @type {string} */ name, /** @type {string} */ wa
 export async function openLlama(model, { threads = 1, context: contextSize = 2048 } = {}) {
   const entry = installPeer('node-llama-cpp', version, 'dist/index.js');
   const { getLlama, LlamaLogLevel } = await import(pathToFileURL(entry).href);
-  const llama = await getLlama({ gpu: false, build: 'never', progressLogs: false, maxThreads: threads, logLevel: LlamaLogLevel.error });
+  const llama = await getLlama({
+    gpu: false,
+    build: 'never',
+    progressLogs: false,
+    maxThreads: threads,
+    logLevel: LlamaLogLevel.error,
+  });
   const loaded = await llama.loadModel({ modelPath: model });
-  const context = await loaded.createContext({ contextSize, threads: { ideal: threads, min: threads } });
+  const context = await loaded.createContext({
+    contextSize,
+    threads: { ideal: threads, min: threads },
+  });
   const sequence = context.getSequence();
 
   return {
@@ -55,13 +92,30 @@ export async function openLlama(model, { threads = 1, context: contextSize = 204
 
     async score(ids) {
       await sequence.clearHistory();
-      const results = await sequence.controlledEvaluate(ids.map((id, i) => [id, { generateNext: {
-        totalLogitWeight: true, logits: { filter: { tokens: i + 1 < ids.length ? [ids[i + 1]] : [], includeTop: 2 } },
-      } }]));
+      const results = await sequence.controlledEvaluate(
+        ids.map((id, i) => [
+          id,
+          {
+            generateNext: {
+              totalLogitWeight: true,
+              logits: { filter: { tokens: i + 1 < ids.length ? [ids[i + 1]] : [], includeTop: 2 } },
+            },
+          },
+        ]),
+      );
       return results.map((/** @type {any} */ { next }, /** @type {number} */ i) => {
-        const top = [...next.logits].map(([id, logit]) => ({ id, logit })).sort((a, b) => b.logit - a.logit || a.id - b.id).slice(0, 2);
+        const top = [...next.logits]
+          .map(([id, logit]) => ({ id, logit }))
+          .sort((a, b) => b.logit - a.logit || a.id - b.id)
+          .slice(0, 2);
         const id = i + 1 < ids.length ? ids[i + 1] : -1;
-        return { index: i + 1, id, logprob: id < 0 ? 0 : next.logits.get(id) - top[0].logit - Math.log(next.totalLogitWeight), top };
+        return {
+          index: i + 1,
+          id,
+          logprob:
+            id < 0 ? 0 : next.logits.get(id) - top[0].logit - Math.log(next.totalLogitWeight),
+          top,
+        };
       });
     },
 
@@ -82,7 +136,7 @@ export async function openLlama(model, { threads = 1, context: contextSize = 204
       await sequence.clearHistory();
       const began = performance.now();
       await sequence.evaluateWithoutGeneratingNewTokens(ids);
-      return ids.length * 1000 / (performance.now() - began);
+      return (ids.length * 1000) / (performance.now() - began);
     },
 
     async decodeSpeed(ids, n) {
@@ -90,11 +144,14 @@ export async function openLlama(model, { threads = 1, context: contextSize = 204
       await sequence.evaluateWithoutGeneratingNewTokens(ids.slice(0, -1));
       let count = 0;
       let first = 0;
-      for await (const _ of sequence.evaluate(ids.slice(-1), { temperature: 0, yieldEogToken: true })) {
+      for await (const _ of sequence.evaluate(ids.slice(-1), {
+        temperature: 0,
+        yieldEogToken: true,
+      })) {
         if (count++ === 0) first = performance.now();
         if (count === n) break;
       }
-      return (n - 1) * 1000 / (performance.now() - first);
+      return ((n - 1) * 1000) / (performance.now() - first);
     },
 
     async close() {

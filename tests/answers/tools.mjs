@@ -15,48 +15,84 @@ export const out = path.join(root, 'build/answers');
 const run = promisify(execFile);
 
 /** @typedef {{ id: number, logit: number }} Candidate */
-/** @typedef {{ index: number, id: number, logprob: number, top: Candidate[] }} Position what follows the ids before `index`; `id` stands there */
+/**
+ * @typedef {{ index: number, id: number, logprob: number, top: Candidate[] }} Position what follows
+ *   the ids before `index`; `id` stands there
+ */
 
 /** Compiles tests/reference/reference.c, once; `real` is float or double. */
 export function buildReference(real = 'float') {
   const source = path.join(root, 'tests/reference/reference.c');
   const binary = path.join(out, `reference-${real}`);
-  if (fs.existsSync(binary) && fs.statSync(binary).mtimeMs > fs.statSync(source).mtimeMs) return binary;
+  if (fs.existsSync(binary) && fs.statSync(binary).mtimeMs > fs.statSync(source).mtimeMs)
+    return binary;
   fs.mkdirSync(out, { recursive: true });
   const partial = `${binary}.${process.pid}`; // two tests may build it at the same time
-  execFileSync('cc', ['-std=gnu11', '-O3', '-march=native', `-DREAL=${real}`, '-o', partial, source, '-lm'], { stdio: ['ignore', 2, 2] });
+  execFileSync(
+    'cc',
+    ['-std=gnu11', '-O3', '-march=native', `-DREAL=${real}`, '-o', partial, source, '-lm'],
+    { stdio: ['ignore', 2, 2] },
+  );
   fs.renameSync(partial, binary);
   return binary;
 }
 
 /** Runs a program that prints positions as `exitlm score --json` does, on a file of ids. */
-async function positions(/** @type {string} */ file, /** @type {string[]} */ args, /** @type {number[]} */ ids) {
+async function positions(
+  /** @type {string} */ file,
+  /** @type {string[]} */ args,
+  /** @type {number[]} */ ids,
+) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'exitlm-ids-'));
   try {
     const idsFile = path.join(folder, 'ids');
     fs.writeFileSync(idsFile, ids.join(' '));
     const { stdout } = await run(file, [...args, '--ids', idsFile], { maxBuffer: 1 << 28 });
-    const lines = stdout.trim().split('\n').map((line) => JSON.parse(line));
-    return { positions: /** @type {Position[]} */ (lines.filter(({ type }) => type === 'position')), text: stdout };
+    const lines = stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    return {
+      positions: /** @type {Position[]} */ (lines.filter(({ type }) => type === 'position')),
+      text: stdout,
+    };
   } finally {
     fs.rmSync(folder, { recursive: true });
   }
 }
 
-/** The reference's positions; with `next` also the one after the last id, from position `from` on. */
-export async function runReference(/** @type {string} */ model, /** @type {number[]} */ ids, { top = 2, from = 1, next = false, real = 'float' } = {}) {
+/**
+ * The reference's positions; with `next` also the one after the last id, from position `from` on.
+ */
+export async function runReference(
+  /** @type {string} */ model,
+  /** @type {number[]} */ ids,
+  { top = 2, from = 1, next = false, real = 'float' } = {},
+) {
   const args = [model, '--top', String(top), '--from', String(from), ...(next ? ['--next'] : [])];
   return (await positions(buildReference(real), args, ids)).positions;
 }
 
 /** The engine's positions, and the text that it printed (logits with all their digits). */
-export async function runEngine(/** @type {string} */ model, /** @type {number[]} */ ids, { top = 2, options = /** @type {string[]} */ ([]), command = [program] } = {}) {
-  return positions(command[0], [...command.slice(1), 'score', model, '--top', String(top), '--json', ...options], ids);
+export async function runEngine(
+  /** @type {string} */ model,
+  /** @type {number[]} */ ids,
+  { top = 2, options = /** @type {string[]} */ ([]), command = [program] } = {},
+) {
+  return positions(
+    command[0],
+    [...command.slice(1), 'score', model, '--top', String(top), '--json', ...options],
+    ids,
+  );
 }
 
 /** Ids of a text in which special tokens count as such. */
 export function tokenize(/** @type {string} */ model, /** @type {string} */ text) {
-  const output = execFileSync(program, ['tokenize', model, '--ids', '--json', '--special'], { input: text, maxBuffer: 1 << 28, encoding: 'utf8' });
+  const output = execFileSync(program, ['tokenize', model, '--ids', '--json', '--special'], {
+    input: text,
+    maxBuffer: 1 << 28,
+    encoding: 'utf8',
+  });
   return /** @type {number[]} */ (JSON.parse(output).ids);
 }
 
@@ -69,7 +105,8 @@ export const gapOf = (/** @type {Position} */ { top }) => top[0].logit - top[1].
  * @param {Position[]} given
  */
 export function compare(reference, given, gap = 0.5) {
-  if (reference.length !== given.length) throw new Error(`${given.length} positions were given, the reference has ${reference.length}`);
+  if (reference.length !== given.length)
+    throw new Error(`${given.length} positions were given, the reference has ${reference.length}`);
   let agree = 0;
   let logprobs = 0;
   let givenLogprobs = 0;
@@ -78,14 +115,20 @@ export function compare(reference, given, gap = 0.5) {
   const disagreements = [];
   reference.forEach((position, i) => {
     const other = given[i];
-    if (other.index !== position.index || other.id !== position.id) throw new Error(`position ${i}: the two runs are not of the same ids`);
+    if (other.index !== position.index || other.id !== position.id)
+      throw new Error(`position ${i}: the two runs are not of the same ids`);
     logprobs += position.logprob;
     givenLogprobs += other.logprob;
     if (other.top[0].id === position.top[0].id) {
       agree++;
       largestError = Math.max(largestError, Math.abs(other.top[0].logit - position.top[0].logit));
     } else {
-      disagreements.push({ index: position.index, gap: gapOf(position), expected: position.top[0].id, got: other.top[0].id });
+      disagreements.push({
+        index: position.index,
+        gap: gapOf(position),
+        expected: position.top[0].id,
+        got: other.top[0].id,
+      });
     }
   });
   const perplexity = Math.exp(-logprobs / reference.length);
@@ -105,15 +148,21 @@ export function compare(reference, given, gap = 0.5) {
 }
 
 /** Calls `work` for every item, `jobs` at a time, in order. */
-export async function inParallel(/** @type {any[]} */ items, /** @type {number} */ jobs, /** @type {(item: any, index: number) => Promise<any>} */ work) {
+export async function inParallel(
+  /** @type {any[]} */ items,
+  /** @type {number} */ jobs,
+  /** @type {(item: any, index: number) => Promise<any>} */ work,
+) {
   /** @type {any[]} */
   const results = [];
   let next = 0;
-  await Promise.all(Array.from({ length: jobs }, async () => {
-    while (next < items.length) {
-      const at = next++;
-      results[at] = await work(items[at], at);
-    }
-  }));
+  await Promise.all(
+    Array.from({ length: jobs }, async () => {
+      while (next < items.length) {
+        const at = next++;
+        results[at] = await work(items[at], at);
+      }
+    }),
+  );
   return results;
 }

@@ -1,4 +1,5 @@
-// A slow line with a meter: a server of this machine, limited, that remembers when how many bytes went out.
+// A slow line with a meter: a server of this machine, limited, that remembers when how many bytes
+// went out.
 import fs from 'node:fs';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -13,17 +14,35 @@ export const clock = () => performance.timeOrigin + performance.now();
  */
 
 /**
- * All bytes on the line count, the answers' headers too. A manifest goes out compressed, as static hosts do with JSON.
- * @param {import('../../web/serve.mjs').ServeOptions & { root: string, rttMs?: number }} options `rttMs`: so long an answer takes to begin
+ * All bytes on the line count, the answers' headers too. A manifest goes out compressed, as static
+ * hosts do with JSON.
+ * @param {import('../../web/serve.mjs').ServeOptions & { root: string, rttMs?: number }} options
+ *   `rttMs`: so long an answer takes to begin
  */
 export async function openLine({ rttMs = 0, ...options }) {
-  const intercept = (/** @type {import('node:http').IncomingMessage} */ { url = '', headers }, /** @type {import('node:http').ServerResponse} */ response) => {
-    if (!url.endsWith('/manifest.json') || !String(headers['accept-encoding']).includes('gzip')) return false; // a browser that asks for a range wants no encoding
-    response.writeHead(200, { 'Content-Type': 'application/json', 'Content-Encoding': 'gzip' }).end(gzipSync(fs.readFileSync(path.join(options.root, url))));
+  const intercept = (
+    /** @type {import('node:http').IncomingMessage} */ { url = '', headers },
+    /** @type {import('node:http').ServerResponse} */ response,
+  ) => {
+    // a browser that asks for a range wants no encoding
+    if (!url.endsWith('/manifest.json') || !String(headers['accept-encoding']).includes('gzip'))
+      return false;
+    response
+      .writeHead(200, { 'Content-Type': 'application/json', 'Content-Encoding': 'gzip' })
+      .end(gzipSync(fs.readFileSync(path.join(options.root, url))));
     return true;
   };
-  const server = createServer({ intercept, headers: { 'Access-Control-Allow-Origin': '*', 'Access-Control-Expose-Headers': 'ETag, Content-Range' }, ...options });
-  const [answer] = /** @type {((request: unknown, response: unknown) => void)[]} */ (server.listeners('request'));
+  const server = createServer({
+    intercept,
+    headers: {
+      'Access-Control-Allow-Origin': '*',
+      'Access-Control-Expose-Headers': 'ETag, Content-Range',
+    },
+    ...options,
+  });
+  const [answer] = /** @type {((request: unknown, response: unknown) => void)[]} */ (
+    server.listeners('request')
+  );
   let requests = 0;
   server.removeAllListeners('request').on('request', (request, response) => {
     requests++;
@@ -55,7 +74,9 @@ export async function openLine({ rttMs = 0, ...options }) {
     lastByteAt: () => points.at(-1)?.at ?? NaN,
     async close() {
       server.closeAllConnections();
-      await new Promise((resolve) => { server.close(resolve); });
+      await new Promise((resolve) => {
+        server.close(resolve);
+      });
     },
   };
 }

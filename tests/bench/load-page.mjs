@@ -26,12 +26,22 @@ import { ARGS, executablePath } from '../page/browser.mjs';
  * @property {boolean | null} agrees the full model's first token is the same
  */
 
-/** A profile on the disk, empty at first: what it caches stays until `close`. @param {string} address of the server with the packages */
+/**
+ * A profile on the disk, empty at first: what it caches stays until `close`. @param {string}
+ * address of the server with the packages
+ */
 export async function openProfile(address) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'exitlm-profile-'));
-  const context = await chromium.launchPersistentContext(folder, { executablePath, headless: true, args: ARGS });
+  const context = await chromium.launchPersistentContext(folder, {
+    executablePath,
+    headless: true,
+    args: ARGS,
+  });
   return {
-    /** A tab of its own for each. @param {'exitlm' | 'wllama'} engine @param {Task} task @returns {Promise<Answer>} */
+    /**
+     * A tab of its own for each. @param {'exitlm' | 'wllama'} engine @param {Task} task @returns
+     * {Promise<Answer>}
+     */
     async run(engine, task) {
       const page = await context.newPage();
       await page.goto(`${address}/tests/page/blank.html`);
@@ -55,7 +65,11 @@ async function byExitLM({ url, prompt, mode, accuracy = null, threads, heads, au
   const lm = await ExitLM.load(url, { threads, ...(heads ? {} : { heads: false }) });
   const talkableAt = clock();
   const ready = lm.ready.then(clock);
-  const reply = lm.chat(messages, { mode, maxTokens: 24, ...(mode === 'exit' && accuracy !== null ? { accuracy } : {}) });
+  const reply = lm.chat(messages, {
+    mode,
+    maxTokens: 24,
+    ...(mode === 'exit' && accuracy !== null ? { accuracy } : {}),
+  });
   let firstAt = NaN;
   let first = '';
   let layer = null;
@@ -67,9 +81,20 @@ async function byExitLM({ url, prompt, mode, accuracy = null, threads, heads, au
   }
   const { usage } = await reply.result;
   const readyAt = await ready;
-  const agrees = audit ? (await lm.chat(messages, { mode: 'full', maxTokens: 1 }).result).text === first : null;
+  const agrees = audit
+    ? (await lm.chat(messages, { mode: 'full', maxTokens: 1 }).result).text === first
+    : null;
   await lm.dispose(); // the cache has everything then
-  return { began, talkableAt, firstAt, readyAt, first, layer, promptTokens: usage.promptTokens, agrees };
+  return {
+    began,
+    talkableAt,
+    firstAt,
+    readyAt,
+    first,
+    layer,
+    promptTokens: usage.promptTokens,
+    agrees,
+  };
 }
 
 /** In the page. @param {Task} task @returns {Promise<Answer>} */
@@ -77,10 +102,18 @@ async function byWllama({ url, prompt, threads }) {
   const { Wllama, LoggerWithoutDebug } = await import(/** @type {any} */ ('/wllama/esm/index.js'));
   const clock = () => performance.timeOrigin + performance.now();
   const began = clock();
-  const engine = new Wllama({ default: '/wllama/esm/wasm/wllama.wasm' }, { logger: LoggerWithoutDebug, suppressNativeLog: true });
+  const engine = new Wllama(
+    { default: '/wllama/esm/wasm/wllama.wasm' },
+    { logger: LoggerWithoutDebug, suppressNativeLog: true },
+  );
   await engine.loadModelFromUrl(url, { n_ctx: 2048, n_threads: threads, n_gpu_layers: 0 });
   const readyAt = clock();
-  const stream = await engine.createChatCompletion({ messages: [{ role: 'user', content: prompt }], max_tokens: 24, temperature: 0, stream: true });
+  const stream = await engine.createChatCompletion({
+    messages: [{ role: 'user', content: prompt }],
+    max_tokens: 24,
+    temperature: 0,
+    stream: true,
+  });
   let firstAt = NaN;
   let first = '';
   for await (const { choices } of stream) {
@@ -91,5 +124,14 @@ async function byWllama({ url, prompt, threads }) {
     break;
   }
   await engine.exit();
-  return { began, talkableAt: readyAt, firstAt, readyAt, first, layer: null, promptTokens: 0, agrees: null };
+  return {
+    began,
+    talkableAt: readyAt,
+    firstAt,
+    readyAt,
+    first,
+    layer: null,
+    promptTokens: 0,
+    agrees: null,
+  };
 }

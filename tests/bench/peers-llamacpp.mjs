@@ -11,7 +11,8 @@ reply({ loadMs: performance.now() - began });
 
 for await (const line of readline.createInterface({ input: process.stdin })) {
   const { task, ids, tokens } = JSON.parse(line);
-  const speed = task === 'prompt' ? await llama.promptSpeed(ids) : await llama.decodeSpeed(ids, tokens);
+  const speed =
+    task === 'prompt' ? await llama.promptSpeed(ids) : await llama.decodeSpeed(ids, tokens);
   const [, peakKb] = /VmHWM:\s+(\d+)/.exec(fs.readFileSync('/proc/self/status', 'utf8')) ?? [0, 0];
   reply({ speed, peakBytes: Number(peakKb) * 1024 });
 }

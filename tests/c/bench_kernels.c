@@ -1,5 +1,6 @@
-/* How fast the kernels are: thousand millions of multiply-adds a second (GMAC/s) on matrices out of a set of 100 million weights, so that
- * the caches do not flatter a matrix-vector product; and attention at 512 positions. Not a test.
+/* How fast the kernels are: thousand millions of multiply-adds a second (GMAC/s) on matrices out of
+ * a set of 100 million weights, so that the caches do not flatter a matrix-vector product; and
+ * attention at 512 positions. Not a test.
  *   bench_kernels [kernel] [type] [seconds for each figure] */
 #include "kernel/kernels.h"
 
@@ -25,7 +26,8 @@ static void *aligned(size_t bytes) {
 
 static void bench_matmul(const xl_kernels *k, xl_type type, double seconds) {
     static const size_t batches[] = {1, 2, 3, 4, 6, 8, 32};
-    size_t cols = xl_quant_types[type].block_elems == 256 ? WIDE_COLS : COLS, bytes, count = SET_WEIGHTS / (ROWS * cols);
+    size_t cols = xl_quant_types[type].block_elems == 256 ? WIDE_COLS : COLS, bytes,
+           count = SET_WEIGHTS / (ROWS * cols);
     if (!xl_matrix_bytes(type, ROWS, cols, &bytes)) exit(1);
     uint8_t *set = aligned(count * bytes);
     size_t stride = xl_type_is_quantized(type) ? xl_act_bytes(cols) : cols * sizeof(float);
@@ -59,25 +61,30 @@ static void bench_attend(const xl_kernels *k, xl_kv_type type, double seconds) {
     enum { HEAD_DIM = 64, GROUP = 3, POSITIONS = 512, HEADS = 90 };
     size_t bytes = xl_kv_bytes(type, HEAD_DIM, POSITIONS);
     uint8_t *cache = aligned(2 * HEADS * bytes);
-    float *q = aligned(GROUP * HEAD_DIM * sizeof(float)), *out = aligned(GROUP * HEAD_DIM * sizeof(float));
+    float *q = aligned(GROUP * HEAD_DIM * sizeof(float)),
+          *out = aligned(GROUP * HEAD_DIM * sizeof(float));
     float *scratch = aligned(xl_attend_scratch_floats(GROUP, POSITIONS, HEAD_DIM) * sizeof(float));
     float row[HEAD_DIM];
     for (int i = 0; i < GROUP * HEAD_DIM; i++) q[i] = (float)(i % 13) * 0.1f - 0.6f;
     for (int i = 0; i < HEAD_DIM; i++) row[i] = (float)(i % 7) - 3.0f;
     for (size_t h = 0; h < HEADS; h++)
         for (size_t p = 0; p < POSITIONS; p++)
-            k->store_kv[type](cache + 2 * h * bytes, cache + (2 * h + 1) * bytes, p, row, row, HEAD_DIM);
+            k->store_kv[type](cache + 2 * h * bytes, cache + (2 * h + 1) * bytes, p, row, row,
+                              HEAD_DIM);
     double best = 1e9, until = now_s() + seconds;
     do {
         double start = now_s();
         for (size_t h = 0; h < HEADS; h++)
-            k->attend[type](out, q, cache + 2 * h * bytes, cache + (2 * h + 1) * bytes, POSITIONS, HEAD_DIM, GROUP, 0.125f, scratch);
+            k->attend[type](out, q, cache + 2 * h * bytes, cache + (2 * h + 1) * bytes, POSITIONS,
+                            HEAD_DIM, GROUP, 0.125f, scratch);
         double took = now_s() - start;
         best = took < best ? took : best;
     } while (now_s() < until);
     static const char *const names[XL_KV_COUNT] = {"f32", "f16", "q8"};
-    printf("%-10s attention over 512 positions, kv %-3s: %6.3f ms a token of a 30-layer model with 9 heads of 64, %.1f GMAC/s\n", k->name,
-           names[type], best * 1e3, 2.0 * HEADS * GROUP * POSITIONS * HEAD_DIM / best * 1e-9);
+    printf("%-10s attention over 512 positions, kv %-3s: %6.3f ms a token of a 30-layer model with "
+           "9 heads of 64, %.1f GMAC/s\n",
+           k->name, names[type], best * 1e3,
+           2.0 * HEADS * GROUP * POSITIONS * HEAD_DIM / best * 1e-9);
     free(cache), free(q), free(out), free(scratch);
 }
 
@@ -86,7 +93,8 @@ static void bench_vectors(const xl_kernels *k, double seconds) {
     float *x = aligned(N * sizeof(float)), *y = aligned(N * sizeof(float));
     void *act = aligned(xl_act_bytes(N));
     for (int i = 0; i < N; i++) x[i] = (float)(i * 7919 % 1000) * 0.02f, y[i] = 1.0f;
-    static const char *const names[] = {"quantize", "silu_mul", "softmax_stats", "argmax", "rmsnorm"};
+    static const char *const names[] = {"quantize", "silu_mul", "softmax_stats", "argmax",
+                                        "rmsnorm"};
     printf("%-10s ns an element:", k->name);
     for (int what = 0; what < 5; what++) {
         double best = 1e9, until = now_s() + seconds;
@@ -116,7 +124,8 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < n; i++) {
         if (strcmp(name, "all") && strcmp(name, list[i]->name)) continue;
         for (int t = XL_TYPE_COUNT - 1; t >= 0; t--)
-            if (!strcmp(type_name, "all") || xl_type_from_name(type_name) == (xl_type)t) bench_matmul(list[i], (xl_type)t, seconds);
+            if (!strcmp(type_name, "all") || xl_type_from_name(type_name) == (xl_type)t)
+                bench_matmul(list[i], (xl_type)t, seconds);
         if (strcmp(type_name, "all") && strcmp(type_name, "vectors")) continue;
         for (int t = 0; t < XL_KV_COUNT; t++) bench_attend(list[i], (xl_kv_type)t, seconds);
         bench_vectors(list[i], seconds);

@@ -37,7 +37,8 @@ static void test_bytes(void) {
     const uint8_t bytes[] = {0xff, 0x01, 0x82, 0x03, 0x84, 0x05, 0x06, 0x87, 0x08};
     assert(xl_load_u32(bytes + 1) == 0x84038201u);
     assert(xl_load_u64(bytes + 1) == 0x0887060584038201u);
-    assert(xl_load_le(bytes + 1, 8) == xl_load_u64(bytes + 1) && xl_load_le(bytes, 3) == 0x8201ff && xl_load_le(bytes, 0) == 0);
+    assert(xl_load_le(bytes + 1, 8) == xl_load_u64(bytes + 1) && xl_load_le(bytes, 3) == 0x8201ff &&
+           xl_load_le(bytes, 0) == 0);
     assert(xl_min_u32(3, 4) == 3 && xl_min_u32(UINT32_MAX, 4) == 4);
     /* FNV-1a's own example, and in pieces as at once. */
     assert(xl_hash_more(XL_HASH_START, "foobar", 6) == 0xbf9cf968u);

@@ -1,4 +1,5 @@
-/* Calibration: the bounds keep their promise on synthetic conversations with a known risk, and thresholds mean what they say. */
+/* Calibration: the bounds keep their promise on synthetic conversations with a known risk, and
+ * thresholds mean what they say. */
 #include "train/calibrate.h"
 
 #include <math.h>
@@ -8,14 +9,14 @@
 
 static int failures;
 
-#define CHECK(condition, ...)                                    \
-    do {                                                         \
-        if (!(condition)) {                                      \
-            fprintf(stderr, "%s:%d: ", __FILE__, __LINE__);      \
-            fprintf(stderr, __VA_ARGS__);                        \
-            fputc('\n', stderr);                                 \
-            if (++failures > 20) exit(1);                        \
-        }                                                        \
+#define CHECK(condition, ...)                               \
+    do {                                                    \
+        if (!(condition)) {                                 \
+            fprintf(stderr, "%s:%d: ", __FILE__, __LINE__); \
+            fprintf(stderr, __VA_ARGS__);                   \
+            fputc('\n', stderr);                            \
+            if (++failures > 20) exit(1);                   \
+        }                                                   \
     } while (0)
 
 static uint64_t state = 0x853c49e6748fea9bu;
@@ -27,7 +28,9 @@ static double uniform(void) {
     return ((double)((x ^ x >> 32) >> 11) + 0.5) * 0x1p-53;
 }
 
-static double normal(void) { return sqrt(-2 * log(uniform())) * cos(6.283185307179586 * uniform()); }
+static double normal(void) {
+    return sqrt(-2 * log(uniform())) * cos(6.283185307179586 * uniform());
+}
 
 static double gamma_draw(double shape) {
     if (shape < 1) return gamma_draw(shape + 1) * pow(uniform(), 1 / shape);
@@ -40,7 +43,8 @@ static double gamma_draw(double shape) {
     }
 }
 
-/* One conversation: its own error rate around `mean` (beta: conversations differ, tokens in one resemble each other), 10 to 70 tokens. */
+/* One conversation: its own error rate around `mean` (beta: conversations differ, tokens in one
+ * resemble each other), 10 to 70 tokens. */
 static double conversation(double mean) {
     double a = gamma_draw(mean * 8), b = gamma_draw((1 - mean) * 8), rate = a / (a + b);
     int tokens = 10 + (int)(uniform() * 61), errors = 0;
@@ -56,7 +60,8 @@ static void path_means(double alpha, double *mean) {
     for (int i = 0; i < SETTINGS; i++) mean[i] = alpha * share[i];
 }
 
-/* How often the fixed sequence ends at a setting whose true risk is above alpha, over many draws of the conversations. */
+/* How often the fixed sequence ends at a setting whose true risk is above alpha, over many draws
+ * of the conversations. */
 static double miss_rate(xl_bound bound, double alpha, double delta, double *mean_choice) {
     static double x[SETTINGS * CONVERSATIONS];
     double mean[SETTINGS], sum = 0;
@@ -64,7 +69,8 @@ static double miss_rate(xl_bound bound, double alpha, double delta, double *mean
     path_means(alpha, mean);
     for (int draw = 0; draw < DRAWS; draw++) {
         for (int j = 0; j < SETTINGS; j++)
-            for (int i = 0; i < CONVERSATIONS; i++) x[j * CONVERSATIONS + i] = conversation(mean[j]);
+            for (int i = 0; i < CONVERSATIONS; i++)
+                x[j * CONVERSATIONS + i] = conversation(mean[j]);
         int32_t chosen = xl_fixed_sequence(bound, x, SETTINGS, CONVERSATIONS, alpha, delta);
         misses += chosen >= 0 && mean[chosen] > alpha;
         sum += chosen;
@@ -73,12 +79,14 @@ static double miss_rate(xl_bound bound, double alpha, double delta, double *mean
     return (double)misses / DRAWS;
 }
 
-/* The hardest case of a single test: the risk is alpha itself. `two_point`: X is 0 or 1, the widest distribution with that mean. */
+/* The hardest case of a single test: the risk is alpha itself. `two_point`: X is 0 or 1, the
+ * widest distribution with that mean. */
 static double false_rejections(xl_bound bound, double alpha, double delta, bool two_point) {
     double x[CONVERSATIONS];
     int rejected = 0;
     for (int draw = 0; draw < 4000; draw++) {
-        for (int i = 0; i < CONVERSATIONS; i++) x[i] = two_point ? uniform() < alpha : conversation(alpha);
+        for (int i = 0; i < CONVERSATIONS; i++)
+            x[i] = two_point ? uniform() < alpha : conversation(alpha);
         rejected += xl_risk_p(bound, x, CONVERSATIONS, alpha, delta) <= delta;
     }
     return rejected / 4000.0;
@@ -90,15 +98,21 @@ static void test_guarantee(void) {
         for (size_t a = 0; a < 4; a++)
             for (size_t d = 0; d < 2; d++) {
                 double choice, tolerance = 3 * sqrt(deltas[d] * (1 - deltas[d]) / DRAWS);
-                double miss = a == 1 || a == 2 ? miss_rate((xl_bound)b, alphas[a], deltas[d], &choice) : 0;
-                CHECK(miss <= deltas[d] + tolerance, "bound %d alpha %.2f delta %.2f: missed in %.3f", b, alphas[a], deltas[d], miss);
+                double miss =
+                    a == 1 || a == 2 ? miss_rate((xl_bound)b, alphas[a], deltas[d], &choice) : 0;
+                CHECK(miss <= deltas[d] + tolerance,
+                      "bound %d alpha %.2f delta %.2f: missed in %.3f", b, alphas[a], deltas[d],
+                      miss);
                 if (a == 1 || a == 2) {
-                    printf("bound %d alpha %.2f delta %.2f: miss rate %.4f, mean setting %.2f\n", b, alphas[a], deltas[d], miss, choice);
-                    CHECK(choice > 1, "bound %d alpha %.2f: no power, mean setting %.2f", b, alphas[a], choice);
+                    printf("bound %d alpha %.2f delta %.2f: miss rate %.4f, mean setting %.2f\n", b,
+                           alphas[a], deltas[d], miss, choice);
+                    CHECK(choice > 1, "bound %d alpha %.2f: no power, mean setting %.2f", b,
+                          alphas[a], choice);
                 }
                 for (int two = 0; two < 2; two++) {
                     double wrong = false_rejections((xl_bound)b, alphas[a], deltas[d], two);
-                    CHECK(wrong <= deltas[d] + 3 * sqrt(deltas[d] / 4000), "bound %d alpha %.2f delta %.2f two-point %d: %.4f", b, alphas[a],
+                    CHECK(wrong <= deltas[d] + 3 * sqrt(deltas[d] / 4000),
+                          "bound %d alpha %.2f delta %.2f two-point %d: %.4f", b, alphas[a],
                           deltas[d], two, wrong);
                 }
             }
@@ -108,13 +122,16 @@ static void test_guarantee(void) {
 static void test_power(void) {
     double x[600];
     for (int i = 0; i < 600; i++) x[i] = i % 5 == 3 ? 0.2 : 0; /* mean .04 */
-    CHECK(xl_risk_p_betting(x, 600, 0.05, 0.05) <= 0.05, "mean .04 of 600 not certified: p %.4f", xl_risk_p_betting(x, 600, .05, .05));
+    CHECK(xl_risk_p_betting(x, 600, 0.05, 0.05) <= 0.05, "mean .04 of 600 not certified: p %.4f",
+          xl_risk_p_betting(x, 600, .05, .05));
     memset(x, 0, sizeof x);
     CHECK(xl_risk_p_betting(x, 600, 0.01, 0.05) <= 0.05, "no errors in 600 do not certify .01");
     CHECK(xl_risk_p_betting(x, 50, 0.05, 0.05) > 0.05, "50 conversations certify .05");
-    CHECK(xl_risk_p_hb(x, 57, 0.05) > 0.05 && xl_risk_p_hb(x, 80, 0.05) <= 0.05, "Hoeffding-Bentkus without errors: %.4f %.4f",
-          xl_risk_p_hb(x, 57, 0.05), xl_risk_p_hb(x, 80, 0.05));
-    CHECK(xl_risk_p_betting(x, 0, 0.05, 0.05) == 1 && xl_risk_p_hb(x, 0, .05) == 1, "no conversations certify something");
+    CHECK(xl_risk_p_hb(x, 57, 0.05) > 0.05 && xl_risk_p_hb(x, 80, 0.05) <= 0.05,
+          "Hoeffding-Bentkus without errors: %.4f %.4f", xl_risk_p_hb(x, 57, 0.05),
+          xl_risk_p_hb(x, 80, 0.05));
+    CHECK(xl_risk_p_betting(x, 0, 0.05, 0.05) == 1 && xl_risk_p_hb(x, 0, .05) == 1,
+          "no conversations certify something");
     double upper = xl_risk_upper(XL_BOUND_BETTING, x, 600, 0.05);
     CHECK(upper > 0.004 && upper < 0.012, "upper bound without errors in 600: %.4f", upper);
     for (int i = 0; i < 600; i++) x[i] = 1;
@@ -126,29 +143,38 @@ static void test_binomial(void) {
     double x[20] = {1, 1, 1};
     double p = xl_risk_p_hb(x, 20, 0.3), bentkus = exp(1) * 0.10708680450373;
     double h = 0.15 * log(0.15 / 0.3) + 0.85 * log(0.85 / 0.7), hoeffding = exp(-20 * h);
-    CHECK(fabs(p - fmin(bentkus, hoeffding)) < 1e-6, "p %.6f, expected min(%.6f, %.6f)", p, bentkus, hoeffding);
+    CHECK(fabs(p - fmin(bentkus, hoeffding)) < 1e-6, "p %.6f, expected min(%.6f, %.6f)", p, bentkus,
+          hoeffding);
 }
 
 static void test_sequence_stops(void) {
     double x[3 * 300] = {0};
-    for (int i = 0; i < 300; i++) x[300 + i] = 0.5; /* the middle setting fails: what follows is not reached */
-    CHECK(xl_fixed_sequence(XL_BOUND_BETTING, x, 3, 300, 0.1, 0.05) == 0, "walked past a setting that fails");
-    CHECK(xl_fixed_sequence(XL_BOUND_BETTING, x + 300, 2, 300, 0.1, 0.05) == -1, "began at a setting that fails");
+    /* the middle setting fails: what follows is not reached */
+    for (int i = 0; i < 300; i++) x[300 + i] = 0.5;
+    CHECK(xl_fixed_sequence(XL_BOUND_BETTING, x, 3, 300, 0.1, 0.05) == 0,
+          "walked past a setting that fails");
+    CHECK(xl_fixed_sequence(XL_BOUND_BETTING, x + 300, 2, 300, 0.1, 0.05) == -1,
+          "began at a setting that fails");
 }
 
 static float paper(exitlm_strategy s, double level) {
     float u[] = {.9f, .1f, .2f, .3f, .3f, .5f, .6f, .7f};
-    uint8_t ok[] = {0, 1, 1, 0, 1, 1, 1, 0}; /* sorted prefixes: 1, 1, (.3 twice) .75, .8, .83, .71, .625 */
+    /* sorted prefixes: 1, 1, (.3 twice) .75, .8, .83, .71, .625 */
+    uint8_t ok[] = {0, 1, 1, 0, 1, 1, 1, 0};
     float t;
     CHECK(xl_threshold_paper(s, u, ok, 8, level, &xl_libc_allocator, &t), "no memory");
     return t;
 }
 
 static void test_paper(void) {
-    CHECK(fabsf(paper(EXITLM_STRATEGY_MAX_COVERAGE, .8) - .65f) < 1e-6f, "max %f", paper(EXITLM_STRATEGY_MAX_COVERAGE, .8));
-    CHECK(fabsf(paper(EXITLM_STRATEGY_MIN_COVERAGE, .8) - .25f) < 1e-6f, "min %f", paper(EXITLM_STRATEGY_MIN_COVERAGE, .8));
-    CHECK(fabsf(paper(EXITLM_STRATEGY_MIDPOINT, .8) - .45f) < 1e-6f, "midpoint %f", paper(EXITLM_STRATEGY_MIDPOINT, .8));
-    CHECK(paper(EXITLM_STRATEGY_MAX_COVERAGE, .6) > .9f, "everything may exit: %f", paper(EXITLM_STRATEGY_MAX_COVERAGE, .6));
+    CHECK(fabsf(paper(EXITLM_STRATEGY_MAX_COVERAGE, .8) - .65f) < 1e-6f, "max %f",
+          paper(EXITLM_STRATEGY_MAX_COVERAGE, .8));
+    CHECK(fabsf(paper(EXITLM_STRATEGY_MIN_COVERAGE, .8) - .25f) < 1e-6f, "min %f",
+          paper(EXITLM_STRATEGY_MIN_COVERAGE, .8));
+    CHECK(fabsf(paper(EXITLM_STRATEGY_MIDPOINT, .8) - .45f) < 1e-6f, "midpoint %f",
+          paper(EXITLM_STRATEGY_MIDPOINT, .8));
+    CHECK(paper(EXITLM_STRATEGY_MAX_COVERAGE, .6) > .9f, "everything may exit: %f",
+          paper(EXITLM_STRATEGY_MAX_COVERAGE, .6));
     float u[4000];
     uint8_t ok[4000];
     float t;
@@ -156,12 +182,15 @@ static void test_paper(void) {
         u[i] = (float)uniform();
         ok[i] = uniform() < 1 / (1 + exp(-(4 - 6 * u[i])));
     }
-    CHECK(xl_threshold_paper(EXITLM_STRATEGY_PLATT, u, ok, 4000, .9, &xl_libc_allocator, &t), "no memory");
+    CHECK(xl_threshold_paper(EXITLM_STRATEGY_PLATT, u, ok, 4000, .9, &xl_libc_allocator, &t),
+          "no memory");
     CHECK(fabs(t - (4 - log(9)) / 6) < 0.03, "platt %f, true %f", t, (4 - log(9)) / 6);
-    CHECK(xl_threshold_paper(EXITLM_STRATEGY_PLATT, u, ok, 0, .9, &xl_libc_allocator, &t) && t == 0, "no tokens, threshold %f", t);
+    CHECK(xl_threshold_paper(EXITLM_STRATEGY_PLATT, u, ok, 0, .9, &xl_libc_allocator, &t) && t == 0,
+          "no tokens, threshold %f", t);
 }
 
-/* Two heads whose uncertainty is the true probability of an error: the path meets its targets, is nested, saves more when bolder. */
+/* Two heads whose uncertainty is the true probability of an error: the path meets its targets,
+ * is nested, saves more when bolder. */
 static void test_path(void) {
     enum { N = 20000 };
     float *u = malloc(2 * N * sizeof *u), *weight = malloc(N * sizeof *weight);
@@ -173,15 +202,25 @@ static void test_path(void) {
             wrong[2 * t + h] = uniform() < u[2 * t + h];
         }
     }
-    xl_path_data data = {.n = N, .n_heads = 2, .u = u, .wrong = wrong, .weight = weight, .exit_cost = {.6f, .85f}, .full_cost = 1.03f};
+    xl_path_data data = {.n = N,
+                         .n_heads = 2,
+                         .u = u,
+                         .wrong = wrong,
+                         .weight = weight,
+                         .exit_cost = {.6f, .85f},
+                         .full_cost = 1.03f};
     const float target[] = {.002f, .01f, .02f, .05f, .1f, .2f};
     xl_path path;
     CHECK(xl_path_build(&data, target, 6, &xl_libc_allocator, &path), "path failed");
     for (size_t j = 0; j < 6; j++) {
-        CHECK(path.risk[j] <= target[j] + 1e-6 && path.risk[j] > target[j] * .7, "target %.3f, risk %.4f", target[j], path.risk[j]);
+        CHECK(path.risk[j] <= target[j] + 1e-6 && path.risk[j] > target[j] * .7,
+              "target %.3f, risk %.4f", target[j], path.risk[j]);
         if (!j) continue;
-        CHECK(path.cost[j] < path.cost[j - 1], "bolder and dearer at %zu: %.3f %.3f", j, path.cost[j - 1], path.cost[j]);
-        for (int h = 0; h < 2; h++) CHECK(path.threshold[j][h] >= path.threshold[j - 1][h], "not nested at %zu, head %d", j, h);
+        CHECK(path.cost[j] < path.cost[j - 1], "bolder and dearer at %zu: %.3f %.3f", j,
+              path.cost[j - 1], path.cost[j]);
+        for (int h = 0; h < 2; h++)
+            CHECK(path.threshold[j][h] >= path.threshold[j - 1][h], "not nested at %zu, head %d", j,
+                  h);
     }
     double best = 1; /* no pair of a fine grid within the risk is much cheaper */
     for (float a = 0; a < 1; a += .02f)

@@ -1,4 +1,5 @@
-/* The header parser: any chunking, every kind of damage, bounded memory; the writer; SHA-256 and the checksum. */
+/* The header parser: any chunking, every kind of damage, bounded memory; the writer; SHA-256 and
+ * the checksum. */
 #include "base/checksum.h"
 #include "counting.h"
 #include "gguf/gguf_write.h"
@@ -10,7 +11,8 @@
 static xl_buffer tiny; /* the file of random_model_defaults */
 
 /* ---- Helpers ------------------------------------------------------------------------- */
-static exitlm_status parse_expected(const uint8_t *bytes, size_t n_bytes, size_t chunk, size_t expected_bytes, const exitlm_allocator *allocator,
+static exitlm_status parse_expected(const uint8_t *bytes, size_t n_bytes, size_t chunk,
+                                    size_t expected_bytes, const exitlm_allocator *allocator,
                                     xl_gguf *g, exitlm_error *error) {
     size_t at = 0, used;
     *error = (exitlm_error){0};
@@ -28,19 +30,20 @@ static exitlm_status parse_expected(const uint8_t *bytes, size_t n_bytes, size_t
     return g->done ? EXITLM_OK : xl_gguf_truncated(g, error);
 }
 
-static exitlm_status parse(const uint8_t *bytes, size_t n_bytes, size_t chunk, const exitlm_allocator *allocator, xl_gguf *g,
-                           exitlm_error *error) {
+static exitlm_status parse(const uint8_t *bytes, size_t n_bytes, size_t chunk,
+                           const exitlm_allocator *allocator, xl_gguf *g, exitlm_error *error) {
     return parse_expected(bytes, n_bytes, chunk, 0, allocator, g, error);
 }
 
-static void expect_failure(const xl_buffer *file, exitlm_status status, const char *part_of_message) {
+static void expect_failure(const xl_buffer *file, exitlm_status status,
+                           const char *part_of_message) {
     for (size_t chunk = 1; chunk < 5000; chunk = chunk * 7 + 3) {
         xl_gguf g;
         exitlm_error error;
         exitlm_status got = parse(file->data, file->n_bytes, chunk, &xl_libc_allocator, &g, &error);
         if (got != status || !strstr(error.message, part_of_message)) {
-            fprintf(stderr, "wanted %s with \"%s\", got %s: %s\n", exitlm_status_name(status), part_of_message, exitlm_status_name(got),
-                    error.message);
+            fprintf(stderr, "wanted %s with \"%s\", got %s: %s\n", exitlm_status_name(status),
+                    part_of_message, exitlm_status_name(got), error.message);
             exit(1);
         }
         xl_gguf_free(&g);
@@ -67,7 +70,8 @@ static void name(xl_buffer *b, const char *text) {
     xl_buffer_add(b, text, strlen(text));
 }
 
-static void tensor(xl_buffer *b, const char *text, uint32_t n_dims, const uint64_t *dims, uint32_t type, uint64_t offset) {
+static void tensor(xl_buffer *b, const char *text, uint32_t n_dims, const uint64_t *dims,
+                   uint32_t type, uint64_t offset) {
     name(b, text);
     xl_buffer_u32(b, n_dims);
     for (uint32_t i = 0; i < n_dims; i++) xl_buffer_u64(b, dims[i]);
@@ -93,18 +97,23 @@ static void test_chunking(void) {
     for (size_t i = 0; i < 4; i++) {
         xl_gguf g;
         exitlm_error error;
-        CHECK(parse(tiny.data, tiny.n_bytes, chunks[i], &xl_libc_allocator, &g, &error) == EXITLM_OK);
-        CHECK(g.version == 3 && g.n_keys == g.keys_read && g.n_tensors == 56 && g.total_bytes <= tiny.n_bytes);
+        CHECK(parse(tiny.data, tiny.n_bytes, chunks[i], &xl_libc_allocator, &g, &error) ==
+              EXITLM_OK);
+        CHECK(g.version == 3 && g.n_keys == g.keys_read && g.n_tensors == 56 &&
+              g.total_bytes <= tiny.n_bytes);
         CHECK(g.total_bytes + 32 > tiny.n_bytes && memcmp(g.blob, tiny.data, g.at) == 0);
         CHECK(g.blob_bytes == g.blob_capacity_bytes && g.blob_bytes <= g.data_offset);
         uint32_t layers;
         CHECK(xl_gguf_get_u32(&g, "llama.block_count", &layers) && layers == 6);
-        CHECK(xl_gguf_is(&g, "general.architecture", "llama") && !xl_gguf_is(&g, "general.architecture", "llam"));
+        CHECK(xl_gguf_is(&g, "general.architecture", "llama") &&
+              !xl_gguf_is(&g, "general.architecture", "llam"));
         const xl_gguf_tensor *t = xl_gguf_find_tensor(&g, "blk.3.ffn_up.weight");
-        CHECK(t && t->n_dims == 2 && t->dims[0] == 64 && t->dims[1] == 128 && t->n_bytes == 128 * 64 / 32 * 22);
+        CHECK(t && t->n_dims == 2 && t->dims[0] == 64 && t->dims[1] == 128 &&
+              t->n_bytes == 128 * 64 / 32 * 22);
         CHECK(!xl_gguf_find_tensor(&g, "blk.3.ffn_up") && !xl_gguf_find(&g, ""));
         xl_gguf_array tokens;
-        CHECK(xl_gguf_get_array(&g, "tokenizer.ggml.tokens", &tokens) && tokens.n == 500 && tokens.item_type == XL_GGUF_STRING);
+        CHECK(xl_gguf_get_array(&g, "tokenizer.ggml.tokens", &tokens) && tokens.n == 500 &&
+              tokens.item_type == XL_GGUF_STRING);
         size_t cursor = 0, n, count = 0;
         const char *text;
         while ((text = xl_gguf_array_next(&tokens, &cursor, &n))) {
@@ -116,18 +125,23 @@ static void test_chunking(void) {
     }
 }
 
-/* A size told beforehand, right or wrong, changes only the memory: the right one takes a block once. */
+/* A size told beforehand, right or wrong, changes only the memory: the right one takes a block
+ * once. */
 static void test_expected_size(void) {
     xl_gguf g;
     exitlm_error error;
     CHECK(parse(tiny.data, tiny.n_bytes, 1000, &xl_libc_allocator, &g, &error) == EXITLM_OK);
     size_t header = (size_t)g.data_offset, growing = g.peak_bytes;
     xl_gguf_free(&g);
-    const size_t told[] = {header, 1, header - 1, header + 1, 4 * header, XL_GGUF_MAX_HEADER_BYTES + (size_t)1, SIZE_MAX};
+    const size_t told[] = {header,     1,          header - 1,
+                           header + 1, 4 * header, XL_GGUF_MAX_HEADER_BYTES + (size_t)1,
+                           SIZE_MAX};
     for (size_t i = 0; i < sizeof told / sizeof *told; i++)
         for (size_t chunk = 1; chunk < tiny.n_bytes; chunk = chunk * 9 + 5) {
-            CHECK(parse_expected(tiny.data, tiny.n_bytes, chunk, told[i], &xl_libc_allocator, &g, &error) == EXITLM_OK);
-            CHECK(g.data_offset == header && memcmp(g.blob, tiny.data, g.at) == 0 && g.blob_bytes == g.at && g.blob_capacity_bytes < header + 65536);
+            CHECK(parse_expected(tiny.data, tiny.n_bytes, chunk, told[i], &xl_libc_allocator, &g,
+                                 &error) == EXITLM_OK);
+            CHECK(g.data_offset == header && memcmp(g.blob, tiny.data, g.at) == 0 &&
+                  g.blob_bytes == g.at && g.blob_capacity_bytes < header + 65536);
             if (i == 0) CHECK(g.blob_capacity_bytes == header && g.peak_bytes <= growing);
             xl_gguf_free(&g);
         }
@@ -158,18 +172,28 @@ static void test_values(void) {
     const char *text;
     size_t n, cursor = 0;
     xl_gguf_array a;
-    CHECK(!xl_gguf_get_u32(&g, "a.negative", &u) && xl_gguf_get_i64(&g, "a.negative", &i) && i == -5);
-    CHECK(xl_gguf_get_u32(&g, "a.large", &u) && u == 4000000000u && !xl_gguf_get_u32(&g, "a.float", &u));
-    CHECK(xl_gguf_get_f32(&g, "a.float", &f) && f == 1.5f && xl_gguf_get_f32(&g, "a.negative", &f) && f == -5);
-    CHECK(!xl_gguf_get_f32(&g, "a.nan", &f) && !xl_gguf_get_f32(&g, "a.flag", &f) && !xl_gguf_get_f32(&g, "a.missing", &f));
+    CHECK(!xl_gguf_get_u32(&g, "a.negative", &u) && xl_gguf_get_i64(&g, "a.negative", &i) &&
+          i == -5);
+    CHECK(xl_gguf_get_u32(&g, "a.large", &u) && u == 4000000000u &&
+          !xl_gguf_get_u32(&g, "a.float", &u));
+    CHECK(xl_gguf_get_f32(&g, "a.float", &f) && f == 1.5f &&
+          xl_gguf_get_f32(&g, "a.negative", &f) && f == -5);
+    CHECK(!xl_gguf_get_f32(&g, "a.nan", &f) && !xl_gguf_get_f32(&g, "a.flag", &f) &&
+          !xl_gguf_get_f32(&g, "a.missing", &f));
     CHECK(xl_gguf_get_bool(&g, "a.flag", &flag) && flag && !xl_gguf_get_bool(&g, "a.large", &flag));
-    CHECK(xl_gguf_get_string(&g, "a.empty", &text, &n) && n == 0 && !xl_gguf_get_string(&g, "a.flag", &text, &n));
-    CHECK(xl_gguf_get_array(&g, "a.i8", &a) && a.n == 4 && a.n_bytes == 4 && xl_gguf_array_int(&a, 3) == -128);
-    CHECK(xl_gguf_array_float(&a, 1) == -1 && xl_gguf_get_array(&g, "a.f64", &a) && xl_gguf_array_float(&a, 1) == -1e300);
-    CHECK(xl_gguf_array_int(&a, 0) == 0 && xl_gguf_get_array(&g, "a.none", &a) && a.n == 0 && a.n_bytes == 0);
-    CHECK(xl_gguf_get_array(&g, "a.strings", &a) && a.n == 3 && !xl_gguf_get_array(&g, "a.empty", &a));
+    CHECK(xl_gguf_get_string(&g, "a.empty", &text, &n) && n == 0 &&
+          !xl_gguf_get_string(&g, "a.flag", &text, &n));
+    CHECK(xl_gguf_get_array(&g, "a.i8", &a) && a.n == 4 && a.n_bytes == 4 &&
+          xl_gguf_array_int(&a, 3) == -128);
+    CHECK(xl_gguf_array_float(&a, 1) == -1 && xl_gguf_get_array(&g, "a.f64", &a) &&
+          xl_gguf_array_float(&a, 1) == -1e300);
+    CHECK(xl_gguf_array_int(&a, 0) == 0 && xl_gguf_get_array(&g, "a.none", &a) && a.n == 0 &&
+          a.n_bytes == 0);
+    CHECK(xl_gguf_get_array(&g, "a.strings", &a) && a.n == 3 &&
+          !xl_gguf_get_array(&g, "a.empty", &a));
     CHECK(xl_gguf_get_array(&g, "a.strings", &a) && xl_gguf_array_next(&a, &cursor, &n) && n == 3);
-    CHECK(xl_gguf_array_next(&a, &cursor, &n) && n == 0 && (text = xl_gguf_array_next(&a, &cursor, &n)) && memcmp(text, "three", 5) == 0);
+    CHECK(xl_gguf_array_next(&a, &cursor, &n) && n == 0 &&
+          (text = xl_gguf_array_next(&a, &cursor, &n)) && memcmp(text, "three", 5) == 0);
     CHECK(!xl_gguf_array_next(&a, &cursor, &n));
     xl_gguf_free(&g);
     xl_gguf_writer_free(&w);
@@ -272,7 +296,8 @@ static void test_bad_tensors(void) {
                  {1, {32}, 0, UINT64_MAX - 31, EXITLM_BAD_MODEL, "beyond all bounds"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         xl_buffer b = start(1, 0);
-        tensor(&b, "bad", cases[i].n_dims > 5 ? 1 : cases[i].n_dims, cases[i].dims, cases[i].type, cases[i].offset);
+        tensor(&b, "bad", cases[i].n_dims > 5 ? 1 : cases[i].n_dims, cases[i].dims, cases[i].type,
+               cases[i].offset);
         if (cases[i].n_dims > 5) memset(b.data + 24 + 8 + 3, 0xff, 4);
         fails(b, cases[i].status, cases[i].message);
     }
@@ -319,7 +344,8 @@ static void test_damaged(size_t header_bytes) {
             bytes[at] ^= flips[f];
             counting_init(&c);
             exitlm_status status = parse(bytes, tiny.n_bytes, 50000, &c.allocator, &g, &error);
-            CHECK(status == EXITLM_OK || status == EXITLM_BAD_MODEL || status == EXITLM_UNSUPPORTED);
+            CHECK(status == EXITLM_OK || status == EXITLM_BAD_MODEL ||
+                  status == EXITLM_UNSUPPORTED);
             CHECK((status == EXITLM_OK) == (error.message[0] == 0));
             xl_gguf_free(&g);
             CHECK(c.blocks == 0 && !c.wrong_size && c.peak_bytes < 4 * tiny.n_bytes);
@@ -338,7 +364,8 @@ static void test_no_memory(void) {
         c.fail_at = ++fail_at;
         status = parse(tiny.data, tiny.n_bytes, 3000, &c.allocator, &g, &error);
         xl_gguf_free(&g);
-        CHECK(c.blocks == 0 && !c.wrong_size && (status == EXITLM_OK || status == EXITLM_OUT_OF_MEMORY));
+        CHECK(c.blocks == 0 && !c.wrong_size &&
+              (status == EXITLM_OK || status == EXITLM_OUT_OF_MEMORY));
     }
     CHECK(fail_at > 8);
 }
@@ -364,13 +391,15 @@ static void test_writer_limits(void) {
     CHECK(c.blocks == 0);
 }
 
-static void expect_digest(const void *bytes, size_t n, size_t times, size_t chunk, const char *expected) {
+static void expect_digest(const void *bytes, size_t n, size_t times, size_t chunk,
+                          const char *expected) {
     xl_sha256 sha;
     uint8_t digest[32];
     char hex[65];
     xl_sha256_init(&sha);
     for (size_t i = 0; i < times; i++)
-        for (size_t at = 0; at < n; at += chunk) xl_sha256_update(&sha, (const uint8_t *)bytes + at, n - at < chunk ? n - at : chunk);
+        for (size_t at = 0; at < n; at += chunk)
+            xl_sha256_update(&sha, (const uint8_t *)bytes + at, n - at < chunk ? n - at : chunk);
     xl_sha256_final(&sha, digest);
     xl_sha256_hex(digest, hex);
     CHECK(strcmp(hex, expected) == 0);
@@ -378,14 +407,18 @@ static void expect_digest(const void *bytes, size_t n, size_t times, size_t chun
 
 /* The examples of FIPS 180-4. */
 static void test_sha256(void) {
-    static const char *const two_blocks = "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq";
+    static const char *const two_blocks =
+        "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq";
     expect_digest("", 0, 1, 1, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
-    expect_digest("abc", 3, 1, 1, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    expect_digest("abc", 3, 1, 1,
+                  "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     for (size_t chunk = 1; chunk <= 56; chunk += 11)
-        expect_digest(two_blocks, 56, 1, chunk, "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
+        expect_digest(two_blocks, 56, 1, chunk,
+                      "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
     char a[1000];
     memset(a, 'a', sizeof a);
-    expect_digest(a, sizeof a, 1000, 77, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+    expect_digest(a, sizeof a, 1000, 77,
+                  "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
 }
 
 static void test_checksum(void) {

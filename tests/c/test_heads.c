@@ -1,4 +1,5 @@
-/* Heads files: what is written is read back; every damage is an error; calibration is replaced, tensors are not. */
+/* Heads files: what is written is read back; every damage is an error; calibration is replaced,
+ * tensors are not. */
 #include "counting.h"
 #include "model/heads.h"
 #include "random_model.h"
@@ -6,8 +7,18 @@
 #include <math.h>
 #include <string.h>
 
-enum { DIM = 64, KV = 32, VOCAB = 500, LAYERS = 6, HIDDEN = 96, ROWS = 40, SHORT = 48, N_HEADS = 5 };
-static const char fingerprint[] = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+enum {
+    DIM = 64,
+    KV = 32,
+    VOCAB = 500,
+    LAYERS = 6,
+    HIDDEN = 96,
+    ROWS = 40,
+    SHORT = 48,
+    N_HEADS = 5
+};
+static const char fingerprint[] =
+    "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 static uint64_t state = 5;
 static float random_float(void) {
@@ -24,34 +35,88 @@ static float *floats(size_t n) {
 
 /* One head of each form. The arrays live as long as the test. */
 typedef struct fixture {
-    float *norm, *map, *up, *down, *full, *bias, *full_bias, *other, *kv[2][LAYERS], *kv_bias[2][LAYERS];
+    float *norm, *map, *up, *down, *full, *bias, *full_bias, *other, *kv[2][LAYERS],
+        *kv_bias[2][LAYERS];
     int32_t shortlist[SHORT];
     exitlm_level levels[4];
     xl_heads_source source;
 } fixture;
 
 static void fill(fixture *f) {
-    *f = (fixture){.norm = floats(DIM), .map = floats(DIM * DIM), .up = floats(HIDDEN * DIM), .down = floats(DIM * HIDDEN),
-                   .full = floats(VOCAB * DIM), .bias = floats(ROWS), .full_bias = floats(VOCAB), .other = floats(DIM + 1)};
+    *f = (fixture){.norm = floats(DIM),
+                   .map = floats(DIM * DIM),
+                   .up = floats(HIDDEN * DIM),
+                   .down = floats(DIM * HIDDEN),
+                   .full = floats(VOCAB * DIM),
+                   .bias = floats(ROWS),
+                   .full_bias = floats(VOCAB),
+                   .other = floats(DIM + 1)};
     for (int v = 0; v < 2; v++)
-        for (int l = 0; l < LAYERS; l++) f->kv[v][l] = floats(KV * DIM), f->kv_bias[v][l] = floats(KV);
+        for (int l = 0; l < LAYERS; l++)
+            f->kv[v][l] = floats(KV * DIM), f->kv_bias[v][l] = floats(KV);
     for (int i = 0; i < SHORT; i++) f->shortlist[i] = (i * 31 + 7) % VOCAB;
-    f->levels[0] = (exitlm_level){EXITLM_STRATEGY_RISK, 0.9f, true, 0.05f, 0.09f, {0.1f, 0.2f, 0, 0.4f, 2}, {0.25f, 0, 0, 0, 1}, 0.93f, 0.88f, 600, 12345, EXITLM_POLICY_EXACT};
-    f->levels[1] = (exitlm_level){EXITLM_STRATEGY_RISK, 0.95f, true, 0.05f, 0.04f, {0.05f, 0.1f, 0, 0.2f, 1}, {0.125f}, 0.96f, NAN, 600, 12346, EXITLM_POLICY_EXACT};
-    f->levels[2] = (exitlm_level){.strategy = EXITLM_STRATEGY_RISK, .accuracy = 0.99f, .delta = 0.05f, .bound = 1};
-    f->levels[3] = (exitlm_level){.strategy = EXITLM_STRATEGY_RISK, .accuracy = 0.6f, .certified = true, .threshold = {0.3f}, .kv = EXITLM_POLICY_MAPS};
-    f->source = (xl_heads_source){.fingerprint = fingerprint, .base_name = "base", .licence = "mit", .data = "a line on the data",
-                                  .n_layers = LAYERS, .dim = DIM, .kv_dim = KV, .vocab = VOCAB, .n_heads = N_HEADS, .n_shortlist = SHORT,
-                                  .shortlist = f->shortlist, .metric = EXITLM_METRIC_MARGIN, .kv = EXITLM_POLICY_EXACT,
-                                  .kv_type = EXITLM_KV_Q8, .n_levels = 4, .levels = f->levels, .matrix_type = XL_F32};
+    f->levels[0] =
+        (exitlm_level){EXITLM_STRATEGY_RISK, 0.9f,  true,  0.05f, 0.09f, {0.1f, 0.2f, 0, 0.4f, 2},
+                       {0.25f, 0, 0, 0, 1},  0.93f, 0.88f, 600,   12345, EXITLM_POLICY_EXACT};
+    f->levels[1] = (exitlm_level){EXITLM_STRATEGY_RISK,
+                                  0.95f,
+                                  true,
+                                  0.05f,
+                                  0.04f,
+                                  {0.05f, 0.1f, 0, 0.2f, 1},
+                                  {0.125f},
+                                  0.96f,
+                                  NAN,
+                                  600,
+                                  12346,
+                                  EXITLM_POLICY_EXACT};
+    f->levels[2] = (exitlm_level){
+        .strategy = EXITLM_STRATEGY_RISK, .accuracy = 0.99f, .delta = 0.05f, .bound = 1};
+    f->levels[3] = (exitlm_level){.strategy = EXITLM_STRATEGY_RISK,
+                                  .accuracy = 0.6f,
+                                  .certified = true,
+                                  .threshold = {0.3f},
+                                  .kv = EXITLM_POLICY_MAPS};
+    f->source = (xl_heads_source){.fingerprint = fingerprint,
+                                  .base_name = "base",
+                                  .licence = "mit",
+                                  .data = "a line on the data",
+                                  .n_layers = LAYERS,
+                                  .dim = DIM,
+                                  .kv_dim = KV,
+                                  .vocab = VOCAB,
+                                  .n_heads = N_HEADS,
+                                  .n_shortlist = SHORT,
+                                  .shortlist = f->shortlist,
+                                  .metric = EXITLM_METRIC_MARGIN,
+                                  .kv = EXITLM_POLICY_EXACT,
+                                  .kv_type = EXITLM_KV_Q8,
+                                  .n_levels = 4,
+                                  .levels = f->levels,
+                                  .matrix_type = XL_F32};
     xl_head_source *h = f->source.head;
-    h[0] = (xl_head_source){.layer = 2, .form = XL_FORM_TIED, .rows = ROWS, .norm = f->norm, .map = f->map, .bias = f->bias, .other = f->other};
-    h[1] = (xl_head_source){.layer = 3, .form = XL_FORM_MLP, .rows = SHORT, .hidden = HIDDEN, .norm = f->norm, .up = f->up, .down = f->down};
-    h[2] = (xl_head_source){.layer = 4, .form = XL_FORM_FULL, .norm = f->norm, .output = f->full, .bias = f->full_bias};
+    h[0] = (xl_head_source){.layer = 2,
+                            .form = XL_FORM_TIED,
+                            .rows = ROWS,
+                            .norm = f->norm,
+                            .map = f->map,
+                            .bias = f->bias,
+                            .other = f->other};
+    h[1] = (xl_head_source){.layer = 3,
+                            .form = XL_FORM_MLP,
+                            .rows = SHORT,
+                            .hidden = HIDDEN,
+                            .norm = f->norm,
+                            .up = f->up,
+                            .down = f->down};
+    h[2] = (xl_head_source){
+        .layer = 4, .form = XL_FORM_FULL, .norm = f->norm, .output = f->full, .bias = f->full_bias};
     h[3] = (xl_head_source){.layer = 5, .form = XL_FORM_LENS, .rows = 1};
-    h[4] = (xl_head_source){.layer = 6, .form = XL_FORM_VOCABULARY, .rows = SHORT, .other = f->other};
+    h[4] =
+        (xl_head_source){.layer = 6, .form = XL_FORM_VOCABULARY, .rows = SHORT, .other = f->other};
     h[0].map_k = (const float *const *)f->kv[0], h[0].map_v = (const float *const *)f->kv[1];
-    h[0].map_k_bias = (const float *const *)f->kv_bias[0], h[0].map_v_bias = (const float *const *)f->kv_bias[1];
+    h[0].map_k_bias = (const float *const *)f->kv_bias[0],
+    h[0].map_v_bias = (const float *const *)f->kv_bias[1];
     for (int i = 0; i < N_HEADS; i++)
         for (int j = 0; j < 6; j++) h[i].logistic[j] = random_float();
 }
@@ -89,12 +154,14 @@ static exitlm_heads *read_back(const xl_buffer *file) {
     return heads;
 }
 
-static void same_matrix(const xl_matrix *m, const float *expected, uint32_t rows, uint32_t cols, float tolerance) {
+static void same_matrix(const xl_matrix *m, const float *expected, uint32_t rows, uint32_t cols,
+                        float tolerance) {
     float row[1024];
     CHECK(m->data && m->rows == rows && m->cols == cols);
     for (uint32_t r = 0; r < rows; r++) {
         xl_dequant_row(m->type, m->data, cols, r, row);
-        for (uint32_t c = 0; c < cols; c++) CHECK(fabsf(row[c] - expected[r * cols + c]) <= tolerance);
+        for (uint32_t c = 0; c < cols; c++)
+            CHECK(fabsf(row[c] - expected[r * cols + c]) <= tolerance);
     }
 }
 
@@ -109,11 +176,16 @@ static void test_round_trip(fixture *f) {
         xl_buffer file = written(&f->source);
         exitlm_heads *h = read_back(&file);
         float tolerance = types[t].tolerance;
-        CHECK(h->n_heads == N_HEADS && h->dim == DIM && h->kv_dim == KV && h->n_layers == LAYERS && h->vocab == VOCAB);
-        CHECK(strcmp(h->fingerprint, fingerprint) == 0 && h->metric == EXITLM_METRIC_MARGIN && h->kv == EXITLM_POLICY_EXACT && h->kv_type == EXITLM_KV_Q8);
-        CHECK(h->n_shortlist == SHORT && memcmp(h->shortlist, f->shortlist, sizeof f->shortlist) == 0);
-        CHECK(memcmp(h->head[0].norm, f->norm, DIM * 4) == 0 && memcmp(h->head[0].bias, f->bias, ROWS * 4) == 0);
-        CHECK(memcmp(h->head[0].other, f->other, (DIM + 1) * 4) == 0 && memcmp(h->head[2].bias, f->full_bias, VOCAB * 4) == 0);
+        CHECK(h->n_heads == N_HEADS && h->dim == DIM && h->kv_dim == KV && h->n_layers == LAYERS &&
+              h->vocab == VOCAB);
+        CHECK(strcmp(h->fingerprint, fingerprint) == 0 && h->metric == EXITLM_METRIC_MARGIN &&
+              h->kv == EXITLM_POLICY_EXACT && h->kv_type == EXITLM_KV_Q8);
+        CHECK(h->n_shortlist == SHORT &&
+              memcmp(h->shortlist, f->shortlist, sizeof f->shortlist) == 0);
+        CHECK(memcmp(h->head[0].norm, f->norm, DIM * 4) == 0 &&
+              memcmp(h->head[0].bias, f->bias, ROWS * 4) == 0);
+        CHECK(memcmp(h->head[0].other, f->other, (DIM + 1) * 4) == 0 &&
+              memcmp(h->head[2].bias, f->full_bias, VOCAB * 4) == 0);
         same_matrix(&h->head[0].map, f->map, DIM, DIM, tolerance);
         same_matrix(&h->head[1].up, f->up, HIDDEN, DIM, tolerance);
         same_matrix(&h->head[1].down, f->down, DIM, HIDDEN, tolerance);
@@ -123,12 +195,16 @@ static void test_round_trip(fixture *f) {
             same_matrix(&h->head[0].map_v[l], f->kv[1][l], KV, DIM, tolerance);
             CHECK(memcmp(h->head[0].map_v_bias[l], f->kv_bias[1][l], KV * 4) == 0);
         }
-        CHECK(!h->head[1].map_k && !h->head[3].norm && !h->head[4].norm && !h->head[1].other && h->head[2].rows == VOCAB);
+        CHECK(!h->head[1].map_k && !h->head[3].norm && !h->head[4].norm && !h->head[1].other &&
+              h->head[2].rows == VOCAB);
         exitlm_heads_info info;
         exitlm_heads_describe(h, &info);
-        CHECK(info.n_heads == N_HEADS && strcmp(info.head[1].form, "mlp") == 0 && info.head[3].layer == 5 && info.head[4].rows == SHORT);
-        CHECK(strcmp(info.licence, "mit") == 0 && strcmp(info.data, "a line on the data") == 0 && strcmp(info.engine_version, EXITLM_VERSION) == 0);
-        CHECK(info.head[0].macs == DIM * DIM + ROWS * DIM + DIM && info.head[1].macs == 2 * HIDDEN * DIM + SHORT * DIM);
+        CHECK(info.n_heads == N_HEADS && strcmp(info.head[1].form, "mlp") == 0 &&
+              info.head[3].layer == 5 && info.head[4].rows == SHORT);
+        CHECK(strcmp(info.licence, "mit") == 0 && strcmp(info.data, "a line on the data") == 0 &&
+              strcmp(info.engine_version, EXITLM_VERSION) == 0);
+        CHECK(info.head[0].macs == DIM * DIM + ROWS * DIM + DIM &&
+              info.head[1].macs == 2 * HIDDEN * DIM + SHORT * DIM);
         exitlm_heads_free(h);
         xl_buffer_free(&file);
     }
@@ -143,7 +219,8 @@ static void test_levels(fixture *f) {
     float t[N_HEADS];
     CHECK(exitlm_heads_levels(h) == 4);
     good(exitlm_heads_level(h, 0, &level, &error), &error);
-    CHECK(level.accuracy == 0.9f && level.certified && level.bound == 0.09f && level.threshold[3] == 0.4f && level.coverage[0] == 0.25f);
+    CHECK(level.accuracy == 0.9f && level.certified && level.bound == 0.09f &&
+          level.threshold[3] == 0.4f && level.coverage[0] == 0.25f);
     CHECK(level.conversations == 600 && level.tokens == 12345 && level.agreement_exited == 0.88f);
     good(exitlm_heads_level(h, 1, &level, &error), &error);
     CHECK(level.agreement_exited == 0); /* was not a number */
@@ -153,13 +230,18 @@ static void test_levels(fixture *f) {
     const exitlm_kv_policy exact = EXITLM_POLICY_EXACT, maps = EXITLM_POLICY_MAPS;
     CHECK(xl_heads_thresholds(h, risk, 0.9f, exact, t) && t[0] == 0.1f && t[4] == 2);
     CHECK(xl_heads_thresholds(h, risk, 0.7f, exact, t) && t[0] == 0.1f);
-    CHECK(xl_heads_thresholds(h, risk, 0.92f, exact, t) && t[0] == 0.05f); /* the stricter of two neighbours */
-    CHECK(!xl_heads_thresholds(h, risk, 0.96f, exact, t) && t[0] == 0 && t[4] == 0); /* 0.99 is not certified */
+    /* the stricter of two neighbours */
+    CHECK(xl_heads_thresholds(h, risk, 0.92f, exact, t) && t[0] == 0.05f);
+    /* 0.99 is not certified */
+    CHECK(!xl_heads_thresholds(h, risk, 0.96f, exact, t) && t[0] == 0 && t[4] == 0);
     CHECK(!xl_heads_thresholds(h, EXITLM_STRATEGY_PLATT, 0.6f, exact, t));
-    CHECK(xl_heads_thresholds(h, risk, 0.6f, maps, t) && t[0] == 0.3f); /* a policy with a row of its own */
+    /* a policy with a row of its own */
+    CHECK(xl_heads_thresholds(h, risk, 0.6f, maps, t) && t[0] == 0.3f);
     CHECK(!xl_heads_thresholds(h, risk, 0.9f, maps, t) && t[0] == 0);
-    CHECK(!xl_heads_row(h, risk, 0.9f, EXITLM_POLICY_PROPAGATE) && xl_heads_row(h, risk, 0.9f, exact)->threshold[0] == 0.1f);
-    CHECK(!xl_heads_thresholds(h, risk, 0.9f, EXITLM_POLICY_PROPAGATE, t) && t[0] == 0); /* one without is not served another's */
+    CHECK(!xl_heads_row(h, risk, 0.9f, EXITLM_POLICY_PROPAGATE) &&
+          xl_heads_row(h, risk, 0.9f, exact)->threshold[0] == 0.1f);
+    /* one without is not served another's */
+    CHECK(!xl_heads_thresholds(h, risk, 0.9f, EXITLM_POLICY_PROPAGATE, t) && t[0] == 0);
     exitlm_heads_free(h);
     xl_buffer_free(&file);
 }
@@ -168,25 +250,38 @@ static void test_rewrite(fixture *f) {
     xl_buffer file = written(&f->source), again = new_buffer(), third = new_buffer();
     float logistic[N_HEADS * 6];
     for (int i = 0; i < N_HEADS * 6; i++) logistic[i] = random_float();
-    exitlm_level level = {.strategy = EXITLM_STRATEGY_MIDPOINT, .accuracy = 0.8f, .certified = true, .threshold = {0.5f}};
-    xl_heads_calibration c = {.metric = EXITLM_METRIC_LOGISTIC, .kv = EXITLM_POLICY_EXACT, .kv_type = EXITLM_KV_F16, .logistic = logistic,
-                              .data = "other data", .n_levels = 1, .levels = &level};
+    exitlm_level level = {.strategy = EXITLM_STRATEGY_MIDPOINT,
+                          .accuracy = 0.8f,
+                          .certified = true,
+                          .threshold = {0.5f}};
+    xl_heads_calibration c = {.metric = EXITLM_METRIC_LOGISTIC,
+                              .kv = EXITLM_POLICY_EXACT,
+                              .kv_type = EXITLM_KV_F16,
+                              .logistic = logistic,
+                              .data = "other data",
+                              .n_levels = 1,
+                              .levels = &level};
     exitlm_error error;
     good(xl_heads_rewrite(file.data, file.n_bytes, &c, &again, &error), &error);
     exitlm_heads *h = read_back(&again);
-    CHECK(h->metric == EXITLM_METRIC_LOGISTIC && h->kv == EXITLM_POLICY_EXACT && h->kv_type == EXITLM_KV_F16 && h->n_levels == 1);
-    CHECK(h->levels[0].strategy == EXITLM_STRATEGY_MIDPOINT && h->levels[0].threshold[0] == 0.5f && strcmp(h->info.data, "other data") == 0);
-    CHECK(memcmp(h->head[4].logistic, &logistic[24], 24) == 0 && strcmp(h->info.licence, "mit") == 0);
+    CHECK(h->metric == EXITLM_METRIC_LOGISTIC && h->kv == EXITLM_POLICY_EXACT &&
+          h->kv_type == EXITLM_KV_F16 && h->n_levels == 1);
+    CHECK(h->levels[0].strategy == EXITLM_STRATEGY_MIDPOINT && h->levels[0].threshold[0] == 0.5f &&
+          strcmp(h->info.data, "other data") == 0);
+    CHECK(memcmp(h->head[4].logistic, &logistic[24], 24) == 0 &&
+          strcmp(h->info.licence, "mit") == 0);
     same_matrix(&h->head[2].output, f->full, VOCAB, DIM, 0);
     same_matrix(&h->head[0].map_v[3], f->kv[1][3], KV, DIM, 0);
     exitlm_heads_free(h);
     c.logistic = NULL, c.data = NULL, c.n_levels = 0; /* both stay */
     good(xl_heads_rewrite(again.data, again.n_bytes, &c, &third, &error), &error);
     h = read_back(&third);
-    CHECK(h->n_levels == 0 && memcmp(h->head[4].logistic, &logistic[24], 24) == 0 && strcmp(h->info.data, "other data") == 0);
+    CHECK(h->n_levels == 0 && memcmp(h->head[4].logistic, &logistic[24], 24) == 0 &&
+          strcmp(h->info.data, "other data") == 0);
     exitlm_heads_free(h);
     xl_buffer_free(&third);
-    CHECK(xl_heads_rewrite(file.data, file.n_bytes, &c, &third, &error) == EXITLM_USAGE); /* logistic without its weights */
+    /* logistic without its weights */
+    CHECK(xl_heads_rewrite(file.data, file.n_bytes, &c, &third, &error) == EXITLM_USAGE);
     CHECK(strstr(error.message, "exitlm.logistic is missing"));
     xl_buffer_free(&third);
     xl_buffer_free(&again);
@@ -198,28 +293,37 @@ static void test_default(fixture *f) {
     xl_buffer file = written(&f->source), named = new_buffer(), again = new_buffer();
     exitlm_error error;
     exitlm_heads *whole = read_back(&file);
-    CHECK(whole->info.default_accuracy == 0.95f && whole->default_accuracy == 0); /* 0.99 is not certified */
+    /* 0.99 is not certified */
+    CHECK(whole->info.default_accuracy == 0.95f && whole->default_accuracy == 0);
     good(xl_heads_with_default(file.data, file.n_bytes, 0.9f, &named, &error), &error);
     exitlm_heads *h = read_back(&named);
-    CHECK(h->info.default_accuracy == 0.9f && h->n_levels == whole->n_levels && strcmp(h->info.data, whole->info.data) == 0);
+    CHECK(h->info.default_accuracy == 0.9f && h->n_levels == whole->n_levels &&
+          strcmp(h->info.data, whole->info.data) == 0);
     CHECK(memcmp(h->levels, whole->levels, h->n_levels * sizeof *h->levels) == 0);
     same_matrix(&h->head[2].output, f->full, VOCAB, DIM, 0);
     same_matrix(&h->head[0].map_k[1], f->kv[0][1], KV, DIM, 0);
     exitlm_heads_free(h);
-    good(xl_heads_with_default(named.data, named.n_bytes, 0.95f, &again, &error), &error); /* in place of the other */
+    /* in place of the other */
+    good(xl_heads_with_default(named.data, named.n_bytes, 0.95f, &again, &error), &error);
     h = read_back(&again);
     CHECK(h->default_accuracy == 0.95f && again.n_bytes == named.n_bytes);
     exitlm_heads_free(h);
     xl_buffer_free(&again);
-    xl_heads_calibration c = {.metric = EXITLM_METRIC_MARGIN, .kv = EXITLM_POLICY_EXACT, .n_levels = 1, .levels = f->levels};
-    good(xl_heads_rewrite(named.data, named.n_bytes, &c, &again, &error), &error); /* another calibration keeps it */
+    xl_heads_calibration c = {.metric = EXITLM_METRIC_MARGIN,
+                              .kv = EXITLM_POLICY_EXACT,
+                              .n_levels = 1,
+                              .levels = f->levels};
+    /* another calibration keeps it */
+    good(xl_heads_rewrite(named.data, named.n_bytes, &c, &again, &error), &error);
     h = read_back(&again);
     CHECK(h->info.default_accuracy == 0.9f && h->n_levels == 1);
     exitlm_heads_free(h);
     xl_buffer_free(&again);
     static const float bad[] = {0.99f, 0.7f, 0, NAN};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        CHECK(xl_heads_with_default(file.data, file.n_bytes, bad[i], &again, &error) == EXITLM_USAGE && strstr(error.message, "no certified level"));
+        CHECK(xl_heads_with_default(file.data, file.n_bytes, bad[i], &again, &error) ==
+                  EXITLM_USAGE &&
+              strstr(error.message, "no certified level"));
         CHECK(again.n_bytes == 0);
     }
     f->source.n_levels = 0; /* without a table nothing exits */
@@ -236,7 +340,9 @@ static void test_default(fixture *f) {
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         exitlm_heads *none;
         memcpy(at + 4, &wrong[i], 4);
-        CHECK(exitlm_heads_create(&none, named.data, named.n_bytes, NULL, &error) == EXITLM_BAD_MODEL && strstr(error.message, key));
+        CHECK(exitlm_heads_create(&none, named.data, named.n_bytes, NULL, &error) ==
+                  EXITLM_BAD_MODEL &&
+              strstr(error.message, key));
     }
     exitlm_heads_free(h);
     exitlm_heads_free(whole);
@@ -250,11 +356,15 @@ static void test_without_maps(fixture *f) {
     exitlm_error error;
     good(xl_heads_without_maps(file.data, file.n_bytes, &core, &error), &error);
     exitlm_heads *whole = read_back(&file), *h = read_back(&core);
-    CHECK(core.n_bytes < file.n_bytes && whole->head[0].map_k && !h->head[0].map_k && !h->head[0].map_v);
-    CHECK(h->n_heads == whole->n_heads && h->n_levels == whole->n_levels && h->n_shortlist == whole->n_shortlist);
-    CHECK(strcmp(h->fingerprint, whole->fingerprint) == 0 && strcmp(h->info.licence, whole->info.licence) == 0);
+    CHECK(core.n_bytes < file.n_bytes && whole->head[0].map_k && !h->head[0].map_k &&
+          !h->head[0].map_v);
+    CHECK(h->n_heads == whole->n_heads && h->n_levels == whole->n_levels &&
+          h->n_shortlist == whole->n_shortlist);
+    CHECK(strcmp(h->fingerprint, whole->fingerprint) == 0 &&
+          strcmp(h->info.licence, whole->info.licence) == 0);
     same_matrix(&h->head[2].output, f->full, VOCAB, DIM, 0);
-    good(xl_heads_without_maps(core.data, core.n_bytes, &again, &error), &error); /* nothing more to leave out */
+    /* nothing more to leave out */
+    good(xl_heads_without_maps(core.data, core.n_bytes, &again, &error), &error);
     CHECK(again.n_bytes == core.n_bytes && memcmp(again.data, core.data, core.n_bytes) == 0);
     exitlm_heads_free(whole);
     exitlm_heads_free(h);
@@ -281,8 +391,10 @@ static void refuse(const xl_heads_source *source, const char *part_of_message) {
 static void test_add_maps(fixture *f) {
     xl_heads_source source = f->source;
     for (int i = 1; i < N_HEADS - 1; i++) {
-        source.head[i].map_k = (const float *const *)f->kv[0] + i, source.head[i].map_v = (const float *const *)f->kv[1] + i;
-        source.head[i].map_k_bias = (const float *const *)f->kv_bias[0] + i, source.head[i].map_v_bias = (const float *const *)f->kv_bias[1] + i;
+        source.head[i].map_k = (const float *const *)f->kv[0] + i,
+        source.head[i].map_v = (const float *const *)f->kv[1] + i;
+        source.head[i].map_k_bias = (const float *const *)f->kv_bias[0] + i,
+        source.head[i].map_v_bias = (const float *const *)f->kv_bias[1] + i;
     }
     xl_buffer file = written(&source), core = new_buffer(), few = written(&f->source);
     exitlm_error error;
@@ -291,15 +403,18 @@ static void test_add_maps(fixture *f) {
     CHECK(!exitlm_heads_have_maps(h) && exitlm_heads_have_maps(whole));
     CHECK(exitlm_heads_add_maps(NULL, file.data, file.n_bytes, &error) == EXITLM_USAGE);
     CHECK(exitlm_heads_add_maps(h, file.data, 100, &error) != EXITLM_OK && !h->head[0].map_k);
-    CHECK(exitlm_heads_add_maps(h, few.data, few.n_bytes, &error) == EXITLM_USAGE && strstr(error.message, "no K/V maps"));
+    CHECK(exitlm_heads_add_maps(h, few.data, few.n_bytes, &error) == EXITLM_USAGE &&
+          strstr(error.message, "no K/V maps"));
     source.head[0].rows--;
     xl_buffer other = written(&source);
-    CHECK(exitlm_heads_add_maps(h, other.data, other.n_bytes, &error) == EXITLM_HEADS_MISMATCH && !h->head[0].map_k);
+    CHECK(exitlm_heads_add_maps(h, other.data, other.n_bytes, &error) == EXITLM_HEADS_MISMATCH &&
+          !h->head[0].map_k);
     good(exitlm_heads_add_maps(h, file.data, file.n_bytes, &error), &error);
     CHECK(exitlm_heads_have_maps(h));
     same_matrix(&h->head[0].map_v[3], f->kv[1][3], KV, DIM, 0);
     same_matrix(&h->head[3].map_k[0], f->kv[0][3], KV, DIM, 0);
-    good(exitlm_heads_add_maps(h, other.data, other.n_bytes, &error), &error); /* they are there: nothing to do */
+    /* they are there: nothing to do */
+    good(exitlm_heads_add_maps(h, other.data, other.n_bytes, &error), &error);
     exitlm_heads_free(whole);
     exitlm_heads_free(h);
     xl_buffer_free(&other);
@@ -313,7 +428,8 @@ static void test_sampling_scale(fixture *f) {
     source.head[1].sampling_scale = 0.75f;
     xl_buffer file = written(&source), plain = written(&f->source);
     exitlm_heads *h = read_back(&file), *without = read_back(&plain);
-    CHECK(h->head[1].sampling_scale == 0.75f && h->head[0].sampling_scale == 1 && without->head[1].sampling_scale == 1);
+    CHECK(h->head[1].sampling_scale == 0.75f && h->head[0].sampling_scale == 1 &&
+          without->head[1].sampling_scale == 1);
     exitlm_heads_free(without);
     exitlm_heads_free(h);
     xl_buffer_free(&plain);
@@ -355,11 +471,13 @@ static void test_refused(fixture *f) {
     f->norm[3] = weight;
 }
 
-static exitlm_status try_read(const uint8_t *bytes, size_t n, const exitlm_allocator *allocator, exitlm_error *error) {
+static exitlm_status try_read(const uint8_t *bytes, size_t n, const exitlm_allocator *allocator,
+                              exitlm_error *error) {
     exitlm_heads *heads;
     *error = (exitlm_error){0};
     exitlm_status status = exitlm_heads_create(&heads, bytes, n, allocator, error);
-    CHECK((status == EXITLM_OK) == (heads != NULL) && (status == EXITLM_OK) == (error->message[0] == 0));
+    CHECK((status == EXITLM_OK) == (heads != NULL) &&
+          (status == EXITLM_OK) == (error->message[0] == 0));
     exitlm_heads_free(heads);
     return status;
 }
@@ -376,7 +494,8 @@ static void test_damaged(fixture *f) {
         uint8_t *exact = malloc(n ? n : 1); /* so that a step too far is seen */
         CHECK(exact);
         memcpy(exact, file.data, n);
-        CHECK(try_read(exact, n, NULL, &error) == EXITLM_BAD_MODEL && (n == 0 || strstr(error.message, "truncated")));
+        CHECK(try_read(exact, n, NULL, &error) == EXITLM_BAD_MODEL &&
+              (n == 0 || strstr(error.message, "truncated")));
         free(exact);
     }
     for (size_t at = 0; at < g.data_offset; at++)
@@ -385,7 +504,8 @@ static void test_damaged(fixture *f) {
             counting_init(&c);
             file.data[at] ^= (uint8_t)(1u << bit);
             exitlm_status status = try_read(file.data, file.n_bytes, &c.allocator, &error);
-            CHECK(status == EXITLM_OK || status == EXITLM_BAD_MODEL || status == EXITLM_UNSUPPORTED);
+            CHECK(status == EXITLM_OK || status == EXITLM_BAD_MODEL ||
+                  status == EXITLM_UNSUPPORTED);
             CHECK(c.blocks == 0 && !c.wrong_size && c.peak_bytes < 8 * file.n_bytes);
             good_loads += status == EXITLM_OK;
             file.data[at] ^= (uint8_t)(1u << bit);
@@ -404,7 +524,8 @@ static void test_no_memory(fixture *f) {
         counting_init(&c);
         c.fail_at = i;
         status = try_read(file.data, file.n_bytes, &c.allocator, &error);
-        CHECK((status == EXITLM_OK || status == EXITLM_OUT_OF_MEMORY) && c.blocks == 0 && !c.wrong_size);
+        CHECK((status == EXITLM_OK || status == EXITLM_OUT_OF_MEMORY) && c.blocks == 0 &&
+              !c.wrong_size);
     }
     status = EXITLM_OUT_OF_MEMORY;
     for (size_t i = 1; status != EXITLM_OK; i++) {
@@ -428,15 +549,18 @@ static void test_other_files(void) {
     random_model_defaults(&m);
     xl_buffer model = new_buffer();
     CHECK(random_model_write(&m, &model));
-    CHECK(try_read(model.data, model.n_bytes, NULL, &error) == EXITLM_BAD_MODEL && strstr(error.message, "no file of exit heads"));
-    CHECK(try_read((const uint8_t *)"<html>", 6, NULL, &error) == EXITLM_BAD_MODEL && strstr(error.message, "HTML"));
+    CHECK(try_read(model.data, model.n_bytes, NULL, &error) == EXITLM_BAD_MODEL &&
+          strstr(error.message, "no file of exit heads"));
+    CHECK(try_read((const uint8_t *)"<html>", 6, NULL, &error) == EXITLM_BAD_MODEL &&
+          strstr(error.message, "HTML"));
     xl_gguf_writer w;
     xl_buffer b = new_buffer();
     xl_gguf_writer_init(&w, &xl_libc_allocator);
     xl_gguf_put_cstring(&w, "general.architecture", "exitlm");
     xl_gguf_put_u32(&w, "exitlm.format_version", 2);
     CHECK(xl_gguf_writer_header(&w, &b, &error) == EXITLM_OK);
-    CHECK(try_read(b.data, b.n_bytes, NULL, &error) == EXITLM_UNSUPPORTED && strstr(error.message, "format version 2"));
+    CHECK(try_read(b.data, b.n_bytes, NULL, &error) == EXITLM_UNSUPPORTED &&
+          strstr(error.message, "format version 2"));
     xl_gguf_writer_free(&w);
     xl_buffer_free(&b);
     xl_buffer_free(&model);

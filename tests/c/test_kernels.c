@@ -1,4 +1,5 @@
-/* Kernels: the scalar reference against plain double arithmetic, and every other instruction set against the reference, bit for bit. */
+/* Kernels: the scalar reference against plain double arithmetic, and every other instruction set
+ * against the reference, bit for bit. */
 #include "base/fmath.h"
 #include "kernel/kernels.h"
 
@@ -9,14 +10,14 @@
 
 static int failures;
 
-#define CHECK(condition, ...)                                    \
-    do {                                                         \
-        if (!(condition)) {                                      \
-            fprintf(stderr, "%s:%d: ", __FILE__, __LINE__);      \
-            fprintf(stderr, __VA_ARGS__);                        \
-            fputc('\n', stderr);                                 \
-            if (++failures > 20) exit(1);                        \
-        }                                                        \
+#define CHECK(condition, ...)                               \
+    do {                                                    \
+        if (!(condition)) {                                 \
+            fprintf(stderr, "%s:%d: ", __FILE__, __LINE__); \
+            fprintf(stderr, __VA_ARGS__);                   \
+            fputc('\n', stderr);                            \
+            if (++failures > 20) exit(1);                   \
+        }                                                   \
     } while (0)
 
 static uint64_t random_state = 0x9e3779b97f4a7c15u;
@@ -28,8 +29,8 @@ static uint32_t random32(void) {
 
 static float random_unit(void) { return (float)(int32_t)random32() * 0x1p-31f; }
 
-/* What inputs look like. EXTREME: integers at the ends of their ranges. WILD: magnitudes from 1e-38 to 1e4, blocks of zeros, values that are
- * not finite (for the quantisation alone). */
+/* What inputs look like. EXTREME: integers at the ends of their ranges. WILD: magnitudes from 1e-38
+ * to 1e4, blocks of zeros, values that are not finite (for the quantisation alone). */
 typedef enum flavour { PLAIN, EXTREME, WILD, FLAVOURS } flavour;
 
 static void fill(float *x, size_t n, flavour f) {
@@ -52,9 +53,12 @@ static void *aligned(size_t bytes) {
     return p;
 }
 
-static bool same(const float *a, const float *b, size_t n) { return memcmp(a, b, n * sizeof(float)) == 0; }
+static bool same(const float *a, const float *b, size_t n) {
+    return memcmp(a, b, n * sizeof(float)) == 0;
+}
 
-/* A random matrix in tiles. EXTREME: all bits set or none, so that the integers are at the ends of their ranges. */
+/* A random matrix in tiles. EXTREME: all bits set or none, so that the integers are at the ends
+ * of their ranges. */
 static void *random_matrix(xl_type type, size_t rows, size_t cols, flavour f) {
     const xl_quant_type *t = &xl_quant_types[type];
     size_t bytes, blocks = cols / t->block_elems;
@@ -63,7 +67,8 @@ static void *random_matrix(xl_type type, size_t rows, size_t cols, flavour f) {
     for (size_t i = 0; i < rows * blocks; i++) {
         uint8_t block[256];
         for (size_t k = 0; k < t->block_bytes; k++) block[k] = (uint8_t)random32();
-        if (f == EXTREME) memset(block, random32() & 1 ? 0xff : random32() & 1 ? 0x80 : 0, sizeof block);
+        if (f == EXTREME)
+            memset(block, random32() & 1 ? 0xff : random32() & 1 ? 0x80 : 0, sizeof block);
         uint16_t d = xl_f32_to_f16(random_unit() * 0.01f), m = xl_f32_to_f16(random_unit());
         if (f == WILD && i % 5 == 0) d = (uint16_t)(random32() & 0x83ff); /* subnormal */
         if (f == WILD && i % 5 == 1) d = (uint16_t)(0x7bff | (random32() & 0x8000));
@@ -71,14 +76,17 @@ static void *random_matrix(xl_type type, size_t rows, size_t cols, flavour f) {
         if (type == XL_F32) memcpy(block, &value, 4);
         else if (type == XL_BF16) memcpy(block, (uint8_t *)&value + 2, 2);
         else memcpy(block + (type == XL_Q6_K ? 208 : 0), &d, 2);
-        if (type == XL_Q4_1 || type == XL_Q5_1 || type == XL_Q4_K || type == XL_Q5_K) memcpy(block + 2, &m, 2);
-        CHECK(xl_repack_block(type, tiles, blocks, i / blocks, i % blocks, block), "%s block", t->name);
+        if (type == XL_Q4_1 || type == XL_Q5_1 || type == XL_Q4_K || type == XL_Q5_K)
+            memcpy(block + 2, &m, 2);
+        CHECK(xl_repack_block(type, tiles, blocks, i / blocks, i % blocks, block), "%s block",
+              t->name);
     }
     return tiles;
 }
 
 /* n activation rows as matmul wants them for this type. */
-static uint8_t *activations(const xl_kernels *k, xl_type type, const float *x, size_t cols, size_t n, size_t stride) {
+static uint8_t *activations(const xl_kernels *k, xl_type type, const float *x, size_t cols,
+                            size_t n, size_t stride) {
     uint8_t *act = aligned(n * stride);
     for (size_t i = 0; i < n; i++) {
         if (xl_type_is_quantized(type)) k->quantize(act + i * stride, NULL, x + i * cols, cols);
@@ -105,14 +113,15 @@ static void test_reference(xl_type type) {
                 double a = x[i * COLS + c];
                 if (xl_type_is_quantized(type)) {
                     float peak = 0;
-                    for (size_t j = c / 32 * 32; j < c / 32 * 32 + 32; j++) peak = fmaxf(peak, fabsf(x[i * COLS + j]));
+                    for (size_t j = c / 32 * 32; j < c / 32 * 32 + 32; j++)
+                        peak = fmaxf(peak, fabsf(x[i * COLS + j]));
                     a = (double)(peak / 127.0f) * rint((double)(x[i * COLS + c] * (127.0f / peak)));
                 }
                 sum += a * (double)row[c];
                 size += fabs(a * (double)row[c]);
             }
-            CHECK(fabs((double)y[i][r] - sum) <= size * 1e-5, "%s scalar row %zu: %g, in double %g", xl_quant_types[type].name, r,
-                  (double)y[i][r], sum);
+            CHECK(fabs((double)y[i][r] - sum) <= size * 1e-5, "%s scalar row %zu: %g, in double %g",
+                  xl_quant_types[type].name, r, (double)y[i][r], sum);
         }
     }
     free(x), free(w), free(act);
@@ -120,30 +129,38 @@ static void test_reference(xl_type type) {
 
 /* ---- matmul, bit for bit ---- */
 
-static void test_matmul_size(const xl_kernels *k, xl_type type, flavour f, size_t rows, size_t cols, size_t n) {
+static void test_matmul_size(const xl_kernels *k, xl_type type, flavour f, size_t rows, size_t cols,
+                             size_t n) {
     const xl_kernels *ref = xl_kernels_pick("scalar");
     size_t padded = (rows + 7) / 8 * 8, y_stride = padded + 3;
     size_t stride = xl_type_is_quantized(type) ? xl_act_bytes(cols) : cols * sizeof(float) + 16;
-    float *x = random_floats(n * cols, f), *y = random_floats(n * y_stride, PLAIN), *expected = malloc(n * y_stride * sizeof(float));
+    float *x = random_floats(n * cols, f), *y = random_floats(n * y_stride, PLAIN),
+          *expected = malloc(n * y_stride * sizeof(float));
     memcpy(expected, y, n * y_stride * sizeof(float));
     void *w = random_matrix(type, rows, cols, f);
-    uint8_t *act = activations(k, type, x, cols, n, stride), *act_ref = activations(ref, type, x, cols, n, stride);
+    uint8_t *act = activations(k, type, x, cols, n, stride),
+            *act_ref = activations(ref, type, x, cols, n, stride);
     ref->matmul[type](expected, y_stride, w, cols, 0, rows, act_ref, stride, n);
     k->matmul[type](y, y_stride, w, cols, 0, rows, act, stride, n);
     for (size_t i = 0; i < n * y_stride; i++)
         if (memcmp(&y[i], &expected[i], 4)) {
-            CHECK(false, "%s %s flavour %d, %zu x %zu, n %zu: row %zu of activation %zu is %.9g, not %.9g", k->name,
-                  xl_quant_types[type].name, (int)f, rows, cols, n, i % y_stride, i / y_stride, (double)y[i], (double)expected[i]);
+            CHECK(false,
+                  "%s %s flavour %d, %zu x %zu, n %zu: row %zu of activation %zu is %.9g, not %.9g",
+                  k->name, xl_quant_types[type].name, (int)f, rows, cols, n, i % y_stride,
+                  i / y_stride, (double)y[i], (double)expected[i]);
             break;
         }
     /* split in two row ranges, and the activations one by one: the same bits */
     size_t cut = padded / 2 / 8 * 8;
     memset(y, 0, n * y_stride * sizeof(float));
     for (size_t i = 0; i < n; i++) {
-        if (cut) k->matmul[type](y + i * y_stride, y_stride, w, cols, 0, cut, act + i * stride, stride, 1);
-        k->matmul[type](y + i * y_stride, y_stride, w, cols, cut, rows - cut, act + i * stride, stride, 1);
-        CHECK(same(y + i * y_stride, expected + i * y_stride, padded), "%s %s: row ranges or n change the result", k->name,
-              xl_quant_types[type].name);
+        if (cut)
+            k->matmul[type](y + i * y_stride, y_stride, w, cols, 0, cut, act + i * stride, stride,
+                            1);
+        k->matmul[type](y + i * y_stride, y_stride, w, cols, cut, rows - cut, act + i * stride,
+                        stride, 1);
+        CHECK(same(y + i * y_stride, expected + i * y_stride, padded),
+              "%s %s: row ranges or n change the result", k->name, xl_quant_types[type].name);
     }
     free(x), free(y), free(expected), free(w), free(act), free(act_ref);
 }
@@ -151,13 +168,15 @@ static void test_matmul_size(const xl_kernels *k, xl_type type, flavour f, size_
 static void test_matmul(const xl_kernels *k, xl_type type) {
     size_t unit = xl_quant_types[type].block_elems;
     for (int f = 0; f < FLAVOURS; f++) {
-        for (size_t n = 1; n <= 9; n++) test_matmul_size(k, type, (flavour)f, 24, unit == 1 ? 70 : unit * (1 + n % 3), n);
+        for (size_t n = 1; n <= 9; n++)
+            test_matmul_size(k, type, (flavour)f, 24, unit == 1 ? 70 : unit * (1 + n % 3), n);
         test_matmul_size(k, type, (flavour)f, 1, unit, 1);
         test_matmul_size(k, type, (flavour)f, 13, 3 * unit, 17);
         test_matmul_size(k, type, (flavour)f, 77, 2 * unit, 4);
         test_matmul_size(k, type, (flavour)f, 8, unit == 1 ? 576 : unit == 32 ? 576 : 1536, 3);
         if (unit == 1)
-            for (size_t cols = 1; cols < 10; cols++) test_matmul_size(k, type, (flavour)f, 9, cols, cols);
+            for (size_t cols = 1; cols < 10; cols++)
+                test_matmul_size(k, type, (flavour)f, 9, cols, cols);
     }
 }
 
@@ -172,12 +191,14 @@ static void test_quantize_edges(const xl_kernels *k) {
     for (int c = 128; c < 160; c++) x[c] = -0.0f;
     x[160] = FLT_MAX, x[192] = 1.01e-30f;
     for (int c = 193; c < 224; c++) x[c] = 0.0f;
-    for (int c = 224; c < 256; c++) x[c] = ((float)(c - 224) - 15.5f) * (1.0f / 127.0f); /* halves: to even */
+    /* halves: to even */
+    for (int c = 224; c < 256; c++) x[c] = ((float)(c - 224) - 15.5f) * (1.0f / 127.0f);
     x[255] = 1.0f;
     void *w = random_matrix(XL_Q8_0, 8, COLS, PLAIN);
     size_t stride = xl_act_bytes(COLS);
     for (size_t shift = 0; shift < 2; shift++) {
-        uint8_t *a = activations(k, XL_Q8_0, x, COLS, 1, stride), *b = activations(ref, XL_Q8_0, x, COLS, 1, stride);
+        uint8_t *a = activations(k, XL_Q8_0, x, COLS, 1, stride),
+                *b = activations(ref, XL_Q8_0, x, COLS, 1, stride);
         k->matmul[XL_Q8_0](y, 8, w, COLS, 0, 8, a, stride, 1);
         ref->matmul[XL_Q8_0](expected, 8, w, COLS, 0, 8, b, stride, 1);
         CHECK(same(y, expected, 8), "%s: quantisation at the edges", k->name);
@@ -185,7 +206,8 @@ static void test_quantize_edges(const xl_kernels *k) {
         float rest[COLS], expected_rest[COLS];
         k->quantize(a, rest, x, COLS), ref->quantize(b, expected_rest, x, COLS);
         CHECK(same(rest, expected_rest, COLS), "%s: what quantisation leaves", k->name);
-        CHECK(rest[3] == 0.0f && rest[100] == 0.0f && fabsf(rest[250]) <= fabsf(x[255]) / 254, "%s: it leaves at most half a step", k->name);
+        CHECK(rest[3] == 0.0f && rest[100] == 0.0f && fabsf(rest[250]) <= fabsf(x[255]) / 254,
+              "%s: it leaves at most half a step", k->name);
         free(a), free(b);
         x[160] = 1.0f;
     }
@@ -196,7 +218,8 @@ static void test_quantize_edges(const xl_kernels *k) {
 
 static void test_vectors(const xl_kernels *k, size_t n) {
     const xl_kernels *ref = xl_kernels_pick("scalar");
-    float *x = random_floats(n, PLAIN), *w = random_floats(n, PLAIN), *a = malloc(4 * n), *b = malloc(4 * n);
+    float *x = random_floats(n, PLAIN), *w = random_floats(n, PLAIN), *a = malloc(4 * n),
+          *b = malloc(4 * n);
     k->rmsnorm(a, x, w, n, 1e-5f), ref->rmsnorm(b, x, w, n, 1e-5f);
     CHECK(same(a, b, n), "%s rmsnorm %zu", k->name, n);
     memcpy(a, x, 4 * n);
@@ -249,28 +272,34 @@ static void test_stats(const xl_kernels *k, size_t n) {
         if (round == 4) x[0] = -INFINITY, x[n - 1] = -1.0f;
         if (round == 5) x[n / 2] = 3.0f, x[n - 1] = 3.0f;
         k->softmax_stats(x, n, &a), ref->softmax_stats(x, n, &b);
-        CHECK(memcmp(&a, &b, sizeof a) == 0, "%s softmax_stats n %zu round %d: arg %zu %zu, second %g %g, sum %g %g, %g %g", k->name, n,
-              round, a.arg, b.arg, (double)a.second, (double)b.second, (double)a.sum_exp, (double)b.sum_exp, (double)a.sum_xexp,
-              (double)b.sum_xexp);
+        CHECK(memcmp(&a, &b, sizeof a) == 0,
+              "%s softmax_stats n %zu round %d: arg %zu %zu, second %g %g, sum %g %g, %g %g",
+              k->name, n, round, a.arg, b.arg, (double)a.second, (double)b.second,
+              (double)a.sum_exp, (double)b.sum_exp, (double)a.sum_xexp, (double)b.sum_xexp);
         CHECK(k->argmax(x, n) == b.arg, "%s argmax n %zu", k->name, n);
         double sum = 0;
         for (size_t i = 0; i < n; i++) sum += exp((double)x[i] - (double)b.max);
         CHECK(fabs((double)b.sum_exp - sum) < 1e-4 * sum, "reference sum_exp");
-        if (round == 3) CHECK(b.arg == 0 && (n == 1 || b.second == -2.5f), "ties go to the lowest index");
+        if (round == 3)
+            CHECK(b.arg == 0 && (n == 1 || b.second == -2.5f), "ties go to the lowest index");
     }
     free(x);
 }
 
 /* ---- attention ---- */
 
-static void test_attend(const xl_kernels *k, xl_kv_type type, size_t head_dim, size_t group, size_t n_pos) {
+static void test_attend(const xl_kernels *k, xl_kv_type type, size_t head_dim, size_t group,
+                        size_t n_pos) {
     const xl_kernels *ref = xl_kernels_pick("scalar");
     size_t bytes = xl_kv_bytes(type, head_dim, n_pos);
     uint8_t *kc = aligned(bytes), *vc = aligned(bytes), *kr = aligned(bytes), *vr = aligned(bytes);
-    memset(kc, 0xff, bytes), memset(vc, 0xff, bytes); /* what lies after the last position must not matter */
+    /* what lies after the last position must not matter */
+    memset(kc, 0xff, bytes), memset(vc, 0xff, bytes);
     memset(kr, 0xff, bytes), memset(vr, 0xff, bytes);
-    float *kf = random_floats(n_pos * head_dim, PLAIN), *vf = random_floats(n_pos * head_dim, PLAIN);
-    float *q = random_floats(group * head_dim, PLAIN), *a = malloc(4 * group * head_dim), *b = malloc(4 * group * head_dim);
+    float *kf = random_floats(n_pos * head_dim, PLAIN),
+          *vf = random_floats(n_pos * head_dim, PLAIN);
+    float *q = random_floats(group * head_dim, PLAIN), *a = malloc(4 * group * head_dim),
+          *b = malloc(4 * group * head_dim);
     float *scratch = malloc(4 * xl_attend_scratch_floats(group, n_pos, head_dim)), scale = 0.7f;
     for (size_t p = 0; p < n_pos; p++) {
         k->store_kv[type](kc, vc, p, kf + p * head_dim, vf + p * head_dim, head_dim);
@@ -278,24 +307,28 @@ static void test_attend(const xl_kernels *k, xl_kv_type type, size_t head_dim, s
     }
     k->attend[type](a, q, kc, vc, n_pos, head_dim, group, scale, scratch);
     ref->attend[type](b, q, kr, vr, n_pos, head_dim, group, scale, scratch);
-    CHECK(same(a, b, group * head_dim), "%s attend kv %d head_dim %zu group %zu positions %zu", k->name, (int)type, head_dim, group, n_pos);
+    CHECK(same(a, b, group * head_dim), "%s attend kv %d head_dim %zu group %zu positions %zu",
+          k->name, (int)type, head_dim, group, n_pos);
     double tolerance = type == XL_KV_F32 ? 1e-5 : type == XL_KV_F16 ? 2e-3 : 0.05;
     for (size_t g = 0; g < group; g++) { /* the reference against double */
         double score[600], z = 0;
         for (size_t p = 0; p < n_pos; p++) {
             score[p] = 0;
-            for (size_t c = 0; c < head_dim; c++) score[p] += (double)q[g * head_dim + c] * (double)kf[p * head_dim + c];
+            for (size_t c = 0; c < head_dim; c++)
+                score[p] += (double)q[g * head_dim + c] * (double)kf[p * head_dim + c];
             score[p] = exp(score[p] * (double)scale);
             z += score[p];
         }
         for (size_t c = 0; c < head_dim; c++) {
             double sum = 0;
             for (size_t p = 0; p < n_pos; p++) sum += score[p] / z * (double)vf[p * head_dim + c];
-            CHECK(fabs(sum - (double)b[g * head_dim + c]) < tolerance, "attend reference kv %d: %g, in double %g", (int)type,
+            CHECK(fabs(sum - (double)b[g * head_dim + c]) < tolerance,
+                  "attend reference kv %d: %g, in double %g", (int)type,
                   (double)b[g * head_dim + c], sum);
         }
     }
-    free(kc), free(vc), free(kr), free(vr), free(kf), free(vf), free(q), free(a), free(b), free(scratch);
+    free(kc), free(vc), free(kr), free(vr), free(kf), free(vf), free(q), free(a), free(b),
+        free(scratch);
 }
 
 static void test_table(const xl_kernels *k) {
@@ -322,11 +355,14 @@ static void test_table(const xl_kernels *k) {
 static void test_pick(void) {
     const xl_kernels *list[XL_KERNELS_MAX];
     size_t n = xl_kernels_list(list);
-    CHECK(n >= 1 && n <= XL_KERNELS_MAX && strcmp(list[n - 1]->name, "scalar") == 0, "scalar is last");
+    CHECK(n >= 1 && n <= XL_KERNELS_MAX && strcmp(list[n - 1]->name, "scalar") == 0,
+          "scalar is last");
     CHECK(xl_kernels_list(NULL) == n && xl_kernels_pick(NULL) == list[0], "the best one is first");
-    for (size_t i = 0; i < n; i++) CHECK(xl_kernels_pick(list[i]->name) == list[i], "pick %s", list[i]->name);
+    for (size_t i = 0; i < n; i++)
+        CHECK(xl_kernels_pick(list[i]->name) == list[i], "pick %s", list[i]->name);
     CHECK(!xl_kernels_pick("mmx") && !xl_kernels_pick(""), "unknown names");
-    CHECK(xl_kv_type_from_name("q8") == XL_KV_Q8 && xl_kv_type_from_name("f64") == XL_KV_COUNT, "kv names");
+    CHECK(xl_kv_type_from_name("q8") == XL_KV_Q8 && xl_kv_type_from_name("f64") == XL_KV_COUNT,
+          "kv names");
 }
 
 int main(int argc, char **argv) {

@@ -1,4 +1,5 @@
-/* Replies while the model is still on its way: they wait, or say what they would say on the complete model. */
+/* Replies while the model is still on its way: they wait, or say what they would say on the
+ * complete model. */
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +24,8 @@ static exitlm_loader *header_only(const exitlm_heads *known) {
     CHECK_OK(exitlm_loader_create(&loader, &(exitlm_load_options){.heads = known}, &error_));
     for (size_t at = 0; !state.header_ready; at += 512) {
         assert(at < file_bytes);
-        CHECK_OK(exitlm_loader_push(loader, file + at, file_bytes - at < 512 ? file_bytes - at : 512, &error_));
+        CHECK_OK(exitlm_loader_push(loader, file + at,
+                                    file_bytes - at < 512 ? file_bytes - at : 512, &error_));
         exitlm_loader_state(loader, &state);
     }
     CHECK_OK(exitlm_loader_plan(loader, extents, MOST_EXTENTS, &n_extents, &error_));
@@ -33,7 +35,8 @@ static exitlm_loader *header_only(const exitlm_heads *known) {
 
 static void push_extent(exitlm_loader *loader, size_t i) {
     CHECK_OK(exitlm_loader_seek(loader, 0, extents[i].offset, &error_));
-    CHECK_OK(exitlm_loader_push(loader, file + extents[i].offset, (size_t)extents[i].n_bytes, &error_));
+    CHECK_OK(
+        exitlm_loader_push(loader, file + extents[i].offset, (size_t)extents[i].n_bytes, &error_));
 }
 
 typedef struct given {
@@ -54,8 +57,10 @@ static void go_on(exitlm_session *s, given *g) {
         if (status == EXITLM_WAIT) {
             int32_t layer, row;
             exitlm_session_needs(s, &layer, &row);
-            assert(layer >= 0 ? (uint32_t)layer >= s->run.model->layers_ready || !s->run.model->base_ready
-                              : layer == -2 ? !xl_output_complete(s->run.model) : !s->run.model->row_ready[row]);
+            assert(layer >= 0
+                       ? (uint32_t)layer >= s->run.model->layers_ready || !s->run.model->base_ready
+                   : layer == -2 ? !xl_output_complete(s->run.model)
+                                 : !s->run.model->row_ready[row]);
             return;
         }
         assert(status == EXITLM_OK);
@@ -70,15 +75,18 @@ static void go_on(exitlm_session *s, given *g) {
 
 static bool begins(const given *part, const given *whole) {
     return part->n <= whole->n && memcmp(part->id, whole->id, part->n * sizeof *part->id) == 0 &&
-           memcmp(part->head, whole->head, part->n * sizeof *part->head) == 0 && memcmp(part->work, whole->work, part->n * sizeof *part->work) == 0;
+           memcmp(part->head, whole->head, part->n * sizeof *part->head) == 0 &&
+           memcmp(part->work, whole->work, part->n * sizeof *part->work) == 0;
 }
 
 /* The prompt's K and V are the model's own under every policy, as in calibration. */
 static void check_prompt(const exitlm_session *s) {
-    for (uint32_t p = 0; p < PROMPT && p < s->stair.n; p++) assert(s->stair.made[p] == XL_MADE_EXACT);
+    for (uint32_t p = 0; p < PROMPT && p < s->stair.n; p++)
+        assert(s->stair.made[p] == XL_MADE_EXACT);
 }
 
-/* One reply goes on with each extent that comes, and with each a fresh one begins. Returns the tokens that were out before the last byte. */
+/* One reply goes on with each extent that comes, and with each a fresh one begins. Returns the
+ * tokens that were out before the last byte. */
 static uint32_t load_and_reply(const exitlm_generate_options *o, const given *whole) {
     exitlm_loader *loader = header_only(heads);
     const exitlm_model *model = exitlm_loader_model(loader);
@@ -103,7 +111,8 @@ static uint32_t load_and_reply(const exitlm_generate_options *o, const given *wh
     assert(model->complete);
     go_on(s, &all);
     assert(all.done && all.n == whole->n && begins(&all, whole));
-    assert(all.stats.audited == whole->stats.audited && all.stats.audit_disagreed == whole->stats.audit_disagreed);
+    assert(all.stats.audited == whole->stats.audited &&
+           all.stats.audit_disagreed == whole->stats.audit_disagreed);
     check_prompt(s);
     exitlm_session_free(s);
     exitlm_loader_free(loader);
@@ -112,7 +121,8 @@ static uint32_t load_and_reply(const exitlm_generate_options *o, const given *wh
 
 static void test_every_prefix_of_the_plan(void) {
     exitlm_model *model = tiny_load_bytes(file, file_bytes, heads);
-    float bold[EXITLM_MAX_HEADS] = {0.9f, 2, 2}, mapping[EXITLM_MAX_HEADS] = {0.3f, 0.9f, 2}, shy[EXITLM_MAX_HEADS] = {0.5f, 0.5f, 0.5f};
+    float bold[EXITLM_MAX_HEADS] = {0.9f, 2, 2}, mapping[EXITLM_MAX_HEADS] = {0.3f, 0.9f, 2},
+          shy[EXITLM_MAX_HEADS] = {0.5f, 0.5f, 0.5f};
     const float *thresholds[] = {bold, mapping, shy};
     uint32_t early = 0;
     for (int mode = 0; mode < EXITLM_MODE_COUNT; mode++)
@@ -126,7 +136,8 @@ static void test_every_prefix_of_the_plan(void) {
                 o.thresholds = t < 3 ? thresholds[t] : bold;
                 o.audit = t == 3 ? 0.7f : 0;
                 given whole = {0};
-                exitlm_session *s = tiny_session(model, &(exitlm_session_options){.context_tokens = 64});
+                exitlm_session *s =
+                    tiny_session(model, &(exitlm_session_options){.context_tokens = 64});
                 CHECK_OK(exitlm_session_start(s, prompt, PROMPT, &o, &error_));
                 go_on(s, &whole);
                 assert(whole.done && whole.n > 0);
@@ -138,7 +149,8 @@ static void test_every_prefix_of_the_plan(void) {
     exitlm_model_free(model);
 }
 
-/* A position that leaves early while layers above it are missing waits; with them there, it and all before it are through. */
+/* A position that leaves early while layers above it are missing waits; with them there, it and
+ * all before it are through. */
 static void test_exits_of_the_staircase(void) {
     exitlm_loader *loader = header_only(heads);
     const exitlm_model *model = exitlm_loader_model(loader);
@@ -152,11 +164,14 @@ static void test_exits_of_the_staircase(void) {
     CHECK_OK(xl_stair_append(&s->stair, prompt, PROMPT, &error_));
     CHECK_OK(xl_stair_advance(&s->stair, heads->head[mapping].layer, &error_));
     for (int kv = EXITLM_POLICY_MAPS; kv <= EXITLM_POLICY_PROPAGATE; kv++) {
-        assert(xl_stair_exit(&s->stair, heads, PROMPT - 1, mapping, (exitlm_kv_policy)kv, &error) == EXITLM_WAIT);
+        assert(xl_stair_exit(&s->stair, heads, PROMPT - 1, mapping, (exitlm_kv_policy)kv, &error) ==
+               EXITLM_WAIT);
         exitlm_session_needs(s, &layer, &row);
         assert(layer == 2 && row == -1);
         xl_stair_map_waiting(&s->stair, heads, mapping);
-        for (uint32_t p = 0; p < PROMPT; p++) assert(s->stair.depth[p] == heads->head[mapping].layer && s->stair.made[p] == XL_MADE_EXACT);
+        for (uint32_t p = 0; p < PROMPT; p++)
+            assert(s->stair.depth[p] == heads->head[mapping].layer &&
+                   s->stair.made[p] == XL_MADE_EXACT);
     }
     for (size_t i = 0; i < n_extents; i++)
         if (extents[i].layer >= 2) push_extent(loader, i);
@@ -164,9 +179,12 @@ static void test_exits_of_the_staircase(void) {
         exitlm_session_reset(s);
         CHECK_OK(xl_stair_append(&s->stair, prompt, PROMPT, &error_));
         CHECK_OK(xl_stair_advance(&s->stair, heads->head[mapping].layer, &error_));
-        CHECK_OK(xl_stair_exit(&s->stair, heads, PROMPT - 1, mapping, (exitlm_kv_policy)kv, &error_));
+        CHECK_OK(
+            xl_stair_exit(&s->stair, heads, PROMPT - 1, mapping, (exitlm_kv_policy)kv, &error_));
         for (uint32_t p = 0; p < PROMPT; p++)
-            assert(s->stair.depth[p] == layers && s->stair.made[p] == (kv == EXITLM_POLICY_MAPS ? XL_MADE_MAPS : XL_MADE_PROPAGATE));
+            assert(s->stair.depth[p] == layers &&
+                   s->stair.made[p] ==
+                       (kv == EXITLM_POLICY_MAPS ? XL_MADE_MAPS : XL_MADE_PROPAGATE));
         assert(xl_stair_check(&s->stair));
     }
     exitlm_session_free(s);
@@ -176,19 +194,22 @@ static void test_exits_of_the_staircase(void) {
 /* What a check lacks is said so that it helps to fetch it. */
 static void test_norms_come_first(void) {
     exitlm_loader *loader = header_only(heads);
-    exitlm_session *s = tiny_session(exitlm_loader_model(loader), &(exitlm_session_options){.context_tokens = 64});
+    exitlm_session *s =
+        tiny_session(exitlm_loader_model(loader), &(exitlm_session_options){.context_tokens = 64});
     exitlm_error error;
     xl_check check;
     int32_t layer, row;
     CHECK_OK(xl_stair_append(&s->stair, prompt, 1, &error_));
-    assert(xl_exit_check(s->exits, 0, 0, xl_hidden(&s->stair, 0), NULL, NULL, &check, &error) == EXITLM_WAIT);
+    assert(xl_exit_check(s->exits, 0, 0, xl_hidden(&s->stair, 0), NULL, NULL, &check, &error) ==
+           EXITLM_WAIT);
     exitlm_session_needs(s, &layer, &row);
     assert(layer == 0 && row == -1);
     exitlm_session_free(s);
     exitlm_loader_free(loader);
 }
 
-/* Heads of another model of the same shape, given to a session before the model's first weights are there. */
+/* Heads of another model of the same shape, given to a session before the model's first weights
+ * are there. */
 static void test_foreign_heads(void) {
     xl_buffer other;
     random_model m;
@@ -197,12 +218,16 @@ static void test_foreign_heads(void) {
     xl_buffer_init(&other, &xl_libc_allocator);
     assert(random_model_write(&m, &other));
     exitlm_model *foreign_model = tiny_load_bytes(other.data, other.n_bytes, NULL);
-    exitlm_heads *foreign = tiny_heads(foreign_model, (uint32_t[]){1, 2, foreign_model->config.n_layers}, 3, 400, 11);
-    assert(strcmp(foreign_model->fingerprint, plain->fingerprint) != 0 && foreign_model->config.vocab == plain->config.vocab);
+    exitlm_heads *foreign =
+        tiny_heads(foreign_model, (uint32_t[]){1, 2, foreign_model->config.n_layers}, 3, 400, 11);
+    assert(strcmp(foreign_model->fingerprint, plain->fingerprint) != 0 &&
+           foreign_model->config.vocab == plain->config.vocab);
     for (int mode = EXITLM_MODE_EXIT; mode <= EXITLM_MODE_LOSSLESS; mode++) {
         exitlm_loader *loader = header_only(NULL);
         const exitlm_model *model = exitlm_loader_model(loader);
-        exitlm_session *s = tiny_session(model, &(exitlm_session_options){.context_tokens = 64, .heads = foreign}), *late = NULL;
+        exitlm_session *s = tiny_session(model, &(exitlm_session_options){.context_tokens = 64,
+                                                                          .heads = foreign}),
+                       *late = NULL;
         exitlm_generate_options o;
         exitlm_event event;
         exitlm_error error;
@@ -219,7 +244,9 @@ static void test_foreign_heads(void) {
             push_extent(loader, i);
         }
         assert(exitlm_session_start(s, prompt, PROMPT, &o, &error) == EXITLM_HEADS_MISMATCH);
-        assert(exitlm_session_create(&late, model, &(exitlm_session_options){.heads = foreign}, &error) == EXITLM_HEADS_MISMATCH && !late);
+        assert(exitlm_session_create(&late, model, &(exitlm_session_options){.heads = foreign},
+                                     &error) == EXITLM_HEADS_MISMATCH &&
+               !late);
         o.mode = EXITLM_MODE_FULL; /* asks no head */
         CHECK_OK(exitlm_session_start(s, prompt, PROMPT, &o, &error_));
         exitlm_session_free(s);
@@ -236,7 +263,8 @@ int main(void) {
     exitlm_heads *own = tiny_heads(model, (uint32_t[]){1, 2, model->config.n_layers}, 3, 400, 11);
     plain = model;
     heads = own;
-    for (uint32_t i = 0; i < PROMPT; i++) prompt[i] = (int32_t)(20 + i * 37 % (plain->config.vocab - 40));
+    for (uint32_t i = 0; i < PROMPT; i++)
+        prompt[i] = (int32_t)(20 + i * 37 % (plain->config.vocab - 40));
     test_every_prefix_of_the_plan();
     test_exits_of_the_staircase();
     test_norms_come_first();

@@ -1,5 +1,5 @@
-/* Conversations side by side: tokens and exits of the chain on full passes are those of the engine's own mode EXIT with exact K/V, and a
- * snapshot goes on as the original would. */
+/* Conversations side by side: tokens and exits of the chain on full passes are those of the
+ * engine's own mode EXIT with exact K/V, and a snapshot goes on as the original would. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,14 +10,14 @@
 
 static int failures;
 
-#define CHECK(condition, ...)                                    \
-    do {                                                         \
-        if (!(condition)) {                                      \
-            fprintf(stderr, "%s:%d: ", __FILE__, __LINE__);      \
-            fprintf(stderr, __VA_ARGS__);                        \
-            fputc('\n', stderr);                                 \
-            if (++failures > 20) exit(1);                        \
-        }                                                        \
+#define CHECK(condition, ...)                               \
+    do {                                                    \
+        if (!(condition)) {                                 \
+            fprintf(stderr, "%s:%d: ", __FILE__, __LINE__); \
+            fprintf(stderr, __VA_ARGS__);                   \
+            fputc('\n', stderr);                            \
+            if (++failures > 20) exit(1);                   \
+        }                                                   \
     } while (0)
 
 enum { CONVERSATIONS = 7, REPLY = 40, TALKS = 3 };
@@ -31,10 +31,11 @@ typedef struct script {
     size_t next;
     xl_snapshot *snapshot; /* of conversation `forked` after 5 tokens */
     size_t forked;
-    bool resume;           /* begin goes on from the snapshot */
+    bool resume; /* begin goes on from the snapshot */
 } script;
 
-static exitlm_status begin(void *user, xl_talk *talk, const int32_t **ids, size_t *n, exitlm_error *error) {
+static exitlm_status begin(void *user, xl_talk *talk, const int32_t **ids, size_t *n,
+                           exitlm_error *error) {
     script *s = user;
     *n = 0;
     if (s->resume) {
@@ -64,7 +65,8 @@ static exitlm_status choose(void *user, xl_talk *talk, int32_t *id, exitlm_error
     const int32_t full = xl_logits_argmax(&session->logits, xl_logits_row(&session->logits, 0));
     exitlm_status status = xl_chain_check(talk, s->threshold, checks, asked, &head, error);
     if (status != EXITLM_OK) return status;
-    if (talk->index == 5 && talk->job == s->forked && !s->snapshot) s->snapshot = xl_snapshot_take(&session->stair);
+    if (talk->index == 5 && talk->job == s->forked && !s->snapshot)
+        s->snapshot = xl_snapshot_take(&session->stair);
     *id = head < 0 ? full : checks[head].id;
     if (xl_token_is_eog(session->run.model->tokenizer, *id)) {
         *id = -1;
@@ -75,7 +77,8 @@ static exitlm_status choose(void *user, xl_talk *talk, int32_t *id, exitlm_error
     return EXITLM_OK;
 }
 
-static exitlm_status more(void *user, xl_talk *talk, const int32_t **ids, size_t *n, exitlm_error *error) {
+static exitlm_status more(void *user, xl_talk *talk, const int32_t **ids, size_t *n,
+                          exitlm_error *error) {
     (void)user, (void)talk, (void)ids, (void)error;
     *n = 0;
     return EXITLM_OK;
@@ -92,10 +95,14 @@ static void compare(const exitlm_model *model, const script *s, size_t c, size_t
     options.max_tokens = REPLY;
     CHECK_OK(exitlm_session_start(session, s->prompt[c], s->n_prompt[c], &options, &error_));
     tiny_run(session, &reply);
-    CHECK(reply.n == s->n[c], "conversation %zu: %u tokens, the engine has %u", c, s->n[c], reply.n);
+    CHECK(reply.n == s->n[c], "conversation %zu: %u tokens, the engine has %u", c, s->n[c],
+          reply.n);
     for (uint32_t i = 0; i < reply.n && i < s->n[c]; i++) {
-        CHECK(reply.ids[i] == s->ids[c][i], "conversation %zu, token %u: %d, the engine has %d", c, i, s->ids[c][i], reply.ids[i]);
-        CHECK(reply.heads[i] == s->heads[c][i], "conversation %zu, token %u: head %d, the engine has %d", c, i, s->heads[c][i], reply.heads[i]);
+        CHECK(reply.ids[i] == s->ids[c][i], "conversation %zu, token %u: %d, the engine has %d", c,
+              i, s->ids[c][i], reply.ids[i]);
+        CHECK(reply.heads[i] == s->heads[c][i],
+              "conversation %zu, token %u: head %d, the engine has %d", c, i, s->heads[c][i],
+              reply.heads[i]);
         *exits += reply.heads[i] >= 0;
     }
     exitlm_session_free(session);
@@ -138,7 +145,9 @@ int main(void) {
             again->resume = true;
             const xl_rollout second = {again, begin, choose, more, NULL};
             CHECK_OK(xl_rollout_run(&second, talks, 1, &error_));
-            CHECK(again->n[4] == s->n[4] && memcmp(again->ids[4], s->ids[4], s->n[4] * sizeof(int32_t)) == 0, "a snapshot goes on in another way");
+            CHECK(again->n[4] == s->n[4] &&
+                      memcmp(again->ids[4], s->ids[4], s->n[4] * sizeof(int32_t)) == 0,
+                  "a snapshot goes on in another way");
             free(again);
         }
         xl_snapshot_free(s->snapshot);

@@ -1,4 +1,5 @@
-/* The one token rule: it samples from the model's distribution, whatever the order of the candidates, and its shortcuts change nothing. */
+/* The one token rule: it samples from the model's distribution, whatever the order of the
+ * candidates, and its shortcuts change nothing. */
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +20,8 @@ static void random_logits(float *logits, size_t n, double spread) {
     for (size_t i = 0; i < n; i++) logits[i] = (float)(spread * (uniform() - 0.5));
 }
 
-static int32_t sample(const xl_sampler *sampler, const float *logits, const int32_t *ids, size_t n, uint32_t position) {
+static int32_t sample(const xl_sampler *sampler, const float *logits, const int32_t *ids, size_t n,
+                      uint32_t position) {
     static float processed[N], work[N];
     memcpy(processed, logits, n * sizeof *logits);
     return xl_sample(sampler, processed, ids, n, position, NULL, 0, work);
@@ -30,7 +32,8 @@ static int32_t plain_rule(const xl_sampler *s, const float *logits, size_t n, ui
     double best = -1e300;
     int32_t id = -1;
     for (size_t i = 0; i < n; i++) {
-        double value = logits[i] / (double)s->temperature + xl_gumbel(s->seed, position, (int32_t)i);
+        double value =
+            logits[i] / (double)s->temperature + xl_gumbel(s->seed, position, (int32_t)i);
         if (value > best) {
             best = value;
             id = (int32_t)i;
@@ -61,14 +64,18 @@ static void test_order_does_not_matter(void) {
             ids[j] = t;
         }
         for (size_t i = 0; i < N; i++) shuffled[i] = logits[ids[i]];
-        xl_sampler s = {.temperature = 0.8f, .seed = trial, .top_k = trial % 2 ? 40 : 0, .min_p = trial % 3 ? 0 : 0.02f};
+        xl_sampler s = {.temperature = 0.8f,
+                        .seed = trial,
+                        .top_k = trial % 2 ? 40 : 0,
+                        .min_p = trial % 3 ? 0 : 0.02f};
         assert(sample(&s, logits, NULL, N, 7) == sample(&s, shuffled, ids, N, 7));
         s.temperature = 0;
         assert(sample(&s, logits, NULL, N, 7) == sample(&s, shuffled, ids, N, 7));
     }
 }
 
-/* Chi-squared over many seeds. 11 degrees of freedom; 49.0 is exceeded by chance once in a million draws. */
+/* Chi-squared over many seeds. 11 degrees of freedom; 49.0 is exceeded by chance once in a
+ * million draws. */
 static void test_distribution(void) {
     enum { K = 12, DRAWS = 60000 };
     float logits[K];
@@ -90,7 +97,9 @@ static void test_distribution(void) {
     assert(chi < 49.0);
     /* The test can fail: another distribution does not pass. */
     double wrong = 0;
-    for (int i = 0; i < K; i++) wrong += (counts[i] - DRAWS / (double)K) * (counts[i] - DRAWS / (double)K) / (DRAWS / (double)K);
+    for (int i = 0; i < K; i++)
+        wrong +=
+            (counts[i] - DRAWS / (double)K) * (counts[i] - DRAWS / (double)K) / (DRAWS / (double)K);
     assert(wrong > 49.0);
 }
 
@@ -131,7 +140,8 @@ static void test_penalty(void) {
     int32_t recent[3] = {0, 0, 2};
     xl_sampler s = {.repeat_penalty = 1.2f};
     assert(xl_sample(&s, logits, NULL, 4, 0, recent, 3, work) == 1);
-    assert(logits[0] == 2.0f / 1.2f && logits[2] == -1.0f * 1.2f && logits[1] == 1.9f); /* once, though seen twice */
+    /* once, though seen twice */
+    assert(logits[0] == 2.0f / 1.2f && logits[2] == -1.0f * 1.2f && logits[1] == 1.9f);
     float by_id[2] = {1.0f, 1.0f};
     int32_t ids[2] = {9, 4};
     s.repeat_penalty = 1;

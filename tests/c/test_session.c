@@ -1,4 +1,5 @@
-/* The staircase: nothing that a position computes depends on how it was computed. And the step machine on top of it. */
+/* The staircase: nothing that a position computes depends on how it was computed. And the step
+ * machine on top of it. */
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +23,8 @@ static void make_ids(int32_t *ids, uint32_t n, uint32_t seed) {
 }
 
 /* Logits of the last of n positions, appended `chunk` at a time. */
-static void last_logits(exitlm_session *s, const int32_t *ids, uint32_t n, uint32_t chunk, float *out) {
+static void last_logits(exitlm_session *s, const int32_t *ids, uint32_t n, uint32_t chunk,
+                        float *out) {
     exitlm_session_reset(s);
     for (uint32_t i = 0; i < n; i += chunk) {
         CHECK_OK(xl_stair_append(&s->stair, ids + i, i + chunk < n ? chunk : n - i, &error_));
@@ -66,7 +68,8 @@ static void test_batches_threads_kernels_and_row_order_change_nothing(void) {
     free(other);
 }
 
-/* Positions that stopped at different layers, filled later, give the K/V of the full model bit for bit. */
+/* Positions that stopped at different layers, filled later, give the K/V of the full model bit
+ * for bit. */
 static void test_exact_kv(void) {
     int32_t ids[N];
     float *reference = row(), *other = row();
@@ -79,7 +82,8 @@ static void test_exact_kv(void) {
         CHECK_OK(xl_stair_append(&s->stair, ids + i, 1, &error_));
         seed = seed * 1664525u + 1013904223u;
         CHECK_OK(xl_stair_advance(&s->stair, 1 + (seed >> 10) % layers, &error_));
-        for (uint32_t p = 1; p < s->stair.n; p++) assert(s->stair.depth[p] <= s->stair.depth[p - 1]);
+        for (uint32_t p = 1; p < s->stair.n; p++)
+            assert(s->stair.depth[p] <= s->stair.depth[p - 1]);
     }
     CHECK_OK(xl_stair_advance(&s->stair, layers, &error_));
     CHECK_OK(xl_logits_compute(&s->logits, N - 1, 1, 0, &error_));
@@ -95,11 +99,13 @@ static bool keep_row(void *user, size_t position, const float *logits) {
     return true;
 }
 
-/* More positions than may wait at a time: whole prompts, exits that pile up, prompts that wait for layers, and scores of each position. */
+/* More positions than may wait at a time: whole prompts, exits that pile up, prompts that wait
+ * for layers, and scores of each position. */
 static void test_more_than_may_wait(void) {
     enum { LONG = XL_WAITING + 2 * XL_CHUNK + 7 };
     int32_t ids[LONG];
-    float *reference = row(), *other = row(), *all = calloc((LONG + 1) * plain->config.vocab, sizeof *all);
+    float *reference = row(), *other = row(),
+          *all = calloc((LONG + 1) * plain->config.vocab, sizeof *all);
     make_ids(ids, LONG, 12);
     exitlm_session *s = tiny_session(model, &(exitlm_session_options){.context_tokens = LONG + 1});
     last_logits(s, ids, LONG, 1, reference);
@@ -116,7 +122,8 @@ static void test_more_than_may_wait(void) {
     CHECK_OK(xl_logits_compute(&s->logits, LONG - 1, 1, 0, &error_));
     xl_logits_by_id(&s->logits, s->logits.row, other);
     assert(memcmp(reference, other, row_bytes()) == 0);
-    xl_stair_truncate(&s->stair, LONG - XL_WAITING - 3); /* and back, over where the ring began anew */
+    /* and back, over where the ring began anew */
+    xl_stair_truncate(&s->stair, LONG - XL_WAITING - 3);
     CHECK_OK(xl_stair_append(&s->stair, ids + s->stair.n, LONG - s->stair.n, &error_));
     CHECK_OK(xl_stair_advance(&s->stair, 1, &error_));
     CHECK_OK(xl_stair_advance(&s->stair, layers, &error_));
@@ -171,13 +178,15 @@ static exitlm_generate_options options(exitlm_mode mode, float temperature, uint
     return o;
 }
 
-static void reply_to(exitlm_session *s, const int32_t *ids, uint32_t n, const exitlm_generate_options *o, tiny_reply *reply) {
+static void reply_to(exitlm_session *s, const int32_t *ids, uint32_t n,
+                     const exitlm_generate_options *o, tiny_reply *reply) {
     CHECK_OK(exitlm_session_start(s, ids, n, o, &error_));
     tiny_run(s, reply);
 }
 
 static bool same(const tiny_reply *a, const tiny_reply *b) {
-    return a->n == b->n && memcmp(a->ids, b->ids, a->n * sizeof *a->ids) == 0 && strcmp(a->whole, b->whole) == 0 && a->stats.reason == b->stats.reason;
+    return a->n == b->n && memcmp(a->ids, b->ids, a->n * sizeof *a->ids) == 0 &&
+           strcmp(a->whole, b->whole) == 0 && a->stats.reason == b->stats.reason;
 }
 
 static tiny_reply full, other;
@@ -185,7 +194,8 @@ static tiny_reply full, other;
 static void test_lossless_is_full(void) {
     int32_t ids[PROMPT];
     uint32_t drafted = 0, accepted = 0;
-    exitlm_session *reference = tiny_session(plain, &(exitlm_session_options){.context_tokens = 128});
+    exitlm_session *reference =
+        tiny_session(plain, &(exitlm_session_options){.context_tokens = 128});
     exitlm_session *s = tiny_session(model, &(exitlm_session_options){.context_tokens = 128});
     float bold[EXITLM_MAX_HEADS] = {2, 2, 2}, shy[EXITLM_MAX_HEADS] = {0.5f, 0.5f, 0.5f};
     for (uint32_t trial = 0; trial < 60; trial++) {
@@ -220,11 +230,13 @@ static void test_exit_mode(void) {
     exitlm_session *s = tiny_session(model, &(exitlm_session_options){.context_tokens = 128});
     exitlm_generate_options o = options(EXITLM_MODE_FULL, 0, 0);
     reply_to(s, ids, PROMPT, &o, &full);
-    float never[EXITLM_MAX_HEADS] = {0}, always[EXITLM_MAX_HEADS] = {2, 2, 2}, barely[EXITLM_MAX_HEADS] = {1e-6f, 1e-6f, 1e-6f};
+    float never[EXITLM_MAX_HEADS] = {0}, always[EXITLM_MAX_HEADS] = {2, 2, 2},
+          barely[EXITLM_MAX_HEADS] = {1e-6f, 1e-6f, 1e-6f};
     o.mode = EXITLM_MODE_EXIT;
     o.thresholds = never;
     reply_to(s, ids, PROMPT, &o, &other);
-    assert(same(&full, &other) && other.stats.full_tokens == other.n && other.stats.mean_depth == 1);
+    assert(same(&full, &other) && other.stats.full_tokens == other.n &&
+           other.stats.mean_depth == 1);
     o.thresholds = barely; /* checks that all fail must not change the model's own logits */
     reply_to(s, ids, PROMPT, &o, &other);
     assert(same(&full, &other) && other.stats.mean_work > 1);
@@ -232,21 +244,27 @@ static void test_exit_mode(void) {
         o.thresholds = always;
         o.kv = (exitlm_kv_policy)policy;
         reply_to(s, ids, PROMPT, &o, &other);
-        /* After a prompt that ran through all layers the first token has only the vocabulary exit; the others leave at the first head. */
+        /* After a prompt that ran through all layers the first token has only the vocabulary
+         * exit; the others leave at the first head. */
         assert(other.heads[0] == 2 && other.layers[0] == model->config.n_layers);
-        for (uint32_t i = 1; i < other.n; i++) assert(other.heads[i] == 0 && other.layers[i] == heads->head[0].layer);
+        for (uint32_t i = 1; i < other.n; i++)
+            assert(other.heads[i] == 0 && other.layers[i] == heads->head[0].layer);
         assert(other.stats.exits[0] + 1 == other.n && other.stats.mean_depth < 1);
-        /* With maps, what left before the mapping head waits for a token that comes to it; all that came there is through. */
-        const uint32_t mapping = s->heads->head[xl_heads_mapping(s->heads)].layer, layers = model->config.n_layers;
+        /* With maps, what left before the mapping head waits for a token that comes to it; all
+         * that came there is through. */
+        const uint32_t mapping = s->heads->head[xl_heads_mapping(s->heads)].layer,
+                       layers = model->config.n_layers;
         uint32_t mapped = 0;
         for (uint32_t p = 0; p + 1 < s->stair.n; p++) {
             if (policy == EXITLM_POLICY_PROPAGATE) assert(s->stair.depth[p] == layers);
-            if (policy == EXITLM_POLICY_MAPS) assert(s->stair.depth[p] == layers || s->stair.depth[p] < mapping);
+            if (policy == EXITLM_POLICY_MAPS)
+                assert(s->stair.depth[p] == layers || s->stair.depth[p] < mapping);
             mapped += s->stair.made[p] == XL_MADE_MAPS;
         }
         assert(mapped == 0);
     }
-    /* The same with positions that leave at the mapping head: they and those that waited are mapped there. */
+    /* The same with positions that leave at the mapping head: they and those that waited are
+     * mapped there. */
     float some[EXITLM_MAX_HEADS] = {0, 2, 2};
     uint32_t at_first = 0, at_mapping = 0, waiting = 0;
     o.kv = EXITLM_POLICY_MAPS;
@@ -264,12 +282,14 @@ static void test_exit_mode(void) {
     assert(at_first >= 5 && at_mapping >= 5 && at_first + at_mapping + 1 == other.n);
     for (uint32_t p = PROMPT; p < s->stair.n; p++) {
         const bool waits = p + waiting >= s->stair.n;
-        assert(s->stair.depth[p] == (waits ? heads->head[0].layer : model->config.n_layers) && s->stair.made[p] == (waits ? XL_MADE_EXACT : XL_MADE_MAPS));
+        assert(s->stair.depth[p] == (waits ? heads->head[0].layer : model->config.n_layers) &&
+               s->stair.made[p] == (waits ? XL_MADE_EXACT : XL_MADE_MAPS));
     }
     o.kv = EXITLM_POLICY_EXACT;
     o.audit = 1;
     reply_to(s, ids, PROMPT, &o, &other);
-    assert(other.stats.audited == other.n && other.stats.audit_disagreed > 0 && other.stats.audit_disagreed <= other.n);
+    assert(other.stats.audited == other.n && other.stats.audit_disagreed > 0 &&
+           other.stats.audit_disagreed <= other.n);
     /* What approximate K/V left behind is not used by the full model: */
     o.audit = 0;
     o.kv = EXITLM_POLICY_PROPAGATE;
@@ -291,7 +311,8 @@ static void test_heads_given_late(void) { /* copied shortlist rows score like th
     int32_t ids[PROMPT];
     make_ids(ids, PROMPT, 9);
     exitlm_session *shared = tiny_session(model, &(exitlm_session_options){.context_tokens = 128});
-    exitlm_session *copied = tiny_session(plain, &(exitlm_session_options){.context_tokens = 128, .heads = heads});
+    exitlm_session *copied =
+        tiny_session(plain, &(exitlm_session_options){.context_tokens = 128, .heads = heads});
     exitlm_generate_options o = options(EXITLM_MODE_EXIT, 0.7f, 4);
     float mixed[EXITLM_MAX_HEADS] = {0.6f, 0.8f, 0.9f};
     o.thresholds = mixed;
@@ -319,7 +340,8 @@ static void test_stop_strings(void) {
         reply_to(s, ids, PROMPT, &o, &other);
         size_t first = (size_t)(strstr(full.whole, stop) - full.whole);
         assert(other.stats.reason == EXITLM_REASON_STOP && other.stats.text_bytes == first);
-        assert(memcmp(other.whole, full.whole, first) == 0 && strcmp(other.text, other.whole) == 0 && other.n <= full.n);
+        assert(memcmp(other.whole, full.whole, first) == 0 &&
+               strcmp(other.text, other.whole) == 0 && other.n <= full.n);
         o.mode = EXITLM_MODE_LOSSLESS;
         tiny_reply *drafted = malloc(sizeof *drafted);
         float bold[EXITLM_MAX_HEADS] = {2, 2, 2};
@@ -355,7 +377,8 @@ static void test_stop_and_go_on(void) {
     exitlm_session_free(s);
 }
 
-static exitlm_status start_bad(exitlm_session *s, exitlm_generate_options o, size_t n, exitlm_error *error) {
+static exitlm_status start_bad(exitlm_session *s, exitlm_generate_options o, size_t n,
+                               exitlm_error *error) {
     int32_t ids[200] = {30};
     for (size_t i = 0; i < n && i < 200; i++) ids[i] = 30;
     return exitlm_session_start(s, ids, n, &o, error);
@@ -363,7 +386,8 @@ static exitlm_status start_bad(exitlm_session *s, exitlm_generate_options o, siz
 
 static void test_errors(void) {
     exitlm_error e;
-    exitlm_session *s = tiny_session(plain, &(exitlm_session_options){.context_tokens = 128}), *none = NULL;
+    exitlm_session *s = tiny_session(plain, &(exitlm_session_options){.context_tokens = 128}),
+                   *none = NULL;
     exitlm_event event;
     exitlm_generate_options o = options(EXITLM_MODE_FULL, 0, 0), bad = o;
     assert(exitlm_session_step(s, &event, &e) == EXITLM_USAGE);
@@ -380,8 +404,13 @@ static void test_errors(void) {
     assert(start_bad(s, bad, 5, &e) == EXITLM_USAGE);
     int32_t outside[1] = {(int32_t)plain->config.vocab};
     assert(exitlm_session_start(s, outside, 1, &o, &e) == EXITLM_USAGE);
-    assert(exitlm_session_create(&none, plain, &(exitlm_session_options){.kernel = "abacus"}, &e) == EXITLM_USAGE && !none);
-    assert(exitlm_session_create(&none, plain, &(exitlm_session_options){.context_tokens = 1u << 30}, &e) == EXITLM_USAGE && !none);
+    assert(exitlm_session_create(&none, plain, &(exitlm_session_options){.kernel = "abacus"}, &e) ==
+               EXITLM_USAGE &&
+           !none);
+    assert(exitlm_session_create(&none, plain,
+                                 &(exitlm_session_options){.context_tokens = 1u << 30},
+                                 &e) == EXITLM_USAGE &&
+           !none);
     /* the end of the context ends the reply */
     o.max_tokens = 0;
     assert(start_bad(s, o, 100, &e) == EXITLM_OK);
@@ -413,7 +442,8 @@ static void test_on(const random_model *kind) {
     xl_buffer_init(&file, &xl_libc_allocator);
     assert(random_model_write(kind, &file));
     exitlm_model *without = tiny_load_bytes(file.data, file.n_bytes, NULL);
-    exitlm_heads *own = tiny_heads(without, (uint32_t[]){1, 2, without->config.n_layers}, 3, 400, 11);
+    exitlm_heads *own =
+        tiny_heads(without, (uint32_t[]){1, 2, without->config.n_layers}, 3, 400, 11);
     exitlm_model *with = tiny_load_bytes(file.data, file.n_bytes, own);
     const exitlm_model *const kept_plain = plain, *const kept_model = model;
     const exitlm_heads *const kept_heads = heads;
@@ -438,10 +468,11 @@ static void test_other_models(void) {
     kinds[0].heads = kinds[0].kv_heads = 4; /* each its own K and V */
     kinds[1].heads = 3, kinds[1].kv_heads = 1, kinds[1].head_dim = 32;
     kinds[2].heads = 7, kinds[2].kv_heads = 1, kinds[2].head_dim = 32;
-    kinds[3].arch = "qwen2"; /* biases */
+    kinds[3].arch = "qwen2";                         /* biases */
     kinds[4].arch = "qwen3", kinds[4].untied = true; /* norms of q and k */
     kinds[5].type = "F16", kinds[5].embedding = "F16";
-    kinds[6].type = "Q4_K", kinds[6].dim = 256, kinds[6].ffn_dim = 256, kinds[6].heads = 8, kinds[6].kv_heads = 2;
+    kinds[6].type = "Q4_K", kinds[6].dim = 256, kinds[6].ffn_dim = 256, kinds[6].heads = 8,
+    kinds[6].kv_heads = 2;
     kinds[7].untied = true, kinds[7].rope_freqs = true;
     for (size_t i = 0; i < 8; i++) {
         if (i == 6) kinds[i].head_dim = 32;

@@ -1,4 +1,5 @@
-/* Chat templates in C give the bytes that the models' own Jinja templates give (tests/data/template). */
+/* Chat templates in C give the bytes that the models' own Jinja templates give
+ * (tests/data/template). */
 #include "text/template.h"
 #include "tokenizer_fixture.h"
 
@@ -10,10 +11,12 @@ static xl_tokenizer *tokenizer;
 static xl_tokenizer *make_tokenizer(int add_bos) {
     xl_tokenizer *t;
     static const char *const texts[] = {"<s>", "</s>", "<|im_end|>", "a", "b", "ab"};
-    static const uint8_t types[] = {3, 0, 0, 0, 3, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0};
+    static const uint8_t types[] = {3, 0, 0, 0, 3, 0, 0, 0, 3, 0, 0, 0,
+                                    1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0};
     packed merges = {0};
     exitlm_error error = {0};
-    for (size_t i = 0; tokens.count < sizeof texts / sizeof *texts; i++) packed_text(&tokens, texts[i]);
+    for (size_t i = 0; tokens.count < sizeof texts / sizeof *texts; i++)
+        packed_text(&tokens, texts[i]);
     packed_text(&merges, "a b");
     xl_tokenizer_source source;
     xl_tokenizer_source_init(&source);
@@ -30,9 +33,10 @@ static xl_tokenizer *make_tokenizer(int add_bos) {
     return t;
 }
 
-/* Renders into a buffer of exactly the size that is told, and checks that a smaller one is not overrun. */
-static char *render(const xl_template *chat, const exitlm_message *messages, size_t n, bool prompt, size_t *n_bytes,
-                    exitlm_status *status) {
+/* Renders into a buffer of exactly the size that is told, and checks that a smaller one is not
+ * overrun. */
+static char *render(const xl_template *chat, const exitlm_message *messages, size_t n, bool prompt,
+                    size_t *n_bytes, exitlm_status *status) {
     exitlm_error error = {0};
     *status = xl_template_render(chat, messages, n, prompt, NULL, 0, n_bytes, NULL, &error);
     if (*status != EXITLM_OK) {
@@ -56,8 +60,8 @@ typedef struct vector_case {
     size_t n;
 } vector_case;
 
-static void check_case(const xl_template *chat, const vector_case *c, const char *kind, const char *expected,
-                       size_t n_expected) {
+static void check_case(const xl_template *chat, const vector_case *c, const char *kind,
+                       const char *expected, size_t n_expected) {
     exitlm_status status;
     size_t n_bytes;
     size_t name = strlen(c->name);
@@ -67,10 +71,12 @@ static void check_case(const xl_template *chat, const vector_case *c, const char
         CHECK(status == EXITLM_UNSUPPORTED, "%s/%s: status %d", c->template_name, c->name, status);
     } else if (strcmp(kind, "refused") == 0) {
         bool folded = strstr(expected, "System role") != NULL;
-        CHECK(status == (folded ? EXITLM_OK : EXITLM_USAGE), "%s/%s: status %d", c->template_name, c->name, status);
+        CHECK(status == (folded ? EXITLM_OK : EXITLM_USAGE), "%s/%s: status %d", c->template_name,
+              c->name, status);
     } else {
         CHECK(status == EXITLM_OK && n_bytes == n_expected && memcmp(text, expected, n_bytes) == 0,
-              "%s/%s:\n--- is\n%s\n--- should be\n%s", c->template_name, c->name, text ? text : "(error)", expected);
+              "%s/%s:\n--- is\n%s\n--- should be\n%s", c->template_name, c->name,
+              text ? text : "(error)", expected);
     }
     free(text);
 }
@@ -121,13 +127,14 @@ static size_t test_vectors(void) {
 static void test_families(void) {
     static const struct {
         const char *file, *family;
-    } expected[] = {{"smollm2", "chatml"}, {"qwen3", "chatml"}, {"llama3", "llama3"}, {"llama3.2", "llama3"},
-                    {"zephyr", "zephyr"}, {"gemma3", "gemma"}, {"unknown-mistral", ""}};
+    } expected[] = {{"smollm2", "chatml"},  {"qwen3", "chatml"},  {"llama3", "llama3"},
+                    {"llama3.2", "llama3"}, {"zephyr", "zephyr"}, {"gemma3", "gemma"},
+                    {"unknown-mistral", ""}};
     for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
         xl_template chat;
         free(load_template(expected[i].file, &chat));
-        CHECK(strcmp(xl_template_name(&chat), expected[i].family) == 0, "%s is '%s'", expected[i].file,
-              xl_template_name(&chat));
+        CHECK(strcmp(xl_template_name(&chat), expected[i].family) == 0, "%s is '%s'",
+              expected[i].file, xl_template_name(&chat));
     }
     xl_template chat;
     xl_template_init(&chat, (xl_str){NULL, 0}, tokenizer);
@@ -141,7 +148,11 @@ static void test_gemma_system(void) {
     size_t n_bytes;
     exitlm_status status;
     char *text = render(&chat, messages, 2, true, &n_bytes, &status);
-    CHECK(text && strcmp(text, "<s><start_of_turn>user\nBe brief.\n\nHi<end_of_turn>\n<start_of_turn>model\n") == 0,
+    CHECK(text &&
+              strcmp(
+                  text,
+                  "<s><start_of_turn>user\nBe brief.\n\nHi<end_of_turn>\n<start_of_turn>model\n") ==
+                  0,
           "%s", text ? text : "(error)");
     free(text);
     free(source);
@@ -166,14 +177,21 @@ static void test_bad_messages(void) {
     const exitlm_message tool = {"tool", "x"}, none = {"user", NULL};
     size_t n_bytes;
     exitlm_error error = {0};
-    CHECK(xl_template_render(&chat, &tool, 0, true, NULL, 0, &n_bytes, NULL, &error) == EXITLM_USAGE, "no messages");
-    CHECK(xl_template_render(&chat, &tool, 1, true, NULL, 0, &n_bytes, NULL, &error) == EXITLM_USAGE &&
-              strstr(error.message, "'tool'"), "role: %s", error.message);
-    CHECK(xl_template_render(&chat, &none, 1, true, NULL, 0, &n_bytes, NULL, NULL) == EXITLM_USAGE, "no content");
+    CHECK(xl_template_render(&chat, &tool, 0, true, NULL, 0, &n_bytes, NULL, &error) ==
+              EXITLM_USAGE,
+          "no messages");
+    CHECK(xl_template_render(&chat, &tool, 1, true, NULL, 0, &n_bytes, NULL, &error) ==
+                  EXITLM_USAGE &&
+              strstr(error.message, "'tool'"),
+          "role: %s", error.message);
+    CHECK(xl_template_render(&chat, &none, 1, true, NULL, 0, &n_bytes, NULL, NULL) == EXITLM_USAGE,
+          "no content");
     free(source);
     xl_template unknown = {0};
-    CHECK(xl_template_render(&unknown, &tool, 1, true, NULL, 0, &n_bytes, NULL, &error) == EXITLM_UNSUPPORTED &&
-              strstr(error.message, "--raw"), "unknown family: %s", error.message);
+    CHECK(xl_template_render(&unknown, &tool, 1, true, NULL, 0, &n_bytes, NULL, &error) ==
+                  EXITLM_UNSUPPORTED &&
+              strstr(error.message, "--raw"),
+          "unknown family: %s", error.message);
 }
 
 /* Whether the template or the tokenizer writes begin-of-text, it stands there once. */
@@ -188,10 +206,10 @@ static void test_begin_once(void) {
         exitlm_status status;
         char *text = render(&chat, &message, 1, true, &n_bytes, &status);
         int32_t ids[256];
-        exitlm_status encoded = xl_tokenizer_encode(t, text, n_bytes, EXITLM_ADD_SPECIAL | EXITLM_PARSE_SPECIAL, ids,
-                                                    256, &n, NULL);
-        CHECK(encoded == EXITLM_OK && n >= 2 && ids[0] == 0 && ids[1] != 0, "the tokenizer %s: ids %d %d",
-              adds ? "adds it" : "does not", ids[0], ids[1]);
+        exitlm_status encoded = xl_tokenizer_encode(
+            t, text, n_bytes, EXITLM_ADD_SPECIAL | EXITLM_PARSE_SPECIAL, ids, 256, &n, NULL);
+        CHECK(encoded == EXITLM_OK && n >= 2 && ids[0] == 0 && ids[1] != 0,
+              "the tokenizer %s: ids %d %d", adds ? "adds it" : "does not", ids[0], ids[1]);
         free(text);
         free(source);
         xl_tokenizer_free(t);

@@ -1,4 +1,5 @@
-/* Tokenizers give llama.cpp's ids (tests/data/tokenizer, made by make.py there), and text comes back whole. */
+/* Tokenizers give llama.cpp's ids (tests/data/tokenizer, made by make.py there), and text comes
+ * back whole. */
 #include "gguf/gguf.h"
 #include "tokenizer_fixture.h"
 #include "tokenizer_vocabularies.h"
@@ -38,9 +39,10 @@ static size_t add_text(char *out, const char *text, size_t times) {
 #define PICK(random, list) list[pick(random, sizeof list / sizeof *list)]
 
 static size_t mixed_part(uint64_t *random, char *out) {
-    static const char *const special[] = {"<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|im_", "'s", "'LL", " '",
-                                          "\r\n"};
-    static const char *const repeated[] = {" ", "\n", "\t", "a", "1", ".", "=", "\xC3\xA9", "\xE3\x80\x80"};
+    static const char *const special[] = {
+        "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|im_", "'s", "'LL", " '", "\r\n"};
+    static const char *const repeated[] = {" ", "\n", "\t",       "a",           "1",
+                                           ".", "=",  "\xC3\xA9", "\xE3\x80\x80"};
     static const uint32_t limits[] = {0x80, 0x3000, 0x10000, 0x110000};
     uint32_t kind = pick(random, 8);
     size_t n = 0;
@@ -62,7 +64,8 @@ static size_t mixed_part(uint64_t *random, char *out) {
         return add_text(out, text, 1 + pick(random, 40));
     }
     if (kind == 6) return add_text(out, PICK(random, special), 1);
-    for (uint32_t times = 1 + pick(random, 4); times > 0; times--) out[n++] = (char)pick(random, 0xF4);
+    for (uint32_t times = 1 + pick(random, 4); times > 0; times--)
+        out[n++] = (char)pick(random, 0xF4);
     return n;
 }
 
@@ -93,8 +96,9 @@ static size_t symbol_case(uint64_t *random, char *out) {
 }
 
 static size_t piece_case(uint64_t *random, char *out) {
-    static const char *const pieces[] = {"a", "b", "c", " ", " ", "\xC3\xA9", "1", "\n", "\xE2\x96\x81", "abc", "<s>",
-                                         "</s>", "ab", "<u>", "zz", "\xE4\xBD\xA0"};
+    static const char *const pieces[] = {
+        "a",   "b",   "c",    " ",  " ",   "\xC3\xA9", "1",           "\n", "\xE2\x96\x81",
+        "abc", "<s>", "</s>", "ab", "<u>", "zz",       "\xE4\xBD\xA0"};
     static const uint32_t times[] = {1, 1, 2, 7};
     size_t n = 0;
     for (uint32_t parts = 1 + pick(random, 20); parts > 0; parts--) {
@@ -109,8 +113,8 @@ static size_t piece_case(uint64_t *random, char *out) {
 static bool too_large(const char *text, size_t n) {
     const uint8_t *p = (const uint8_t *)text;
     for (size_t i = 0; i + 4 <= n; i++)
-        if (p[i] >= 0xF4 && p[i] <= 0xF7 && (p[i] > 0xF4 || p[i + 1] >= 0x90) && (p[i + 1] & 0xC0) == 0x80 &&
-            (p[i + 2] & 0xC0) == 0x80 && (p[i + 3] & 0xC0) == 0x80)
+        if (p[i] >= 0xF4 && p[i] <= 0xF7 && (p[i] > 0xF4 || p[i + 1] >= 0x90) &&
+            (p[i + 1] & 0xC0) == 0x80 && (p[i + 2] & 0xC0) == 0x80 && (p[i + 3] & 0xC0) == 0x80)
             return true;
     return false;
 }
@@ -123,12 +127,13 @@ typedef struct counts {
     size_t texts, blocks;
 } counts;
 
-static size_t encode(const xl_tokenizer *t, const char *text, size_t n, unsigned flags, int32_t *ids) {
+static size_t encode(const xl_tokenizer *t, const char *text, size_t n, unsigned flags,
+                     int32_t *ids) {
     exitlm_error error = {0};
     size_t n_ids = 0;
     exitlm_status status = xl_tokenizer_encode(t, text, n, flags, ids, MAX_IDS, &n_ids, &error);
-    CHECK(status == EXITLM_OK && n_ids <= MAX_IDS && n_ids <= 3 * n + 5, "encode: %d %zu %s", status, n_ids,
-          error.message);
+    CHECK(status == EXITLM_OK && n_ids <= MAX_IDS && n_ids <= 3 * n + 5, "encode: %d %zu %s",
+          status, n_ids, error.message);
     return n_ids;
 }
 
@@ -157,18 +162,19 @@ static void check_text(const xl_tokenizer *t, char *rest) {
     unsigned long line = strtoul(rest, &rest, 10), flags = strtoul(rest, &rest, 10);
     CHECK(line < texts.n, "text %lu of %zu", line, texts.n);
     size_t n = encode(t, texts.text[line], texts.bytes[line], (unsigned)flags, ids), i = 0;
-    for (char *end; ; rest = end, i++) {
+    for (char *end;; rest = end, i++) {
         long id = strtol(rest, &end, 10);
         if (end == rest) break;
-        CHECK(i < n && ids[i] == id, "text %lu, flags %lu: id %zu is %d, should be %ld", line, flags, i,
-              i < n ? ids[i] : -1, id);
+        CHECK(i < n && ids[i] == id, "text %lu, flags %lu: id %zu is %d, should be %ld", line,
+              flags, i, i < n ? ids[i] : -1, id);
         if (i >= n || ids[i] != id) return;
     }
     CHECK(i == n, "text %lu, flags %lu: %zu ids, should be %zu", line, flags, n, i);
 }
 
 /* The section of a vector file for one vocabulary. */
-static counts check_vectors(const char *path, const char *vocabulary, const xl_tokenizer *t, case_fn *make_case) {
+static counts check_vectors(const char *path, const char *vocabulary, const xl_tokenizer *t,
+                            case_fn *make_case) {
     counts done = {0, 0};
     uint64_t random = 1;
     size_t n;
@@ -187,8 +193,8 @@ static counts check_vectors(const char *path, const char *vocabulary, const xl_t
             char *rest;
             unsigned long block = strtoul(line + 6, &rest, 10);
             uint64_t expected = strtoull(rest, NULL, 16), hash = hash_block(t, make_case, &random);
-            CHECK(hash == expected, "%s, %s: cases %lu to %lu differ", path, vocabulary, block * BLOCK,
-                  block * BLOCK + BLOCK - 1);
+            CHECK(hash == expected, "%s, %s: cases %lu to %lu differ", path, vocabulary,
+                  block * BLOCK, block * BLOCK + BLOCK - 1);
             done.blocks++;
         }
     }
@@ -207,7 +213,8 @@ static bool is_utf8(const char *text, size_t n) {
     return same;
 }
 
-/* Encodes, and decodes token by token through the stream: the same text, and whole characters after every token. */
+/* Encodes, and decodes token by token through the stream: the same text, and whole characters
+ * after every token. */
 static void check_round_trip(const xl_tokenizer *t, const char *text, size_t n, bool drop_space) {
     static int32_t ids[MAX_IDS];
     xl_tokenizer_info info;
@@ -216,14 +223,16 @@ static void check_round_trip(const xl_tokenizer *t, const char *text, size_t n, 
     char *piece = malloc(info.max_token_bytes + 1), *out = malloc(4 * n + 64);
     xl_utf8_stream stream = {0};
     for (size_t i = 0; i < n_ids; i++) {
-        size_t length = xl_token_bytes(t, ids[i], piece, info.max_token_bytes), skip = drop_space && i == 0;
+        size_t length = xl_token_bytes(t, ids[i], piece, info.max_token_bytes),
+               skip = drop_space && i == 0;
         CHECK(length <= info.max_token_bytes, "token %d has %zu bytes", ids[i], length);
         size_t added = xl_utf8_push(&stream, piece + skip, length - skip, out + written);
         CHECK(is_utf8(out + written, added), "half a character after token %d", ids[i]);
         written += added;
     }
     written += xl_utf8_flush(&stream, out + written);
-    CHECK(written == n && memcmp(out, text, n) == 0, "'%s' comes back as '%.*s'", text, (int)written, out);
+    CHECK(written == n && memcmp(out, text, n) == 0, "'%s' comes back as '%.*s'", text,
+          (int)written, out);
     free(piece);
     free(out);
 }
@@ -234,16 +243,18 @@ static void check_stream(const char *bytes, const char *expected) {
     xl_utf8_stream stream = {0};
     whole = xl_utf8_push(&stream, bytes, n, out);
     whole += xl_utf8_flush(&stream, out + whole);
-    CHECK(whole == strlen(expected) && memcmp(out, expected, whole) == 0, "'%.*s' should be '%s'", (int)whole, out,
-          expected);
+    CHECK(whole == strlen(expected) && memcmp(out, expected, whole) == 0, "'%.*s' should be '%s'",
+          (int)whole, out, expected);
     for (size_t i = 0; i < n; i++) {
         size_t added = xl_utf8_push(&stream, bytes + i, 1, again + parts);
         CHECK(is_utf8(again + parts, added), "half a character at byte %zu", i);
         parts += added;
     }
     parts += xl_utf8_flush(&stream, again + parts);
-    CHECK(parts == whole && memcmp(again, out, whole) == 0, "byte by byte '%.*s'", (int)parts, again);
-    CHECK(stream.n_held == 0 && xl_utf8_flush(&stream, again) == 0, "flush leaves the stream fresh");
+    CHECK(parts == whole && memcmp(again, out, whole) == 0, "byte by byte '%.*s'", (int)parts,
+          again);
+    CHECK(stream.n_held == 0 && xl_utf8_flush(&stream, again) == 0,
+          "flush leaves the stream fresh");
 }
 
 #define R "\xEF\xBF\xBD"
@@ -254,14 +265,18 @@ static void test_stream(void) {
     check_stream("\xE4\xBD\xA0\xF0\x9F\x98\x80\xC3\xA9", "\xE4\xBD\xA0\xF0\x9F\x98\x80\xC3\xA9");
     check_stream("\xE4\xBD", R);
     check_stream("\xF0\x9F\x98", R);
-    check_stream("\xF0\x9F\x98" "a", R "a");
+    check_stream("\xF0\x9F\x98"
+                 "a",
+                 R "a");
     check_stream("\xF0\x9F\xF0\x9F\x98\x80", R "\xF0\x9F\x98\x80");
     check_stream("\x80\xBF", R R);
     check_stream("\xC0\xAF\xC1\x81", R R R R);
     check_stream("\xE0\x80\xAF", R R R);
     check_stream("\xED\xA0\x80", R R R);
     check_stream("\xF4\x90\x80\x80\xF5", R R R R R);
-    check_stream("\xE1\x80\xE2\xF0\x91\x92\xF1\xBF" "A", R R R R "A");
+    check_stream("\xE1\x80\xE2\xF0\x91\x92\xF1\xBF"
+                 "A",
+                 R R R R "A");
 }
 
 /* ---- Unicode ---- */
@@ -271,12 +286,17 @@ static void test_classes(void) {
     for (uint32_t c = 0; c < 0x110000; c++) of_class[xl_unicode_classify(c)]++;
     /* Counted with Python 3.13's unicodedata (15.1), white space taken out. */
     static const size_t expected[6] = {972238, 136726, 1831, 25, 842, 2450};
-    for (int i = 0; i < 6; i++) CHECK(of_class[i] == expected[i], "class %d has %zu characters", i, of_class[i]);
-    CHECK(xl_unicode_classify(0x110000) == XL_UNICODE_OTHER && xl_unicode_classify(UINT32_MAX) == XL_UNICODE_OTHER,
+    for (int i = 0; i < 6; i++)
+        CHECK(of_class[i] == expected[i], "class %d has %zu characters", i, of_class[i]);
+    CHECK(xl_unicode_classify(0x110000) == XL_UNICODE_OTHER &&
+              xl_unicode_classify(UINT32_MAX) == XL_UNICODE_OTHER,
           "out of range");
-    CHECK(xl_unicode_classify(0xB2) == XL_UNICODE_NUMBER && xl_unicode_classify(0x3000) == XL_UNICODE_SPACE &&
-              xl_unicode_classify(0x301) == XL_UNICODE_MARK && xl_unicode_classify('_') == XL_UNICODE_PUNCTUATION &&
-              xl_unicode_classify(0x9FFF) == XL_UNICODE_LETTER && xl_unicode_classify(0xD7A4) == XL_UNICODE_OTHER,
+    CHECK(xl_unicode_classify(0xB2) == XL_UNICODE_NUMBER &&
+              xl_unicode_classify(0x3000) == XL_UNICODE_SPACE &&
+              xl_unicode_classify(0x301) == XL_UNICODE_MARK &&
+              xl_unicode_classify('_') == XL_UNICODE_PUNCTUATION &&
+              xl_unicode_classify(0x9FFF) == XL_UNICODE_LETTER &&
+              xl_unicode_classify(0xD7A4) == XL_UNICODE_OTHER,
           "examples");
 }
 
@@ -312,7 +332,8 @@ static void test_sentencepiece(void) {
         CHECK(done.blocks == (i % 2 ? 20 : 50), "%s: %zu blocks", names[i], done.blocks);
         for (size_t line = 0; line < texts.n; line++) {
             const char *text = texts.text[line];
-            bool special = strstr(text, "<s>") || strstr(text, "</s>") || strstr(text, "\xE2\x96\x81") ||
+            bool special = strstr(text, "<s>") || strstr(text, "</s>") ||
+                           strstr(text, "\xE2\x96\x81") ||
                            strstr(text, "\n\n"); /* tokens after which a space is put */
             if (!special && is_utf8(text, texts.bytes[line]))
                 check_round_trip(t, text, texts.bytes[line], i % 2 == 0 && texts.bytes[line] > 0);
@@ -341,7 +362,8 @@ static bool load_model(xl_gguf *gguf, xl_tokenizer **t) {
     fclose(file);
     xl_tokenizer_source source;
     CHECK(gguf->done && xl_tokenizer_source_from_gguf(&source, gguf, &error) == EXITLM_OK &&
-              xl_tokenizer_create(t, &source, NULL, &error) == EXITLM_OK, "%s: %s", MODEL, error.message);
+              xl_tokenizer_create(t, &source, NULL, &error) == EXITLM_OK,
+          "%s: %s", MODEL, error.message);
     return true;
 }
 
@@ -350,20 +372,28 @@ static bool test_model(void) {
     xl_tokenizer *t = NULL;
     if (!load_model(&gguf, &t)) return false;
     counts done = check_vectors(FOLDER "smollm2.txt", "smollm2", t, mixed_case);
-    CHECK(done.texts == 242 && done.blocks == 200, "%zu texts, %zu blocks", done.texts, done.blocks);
+    CHECK(done.texts == 242 && done.blocks == 200, "%zu texts, %zu blocks", done.texts,
+          done.blocks);
     for (size_t line = 0; line < texts.n; line++)
         if (can_spell(t, texts.text[line], texts.bytes[line]))
             check_round_trip(t, texts.text[line], texts.bytes[line], false);
     xl_tokenizer_info info;
     xl_tokenizer_describe(t, &info);
-    CHECK(info.n_tokens == 49152 && info.bos == 1 && info.eos == 2 && info.eot == 2 && info.unk == 0 && !info.add_bos &&
-              info.byte_level && !info.pre_unknown && strcmp(info.pre, "smollm") == 0, "what the model says of itself");
+    CHECK(info.n_tokens == 49152 && info.bos == 1 && info.eos == 2 && info.eot == 2 &&
+              info.unk == 0 && !info.add_bos && info.byte_level && !info.pre_unknown &&
+              strcmp(info.pre, "smollm") == 0,
+          "what the model says of itself");
     for (int32_t id = 0; id < 49152; id++)
-        CHECK(xl_token_is_eog(t, id) == (id == 0 || id == 2 || id == 4), "token %d: end of generation", id);
-    CHECK(xl_token_find(t, "<|im_end|>", 10) == 2 && xl_token_find(t, "<|im_end", 8) == -1, "finding a token");
-    CHECK(xl_token_attributes(t, 2) & XL_TOKEN_CONTROL && xl_token_attributes(t, 500) == XL_TOKEN_NORMAL &&
-              xl_token_attributes(t, -1) == 0 && xl_token_attributes(t, 49152) == 0, "attributes");
-    CHECK(xl_token_bytes(t, 49152, NULL, 0) == 0 && xl_token_bytes(t, 504, NULL, 0) == 3, "bytes of a token");
+        CHECK(xl_token_is_eog(t, id) == (id == 0 || id == 2 || id == 4),
+              "token %d: end of generation", id);
+    CHECK(xl_token_find(t, "<|im_end|>", 10) == 2 && xl_token_find(t, "<|im_end", 8) == -1,
+          "finding a token");
+    CHECK(xl_token_attributes(t, 2) & XL_TOKEN_CONTROL &&
+              xl_token_attributes(t, 500) == XL_TOKEN_NORMAL && xl_token_attributes(t, -1) == 0 &&
+              xl_token_attributes(t, 49152) == 0,
+          "attributes");
+    CHECK(xl_token_bytes(t, 49152, NULL, 0) == 0 && xl_token_bytes(t, 504, NULL, 0) == 3,
+          "bytes of a token");
     xl_tokenizer_free(t);
     xl_gguf_free(&gguf);
     return true;
@@ -377,8 +407,9 @@ int main(void) {
     test_sentencepiece();
     bool model = test_model();
     if (!model) printf("tokenizer: %s is not there (npm run model): its part is skipped\n", MODEL);
-    if (failures == 0) printf("tokenizer: equal to llama.cpp on %s%d generated cases\n", model ? "242 texts and " : "",
-                              (model ? 20000 : 0) + 6 * 5000 + 2 * 7000);
+    if (failures == 0)
+        printf("tokenizer: equal to llama.cpp on %s%d generated cases\n",
+               model ? "242 texts and " : "", (model ? 20000 : 0) + 6 * 5000 + 2 * 7000);
     free(texts.file);
     return failures != 0;
 }

@@ -26,13 +26,16 @@ static void counting_free(void *user, void *memory, size_t bytes) {
     xl_libc_allocator.free(NULL, memory, bytes);
 }
 
-static exitlm_allocator counting(counter *c) { return (exitlm_allocator){c, counting_alloc, counting_free}; }
+static exitlm_allocator counting(counter *c) {
+    return (exitlm_allocator){c, counting_alloc, counting_free};
+}
 
 /* ---- Metadata ---- */
 
 /* A small valid vocabulary, which each test spoils in one place. */
 static void small_vocabulary(vocabulary *v, const char *model) {
-    static const char *const texts[] = {"<unk>", "<s>", "</s>", "a", "b", "c", "ab", "abc", "bc", "<|x|>"};
+    static const char *const texts[] = {"<unk>", "<s>", "</s>", "a",  "b",
+                                        "c",     "ab",  "abc",  "bc", "<|x|>"};
     memset(v, 0, sizeof *v);
     xl_tokenizer_source_init(&v->source);
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
@@ -48,13 +51,15 @@ static void small_vocabulary(vocabulary *v, const char *model) {
     v->source.eos = 2;
 }
 
-static void expect(const vocabulary *v, exitlm_status expected, const char *word, const char *what) {
+static void expect(const vocabulary *v, exitlm_status expected, const char *word,
+                   const char *what) {
     xl_tokenizer *t = (xl_tokenizer *)v;
     exitlm_error error = {0};
     counter c = {0};
     exitlm_allocator allocator = counting(&c);
     exitlm_status status = xl_tokenizer_create(&t, &v->source, &allocator, &error);
-    CHECK(status == expected, "%s: status %d instead of %d: %s", what, status, expected, error.message);
+    CHECK(status == expected, "%s: status %d instead of %d: %s", what, status, expected,
+          error.message);
     if (expected != EXITLM_OK) {
         CHECK(t == NULL, "%s: a tokenizer in spite of the error", what);
         CHECK(strstr(error.message, word), "%s: '%s' does not say '%s'", what, error.message, word);
@@ -63,14 +68,15 @@ static void expect(const vocabulary *v, exitlm_status expected, const char *word
     CHECK(c.held_bytes == 0, "%s: %zu bytes leaked", what, c.held_bytes);
 }
 
-/* Spoils a small vocabulary with `change` (statements on v) and expects a status and a word of the message. */
-#define BAD(model, change, status, word)       \
-    do {                                       \
-        vocabulary v;                          \
-        small_vocabulary(&v, model);           \
-        change;                                \
-        expect(&v, status, word, #change);     \
-        free_vocabulary(&v);                   \
+/* Spoils a small vocabulary with `change` (statements on v) and expects a status and a word of
+ * the message. */
+#define BAD(model, change, status, word)   \
+    do {                                   \
+        vocabulary v;                      \
+        small_vocabulary(&v, model);       \
+        change;                            \
+        expect(&v, status, word, #change); \
+        free_vocabulary(&v);               \
     } while (0)
 
 static void test_settings(void) {
@@ -82,7 +88,8 @@ static void test_settings(void) {
     BAD("gpt2", v.source.pre = text_of("never-heard-of"), EXITLM_OK, "");
     BAD("gpt2", v.source.tokens.count = 0, EXITLM_BAD_MODEL, "0 tokens");
     BAD("gpt2", v.source.tokens.count = SIZE_MAX, EXITLM_BAD_MODEL, "tokens");
-    BAD("gpt2", (v.source.tokens.count = 1 << 20, v.source.types = NULL), EXITLM_BAD_MODEL, "outside its array");
+    BAD("gpt2", (v.source.tokens.count = 1 << 20, v.source.types = NULL), EXITLM_BAD_MODEL,
+        "outside its array");
     BAD("gpt2", (v.source.merges = (xl_str_array){0}), EXITLM_BAD_MODEL, "merges is missing");
     BAD("gpt2", v.source.merges.count = SIZE_MAX, EXITLM_BAD_MODEL, "merges");
     BAD("gpt2", v.source.merges.count = 100, EXITLM_BAD_MODEL, "merge 2 lies outside");
@@ -92,7 +99,8 @@ static void test_settings(void) {
     BAD("llama", put_le32(v.scores + 12, 0xFFFFFFFF), EXITLM_BAD_MODEL, "score of token 3");
     BAD("llama", put_le32(v.scores + 12, 0x7F800000), EXITLM_OK, "");
     BAD("llama", (v.source.scores = NULL, v.source.types = NULL), EXITLM_OK, "");
-    BAD("gpt2", put_le32(v.types + 12, 0xFFFFFFFF), EXITLM_OK, ""); /* an unknown type: never used */
+    /* an unknown type: never used */
+    BAD("gpt2", put_le32(v.types + 12, 0xFFFFFFFF), EXITLM_OK, "");
 }
 
 static void test_ids(void) {
@@ -103,8 +111,10 @@ static void test_ids(void) {
     BAD("gpt2", v.source.eot = 99, EXITLM_BAD_MODEL, "eot_token_id");
     BAD("gpt2", v.source.eom = 99, EXITLM_BAD_MODEL, "eom_token_id");
     BAD("gpt2", v.source.pad = 99, EXITLM_OK, "");
-    BAD("gpt2", (v.source.bos = -1, v.source.add_bos = 1), EXITLM_BAD_MODEL, "bos_token_id is missing");
-    BAD("gpt2", (v.source.eos = -1, v.source.add_eos = 1), EXITLM_BAD_MODEL, "eos_token_id is missing");
+    BAD("gpt2", (v.source.bos = -1, v.source.add_bos = 1), EXITLM_BAD_MODEL,
+        "bos_token_id is missing");
+    BAD("gpt2", (v.source.eos = -1, v.source.add_eos = 1), EXITLM_BAD_MODEL,
+        "eos_token_id is missing");
 }
 
 static void spoil_token(vocabulary *v, size_t index, uint64_t length) {
@@ -135,10 +145,13 @@ static void test_texts(void) {
     BAD("gpt2", v.source.tokens.bytes = 7, EXITLM_BAD_MODEL, "token 0 lies outside");
     BAD("gpt2", (add_token(&v, "ab", 2, 1, 0), finish_vocabulary(&v, "gpt2")), EXITLM_BAD_MODEL,
         "tokens 6 and 10 have the same text 'ab'");
-    BAD("gpt2", (add_token(&v, "", 0, 1, 0), add_token(&v, "", 0, 3, 0), finish_vocabulary(&v, "gpt2")), EXITLM_OK, "");
+    BAD("gpt2",
+        (add_token(&v, "", 0, 1, 0), add_token(&v, "", 0, 3, 0), finish_vocabulary(&v, "gpt2")),
+        EXITLM_OK, "");
     BAD("gpt2", long_token(&v, 70000, 1), EXITLM_BAD_MODEL, "70000 bytes");
     BAD("gpt2", long_token(&v, 2000, 3), EXITLM_BAD_MODEL, "special token 10 is 2000 bytes");
-    BAD("gpt2", long_token(&v, 1025, 1), EXITLM_UNSUPPORTED, "token 10 is 1025 bytes"); /* a reply would have to cut it */
+    /* a reply would have to cut it */
+    BAD("gpt2", long_token(&v, 1025, 1), EXITLM_UNSUPPORTED, "token 10 is 1025 bytes");
     BAD("gpt2", long_token(&v, 1024, 1), EXITLM_OK, "");
     BAD("gpt2", replace_merge(&v, "ab"), EXITLM_BAD_MODEL, "merge 0, 'ab'");
     BAD("gpt2", replace_merge(&v, " b"), EXITLM_BAD_MODEL, "merge 0");
@@ -147,7 +160,8 @@ static void test_texts(void) {
     BAD("gpt2", replace_merge(&v, "a q"), EXITLM_OK, ""); /* a part that is no token: of no use */
 }
 
-/* Tokens whose hashes were chosen to fall into the same slot: refused before it takes quadratic time. */
+/* Tokens whose hashes were chosen to fall into the same slot: refused before it takes quadratic
+ * time. */
 static uint32_t slot_of(const char *text, uint32_t n_slots) {
     uint32_t hash = 2166136261u;
     for (; *text; text++) hash = (hash ^ (uint8_t)*text) * 16777619u;
@@ -182,41 +196,53 @@ static void test_create_memory(void) {
         exitlm_allocator allocator = counting(&c);
         xl_tokenizer *t;
         CHECK(xl_tokenizer_create(&t, &v.source, &allocator, NULL) == EXITLM_OK, "create");
-        CHECK(c.calls == 1 && c.peak_bytes == xl_tokenizer_bytes(&v.source), "%zu calls, %zu bytes, announced %zu",
-              c.calls, c.peak_bytes, xl_tokenizer_bytes(&v.source));
+        CHECK(c.calls == 1 && c.peak_bytes == xl_tokenizer_bytes(&v.source),
+              "%zu calls, %zu bytes, announced %zu", c.calls, c.peak_bytes,
+              xl_tokenizer_bytes(&v.source));
         xl_tokenizer_free(t);
         c = (counter){.fail_at = 1};
         exitlm_error error = {0};
-        CHECK(xl_tokenizer_create(&t, &v.source, &allocator, &error) == EXITLM_OUT_OF_MEMORY && !t && error.message[0],
+        CHECK(xl_tokenizer_create(&t, &v.source, &allocator, &error) == EXITLM_OUT_OF_MEMORY &&
+                  !t && error.message[0],
               "no memory");
         CHECK(c.held_bytes == 0, "%zu bytes leaked", c.held_bytes);
         free_vocabulary(&v);
     }
 }
 
-/* Encodes with each allocation failing in turn: OUT_OF_MEMORY or the right ids, nothing leaks, the bound holds. */
-static void fail_in_turn(vocabulary *v, const char *text, size_t n, unsigned flags, size_t least_calls) {
+/* Encodes with each allocation failing in turn: OUT_OF_MEMORY or the right ids, nothing leaks,
+ * the bound holds. */
+static void fail_in_turn(vocabulary *v, const char *text, size_t n, unsigned flags,
+                         size_t least_calls) {
     counter c = {0};
     exitlm_allocator allocator = counting(&c);
     xl_tokenizer *t;
     exitlm_error error = {0};
     size_t n_ids = 0, again;
-    CHECK(xl_tokenizer_create(&t, &v->source, &allocator, &error) == EXITLM_OK, "%s", error.message);
+    CHECK(xl_tokenizer_create(&t, &v->source, &allocator, &error) == EXITLM_OK, "%s",
+          error.message);
     size_t own_bytes = c.held_bytes;
     c.calls = c.peak_bytes = 0;
-    CHECK(xl_tokenizer_encode(t, text, n, flags, NULL, 0, &n_ids, &error) == EXITLM_OK, "%s", error.message);
+    CHECK(xl_tokenizer_encode(t, text, n, flags, NULL, 0, &n_ids, &error) == EXITLM_OK, "%s",
+          error.message);
     size_t calls = c.calls, bound = xl_tokenizer_work_bytes(t, n);
-    CHECK(calls >= least_calls, "%zu allocations, expected %zu: the test misses its aim", calls, least_calls);
-    CHECK(c.peak_bytes <= own_bytes + bound, "%zu bytes for %zu of text, bound %zu", c.peak_bytes - own_bytes, n, bound);
+    CHECK(calls >= least_calls, "%zu allocations, expected %zu: the test misses its aim", calls,
+          least_calls);
+    CHECK(c.peak_bytes <= own_bytes + bound, "%zu bytes for %zu of text, bound %zu",
+          c.peak_bytes - own_bytes, n, bound);
     for (size_t i = 1; i <= calls; i++) {
         c.calls = 0;
         c.fail_at = i;
         exitlm_status status = xl_tokenizer_encode(t, text, n, flags, NULL, 0, &again, &error);
-        CHECK(status == EXITLM_OUT_OF_MEMORY && error.status == status, "allocation %zu fails: status %d", i, status);
-        CHECK(c.held_bytes == own_bytes, "allocation %zu fails: %zu bytes leaked", i, c.held_bytes - own_bytes);
+        CHECK(status == EXITLM_OUT_OF_MEMORY && error.status == status,
+              "allocation %zu fails: status %d", i, status);
+        CHECK(c.held_bytes == own_bytes, "allocation %zu fails: %zu bytes leaked", i,
+              c.held_bytes - own_bytes);
     }
     c.fail_at = 0;
-    CHECK(xl_tokenizer_encode(t, text, n, flags, NULL, 0, &again, &error) == EXITLM_OK && again == n_ids, "afterwards");
+    CHECK(xl_tokenizer_encode(t, text, n, flags, NULL, 0, &again, &error) == EXITLM_OK &&
+              again == n_ids,
+          "afterwards");
     xl_tokenizer_free(t);
     CHECK(c.held_bytes == 0, "%zu bytes leaked", c.held_bytes);
 }
@@ -224,7 +250,8 @@ static void fail_in_turn(vocabulary *v, const char *text, size_t n, unsigned fla
 static void many_special(vocabulary *v) {
     char text[32];
     byte_level_vocabulary(v, "gpt-2");
-    for (int i = 0; i < 5000; i++) add_token(v, text, (size_t)snprintf(text, sizeof text, "<|special %d|>", i), 3, 0);
+    for (int i = 0; i < 5000; i++)
+        add_token(v, text, (size_t)snprintf(text, sizeof text, "<|special %d|>", i), 3, 0);
     finish_vocabulary(v, "gpt2");
 }
 
@@ -233,10 +260,10 @@ static void test_encode_memory(void) {
     char text[4096];
     memset(text, 'a', sizeof text);
     byte_level_vocabulary(&v, "gpt-2");
-    fail_in_turn(&v, text, 200, 0, 0);           /* on the stack */
-    fail_in_turn(&v, text, sizeof text, 0, 1);   /* a long word */
+    fail_in_turn(&v, text, 200, 0, 0);         /* on the stack */
+    fail_in_turn(&v, text, sizeof text, 0, 1); /* a long word */
     text[5] = (char)0xFF;
-    fail_in_turn(&v, text, sizeof text, 0, 2);   /* and rewritten */
+    fail_in_turn(&v, text, sizeof text, 0, 2); /* and rewritten */
     free_vocabulary(&v);
     sentencepiece_vocabulary(&v, true);
     fail_in_turn(&v, text, sizeof text, 3, 2);
@@ -245,17 +272,20 @@ static void test_encode_memory(void) {
     free_vocabulary(&v);
     many_special(&v);
     size_t n = 0;
-    for (int i = 0; i < 100; i++) n += (size_t)snprintf(text + n, sizeof text - n, "<|special %d|>%d", 7 * i, i);
+    for (int i = 0; i < 100; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n, "<|special %d|>%d", 7 * i, i);
     fail_in_turn(&v, text, n, EXITLM_PARSE_SPECIAL, 2); /* the set and the list */
     free_vocabulary(&v);
 }
 
 /* ---- Awkward texts ---- */
 
-/* A megabyte of one character, and other texts that make a careless tokenizer quadratic: CTest's time limit tells. */
+/* A megabyte of one character, and other texts that make a careless tokenizer quadratic: CTest's
+ * time limit tells. */
 static void test_long_texts(void) {
     enum { N = 1 << 20 };
-    static const char *const units[] = {"a", " ", "1", "\n", "\xFF", "\xE3\x80\x80", " \n", "<|x|>", "<|x", "'s", "|><"};
+    static const char *const units[] = {"a",   " ",     "1",   "\n", "\xFF", "\xE3\x80\x80",
+                                        " \n", "<|x|>", "<|x", "'s", "|><"};
     static const char *const pres[] = {"smollm", "llama-bpe", "qwen2", "default"};
     char *text = malloc(N);
     for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
@@ -266,8 +296,10 @@ static void test_long_texts(void) {
         else byte_level_vocabulary(&v, pres[i % 5]);
         xl_tokenizer *t = create_tokenizer(&v);
         exitlm_error error = {0};
-        exitlm_status status = xl_tokenizer_encode(t, text, n, EXITLM_PARSE_SPECIAL, NULL, 0, &n_ids, &error);
-        CHECK(status == EXITLM_OK && n_ids > 0 && n_ids <= 3 * n + 5, "%zu: %d %zu %s", i, status, n_ids, error.message);
+        exitlm_status status =
+            xl_tokenizer_encode(t, text, n, EXITLM_PARSE_SPECIAL, NULL, 0, &n_ids, &error);
+        CHECK(status == EXITLM_OK && n_ids > 0 && n_ids <= 3 * n + 5, "%zu: %d %zu %s", i, status,
+              n_ids, error.message);
         xl_tokenizer_free(t);
         free_vocabulary(&v);
     }
@@ -282,13 +314,19 @@ static void test_capacity(void) {
     size_t n, needed;
     exitlm_error error = {0};
     v.source.add_bos = 1;
-    CHECK(xl_tokenizer_encode(t, "abcba<|x|>c", 11, EXITLM_PARSE_SPECIAL, ids, 8, &n, NULL) == EXITLM_OK && n == 5 &&
-              ids[0] == 7 && ids[1] == 4 && ids[2] == 3 && ids[3] == 9 && ids[4] == 5, "%zu ids", n);
-    CHECK(xl_tokenizer_encode(t, "abcba<|x|>c", 11, EXITLM_PARSE_SPECIAL, some, 2, &needed, NULL) == EXITLM_OK &&
-              needed == n && some[0] == 7 && some[1] == 4 && some[2] == -7, "a small buffer");
+    CHECK(xl_tokenizer_encode(t, "abcba<|x|>c", 11, EXITLM_PARSE_SPECIAL, ids, 8, &n, NULL) ==
+                  EXITLM_OK &&
+              n == 5 && ids[0] == 7 && ids[1] == 4 && ids[2] == 3 && ids[3] == 9 && ids[4] == 5,
+          "%zu ids", n);
+    CHECK(xl_tokenizer_encode(t, "abcba<|x|>c", 11, EXITLM_PARSE_SPECIAL, some, 2, &needed, NULL) ==
+                  EXITLM_OK &&
+              needed == n && some[0] == 7 && some[1] == 4 && some[2] == -7,
+          "a small buffer");
     CHECK(xl_tokenizer_encode(t, "", 0, 3, NULL, 0, &n, NULL) == EXITLM_OK && n == 0, "no text");
-    CHECK(xl_tokenizer_encode(t, NULL, 0, 3, NULL, 0, &n, NULL) == EXITLM_OK && n == 0, "NULL of no bytes");
-    CHECK(xl_tokenizer_encode(t, "a", (size_t)1 << 29, 0, NULL, 0, &n, &error) == EXITLM_USAGE && error.message[0],
+    CHECK(xl_tokenizer_encode(t, NULL, 0, 3, NULL, 0, &n, NULL) == EXITLM_OK && n == 0,
+          "NULL of no bytes");
+    CHECK(xl_tokenizer_encode(t, "a", (size_t)1 << 29, 0, NULL, 0, &n, &error) == EXITLM_USAGE &&
+              error.message[0],
           "too long a text");
     CHECK(xl_tokenizer_work_bytes(t, SIZE_MAX) == SIZE_MAX, "work bytes of an impossible text");
     xl_tokenizer_free(t);

@@ -39,7 +39,9 @@ static inline void packed_add(packed *p, const void *text, size_t n) {
 
 static inline void packed_text(packed *p, const char *text) { packed_add(p, text, strlen(text)); }
 
-static inline xl_str_array packed_array(const packed *p) { return (xl_str_array){p->data, p->bytes, p->count}; }
+static inline xl_str_array packed_array(const packed *p) {
+    return (xl_str_array){p->data, p->bytes, p->count};
+}
 
 static inline xl_str text_of(const char *text) { return (xl_str){text, strlen(text)}; }
 

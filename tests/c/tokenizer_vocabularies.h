@@ -17,15 +17,17 @@ typedef struct vocabulary {
     xl_tokenizer_source source;
 } vocabulary;
 
-static const char *const byte_level_symbols[] = {"a", "s", "L", "1", " ", "\n", "'", ".", "$", "`", "\xC3\xA9",
-                                                 "\xC2\xB2", "\xE3\x80\x80", "\xCC\x81"};
+static const char *const byte_level_symbols[] = {
+    "a", "s", "L", "1",        " ",        "\n",           "'",
+    ".", "$", "`", "\xC3\xA9", "\xC2\xB2", "\xE3\x80\x80", "\xCC\x81"};
 
 static inline void put_le32(uint8_t *p, uint32_t value) {
     for (int i = 0; i < 4; i++) p[i] = (uint8_t)(value >> (8 * i));
 }
 
 /* Adds a token with its type and score. */
-static inline void add_token(vocabulary *v, const char *text, size_t n, uint32_t type, float score) {
+static inline void add_token(vocabulary *v, const char *text, size_t n, uint32_t type,
+                             float score) {
     if (v->n_types % 4096 == 0) {
         v->types = realloc(v->types, 4 * (v->n_types + 4096));
         v->scores = realloc(v->scores, 4 * (v->n_types + 4096));
@@ -46,8 +48,8 @@ static inline void finish_vocabulary(vocabulary *v, const char *model) {
     v->source.n_types = v->n_types;
 }
 
-/* A byte as the characters of byte-level BPE, by the rule as it was first published: printable ones stand for
- * themselves, the others get the code points from 256 on. */
+/* A byte as the characters of byte-level BPE, by the rule as it was first published: printable ones
+ * stand for themselves, the others get the code points from 256 on. */
 static inline size_t byte_char(uint8_t byte, char *out) {
     uint32_t code = byte, others = 0;
     for (uint32_t b = 0; b <= byte; b++) {
@@ -132,7 +134,8 @@ static inline void sentencepiece_vocabulary(vocabulary *v, bool inner_spaces) {
     for (uint32_t length = 1, total = 6; length <= 4; length++, total *= 6)
         for (uint32_t i = 0; i < total; i++) {
             text[0] = 0;
-            for (uint32_t k = 0, unit = total / 6; k < length; k++, unit /= 6) strcat(text, characters[i / unit % 6]);
+            for (uint32_t k = 0, unit = total / 6; k < length; k++, unit /= 6)
+                strcat(text, characters[i / unit % 6]);
             uint32_t keep = pick(&random, 2), score = pick(&random, 600);
             if (length > 1 && (!keep || (!inner_spaces && has_inner_space(text)))) continue;
             add_token(v, text, strlen(text), 1, -(float)score);

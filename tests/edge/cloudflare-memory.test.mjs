@@ -1,5 +1,6 @@
-// The example Worker with the default model and its heads, as published and packed by `exitlm pack`: does it fit into an isolate's
-// 128 MB? workerd at home does not enforce them, so the isolate is asked: linear memory by the fixture, V8's heap by its inspector.
+// The example Worker with the default model and its heads, as published and packed by `exitlm
+// pack`: does it fit into an isolate's 128 MB? workerd at home does not enforce them, so the
+// isolate is asked: linear memory by the fixture, V8's heap by its inspector.
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { after, before, describe, test } from 'node:test';
@@ -9,7 +10,8 @@ import { ask, chunksOf, inspectIsolate, startWorker } from './support/worker.mjs
 
 const LIMIT_BYTES = 124e6; // 4 MB less than an isolate has, whichever megabytes are meant
 const LARGEST_ASSET_BYTES = 25 * 2 ** 20;
-const skip = hasReal && fs.existsSync(realHeads) ? false : 'npm run model fetches the default model';
+const skip =
+  hasReal && fs.existsSync(realHeads) ? false : 'npm run model fetches the default model';
 
 describe('the default model in 128 MB', { skip }, () => {
   /** @type {import('./support/worker.mjs').Worker} */
@@ -19,10 +21,20 @@ describe('the default model in 128 MB', { skip }, () => {
   let peak = 0;
 
   const at = async (/** @type {string} */ route) => (await fetch(worker.url + route)).json();
-  const wait = (/** @type {number} */ ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
-  const linear = async () => (await at('/v1/test/memory')).reduce((/** @type {number} */ sum, /** @type {number} */ n) => sum + n, 0);
+  const wait = (/** @type {number} */ ms) =>
+    new Promise((resolve) => {
+      setTimeout(resolve, ms);
+    });
+  const linear = async () =>
+    (await at('/v1/test/memory')).reduce(
+      (/** @type {number} */ sum, /** @type {number} */ n) => sum + n,
+      0,
+    );
   const megabytes = (/** @type {number} */ n) => `${(n / 1e6).toFixed(1)} MB`;
-  const question = (/** @type {string} */ content, /** @type {object} */ more) => ({ messages: [{ role: 'user', content }], ...more });
+  const question = (/** @type {string} */ content, /** @type {object} */ more) => ({
+    messages: [{ role: 'user', content }],
+    ...more,
+  });
 
   /** What is in use, in words, too: garbage is collected before. */
   async function inUse() {
@@ -34,7 +46,10 @@ describe('the default model in 128 MB', { skip }, () => {
   }
 
   before(async () => {
-    worker = await startWorker({ model: (/** @type {string} */ to) => pack(to, real), fixture: true });
+    worker = await startWorker({
+      model: (/** @type {string} */ to) => pack(to, real),
+      fixture: true,
+    });
     inspector = await inspectIsolate(worker);
   });
   after(async () => {
@@ -44,20 +59,27 @@ describe('the default model in 128 MB', { skip }, () => {
 
   test('the first answer streams while the weights arrive, each asset small enough', async (t) => {
     for (const name of fs.readdirSync(`${worker.project}/public/model`)) {
-      assert.ok(fs.statSync(`${worker.project}/public/model/${name}`).size <= LARGEST_ASSET_BYTES, name);
+      assert.ok(
+        fs.statSync(`${worker.project}/public/model/${name}`).size <= LARGEST_ASSET_BYTES,
+        name,
+      );
     }
     let loading = true;
     const watching = (async () => {
       while (loading) {
         const { heap, outside } = await inspector.usage();
-        peak = Math.max(peak, heap + outside + await linear());
+        peak = Math.max(peak, heap + outside + (await linear()));
         await wait(50);
       }
     })();
-    const response = await ask(worker.url, question('Why is the sky blue?', { max_tokens: 24, stream: true }));
+    const response = await ask(
+      worker.url,
+      question('Why is the sky blue?', { max_tokens: 24, stream: true }),
+    );
     assert.equal(response.status, 200);
     let text = '';
-    for await (const chunk of chunksOf(response)) text += chunk === '[DONE]' ? '' : JSON.parse(chunk).choices[0]?.delta.content ?? '';
+    for await (const chunk of chunksOf(response))
+      text += chunk === '[DONE]' ? '' : (JSON.parse(chunk).choices[0]?.delta.content ?? '');
     while ((await at('/health')).status !== 'ready') await wait(50);
     loading = false;
     await watching;
@@ -68,12 +90,24 @@ describe('the default model in 128 MB', { skip }, () => {
   });
 
   test('memory in use after a context of 1,024 tokens', async (t) => {
-    // As many tokens as the Worker takes and gives, in each mode; 768 of prompt and 256 of answer fill the context.
+    // As many tokens as the Worker takes and gives, in each mode; 768 of prompt and 256 of answer
+    // fill the context.
     for (const mode of ['full', 'exit', 'lossless']) {
-      const response = await ask(worker.url, question(`Go on counting in words: ${'one two three four five six seven '.repeat(104)}`, { max_tokens: 256, mode, temperature: 1, seed: 7 }));
+      const response = await ask(
+        worker.url,
+        question(`Go on counting in words: ${'one two three four five six seven '.repeat(104)}`, {
+          max_tokens: 256,
+          mode,
+          temperature: 1,
+          seed: 7,
+        }),
+      );
       const { usage, error } = await response.json();
       assert.equal(response.status, 200, error?.message);
-      assert.ok(usage.prompt_tokens > 700 && usage.prompt_tokens + usage.completion_tokens > 720, JSON.stringify(usage));
+      assert.ok(
+        usage.prompt_tokens > 700 && usage.prompt_tokens + usage.completion_tokens > 720,
+        JSON.stringify(usage),
+      );
     }
     const { memory, total, text } = await inUse();
     t.diagnostic(text);
@@ -85,18 +119,30 @@ describe('the default model in 128 MB', { skip }, () => {
     const asked = question('Name three primary colours.', { max_tokens: 3 });
     const right = (await (await ask(worker.url, asked)).json()).choices[0].message.content;
     const before = await inUse();
-    const answers = await Promise.all(Array.from({ length: 100 }, async () => {
-      const response = await ask(worker.url, asked, { signal: AbortSignal.timeout(300_000) });
-      return { status: response.status, retry: response.headers.get('retry-after'), body: await response.json() };
-    }));
+    const answers = await Promise.all(
+      Array.from({ length: 100 }, async () => {
+        const response = await ask(worker.url, asked, { signal: AbortSignal.timeout(300_000) });
+        return {
+          status: response.status,
+          retry: response.headers.get('retry-after'),
+          body: await response.json(),
+        };
+      }),
+    );
     for (const { status, retry, body } of answers) {
       if (status === 200) assert.equal(body.choices[0].message.content, right);
-      else assert.ok(status === 503 && Number(retry) >= 1 && body.error.code === 'overloaded', JSON.stringify(body));
+      else
+        assert.ok(
+          status === 503 && Number(retry) >= 1 && body.error.code === 'overloaded',
+          JSON.stringify(body),
+        );
     }
     const done = answers.filter(({ status }) => status === 200).length;
     assert.ok(done >= 9, 'one is answered, eight wait');
     const now = await inUse();
-    t.diagnostic(`${done} answers, ${100 - done} times 503; ${megabytes(before.total)} before, ${megabytes(now.total)} after`);
+    t.diagnostic(
+      `${done} answers, ${100 - done} times 503; ${megabytes(before.total)} before, ${megabytes(now.total)} after`,
+    );
     assert.equal(now.memory, before.memory, 'linear memory did not grow');
     assert.ok(now.total < before.total + 4e6, `${before.total} bytes became ${now.total}`);
     assert.equal((await (await ask(worker.url, asked)).json()).choices[0].message.content, right);

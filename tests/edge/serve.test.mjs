@@ -1,5 +1,5 @@
-// The HTTP service that embeds Wasmtime (web/edge/wasmtime/serve.py): the native program's answers, streamed and whole; refusals; clients
-// that go away; more questions than instances.
+// The HTTP service that embeds Wasmtime (web/edge/wasmtime/serve.py): the native program's answers,
+// streamed and whole; refusals; clients that go away; more questions than instances.
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
@@ -14,7 +14,10 @@ import { ask, askBare, chunksOf } from './support/worker.mjs';
 const { python, pythonPath } = runtimes();
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'exitlm-serve-'));
 const options = ['--max-tokens', '12', '--mode', 'exit', '--accuracy', '0.9'];
-const body = (/** @type {object} */ more = {}) => ({ messages: [{ role: 'user', content: 'Hi, how\nare you?' }], ...more });
+const body = (/** @type {object} */ more = {}) => ({
+  messages: [{ role: 'user', content: 'Hi, how\nare you?' }],
+  ...more,
+});
 /** @type {import('node:child_process').ChildProcess} */
 let server;
 let url = '';
@@ -24,10 +27,32 @@ let expected;
 before(async () => {
   fs.copyFileSync(tinyPath, path.join(folder, 'tiny.gguf'));
   fs.writeFileSync(path.join(folder, 'tiny.exits.gguf'), await tinyHeads());
-  const out = execFileSync(program, ['chat', 'tiny.gguf', '-p', '-', '--json', '--threads', '1', ...options], { cwd: folder, input: 'Hi, how\nare you?', encoding: 'utf8' });
-  expected = out.trim().split('\n').map((line) => JSON.parse(line)).filter(({ type }) => type === 'token');
-  server = spawn(python, [path.join(root, 'web/edge/wasmtime/serve.py'), path.join(folder, 'tiny.gguf'), '--module', path.join(root, 'build/exitlm.wasm'), '--pool', '2', '--port', '0', '--', ...options],
-    { env: { ...process.env, PYTHONPATH: pythonPath }, stdio: ['ignore', 'pipe', 'inherit'] });
+  const out = execFileSync(
+    program,
+    ['chat', 'tiny.gguf', '-p', '-', '--json', '--threads', '1', ...options],
+    { cwd: folder, input: 'Hi, how\nare you?', encoding: 'utf8' },
+  );
+  expected = out
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line))
+    .filter(({ type }) => type === 'token');
+  server = spawn(
+    python,
+    [
+      path.join(root, 'web/edge/wasmtime/serve.py'),
+      path.join(folder, 'tiny.gguf'),
+      '--module',
+      path.join(root, 'build/exitlm.wasm'),
+      '--pool',
+      '2',
+      '--port',
+      '0',
+      '--',
+      ...options,
+    ],
+    { env: { ...process.env, PYTHONPATH: pythonPath }, stdio: ['ignore', 'pipe', 'inherit'] },
+  );
   url = await new Promise((resolve, reject) => {
     server.stdout?.once('data', (data) => resolve(new URL(String(data)).origin));
     server.once('exit', (code) => reject(new Error(`serve.py ended with ${code}`)));
@@ -45,8 +70,14 @@ test('whole', async () => {
   const completion = await (await ask(url, body({ model: 'tiny' }))).json();
   const [{ message, finish_reason: finish }] = completion.choices;
   assert.equal(message.content, text());
-  assert.deepEqual(message.exit.tokens.map((/** @type {any} */ t) => t.layer), layers());
-  assert.ok(layers().some((layer) => layer < 6), 'some left early');
+  assert.deepEqual(
+    message.exit.tokens.map((/** @type {any} */ t) => t.layer),
+    layers(),
+  );
+  assert.ok(
+    layers().some((layer) => layer < 6),
+    'some left early',
+  );
   assert.equal(finish, 'length');
   assert.equal(completion.usage.completion_tokens, 12);
 });
@@ -58,12 +89,23 @@ test('streamed', async () => {
   assert.equal(data.pop(), '[DONE]');
   const deltas = data.map((d) => JSON.parse(d).choices[0].delta).filter((d) => d.exit);
   assert.equal(deltas.map((d) => d.content).join(''), text());
-  assert.deepEqual(deltas.map((d) => d.exit.layer), layers());
+  assert.deepEqual(
+    deltas.map((d) => d.exit.layer),
+    layers(),
+  );
 });
 test('what is refused', async () => {
-  assert.deepEqual((await (await fetch(`${url}/v1/models`)).json()).data.map((/** @type {any} */ m) => m.id), ['tiny']);
-  for (const [sent, status, code] of /** @type {[any, number, string][]} */ ([['{"messages":', 400, 'invalid_json'], [{}, 400, 'invalid_value'], [body({ model: 'gpt' }), 404, 'model_not_found'],
-    [{ messages: [{ role: 'user', content: 'x'.repeat(70_000) }] }, 413, 'request_too_large'], [{ messages: [{ role: 'user', content: 'one two three '.repeat(1000) }] }, 400, 'failed']])) {
+  assert.deepEqual(
+    (await (await fetch(`${url}/v1/models`)).json()).data.map((/** @type {any} */ m) => m.id),
+    ['tiny'],
+  );
+  for (const [sent, status, code] of /** @type {[any, number, string][]} */ ([
+    ['{"messages":', 400, 'invalid_json'],
+    [{}, 400, 'invalid_value'],
+    [body({ model: 'gpt' }), 404, 'model_not_found'],
+    [{ messages: [{ role: 'user', content: 'x'.repeat(70_000) }] }, 413, 'request_too_large'],
+    [{ messages: [{ role: 'user', content: 'one two three '.repeat(1000) }] }, 400, 'failed'],
+  ])) {
     const response = await ask(url, sent);
     assert.deepEqual([response.status, (await response.json()).error.code], [status, code]);
   }
@@ -74,10 +116,16 @@ test('more questions than instances, and clients that go away', async () => {
     if (i % 2) await one.begun;
     one.cut();
   }
-  const answers = await Promise.all(Array.from({ length: 12 }, async () => {
-    const response = await ask(url, body());
-    return { status: response.status, retry: response.headers.get('retry-after'), body: await response.json() };
-  }));
+  const answers = await Promise.all(
+    Array.from({ length: 12 }, async () => {
+      const response = await ask(url, body());
+      return {
+        status: response.status,
+        retry: response.headers.get('retry-after'),
+        body: await response.json(),
+      };
+    }),
+  );
   for (const { status, retry, body: said } of answers) {
     if (status === 200) assert.equal(said.choices[0].message.content, text());
     else assert.ok(status === 503 && Number(retry) >= 1);

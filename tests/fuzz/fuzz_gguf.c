@@ -1,7 +1,9 @@
-/* libFuzzer: model files and heads files, as they are or as a good file with changes, pushed in chunks and with jumps. What must
- * hold: no crash, no leak, a word for every failure, no more memory than was allowed, and what is complete can be used.
+/* libFuzzer: model files and heads files, as they are or as a good file with changes, pushed in
+ * chunks and with jumps. What must hold: no crash, no leak, a word for every failure, no more
+ * memory than was allowed, and what is complete can be used.
  *
- * First byte: what the rest is. 0: a whole file. 1: changes of a small model. 2: of a heads file. 3: of a small model, with jumps. */
+ * First byte: what the rest is. 0: a whole file. 1: changes of a small model. 2: of a heads
+ * file. 3: of a small model, with jumps. */
 #include "base/alloc.h"
 #include "model/heads.h"
 #include "model/loader.h"
@@ -10,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define EXPECT(condition) \
-    do {                  \
+#define EXPECT(condition)          \
+    do {                           \
         if (!(condition)) abort(); \
     } while (0)
 
@@ -38,7 +40,8 @@ static void put_vocabulary(xl_gguf_writer *w) {
         uint32_t byte = (uint32_t)i - 3, c = byte;
         if (i < 3) snprintf(texts[i], sizeof texts[i], "<|%d|>", i);
         else {
-            if (!((byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174)) c = 256 + others++;
+            if (!((byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174))
+                c = 256 + others++;
             if (c < 128) texts[i][0] = (char)c;
             else texts[i][0] = (char)(0xc0 | c >> 6), texts[i][1] = (char)(0x80 | (c & 63));
         }
@@ -58,8 +61,9 @@ static void make_model(xl_buffer *out) {
         const char *suffix;
         uint64_t rows, cols;
         uint32_t type;
-    } tensors[] = {{"attn_norm", 1, DIM, 0}, {"ffn_norm", 1, DIM, 0}, {"attn_q", DIM, DIM, 8}, {"attn_k", 16, DIM, 2}, {"attn_v", 16, DIM, 3},
-                   {"attn_output", DIM, DIM, 1}, {"ffn_gate", FFN, DIM, 6}, {"ffn_up", FFN, DIM, 7}, {"ffn_down", DIM, FFN, 30}};
+    } tensors[] = {{"attn_norm", 1, DIM, 0},  {"ffn_norm", 1, DIM, 0}, {"attn_q", DIM, DIM, 8},
+                   {"attn_k", 16, DIM, 2},    {"attn_v", 16, DIM, 3},  {"attn_output", DIM, DIM, 1},
+                   {"ffn_gate", FFN, DIM, 6}, {"ffn_up", FFN, DIM, 7}, {"ffn_down", DIM, FFN, 30}};
     xl_gguf_writer w;
     char name[64];
     xl_gguf_writer_init(&w, &xl_libc_allocator);
@@ -76,7 +80,8 @@ static void make_model(xl_buffer *out) {
     for (int layer = 0; layer < LAYERS; layer++)
         for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) {
             snprintf(name, sizeof name, "blk.%d.%s.weight", layer, tensors[i].suffix);
-            xl_gguf_put_tensor(&w, name, tensors[i].type, tensors[i].rows > 1 ? 2 : 1, (uint64_t[]){tensors[i].cols, tensors[i].rows});
+            xl_gguf_put_tensor(&w, name, tensors[i].type, tensors[i].rows > 1 ? 2 : 1,
+                               (uint64_t[]){tensors[i].cols, tensors[i].rows});
         }
     xl_gguf_put_tensor(&w, "output_norm.weight", 0, 1, (uint64_t[]){DIM});
     EXPECT(xl_gguf_writer_header(&w, out, NULL) == EXITLM_OK);
@@ -88,10 +93,26 @@ static void make_heads(xl_buffer *out) {
     static const float zeros[DIM * DIM];
     static const int32_t shortlist[] = {5, 3, 100, 20};
     exitlm_level level = {.accuracy = 0.9f, .certified = true, .threshold = {0.5f, 0.5f}};
-    xl_heads_source s = {.fingerprint = "0000000000000000000000000000000000000000000000000000000000000000", .n_layers = LAYERS, .dim = DIM,
-                         .kv_dim = 16, .vocab = VOCAB, .n_heads = 2, .n_shortlist = 4, .shortlist = shortlist, .n_levels = 1,
-                         .levels = &level, .matrix_type = XL_Q8_0, .metric = EXITLM_METRIC_LOGISTIC};
-    s.head[0] = (xl_head_source){.layer = 1, .form = XL_FORM_TIED, .rows = 4, .norm = zeros, .map = zeros, .bias = zeros, .other = zeros};
+    xl_heads_source s = {.fingerprint =
+                             "0000000000000000000000000000000000000000000000000000000000000000",
+                         .n_layers = LAYERS,
+                         .dim = DIM,
+                         .kv_dim = 16,
+                         .vocab = VOCAB,
+                         .n_heads = 2,
+                         .n_shortlist = 4,
+                         .shortlist = shortlist,
+                         .n_levels = 1,
+                         .levels = &level,
+                         .matrix_type = XL_Q8_0,
+                         .metric = EXITLM_METRIC_LOGISTIC};
+    s.head[0] = (xl_head_source){.layer = 1,
+                                 .form = XL_FORM_TIED,
+                                 .rows = 4,
+                                 .norm = zeros,
+                                 .map = zeros,
+                                 .bias = zeros,
+                                 .other = zeros};
     s.head[1] = (xl_head_source){.layer = 2, .form = XL_FORM_VOCABULARY, .rows = 2};
     s.head[0].map_k = s.head[0].map_v = (const float *const[]){zeros};
     EXPECT(xl_heads_write(&s, out, NULL) == EXITLM_OK);
@@ -101,11 +122,13 @@ static void make_heads(xl_buffer *out) {
 static void change(xl_buffer *file, input *in, uint32_t n) {
     for (uint32_t i = 0; i < n && in->n; i++) {
         uint32_t at = take(in, 2) % file->n_bytes, count = take(in, 1) % 8 + 1;
-        for (uint32_t j = 0; j < count && at + j < file->n_bytes; j++) file->data[at + j] = (uint8_t)take(in, 1);
+        for (uint32_t j = 0; j < count && at + j < file->n_bytes; j++)
+            file->data[at + j] = (uint8_t)take(in, 1);
     }
 }
 
-/* ---- An allocator with an end ------------------------------------------------------------------ */
+/* ---- An allocator with an end
+ * ------------------------------------------------------------------ */
 typedef struct limit {
     size_t left;
 } limit;
@@ -123,10 +146,12 @@ static void limited_free(void *user, void *memory, size_t bytes) {
     xl_libc_allocator.free(NULL, memory, bytes);
 }
 
-/* ---- Loading --------------------------------------------------------------------------------------- */
+/* ---- Loading
+ * --------------------------------------------------------------------------------------- */
 static bool expected(exitlm_status status, const exitlm_error *error) {
     EXPECT(status == EXITLM_OK || (error->status == status && error->message[0]));
-    EXPECT(status == EXITLM_OK || status == EXITLM_BAD_MODEL || status == EXITLM_UNSUPPORTED || status == EXITLM_OUT_OF_MEMORY);
+    EXPECT(status == EXITLM_OK || status == EXITLM_BAD_MODEL || status == EXITLM_UNSUPPORTED ||
+           status == EXITLM_OUT_OF_MEMORY);
     return status == EXITLM_OK;
 }
 
@@ -142,7 +167,8 @@ static void use(const exitlm_loader *loader) {
     exitlm_model_describe(model, &info);
     exitlm_model_chat_template(model, &n_bytes);
     EXPECT(info.layers == model->config.n_layers && strlen(info.name) < 128);
-    if (exitlm_tokenize(model, "a text", 6, EXITLM_ADD_SPECIAL, ids, 16, &n, NULL) == EXITLM_OK && n <= 16)
+    if (exitlm_tokenize(model, "a text", 6, EXITLM_ADD_SPECIAL, ids, 16, &n, NULL) == EXITLM_OK &&
+        n <= 16)
         EXPECT(exitlm_detokenize(model, ids, n, text, sizeof text, &n_bytes, NULL) == EXITLM_OK);
 }
 
@@ -169,9 +195,11 @@ static void load(const uint8_t *bytes, size_t n_bytes, input *in, bool jumps) {
         if (status == EXITLM_OK) at = to;
         chunk = 1 + take(in, 1);
     }
-    if (good && jumps && exitlm_loader_seek(loader, 0, 0, &error) == EXITLM_OK) good = expected(exitlm_loader_push(loader, bytes, n_bytes, &error), &error);
+    if (good && jumps && exitlm_loader_seek(loader, 0, 0, &error) == EXITLM_OK)
+        good = expected(exitlm_loader_push(loader, bytes, n_bytes, &error), &error);
     if (good) use(loader);
-    if (good && expected(exitlm_loader_finish(loader, &model, &error), &error)) exitlm_model_free(model);
+    if (good && expected(exitlm_loader_finish(loader, &model, &error), &error))
+        exitlm_model_free(model);
     else exitlm_loader_free(loader);
     EXPECT(l.left == 4 * MAX_MODEL_BYTES);
 }

@@ -1,5 +1,6 @@
-/* libFuzzer: a vocabulary, a chat template and a text made of the input. What must hold: no crash, ids in range and
- * within the stated numbers, the same ids whatever the buffer, whole characters out of the stream. */
+/* libFuzzer: a vocabulary, a chat template and a text made of the input. What must hold: no crash,
+ * ids in range and within the stated numbers, the same ids whatever the buffer, whole characters
+ * out of the stream. */
 #include "base/alloc.h"
 #include "text/template.h"
 #include "text/tokenizer.h"
@@ -7,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define EXPECT(condition) \
-    do {                  \
+#define EXPECT(condition)          \
+    do {                           \
         if (!(condition)) abort(); \
     } while (0)
 
@@ -77,10 +78,12 @@ static void check_decoding(const xl_tokenizer *t, const int32_t *ids, size_t n) 
     xl_tokenizer_info info;
     xl_tokenizer_describe(t, &info);
     xl_utf8_stream stream = {0};
-    char *piece = malloc(info.max_token_bytes + 1), *out = malloc(3 * ((size_t)info.max_token_bytes + 3));
+    char *piece = malloc(info.max_token_bytes + 1),
+         *out = malloc(3 * ((size_t)info.max_token_bytes + 3));
     EXPECT(piece && out);
     for (size_t i = 0; i < n; i++) {
-        EXPECT(ids[i] >= 0 && (uint32_t)ids[i] < info.n_tokens && xl_token_attributes(t, ids[i]) != 0);
+        EXPECT(ids[i] >= 0 && (uint32_t)ids[i] < info.n_tokens &&
+               xl_token_attributes(t, ids[i]) != 0);
         size_t length = xl_token_bytes(t, ids[i], piece, info.max_token_bytes);
         EXPECT(length <= info.max_token_bytes);
         size_t written = xl_utf8_push(&stream, piece, length, out), again;
@@ -102,8 +105,11 @@ static void check_encoding(const xl_tokenizer *t, const char *text, size_t n_byt
     int32_t *ids = malloc(bound * sizeof *ids), *some = malloc(bound * sizeof *some);
     EXPECT(ids && some);
     for (unsigned flags = 0; flags < 4; flags++) {
-        EXPECT(xl_tokenizer_encode(t, text, n_bytes, flags, ids, bound, &n, NULL) == EXITLM_OK && n <= bound);
-        EXPECT(xl_tokenizer_encode(t, text, n_bytes, flags, some, n / 2, &half, NULL) == EXITLM_OK && half == n);
+        EXPECT(xl_tokenizer_encode(t, text, n_bytes, flags, ids, bound, &n, NULL) == EXITLM_OK &&
+               n <= bound);
+        EXPECT(xl_tokenizer_encode(t, text, n_bytes, flags, some, n / 2, &half, NULL) ==
+                   EXITLM_OK &&
+               half == n);
         EXPECT(memcmp(ids, some, n / 2 * sizeof *ids) == 0);
         check_decoding(t, ids, n);
     }
@@ -116,14 +122,18 @@ static void check_template(const xl_tokenizer *t, const char *text, size_t n_byt
     EXPECT(content);
     memcpy(content, text, n_bytes);
     content[n_bytes] = 0;
-    const exitlm_message messages[] = {{"system", content}, {"user", content}, {"assistant", content}};
+    const exitlm_message messages[] = {
+        {"system", content}, {"user", content}, {"assistant", content}};
     xl_template chat;
     size_t n, again;
     xl_template_init(&chat, (xl_str){text, n_bytes}, t);
     for (size_t from = 0; from < 2; from++) {
-        if (xl_template_render(&chat, messages + from, 3 - from, true, NULL, 0, &n, NULL, NULL) != EXITLM_OK) continue;
+        if (xl_template_render(&chat, messages + from, 3 - from, true, NULL, 0, &n, NULL, NULL) !=
+            EXITLM_OK)
+            continue;
         char *out = malloc(n + 1);
-        EXPECT(out && xl_template_render(&chat, messages + from, 3 - from, true, out, n, &again, NULL, NULL) == EXITLM_OK);
+        EXPECT(out && xl_template_render(&chat, messages + from, 3 - from, true, out, n, &again,
+                                         NULL, NULL) == EXITLM_OK);
         EXPECT(again == n);
         free(out);
     }
@@ -141,7 +151,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     add_texts(&tokens, &in, n_tokens);
     bool honest = true;
     for (size_t at = 0, i = 0; i < tokens.count; i++) {
-        if (at >= tokens.bytes || tokens.data[at] == 0 || memcmp(tokens.data + at + 1, "\0\0\0\0\0\0\0", 7) != 0) honest = false;
+        if (at >= tokens.bytes || tokens.data[at] == 0 ||
+            memcmp(tokens.data + at + 1, "\0\0\0\0\0\0\0", 7) != 0)
+            honest = false;
         if (!honest) break;
         at += 8 + tokens.data[at];
     }
@@ -154,7 +166,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     xl_tokenizer_source source;
     xl_tokenizer_source_init(&source);
     source.model = setup & 1 ? (xl_str){"llama", 5} : (xl_str){"gpt2", 4};
-    source.pre = (xl_str){pres[setup >> 5 < 6 ? setup >> 5 : 0], strlen(pres[setup >> 5 < 6 ? setup >> 5 : 0])};
+    source.pre = (xl_str){pres[setup >> 5 < 6 ? setup >> 5 : 0],
+                          strlen(pres[setup >> 5 < 6 ? setup >> 5 : 0])};
     source.tokens = (xl_str_array){tokens.data, tokens.bytes, tokens.count};
     source.merges = (xl_str_array){merges.data, merges.bytes, merges.count};
     source.types = setup & 2 ? types : NULL;

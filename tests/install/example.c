@@ -1,4 +1,5 @@
-/* The shortest complete use of the library from C: MODEL and a question, the answer on standard output.
+/* The shortest complete use of the library from C: MODEL and a question, the answer on standard
+ * output.
  *
  *   example MODEL QUESTION
  */
@@ -19,7 +20,8 @@ static exitlm_status load(const char *path, exitlm_model **model, exitlm_error *
     while (status == EXITLM_OK && file && (n = fread(bytes, 1, sizeof bytes, file)) > 0)
         status = exitlm_loader_push(loader, bytes, n, error);
     if (file) fclose(file);
-    if (status == EXITLM_OK) status = exitlm_loader_finish(loader, model, error); /* also where nothing could be read */
+    /* also where nothing could be read */
+    if (status == EXITLM_OK) status = exitlm_loader_finish(loader, model, error);
     if (status != EXITLM_OK) exitlm_loader_free(loader);
     return status;
 }
@@ -45,7 +47,8 @@ int main(int argc, char **argv) {
     while (status == EXITLM_OK) {
         status = exitlm_session_step(session, &event, &error);
         if (status != EXITLM_OK || event.type == EXITLM_EVENT_DONE) break;
-        if (event.type == EXITLM_EVENT_TOKEN) fwrite(event.token.text, 1, event.token.text_bytes, stdout);
+        if (event.type == EXITLM_EVENT_TOKEN)
+            fwrite(event.token.text, 1, event.token.text_bytes, stdout);
     }
     if (status == EXITLM_OK) printf("\n");
     else result = fail(&error);

@@ -20,10 +20,17 @@ const chat = [{ role: 'user', content: prompt }];
 describe('ai-sdk', () => {
   test('generateText: text, usage, why it ended, how deep it went', async () => {
     const expected = await lm.chat(chat, { maxTokens: 20 }).result;
-    const { text, usage, finishReason, providerMetadata, response, warnings } = await generateText({ model: exitlm(lm), prompt, maxOutputTokens: 20 });
+    const { text, usage, finishReason, providerMetadata, response, warnings } = await generateText({
+      model: exitlm(lm),
+      prompt,
+      maxOutputTokens: 20,
+    });
     assert.equal(text, expected.text);
     assert.equal(finishReason, 'length');
-    assert.deepEqual([usage.inputTokens, usage.outputTokens, usage.totalTokens], [expected.usage.promptTokens, 20, expected.usage.promptTokens + 20]);
+    assert.deepEqual(
+      [usage.inputTokens, usage.outputTokens, usage.totalTokens],
+      [expected.usage.promptTokens, 20, expected.usage.promptTokens + 20],
+    );
     assert.ok(Number(usage.inputTokenDetails?.cacheReadTokens) > 0);
     const own = /** @type {any} */ (providerMetadata?.exitlm);
     assert.equal(own.mode, 'exit');
@@ -34,8 +41,15 @@ describe('ai-sdk', () => {
   });
 
   test('streamText: the same text in pieces, each with its exit', async () => {
-    const expected = await lm.chat([{ role: 'system', content: 'Be brief.' }, ...chat], { maxTokens: 20 }).result;
-    const result = streamText({ model: exitlm(lm), system: 'Be brief.', prompt, maxOutputTokens: 20 });
+    const expected = await lm.chat([{ role: 'system', content: 'Be brief.' }, ...chat], {
+      maxTokens: 20,
+    }).result;
+    const result = streamText({
+      model: exitlm(lm),
+      system: 'Be brief.',
+      prompt,
+      maxOutputTokens: 20,
+    });
     let text = '';
     /** @type {any[]} */
     const exits = [];
@@ -46,7 +60,10 @@ describe('ai-sdk', () => {
       exits.push(/** @type {any} */ (part.providerMetadata?.exitlm));
     }
     assert.equal(text, expected.text);
-    assert.ok(exits.length > 10 && exits.every(({ layer, of, head }) => of === 6 && layer <= 6 && Number.isInteger(head)));
+    assert.ok(
+      exits.length > 10 &&
+        exits.every(({ layer, of, head }) => of === 6 && layer <= 6 && Number.isInteger(head)),
+    );
     assert.ok(exits.some(({ depth }) => depth < 1));
     assert.equal(await result.finishReason, 'length');
     assert.equal((await result.usage).outputTokens, 20);
@@ -54,41 +71,112 @@ describe('ai-sdk', () => {
   });
 
   test('options of the SDK and of ExitLM', async () => {
-    const full = await generateText({ model: exitlm(lm, { mode: 'full' }), prompt, maxOutputTokens: 12 });
+    const full = await generateText({
+      model: exitlm(lm, { mode: 'full' }),
+      prompt,
+      maxOutputTokens: 12,
+    });
     assert.equal(/** @type {any} */ (full.providerMetadata?.exitlm)?.meanDepth, 1);
-    const lossless = await generateText({ model: exitlm(lm), prompt, maxOutputTokens: 12, providerOptions: { exitlm: { mode: 'lossless' } } });
+    const lossless = await generateText({
+      model: exitlm(lm),
+      prompt,
+      maxOutputTokens: 12,
+      providerOptions: { exitlm: { mode: 'lossless' } },
+    });
     assert.equal(lossless.text, full.text);
     const stop = full.text.slice(4, 7);
-    const stopped = await generateText({ model: exitlm(lm, { mode: 'full' }), prompt, maxOutputTokens: 12, stopSequences: [stop] });
+    const stopped = await generateText({
+      model: exitlm(lm, { mode: 'full' }),
+      prompt,
+      maxOutputTokens: 12,
+      stopSequences: [stop],
+    });
     assert.equal(stopped.finishReason, 'stop');
     assert.equal(stopped.text, full.text.slice(0, full.text.indexOf(stop)));
-    const sampled = (/** @type {number} */ seed) => generateText({ model: exitlm(lm), prompt, maxOutputTokens: 12, temperature: 1, topK: 50, topP: 0.9, seed }).then((r) => r.text);
+    const sampled = (/** @type {number} */ seed) =>
+      generateText({
+        model: exitlm(lm),
+        prompt,
+        maxOutputTokens: 12,
+        temperature: 1,
+        topK: 50,
+        topP: 0.9,
+        seed,
+      }).then((r) => r.text);
     const [a, b, c] = [await sampled(1), await sampled(1), await sampled(2)];
     assert.equal(a, b);
     assert.notEqual(a, c);
   });
 
   test('a conversation, with parts', async () => {
-    const expected = await lm.chat([...chat, { role: 'assistant', content: 'Hi.' }, { role: 'user', content: 'And now?' }], { maxTokens: 8 }).result;
-    const { text } = await generateText({ model: exitlm(lm), maxOutputTokens: 8, messages: [
-      { role: 'user', content: [{ type: 'text', text: prompt }] },
-      { role: 'assistant', content: [{ type: 'reasoning', text: 'hm' }, { type: 'text', text: 'Hi.' }] },
-      { role: 'user', content: 'And now?' }] });
+    const expected = await lm.chat(
+      [...chat, { role: 'assistant', content: 'Hi.' }, { role: 'user', content: 'And now?' }],
+      { maxTokens: 8 },
+    ).result;
+    const { text } = await generateText({
+      model: exitlm(lm),
+      maxOutputTokens: 8,
+      messages: [
+        { role: 'user', content: [{ type: 'text', text: prompt }] },
+        {
+          role: 'assistant',
+          content: [
+            { type: 'reasoning', text: 'hm' },
+            { type: 'text', text: 'Hi.' },
+          ],
+        },
+        { role: 'user', content: 'And now?' },
+      ],
+    });
     assert.equal(text, expected.text);
   });
 
   test('what cannot be done is a warning, or an error where it would be lost', async () => {
-    const { warnings } = await generateText({ model: exitlm(lm), prompt, maxOutputTokens: 2, presencePenalty: 0.5,
-      tools: { now: tool({ description: 'the time', inputSchema: jsonSchema({ type: 'object', properties: {} }) }) } });
-    assert.deepEqual(warnings?.map((w) => w.type === 'unsupported' && w.feature).sort(), ['presencePenalty', 'tools']);
-    await assert.rejects(generateText({ model: exitlm(lm), maxRetries: 0, messages: [{ role: 'user', content: [{ type: 'image', image: new Uint8Array([137, 80, 78, 71]) }] }] }), /text only/);
-    await assert.rejects(generateText({ model: exitlm(lm), maxRetries: 0, prompt: 'word '.repeat(2000) }), /context/);
-    assert.equal((await generateText({ model: exitlm(lm), prompt, maxOutputTokens: 2 })).usage.outputTokens, 2);
+    const { warnings } = await generateText({
+      model: exitlm(lm),
+      prompt,
+      maxOutputTokens: 2,
+      presencePenalty: 0.5,
+      tools: {
+        now: tool({
+          description: 'the time',
+          inputSchema: jsonSchema({ type: 'object', properties: {} }),
+        }),
+      },
+    });
+    assert.deepEqual(warnings?.map((w) => w.type === 'unsupported' && w.feature).sort(), [
+      'presencePenalty',
+      'tools',
+    ]);
+    await assert.rejects(
+      generateText({
+        model: exitlm(lm),
+        maxRetries: 0,
+        messages: [
+          { role: 'user', content: [{ type: 'image', image: new Uint8Array([137, 80, 78, 71]) }] },
+        ],
+      }),
+      /text only/,
+    );
+    await assert.rejects(
+      generateText({ model: exitlm(lm), maxRetries: 0, prompt: 'word '.repeat(2000) }),
+      /context/,
+    );
+    assert.equal(
+      (await generateText({ model: exitlm(lm), prompt, maxOutputTokens: 2 })).usage.outputTokens,
+      2,
+    );
   });
 
   test('an abort stops it, and the model goes on working', async () => {
     const abort = new AbortController();
-    const result = streamText({ model: exitlm(lm), prompt, maxOutputTokens: 400, abortSignal: abort.signal, onError: () => {} });
+    const result = streamText({
+      model: exitlm(lm),
+      prompt,
+      maxOutputTokens: 400,
+      abortSignal: abort.signal,
+      onError: () => {},
+    });
     let aborted = false;
     let n = 0;
     for await (const part of result.fullStream) {
@@ -97,7 +185,10 @@ describe('ai-sdk', () => {
     }
     assert.ok(aborted);
     assert.ok(n < 100);
-    assert.equal((await generateText({ model: exitlm(lm), prompt, maxOutputTokens: 2 })).usage.outputTokens, 2);
+    assert.equal(
+      (await generateText({ model: exitlm(lm), prompt, maxOutputTokens: 2 })).usage.outputTokens,
+      2,
+    );
   });
 
   test('a model by its address', async () => {
@@ -110,11 +201,34 @@ describe('ai-sdk', () => {
     const require = createRequire(import.meta.url);
     const folder = fs.mkdtempSync(path.join(root, 'tests/js/types-'));
     try {
-      fs.writeFileSync(path.join(folder, 'a.ts'), `import { exitlm } from '../../../web/src/ai-sdk.js';\nimport { streamText, type LanguageModel } from 'ai';\n` +
-        `const model: LanguageModel = exitlm('/m.gguf', { mode: 'lossless', load: { threads: 1 } });\nexport const result = streamText({ model, prompt: 'x' });\n` +
-        `// @ts-expect-error there is no such mode\nexitlm('/m.gguf', { mode: 'fast' });\n`);
-      const { status, stdout } = spawnSync(process.execPath, [path.join(path.dirname(require.resolve('typescript-native/package.json')), 'bin/tsc'), '--noEmit', '--strict', '--skipLibCheck', '--allowJs', '--checkJs', 'false',
-        '--target', 'es2022', '--module', 'nodenext', '--lib', 'es2023,esnext.disposable,esnext.promise,dom,dom.iterable,dom.asynciterable', '--types', 'node', path.join(folder, 'a.ts')], { cwd: root, encoding: 'utf8' });
+      fs.writeFileSync(
+        path.join(folder, 'a.ts'),
+        `import { exitlm } from '../../../web/src/ai-sdk.js';\nimport { streamText, type LanguageModel } from 'ai';\n` +
+          `const model: LanguageModel = exitlm('/m.gguf', { mode: 'lossless', load: { threads: 1 } });\nexport const result = streamText({ model, prompt: 'x' });\n` +
+          `// @ts-expect-error there is no such mode\nexitlm('/m.gguf', { mode: 'fast' });\n`,
+      );
+      const { status, stdout } = spawnSync(
+        process.execPath,
+        [
+          path.join(path.dirname(require.resolve('typescript-native/package.json')), 'bin/tsc'),
+          '--noEmit',
+          '--strict',
+          '--skipLibCheck',
+          '--allowJs',
+          '--checkJs',
+          'false',
+          '--target',
+          'es2022',
+          '--module',
+          'nodenext',
+          '--lib',
+          'es2023,esnext.disposable,esnext.promise,dom,dom.iterable,dom.asynciterable',
+          '--types',
+          'node',
+          path.join(folder, 'a.ts'),
+        ],
+        { cwd: root, encoding: 'utf8' },
+      );
       assert.equal(status, 0, stdout);
     } finally {
       fs.rmSync(folder, { recursive: true });

@@ -1,13 +1,21 @@
-// Are the answers right? Against the float32 reference (tests/reference/reference.c): random models of every weight type and
-// architecture, and the vectors of the default model. And the same bits everywhere: native kernels and the package's
-// WebAssembly (the WASI module: tests/edge/wasmtime.test.mjs; Chromium: tests/page/answers.test.mjs).
+// Are the answers right? Against the float32 reference (tests/reference/reference.c): random models
+// of every weight type and architecture, and the vectors of the default model. And the same bits
+// everywhere: native kernels and the package's WebAssembly (the WASI module:
+// tests/edge/wasmtime.test.mjs; Chromium: tests/page/answers.test.mjs).
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { after, describe, test } from 'node:test';
-import { compare, defaultModel, program, root, runEngine, runReference } from '../answers/tools.mjs';
+import {
+  compare,
+  defaultModel,
+  program,
+  root,
+  runEngine,
+  runReference,
+} from '../answers/tools.mjs';
 import { createSharedEngine, Engine, needsSharedMemory } from '../../web/src/engine/engine.js';
 import { detectFeatures } from '../../web/src/engine/features.js';
 
@@ -25,26 +33,51 @@ function someIds(/** @type {number} */ n, /** @type {number} */ vocab, state = 1
 }
 
 const vocabOf = (/** @type {string} */ model) =>
-  /** @type {number} */ (JSON.parse(execFileSync(program, ['inspect', model, '--json'], { encoding: 'utf8' })).vocab);
+  /** @type {number} */ (
+    JSON.parse(execFileSync(program, ['inspect', model, '--json'], { encoding: 'utf8' })).vocab
+  );
 
-// ---- Random models against the reference ----------------------------------------------------------------------------------
+// ---- Random models against the reference
+// ----------------------------------------------------------------------------------
 
 const makeTiny = path.join(folder, 'make_tiny');
 function randomModel(/** @type {string} */ name, /** @type {string[]} */ options) {
   if (!fs.existsSync(makeTiny)) {
-    execFileSync('cc', ['-std=c11', '-O1', '-D_POSIX_C_SOURCE=200809L', '-Isrc', '-Itests/c/support', '-o', makeTiny, 'tests/make_tiny.c',
-      'tests/c/support/random_model.c', library, '-lm', '-pthread'], { cwd: root, stdio: ['ignore', 2, 2] });
+    execFileSync(
+      'cc',
+      [
+        '-std=c11',
+        '-O1',
+        '-D_POSIX_C_SOURCE=200809L',
+        '-Isrc',
+        '-Itests/c/support',
+        '-o',
+        makeTiny,
+        'tests/make_tiny.c',
+        'tests/c/support/random_model.c',
+        library,
+        '-lm',
+        '-pthread',
+      ],
+      { cwd: root, stdio: ['ignore', 2, 2] },
+    );
   }
   const file = path.join(folder, `${name.replaceAll(/\W/g, '-')}.gguf`);
   execFileSync(makeTiny, [file, ...options], { stdio: ['ignore', 2, 2] });
   return file;
 }
 
-/** Root mean square of the logits' differences in units of the logits' own spread, over the reference's best 40 of each position. */
+/**
+ * Root mean square of the logits' differences in units of the logits' own spread, over the
+ * reference's best 40 of each position.
+ */
 async function logitError(/** @type {string} */ model) {
   const vocab = vocabOf(model);
   const ids = someIds(100, vocab);
-  const [reference, { positions }] = await Promise.all([runReference(model, ids, { top: 40 }), runEngine(model, ids, { top: 1000 })]);
+  const [reference, { positions }] = await Promise.all([
+    runReference(model, ids, { top: 40 }),
+    runEngine(model, ids, { top: 1000 }),
+  ]);
   assert.equal(positions.length, ids.length - 1);
   let errors = 0;
   let n = 0;
@@ -52,7 +85,8 @@ async function logitError(/** @type {string} */ model) {
   positions.forEach(({ top }, i) => {
     const logits = new Map(top.map(({ id, logit }) => [id, logit]));
     const mean = top.reduce((sum, { logit }) => sum + logit, 0) / top.length;
-    spread += top.reduce((sum, { logit }) => sum + (logit - mean) ** 2, 0) / top.length / positions.length;
+    spread +=
+      top.reduce((sum, { logit }) => sum + (logit - mean) ** 2, 0) / top.length / positions.length;
     for (const { id, logit } of reference[i].top) {
       const ours = logits.get(id);
       assert.ok(ours !== undefined, `position ${i + 1}: id ${id} has no logit`);
@@ -63,30 +97,68 @@ async function logitError(/** @type {string} */ model) {
   return { error: Math.sqrt(errors / n / spread), ...compare(reference, positions, 1) };
 }
 
-// With float weights nothing is rounded but float32 sums. With quantised ones the activations are quantised to 8 bit too, which costs
-// some 3 % on random weights, the same for every type: a weight read wrongly costs 100 %.
+// With float weights nothing is rounded but float32 sums. With quantised ones the activations are
+// quantised to 8 bit too, which costs some 3 % on random weights, the same for every type: a weight
+// read wrongly costs 100 %.
 const FLOAT_ERROR = 1e-5;
 const QUANTISED_ERROR = 0.05;
-const wide = ['--dim', '256', '--ffn', '512', '--heads', '4', '--kv-heads', '2']; // whole blocks of 256 columns
+// whole blocks of 256 columns
+const wide = ['--dim', '256', '--ffn', '512', '--heads', '4', '--kv-heads', '2'];
 /** @type {[string, string[], number][]} */
 const randomModels = [
-  ...['F32', 'F16', 'BF16'].map((type) => /** @type {[string, string[], number]} */ ([`llama ${type}`, ['--type', type, '--embedding', type, ...wide], FLOAT_ERROR])),
-  ...['Q8_0', 'Q4_0', 'Q4_1', 'Q5_0', 'Q5_1', 'Q4_K', 'Q5_K', 'Q6_K'].map((type) => /** @type {[string, string[], number]} */ (
-    [`llama ${type}`, ['--type', type, '--embedding', type, ...wide], QUANTISED_ERROR])),
+  ...['F32', 'F16', 'BF16'].map(
+    (type) =>
+      /** @type {[string, string[], number]} */ ([
+        `llama ${type}`,
+        ['--type', type, '--embedding', type, ...wide],
+        FLOAT_ERROR,
+      ]),
+  ),
+  ...['Q8_0', 'Q4_0', 'Q4_1', 'Q5_0', 'Q5_1', 'Q4_K', 'Q5_K', 'Q6_K'].map(
+    (type) =>
+      /** @type {[string, string[], number]} */ ([
+        `llama ${type}`,
+        ['--type', type, '--embedding', type, ...wide],
+        QUANTISED_ERROR,
+      ]),
+  ),
   ['llama, mixed types', [], QUANTISED_ERROR],
-  ['llama, output matrix of its own, frequency factors', ['--untied', '--rope-freqs', '--type', 'F32', '--embedding', 'F16'], FLOAT_ERROR],
-  ['llama, linear scaling, tensors in another order', ['--rope-linear', '2.5', '--type', 'F32', '--embedding', 'F32', '--shuffled', '--extra'], FLOAT_ERROR],
+  [
+    'llama, output matrix of its own, frequency factors',
+    ['--untied', '--rope-freqs', '--type', 'F32', '--embedding', 'F16'],
+    FLOAT_ERROR,
+  ],
+  [
+    'llama, linear scaling, tensors in another order',
+    ['--rope-linear', '2.5', '--type', 'F32', '--embedding', 'F32', '--shuffled', '--extra'],
+    FLOAT_ERROR,
+  ],
   ['qwen2 F32', ['--arch', 'qwen2', '--type', 'F32', '--embedding', 'F32'], FLOAT_ERROR],
-  ['qwen2 Q4_0, output matrix of its own', ['--arch', 'qwen2', '--type', 'Q4_0', '--embedding', 'Q8_0', '--untied'], QUANTISED_ERROR],
-  ['qwen3 F32, heads wider than the model', ['--arch', 'qwen3', '--head-dim', '64', '--type', 'F32', '--embedding', 'F32'], FLOAT_ERROR],
-  ['qwen3 Q4_K', ['--arch', 'qwen3', '--type', 'Q4_K', '--embedding', 'Q6_K', ...wide], QUANTISED_ERROR],
+  [
+    'qwen2 Q4_0, output matrix of its own',
+    ['--arch', 'qwen2', '--type', 'Q4_0', '--embedding', 'Q8_0', '--untied'],
+    QUANTISED_ERROR,
+  ],
+  [
+    'qwen3 F32, heads wider than the model',
+    ['--arch', 'qwen3', '--head-dim', '64', '--type', 'F32', '--embedding', 'F32'],
+    FLOAT_ERROR,
+  ],
+  [
+    'qwen3 Q4_K',
+    ['--arch', 'qwen3', '--type', 'Q4_K', '--embedding', 'Q6_K', ...wide],
+    QUANTISED_ERROR,
+  ],
 ];
 
 describe('random models agree with the float32 reference', () => {
   for (const [name, options, bound] of randomModels) {
     test(name, async () => {
       const result = await logitError(randomModel(name, options));
-      assert.ok(result.error < bound, `the logits are off by ${result.error.toExponential(2)} of their spread, allowed is ${bound}`);
+      assert.ok(
+        result.error < bound,
+        `the logits are off by ${result.error.toExponential(2)} of their spread, allowed is ${bound}`,
+      );
       assert.deepEqual(result.wide, [], 'the best token differs where the reference is sure');
       if (bound === FLOAT_ERROR) assert.equal(result.agree, result.positions);
     });
@@ -99,21 +171,43 @@ describe('random models agree with the float32 reference', () => {
   });
 });
 
-// ---- The default model against the committed vectors -------------------------------------------------------------------------
+// ---- The default model against the committed vectors
+// -------------------------------------------------------------------------
 
 const vectorsFile = path.join(root, 'tests/data/answers/smollm2-135m-instruct.json');
 const vectors = JSON.parse(fs.readFileSync(vectorsFile, 'utf8'));
 const noModel = fs.existsSync(defaultModel) ? false : 'needs the default model: npm run model';
 
-/** A committed text as the reference's positions. @returns {import('../answers/tools.mjs').Position[]} */
-const expected = (/** @type {any} */ text) => text.positions.map((/** @type {number[]} */ [id, logit, second, secondLogit, logprob], /** @type {number} */ i) =>
-  ({ index: text.from + i, id: text.ids[text.from + i], logprob, top: [{ id, logit }, { id: second, logit: secondLogit }] }));
+/**
+ * A committed text as the reference's positions. @returns
+ * {import('../answers/tools.mjs').Position[]}
+ */
+const expected = (/** @type {any} */ text) =>
+  text.positions.map(
+    (
+      /** @type {number[]} */ [id, logit, second, secondLogit, logprob],
+      /** @type {number} */ i,
+    ) => ({
+      index: text.from + i,
+      id: text.ids[text.from + i],
+      logprob,
+      top: [
+        { id, logit },
+        { id: second, logit: secondLogit },
+      ],
+    }),
+  );
 
-// Half of these positions are hard ones (many languages, tables): native llama.cpp agrees in 858 of the 893, differs in 3 where the
-// reference's two best are over 0.5 apart, and finds a perplexity 0.34 % off: over so few positions int8 activations alone move it so far,
-// up or down with every other rounding (tests/answers/teacher.mjs compares on 20,000 tokens).
+// Half of these positions are hard ones (many languages, tables): native llama.cpp agrees in 858 of
+// the 893, differs in 3 where the reference's two best are over 0.5 apart, and finds a perplexity
+// 0.34 % off: over so few positions int8 activations alone move it so far, up or down with every
+// other rounding (tests/answers/teacher.mjs compares on 20,000 tokens).
 describe('the default model agrees with the float32 reference', { skip: noModel }, () => {
-  for (const [kv, share, most, perplexity] of /** @type {const} */ ([['f32', 0.96, 0, 0.005], ['f16', 0.96, 0, 0.01], ['q8', 0.95, 2, 0.02]])) {
+  for (const [kv, share, most, perplexity] of /** @type {const} */ ([
+    ['f32', 0.96, 0, 0.005],
+    ['f16', 0.96, 0, 0.01],
+    ['q8', 0.95, 2, 0.02],
+  ])) {
     test(`K/V ${kv}: the best tokens and the perplexity`, async () => {
       const given = [];
       for (const { ids, from } of vectors.texts) {
@@ -122,35 +216,61 @@ describe('the default model agrees with the float32 reference', { skip: noModel 
       }
       const result = compare(vectors.texts.flatMap(expected), given);
       assert.ok(result.positions > 500);
-      assert.ok(result.wide.length <= most, `the best token differs where the reference is sure: ${JSON.stringify(result.wide)}`);
+      assert.ok(
+        result.wide.length <= most,
+        `the best token differs where the reference is sure: ${JSON.stringify(result.wide)}`,
+      );
       assert.ok(result.share >= share, `${result.agree} of ${result.positions} agree`);
-      assert.ok(Math.abs(result.perplexityError) < perplexity, `perplexity ${result.perplexity}, the reference's is ${result.referencePerplexity}`);
+      assert.ok(
+        Math.abs(result.perplexityError) < perplexity,
+        `perplexity ${result.perplexity}, the reference's is ${result.referencePerplexity}`,
+      );
     });
   }
 });
 
-// ---- The same bits everywhere ---------------------------------------------------------------------------------------------------
+// ---- The same bits everywhere
+// ---------------------------------------------------------------------------------------------------
 
 /** Kernel sets that may exist natively; those that this machine lacks are refused. */
 const kernels = ['scalar', 'avx2', 'avx512vnni', 'neon', 'neondot'];
 
 /** What the native program prints with each kernel that it runs. */
-function nativeOutputs(/** @type {string} */ model, /** @type {string} */ idsFile, /** @type {string[]} */ options) {
+function nativeOutputs(
+  /** @type {string} */ model,
+  /** @type {string} */ idsFile,
+  /** @type {string[]} */ options,
+) {
   /** @type {Map<string, string>} */
   const outputs = new Map();
   for (const kernel of kernels) {
-    const { status, stdout, stderr } = spawnSync(program, ['score', model, '--ids', idsFile, '--json', '--kernel', kernel, ...options], { encoding: 'utf8', maxBuffer: 1 << 28 });
+    const { status, stdout, stderr } = spawnSync(
+      program,
+      ['score', model, '--ids', idsFile, '--json', '--kernel', kernel, ...options],
+      { encoding: 'utf8', maxBuffer: 1 << 28 },
+    );
     if (status === 0) outputs.set(kernel, stdout);
     else assert.match(stderr, new RegExp(`${kernel}`), 'a kernel is refused by name');
   }
   return outputs;
 }
 
-/** The kernel sets of a module of the package, and a function that gives the logits [n - 1][vocab] of one. */
-async function packageEngine(/** @type {WebAssembly.Module} */ module, /** @type {string} */ model, /** @type {number[]} */ ids) {
-  const engine = needsSharedMemory(module) ? await createSharedEngine(module) : await Engine.create(module);
+/**
+ * The kernel sets of a module of the package, and a function that gives the logits [n - 1][vocab]
+ * of one.
+ */
+async function packageEngine(
+  /** @type {WebAssembly.Module} */ module,
+  /** @type {string} */ model,
+  /** @type {number[]} */ ids,
+) {
+  const engine = needsSharedMemory(module)
+    ? await createSharedEngine(module)
+    : await Engine.create(module);
   const loader = engine.make('loader_create', 0, 0, 0, false);
-  engine.staged(fs.readFileSync(model), (memory, n) => { engine.run('loader_push', loader, memory, n); });
+  engine.staged(fs.readFileSync(model), (memory, n) => {
+    engine.run('loader_push', loader, memory, n);
+  });
   const loaded = engine.make('loader_finish', loader);
   const vocab = vocabOf(model);
   const optionsBytes = engine.sizeOf('session_options');
@@ -158,26 +278,48 @@ async function packageEngine(/** @type {WebAssembly.Module} */ module, /** @type
   const logits = engine.alloc(4 * vocab * (ids.length - 1));
   ids.forEach((id, i) => engine.view.setInt32(idsAt + 4 * i, id, true));
   const names = [];
-  for (let i = 0, name; (name = engine.call('kernel_name', i)) !== 0; i++) names.push(engine.text(name));
-  const logitsOf = (/** @type {string} */ kernel) => engine.withText(kernel, (kernelAt) => engine.with(optionsBytes, (options) => {
-    engine.u8.fill(0, options, options + optionsBytes);
-    engine.write('session_options', options, { contextTokens: ids.length, kernel: kernelAt });
-    const session = engine.make('session_create', loaded, options, false);
-    assert.equal(engine.text(engine.call('session_kernel', session)), kernel);
-    assert.equal(engine.run('session_score', session, idsAt, ids.length, logits), 'OK');
-    engine.call('session_free', session);
-    return new Float32Array(engine.u8.slice(logits, logits + 4 * vocab * (ids.length - 1)).buffer);
-  }));
+  for (let i = 0, name; (name = engine.call('kernel_name', i)) !== 0; i++)
+    names.push(engine.text(name));
+  const logitsOf = (/** @type {string} */ kernel) =>
+    engine.withText(kernel, (kernelAt) =>
+      engine.with(optionsBytes, (options) => {
+        engine.u8.fill(0, options, options + optionsBytes);
+        engine.write('session_options', options, { contextTokens: ids.length, kernel: kernelAt });
+        const session = engine.make('session_create', loaded, options, false);
+        assert.equal(engine.text(engine.call('session_kernel', session)), kernel);
+        assert.equal(engine.run('session_score', session, idsAt, ids.length, logits), 'OK');
+        engine.call('session_free', session);
+        return new Float32Array(
+          engine.u8.slice(logits, logits + 4 * vocab * (ids.length - 1)).buffer,
+        );
+      }),
+    );
   return { names, logitsOf, vocab };
 }
 
-/** The lines of `score --json --top K` as the logits of its candidates, each exactly the float32 that was printed. */
-const printedTops = (/** @type {string} */ output) => output.trim().split('\n').map((line) => JSON.parse(line)).filter(({ type }) => type === 'position')
-  .map(({ top }) => top.map((/** @type {any} */ { id, logit }) => ({ id, logit: Math.fround(logit) })));
+/**
+ * The lines of `score --json --top K` as the logits of its candidates, each exactly the float32
+ * that was printed.
+ */
+const printedTops = (/** @type {string} */ output) =>
+  output
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line))
+    .filter(({ type }) => type === 'position')
+    .map(({ top }) =>
+      top.map((/** @type {any} */ { id, logit }) => ({ id, logit: Math.fround(logit) })),
+    );
 
-const relaxed = detectFeatures().relaxedSimd; // not in Node 20: there tests/page/answers.test.mjs does it, in Chromium
+// not in Node 20: there tests/page/answers.test.mjs does it, in Chromium
+const relaxed = detectFeatures().relaxedSimd;
 
-for (const [name, model, ids, skip] of /** @type {[string, string, () => number[], string | false][]} */ ([
+for (const [
+  name,
+  model,
+  ids,
+  skip,
+] of /** @type {[string, string, () => number[], string | false][]} */ ([
   ['tiny.gguf', tiny, () => someIds(90, 300), false],
   ['the default model', defaultModel, () => vectors.texts[1].ids.slice(0, 24), noModel],
 ])) {
@@ -190,29 +332,51 @@ for (const [name, model, ids, skip] of /** @type {[string, string, () => number[
       const outputs = nativeOutputs(model, idsFile, ['--top', '20']);
       native = outputs.get('scalar') ?? '';
       assert.match(native, /"logit"/);
-      if (process.arch === 'x64' && fs.readFileSync('/proc/cpuinfo', 'utf8').includes('avx2')) assert.ok(outputs.has('avx2'));
-      for (const [kernel, output] of outputs) assert.equal(output, native, `${kernel} differs from scalar`);
+      if (process.arch === 'x64' && fs.readFileSync('/proc/cpuinfo', 'utf8').includes('avx2'))
+        assert.ok(outputs.has('avx2'));
+      for (const [kernel, output] of outputs)
+        assert.equal(output, native, `${kernel} differs from scalar`);
     });
 
     test('by one thread and three', () => {
-      const three = execFileSync(program, ['score', model, '--ids', idsFile, '--json', '--top', '20', '--threads', '3'], { encoding: 'utf8', maxBuffer: 1 << 28 });
+      const three = execFileSync(
+        program,
+        ['score', model, '--ids', idsFile, '--json', '--top', '20', '--threads', '3'],
+        { encoding: 'utf8', maxBuffer: 1 << 28 },
+      );
       assert.equal(three, native);
     });
 
     for (const variant of ['simd', 'relaxed', 'simd-mt', 'relaxed-mt']) {
-      test(`by the package's exitlm-${variant}.wasm`, { skip: variant.startsWith('relaxed') && !relaxed && 'this Node has no relaxed SIMD' }, async () => {
-        const module = await WebAssembly.compile(fs.readFileSync(path.join(root, `web/dist/exitlm-${variant}.wasm`)));
-        const { names, logitsOf, vocab } = await packageEngine(module, model, ids());
-        assert.ok(names[0].startsWith(variant.startsWith('simd') ? 'simd128' : 'relaxed'), names.join());
-        for (const kernel of names.filter((n) => n !== 'scalar' || model === tiny)) {
-          const logits = logitsOf(kernel);
-          printedTops(native).forEach((top, i) => {
-            const row = logits.subarray(i * vocab, (i + 1) * vocab);
-            for (const { id, logit } of top) assert.ok(Object.is(row[id], logit), `${kernel}, position ${i + 1}, id ${id}: ${row[id]}, natively ${logit}`);
-            assert.ok(row.filter((x) => x > top.at(-1).logit).length < top.length, `${kernel}, position ${i + 1}: another candidate is better`);
-          });
-        }
-      });
+      test(
+        `by the package's exitlm-${variant}.wasm`,
+        { skip: variant.startsWith('relaxed') && !relaxed && 'this Node has no relaxed SIMD' },
+        async () => {
+          const module = await WebAssembly.compile(
+            fs.readFileSync(path.join(root, `web/dist/exitlm-${variant}.wasm`)),
+          );
+          const { names, logitsOf, vocab } = await packageEngine(module, model, ids());
+          assert.ok(
+            names[0].startsWith(variant.startsWith('simd') ? 'simd128' : 'relaxed'),
+            names.join(),
+          );
+          for (const kernel of names.filter((n) => n !== 'scalar' || model === tiny)) {
+            const logits = logitsOf(kernel);
+            printedTops(native).forEach((top, i) => {
+              const row = logits.subarray(i * vocab, (i + 1) * vocab);
+              for (const { id, logit } of top)
+                assert.ok(
+                  Object.is(row[id], logit),
+                  `${kernel}, position ${i + 1}, id ${id}: ${row[id]}, natively ${logit}`,
+                );
+              assert.ok(
+                row.filter((x) => x > top.at(-1).logit).length < top.length,
+                `${kernel}, position ${i + 1}: another candidate is better`,
+              );
+            });
+          }
+        },
+      );
     }
   });
 }

@@ -1,4 +1,5 @@
-// The package's API in Node: sources, options, replies, stopping, errors. On the tiny random model, so that nothing is fetched.
+// The package's API in Node: sources, options, replies, stopping, errors. On the tiny random model,
+// so that nothing is fetched.
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { after, describe, test } from 'node:test';
@@ -18,12 +19,14 @@ const load = async (/** @type {any} */ source = path, /** @type {any} */ options
 };
 after(() => Promise.all(open.map((lm) => lm.dispose())));
 
-const code = (/** @type {string} */ expected, /** @type {RegExp} */ message = /./) => (/** @type {any} */ error) => {
-  assert.ok(error instanceof ExitLMError, `an ExitLMError, not ${error?.stack ?? error}`);
-  assert.equal(error.code, expected);
-  assert.match(error.message, message);
-  return true;
-};
+const code =
+  (/** @type {string} */ expected, /** @type {RegExp} */ message = /./) =>
+  (/** @type {any} */ error) => {
+    assert.ok(error instanceof ExitLMError, `an ExitLMError, not ${error?.stack ?? error}`);
+    assert.equal(error.code, expected);
+    assert.match(error.message, message);
+    return true;
+  };
 
 const collect = async (/** @type {AsyncIterable<any>} */ reply) => {
   const tokens = [];
@@ -32,11 +35,16 @@ const collect = async (/** @type {AsyncIterable<any>} */ reply) => {
 };
 
 describe('sources', () => {
-  const expected = load().then(async (lm) => (await lm.complete('Once upon a time', { maxTokens: 12 }).result).text);
+  const expected = load().then(
+    async (lm) => (await lm.complete('Once upon a time', { maxTokens: 12 }).result).text,
+  );
   const check = async (/** @type {any} */ source, /** @type {any} */ options) => {
     const lm = await load(source, options);
     await lm.ready;
-    assert.equal((await lm.complete('Once upon a time', { maxTokens: 12 }).result).text, await expected);
+    assert.equal(
+      (await lm.complete('Once upon a time', { maxTokens: 12 }).result).text,
+      await expected,
+    );
     await lm.dispose();
   };
   for (const worker of [false, true]) {
@@ -74,7 +82,9 @@ describe('what is told of a model', () => {
     assert.ok(info.layers > 0 && info.parameters > 0 && info.contextLength > 0);
     assert.match(info.kernel, /simd128|relaxed/);
     assert.equal(info.threads, 1);
-    assert.ok(info.memory.model > 0 && info.memory.session > 0 && info.memory.total >= info.memory.model);
+    assert.ok(
+      info.memory.model > 0 && info.memory.session > 0 && info.memory.total >= info.memory.model,
+    );
     assert.equal(lm.exits, null);
   });
   test('progress', async () => {
@@ -98,7 +108,10 @@ describe('what is told of a model', () => {
     assert.equal(await lm.detokenize(ids), text);
     assert.equal(await lm.detokenize([]), '');
     assert.deepEqual(await lm.tokenize(''), []);
-    assert.ok((await lm.tokenize('<|im_end|>', { special: true })).length < (await lm.tokenize('<|im_end|>')).length);
+    assert.ok(
+      (await lm.tokenize('<|im_end|>', { special: true })).length <
+        (await lm.tokenize('<|im_end|>')).length,
+    );
     await assert.rejects(lm.detokenize([1e9]), code('USAGE'));
     await assert.rejects(lm.detokenize([0.5]), code('USAGE'));
     assert.ok((await lm.countTokens(hi)) > (await lm.tokenize(hi[0].content)).length);
@@ -129,12 +142,30 @@ describe('replies', () => {
     assert.ok(['stop', 'length'].includes(result.reason));
     assert.equal(result.usage.promptTokens, await lm.countTokens(hi));
     const token = tokens[0];
-    assert.deepEqual(Object.keys(token).sort(), ['confidence', 'depth', 'drafted', 'head', 'id', 'index', 'layer', 'ms', 'of', 'text', 'work'].sort());
+    assert.deepEqual(
+      Object.keys(token).sort(),
+      [
+        'confidence',
+        'depth',
+        'drafted',
+        'head',
+        'id',
+        'index',
+        'layer',
+        'ms',
+        'of',
+        'text',
+        'work',
+      ].sort(),
+    );
     assert.equal(token.depth, token.layer / token.of);
     assert.equal(token.head, -1);
     assert.ok(token.ms === null || token.ms >= 0);
     assert.ok(result.timing.promptMs === null || result.timing.promptMs > 0);
-    assert.equal(Object.values(result.exits).reduce((a, b) => a + b, 0), result.usage.completionTokens);
+    assert.equal(
+      Object.values(result.exits).reduce((a, b) => a + b, 0),
+      result.usage.completionTokens,
+    );
   });
   test('the result alone, and iterating only once', async () => {
     const lm = await load();
@@ -148,7 +179,10 @@ describe('replies', () => {
       const lm = await load(path, { worker });
       const watched = hi.map((message) => new Proxy({ ...message, changed() {} }, {}));
       assert.equal(await lm.countTokens(watched), await lm.countTokens(hi));
-      assert.equal((await lm.chat(watched, { maxTokens: 4 }).result).text, (await lm.chat(hi, { maxTokens: 4 }).result).text);
+      assert.equal(
+        (await lm.chat(watched, { maxTokens: 4 }).result).text,
+        (await lm.chat(hi, { maxTokens: 4 }).result).text,
+      );
     });
   }
   test('a conversation is what it was when it was asked', async () => {
@@ -160,27 +194,41 @@ describe('replies', () => {
   });
   test('a seed gives the same again, another one another', async () => {
     const lm = await load();
-    const say = async (/** @type {any} */ seed) => lm.complete('Once', { temperature: 1.5, maxTokens: 16, seed }).result;
+    const say = async (/** @type {any} */ seed) =>
+      lm.complete('Once', { temperature: 1.5, maxTokens: 16, seed }).result;
     const [a, b, c] = [await say(1), await say(1), await say(2)];
     assert.equal(a.text, b.text);
     assert.notEqual(a.text, c.text);
     assert.equal((await say(7n)).seed, '7');
     const drawn = await say(undefined);
-    assert.equal((await say(BigInt(/** @type {string} */ (drawn.seed)))).text, drawn.text, 'a seed that was drawn is told');
+    assert.equal(
+      (await say(BigInt(/** @type {string} */ (drawn.seed)))).text,
+      drawn.text,
+      'a seed that was drawn is told',
+    );
   });
   test('a second turn re-uses what is computed', async () => {
     const lm = await load();
     const first = await lm.chat(hi, { maxTokens: 8 }).result;
-    const second = await lm.chat([...hi, { role: 'assistant', content: first.text }, { role: 'user', content: 'Go on' }], { maxTokens: 8 }).result;
-    assert.ok(second.usage.reusedTokens >= first.usage.promptTokens, `${second.usage.reusedTokens} of ${second.usage.promptTokens}`);
+    const second = await lm.chat(
+      [...hi, { role: 'assistant', content: first.text }, { role: 'user', content: 'Go on' }],
+      { maxTokens: 8 },
+    ).result;
+    assert.ok(
+      second.usage.reusedTokens >= first.usage.promptTokens,
+      `${second.usage.reusedTokens} of ${second.usage.promptTokens}`,
+    );
   });
   test('several at once follow each other, and each gets its own', async () => {
     const lm = await load();
     const prompts = ['One', 'Two two', 'Three three three', 'Four'];
     const alone = [];
-    for (const prompt of prompts) alone.push((await lm.complete(prompt, { maxTokens: 6 }).result).text);
+    for (const prompt of prompts)
+      alone.push((await lm.complete(prompt, { maxTokens: 6 }).result).text);
     const replies = prompts.map((prompt) => lm.complete(prompt, { maxTokens: 6 }));
-    const texts = await Promise.all(replies.map(async (reply) => (await collect(reply)).map((t) => t.text).join('')));
+    const texts = await Promise.all(
+      replies.map(async (reply) => (await collect(reply)).map((t) => t.text).join('')),
+    );
     assert.deepEqual(texts, alone);
   });
   test('stop strings', async () => {
@@ -213,9 +261,18 @@ describe('replies', () => {
     }
     await assert.rejects(lm.chat(/** @type {any} */ ('hi')).result, code('USAGE', /messages/));
     await assert.rejects(lm.chat([]).result, code('USAGE', /messages/));
-    await assert.rejects(lm.chat([/** @type {any} */ ({ role: 'user' })]).result, code('USAGE', /messages\[0\]/));
-    await assert.rejects(lm.complete(/** @type {any} */ (undefined)).result, code('USAGE', /prompt/));
-    assert.ok((await lm.chat(hi, { maxTokens: 2 }).result).text !== undefined, 'it works after each of them');
+    await assert.rejects(
+      lm.chat([/** @type {any} */ ({ role: 'user' })]).result,
+      code('USAGE', /messages\[0\]/),
+    );
+    await assert.rejects(
+      lm.complete(/** @type {any} */ (undefined)).result,
+      code('USAGE', /prompt/),
+    );
+    assert.ok(
+      (await lm.chat(hi, { maxTokens: 2 }).result).text !== undefined,
+      'it works after each of them',
+    );
   });
   test('a prompt longer than the context', async () => {
     const lm = await load(path, { contextLength: 32 });
@@ -253,14 +310,23 @@ describe('stopping', () => {
       const abort = new AbortController();
       const reply = lm.complete('Once upon a time', { maxTokens: 200, signal: abort.signal });
       let seen = 0;
-      await assert.rejects(async () => {
-        for await (const token of reply) if (token.index === 1 && ++seen) abort.abort(reason);
-      }, (error) => error === reason);
+      await assert.rejects(
+        async () => {
+          for await (const token of reply) if (token.index === 1 && ++seen) abort.abort(reason);
+        },
+        (error) => error === reason,
+      );
       await assert.rejects(reply.result, (error) => error === reason);
       assert.equal(seen, 1);
       const before = AbortSignal.abort(reason);
-      await assert.rejects(lm.complete('x', { signal: before }).result, (error) => error === reason);
-      await assert.rejects(ExitLM.load(path, { worker, signal: before }), (error) => error === reason);
+      await assert.rejects(
+        lm.complete('x', { signal: before }).result,
+        (error) => error === reason,
+      );
+      await assert.rejects(
+        ExitLM.load(path, { worker, signal: before }),
+        (error) => error === reason,
+      );
       assert.equal((await lm.complete('Again', { maxTokens: 3 }).result).usage.completionTokens, 3);
       await lm.dispose();
     });
@@ -281,16 +347,24 @@ describe('stopping', () => {
     stopped.cancel();
     const { usage } = await again.result;
     assert.equal((await stopped.result).usage.promptTokens, 0);
-    assert.ok(usage.reusedTokens >= usage.promptTokens - 1, `${usage.reusedTokens} of ${usage.promptTokens} were there already`);
+    assert.ok(
+      usage.reusedTokens >= usage.promptTokens - 1,
+      `${usage.reusedTokens} of ${usage.promptTokens} were there already`,
+    );
     await first.result;
   });
   test('while loading', async () => {
     const abort = new AbortController();
-    const stuck = new ReadableStream({ start: (controller) => controller.enqueue(bytes.subarray(0, 1000)) });
+    const stuck = new ReadableStream({
+      start: (controller) => controller.enqueue(bytes.subarray(0, 1000)),
+    });
     for (const worker of [false, true]) {
       const reason = new Error('changed my mind');
       const controller = new AbortController();
-      const loading = ExitLM.load(worker ? new ReadableStream({ start: (c) => c.enqueue(bytes.subarray(0, 1000)) }) : stuck, { worker, signal: controller.signal });
+      const loading = ExitLM.load(
+        worker ? new ReadableStream({ start: (c) => c.enqueue(bytes.subarray(0, 1000)) }) : stuck,
+        { worker, signal: controller.signal },
+      );
       setTimeout(() => controller.abort(reason), 150);
       await assert.rejects(loading, (error) => error === reason);
     }
@@ -301,18 +375,28 @@ describe('stopping', () => {
 describe('failures', () => {
   test('not a model', async () => {
     for (const worker of [false, true]) {
-      await assert.rejects(ExitLM.load(new TextEncoder().encode('<!doctype html><title>no</title>'), { worker }), code('BAD_MODEL', /GGUF/));
+      await assert.rejects(
+        ExitLM.load(new TextEncoder().encode('<!doctype html><title>no</title>'), { worker }),
+        code('BAD_MODEL', /GGUF/),
+      );
       await assert.rejects(ExitLM.load(new Uint8Array(0), { worker }), code('BAD_MODEL'));
-      await assert.rejects(ExitLM.load('/nowhere/at-all.gguf', { worker }), code('NETWORK', /at-all/));
+      await assert.rejects(
+        ExitLM.load('/nowhere/at-all.gguf', { worker }),
+        code('NETWORK', /at-all/),
+      );
       await assert.rejects(ExitLM.load('/', { worker }), code('USAGE', /folder/));
     }
   });
   test('a file that ends too early', async () => {
     for (const n of [10, 3000, bytes.length >> 1, bytes.length - 1]) {
-      await assert.rejects(async () => {
-        const lm = await load(bytes.subarray(0, n));
-        await lm.ready;
-      }, code('BAD_MODEL'), `${n} bytes`);
+      await assert.rejects(
+        async () => {
+          const lm = await load(bytes.subarray(0, n));
+          await lm.ready;
+        },
+        code('BAD_MODEL'),
+        `${n} bytes`,
+      );
     }
   });
   test('a stream that fails', async () => {
@@ -320,7 +404,9 @@ describe('failures', () => {
       start: (controller) => controller.enqueue(bytes.subarray(0, 1000)),
       pull: (controller) => controller.error(new Error('pulled the plug')),
     });
-    await assert.rejects(load(broken), (/** @type {any} */ error) => /pulled the plug/.test(`${error.message} ${error.cause?.message}`));
+    await assert.rejects(load(broken), (/** @type {any} */ error) =>
+      /pulled the plug/.test(`${error.message} ${error.cause?.message}`),
+    );
   });
   test('options of load', async () => {
     for (const [options, says] of /** @type {[any, RegExp][]} */ ([
@@ -332,21 +418,31 @@ describe('failures', () => {
       [{ fetch: 1 }, /fetch/],
       [{ wasm: 7 }, /wasm/],
       [{ worker: 'yes' }, /worker/],
-    ])) await assert.rejects(ExitLM.load(path, options), code('USAGE', says), JSON.stringify(options));
+    ]))
+      await assert.rejects(
+        ExitLM.load(path, options),
+        code('USAGE', says),
+        JSON.stringify(options),
+      );
     await assert.rejects(ExitLM.load(/** @type {any} */ (42)), code('USAGE', /source/));
     await assert.rejects(ExitLM.load([]), code('USAGE', /source/));
     await assert.rejects(ExitLM.load(''), code('USAGE', /source/));
   });
   test('a wrong checksum', async () => {
-    await assert.rejects(async () => {
-      const lm = await load(path, { sha256: '0'.repeat(64) });
-      await lm.ready;
-    }, code('CHECKSUM', /0000/));
+    await assert.rejects(
+      async () => {
+        const lm = await load(path, { sha256: '0'.repeat(64) });
+        await lm.ready;
+      },
+      code('CHECKSUM', /0000/),
+    );
   });
   test('heads that are none', async () => {
     await assert.rejects(load(path, { heads: new Uint8Array(100) }), code('BAD_MODEL'));
     await assert.rejects(load(path, { heads: '/nowhere/x.exits.gguf' }), code('NETWORK'));
-    await assert.rejects(load(path, { heads: path }), (/** @type {any} */ e) => ['BAD_MODEL', 'UNSUPPORTED'].includes(e.code));
+    await assert.rejects(load(path, { heads: path }), (/** @type {any} */ e) =>
+      ['BAD_MODEL', 'UNSUPPORTED'].includes(e.code),
+    );
   });
   test('after dispose', async () => {
     for (const worker of [false, true]) {
@@ -363,21 +459,33 @@ describe('failures', () => {
     const file = new URL('../../web/dist/exitlm-simd.wasm', import.meta.url);
     const wasm = fs.readFileSync(file);
     for (const worker of [false, true]) {
-      for (const given of [new WebAssembly.Module(wasm), wasm, file, new URL('.', file), fileURLToPath(file)]) {
+      for (const given of [
+        new WebAssembly.Module(wasm),
+        wasm,
+        file,
+        new URL('.', file),
+        fileURLToPath(file),
+      ]) {
         const lm = await load(path, { wasm: given, worker, threads: 1 });
         assert.ok(lm.info.kernel);
         await lm.dispose();
       }
     }
     await assert.rejects(load(path, { wasm: new Uint8Array(10) }), code('UNSUPPORTED'));
-    await assert.rejects(load(path, { wasm: new URL('nothing.wasm', file) }), code('NETWORK', /nothing.wasm/));
+    await assert.rejects(
+      load(path, { wasm: new URL('nothing.wasm', file) }),
+      code('NETWORK', /nothing.wasm/),
+    );
   });
   test('threads give the same words', async () => {
     const lm = await load(path, { worker: true, threads: 2 });
     assert.equal(lm.info.threads, 2);
     const one = await load(path, { threads: 1 });
     const options = { maxTokens: 24 };
-    assert.equal((await lm.complete('Once upon a time', options).result).text, (await one.complete('Once upon a time', options).result).text);
+    assert.equal(
+      (await lm.complete('Once upon a time', options).result).text,
+      (await one.complete('Once upon a time', options).result).text,
+    );
     await lm.dispose();
   });
 });
@@ -396,22 +504,43 @@ test("the worker's script by its address", async () => {
 describe('slips of a newcomer', () => {
   const messages = [{ role: 'user', content: 'x' }];
   test('names that are nearly right are told; others pass', async () => {
-    for (const [given, like] of [['max_tokens', 'maxTokens'], ['maxtokens', 'maxTokens'], ['temp', 'temperature'], ['acuracy', 'accuracy'], ['top_p', 'topP'], ['max_new_tokens', 'maxTokens']]) {
+    for (const [given, like] of [
+      ['max_tokens', 'maxTokens'],
+      ['maxtokens', 'maxTokens'],
+      ['temp', 'temperature'],
+      ['acuracy', 'accuracy'],
+      ['top_p', 'topP'],
+      ['max_new_tokens', 'maxTokens'],
+    ]) {
       const lm = await load();
-      await assert.rejects(lm.chat(messages, /** @type {any} */ ({ [given]: 1 })).result, code('USAGE', new RegExp(`option ${given}: unknown; did you mean ${like}\\?`)));
+      await assert.rejects(
+        lm.chat(messages, /** @type {any} */ ({ [given]: 1 })).result,
+        code('USAGE', new RegExp(`option ${given}: unknown; did you mean ${like}\\?`)),
+      );
       await lm.dispose();
     }
     await assert.rejects(load(path, { thread: 1 }), code('USAGE', /did you mean threads/));
     await assert.rejects(load(path, { onprogress() {} }), code('USAGE', /did you mean onProgress/));
     const lm = await load(path, { mine: 1 });
-    assert.ok((await lm.chat(messages, /** @type {any} */ ({ maxTokens: 2, mine: 1 })).result).text);
-    assert.ok((await lm.chat(messages, /** @type {any} */ (null)).result.catch((e) => e)).text, 'no options are none');
+    assert.ok(
+      (await lm.chat(messages, /** @type {any} */ ({ maxTokens: 2, mine: 1 })).result).text,
+    );
+    assert.ok(
+      (await lm.chat(messages, /** @type {any} */ (null)).result.catch((e) => e)).text,
+      'no options are none',
+    );
   });
   test('a text instead of messages, a constructor, options that are none', async () => {
     const lm = await load();
-    await assert.rejects(lm.chat(/** @type {any} */ ('Hello')).result, code('USAGE', /\{ role: 'user', content: text \}.*complete/));
-    assert.throws(() => new (/** @type {any} */ (ExitLM))(path), code('USAGE', /ExitLM\.load/));
-    await assert.rejects(load(path, 3).then(() => ExitLM.load(path, /** @type {any} */ (3))), code('USAGE', /an object was expected, not number/));
+    await assert.rejects(
+      lm.chat(/** @type {any} */ ('Hello')).result,
+      code('USAGE', /\{ role: 'user', content: text \}.*complete/),
+    );
+    assert.throws(() => new /** @type {any} */ (ExitLM)(path), code('USAGE', /ExitLM\.load/));
+    await assert.rejects(
+      load(path, 3).then(() => ExitLM.load(path, /** @type {any} */ (3))),
+      code('USAGE', /an object was expected, not number/),
+    );
     await lm.dispose();
   });
 });

@@ -1,18 +1,27 @@
-// lm.calibrate: thresholds for the caller's own text. On the tiny random model, whose heads are wrong often, so that accuracies are asked for that
-// such heads can have, and some that they cannot.
+// lm.calibrate: thresholds for the caller's own text. On the tiny random model, whose heads are
+// wrong often, so that accuracies are asked for that such heads can have, and some that they
+// cannot.
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { Bet, calibrate, conversationsNeeded, pValue, settingsFor, upperBound } from '../../web/src/client/calibrate.js';
+import {
+  Bet,
+  calibrate,
+  conversationsNeeded,
+  pValue,
+  settingsFor,
+  upperBound,
+} from '../../web/src/client/calibrate.js';
 import { ExitLM, ExitLMError } from '../../web/src/index.js';
 import { loadTiny, tinyPath } from './support/tiny-model.mjs';
 
-const near = (/** @type {number} */ actual, /** @type {number} */ expected) => assert.ok(Math.abs(actual - expected) < 1e-9, `${actual}, ${expected} was expected`);
+const near = (/** @type {number} */ actual, /** @type {number} */ expected) =>
+  assert.ok(Math.abs(actual - expected) < 1e-9, `${actual}, ${expected} was expected`);
 
 describe('the test, beside that of src/train/calibrate.c', () => {
   const noisy = Array.from({ length: 200 }, (_, i) => ((i * 37) % 100) / 1000); // 0 … 0.099
   test('the same p-values', () => {
     near(pValue(noisy, 0.06, 0.05), 0.129294850291);
-    near(pValue(noisy, 0.1, 0.05), 2.68097466831e-05);
+    near(pValue(noisy, 0.1, 0.05), 2.68097466831e-5);
     near(pValue(noisy, 0.04, 0.1), 0.986736694067);
     near(pValue(noisy.slice(0, 50), 0.08, 0.05), 0.199742067087);
     near(pValue(new Array(80).fill(0), 0.05, 0.05), 0.0179130040572);
@@ -22,8 +31,12 @@ describe('the test, beside that of src/train/calibrate.c', () => {
     assert.ok(bound > 0.0495 && bound < 0.08, `${bound}`);
     assert.ok(pValue(noisy, bound, 0.05) <= 0.05 && pValue(noisy, bound - 2e-4, 0.05) > 0.05);
     const least = /** @type {number} */ (conversationsNeeded([], 0.05, 0.05));
-    assert.ok(least > 58 && least < 100, `${least}`); // no bound can do with fewer than log .05 / log .95 = 58.4
-    assert.ok(pValue(new Array(least).fill(0), 0.05, 0.05) <= 0.05 && pValue(new Array(least - 1).fill(0), 0.05, 0.05) > 0.05);
+    // no bound can do with fewer than log .05 / log .95 = 58.4
+    assert.ok(least > 58 && least < 100, `${least}`);
+    assert.ok(
+      pValue(new Array(least).fill(0), 0.05, 0.05) <= 0.05 &&
+        pValue(new Array(least - 1).fill(0), 0.05, 0.05) > 0.05,
+    );
     const some = /** @type {number} */ (conversationsNeeded([0, 0.1, 0], 0.05, 0.05));
     assert.ok(some > least && some < 2000, `${some}`);
     assert.equal(conversationsNeeded([0.1, 0.2], 0.05, 0.05), null);
@@ -35,37 +48,84 @@ describe('the test, beside that of src/train/calibrate.c', () => {
     const runs = 2000;
     for (let run = 0; run < runs; run++) {
       const bet = new Bet(0.1, 0.05, 100);
-      for (let i = 0; i < 100 && !bet.won; i++) bet.add(random() < 0.2 ? random() : 0); // the mean is 0.1: not below
+      // the mean is 0.1: not below
+      for (let i = 0; i < 100 && !bet.won; i++) bet.add(random() < 0.2 ? random() : 0);
       certified += Number(bet.won);
     }
-    assert.ok(certified / runs < 0.05 + 3 * Math.sqrt(0.05 * 0.95 / runs), `${certified} of ${runs}`);
+    assert.ok(
+      certified / runs < 0.05 + 3 * Math.sqrt((0.05 * 0.95) / runs),
+      `${certified} of ${runs}`,
+    );
   });
 });
 
 test('settings go from safe to bold, and come from the heads file alone', () => {
-  const exits = /** @type {any} */ ({ layers: [1, 2], levels: [[0.99, 0.1], [0.95, 0.2], [0.9, 0.3], [0.8, 0.3], [0.7, 0.5]].map(([accuracy, t]) => ({
-    strategy: 'risk', certified: true, accuracy, threshold: [t, t] })) });
-  assert.deepEqual(settingsFor(exits, 0.9).map(([t]) => t), [0.1, 0.2, 0.3, 0.5]);
-  assert.deepEqual(settingsFor(exits, 0.99).map(([t]) => t), [0.025, 0.05, 0.1, 0.2, 0.3, 0.5]);
-  assert.deepEqual(settingsFor(exits, 0.95).map(([t]) => t), [0.05, 0.1, 0.2, 0.3, 0.5]);
+  const exits = /** @type {any} */ ({
+    layers: [1, 2],
+    levels: [
+      [0.99, 0.1],
+      [0.95, 0.2],
+      [0.9, 0.3],
+      [0.8, 0.3],
+      [0.7, 0.5],
+    ].map(([accuracy, t]) => ({ strategy: 'risk', certified: true, accuracy, threshold: [t, t] })),
+  });
+  assert.deepEqual(
+    settingsFor(exits, 0.9).map(([t]) => t),
+    [0.1, 0.2, 0.3, 0.5],
+  );
+  assert.deepEqual(
+    settingsFor(exits, 0.99).map(([t]) => t),
+    [0.025, 0.05, 0.1, 0.2, 0.3, 0.5],
+  );
+  assert.deepEqual(
+    settingsFor(exits, 0.95).map(([t]) => t),
+    [0.05, 0.1, 0.2, 0.3, 0.5],
+  );
   const none = settingsFor(/** @type {any} */ ({ layers: [1, 2], levels: [] }), 0.9);
-  assert.ok(none.length > 3 && none.every((s, i) => s.length === 2 && (i === 0 || s[0] > none[i - 1][0])));
+  assert.ok(
+    none.length > 3 && none.every((s, i) => s.length === 2 && (i === 0 || s[0] > none[i - 1][0])),
+  );
 });
 
-/** A model whose exits are wrong at a given rate. @param {(setting: number, asked: number) => number} wrongOf of ten exits each */
+/**
+ * A model whose exits are wrong at a given rate. @param {(setting: number, asked: number) =>
+ * number} wrongOf of ten exits each
+ */
 function pretend(wrongOf) {
-  const exits = /** @type {any} */ ({ layers: [1, 2], kv: 'exact', levels: [[0.99, 0.1], [0.95, 0.2], [0.9, 0.3], [0.8, 0.4]].map(([accuracy, t]) => ({
-    strategy: 'risk', certified: true, accuracy, threshold: [t, t] })) });
+  const exits = /** @type {any} */ ({
+    layers: [1, 2],
+    kv: 'exact',
+    levels: [
+      [0.99, 0.1],
+      [0.95, 0.2],
+      [0.9, 0.3],
+      [0.8, 0.4],
+    ].map(([accuracy, t]) => ({ strategy: 'risk', certified: true, accuracy, threshold: [t, t] })),
+  });
   let asked = 0;
-  const chat = (/** @type {any} */ _, /** @type {any} */ { thresholds }) => ({ result: Promise.resolve(/** @type {any} */ ({
-    text: 'x', usage: { completionTokens: 20 }, exits: { 0: 6, 1: 4, '-1': 10 }, audited: 10, auditDisagreed: wrongOf(thresholds[0], asked++) })) });
+  const chat = (/** @type {any} */ _, /** @type {any} */ { thresholds }) => ({
+    result: Promise.resolve(
+      /** @type {any} */ ({
+        text: 'x',
+        usage: { completionTokens: 20 },
+        exits: { '0': 6, '1': 4, '-1': 10 },
+        audited: 10,
+        auditDisagreed: wrongOf(thresholds[0], asked++),
+      }),
+    ),
+  });
   return { exits, layers: 4, chat };
 }
 
 describe('decisions', () => {
   const many = Array.from({ length: 200 }, (_, i) => `${i}`);
   test('the boldest setting before the first that fails', async () => {
-    const made = await calibrate(pretend((t, i) => (t > 0.25 ? 4 : Number(i % 8 === 0))), many, { accuracy: 0.95 });
+    const made = await calibrate(
+      pretend((t, i) => (t > 0.25 ? 4 : Number(i % 8 === 0))),
+      many,
+      { accuracy: 0.95 },
+    );
     assert.equal(made.certified, true);
     assert.deepEqual(made.threshold, [0.2, 0.2]);
     assert.deepEqual(made.coverage, [0.3, 0.2]);
@@ -74,15 +134,30 @@ describe('decisions', () => {
     assert.match(made.reason, /^certified with \d+ conversations/);
   });
   test('exits that are wrong too often', async () => {
-    const made = await calibrate(pretend(() => 4), many, { accuracy: 0.95 });
-    assert.deepEqual([made.certified, made.threshold, made.needed, made.measured], [false, null, null, 200]);
+    const made = await calibrate(
+      pretend(() => 4),
+      many,
+      { accuracy: 0.95 },
+    );
+    assert.deepEqual(
+      [made.certified, made.threshold, made.needed, made.measured],
+      [false, null, null, 200],
+    );
     assert.match(made.reason, /does not hold on these conversations.*20\.0 %.*as they were/);
   });
   test('exits that are right often enough, but too few conversations to know it', async () => {
-    const made = await calibrate(pretend((_, i) => Number(i % 2 === 0)), many.slice(0, 90), { accuracy: 0.95 });
+    const made = await calibrate(
+      pretend((_, i) => Number(i % 2 === 0)),
+      many.slice(0, 90),
+      { accuracy: 0.95 },
+    );
     assert.equal(made.certified, false);
     assert.ok(made.needed !== null && made.needed > 90, `${made.needed}`);
-    const enough = await calibrate(pretend((_, i) => Number(i % 2 === 0)), Array.from({ length: made.needed ?? 0 }, (_, i) => `${i}`), { accuracy: 0.95 });
+    const enough = await calibrate(
+      pretend((_, i) => Number(i % 2 === 0)),
+      Array.from({ length: made.needed ?? 0 }, (_, i) => `${i}`),
+      { accuracy: 0.95 },
+    );
     assert.equal(enough.certified, true, 'what it asked for is enough');
   });
   test('an exit that nobody verified counts as wrong', async () => {
@@ -93,14 +168,17 @@ describe('decisions', () => {
   });
 });
 
-const asked = (/** @type {number} */ n) => Array.from({ length: n }, (_, i) => `Tell me about number ${i}.`);
+const asked = (/** @type {number} */ n) =>
+  Array.from({ length: n }, (_, i) => `Tell me about number ${i}.`);
 const brief = { maxTokens: 6 };
 
 for (const worker of [false, true]) {
   describe(worker ? 'in a worker' : "in the caller's thread", () => {
     /** @type {ExitLM} */
     let lm;
-    before(async () => { lm = await loadTiny({ worker }); });
+    before(async () => {
+      lm = await loadTiny({ worker });
+    });
     after(() => lm.dispose());
 
     test('too few conversations: it says how many it takes, and nothing changes', async () => {
@@ -125,20 +203,37 @@ for (const worker of [false, true]) {
       const abort = new AbortController();
       const reason = new Error('enough');
       const seen = /** @type {any[]} */ ([]);
-      const running = lm.calibrate(asked(100), { accuracy: 0.6, ...brief, signal: abort.signal, onProgress: (p) => {
-        seen.push(p);
-        if (p.conversation === 3) abort.abort(reason);
-      } });
+      const running = lm.calibrate(asked(100), {
+        accuracy: 0.6,
+        ...brief,
+        signal: abort.signal,
+        onProgress: (p) => {
+          seen.push(p);
+          if (p.conversation === 3) abort.abort(reason);
+        },
+      });
       await assert.rejects(running, (e) => e === reason);
       assert.ok(seen.length < 10);
-      assert.deepEqual({ ...seen[0], tokens: 0 }, { setting: 1, settings: seen[0].settings, conversation: 1, conversations: 100, tokens: 0 });
+      assert.deepEqual(
+        { ...seen[0], tokens: 0 },
+        { setting: 1, settings: seen[0].settings, conversation: 1, conversations: 100, tokens: 0 },
+      );
       assert.ok((await lm.complete('Once', brief).result).text.length > 0);
       await assert.rejects(lm.calibrate(asked(3), { signal: abort.signal }), (e) => e === reason);
     });
 
     test('a level that holds is in use from then on', async () => {
       const accuracy = 0.5;
-      const conversations = [...asked(150), ['One turn.', 'And another.'], [{ role: 'system', content: 'Be brief.' }, { role: 'user', content: 'Hi.' }, { role: 'assistant', content: 'Hello!' }, { role: 'user', content: 'Bye.' }]];
+      const conversations = [
+        ...asked(150),
+        ['One turn.', 'And another.'],
+        [
+          { role: 'system', content: 'Be brief.' },
+          { role: 'user', content: 'Hi.' },
+          { role: 'assistant', content: 'Hello!' },
+          { role: 'user', content: 'Bye.' },
+        ],
+      ];
       const made = await lm.calibrate(conversations, { accuracy, delta: 0.3, ...brief });
       assert.equal(made.certified, true, made.reason);
       assert.ok(made.bound !== null && made.bound <= 0.5 && 1 - made.agreement <= made.bound);
@@ -146,25 +241,43 @@ for (const worker of [false, true]) {
       const level = lm.exits?.levels.find((l) => l.onDevice);
       assert.deepEqual(level?.threshold, made.threshold);
       assert.equal(level?.accuracy, accuracy);
-      const given = await lm.complete('Once upon a time', { mode: 'exit', kv: 'exact', thresholds: made.threshold ?? undefined, maxTokens: 30 }).result;
+      const given = await lm.complete('Once upon a time', {
+        mode: 'exit',
+        kv: 'exact',
+        thresholds: made.threshold ?? undefined,
+        maxTokens: 30,
+      }).result;
       const used = await lm.complete('Once upon a time', { accuracy, maxTokens: 30 }).result;
       assert.deepEqual([used.text, used.exits], [given.text, given.exits]);
-      const stricter = await lm.complete('Once upon a time', { accuracy: 0.95, maxTokens: 30 }).result;
-      assert.equal(stricter.exits[-1] >= used.exits[-1], true, 'above it the file\'s own levels count');
+      const stricter = await lm.complete('Once upon a time', { accuracy: 0.95, maxTokens: 30 })
+        .result;
+      assert.equal(
+        stricter.exits[-1] >= used.exits[-1],
+        true,
+        "above it the file's own levels count",
+      );
     });
 
-    test('a verified exit is wrong exactly where the text leaves the full model\'s', async () => {
+    test("a verified exit is wrong exactly where the text leaves the full model's", async () => {
       const options = { kv: /** @type {const} */ ('exact'), thresholds: [0.4, 0.4, 0.5], audit: 1 };
       const read = async (/** @type {any} */ more) => {
         const ids = [];
-        for await (const token of lm.complete('Once upon a time', { maxTokens: 40, ...more })) ids.push(token.id);
+        for await (const token of lm.complete('Once upon a time', { maxTokens: 40, ...more }))
+          ids.push(token.id);
         return ids;
       };
       const [full, exit] = [await read({ mode: 'full' }), await read({ mode: 'exit', ...options })];
       const parted = exit.findIndex((id, i) => id !== full[i]);
       assert.ok(parted > 0, 'random heads are wrong before long');
-      for (const [maxTokens, wrong] of [[parted, 0], [parted + 1, 1]]) {
-        const result = await lm.complete('Once upon a time', { mode: 'exit', ...options, maxTokens }).result;
+      for (const [maxTokens, wrong] of [
+        [parted, 0],
+        [parted + 1, 1],
+      ]) {
+        const result = await lm.complete('Once upon a time', {
+          mode: 'exit',
+          ...options,
+          maxTokens,
+        }).result;
         assert.equal(result.auditDisagreed, wrong);
         assert.equal(result.audited, result.exits[0] + result.exits[1] + result.exits[2]);
       }
@@ -174,13 +287,17 @@ for (const worker of [false, true]) {
 
 test('wrong usage', async () => {
   const without = await ExitLM.load(tinyPath, { heads: false, worker: false });
-  const code = (/** @type {RegExp} */ message) => (/** @type {any} */ e) => e instanceof ExitLMError && e.code === 'USAGE' && message.test(e.message);
+  const code = (/** @type {RegExp} */ message) => (/** @type {any} */ e) =>
+    e instanceof ExitLMError && e.code === 'USAGE' && message.test(e.message);
   await assert.rejects(without.calibrate(['x']), code(/needs exit heads/));
   await assert.rejects(without.complete('x', { thresholds: [0.1] }).result, code(/no exit heads/));
   await without.dispose();
   const lm = await loadTiny();
   await assert.rejects(lm.calibrate(/** @type {any} */ ('x')), code(/a list of conversations/));
-  await assert.rejects(lm.calibrate([[{ role: 'assistant', content: 'x' }]]), code(/conversations\[0\]/));
+  await assert.rejects(
+    lm.calibrate([[{ role: 'assistant', content: 'x' }]]),
+    code(/conversations\[0\]/),
+  );
   await assert.rejects(lm.calibrate(['x'], { accuracy: 1 }), code(/accuracy/));
   await assert.rejects(lm.complete('x', { thresholds: [0.1] }).result, code(/3 numbers/));
   await lm.dispose();

@@ -1,4 +1,5 @@
-// The pages of docs/: the API as the declarations have it, with nothing left out, and links that lead somewhere.
+// The pages of docs/: the API as the declarations have it, with nothing left out, and links that
+// lead somewhere.
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
@@ -10,15 +11,33 @@ import ts from 'typescript';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const api = path.join(root, 'docs/api');
-const entries = Object.values(JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8')).exports).flatMap(({ types }) => (types ? [path.join(root, types)] : []));
+const entries = Object.values(
+  JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8')).exports,
+).flatMap(({ types }) => (types ? [path.join(root, types)] : []));
 const skip = !entries.every((file) => fs.existsSync(file)) && 'the declarations are not built';
-const pages = (folder) => Object.fromEntries(fs.readdirSync(folder).sort().map((file) => [file, fs.readFileSync(path.join(folder, file), 'utf8')]));
+const pages = (folder) =>
+  Object.fromEntries(
+    fs
+      .readdirSync(folder)
+      .sort()
+      .map((file) => [file, fs.readFileSync(path.join(folder, file), 'utf8')]),
+  );
 
 test('docs/api is what typedoc makes of the declarations', { skip }, () => {
   const now = fs.mkdtempSync(path.join(os.tmpdir(), 'exitlm-api-'));
   try {
-    const { status, stdout, stderr } = spawnSync(process.execPath, ['node_modules/typedoc/bin/typedoc', '--options', 'docs/typedoc.mjs', '--treatWarningsAsErrors', '--out', now],
-      { cwd: root, encoding: 'utf8' });
+    const { status, stdout, stderr } = spawnSync(
+      process.execPath,
+      [
+        'node_modules/typedoc/bin/typedoc',
+        '--options',
+        'docs/typedoc.mjs',
+        '--treatWarningsAsErrors',
+        '--out',
+        now,
+      ],
+      { cwd: root, encoding: 'utf8' },
+    );
     assert.equal(status, 0, stdout + stderr);
     assert.deepEqual(pages(api), pages(now), 'it is behind: npm run build && npm run docs');
   } finally {
@@ -27,22 +46,45 @@ test('docs/api is what typedoc makes of the declarations', { skip }, () => {
 });
 
 test('every export of every entry is in docs/api', { skip }, () => {
-  const program = ts.createProgram(entries, { module: ts.ModuleKind.NodeNext, target: ts.ScriptTarget.ES2022, skipLibCheck: true, types: ['node'] });
+  const program = ts.createProgram(entries, {
+    module: ts.ModuleKind.NodeNext,
+    target: ts.ScriptTarget.ES2022,
+    skipLibCheck: true,
+    types: ['node'],
+  });
   for (const file of entries) {
     const name = path.basename(file, '.d.ts');
     const page = fs.readFileSync(path.join(api, `${name}.md`), 'utf8');
-    const exported = program.getTypeChecker().getExportsOfModule(program.getTypeChecker().getSymbolAtLocation(program.getSourceFile(file))).map((symbol) => symbol.name);
+    const exported = program
+      .getTypeChecker()
+      .getExportsOfModule(program.getTypeChecker().getSymbolAtLocation(program.getSourceFile(file)))
+      .map((symbol) => symbol.name);
     assert.ok(exported.length > 0, name);
     const headings = new Set([...page.matchAll(/^## (\w+)/gm)].map(([, heading]) => heading));
-    assert.deepEqual(exported.filter((each) => !headings.has(each)), [], `${name}.md lacks these`);
+    assert.deepEqual(
+      exported.filter((each) => !headings.has(each)),
+      [],
+      `${name}.md lacks these`,
+    );
   }
   const { 'edge.md': edge, 'index.md': index, 'openai.md': openai } = pages(api);
-  for (const row of ['`load`', '`model`']) assert.ok(edge.slice(edge.indexOf('## HandlerOptions')).includes(row), `HandlerOptions: ${row}`);
+  for (const row of ['`load`', '`model`'])
+    assert.ok(
+      edge.slice(edge.indexOf('## HandlerOptions')).includes(row),
+      `HandlerOptions: ${row}`,
+    );
   assert.match(openai, /new OpenAI\(/);
-  for (const method of ['load', 'check', 'chat', 'complete', 'calibrate', 'tokenize', 'dispose']) assert.ok(index.includes(`### ${method}()`), method);
+  for (const method of ['load', 'check', 'chat', 'complete', 'calibrate', 'tokenize', 'dispose'])
+    assert.ok(index.includes(`### ${method}()`), method);
 });
 
-for (const file of ['README.md', ...fs.readdirSync(path.join(root, 'docs'), { recursive: true }).filter((f) => f.endsWith('.md')).map((f) => `docs/${f}`)]) {
+for (const file of [
+  'README.md',
+  ...fs
+    .readdirSync(path.join(root, 'docs'), { recursive: true })
+    .filter((f) => f.endsWith('.md'))
+    .map((f) => `docs/${f}`),
+]) {
   test(`links of ${file}`, () => {
     const text = fs.readFileSync(path.join(root, file), 'utf8');
     for (const [, target] of text.matchAll(/\]\(((?!https?:|#)[^)#\s]+)[^)]*\)/g)) {

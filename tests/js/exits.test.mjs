@@ -1,4 +1,5 @@
-// Exit heads through the package: what is told of them, the three modes, events. On the tiny random model with heads made for the test.
+// Exit heads through the package: what is told of them, the three modes, events. On the tiny random
+// model with heads made for the test.
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { after, before, test } from 'node:test';
@@ -38,9 +39,15 @@ test('what is told of the heads', () => {
 
 test('the level is the one that the heads name, else their strictest', async () => {
   const named = await loadTiny({ heads: await tinyHeads(0.9) });
-  const answer = async (/** @type {ExitLM} */ model, /** @type {{ accuracy?: number }} */ options) => (await model.complete('Once upon a time', { maxTokens: 40, ...options }).result).exits;
+  const answer = async (
+    /** @type {ExitLM} */ model,
+    /** @type {{ accuracy?: number }} */ options,
+  ) => (await model.complete('Once upon a time', { maxTokens: 40, ...options }).result).exits;
   assert.deepEqual([lm.exits?.defaultAccuracy, named.exits?.defaultAccuracy], [0.95, 0.9]);
-  const [strict, bold] = [await answer(lm, { accuracy: 0.95 }), await answer(lm, { accuracy: 0.9 })];
+  const [strict, bold] = [
+    await answer(lm, { accuracy: 0.95 }),
+    await answer(lm, { accuracy: 0.9 }),
+  ];
   assert.notDeepEqual(strict, bold);
   assert.deepEqual(await answer(lm, {}), strict);
   assert.deepEqual(await answer(named, {}), bold);
@@ -50,7 +57,11 @@ test('the level is the one that the heads name, else their strictest', async () 
 
 test('a reply says whether it lies inside what its accuracy is certified for', async () => {
   const said = async (/** @type {object} */ options) => {
-    const { certified, uncertified } = await lm.complete('Once upon a time', { accuracy: 0.9, maxTokens: 8, ...options }).result;
+    const { certified, uncertified } = await lm.complete('Once upon a time', {
+      accuracy: 0.9,
+      maxTokens: 8,
+      ...options,
+    }).result;
     return [certified, uncertified ?? ''];
   };
   assert.deepEqual(await said({}), [true, '']);
@@ -64,7 +75,10 @@ test('exit is the default; tokens tell how deep they went', async () => {
   const reply = lm.complete('Once upon a time', { accuracy: 0.9, maxTokens: 40 });
   const tokens = await all(reply);
   const result = await reply.result;
-  assert.ok(tokens.some((t) => t.head >= 0), 'some leave early');
+  assert.ok(
+    tokens.some((t) => t.head >= 0),
+    'some leave early',
+  );
   for (const t of tokens) {
     assert.equal(t.of, 6);
     assert.equal(t.layer, t.head === -1 ? 6 : [2, 4, 6][t.head]);
@@ -72,13 +86,21 @@ test('exit is the default; tokens tell how deep they went', async () => {
     assert.ok(t.confidence >= 0 && t.confidence <= 1);
     assert.ok(t.work > 0 && t.work < 1.5);
   }
-  for (const head of [-1, 0, 1, 2]) assert.equal(result.exits[head], tokens.filter((t) => t.head === head).length);
-  assert.ok(Math.abs(result.meanDepth - tokens.reduce((sum, t) => sum + t.depth, 0) / tokens.length) < 1e-6);
+  for (const head of [-1, 0, 1, 2])
+    assert.equal(result.exits[head], tokens.filter((t) => t.head === head).length);
+  assert.ok(
+    Math.abs(result.meanDepth - tokens.reduce((sum, t) => sum + t.depth, 0) / tokens.length) < 1e-6,
+  );
 });
 
 test('lossless gives the words of full, greedy and sampled', async () => {
-  for (const sampling of [{}, { temperature: 0.9, seed: 11 }, { temperature: 1.2, topK: 20, topP: 0.9, seed: 12 }]) {
-    const full = await lm.complete('There was a', { mode: 'full', maxTokens: 40, ...sampling }).result;
+  for (const sampling of [
+    {},
+    { temperature: 0.9, seed: 11 },
+    { temperature: 1.2, topK: 20, topP: 0.9, seed: 12 },
+  ]) {
+    const full = await lm.complete('There was a', { mode: 'full', maxTokens: 40, ...sampling })
+      .result;
     const reply = lm.complete('There was a', { mode: 'lossless', maxTokens: 40, ...sampling });
     const tokens = await all(reply);
     const result = await reply.result;
@@ -91,7 +113,15 @@ test('lossless gives the words of full, greedy and sampled', async () => {
 });
 
 test('events', async () => {
-  const items = await all(lm.complete('There was a', { mode: 'lossless', draftLayer: 2, draftLength: 3, maxTokens: 40, events: true }));
+  const items = await all(
+    lm.complete('There was a', {
+      mode: 'lossless',
+      draftLayer: 2,
+      draftLength: 3,
+      maxTokens: 40,
+      events: true,
+    }),
+  );
   const types = new Set(items.map((i) => i.type));
   assert.ok(types.has('token') && types.has('draft'));
   for (const type of types) assert.ok(['token', 'draft', 'accept', 'reject'].includes(type), type);
@@ -104,30 +134,51 @@ test('heads of another model', async () => {
   const heads = await tinyHeads();
   const at = Buffer.from(heads).indexOf(lm.exits?.fingerprint ?? '?');
   heads[at] = heads[at] === 0x30 ? 0x31 : 0x30;
-  await assert.rejects(async () => {
-    const other = await loadTiny({ heads });
-    await other.ready;
-  }, (/** @type {any} */ e) => e.code === 'HEADS_MISMATCH' && e.message.includes(String(lm.info.fingerprint).slice(0, 8)));
+  await assert.rejects(
+    async () => {
+      const other = await loadTiny({ heads });
+      await other.ready;
+    },
+    (/** @type {any} */ e) =>
+      e.code === 'HEADS_MISMATCH' && e.message.includes(String(lm.info.fingerprint).slice(0, 8)),
+  );
 });
 
 test('heads beside the model are used without being named; rows of the shortlist come first', async () => {
-  const server = await modelServer({ '/tiny.gguf': new Uint8Array(tinyBytes), '/tiny.exits.gguf': await tinyHeads() });
+  const server = await modelServer({
+    '/tiny.gguf': new Uint8Array(tinyBytes),
+    '/tiny.exits.gguf': await tinyHeads(),
+  });
   const found = await ExitLM.load(`${server.address}/tiny.gguf`, { worker: false });
   assert.deepEqual(found.exits?.layers, [2, 4, 6]);
   const options = { accuracy: 0.9, maxTokens: 30 };
   const text = (await found.complete('Once upon a time', options).result).text;
   await found.ready;
-  assert.equal(text, (await lm.complete('Once upon a time', options).result).text, 'waiting, never guessing');
+  assert.equal(
+    text,
+    (await lm.complete('Once upon a time', options).result).text,
+    'waiting, never guessing',
+  );
   await found.dispose();
   await server.close();
 });
 
 test('a model that is loaded from a slow line answers with the same words in every mode', async () => {
-  const server = await modelServer({ '/tiny.gguf': new Uint8Array(tinyBytes) }, { bytesPerSecond: tinyBytes.length });
+  const server = await modelServer(
+    { '/tiny.gguf': new Uint8Array(tinyBytes) },
+    { bytesPerSecond: tinyBytes.length },
+  );
   for (const mode of /** @type {const} */ (['exit', 'lossless', 'full'])) {
-    const slow = await ExitLM.load(`${server.address}/tiny.gguf`, { worker: false, heads: await tinyHeads() });
+    const slow = await ExitLM.load(`${server.address}/tiny.gguf`, {
+      worker: false,
+      heads: await tinyHeads(),
+    });
     const options = { mode, accuracy: 0.9, maxTokens: 30 };
-    assert.equal((await slow.complete('Once upon a time', options).result).text, (await lm.complete('Once upon a time', options).result).text, mode);
+    assert.equal(
+      (await slow.complete('Once upon a time', options).result).text,
+      (await lm.complete('Once upon a time', options).result).text,
+      mode,
+    );
     await slow.dispose();
   }
   await server.close();
@@ -139,7 +190,12 @@ test('heads that are here already bring their K/V maps; where they are left out,
   await local.ready;
   assert.equal((await all(local.complete('The sea is', options))).length, 12);
   await local.dispose();
-  const lean = await ExitLM.load(defaultModel, { worker: false, threads: 1, contextLength: 256, kvMaps: false });
+  const lean = await ExitLM.load(defaultModel, {
+    worker: false,
+    threads: 1,
+    contextLength: 256,
+    kvMaps: false,
+  });
   await lean.ready;
   await assert.rejects(lean.complete('The sea is', options).result, { code: 'USAGE' });
   assert.equal((await all(lean.complete('The sea is', { ...options, kv: 'exact' }))).length, 12);
@@ -148,45 +204,104 @@ test('heads that are here already bring their K/V maps; where they are left out,
 
 /** Tiny heads with levels for both K/V policies. */
 function headsOfBothPolicies() {
-  const data = scratch('exits-turns.jsonl', Array.from({ length: 360 }, (_, i) => JSON.stringify({ split: i < 60 ? 'train' : 'calibration', turns: [`say ${i} things`] })).join('\n') + '\n');
+  const data = scratch(
+    'exits-turns.jsonl',
+    Array.from({ length: 360 }, (_, i) =>
+      JSON.stringify({ split: i < 60 ? 'train' : 'calibration', turns: [`say ${i} things`] }),
+    ).join('\n') + '\n',
+  );
   const heads = scratch('both/tiny.exits.gguf', '');
-  good(['train', tiny, '-o', heads, '--layers', '4,6', '--self-chat', '80', '--rows', '64', '--vocabulary-rows', '128', '--batch', '64', '--map-tokens', '1000', '--epochs', '2', '-q']);
-  for (const kv of ['exact', 'maps']) good(['calibrate', tiny, heads, '--data', data, '--reply-tokens', '16', '--strategy', 'risk', '--kv', kv, '-q']);
+  good([
+    'train',
+    tiny,
+    '-o',
+    heads,
+    '--layers',
+    '4,6',
+    '--self-chat',
+    '80',
+    '--rows',
+    '64',
+    '--vocabulary-rows',
+    '128',
+    '--batch',
+    '64',
+    '--map-tokens',
+    '1000',
+    '--epochs',
+    '2',
+    '-q',
+  ]);
+  for (const kv of ['exact', 'maps'])
+    good([
+      'calibrate',
+      tiny,
+      heads,
+      '--data',
+      data,
+      '--reply-tokens',
+      '16',
+      '--strategy',
+      'risk',
+      '--kv',
+      kv,
+      '-q',
+    ]);
   return new Uint8Array(fs.readFileSync(heads));
 }
 
-test('K/V maps come after the weights where a level is calibrated with them; then the cheapest policy answers', { skip: !built && 'the program is not built' }, async () => {
-  const heads = headsOfBothPolicies();
-  const server = await modelServer({ '/tiny.gguf': new Uint8Array(fs.readFileSync(tiny)), '/tiny.exits.gguf': heads });
-  /** @type {string[]} */
-  const warnings = [];
-  const found = await ExitLM.load(`${server.address}/tiny.gguf`, { worker: false, threads: 1, contextLength: 256, onWarning: (w) => warnings.push(w) });
-  const levels = (found.exits?.levels ?? []).filter((l) => l.strategy === 'risk' && l.certified);
-  assert.deepEqual([...new Set(levels.map((l) => l.kv))], ['exact', 'maps']);
-  const accuracy = Math.min(...levels.filter((l) => l.kv === 'maps').map((l) => l.accuracy));
-  await found.ready;
-  const maps = /** @type {const} */ ({ accuracy, kv: 'maps', maxTokens: 24 });
-  const deadline = Date.now() + 20_000;
-  /** @type {string | undefined} */
-  let text;
-  while (text === undefined && Date.now() < deadline) {
-    text = await found.complete('The sea is', maps).result.then((r) => r.text, (e) => void assert.equal(e.code, 'USAGE'));
-    if (text === undefined) await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  const local = await ExitLM.load(tiny, { heads, worker: false, threads: 1, contextLength: 256 });
-  await local.ready;
-  for (const kv of /** @type {const} */ (['maps', undefined])) {
-    const want = await local.complete('The sea is', { ...maps, kv }).result;
-    const got = await found.complete('The sea is', { ...maps, kv }).result;
-    assert.deepEqual([got.text, got.meanWork], [want.text, want.meanWork], String(kv));
-  }
-  assert.deepEqual(warnings, []);
-  await local.dispose();
-  await found.dispose();
-  const lean = await ExitLM.load(`${server.address}/tiny.gguf`, { worker: false, threads: 1, contextLength: 256, kvMaps: false });
-  await lean.ready;
-  await new Promise((resolve) => setTimeout(resolve, 300));
-  await assert.rejects(lean.complete('The sea is', maps).result, { code: 'USAGE' });
-  await lean.dispose();
-  await server.close();
-});
+test(
+  'K/V maps come after the weights where a level is calibrated with them; then the cheapest policy answers',
+  { skip: !built && 'the program is not built' },
+  async () => {
+    const heads = headsOfBothPolicies();
+    const server = await modelServer({
+      '/tiny.gguf': new Uint8Array(fs.readFileSync(tiny)),
+      '/tiny.exits.gguf': heads,
+    });
+    /** @type {string[]} */
+    const warnings = [];
+    const found = await ExitLM.load(`${server.address}/tiny.gguf`, {
+      worker: false,
+      threads: 1,
+      contextLength: 256,
+      onWarning: (w) => warnings.push(w),
+    });
+    const levels = (found.exits?.levels ?? []).filter((l) => l.strategy === 'risk' && l.certified);
+    assert.deepEqual([...new Set(levels.map((l) => l.kv))], ['exact', 'maps']);
+    const accuracy = Math.min(...levels.filter((l) => l.kv === 'maps').map((l) => l.accuracy));
+    await found.ready;
+    const maps = /** @type {const} */ ({ accuracy, kv: 'maps', maxTokens: 24 });
+    const deadline = Date.now() + 20_000;
+    /** @type {string | undefined} */
+    let text;
+    while (text === undefined && Date.now() < deadline) {
+      text = await found.complete('The sea is', maps).result.then(
+        (r) => r.text,
+        (e) => void assert.equal(e.code, 'USAGE'),
+      );
+      if (text === undefined) await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    const local = await ExitLM.load(tiny, { heads, worker: false, threads: 1, contextLength: 256 });
+    await local.ready;
+    for (const kv of /** @type {const} */ (['maps', undefined])) {
+      const want = await local.complete('The sea is', { ...maps, kv }).result;
+      const got = await found.complete('The sea is', { ...maps, kv }).result;
+      assert.deepEqual([got.text, got.meanWork], [want.text, want.meanWork], String(kv));
+    }
+    assert.deepEqual(warnings, []);
+    await local.dispose();
+    await found.dispose();
+    const lean = await ExitLM.load(`${server.address}/tiny.gguf`, {
+      worker: false,
+      threads: 1,
+      contextLength: 256,
+      kvMaps: false,
+    });
+    await lean.ready;
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    await assert.rejects(lean.complete('The sea is', maps).result, { code: 'USAGE' });
+    await lean.dispose();
+    await server.close();
+  },
+);

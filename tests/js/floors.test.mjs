@@ -1,5 +1,6 @@
-// web/src is a house with floors: its entries, then client, chat and serve, link below all; engine, loading and cache on the other side of the link.
-// Who imports upwards, or loads the engine into a page that has it in a worker, fails here.
+// web/src is a house with floors: its entries, then client, chat and serve, link below all; engine,
+// loading and cache on the other side of the link. Who imports upwards, or loads the engine into a
+// page that has it in a worker, fails here.
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
@@ -9,23 +10,29 @@ import { tokensOf } from '../tokens.mjs';
 
 const source = fileURLToPath(new URL('../../web/src', import.meta.url));
 
-/** What the files of a folder import besides each other; '' are the entries. @type {Record<string, string[]>} */
+/**
+ * What the files of a folder import besides each other; '' are the entries. @type {Record<string,
+ * string[]>}
+ */
 const FLOORS = {
   '': ['client', 'chat', 'serve', 'link'],
-  serve: ['chat', 'link'],
-  client: ['chat', 'link'],
-  chat: ['link'],
-  engine: ['loading', 'cache', 'link'],
-  loading: ['cache', 'link'],
-  cache: ['link'],
-  link: [],
+  'serve': ['chat', 'link'],
+  'client': ['chat', 'link'],
+  'chat': ['link'],
+  'engine': ['loading', 'cache', 'link'],
+  'loading': ['cache', 'link'],
+  'cache': ['link'],
+  'link': [],
 };
 /** What they import when they need it, besides: `import()`. @type {Record<string, string[]>} */
 const LATER = { client: ['engine', 'cache'] };
 /** Entries that a worker or a thread starts with. @type {Record<string, string>} */
 const OF_THE_ENGINE = { 'worker.js': 'engine', 'thread.js': 'engine' };
 
-/** @typedef {{ from: string, to: string, later: boolean }} Arrow from a file of web/src to one of it, or out of it ('../…') */
+/**
+ * @typedef {{ from: string, to: string, later: boolean }} Arrow from a file of web/src to one of
+ *   it, or out of it ('../…')
+ */
 
 /**
  * @param {string} file of web/src
@@ -42,32 +49,53 @@ function arrowsOf(file, code) {
     const called = before === '(' && tokens[i - 2]?.text === 'import';
     if (!called && before !== 'from' && before !== 'import') continue;
     const specifier = text.slice(1, -1);
-    if (specifier.startsWith('.')) arrows.push({ from: file, to: path.posix.join(path.posix.dirname(file), specifier), later: called });
+    if (specifier.startsWith('.'))
+      arrows.push({
+        from: file,
+        to: path.posix.join(path.posix.dirname(file), specifier),
+        later: called,
+      });
   }
   return arrows;
 }
 
-const folderOf = (/** @type {string} */ file) => (file.includes('/') ? file.slice(0, file.indexOf('/')) : '');
+const folderOf = (/** @type {string} */ file) =>
+  file.includes('/') ? file.slice(0, file.indexOf('/')) : '';
 
 /** @param {Arrow} arrow @returns {string | null} what is wrong with it */
 function wrongWith({ from, to, later }) {
   const [above, below] = [folderOf(from), folderOf(to)];
-  if (to.startsWith('../')) return above === 'engine' && to === '../dist/jinja.js' ? null : `${from} imports ${to}, which is not of web/src`;
+  if (to.startsWith('../'))
+    return above === 'engine' && to === '../dist/jinja.js'
+      ? null
+      : `${from} imports ${to}, which is not of web/src`;
   if (above === below && above !== '') return null;
-  const allowed = [...(OF_THE_ENGINE[from] ? [OF_THE_ENGINE[from]] : FLOORS[above] ?? []), ...(later ? LATER[above] ?? [] : [])];
-  return allowed.includes(below) ? null : `${from} ${later ? 'imports later' : 'imports'} ${to}: ${above || 'an entry'} may not`;
+  const allowed = [
+    ...(OF_THE_ENGINE[from] ? [OF_THE_ENGINE[from]] : (FLOORS[above] ?? [])),
+    ...(later ? (LATER[above] ?? []) : []),
+  ];
+  return allowed.includes(below)
+    ? null
+    : `${from} ${later ? 'imports later' : 'imports'} ${to}: ${above || 'an entry'} may not`;
 }
 
 /** @returns {Map<string, string>} the code of each file */
 function readAll() {
-  const files = fs.readdirSync(source, { recursive: true }).map((f) => String(f).replaceAll('\\', '/')).filter((f) => /\.m?js$/.test(f));
+  const files = fs
+    .readdirSync(source, { recursive: true })
+    .map((f) => String(f).replaceAll('\\', '/'))
+    .filter((f) => /\.m?js$/.test(f));
   return new Map(files.map((file) => [file, fs.readFileSync(path.join(source, file), 'utf8')]));
 }
 
-/** @param {Map<string, string>} files @param {string} entry @returns {Set<string>} what is loaded with it at once */
+/**
+ * @param {Map<string, string>} files @param {string} entry @returns {Set<string>} what is loaded
+ *   with it at once
+ */
 function loadedWith(files, entry) {
   const reached = new Set([entry]);
-  for (const file of reached) for (const { to, later } of arrowsOf(file, files.get(file) ?? '')) if (!later) reached.add(to);
+  for (const file of reached)
+    for (const { to, later } of arrowsOf(file, files.get(file) ?? '')) if (!later) reached.add(to);
   return reached;
 }
 
@@ -75,9 +103,14 @@ const files = readAll();
 const arrows = [...files].flatMap(([file, code]) => arrowsOf(file, code));
 
 test('no import points up', () => {
-  assert.ok(files.size > 40 && arrows.length > 100, `${files.size} files, ${arrows.length} imports were read`);
-  for (const { to } of arrows) assert.ok(to.startsWith('../') || files.has(to), `${to} is imported and is there`);
-  for (const file of files.keys()) assert.ok(folderOf(file) in FLOORS, `${file} is in one of the folders`);
+  assert.ok(
+    files.size > 40 && arrows.length > 100,
+    `${files.size} files, ${arrows.length} imports were read`,
+  );
+  for (const { to } of arrows)
+    assert.ok(to.startsWith('../') || files.has(to), `${to} is imported and is there`);
+  for (const file of files.keys())
+    assert.ok(folderOf(file) in FLOORS, `${file} is in one of the folders`);
   assert.deepEqual(arrows.map(wrongWith).filter(Boolean), []);
 });
 
@@ -99,9 +132,13 @@ test('a planted import that points up is found', () => {
     ['client/page.js', "import '../../dist/jinja.js';"],
     ['client/page.js', "import '../index.js';"],
   ];
-  for (const [file, code] of planted) assert.equal(arrowsOf(file, code).map(wrongWith).filter(Boolean).length, 1, `${file}: ${code}`);
-  const harmless = "// import '../engine/host.js';\n/* import('../engine/host.js') */\nconst text = \"import '../engine/host.js'\"; const { Host } = await import('../engine/host.js');";
-  assert.deepEqual(arrowsOf('client/page.js', harmless), [{ from: 'client/page.js', to: 'engine/host.js', later: true }]);
+  for (const [file, code] of planted)
+    assert.equal(arrowsOf(file, code).map(wrongWith).filter(Boolean).length, 1, `${file}: ${code}`);
+  const harmless =
+    "// import '../engine/host.js';\n/* import('../engine/host.js') */\nconst text = \"import '../engine/host.js'\"; const { Host } = await import('../engine/host.js');";
+  assert.deepEqual(arrowsOf('client/page.js', harmless), [
+    { from: 'client/page.js', to: 'engine/host.js', later: true },
+  ]);
   assert.equal(wrongWith(arrowsOf('client/page.js', harmless)[0]), null);
 });
 
@@ -109,15 +146,27 @@ test('a page loads nothing of the engine before it needs it', () => {
   for (const entry of ['index.js', 'edge.js', 'openai.js', 'ai-sdk.js', 'prompt-api.js']) {
     const reached = [...loadedWith(files, entry)];
     assert.ok(reached.length > 3);
-    assert.deepEqual(reached.filter((file) => ['engine', 'loading', 'cache'].includes(folderOf(file))), [], entry);
+    assert.deepEqual(
+      reached.filter((file) => ['engine', 'loading', 'cache'].includes(folderOf(file))),
+      [],
+      entry,
+    );
   }
   const withEngine = new Map([...files, ['client/page.js', "import '../engine/host.js';"]]);
-  assert.ok(loadedWith(withEngine, 'index.js').has('loading/loader.js'), 'what is planted is reached');
+  assert.ok(
+    loadedWith(withEngine, 'index.js').has('loading/loader.js'),
+    'what is planted is reached',
+  );
 });
 
 test('no circle', () => {
   /** @type {Map<string, string[]>} */
-  const next = new Map([...files.keys()].map((file) => [file, arrows.filter((a) => a.from === file && !a.later).map(({ to }) => to)]));
+  const next = new Map(
+    [...files.keys()].map((file) => [
+      file,
+      arrows.filter((a) => a.from === file && !a.later).map(({ to }) => to),
+    ]),
+  );
   const done = new Set();
   const visit = (/** @type {string} */ file, /** @type {string[]} */ way) => {
     assert.ok(!way.includes(file), [...way, file].join(' → '));

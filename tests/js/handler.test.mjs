@@ -1,5 +1,5 @@
-// The server of exitlm/edge in Node: what a request may ask for, and the line before the engine with a clock of the test's own.
-// In the real workerd: tests/edge/cloudflare.test.mjs.
+// The server of exitlm/edge in Node: what a request may ask for, and the line before the engine
+// with a clock of the test's own. In the real workerd: tests/edge/cloudflare.test.mjs.
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
 import { createHandler, ExitLM } from '../../web/src/edge.js';
@@ -12,7 +12,11 @@ after(async () => (await model).dispose());
 
 /** @param {Partial<Parameters<typeof createHandler>[0]>} options */
 const server = (options = {}) => createHandler({ model: 'tiny', load: () => model, ...options });
-const ask = (/** @type {object} */ body) => new Request('http://exitlm/v1/chat/completions', { method: 'POST', body: JSON.stringify({ messages: hi, ...body }) });
+const ask = (/** @type {object} */ body) =>
+  new Request('http://exitlm/v1/chat/completions', {
+    method: 'POST',
+    body: JSON.stringify({ messages: hi, ...body }),
+  });
 
 describe('requests', () => {
   test('what a request leaves out comes from defaults', async () => {
@@ -38,10 +42,21 @@ describe('requests', () => {
   });
   test('a stream and a whole answer say the same', async () => {
     const whole = await (await server()(ask({ max_tokens: 6 }))).json();
-    const events = (await (await server()(ask({ max_tokens: 6, stream: true, stream_options: { include_usage: true } }))).text()).trim().split('\n\n');
+    const events = (
+      await (
+        await server()(
+          ask({ max_tokens: 6, stream: true, stream_options: { include_usage: true } }),
+        )
+      ).text()
+    )
+      .trim()
+      .split('\n\n');
     assert.equal(events.pop(), 'data: [DONE]');
     const chunks = events.map((event) => JSON.parse(event.slice('data: '.length)));
-    assert.equal(chunks.map(({ choices }) => choices[0]?.delta.content ?? '').join(''), whole.choices[0].message.content);
+    assert.equal(
+      chunks.map(({ choices }) => choices[0]?.delta.content ?? '').join(''),
+      whole.choices[0].message.content,
+    );
     assert.deepEqual(chunks.at(-1).usage.completion_tokens, whole.usage.completion_tokens);
     assert.equal(chunks.at(-1).model, 'tiny');
   });
@@ -51,11 +66,19 @@ describe('the line', () => {
   const turn = () => ({ started: false, settled: Promise.resolve() });
   const never = new AbortController().signal;
   /** Notes when each has its turn. */
-  const enter = (/** @type {Lane} */ lane, /** @type {string[]} */ order, /** @type {string} */ name, signal = never) => {
+  const enter = (
+    /** @type {Lane} */ lane,
+    /** @type {string[]} */ order,
+    /** @type {string} */ name,
+    signal = never,
+  ) => {
     const mine = turn();
     return { mine, entered: lane.acquire(mine, signal).then(() => void order.push(name)) };
   };
-  const settle = () => new Promise((resolve) => { setImmediate(resolve); });
+  const settle = () =>
+    new Promise((resolve) => {
+      setImmediate(resolve);
+    });
 
   test('one after the other, in order', async () => {
     const lane = new Lane(2, assert.fail);
@@ -81,11 +104,18 @@ describe('the line', () => {
     await lane.acquire(first, never);
     const stop = new AbortController();
     const waiting = lane.acquire(turn(), stop.signal);
-    await assert.rejects(lane.acquire(turn(), never), (/** @type {any} */ error) => error.status === 503 && error.headers['Retry-After'] === '2');
+    await assert.rejects(
+      lane.acquire(turn(), never),
+      (/** @type {any} */ error) => error.status === 503 && error.headers['Retry-After'] === '2',
+    );
     stop.abort(new Error('gone'));
     await assert.rejects(waiting, /gone/);
     assert.equal(lane.waiting, 0);
-    await assert.rejects(lane.acquire(turn(), stop.signal), /gone/, 'who is gone already does not wait');
+    await assert.rejects(
+      lane.acquire(turn(), stop.signal),
+      /gone/,
+      'who is gone already does not wait',
+    );
     assert.equal(lane.waiting, 0);
   });
 
@@ -106,13 +136,21 @@ describe('the line', () => {
     assert.deepEqual([order, lost], [[], 0], 'a sign of life starts the count anew');
     t.mock.timers.tick(BEAT_MS);
     await settle();
-    assert.deepEqual([order, lost], [['b'], 1], 'the first of the line has its turn, and the engine is given up');
+    assert.deepEqual(
+      [order, lost],
+      [['b'], 1],
+      'the first of the line has its turn, and the engine is given up',
+    );
     lane.release(first);
     await settle();
     assert.deepEqual(order, ['b'], 'who lost it cannot give it away');
     t.mock.timers.tick(BEAT_MS * SILENT_BEATS + BEAT_MS);
     await settle();
-    assert.deepEqual([order, lost], [['b', 'c'], 1], 'one that had not begun leaves the engine whole');
+    assert.deepEqual(
+      [order, lost],
+      [['b', 'c'], 1],
+      'one that had not begun leaves the engine whole',
+    );
     lane.release(b.mine);
     assert.equal(lane.busy, true);
   });

@@ -1,5 +1,6 @@
-// The order and the size of requests, on lines of any kind, by a clock that jumps: no engine, no network. A plan must never lose to the file read in one stream, nor to
-// the plan with a fixed cost of a request that there was before.
+// The order and the size of requests, on lines of any kind, by a clock that jumps: no engine, no
+// network. A plan must never lose to the file read in one stream, nor to the plan with a fixed cost
+// of a request that there was before.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Ranges } from '../../web/src/cache/ranges.js';
@@ -15,7 +16,10 @@ const FILE = HEADER + N_ROWS * ROW + N_LAYERS * LAYER;
 const FIRST = 128 * 1024;
 const SECOND = 2 * 2 ** 20;
 
-/** Rows of the shortlist, as scattered as those of the default model: dense at first, then ever rarer. @returns {import('../../web/src/loading/plan.js').Extent[]} */
+/**
+ * Rows of the shortlist, as scattered as those of the default model: dense at first, then ever
+ * rarer. @returns {import('../../web/src/loading/plan.js').Extent[]}
+ */
 function model() {
   let seed = 7;
   const random = () => (seed = (seed * 1103515245 + 12345) % 2 ** 31) / 2 ** 31;
@@ -30,17 +34,39 @@ function model() {
     const out = [];
     for (let i = 0, n; i < list.length; i += n) {
       for (n = 1; list[i + n] === list[i] + n; n++);
-      out.push({ part: 0, offset: HEADER + list[i] * ROW, nBytes: n * ROW, layer, row: list[i], nRows: n, output: false });
+      out.push({
+        part: 0,
+        offset: HEADER + list[i] * ROW,
+        nBytes: n * ROW,
+        layer,
+        row: list[i],
+        nRows: n,
+        output: false,
+      });
     }
     return out;
   };
-  const layers = Array.from({ length: N_LAYERS }, (_, i) => ({ part: 0, offset: HEADER + N_ROWS * ROW + i * LAYER, nBytes: LAYER, layer: i, row: 0, nRows: 0, output: false }));
-  return [...extentsOf(rows.early, -2), ...layers, ...extentsOf(rows.late, -2), ...extentsOf(rows.other, -3)];
+  const layers = Array.from({ length: N_LAYERS }, (_, i) => ({
+    part: 0,
+    offset: HEADER + N_ROWS * ROW + i * LAYER,
+    nBytes: LAYER,
+    layer: i,
+    row: 0,
+    nRows: 0,
+    output: false,
+  }));
+  return [
+    ...extentsOf(rows.early, -2),
+    ...layers,
+    ...extentsOf(rows.late, -2),
+    ...extentsOf(rows.other, -3),
+  ];
 }
 const extents = model();
 
 /**
- * @typedef {{ rate: number, rtt: number, connections: number, requestMs: number }} Kind bytes a millisecond; `requestMs`: what one takes browser and server, one after the other
+ * @typedef {{ rate: number, rtt: number, connections: number, requestMs: number }} Kind bytes a
+ *   millisecond; `requestMs`: what one takes browser and server, one after the other
  * @typedef {{ exit: number, full: number, ready: number, requests: number }} Times
  */
 
@@ -50,7 +76,8 @@ class Network {
   requests = 0;
   #kind;
   #busyUntil = 0;
-  /** @type {{ opensAt: number, left: number, open: boolean, onOpen: () => void, onBytes: (n: number) => void, onEnd: () => void }[]} */ #flows = [];
+  /** @type {{ opensAt: number, left: number, open: boolean, onOpen: () => void, onBytes: (n: number) => void, onEnd: () => void }[]} */ #flows =
+    [];
   /** @type {(() => void)[]} */ #queued = [];
 
   /** @param {Kind} kind */
@@ -58,12 +85,20 @@ class Network {
     this.#kind = kind;
   }
 
-  /** @param {number} bytes @param {{ onOpen: () => void, onBytes: (n: number) => void, onEnd: () => void }} on */
+  /**
+   * @param {number} bytes @param {{ onOpen: () => void, onBytes: (n: number) => void, onEnd: () =>
+   *   void }} on
+   */
   ask(bytes, on) {
     const go = () => {
       this.requests++;
       this.#busyUntil = Math.max(this.#busyUntil, this.now) + this.#kind.requestMs;
-      this.#flows.push({ ...on, opensAt: this.#busyUntil + this.#kind.rtt, left: bytes, open: false });
+      this.#flows.push({
+        ...on,
+        opensAt: this.#busyUntil + this.#kind.rtt,
+        left: bytes,
+        open: false,
+      });
     };
     if (this.#flows.length < this.#kind.connections) go();
     else this.#queued.push(go);
@@ -109,7 +144,10 @@ function asStream(kind) {
   return { exit: network.now, full: network.now, ready: network.now, requests: 1 };
 }
 
-/** As the loader does it: the header, then all that is left; `fixed`: with the cost of a request that there was before. @param {Kind} kind @param {boolean} fixed @returns {Times} */
+/**
+ * As the loader does it: the header, then all that is left; `fixed`: with the cost of a request
+ * that there was before. @param {Kind} kind @param {boolean} fixed @returns {Times}
+ */
 function byJobs(kind, fixed) {
   const network = new Network(kind);
   const jobs = new Jobs({ shards: false, cached: false, clock: () => network.now });
@@ -117,7 +155,10 @@ function byJobs(kind, fixed) {
   const have = [new Ranges()];
   const rows = new Rows();
   for (const extent of extents) rows.add(extent);
-  /** @param {number} from @param {number} to @param {(at: number) => void} took @param {() => void} end */
+  /**
+   * @param {number} from @param {number} to @param {(at: number) => void} took @param {() => void}
+   *   end
+   */
   const ask = (from, to, took, end) => {
     const asked = network.now;
     let at = from;
@@ -136,18 +177,26 @@ function byJobs(kind, fixed) {
   };
   const times = { exit: NaN, full: NaN, ready: NaN };
   const firstLayer = extents.findIndex((e) => e.layer >= 0);
-  const wanted = { exit: extents.filter((e, i) => e.layer >= 0 || (e.layer === -2 && i < firstLayer)), full: extents.filter((e) => e.layer >= -2) };
+  const wanted = {
+    exit: extents.filter((e, i) => e.layer >= 0 || (e.layer === -2 && i < firstLayer)),
+    full: extents.filter((e) => e.layer >= -2),
+  };
   const seen = { exit: 0, full: 0 };
   const arrived = () => {
     for (const key of /** @type {const} */ (['exit', 'full'])) {
       const list = wanted[key];
-      for (let e = list[seen[key]]; e && have[0].has(e.offset, e.offset + e.nBytes); e = list[++seen[key]]);
+      for (
+        let e = list[seen[key]];
+        e && have[0].has(e.offset, e.offset + e.nBytes);
+        e = list[++seen[key]]
+      );
       if (Number.isNaN(times[key]) && seen[key] === list.length) times[key] = network.now;
     }
   };
   const missingBytes = () => FILE - have[0].total;
   const startJobs = () => {
-    if (!fixed && jobs.outdated) jobs.replan((coming) => rows.missing(have, coming, missingBytes()));
+    if (!fixed && jobs.outdated)
+      jobs.replan((coming) => rows.missing(have, coming, missingBytes()));
     for (const running of jobs.start()) {
       const { job } = running;
       const missing = have[0].missing(job.from, job.to);
@@ -161,15 +210,24 @@ function byJobs(kind, fixed) {
         network.ask(0, { onOpen() {}, onBytes() {}, onEnd: end });
         continue;
       }
-      ask(job.from, job.to, (at) => {
-        running.left = job.to - at;
-        if (running.lane === 'files') have[0].add(job.from, at);
-        if (jobs.mayGoOn(running)) startJobs();
-      }, end);
+      ask(
+        job.from,
+        job.to,
+        (at) => {
+          running.left = job.to - at;
+          if (running.lane === 'files') have[0].add(job.from, at);
+          if (jobs.mayGoOn(running)) startJobs();
+        },
+        end,
+      );
     }
   };
   const rest = () => {
-    const left = extents.flatMap((e) => have[0].missing(e.offset, e.offset + e.nBytes).map(([from, to]) => ({ ...e, offset: from, nBytes: to - from })));
+    const left = extents.flatMap((e) =>
+      have[0]
+        .missing(e.offset, e.offset + e.nBytes)
+        .map(([from, to]) => ({ ...e, offset: from, nBytes: to - from })),
+    );
     jobs.put(fixed ? jobsByRange(left, REQUEST_BYTES) : planFor(left, line));
     startJobs();
   };
@@ -177,7 +235,9 @@ function byJobs(kind, fixed) {
   const stream = (/** @type {number} */ from) => ask(from, FILE, take(from), arrived);
   ask(0, FIRST, take(0), () => {
     if (!fixed && line.streams(false)) return stream(FIRST);
-    ask(FIRST, SECOND, take(FIRST), () => (!fixed && line.streams(false) ? stream(SECOND) : rest()));
+    ask(FIRST, SECOND, take(FIRST), () =>
+      !fixed && line.streams(false) ? stream(SECOND) : rest(),
+    );
   });
   network.run();
   assert.ok(have[0].has(0, FILE), 'all is there');
@@ -186,7 +246,10 @@ function byJobs(kind, fixed) {
 
 const MBIT = [2, 5, 10, 20, 50, 100, 200, 500, 1000, 1e5];
 for (const rtt of [0, 20, 100]) {
-  for (const [name, connections] of /** @type {const} */ ([['HTTP/1.1', 6], ['HTTP/2', 100]])) {
+  for (const [name, connections] of /** @type {const} */ ([
+    ['HTTP/1.1', 6],
+    ['HTTP/2', 100],
+  ])) {
     test(`${name}, ${rtt} ms: never much later than one stream, nor than requests of a fixed cost`, (t) => {
       const late = [];
       for (const mbit of MBIT) {
@@ -194,15 +257,22 @@ for (const rtt of [0, 20, 100]) {
         const stream = asStream(kind);
         const before = byJobs(kind, true);
         const now = byJobs(kind, false);
-        t.diagnostic(`${mbit} Mbit/s: ${['exit', 'full', 'ready', 'requests'].map((key) => `${key} ${[stream, before, now].map((times) => Math.round(/** @type {any} */ (times)[key])).join(' / ')}`).join(', ')}`);
+        t.diagnostic(
+          `${mbit} Mbit/s: ${['exit', 'full', 'ready', 'requests'].map((key) => `${key} ${[stream, before, now].map((times) => Math.round(/** @type {any} */ (times)[key])).join(' / ')}`).join(', ')}`,
+        );
         // The two requests that tell what the line is like are paid for once.
         const probing = 2 * rtt + 10;
         for (const key of /** @type {const} */ (['exit', 'full', 'ready'])) {
-          // From 100 Mbit/s on few requests are worth more than a first token that thousands of them would bring sooner.
+          // From 100 Mbit/s on few requests are worth more than a first token that thousands of
+          // them would bring sooner.
           const best = mbit >= 100 ? stream[key] : Math.min(stream[key], before[key]);
-          if (now[key] > 1.1 * best + probing) late.push(`${mbit} Mbit/s, ${key}: ${now[key].toFixed(0)} ms, ${stream[key].toFixed(0)} as a stream, ${before[key].toFixed(0)} before`);
+          if (now[key] > 1.1 * best + probing)
+            late.push(
+              `${mbit} Mbit/s, ${key}: ${now[key].toFixed(0)} ms, ${stream[key].toFixed(0)} as a stream, ${before[key].toFixed(0)} before`,
+            );
         }
-        if (mbit >= 100 && now.requests > 120) late.push(`${mbit} Mbit/s: ${now.requests} requests`);
+        if (mbit >= 100 && now.requests > 120)
+          late.push(`${mbit} Mbit/s: ${now.requests} requests`);
       }
       assert.deepEqual(late, []);
     });

@@ -1,4 +1,5 @@
-// Loading over HTTP: order of use, resuming, servers that misbehave. On the tiny random model and a server of this test.
+// Loading over HTTP: order of use, resuming, servers that misbehave. On the tiny random model and a
+// server of this test.
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { after, test } from 'node:test';
@@ -19,13 +20,17 @@ const bytes = new Uint8Array(fs.readFileSync(new URL('../data/tiny.gguf', import
 const servers = [];
 after(() => Promise.all(servers.map((s) => s.close())));
 
-const serve = async (/** @type {any} */ behaviour = {}, /** @type {any} */ files = { '/tiny.gguf': bytes }) => {
+const serve = async (
+  /** @type {any} */ behaviour = {},
+  /** @type {any} */ files = { '/tiny.gguf': bytes },
+) => {
   const server = await modelServer(files, behaviour);
   servers.push(server);
   return { ...server, url: `${server.address}/tiny.gguf` };
 };
 const options = { worker: false, heads: /** @type {false} */ (false) };
-const say = async (/** @type {ExitLM} */ lm) => (await lm.complete('Once upon a time', { maxTokens: 12 }).result).text;
+const say = async (/** @type {ExitLM} */ lm) =>
+  (await lm.complete('Once upon a time', { maxTokens: 12 }).result).text;
 const reference = ExitLM.load(bytes, options).then(say);
 const check = async (/** @type {any} */ source, /** @type {any} */ more = {}) => {
   const lm = await ExitLM.load(source, { ...options, ...more });
@@ -36,12 +41,14 @@ const check = async (/** @type {any} */ source, /** @type {any} */ more = {}) =>
   await lm.dispose();
   return memory;
 };
-const code = (/** @type {string} */ expected, /** @type {RegExp} */ message = /./) => (/** @type {any} */ error) => {
-  assert.ok(error instanceof ExitLMError, `an ExitLMError, not ${error?.stack ?? error}`);
-  assert.equal(error.code, expected, error.message);
-  assert.match(error.message, message);
-  return true;
-};
+const code =
+  (/** @type {string} */ expected, /** @type {RegExp} */ message = /./) =>
+  (/** @type {any} */ error) => {
+    assert.ok(error instanceof ExitLMError, `an ExitLMError, not ${error?.stack ?? error}`);
+    assert.equal(error.code, expected, error.message);
+    assert.match(error.message, message);
+    return true;
+  };
 
 test('with ranges: headers first, then what is needed, nothing twice', async () => {
   const { url, seen } = await serve();
@@ -93,7 +100,10 @@ for (const ranges of [true, false]) {
   test(`connections that break, ${ranges ? 'with' : 'without'} ranges`, async () => {
     let seed = 12345;
     const random = () => (seed = (seed * 1103515245 + 12345) % 2 ** 31) / 2 ** 31;
-    const { url, seen } = await serve({ ranges, cutAfter: (/** @type {number} */ n) => (n < 9 ? Math.floor(random() * 50000) : null) });
+    const { url, seen } = await serve({
+      ranges,
+      cutAfter: (/** @type {number} */ n) => (n < 9 ? Math.floor(random() * 50000) : null),
+    });
     const { networkBytes } = await check(url);
     assert.ok(seen.length > (ranges ? 5 : 9), `${seen.length} requests`);
     if (ranges) assert.ok(networkBytes <= bytes.length + 2 ** 20);
@@ -101,7 +111,9 @@ for (const ranges of [true, false]) {
 }
 
 test('statuses that pass: 503, 429', async () => {
-  const { url, seen } = await serve({ status: (/** @type {number} */ n) => [503, 429, null][n] ?? null });
+  const { url, seen } = await serve({
+    status: (/** @type {number} */ n) => [503, 429, null][n] ?? null,
+  });
   await check(url);
   assert.ok(seen.length >= 3);
 });
@@ -116,7 +128,10 @@ test('statuses that stay: 404, 403', async () => {
 
 test('a web page instead of a model', async () => {
   const html = new TextEncoder().encode('<!doctype html><title>Not found</title>');
-  const { url } = await serve({ headers: { 'content-type': 'text/html; charset=utf-8' } }, { '/tiny.gguf': html });
+  const { url } = await serve(
+    { headers: { 'content-type': 'text/html; charset=utf-8' } },
+    { '/tiny.gguf': html },
+  );
   await assert.rejects(ExitLM.load(url, options), code('HTTP', /web page/));
   const plain = await serve({}, { '/tiny.gguf': html });
   await assert.rejects(ExitLM.load(plain.url, options), code('BAD_MODEL', /GGUF/));
@@ -135,14 +150,20 @@ test('no server', async () => {
   servers.pop();
   const abort = new AbortController();
   setTimeout(() => abort.abort(new Error('waited long enough')), 700);
-  await assert.rejects(ExitLM.load(url, { ...options, signal: abort.signal }), /waited long enough/);
+  await assert.rejects(
+    ExitLM.load(url, { ...options, signal: abort.signal }),
+    /waited long enough/,
+  );
 });
 
 test('a file that changes while it is loaded', async () => {
   const other = bytes.slice();
   other[other.length - 1] ^= 1;
   let current = bytes;
-  const { url, seen, behaviour } = await serve({ bytesPerSecond: bytes.length * 2, cutAfter: () => 60000 }, { '/tiny.gguf': () => current });
+  const { url, seen, behaviour } = await serve(
+    { bytesPerSecond: bytes.length * 2, cutAfter: () => 60000 },
+    { '/tiny.gguf': () => current },
+  );
   const lm = await ExitLM.load(url, options);
   await new Promise((resolve) => setTimeout(resolve, 20));
   behaviour.etag = '"v2"';
@@ -154,10 +175,13 @@ test('a file that changes while it is loaded', async () => {
 
 test('a file that is shorter than its header says', async () => {
   const { url } = await serve({}, { '/tiny.gguf': bytes.subarray(0, bytes.length - 5000) });
-  await assert.rejects(async () => {
-    const lm = await ExitLM.load(url, options);
-    await lm.ready;
-  }, code('BAD_MODEL', /truncated|needs|missing/));
+  await assert.rejects(
+    async () => {
+      const lm = await ExitLM.load(url, options);
+      await lm.ready;
+    },
+    code('BAD_MODEL', /truncated|needs|missing/),
+  );
 });
 
 test('a checksum of the whole', async () => {
@@ -193,7 +217,8 @@ test("the caller's own cache: no bytes the second time, a partial copy is contin
   const kept = new Map();
   const cache = {
     get: async (/** @type {string} */ key) => kept.get(key),
-    put: async (/** @type {string} */ key, /** @type {Uint8Array} */ value) => void kept.set(key, value.slice()),
+    put: async (/** @type {string} */ key, /** @type {Uint8Array} */ value) =>
+      void kept.set(key, value.slice()),
     delete: async (/** @type {string} */ key) => kept.delete(key),
   };
   for (const worker of [false, true]) {
@@ -204,8 +229,13 @@ test("the caller's own cache: no bytes the second time, a partial copy is contin
     assert.equal((await check(url, { cache, worker })).networkBytes, 0);
     assert.equal(seen.length, before);
     // one piece is damaged: that one is fetched again
-    const [key, value] = [...kept].filter(([k]) => /\/0\/\d+$/.test(k)).sort((a, b) => b[1].length - a[1].length)[0];
-    kept.set(key, value.map((b, i) => (i === 99 ? b ^ 255 : b)));
+    const [key, value] = [...kept]
+      .filter(([k]) => /\/0\/\d+$/.test(k))
+      .sort((a, b) => b[1].length - a[1].length)[0];
+    kept.set(
+      key,
+      value.map((b, i) => (i === 99 ? b ^ 255 : b)),
+    );
     const { networkBytes } = await check(url, { cache, worker });
     assert.ok(networkBytes > 0 && networkBytes <= 2 ** 20, `${networkBytes}`);
     // and one is gone
@@ -220,15 +250,22 @@ test('a download that was broken off goes on where it was', async () => {
   const kept = new Map();
   const cache = {
     get: async (/** @type {string} */ key) => kept.get(key),
-    put: async (/** @type {string} */ key, /** @type {Uint8Array} */ value) => void kept.set(key, value.slice()),
+    put: async (/** @type {string} */ key, /** @type {Uint8Array} */ value) =>
+      void kept.set(key, value.slice()),
     delete: async (/** @type {string} */ key) => kept.delete(key),
   };
   const { url, behaviour } = await serve({ bytesPerSecond: bytes.length });
   const partly = async () => {
     /** @type {(value?: unknown) => void} */
     let enough = () => {};
-    const some = new Promise((resolve) => { enough = resolve; });
-    const lm = await ExitLM.load(url, { ...options, cache, onProgress: ({ loaded }) => void (loaded > bytes.length / 3 && enough()) });
+    const some = new Promise((resolve) => {
+      enough = resolve;
+    });
+    const lm = await ExitLM.load(url, {
+      ...options,
+      cache,
+      onProgress: ({ loaded }) => void (loaded > bytes.length / 3 && enough()),
+    });
     await some;
     await lm.dispose();
   };
@@ -263,10 +300,18 @@ test('a cache without room: a warning, and loading goes on', async () => {
 });
 
 for (const [name, cache] of /** @type {[string, () => any][]} */ ([
-  ['full', () => {
-    let puts = 0;
-    return { get: async () => undefined, put: async () => { if (++puts > 2) throw new DOMException('full', 'QuotaExceededError'); } };
-  }],
+  [
+    'full',
+    () => {
+      let puts = 0;
+      return {
+        get: async () => undefined,
+        put: async () => {
+          if (++puts > 2) throw new DOMException('full', 'QuotaExceededError');
+        },
+      };
+    },
+  ],
   ['none', () => 'none'],
 ])) {
   test(`a checksum is of the bytes that the engine has, and they come once: cache ${name}`, async () => {
@@ -280,7 +325,9 @@ for (const [name, cache] of /** @type {[string, () => any][]} */ ([
       const response = await fetch(url, init);
       const body = new Uint8Array(await response.arrayBuffer());
       sent += body.length;
-      const from = Number(/^bytes (\d+)/.exec(response.headers.get('content-range') ?? '')?.[1] ?? 0);
+      const from = Number(
+        /^bytes (\d+)/.exec(response.headers.get('content-range') ?? '')?.[1] ?? 0,
+      );
       if (damage && from <= at && at < from + body.length) {
         body[at - from] ^= 1;
         damage = false;
@@ -288,16 +335,30 @@ for (const [name, cache] of /** @type {[string, () => any][]} */ ([
       return new Response(body, { status: response.status, headers: response.headers });
     };
     const { url } = await serve();
-    const load = () => ExitLM.load(url, { ...options, sha256, cache: cache(), fetch: fetchDamaged, onWarning: () => {} });
-    await assert.rejects(load().then((lm) => lm.ready), code('CHECKSUM'));
+    const load = () =>
+      ExitLM.load(url, {
+        ...options,
+        sha256,
+        cache: cache(),
+        fetch: fetchDamaged,
+        onWarning: () => {},
+      });
+    await assert.rejects(
+      load().then((lm) => lm.ready),
+      code('CHECKSUM'),
+    );
     assert.equal(damage, false);
     sent = 0;
     const lm = await load().catch((error) => error);
-    const whole = await Promise.resolve(lm.ready ?? Promise.reject(lm)).then(() => true, (error) => code('CHECKSUM', /could not be verified/)(error) && false);
+    const whole = await Promise.resolve(lm.ready ?? Promise.reject(lm)).then(
+      () => true,
+      (error) => code('CHECKSUM', /could not be verified/)(error) && false,
+    );
     if (whole) assert.equal(await say(lm), await reference);
     assert.ok(sent <= 1.05 * bytes.length, `${sent} of ${bytes.length} bytes were sent`);
     if (whole) await lm.dispose();
-    // A copy that breaks off in the middle leaves nothing to verify, unless all came as one stream before that.
+    // A copy that breaks off in the middle leaves nothing to verify, unless all came as one stream
+    // before that.
     if (name === 'none') assert.ok(whole);
   });
 }
@@ -321,13 +382,22 @@ test('a file that came out of order is verified by its copy; what the copy has l
   };
   /** @type {[number, number][]} */
   let fetched = [];
-  const verify = (/** @type {Ranges} */ kept, expected = createHash('sha256').update(file).digest('hex')) => {
+  const verify = (
+    /** @type {Ranges} */ kept,
+    expected = createHash('sha256').update(file).digest('hex'),
+  ) => {
     fetched = [];
     return verifyKept({
-      engine: hash(), file: 0, name: 'x', bytes: 1000, expected, have: ranges([0, 400], [450, 1000]),
+      engine: hash(),
+      file: 0,
+      name: 'x',
+      bytes: 1000,
+      expected,
+      have: ranges([0, 400], [450, 1000]),
       store: /** @type {any} */ ({
         has: () => kept,
-        read: async (/** @type {number} */ _, /** @type {number} */ at) => file.slice(at, kept.list.find(([from, to]) => from <= at && at < to)?.[1]),
+        read: async (/** @type {number} */ _, /** @type {number} */ at) =>
+          file.slice(at, kept.list.find(([from, to]) => from <= at && at < to)?.[1]),
         write: async () => {},
       }),
       download: async function* (from, to) {
@@ -337,11 +407,26 @@ test('a file that came out of order is verified by its copy; what the copy has l
     });
   };
   await verify(ranges([0, 400], [450, 1000]));
-  assert.deepEqual(fetched, [[400, 450]], 'what lies between the tensors is fetched for the checksum alone');
-  await assert.rejects(verify(ranges([0, 400], [450, 1000]), '1'.repeat(64)), code('CHECKSUM', /was expected/));
-  for (const kept of [ranges([0, 400], [450, 900]), ranges([0, 400]), ranges([0, 300], [450, 1000]), ranges()]) {
+  assert.deepEqual(
+    fetched,
+    [[400, 450]],
+    'what lies between the tensors is fetched for the checksum alone',
+  );
+  await assert.rejects(
+    verify(ranges([0, 400], [450, 1000]), '1'.repeat(64)),
+    code('CHECKSUM', /was expected/),
+  );
+  for (const kept of [
+    ranges([0, 400], [450, 900]),
+    ranges([0, 400]),
+    ranges([0, 300], [450, 1000]),
+    ranges(),
+  ]) {
     await assert.rejects(verify(kept), code('CHECKSUM', /could not be verified/));
-    assert.ok(fetched.every(([from, to]) => from >= 400 && to <= 450), 'what the engine has is not fetched anew');
+    assert.ok(
+      fetched.every(([from, to]) => from >= 400 && to <= 450),
+      'what the engine has is not fetched anew',
+    );
   }
 });
 
@@ -354,24 +439,45 @@ test('heads beside the model are looked for, and their absence is no error', asy
 });
 
 test('of a heads file only what is needed is fetched, where the server has ranges', async () => {
-  const heads = new Uint8Array(fs.readFileSync(new URL('../../models/smollm2-135m-instruct.exits.gguf', import.meta.url)));
+  const heads = new Uint8Array(
+    fs.readFileSync(new URL('../../models/smollm2-135m-instruct.exits.gguf', import.meta.url)),
+  );
   const lean = withoutMaps(heads);
   const { signal } = new AbortController();
   for (const ranges of [true, false]) {
-    const server = await modelServer({ '/x.exits.gguf': heads, '/lean.gguf': lean, '/tiny.gguf': tinyBytes.subarray(0, 5000) }, { ranges });
+    const server = await modelServer(
+      { '/x.exits.gguf': heads, '/lean.gguf': lean, '/tiny.gguf': tinyBytes.subarray(0, 5000) },
+      { ranges },
+    );
     servers.push(server);
-    const fetched = await downloadWithoutMaps(httpSource(`${server.address}/x.exits.gguf`, fetch), false, signal);
+    const fetched = await downloadWithoutMaps(
+      httpSource(`${server.address}/x.exits.gguf`, fetch),
+      false,
+      signal,
+    );
     assert.deepEqual(fetched, lean);
     const sent = server.seen.reduce((sum, s) => sum + s.sent, 0);
     if (ranges) assert.ok(sent < 1.4 * lean.length, `${sent} bytes for ${lean.length}`);
-    assert.deepEqual(await downloadWithoutMaps(httpSource(`${server.address}/lean.gguf`, fetch), false, signal), lean);
-    assert.deepEqual(await downloadWithoutMaps(httpSource(`${server.address}/tiny.gguf`, fetch), false, signal), new Uint8Array(tinyBytes.subarray(0, 5000)), 'what is no heads file comes as it is');
-    await assert.rejects(downloadWithoutMaps(httpSource(`${server.address}/none`, fetch), false, signal), { code: 'HTTP' });
+    assert.deepEqual(
+      await downloadWithoutMaps(httpSource(`${server.address}/lean.gguf`, fetch), false, signal),
+      lean,
+    );
+    assert.deepEqual(
+      await downloadWithoutMaps(httpSource(`${server.address}/tiny.gguf`, fetch), false, signal),
+      new Uint8Array(tinyBytes.subarray(0, 5000)),
+      'what is no heads file comes as it is',
+    );
+    await assert.rejects(
+      downloadWithoutMaps(httpSource(`${server.address}/none`, fetch), false, signal),
+      { code: 'HTTP' },
+    );
   }
 });
 
 test('K/V maps that come after their heads are kept, and so are the heads', async () => {
-  const file = new Uint8Array(fs.readFileSync(new URL('../../models/smollm2-135m-instruct.exits.gguf', import.meta.url)));
+  const file = new Uint8Array(
+    fs.readFileSync(new URL('../../models/smollm2-135m-instruct.exits.gguf', import.meta.url)),
+  );
   const server = await modelServer({ '/x.exits.gguf': file }, {});
   servers.push(server);
   /** @type {Map<string, Uint8Array>} */
@@ -382,13 +488,25 @@ test('K/V maps that come after their heads are kept, and so are the heads', asyn
     cachePut: ({ key, bytes: value }) => void kept.set(key, value.slice()),
     cacheDelete: ({ key }) => kept.delete(key),
   };
-  const peer = /** @type {any} */ ({ call: async (/** @type {string} */ method, /** @type {any} */ args) => caller[method](args) });
+  const peer = /** @type {any} */ ({
+    call: async (/** @type {string} */ method, /** @type {any} */ args) => caller[method](args),
+  });
   /** @type {Uint8Array[]} */
   const given = [];
-  const engine = /** @type {any} */ ({ withBytes: (/** @type {Uint8Array} */ taken) => given.push(taken) });
-  const means = { engine, pieces: /** @type {any} */ ({ sumOf: () => null }), signal: new AbortController().signal,
-    openCopy: (/** @type {string} */ key) => openStore('remote', key, peer) };
-  const heads = { source: httpSource(`${server.address}/x.exits.gguf`, fetch), optional: false, sha256: null };
+  const engine = /** @type {any} */ ({
+    withBytes: (/** @type {Uint8Array} */ taken) => given.push(taken),
+  });
+  const means = {
+    engine,
+    pieces: /** @type {any} */ ({ sumOf: () => null }),
+    signal: new AbortController().signal,
+    openCopy: (/** @type {string} */ key) => openStore('remote', key, peer),
+  };
+  const heads = {
+    source: httpSource(`${server.address}/x.exits.gguf`, fetch),
+    optional: false,
+    sha256: null,
+  };
   for (const visit of [1, 2]) {
     const before = server.seen.length;
     await loadHeads(means, heads, null);
@@ -405,18 +523,31 @@ test('JSON is asked for without a range, so that it may come compressed; one tha
   const file = new TextEncoder().encode(JSON.stringify(value));
   const { signal } = new AbortController();
   for (const gzip of [true, false]) {
-    const server = await modelServer({ '/manifest.json': file }, { gzip, cutAfter: (/** @type {number} */ n) => (n < 2 ? 9000 : null) });
+    const server = await modelServer(
+      { '/manifest.json': file },
+      { gzip, cutAfter: (/** @type {number} */ n) => (n < 2 ? 9000 : null) },
+    );
     servers.push(server);
-    assert.deepEqual(await downloadJson(httpSource(`${server.address}/manifest.json`, fetch), { signal }), value);
+    assert.deepEqual(
+      await downloadJson(httpSource(`${server.address}/manifest.json`, fetch), { signal }),
+      value,
+    );
     assert.ok(server.seen.length === 3);
     assert.equal(server.seen[0].range, null);
   }
 });
 
 test('rows of the shortlist come in the stretches of the plan, however often generation waits for one', async () => {
-  const server = await modelServer({ '/tiny.gguf': new Uint8Array(tinyBytes) }, { bytesPerSecond: 400_000 });
+  const server = await modelServer(
+    { '/tiny.gguf': new Uint8Array(tinyBytes) },
+    { bytesPerSecond: 400_000 },
+  );
   servers.push(server);
-  const lm = await ExitLM.load(`${server.address}/tiny.gguf`, { worker: false, heads: await tinyHeads(), cache: 'none' });
+  const lm = await ExitLM.load(`${server.address}/tiny.gguf`, {
+    worker: false,
+    heads: await tinyHeads(),
+    cache: 'none',
+  });
   await lm.complete('Once upon a time', { maxTokens: 12, mode: 'exit', accuracy: 0.95 }).result;
   await lm.ready;
   const { networkBytes } = await lm.memory();
@@ -429,7 +560,11 @@ test('the plan for ranges: every byte once, the shortlist of inner heads and the
   const row = 600;
   /** @type {import('../../web/src/loading/plan.js').Extent[]} */
   const extents = [];
-  const put = (/** @type {number} */ layer, /** @type {number} */ offset, /** @type {number} */ nBytes) => extents.push({ part: 0, offset, nBytes, layer, row: 0, nRows: 1, output: false });
+  const put = (
+    /** @type {number} */ layer,
+    /** @type {number} */ offset,
+    /** @type {number} */ nBytes,
+  ) => extents.push({ part: 0, offset, nBytes, layer, row: 0, nRows: 1, output: false });
   const early = new Set(Array.from({ length: 40 }, (_, i) => 9 * i));
   const late = new Set(Array.from({ length: 100 }, (_, i) => 37 * i + 1));
   put(-1, 0, 100);
@@ -441,14 +576,26 @@ test('the plan for ranges: every byte once, the shortlist of inner heads and the
     const { jobs, rows } = jobsByRange(extents, requestBytes);
     const all = new Ranges();
     for (const { from, to } of [...jobs, ...rows]) {
-      assert.equal(all.missing(from, to).reduce((sum, [a, b]) => sum + b - a, 0), to - from, 'no byte is planned twice');
+      assert.equal(
+        all.missing(from, to).reduce((sum, [a, b]) => sum + b - a, 0),
+        to - from,
+        'no byte is planned twice',
+      );
       all.add(from, to);
     }
     assert.equal(all.total, 100 + 4000 * row + 4_000_000);
-    const uses = (/** @type {typeof jobs} */ list) => list.map(({ use }) => use).filter((use, i, same) => use !== same[i - 1]);
+    const uses = (/** @type {typeof jobs} */ list) =>
+      list.map(({ use }) => use).filter((use, i, same) => use !== same[i - 1]);
     const order = ['early', 'layer', 'late', 'other'];
-    for (const list of [jobs, rows]) assert.deepEqual(uses(list), order.filter((use) => uses(list).includes(/** @type {any} */ (use))));
-    const has = (/** @type {string} */ use, /** @type {number} */ i) => [...jobs, ...rows].some((job) => job.use === use && job.from <= 1000 + i * row && 1000 + i * row < job.to);
+    for (const list of [jobs, rows])
+      assert.deepEqual(
+        uses(list),
+        order.filter((use) => uses(list).includes(/** @type {any} */ (use))),
+      );
+    const has = (/** @type {string} */ use, /** @type {number} */ i) =>
+      [...jobs, ...rows].some(
+        (job) => job.use === use && job.from <= 1000 + i * row && 1000 + i * row < job.to,
+      );
     for (const i of early) assert.ok(has('early', i));
     for (const i of late) assert.ok(has('early', i) || has('late', i));
     if (requestBytes === 500) assert.ok(rows.length > 200, `${rows.length}`);
@@ -458,26 +605,39 @@ test('the plan for ranges: every byte once, the shortlist of inner heads and the
 
 const real = new URL('../../models/smollm2-135m-instruct.gguf', import.meta.url);
 
-test('the real model comes into memory once: no second copy, no listeners left', { skip: !fs.existsSync(real) }, async () => {
-  const model = fs.readFileSync(real);
-  const server = await modelServer({ '/model.gguf': model }, { bytesPerSecond: 40e6 });
-  servers.push(server);
-  /** @type {string[]} */
-  const warnings = [];
-  const onWarning = (/** @type {Error} */ { message }) => warnings.push(message);
-  process.on('warning', onWarning);
-  const before = process.memoryUsage().arrayBuffers;
-  let peak = 0;
-  const timer = setInterval(() => { peak = Math.max(peak, process.memoryUsage().arrayBuffers - before); }, 5);
-  const lm = await ExitLM.load(`${server.address}/model.gguf`, { ...options, cache: 'none', threads: 1 });
-  await say(lm);
-  await lm.ready;
-  clearInterval(timer);
-  process.off('warning', onWarning);
-  const memory = await lm.memory();
-  await lm.dispose();
-  assert.ok(memory.total < memory.model + memory.session + 8e6, `${memory.total} bytes of linear memory, ${memory.model} + ${memory.session} were announced`);
-  // Pieces on their way through a socket, the server's and this one's, until they are collected.
-  assert.ok(peak < model.length / 2, `${peak} bytes beside it`);
-  assert.deepEqual(warnings, []);
-});
+test(
+  'the real model comes into memory once: no second copy, no listeners left',
+  { skip: !fs.existsSync(real) },
+  async () => {
+    const model = fs.readFileSync(real);
+    const server = await modelServer({ '/model.gguf': model }, { bytesPerSecond: 40e6 });
+    servers.push(server);
+    /** @type {string[]} */
+    const warnings = [];
+    const onWarning = (/** @type {Error} */ { message }) => warnings.push(message);
+    process.on('warning', onWarning);
+    const before = process.memoryUsage().arrayBuffers;
+    let peak = 0;
+    const timer = setInterval(() => {
+      peak = Math.max(peak, process.memoryUsage().arrayBuffers - before);
+    }, 5);
+    const lm = await ExitLM.load(`${server.address}/model.gguf`, {
+      ...options,
+      cache: 'none',
+      threads: 1,
+    });
+    await say(lm);
+    await lm.ready;
+    clearInterval(timer);
+    process.off('warning', onWarning);
+    const memory = await lm.memory();
+    await lm.dispose();
+    assert.ok(
+      memory.total < memory.model + memory.session + 8e6,
+      `${memory.total} bytes of linear memory, ${memory.model} + ${memory.session} were announced`,
+    );
+    // Pieces on their way through a socket, the server's and this one's, until they are collected.
+    assert.ok(peak < model.length / 2, `${peak} bytes beside it`);
+    assert.deepEqual(warnings, []);
+  },
+);

@@ -1,4 +1,5 @@
-// `npx exitlm`: the program of the npm package, from the packed tarball, as somebody has it who never saw the repository.
+// `npx exitlm`: the program of the npm package, from the packed tarball, as somebody has it who
+// never saw the repository.
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { spawn, spawnSync } from 'node:child_process';
@@ -16,31 +17,57 @@ let server;
 
 before(async () => {
   install(app);
-  server = http.createServer((request, response) => (request.url === '/tiny.gguf' ? response.end(tinyBytes) : response.writeHead(404).end()));
-  await new Promise((resolve) => { server.listen(0, 'localhost', () => resolve(undefined)); });
+  server = http.createServer((request, response) =>
+    request.url === '/tiny.gguf' ? response.end(tinyBytes) : response.writeHead(404).end(),
+  );
+  await new Promise((resolve) => {
+    server.listen(0, 'localhost', () => resolve(undefined));
+  });
   const { port } = /** @type {import('node:net').AddressInfo} */ (server.address());
   const file = path.join(app, 'node_modules/exitlm/models/catalog.json');
   const catalog = JSON.parse(fs.readFileSync(file, 'utf8'));
   const [shipped] = catalog.models;
   const sha256 = createHash('sha256').update(tinyBytes).digest('hex');
-  const entry = (/** @type {string} */ name, /** @type {string} */ url, sum = sha256) => ({ ...shipped, name, file: `${name}.gguf`, size_bytes: tinyBytes.length,
-    sha256: sum, sources: [{ type: 'https', url: `http://localhost:${port}${url}` }], heads: { file: `${name}.exits.gguf` } });
-  catalog.models.push(entry('tiny', '/tiny.gguf'), entry('gone', '/gone.gguf'), entry('other', '/tiny.gguf', '0'.repeat(64)));
+  const entry = (/** @type {string} */ name, /** @type {string} */ url, sum = sha256) => ({
+    ...shipped,
+    name,
+    file: `${name}.gguf`,
+    size_bytes: tinyBytes.length,
+    sha256: sum,
+    sources: [{ type: 'https', url: `http://localhost:${port}${url}` }],
+    heads: { file: `${name}.exits.gguf` },
+  });
+  catalog.models.push(
+    entry('tiny', '/tiny.gguf'),
+    entry('gone', '/gone.gguf'),
+    entry('other', '/tiny.gguf', '0'.repeat(64)),
+  );
   fs.writeFileSync(file, JSON.stringify(catalog));
 });
-after(() => { server.close(); });
+after(() => {
+  server.close();
+});
 
 /** @param {string[]} args */
 function run(args, { input = '' } = {}) {
-  return new Promise((/** @type {(r: { status: number | null, out: string, err: string }) => void} */ resolve) => {
-    const child = spawn(process.execPath, [program, ...args], { cwd: app, env: { ...process.env, XDG_CACHE_HOME: path.join(app, '.cache') } });
-    let out = '';
-    let err = '';
-    child.stdout.on('data', (data) => { out += data; });
-    child.stderr.on('data', (data) => { err += data; });
-    child.on('close', (status) => resolve({ status, out, err }));
-    child.stdin.end(input);
-  });
+  return new Promise(
+    (/** @type {(r: { status: number | null, out: string, err: string }) => void} */ resolve) => {
+      const child = spawn(process.execPath, [program, ...args], {
+        cwd: app,
+        env: { ...process.env, XDG_CACHE_HOME: path.join(app, '.cache') },
+      });
+      let out = '';
+      let err = '';
+      child.stdout.on('data', (data) => {
+        out += data;
+      });
+      child.stderr.on('data', (data) => {
+        err += data;
+      });
+      child.on('close', (status) => resolve({ status, out, err }));
+      child.stdin.end(input);
+    },
+  );
 }
 async function good(/** @type {string[]} */ args, options = {}) {
   const { status, out, err } = await run(args, options);
@@ -50,16 +77,25 @@ async function good(/** @type {string[]} */ args, options = {}) {
 
 test('npm finds the program', () => {
   fs.writeFileSync(path.join(app, 'package.json'), JSON.stringify({ name: 'app', private: true }));
-  const bin = JSON.parse(fs.readFileSync(path.join(app, 'node_modules/exitlm/package.json'), 'utf8')).bin.exitlm;
+  const bin = JSON.parse(
+    fs.readFileSync(path.join(app, 'node_modules/exitlm/package.json'), 'utf8'),
+  ).bin.exitlm;
   assert.equal(path.join(app, 'node_modules/exitlm', bin), program);
   assert.match(fs.readFileSync(program, 'utf8'), /^#!\/usr\/bin\/env node\n/);
-  assert.equal(spawnSync(process.execPath, [program, '--version'], { encoding: 'utf8' }).stdout.trim(), `exitlm ${JSON.parse(fs.readFileSync('package.json', 'utf8')).version}`);
+  assert.equal(
+    spawnSync(process.execPath, [program, '--version'], { encoding: 'utf8' }).stdout.trim(),
+    `exitlm ${JSON.parse(fs.readFileSync('package.json', 'utf8')).version}`,
+  );
 });
 
 test('help', async () => {
   const overview = await good(['--help']);
-  for (const word of ['chat', 'pull', 'tokenize', 'native program']) assert.match(overview, new RegExp(word));
-  assert.match(await good(['chat', '--help']), /usage: exitlm chat MODEL \[options\][^]*--accuracy/);
+  for (const word of ['chat', 'pull', 'tokenize', 'native program'])
+    assert.match(overview, new RegExp(word));
+  assert.match(
+    await good(['chat', '--help']),
+    /usage: exitlm chat MODEL \[options\][^]*--accuracy/,
+  );
   assert.equal(await good([]), overview);
 });
 
@@ -67,7 +103,10 @@ test('commands of the native program say where it comes from', async () => {
   for (const name of ['score', 'bench', 'inspect', 'train', 'calibrate', 'eval', 'pack']) {
     const { status, out, err } = await run([name, 'x']);
     assert.deepEqual([status, out], [1, '']);
-    assert.match(err, new RegExp(`^exitlm: ${name}: needs the native program; build it .*npm run build.*\\n$`));
+    assert.match(
+      err,
+      new RegExp(`^exitlm: ${name}: needs the native program; build it .*npm run build.*\\n$`),
+    );
   }
 });
 
@@ -77,9 +116,18 @@ describe('wrong usage: status 2, one line that says what', () => {
     [['chat'], /chat: MODEL is missing/],
     [['chat', tinyPath, 'more'], /"more" came too/],
     [['chat', tinyPath, '--nonsense'], /--nonsense/],
-    [['chat', tinyPath, '-p', 'x', '--mode', 'fast'], /--mode: "fast" is not one of full, exit, lossless/],
-    [['chat', tinyPath, '-p', 'x', '--accuracy', '2'], /--accuracy: "2" is not a number from 0.5 to 1/],
-    [['chat', tinyPath, '-p', 'x', '--threads', 'many'], /--threads: "many" is neither a number nor auto/],
+    [
+      ['chat', tinyPath, '-p', 'x', '--mode', 'fast'],
+      /--mode: "fast" is not one of full, exit, lossless/,
+    ],
+    [
+      ['chat', tinyPath, '-p', 'x', '--accuracy', '2'],
+      /--accuracy: "2" is not a number from 0.5 to 1/,
+    ],
+    [
+      ['chat', tinyPath, '-p', 'x', '--threads', 'many'],
+      /--threads: "many" is neither a number nor auto/,
+    ],
     [['chat', tinyPath, '-p', 'x', '--heads', 'none', '--mode', 'exit'], /needs exit heads/],
   ])) {
     test(args.filter((a) => a !== tinyPath).join(' '), async () => {
@@ -104,7 +152,10 @@ test('pull: fetched, verified, found by its name; without heads it says so', asy
 
 test('pull: what fails', async () => {
   for (const [name, message] of /** @type {[string, RegExp][]} */ ([
-    ['nothing', /no model "nothing" in the catalogue; it has .*tiny/], ['gone', /could not be fetched.*404/], ['other', /SHA-256 is .*the catalogue says 0000/]])) {
+    ['nothing', /no model "nothing" in the catalogue; it has .*tiny/],
+    ['gone', /could not be fetched.*404/],
+    ['other', /SHA-256 is .*the catalogue says 0000/],
+  ])) {
     const { status, err } = await run(['pull', name, '-o', 'elsewhere']);
     assert.equal(status, 1);
     assert.match(err, message);
@@ -117,46 +168,110 @@ describe('chat', () => {
   const model = path.join(app, 'with-heads.gguf');
   before(async () => {
     fs.copyFileSync(tinyPath, model);
-    fs.writeFileSync(path.join(app, 'with-heads.exits.gguf'), await tinyHeads()); // found beside the model
+    // found beside the model
+    fs.writeFileSync(path.join(app, 'with-heads.exits.gguf'), await tinyHeads());
   });
   test('plain text is that of the JSON', async () => {
     const text = await good(['chat', model, '-p', 'Hi', '--max-tokens', '12']);
-    const objects = (await good(['chat', model, '-p', 'Hi', '--max-tokens', '12', '--json'])).trim().split('\n').map((line) => JSON.parse(line));
+    const objects = (await good(['chat', model, '-p', 'Hi', '--max-tokens', '12', '--json']))
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
     const [start, ...tokens] = objects;
     const done = tokens.pop();
-    assert.deepEqual([start.type, start.layers, start.heads, start.mode, start.accuracy], ['start', 6, [2, 4, 6], 'exit', 0.95]);
+    assert.deepEqual(
+      [start.type, start.layers, start.heads, start.mode, start.accuracy],
+      ['start', 6, [2, 4, 6], 'exit', 0.95],
+    );
     assert.ok(start.prompt_tokens > 5);
-    assert.deepEqual(tokens.map((t) => [t.type, t.index]), tokens.map((_, i) => ['token', i]));
-    for (const key of ['id', 'text', 'layer', 'of', 'depth', 'work', 'head', 'confidence', 'drafted', 'ms']) assert.ok(key in tokens[0], key);
+    assert.deepEqual(
+      tokens.map((t) => [t.type, t.index]),
+      tokens.map((_, i) => ['token', i]),
+    );
+    for (const key of [
+      'id',
+      'text',
+      'layer',
+      'of',
+      'depth',
+      'work',
+      'head',
+      'confidence',
+      'drafted',
+      'ms',
+    ])
+      assert.ok(key in tokens[0], key);
     assert.equal(tokens.map((t) => t.text).join(''), done.text);
     assert.equal(`${done.text}\n`, text);
-    for (const key of ['reason', 'completion_tokens', 'prompt_ms', 'decode_ms', 'tokens_per_second', 'mean_depth', 'mean_work', 'exits', 'drafted', 'accepted']) assert.ok(key in done, key);
+    for (const key of [
+      'reason',
+      'completion_tokens',
+      'prompt_ms',
+      'decode_ms',
+      'tokens_per_second',
+      'mean_depth',
+      'mean_work',
+      'exits',
+      'drafted',
+      'accepted',
+    ])
+      assert.ok(key in done, key);
   });
   test('from standard input; lossless gives the words of full', async () => {
-    const full = await good(['chat', model, '-p', '-', '--mode', 'full', '--max-tokens', '12'], { input: 'Hi' });
-    assert.equal(await good(['chat', model, '-p', 'Hi', '--mode', 'lossless', '--max-tokens', '12']), full);
+    const full = await good(['chat', model, '-p', '-', '--mode', 'full', '--max-tokens', '12'], {
+      input: 'Hi',
+    });
+    assert.equal(
+      await good(['chat', model, '-p', 'Hi', '--mode', 'lossless', '--max-tokens', '12']),
+      full,
+    );
   });
   test('a conversation, line by line', async () => {
-    const out = await good(['chat', model, '--max-tokens', '4'], { input: 'Hi\n\n/reset\nHi\n/quit\nnever\n' });
+    const out = await good(['chat', model, '--max-tokens', '4'], {
+      input: 'Hi\n\n/reset\nHi\n/quit\nnever\n',
+    });
     const [first, second, ...rest] = out.split('\n');
     assert.equal(first, second);
     assert.deepEqual(rest, ['']);
   });
   test('colours by depth, and none where nobody wants them', async () => {
-    const shown = await good(['chat', model, '-p', 'Hi', '--show-depth', '--accuracy', '0.9', '--max-tokens', '20']);
+    const shown = await good([
+      'chat',
+      model,
+      '-p',
+      'Hi',
+      '--show-depth',
+      '--accuracy',
+      '0.9',
+      '--max-tokens',
+      '20',
+    ]);
     assert.match(shown, /\x1b\[38;5;\d+m/);
   });
 });
 
 test('tokenize', async () => {
-  const { ids } = JSON.parse(await good(['tokenize', tinyPath, '-p', 'Hello there', '--ids', '--json']));
-  assert.equal((await good(['tokenize', tinyPath, '--ids'], { input: 'Hello there' })).trim(), ids.join(' '));
-  assert.equal((await good(['tokenize', tinyPath, '-p', 'Hello there'])).trim().split('\n').length, ids.length);
+  const { ids } = JSON.parse(
+    await good(['tokenize', tinyPath, '-p', 'Hello there', '--ids', '--json']),
+  );
+  assert.equal(
+    (await good(['tokenize', tinyPath, '--ids'], { input: 'Hello there' })).trim(),
+    ids.join(' '),
+  );
+  assert.equal(
+    (await good(['tokenize', tinyPath, '-p', 'Hello there'])).trim().split('\n').length,
+    ids.length,
+  );
 });
 
 test('a file that is none, an address that is not there: status 1', async () => {
   fs.writeFileSync(path.join(app, 'bad.gguf'), 'no model');
-  for (const [model, message] of /** @type {[string, RegExp][]} */ ([['bad.gguf', /GGUF|truncated/], ['none.gguf', /no such file/], ['nope', /no name of the catalogue, which has/], ['http://localhost:9/x.gguf', /localhost:9/]])) {
+  for (const [model, message] of /** @type {[string, RegExp][]} */ ([
+    ['bad.gguf', /GGUF|truncated/],
+    ['none.gguf', /no such file/],
+    ['nope', /no name of the catalogue, which has/],
+    ['http://localhost:9/x.gguf', /localhost:9/],
+  ])) {
     const { status, err } = await run(['chat', model, '-p', 'x']);
     assert.equal(status, 1, err);
     assert.match(err, message);

@@ -8,15 +8,29 @@ import { loadTiny, tinyBytes, tinyHeads, tinyPath } from './support/tiny-model.m
 const lm = await loadTiny();
 after(() => lm.dispose());
 const client = new OpenAI({ lm });
-const messages = [{ role: 'system', content: 'Be brief.' }, { role: 'user', content: [{ type: 'text', text: 'Hello ' }, { type: 'text', text: 'there' }] }];
+const messages = [
+  { role: 'system', content: 'Be brief.' },
+  {
+    role: 'user',
+    content: [
+      { type: 'text', text: 'Hello ' },
+      { type: 'text', text: 'there' },
+    ],
+  },
+];
 
-const plain = [{ role: 'system', content: 'Be brief.' }, { role: 'user', content: 'Hello there' }];
-const code = (/** @type {string} */ expected, /** @type {RegExp} */ message = /./) => (/** @type {any} */ error) => {
-  assert.ok(error instanceof ExitLMError, String(error?.stack ?? error));
-  assert.equal(error.code, expected);
-  assert.match(error.message, message);
-  return true;
-};
+const plain = [
+  { role: 'system', content: 'Be brief.' },
+  { role: 'user', content: 'Hello there' },
+];
+const code =
+  (/** @type {string} */ expected, /** @type {RegExp} */ message = /./) =>
+  (/** @type {any} */ error) => {
+    assert.ok(error instanceof ExitLMError, String(error?.stack ?? error));
+    assert.equal(error.code, expected);
+    assert.match(error.message, message);
+    return true;
+  };
 const collect = async (/** @type {AsyncIterable<any>} */ stream) => {
   const chunks = [];
   for await (const chunk of stream) chunks.push(chunk);
@@ -26,42 +40,70 @@ const collect = async (/** @type {AsyncIterable<any>} */ stream) => {
 describe('openai', () => {
   test('a completion has the shape of OpenAI and the text of lm.chat', async () => {
     const expected = await lm.chat(plain, { maxTokens: 20 }).result;
-    const completion = await client.chat.completions.create({ model: 'my-model', messages, max_tokens: 20 });
+    const completion = await client.chat.completions.create({
+      model: 'my-model',
+      messages,
+      max_tokens: 20,
+    });
     const { id, created, system_fingerprint: fingerprint, choices, usage, ...rest } = completion;
     assert.deepEqual(rest, { model: 'my-model', object: 'chat.completion' });
     assert.match(id, /^chatcmpl-[0-9a-z]{20,}$/);
     assert.ok(Math.abs(created - Date.now() / 1000) < 60 && Number.isInteger(created));
     assert.equal(fingerprint, `exitlm-${lm.info.version}`);
     assert.equal(choices.length, 1);
-    const [{ message: { exit, ...message }, ...choice }] = choices;
+    const [
+      {
+        message: { exit, ...message },
+        ...choice
+      },
+    ] = choices;
     assert.deepEqual(message, { role: 'assistant', content: expected.text, refusal: null });
     assert.deepEqual(choice, { index: 0, finish_reason: 'length', logprobs: null });
     assert.equal(usage.prompt_tokens, expected.usage.promptTokens);
     assert.equal(usage.completion_tokens, 20);
     assert.equal(usage.total_tokens, usage.prompt_tokens + 20);
-    assert.ok(usage.prompt_tokens_details.cached_tokens > 0, 'the second time the prompt is there already');
+    assert.ok(
+      usage.prompt_tokens_details.cached_tokens > 0,
+      'the second time the prompt is there already',
+    );
     assert.equal(exit.mode, 'exit');
     assert.equal(exit.tokens.length, 20);
     assert.ok(exit.meanDepth < 1 && exit.meanDepth > 0);
-    assert.equal(Object.values(exit.exits).reduce((a, b) => a + b, 0), 20);
+    assert.equal(
+      Object.values(exit.exits).reduce((a, b) => a + b, 0),
+      20,
+    );
   });
 
   test('a stream: role first, the exit of each token, the finish, the usage', async () => {
     const whole = await client.chat.completions.create({ messages, max_completion_tokens: 20 });
-    const stream = await client.chat.completions.create({ messages, max_completion_tokens: 20, stream: true, stream_options: { include_usage: true } });
+    const stream = await client.chat.completions.create({
+      messages,
+      max_completion_tokens: 20,
+      stream: true,
+      stream_options: { include_usage: true },
+    });
     const chunks = await collect(stream);
     assert.equal(new Set(chunks.map(({ id }) => id)).size, 1);
-    for (const chunk of chunks) assert.deepEqual([chunk.object, chunk.model], ['chat.completion.chunk', lm.info.name]);
-    assert.deepEqual(chunks[0].choices, [{ index: 0, delta: { role: 'assistant', content: '' }, finish_reason: null, logprobs: null }]);
+    for (const chunk of chunks)
+      assert.deepEqual([chunk.object, chunk.model], ['chat.completion.chunk', lm.info.name]);
+    assert.deepEqual(chunks[0].choices, [
+      { index: 0, delta: { role: 'assistant', content: '' }, finish_reason: null, logprobs: null },
+    ]);
     const last = chunks.pop();
     assert.deepEqual(last.choices, []);
     assert.equal(last.usage.completion_tokens, 20);
     const finish = chunks.pop();
-    assert.deepEqual(finish.choices, [{ index: 0, delta: {}, finish_reason: 'length', logprobs: null }]);
+    assert.deepEqual(finish.choices, [
+      { index: 0, delta: {}, finish_reason: 'length', logprobs: null },
+    ]);
     assert.ok(chunks.every(({ usage }) => usage === null));
     const tokens = chunks.slice(1).map(({ choices }) => choices[0].delta);
     assert.equal(tokens.map(({ content }) => content).join(''), whole.choices[0].message.content);
-    assert.deepEqual(tokens.map(({ exit }) => exit.head), whole.choices[0].message.exit.tokens.map(({ head }) => head));
+    assert.deepEqual(
+      tokens.map(({ exit }) => exit.head),
+      whole.choices[0].message.exit.tokens.map(({ head }) => head),
+    );
     for (const { exit } of tokens) {
       assert.deepEqual(Object.keys(exit), ['layer', 'of', 'depth', 'work', 'head', 'confidence']);
       assert.equal(exit.of, 6);
@@ -71,19 +113,41 @@ describe('openai', () => {
   });
 
   test('without include_usage chunks carry no usage', async () => {
-    const chunks = await collect(await client.chat.completions.create({ messages, max_tokens: 3, stream: true }));
+    const chunks = await collect(
+      await client.chat.completions.create({ messages, max_tokens: 3, stream: true }),
+    );
     assert.ok(chunks.every((chunk) => !('usage' in chunk) && chunk.choices.length === 1));
   });
 
   test('mode, seed, stop and null values are understood', async () => {
-    const full = await client.chat.completions.create({ messages, max_tokens: 30, mode: 'full', temperature: null, stop: null, tools: [], n: 1, user: 'me' });
-    assert.deepEqual(full.choices[0].message.exit.tokens.map(({ depth }) => depth), Array(30).fill(1));
+    const full = await client.chat.completions.create({
+      messages,
+      max_tokens: 30,
+      mode: 'full',
+      temperature: null,
+      stop: null,
+      tools: [],
+      n: 1,
+      user: 'me',
+    });
+    assert.deepEqual(
+      full.choices[0].message.exit.tokens.map(({ depth }) => depth),
+      Array(30).fill(1),
+    );
     const text = full.choices[0].message.content;
     const stop = text.slice(8, 11);
-    const stopped = await client.chat.completions.create({ messages, max_tokens: 30, mode: 'full', stop: [stop] });
+    const stopped = await client.chat.completions.create({
+      messages,
+      max_tokens: 30,
+      mode: 'full',
+      stop: [stop],
+    });
     assert.equal(stopped.choices[0].finish_reason, 'stop');
     assert.equal(stopped.choices[0].message.content, text.slice(0, text.indexOf(stop)));
-    const sampled = (/** @type {number} */ seed) => client.chat.completions.create({ messages, max_tokens: 12, temperature: 1, top_p: 0.9, seed }).then((c) => c.choices[0].message.content);
+    const sampled = (/** @type {number} */ seed) =>
+      client.chat.completions
+        .create({ messages, max_tokens: 12, temperature: 1, top_p: 0.9, seed })
+        .then((c) => c.choices[0].message.content);
     const [a, b, c] = [await sampled(1), await sampled(1), await sampled(2)];
     assert.equal(a, b);
     assert.notEqual(a, c);
@@ -101,33 +165,72 @@ describe('openai', () => {
       [{ max_tokens: 0 }, /maxTokens/],
       [{ temperature: -1 }, /temperature/],
     ]);
-    for (const [parameters, message] of cases) await assert.rejects(client.chat.completions.create({ messages, ...parameters }), code('USAGE', message), JSON.stringify(parameters));
-    await assert.rejects(client.chat.completions.create(/** @type {any} */ ({})), code('USAGE', /messages/));
-    await assert.rejects(client.chat.completions.create({ messages: [{ role: 'tool', content: 'x' }] }), code('USAGE', /tools are not supported/));
-    await assert.rejects(client.chat.completions.create({ messages: [{ role: 'robot', content: 'x' }] }), code('USAGE', /role.*robot/));
-    await assert.rejects(client.chat.completions.create({ messages: [{ role: 'user', content: [{ type: 'image_url' }] }] }), code('UNSUPPORTED', /text only/));
-    assert.equal((await client.chat.completions.create({ messages, max_tokens: 2 })).usage.completion_tokens, 2, 'and it goes on working');
+    for (const [parameters, message] of cases)
+      await assert.rejects(
+        client.chat.completions.create({ messages, ...parameters }),
+        code('USAGE', message),
+        JSON.stringify(parameters),
+      );
+    await assert.rejects(
+      client.chat.completions.create(/** @type {any} */ ({})),
+      code('USAGE', /messages/),
+    );
+    await assert.rejects(
+      client.chat.completions.create({ messages: [{ role: 'tool', content: 'x' }] }),
+      code('USAGE', /tools are not supported/),
+    );
+    await assert.rejects(
+      client.chat.completions.create({ messages: [{ role: 'robot', content: 'x' }] }),
+      code('USAGE', /role.*robot/),
+    );
+    await assert.rejects(
+      client.chat.completions.create({
+        messages: [{ role: 'user', content: [{ type: 'image_url' }] }],
+      }),
+      code('UNSUPPORTED', /text only/),
+    );
+    assert.equal(
+      (await client.chat.completions.create({ messages, max_tokens: 2 })).usage.completion_tokens,
+      2,
+      'and it goes on working',
+    );
   });
 
   test('break, controller.abort() and a signal stop the work', async () => {
     const long = { messages, max_tokens: 400, stream: /** @type {const} */ (true) };
-    for await (const chunk of await client.chat.completions.create(long)) if (chunk.choices[0].delta.content) break;
+    for await (const chunk of await client.chat.completions.create(long))
+      if (chunk.choices[0].delta.content) break;
     const stream = await client.chat.completions.create(long);
     let n = 0;
     for await (const _ of stream) if (++n === 5) stream.controller.abort();
     assert.equal(n, 5);
     const abort = new AbortController();
     const reason = new Error('enough');
-    await assert.rejects(async () => {
-      for await (const _ of await client.chat.completions.create(long, { signal: abort.signal })) abort.abort(reason);
-    }, (error) => error === reason);
-    await assert.rejects(client.chat.completions.create({ messages }, { signal: AbortSignal.abort(reason) }), (error) => error === reason);
-    assert.equal((await client.chat.completions.create({ messages, max_tokens: 2 })).usage.completion_tokens, 2);
+    await assert.rejects(
+      async () => {
+        for await (const _ of await client.chat.completions.create(long, { signal: abort.signal }))
+          abort.abort(reason);
+      },
+      (error) => error === reason,
+    );
+    await assert.rejects(
+      client.chat.completions.create({ messages }, { signal: AbortSignal.abort(reason) }),
+      (error) => error === reason,
+    );
+    assert.equal(
+      (await client.chat.completions.create({ messages, max_tokens: 2 })).usage.completion_tokens,
+      2,
+    );
   });
 
   test('toReadableStream gives a chunk a line', async () => {
-    const stream = (await client.chat.completions.create({ messages, max_tokens: 3, stream: true })).toReadableStream();
-    const lines = (await new Response(stream).text()).trim().split('\n').map((line) => JSON.parse(line));
+    const stream = (
+      await client.chat.completions.create({ messages, max_tokens: 3, stream: true })
+    ).toReadableStream();
+    const lines = (await new Response(stream).text())
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
     assert.equal(lines.length, 5);
     assert.equal(lines[4].choices[0].finish_reason, 'length');
   });
@@ -135,14 +238,46 @@ describe('openai', () => {
   test('a model by its address, loaded at the first request; one that fails is tried again', async () => {
     const own = new OpenAI({ model: tinyPath, heads: await tinyHeads(), worker: false });
     const { data } = await own.models.list();
-    assert.deepEqual(data.map(({ id, object }) => [id, object]), [[lm.info.name, 'model']]);
-    assert.equal((await own.chat.completions.create({ messages, max_tokens: 4 })).usage.completion_tokens, 4);
-    assert.equal((await new OpenAI({ worker: false }).chat.completions.create({ model: tinyPath, messages, max_tokens: 4 })).model, tinyPath);
-    assert.equal((await new OpenAI(Promise.resolve(lm)).chat.completions.create({ messages, max_tokens: 4 })).usage.completion_tokens, 4);
-    await assert.rejects(new OpenAI().chat.completions.create({ messages }), code('USAGE', /no model/));
+    assert.deepEqual(
+      data.map(({ id, object }) => [id, object]),
+      [[lm.info.name, 'model']],
+    );
+    assert.equal(
+      (await own.chat.completions.create({ messages, max_tokens: 4 })).usage.completion_tokens,
+      4,
+    );
+    assert.equal(
+      (
+        await new OpenAI({ worker: false }).chat.completions.create({
+          model: tinyPath,
+          messages,
+          max_tokens: 4,
+        })
+      ).model,
+      tinyPath,
+    );
+    assert.equal(
+      (await new OpenAI(Promise.resolve(lm)).chat.completions.create({ messages, max_tokens: 4 }))
+        .usage.completion_tokens,
+      4,
+    );
+    await assert.rejects(
+      new OpenAI().chat.completions.create({ messages }),
+      code('USAGE', /no model/),
+    );
     let calls = 0;
-    const flaky = new OpenAI({ model: 'https://example.invalid/m.gguf', cache: 'none', worker: false, heads: false, fetch: async () => (calls++ < 1 ? new Response('no', { status: 404 }) : new Response(tinyBytes)) });
+    const flaky = new OpenAI({
+      model: 'https://example.invalid/m.gguf',
+      cache: 'none',
+      worker: false,
+      heads: false,
+      fetch: async () =>
+        calls++ < 1 ? new Response('no', { status: 404 }) : new Response(tinyBytes),
+    });
     await assert.rejects(flaky.chat.completions.create({ messages, max_tokens: 2 }), code('HTTP'));
-    assert.equal((await flaky.chat.completions.create({ messages, max_tokens: 2 })).usage.completion_tokens, 2);
+    assert.equal(
+      (await flaky.chat.completions.create({ messages, max_tokens: 2 })).usage.completion_tokens,
+      2,
+    );
   });
 });

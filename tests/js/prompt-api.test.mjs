@@ -12,21 +12,25 @@ const text = async (/** @type {ReadableStream<string>} */ stream) => {
   for await (const piece of /** @type {any} */ (stream)) pieces.push(piece);
   return pieces;
 };
-const code = (/** @type {string} */ expected, /** @type {RegExp} */ message = /./) => (/** @type {any} */ error) => {
-  assert.ok(error instanceof ExitLMError, String(error?.stack ?? error));
-  assert.equal(error.code, expected);
-  assert.match(error.message, message);
-  return true;
-};
+const code =
+  (/** @type {string} */ expected, /** @type {RegExp} */ message = /./) =>
+  (/** @type {any} */ error) => {
+    assert.ok(error instanceof ExitLMError, String(error?.stack ?? error));
+    assert.equal(error.code, expected);
+    assert.match(error.message, message);
+    return true;
+  };
 const short = { mode: /** @type {const} */ ('full') };
 /** The tiny model never ends by itself: sessions go up to the end of its context. */
-const reply = (/** @type {{ role: string, content: string }[]} */ messages) => lm.chat(messages, short).result.then((r) => r.text);
+const reply = (/** @type {{ role: string, content: string }[]} */ messages) =>
+  lm.chat(messages, short).result.then((r) => r.text);
 
 describe('prompt-api', () => {
   test('before there is a model', async () => {
     await assert.rejects(LanguageModel.create(), code('USAGE', /configure/));
     assert.throws(() => new /** @type {any} */ (LanguageModel)(), /Illegal constructor/);
-    const { defaultTopK, maxTopK, defaultTemperature, maxTemperature } = await LanguageModel.params();
+    const { defaultTopK, maxTopK, defaultTemperature, maxTemperature } =
+      await LanguageModel.params();
     assert.ok(defaultTopK <= maxTopK && defaultTemperature <= maxTemperature);
   });
 
@@ -46,7 +50,9 @@ describe('prompt-api', () => {
     /** @type {number[]} */
     const layers = [];
     other.addEventListener('token', (event) => layers.push(/** @type {any} */ (event).token.layer));
-    const pieces = await text(other.promptStreaming([{ role: 'user', content: [{ type: 'text', value: 'Hello' }] }]));
+    const pieces = await text(
+      other.promptStreaming([{ role: 'user', content: [{ type: 'text', value: 'Hello' }] }]),
+    );
     assert.ok(pieces.length > 50 && pieces.every((piece) => typeof piece === 'string' && piece));
     assert.equal(pieces.join(''), await reply([{ role: 'user', content: 'Hello' }]));
     assert.ok(layers.length >= pieces.length && layers.every((layer) => layer === 6));
@@ -59,45 +65,85 @@ describe('prompt-api', () => {
     assert.equal(session.inputUsage, 0);
     const measured = await session.measureInputUsage('Hello there');
     assert.equal(measured, await lm.countTokens([{ role: 'user', content: 'Hello there' }]));
-    await session.append([{ role: 'user', content: 'Hello there' }, { role: 'assistant', content: 'Hi.' }]);
+    await session.append([
+      { role: 'user', content: 'Hello there' },
+      { role: 'assistant', content: 'Hi.' },
+    ]);
     const used = session.inputUsage;
-    assert.equal(used, await lm.countTokens([{ role: 'user', content: 'Hello there' }, { role: 'assistant', content: 'Hi.' }]));
+    assert.equal(
+      used,
+      await lm.countTokens([
+        { role: 'user', content: 'Hello there' },
+        { role: 'assistant', content: 'Hi.' },
+      ]),
+    );
     const clone = await session.clone();
     assert.equal(clone.inputUsage, used);
     await clone.append('And more');
     assert.ok(clone.inputUsage > used);
     assert.equal(session.inputUsage, used);
-    const before = [{ role: 'user', content: 'Hello there' }, { role: 'assistant', content: 'Hi.' }];
-    assert.equal(await session.prompt('Go on'), await reply([...before, { role: 'user', content: 'Go on' }]));
+    const before = [
+      { role: 'user', content: 'Hello there' },
+      { role: 'assistant', content: 'Hi.' },
+    ];
+    assert.equal(
+      await session.prompt('Go on'),
+      await reply([...before, { role: 'user', content: 'Go on' }]),
+    );
     session.destroy();
-    assert.ok(await clone.measureInputUsage('x') > 0, 'the clone lives on');
+    assert.ok((await clone.measureInputUsage('x')) > 0, 'the clone lives on');
     clone.destroy();
   });
 
   test('where the context is full the oldest turns go, the system prompt stays, and an event tells', async () => {
-    const session = await LanguageModel.create({ model: lm, ...short, initialPrompts: [{ role: 'system', content: 'S' }] });
+    const session = await LanguageModel.create({
+      model: lm,
+      ...short,
+      initialPrompts: [{ role: 'system', content: 'S' }],
+    });
     let overflows = 0;
     session.onquotaoverflow = () => overflows++;
     session.addEventListener('contextoverflow', () => overflows++);
     await session.prompt('Hello');
     assert.equal(overflows, 0);
-    assert.equal(await session.prompt('Again'), await reply([{ role: 'system', content: 'S' }, { role: 'user', content: 'Again' }]));
+    assert.equal(
+      await session.prompt('Again'),
+      await reply([
+        { role: 'system', content: 'S' },
+        { role: 'user', content: 'Again' },
+      ]),
+    );
     assert.equal(overflows, 2);
     await assert.rejects(session.prompt('word '.repeat(1000)), code('CONTEXT_FULL', /512/));
-    await assert.rejects(LanguageModel.create({ model: lm, initialPrompts: [{ role: 'system', content: 'word '.repeat(1000) }] }), code('CONTEXT_FULL'));
+    await assert.rejects(
+      LanguageModel.create({
+        model: lm,
+        initialPrompts: [{ role: 'system', content: 'word '.repeat(1000) }],
+      }),
+      code('CONTEXT_FULL'),
+    );
     session.destroy();
   });
 
   test('prompts follow each other; abort, cancel and destroy stop', async () => {
     const session = await LanguageModel.create({ model: lm, ...short });
-    const [a, b] = await Promise.all([session.prompt('One'), session.prompt('Two').catch((error) => error)]);
+    const [a, b] = await Promise.all([
+      session.prompt('One'),
+      session.prompt('Two').catch((error) => error),
+    ]);
     assert.equal(a, await reply([{ role: 'user', content: 'One' }]));
     assert.equal(typeof b, 'string');
     const abort = new AbortController();
     const reason = new Error('enough');
     setTimeout(() => abort.abort(reason), 20);
-    await assert.rejects(session.prompt('Three', { signal: abort.signal }), (error) => error === reason);
-    await assert.rejects(session.prompt('Three', { signal: AbortSignal.abort(reason) }), (error) => error === reason);
+    await assert.rejects(
+      session.prompt('Three', { signal: abort.signal }),
+      (error) => error === reason,
+    );
+    await assert.rejects(
+      session.prompt('Three', { signal: AbortSignal.abort(reason) }),
+      (error) => error === reason,
+    );
     for await (const _ of /** @type {any} */ (session.promptStreaming('Four'))) break;
     assert.ok(await session.prompt('Five'));
     const running = session.prompt('Six');
@@ -122,33 +168,73 @@ describe('prompt-api', () => {
 
   test('what is not supported is refused', async () => {
     const session = await LanguageModel.create({ model: lm });
-    await assert.rejects(session.prompt('x', { responseConstraint: {} }), code('USAGE', /responseConstraint/));
-    await assert.rejects(session.prompt([{ role: 'user', content: [{ type: 'image', value: null }] }]), code('UNSUPPORTED', /text only/));
-    await assert.rejects(session.prompt([{ role: 'assistant', content: '{', prefix: true }]), code('USAGE', /prefix/));
+    await assert.rejects(
+      session.prompt('x', { responseConstraint: {} }),
+      code('USAGE', /responseConstraint/),
+    );
+    await assert.rejects(
+      session.prompt([{ role: 'user', content: [{ type: 'image', value: null }] }]),
+      code('UNSUPPORTED', /text only/),
+    );
+    await assert.rejects(
+      session.prompt([{ role: 'assistant', content: '{', prefix: true }]),
+      code('USAGE', /prefix/),
+    );
     await assert.rejects(session.prompt([]), code('USAGE', /at least one/));
     await assert.rejects(session.prompt(/** @type {any} */ (5)), code('USAGE', /number/));
-    await assert.rejects(LanguageModel.create({ model: lm, temperature: 3 }), code('USAGE', /temperature/));
-    await assert.rejects(LanguageModel.create({ model: lm, expectedInputs: [{ type: 'audio' }] }), code('UNSUPPORTED', /audio/));
-    assert.equal(await LanguageModel.availability({ model: lm, expectedInputs: [{ type: 'image' }] }), 'unavailable');
+    await assert.rejects(
+      LanguageModel.create({ model: lm, temperature: 3 }),
+      code('USAGE', /temperature/),
+    );
+    await assert.rejects(
+      LanguageModel.create({ model: lm, expectedInputs: [{ type: 'audio' }] }),
+      code('UNSUPPORTED', /audio/),
+    );
+    assert.equal(
+      await LanguageModel.availability({ model: lm, expectedInputs: [{ type: 'image' }] }),
+      'unavailable',
+    );
     session.destroy();
   });
 
   test('a model to download: availability, the monitor, sharing, letting go', async () => {
     /** @type {(value: unknown) => void} */
     let release = () => {};
-    const gate = new Promise((resolve) => { release = resolve; });
+    const gate = new Promise((resolve) => {
+      release = resolve;
+    });
     const model = 'https://example.invalid/tiny.gguf';
-    const load = { cache: /** @type {const} */ ('none'), worker: false, heads: /** @type {const} */ (false), fetch: /** @type {any} */ (async (/** @type {string} */ url, /** @type {any} */ { headers = {} } = {}) => {
-      const range = /bytes=(\d+)-(\d*)/.exec(new Headers(headers).get('range') ?? '');
-      const from = range ? Number(range[1]) : 0;
-      const to = range?.[2] ? Number(range[2]) + 1 : tinyBytes.length;
-      if (from > 100000) await gate;
-      return new Response(tinyBytes.subarray(from, to), { status: range ? 206 : 200, headers: { 'content-length': String(to - from), ...(range ? { 'content-range': `bytes ${from}-${to - 1}/${tinyBytes.length}` } : {}) } });
-    }) };
+    const load = {
+      cache: /** @type {const} */ ('none'),
+      worker: false,
+      heads: /** @type {const} */ (false),
+      fetch: /** @type {any} */ (
+        async (/** @type {string} */ url, /** @type {any} */ { headers = {} } = {}) => {
+          const range = /bytes=(\d+)-(\d*)/.exec(new Headers(headers).get('range') ?? '');
+          const from = range ? Number(range[1]) : 0;
+          const to = range?.[2] ? Number(range[2]) + 1 : tinyBytes.length;
+          if (from > 100000) await gate;
+          return new Response(tinyBytes.subarray(from, to), {
+            status: range ? 206 : 200,
+            headers: {
+              'content-length': String(to - from),
+              ...(range ? { 'content-range': `bytes ${from}-${to - 1}/${tinyBytes.length}` } : {}),
+            },
+          });
+        }
+      ),
+    };
     assert.equal(await LanguageModel.availability({ model, load }), 'downloadable');
     /** @type {number[]} */
     const seen = [];
-    const creating = LanguageModel.create({ model, load, monitor: (m) => m.addEventListener('downloadprogress', (event) => seen.push(/** @type {any} */ (event).loaded)) });
+    const creating = LanguageModel.create({
+      model,
+      load,
+      monitor: (m) =>
+        m.addEventListener('downloadprogress', (event) =>
+          seen.push(/** @type {any} */ (event).loaded),
+        ),
+    });
     assert.equal(await LanguageModel.availability({ model, load }), 'downloading');
     release(undefined);
     const session = await creating;
@@ -156,14 +242,31 @@ describe('prompt-api', () => {
     assert.ok((await second.prompt('Hello')).length > 50);
     while (seen.at(-1) !== 1) await new Promise((resolve) => setTimeout(resolve, 5));
     assert.equal(seen[0], 0);
-    assert.ok(seen.every((part, i) => i === 0 || part >= seen[i - 1]), String(seen));
+    assert.ok(
+      seen.every((part, i) => i === 0 || part >= seen[i - 1]),
+      String(seen),
+    );
     assert.equal(await LanguageModel.availability({ model, load }), 'available');
     session.destroy();
     assert.ok(await second.prompt('Hello'));
     second.destroy();
     await new Promise((resolve) => setTimeout(resolve, 5));
-    assert.equal(await LanguageModel.availability({ model, load }), 'downloadable', 'the last one lets the model go');
-    await assert.rejects(LanguageModel.create({ model: `${tinyPath}.missing`, load: { worker: false } }), (error) => error instanceof ExitLMError);
-    await assert.rejects(LanguageModel.create({ model: tinyPath, load: { worker: false }, signal: AbortSignal.abort(new Error('no')) }), /no/);
+    assert.equal(
+      await LanguageModel.availability({ model, load }),
+      'downloadable',
+      'the last one lets the model go',
+    );
+    await assert.rejects(
+      LanguageModel.create({ model: `${tinyPath}.missing`, load: { worker: false } }),
+      (error) => error instanceof ExitLMError,
+    );
+    await assert.rejects(
+      LanguageModel.create({
+        model: tinyPath,
+        load: { worker: false },
+        signal: AbortSignal.abort(new Error('no')),
+      }),
+      /no/,
+    );
   });
 });

@@ -1,4 +1,5 @@
-// What the README shows is run: its JavaScript as it stands, its commands by their options, its files and links by their existence.
+// What the README shows is run: its JavaScript as it stands, its commands by their options, its
+// files and links by their existence.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
@@ -12,24 +13,44 @@ const model = path.join(root, 'models/smollm2-135m-instruct.gguf');
 const program = process.env.EXITLM ?? path.join(root, 'build/exitlm');
 
 /** The code blocks of a language. */
-const blocks = (/** @type {string} */ language) => [...readme.matchAll(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\``, 'gms'))].map((m) => m[1]);
+const blocks = (/** @type {string} */ language) =>
+  [...readme.matchAll(new RegExp(`^\`\`\`${language}\\n(.*?)^\`\`\``, 'gms'))].map((m) => m[1]);
 
 for (const [i, code] of blocks('js').entries()) {
-  test(`README: JavaScript ${i + 1} answers as it stands`, { skip: !fs.existsSync(model) && 'the model is not there: npm run model' }, () => {
-    const folder = path.join(root, 'build/readme'); // inside the package, so that it finds `exitlm` by its own name
-    fs.mkdirSync(folder, { recursive: true });
-    const file = path.join(folder, `example-${i + 1}.mjs`);
-    fs.writeFileSync(file, `const shown = []; const show = (text, depth) => shown.push([text, depth]);\n${code}\nconsole.log(JSON.stringify(shown));\n`);
-    const shown = JSON.parse(execFileSync(process.execPath, [file], { cwd: root, encoding: 'utf8', timeout: 120_000 }).trim().split('\n').at(-1) ?? '');
-    assert.ok(shown.length > 8, 'the example shows tokens');
-    assert.ok(shown.map(([text]) => text).join('').length > 20, 'with text');
-    assert.ok(shown.filter(([, depth]) => depth > 0 && depth <= 1).length >= shown.length - 2, 'and the depth of each');
-  });
+  test(
+    `README: JavaScript ${i + 1} answers as it stands`,
+    { skip: !fs.existsSync(model) && 'the model is not there: npm run model' },
+    () => {
+      // inside the package, so that it finds `exitlm` by its own name
+      const folder = path.join(root, 'build/readme');
+      fs.mkdirSync(folder, { recursive: true });
+      const file = path.join(folder, `example-${i + 1}.mjs`);
+      fs.writeFileSync(
+        file,
+        `const shown = []; const show = (text, depth) => shown.push([text, depth]);\n${code}\nconsole.log(JSON.stringify(shown));\n`,
+      );
+      const shown = JSON.parse(
+        execFileSync(process.execPath, [file], { cwd: root, encoding: 'utf8', timeout: 120_000 })
+          .trim()
+          .split('\n')
+          .at(-1) ?? '',
+      );
+      assert.ok(shown.length > 8, 'the example shows tokens');
+      assert.ok(shown.map(([text]) => text).join('').length > 20, 'with text');
+      assert.ok(
+        shown.filter(([, depth]) => depth > 0 && depth <= 1).length >= shown.length - 2,
+        'and the depth of each',
+      );
+    },
+  );
 }
 
 test('README: every command and option that it shows exists', () => {
   const { scripts } = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'));
-  const commands = [...blocks('sh').join('').split('\n'), ...[...readme.matchAll(/`((?:npm run|npm|node|exitlm|npx exitlm) [^`]*)`/g)].map((m) => m[1])];
+  const commands = [
+    ...blocks('sh').join('').split('\n'),
+    ...[...readme.matchAll(/`((?:npm run|npm|node|exitlm|npx exitlm) [^`]*)`/g)].map((m) => m[1]),
+  ];
   let checked = 0;
   for (const line of commands) {
     const [, script] = /^npm (?:run )?([\w:]+)/.exec(line) ?? [];
@@ -42,14 +63,17 @@ test('README: every command and option that it shows exists', () => {
     const [, command, rest] = /^exitlm (\w+)(.*)/.exec(line) ?? [];
     if (!command) continue;
     const help = execFileSync(program, [command, '--help'], { encoding: 'utf8' });
-    for (const [option] of rest.matchAll(/--[\w-]+/g)) assert.ok(help.includes(option), `exitlm ${command} has ${option}`);
+    for (const [option] of rest.matchAll(/--[\w-]+/g))
+      assert.ok(help.includes(option), `exitlm ${command} has ${option}`);
     checked++;
   }
   assert.ok(checked >= 5);
 });
 
 test('README: what it links to is there', () => {
-  const links = [...readme.matchAll(/\]\(([^)#]+?)(?:#[^)]*)?\)/g)].map((m) => m[1]).filter((link) => !/^https?:/.test(link));
+  const links = [...readme.matchAll(/\]\(([^)#]+?)(?:#[^)]*)?\)/g)]
+    .map((m) => m[1])
+    .filter((link) => !/^https?:/.test(link));
   for (const link of links) assert.ok(fs.existsSync(path.join(root, link)), `${link} exists`);
   assert.ok(links.length > 0);
 });

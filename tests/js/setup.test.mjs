@@ -22,14 +22,17 @@ test('one version everywhere', () => {
 
 test('the lock file names no registry', () => {
   assert.doesNotMatch(text('package-lock.json'), /"resolved"/);
-  const packages = Object.entries(JSON.parse(text('package-lock.json')).packages).filter(([name]) => name);
+  const packages = Object.entries(JSON.parse(text('package-lock.json')).packages).filter(
+    ([name]) => name,
+  );
   assert.ok(packages.length > 0);
   for (const [name, entry] of packages) assert.ok(entry.integrity, `${name} has no integrity hash`);
 });
 
 test('the package has no install scripts', () => {
   const { scripts } = JSON.parse(text('package.json'));
-  for (const name of ['preinstall', 'install', 'postinstall', 'prepare']) assert.equal(scripts[name], undefined);
+  for (const name of ['preinstall', 'install', 'postinstall', 'prepare'])
+    assert.equal(scripts[name], undefined);
 });
 
 test('every entry of the catalogue is complete', () => {
@@ -45,7 +48,10 @@ test('every entry of the catalogue is complete', () => {
     assert.ok(model.sources.length > 0);
     if (model.heads) assert.equal(model.heads.file, `${model.name}.exits.gguf`);
   }
-  assert.throws(() => findModel('none'), /no model "none" in the catalogue; it has smollm2-135m-instruct/);
+  assert.throws(
+    () => findModel('none'),
+    /no model "none" in the catalogue; it has smollm2-135m-instruct/,
+  );
 });
 
 // ---- the fetcher, on a file of a server of this test --------------------------------
@@ -64,10 +70,14 @@ before(async () => {
     else if (request.url === '/other') response.end(Buffer.alloc(body.length, 'x'));
     else if (request.url === '/long') response.end(Buffer.concat([body, body]));
     else if (request.url === '/short') response.end(body.subarray(0, 1000));
-    else if (request.url === '/cut') { response.writeHead(200, { 'Content-Length': body.length }); response.write(body.subarray(0, 1000), () => response.destroy()); }
-    else response.writeHead(404).end();
+    else if (request.url === '/cut') {
+      response.writeHead(200, { 'Content-Length': body.length });
+      response.write(body.subarray(0, 1000), () => response.destroy());
+    } else response.writeHead(404).end();
   });
-  await new Promise((resolve) => { server.listen(0, 'localhost', resolve); });
+  await new Promise((resolve) => {
+    server.listen(0, 'localhost', resolve);
+  });
   address = `http://localhost:${server.address().port}`;
 });
 after(() => {
@@ -83,8 +93,16 @@ async function fetchFrom(name, ...paths) {
   const log = [];
   const catalog = {
     default: 'm',
-    models: [{ name: 'm', file: 'm.gguf', size_bytes: body.length, sha256: createHash('sha256').update(body).digest('hex'), licence: 'MIT',
-      sources: paths.map((p) => ({ type: 'https', url: address + p })) }],
+    models: [
+      {
+        name: 'm',
+        file: 'm.gguf',
+        size_bytes: body.length,
+        sha256: createHash('sha256').update(body).digest('hex'),
+        licence: 'MIT',
+        sources: paths.map((p) => ({ type: 'https', url: address + p })),
+      },
+    ],
   };
   const result = fetchModel('m', { directory, catalog, log: (line) => log.push(line) });
   return { directory, log, file: await result.catch((error) => error) };
@@ -101,10 +119,21 @@ test('a file is fetched once, whole', async () => {
 });
 
 test('each bad source is named and the next one tried', async () => {
-  const { file, log } = await fetchFrom('bad', '/none', '/other', '/long', '/short', '/cut', '/good');
+  const { file, log } = await fetchFrom(
+    'bad',
+    '/none',
+    '/other',
+    '/long',
+    '/short',
+    '/cut',
+    '/good',
+  );
   assert.deepEqual(fs.readFileSync(file), body);
   assert.equal(log.filter((line) => line.startsWith('  that failed')).length, 5);
-  assert.match(log.join('\n'), /HTTP 404[^]*the SHA-256 is[^]*larger than the catalogue says[^]*1000 bytes came/);
+  assert.match(
+    log.join('\n'),
+    /HTTP 404[^]*the SHA-256 is[^]*larger than the catalogue says[^]*1000 bytes came/,
+  );
 });
 
 test('where no source is good nothing is left, and the message says what to do', async () => {
@@ -122,28 +151,40 @@ test('a damaged file is fetched again', async () => {
   assert.deepEqual(fs.readFileSync(again.file), body);
 });
 
-// ---- the set-up, on a machine of this test: programs that are scripts in an otherwise empty PATH ------
+// ---- the set-up, on a machine of this test: programs that are scripts in an otherwise empty PATH
+// ------
 
 const emscripten = {
-  emcc: 'echo "emcc (Emscripten gcc/clang-like replacement) 6.0.1 (0)"',
+  'emcc': 'echo "emcc (Emscripten gcc/clang-like replacement) 6.0.1 (0)"',
   'em-config': `echo ${folder}/em`,
 };
-const compilers = { cmake: '', ninja: '', cc: '', 'c++': '', clang: '' };
-const apt = { 'apt-get': 'echo "$@" >>"$LOG"; [ "$4" != install ] || touch "$HERE/ninja"; chmod +x "$HERE"/*', sudo: '[ "$1" = -n ] && shift; exec "$@"' };
+const compilers = { 'cmake': '', 'ninja': '', 'cc': '', 'c++': '', 'clang': '' };
+const apt = {
+  'apt-get': 'echo "$@" >>"$LOG"; [ "$4" != install ] || touch "$HERE/ninja"; chmod +x "$HERE"/*',
+  'sudo': '[ "$1" = -n ] && shift; exec "$@"',
+};
 
 /** Runs setup.mjs where the PATH has those programs alone. */
 function setUp(name, programs, parts, env = {}) {
   const here = path.join(folder, name);
   fs.mkdirSync(here);
-  for (const [program, script] of Object.entries(programs)) fs.writeFileSync(path.join(here, program), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
-  for (const tool of ['env', 'touch', 'chmod']) fs.symlinkSync(`/usr/bin/${tool}`, path.join(here, tool));
+  for (const [program, script] of Object.entries(programs))
+    fs.writeFileSync(path.join(here, program), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+  for (const tool of ['env', 'touch', 'chmod'])
+    fs.symlinkSync(`/usr/bin/${tool}`, path.join(here, tool));
   for (const file of ['em/cmake/Modules/Platform/Emscripten.cmake', 'em/bin/wasm-opt']) {
     fs.mkdirSync(path.dirname(path.join(folder, file)), { recursive: true });
     fs.writeFileSync(path.join(folder, file), '');
   }
   const log = path.join(here, 'log');
-  const { status, stderr } = spawnSync(process.execPath, [path.join(root, 'wasm/setup/setup.mjs'), ...parts],
-    { env: { PATH: here, HERE: here, LOG: log, XDG_CACHE_HOME: path.join(folder, 'none'), ...env }, encoding: 'utf8' });
+  const { status, stderr } = spawnSync(
+    process.execPath,
+    [path.join(root, 'wasm/setup/setup.mjs'), ...parts],
+    {
+      env: { PATH: here, HERE: here, LOG: log, XDG_CACHE_HOME: path.join(folder, 'none'), ...env },
+      encoding: 'utf8',
+    },
+  );
   return { status, stderr, apt: fs.existsSync(log) ? fs.readFileSync(log, 'utf8') : '' };
 }
 
@@ -159,7 +200,10 @@ test('a missing package is named with its purpose before apt runs', () => {
   assert.equal(ninja, '');
   const installed = setUp('missing', { ...others, ...emscripten, ...apt }, ['native', 'wasm']);
   assert.equal(installed.status, 0, installed.stderr);
-  assert.match(installed.stderr, /Missing on this machine:\n +ninja-build \(runs the build\)\n +Installing them[^\n]*apt-get install ninja-build\n[^]*installed after/);
+  assert.match(
+    installed.stderr,
+    /Missing on this machine:\n +ninja-build \(runs the build\)\n +Installing them[^\n]*apt-get install ninja-build\n[^]*installed after/,
+  );
   assert.match(installed.apt, /update\n[^\n]*install -y --no-install-recommends ninja-build\n$/);
   const without = setUp('no-apt', { ...others, ...emscripten }, ['native']);
   assert.equal(without.status, 1);
@@ -167,13 +211,17 @@ test('a missing package is named with its purpose before apt runs', () => {
 });
 
 test('a WASI sysroot that no clang can use is named', () => {
-  const bad = setUp('sysroot', { ...compilers, clang: 'exit 1', ...emscripten, ...apt }, ['wasi'], { WASI_SYSROOT: '/nowhere' });
+  const bad = setUp('sysroot', { ...compilers, clang: 'exit 1', ...emscripten, ...apt }, ['wasi'], {
+    WASI_SYSROOT: '/nowhere',
+  });
   assert.equal(bad.status, 1);
   assert.match(bad.stderr, /WASI_SYSROOT names \/nowhere, but no clang compiles for WASI with it/);
   assert.equal(bad.apt, '');
   const sdk = path.join(folder, 'wasi-sdk');
   fs.mkdirSync(path.join(sdk, 'bin'), { recursive: true });
   fs.writeFileSync(path.join(sdk, 'bin/clang'), '#!/bin/sh\n', { mode: 0o755 });
-  const good = setUp('sdk', { ...compilers, clang: 'exit 1', ...emscripten, ...apt }, ['wasi'], { WASI_SDK_PATH: sdk });
+  const good = setUp('sdk', { ...compilers, clang: 'exit 1', ...emscripten, ...apt }, ['wasi'], {
+    WASI_SDK_PATH: sdk,
+  });
   assert.equal(good.status, 0, good.stderr);
 });

@@ -1,5 +1,6 @@
-// exitlm train, calibrate and eval on the tiny model: data of every kind, the same file for the same seed, going on after an interruption,
-// tables that mean what they say, and text on which a level does not hold.
+// exitlm train, calibrate and eval on the tiny model: data of every kind, the same file for the
+// same seed, going on after an interruption, tables that mean what they say, and text on which a
+// level does not hold.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
@@ -7,16 +8,30 @@ import path from 'node:path';
 import { describe, test } from 'node:test';
 import { built, good, lines, objects, program, run, scratch, tiny } from './support/cli.mjs';
 
-const small = ['--rows', '64', '--vocabulary-rows', '128', '--batch', '64', '--map-tokens', '1000', '--probe-tokens', '2000', '-q'];
+const small = [
+  '--rows',
+  '64',
+  '--vocabulary-rows',
+  '128',
+  '--batch',
+  '64',
+  '--map-tokens',
+  '1000',
+  '--probe-tokens',
+  '2000',
+  '-q',
+];
 
 const splitOf = (/** @type {number} */ i) => {
   if (i < 60) return 'train';
   return i < 300 ? 'calibration' : 'test';
 };
 const turns = Array.from({ length: 400 }, (_, i) => ({
-  split: splitOf(i), turns: i % 7 ? [`say ${i} things about ${i * 3}`] : [`hello ${i}`, 'and then?'],
+  split: splitOf(i),
+  turns: i % 7 ? [`say ${i} things about ${i * 3}`] : [`hello ${i}`, 'and then?'],
 }));
-const jsonl = (/** @type {object[]} */ list) => list.map((line) => JSON.stringify(line)).join('\n') + '\n';
+const jsonl = (/** @type {object[]} */ list) =>
+  list.map((line) => JSON.stringify(line)).join('\n') + '\n';
 
 /** The tiny model's own prompt for one turn of a user. */
 function promptIds(/** @type {string} */ prompt) {
@@ -38,34 +53,104 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
   const data = built ? scratch('train/turns.jsonl', jsonl(turns)) : '';
 
   test('the same seed gives the same file, with one thread or two; another seed another', () => {
-    const options = ['--layers', '3,5,6', '--self-chat', '40', '--data', data, '--answers', '2', '--epochs', '2'];
-    const [one, two, other] = [train('a', ...options), train('b', ...options, '--threads', '2'), train('c', ...options, '--seed', '9')];
+    const options = [
+      '--layers',
+      '3,5,6',
+      '--self-chat',
+      '40',
+      '--data',
+      data,
+      '--answers',
+      '2',
+      '--epochs',
+      '2',
+    ];
+    const [one, two, other] = [
+      train('a', ...options),
+      train('b', ...options, '--threads', '2'),
+      train('c', ...options, '--seed', '9'),
+    ];
     assert.ok(fs.readFileSync(one).equals(fs.readFileSync(two)));
     assert.ok(!fs.readFileSync(one).equals(fs.readFileSync(other)));
     const [info] = objects(['inspect', one]);
-    assert.deepEqual(info.heads.map((/** @type {{ layer: number }} */ head) => head.layer), [3, 5, 6]);
+    assert.deepEqual(
+      info.heads.map((/** @type {{ layer: number }} */ head) => head.layer),
+      [3, 5, 6],
+    );
   });
 
   test('forms, layers that are chosen, data from text, chats and folders, data that is kept', () => {
-    const folder = path.dirname(scratch('corpus/a.txt', 'One line of text.\nAnother one.\n\nA paragraph that follows.\n'.repeat(40)));
-    scratch('corpus/sub/chats.jsonl', jsonl([{ messages: [{ role: 'user', content: 'hi' }, { role: 'assistant', content: 'hello there' },
-      { role: 'user', content: 'bye' }, { role: 'assistant', content: 'see you' }] }, { text: 'plain text in a line of its own' }]));
+    const folder = path.dirname(
+      scratch(
+        'corpus/a.txt',
+        'One line of text.\nAnother one.\n\nA paragraph that follows.\n'.repeat(40),
+      ),
+    );
+    scratch(
+      'corpus/sub/chats.jsonl',
+      jsonl([
+        {
+          messages: [
+            { role: 'user', content: 'hi' },
+            { role: 'assistant', content: 'hello there' },
+            { role: 'user', content: 'bye' },
+            { role: 'assistant', content: 'see you' },
+          ],
+        },
+        { text: 'plain text in a line of its own' },
+      ]),
+    );
     const kept = scratch('kept.jsonl');
-    for (const form of ['mlp', 'lens', 'full']) train(form, '--form', form, '--hidden', '32', '--layers', '4', '--data', folder, '--self-chat', '16', '--epochs', '1');
+    for (const form of ['mlp', 'lens', 'full'])
+      train(
+        form,
+        '--form',
+        form,
+        '--hidden',
+        '32',
+        '--layers',
+        '4',
+        '--data',
+        folder,
+        '--self-chat',
+        '16',
+        '--epochs',
+        '1',
+      );
     const file = scratch('chosen/tiny.exits.gguf', '');
-    const { status, out, err } = run(['train', tiny, '-o', file, ...small, '--data', folder, '--self-chat', '150', '--out-data', kept]);
+    const { status, out, err } = run([
+      'train',
+      tiny,
+      '-o',
+      file,
+      ...small,
+      '--data',
+      folder,
+      '--self-chat',
+      '150',
+      '--out-data',
+      kept,
+    ]);
     assert.equal(status, 0, err);
     assert.match(out, /vocabulary exit\) alone: work/);
     assert.match(out, /chosen: work/);
     const conversations = lines(fs.readFileSync(kept, 'utf8'));
     assert.ok(conversations.length > 150);
-    for (const source of ['self-chat', 'text']) assert.ok(conversations.some((line) => line.source === source), source);
-    assert.deepEqual([...new Set(conversations.map((line) => line.split))].sort(), ['train', 'validation']);
+    for (const source of ['self-chat', 'text'])
+      assert.ok(
+        conversations.some((line) => line.source === source),
+        source,
+      );
+    assert.deepEqual([...new Set(conversations.map((line) => line.split))].sort(), [
+      'train',
+      'validation',
+    ]);
   });
 
   test('Ctrl-C keeps what is there, and the same command goes on to the same file', async () => {
     const options = ['--layers', '4,6', '--self-chat', '200', '--epochs', '15', ...small];
-    const whole = scratch('whole/tiny.exits.gguf', ''), file = scratch('cut/tiny.exits.gguf', '');
+    const whole = scratch('whole/tiny.exits.gguf', ''),
+      file = scratch('cut/tiny.exits.gguf', '');
     assert.equal(run(['train', tiny, '-o', whole, ...options]).status, 0);
     const child = spawn(program, ['train', tiny, '-o', file, ...options], { stdio: 'ignore' });
     await new Promise((resolve) => setTimeout(resolve, 700));
@@ -76,105 +161,347 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
   });
 
   test('calibration writes all levels of all strategies; eval measures them again; re-splits; a picture', () => {
-    const heads = train('calibrated', '--layers', '4,6', '--data', data, '--self-chat', '100', '--epochs', '3');
-    const report = scratch('report.json'), plot = scratch('plot.svg');
-    const calibrated = run(['calibrate', tiny, heads, '--data', data, '--reply-tokens', '24', '--report', report, '-q']);
+    const heads = train(
+      'calibrated',
+      '--layers',
+      '4,6',
+      '--data',
+      data,
+      '--self-chat',
+      '100',
+      '--epochs',
+      '3',
+    );
+    const report = scratch('report.json'),
+      plot = scratch('plot.svg');
+    const calibrated = run([
+      'calibrate',
+      tiny,
+      heads,
+      '--data',
+      data,
+      '--reply-tokens',
+      '24',
+      '--report',
+      report,
+      '-q',
+    ]);
     assert.equal(calibrated.status, 0, calibrated.err);
     const [info] = objects(['inspect', heads]);
     assert.equal(info.levels.length, 50);
-    const result = run(['eval', tiny, heads, '--data', data, '--reply-tokens', '24', '--json', '--plot', plot, '--calibration', report,
-      '--resplits', '200', '--speed', '2', '--reps', '1', '-q']);
+    const result = run([
+      'eval',
+      tiny,
+      heads,
+      '--data',
+      data,
+      '--reply-tokens',
+      '24',
+      '--json',
+      '--plot',
+      plot,
+      '--calibration',
+      report,
+      '--resplits',
+      '200',
+      '--speed',
+      '2',
+      '--reps',
+      '1',
+      '-q',
+    ]);
     const [eval_] = lines(result.out);
-    assert.equal(result.status, eval_.levels.every((/** @type {{ holds: boolean }} */ row) => row.holds) ? 0 : 1);
+    assert.equal(
+      result.status,
+      eval_.levels.every((/** @type {{ holds: boolean }} */ row) => row.holds) ? 0 : 1,
+    );
     assert.equal(eval_.type, 'eval');
     assert.equal(eval_.conversations, 100);
     assert.equal(eval_.levels.length, 50);
     for (const row of eval_.levels) {
       assert.equal(row.coverage.length, 2);
-      assert.ok(row.agreement >= 0 && row.agreement <= 1 && row.agreement_exited <= row.agreement + 1e-6, JSON.stringify(row));
-      assert.ok(row.mean_depth > 0 && row.mean_depth <= 1 && row.mean_work > 0, JSON.stringify(row));
+      assert.ok(
+        row.agreement >= 0 && row.agreement <= 1 && row.agreement_exited <= row.agreement + 1e-6,
+        JSON.stringify(row),
+      );
+      assert.ok(
+        row.mean_depth > 0 && row.mean_depth <= 1 && row.mean_work > 0,
+        JSON.stringify(row),
+      );
       if (row.strategy === 'risk' && row.certified) assert.ok(row.holds, JSON.stringify(row));
     }
-    const risk = eval_.levels.filter((/** @type {{ strategy: string, certified: boolean }} */ row) => row.strategy === 'risk' && row.certified);
+    const risk = eval_.levels.filter(
+      (/** @type {{ strategy: string, certified: boolean }} */ row) =>
+        row.strategy === 'risk' && row.certified,
+    );
     assert.ok(risk.length > 3);
     assert.ok(risk[0].mean_depth <= risk.at(-1).mean_depth, 'bolder levels are shallower');
     assert.equal(eval_.resplits.length, 6);
-    for (const row of eval_.resplits) assert.ok(row.misses <= row.splits * 0.1, JSON.stringify(row));
+    for (const row of eval_.resplits)
+      assert.ok(row.misses <= row.splits * 0.1, JSON.stringify(row));
     assert.match(fs.readFileSync(plot, 'utf8'), /^<svg [\s\S]*<polyline[\s\S]*<\/svg>\n$/);
   });
 
   test('another K/V policy is calibrated on text written with it, and its rows are added; eval says what chat and score say', () => {
-    const heads = train('policies', '--layers', '4,6', '--data', data, '--self-chat', '100', '--epochs', '3');
+    const heads = train(
+      'policies',
+      '--layers',
+      '4,6',
+      '--data',
+      data,
+      '--self-chat',
+      '100',
+      '--epochs',
+      '3',
+    );
     const quick = ['--data', data, '--reply-tokens', '24', '-q'];
     assert.equal(run(['calibrate', tiny, heads, ...quick, '--strategy', 'risk']).status, 0);
     const [before] = objects(['inspect', heads]);
     const report = scratch('maps-report.json');
-    const made = run(['calibrate', tiny, heads, ...quick, '--kv', 'maps', '--threads', '2', '--report', report]);
+    const made = run([
+      'calibrate',
+      tiny,
+      heads,
+      ...quick,
+      '--kv',
+      'maps',
+      '--threads',
+      '2',
+      '--report',
+      report,
+    ]);
     assert.equal(made.status, 0, made.err);
     const [info] = objects(['inspect', heads]);
     assert.deepEqual(info.levels.slice(0, before.levels.length), before.levels);
     const added = info.levels.slice(before.levels.length);
     assert.equal(added.length, 10);
-    assert.ok(added.every((/** @type {any} */ l) => l.kv === 'maps' && l.strategy === 'risk') && before.levels.every((/** @type {any} */ l) => l.kv === 'exact'));
+    assert.ok(
+      added.every((/** @type {any} */ l) => l.kv === 'maps' && l.strategy === 'risk') &&
+        before.levels.every((/** @type {any} */ l) => l.kv === 'exact'),
+    );
     assert.deepEqual([info.metric, info.kv], [before.metric, 'exact']);
     const bold = added.filter((/** @type {any} */ l) => l.certified).at(-1);
     assert.ok(bold && bold.coverage[0] > 0.05, JSON.stringify(added));
 
     const few = turns.filter((t) => t.split === 'test' && t.turns.length === 1).slice(0, 12);
-    const file = scratch('few.jsonl', jsonl(few)), level = ['--accuracy', String(bold.accuracy), '--kv', 'maps'];
-    const [evaluated] = lines(run(['eval', tiny, heads, '--data', file, '--reply-tokens', '24', ...level, '--strategy', 'risk', '--json', '--speed', '0', '-q']).out);
-    assert.deepEqual(evaluated.levels.map((/** @type {any} */ row) => row.kv), ['maps']);
-    let agreement = 0, work = 0, depth = 0;
-    for (const { turns: [prompt] } of few) {
-      const events = objects(['chat', tiny, '--heads', heads, '-p', prompt, ...level, '--mode', 'exit', '--max-tokens', '24']);
-      const done = events.at(-1), prompted = promptIds(prompt), tokens = events.filter((e) => e.type === 'token');
+    const file = scratch('few.jsonl', jsonl(few)),
+      level = ['--accuracy', String(bold.accuracy), '--kv', 'maps'];
+    const [evaluated] = lines(
+      run([
+        'eval',
+        tiny,
+        heads,
+        '--data',
+        file,
+        '--reply-tokens',
+        '24',
+        ...level,
+        '--strategy',
+        'risk',
+        '--json',
+        '--speed',
+        '0',
+        '-q',
+      ]).out,
+    );
+    assert.deepEqual(
+      evaluated.levels.map((/** @type {any} */ row) => row.kv),
+      ['maps'],
+    );
+    let agreement = 0,
+      work = 0,
+      depth = 0;
+    for (const {
+      turns: [prompt],
+    } of few) {
+      const events = objects([
+        'chat',
+        tiny,
+        '--heads',
+        heads,
+        '-p',
+        prompt,
+        ...level,
+        '--mode',
+        'exit',
+        '--max-tokens',
+        '24',
+      ]);
+      const done = events.at(-1),
+        prompted = promptIds(prompt),
+        tokens = events.filter((e) => e.type === 'token');
       assert.equal(events[0].prompt_tokens, prompted.length);
       const ids = scratch('few.ids', [...prompted, ...tokens.map((t) => t.id), 0].join(' '));
-      const scored = objects(['score', tiny, '--ids', ids, '--top', '1']).filter((e) => e.type === 'position').slice(-tokens.length - 1);
-      const said = [...tokens.map((t) => t.id), ...(done.reason === 'stop' ? [null] : [])]; // null: the end of text
-      const right = said.map((id, i) => (id === null ? eog.has(scored[i].top[0].id) : id === scored[i].top[0].id));
+      const scored = objects(['score', tiny, '--ids', ids, '--top', '1'])
+        .filter((e) => e.type === 'position')
+        .slice(-tokens.length - 1);
+      // null: the end of text
+      const said = [...tokens.map((t) => t.id), ...(done.reason === 'stop' ? [null] : [])];
+      const right = said.map((id, i) =>
+        id === null ? eog.has(scored[i].top[0].id) : id === scored[i].top[0].id,
+      );
       if (right.length > tokens.length && right.at(-1)) right.pop(); // a stop of both is no token
       agreement += right.filter(Boolean).length / right.length / few.length;
       depth += done.mean_depth / few.length;
       work += done.mean_work / few.length;
     }
     const [row] = evaluated.levels;
-    assert.ok(Math.abs(row.agreement - agreement) < 1e-6, `eval ${row.agreement}, chat and score ${agreement}`);
-    assert.ok(Math.abs(row.mean_depth - depth) < 0.03 && Math.abs(row.mean_work - work) < 0.05, `depth ${row.mean_depth} ${depth}, work ${row.mean_work} ${work}`);
+    assert.ok(
+      Math.abs(row.agreement - agreement) < 1e-6,
+      `eval ${row.agreement}, chat and score ${agreement}`,
+    );
+    assert.ok(
+      Math.abs(row.mean_depth - depth) < 0.03 && Math.abs(row.mean_work - work) < 0.05,
+      `depth ${row.mean_depth} ${depth}, work ${row.mean_work} ${work}`,
+    );
     assert.ok(agreement < 1 && row.agreement_exited > row.agreement - 0.2);
 
-    const again = run(['eval', tiny, heads, ...quick, '--kv', 'maps', '--strategy', 'risk', '--json', '--speed', '0', '--calibration', report, '--resplits', '100']);
+    const again = run([
+      'eval',
+      tiny,
+      heads,
+      ...quick,
+      '--kv',
+      'maps',
+      '--strategy',
+      'risk',
+      '--json',
+      '--speed',
+      '0',
+      '--calibration',
+      report,
+      '--resplits',
+      '100',
+    ]);
     const [resplit] = lines(again.out);
     assert.equal(resplit.levels.length, 10);
     assert.equal(resplit.resplits.length, 6);
     for (const l of resplit.levels) if (l.certified) assert.ok(l.holds, JSON.stringify(l));
-    const without = train('mapless', '--layers', '4', '--no-maps', '--self-chat', '40', '--epochs', '1');
+    const without = train(
+      'mapless',
+      '--layers',
+      '4',
+      '--no-maps',
+      '--self-chat',
+      '40',
+      '--epochs',
+      '1',
+    );
     const refused = run(['calibrate', tiny, without, ...quick, '--kv', 'maps']);
     assert.deepEqual([refused.status, /have no maps/.test(refused.err)], [2, true], refused.err);
-    assert.equal(run(['calibrate', tiny, heads, ...quick, '--kv', 'maps', '--strategy', 'platt']).status, 2);
+    assert.equal(
+      run(['calibrate', tiny, heads, ...quick, '--kv', 'maps', '--strategy', 'platt']).status,
+      2,
+    );
   });
 
   test('a heads file that promises too much does not hold: status 1', () => {
-    const heads = train('bold', '--layers', '4,6', '--data', data, '--self-chat', '60', '--epochs', '1');
-    // Calibrated where the text is easy: one reply of one token; judged on text that the model did not write.
-    assert.equal(run(['calibrate', tiny, heads, '--data', data, '--reply-tokens', '8', '--strategy', 'max-coverage', '-q']).status, 0);
-    const random = scratch('random.jsonl', jsonl(Array.from({ length: 60 }, (_, i) => ({ text: Array.from({ length: 40 }, (_, k) => (i * 7919 + k * 104729) % 9973).join(' ') }))));
-    const { status, out } = run(['eval', tiny, heads, '--data', random, '--accuracy', '0.6,0.95,0.99', '--json', '--speed', '0', '-q']);
+    const heads = train(
+      'bold',
+      '--layers',
+      '4,6',
+      '--data',
+      data,
+      '--self-chat',
+      '60',
+      '--epochs',
+      '1',
+    );
+    // Calibrated where the text is easy: one reply of one token; judged on text that the model did
+    // not write.
+    assert.equal(
+      run([
+        'calibrate',
+        tiny,
+        heads,
+        '--data',
+        data,
+        '--reply-tokens',
+        '8',
+        '--strategy',
+        'max-coverage',
+        '-q',
+      ]).status,
+      0,
+    );
+    const random = scratch(
+      'random.jsonl',
+      jsonl(
+        Array.from({ length: 60 }, (_, i) => ({
+          text: Array.from({ length: 40 }, (_, k) => (i * 7919 + k * 104729) % 9973).join(' '),
+        })),
+      ),
+    );
+    const { status, out } = run([
+      'eval',
+      tiny,
+      heads,
+      '--data',
+      random,
+      '--accuracy',
+      '0.6,0.95,0.99',
+      '--json',
+      '--speed',
+      '0',
+      '-q',
+    ]);
     const [eval_] = lines(out);
     assert.equal(eval_.conversations, 60);
-    assert.equal(status, eval_.levels.some((/** @type {{ holds: boolean }} */ row) => !row.holds) ? 1 : 0);
+    assert.equal(
+      status,
+      eval_.levels.some((/** @type {{ holds: boolean }} */ row) => !row.holds) ? 1 : 0,
+    );
   });
 
   test('wrong usage and wrong files are sentences', () => {
     const heads = train('usage', '--layers', '6', '--self-chat', '40', '--epochs', '1');
     const cases = /** @type {[string[], number, RegExp][]} */ ([
       [['train', tiny], 2, /-o NAME\.exits\.gguf/],
-      [['train', tiny, '-o', scratch('x.gguf'), '--layers', '7', '--self-chat', '10', '-q'], 2, /7 is not between 1 and the model's 6 layers/],
-      [['train', tiny, '-o', scratch('x.gguf'), '--layers', '4,4', '--self-chat', '10', '-q'], 2, /4 is named twice/],
-      [['train', tiny, '-o', scratch('x.gguf'), '--self-chat', '0', '-q'], 2, /nothing to learn from/],
-      [['train', tiny, '-o', scratch('x.gguf'), '--data', scratch('none.txt'), '-q'], 1, /no such file or folder/],
-      [['train', tiny, '-o', scratch('x.gguf'), '--data', scratch('bad.jsonl', '{"turns": ["a"]}\n{"turns": [1]}\n'), '-q'], 1, /bad\.jsonl: line 2: /],
-      [['calibrate', tiny, heads, '--data', scratch('bad2.jsonl', '{"messages": [{"role": "user", "content": "x"}]}\n'), '-q'], 1, /no assistant turn/],
+      [
+        ['train', tiny, '-o', scratch('x.gguf'), '--layers', '7', '--self-chat', '10', '-q'],
+        2,
+        /7 is not between 1 and the model's 6 layers/,
+      ],
+      [
+        ['train', tiny, '-o', scratch('x.gguf'), '--layers', '4,4', '--self-chat', '10', '-q'],
+        2,
+        /4 is named twice/,
+      ],
+      [
+        ['train', tiny, '-o', scratch('x.gguf'), '--self-chat', '0', '-q'],
+        2,
+        /nothing to learn from/,
+      ],
+      [
+        ['train', tiny, '-o', scratch('x.gguf'), '--data', scratch('none.txt'), '-q'],
+        1,
+        /no such file or folder/,
+      ],
+      [
+        [
+          'train',
+          tiny,
+          '-o',
+          scratch('x.gguf'),
+          '--data',
+          scratch('bad.jsonl', '{"turns": ["a"]}\n{"turns": [1]}\n'),
+          '-q',
+        ],
+        1,
+        /bad\.jsonl: line 2: /,
+      ],
+      [
+        [
+          'calibrate',
+          tiny,
+          heads,
+          '--data',
+          scratch('bad2.jsonl', '{"messages": [{"role": "user", "content": "x"}]}\n'),
+          '-q',
+        ],
+        1,
+        /no assistant turn/,
+      ],
       [['eval', tiny, heads, '--data', data, '-q'], 1, /is not calibrated: run exitlm calibrate/],
       [['eval', tiny, scratch('absent.exits.gguf'), '--data', data, '-q'], 1, /absent/],
     ]);
@@ -184,6 +511,7 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
       assert.match(result.err, message);
       assert.equal(result.out, '');
     }
-    for (const name of ['train', 'calibrate', 'eval']) for (const line of good([name, '--help']).split('\n')) assert.ok(line.length <= 110, line);
+    for (const name of ['train', 'calibrate', 'eval'])
+      for (const line of good([name, '--help']).split('\n')) assert.ok(line.length <= 110, line);
   });
 });

@@ -1,4 +1,5 @@
-// The declarations of the packed package, as a strict TypeScript program sees them: what is right checks, what is wrong does not.
+// The declarations of the packed package, as a strict TypeScript program sees them: what is right
+// checks, what is wrong does not.
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
@@ -11,7 +12,10 @@ const tsc = fileURLToPath(new URL('../../node_modules/typescript-native/bin/tsc'
 const app = temporary();
 before(() => {
   install(app);
-  fs.writeFileSync(path.join(app, 'package.json'), JSON.stringify({ name: 'app', private: true, type: 'module' }));
+  fs.writeFileSync(
+    path.join(app, 'package.json'),
+    JSON.stringify({ name: 'app', private: true, type: 'module' }),
+  );
 });
 
 const program = `
@@ -73,11 +77,32 @@ lm.complete('x', { max_tokens: 3 });
 lm.complete('x', { strategy: 'luck' });
 `;
 
-for (const [module, resolution] of [['NodeNext', 'NodeNext'], ['ESNext', 'Bundler']]) {
+for (const [module, resolution] of [
+  ['NodeNext', 'NodeNext'],
+  ['ESNext', 'Bundler'],
+]) {
   test(`a strict program, moduleResolution ${resolution}`, () => {
     fs.writeFileSync(path.join(app, 'app.ts'), program);
-    const { status, stdout } = spawnSync(process.execPath, [tsc, '--strict', '--noEmit', '--target', 'ES2022', '--lib', 'ES2023,DOM,DOM.Iterable,DOM.AsyncIterable,ESNext.Disposable',
-      '--types', '', '--module', module, '--moduleResolution', resolution, 'app.ts'], { cwd: app, encoding: 'utf8' });
+    const { status, stdout } = spawnSync(
+      process.execPath,
+      [
+        tsc,
+        '--strict',
+        '--noEmit',
+        '--target',
+        'ES2022',
+        '--lib',
+        'ES2023,DOM,DOM.Iterable,DOM.AsyncIterable,ESNext.Disposable',
+        '--types',
+        '',
+        '--module',
+        module,
+        '--moduleResolution',
+        resolution,
+        'app.ts',
+      ],
+      { cwd: app, encoding: 'utf8' },
+    );
     assert.equal(status, 0, stdout);
   });
 }

@@ -10,7 +10,14 @@ after(() => Promise.all([isolated.close(), plain.close()]));
 test('a served page is isolated, and has shared memory and threads', async () => {
   const page = await isolated.open('/tests/page/blank.html');
   assert.equal(await page.evaluate(() => crossOriginIsolated), true);
-  assert.equal(await page.evaluate(() => new WebAssembly.Memory({ initial: 1, maximum: 2, shared: true }).buffer instanceof SharedArrayBuffer), true);
+  assert.equal(
+    await page.evaluate(
+      () =>
+        new WebAssembly.Memory({ initial: 1, maximum: 2, shared: true }).buffer instanceof
+        SharedArrayBuffer,
+    ),
+    true,
+  );
   assert.deepEqual(isolated.errors, []);
 });
 

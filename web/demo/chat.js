@@ -1,6 +1,17 @@
 // The conversation: asking, answering, stopping, trying again, comparing.
 import { AnswerView } from './answer.js';
-import { announce, byId, count, el, icon, percent, sentenceOf, speed, throttled, toast } from './dom.js';
+import {
+  announce,
+  byId,
+  count,
+  el,
+  icon,
+  percent,
+  sentenceOf,
+  speed,
+  throttled,
+  toast,
+} from './dom.js';
 import { meanDepth, meanWork, speedOf } from './insight.js';
 import { model, wantedAccuracy } from './model.js';
 import { conversations, keepConversations, rememberFullSpeed, settings } from './store.js';
@@ -25,16 +36,23 @@ let following = true; // the newest text stays in view
 
 /** Called with the answer that the charts are to show. @type {(view: AnswerView | null) => void} */
 let select = () => {};
-/** Called when an answer begins or ends, and when the list of conversations changes. @type {() => void} */
+/**
+ * Called when an answer begins or ends, and when the list of conversations changes. @type {() =>
+ * void}
+ */
 let changed = () => {};
 
 /** @param {{ select: typeof select, changed: typeof changed }} hooks */
 export function connectChat(hooks) {
   ({ select, changed } = hooks);
-  scroll.addEventListener('scroll', () => {
-    following = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 60;
-    byId('to-end').hidden = following;
-  }, { passive: true });
+  scroll.addEventListener(
+    'scroll',
+    () => {
+      following = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 60;
+      byId('to-end').hidden = following;
+    },
+    { passive: true },
+  );
   byId('to-end').addEventListener('click', () => toEnd(true));
   new ResizeObserver(() => toEnd()).observe(scroll);
 }
@@ -44,7 +62,12 @@ export const currentConversation = () => current;
 export const stop = () => running?.stop();
 
 function empty() {
-  return { id: crypto.randomUUID?.() ?? String(Math.random()).slice(2), title: '', at: Date.now(), turns: [] };
+  return {
+    id: crypto.randomUUID?.() ?? String(Math.random()).slice(2),
+    title: '',
+    at: Date.now(),
+    turns: [],
+  };
 }
 
 /** @param {boolean} [force] */
@@ -76,11 +99,14 @@ export function removeConversation(conversation) {
   keepConversations();
   if (conversation === current) openConversation();
   changed();
-  toast('The conversation was deleted.', { label: 'Undo', run: () => {
-    conversations.splice(at, 0, conversation);
-    keepConversations();
-    changed();
-  } });
+  toast('The conversation was deleted.', {
+    label: 'Undo',
+    run: () => {
+      conversations.splice(at, 0, conversation);
+      keepConversations();
+      changed();
+    },
+  });
 }
 
 function keep() {
@@ -97,7 +123,14 @@ function keep() {
 /** @param {import('./store.js').UserTurn | Answer} turn */
 function showTurn(turn) {
   if (turn.role === 'user') {
-    list.append(el('li', { class: 'turn user' }, el('span', { class: 'hidden' }, 'You: '), el('div', { class: 'bubble' }, turn.content)));
+    list.append(
+      el(
+        'li',
+        { class: 'turn user' },
+        el('span', { class: 'hidden' }, 'You: '),
+        el('div', { class: 'bubble' }, turn.content),
+      ),
+    );
     return null;
   }
   const node = el('li', { class: 'turn assistant' });
@@ -112,25 +145,39 @@ function showTurn(turn) {
 function rebuild(entry) {
   const { turn, node } = entry;
   entry.views = turn.runs.map((run) => new AnswerView(run));
-  const columns = entry.views.map((view) => el('div', { class: 'run', onclick: () => select(view) },
-    turn.runs.length > 1 && el('h3', { class: 'run-title' }, nameOfMode(view.run)), view.node, el('p', { class: 'run-figures' })));
+  const columns = entry.views.map((view) =>
+    el(
+      'div',
+      { class: 'run', onclick: () => select(view) },
+      turn.runs.length > 1 && el('h3', { class: 'run-title' }, nameOfMode(view.run)),
+      view.node,
+      el('p', { class: 'run-figures' }),
+    ),
+  );
   node.replaceChildren(
     el('span', { class: 'hidden' }, 'Answer: '),
     el('div', { class: turn.compare ? 'runs two' : 'runs' }, ...columns),
-    el('p', { class: 'verdict note' }), el('div', { class: 'trouble' }), el('div', { class: 'actions' }),
+    el('p', { class: 'verdict note' }),
+    el('div', { class: 'trouble' }),
+    el('div', { class: 'actions' }),
   );
   entry.views.forEach((view) => view.show(settings.view));
   refresh(entry);
 }
 
 /** @param {Run} run */
-const nameOfMode = ({ mode, accuracy }) => (mode === 'exit' && accuracy !== null ? `exit, ${percent(accuracy)}` : mode);
+const nameOfMode = ({ mode, accuracy }) =>
+  mode === 'exit' && accuracy !== null ? `exit, ${percent(accuracy)}` : mode;
 
 /** Everything of an answer but its text. @param {Shown} entry */
 function refresh({ turn, node, views }) {
   views.forEach(({ run }, i) => {
     const line = node.querySelectorAll('.run-figures')[i];
-    line.replaceChildren(...(run.running && !run.tokens.length ? [el('span', { class: 'waiting' }, el('i'), el('i'), el('i')), waitingFor()] : [figuresOf(run)]));
+    line.replaceChildren(
+      ...(run.running && !run.tokens.length
+        ? [el('span', { class: 'waiting' }, el('i'), el('i'), el('i')), waitingFor()]
+        : [figuresOf(run)]),
+    );
   });
   node.querySelector('.verdict').textContent = turn.compare ? verdict(turn.runs) : '';
   const busy = turn.runs.some((run) => run.running);
@@ -141,8 +188,14 @@ function refresh({ turn, node, views }) {
 /** @param {Run} run */
 function figuresOf(run) {
   if (!run.tokens.length) return run.reason === 'abort' ? 'stopped' : '';
-  const parts = [count(run.tokens.length, 'token'), `${speed(speedOf(run))}/s`, `depth ${meanDepth(run).toFixed(2)}`, `work ${meanWork(run).toFixed(2)}`];
-  if (run.result?.drafted) parts.push(`${run.result.accepted} of ${run.result.drafted} drafts accepted`);
+  const parts = [
+    count(run.tokens.length, 'token'),
+    `${speed(speedOf(run))}/s`,
+    `depth ${meanDepth(run).toFixed(2)}`,
+    `work ${meanWork(run).toFixed(2)}`,
+  ];
+  if (run.result?.drafted)
+    parts.push(`${run.result.accepted} of ${run.result.drafted} drafts accepted`);
   if (run.reason === 'length') parts.push('reached its length');
   if (run.reason === 'abort') parts.push('stopped');
   return parts.join(' · ');
@@ -151,7 +204,8 @@ function figuresOf(run) {
 function waitingFor() {
   const { progress, state } = model;
   if (state === 'connecting') return 'Opening the model';
-  if (state === 'arriving' && progress && progress.layersReady < progress.layers) return `Waiting for layer ${progress.layersReady + 1} of ${progress.layers}`;
+  if (state === 'arriving' && progress && progress.layersReady < progress.layers)
+    return `Waiting for layer ${progress.layersReady + 1} of ${progress.layers}`;
   return 'Reading';
 }
 
@@ -164,8 +218,13 @@ function verdict([a, b]) {
   const [fast, slow] = [speedOf(a), speedOf(b)];
   const ratio = fast && slow ? `${(fast / slow).toFixed(2)}× the speed of ${b.mode}, ` : '';
   const work = `${percent(meanWork(a))} of its work; `;
-  if (same === shorter && a.tokens.length === b.tokens.length) return `${ratio}${work}the same tokens.`;
-  return ratio + work + (same ? `the first ${count(same, 'token')} are the same.` : 'other tokens from the first on.');
+  if (same === shorter && a.tokens.length === b.tokens.length)
+    return `${ratio}${work}the same tokens.`;
+  return (
+    ratio +
+    work +
+    (same ? `the first ${count(same, 'token')} are the same.` : 'other tokens from the first on.')
+  );
 }
 
 /** @param {Answer} turn @param {AnswerView[]} views */
@@ -173,9 +232,47 @@ function actionsOf(turn, views) {
   const text = turn.runs[0]?.text ?? '';
   const last = current.turns.at(-1) === turn;
   return [
-    text && el('button', { type: 'button', class: 'icon-button small', title: 'Copy', 'aria-label': 'Copy the answer', onclick: (/** @type {Event} */ event) => copy(text, /** @type {HTMLElement} */ (event.currentTarget)) }, icon('copy')),
-    last && !turn.error && el('button', { type: 'button', class: 'icon-button small', title: 'Try again', 'aria-label': 'Answer again', onclick: () => retry() }, icon('retry')),
-    text && el('button', { type: 'button', class: 'icon-button small', title: 'Charts', 'aria-label': 'Charts of this answer', onclick: () => { select(views[0]); document.dispatchEvent(new Event('show-insight')); } }, icon('chart')),
+    text &&
+      el(
+        'button',
+        {
+          'type': 'button',
+          'class': 'icon-button small',
+          'title': 'Copy',
+          'aria-label': 'Copy the answer',
+          'onclick': (/** @type {Event} */ event) =>
+            copy(text, /** @type {HTMLElement} */ (event.currentTarget)),
+        },
+        icon('copy'),
+      ),
+    last &&
+      !turn.error &&
+      el(
+        'button',
+        {
+          'type': 'button',
+          'class': 'icon-button small',
+          'title': 'Try again',
+          'aria-label': 'Answer again',
+          'onclick': () => retry(),
+        },
+        icon('retry'),
+      ),
+    text &&
+      el(
+        'button',
+        {
+          'type': 'button',
+          'class': 'icon-button small',
+          'title': 'Charts',
+          'aria-label': 'Charts of this answer',
+          'onclick': () => {
+            select(views[0]);
+            document.dispatchEvent(new Event('show-insight'));
+          },
+        },
+        icon('chart'),
+      ),
   ].filter(Boolean);
 }
 
@@ -194,10 +291,24 @@ async function copy(text, button) {
 /** @param {Answer} turn */
 function troubleOf(turn) {
   const last = current.turns.at(-1) === turn;
-  return el('div', { class: 'error', role: 'alert' }, el('p', {}, turn.error),
-    last && el('div', { class: 'row' },
-      el('button', { type: 'button', class: 'secondary', onclick: () => retry() }, 'Try again'),
-      turn.code === 'CONTEXT_FULL' && current.turns.length > 2 && el('button', { type: 'button', class: 'secondary', onclick: () => retry({ forget: true }) }, 'Try again without the oldest messages')));
+  return el(
+    'div',
+    { class: 'error', role: 'alert' },
+    el('p', {}, turn.error),
+    last &&
+      el(
+        'div',
+        { class: 'row' },
+        el('button', { type: 'button', class: 'secondary', onclick: () => retry() }, 'Try again'),
+        turn.code === 'CONTEXT_FULL' &&
+          current.turns.length > 2 &&
+          el(
+            'button',
+            { type: 'button', class: 'secondary', onclick: () => retry({ forget: true }) },
+            'Try again without the oldest messages',
+          ),
+      ),
+  );
 }
 
 /** The view has changed, or the model's state that answers wait for. */
@@ -260,7 +371,12 @@ async function answer(compare) {
   const conversation = current;
   let stopped = false;
   let stopReply = () => {};
-  const mine = { stop: () => { stopped = true; stopReply(); } };
+  const mine = {
+    stop: () => {
+      stopped = true;
+      stopReply();
+    },
+  };
   running = mine;
   turn.runs = [blank('full')];
   const entry = /** @type {Shown} */ (showTurn(turn));
@@ -281,7 +397,8 @@ async function answer(compare) {
     const both = compare && lm.exits !== null;
     turn.compare = both;
     turn.runs = (both ? [best, 'full'] : [best]).map(blank);
-    for (const run of turn.runs) Object.assign(run, { of: lm.info.layers, exits: lm.exits?.layers ?? [] });
+    for (const run of turn.runs)
+      Object.assign(run, { of: lm.info.layers, exits: lm.exits?.layers ?? [] });
     rebuild(entry);
     for (const view of entry.views) {
       if (stopped) {
@@ -296,7 +413,8 @@ async function answer(compare) {
     if (current === conversation && both) select(entry.views[0]);
   } catch (error) {
     const { code } = /** @type {{ code?: string }} */ (error ?? {});
-    if (stopped || /** @type {Error} */ (error)?.name === 'AbortError') turn.runs.forEach((run) => Object.assign(run, { reason: 'abort' }));
+    if (stopped || /** @type {Error} */ (error)?.name === 'AbortError')
+      turn.runs.forEach((run) => Object.assign(run, { reason: 'abort' }));
     else {
       turn.error = sentenceOf(error);
       turn.code = code;
@@ -318,7 +436,17 @@ async function answer(compare) {
 }
 
 /** @param {string} mode @returns {Run} */
-const blank = (mode) => ({ mode, accuracy: mode === 'exit' ? wantedAccuracy() : null, tokens: [], of: 0, exits: [], text: '', reason: '', result: null, running: true });
+const blank = (mode) => ({
+  mode,
+  accuracy: mode === 'exit' ? wantedAccuracy() : null,
+  tokens: [],
+  of: 0,
+  exits: [],
+  text: '',
+  reason: '',
+  result: null,
+  running: true,
+});
 
 /** @param {Run} run */
 function optionsOf(run) {
@@ -351,12 +479,24 @@ async function follow(reply, view, entry) {
   }, 50);
   const sentences = speaker();
   for await (const event of reply) {
-    if (event.type === 'draft') view.drafts.push({ index: event.index, text: event.text, accepted: false });
-    else if (event.type === 'accept') view.drafts.forEach((draft) => { draft.accepted ||= draft.index === event.index; });
+    if (event.type === 'draft')
+      view.drafts.push({ index: event.index, text: event.text, accepted: false });
+    else if (event.type === 'accept')
+      view.drafts.forEach((draft) => {
+        draft.accepted ||= draft.index === event.index;
+      });
     else if (event.type === 'reject') view.drafts = view.drafts.filter(({ accepted }) => accepted);
     else {
       view.drafts = view.drafts.filter(({ index }) => index > event.index);
-      run.tokens.push([event.text, event.layer, round(event.work), event.head, round(event.confidence), event.drafted ? 1 : 0, event.ms === null ? null : round(event.ms)]);
+      run.tokens.push([
+        event.text,
+        event.layer,
+        round(event.work),
+        event.head,
+        round(event.confidence),
+        event.drafted ? 1 : 0,
+        event.ms === null ? null : round(event.ms),
+      ]);
       run.text += event.text;
       sentences(event.text);
     }
@@ -366,8 +506,16 @@ async function follow(reply, view, entry) {
   Object.assign(run, { text, reason: result.reason, result, running: false });
   sentences('\n');
   draw.flush();
-  if (run.mode === 'full' && result.timing.tokensPerSecond && result.usage.completionTokens >= 8 && model.lm) {
-    rememberFullSpeed(model.lm.info.name || model.choice?.title || '', result.timing.tokensPerSecond);
+  if (
+    run.mode === 'full' &&
+    result.timing.tokensPerSecond &&
+    result.usage.completionTokens >= 8 &&
+    model.lm
+  ) {
+    rememberFullSpeed(
+      model.lm.info.name || model.choice?.title || '',
+      result.timing.tokensPerSecond,
+    );
   }
 }
 
@@ -396,6 +544,8 @@ function speaker() {
 function withResolvers() {
   /** @type {(value: null) => void} */
   let resolve = () => {};
-  const promise = new Promise((r) => { resolve = r; });
+  const promise = new Promise((r) => {
+    resolve = r;
+  });
   return { promise: /** @type {Promise<null>} */ (promise), resolve };
 }

@@ -4,7 +4,8 @@
 export const byId = (id) => document.getElementById(id);
 
 /**
- * An element. Properties are set as such; `class`, `data-…`, `aria-…`, `role` and `for` as attributes; `on…` are listeners.
+ * An element. Properties are set as such; `class`, `data-…`, `aria-…`, `role` and `for` as
+ * attributes; `on…` are listeners.
  * @param {string} tag
  * @param {Record<string, any>} [properties]
  * @param {...(Node | string | null | undefined | false)} children
@@ -14,11 +15,19 @@ export function el(tag, properties = {}, ...children) {
   return fill(document.createElement(tag), properties, children);
 }
 
-/** The same for SVG. @param {string} tag @param {Record<string, any>} [attributes] @param {...(Node | string | null | false)} children */
+/**
+ * The same for SVG. @param {string} tag @param {Record<string, any>} [attributes] @param {...(Node
+ * | string | null | false)} children
+ */
 export function svg(tag, attributes = {}, ...children) {
   const node = document.createElementNS('http://www.w3.org/2000/svg', tag);
-  for (const [name, value] of Object.entries(attributes)) if (value !== null && value !== undefined) node.setAttribute(name, String(value));
-  node.append(.../** @type {(Node | string)[]} */ (children.filter((child) => child !== null && child !== false)));
+  for (const [name, value] of Object.entries(attributes))
+    if (value !== null && value !== undefined) node.setAttribute(name, String(value));
+  node.append(
+    .../** @type {(Node | string)[]} */ (
+      children.filter((child) => child !== null && child !== false)
+    ),
+  );
   return node;
 }
 
@@ -27,10 +36,13 @@ function fill(node, properties, children) {
   for (const [name, value] of Object.entries(properties)) {
     if (value === undefined || value === null) continue;
     if (name.startsWith('on')) node.addEventListener(name.slice(2), value);
-    else if (name === 'class' || name === 'role' || name === 'for' || name.includes('-')) node.setAttribute(name, String(value));
+    else if (name === 'class' || name === 'role' || name === 'for' || name.includes('-'))
+      node.setAttribute(name, String(value));
     else /** @type {any} */ (node)[name] = value;
   }
-  node.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
+  node.append(
+    ...children.filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return node;
 }
 
@@ -43,7 +55,8 @@ const PATHS = {
 };
 
 /** @param {keyof typeof PATHS} name */
-export const icon = (name) => svg('svg', { viewBox: '0 0 24 24', 'aria-hidden': 'true' }, svg('path', { d: PATHS[name] }));
+export const icon = (name) =>
+  svg('svg', { 'viewBox': '0 0 24 24', 'aria-hidden': 'true' }, svg('path', { d: PATHS[name] }));
 
 /** @param {number} bytes */
 export function megabytes(bytes) {
@@ -52,7 +65,8 @@ export function megabytes(bytes) {
 }
 
 /** @param {number | null | undefined} value tokens a second */
-export const speed = (value) => (typeof value === 'number' && Number.isFinite(value) ? value.toFixed(value >= 99.5 ? 0 : 1) : '–');
+export const speed = (value) =>
+  typeof value === 'number' && Number.isFinite(value) ? value.toFixed(value >= 99.5 ? 0 : 1) : '–';
 
 /** @param {number} share 0 … 1 */
 export const percent = (share) => `${Math.round(share * 100)} %`;
@@ -105,12 +119,30 @@ export function toast(text, action) {
   const node = byId('toast');
   node.replaceChildren(text);
   if (action) {
-    node.append(el('button', { type: 'button', class: 'quiet', onclick: () => { node.hidden = true; action.run(); } }, action.label));
+    node.append(
+      el(
+        'button',
+        {
+          type: 'button',
+          class: 'quiet',
+          onclick: () => {
+            node.hidden = true;
+            action.run();
+          },
+        },
+        action.label,
+      ),
+    );
   }
   node.hidden = false;
   announce(text);
   clearTimeout(toastTimer);
-  toastTimer = setTimeout(() => { node.hidden = true; }, action ? 8000 : 3000);
+  toastTimer = setTimeout(
+    () => {
+      node.hidden = true;
+    },
+    action ? 8000 : 3000,
+  );
 }
 
 /** A sentence for a failure, whatever was thrown. @param {unknown} error */

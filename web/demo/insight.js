@@ -1,4 +1,5 @@
-// Charts of one answer: where its tokens left the model, how deep each went, and how fast it ran against the full model.
+// Charts of one answer: where its tokens left the model, how deep each went, and how fast it ran
+// against the full model.
 import { count, el, percent, speed, svg } from './dom.js';
 import { STEPS, lowest, nameOfHead, stepOf } from './scale.js';
 
@@ -20,7 +21,8 @@ export function speedOf(run) {
 }
 
 /** @param {Run} run @param {1 | 2} column layer or work */
-const mean = (run, column) => run.tokens.reduce((sum, row) => sum + row[column], 0) / (run.tokens.length || 1);
+const mean = (run, column) =>
+  run.tokens.reduce((sum, row) => sum + row[column], 0) / (run.tokens.length || 1);
 
 /** @param {Run} run */
 export const meanDepth = (run) => run.result?.meanDepth ?? mean(run, 1) / (run.of || 1);
@@ -37,7 +39,13 @@ export function drawInsight(panel, answer, full) {
   panel.answer = answer ?? undefined;
   const run = answer?.run;
   if (!run || !run.tokens.length) {
-    panel.replaceChildren(el('p', { class: 'note' }, 'The next answer is drawn here while it is written: how deep each token went, where it left the model, and how fast.'));
+    panel.replaceChildren(
+      el(
+        'p',
+        { class: 'note' },
+        'The next answer is drawn here while it is written: how deep each token went, where it left the model, and how fast.',
+      ),
+    );
     return;
   }
   panel.replaceChildren(figures(run, full), histogram(run), depthChart(run), speedChart(run, full));
@@ -47,12 +55,29 @@ export function drawInsight(panel, answer, full) {
 function figures(run, full) {
   const rate = speedOf(run);
   const ratio = rate && full && run.mode !== 'full' ? rate / full : null;
-  const figure = (/** @type {string} */ value, /** @type {string} */ name, /** @type {string} */ title) => el('div', { title }, el('dd', {}, value), el('dt', {}, name));
-  return el('dl', { class: 'figures' },
+  const figure = (
+    /** @type {string} */ value,
+    /** @type {string} */ name,
+    /** @type {string} */ title,
+  ) => el('div', { title }, el('dd', {}, value), el('dt', {}, name));
+  return el(
+    'dl',
+    { class: 'figures' },
     figure(speed(rate), 'tokens a second', 'Tokens after the first'),
-    ratio ? figure(`${ratio.toFixed(2)}×`, 'against full', `The full model ran at ${speed(full)} tokens a second here`) : figure(String(run.tokens.length), 'tokens', 'Tokens of this answer'),
+    ratio
+      ? figure(
+          `${ratio.toFixed(2)}×`,
+          'against full',
+          `The full model ran at ${speed(full)} tokens a second here`,
+        )
+      : figure(String(run.tokens.length), 'tokens', 'Tokens of this answer'),
     figure(meanDepth(run).toFixed(2), 'mean depth', 'Layers run for a token, as a share of all'),
-    figure(meanWork(run).toFixed(2), 'mean work', 'Multiply-adds against those of the full model, everything counted'));
+    figure(
+      meanWork(run).toFixed(2),
+      'mean work',
+      'Multiply-adds against those of the full model, everything counted',
+    ),
+  );
 }
 
 /** @param {Run} run */
@@ -61,18 +86,33 @@ function histogram(run) {
   const rows = heads.map((index) => {
     const tokens = run.tokens.filter((row) => row[3] === index);
     const expected = index < 0 ? 1 : run.exits[index] / run.of;
-    return { index, n: tokens.length, work: tokens.length ? tokens.reduce((sum, row) => sum + row[2], 0) / tokens.length : expected };
+    return {
+      index,
+      n: tokens.length,
+      work: tokens.length ? tokens.reduce((sum, row) => sum + row[2], 0) / tokens.length : expected,
+    };
   });
   const total = run.tokens.length;
   const low = lowest(run);
-  return section('Where tokens left',
-    el('ul', { class: 'histogram' }, ...rows.map(({ index, n, work }) => {
-      const share = n / total;
-      const bar = el('span', { class: 'bar-fill', 'data-step': stepOf(work, low) });
-      bar.style.inlineSize = `${share * 100}%`;
-      return el('li', {}, el('span', { class: 'bar-name' }, nameOfHead(index, run)), el('span', { class: 'bar-track' }, bar),
-        el('span', { class: 'bar-value', title: count(n, 'token') }, percent(share)));
-    })));
+  return section(
+    'Where tokens left',
+    el(
+      'ul',
+      { class: 'histogram' },
+      ...rows.map(({ index, n, work }) => {
+        const share = n / total;
+        const bar = el('span', { 'class': 'bar-fill', 'data-step': stepOf(work, low) });
+        bar.style.inlineSize = `${share * 100}%`;
+        return el(
+          'li',
+          {},
+          el('span', { class: 'bar-name' }, nameOfHead(index, run)),
+          el('span', { class: 'bar-track' }, bar),
+          el('span', { class: 'bar-value', title: count(n, 'token') }, percent(share)),
+        );
+      }),
+    ),
+  );
 }
 
 /** @param {Run} run */
@@ -82,31 +122,67 @@ function depthChart(run) {
   const n = Math.max(run.tokens.length, 24);
   const step = WIDTH / n;
   const bars = run.tokens.map(([, layer, work], i) => {
-    const h = Math.max(2, (Math.min(1, layer / (run.of || 1))) * height);
-    return svg('rect', { x: (i * step).toFixed(2), y: (height - h).toFixed(2), width: Math.max(0.5, step - (step > 3 ? 1 : 0.15)).toFixed(2), height: h.toFixed(2),
-      'data-step': stepOf(work, low), 'data-token': '', 'data-i': i });
+    const h = Math.max(2, Math.min(1, layer / (run.of || 1)) * height);
+    return svg('rect', {
+      'x': (i * step).toFixed(2),
+      'y': (height - h).toFixed(2),
+      'width': Math.max(0.5, step - (step > 3 ? 1 : 0.15)).toFixed(2),
+      'height': h.toFixed(2),
+      'data-step': stepOf(work, low),
+      'data-token': '',
+      'data-i': i,
+    });
   });
-  const lines = run.exits.filter((layer) => layer < run.of).map((layer) => {
-    const y = height - (layer / run.of) * height;
-    return svg('line', { x1: 0, x2: WIDTH, y1: y, y2: y, class: 'grid' });
-  });
-  const chart = svg('svg', { viewBox: `0 0 ${WIDTH} ${height}`, preserveAspectRatio: 'none', class: 'chart bars', role: 'img',
-    'aria-label': `Layers run for each of ${count(run.tokens.length, 'token')}; ${meanDepth(run).toFixed(2)} of all layers on average` }, ...bars, ...lines);
-  return section('Depth along the answer', el('div', { class: 'chart-box' }, chart, el('span', { class: 'axis top' }, String(run.of)), el('span', { class: 'axis bottom' }, '0 layers')));
+  const lines = run.exits
+    .filter((layer) => layer < run.of)
+    .map((layer) => {
+      const y = height - (layer / run.of) * height;
+      return svg('line', { x1: 0, x2: WIDTH, y1: y, y2: y, class: 'grid' });
+    });
+  const chart = svg(
+    'svg',
+    {
+      'viewBox': `0 0 ${WIDTH} ${height}`,
+      'preserveAspectRatio': 'none',
+      'class': 'chart bars',
+      'role': 'img',
+      'aria-label': `Layers run for each of ${count(run.tokens.length, 'token')}; ${meanDepth(run).toFixed(2)} of all layers on average`,
+    },
+    ...bars,
+    ...lines,
+  );
+  return section(
+    'Depth along the answer',
+    el(
+      'div',
+      { class: 'chart-box' },
+      chart,
+      el('span', { class: 'axis top' }, String(run.of)),
+      el('span', { class: 'axis bottom' }, '0 layers'),
+    ),
+  );
 }
 
 /** @param {Run} run @param {number | null} full */
 function speedChart(run, full) {
   const times = run.tokens.slice(1).map((row) => row[6]);
   if (times.length < 3 || times.includes(null)) {
-    return section('Speed', el('p', { class: 'note' }, times.length < 3 ? 'After a few tokens.' : 'There is no usable clock here.'));
+    return section(
+      'Speed',
+      el(
+        'p',
+        { class: 'note' },
+        times.length < 3 ? 'After a few tokens.' : 'There is no usable clock here.',
+      ),
+    );
   }
   const points = times.map((_, i) => {
     const some = /** @type {number[]} */ (times.slice(Math.max(0, i - WINDOW + 1), i + 1));
     const sum = some.reduce((a, b) => a + b, 0);
     return sum > 0 ? (1000 * some.length) / sum : 0;
   });
-  const shown = points.slice(Math.min(3, points.length - 1)); // the first means are of one or two tokens
+  // the first means are of one or two tokens
+  const shown = points.slice(Math.min(3, points.length - 1));
   const height = 84;
   const clip = 3 * (speedOf(run) ?? Infinity); // clocks of pages are coarse
   for (const [i, v] of shown.entries()) shown[i] = Math.min(v, clip);
@@ -114,26 +190,57 @@ function speedChart(run, full) {
   const x = (/** @type {number} */ i) => ((i / Math.max(1, shown.length - 1)) * WIDTH).toFixed(1);
   const y = (/** @type {number} */ v) => (height - (v / most) * height).toFixed(1);
   const line = shown.map((v, i) => `${i ? 'L' : 'M'}${x(i)} ${y(v)}`).join('');
-  const chart = svg('svg', { viewBox: `0 0 ${WIDTH} ${height}`, preserveAspectRatio: 'none', class: 'chart', role: 'img',
-    'aria-label': `Tokens a second along the answer, ${speed(speedOf(run))} on average${full ? `; the full model ${speed(full)}` : ''}` },
-  svg('path', { d: `${line}L${WIDTH} ${height}L0 ${height}Z`, class: 'area' }),
-  full ? svg('line', { x1: 0, x2: WIDTH, y1: y(full), y2: y(full), class: 'reference' }) : null,
-  svg('path', { d: line, class: 'curve' }));
-  const box = el('div', { class: 'chart-box' }, chart, el('span', { class: 'axis top' }, `${speed(most / 1.15)}/s`));
+  const chart = svg(
+    'svg',
+    {
+      'viewBox': `0 0 ${WIDTH} ${height}`,
+      'preserveAspectRatio': 'none',
+      'class': 'chart',
+      'role': 'img',
+      'aria-label': `Tokens a second along the answer, ${speed(speedOf(run))} on average${full ? `; the full model ${speed(full)}` : ''}`,
+    },
+    svg('path', { d: `${line}L${WIDTH} ${height}L0 ${height}Z`, class: 'area' }),
+    full ? svg('line', { x1: 0, x2: WIDTH, y1: y(full), y2: y(full), class: 'reference' }) : null,
+    svg('path', { d: line, class: 'curve' }),
+  );
+  const box = el(
+    'div',
+    { class: 'chart-box' },
+    chart,
+    el('span', { class: 'axis top' }, `${speed(most / 1.15)}/s`),
+  );
   if (full) {
     const label = el('span', { class: 'axis on-line' }, `full ${speed(full)}`);
     label.style.insetBlockStart = `${(Number(y(full)) / height) * 100}%`;
     box.append(label);
   }
-  return section('Tokens a second', box, full || run.mode === 'full' ? null : el('p', { class: 'note' }, '“Compare with full” measures the full model beside it.'));
+  return section(
+    'Tokens a second',
+    box,
+    full || run.mode === 'full'
+      ? null
+      : el('p', { class: 'note' }, '“Compare with full” measures the full model beside it.'),
+  );
 }
 
 /** @param {string} title @param {...any} children */
-const section = (title, ...children) => el('section', { class: 'panel' }, el('h3', {}, title), ...children);
+const section = (title, ...children) =>
+  el('section', { class: 'panel' }, el('h3', {}, title), ...children);
 
-/** The colours and what they mean. @param {HTMLElement} node @param {{ of: number, exits: number[] } | null} model */
+/**
+ * The colours and what they mean. @param {HTMLElement} node @param {{ of: number, exits: number[] }
+ * | null} model
+ */
 export function drawLegend(node, model) {
   const steps = Array.from({ length: STEPS }, (_, i) => el('i', { 'data-step': i }));
   const low = model ? Math.round(lowest(model) * 100) : 0;
-  node.replaceChildren(el('span', {}, low ? `shallow, ${low} % of the work` : 'shallow'), el('span', { class: 'ramp', role: 'img', 'aria-label': 'Colours from shallow to deep' }, ...steps), el('span', {}, model?.of ? `all ${model.of} layers` : 'deep'));
+  node.replaceChildren(
+    el('span', {}, low ? `shallow, ${low} % of the work` : 'shallow'),
+    el(
+      'span',
+      { 'class': 'ramp', 'role': 'img', 'aria-label': 'Colours from shallow to deep' },
+      ...steps,
+    ),
+    el('span', {}, model?.of ? `all ${model.of} layers` : 'deep'),
+  );
 }

@@ -1,6 +1,17 @@
 // The page: puts its parts together.
 import { hideTooltip, listenForTokens } from './answer.js';
-import { ask, connectChat, currentConversation, isRunning, openConversation, redraw, redrawWaiting, removeConversation, setSelected, stop } from './chat.js';
+import {
+  ask,
+  connectChat,
+  currentConversation,
+  isRunning,
+  openConversation,
+  redraw,
+  redrawWaiting,
+  removeConversation,
+  setSelected,
+  stop,
+} from './chat.js';
 import { byId, count, el, icon, megabytes, percent, sentenceOf, throttled } from './dom.js';
 import { drawInsight, drawLegend } from './insight.js';
 import { catalogue, choiceOfLastVisit, isKept, model, urlChoice, wantedAccuracy } from './model.js';
@@ -8,7 +19,11 @@ import { connectModels } from './models-dialog.js';
 import { fillSettings } from './settings.js';
 import { change, conversations, fullSpeed, onChange, settings } from './store.js';
 
-const SUGGESTIONS = ['Why is the sky blue?', 'Write a short poem about the sea.', 'How do I boil an egg?'];
+const SUGGESTIONS = [
+  'Why is the sky blue?',
+  'Write a short poem about the sea.',
+  'How do I boil an egg?',
+];
 const wide = matchMedia('(min-width: 64rem)');
 
 // ---- the model ----
@@ -17,27 +32,42 @@ const drawModel = throttled(() => {
   const { choice, state, progress, lm, error } = model;
   byId('model-name').textContent = choice?.title ?? 'Choose a model';
   byId('model-dot').dataset.state = state;
-  byId('open-models').setAttribute('aria-label', `Model: ${choice?.title ?? 'none'}, ${STATES[state]}. Choose another`);
+  byId('open-models').setAttribute(
+    'aria-label',
+    `Model: ${choice?.title ?? 'none'}, ${STATES[state]}. Choose another`,
+  );
   const loading = byId('loading');
   loading.hidden = state === 'none' || state === 'ready';
   loading.dataset.state = state;
   if (!loading.hidden) {
-    byId('loading-title').textContent = state === 'failed' ? `${choice?.title ?? 'The model'} could not be loaded` : `Loading ${choice?.title}`;
+    byId('loading-title').textContent =
+      state === 'failed'
+        ? `${choice?.title ?? 'The model'} could not be loaded`
+        : `Loading ${choice?.title}`;
     byId('loading-cancel').textContent = state === 'failed' ? 'Try again' : 'Cancel';
     byId('loading-text').textContent = state === 'failed' ? sentenceOf(error) : progressText();
     drawLayers(state === 'failed' ? null : progress);
   }
   const welcome = byId('welcome-load');
   welcome.hidden = !choice || state !== 'none';
-  if (choice) welcome.textContent = `Load ${choice.title}${choice.kind === 'catalogue' ? ` (${megabytes(choice.bytes)})` : ''}`;
-  const about = lm?.exits ? '' : 'This model has no exit heads here, so every token runs all of its layers.';
+  if (choice)
+    welcome.textContent = `Load ${choice.title}${choice.kind === 'catalogue' ? ` (${megabytes(choice.bytes)})` : ''}`;
+  const about = lm?.exits
+    ? ''
+    : 'This model has no exit heads here, so every token runs all of its layers.';
   const kept = choice ? 'It is kept on this device for the next time.' : '';
   byId('welcome-note').textContent = lm ? about : kept;
   drawChips();
   redrawWaiting();
 }, 60);
 
-const STATES = { none: 'not loaded', connecting: 'opening', arriving: 'arriving', ready: 'ready', failed: 'failed' };
+const STATES = {
+  none: 'not loaded',
+  connecting: 'opening',
+  arriving: 'arriving',
+  ready: 'ready',
+  failed: 'failed',
+};
 
 function progressText() {
   const { progress, state, began } = model;
@@ -46,20 +76,34 @@ function progressText() {
   const seconds = (performance.now() - began) / 1000;
   const rate = bytesPerSecond || loaded / seconds;
   const left = rate > 0 ? (total - loaded) / rate : 0;
-  const parts = [`${layersReady} of ${count(layers, 'layer')}`, `${megabytes(loaded).replace(' MB', '')} of ${megabytes(total)}`];
+  const parts = [
+    `${layersReady} of ${count(layers, 'layer')}`,
+    `${megabytes(loaded).replace(' MB', '')} of ${megabytes(total)}`,
+  ];
   if (source === 'network' && rate > 0 && seconds > 0.5) parts.push(`${megabytes(rate)}/s`);
-  if (source === 'network' && left > 1.5) parts.push(left > 90 ? `${Math.round(left / 60)} min left` : `${Math.round(left)} s left`);
+  if (source === 'network' && left > 1.5)
+    parts.push(left > 90 ? `${Math.round(left / 60)} min left` : `${Math.round(left)} s left`);
   if (source === 'cache') parts.push('from this device');
   if (state === 'arriving') parts.push(loaded < total ? 'you can ask already' : 'checking it');
   return parts.join(' · ');
 }
 
-/** A cell for each layer, filled as they arrive. @param {import('../src/link/types.js').Progress | null} progress */
+/**
+ * A cell for each layer, filled as they arrive. @param {import('../src/link/types.js').Progress |
+ * null} progress
+ */
 function drawLayers(progress) {
   const box = byId('loading-layers');
   const layers = progress?.layers ?? 0;
-  if (box.childElementCount !== layers) box.replaceChildren(...Array.from({ length: layers }, (_, i) => el('i', { 'data-step': Math.round((10 * i) / Math.max(1, layers - 1)) })));
-  [...box.children].forEach((cell, i) => cell.classList.toggle('here', i < (progress?.layersReady ?? 0)));
+  if (box.childElementCount !== layers)
+    box.replaceChildren(
+      ...Array.from({ length: layers }, (_, i) =>
+        el('i', { 'data-step': Math.round((10 * i) / Math.max(1, layers - 1)) }),
+      ),
+    );
+  [...box.children].forEach((cell, i) =>
+    cell.classList.toggle('here', i < (progress?.layersReady ?? 0)),
+  );
   const share = progress?.total ? progress.loaded / progress.total : 0;
   box.style.setProperty('--share', String(share));
   box.setAttribute('aria-valuenow', String(Math.round(100 * share)));
@@ -71,14 +115,25 @@ function drawChips() {
   const mode = heads ? settings.mode : 'full';
   const accuracy = wantedAccuracy();
   const other = mode === 'lossless' ? 'Lossless' : 'Full';
-  byId('mode-chip').textContent = mode === 'exit' ? ['Exit', ...(accuracy === null ? [] : [percent(accuracy)])].join(', ') : other;
-  byId('mode-chip').setAttribute('aria-label', `Mode: ${byId('mode-chip').textContent}. Change it in the settings`);
+  byId('mode-chip').textContent =
+    mode === 'exit'
+      ? ['Exit', ...(accuracy === null ? [] : [percent(accuracy)])].join(', ')
+      : other;
+  byId('mode-chip').setAttribute(
+    'aria-label',
+    `Mode: ${byId('mode-chip').textContent}. Change it in the settings`,
+  );
   const compare = byId('compare');
   compare.disabled = !heads;
   compare.checked = heads && settings.compare;
-  compare.closest('label').title = heads ? 'The same question in both modes, side by side' : 'This model has no exit heads here: there is nothing to compare';
+  compare.closest('label').title = heads
+    ? 'The same question in both modes, side by side'
+    : 'This model has no exit heads here: there is nothing to compare';
   byId('legend').hidden = settings.view === 'text' || currentConversation().turns.length === 0;
-  drawLegend(byId('legend'), model.lm ? { of: model.lm.info.layers, exits: model.lm.exits?.layers ?? [] } : null);
+  drawLegend(
+    byId('legend'),
+    model.lm ? { of: model.lm.info.layers, exits: model.lm.exits?.layers ?? [] } : null,
+  );
 }
 
 // ---- charts and conversations at the side ----
@@ -104,11 +159,41 @@ function side(id, open, focus = false) {
 }
 
 function drawHistory() {
-  byId('history-list').replaceChildren(...conversations.map((conversation) => el('li', {},
-    el('button', { type: 'button', class: 'conversation ellipsis', 'aria-current': conversation === currentConversation() ? 'true' : undefined,
-      onclick: () => { openConversation(conversation); if (!wide.matches) side('history', false); } }, conversation.title || 'Untitled'),
-    el('button', { type: 'button', class: 'icon-button small', 'aria-label': `Delete “${conversation.title}”`, title: 'Delete', onclick: () => removeConversation(conversation) }, icon('trash')))));
-  byId('history-note').textContent = conversations.length ? 'They stay on this device.' : 'What you ask is kept here, on this device only.';
+  byId('history-list').replaceChildren(
+    ...conversations.map((conversation) =>
+      el(
+        'li',
+        {},
+        el(
+          'button',
+          {
+            'type': 'button',
+            'class': 'conversation ellipsis',
+            'aria-current': conversation === currentConversation() ? 'true' : undefined,
+            'onclick': () => {
+              openConversation(conversation);
+              if (!wide.matches) side('history', false);
+            },
+          },
+          conversation.title || 'Untitled',
+        ),
+        el(
+          'button',
+          {
+            'type': 'button',
+            'class': 'icon-button small',
+            'aria-label': `Delete “${conversation.title}”`,
+            'title': 'Delete',
+            'onclick': () => removeConversation(conversation),
+          },
+          icon('trash'),
+        ),
+      ),
+    ),
+  );
+  byId('history-note').textContent = conversations.length
+    ? 'They stay on this device.'
+    : 'What you ask is kept here, on this device only.';
 }
 
 // ---- asking ----
@@ -147,7 +232,8 @@ function connectComposer() {
   });
   prompt.addEventListener('input', grow);
   prompt.addEventListener('keydown', (/** @type {KeyboardEvent} */ event) => {
-    const phone = matchMedia('(pointer: coarse)').matches; // there Enter is a new line, the button sends
+    // there Enter is a new line, the button sends
+    const phone = matchMedia('(pointer: coarse)').matches;
     if (event.key !== 'Enter' || event.shiftKey || event.isComposing || phone) return;
     event.preventDefault();
     if (!isRunning()) send();
@@ -156,18 +242,31 @@ function connectComposer() {
     if (event.key !== 'Escape' || document.querySelector('dialog[open]')) return;
     hideTooltip();
     if (isRunning()) stop();
-    else if (!wide.matches) for (const id of ['history', 'insight']) {
-      if (byId(id).hidden) continue;
-      side(id, false);
-      byId(`open-${id}`).focus();
-    }
+    else if (!wide.matches)
+      for (const id of ['history', 'insight']) {
+        if (byId(id).hidden) continue;
+        side(id, false);
+        byId(`open-${id}`).focus();
+      }
   });
-  byId('suggestions').append(...SUGGESTIONS.map((text) => el('button', { type: 'button', class: 'suggestion', onclick: () => {
-    prompt.value = text;
-    grow();
-    if (model.choice) send();
-    else prompt.focus();
-  } }, text)));
+  byId('suggestions').append(
+    ...SUGGESTIONS.map((text) =>
+      el(
+        'button',
+        {
+          type: 'button',
+          class: 'suggestion',
+          onclick: () => {
+            prompt.value = text;
+            grow();
+            if (model.choice) send();
+            else prompt.focus();
+          },
+        },
+        text,
+      ),
+    ),
+  );
 }
 
 // ---- the start ----
@@ -179,13 +278,21 @@ function applyTheme() {
 
 function connectSettings() {
   const dialog = byId('settings');
-  const open = () => { fillSettings(); dialog.showModal(); };
+  const open = () => {
+    fillSettings();
+    dialog.showModal();
+  };
   byId('open-settings').addEventListener('click', open);
   byId('mode-chip').addEventListener('click', open);
   for (const each of document.querySelectorAll('dialog')) {
-    each.addEventListener('click', (event) => { if (event.target === each) each.close(); }); // beside it
+    // beside it
+    each.addEventListener('click', (event) => {
+      if (event.target === each) each.close();
+    });
   }
-  for (const input of /** @type {NodeListOf<HTMLInputElement>} */ (document.querySelectorAll('[name=view]'))) {
+  for (const input of /** @type {NodeListOf<HTMLInputElement>} */ (
+    document.querySelectorAll('[name=view]')
+  )) {
     input.checked = input.value === settings.view;
     input.addEventListener('change', () => change({ view: input.value }));
   }
@@ -219,8 +326,11 @@ async function start() {
     openConversation();
     prompt.focus();
   });
-  for (const id of ['history', 'insight']) byId(`open-${id}`).addEventListener('click', () => side(id, byId(id).hidden, true));
-  for (const button of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll('[data-close]'))) {
+  for (const id of ['history', 'insight'])
+    byId(`open-${id}`).addEventListener('click', () => side(id, byId(id).hidden, true));
+  for (const button of /** @type {NodeListOf<HTMLElement>} */ (
+    document.querySelectorAll('[data-close]')
+  )) {
     const id = /** @type {string} */ (button.dataset.close);
     button.addEventListener('click', () => {
       side(id, false);
@@ -248,7 +358,11 @@ async function start() {
   const parameters = new URLSearchParams(location.search);
   const asked = parameters.get('model');
   const list = entries instanceof Error ? [] : entries;
-  const choice = (asked && (list.find(({ name }) => name === asked) ?? addressOf(asked, parameters.get('heads')))) || choiceOfLastVisit(list) || list[0];
+  const choice =
+    (asked &&
+      (list.find(({ name }) => name === asked) ?? addressOf(asked, parameters.get('heads')))) ||
+    choiceOfLastVisit(list) ||
+    list[0];
   if (choice) model.choose(choice);
   drawModel();
   drawSend();
@@ -259,7 +373,10 @@ async function start() {
 /** `?model=ADDRESS&heads=ADDRESS` @param {string} address @param {string | null} heads */
 function addressOf(address, heads) {
   try {
-    return { ...urlChoice(address), ...(heads ? { heads: new URL(heads, document.baseURI).href } : {}) };
+    return {
+      ...urlChoice(address),
+      ...(heads ? { heads: new URL(heads, document.baseURI).href } : {}),
+    };
   } catch {
     return null;
   }

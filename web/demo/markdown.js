@@ -1,11 +1,13 @@
-// Markdown, made safe, block by block: while an answer grows only its last block is rendered anew, and each piece of text can
-// be led back to the characters of the source that it came from.
+// Markdown, made safe, block by block: while an answer grows only its last block is rendered anew,
+// and each piece of text can be led back to the characters of the source that it came from.
 import DOMPurify from './vendor/dompurify.js';
 import { Marked } from './vendor/marked.js';
 
-const escape = (/** @type {string} */ text) => text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
+const escape = (/** @type {string} */ text) =>
+  text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 
-// HTML in an answer is shown as the text that it is, and pictures as links: nothing is fetched. DOMPurify stands behind all that.
+// HTML in an answer is shown as the text that it is, and pictures as links: nothing is fetched.
+// DOMPurify stands behind all that.
 const marked = new Marked({
   gfm: true,
   breaks: true,
@@ -16,8 +18,37 @@ const marked = new Marked({
 });
 
 const SAFE = {
-  ALLOWED_TAGS: ['p', 'br', 'hr', 'h1', 'h2', 'h3', 'h4', 'h5', 'h6', 'ul', 'ol', 'li', 'blockquote', 'pre', 'code', 'em', 'strong', 'del', 's', 'a',
-    'table', 'thead', 'tbody', 'tr', 'th', 'td', 'sub', 'sup', 'kbd'],
+  ALLOWED_TAGS: [
+    'p',
+    'br',
+    'hr',
+    'h1',
+    'h2',
+    'h3',
+    'h4',
+    'h5',
+    'h6',
+    'ul',
+    'ol',
+    'li',
+    'blockquote',
+    'pre',
+    'code',
+    'em',
+    'strong',
+    'del',
+    's',
+    'a',
+    'table',
+    'thead',
+    'tbody',
+    'tr',
+    'th',
+    'td',
+    'sub',
+    'sup',
+    'kbd',
+  ],
   ALLOWED_ATTR: ['href', 'start', 'align'],
   ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,
   RETURN_DOM_FRAGMENT: true,
@@ -25,7 +56,8 @@ const SAFE = {
 
 /**
  * @typedef {{ raw: string, start: number, key: string, node: HTMLElement }} Block
- * @typedef {(text: Text, offsets: number[]) => void} Paint gets a piece of text and, for each of its characters, where it stands in the source
+ * @typedef {(text: Text, offsets: number[]) => void} Paint gets a piece of text and, for each of
+ *   its characters, where it stands in the source
  */
 
 /**
@@ -64,7 +96,9 @@ export function render(container, source, key, paint) {
 
 /** @param {string} html @returns {DocumentFragment} */
 function safe(html) {
-  const fragment = /** @type {DocumentFragment} */ (/** @type {unknown} */ (DOMPurify.sanitize(html, SAFE)));
+  const fragment = /** @type {DocumentFragment} */ (
+    /** @type {unknown} */ (DOMPurify.sanitize(html, SAFE))
+  );
   for (const link of fragment.querySelectorAll('a')) {
     link.setAttribute('rel', 'noopener noreferrer nofollow');
     link.setAttribute('target', '_blank');
@@ -84,8 +118,8 @@ function safe(html) {
 const AHEAD = 100; // how far a character of the page may be from the last one found in the source
 
 /**
- * Rendering takes characters of the source away (marks, addresses, entities) and adds hardly any: so the text of the page is found
- * again, in order, in the source.
+ * Rendering takes characters of the source away (marks, addresses, entities) and adds hardly any:
+ * so the text of the page is found again, in order, in the source.
  * @param {HTMLElement} node
  * @param {string} raw
  * @param {number} start

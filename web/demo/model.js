@@ -5,8 +5,11 @@ import { lastModel, rememberModel, settings } from './store.js';
 const MODELS = new URL('../../models/', import.meta.url);
 
 /**
- * @typedef {{ of: number, full: number, levels: [accuracy: number, right: number][] }} Tasks small tasks with a checkable answer that come out right
- * @typedef {{ kind: 'catalogue', name: string, title: string, bytes: number, url: string, heads?: string, sha256?: string, licence?: string, quantisation?: string, parameters?: number, tasks?: Tasks }} CatalogueChoice
+ * @typedef {{ of: number, full: number, levels: [accuracy: number, right: number][] }} Tasks small
+ *   tasks with a checkable answer that come out right
+ * @typedef {{ kind: 'catalogue', name: string, title: string, bytes: number, url: string, heads?:
+ *   string, sha256?: string, licence?: string, quantisation?: string, parameters?: number, tasks?:
+ *   Tasks }} CatalogueChoice
  * @typedef {{ kind: 'url', title: string, url: string, heads?: string }} UrlChoice
  * @typedef {{ kind: 'file', title: string, files: File[], heads: File | null }} FileChoice
  * @typedef {CatalogueChoice | UrlChoice | FileChoice} Choice
@@ -40,7 +43,8 @@ class Model extends EventTarget {
    * @returns {Promise<ExitLM>}
    */
   get() {
-    if (this.state === 'arriving' || this.state === 'ready' || this.state === 'connecting') return /** @type {Promise<ExitLM>} */ (this.#loading);
+    if (this.state === 'arriving' || this.state === 'ready' || this.state === 'connecting')
+      return /** @type {Promise<ExitLM>} */ (this.#loading);
     if (!this.choice) return Promise.reject(new Error('Choose a model first'));
     return this.load(this.choice);
   }
@@ -49,7 +53,14 @@ class Model extends EventTarget {
   load(choice) {
     this.unload();
     const abort = new AbortController();
-    Object.assign(this, { choice, state: 'connecting', error: null, progress: null, warnings: [], began: performance.now() });
+    Object.assign(this, {
+      choice,
+      state: 'connecting',
+      error: null,
+      progress: null,
+      warnings: [],
+      began: performance.now(),
+    });
     this.#abort = abort;
     const current = () => this.#abort === abort;
     const fail = (/** @type {unknown} */ error) => {
@@ -95,7 +106,10 @@ class Model extends EventTarget {
     return loading;
   }
 
-  /** What answers is not usable any more (its worker died): the next `get` loads it again. @param {unknown} error */
+  /**
+   * What answers is not usable any more (its worker died): the next `get` loads it again. @param
+   * {unknown} error
+   */
   lost(error) {
     this.unload();
     this.error = error;
@@ -119,7 +133,10 @@ class Model extends EventTarget {
 
 export const model = new Model();
 
-/** The accuracy of mode exit: the one that was set here, else the model's own. Null until that is known. */
+/**
+ * The accuracy of mode exit: the one that was set here, else the model's own. Null until that is
+ * known.
+ */
 export const wantedAccuracy = () => settings.accuracy ?? model.lm?.exits?.defaultAccuracy ?? null;
 
 /** @param {Choice} choice @returns {any} */
@@ -137,7 +154,8 @@ function headsOf(choice) {
 /** What the page offers. @returns {Promise<CatalogueChoice[]>} */
 export async function catalogue() {
   const response = await fetch(new URL('catalog.json', MODELS), { cache: 'no-cache' });
-  if (!response.ok) throw new Error(`the catalogue of models is not there (HTTP ${response.status})`);
+  if (!response.ok)
+    throw new Error(`the catalogue of models is not there (HTTP ${response.status})`);
   const { models, default: first } = await response.json();
   return models
     .map((/** @type {any} */ entry) => ({
@@ -152,7 +170,10 @@ export async function catalogue() {
       parameters: entry.parameters,
       tasks: entry.heads?.tasks,
     }))
-    .sort((/** @type {CatalogueChoice} */ a, /** @type {CatalogueChoice} */ b) => Number(b.name === first) - Number(a.name === first));
+    .sort(
+      (/** @type {CatalogueChoice} */ a, /** @type {CatalogueChoice} */ b) =>
+        Number(b.name === first) - Number(a.name === first),
+    );
 }
 
 /** @param {string} address @returns {UrlChoice} */
@@ -162,16 +183,34 @@ export function urlChoice(address) {
   return { kind: 'url', url: href, title: file.replace(/\.gguf$/, '') };
 }
 
-/** A model and its heads among files that were dropped or picked. @param {File[]} files @returns {FileChoice} */
+/**
+ * A model and its heads among files that were dropped or picked. @param {File[]} files @returns
+ * {FileChoice}
+ */
 export function fileChoice(files) {
   const heads = files.filter(({ name }) => /\.exits\.gguf$/i.test(name));
-  const models = files.filter((file) => !heads.includes(file)).sort((a, b) => a.name.localeCompare(b.name));
-  if (!models.length) throw new Error(heads.length ? 'these are exit heads: choose their model’s file together with them' : 'no file was given');
+  const models = files
+    .filter((file) => !heads.includes(file))
+    .sort((a, b) => a.name.localeCompare(b.name));
+  if (!models.length)
+    throw new Error(
+      heads.length
+        ? 'these are exit heads: choose their model’s file together with them'
+        : 'no file was given',
+    );
   if (heads.length > 1) throw new Error('there are several files with exit heads: choose one');
-  return { kind: 'file', title: models[0].name.replace(/\.gguf$/i, ''), files: models, heads: heads[0] ?? null };
+  return {
+    kind: 'file',
+    title: models[0].name.replace(/\.gguf$/i, ''),
+    files: models,
+    heads: heads[0] ?? null,
+  };
 }
 
-/** What was used at the last visit, where that is still known. @param {CatalogueChoice[]} entries @returns {Choice | null} */
+/**
+ * What was used at the last visit, where that is still known. @param {CatalogueChoice[]} entries
+ * @returns {Choice | null}
+ */
 export function choiceOfLastVisit(entries) {
   const last = lastModel();
   if (last?.kind === 'catalogue') return entries.find(({ name }) => name === last.name) ?? null;

@@ -1,9 +1,12 @@
-// Depth as colour. Eleven steps from shallow (bright) to deep (dark), in style.css: viridis, whose lightness falls evenly, so that
-// it reads without colour vision too.
+// Depth as colour. Eleven steps from shallow (bright) to deep (dark), in style.css: viridis, whose
+// lightness falls evenly, so that it reads without colour vision too.
 
 export const STEPS = 11;
 
-/** Where the scale begins: somewhat below the cheapest exit. @param {{ of: number, exits: number[] }} run */
+/**
+ * Where the scale begins: somewhat below the cheapest exit. @param {{ of: number, exits: number[]
+ * }} run
+ */
 export const lowest = ({ of, exits }) => (exits.length && of ? 0.75 * (exits[0] / of) : 0);
 
 /**

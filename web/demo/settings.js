@@ -17,16 +17,30 @@ function field(name, control, note) {
 /**
  * @param {string} name
  * @param {'accuracy' | 'temperature' | 'topP' | 'repeatPenalty'} key
- * @param {{ min: number, max: number, step: number, show: (value: number) => string, note?: string | HTMLElement, disabled?: boolean, value?: number }} options
+ * @param {{ min: number, max: number, step: number, show: (value: number) => string, note?: string
+ *   | HTMLElement, disabled?: boolean, value?: number }} options
  */
-function slider(name, key, { min, max, step, show, note, disabled = false, value = settings[key] ?? max }) {
+function slider(
+  name,
+  key,
+  { min, max, step, show, note, disabled = false, value = settings[key] ?? max },
+) {
   const output = el('output', {}, show(value));
-  const input = el('input', { type: 'range', min, max, step, disabled, value, 'aria-valuetext': show(value), oninput: () => {
-    const chosen = Number(input.value);
-    change({ [key]: chosen });
-    output.textContent = show(chosen);
-    input.setAttribute('aria-valuetext', show(chosen));
-  } });
+  const input = el('input', {
+    'type': 'range',
+    min,
+    max,
+    step,
+    disabled,
+    value,
+    'aria-valuetext': show(value),
+    'oninput': () => {
+      const chosen = Number(input.value);
+      change({ [key]: chosen });
+      output.textContent = show(chosen);
+      input.setAttribute('aria-valuetext', show(chosen));
+    },
+  });
   const made = field(name, input, note);
   made.querySelector('label').append(output);
   return made;
@@ -40,57 +54,156 @@ const MODES = /** @type {const} */ ([
 
 function modes() {
   const heads = !model.lm || model.lm.exits !== null;
-  return el('fieldset', { class: 'choices' }, el('legend', {}, 'Mode'),
-    ...MODES.map(([value, name, about]) => el('label', { class: 'choice' },
-      el('input', { type: 'radio', name: 'mode', value, checked: (heads ? settings.mode : 'full') === value, disabled: !heads && value !== 'full', onchange: () => { change({ mode: value }); fillSettings(); byId('settings').querySelector(`[name=mode][value=${value}]`).focus(); } }),
-      el('span', {}, el('strong', {}, name), el('span', { class: 'note' }, about)))),
-    !heads && el('p', { class: 'note warning' }, 'This model has no exit heads here, so every token runs all of its layers.'));
+  return el(
+    'fieldset',
+    { class: 'choices' },
+    el('legend', {}, 'Mode'),
+    ...MODES.map(([value, name, about]) =>
+      el(
+        'label',
+        { class: 'choice' },
+        el('input', {
+          type: 'radio',
+          name: 'mode',
+          value,
+          checked: (heads ? settings.mode : 'full') === value,
+          disabled: !heads && value !== 'full',
+          onchange: () => {
+            change({ mode: value });
+            fillSettings();
+            byId('settings').querySelector(`[name=mode][value=${value}]`).focus();
+          },
+        }),
+        el('span', {}, el('strong', {}, name), el('span', { class: 'note' }, about)),
+      ),
+    ),
+    !heads &&
+      el(
+        'p',
+        { class: 'note warning' },
+        'This model has no exit heads here, so every token runs all of its layers.',
+      ),
+  );
 }
 
 /** What the calibration promises at the accuracy that is chosen. */
 function promise() {
-  const levels = model.lm?.exits?.levels.filter(({ strategy, certified }) => strategy === 'risk' && certified) ?? [];
+  const levels =
+    model.lm?.exits?.levels.filter(({ strategy, certified }) => strategy === 'risk' && certified) ??
+    [];
   const accuracy = wantedAccuracy();
-  if (!model.lm?.exits || accuracy === null) return 'Share of the tokens that equal what the full model would have said.';
-  const level = levels.filter((l) => l.accuracy >= accuracy - 1e-6).sort((a, b) => a.accuracy - b.accuracy)[0];
-  if (!level) return `No level of ${percent(accuracy)} could be certified for this model: nothing exits early.`;
+  if (!model.lm?.exits || accuracy === null)
+    return 'Share of the tokens that equal what the full model would have said.';
+  const level = levels
+    .filter((l) => l.accuracy >= accuracy - 1e-6)
+    .sort((a, b) => a.accuracy - b.accuracy)[0];
+  if (!level)
+    return `No level of ${percent(accuracy)} could be certified for this model: nothing exits early.`;
   return `Share of the tokens that equal what the full model would have said. At the level ${percent(level.accuracy)}, ${level.conversations} conversations measured ${(level.agreement * 100).toFixed(1)} %.${answersKept(level.accuracy)}`;
 }
 
-/** What a level costs in answers, where somebody has counted it for this model. @param {number} accuracy */
+/**
+ * What a level costs in answers, where somebody has counted it for this model. @param {number}
+ * accuracy
+ */
 function answersKept(accuracy) {
   const tasks = model.choice?.kind === 'catalogue' ? model.choice.tasks : undefined;
   const right = tasks?.levels.find(([level]) => Math.abs(level - accuracy) < 1e-6)?.[1];
-  return tasks && right !== undefined ? ` Of ${tasks.of} small tasks with one right answer it gets ${right} right, the full model ${tasks.full}.` : '';
+  return tasks && right !== undefined
+    ? ` Of ${tasks.of} small tasks with one right answer it gets ${right} right, the full model ${tasks.full}.`
+    : '';
 }
 
 export function fillSettings() {
   const heads = !model.lm || model.lm.exits !== null;
-  const system = el('textarea', { rows: 3, value: settings.system, placeholder: 'The model’s own', oninput: () => change({ system: system.value }) });
-  const length = el('input', { type: 'number', min: 1, max: 8192, step: 1, value: settings.maxTokens, inputMode: 'numeric', onchange: () => {
-    change({ maxTokens: Math.max(1, Math.min(8192, Math.round(Number(length.value)) || DEFAULTS.maxTokens)) });
-    length.value = String(settings.maxTokens);
-  } });
-  const seed = el('input', { type: 'text', inputMode: 'numeric', value: settings.seed, placeholder: 'a new one each time', onchange: () => {
-    const value = seed.value.trim();
-    change({ seed: /^\d{1,15}$/.test(value) ? value : '' });
-    seed.value = settings.seed;
-  } });
-  const theme = el('select', { onchange: () => change({ theme: theme.value }) },
-    ...[['auto', 'As the system'], ['light', 'Light'], ['dark', 'Dark']].map(([value, name]) => el('option', { value, selected: settings.theme === value }, name)));
+  const system = el('textarea', {
+    rows: 3,
+    value: settings.system,
+    placeholder: 'The model’s own',
+    oninput: () => change({ system: system.value }),
+  });
+  const length = el('input', {
+    type: 'number',
+    min: 1,
+    max: 8192,
+    step: 1,
+    value: settings.maxTokens,
+    inputMode: 'numeric',
+    onchange: () => {
+      change({
+        maxTokens: Math.max(
+          1,
+          Math.min(8192, Math.round(Number(length.value)) || DEFAULTS.maxTokens),
+        ),
+      });
+      length.value = String(settings.maxTokens);
+    },
+  });
+  const seed = el('input', {
+    type: 'text',
+    inputMode: 'numeric',
+    value: settings.seed,
+    placeholder: 'a new one each time',
+    onchange: () => {
+      const value = seed.value.trim();
+      change({ seed: /^\d{1,15}$/.test(value) ? value : '' });
+      seed.value = settings.seed;
+    },
+  });
+  const theme = el(
+    'select',
+    { onchange: () => change({ theme: theme.value }) },
+    ...[
+      ['auto', 'As the system'],
+      ['light', 'Light'],
+      ['dark', 'Dark'],
+    ].map(([value, name]) => el('option', { value, selected: settings.theme === value }, name)),
+  );
   const promiseNote = el('span', {}, promise());
-  const accuracy = slider('Accuracy', 'accuracy', { min: 0.8, max: 0.99, step: 0.01, show: percent, note: promiseNote, disabled: !heads || settings.mode !== 'exit', value: wantedAccuracy() ?? undefined });
-  accuracy.querySelector('input').addEventListener('input', () => { promiseNote.textContent = promise(); });
+  const accuracy = slider('Accuracy', 'accuracy', {
+    min: 0.8,
+    max: 0.99,
+    step: 0.01,
+    show: percent,
+    note: promiseNote,
+    disabled: !heads || settings.mode !== 'exit',
+    value: wantedAccuracy() ?? undefined,
+  });
+  accuracy.querySelector('input').addEventListener('input', () => {
+    promiseNote.textContent = promise();
+  });
   body.replaceChildren(
     field('System prompt', system),
     modes(),
     accuracy,
-    slider('Temperature', 'temperature', { min: 0, max: 1.5, step: 0.05, show: (v) => (v === 0 ? '0, the likeliest token' : v.toFixed(2)) }),
+    slider('Temperature', 'temperature', {
+      min: 0,
+      max: 1.5,
+      step: 0.05,
+      show: (v) => (v === 0 ? '0, the likeliest token' : v.toFixed(2)),
+    }),
     field('Longest answer, in tokens', length),
-    el('details', {}, el('summary', {}, 'More'), el('div', { class: 'stack' },
-      slider('Top p', 'topP', { min: 0.1, max: 1, step: 0.01, show: (v) => v.toFixed(2) }),
-      slider('Repeat penalty', 'repeatPenalty', { min: 1, max: 1.5, step: 0.01, show: (v) => v.toFixed(2) }),
-      field('Seed', seed, 'The same seed gives the same answer, where the temperature is above 0.'))),
+    el(
+      'details',
+      {},
+      el('summary', {}, 'More'),
+      el(
+        'div',
+        { class: 'stack' },
+        slider('Top p', 'topP', { min: 0.1, max: 1, step: 0.01, show: (v) => v.toFixed(2) }),
+        slider('Repeat penalty', 'repeatPenalty', {
+          min: 1,
+          max: 1.5,
+          step: 0.01,
+          show: (v) => v.toFixed(2),
+        }),
+        field(
+          'Seed',
+          seed,
+          'The same seed gives the same answer, where the temperature is above 0.',
+        ),
+      ),
+    ),
     field('Theme', theme),
     kept(),
   );
@@ -98,17 +211,49 @@ export function fillSettings() {
 
 /** Models on this device, and a way to remove them. */
 function kept() {
-  const box = el('section', { class: 'setting' }, el('h3', {}, 'On this device'), el('p', { class: 'note' }, 'Looking…'));
-  ExitLM.cache.list().then((entries) => {
-    if (!entries.length) return box.lastChild.replaceWith(el('p', { class: 'note' }, 'No models are kept.'));
-    box.lastChild.replaceWith(el('ul', { class: 'kept' }, ...entries.map(({ url, bytes, complete }) => {
-      const row = el('li', {}, el('span', { class: 'ellipsis', title: url }, url.split('/').pop()), el('span', { class: 'note' }, `${megabytes(bytes)}${complete ? '' : ', not all'}`),
-        el('button', { type: 'button', class: 'quiet', 'aria-label': `Delete ${url.split('/').pop()}`, onclick: async () => {
-          await ExitLM.cache.delete(url);
-          row.remove();
-        } }, 'Delete'));
-      return row;
-    })));
-  }, () => box.lastChild.replaceWith(el('p', { class: 'note' }, 'This browser keeps nothing for the page.')));
+  const box = el(
+    'section',
+    { class: 'setting' },
+    el('h3', {}, 'On this device'),
+    el('p', { class: 'note' }, 'Looking…'),
+  );
+  ExitLM.cache.list().then(
+    (entries) => {
+      if (!entries.length)
+        return box.lastChild.replaceWith(el('p', { class: 'note' }, 'No models are kept.'));
+      box.lastChild.replaceWith(
+        el(
+          'ul',
+          { class: 'kept' },
+          ...entries.map(({ url, bytes, complete }) => {
+            const row = el(
+              'li',
+              {},
+              el('span', { class: 'ellipsis', title: url }, url.split('/').pop()),
+              el('span', { class: 'note' }, `${megabytes(bytes)}${complete ? '' : ', not all'}`),
+              el(
+                'button',
+                {
+                  'type': 'button',
+                  'class': 'quiet',
+                  'aria-label': `Delete ${url.split('/').pop()}`,
+                  'onclick': async () => {
+                    await ExitLM.cache.delete(url);
+                    row.remove();
+                  },
+                },
+                'Delete',
+              ),
+            );
+            return row;
+          }),
+        ),
+      );
+    },
+    () =>
+      box.lastChild.replaceWith(
+        el('p', { class: 'note' }, 'This browser keeps nothing for the page.'),
+      ),
+  );
   return box;
 }

@@ -1,7 +1,9 @@
-// What the page remembers on this device: settings, conversations, and how fast each model runs in full.
+// What the page remembers on this device: settings, conversations, and how fast each model runs in
+// full.
 
 /**
- * @typedef {[text: string, layer: number, work: number, head: number, confidence: number, drafted: number, ms: number | null]} Row a token
+ * @typedef {[text: string, layer: number, work: number, head: number, confidence: number, drafted:
+ *   number, ms: number | null]} Row a token
  *
  * @typedef {object} Run one answer of the model
  * @property {string} mode
@@ -15,7 +17,8 @@
  * @property {boolean} [running]
  *
  * @typedef {{ role: 'user', content: string }} UserTurn
- * @typedef {{ role: 'assistant', runs: Run[], error?: string, code?: string, compare?: boolean }} Answer
+ * @typedef {{ role: 'assistant', runs: Run[], error?: string, code?: string, compare?: boolean }}
+ *   Answer
  * @typedef {{ id: string, title: string, at: number, turns: (UserTurn | Answer)[] }} Conversation
  */
 
@@ -49,7 +52,8 @@ export const DEFAULTS = {
   repeatPenalty: 1,
   maxTokens: 400,
   seed: '',
-  system: 'You are a helpful assistant.', // with the prompt of its own template the default model answers worse
+  // with the prompt of its own template the default model answers worse
+  system: 'You are a helpful assistant.',
   view: 'depth',
   compare: false,
   theme: 'auto',
@@ -74,7 +78,10 @@ export const onChange = (listener) => listeners.push(listener);
 /** @type {Conversation[]} newest first */
 export const conversations = read('conversations', []);
 
-/** Keeps the conversations. Where room is short the oldest lose the details of their tokens first, and then go. */
+/**
+ * Keeps the conversations. Where room is short the oldest lose the details of their tokens first,
+ * and then go.
+ */
 export function keepConversations() {
   conversations.splice(MOST);
   const kept = conversations.map((conversation) => ({ ...conversation }));
@@ -87,7 +94,8 @@ export function keepConversations() {
 }
 
 /** @param {UserTurn | Answer} turn */
-const withoutTokens = (turn) => (turn.role === 'user' ? turn : { ...turn, runs: turn.runs.map((run) => ({ ...run, tokens: [] })) });
+const withoutTokens = (turn) =>
+  turn.role === 'user' ? turn : { ...turn, runs: turn.runs.map((run) => ({ ...run, tokens: [] })) };
 
 /** @type {Record<string, number>} tokens a second without exits, a model */
 const fullSpeeds = read('full-speeds', {});

@@ -1,5 +1,6 @@
 /**
- * ExitLM where there are no workers and nothing may be compiled from bytes: Cloudflare Workers and the like.
+ * ExitLM where there are no workers and nothing may be compiled from bytes: Cloudflare Workers and
+ * the like.
  *
  * ```js
  * import { ExitLM, createHandler } from 'exitlm/edge';

@@ -1,9 +1,12 @@
-/* Attention over the primitives of an instruction set (see matmul.h): one query position, one K/V head, all its query heads.
+/* Attention over the primitives of an instruction set (see matmul.h): one query position, one K/V
+ * head, all its query heads.
  *
- * Scores: lanes are positions (a K tile is [head_dim][8 positions]), the sum over head_dim is sequential in each lane. Output: lanes are
- * elements of the head, the sum over positions is sequential in each. So neither needs a horizontal sum, and several heads and vectors at
- * once (G heads, OUTPUT_VECTORS) give independent chains without touching any order. The cache is read as one stream: taking several tiles
- * of keys at once, or the values' rows in narrower parts, is up to twice as slow. */
+ * Scores: lanes are positions (a K tile is [head_dim][8 positions]), the sum over head_dim is
+ * sequential in each lane. Output: lanes are elements of the head, the sum over positions is
+ * sequential in each. So neither needs a horizontal sum, and several heads and vectors at once (G
+ * heads, OUTPUT_VECTORS) give independent chains without touching any order. The cache is read
+ * as one stream: taking several tiles of keys at once, or the values' rows in narrower parts, is
+ * up to twice as slow. */
 
 INLINE vf load_kv(const xl_kv_type type, const void *cache, size_t element, const consts *c) {
     if (type == XL_KV_F16) return vf_load_f16((const uint8_t *)cache + 2 * element, c);
@@ -14,11 +17,12 @@ INLINE vf load_kv(const xl_kv_type type, const void *cache, size_t element, cons
 /* ---- scores ---- */
 
 /* A tile of f32 or f16 keys: score [G][score_stride]. */
-INLINE void score_tile(const xl_kv_type type, const int G, float *score, size_t score_stride, const float *q, const void *k, size_t tile,
-                       size_t head_dim, float scale) {
+INLINE void score_tile(const xl_kv_type type, const int G, float *score, size_t score_stride,
+                       const float *q, const void *k, size_t tile, size_t head_dim, float scale) {
     const consts loaded = load_consts(), *consts = &loaded;
     vf acc[3][TILE_VECTORS], sv = vf_set1(scale);
-    EACH(g, G) EACH(v, TILE_VECTORS) acc[g][v] = vf_set1(0.0f);
+    EACH(g, G)
+        EACH(v, TILE_VECTORS) acc[g][v] = vf_set1(0.0f);
     for (size_t c = 0; c < head_dim; c++) {
         vf qv[3];
         EACH(g, G) qv[g] = vf_splat(q + (size_t)g * head_dim + c);
@@ -27,36 +31,47 @@ INLINE void score_tile(const xl_kv_type type, const int G, float *score, size_t 
             EACH(g, G) acc[g][v] = vf_add(acc[g][v], vf_mul(qv[g], kv));
         }
     }
-    EACH(g, G) EACH(v, TILE_VECTORS) vf_store(score + (size_t)g * score_stride + tile * 8 + v * LANES, vf_mul(acc[g][v], sv));
+    EACH(g, G)
+        EACH(v, TILE_VECTORS)
+            vf_store(score + (size_t)g * score_stride + tile * 8 + v * LANES,
+                     vf_mul(acc[g][v], sv));
 }
 
 /* One tile of q8 keys: words of 4 columns as in a Q8_0 weight tile. */
-INLINE void score_tile_q8(const int G, float *score, size_t score_stride, const act_block *q, const float *dq, const uint8_t *tile,
-                          size_t first, size_t head_dim, float scale) {
+INLINE void score_tile_q8(const int G, float *score, size_t score_stride, const act_block *q,
+                          const float *dq, const uint8_t *tile, size_t first, size_t head_dim,
+                          float scale) {
     const consts loaded = load_consts(), *consts = &loaded;
     vi dot[3][TILE_VECTORS];
-    EACH(g, G) EACH(v, TILE_VECTORS) dot[g][v] = vi_set1(0);
+    EACH(g, G)
+        EACH(v, TILE_VECTORS) dot[g][v] = vi_set1(0);
     const uint8_t *words = tile + 32;
     for (size_t c = 0; c < head_dim; c += 32, q++) {
         s_acc part[3][TILE_VECTORS];
-        EACH(g, G) EACH(v, TILE_VECTORS) part[g][v] = s_begin(q + g * (XL_MAX_HEAD_DIM / 32));
+        EACH(g, G)
+            EACH(v, TILE_VECTORS) part[g][v] = s_begin(q + g * (XL_MAX_HEAD_DIM / 32));
         EACH(w, 8) {
             if (c + 4 * (size_t)w < head_dim) {
                 EACH(v, TILE_VECTORS) {
                     s_weights kw = s_prepare(WORD(words, w, v), consts);
-                    EACH(g, G) part[g][v] = s_dot(part[g][v], kw, act_words(q + g * (XL_MAX_HEAD_DIM / 32), w / 4), w % 4, consts);
+                    EACH(g, G)
+                        part[g][v] =
+                            s_dot(part[g][v], kw, act_words(q + g * (XL_MAX_HEAD_DIM / 32), w / 4),
+                                  w % 4, consts);
                 }
             }
         }
-        EACH(g, G) EACH(v, TILE_VECTORS) dot[g][v] = vi_add(dot[g][v], s_end(part[g][v]));
+        EACH(g, G)
+            EACH(v, TILE_VECTORS) dot[g][v] = vi_add(dot[g][v], s_end(part[g][v]));
         words += 8 * 32;
     }
     vf sv = vf_set1(scale);
-    EACH(g, G) EACH(v, TILE_VECTORS) {
-        vf dk = vf_load((const float *)(const void *)tile + v * LANES);
-        vf s = vf_mul(vf_mul(vf_from_vi(dot[g][v]), vf_mul(vf_set1(dq[g]), dk)), sv);
-        vf_store(score + (size_t)g * score_stride + first * 8 + v * LANES, s);
-    }
+    EACH(g, G)
+        EACH(v, TILE_VECTORS) {
+            vf dk = vf_load((const float *)(const void *)tile + v * LANES);
+            vf s = vf_mul(vf_mul(vf_from_vi(dot[g][v]), vf_mul(vf_set1(dq[g]), dk)), sv);
+            vf_store(score + (size_t)g * score_stride + first * 8 + v * LANES, s);
+        }
 }
 
 /* A query head as one group of int8, in activation blocks; its scale is returned. */
@@ -73,13 +88,14 @@ INLINE float quantize_query(act_block *out, const float *q, size_t head_dim) {
     return d;
 }
 
-INLINE void scores_q8(const int G, float *score, size_t score_stride, const float *q, const void *k, size_t n_tiles, size_t head_dim,
-                      float scale) {
+INLINE void scores_q8(const int G, float *score, size_t score_stride, const float *q, const void *k,
+                      size_t n_tiles, size_t head_dim, float scale) {
     act_block blocks[3][XL_MAX_HEAD_DIM / 32];
     float dq[3];
     EACH(g, G) dq[g] = quantize_query(blocks[g], q + (size_t)g * head_dim, head_dim);
     for (size_t t = 0; t < n_tiles; t++)
-        score_tile_q8(G, score, score_stride, blocks[0], dq, (const uint8_t *)k + t * (32 + 8 * head_dim), t, head_dim, scale);
+        score_tile_q8(G, score, score_stride, blocks[0], dq,
+                      (const uint8_t *)k + t * (32 + 8 * head_dim), t, head_dim, scale);
 }
 
 /* ---- softmax ---- */
@@ -91,7 +107,8 @@ INLINE float exp_scores(float *score, size_t n) {
     for (size_t p = n; p < padded; p++) score[p] = -INFINITY;
     vf max = vf_set1(largest(score, n)), sum[TILE_VECTORS];
     EACH(v, TILE_VECTORS) sum[v] = vf_set1(0.0f);
-    for (size_t p = 0; p < padded; p += 8) EACH(v, TILE_VECTORS) {
+    for (size_t p = 0; p < padded; p += 8)
+        EACH(v, TILE_VECTORS) {
             vf e = vf_exp(vf_sub(vf_load(score + p + v * LANES), max), k);
             sum[v] = vf_add(sum[v], e);
             vf_store(score + p + v * LANES, e);
@@ -102,13 +119,16 @@ INLINE float exp_scores(float *score, size_t n) {
 /* ---- output ---- */
 
 /* D vectors of the head from element c on, for G heads. */
-INLINE void output_part(const xl_kv_type type, const int G, const int D, float *out, const float *e, size_t e_stride, const float *inverse,
-                        const void *v, size_t n_pos, size_t head_dim, size_t c) {
+INLINE void output_part(const xl_kv_type type, const int G, const int D, float *out, const float *e,
+                        size_t e_stride, const float *inverse, const void *v, size_t n_pos,
+                        size_t head_dim, size_t c) {
     const consts loaded = load_consts(), *consts = &loaded;
     vf acc[3][OUTPUT_VECTORS];
-    EACH(g, G) EACH(d, D) acc[g][d] = vf_set1(0.0f);
+    EACH(g, G)
+        EACH(d, D) acc[g][d] = vf_set1(0.0f);
     for (size_t p = 0; p < n_pos; p++) {
-        size_t row = type == XL_KV_Q8 ? p / 8 * (32 + 8 * head_dim) + 32 + p % 8 * head_dim : p * head_dim;
+        size_t row =
+            type == XL_KV_Q8 ? p / 8 * (32 + 8 * head_dim) + 32 + p % 8 * head_dim : p * head_dim;
         vf ev[3];
         EACH(g, G) ev[g] = vf_splat(e + (size_t)g * e_stride + p);
         EACH(d, D) {
@@ -123,32 +143,37 @@ INLINE void output_part(const xl_kv_type type, const int G, const int D, float *
 }
 
 /* G query heads. */
-INLINE void attend_heads(const xl_kv_type type, const int G, float *out, const float *q, const void *k, const void *v, size_t n_pos,
-                         size_t head_dim, float scale, float *score) {
+INLINE void attend_heads(const xl_kv_type type, const int G, float *out, const float *q,
+                         const void *k, const void *v, size_t n_pos, size_t head_dim, float scale,
+                         float *score) {
     size_t n_tiles = (n_pos + 7) / 8, stride = n_tiles * 8, c = 0;
     if (type == XL_KV_Q8) {
         scores_q8(G, score, stride, q, k, n_tiles, head_dim, scale);
     } else {
-        for (size_t t = 0; t < n_tiles; t++) score_tile(type, G, score, stride, q, k, t, head_dim, scale);
+        for (size_t t = 0; t < n_tiles; t++)
+            score_tile(type, G, score, stride, q, k, t, head_dim, scale);
     }
     float inverse[3];
     EACH(g, G) {
         float *e = score + (size_t)g * stride;
         inverse[g] = 1.0f / exp_scores(e, n_pos);
-        if (type == XL_KV_Q8) /* the values' scales; padding positions have e = 0 and are not used */
+        /* the values' scales; padding positions have e = 0 and are not used */
+        if (type == XL_KV_Q8)
             for (size_t p = 0; p < n_pos; p++) {
                 float dv;
-                memcpy(&dv, (const uint8_t *)v + p / 8 * (32 + 8 * head_dim) + p % 8 * 4, sizeof dv);
+                memcpy(&dv, (const uint8_t *)v + p / 8 * (32 + 8 * head_dim) + p % 8 * 4,
+                       sizeof dv);
                 e[p] = e[p] * dv;
             }
     }
     for (; c + OUTPUT_VECTORS * LANES <= head_dim; c += OUTPUT_VECTORS * LANES)
         output_part(type, G, OUTPUT_VECTORS, out, score, stride, inverse, v, n_pos, head_dim, c);
-    for (; c < head_dim; c += 8) output_part(type, G, TILE_VECTORS, out, score, stride, inverse, v, n_pos, head_dim, c);
+    for (; c < head_dim; c += 8)
+        output_part(type, G, TILE_VECTORS, out, score, stride, inverse, v, n_pos, head_dim, c);
 }
 
-INLINE void attend(const xl_kv_type type, float *out, const float *q, const void *k, const void *v, size_t n_pos, size_t head_dim,
-                   size_t group, float scale, float *scratch) {
+INLINE void attend(const xl_kv_type type, float *out, const float *q, const void *k, const void *v,
+                   size_t n_pos, size_t head_dim, size_t group, float scale, float *scratch) {
     while (group) {
         size_t g = group >= 3 && group != 4 ? 3 : group >= 2 ? 2 : 1;
         if (g == 3) attend_heads(type, 3, out, q, k, v, n_pos, head_dim, scale, scratch);
@@ -160,10 +185,11 @@ INLINE void attend(const xl_kv_type type, float *out, const float *q, const void
     }
 }
 
-#define X(NAME, TEXT)                                                                                                             \
-    static void attend_##NAME(float *out, const float *q, const void *k, const void *v, size_t n_pos, size_t head_dim,           \
-                              size_t group, float scale, float *scratch) {                                                       \
-        attend(XL_KV_##NAME, out, q, k, v, n_pos, head_dim, group, scale, scratch);                                               \
+#define X(NAME, TEXT)                                                                   \
+    static void attend_##NAME(float *out, const float *q, const void *k, const void *v, \
+                              size_t n_pos, size_t head_dim, size_t group, float scale, \
+                              float *scratch) {                                         \
+        attend(XL_KV_##NAME, out, q, k, v, n_pos, head_dim, group, scale, scratch);     \
     }
 XL_KV_LIST(X)
 #undef X

@@ -1,5 +1,6 @@
-/* The kernels of one instruction set. A file NAME.c defines the primitives (listed in matmul.h) and then includes this,
- * with ISA defined as NAME; everything becomes static but the table xl_kernels_NAME. */
+/* The kernels of one instruction set. A file NAME.c defines the primitives (listed in matmul.h) and
+ * then includes this, with ISA defined as NAME; everything becomes static but the table
+ * xl_kernels_NAME. */
 #include "kernel/kernels_isa.h"
 
 #include "base/fmath.h"
@@ -21,7 +22,7 @@ const xl_kernels XL_JOIN(xl_kernels_, ISA) = {
     XL_KERNEL_LIST(X)
 #undef X
 #define X(NAME, ID, ELEMS, FILE_BYTES, RECORD_BYTES) [XL_##NAME] = matmul_##NAME,
-    .matmul = {XL_TYPE_LIST(X)},
+        .matmul = {XL_TYPE_LIST(X)},
 #undef X
 #define X(NAME, TEXT) [XL_KV_##NAME] = attend_##NAME,
     .attend = {XL_KV_LIST(X)},

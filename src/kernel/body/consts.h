@@ -1,39 +1,41 @@
-/* Vector constants of the kernels, loaded once at the start of a function. Natively that is what the compiler does anyway. V8 builds a vector
- * constant anew at each use, by three instructions, which were a third of the inner loops; so in WebAssembly they are read from memory
- * through a pointer that the compiler cannot see through, and stay in registers. Included by an instruction set's header after vi and vf. */
+/* Vector constants of the kernels, loaded once at the start of a function. Natively that is what
+ * the compiler does anyway. V8 builds a vector constant anew at each use, by three instructions,
+ * which were a third of the inner loops; so in WebAssembly they are read from memory through a
+ * pointer that the compiler cannot see through, and stay in registers. Included by an
+ * instruction set's header after vi and vf. */
 #ifndef XL_KERNEL_CONSTS_H
 #define XL_KERNEL_CONSTS_H
 
 #include "base/fmath.h"
 
 /* X(name, the 32 bits of every lane) */
-#define XL_CONST_LIST(X)            \
-    X(nibbles, 0x0f0f0f0fu)         \
-    X(bit4, 0x10101010u)            \
-    X(bit0, 0x01010101u)            \
-    X(bits01, 0x03030303u)          \
-    X(f16_bits, 0x8fffffffu)        \
-    X(f16_scale, 0x77800000u)       \
-    X(ones16, 0x00010001u)          \
-    X(byte0, 0x00ff00ffu)           \
-    X(nibble0, 0x000f000fu)         \
-    X(flip_even, 0x00800080u)       \
+#define XL_CONST_LIST(X)      \
+    X(nibbles, 0x0f0f0f0fu)   \
+    X(bit4, 0x10101010u)      \
+    X(bit0, 0x01010101u)      \
+    X(bits01, 0x03030303u)    \
+    X(f16_bits, 0x8fffffffu)  \
+    X(f16_scale, 0x77800000u) \
+    X(ones16, 0x00010001u)    \
+    X(byte0, 0x00ff00ffu)     \
+    X(nibble0, 0x000f000fu)   \
+    X(flip_even, 0x00800080u) \
     X(flip, 0x80808080u)
 
 /* X(name, value) for the exponential function */
-#define XL_EXP_CONST_LIST(X)        \
-    X(max, XL_EXPF_MAX)             \
-    X(min, XL_EXPF_MIN)             \
-    X(log2e, XL_EXPF_LOG2E)         \
-    X(magic, XL_EXPF_MAGIC)         \
-    X(ln2_hi, XL_EXPF_LN2_HI)       \
-    X(ln2_lo, XL_EXPF_LN2_LO)       \
-    X(c0, XL_EXPF_C0)               \
-    X(c1, XL_EXPF_C1)               \
-    X(c2, XL_EXPF_C2)               \
-    X(c3, XL_EXPF_C3)               \
-    X(c4, XL_EXPF_C4)               \
-    X(c5, XL_EXPF_C5)               \
+#define XL_EXP_CONST_LIST(X)  \
+    X(max, XL_EXPF_MAX)       \
+    X(min, XL_EXPF_MIN)       \
+    X(log2e, XL_EXPF_LOG2E)   \
+    X(magic, XL_EXPF_MAGIC)   \
+    X(ln2_hi, XL_EXPF_LN2_HI) \
+    X(ln2_lo, XL_EXPF_LN2_LO) \
+    X(c0, XL_EXPF_C0)         \
+    X(c1, XL_EXPF_C1)         \
+    X(c2, XL_EXPF_C2)         \
+    X(c3, XL_EXPF_C3)         \
+    X(c4, XL_EXPF_C4)         \
+    X(c5, XL_EXPF_C5)         \
     X(one, 1.0f)
 
 typedef struct consts {

@@ -18,7 +18,8 @@
 #endif
 #endif
 
-/* Before a loop with a constant count: unroll it whole, so that arrays of vectors become registers. */
+/* Before a loop with a constant count: unroll it whole, so that arrays of vectors become
+ * registers. */
 #if defined(XL_SANITIZED)
 #define UNROLL
 #define NO_UNROLL
@@ -40,8 +41,9 @@
 /* Vector v of word plane g; `words` points at this step's first lane. */
 #define WORD(words, g, v) vi_load((words) + (g) * 32 + (v) * 4 * LANES)
 
-/* A product with one activation row is bound by reading the weights once. Fetching ahead reads 56 instead of 52 GMAC/s of Q4_1 on huge pages
- * (Zen 4; no gain on small ones). WebAssembly has no prefetch. */
+/* A product with one activation row is bound by reading the weights once. Fetching ahead reads 56
+ * instead of 52 GMAC/s of Q4_1 on huge pages (Zen 4; no gain on small ones). WebAssembly has no
+ * prefetch. */
 #define PREFETCH_N 1
 #define PREFETCH_BYTES 8192
 #if defined(__wasm__)
@@ -50,7 +52,8 @@
 #define PREFETCH(p) __builtin_prefetch(p)
 #endif
 
-/* The batch sizes that get their own code: all, for the few rows of a verification or of positions that wait come in any number. */
+/* The batch sizes that get their own code: all, for the few rows of a verification or of
+ * positions that wait come in any number. */
 #ifdef XL_SANITIZED
 #define XL_N_TO_8(X) X(2) X(1)
 #define XL_N_TO_4(X) X(2) X(1)

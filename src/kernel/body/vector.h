@@ -1,4 +1,5 @@
-/* Vector kernels over the primitives of an instruction set (see matmul.h): quantisation, norm, RoPE, activation, softmax. */
+/* Vector kernels over the primitives of an instruction set (see matmul.h): quantisation, norm,
+ * RoPE, activation, softmax. */
 
 /* The order of kernels.h' sum8. */
 INLINE float sum8(const vf l[TILE_VECTORS]) {
@@ -18,14 +19,16 @@ INLINE vf vf_load_part(const float *x, size_t n, float fill) { /* the first n < 
 /* The largest magnitude of x [n] as bits, n a multiple of 8. */
 INLINE uint32_t peak_bits(const float *x, size_t n) {
     vi peak = vi_set1(0), magnitude = vi_set1(0x7fffffff);
-    for (size_t i = 0; i < n; i += LANES) peak = vi_max(peak, vi_and(vi_load((const uint8_t *)(x + i)), magnitude));
+    for (size_t i = 0; i < n; i += LANES)
+        peak = vi_max(peak, vi_and(vi_load((const uint8_t *)(x + i)), magnitude));
     int32_t lanes[LANES], max = 0;
     vi_store(lanes, peak);
     EACH(i, LANES) max = lanes[i] > max ? lanes[i] : max;
     return (uint32_t)max;
 }
 
-/* q [n] <- x [n] as int32 with one scale, which is returned; 0 (and nothing in q) if the group counts as zero. n a multiple of 8. */
+/* q [n] <- x [n] as int32 with one scale, which is returned; 0 (and nothing in q) if the group
+ * counts as zero. n a multiple of 8. */
 INLINE float quantize_group(int32_t *q, const float *x, size_t n) {
     uint32_t peak = peak_bits(x, n);
     float amax = xl_float_of_bits(peak);
@@ -33,13 +36,15 @@ INLINE float quantize_group(int32_t *q, const float *x, size_t n) {
     vf inverse = vf_set1(127.0f / amax), magic = vf_set1(XL_EXPF_MAGIC);
     vi magic_bits = vi_set1(0x4b400000);
     for (size_t i = 0; i < n; i += LANES)
-        vi_store(q + i, vi_sub(vi_bits_of_vf(vf_add(vf_mul(vf_load(x + i), inverse), magic)), magic_bits));
+        vi_store(q + i,
+                 vi_sub(vi_bits_of_vf(vf_add(vf_mul(vf_load(x + i), inverse), magic)), magic_bits));
     return amax / 127.0f;
 }
 
 /* rest [32] <- x [32] - d * q, where d = amax / 127 is what quantize_group returned. */
 INLINE void quantize_rest(float *rest, const float *x, float d) {
-    vf scale = vf_set1(d), inverse = vf_set1(127.0f / xl_float_of_bits(peak_bits(x, 32))), magic = vf_set1(XL_EXPF_MAGIC);
+    vf scale = vf_set1(d), inverse = vf_set1(127.0f / xl_float_of_bits(peak_bits(x, 32))),
+       magic = vf_set1(XL_EXPF_MAGIC);
     for (size_t i = 0; i < 32; i += LANES) {
         vf v = vf_load(x + i), q = vf_sub(vf_add(vf_mul(v, inverse), magic), magic);
         vf_store(rest + i, vf_sub(v, vf_mul(scale, q)));
@@ -119,7 +124,8 @@ static void mul(float *x, const float *y, size_t n) {
 static void axpy(float *y, float a, const float *x, size_t n) {
     vf av = vf_set1(a);
     size_t i = 0;
-    for (; i + LANES <= n; i += LANES) vf_store(y + i, vf_add(vf_load(y + i), vf_mul(av, vf_load(x + i))));
+    for (; i + LANES <= n; i += LANES)
+        vf_store(y + i, vf_add(vf_load(y + i), vf_mul(av, vf_load(x + i))));
     for (; i < n; i++) y[i] = y[i] + a * x[i];
 }
 
@@ -128,7 +134,8 @@ static void rmsnorm(float *y, const float *x, const float *w, size_t n, float ep
     float f[8], rest[8] = {0.0f};
     EACH(v, TILE_VECTORS) lanes[v] = vf_set1(0.0f);
     size_t i = 0;
-    for (; i + 8 <= n; i += 8) EACH(v, TILE_VECTORS) {
+    for (; i + 8 <= n; i += 8)
+        EACH(v, TILE_VECTORS) {
             vf t = vf_load(x + i + v * LANES);
             lanes[v] = vf_add(lanes[v], vf_mul(t, t));
         }
@@ -138,7 +145,8 @@ static void rmsnorm(float *y, const float *x, const float *w, size_t n, float ep
     float ss = ((f[0] + f[4]) + (f[2] + f[6])) + ((f[1] + f[5]) + (f[3] + f[7]));
     float r = 1.0f / sqrtf(ss / (float)n + eps);
     vf rv = vf_set1(r);
-    for (i = 0; i + LANES <= n; i += LANES) vf_store(y + i, vf_mul(vf_mul(vf_load(x + i), rv), vf_load(w + i)));
+    for (i = 0; i + LANES <= n; i += LANES)
+        vf_store(y + i, vf_mul(vf_mul(vf_load(x + i), rv), vf_load(w + i)));
     for (; i < n; i++) y[i] = (x[i] * r) * w[i];
 }
 
@@ -148,7 +156,8 @@ INLINE void rope_pair(float *a, float *b, float c, float s) {
     *b = old_a * s + old_b * c;
 }
 
-static void rope(float *x, const float *cos, const float *sin, size_t n_heads, size_t head_dim, size_t rot_dim, xl_rope_style style) {
+static void rope(float *x, const float *cos, const float *sin, size_t n_heads, size_t head_dim,
+                 size_t rot_dim, xl_rope_style style) {
     size_t half = rot_dim / 2;
     for (size_t h = 0; h < n_heads; h++, x += head_dim) {
         size_t i = 0;
@@ -157,7 +166,8 @@ static void rope(float *x, const float *cos, const float *sin, size_t n_heads, s
             continue;
         }
         for (; i + LANES <= half; i += LANES) {
-            vf a = vf_load(x + i), b = vf_load(x + i + half), c = vf_load(cos + i), s = vf_load(sin + i);
+            vf a = vf_load(x + i), b = vf_load(x + i + half), c = vf_load(cos + i),
+               s = vf_load(sin + i);
             vf_store(x + i, vf_sub(vf_mul(a, c), vf_mul(b, s)));
             vf_store(x + i + half, vf_add(vf_mul(a, s), vf_mul(b, c)));
         }
@@ -174,7 +184,8 @@ INLINE float largest(const float *x, size_t n) {
     vf max[4];
     EACH(k, 4) max[k] = vf_set1(-INFINITY);
     size_t i = 0;
-    for (; i + 4 * LANES <= n; i += 4 * LANES) EACH(k, 4) max[k] = vf_max(max[k], vf_load(x + i + k * LANES));
+    for (; i + 4 * LANES <= n; i += 4 * LANES)
+        EACH(k, 4) max[k] = vf_max(max[k], vf_load(x + i + k * LANES));
     for (; i + LANES <= n; i += LANES) max[0] = vf_max(max[0], vf_load(x + i));
     if (i < n) max[1] = vf_max(max[1], vf_load_part(x + i, n - i, -INFINITY));
     float f[LANES], out = -INFINITY;
@@ -189,7 +200,8 @@ INLINE size_t index_of(const float *x, size_t n, float value) {
     size_t i = 0;
     for (; i + 8 * LANES <= n; i += 8 * LANES) { /* in steps, without a branch for each vector */
         vi found = vf_equal(vf_load(x + i), wanted);
-        UNROLL for (int k = 1; k < 8; k++) found = vi_or(found, vf_equal(vf_load(x + i + k * LANES), wanted));
+        UNROLL for (int k = 1; k < 8; k++) found =
+            vi_or(found, vf_equal(vf_load(x + i + k * LANES), wanted));
         if (vi_any(found)) break;
     }
     while (i < n && x[i] != value) i++;
@@ -200,7 +212,8 @@ static size_t argmax(const float *x, size_t n) { return index_of(x, n, largest(x
 
 /* The largest value apart from x[arg]. */
 INLINE float second_largest(const float *x, size_t n, size_t arg) {
-    float before = arg ? largest(x, arg) : -INFINITY, after = arg + 1 < n ? largest(x + arg + 1, n - arg - 1) : -INFINITY;
+    float before = arg ? largest(x, arg) : -INFINITY,
+          after = arg + 1 < n ? largest(x + arg + 1, n - arg - 1) : -INFINITY;
     float second = before > after ? before : after;
     return second > -FLT_MAX ? second : -FLT_MAX;
 }
@@ -212,9 +225,13 @@ static void softmax_stats(const float *x, size_t n, xl_softmax_stats *out) {
     const exp_consts loaded = load_exp_consts(), *k = &loaded;
     vf sum[TILE_VECTORS], weighted[TILE_VECTORS], max = vf_set1(out->max);
     EACH(v, TILE_VECTORS) sum[v] = weighted[v] = vf_set1(0.0f);
-    for (size_t i = 0; i < n; i += 8) EACH(v, TILE_VECTORS) {
-            size_t at = i + (size_t)v * LANES; /* padding counts as -infinity: e is 0, t * e is -0, neither changes a sum */
-            vf t = vf_sub(at + LANES <= n ? vf_load(x + at) : vf_load_part(x + at, at < n ? n - at : 0, -INFINITY), max);
+    for (size_t i = 0; i < n; i += 8)
+        EACH(v, TILE_VECTORS) {
+            /* padding counts as -infinity: e is 0, t * e is -0, neither changes a sum */
+            size_t at = i + (size_t)v * LANES;
+            vf t = vf_sub(at + LANES <= n ? vf_load(x + at)
+                                          : vf_load_part(x + at, at < n ? n - at : 0, -INFINITY),
+                          max);
             vf e = vf_exp(t, k);
             t = vf_select(vf_less(k->min, t), t, k->min);
             sum[v] = vf_add(sum[v], e);

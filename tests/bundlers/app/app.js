@@ -1,4 +1,5 @@
-// The newcomer's page: every test of this folder builds it from the packed tarball. `loadOptions` is for bundlers that leave a worker behind.
+// The newcomer's page: every test of this folder builds it from the packed tarball. `loadOptions`
+// is for bundlers that leave a worker behind.
 import { ExitLM } from 'exitlm';
 
 const out = document.getElementById('out');
@@ -13,8 +14,14 @@ async function main() {
     out.append(span);
   }
   await lm.ready;
-  Object.assign(out.dataset, { done: 'yes', threads: lm.info.threads, network: (await lm.memory()).networkBytes });
+  Object.assign(out.dataset, {
+    done: 'yes',
+    threads: lm.info.threads,
+    network: (await lm.memory()).networkBytes,
+  });
   await lm.dispose();
 }
 
-main().catch((error) => { out.dataset.error = `${error.code} ${error.stack}`; });
+main().catch((error) => {
+  out.dataset.error = `${error.code} ${error.stack}`;
+});

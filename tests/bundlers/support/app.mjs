@@ -6,7 +6,9 @@ import path from 'node:path';
 import { root, run } from '../../../wasm/setup/setup.mjs';
 
 const folders = /** @type {string[]} */ ([]);
-process.on('exit', () => folders.forEach((folder) => fs.rmSync(folder, { recursive: true, force: true })));
+process.on('exit', () =>
+  folders.forEach((folder) => fs.rmSync(folder, { recursive: true, force: true })),
+);
 
 /** @returns {string} an empty folder that goes when this process does */
 export function temporary() {
@@ -22,7 +24,11 @@ let packed;
 export function tarball() {
   if (packed) return packed;
   const folder = temporary();
-  run('npm', ['pack', '--ignore-scripts', '--silent', '--pack-destination', folder], { cwd: root, quiet: true, failure: 'npm pack failed.' });
+  run('npm', ['pack', '--ignore-scripts', '--silent', '--pack-destination', folder], {
+    cwd: root,
+    quiet: true,
+    failure: 'npm pack failed.',
+  });
   packed = path.join(folder, fs.readdirSync(folder)[0]);
   return packed;
 }
@@ -51,8 +57,13 @@ export function createApp({ script, head = '', page = 'index.html', publicFolder
     fs.mkdirSync(path.dirname(path.join(folder, name)), { recursive: true });
     fs.writeFileSync(path.join(folder, name), text);
   };
-  write('package.json', JSON.stringify({ name: 'app', private: true, type: 'module', dependencies: { exitlm: '*' } }));
-  write(page, `<!doctype html>
+  write(
+    'package.json',
+    JSON.stringify({ name: 'app', private: true, type: 'module', dependencies: { exitlm: '*' } }),
+  );
+  write(
+    page,
+    `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <title>App</title>
@@ -61,10 +72,14 @@ ${head}
 <p id="out"></p>
 <script type="module" src="${script}"></script>
 </html>
-`);
+`,
+  );
   write('src/index.js', fs.readFileSync(path.join(root, 'tests/bundlers/app/app.js'), 'utf8'));
   fs.mkdirSync(path.join(folder, publicFolder), { recursive: true });
-  fs.copyFileSync(path.join(root, 'tests/data/tiny.gguf'), path.join(folder, publicFolder, 'tiny.gguf'));
+  fs.copyFileSync(
+    path.join(root, 'tests/data/tiny.gguf'),
+    path.join(folder, publicFolder, 'tiny.gguf'),
+  );
   return folder;
 }
 
@@ -75,17 +90,33 @@ ${head}
  */
 export function serve(program, args, cwd) {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [program, ...args], { cwd, stdio: ['pipe', 'pipe', 'pipe'], env: { ...process.env, NO_COLOR: '1', FORCE_COLOR: '0' } });
-    const ended = new Promise((resolveEnd) => { child.once('exit', resolveEnd); });
+    const child = spawn(process.execPath, [program, ...args], {
+      cwd,
+      stdio: ['pipe', 'pipe', 'pipe'],
+      env: { ...process.env, NO_COLOR: '1', FORCE_COLOR: '0' },
+    });
+    const ended = new Promise((resolveEnd) => {
+      child.once('exit', resolveEnd);
+    });
     let said = '';
     const listen = (/** @type {Buffer} */ data) => {
       said += data;
       const url = /https?:\/\/(?:localhost|127\.0\.0\.1|\[::1\]):\d+\//.exec(said)?.[0];
-      if (url) resolve({ url, stop: async () => { child.stdin.end(); child.kill(); await ended; } });
+      if (url)
+        resolve({
+          url,
+          stop: async () => {
+            child.stdin.end();
+            child.kill();
+            await ended;
+          },
+        });
     };
     child.stdout.on('data', listen);
     child.stderr.on('data', listen);
     child.once('error', reject);
-    ended.then(() => reject(new Error(`${path.basename(program)} ended before it said its address: ${said}`)));
+    ended.then(() =>
+      reject(new Error(`${path.basename(program)} ended before it said its address: ${said}`)),
+    );
   });
 }

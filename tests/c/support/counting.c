@@ -9,7 +9,8 @@ static void *take(void *user, size_t bytes, size_t align) {
     c->calls++;
     bool fails = c->fail_at && (c->fail_once ? c->calls == c->fail_at : c->calls >= c->fail_at);
     if (fails || align > GUARD_BYTES || bytes > SIZE_MAX / 2) return NULL;
-    uint8_t *memory = aligned_alloc(GUARD_BYTES, (bytes + 2 * GUARD_BYTES - 1) / GUARD_BYTES * GUARD_BYTES);
+    uint8_t *memory =
+        aligned_alloc(GUARD_BYTES, (bytes + 2 * GUARD_BYTES - 1) / GUARD_BYTES * GUARD_BYTES);
     if (!memory) return NULL;
     memcpy(memory, &bytes, sizeof bytes);
     memset(memory + GUARD_BYTES, 0xa5, bytes < 4096 ? bytes : 4096); /* nobody may rely on zeros */

@@ -19,22 +19,34 @@ static float normal(uint64_t *state) {
     return sum;
 }
 
-/* ---- Vocabulary: byte-level BPE learnt from a few sentences ----------------------------------- */
+/* ---- Vocabulary: byte-level BPE learnt from a few sentences
+ * ----------------------------------- */
 enum { N_SPECIAL = 3, MAX_TOKENS = 2048, MAX_SYMBOLS = 16384 };
 
-static const char text[] =
-    " The river ran past the mill, and the miller's children ran along the river until the evening came. In the"
-    " morning there was bread on the table, warm bread with butter and honey, and nobody asked where the honey had come"
-    " from. They knew the bees, and the bees knew them. Every summer the same carts came over the hill with salt, cloth"
-    " and news from the town; every winter the road was white and nobody came at all. What is the answer to that? The"
-    " oldest of them said that there is no answer, only a better question, and that a question is worth more than a cart"
-    " of salt. She was right about most things. When the water was low they walked over the stones to the other side and"
-    " looked for the place where the heron stands, very still, thinking of fish. How are you today? I am well, thank you."
-    " And you? The letter that she wrote to her brother begins like this: my dear, you would not know the house again. We"
-    " have painted the door blue and the window green, the cat has had kittens, and the apple tree that was struck by"
-    " lightning is growing from the other side. You should have seen it. Please write to me when the ship has come in, and"
-    " tell me what the captain said about the weather, the whales and the wonderful fruit of the islands. user system"
-    " assistant helpful answer question\n please give me the name of the capital, the number of people and the reason why.\n";
+static const char text[] = " The river ran past the mill, and the miller's children ran along the "
+                           "river until the evening came. In the"
+                           " morning there was bread on the table, warm bread with butter and "
+                           "honey, and nobody asked where the honey had come"
+                           " from. They knew the bees, and the bees knew them. Every summer the "
+                           "same carts came over the hill with salt, cloth"
+                           " and news from the town; every winter the road was white and nobody "
+                           "came at all. What is the answer to that? The"
+                           " oldest of them said that there is no answer, only a better question, "
+                           "and that a question is worth more than a cart"
+                           " of salt. She was right about most things. When the water was low they "
+                           "walked over the stones to the other side and"
+                           " looked for the place where the heron stands, very still, thinking of "
+                           "fish. How are you today? I am well, thank you."
+                           " And you? The letter that she wrote to her brother begins like this: "
+                           "my dear, you would not know the house again. We"
+                           " have painted the door blue and the window green, the cat has had "
+                           "kittens, and the apple tree that was struck by"
+                           " lightning is growing from the other side. You should have seen it. "
+                           "Please write to me when the ship has come in, and"
+                           " tell me what the captain said about the weather, the whales and the "
+                           "wonderful fruit of the islands. user system"
+                           " assistant helpful answer question\n please give me the name of the "
+                           "capital, the number of people and the reason why.\n";
 
 typedef struct vocabulary {
     char texts[MAX_TOKENS][64]; /* as they stand in the file */
@@ -78,7 +90,8 @@ static bool best_pair(const vocabulary *v, uint16_t *left, uint16_t *right) {
     uint32_t best = 0;
     memset(count, 0, sizeof count);
     for (uint32_t i = 0; i + 1 < v->n_symbols; i++)
-        if (v->symbols[i] != UINT16_MAX && v->symbols[i + 1] != UINT16_MAX) count[v->symbols[i]][v->symbols[i + 1]]++;
+        if (v->symbols[i] != UINT16_MAX && v->symbols[i + 1] != UINT16_MAX)
+            count[v->symbols[i]][v->symbols[i + 1]]++;
     for (uint32_t a = 0; a < v->n_tokens; a++)
         for (uint32_t b = 0; b < v->n_tokens; b++)
             if (count[a][b] > best) best = count[a][b], *left = (uint16_t)a, *right = (uint16_t)b;
@@ -131,11 +144,14 @@ static void put_vocabulary(xl_gguf_writer *w, const vocabulary *v) {
     xl_gguf_put_u32(w, "tokenizer.ggml.unknown_token_id", 0);
     xl_gguf_put_bool(w, "tokenizer.ggml.add_bos_token", false);
     xl_gguf_put_cstring(w, "tokenizer.chat_template",
-                        "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + "
-                        "'\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}");
+                        "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' "
+                        "+ message['content'] + '<|im_end|>' + "
+                        "'\\n' }}{% endfor %}{% if add_generation_prompt %}{{ "
+                        "'<|im_start|>assistant\\n' }}{% endif %}");
 }
 
-/* ---- Weights ------------------------------------------------------------------------------------ */
+/* ---- Weights
+ * ------------------------------------------------------------------------------------ */
 static void put_half(uint8_t *p, float value) {
     uint16_t h = xl_f32_to_f16(value);
     p[0] = (uint8_t)h, p[1] = (uint8_t)(h >> 8);
@@ -152,8 +168,10 @@ static void random_block(xl_type type, uint8_t *p, float sd, uint64_t *state) {
     case XL_Q4_K: /* scales and minima of 6 bits */
     case XL_Q5_K:
         put_half(p, scale / 36 / (type == XL_Q4_K ? 4.6f : 9.2f));
-        put_half(p + 2, scale / 36 / (type == XL_Q4_K ? 4.6f : 9.2f) * (type == XL_Q4_K ? 7.5f : 15.5f));
-        for (int i = 0; i < 8; i++) { /* sub-block i: the minimum's factor is the scale's, 20 to 51 */
+        put_half(p + 2,
+                 scale / 36 / (type == XL_Q4_K ? 4.6f : 9.2f) * (type == XL_Q4_K ? 7.5f : 15.5f));
+        /* sub-block i: the minimum's factor is the scale's, 20 to 51 */
+        for (int i = 0; i < 8; i++) {
             uint8_t s = (uint8_t)(20 + next(state) % 32);
             if (i < 4) p[4 + i] = s, p[8 + i] = s;
             else {
@@ -172,18 +190,22 @@ static void random_block(xl_type type, uint8_t *p, float sd, uint64_t *state) {
 }
 
 /* A row of normal weights, or random blocks where the library has no quantiser. */
-static bool random_row(xl_type type, uint32_t cols, float sd, uint64_t *state, float *x, uint8_t *out) {
+static bool random_row(xl_type type, uint32_t cols, float sd, uint64_t *state, float *x,
+                       uint8_t *out) {
     const xl_quant_type *q = &xl_quant_types[type];
-    if (type == XL_Q5_0 || type == XL_Q5_1 || type == XL_Q4_K || type == XL_Q5_K || type == XL_Q6_K) {
+    if (type == XL_Q5_0 || type == XL_Q5_1 || type == XL_Q4_K || type == XL_Q5_K ||
+        type == XL_Q6_K) {
         if (cols % q->block_elems) return false;
-        for (uint32_t b = 0; b < cols / q->block_elems; b++) random_block(type, out + (size_t)b * q->block_bytes, sd, state);
+        for (uint32_t b = 0; b < cols / q->block_elems; b++)
+            random_block(type, out + (size_t)b * q->block_bytes, sd, state);
         return true;
     }
     for (uint32_t i = 0; i < cols; i++) x[i] = sd * normal(state);
     return xl_quantize_row(type, x, cols, out);
 }
 
-/* ---- Tensors --------------------------------------------------------------------------------------- */
+/* ---- Tensors
+ * --------------------------------------------------------------------------------------- */
 typedef struct tensor {
     char name[64];
     xl_type type;
@@ -198,7 +220,8 @@ typedef struct tensor_list {
     bool failed;
 } tensor_list;
 
-static void add(tensor_list *list, const char *name, xl_type type, uint32_t rows, uint32_t cols, int content, float sd) {
+static void add(tensor_list *list, const char *name, xl_type type, uint32_t rows, uint32_t cols,
+                int content, float sd) {
     if (list->n == 1024 || type == XL_TYPE_COUNT) {
         list->failed = true;
         return;
@@ -222,21 +245,26 @@ static float layer_gain(const random_model *m, uint32_t layer) {
 
 static void add_layer(tensor_list *list, const random_model *m, uint32_t layer) {
     static const xl_type mixed[7] = {XL_Q4_0, XL_F16, XL_Q8_0, XL_Q5_1, XL_Q4_1, XL_Q5_0, XL_Q4_1};
-    bool mix = strcmp(m->type, "mixed") == 0, qwen3 = strcmp(m->arch, "qwen3") == 0, qwen2 = strcmp(m->arch, "qwen2") == 0;
+    bool mix = strcmp(m->type, "mixed") == 0, qwen3 = strcmp(m->arch, "qwen3") == 0,
+         qwen2 = strcmp(m->arch, "qwen2") == 0;
     uint32_t q_dim = m->heads * m->head_dim, kv_dim = m->kv_heads * m->head_dim;
     float gain = layer_gain(m, layer);
     const struct {
         const char *suffix;
         uint32_t rows, cols;
         float gain;
-    } matrices[7] = {{"attn_q", q_dim, m->dim, 1.2f},    {"attn_k", kv_dim, m->dim, 1.2f},  {"attn_v", kv_dim, m->dim, 1},
-                     {"attn_output", m->dim, q_dim, gain}, {"ffn_gate", m->ffn_dim, m->dim, 1}, {"ffn_up", m->ffn_dim, m->dim, 1},
+    } matrices[7] = {{"attn_q", q_dim, m->dim, 1.2f},
+                     {"attn_k", kv_dim, m->dim, 1.2f},
+                     {"attn_v", kv_dim, m->dim, 1},
+                     {"attn_output", m->dim, q_dim, gain},
+                     {"ffn_gate", m->ffn_dim, m->dim, 1},
+                     {"ffn_up", m->ffn_dim, m->dim, 1},
                      {"ffn_down", m->dim, m->ffn_dim, 1.5f * gain}};
     char name[64];
     for (int i = 0; i < 7; i++) {
         snprintf(name, sizeof name, "blk.%u.%s.weight", layer, matrices[i].suffix);
-        add(list, name, mix ? mixed[i] : xl_type_from_name(m->type), matrices[i].rows, matrices[i].cols, WEIGHTS,
-            matrices[i].gain * inverse_root(matrices[i].cols));
+        add(list, name, mix ? mixed[i] : xl_type_from_name(m->type), matrices[i].rows,
+            matrices[i].cols, WEIGHTS, matrices[i].gain * inverse_root(matrices[i].cols));
         snprintf(name, sizeof name, "blk.%u.%s.bias", layer, matrices[i].suffix);
         if (qwen2 && i < 3) add(list, name, XL_F32, 1, matrices[i].rows, WEIGHTS, 0.3f);
     }
@@ -250,7 +278,9 @@ static void add_layer(tensor_list *list, const random_model *m, uint32_t layer) 
     if (qwen3) add(list, name, XL_F32, 1, m->head_dim, GAIN, 0);
 }
 
-static int by_name(const void *a, const void *b) { return strcmp(((const tensor *)a)->name, ((const tensor *)b)->name); }
+static int by_name(const void *a, const void *b) {
+    return strcmp(((const tensor *)a)->name, ((const tensor *)b)->name);
+}
 
 static void list_tensors(tensor_list *list, const random_model *m, uint32_t vocab) {
     xl_type embedding = xl_type_from_name(m->embedding);
@@ -260,7 +290,8 @@ static void list_tensors(tensor_list *list, const random_model *m, uint32_t voca
     if (m->extra) add(list, "vision.note.weight", XL_F16, 3, 5, WEIGHTS, 1);
     add(list, "output_norm.weight", XL_F32, 1, m->dim, SIGNED_GAIN, 4 * inverse_root(m->dim));
     if (m->untied) add(list, "output.weight", embedding, vocab, m->dim, TOKENS, 1);
-    if (m->shuffled) qsort(list->items, list->n, sizeof *list->items, by_name); /* the embedding comes last */
+    /* the embedding comes last */
+    if (m->shuffled) qsort(list->items, list->n, sizeof *list->items, by_name);
 }
 
 /* Small rows are seldom chosen: half characters, control characters, the end of the text. */
@@ -271,7 +302,8 @@ static float token_scale(uint32_t id) {
 }
 
 /* Each tensor has its own numbers, whatever the others are. */
-static bool write_tensor(const random_model *m, const xl_gguf_writer *w, const tensor *t, xl_buffer *out) {
+static bool write_tensor(const random_model *m, const xl_gguf_writer *w, const tensor *t,
+                         xl_buffer *out) {
     uint64_t state = m->seed;
     for (const char *p = t->name; *p; p++) state = state * 1099511628211u + (uint8_t)*p;
     size_t row_bytes;
@@ -281,11 +313,13 @@ static bool write_tensor(const random_model *m, const xl_gguf_writer *w, const t
     bool good = x && row;
     for (uint32_t r = 0; r < t->rows && good; r++) {
         if (t->content == WEIGHTS || t->content == TOKENS)
-            good = random_row(t->type, t->cols, t->content == TOKENS ? token_scale(r) : t->sd, &state, x, row);
+            good = random_row(t->type, t->cols, t->content == TOKENS ? token_scale(r) : t->sd,
+                              &state, x, row);
         else {
             for (uint32_t i = 0; i < t->cols; i++) {
                 x[i] = 0.6f + 0.8f * uniform(&state);
-                if (t->content == SIGNED_GAIN) x[i] *= next(&state) & 1 ? t->sd : -t->sd; /* else a token would answer itself */
+                /* else a token would answer itself */
+                if (t->content == SIGNED_GAIN) x[i] *= next(&state) & 1 ? t->sd : -t->sd;
                 if (t->content == FACTORS) x[i] = i < t->cols / 2 ? 1 : 4;
             }
             good = xl_quantize_row(t->type, x, t->cols, row);
@@ -298,7 +332,8 @@ static bool write_tensor(const random_model *m, const xl_gguf_writer *w, const t
     return good && !out->failed;
 }
 
-/* ---- The file ------------------------------------------------------------------------------------------ */
+/* ---- The file
+ * ------------------------------------------------------------------------------------------ */
 static void put_u32(xl_gguf_writer *w, const random_model *m, const char *name, uint32_t value) {
     char key[96];
     snprintf(key, sizeof key, "%s.%s", m->arch, name);
@@ -339,8 +374,18 @@ static void put_keys(xl_gguf_writer *w, const random_model *m, const vocabulary 
 }
 
 void random_model_defaults(random_model *model) {
-    *model = (random_model){.arch = "llama", .type = "mixed", .embedding = "Q8_0", .dim = 64, .ffn_dim = 128, .layers = 6, .heads = 4,
-                            .kv_heads = 2, .context_tokens = 512, .merges = 241, .alignment = 32, .seed = 9};
+    *model = (random_model){.arch = "llama",
+                            .type = "mixed",
+                            .embedding = "Q8_0",
+                            .dim = 64,
+                            .ffn_dim = 128,
+                            .layers = 6,
+                            .heads = 4,
+                            .kv_heads = 2,
+                            .context_tokens = 512,
+                            .merges = 241,
+                            .alignment = 32,
+                            .seed = 9};
 }
 
 bool random_model_write(const random_model *model, xl_buffer *out) {
@@ -357,7 +402,8 @@ bool random_model_write(const random_model *model, xl_buffer *out) {
         list_tensors(list, m, v->n_tokens);
         for (uint32_t i = 0; i < list->n; i++) {
             const tensor *t = &list->items[i];
-            xl_gguf_put_tensor(&w, t->name, xl_quant_types[t->type].ggml_id, t->rows > 1 ? 2 : 1, (uint64_t[]){t->cols, t->rows});
+            xl_gguf_put_tensor(&w, t->name, xl_quant_types[t->type].ggml_id, t->rows > 1 ? 2 : 1,
+                               (uint64_t[]){t->cols, t->rows});
         }
         good = !list->failed && xl_gguf_writer_header(&w, out, NULL) == EXITLM_OK;
     }
@@ -368,7 +414,8 @@ bool random_model_write(const random_model *model, xl_buffer *out) {
     return good;
 }
 
-static bool write_part(const xl_gguf *g, const xl_buffer *file, uint32_t number, uint32_t n, xl_buffer *out) {
+static bool write_part(const xl_gguf *g, const xl_buffer *file, uint32_t number, uint32_t n,
+                       xl_buffer *out) {
     uint32_t from = g->n_tensors * number / n, to = g->n_tensors * (number + 1) / n;
     uint16_t no = (uint16_t)number, count = (uint16_t)n;
     char name[XL_GGUF_MAX_NAME_BYTES + 1];
@@ -376,7 +423,8 @@ static bool write_part(const xl_gguf *g, const xl_buffer *file, uint32_t number,
     xl_gguf_writer_init(&w, &out->allocator);
     w.alignment = g->alignment;
     for (uint32_t i = 0; i < g->n_keys && number == 0; i++) xl_gguf_put_copy(&w, g, &g->keys[i]);
-    for (int i = 0; i < 2; i++) { /* u16, which the writer has no call for: an array's bytes are the same */
+    /* u16, which the writer has no call for: an array's bytes are the same */
+    for (int i = 0; i < 2; i++) {
         const char *key = i ? "split.count" : "split.no";
         xl_buffer_u64(&w.keys, strlen(key));
         xl_buffer_add(&w.keys, key, strlen(key));

@@ -9,7 +9,8 @@
 uint8_t *tiny_read(const char *path, size_t *n_bytes) {
     FILE *file = fopen(path, "rb");
     if (!file) {
-        fprintf(stderr, "%s cannot be opened: run the tests from the top of the repository\n", path);
+        fprintf(stderr, "%s cannot be opened: run the tests from the top of the repository\n",
+                path);
         exit(1);
     }
     fseek(file, 0, SEEK_END);
@@ -54,14 +55,18 @@ static float *noises(size_t n, float scale, float base) {
     return x;
 }
 
-static void fill_head(xl_head_source *head, const xl_config *c, uint32_t layer, uint32_t rows, float **maps) {
-    *head = (xl_head_source){.layer = layer, .rows = rows, .form = layer == c->n_layers ? XL_FORM_VOCABULARY : XL_FORM_TIED};
+static void fill_head(xl_head_source *head, const xl_config *c, uint32_t layer, uint32_t rows,
+                      float **maps) {
+    *head = (xl_head_source){.layer = layer,
+                             .rows = rows,
+                             .form = layer == c->n_layers ? XL_FORM_VOCABULARY : XL_FORM_TIED};
     head->other = noises(c->dim + 1, 0.02f, 0);
     if (head->form == XL_FORM_VOCABULARY) return;
     head->norm = noises(c->dim, 0.02f, 0.2f); /* flat enough that no check is certain */
     head->map = noises((size_t)c->dim * c->dim, 0.02f, 0);
     head->bias = noises(rows, 0.1f, 0);
-    for (uint32_t l = 0; l < 2 * (c->n_layers - layer); l++) maps[l] = noises((size_t)c->kv_dim * c->dim, 0.05f, 0);
+    for (uint32_t l = 0; l < 2 * (c->n_layers - layer); l++)
+        maps[l] = noises((size_t)c->kv_dim * c->dim, 0.05f, 0);
     head->map_k = (const float *const *)maps;
     head->map_v = (const float *const *)(maps + (c->n_layers - layer));
 }
@@ -77,16 +82,37 @@ static void free_head(xl_head_source *head, uint32_t n_layers) {
     }
 }
 
-exitlm_heads *tiny_heads(const exitlm_model *model, const uint32_t *layers, uint32_t n, uint32_t rows, uint64_t seed) {
+exitlm_heads *tiny_heads(const exitlm_model *model, const uint32_t *layers, uint32_t n,
+                         uint32_t rows, uint64_t seed) {
     const xl_config *c = &model->config;
     float *maps[EXITLM_MAX_HEADS][2 * 64];
     int32_t *shortlist = malloc(rows * sizeof *shortlist);
-    exitlm_level level = {.strategy = EXITLM_STRATEGY_RISK, .accuracy = 0.95f, .certified = true, .delta = 0.05f, .bound = 0.05f, .conversations = 1, .tokens = 1};
-    xl_heads_source source = {.fingerprint = model->fingerprint, .base_name = "tiny", .licence = "MIT", .data = "noise", .n_layers = c->n_layers,
-                              .dim = c->dim, .kv_dim = c->kv_dim, .vocab = c->vocab, .n_heads = n, .n_shortlist = rows, .shortlist = shortlist,
-                              .metric = EXITLM_METRIC_MARGIN, .kv = EXITLM_POLICY_EXACT, .n_levels = 1, .levels = &level, .matrix_type = XL_Q8_0};
+    exitlm_level level = {.strategy = EXITLM_STRATEGY_RISK,
+                          .accuracy = 0.95f,
+                          .certified = true,
+                          .delta = 0.05f,
+                          .bound = 0.05f,
+                          .conversations = 1,
+                          .tokens = 1};
+    xl_heads_source source = {.fingerprint = model->fingerprint,
+                              .base_name = "tiny",
+                              .licence = "MIT",
+                              .data = "noise",
+                              .n_layers = c->n_layers,
+                              .dim = c->dim,
+                              .kv_dim = c->kv_dim,
+                              .vocab = c->vocab,
+                              .n_heads = n,
+                              .n_shortlist = rows,
+                              .shortlist = shortlist,
+                              .metric = EXITLM_METRIC_MARGIN,
+                              .kv = EXITLM_POLICY_EXACT,
+                              .n_levels = 1,
+                              .levels = &level,
+                              .matrix_type = XL_Q8_0};
     state = seed;
-    for (uint32_t i = 0; i < rows; i++) shortlist[i] = (int32_t)((i * 7u + 3u) % c->vocab); /* 7 and the vocabulary share no factor */
+    /* 7 and the vocabulary share no factor */
+    for (uint32_t i = 0; i < rows; i++) shortlist[i] = (int32_t)((i * 7u + 3u) % c->vocab);
     for (uint32_t i = 0; i < n; i++) {
         fill_head(&source.head[i], c, layers[i], rows, maps[i]);
         level.threshold[i] = 0.9f;
@@ -116,7 +142,8 @@ void tiny_run(exitlm_session *s, tiny_reply *reply) {
         CHECK_OK(exitlm_session_step(s, &event, &error_));
         if (event.type == EXITLM_EVENT_DONE) break;
         if (event.type != EXITLM_EVENT_TOKEN) continue;
-        if (reply->n == 512 || bytes + event.token.text_bytes >= sizeof reply->text || event.token.index != reply->n) {
+        if (reply->n == 512 || bytes + event.token.text_bytes >= sizeof reply->text ||
+            event.token.index != reply->n) {
             fprintf(stderr, "token %u at %u\n", event.token.index, reply->n);
             exit(1);
         }

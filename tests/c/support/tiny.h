@@ -9,9 +9,11 @@ uint8_t *tiny_read(const char *path, size_t *n_bytes);
 exitlm_model *tiny_load(const exitlm_heads *heads);
 /* The same of any file in memory. */
 exitlm_model *tiny_load_bytes(const void *bytes, size_t n_bytes, const exitlm_heads *heads);
-/* A bytes image of a heads file for `model`: heads after `layers[0..n)`; a layer equal to the model's last makes a vocabulary
- * exit. Weights are pseudo-random from the seed, small enough for the heads to agree often. With maps of K/V. */
-exitlm_heads *tiny_heads(const exitlm_model *model, const uint32_t *layers, uint32_t n, uint32_t rows, uint64_t seed);
+/* A bytes image of a heads file for `model`: heads after `layers[0..n)`; a layer equal to the
+ * model's last makes a vocabulary exit. Weights are pseudo-random from the seed, small enough
+ * for the heads to agree often. With maps of K/V. */
+exitlm_heads *tiny_heads(const exitlm_model *model, const uint32_t *layers, uint32_t n,
+                         uint32_t rows, uint64_t seed);
 exitlm_session *tiny_session(const exitlm_model *model, const exitlm_session_options *options);
 
 typedef struct tiny_reply {
@@ -19,20 +21,20 @@ typedef struct tiny_reply {
     int32_t heads[512];
     uint16_t layers[512];
     uint32_t n;
-    char text[8192]; /* of the tokens, joined */
+    char text[8192];    /* of the tokens, joined */
     exitlm_stats stats; /* its text is copied to `text` too: compare with whole */
     char whole[8192];
 } tiny_reply;
 /* Runs the reply that has been started to its end. */
 void tiny_run(exitlm_session *s, tiny_reply *reply);
 
-#define CHECK_OK(call)                                                                          \
-    do {                                                                                        \
-        exitlm_error error_ = {0};                                                              \
-        exitlm_status status_ = (call);                                                         \
-        if (status_ != EXITLM_OK) {                                                             \
-            fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #call, error_.message);      \
-            exit(1);                                                                            \
-        }                                                                                       \
+#define CHECK_OK(call)                                                                     \
+    do {                                                                                   \
+        exitlm_error error_ = {0};                                                         \
+        exitlm_status status_ = (call);                                                    \
+        if (status_ != EXITLM_OK) {                                                        \
+            fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #call, error_.message); \
+            exit(1);                                                                       \
+        }                                                                                  \
     } while (0)
 #endif

@@ -1,4 +1,5 @@
-// The same engine file as in the Worker, in Node: loads the packed model, answers a question some times, prints tokens a second of each.
+// The same engine file as in the Worker, in Node: loads the packed model, answers a question some
+// times, prints tokens a second of each.
 import fs from 'node:fs';
 import { ExitLM } from '../../../web/src/edge.js';
 
@@ -9,8 +10,12 @@ await lm.ready;
 for (let i = 0; i <= Number(times); i++) {
   let first = 0;
   let n = 0;
-  for await (const _ of lm.chat([{ role: 'user', content: question }], { mode, maxTokens: Number(tokens) })) {
+  for await (const _ of lm.chat([{ role: 'user', content: question }], {
+    mode,
+    maxTokens: Number(tokens),
+  })) {
     if (n++ === 0) first = performance.now();
   }
-  if (i > 0) console.log(((n - 1) / (performance.now() - first)) * 1000); // the first one warms up, as the Worker is
+  // the first one warms up, as the Worker is
+  if (i > 0) console.log(((n - 1) / (performance.now() - first)) * 1000);
 }

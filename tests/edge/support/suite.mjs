@@ -1,4 +1,5 @@
-// A small suite for any runtime: load, answer, depth, abort, bad model. Prints one JSON object; run with the folder of the files.
+// A small suite for any runtime: load, answer, depth, abort, bad model. Prints one JSON object; run
+// with the folder of the files.
 import { ExitLM } from '../../../web/src/index.js';
 
 const [folder, worker] = globalThis.Deno?.args ?? process.argv.slice(2);
@@ -14,7 +15,10 @@ const said = async (/** @type {() => Promise<unknown>} */ what) => {
 const options = { worker: worker === 'worker', threads: 1, contextLength: 512 };
 
 const loads = [];
-const lm = await ExitLM.load(`${folder}/tiny.gguf`, { ...options, onProgress: ({ loaded, total }) => loads.push(loaded / total) });
+const lm = await ExitLM.load(`${folder}/tiny.gguf`, {
+  ...options,
+  onProgress: ({ loaded, total }) => loads.push(loaded / total),
+});
 await lm.ready;
 const reply = lm.chat(hi, { maxTokens: 24, mode: 'exit', accuracy: 0.9 });
 const tokens = [];
@@ -23,7 +27,8 @@ const { reason, usage, meanDepth } = await reply.result;
 
 const abort = new AbortController();
 const stopped = await said(async () => {
-  for await (const token of lm.chat(hi, { maxTokens: 400, signal: abort.signal })) if (token.index === 3) abort.abort(new Error('enough'));
+  for await (const token of lm.chat(hi, { maxTokens: 400, signal: abort.signal }))
+    if (token.index === 3) abort.abort(new Error('enough'));
 });
 const left = lm.chat(hi, { maxTokens: 400 });
 for await (const token of left) if (token.index === 2) break;
@@ -47,6 +52,22 @@ const fromShards = await packed.chat(hi, { maxTokens: 24, mode: 'exit', accuracy
 await packed.dispose();
 await lm.dispose();
 const disposed = await said(() => lm.chat(hi).result);
-console.log(JSON.stringify({ loaded: loads.at(-1), kernel: lm.info.kernel, ids: tokens.map((t) => t.id), layers: tokens.map((t) => t.layer),
-  depths: tokens.map((t) => t.depth), reason, usage, meanDepth, stopped, left: (await left.result).reason, again: again.text, text: tokens.map((t) => t.text).join(''),
-  fromShards: fromShards.text, bad, disposed }));
+console.log(
+  JSON.stringify({
+    loaded: loads.at(-1),
+    kernel: lm.info.kernel,
+    ids: tokens.map((t) => t.id),
+    layers: tokens.map((t) => t.layer),
+    depths: tokens.map((t) => t.depth),
+    reason,
+    usage,
+    meanDepth,
+    stopped,
+    left: (await left.result).reason,
+    again: again.text,
+    text: tokens.map((t) => t.text).join(''),
+    fromShards: fromShards.text,
+    bad,
+    disposed,
+  }),
+);

@@ -1,8 +1,9 @@
-// The example Worker as a user has it: a folder of its own, the package as npm packs it in node_modules, the model packed into
-// public/model; run by `wrangler dev` in the real workerd.
+// The example Worker as a user has it: a folder of its own, the package as npm packs it in
+// node_modules, the model packed into public/model; run by `wrangler dev` in the real workerd.
 //
-// VSCODE_INSPECTOR_OPTIONS keeps wrangler's own inspector away: it makes a message to wrangler of each 4 KB that the Worker fetches, and
-// 98 MB of weights are so many that wrangler runs out of sockets (web/edge/cloudflare/README.md).
+// VSCODE_INSPECTOR_OPTIONS keeps wrangler's own inspector away: it makes a message to wrangler of
+// each 4 KB that the Worker fetches, and 98 MB of weights are so many that wrangler runs out of
+// sockets (web/edge/cloudflare/README.md).
 import { execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import net from 'node:net';
@@ -15,7 +16,11 @@ const LOG_CHARACTERS = 20_000;
 
 /** The package as it is published, unpacked into node_modules. */
 function installPackage(/** @type {string} */ project) {
-  const out = execFileSync('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', project], { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+  const out = execFileSync(
+    'npm',
+    ['pack', '--json', '--ignore-scripts', '--pack-destination', project],
+    { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] },
+  );
   const tarball = path.join(project, /"filename":\s*"([^"]+)"/.exec(out)?.[1] ?? '');
   const to = path.join(project, 'node_modules/exitlm');
   fs.mkdirSync(to, { recursive: true });
@@ -26,9 +31,13 @@ function installPackage(/** @type {string} */ project) {
 /** @returns {Promise<number>} a port that is free now */
 export async function freePort() {
   const server = net.createServer();
-  await new Promise((resolve) => { server.listen(0, '127.0.0.1', () => resolve(undefined)); });
+  await new Promise((resolve) => {
+    server.listen(0, '127.0.0.1', () => resolve(undefined));
+  });
   const { port } = /** @type {net.AddressInfo} */ (server.address());
-  await new Promise((resolve) => { server.close(resolve); });
+  await new Promise((resolve) => {
+    server.close(resolve);
+  });
   return port;
 }
 
@@ -45,32 +54,70 @@ export async function startWorker({ model, vars = {}, fixture = false, edit = (_
   const example = path.join(root, 'web/edge/cloudflare');
   for (const file of ['wrangler.jsonc', 'package.json', 'src/worker.js', 'public/index.html']) {
     fs.mkdirSync(path.dirname(path.join(project, file)), { recursive: true });
-    fs.writeFileSync(path.join(project, file), edit(file, fs.readFileSync(path.join(example, file), 'utf8')));
+    fs.writeFileSync(
+      path.join(project, file),
+      edit(file, fs.readFileSync(path.join(example, file), 'utf8')),
+    );
   }
-  if (fixture) fs.copyFileSync(path.join(root, 'tests/edge/fixture/worker.js'), path.join(project, 'src/fixture.js'));
+  if (fixture)
+    fs.copyFileSync(
+      path.join(root, 'tests/edge/fixture/worker.js'),
+      path.join(project, 'src/fixture.js'),
+    );
   installPackage(project);
   await model(path.join(project, 'public/model'));
   const port = await freePort();
-  const args = [wrangler, 'dev', ...(fixture ? ['src/fixture.js'] : []), '--ip', '127.0.0.1', '--port', String(port), '--show-interactive-dev-session=false',
-    ...Object.entries(vars).flatMap(([name, value]) => ['--var', `${name}:${value}`])];
+  const args = [
+    wrangler,
+    'dev',
+    ...(fixture ? ['src/fixture.js'] : []),
+    '--ip',
+    '127.0.0.1',
+    '--port',
+    String(port),
+    '--show-interactive-dev-session=false',
+    ...Object.entries(vars).flatMap(([name, value]) => ['--var', `${name}:${value}`]),
+  ];
   const child = spawn(process.execPath, args, {
     cwd: project,
-    env: { ...process.env, WRANGLER_SEND_METRICS: 'false', WRANGLER_SEND_ERROR_REPORTS: 'false', CI: '1', VSCODE_INSPECTOR_OPTIONS: '{}', XDG_CONFIG_HOME: path.join(project, '.config') },
+    env: {
+      ...process.env,
+      WRANGLER_SEND_METRICS: 'false',
+      WRANGLER_SEND_ERROR_REPORTS: 'false',
+      CI: '1',
+      VSCODE_INSPECTOR_OPTIONS: '{}',
+      XDG_CONFIG_HOME: path.join(project, '.config'),
+    },
     stdio: ['ignore', 'pipe', 'pipe'],
     detached: true,
   });
   let log = '';
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => { if (log.length < LOG_CHARACTERS) log += data; });
+  for (const stream of [child.stdout, child.stderr])
+    stream.on('data', (data) => {
+      if (log.length < LOG_CHARACTERS) log += data;
+    });
   const url = `http://127.0.0.1:${port}`;
   const stop = async () => {
-    const gone = new Promise((resolve) => { child.once('exit', resolve); });
+    const gone = new Promise((resolve) => {
+      child.once('exit', resolve);
+    });
     try {
       if (child.exitCode === null) process.kill(-(child.pid ?? 0), 'SIGTERM');
-    } catch { /* it has ended */ }
-    if (child.exitCode === null && child.signalCode === null) await Promise.race([gone, new Promise((resolve) => { setTimeout(resolve, 5000); })]);
+    } catch {
+      /* it has ended */
+    }
+    if (child.exitCode === null && child.signalCode === null)
+      await Promise.race([
+        gone,
+        new Promise((resolve) => {
+          setTimeout(resolve, 5000);
+        }),
+      ]);
     try {
       process.kill(-(child.pid ?? 0), 'SIGKILL');
-    } catch { /* all have ended */ }
+    } catch {
+      /* all have ended */
+    }
     fs.rmSync(project, { recursive: true, force: true });
   };
   for (let tries = 0; ; tries++) {
@@ -80,13 +127,20 @@ export async function startWorker({ model, vars = {}, fixture = false, edit = (_
     }
     const answer = await fetch(`${url}/health`).catch(() => null);
     if (answer?.ok) break;
-    await new Promise((resolve) => { setTimeout(resolve, 200); });
+    await new Promise((resolve) => {
+      setTimeout(resolve, 200);
+    });
   }
-  // Wrangler puts a proxy of its own before the Worker, which does not tell it of clients that go away: tests speak to workerd.
+  // Wrangler puts a proxy of its own before the Worker, which does not tell it of clients that go
+  // away: tests speak to workerd.
   let direct = '';
   for (const other of portsOf(child.pid ?? 0)) {
     if (other === port || direct) continue;
-    const health = await fetch(`http://127.0.0.1:${other}/health`, { signal: AbortSignal.timeout(5000) }).then((r) => r.json()).catch(() => null);
+    const health = await fetch(`http://127.0.0.1:${other}/health`, {
+      signal: AbortSignal.timeout(5000),
+    })
+      .then((r) => r.json())
+      .catch(() => null);
     if (health?.model) direct = `http://127.0.0.1:${other}`;
   }
   if (!direct) throw new Error('no port of workerd found behind wrangler');
@@ -96,9 +150,13 @@ export async function startWorker({ model, vars = {}, fixture = false, edit = (_
 /** @typedef {Awaited<ReturnType<typeof startWorker>>} Worker */
 
 /** @param {string} url @param {object} body @param {RequestInit} [init] */
-export const ask = (url, body, init = {}) => fetch(`${url}/v1/chat/completions`, {
-  method: 'POST', body: typeof body === 'string' ? body : JSON.stringify(body), ...init, headers: { 'content-type': 'application/json', ...init.headers },
-});
+export const ask = (url, body, init = {}) =>
+  fetch(`${url}/v1/chat/completions`, {
+    method: 'POST',
+    body: typeof body === 'string' ? body : JSON.stringify(body),
+    ...init,
+    headers: { 'content-type': 'application/json', ...init.headers },
+  });
 
 /**
  * Asks over a bare connection, which may be cut at any moment.
@@ -109,12 +167,25 @@ export async function askBare(url, body) {
   const socket = new net.Socket();
   let received = 0;
   socket.on('error', () => {});
-  socket.on('data', (data) => { received += data.length; });
-  const begun = new Promise((resolve) => { socket.once('data', resolve); });
-  await new Promise((resolve) => { socket.connect(Number(new URL(url).port), '127.0.0.1', () => resolve(undefined)); });
+  socket.on('data', (data) => {
+    received += data.length;
+  });
+  const begun = new Promise((resolve) => {
+    socket.once('data', resolve);
+  });
+  await new Promise((resolve) => {
+    socket.connect(Number(new URL(url).port), '127.0.0.1', () => resolve(undefined));
+  });
   const text = JSON.stringify(body);
-  socket.write(`POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ${text.length}\r\n\r\n${text}`);
-  return { begun, received: () => received, cut: () => socket.resetAndDestroy(), close: () => socket.destroy() };
+  socket.write(
+    `POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ${text.length}\r\n\r\n${text}`,
+  );
+  return {
+    begun,
+    received: () => received,
+    cut: () => socket.resetAndDestroy(),
+    close: () => socket.destroy(),
+  };
 }
 
 /** Chunks of a streamed answer. @param {Response} response */
@@ -123,41 +194,63 @@ export async function* chunksOf(response) {
   const decoder = new TextDecoder();
   for await (const piece of /** @type {any} */ (response.body)) {
     text += decoder.decode(piece, { stream: true });
-    for (let end; (end = text.indexOf('\n\n')) >= 0; text = text.slice(end + 2)) yield text.slice(0, end).replace(/^data: /, '');
+    for (let end; (end = text.indexOf('\n\n')) >= 0; text = text.slice(end + 2))
+      yield text.slice(0, end).replace(/^data: /, '');
   }
 }
 
 /** Ports on which a process listens, and its children's. @param {number} pid @returns {number[]} */
 function portsOf(pid) {
-  const children = fs.readdirSync('/proc').filter((name) => /^\d+$/.test(name)).filter((name) => {
-    try {
-      return Number(/^PPid:\s*(\d+)/m.exec(fs.readFileSync(`/proc/${name}/status`, 'utf8'))?.[1]) === pid;
-    } catch {
-      return false; // it has ended
-    }
-  });
-  const sockets = new Set(fs.readdirSync(`/proc/${pid}/fd`).map((fd) => {
-    try {
-      return /socket:\[(\d+)\]/.exec(fs.readlinkSync(`/proc/${pid}/fd/${fd}`))?.[1];
-    } catch {
-      return undefined;
-    }
-  }));
-  const lines = fs.readFileSync(`/proc/${pid}/net/tcp`, 'utf8').trim().split('\n').slice(1).map((line) => line.trim().split(/\s+/));
-  const ports = lines.filter((columns) => columns[3] === '0A' && sockets.has(columns[9])).map((columns) => parseInt(columns[1].split(':')[1], 16));
+  const children = fs
+    .readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .filter((name) => {
+      try {
+        return (
+          Number(/^PPid:\s*(\d+)/m.exec(fs.readFileSync(`/proc/${name}/status`, 'utf8'))?.[1]) ===
+          pid
+        );
+      } catch {
+        return false; // it has ended
+      }
+    });
+  const sockets = new Set(
+    fs.readdirSync(`/proc/${pid}/fd`).map((fd) => {
+      try {
+        return /socket:\[(\d+)\]/.exec(fs.readlinkSync(`/proc/${pid}/fd/${fd}`))?.[1];
+      } catch {
+        return undefined;
+      }
+    }),
+  );
+  const lines = fs
+    .readFileSync(`/proc/${pid}/net/tcp`, 'utf8')
+    .trim()
+    .split('\n')
+    .slice(1)
+    .map((line) => line.trim().split(/\s+/));
+  const ports = lines
+    .filter((columns) => columns[3] === '0A' && sockets.has(columns[9]))
+    .map((columns) => parseInt(columns[1].split(':')[1], 16));
   return [...ports, ...children.flatMap((child) => portsOf(Number(child)))];
 }
 
 /**
- * What the isolate takes, in bytes, as its V8 tells it over workerd's inspector: `heap`, the JavaScript heap, garbage included; `outside`:
- * objects of the runtime and buffers outside that heap, linear memory excepted.
+ * What the isolate takes, in bytes, as its V8 tells it over workerd's inspector: `heap`, the
+ * JavaScript heap, garbage included; `outside`: objects of the runtime and buffers outside that
+ * heap, linear memory excepted.
  */
 export async function inspectIsolate(/** @type {Worker} */ { pid }) {
   /** @type {string | undefined} */
   let address;
   for (const port of portsOf(pid)) {
-    const targets = await fetch(`http://127.0.0.1:${port}/json/list`, { signal: AbortSignal.timeout(5000) }).then((r) => r.json()).catch(() => []);
-    if (Array.isArray(targets)) address ??= targets.find(({ id }) => /^core:user:exitlm/.test(id))?.webSocketDebuggerUrl;
+    const targets = await fetch(`http://127.0.0.1:${port}/json/list`, {
+      signal: AbortSignal.timeout(5000),
+    })
+      .then((r) => r.json())
+      .catch(() => []);
+    if (Array.isArray(targets))
+      address ??= targets.find(({ id }) => /^core:user:exitlm/.test(id))?.webSocketDebuggerUrl;
   }
   if (!address) throw new Error('no inspector of workerd found');
   // Node 20 has no WebSocket of its own; wrangler brings one.
@@ -175,20 +268,26 @@ export async function inspectIsolate(/** @type {Worker} */ { pid }) {
     waiting.delete(id);
   });
   let next = 1;
-  const call = (/** @type {string} */ method) => new Promise((resolve) => {
-    const id = next++;
-    waiting.set(id, resolve);
-    socket.send(JSON.stringify({ id, method }));
-  });
+  const call = (/** @type {string} */ method) =>
+    new Promise((resolve) => {
+      const id = next++;
+      waiting.set(id, resolve);
+      socket.send(JSON.stringify({ id, method }));
+    });
   return {
     /** Without garbage. */
     async inUse() {
-      await call('HeapProfiler.takeHeapSnapshot'); // collects all garbage at once, where collectGarbage waits for a task that never runs
+      // collects all garbage at once, where collectGarbage waits for a task that never runs
+      await call('HeapProfiler.takeHeapSnapshot');
       return this.usage();
     },
     /** @returns {Promise<{ heap: number, outside: number }>} */
     async usage() {
-      const { usedSize, embedderHeapUsedSize = 0, backingStorageSize = 0 } = await call('Runtime.getHeapUsage');
+      const {
+        usedSize,
+        embedderHeapUsedSize = 0,
+        backingStorageSize = 0,
+      } = await call('Runtime.getHeapUsage');
       return { heap: usedSize, outside: embedderHeapUsedSize + backingStorageSize };
     },
     close: () => socket.close(),

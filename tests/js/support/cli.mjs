@@ -1,4 +1,5 @@
-// Runs the native program, as the tests of the command line do. EXITLM names another build than build/exitlm.
+// Runs the native program, as the tests of the command line do. EXITLM names another build than
+// build/exitlm.
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
@@ -17,7 +18,8 @@ export const hasReal = fs.existsSync(real);
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'exitlm-cli-'));
 after(() => fs.rmSync(folder, { recursive: true, force: true }));
 
-// tests/make_tiny.c writes models that are not committed; it is compiled against the library beside the program.
+// tests/make_tiny.c writes models that are not committed; it is compiled against the library beside
+// the program.
 const library = path.join(path.dirname(program), 'libexitlm.a');
 export const canMake = fs.existsSync(library) && spawnSync('cc', ['--version']).status === 0;
 let maker = '';
@@ -26,14 +28,33 @@ let maker = '';
 export function makeTiny(/** @type {string} */ file, /** @type {string[]} */ ...options) {
   if (!maker) {
     maker = scratch('make_tiny');
-    execFileSync('cc', ['-std=c11', '-O1', '-D_POSIX_C_SOURCE=200809L', '-Isrc', '-Itests/c/support', '-o', maker, 'tests/make_tiny.c',
-      'tests/c/support/random_model.c', library, '-lm', '-lpthread'], { cwd: root });
+    execFileSync(
+      'cc',
+      [
+        '-std=c11',
+        '-O1',
+        '-D_POSIX_C_SOURCE=200809L',
+        '-Isrc',
+        '-Itests/c/support',
+        '-o',
+        maker,
+        'tests/make_tiny.c',
+        'tests/c/support/random_model.c',
+        library,
+        '-lm',
+        '-lpthread',
+      ],
+      { cwd: root },
+    );
   }
   execFileSync(maker, [file, ...options]);
 }
 
 /** A path in this test's own folder; with content the file is written. */
-export function scratch(/** @type {string} */ name, /** @type {string | Buffer | undefined} */ content) {
+export function scratch(
+  /** @type {string} */ name,
+  /** @type {string | Buffer | undefined} */ content,
+) {
   const file = path.join(folder, name);
   fs.mkdirSync(path.dirname(file), { recursive: true });
   if (content !== undefined) fs.writeFileSync(file, content);
@@ -45,7 +66,14 @@ export function scratch(/** @type {string} */ name, /** @type {string | Buffer |
  * @param {{ input?: string | Buffer, env?: Record<string, string>, cwd?: string }} [options]
  */
 export function run(args, { input = '', env = {}, cwd = root } = {}) {
-  const result = spawnSync(program, args, { input, cwd, encoding: 'utf8', maxBuffer: 1 << 28, env: { ...process.env, ...env }, timeout: 120000 });
+  const result = spawnSync(program, args, {
+    input,
+    cwd,
+    encoding: 'utf8',
+    maxBuffer: 1 << 28,
+    env: { ...process.env, ...env },
+    timeout: 120000,
+  });
   if (result.error) throw result.error;
   return { status: result.status, signal: result.signal, out: result.stdout, err: result.stderr };
 }
@@ -65,11 +93,22 @@ export function objects(/** @type {string[]} */ args, options = {}) {
 
 export function lines(/** @type {string} */ out) {
   assert.ok(out.endsWith('\n'), 'the last line ends');
-  return out.slice(0, -1).split('\n').map((line) => JSON.parse(line));
+  return out
+    .slice(0, -1)
+    .split('\n')
+    .map((line) => JSON.parse(line));
 }
 
-/** A run that has to fail: this status, nothing on standard output, one line on standard error that matches. */
-export function bad(/** @type {number} */ status, /** @type {RegExp} */ says, /** @type {string[]} */ args, options = {}) {
+/**
+ * A run that has to fail: this status, nothing on standard output, one line on standard error that
+ * matches.
+ */
+export function bad(
+  /** @type {number} */ status,
+  /** @type {RegExp} */ says,
+  /** @type {string[]} */ args,
+  options = {},
+) {
   const result = run(args, options);
   const shown = `exitlm ${args.join(' ')}`;
   assert.equal(result.signal, null, shown);
@@ -86,7 +125,9 @@ export function chat(/** @type {string} */ model, /** @type {string[]} */ ...arg
 }
 
 export function reply(/** @type {any[]} */ all) {
-  const start = all[0], done = all.at(-1), tokens = all.slice(1, -1);
+  const start = all[0],
+    done = all.at(-1),
+    tokens = all.slice(1, -1);
   assert.equal(start.type, 'start');
   assert.equal(done.type, 'done');
   assert.ok(tokens.every((t) => t.type === 'token'));

@@ -1,8 +1,12 @@
-// Connections that are cut at chosen bytes, and what the server's log says of bytes that went out twice.
+// Connections that are cut at chosen bytes, and what the server's log says of bytes that went out
+// twice.
 import { Ranges } from '../../../web/src/cache/ranges.js';
 
 /** @typedef {import('./model-server.mjs').Seen} Seen */
-/** @typedef {{ url: string, at: number }} Cut the answer that is about to send this byte of that file is cut off instead, once */
+/**
+ * @typedef {{ url: string, at: number }} Cut the answer that is about to send this byte of that
+ *   file is cut off instead, once
+ */
 
 /** Numbers below 1, the same for the same seed. @param {number} seed */
 export function randomFrom(seed) {
@@ -37,7 +41,9 @@ export function drawCuts(files, count, random) {
 export function cutAt({ behaviour, seen }, cuts) {
   const pending = [...cuts];
   behaviour.cutAfter = (n, { from, to }) => {
-    const next = pending.filter(({ url, at }) => url === seen[n].url && from <= at && at < to).sort((a, b) => a.at - b.at)[0];
+    const next = pending
+      .filter(({ url, at }) => url === seen[n].url && from <= at && at < to)
+      .sort((a, b) => a.at - b.at)[0];
     if (!next) return null;
     pending.splice(pending.indexOf(next), 1);
     return next.at - from;

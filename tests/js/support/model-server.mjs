@@ -6,13 +6,15 @@ import zlib from 'node:zlib';
  * @typedef {object} Behaviour
  * @property {boolean} [ranges] obey Range (true)
  * @property {string | null} [etag]
- * @property {(n: number, range: { from: number, to: number }) => number | null} [cutAfter] bytes after which answer n is cut off
+ * @property {(n: number, range: { from: number, to: number }) => number | null} [cutAfter] bytes
+ *   after which answer n is cut off
  * @property {(n: number) => number | null} [status] another status for answer n
  * @property {Record<string, string>} [headers]
  * @property {boolean} [gzip]
  * @property {number} [bytesPerSecond] of each connection
  *
- * @typedef {{ url: string, method: string, range: string | null, ifRange: string | null, sent: number }} Seen
+ * @typedef {{ url: string, method: string, range: string | null, ifRange: string | null, sent:
+ *   number }} Seen
  */
 
 /**
@@ -26,13 +28,28 @@ export async function modelServer(files, behaviour = {}) {
 
   /** @param {http.IncomingMessage} request @param {http.ServerResponse} response */
   async function answer(request, response) {
-    const { ranges = true, etag = '"v1"', cutAfter, status, headers = {}, gzip = false, bytesPerSecond = 0 } = behaviour;
+    const {
+      ranges = true,
+      etag = '"v1"',
+      cutAfter,
+      status,
+      headers = {},
+      gzip = false,
+      bytesPerSecond = 0,
+    } = behaviour;
     const n = seen.length;
-    const record = { url: request.url ?? '', method: request.method ?? '', range: request.headers.range ?? null, ifRange: /** @type {string | undefined} */ (request.headers['if-range']) ?? null, sent: 0 };
+    const record = {
+      url: request.url ?? '',
+      method: request.method ?? '',
+      range: request.headers.range ?? null,
+      ifRange: /** @type {string | undefined} */ (request.headers['if-range']) ?? null,
+      sent: 0,
+    };
     seen.push(record);
     const file = files[(request.url ?? '').split('?')[0]];
     const wanted = status?.(n);
-    if (wanted || !file) return void response.writeHead(wanted ?? 404, { 'content-type': 'text/plain' }).end('no');
+    if (wanted || !file)
+      return void response.writeHead(wanted ?? 404, { 'content-type': 'text/plain' }).end('no');
     const bytes = typeof file === 'function' ? file() : file;
     for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
     if (etag) response.setHeader('etag', etag);
@@ -44,7 +61,8 @@ export async function modelServer(files, behaviour = {}) {
     if (valid) {
       from = Number(match[1]);
       to = match[2] ? Math.min(bytes.length, Number(match[2]) + 1) : bytes.length;
-      if (from >= bytes.length) return void response.writeHead(416, { 'content-range': `bytes */${bytes.length}` }).end();
+      if (from >= bytes.length)
+        return void response.writeHead(416, { 'content-range': `bytes */${bytes.length}` }).end();
       response.setHeader('content-range', `bytes ${from}-${to - 1}/${bytes.length}`);
       response.statusCode = 206;
     }

@@ -1,5 +1,6 @@
-// The tiny model with heads made for tests: exits after layers 2 and 4 of 6, and a short list after the last. Both are random,
-// so what the heads promise means nothing; but tokens do leave everywhere.
+// The tiny model with heads made for tests: exits after layers 2 and 4 of 6, and a short list after
+// the last. Both are random, so what the heads promise means nothing; but tokens do leave
+// everywhere.
 import fs from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { ExitLM } from '../../../web/src/index.js';
@@ -14,8 +15,23 @@ export async function tinyHeads(defaultAccuracy) {
   await lm.ready;
   const { fingerprint, layers, dimension: dim, vocabulary: vocab } = lm.info;
   await lm.dispose();
-  return headsFile({ defaultAccuracy, fingerprint, layers, dim, vocab, kvDim: 32, heads: [{ layer: 2, rows: 200 }, { layer: 4, rows: 200 }, { layer: 6, rows: 300 }],
-    levels: [{ accuracy: 0.9, thresholds: [0.4, 0.4, 0.5] }, { accuracy: 0.95, thresholds: [0.3, 0.35, 0.4] }] });
+  return headsFile({
+    defaultAccuracy,
+    fingerprint,
+    layers,
+    dim,
+    vocab,
+    kvDim: 32,
+    heads: [
+      { layer: 2, rows: 200 },
+      { layer: 4, rows: 200 },
+      { layer: 6, rows: 300 },
+    ],
+    levels: [
+      { accuracy: 0.9, thresholds: [0.4, 0.4, 0.5] },
+      { accuracy: 0.95, thresholds: [0.3, 0.35, 0.4] },
+    ],
+  });
 }
 
 /** @param {import('../../../web/src/link/types.js').LoadOptions} [options] */

@@ -1,6 +1,7 @@
 /**
- * Where models are kept between visits: the origin private file system, else the Cache API, else nowhere; or an object of the
- * caller's. One writer a model (Web Locks); other tabs read what is there, or load without the cache.
+ * Where models are kept between visits: the origin private file system, else the Cache API, else
+ * nowhere; or an object of the caller's. One writer a model (Web Locks); other tabs read what is
+ * there, or load without the cache.
  *
  * @typedef {import('../link/protocol.js').CacheKind} CacheKind
  * @typedef {import('../link/protocol.js').CallerPeer} Peer
@@ -17,7 +18,10 @@ import { ModelStore } from './store.js';
 
 const MAPS = ' kv-maps'; // no address has a space
 
-/** The key of the K/V maps that were fetched after their heads. @param {string} url of the heads @returns {string} */
+/**
+ * The key of the K/V maps that were fetched after their heads. @param {string} url of the heads
+ * @returns {string}
+ */
 export const mapsKey = (url) => `${plain(url)}${MAPS}`;
 
 /** Without what no server sees of it. @param {string} address */
@@ -39,10 +43,12 @@ async function lock(id) {
   const locks = globalThis.navigator?.locks;
   if (!locks) return () => {};
   return new Promise((resolve, reject) => {
-    locks.request(`exitlm-cache-${id}`, { ifAvailable: true }, (granted) => {
-      if (!granted) return resolve(null);
-      return new Promise((release) => resolve(() => release(undefined)));
-    }).catch(reject);
+    locks
+      .request(`exitlm-cache-${id}`, { ifAvailable: true }, (granted) => {
+        if (!granted) return resolve(null);
+        return new Promise((release) => resolve(() => release(undefined)));
+      })
+      .catch(reject);
   });
 }
 
@@ -61,13 +67,19 @@ async function openSlot(kind, id, peer) {
     /** @type {Slot | null} */
     let slot = null;
     if (kind === 'remote') {
-      slot = await keyValueSlot({
-        kind: 'own',
-        get: (key) => peer.call('cacheGet', { key }),
-        put: (key, bytes) => peer.call('cachePut', { key, bytes }),
-        delete: (key) => peer.call('cacheDelete', { key }),
-      }, id, writable, done);
-    } else if (kind !== 'cache-api' && (await opfsWorks())) slot = await opfsSlot(id, writable, done);
+      slot = await keyValueSlot(
+        {
+          kind: 'own',
+          get: (key) => peer.call('cacheGet', { key }),
+          put: (key, bytes) => peer.call('cachePut', { key, bytes }),
+          delete: (key) => peer.call('cacheDelete', { key }),
+        },
+        id,
+        writable,
+        done,
+      );
+    } else if (kind !== 'cache-api' && (await opfsWorks()))
+      slot = await opfsSlot(id, writable, done);
     else if (kind !== 'opfs') {
       const store = await cacheApi();
       slot = store && (await keyValueSlot(store, id, writable, done));
@@ -94,7 +106,8 @@ export async function openStore(kind, key, peer, { sha256 = null, warn = () => {
   const id = await idOf(key);
   let slot = await openSlot(kind, id, peer);
   let state = slot && parseJournal(slot.journal);
-  const another = state?.url && (plain(state.url) !== plain(key) || (sha256 !== null && state.sha256 !== sha256));
+  const another =
+    state?.url && (plain(state.url) !== plain(key) || (sha256 !== null && state.sha256 !== sha256));
   if (slot && another) {
     if (!slot.writable) return null;
     const note = await slot.readNote(); // the manifest, of the new version already
@@ -150,13 +163,21 @@ export async function keepNote(kind, key, peer, value) {
 
 /** Models that earlier visits left on this device. */
 export const modelCache = {
-  /** @returns {Promise<CachedModel[]>} exit heads count as files of their own, and so do K/V maps that came after them */
+  /**
+   * @returns {Promise<CachedModel[]>} exit heads count as files of their own, and so do K/V maps
+   *   that came after them
+   */
   async list() {
     const found = [...(await opfsList()), ...(await cacheApiList())];
     return found
       .map(({ journal }) => parseJournal(journal))
       .filter(({ url }) => url)
-      .map((state) => ({ url: state.url.replace(MAPS, ''), bytes: bytesKept(state), complete: state.doneBytes !== null, savedAt: new Date(state.savedAt) }));
+      .map((state) => ({
+        url: state.url.replace(MAPS, ''),
+        bytes: bytesKept(state),
+        complete: state.doneBytes !== null,
+        savedAt: new Date(state.savedAt),
+      }));
   },
 
   /**

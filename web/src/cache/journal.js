@@ -1,5 +1,6 @@
 /**
- * The journal of a copy, a line for each change. It is only appended to, and a line that was cut off counts as not there.
+ * The journal of a copy, a line for each change. It is only appended to, and a line that was cut
+ * off counts as not there.
  *
  * @typedef {{ offset: number, bytes: number, hash: string }} Piece
  *
@@ -28,7 +29,14 @@ export function journalLine(record) {
 /** @param {string} text @returns {JournalState} */
 export function parseJournal(text) {
   /** @type {JournalState} */
-  const state = { url: '', sha256: null, pieces: new Map(), validators: new Map(), doneBytes: null, savedAt: 0 };
+  const state = {
+    url: '',
+    sha256: null,
+    pieces: new Map(),
+    validators: new Map(),
+    doneBytes: null,
+    savedAt: 0,
+  };
   for (const line of text.split('\n')) {
     const record = line.slice(9);
     if (line.length < 10 || mark(record) !== line.slice(0, 8)) continue;
@@ -36,11 +44,23 @@ export function parseJournal(text) {
     if (r.url !== undefined) Object.assign(state, { url: r.url, sha256: r.sha256, savedAt: r.at });
     else if (r.tag !== undefined) state.validators.set(r.file, r.tag);
     else if (r.done !== undefined) Object.assign(state, { doneBytes: r.done, savedAt: r.at });
-    else if (r.whole !== undefined) state.pieces.set(r.whole, r.cut.map((/** @type {[number, number, string]} */ [offset, bytes, hash]) => ({ offset, bytes, hash })));
+    else if (r.whole !== undefined)
+      state.pieces.set(
+        r.whole,
+        r.cut.map((/** @type {[number, number, string]} */ [offset, bytes, hash]) => ({
+          offset,
+          bytes,
+          hash,
+        })),
+      );
     else if (r.broken !== undefined) {
       state.doneBytes = null;
       const list = state.pieces.get(r.broken);
-      if (list) state.pieces.set(r.broken, list.filter(({ offset }) => offset !== r.offset));
+      if (list)
+        state.pieces.set(
+          r.broken,
+          list.filter(({ offset }) => offset !== r.offset),
+        );
     } else if (r.pieces !== undefined) {
       for (const [file, offset, bytes, hash] of r.pieces) {
         const list = state.pieces.get(file) ?? [];

@@ -1,5 +1,6 @@
 /**
- * Models in a store of keys and values: the Cache API, or an object of the caller's. A piece is a value; so is the journal.
+ * Models in a store of keys and values: the Cache API, or an object of the caller's. A piece is a
+ * value; so is the journal.
  *
  * @typedef {import('./store.js').Slot} Slot
  *
@@ -32,7 +33,8 @@ export async function cacheApi() {
       const response = await cache.match(ORIGIN + key);
       return response && new Uint8Array(await response.arrayBuffer());
     },
-    put: (key, bytes) => cache.put(ORIGIN + key, new Response(/** @type {Uint8Array<ArrayBuffer>} */ (bytes))),
+    put: (key, bytes) =>
+      cache.put(ORIGIN + key, new Response(/** @type {Uint8Array<ArrayBuffer>} */ (bytes))),
     delete: (key) => cache.delete(ORIGIN + key),
   };
 }

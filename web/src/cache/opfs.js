@@ -1,6 +1,6 @@
 /**
- * Models in the origin private file system: a folder for each, with `journal`, `note` and the bytes of file 0, 1, … as they are.
- * Writing needs synchronous handles, which only workers have.
+ * Models in the origin private file system: a folder for each, with `journal`, `note` and the bytes
+ * of file 0, 1, … as they are. Writing needs synchronous handles, which only workers have.
  *
  * @typedef {import('./store.js').Slot} Slot
  */
@@ -23,7 +23,8 @@ async function folder(create) {
 /** Whether models can be kept here. */
 export async function opfsWorks() {
   const scope = /** @type {any} */ (globalThis);
-  if (typeof scope.FileSystemFileHandle?.prototype.createSyncAccessHandle !== 'function') return false;
+  if (typeof scope.FileSystemFileHandle?.prototype.createSyncAccessHandle !== 'function')
+    return false;
   return (await folder(true)) !== null;
 }
 
@@ -97,13 +98,18 @@ export async function opfsSlot(id, writable, release) {
       }
     },
     async read(file, offset, n) {
-      // Who may write reads through a handle: the bytes come at once and are copied once. Others would shut the writer out.
+      // Who may write reads through a handle: the bytes come at once and are copied once. Others
+      // would shut the writer out.
       const own = writable ? await handle(`file-${file}`, false).catch(() => null) : null;
       if (own) {
         const bytes = new Uint8Array(n);
         return own.read(bytes, { at: offset }) === n ? bytes : null;
       }
-      if (!files.has(file)) files.set(file, dir.getFileHandle(`file-${file}`).then((h) => h.getFile()));
+      if (!files.has(file))
+        files.set(
+          file,
+          dir.getFileHandle(`file-${file}`).then((h) => h.getFile()),
+        );
       const blob = await /** @type {Promise<File>} */ (files.get(file));
       return new Uint8Array(await blob.slice(offset, offset + n).arrayBuffer());
     },

@@ -1,4 +1,7 @@
-/** Pieces of a cached copy in the engine's memory, and their checksum: against damage on the disk; what comes over the network has its SHA-256. */
+/**
+ * Pieces of a cached copy in the engine's memory, and their checksum: against damage on the disk;
+ * what comes over the network has its SHA-256.
+ */
 export const PIECE_BYTES = 2 ** 20;
 
 /** Bytes that lie in the engine's memory already. */
@@ -35,14 +38,20 @@ export class Pieces {
     this.#spare.push(pointer);
   }
 
-  /** @param {number} pointer @param {number} n @returns {string} the checksum of bytes that lie there */
+  /**
+   * @param {number} pointer @param {number} n @returns {string} the checksum of bytes that lie
+   *   there
+   */
   sumAt(pointer, n) {
     this.#sum ||= this.#engine.alloc(17);
     this.#engine.call('checksum', pointer, n, this.#sum);
     return `x${this.#engine.text(this.#sum)}`;
   }
 
-  /** @param {Uint8Array} bytes at most a piece @returns {string | null} null where the engine has ended */
+  /**
+   * @param {Uint8Array} bytes at most a piece @returns {string | null} null where the engine has
+   *   ended
+   */
   sumOf(bytes) {
     if (this.#engine.crash) return null;
     const pointer = this.take();

@@ -1,13 +1,19 @@
 import { isWorkerd } from '../link/platform.js';
 
-/** So much is held as a whole for the platform's SHA-256, which is some four times as fast as the engine's. */
+/**
+ * So much is held as a whole for the platform's SHA-256, which is some four times as fast as the
+ * engine's.
+ */
 const MOST_HELD_BYTES = 4 * 2 ** 20;
 
 /** @param {Uint8Array} bytes */
 export const hex = (bytes) => Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join('');
 
 /** @param {SubtleCrypto} subtle @param {Uint8Array} bytes @returns {Promise<string>} 64 digits */
-export const digest = async (subtle, bytes) => hex(new Uint8Array(await subtle.digest('SHA-256', /** @type {Uint8Array<ArrayBuffer>} */ (bytes))));
+export const digest = async (subtle, bytes) =>
+  hex(
+    new Uint8Array(await subtle.digest('SHA-256', /** @type {Uint8Array<ArrayBuffer>} */ (bytes))),
+  );
 
 /**
  * @param {import('../engine/engine.js').Engine} engine
@@ -55,7 +61,9 @@ class Sha256 {
 
   /** @param {Uint8Array} bytes */
   update(bytes) {
-    this.#engine.staged(bytes, (memory, n) => this.#engine.call('sha256_update', this.#pointer, memory, n));
+    this.#engine.staged(bytes, (memory, n) =>
+      this.#engine.call('sha256_update', this.#pointer, memory, n),
+    );
   }
 
   /** @returns {string} 64 digits; the object cannot be used any more */

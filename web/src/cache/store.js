@@ -1,18 +1,22 @@
 /**
- * What is kept of one model, whatever the place: pieces of its files, each with a checksum, told by a journal that is only appended
- * to. A piece is written before the journal tells of it, and a line of the journal that was cut off counts as not
- * there: so a tab that is closed at any moment leaves a copy that can be continued.
+ * What is kept of one model, whatever the place: pieces of its files, each with a checksum, told by
+ * a journal that is only appended to. A piece is written before the journal tells of it, and a line
+ * of the journal that was cut off counts as not there: so a tab that is closed at any moment leaves
+ * a copy that can be continued.
  *
  * @typedef {object} Slot a place for one model
  * @property {string} kind
  * @property {boolean} flat a file's bytes lie there as they are: any stretch of them can be read
  * @property {boolean} writable false: somebody else writes it, or it is complete
  * @property {string} journal its text
- * @property {(text: string) => Promise<void>} append to the journal, after what was written before is safe
+ * @property {(text: string) => Promise<void>} append to the journal, after what was written before
+ *   is safe
  * @property {(file: number, offset: number, bytes: Uint8Array) => Promise<void>} write
- * @property {(file: number, offset: number, n: number) => Promise<Uint8Array | null>} read a piece that was written
+ * @property {(file: number, offset: number, n: number) => Promise<Uint8Array | null>} read a piece
+ *   that was written
  * @property {(file: number) => Promise<unknown>} [open] so that `reader` has something to give
- * @property {(file: number) => ((offset: number, into: Uint8Array) => boolean) | null} [reader] reads at once; null: the file is not open. False: not all is there
+ * @property {(file: number) => ((offset: number, into: Uint8Array) => boolean) | null} [reader]
+ *   reads at once; null: the file is not open. False: not all is there
  * @property {() => Promise<string | null>} readNote
  * @property {(text: string) => Promise<void>} writeNote
  * @property {() => Promise<void>} close
@@ -55,17 +59,21 @@ export class ModelStore {
   #state;
   #warn;
   /** @type {Map<number, Ranges>} */ #ranges = new Map();
-  /** @type {{ file: number, offset: number, bytes: Uint8Array, used: number }[]} */ #open = []; // pieces that are being filled
+  // pieces that are being filled
+  /** @type {{ file: number, offset: number, bytes: Uint8Array, used: number }[]} */ #open = [];
   #tail = Promise.resolve();
   #waiting = 0;
   #writing;
   /** @type {((bytes: Uint8Array) => string | null) | null} */ #checksum = null;
-  /** Pieces that the journal does not tell of yet. @type {[number, number, number, string][]} */ #untold = [];
+  /** Pieces that the journal does not tell of yet. @type {[number, number, number, string][]} */ #untold =
+    [];
   #untoldBytes = 0;
   #toldAt = now();
-  /** Pieces of a complete copy in the order of their use. @type {{ file: number, piece: Piece }[]} */ #order = [];
+  /** Pieces of a complete copy in the order of their use. @type {{ file: number, piece: Piece }[]} */ #order =
+    [];
   /** Where the piece that was asked for last stands there. */ #at = -1;
-  /** Pieces that are read or were, verified; null: broken. @type {Map<Piece, Promise<Uint8Array | null>>} */ #reading = new Map();
+  /** Pieces that are read or were, verified; null: broken. @type {Map<Piece, Promise<Uint8Array | null>>} */ #reading =
+    new Map();
 
   /**
    * @param {Slot} slot
@@ -96,7 +104,10 @@ export class ModelStore {
     return this.#writing;
   }
 
-  /** A faster checksum of pieces than the browser's, as soon as there is an engine. @param {(bytes: Uint8Array) => string | null} checksum */
+  /**
+   * A faster checksum of pieces than the browser's, as soon as there is an engine. @param {(bytes:
+   * Uint8Array) => string | null} checksum
+   */
   useChecksum(checksum) {
     this.#checksum = checksum;
   }
@@ -158,9 +169,13 @@ export class ModelStore {
     const known = new Set();
     this.#order = [];
     this.#at = -1;
-    for (const file of new Set(stretches.map((s) => s.file))) this.#slot.open?.(file).catch(() => {}); // whoever reads says so
+    // whoever reads says so
+    for (const file of new Set(stretches.map((s) => s.file)))
+      this.#slot.open?.(file).catch(() => {});
     for (const { file, from, to } of stretches) {
-      const list = (this.#state.pieces.get(file) ?? []).filter((p) => p.offset < to && from < p.offset + p.bytes && !known.has(p));
+      const list = (this.#state.pieces.get(file) ?? []).filter(
+        (p) => p.offset < to && from < p.offset + p.bytes && !known.has(p),
+      );
       for (const piece of list.sort((a, b) => a.offset - b.offset)) {
         known.add(piece);
         this.#order.push({ file, piece });
@@ -169,10 +184,12 @@ export class ModelStore {
   }
 
   /**
-   * A piece that can be read at once, straight to where it belongs; the reader compares the checksum, and tells of one that is broken.
+   * A piece that can be read at once, straight to where it belongs; the reader compares the
+   * checksum, and tells of one that is broken.
    * @param {number} file
    * @param {number} offset
-   * @returns {{ offset: number, bytes: number, hash: string, read: (into: Uint8Array) => boolean, drop: () => void } | null}
+   * @returns {{ offset: number, bytes: number, hash: string, read: (into: Uint8Array) => boolean,
+   *   drop: () => void } | null}
    */
   direct(file, offset) {
     const read = this.complete ? this.#slot.reader?.(file) : null;
@@ -180,7 +197,11 @@ export class ModelStore {
     if (!read || !piece?.hash.startsWith('x')) return null;
     const at = this.#order.findIndex((o, i) => i >= this.#at && o.piece === piece);
     if (at >= 0) this.#at = at;
-    return { ...piece, read: (into) => read(piece.offset, into), drop: () => this.#drop(file, piece) };
+    return {
+      ...piece,
+      read: (into) => read(piece.offset, into),
+      drop: () => this.#drop(file, piece),
+    };
   }
 
   /** @param {number} file @param {number} offset */
@@ -193,7 +214,8 @@ export class ModelStore {
   }
 
   /**
-   * The place reads and the checksums are computed on other threads, while this one takes bytes in and computes with them.
+   * The place reads and the checksums are computed on other threads, while this one takes bytes in
+   * and computes with them.
    * @param {Piece} piece
    */
   #readAhead(piece) {
@@ -201,18 +223,25 @@ export class ModelStore {
     const at = this.#order.findIndex((o) => o.piece === piece);
     if (at < 0) return;
     this.#at = at;
-    for (const { file, piece: next } of this.#order.slice(at, at + 1 + READ_AHEAD)) void this.#piece(file, next);
+    for (const { file, piece: next } of this.#order.slice(at, at + 1 + READ_AHEAD))
+      void this.#piece(file, next);
   }
 
   /** @param {number} file @param {Piece} piece @returns {Promise<Uint8Array | null>} */
   #piece(file, piece) {
     let bytes = this.#reading.get(piece);
     if (bytes) return bytes;
-    bytes = this.#slot.read(file, piece.offset, piece.bytes)
-      .then(async (found) => (found?.length === piece.bytes && (await this.#hash(found, piece.hash)) === piece.hash ? found : null))
+    bytes = this.#slot
+      .read(file, piece.offset, piece.bytes)
+      .then(async (found) =>
+        found?.length === piece.bytes && (await this.#hash(found, piece.hash)) === piece.hash
+          ? found
+          : null,
+      )
       .catch(() => null);
     this.#reading.set(piece, bytes);
-    if (this.#reading.size > READ_AHEAD + 2) this.#reading.delete(/** @type {Piece} */ (this.#reading.keys().next().value));
+    if (this.#reading.size > READ_AHEAD + 2)
+      this.#reading.delete(/** @type {Piece} */ (this.#reading.keys().next().value));
     return bytes;
   }
 
@@ -223,7 +252,7 @@ export class ModelStore {
   async readAll(file) {
     const end = this.#state.doneBytes ?? 0;
     const all = new Uint8Array(end);
-    for (let at = 0; at < end; ) {
+    for (let at = 0; at < end;) {
       const bytes = await this.read(file, at, end - at);
       if (!bytes) return null;
       all.set(bytes, at);
@@ -253,17 +282,24 @@ export class ModelStore {
    */
   async write(file, offset, bytes) {
     if (!this.#writing) return;
-    for (let done = 0; done < bytes.length; ) {
+    for (let done = 0; done < bytes.length;) {
       const at = offset + done;
       let open = this.#open.find((o) => o.file === file && o.offset + o.used === at);
       if (!open) {
-        open = { file, offset: at, bytes: new Uint8Array(Math.min(PIECE_BYTES, Math.max(FIRST_BYTES, bytes.length - done))), used: 0 };
+        open = {
+          file,
+          offset: at,
+          bytes: new Uint8Array(Math.min(PIECE_BYTES, Math.max(FIRST_BYTES, bytes.length - done))),
+          used: 0,
+        };
         this.#open.push(open);
         if (this.#open.length > MOST_WAITING) this.#commit(this.#open[0]);
       }
       const n = Math.min(bytes.length - done, PIECE_BYTES - open.used);
       if (open.used + n > open.bytes.length) {
-        const more = new Uint8Array(Math.min(PIECE_BYTES, Math.max(2 * open.bytes.length, open.used + n)));
+        const more = new Uint8Array(
+          Math.min(PIECE_BYTES, Math.max(2 * open.bytes.length, open.used + n)),
+        );
         more.set(open.bytes.subarray(0, open.used));
         open.bytes = more;
       }
@@ -298,7 +334,10 @@ export class ModelStore {
     });
   }
 
-  /** The journal tells of a megabyte or more at a time: it is written through to the disk each time, which a fast line does not wait for. */
+  /**
+   * The journal tells of a megabyte or more at a time: it is written through to the disk each time,
+   * which a fast line does not wait for.
+   */
   async #tell() {
     if (this.#untold.length === 0) return;
     const pieces = this.#untold;
@@ -318,7 +357,9 @@ export class ModelStore {
         // No room, or the place is gone: loading goes on without it.
         this.#writing = false;
         this.#open = [];
-        this.#warn(`the model cannot be kept on this device (${messageOf(error)}); it is loaded without the cache`);
+        this.#warn(
+          `the model cannot be kept on this device (${messageOf(error)}); it is loaded without the cache`,
+        );
       }
     });
   }
@@ -335,13 +376,16 @@ export class ModelStore {
    */
   async expect(bytes) {
     if (!this.#writing) return;
-    const { quota, usage } = (await globalThis.navigator?.storage?.estimate?.().catch(() => undefined)) ?? {};
+    const { quota, usage } =
+      (await globalThis.navigator?.storage?.estimate?.().catch(() => undefined)) ?? {};
     if (quota === undefined || usage === undefined || this.#slot.kind === 'own') return;
     const needed = bytes - bytesKept(this.#state);
     if (needed <= quota - usage) return;
     this.#writing = false;
     this.#open = [];
-    this.#warn(`the model cannot be kept on this device: ${megabytes(needed)} are needed, ${megabytes(Math.max(0, quota - usage))} are free; it is loaded without the cache`);
+    this.#warn(
+      `the model cannot be kept on this device: ${megabytes(needed)} are needed, ${megabytes(Math.max(0, quota - usage))} are free; it is loaded without the cache`,
+    );
   }
 
   /**
@@ -352,14 +396,17 @@ export class ModelStore {
     await this.flush();
     if (!this.#writing || this.#state.doneBytes !== null) return;
     const done = sizes.reduce((sum, n) => sum + n, 0);
-    if (this.#slot.flat) for (const file of this.#state.pieces.keys()) this.#enqueue(() => this.#cutAnew(file, stretches));
+    if (this.#slot.flat)
+      for (const file of this.#state.pieces.keys())
+        this.#enqueue(() => this.#cutAnew(file, stretches));
     this.#enqueue(() => this.#slot.append(journalLine({ done, at: Date.now() })));
     await this.#tail;
     if (this.#writing) this.#state.doneBytes = done;
   }
 
   /**
-   * A file that came in thousands of stretches of rows is cut into pieces as it will be read. Each byte was written, or verified, just now.
+   * A file that came in thousands of stretches of rows is cut into pieces as it will be read. Each
+   * byte was written, or verified, just now.
    * @param {number} file
    * @param {{ file: number, from: number, to: number }[]} stretches
    */
@@ -367,12 +414,14 @@ export class ModelStore {
     const list = this.#state.pieces.get(file) ?? [];
     const { list: ranges, total } = this.has(file);
     if (list.length <= 8 + (2 * total) / PIECE_BYTES) return;
-    const cuts = new Set(stretches.filter((s) => s.file === file).flatMap(({ from, to }) => [from, to]));
+    const cuts = new Set(
+      stretches.filter((s) => s.file === file).flatMap(({ from, to }) => [from, to]),
+    );
     const points = [...cuts].sort((a, b) => a - b);
     /** @type {[number, number, string][]} */
     const cut = [];
     for (const [from, to] of ranges) {
-      for (let at = from; at < to; ) {
+      for (let at = from; at < to;) {
         const end = Math.min(to, at + PIECE_BYTES, points.find((p) => p > at) ?? to);
         const bytes = await this.#slot.read(file, at, end - at);
         if (bytes?.length !== end - at) return; // the pieces stay as they are
@@ -381,7 +430,10 @@ export class ModelStore {
       }
     }
     await this.#slot.append(journalLine({ whole: file, cut }));
-    this.#state.pieces.set(file, cut.map(([offset, bytes, hash]) => ({ offset, bytes, hash })));
+    this.#state.pieces.set(
+      file,
+      cut.map(([offset, bytes, hash]) => ({ offset, bytes, hash })),
+    );
   }
 
   async close() {

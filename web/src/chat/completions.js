@@ -1,6 +1,6 @@
 /**
- * Chat completions in OpenAI's shape: what a request asks for, and what a reply is turned into. The client of `exitlm/openai` and the
- * server of `exitlm/edge` are made of it.
+ * Chat completions in OpenAI's shape: what a request asks for, and what a reply is turned into. The
+ * client of `exitlm/openai` and the server of `exitlm/edge` are made of it.
  *
  * @typedef {import('./shared.js').Exit} Exit
  * @typedef {import('./shared.js').ExitSummary} ExitSummary
@@ -64,7 +64,8 @@
  * @property {number} created seconds since 1970
  * @property {string} model
  * @property {string} system_fingerprint
- * @property {{ index: 0, message: { role: 'assistant', content: string, refusal: null, exit: ExitSummary & { tokens: Exit[] } }, finish_reason: FinishReason, logprobs: null }[]} choices
+ * @property {{ index: 0, message: { role: 'assistant', content: string, refusal: null, exit:
+ *   ExitSummary & { tokens: Exit[] } }, finish_reason: FinishReason, logprobs: null }[]} choices
  * @property {CompletionUsage} usage
  *
  * @typedef {object} ChatCompletionChunk
@@ -73,18 +74,37 @@
  * @property {number} created
  * @property {string} model
  * @property {string} system_fingerprint
- * @property {{ index: 0, delta: { role?: 'assistant', content?: string, exit?: Exit }, finish_reason: FinishReason | null, logprobs: null }[]} choices
- * @property {CompletionUsage | null} [usage] with `stream_options: { include_usage: true }`: null but in the last chunk, which has no choices
+ * @property {{ index: 0, delta: { role?: 'assistant', content?: string, exit?: Exit },
+ *   finish_reason: FinishReason | null, logprobs: null }[]} choices
+ * @property {CompletionUsage | null} [usage] with `stream_options: { include_usage: true }`: null
+ *   but in the last chunk, which has no choices
  */
 import { onAbort } from '../link/abort.js';
 import { ExitLMError } from '../link/errors.js';
 import { exitOf, newId, summaryOf, textOf } from './shared.js';
 
 /** Parameters that change nothing here. */
-const WITHOUT_EFFECT = new Set(['model', 'messages', 'stream', 'stream_options', 'user', 'metadata', 'store', 'service_tier', 'parallel_tool_calls',
-  'safety_identifier', 'prompt_cache_key', 'prompt_cache_retention', 'reasoning_effort', 'verbosity']);
+const WITHOUT_EFFECT = new Set([
+  'model',
+  'messages',
+  'stream',
+  'stream_options',
+  'user',
+  'metadata',
+  'store',
+  'service_tier',
+  'parallel_tool_calls',
+  'safety_identifier',
+  'prompt_cache_key',
+  'prompt_cache_retention',
+  'reasoning_effort',
+  'verbosity',
+]);
 
-/** Parameters that are taken only with the value that asks for nothing. @type {Record<string, (value: any) => boolean>} */
+/**
+ * Parameters that are taken only with the value that asks for nothing. @type {Record<string,
+ * (value: any) => boolean>}
+ */
 const ONLY_NEUTRAL = {
   n: (value) => value === 1,
   tools: (value) => Array.isArray(value) && value.length === 0,
@@ -129,7 +149,13 @@ const TAKEN = {
 export function readRequest(parameters) {
   const messages = readMessages(parameters?.messages);
   const { model, stream, stream_options: streaming } = parameters;
-  return { messages, options: optionsIn(parameters), model: model ?? null, stream: Boolean(stream), withUsage: streaming?.include_usage === true };
+  return {
+    messages,
+    options: optionsIn(parameters),
+    model: model ?? null,
+    stream: Boolean(stream),
+    withUsage: streaming?.include_usage === true,
+  };
 }
 
 /** @param {CreateParameters} parameters @returns {GenerateOptions} */
@@ -141,25 +167,47 @@ function optionsIn(parameters) {
     if (Object.hasOwn(TAKEN, name)) {
       if (!(Array.isArray(value) && value.length === 0)) options[TAKEN[name]] = value;
     } else if (Object.hasOwn(ONLY_NEUTRAL, name)) {
-      if (!ONLY_NEUTRAL[name](value)) throw new ExitLMError('USAGE', `parameter ${name}: not supported by ExitLM (${JSON.stringify(value)?.slice(0, 80)} was given); leave it out`);
-    } else throw new ExitLMError('USAGE', `parameter ${name}: unknown to ExitLM; it takes ${Object.keys(TAKEN).join(', ')}`);
+      if (!ONLY_NEUTRAL[name](value))
+        throw new ExitLMError(
+          'USAGE',
+          `parameter ${name}: not supported by ExitLM (${JSON.stringify(value)?.slice(0, 80)} was given); leave it out`,
+        );
+    } else
+      throw new ExitLMError(
+        'USAGE',
+        `parameter ${name}: unknown to ExitLM; it takes ${Object.keys(TAKEN).join(', ')}`,
+      );
   }
   return options;
 }
 
 /** @param {OpenAIMessage[]} messages @returns {ChatMessage[]} */
 function readMessages(messages) {
-  if (!Array.isArray(messages) || messages.length === 0) throw new ExitLMError('USAGE', 'messages: a list with at least one { role, content } was expected');
+  if (!Array.isArray(messages) || messages.length === 0)
+    throw new ExitLMError(
+      'USAGE',
+      'messages: a list with at least one { role, content } was expected',
+    );
   return messages.map((message, i) => {
     const where = `messages[${i}]`;
     const { role, content } = message ?? {};
-    if (role === 'tool' || role === 'function' || /** @type {any} */ (message)?.tool_calls?.length) {
+    if (
+      role === 'tool' ||
+      role === 'function' ||
+      /** @type {any} */ (message)?.tool_calls?.length
+    ) {
       throw new ExitLMError('USAGE', `${where}: tools are not supported by ExitLM`);
     }
     if (role !== 'system' && role !== 'developer' && role !== 'user' && role !== 'assistant') {
-      throw new ExitLMError('USAGE', `${where}.role: 'system', 'developer', 'user' or 'assistant' was expected, not ${JSON.stringify(role)}`);
+      throw new ExitLMError(
+        'USAGE',
+        `${where}.role: 'system', 'developer', 'user' or 'assistant' was expected, not ${JSON.stringify(role)}`,
+      );
     }
-    return { role: role === 'developer' ? 'system' : role, content: textOf(content, `${where}.content`) };
+    return {
+      role: role === 'developer' ? 'system' : role,
+      content: textOf(content, `${where}.content`),
+    };
   });
 }
 
@@ -198,12 +246,19 @@ export async function makeCompletion(lm, request, reply) {
   return {
     ...head,
     object: 'chat.completion',
-    choices: [{
-      index: 0,
-      message: { role: 'assistant', content: result.text, refusal: null, exit: { ...summaryOf(result, lm, request.options), tokens } },
-      finish_reason: finishOf(result),
-      logprobs: null,
-    }],
+    choices: [
+      {
+        index: 0,
+        message: {
+          role: 'assistant',
+          content: result.text,
+          refusal: null,
+          exit: { ...summaryOf(result, lm, request.options), tokens },
+        },
+        finish_reason: finishOf(result),
+        logprobs: null,
+      },
+    ],
     usage: usageOf(result),
   };
 }
@@ -219,7 +274,10 @@ export async function makeCompletion(lm, request, reply) {
 export async function* makeChunks(lm, request, begin, stopped) {
   if (stopped?.aborted) return;
   const head = about(lm, request);
-  /** @type {(delta: ChatCompletionChunk['choices'][0]['delta'], finish?: FinishReason | null) => ChatCompletionChunk} */
+  /**
+   * @type {(delta: ChatCompletionChunk['choices'][0]['delta'], finish?: FinishReason | null) =>
+   *   ChatCompletionChunk}
+   */
   const chunk = (delta, finish = null) => ({
     ...head,
     object: 'chat.completion.chunk',

@@ -26,13 +26,21 @@ export class Refusal extends Error {
 }
 
 /** When to ask again. */
-export const later = (/** @type {number} */ seconds) => ({ headers: { 'Retry-After': String(seconds) } });
+export const later = (/** @type {number} */ seconds) => ({
+  headers: { 'Retry-After': String(seconds) },
+});
 
 /** Whether the engine is of no use any more. */
-export const crashed = (/** @type {unknown} */ error) => error instanceof ExitLMError && ['WORKER', 'DISPOSED', 'CHECKSUM', 'NETWORK', 'HTTP', 'BAD_MODEL'].includes(error.code);
-const snakeCase = (/** @type {string} */ name) => name.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`);
+export const crashed = (/** @type {unknown} */ error) =>
+  error instanceof ExitLMError &&
+  ['WORKER', 'DISPOSED', 'CHECKSUM', 'NETWORK', 'HTTP', 'BAD_MODEL'].includes(error.code);
+const snakeCase = (/** @type {string} */ name) =>
+  name.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`);
 
-/** @param {string} message of a wrong option @returns {string | null} the field of the request that it speaks of */
+/**
+ * @param {string} message of a wrong option @returns {string | null} the field of the request that
+ *   it speaks of
+ */
 function paramIn(message) {
   const option = /^(?:option|parameter) (\w+):/.exec(message)?.[1];
   if (option) return snakeCase(option);
@@ -44,9 +52,12 @@ export function refusalOf(error) {
   if (error instanceof Refusal) return error;
   if (error instanceof ExitLMError) {
     const { code, message } = error;
-    if (code === 'USAGE') return new Refusal(400, 'invalid_value', message, { param: paramIn(message) });
-    if (code === 'UNSUPPORTED') return new Refusal(400, 'unsupported', message, { param: 'messages' });
-    if (code === 'CONTEXT_FULL') return new Refusal(400, 'context_length_exceeded', message, { param: 'messages' });
+    if (code === 'USAGE')
+      return new Refusal(400, 'invalid_value', message, { param: paramIn(message) });
+    if (code === 'UNSUPPORTED')
+      return new Refusal(400, 'unsupported', message, { param: 'messages' });
+    if (code === 'CONTEXT_FULL')
+      return new Refusal(400, 'context_length_exceeded', message, { param: 'messages' });
     if (code === 'OUT_OF_MEMORY') return new Refusal(500, 'out_of_memory', message);
     if (crashed(error)) return new Refusal(503, 'engine_failed', `${message}; ask again`, later(1));
   }

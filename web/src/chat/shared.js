@@ -1,5 +1,6 @@
 /**
- * What interfaces of others need of ours: the exits of a reply, and messages that other libraries write.
+ * What interfaces of others need of ours: the exits of a reply, and messages that other libraries
+ * write.
  *
  * @typedef {import('../link/types.js').Exits} Exits
  * @typedef {import('../link/types.js').GenerateOptions} GenerateOptions
@@ -14,13 +15,20 @@
  * @property {number} head
  * @property {number} confidence
  *
- * @typedef {{ mode: string, meanDepth: number, meanWork: number, exits: Record<string, number>, drafted: number, accepted: number,
- *   tokensPerSecond: number | null }} ExitSummary
+ * @typedef {{ mode: string, meanDepth: number, meanWork: number, exits: Record<string, number>,
+ *   drafted: number, accepted: number, tokensPerSecond: number | null }} ExitSummary
  */
 import { ExitLMError } from '../link/errors.js';
 
 /** @param {Token} token @returns {Exit} */
-export const exitOf = ({ layer, of, depth, work, head, confidence }) => ({ layer, of, depth, work, head, confidence });
+export const exitOf = ({ layer, of, depth, work, head, confidence }) => ({
+  layer,
+  of,
+  depth,
+  work,
+  head,
+  confidence,
+});
 
 /**
  * @param {Result} result
@@ -28,7 +36,11 @@ export const exitOf = ({ layer, of, depth, work, head, confidence }) => ({ layer
  * @param {GenerateOptions} options
  * @returns {ExitSummary}
  */
-export const summaryOf = ({ meanDepth, meanWork, exits, drafted, accepted, timing }, lm, { mode }) => ({
+export const summaryOf = (
+  { meanDepth, meanWork, exits, drafted, accepted, timing },
+  lm,
+  { mode },
+) => ({
   mode: mode ?? (lm.exits ? 'exit' : 'full'),
   meanDepth,
   meanWork,
@@ -47,18 +59,29 @@ export const summaryOf = ({ meanDepth, meanWork, exits, drafted, accepted, timin
 export function textOf(content, where) {
   if (typeof content === 'string') return content;
   if (content === null || content === undefined) return '';
-  if (!Array.isArray(content)) throw new ExitLMError('USAGE', `${where}: a string or a list of parts was expected, not ${typeof content}`);
-  return content.map((part, i) => {
-    if (typeof part === 'string') return part;
-    const text = part?.text ?? part?.value;
-    if (part?.type !== 'text' || typeof text !== 'string') {
-      throw new ExitLMError('UNSUPPORTED', `${where}[${i}]: the model reads text only, not ${JSON.stringify(part?.type) ?? typeof part}`);
-    }
-    return text;
-  }).join('');
+  if (!Array.isArray(content))
+    throw new ExitLMError(
+      'USAGE',
+      `${where}: a string or a list of parts was expected, not ${typeof content}`,
+    );
+  return content
+    .map((part, i) => {
+      if (typeof part === 'string') return part;
+      const text = part?.text ?? part?.value;
+      if (part?.type !== 'text' || typeof text !== 'string') {
+        throw new ExitLMError(
+          'UNSUPPORTED',
+          `${where}[${i}]: the model reads text only, not ${JSON.stringify(part?.type) ?? typeof part}`,
+        );
+      }
+      return text;
+    })
+    .join('');
 }
 
 /** @returns {string} letters and digits that are new */
 export function newId() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(12)), (b) => b.toString(36).padStart(2, '0')).join('');
+  return Array.from(crypto.getRandomValues(new Uint8Array(12)), (b) =>
+    b.toString(36).padStart(2, '0'),
+  ).join('');
 }

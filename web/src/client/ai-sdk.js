@@ -7,9 +7,11 @@
  * const { textStream } = streamText({ model: exitlm(lm), prompt: 'Why is the sky blue?' });
  * ```
  *
- * Each text part carries the exit of its token in `providerMetadata.exitlm`, the end the summary. Options of ExitLM's own (mode, accuracy, …) are
- * given to `exitlm(lm, { mode: 'lossless' })` or, for one call, in `providerOptions.exitlm`. What the engine does not do (tools, JSON
- * output, penalties) is reported as a warning, as the SDK's providers do; messages that are not text are refused.
+ * Each text part carries the exit of its token in `providerMetadata.exitlm`, the end the summary.
+ * Options of ExitLM's own (mode, accuracy, …) are given to `exitlm(lm, { mode: 'lossless' })` or,
+ * for one call, in `providerOptions.exitlm`. What the engine does not do (tools, JSON output,
+ * penalties) is reported as a warning, as the SDK's providers do; messages that are not text are
+ * refused.
  *
  * @typedef {import('./lazy-model.js').ModelOrSource} ModelOrSource
  * @typedef {import('../link/types.js').ChatMessage} ChatMessage
@@ -18,11 +20,14 @@
  * @typedef {import('../link/types.js').Result} Result
  *
  * The SDK's own types are spelled out, so that this module has no need of it.
- * @typedef {null | string | number | boolean | { [key: string]: JSONValue | undefined } | JSONValue[]} JSONValue
+ * @typedef {null | string | number | boolean | { [key: string]: JSONValue | undefined } |
+ *   JSONValue[]} JSONValue
  * @typedef {Record<string, Record<string, any>>} ProviderMetadata
- * @typedef {{ type: 'unsupported' | 'compatibility', feature: string, details?: string } | { type: 'other', message: string }} Warning
+ * @typedef {{ type: 'unsupported' | 'compatibility', feature: string, details?: string } | { type:
+ *   'other', message: string }} Warning
  * @typedef {{ unified: 'stop' | 'length' | 'other', raw: string | undefined }} FinishReason
- * @typedef {{ inputTokens: { total: number, noCache: number, cacheRead: number, cacheWrite: undefined }, outputTokens: { total: number, text: number, reasoning: 0 } }} Usage
+ * @typedef {{ inputTokens: { total: number, noCache: number, cacheRead: number, cacheWrite:
+ *   undefined }, outputTokens: { total: number, text: number, reasoning: 0 } }} Usage
  * @typedef {{ id?: string, timestamp?: Date, modelId?: string }} ResponseMetadata
  *
  * @typedef {object} CallOptions
@@ -34,24 +39,29 @@
  * @property {number} [topK]
  * @property {number} [presencePenalty]
  * @property {number} [frequencyPenalty]
- * @property {{ type: 'text' } | { type: 'json', schema?: any, name?: string, description?: string }} [responseFormat]
+ * @property {{ type: 'text' } | { type: 'json', schema?: any, name?: string, description?: string
+ *   }} [responseFormat]
  * @property {number} [seed]
  * @property {any[]} [tools]
  * @property {{ type: string, toolName?: string }} [toolChoice]
  * @property {AbortSignal} [abortSignal]
  * @property {ProviderMetadata} [providerOptions]
  *
- * @typedef {{ type: 'stream-start', warnings: Warning[] } | ({ type: 'response-metadata' } & ResponseMetadata) | { type: 'text-start', id: string }
- *   | { type: 'text-delta', id: string, delta: string, providerMetadata?: ProviderMetadata } | { type: 'text-end', id: string }
- *   | { type: 'finish', usage: Usage, finishReason: FinishReason, providerMetadata?: ProviderMetadata } | { type: 'error', error: unknown }} StreamPart
+ * @typedef {{ type: 'stream-start', warnings: Warning[] } | ({ type: 'response-metadata' } &
+ *   ResponseMetadata) | { type: 'text-start', id: string }
+ *   | { type: 'text-delta', id: string, delta: string, providerMetadata?: ProviderMetadata } | {
+ *   type: 'text-end', id: string }
+ *   | { type: 'finish', usage: Usage, finishReason: FinishReason, providerMetadata?:
+ *   ProviderMetadata } | { type: 'error', error: unknown }} StreamPart
  *
  * @typedef {object} LanguageModel
  * @property {'v3'} specificationVersion
  * @property {'exitlm'} provider
  * @property {string} modelId
  * @property {Record<string, RegExp[]>} supportedUrls
- * @property {(options: CallOptions) => Promise<{ content: { type: 'text', text: string, providerMetadata?: ProviderMetadata }[], finishReason: FinishReason, usage: Usage,
- *   warnings: Warning[], providerMetadata: ProviderMetadata, response: ResponseMetadata }>} doGenerate
+ * @property {(options: CallOptions) => Promise<{ content: { type: 'text', text: string,
+ *   providerMetadata?: ProviderMetadata }[], finishReason: FinishReason, usage: Usage, warnings:
+ *   Warning[], providerMetadata: ProviderMetadata, response: ResponseMetadata }>} doGenerate
  * @property {(options: CallOptions) => Promise<{ stream: ReadableStream<StreamPart> }>} doStream
  */
 import { exitOf, newId, summaryOf, textOf } from '../chat/shared.js';
@@ -60,7 +70,8 @@ import { isModel, lazyModel } from './lazy-model.js';
 
 /**
  * @param {ModelOrSource} model a loaded model, or what to load at the first call
- * @param {GenerateOptions & { load?: LoadOptions }} [settings] of every call; `load`: the options of ExitLM.load
+ * @param {GenerateOptions & { load?: LoadOptions }} [settings] of every call; `load`: the options
+ *   of ExitLM.load
  * @returns {LanguageModel}
  */
 export function exitlm(model, { load, ...settings } = {}) {
@@ -70,7 +81,13 @@ export function exitlm(model, { load, ...settings } = {}) {
     const { options, warnings } = callOptions(call, settings);
     call.abortSignal?.throwIfAborted();
     const lm = await get();
-    return { lm, options, warnings, reply: lm.chat(messages, options), response: { id: `exitlm-${newId()}`, timestamp: new Date(), modelId: lm.info.name } };
+    return {
+      lm,
+      options,
+      warnings,
+      reply: lm.chat(messages, options),
+      response: { id: `exitlm-${newId()}`, timestamp: new Date(), modelId: lm.info.name },
+    };
   };
   let modelId = typeof model === 'string' ? model : 'exitlm';
   if (isModel(model)) modelId = model.info.name;
@@ -111,12 +128,22 @@ export function exitlm(model, { load, ...settings } = {}) {
             if (!begun) controller.enqueue({ type: 'text-start', id: '0' });
             begun = true;
             if (!done) {
-              controller.enqueue({ type: 'text-delta', id: '0', delta: token.text, providerMetadata: { exitlm: { ...exitOf(token) } } });
+              controller.enqueue({
+                type: 'text-delta',
+                id: '0',
+                delta: token.text,
+                providerMetadata: { exitlm: { ...exitOf(token) } },
+              });
               return;
             }
             const result = await reply.result;
             controller.enqueue({ type: 'text-end', id: '0' });
-            controller.enqueue({ type: 'finish', usage: usageOf(result), finishReason: finishOf(result), providerMetadata: { exitlm: { ...summaryOf(result, lm, options) } } });
+            controller.enqueue({
+              type: 'finish',
+              usage: usageOf(result),
+              finishReason: finishOf(result),
+              providerMetadata: { exitlm: { ...summaryOf(result, lm, options) } },
+            });
           } catch (error) {
             controller.enqueue({ type: 'error', error });
           }
@@ -139,11 +166,15 @@ export function exitlm(model, { load, ...settings } = {}) {
 function callOptions(call, settings) {
   /** @type {Warning[]} */
   const warnings = [];
-  const unsupported = (/** @type {string} */ feature, /** @type {string} */ details) => warnings.push({ type: 'unsupported', feature, details });
-  if (call.presencePenalty) unsupported('presencePenalty', 'providerOptions.exitlm.repeatPenalty does something alike');
-  if (call.frequencyPenalty) unsupported('frequencyPenalty', 'providerOptions.exitlm.repeatPenalty does something alike');
+  const unsupported = (/** @type {string} */ feature, /** @type {string} */ details) =>
+    warnings.push({ type: 'unsupported', feature, details });
+  if (call.presencePenalty)
+    unsupported('presencePenalty', 'providerOptions.exitlm.repeatPenalty does something alike');
+  if (call.frequencyPenalty)
+    unsupported('frequencyPenalty', 'providerOptions.exitlm.repeatPenalty does something alike');
   if (call.tools?.length) unsupported('tools', 'the model is not told of them');
-  if (call.responseFormat?.type === 'json') unsupported('responseFormat', 'the answer is not held to JSON');
+  if (call.responseFormat?.type === 'json')
+    unsupported('responseFormat', 'the answer is not held to JSON');
   const own = call.providerOptions?.exitlm ?? {};
   const events = own.events ?? settings.events;
   if (events) throw new ExitLMError('USAGE', 'option events: not available through the AI SDK');
@@ -156,7 +187,9 @@ function callOptions(call, settings) {
     stop: call.stopSequences?.length ? call.stopSequences : undefined,
     signal: call.abortSignal,
   };
-  const given = Object.fromEntries(Object.entries(named).filter(([, value]) => value !== undefined));
+  const given = Object.fromEntries(
+    Object.entries(named).filter(([, value]) => value !== undefined),
+  );
   return { options: { ...settings, ...given, ...own }, warnings };
 }
 
@@ -164,8 +197,14 @@ function callOptions(call, settings) {
 function promptMessages(prompt) {
   return prompt.map(({ role, content }, i) => {
     const where = `prompt[${i}].content`;
-    if (role === 'tool') throw new ExitLMError('UNSUPPORTED', `prompt[${i}]: results of tools cannot be given to the model`);
-    const parts = Array.isArray(content) ? content.filter(({ type }) => type !== 'reasoning') : content;
+    if (role === 'tool')
+      throw new ExitLMError(
+        'UNSUPPORTED',
+        `prompt[${i}]: results of tools cannot be given to the model`,
+      );
+    const parts = Array.isArray(content)
+      ? content.filter(({ type }) => type !== 'reasoning')
+      : content;
     return { role, content: textOf(parts, where) };
   });
 }
@@ -175,6 +214,11 @@ const finishOf = ({ reason }) => ({ unified: reason === 'abort' ? 'other' : reas
 
 /** @param {Result} result @returns {Usage} */
 const usageOf = ({ usage: { promptTokens, completionTokens, reusedTokens } }) => ({
-  inputTokens: { total: promptTokens, noCache: promptTokens - reusedTokens, cacheRead: reusedTokens, cacheWrite: undefined },
+  inputTokens: {
+    total: promptTokens,
+    noCache: promptTokens - reusedTokens,
+    cacheRead: reusedTokens,
+    cacheWrite: undefined,
+  },
   outputTokens: { total: completionTokens, text: completionTokens, reasoning: 0 },
 });

@@ -1,8 +1,10 @@
 /**
- * Thresholds for the caller's own text, on the device, with the guarantee of `exitlm calibrate` (src/train/calibrate.h): the unit is the
- * conversation; for each setting X is the share of a conversation's tokens that exit and differ from the full model's choice in the same
- * context, on text that the engine itself writes with these exits on. A betting test (Waudby-Smith and Ramdas) rejects "E[X] > 1 - accuracy"
- * at level delta; settings are tested in a fixed order, from safe to bold, and the first that is not rejected ends it.
+ * Thresholds for the caller's own text, on the device, with the guarantee of `exitlm calibrate`
+ * (src/train/calibrate.h): the unit is the conversation; for each setting X is the share of a
+ * conversation's tokens that exit and differ from the full model's choice in the same context, on
+ * text that the engine itself writes with these exits on. A betting test (Waudby-Smith and Ramdas)
+ * rejects "E[X] > 1 - accuracy" at level delta; settings are tested in a fixed order, from safe to
+ * bold, and the first that is not rejected ends it.
  *
  * The order is laid out before the conversations are looked at: it comes from the heads file alone.
  *
@@ -11,7 +13,8 @@
  *
  * @typedef {object} CalibrateOptions
  * @property {number} [accuracy] to be certified, 0.5 … 0.999; `lm.exits.defaultAccuracy`
- * @property {number} [delta] the promise may fail with this probability over the draw of the conversations; 0.05
+ * @property {number} [delta] the promise may fail with this probability over the draw of the
+ *   conversations; 0.05
  * @property {number} [maxTokens] longest answer; 96
  * @property {AbortSignal} [signal]
  * @property {(progress: CalibrateProgress) => void} [onProgress]
@@ -24,19 +27,22 @@
  * @property {number} tokens written so far
  *
  * @typedef {object} Calibration
- * @property {boolean} certified true: the thresholds are in use from the next reply on. False: nothing has changed
+ * @property {boolean} certified true: the thresholds are in use from the next reply on. False:
+ *   nothing has changed
  * @property {number} accuracy
  * @property {number} delta
  * @property {string} reason a sentence: what was certified, or what is missing
  * @property {number[] | null} threshold a head exits where its uncertainty is below
  * @property {number | null} bound upper bound of the disagreement, at 1 - delta
- * @property {number} agreement measured: mean over conversations of the share of tokens that are the full model's
+ * @property {number} agreement measured: mean over conversations of the share of tokens that are
+ *   the full model's
  * @property {number[]} coverage share of tokens that exit at each head
  * @property {number} meanDepth
  * @property {number} conversations distinct ones that were given
  * @property {number} measured of those, how many it took
  * @property {number} tokens
- * @property {number | null} needed not certified: about how many conversations like these it would take; null: more of them do not help
+ * @property {number | null} needed not certified: about how many conversations like these it would
+ *   take; null: more of them do not help
  */
 import { ExitLMError } from '../link/errors.js';
 import { number, usage } from '../link/options.js';
@@ -44,7 +50,10 @@ import { number, usage } from '../link/options.js';
 /** Stops when more conversations would be asked for than anybody has. */
 const MOST_NEEDED = 20_000;
 
-/** A gambler's wealth against E[X] > alpha: stakes depend on earlier conversations only, so it may be looked at after each one. */
+/**
+ * A gambler's wealth against E[X] > alpha: stakes depend on earlier conversations only, so it may
+ * be looked at after each one.
+ */
 export class Bet {
   #sum;
   #squares = 0.25;
@@ -68,7 +77,10 @@ export class Bet {
   /** @param {number} x 0 … 1 */
   add(x) {
     const cap = 0.99 / (1 - this.alpha);
-    const stake = Math.min(cap, Math.sqrt((2 * Math.log(1 / this.delta)) / this.horizon / this.#variance));
+    const stake = Math.min(
+      cap,
+      Math.sqrt((2 * Math.log(1 / this.delta)) / this.horizon / this.#variance),
+    );
     this.#wealth += Math.log(1 + stake * (this.alpha - x));
     this.#best = Math.max(this.#best, this.#wealth);
     const count = ++this.#count + 1;
@@ -86,7 +98,10 @@ export class Bet {
   }
 }
 
-/** @param {number[]} xs @param {number} alpha @param {number} delta @param {number} [horizon] @returns {number} p-value of E[X] > alpha */
+/**
+ * @param {number[]} xs @param {number} alpha @param {number} delta @param {number} [horizon]
+ *   @returns {number} p-value of E[X] > alpha
+ */
 export function pValue(xs, alpha, delta, horizon = xs.length) {
   if (xs.length === 0 || !(alpha > 0 && alpha < 1)) return 1;
   const bet = new Bet(alpha, delta, horizon);
@@ -94,7 +109,10 @@ export function pValue(xs, alpha, delta, horizon = xs.length) {
   return bet.p;
 }
 
-/** @param {number[]} xs @param {number} delta @param {number} horizon @returns {number} the smallest alpha, to 1e-4, that is rejected; 1: none */
+/**
+ * @param {number[]} xs @param {number} delta @param {number} horizon @returns {number} the smallest
+ *   alpha, to 1e-4, that is rejected; 1: none
+ */
 export function upperBound(xs, delta, horizon) {
   let low = 0;
   let high = 1;
@@ -106,9 +124,17 @@ export function upperBound(xs, delta, horizon) {
   return high;
 }
 
-/** @param {number[]} seen @param {number} alpha @param {number} delta @returns {number | null} conversations that would do if all went on like these */
+/**
+ * @param {number[]} seen @param {number} alpha @param {number} delta @returns {number | null}
+ *   conversations that would do if all went on like these
+ */
 export function conversationsNeeded(seen, alpha, delta) {
-  const enough = (/** @type {number} */ n) => pValue(Array.from({ length: n }, (_, i) => (seen.length ? seen[i % seen.length] : 0)), alpha, delta) <= delta;
+  const enough = (/** @type {number} */ n) =>
+    pValue(
+      Array.from({ length: n }, (_, i) => (seen.length ? seen[i % seen.length] : 0)),
+      alpha,
+      delta,
+    ) <= delta;
   let high = 1;
   while (!enough(high)) if ((high *= 2) > MOST_NEEDED) return null;
   let low = high / 2;
@@ -120,37 +146,62 @@ export function conversationsNeeded(seen, alpha, delta) {
   return high;
 }
 
-/** Settings, safe to bold, by what the heads file says: some stricter than the level, the level's own, some bolder. @param {Exits} exits @param {number} accuracy */
+/**
+ * Settings, safe to bold, by what the heads file says: some stricter than the level, the level's
+ * own, some bolder. @param {Exits} exits @param {number} accuracy
+ */
 export function settingsFor(exits, accuracy) {
   /** @type {number[][]} */
   const path = [];
   let wanted = 0;
-  const rows = exits.levels.filter((l) => l.strategy === 'risk' && l.kv === exits.kv && l.certified && !l.onDevice && l.threshold.some((t) => t > 0));
+  const rows = exits.levels.filter(
+    (l) =>
+      l.strategy === 'risk' &&
+      l.kv === exits.kv &&
+      l.certified &&
+      !l.onDevice &&
+      l.threshold.some((t) => t > 0),
+  );
   for (const row of rows.sort((a, b) => b.accuracy - a.accuracy)) {
     if (String(row.threshold) === String(path[path.length - 1])) continue;
     if (row.accuracy >= accuracy - 1e-6) wanted = path.length;
     path.push(row.threshold);
   }
-  if (path.length === 0) return [0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3].map((t) => exits.layers.map(() => t));
+  if (path.length === 0)
+    return [0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3].map((t) => exits.layers.map(() => t));
   const safer = path.slice(Math.max(0, wanted - 2), wanted);
-  if (safer.length < 2) safer.unshift(...[0.25, 0.5].slice(safer.length).map((part) => path[0].map((t) => t * part)));
+  if (safer.length < 2)
+    safer.unshift(...[0.25, 0.5].slice(safer.length).map((part) => path[0].map((t) => t * part)));
   return [...safer, ...path.slice(wanted, wanted + 4)];
 }
 
 /**
  * @param {unknown} conversations
- * @returns {ChatMessage[][]} distinct ones; of each what comes before the first answer, and the further turns of the user
+ * @returns {ChatMessage[][]} distinct ones; of each what comes before the first answer, and the
+ *   further turns of the user
  */
 function readConversations(conversations) {
-  if (!Array.isArray(conversations)) usage('conversations', 'a list of conversations', conversations);
+  if (!Array.isArray(conversations))
+    usage('conversations', 'a list of conversations', conversations);
   const distinct = new Map();
   for (const [i, item] of /** @type {any[]} */ (conversations).entries()) {
-    const list = (Array.isArray(item) ? item : [item]).map((/** @type {any} */ m) => (typeof m === 'string' ? { role: 'user', content: m } : m));
+    const list = (Array.isArray(item) ? item : [item]).map((/** @type {any} */ m) =>
+      typeof m === 'string' ? { role: 'user', content: m } : m,
+    );
     const kept = list.filter((m) => m?.role !== 'assistant');
-    if (kept.some((m) => typeof m?.role !== 'string' || typeof m?.content !== 'string') || !kept.some((m) => m.role === 'user')) {
-      throw new ExitLMError('USAGE', `conversations[${i}]: a text, a list of the user's texts, or a list of { role, content } with a user's message was expected`);
+    if (
+      kept.some((m) => typeof m?.role !== 'string' || typeof m?.content !== 'string') ||
+      !kept.some((m) => m.role === 'user')
+    ) {
+      throw new ExitLMError(
+        'USAGE',
+        `conversations[${i}]: a text, a list of the user's texts, or a list of { role, content } with a user's message was expected`,
+      );
     }
-    distinct.set(JSON.stringify(kept), kept.map(({ role, content }) => ({ role, content })));
+    distinct.set(
+      JSON.stringify(kept),
+      kept.map(({ role, content }) => ({ role, content })),
+    );
   }
   return [...distinct.values()];
 }
@@ -159,16 +210,26 @@ function readConversations(conversations) {
  * @param {object} model
  * @param {Exits | null} model.exits
  * @param {number} model.layers of the whole model
- * @param {(messages: ChatMessage[], options: any) => { result: Promise<import('./reply.js').Result> }} model.chat
+ * @param {(messages: ChatMessage[], options: any) => { result: Promise<import('./reply.js').Result>
+ *   }} model.chat
  * @param {unknown} conversations
  * @param {CalibrateOptions} options
  * @returns {Promise<Calibration>}
  */
 export async function calibrate({ exits, layers, chat }, conversations, options) {
-  if (!exits) throw new ExitLMError('USAGE', 'calibrate needs exit heads, and none are loaded: give the option heads to ExitLM.load');
-  if (exits.kv !== 'exact') throw new ExitLMError('UNSUPPORTED', `calibrate measures with exact K/V; these heads are for ${exits.kv}`);
+  if (!exits)
+    throw new ExitLMError(
+      'USAGE',
+      'calibrate needs exit heads, and none are loaded: give the option heads to ExitLM.load',
+    );
+  if (exits.kv !== 'exact')
+    throw new ExitLMError(
+      'UNSUPPORTED',
+      `calibrate measures with exact K/V; these heads are for ${exits.kv}`,
+    );
   const { signal, onProgress } = options;
-  const accuracy = number(options, 'accuracy', 0.5, 0.999) ?? Math.min(exits.defaultAccuracy, 0.999);
+  const accuracy =
+    number(options, 'accuracy', 0.5, 0.999) ?? Math.min(exits.defaultAccuracy, 0.999);
   const delta = number(options, 'delta', 1e-6, 0.5) ?? 0.05;
   const maxTokens = number(options, 'maxTokens', 1, 1024, true) ?? 96;
   const alpha = 1 - accuracy;
@@ -177,7 +238,10 @@ export async function calibrate({ exits, layers, chat }, conversations, options)
   const settings = settingsFor(exits, accuracy);
   let tokens = 0;
 
-  /** One setting over the conversations, until it is decided. @param {number[]} threshold @param {number} setting */
+  /**
+   * One setting over the conversations, until it is decided. @param {number[]} threshold @param
+   * {number} setting
+   */
   const measure = async (threshold, setting) => {
     const bet = new Bet(alpha, delta, list.length);
     const xs = [];
@@ -187,14 +251,30 @@ export async function calibrate({ exits, layers, chat }, conversations, options)
       const sum = await answer(chat, conversation, { threshold, maxTokens, signal });
       written += sum.tokens;
       tokens += sum.tokens;
-      sum.exits.forEach((n, head) => { counts[head] += n; });
+      sum.exits.forEach((n, head) => {
+        counts[head] += n;
+      });
       xs.push(sum.x);
       bet.add(sum.x);
-      onProgress?.({ setting, settings: settings.length, conversation: xs.length, conversations: list.length, tokens });
+      onProgress?.({
+        setting,
+        settings: settings.length,
+        conversation: xs.length,
+        conversations: list.length,
+        tokens,
+      });
       if (bet.won) break;
     }
     const coverage = counts.map((n) => (written ? n / written : 0));
-    return { threshold, won: bet.won, xs, tokens: written, coverage, agreement: 1 - mean(xs), meanDepth: 1 - coverage.reduce((sum, c, h) => sum + c * (1 - exits.layers[h] / layers), 0) };
+    return {
+      threshold,
+      won: bet.won,
+      xs,
+      tokens: written,
+      coverage,
+      agreement: 1 - mean(xs),
+      meanDepth: 1 - coverage.reduce((sum, c, h) => sum + c * (1 - exits.layers[h] / layers), 0),
+    };
   };
   /** @typedef {Awaited<ReturnType<typeof measure>>} Measured */
 
@@ -214,29 +294,60 @@ export async function calibrate({ exits, layers, chat }, conversations, options)
   }
   const shown = best ?? failed;
   const base = {
-    accuracy, delta, agreement: shown?.agreement ?? 1, coverage: best?.coverage ?? exits.layers.map(() => 0), meanDepth: best?.meanDepth ?? 1,
-    conversations: list.length, measured: shown?.xs.length ?? 0, tokens,
+    accuracy,
+    delta,
+    agreement: shown?.agreement ?? 1,
+    coverage: best?.coverage ?? exits.layers.map(() => 0),
+    meanDepth: best?.meanDepth ?? 1,
+    conversations: list.length,
+    measured: shown?.xs.length ?? 0,
+    tokens,
   };
   if (best) {
     const bound = upperBound(best.xs, delta, list.length);
     if (!best.coverage.some((c) => c > 0)) {
-      return { certified: true, ...base, threshold: best.threshold, bound, needed: null, reason: `accuracy ${accuracy} holds, but only because no token of ${best.xs.length} conversations exits` };
+      return {
+        certified: true,
+        ...base,
+        threshold: best.threshold,
+        bound,
+        needed: null,
+        reason: `accuracy ${accuracy} holds, but only because no token of ${best.xs.length} conversations exits`,
+      };
     }
     const promise = `over replies to prompts like these at most ${percent(bound)} of a reply's tokens are expected to differ from the full model's, with confidence ${percent(1 - delta)}`;
-    return { certified: true, ...base, threshold: best.threshold, bound, needed: null, reason: `certified with ${best.xs.length} conversations: ${promise}` };
+    return {
+      certified: true,
+      ...base,
+      threshold: best.threshold,
+      bound,
+      needed: null,
+      reason: `certified with ${best.xs.length} conversations: ${promise}`,
+    };
   }
   const needed = failed ? conversationsNeeded(failed.xs, alpha, delta) : least;
   const given = `${list.length} distinct conversation${list.length === 1 ? '' : 's'}`;
   let reason;
-  if (!failed) reason = `accuracy ${accuracy} cannot be certified with ${given}: even without one wrong token it takes ${least}`;
-  else if (needed === null) reason = `accuracy ${accuracy} does not hold on these conversations: the safest setting disagrees on ${percent(1 - failed.agreement)} of the tokens; ask for a lower accuracy`;
-  else reason = `accuracy ${accuracy} cannot be certified with ${given}: about ${needed} like these would do`;
-  return { certified: false, ...base, threshold: null, bound: null, needed, reason: `${reason}; the thresholds are as they were` };
+  if (!failed)
+    reason = `accuracy ${accuracy} cannot be certified with ${given}: even without one wrong token it takes ${least}`;
+  else if (needed === null)
+    reason = `accuracy ${accuracy} does not hold on these conversations: the safest setting disagrees on ${percent(1 - failed.agreement)} of the tokens; ask for a lower accuracy`;
+  else
+    reason = `accuracy ${accuracy} cannot be certified with ${given}: about ${needed} like these would do`;
+  return {
+    certified: false,
+    ...base,
+    threshold: null,
+    bound: null,
+    needed,
+    reason: `${reason}; the thresholds are as they were`,
+  };
 }
 
 /**
  * One conversation, its answers written by the model with the exits on, each exit verified.
- * @param {(messages: ChatMessage[], options: any) => { result: Promise<import('./reply.js').Result> }} chat
+ * @param {(messages: ChatMessage[], options: any) => { result: Promise<import('./reply.js').Result>
+ *   }} chat
  * @param {ChatMessage[]} conversation
  * @param {{ threshold: number[], maxTokens: number, signal?: AbortSignal }} options
  */
@@ -251,9 +362,17 @@ async function answer(chat, conversation, { threshold, maxTokens, signal }) {
     if (message.role !== 'user') continue;
     let result;
     try {
-      result = await chat([...messages], { mode: 'exit', kv: 'exact', thresholds: threshold, audit: 1, maxTokens, signal }).result;
+      result = await chat([...messages], {
+        mode: 'exit',
+        kv: 'exact',
+        thresholds: threshold,
+        audit: 1,
+        maxTokens,
+        signal,
+      }).result;
     } catch (error) {
-      if (tokens > 0 && /** @type {{ code?: string }} */ (error)?.code === 'CONTEXT_FULL') break; // over where it stands
+      // over where it stands
+      if (tokens > 0 && /** @type {{ code?: string }} */ (error)?.code === 'CONTEXT_FULL') break;
       throw error;
     }
     let exited = 0;

@@ -1,6 +1,6 @@
 /**
- * What stays in the caller's thread: the objects that cannot cross to a worker (a function for fetch, a stream, a cache of the
- * caller's own), served to the engine piece by piece.
+ * What stays in the caller's thread: the objects that cannot cross to a worker (a function for
+ * fetch, a stream, a cache of the caller's own), served to the engine piece by piece.
  *
  * @typedef {import('../link/types.js').ModelSource} ModelSource
  * @typedef {import('../link/types.js').LoadOptions} LoadOptions
@@ -20,7 +20,8 @@ const CACHES = ['auto', 'opfs', 'cache-api', 'none'];
 export class Caller {
   #options;
   /** @type {Source[]} */ #sources = [];
-  /** @type {Map<number, { iterator: AsyncIterator<Uint8Array>, abort: AbortController, ours: boolean }>} */ #streams = new Map();
+  /** @type {Map<number, { iterator: AsyncIterator<Uint8Array>, abort: AbortController, ours: boolean }>} */ #streams =
+    new Map();
   #nextStream = 1;
   /** Whether the engine is in another thread. */
   #far = false;
@@ -54,15 +55,36 @@ export class Caller {
    * @returns {LoadSpec}
    */
   spec(source, inWorker) {
-    const { heads, threads = 'auto', cache = 'auto', kvType, kvMaps, sha256, fetch, wasm, onProgress, worker } = this.#options;
+    const {
+      heads,
+      threads = 'auto',
+      cache = 'auto',
+      kvType,
+      kvMaps,
+      sha256,
+      fetch,
+      wasm,
+      onProgress,
+      worker,
+    } = this.#options;
     if (threads !== 'auto') number({ threads }, 'threads', 1, 64, true);
-    if (typeof cache === 'string' ? !CACHES.includes(cache) : typeof cache?.get !== 'function' || typeof cache?.put !== 'function') {
-      usage('cache', `one of ${CACHES.map((c) => `'${c}'`).join(', ')} or an object with get and put`, cache);
+    if (
+      typeof cache === 'string'
+        ? !CACHES.includes(cache)
+        : typeof cache?.get !== 'function' || typeof cache?.put !== 'function'
+    ) {
+      usage(
+        'cache',
+        `one of ${CACHES.map((c) => `'${c}'`).join(', ')} or an object with get and put`,
+        cache,
+      );
     }
     if (fetch !== undefined && typeof fetch !== 'function') usage('fetch', 'a function', fetch);
-    if (onProgress !== undefined && typeof onProgress !== 'function') usage('onProgress', 'a function', onProgress);
+    if (onProgress !== undefined && typeof onProgress !== 'function')
+      usage('onProgress', 'a function', onProgress);
     if (!['undefined', 'boolean'].includes(typeof kvMaps)) usage('kvMaps', 'true or false', kvMaps);
-    if (!['undefined', 'boolean', 'string'].includes(typeof worker) && !(worker instanceof URL)) usage('worker', "true, false or the address of the worker's script", worker);
+    if (!['undefined', 'boolean', 'string'].includes(typeof worker) && !(worker instanceof URL))
+      usage('worker', "true, false or the address of the worker's script", worker);
     this.#far = inWorker;
     const list = Array.isArray(source) ? source : [source];
     if (list.length === 0) throw new ExitLMError('USAGE', 'source: the list is empty');
@@ -82,7 +104,7 @@ export class Caller {
   }
 
   /**
-   * @param {import('./types.js').LoadOptions['heads']} heads
+   * @param {LoadOptions['heads']} heads
    * @param {boolean} inWorker
    * @returns {LoadSpec['heads']}
    */
@@ -98,16 +120,23 @@ export class Caller {
    */
   #sourceSpec(source, inWorker) {
     if (typeof source === 'string' || source instanceof URL) return addressSpec(String(source));
-    if (source instanceof Blob) return inWorker && hasNodeModules ? this.#remote(blobSource(source)) : { kind: 'blob', blob: source };
+    if (source instanceof Blob)
+      return inWorker && hasNodeModules
+        ? this.#remote(blobSource(source))
+        : { kind: 'blob', blob: source };
     if (source instanceof ArrayBuffer || ArrayBuffer.isView(source)) {
       const bytes = bytesOf(source);
       return inWorker ? this.#remote(bytesSource(bytes)) : { kind: 'bytes', bytes };
     }
     if (typeof ReadableStream === 'function' && source instanceof ReadableStream) {
-      if (source.locked) throw new ExitLMError('USAGE', 'source: this stream is being read by somebody else');
+      if (source.locked)
+        throw new ExitLMError('USAGE', 'source: this stream is being read by somebody else');
       return inWorker ? this.#remote(streamSource(source)) : { kind: 'stream', stream: source };
     }
-    throw new ExitLMError('USAGE', 'source: an address, a list of addresses, a Blob, a ReadableStream or bytes were expected');
+    throw new ExitLMError(
+      'USAGE',
+      'source: an address, a list of addresses, a Blob, a ReadableStream or bytes were expected',
+    );
   }
 
   /** @param {Source} source @returns {SourceSpec} */
@@ -119,7 +148,10 @@ export class Caller {
   /** @param {string} url @param {Record<string, string>} headers */
   async #fetch(url, headers) {
     const abort = new AbortController();
-    const response = await /** @type {typeof fetch} */ (this.#options.fetch)(url, { headers, signal: abort.signal });
+    const response = await /** @type {typeof fetch} */ (this.#options.fetch)(url, {
+      headers,
+      signal: abort.signal,
+    });
     return {
       ok: response.ok,
       status: response.status,
@@ -131,7 +163,12 @@ export class Caller {
   /** @param {number} id @param {number} from @param {number | null} to */
   async #open(id, from, to) {
     const abort = new AbortController();
-    const { total, ranged, from: start, body } = await this.#sources[id].open(from, to, abort.signal);
+    const {
+      total,
+      ranged,
+      from: start,
+      body,
+    } = await this.#sources[id].open(from, to, abort.signal);
     return { total, ranged, from: start, stream: this.#keep(body, abort, false) };
   }
 
@@ -155,7 +192,8 @@ export class Caller {
       if (!done) {
         // In one thread they are taken before the next ones are asked for.
         if (!this.#far) return value;
-        const bytes = stream.ours && value.byteLength === value.buffer.byteLength ? value : value.slice();
+        const bytes =
+          stream.ours && value.byteLength === value.buffer.byteLength ? value : value.slice();
         return new Transfer(bytes, [/** @type {ArrayBuffer} */ (bytes.buffer)]);
       }
     } catch (error) {
@@ -177,7 +215,9 @@ export class Caller {
 
 /** @param {ArrayBuffer | ArrayBufferView} source */
 function bytesOf(source) {
-  return source instanceof ArrayBuffer ? new Uint8Array(source) : new Uint8Array(source.buffer, source.byteOffset, source.byteLength);
+  return source instanceof ArrayBuffer
+    ? new Uint8Array(source)
+    : new Uint8Array(source.buffer, source.byteOffset, source.byteLength);
 }
 
 /**
@@ -188,7 +228,11 @@ function bytesOf(source) {
 function addressSpec(text) {
   if (text === '') throw new ExitLMError('USAGE', 'source: the address is empty');
   const scheme = /^([a-z][a-z0-9+.-]+):/i.exec(text)?.[1].toLowerCase();
-  if (hasNodeModules && scheme === 'file') return { kind: 'file', path: decodeURIComponent(new URL(text).pathname).replace(/^\/(?=[a-z]:\/)/i, '') };
+  if (hasNodeModules && scheme === 'file')
+    return {
+      kind: 'file',
+      path: decodeURIComponent(new URL(text).pathname).replace(/^\/(?=[a-z]:\/)/i, ''),
+    };
   if (hasNodeModules && !scheme) return { kind: 'file', path: text };
   try {
     return { kind: 'url', url: absolute(text).href };
@@ -204,7 +248,9 @@ function wasmSpec(wasm) {
   if (wasm instanceof ArrayBuffer || ArrayBuffer.isView(wasm)) return bytesOf(wasm);
   if (typeof wasm === 'string' || wasm instanceof URL) {
     const spec = addressSpec(String(wasm));
-    return spec.kind === 'file' ? absolute(encodeURI(spec.path.replaceAll('\\', '/'))).href : spec.url;
+    return spec.kind === 'file'
+      ? absolute(encodeURI(spec.path.replaceAll('\\', '/'))).href
+      : spec.url;
   }
   return usage('wasm', 'an address, a WebAssembly.Module or bytes', wasm);
 }
@@ -212,6 +258,7 @@ function wasmSpec(wasm) {
 /** @param {string | string[]} value */
 function checksums(value) {
   const list = typeof value === 'string' ? [value] : value;
-  if (!Array.isArray(list) || list.some((s) => !/^[0-9a-f]{64}$/i.test(s))) usage('sha256', '64 hexadecimal digits, or a list of such', value);
+  if (!Array.isArray(list) || list.some((s) => !/^[0-9a-f]{64}$/i.test(s)))
+    usage('sha256', '64 hexadecimal digits, or a list of such', value);
   return list.map((s) => s.toLowerCase());
 }

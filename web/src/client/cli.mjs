@@ -1,6 +1,6 @@
 /**
- * `npx exitlm`: the commands that make sense without the native program, on the WebAssembly engine. Options, output
- * and exit status are the native program's (src/cli).
+ * `npx exitlm`: the commands that make sense without the native program, on the WebAssembly engine.
+ * Options, output and exit status are the native program's (src/cli).
  */
 import fs from 'node:fs';
 import path from 'node:path';
@@ -23,57 +23,174 @@ ${NATIVE.join(', ')} need the native program: npm run build in the repository.
 MODEL is a GGUF file or its address, a manifest of "exitlm pack", or a name of the catalogue.
 Exit status: 0, 1 for a failure, 2 for wrong usage.`;
 
-/** @typedef {{ type: 'string' | 'boolean', short?: string, multiple?: boolean, value?: string, help: string, number?: [low: number, high: number, integer: boolean], choices?: string[] }} Option */
+/**
+ * @typedef {{ type: 'string' | 'boolean', short?: string, multiple?: boolean, value?: string, help:
+ *   string, number?: [low: number, high: number, integer: boolean], choices?: string[] }} Option
+ */
 /** @typedef {Record<string, Option>} Options */
 
 const MOST = 2 ** 32 - 1;
 
-/** @type {Record<string, { operands: string, about: string, options: Options, run: (operands: string[], options: any) => Promise<void> }>} */
+/**
+ * @type {Record<string, { operands: string, about: string, options: Options, run: (operands:
+ *   string[], options: any) => Promise<void> }>}
+ */
 const commands = {
   chat: {
     operands: 'MODEL',
     about: 'Talk with a model: one question, or an interactive chat.',
     run: chat,
     options: {
-      prompt: { type: 'string', short: 'p', value: 'TEXT', help: 'one question; "-" reads it from standard input. Without it: an interactive chat' },
-      system: { type: 'string', value: 'TEXT', help: 'system message' },
-      raw: { type: 'boolean', help: 'no chat template: the text as it stands is continued' },
-      heads: { type: 'string', value: 'FILE', help: 'exit heads, or none; default: NAME.exits.gguf beside the model, if it is there' },
-      mode: { type: 'string', value: 'full|exit|lossless', choices: ['full', 'exit', 'lossless'], help: 'default: exit where there are heads, else full' },
-      accuracy: { type: 'string', value: 'A', number: [0.5, 1, false], help: 'of mode exit: expected share of tokens that the full model would have chosen (default: the level that the heads name)' },
-      strategy: { type: 'string', value: 'S', choices: ['risk', 'max-coverage', 'min-coverage', 'midpoint', 'platt'], help: 'how the thresholds were calibrated (default risk)' },
-      kv: { type: 'string', value: 'exact|maps|propagate', choices: ['exact', 'maps', 'propagate'], help: "K/V of the layers that an exit skips; default: of those that the level is calibrated with, the cheapest here" },
-      audit: { type: 'string', value: 'P', number: [0, 1, false], help: 'share of the exits that the full model verifies' },
+      'prompt': {
+        type: 'string',
+        short: 'p',
+        value: 'TEXT',
+        help: 'one question; "-" reads it from standard input. Without it: an interactive chat',
+      },
+      'system': { type: 'string', value: 'TEXT', help: 'system message' },
+      'raw': { type: 'boolean', help: 'no chat template: the text as it stands is continued' },
+      'heads': {
+        type: 'string',
+        value: 'FILE',
+        help: 'exit heads, or none; default: NAME.exits.gguf beside the model, if it is there',
+      },
+      'mode': {
+        type: 'string',
+        value: 'full|exit|lossless',
+        choices: ['full', 'exit', 'lossless'],
+        help: 'default: exit where there are heads, else full',
+      },
+      'accuracy': {
+        type: 'string',
+        value: 'A',
+        number: [0.5, 1, false],
+        help: 'of mode exit: expected share of tokens that the full model would have chosen (default: the level that the heads name)',
+      },
+      'strategy': {
+        type: 'string',
+        value: 'S',
+        choices: ['risk', 'max-coverage', 'min-coverage', 'midpoint', 'platt'],
+        help: 'how the thresholds were calibrated (default risk)',
+      },
+      'kv': {
+        type: 'string',
+        value: 'exact|maps|propagate',
+        choices: ['exact', 'maps', 'propagate'],
+        help: 'K/V of the layers that an exit skips; default: of those that the level is calibrated with, the cheapest here',
+      },
+      'audit': {
+        type: 'string',
+        value: 'P',
+        number: [0, 1, false],
+        help: 'share of the exits that the full model verifies',
+      },
       'show-depth': { type: 'boolean', help: 'colour each token by its depth' },
-      'draft-layer': { type: 'string', value: 'L', number: [1, 65535, true], help: 'of mode lossless: always draft with the head after this layer' },
-      'draft-length': { type: 'string', value: 'N', number: [1, 8, true], help: 'and always so many tokens' },
-      'max-draft': { type: 'string', value: 'N', number: [1, 8, true], help: 'of mode lossless: most drafts before they are checked' },
-      'max-tokens': { type: 'string', value: 'N', number: [1, MOST, true], help: 'longest answer; default: to the end of the context' },
-      temp: { type: 'string', value: 'T', number: [0, 100, false], help: 'temperature; 0 always takes the likeliest token (default 0)' },
-      'top-k': { type: 'string', value: 'K', number: [0, MOST, true], help: 'sample among the K likeliest; 0: all' },
-      'top-p': { type: 'string', value: 'P', number: [0, 1, false], help: 'sample among the likeliest with this probability together' },
-      'min-p': { type: 'string', value: 'P', number: [0, 1, false], help: 'sample among those at least P times as likely as the likeliest' },
-      'repeat-penalty': { type: 'string', value: 'R', number: [0.1, 10, false], help: 'divides the logits of the last 64 tokens' },
-      seed: { type: 'string', value: 'S', number: [0, Number.MAX_SAFE_INTEGER, true], help: 'the same seed gives the same answer (default 0)' },
-      stop: { type: 'string', value: 'TEXT', multiple: true, help: 'end the answer before this text; may be repeated' },
-      threads: { type: 'string', value: 'N', help: 'threads that compute (or auto, default 1)' },
-      ctx: { type: 'string', value: 'N', number: [1, MOST, true], help: "context in tokens; default: the model's, at most 2048" },
-      'kv-type': { type: 'string', value: 'f32|f16|q8', choices: ['f32', 'f16', 'q8'], help: 'numbers of the K/V cache (default f32)' },
-      json: { type: 'boolean', help: 'one JSON object a line: start, tokens, done' },
+      'draft-layer': {
+        type: 'string',
+        value: 'L',
+        number: [1, 65535, true],
+        help: 'of mode lossless: always draft with the head after this layer',
+      },
+      'draft-length': {
+        type: 'string',
+        value: 'N',
+        number: [1, 8, true],
+        help: 'and always so many tokens',
+      },
+      'max-draft': {
+        type: 'string',
+        value: 'N',
+        number: [1, 8, true],
+        help: 'of mode lossless: most drafts before they are checked',
+      },
+      'max-tokens': {
+        type: 'string',
+        value: 'N',
+        number: [1, MOST, true],
+        help: 'longest answer; default: to the end of the context',
+      },
+      'temp': {
+        type: 'string',
+        value: 'T',
+        number: [0, 100, false],
+        help: 'temperature; 0 always takes the likeliest token (default 0)',
+      },
+      'top-k': {
+        type: 'string',
+        value: 'K',
+        number: [0, MOST, true],
+        help: 'sample among the K likeliest; 0: all',
+      },
+      'top-p': {
+        type: 'string',
+        value: 'P',
+        number: [0, 1, false],
+        help: 'sample among the likeliest with this probability together',
+      },
+      'min-p': {
+        type: 'string',
+        value: 'P',
+        number: [0, 1, false],
+        help: 'sample among those at least P times as likely as the likeliest',
+      },
+      'repeat-penalty': {
+        type: 'string',
+        value: 'R',
+        number: [0.1, 10, false],
+        help: 'divides the logits of the last 64 tokens',
+      },
+      'seed': {
+        type: 'string',
+        value: 'S',
+        number: [0, Number.MAX_SAFE_INTEGER, true],
+        help: 'the same seed gives the same answer (default 0)',
+      },
+      'stop': {
+        type: 'string',
+        value: 'TEXT',
+        multiple: true,
+        help: 'end the answer before this text; may be repeated',
+      },
+      'threads': { type: 'string', value: 'N', help: 'threads that compute (or auto, default 1)' },
+      'ctx': {
+        type: 'string',
+        value: 'N',
+        number: [1, MOST, true],
+        help: "context in tokens; default: the model's, at most 2048",
+      },
+      'kv-type': {
+        type: 'string',
+        value: 'f32|f16|q8',
+        choices: ['f32', 'f16', 'q8'],
+        help: 'numbers of the K/V cache (default f32)',
+      },
+      'json': { type: 'boolean', help: 'one JSON object a line: start, tokens, done' },
     },
   },
   pull: {
     operands: 'NAME',
     about: 'Fetch a model of the catalogue and its exit heads, verified.',
     run: pull,
-    options: { output: { type: 'string', short: 'o', value: 'DIR', help: 'folder to put it in (default models)' } },
+    options: {
+      output: {
+        type: 'string',
+        short: 'o',
+        value: 'DIR',
+        help: 'folder to put it in (default models)',
+      },
+    },
   },
   tokenize: {
     operands: 'MODEL',
     about: 'Show the tokens of a text.',
     run: tokenize,
     options: {
-      prompt: { type: 'string', short: 'p', value: 'TEXT', help: 'the text; without it: standard input' },
+      prompt: {
+        type: 'string',
+        short: 'p',
+        value: 'TEXT',
+        help: 'the text; without it: standard input',
+      },
       ids: { type: 'boolean', help: 'the ids alone, on one line' },
       special: { type: 'boolean', help: 'special tokens in the text count as such' },
       bos: { type: 'boolean', help: 'put begin-of-text first where the model wants it' },
@@ -85,7 +202,8 @@ const commands = {
 class Usage extends Error {}
 
 function version() {
-  return JSON.parse(fs.readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')).version;
+  return JSON.parse(fs.readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'))
+    .version;
 }
 
 /** @param {string} name */
@@ -104,15 +222,21 @@ async function main(args) {
   if (name === '--version') return console.log(`exitlm ${version()}`);
   if (name === undefined || name === '--help' || name === '-h') return console.log(OVERVIEW);
   if (NATIVE.includes(name)) {
-    throw new Error(`${name}: needs the native program; build it in the repository with "npm run build", it is then build/exitlm`);
+    throw new Error(
+      `${name}: needs the native program; build it in the repository with "npm run build", it is then build/exitlm`,
+    );
   }
   const command = commands[name];
   if (!command) throw new Usage(`unknown command "${name}"; "exitlm --help" lists the commands`);
   if (rest.includes('--help') || rest.includes('-h')) return console.log(help(name));
   if (rest.includes('--version')) return console.log(`exitlm ${version()}`);
   const { values, positionals } = parse(name, rest, command.options);
-  if (positionals.length === 0) throw new Usage(`${name}: ${command.operands} is missing: exitlm ${name} ${command.operands} [options]`);
-  if (positionals.length > 1) throw new Usage(`${name}: one ${command.operands} was expected, "${positionals[1]}" came too`);
+  if (positionals.length === 0)
+    throw new Usage(
+      `${name}: ${command.operands} is missing: exitlm ${name} ${command.operands} [options]`,
+    );
+  if (positionals.length > 1)
+    throw new Usage(`${name}: one ${command.operands} was expected, "${positionals[1]}" came too`);
   await command.run(positionals, values);
 }
 
@@ -126,7 +250,9 @@ function parse(name, args, options) {
   try {
     parsed = parseArgs({ args, options, allowPositionals: true });
   } catch (error) {
-    throw new Usage(`${name}: ${/** @type {Error} */ (error).message.split('\n')[0].split('. ')[0]}`);
+    throw new Usage(
+      `${name}: ${/** @type {Error} */ (error).message.split('\n')[0].split('. ')[0]}`,
+    );
   }
   /** @type {Record<string, any>} */
   const values = { ...parsed.values };
@@ -137,11 +263,14 @@ function parse(name, args, options) {
       const n = value === '' ? NaN : Number(value);
       const [low, high, integer] = number;
       if (!(n >= low && n <= high) || (integer && !Number.isInteger(n))) {
-        throw new Usage(`${name}: --${long}: "${value}" is not ${integer ? 'an integer' : 'a number'} from ${low} to ${high}`);
+        throw new Usage(
+          `${name}: --${long}: "${value}" is not ${integer ? 'an integer' : 'a number'} from ${low} to ${high}`,
+        );
       }
       values[long] = n;
     }
-    if (choices && !choices.includes(value)) throw new Usage(`${name}: --${long}: "${value}" is not one of ${choices.join(', ')}`);
+    if (choices && !choices.includes(value))
+      throw new Usage(`${name}: --${long}: "${value}" is not one of ${choices.join(', ')}`);
   }
   return { values, positionals: parsed.positionals };
 }
@@ -152,20 +281,32 @@ function parse(name, args, options) {
  */
 function findModel(name) {
   if (/^https?:/.test(name) || fs.existsSync(name)) return name;
-  const catalog = JSON.parse(fs.readFileSync(new URL('../../../models/catalog.json', import.meta.url), 'utf8'));
+  const catalog = JSON.parse(
+    fs.readFileSync(new URL('../../../models/catalog.json', import.meta.url), 'utf8'),
+  );
   const entry = catalog.models.find((/** @type {{ name: string }} */ m) => m.name === name);
   if (!entry) {
-    if (/[./\\]/.test(name)) throw new Error(`${name}: no such file; give a GGUF file or a name of the catalogue`);
-    throw new Error(`${name}: no such file, and no name of the catalogue, which has ${catalog.models.map((/** @type {{ name: string }} */ m) => m.name).join(', ')}`);
+    if (/[./\\]/.test(name))
+      throw new Error(`${name}: no such file; give a GGUF file or a name of the catalogue`);
+    throw new Error(
+      `${name}: no such file, and no name of the catalogue, which has ${catalog.models.map((/** @type {{ name: string }} */ m) => m.name).join(', ')}`,
+    );
   }
-  const found = ['models', '.'].map((folder) => path.join(folder, entry.file)).find((file) => fs.existsSync(file));
-  if (!found) throw new Error(`${name}: this model has not been fetched yet; "exitlm pull ${name}" does`);
+  const found = ['models', '.']
+    .map((folder) => path.join(folder, entry.file))
+    .find((file) => fs.existsSync(file));
+  if (!found)
+    throw new Error(`${name}: this model has not been fetched yet; "exitlm pull ${name}" does`);
   return found;
 }
 
 /** @param {string} model @param {any} o */
 async function open(model, o) {
-  if (o.threads !== undefined && o.threads !== 'auto' && !(Number.isInteger(Number(o.threads)) && Number(o.threads) >= 1)) {
+  if (
+    o.threads !== undefined &&
+    o.threads !== 'auto' &&
+    !(Number.isInteger(Number(o.threads)) && Number(o.threads) >= 1)
+  ) {
     throw new Usage(`chat: --threads: "${o.threads}" is neither a number nor auto`);
   }
   const interactive = process.stderr.isTTY;
@@ -175,7 +316,10 @@ async function open(model, o) {
     contextLength: o.ctx,
     kvType: o['kv-type'],
     onProgress: ({ loaded, total, source }) => {
-      if (interactive && source === 'network') process.stderr.write(`\r\x1b[K${Math.floor((100 * loaded) / total)} % of ${Math.round(total / 1e6)} MB\r`);
+      if (interactive && source === 'network')
+        process.stderr.write(
+          `\r\x1b[K${Math.floor((100 * loaded) / total)} % of ${Math.round(total / 1e6)} MB\r`,
+        );
     },
   });
   await lm.ready;
@@ -187,13 +331,33 @@ async function open(model, o) {
 async function chat([model], o) {
   const lm = await open(model, o);
   const options = {
-    mode: o.mode, accuracy: o.accuracy, strategy: o.strategy, kv: o.kv, audit: o.audit, maxTokens: o['max-tokens'], temperature: o.temp, topK: o['top-k'],
-    topP: o['top-p'], minP: o['min-p'], repeatPenalty: o['repeat-penalty'], seed: o.seed ?? 0, stop: o.stop, draftLayer: o['draft-layer'],
-    draftLength: o['draft-length'], maxDraft: o['max-draft'],
+    mode: o.mode,
+    accuracy: o.accuracy,
+    strategy: o.strategy,
+    kv: o.kv,
+    audit: o.audit,
+    maxTokens: o['max-tokens'],
+    temperature: o.temp,
+    topK: o['top-k'],
+    topP: o['top-p'],
+    minP: o['min-p'],
+    repeatPenalty: o['repeat-penalty'],
+    seed: o.seed ?? 0,
+    stop: o.stop,
+    draftLayer: o['draft-layer'],
+    draftLength: o['draft-length'],
+    maxDraft: o['max-draft'],
   };
   /** @type {{ role: string, content: string }[]} */
   const messages = o.system ? [{ role: 'system', content: o.system }] : [];
-  if (o.prompt !== undefined) await answer(lm, messages, o.prompt === '-' ? fs.readFileSync(0, 'utf8') : o.prompt, options, o);
+  if (o.prompt !== undefined)
+    await answer(
+      lm,
+      messages,
+      o.prompt === '-' ? fs.readFileSync(0, 'utf8') : o.prompt,
+      options,
+      o,
+    );
   else await converse(lm, messages, options, o);
   await lm.dispose();
 }
@@ -205,14 +369,19 @@ async function chat([model], o) {
  * @param {any} o
  */
 async function converse(lm, messages, options, o) {
-  const lines = readline.createInterface({ input: process.stdin, output: process.stdin.isTTY ? process.stderr : undefined, prompt: '> ' });
+  const lines = readline.createInterface({
+    input: process.stdin,
+    output: process.stdin.isTTY ? process.stderr : undefined,
+    prompt: '> ',
+  });
   /** @type {AbortController | null} */
   let running = null;
   lines.on('SIGINT', () => (running ? running.abort() : lines.close()));
   if (process.stdin.isTTY) lines.prompt();
   for await (const line of lines) {
     if (line === '/quit') break;
-    if (line === '/help') console.error('/help, /reset, /quit; Ctrl-C stops the answer, Ctrl-D ends');
+    if (line === '/help')
+      console.error('/help, /reset, /quit; Ctrl-C stops the answer, Ctrl-D ends');
     else if (line === '/reset') messages.splice(o.system ? 1 : 0);
     else if (line.trim() !== '') {
       running = new AbortController();
@@ -239,27 +408,60 @@ async function answer(lm, messages, text, options, o, stop) {
   stop?.addEventListener('abort', () => reply.cancel(), { once: true });
   if (o.json) {
     const mode = o.mode ?? (lm.exits ? 'exit' : 'full');
-    const prompt_tokens = o.raw ? (await lm.tokenize(text, { special: true, bos: true })).length : await lm.countTokens(messages);
+    const prompt_tokens = o.raw
+      ? (await lm.tokenize(text, { special: true, bos: true })).length
+      : await lm.countTokens(messages);
     const { name, architecture, layers, threads, kernel } = lm.info;
-    say({ type: 'start', model: name, arch: architecture, layers, heads: lm.exits?.layers ?? [], mode, accuracy: mode === 'exit' ? (o.accuracy ?? lm.exits?.defaultAccuracy ?? null) : null, threads, kernel, prompt_tokens });
+    say({
+      type: 'start',
+      model: name,
+      arch: architecture,
+      layers,
+      heads: lm.exits?.layers ?? [],
+      mode,
+      accuracy: mode === 'exit' ? (o.accuracy ?? lm.exits?.defaultAccuracy ?? null) : null,
+      threads,
+      kernel,
+      prompt_tokens,
+    });
   }
   for await (const { draftHead, ...token } of reply) {
-    if (o.json) say({ type: 'token', ...token, ...(draftHead === undefined ? {} : { draft_head: draftHead }) });
+    if (o.json)
+      say({
+        type: 'token',
+        ...token,
+        ...(draftHead === undefined ? {} : { draft_head: draftHead }),
+      });
     else process.stdout.write(o['show-depth'] ? coloured(token.text, token.depth) : token.text);
   }
   const r = await reply.result;
   messages.push({ role: 'assistant', content: r.text });
   if (o.json) {
     say({
-      type: 'done', reason: r.reason, text: r.text, prompt_tokens: r.usage.promptTokens, reused_tokens: r.usage.reusedTokens,
-      completion_tokens: r.usage.completionTokens, prompt_ms: r.timing.promptMs, decode_ms: r.timing.decodeMs, tokens_per_second: r.timing.tokensPerSecond,
-      mean_depth: r.meanDepth, mean_work: r.meanWork, exits: r.exits, drafted: r.drafted, accepted: r.accepted,
+      type: 'done',
+      reason: r.reason,
+      text: r.text,
+      prompt_tokens: r.usage.promptTokens,
+      reused_tokens: r.usage.reusedTokens,
+      completion_tokens: r.usage.completionTokens,
+      prompt_ms: r.timing.promptMs,
+      decode_ms: r.timing.decodeMs,
+      tokens_per_second: r.timing.tokensPerSecond,
+      mean_depth: r.meanDepth,
+      mean_work: r.meanWork,
+      exits: r.exits,
+      drafted: r.drafted,
+      accepted: r.accepted,
     });
   } else process.stdout.write('\n');
 }
 
 /** Colours of a terminal below a depth. */
-const COLOURS = [[0.65, 39], [0.85, 77], [1, 179]];
+const COLOURS = [
+  [0.65, 39],
+  [0.85, 77],
+  [1, 179],
+];
 
 /** Blue is shallow, plain is the whole model. @param {string} text @param {number} depth */
 function coloured(text, depth) {
@@ -272,18 +474,28 @@ function coloured(text, depth) {
 async function pull([name], o) {
   const fetcher = new URL('../../../models/fetch.mjs', import.meta.url).href;
   const { fetchModel } = await import(fetcher);
-  console.log(await fetchModel(name, { directory: o.output ?? 'models', log: (/** @type {string} */ line) => console.error(line) }));
+  console.log(
+    await fetchModel(name, {
+      directory: o.output ?? 'models',
+      log: (/** @type {string} */ line) => console.error(line),
+    }),
+  );
 }
 
 /** @param {string[]} operands @param {any} o */
 async function tokenize([model], o) {
   const lm = await open(model, { heads: 'none' });
-  const ids = await lm.tokenize(o.prompt ?? fs.readFileSync(0, 'utf8'), { special: o.special, bos: o.bos });
+  const ids = await lm.tokenize(o.prompt ?? fs.readFileSync(0, 'utf8'), {
+    special: o.special,
+    bos: o.bos,
+  });
   const tokens = [];
   for (const id of o.ids ? [] : ids) tokens.push(await lm.detokenize([id]));
   if (o.json) console.log(JSON.stringify(o.ids ? { ids } : { ids, tokens }));
   else if (o.ids) console.log(ids.join(' '));
-  else for (const [i, id] of ids.entries()) console.log(`${String(id).padStart(7)}  ${JSON.stringify(tokens[i])}`);
+  else
+    for (const [i, id] of ids.entries())
+      console.log(`${String(id).padStart(7)}  ${JSON.stringify(tokens[i])}`);
   await lm.dispose();
 }
 

@@ -2,7 +2,10 @@
 import { ExitLM as Base } from './exitlm.js';
 import { connectLocally } from './local.js';
 
-/** A language model that can be talked to, in the caller's own thread. Nothing is cached unless `cache` says so: weights lie beside the Worker. */
+/**
+ * A language model that can be talked to, in the caller's own thread. Nothing is cached unless
+ * `cache` says so: weights lie beside the Worker.
+ */
 export class ExitLM extends Base {
   /** @override @type {import('./exitlm.js').Connect} */
   static connect = connectLocally;

@@ -26,13 +26,47 @@ import { Reply } from './reply.js';
  * @property {boolean} inWorker
  * @property {() => void} end
  *
- * @typedef {(options: { worker?: boolean | string | URL }, handlers: import('../link/protocol.js').CallerSide, onCrash: (error: ExitLMError) => void) =>
+ * @typedef {(options: { worker?: boolean | string | URL }, handlers:
+ *   import('../link/protocol.js').CallerSide, onCrash: (error: ExitLMError) => void) =>
  *   Promise<Connection>} Connect
  */
 
-const LOAD_OPTIONS = ['heads', 'threads', 'cache', 'contextLength', 'kvType', 'kvMaps', 'worker', 'signal', 'onProgress', 'onWarning', 'sha256', 'fetch', 'wasm'];
-const GENERATE_OPTIONS = ['mode', 'accuracy', 'strategy', 'maxTokens', 'temperature', 'topK', 'topP', 'minP', 'repeatPenalty', 'seed', 'stop', 'kv', 'thresholds', 'audit',
-  'maxDraft', 'draftLayer', 'draftLength', 'events', 'signal'];
+const LOAD_OPTIONS = [
+  'heads',
+  'threads',
+  'cache',
+  'contextLength',
+  'kvType',
+  'kvMaps',
+  'worker',
+  'signal',
+  'onProgress',
+  'onWarning',
+  'sha256',
+  'fetch',
+  'wasm',
+];
+const GENERATE_OPTIONS = [
+  'mode',
+  'accuracy',
+  'strategy',
+  'maxTokens',
+  'temperature',
+  'topK',
+  'topP',
+  'minP',
+  'repeatPenalty',
+  'seed',
+  'stop',
+  'kv',
+  'thresholds',
+  'audit',
+  'maxDraft',
+  'draftLayer',
+  'draftLength',
+  'events',
+  'signal',
+];
 
 /** How long an engine that is ended may take to put away what it has downloaded. */
 const FAREWELL_MS = 1000;
@@ -52,8 +86,8 @@ export class ExitLM {
   };
 
   /**
-   * Loads a model. Resolves once it can be talked to, which is before all of it has arrived: replies then wait for what they need.
-   * `await lm.ready` for the whole.
+   * Loads a model. Resolves once it can be talked to, which is before all of it has arrived:
+   * replies then wait for what they need. `await lm.ready` for the whole.
    * @param {ModelSource} source
    * @param {LoadOptions} [options]
    * @returns {Promise<ExitLM>}
@@ -63,7 +97,8 @@ export class ExitLM {
     const { signal } = options;
     signal?.throwIfAborted();
     const caller = new Caller(options);
-    const warn = options.onWarning ?? ((/** @type {string} */ message) => console.warn(`exitlm: ${message}`));
+    const warn =
+      options.onWarning ?? ((/** @type {string} */ message) => console.warn(`exitlm: ${message}`));
     /** @type {Map<number, (token: any) => void>} */
     const listeners = new Map();
     const ready = deferred();
@@ -124,7 +159,8 @@ export class ExitLM {
   }
 
   /**
-   * Whether a model will run here, what it takes and roughly how fast it will be: from its header, before its weights are downloaded.
+   * Whether a model will run here, what it takes and roughly how fast it will be: from its header,
+   * before its weights are downloaded.
    * @param {ModelSource} source
    * @param {LoadOptions} [options]
    * @returns {Promise<Check>}
@@ -136,10 +172,17 @@ export class ExitLM {
     const caller = new Caller(options);
     const crashed = deferred();
     crashed.promise.catch(() => {});
-    const connection = await orAbort(this.connect({ worker: options.worker }, caller.handlers(), crashed.reject), signal, ({ end }) => end());
+    const connection = await orAbort(
+      this.connect({ worker: options.worker }, caller.handlers(), crashed.reject),
+      signal,
+      ({ end }) => end(),
+    );
     const unlisten = onAbort(signal, crashed.reject);
     try {
-      return await Promise.race([connection.peer.call('check', caller.spec(source, connection.inWorker)), crashed.promise]);
+      return await Promise.race([
+        connection.peer.call('check', caller.spec(source, connection.inWorker)),
+        crashed.promise,
+      ]);
     } finally {
       unlisten();
       connection.peer.end(new ExitLMError('DISPOSED', 'the check is over'));
@@ -156,7 +199,11 @@ export class ExitLM {
    * @param {Map<number, (token: any) => void>} listeners
    */
   constructor(connection, described, ready, listeners) {
-    if (!described) throw new ExitLMError('USAGE', 'ExitLM has no public constructor: await ExitLM.load(source) gives one');
+    if (!described)
+      throw new ExitLMError(
+        'USAGE',
+        'ExitLM has no public constructor: await ExitLM.load(source) gives one',
+      );
     const { info, exits } = described;
     this.#connection = connection;
     this.#info = info;
@@ -166,7 +213,8 @@ export class ExitLM {
   }
 
   /**
-   * Resolves when every byte is there and verified; rejects where loading failed, with CHECKSUM where the bytes are not what was promised.
+   * Resolves when every byte is there and verified; rejects where loading failed, with CHECKSUM
+   * where the bytes are not what was promised.
    * @returns {Promise<void>}
    */
   get ready() {
@@ -203,7 +251,8 @@ export class ExitLM {
    */
   complete(prompt, options) {
     return this.#generate(() => {
-      if (typeof prompt !== 'string') throw new ExitLMError('USAGE', `prompt: a string was expected, not ${typeof prompt}`);
+      if (typeof prompt !== 'string')
+        throw new ExitLMError('USAGE', `prompt: a string was expected, not ${typeof prompt}`);
       return prompt;
     }, options);
   }
@@ -223,7 +272,10 @@ export class ExitLM {
     };
     return new Reply((push) => {
       this.#listeners.set(id, push);
-      return { result: run().finally(() => this.#listeners.delete(id)), stop: () => peer.notify('cancel', { id }) };
+      return {
+        result: run().finally(() => this.#listeners.delete(id)),
+        stop: () => peer.notify('cancel', { id }),
+      };
     }, given?.signal);
   }
 
@@ -231,13 +283,15 @@ export class ExitLM {
    * Token ids of a text.
    * @param {string} text
    * @param {object} [options]
-   * @param {boolean} [options.special] special tokens in the text, such as `<|im_start|>`, count as such
+   * @param {boolean} [options.special] special tokens in the text, such as `<|im_start|>`, count as
+   *   such
    * @param {boolean} [options.bos] begin-of-text comes first where the model wants it
    * @returns {Promise<number[]>}
    */
   async tokenize(text, { special = false, bos = false } = {}) {
     this.#check();
-    if (typeof text !== 'string') throw new ExitLMError('USAGE', `text: a string was expected, not ${typeof text}`);
+    if (typeof text !== 'string')
+      throw new ExitLMError('USAGE', `text: a string was expected, not ${typeof text}`);
     return this.#connection.peer.call('tokenize', { text, special, bos });
   }
 
@@ -262,11 +316,14 @@ export class ExitLM {
   }
 
   /**
-   * Sets thresholds for the caller's own text, with the same guarantee by conversation as the heads file's: the model answers the
-   * conversations with exits on, and every exit is verified. Says so where there are too few to certify the accuracy; then nothing changes.
-   * It takes about as long as answering the conversations two to six times in mode `full`; replies that are asked for meanwhile come in between.
-   * @param {(string | string[] | ChatMessage[])[]} conversations each a text of the user, the texts of the user's turns, or messages whose answers
-   *   the model writes anew. What users ask, drawn at random: the promise is for text like this. Repeated ones count once
+   * Sets thresholds for the caller's own text, with the same guarantee by conversation as the heads
+   * file's: the model answers the conversations with exits on, and every exit is verified. Says so
+   * where there are too few to certify the accuracy; then nothing changes. It takes about as long
+   * as answering the conversations two to six times in mode `full`; replies that are asked for
+   * meanwhile come in between.
+   * @param {(string | string[] | ChatMessage[])[]} conversations each a text of the user, the texts
+   *   of the user's turns, or messages whose answers the model writes anew. What users ask, drawn
+   *   at random: the promise is for text like this. Repeated ones count once
    * @param {import('./calibrate.js').CalibrateOptions} [options]
    * @returns {Promise<import('./calibrate.js').Calibration>}
    */
@@ -276,16 +333,36 @@ export class ExitLM {
     options.signal?.throwIfAborted();
     const exits = this.#exits;
     const { calibrate } = await import('./calibrate.js');
-    const made = await calibrate({ exits, layers: this.#info.layers, chat: (messages, more) => this.chat(messages, more) }, conversations, options);
-    const { certified, accuracy, delta, threshold, bound, coverage, agreement, measured, tokens } = made;
+    const made = await calibrate(
+      { exits, layers: this.#info.layers, chat: (messages, more) => this.chat(messages, more) },
+      conversations,
+      options,
+    );
+    const { certified, accuracy, delta, threshold, bound, coverage, agreement, measured, tokens } =
+      made;
     if (!certified || !exits || !threshold) return made;
     await this.#connection.peer.call('setLevel', { accuracy, threshold });
     /** @type {Level} */
-    const level = { strategy: 'risk', kv: exits.kv, accuracy, certified, delta, bound: /** @type {number} */ (bound), threshold, coverage, agreement,
-      agreementExited: agreement, conversations: measured, tokens, onDevice: true };
+    const level = {
+      strategy: 'risk',
+      kv: exits.kv,
+      accuracy,
+      certified,
+      delta,
+      bound: /** @type {number} */ (bound),
+      threshold,
+      coverage,
+      agreement,
+      agreementExited: agreement,
+      conversations: measured,
+      tokens,
+      onDevice: true,
+    };
     const exited = coverage.reduce((sum, c) => sum + c, 0);
     if (exited > 0) level.agreementExited = Math.max(0, 1 - (1 - agreement) / exited);
-    const others = exits.levels.filter((l) => l.strategy !== 'risk' || Math.abs(l.accuracy - accuracy) > 1e-6);
+    const others = exits.levels.filter(
+      (l) => l.strategy !== 'risk' || Math.abs(l.accuracy - accuracy) > 1e-6,
+    );
     this.#exits = { ...exits, levels: [...others, level] };
     return made;
   }
@@ -300,7 +377,8 @@ export class ExitLM {
   }
 
   /**
-   * Ends the engine and gives its memory back. What is under way rejects with DISPOSED; calling it again does nothing.
+   * Ends the engine and gives its memory back. What is under way rejects with DISPOSED; calling it
+   * again does nothing.
    * @returns {Promise<void>}
    */
   async dispose() {
@@ -320,7 +398,9 @@ export class ExitLM {
     if (!this.#ended) return;
     if (this.#ended instanceof ExitLMError && this.#ended.code === 'DISPOSED') throw this.#ended;
     const why = this.#ended instanceof Error ? this.#ended.message : String(this.#ended);
-    throw new ExitLMError('DISPOSED', `the model is not usable any more (${why}); load it again`, { cause: this.#ended });
+    throw new ExitLMError('DISPOSED', `the model is not usable any more (${why}); load it again`, {
+      cause: this.#ended,
+    });
   }
 }
 
@@ -331,11 +411,17 @@ export class ExitLM {
  */
 function plainMessages(messages) {
   if (!Array.isArray(messages) || messages.length === 0) {
-    throw new ExitLMError('USAGE', `messages: a list with at least one { role, content } was expected${typeof messages === 'string' ? "; for a question write [{ role: 'user', content: text }], for a text to be continued use complete(text)" : ''}`);
+    throw new ExitLMError(
+      'USAGE',
+      `messages: a list with at least one { role, content } was expected${typeof messages === 'string' ? "; for a question write [{ role: 'user', content: text }], for a text to be continued use complete(text)" : ''}`,
+    );
   }
   for (const [i, message] of messages.entries()) {
     if (typeof message?.role !== 'string' || typeof message?.content !== 'string') {
-      throw new ExitLMError('USAGE', `messages[${i}]: { role, content } with two strings was expected`);
+      throw new ExitLMError(
+        'USAGE',
+        `messages[${i}]: { role, content } with two strings was expected`,
+      );
     }
   }
   return JSON.parse(JSON.stringify(messages));

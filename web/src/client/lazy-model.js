@@ -7,11 +7,15 @@
  * @typedef {ExitLM | PromiseLike<ExitLM> | ModelSource} ModelOrSource
  */
 
-/** @param {unknown} value @returns {value is ExitLM} a loaded model, of this module or of exitlm/edge */
+/**
+ * @param {unknown} value @returns {value is ExitLM} a loaded model, of this module or of
+ *   exitlm/edge
+ */
 export const isModel = (value) => typeof (/** @type {any} */ (value)?.chat) === 'function';
 
 /**
- * A model that is loaded when it is first asked for; a load that failed is tried again at the next time.
+ * A model that is loaded when it is first asked for; a load that failed is tried again at the next
+ * time.
  * @param {ModelOrSource} given
  * @param {LoadOptions} [options]
  * @returns {() => Promise<ExitLM>}
@@ -22,7 +26,8 @@ export function lazyModel(given, options) {
   const load = async () => {
     const value = await given;
     if (isModel(value)) return value;
-    const { ExitLM } = await import('./page.js'); // only now: who passes a model may be where there are no workers
+    // only now: who passes a model may be where there are no workers
+    const { ExitLM } = await import('./page.js');
     return ExitLM.load(/** @type {ModelSource} */ (value), options);
   };
   return () => {

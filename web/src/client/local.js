@@ -3,6 +3,11 @@ import { localPeers } from '../link/protocol.js';
 
 /** @type {import('./exitlm.js').Connect} */
 export async function connectLocally(_, handlers) {
-  const { Host } = await import('../engine/host.js'); // only now: a page with a worker has no need of it
-  return { peer: localPeers(handlers, (far) => new Host(far).handlers()), inWorker: false, end: () => {} };
+  // only now: a page with a worker has no need of it
+  const { Host } = await import('../engine/host.js');
+  return {
+    peer: localPeers(handlers, (far) => new Host(far).handlers()),
+    inWorker: false,
+    end: () => {},
+  };
 }

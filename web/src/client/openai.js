@@ -8,9 +8,10 @@
  * for await (const chunk of stream) show(chunk.choices[0].delta.content, chunk.choices[0].delta.exit);
  * ```
  *
- * What the engine does not do (tools, several choices, JSON output, log-probabilities, …) is refused by name, with the code USAGE.
- * Two things are ExitLM's: temperature is 0 where it is left out, and beside OpenAI's parameters `mode`, `accuracy`, `strategy`,
- * `top_k`, `min_p`, `repeat_penalty`, `kv` and `audit` are taken.
+ * What the engine does not do (tools, several choices, JSON output, log-probabilities, …) is
+ * refused by name, with the code USAGE. Two things are ExitLM's: temperature is 0 where it is left
+ * out, and beside OpenAI's parameters `mode`, `accuracy`, `strategy`, `top_k`, `min_p`,
+ * `repeat_penalty`, `kv` and `audit` are taken.
  *
  * @typedef {import('./exitlm.js').ExitLM} ExitLM
  * @typedef {import('../link/types.js').LoadOptions} LoadOptions
@@ -76,8 +77,9 @@ export class OpenAI {
   #created = Math.floor(Date.now() / 1000);
 
   /**
-   * @param {ExitLM | PromiseLike<ExitLM> | { lm: ExitLM | PromiseLike<ExitLM> } | ({ model?: ModelSource } & LoadOptions)} [options] a loaded
-   *   model, or what to load at the first request, with the options of ExitLM.load; left out: the parameter `model` of a request is an address
+   * @param {ExitLM | PromiseLike<ExitLM> | { lm: ExitLM | PromiseLike<ExitLM> } | ({ model?:
+   *   ModelSource } & LoadOptions)} [options] a loaded model, or what to load at the first request,
+   *   with the options of ExitLM.load; left out: the parameter `model` of a request is an address
    */
   constructor(options = {}) {
     const given = /** @type {any} */ (options);
@@ -96,18 +98,31 @@ export class OpenAI {
        * A chat completion; with `stream: true` a ChatCompletionStream.
        * @template {CreateParameters} P
        * @param {P} parameters
-       * @param {{ signal?: AbortSignal | null }} [options] an abort rejects with the signal's reason
+       * @param {{ signal?: AbortSignal | null }} [options] an abort rejects with the signal's
+       *   reason
        * @returns {Promise<P extends { stream: true } ? ChatCompletionStream : ChatCompletion>}
        */
-      create: async (parameters, options) => /** @type {any} */ (await this.#create(parameters, options)),
+      create: async (parameters, options) =>
+        /** @type {any} */ (await this.#create(parameters, options)),
     },
   };
 
   models = {
-    /** What is loaded. @returns {Promise<{ object: 'list', data: { id: string, object: 'model', created: number, owned_by: string }[] }>} */
+    /**
+     * What is loaded. @returns {Promise<{ object: 'list', data: { id: string, object: 'model',
+     * created: number, owned_by: string }[] }>}
+     */
     list: async () => {
       const name = this.#model ? (await this.#model()).info.name : null;
-      return { object: /** @type {const} */ ('list'), data: (name === null ? [...this.#named.keys()] : [name]).map((id) => ({ id, object: /** @type {const} */ ('model'), created: this.#created, owned_by: 'exitlm' })) };
+      return {
+        object: /** @type {const} */ ('list'),
+        data: (name === null ? [...this.#named.keys()] : [name]).map((id) => ({
+          id,
+          object: /** @type {const} */ ('model'),
+          created: this.#created,
+          owned_by: 'exitlm',
+        })),
+      };
     },
   };
 
@@ -116,7 +131,8 @@ export class OpenAI {
     const request = readRequest(parameters);
     signal?.throwIfAborted();
     const lm = await orAbort(this.#modelFor(request.model), signal);
-    const begin = () => lm.chat(request.messages, { ...request.options, signal: signal ?? undefined });
+    const begin = () =>
+      lm.chat(request.messages, { ...request.options, signal: signal ?? undefined });
     if (!request.stream) return makeCompletion(lm, request, begin());
     const controller = new AbortController();
     return new ChatCompletionStream(makeChunks(lm, request, begin, controller.signal), controller);
@@ -125,7 +141,10 @@ export class OpenAI {
   /** @param {string | null} name @returns {Promise<ExitLM>} */
   #modelFor(name) {
     if (this.#model) return this.#model();
-    if (!name) return Promise.reject(new ExitLMError('USAGE', 'no model: give one to new OpenAI({ model }) or to the request'));
+    if (!name)
+      return Promise.reject(
+        new ExitLMError('USAGE', 'no model: give one to new OpenAI({ model }) or to the request'),
+      );
     let model = this.#named.get(name);
     if (!model) this.#named.set(name, (model = lazyModel(name, this.#loadOptions)));
     return model();

@@ -11,7 +11,10 @@ export class ExitLM extends Base {
 
   /** Models that earlier visits left on this device. */
   static cache = {
-    /** @returns {Promise<import('../link/types.js').CachedModel[]>} exit heads count as files of their own, and so do K/V maps that came after them */
+    /**
+     * @returns {Promise<import('../link/types.js').CachedModel[]>} exit heads count as files of
+     *   their own, and so do K/V maps that came after them
+     */
     list: async () => (await kept()).list(),
 
     /**

@@ -1,5 +1,6 @@
 /**
- * Chrome's Prompt API (`LanguageModel`) for every browser, and for devices that Chrome's own model leaves out:
+ * Chrome's Prompt API (`LanguageModel`) for every browser, and for devices that Chrome's own model
+ * leaves out:
  *
  * ```js
  * import { LanguageModel } from 'exitlm/prompt-api';
@@ -8,9 +9,11 @@
  * for await (const text of session.promptStreaming('Why is the sky blue?')) show(text);
  * ```
  *
- * What differs: `create` resolves once the model can be talked to, which is before all of it has arrived (the monitor goes on
- * telling); the temperature is 0 where it is left out; errors are ExitLMError; text only, no tools, no responseConstraint. What is
- * ExitLM's own: `model`, `mode` and `accuracy` of `create`, `token` events with each token's exit, and `session.exit` for the last reply.
+ * What differs: `create` resolves once the model can be talked to, which is before all of it has
+ * arrived (the monitor goes on telling); the temperature is 0 where it is left out; errors are
+ * ExitLMError; text only, no tools, no responseConstraint. What is ExitLM's own: `model`, `mode`
+ * and `accuracy` of `create`, `token` events with each token's exit, and `session.exit` for the
+ * last reply.
  *
  * @typedef {import('./exitlm.js').ExitLM} ExitLM
  * @typedef {import('./lazy-model.js').ModelOrSource} ModelOrSource
@@ -22,7 +25,8 @@
  * @typedef {import('../link/types.js').ModelSource} ModelSource
  * @typedef {import('../link/types.js').Token} Token
  *
- * @typedef {{ role: 'system' | 'user' | 'assistant', content: string | { type: string, value?: unknown }[], prefix?: boolean }} PromptMessage
+ * @typedef {{ role: 'system' | 'user' | 'assistant', content: string | { type: string, value?:
+ *   unknown }[], prefix?: boolean }} PromptMessage
  * @typedef {string | PromptMessage[]} PromptInput
  * @typedef {{ type: string, languages?: string[] }} Expected
  *
@@ -40,7 +44,8 @@
  * @property {number} [accuracy]
  * @property {PromptMessage[]} [initialPrompts]
  * @property {AbortSignal} [signal]
- * @property {(monitor: EventTarget) => void} [monitor] gets `downloadprogress` events; `loaded` goes from 0 to 1
+ * @property {(monitor: EventTarget) => void} [monitor] gets `downloadprogress` events; `loaded`
+ *   goes from 0 to 1
  *
  * @typedef {CoreOptions & OwnOptions} CreateOptions
  * @typedef {{ signal?: AbortSignal, responseConstraint?: unknown }} PromptOptions
@@ -63,14 +68,20 @@ export class TokenEvent extends Event {
 
 /** @type {SharedModel | null} */
 let configured = null;
-/** Models given to `create` by address, so that sessions share them. @type {Map<unknown, SharedModel>} */
+/**
+ * Models given to `create` by address, so that sessions share them. @type {Map<unknown,
+ * SharedModel>}
+ */
 const known = new Map();
 
 /** @param {CoreOptions} options @returns {SharedModel} */
 function sharedFor({ model, load }) {
   if (model === undefined) {
     if (configured) return configured;
-    throw new ExitLMError('USAGE', 'no model: call LanguageModel.configure({ model }) first, or give create() one');
+    throw new ExitLMError(
+      'USAGE',
+      'no model: call LanguageModel.configure({ model }) first, or give create() one',
+    );
   }
   const key = typeof model === 'string' || model instanceof URL ? String(model) : model;
   let shared = known.get(key);
@@ -107,8 +118,8 @@ export class LanguageModel extends EventTarget {
   }
 
   /**
-   * Whether a session can be had: at once ('available'), or after a download. Without one on the device, the model's header is
-   * looked at: 'unavailable' says that it would not run here.
+   * Whether a session can be had: at once ('available'), or after a download. Without one on the
+   * device, the model's header is looked at: 'unavailable' says that it would not run here.
    * @param {CoreOptions} [options]
    * @returns {Promise<Availability>}
    */
@@ -118,16 +129,21 @@ export class LanguageModel extends EventTarget {
     if (shared.state !== 'downloadable') return shared.state;
     const { ExitLM } = await import('./page.js');
     const { given } = shared;
-    if (typeof given !== 'string' && !(given instanceof URL) && !Array.isArray(given)) return 'available'; // bytes that are here
+    // bytes that are here
+    if (typeof given !== 'string' && !(given instanceof URL) && !Array.isArray(given))
+      return 'available';
     try {
       if (shared.options.cache !== 'none' && !Array.isArray(given)) {
         const { href } = absolute(given);
-        if ((await ExitLM.cache.list()).some(({ url, complete }) => complete && url === href)) return 'available';
+        if ((await ExitLM.cache.list()).some(({ url, complete }) => complete && url === href))
+          return 'available';
       }
     } catch {
       // no address, or nothing is kept here: the header tells
     }
-    return (await ExitLM.check(/** @type {ModelSource} */ (given), shared.options)).runs ? 'downloadable' : 'unavailable';
+    return (await ExitLM.check(/** @type {ModelSource} */ (given), shared.options)).runs
+      ? 'downloadable'
+      : 'unavailable';
   }
 
   /** Ranges of the parameters. */
@@ -141,7 +157,15 @@ export class LanguageModel extends EventTarget {
    * @returns {Promise<LanguageModel>}
    */
   static async create(options = {}) {
-    const { initialPrompts = [], temperature = 0, topK = 40, mode, accuracy, signal, monitor } = options;
+    const {
+      initialPrompts = [],
+      temperature = 0,
+      topK = 40,
+      mode,
+      accuracy,
+      signal,
+      monitor,
+    } = options;
     const lack = lacking(options);
     if (lack) throw new ExitLMError('UNSUPPORTED', lack);
     inRange('temperature', temperature, 2);
@@ -149,20 +173,32 @@ export class LanguageModel extends EventTarget {
     signal?.throwIfAborted();
     const shared = sharedFor(options);
     const initial = inputMessages(initialPrompts);
-    if (initial.slice(1).some(({ role }) => role === 'system')) throw new ExitLMError('USAGE', 'initialPrompts: a system prompt comes first');
+    if (initial.slice(1).some(({ role }) => role === 'system'))
+      throw new ExitLMError('USAGE', 'initialPrompts: a system prompt comes first');
     const target = new EventTarget();
     if (monitor) {
       monitor(target);
       shared.monitors.add(target);
-      if (shared.state === 'available') queueMicrotask(() => [0, 1].forEach((part) => target.dispatchEvent(new DownloadProgressEvent(part))));
+      if (shared.state === 'available')
+        queueMicrotask(() =>
+          [0, 1].forEach((part) => target.dispatchEvent(new DownloadProgressEvent(part))),
+        );
     }
     shared.users++;
     try {
       const lm = await orAbort(shared.get(), signal);
-      const session = new LanguageModel(token, shared, lm, initial, [], { temperature, topK, mode, accuracy });
+      const session = new LanguageModel(token, shared, lm, initial, [], {
+        temperature,
+        topK,
+        mode,
+        accuracy,
+      });
       await session.#count();
       if (session.#usage > session.inputQuota) throw tooLong(session.#usage, session.inputQuota);
-      signal?.addEventListener('abort', () => session.#end(signal.reason), { once: true, signal: session.#gone.signal });
+      signal?.addEventListener('abort', () => session.#end(signal.reason), {
+        once: true,
+        signal: session.#gone.signal,
+      });
       return session;
     } catch (error) {
       shared.release();
@@ -177,7 +213,8 @@ export class LanguageModel extends EventTarget {
    * @param {ExitLM} lm
    * @param {ChatMessage[]} initial
    * @param {ChatMessage[]} turns
-   * @param {{ temperature: number, topK: number, mode?: GenerateOptions['mode'], accuracy?: number }} options
+   * @param {{ temperature: number, topK: number, mode?: GenerateOptions['mode'], accuracy?: number
+   *   }} options
    */
   constructor(secret, shared, lm, initial, turns, options) {
     super();
@@ -222,7 +259,10 @@ export class LanguageModel extends EventTarget {
     return this.#exit;
   }
 
-  /** Called when the oldest turns were dropped to make room; events: `quotaoverflow`, and `contextoverflow`. */
+  /**
+   * Called when the oldest turns were dropped to make room; events: `quotaoverflow`, and
+   * `contextoverflow`.
+   */
   get onquotaoverflow() {
     return this.#onOverflow;
   }
@@ -303,12 +343,18 @@ export class LanguageModel extends EventTarget {
     this.#check(signal);
     const messages = inputMessages(input);
     const before = [...this.#initial, ...this.#turns];
-    const [all, already] = await Promise.all([this.#lm.countTokens([...before, ...messages]), before.length ? this.#lm.countTokens(before) : 0]);
+    const [all, already] = await Promise.all([
+      this.#lm.countTokens([...before, ...messages]),
+      before.length ? this.#lm.countTokens(before) : 0,
+    ]);
     this.#check(signal);
     return all - already;
   }
 
-  /** The newer name of measureInputUsage. @param {PromptInput} input @param {PromptOptions} [options] */
+  /**
+   * The newer name of measureInputUsage. @param {PromptInput} input @param {PromptOptions}
+   * [options]
+   */
   measureContextUsage(input, options) {
     return this.measureInputUsage(input, options);
   }
@@ -320,10 +366,20 @@ export class LanguageModel extends EventTarget {
    */
   async clone({ signal } = {}) {
     this.#check(signal);
-    const session = new LanguageModel(token, this.#shared, this.#lm, this.#initial, this.#turns, this.#options);
+    const session = new LanguageModel(
+      token,
+      this.#shared,
+      this.#lm,
+      this.#initial,
+      this.#turns,
+      this.#options,
+    );
     session.#usage = this.#usage;
     this.#shared.users++;
-    signal?.addEventListener('abort', () => session.#end(signal.reason), { once: true, signal: session.#gone.signal });
+    signal?.addEventListener('abort', () => session.#end(signal.reason), {
+      once: true,
+      signal: session.#gone.signal,
+    });
     return session;
   }
 
@@ -341,7 +397,10 @@ export class LanguageModel extends EventTarget {
 
   /** @param {AbortSignal} [signal] */
   #check(signal) {
-    if (this.#gone.signal.aborted) throw new ExitLMError('DISPOSED', 'the session was destroyed; create or clone another', { cause: this.#gone.signal.reason });
+    if (this.#gone.signal.aborted)
+      throw new ExitLMError('DISPOSED', 'the session was destroyed; create or clone another', {
+        cause: this.#gone.signal.reason,
+      });
     signal?.throwIfAborted();
   }
 
@@ -371,7 +430,8 @@ export class LanguageModel extends EventTarget {
   }
 
   /**
-   * Oldest turns to leave out so that messages and some of a reply have room; the initial prompts stay.
+   * Oldest turns to leave out so that messages and some of a reply have room; the initial prompts
+   * stay.
    * @param {ChatMessage[]} messages
    * @param {number} reserve tokens for the reply
    * @returns {Promise<number>}
@@ -379,7 +439,11 @@ export class LanguageModel extends EventTarget {
   async #fit(messages, reserve) {
     let dropped = 0;
     for (;;) {
-      const tokens = await this.#lm.countTokens([...this.#initial, ...this.#turns.slice(dropped), ...messages]);
+      const tokens = await this.#lm.countTokens([
+        ...this.#initial,
+        ...this.#turns.slice(dropped),
+        ...messages,
+      ]);
       if (tokens + reserve < this.inputQuota) break;
       if (dropped >= this.#turns.length) {
         if (tokens < this.inputQuota) break;
@@ -404,12 +468,23 @@ export class LanguageModel extends EventTarget {
    */
   async *#reply(input, { signal, responseConstraint } = {}) {
     this.#check(signal);
-    if (responseConstraint !== undefined && responseConstraint !== null) throw new ExitLMError('USAGE', 'option responseConstraint: not supported by ExitLM; leave it out');
+    if (responseConstraint !== undefined && responseConstraint !== null)
+      throw new ExitLMError(
+        'USAGE',
+        'option responseConstraint: not supported by ExitLM; leave it out',
+      );
     const messages = inputMessages(input);
-    if (!messages.length) throw new ExitLMError('USAGE', 'input: a text or a list with at least one message was expected');
+    if (!messages.length)
+      throw new ExitLMError(
+        'USAGE',
+        'input: a text or a list with at least one message was expected',
+      );
     const over = await this.#turn(signal);
     try {
-      const dropped = await orAbort(this.#fit(messages, Math.min(256, Math.floor(this.inputQuota / 8))), signal);
+      const dropped = await orAbort(
+        this.#fit(messages, Math.min(256, Math.floor(this.inputQuota / 8))),
+        signal,
+      );
       const turns = [...this.#turns.slice(dropped), ...messages];
       const stop = linked(signal, this.#gone.signal);
       const options = { ...this.#generateOptions(), signal: stop.signal };
@@ -448,18 +523,35 @@ const token = Symbol('LanguageModel.create');
 /** @param {PromptInput} input @returns {ChatMessage[]} */
 function inputMessages(input) {
   if (typeof input === 'string') return [{ role: 'user', content: input }];
-  if (!Array.isArray(input)) throw new ExitLMError('USAGE', `input: a string or a list of messages was expected, not ${typeof input}`);
+  if (!Array.isArray(input))
+    throw new ExitLMError(
+      'USAGE',
+      `input: a string or a list of messages was expected, not ${typeof input}`,
+    );
   return input.map(({ role = 'user', content, prefix }, i) => {
-    if (!['system', 'user', 'assistant'].includes(role)) throw new ExitLMError('USAGE', `input[${i}].role: 'system', 'user' or 'assistant' was expected, not ${JSON.stringify(role)}`);
-    if (prefix) throw new ExitLMError('USAGE', `input[${i}].prefix: not supported by ExitLM; leave it out`);
+    if (!['system', 'user', 'assistant'].includes(role))
+      throw new ExitLMError(
+        'USAGE',
+        `input[${i}].role: 'system', 'user' or 'assistant' was expected, not ${JSON.stringify(role)}`,
+      );
+    if (prefix)
+      throw new ExitLMError('USAGE', `input[${i}].prefix: not supported by ExitLM; leave it out`);
     return { role, content: textOf(content, `input[${i}].content`) };
   });
 }
 
 /** @param {string} name @param {unknown} value @param {number} most */
 function inRange(name, value, most) {
-  if (typeof value !== 'number' || !(value >= 0 && value <= most)) throw new ExitLMError('USAGE', `option ${name}: a number from 0 to ${most} was expected, not ${value}`);
+  if (typeof value !== 'number' || !(value >= 0 && value <= most))
+    throw new ExitLMError(
+      'USAGE',
+      `option ${name}: a number from 0 to ${most} was expected, not ${value}`,
+    );
 }
 
 /** @param {number} tokens @param {number} quota */
-const tooLong = (tokens, quota) => new ExitLMError('CONTEXT_FULL', `the prompt takes ${tokens} tokens, the context has room for ${quota}`);
+const tooLong = (tokens, quota) =>
+  new ExitLMError(
+    'CONTEXT_FULL',
+    `the prompt takes ${tokens} tokens, the context has room for ${quota}`,
+  );

@@ -10,7 +10,8 @@ import { ExitLMError } from '../link/errors.js';
 import { deferred } from '../link/platform.js';
 
 /**
- * An async iterable of tokens, for one consumer, with the whole as `result`. `break` and `cancel()` stop the work.
+ * An async iterable of tokens, for one consumer, with the whole as `result`. `break` and `cancel()`
+ * stop the work.
  * @template [T=Token]
  * @implements {AsyncIterable<T>}
  */
@@ -37,7 +38,10 @@ export class Reply {
     }
     const { result, stop } = start((token) => this.#push(token));
     this.#stop = stop;
-    result.then((value) => this.#settle({ result: value }), (error) => this.#settle({ error }));
+    result.then(
+      (value) => this.#settle({ result: value }),
+      (error) => this.#settle({ error }),
+    );
     this.#unlisten = onAbort(signal, (error) => {
       this.#settle({ error });
       this.#ask();
@@ -82,13 +86,18 @@ export class Reply {
 
   /** @returns {AsyncIterator<T, undefined, undefined>} */
   [Symbol.asyncIterator]() {
-    if (this.#iterated) throw new ExitLMError('USAGE', 'a reply can be iterated only once; its whole text is in result');
+    if (this.#iterated)
+      throw new ExitLMError(
+        'USAGE',
+        'a reply can be iterated only once; its whole text is in result',
+      );
     this.#iterated = true;
     return {
       next: async () => {
         for (;;) {
           const outcome = this.#outcome;
-          if (outcome && 'error' in outcome) throw outcome.error; // at once: what waits unread is of no use any more
+          // at once: what waits unread is of no use any more
+          if (outcome && 'error' in outcome) throw outcome.error;
           const token = this.#tokens.shift();
           if (token !== undefined) return { done: false, value: token };
           if (outcome) return { done: true, value: undefined };

@@ -55,13 +55,17 @@ export class SharedModel {
       ...this.options,
       onProgress: (progress) => {
         this.options.onProgress?.(progress);
-        if (progress.total && progress.loaded < progress.total) this.tell(progress.loaded / progress.total);
+        if (progress.total && progress.loaded < progress.total)
+          this.tell(progress.loaded / progress.total);
       },
     });
-    lm.ready.then(() => {
-      this.state = 'available';
-      this.tell(1);
-    }, () => this.#forget(mine));
+    lm.ready.then(
+      () => {
+        this.state = 'available';
+        this.tell(1);
+      },
+      () => this.#forget(mine),
+    );
     return lm;
   }
 
@@ -76,7 +80,10 @@ export class SharedModel {
     const loading = this.#loading;
     if (this.users > 0 || !this.owned || !loading) return;
     this.#forget(loading);
-    loading.then((lm) => lm.dispose(), () => {});
+    loading.then(
+      (lm) => lm.dispose(),
+      () => {},
+    );
   }
 }
 

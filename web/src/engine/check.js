@@ -76,18 +76,26 @@ async function lookAt(engine, spec, context, check) {
       if (enough(state(), i, manifest !== null)) break;
     }
   }
-  if (!state().headerReady) engine.make('loader_finish', loader); // its sentence says what is missing
+  // its sentence says what is missing
+  if (!state().headerReady) engine.make('loader_finish', loader);
   check.bytes = bytes;
-  const options = engine.create('session_options', sessionOptions(engine, { ...spec, threads: 1, heads: 0 }));
+  const options = engine.create(
+    'session_options',
+    sessionOptions(engine, { ...spec, threads: 1, heads: 0 }),
+  );
   const sizes = engine.with(16, (memory) => {
     engine.run('loader_memory', loader, options, memory);
-    return { model: engine.view.getFloat64(memory, true), session: engine.view.getFloat64(memory + 8, true) };
+    return {
+      model: engine.view.getFloat64(memory, true),
+      session: engine.view.getFloat64(memory + 8, true),
+    };
   });
   check.memory = { ...sizes, total: sizes.model + sizes.session + engine.memoryBytes };
   claim(check.memory.total);
   if (clockRuns()) {
     const bytesPerSecond = engine.call('speed');
-    if (bytesPerSecond > 0) check.estimate.tokensPerSecond = Math.round((bytesPerSecond / sizes.model) * 10) / 10;
+    if (bytesPerSecond > 0)
+      check.estimate.tokensPerSecond = Math.round((bytesPerSecond / sizes.model) * 10) / 10;
   }
 }
 
@@ -102,11 +110,19 @@ function enough(state, part, packed) {
  */
 function claim(bytes) {
   const pages = Math.ceil(bytes / 65536);
-  if (pages > 65535) throw new ExitLMError('OUT_OF_MEMORY', `the model takes ${megabytes(bytes)}, WebAssembly has room for 4295 MB`);
+  if (pages > 65535)
+    throw new ExitLMError(
+      'OUT_OF_MEMORY',
+      `the model takes ${megabytes(bytes)}, WebAssembly has room for 4295 MB`,
+    );
   try {
     new WebAssembly.Memory({ initial: pages, maximum: pages });
   } catch (cause) {
-    throw new ExitLMError('OUT_OF_MEMORY', `the model takes ${megabytes(bytes)}, which this device does not grant`, { cause });
+    throw new ExitLMError(
+      'OUT_OF_MEMORY',
+      `the model takes ${megabytes(bytes)}, which this device does not grant`,
+      { cause },
+    );
   }
 }
 
@@ -115,6 +131,7 @@ function sentence({ memory, estimate, bytes }) {
   const parts = [];
   if (bytes !== null) parts.push(`${megabytes(bytes)} to download`);
   if (memory) parts.push(`${megabytes(memory.total)} of memory`);
-  if (estimate.tokensPerSecond !== null) parts.push(`about ${Number(estimate.tokensPerSecond.toPrecision(2))} tokens a second`);
+  if (estimate.tokensPerSecond !== null)
+    parts.push(`about ${Number(estimate.tokensPerSecond.toPrecision(2))} tokens a second`);
   return `runs here: ${parts.join(', ')}`;
 }

@@ -58,7 +58,8 @@ export function describeHeads(engine, heads) {
         threshold: ofHeads(level.threshold),
         coverage: ofHeads(level.coverage),
       };
-    }));
+    }),
+  );
   return {
     layers: ofHeads(info.head).map(({ layer }) => layer),
     heads: ofHeads(info.head).map((head) => ({ ...head, form: engine.text(head.form) })),
@@ -122,12 +123,13 @@ export function textOfIds(engine, model, ids) {
 export function idsOfText(engine, model, text, special, bos) {
   return engine.withText(text, (memory, n) => {
     const flags = engine.call('tokenize_flags', bos, special);
-    const attempt = (/** @type {number} */ capacity) => engine.with(capacity * 4 + 8, (ids) => {
-      const count = ids + capacity * 4;
-      engine.run('tokenize', model, memory, n, flags, ids, capacity, count);
-      const found = engine.view.getUint32(count, true);
-      return { found, ids: engine.i32s(ids, Math.min(found, capacity)) };
-    });
+    const attempt = (/** @type {number} */ capacity) =>
+      engine.with(capacity * 4 + 8, (ids) => {
+        const count = ids + capacity * 4;
+        engine.run('tokenize', model, memory, n, flags, ids, capacity, count);
+        const found = engine.view.getUint32(count, true);
+        return { found, ids: engine.i32s(ids, Math.min(found, capacity)) };
+      });
     const { found, ids } = attempt(n + 8);
     return found <= n + 8 ? ids : attempt(found).ids;
   });

@@ -1,8 +1,9 @@
 /**
  * One instance of the WebAssembly engine: its memory, its functions, its structs.
  *
- * Nothing here knows an offset, an enum's value or a status by heart: C hands out tables of them (wasm/bindings.c).
- * Calls go through `call`: a trap ends the instance, and every later call says so.
+ * Nothing here knows an offset, an enum's value or a status by heart: C hands out tables of them
+ * (wasm/bindings.c). Calls go through `call`: a trap ends the instance, and every later call says
+ * so.
  */
 import { ExitLMError, messageOf } from '../link/errors.js';
 import { now } from '../link/platform.js';
@@ -11,7 +12,17 @@ import { now } from '../link/platform.js';
 /** @typedef {{ bytes: number, fields: Field[] }} Struct */
 
 // The order of `wasm_kind` in bindings.c: the one thing that both sides agree on in writing.
-const KINDS = /** @type {const} */ (['u8', 'u32', 'i32', 'u64', 'f32', 'f64', 'pointer', 'chars', 'struct']);
+const KINDS = /** @type {const} */ ([
+  'u8',
+  'u32',
+  'i32',
+  'u64',
+  'f32',
+  'f64',
+  'pointer',
+  'chars',
+  'struct',
+]);
 const STAGE_BYTES = 64 * 1024;
 const PAGE_BYTES = 65536;
 
@@ -78,13 +89,21 @@ export class Engine {
    */
   call(name, ...args) {
     if (this.#crash) {
-      throw new ExitLMError('DISPOSED', `the engine ended after a crash (${messageOf(this.#crash)}); load the model again`, { cause: this.#crash });
+      throw new ExitLMError(
+        'DISPOSED',
+        `the engine ended after a crash (${messageOf(this.#crash)}); load the model again`,
+        { cause: this.#crash },
+      );
     }
     try {
       return this.#exports[`exitlm_wasm_${name}`](...args);
     } catch (cause) {
       this.#crash = cause;
-      throw new ExitLMError('WORKER', `the engine crashed in ${name} (${messageOf(cause)}); load the model again`, { cause });
+      throw new ExitLMError(
+        'WORKER',
+        `the engine crashed in ${name} (${messageOf(cause)}); load the model again`,
+        { cause },
+      );
     }
   }
 
@@ -101,7 +120,8 @@ export class Engine {
   }
 
   /**
-   * Calls an export whose last parameter is the error and whose result is an object, NULL after a failure.
+   * Calls an export whose last parameter is the error and whose result is an object, NULL after a
+   * failure.
    * @param {string} name
    * @param {...(number | boolean)} args
    * @returns {number}
@@ -122,7 +142,8 @@ export class Engine {
   /** @param {number} bytes */
   alloc(bytes) {
     const memory = this.call('alloc', bytes);
-    if (memory === 0) throw new ExitLMError('OUT_OF_MEMORY', `no memory for ${bytes} bytes in the engine`);
+    if (memory === 0)
+      throw new ExitLMError('OUT_OF_MEMORY', `no memory for ${bytes} bytes in the engine`);
     return memory;
   }
 
@@ -264,7 +285,10 @@ export class Engine {
       const size = this.#fieldSize(field);
       if (KINDS[field.kind] === 'chars') out[field.key] = this.text(at);
       else if (field.count === 1) out[field.key] = this.#readField(field, at);
-      else out[field.key] = Array.from({ length: field.count }, (_, i) => this.#readField(field, at + i * size));
+      else
+        out[field.key] = Array.from({ length: field.count }, (_, i) =>
+          this.#readField(field, at + i * size),
+        );
     }
     return out;
   }
@@ -282,13 +306,27 @@ export class Engine {
       if (value === undefined) continue;
       const at = memory + offset;
       switch (KINDS[kind]) {
-        case 'u8': view.setUint8(at, value ? 1 : 0); break;
-        case 'u32': case 'pointer': view.setUint32(at, value, true); break;
-        case 'i32': view.setInt32(at, value, true); break;
-        case 'u64': view.setBigUint64(at, BigInt(value), true); break;
-        case 'f32': view.setFloat32(at, value, true); break;
-        case 'f64': view.setFloat64(at, value, true); break;
-        default: throw new TypeError(`${name}.${key} cannot be written`);
+        case 'u8':
+          view.setUint8(at, value ? 1 : 0);
+          break;
+        case 'u32':
+        case 'pointer':
+          view.setUint32(at, value, true);
+          break;
+        case 'i32':
+          view.setInt32(at, value, true);
+          break;
+        case 'u64':
+          view.setBigUint64(at, BigInt(value), true);
+          break;
+        case 'f32':
+          view.setFloat32(at, value, true);
+          break;
+        case 'f64':
+          view.setFloat64(at, value, true);
+          break;
+        default:
+          throw new TypeError(`${name}.${key} cannot be written`);
       }
     }
   }
@@ -329,13 +367,20 @@ export class Engine {
   #readField(field, at) {
     const { view } = this;
     switch (KINDS[field.kind]) {
-      case 'u8': return view.getUint8(at) !== 0;
-      case 'i32': return view.getInt32(at, true);
-      case 'u64': return Number(view.getBigUint64(at, true));
-      case 'f32': return view.getFloat32(at, true);
-      case 'f64': return view.getFloat64(at, true);
-      case 'struct': return this.read(field.nested, at);
-      default: return view.getUint32(at, true);
+      case 'u8':
+        return view.getUint8(at) !== 0;
+      case 'i32':
+        return view.getInt32(at, true);
+      case 'u64':
+        return Number(view.getBigUint64(at, true));
+      case 'f32':
+        return view.getFloat32(at, true);
+      case 'f64':
+        return view.getFloat64(at, true);
+      case 'struct':
+        return this.read(field.nested, at);
+      default:
+        return view.getUint32(at, true);
     }
   }
 
@@ -348,14 +393,16 @@ export class Engine {
     }
     for (const [index, list] of ['event', 'reason'].entries()) {
       names[list] = [];
-      for (let i = 0, name; (name = this.call('event_name', index, i)) !== 0; i++) names[list].push(this.text(name));
+      for (let i = 0, name; (name = this.call('event_name', index, i)) !== 0; i++)
+        names[list].push(this.text(name));
     }
     return names;
   }
 
   #readFields() {
     const { view } = this;
-    const word = (/** @type {number} */ at, /** @type {number} */ i) => view.getUint32(at + 4 * i, true);
+    const word = (/** @type {number} */ at, /** @type {number} */ i) =>
+      view.getUint32(at + 4 * i, true);
     for (let at = this.call('fields'); word(at, 0) !== 0; at += 24) {
       const name = this.text(word(at, 0));
       if (word(at, 1) === 0) {
@@ -374,8 +421,8 @@ export class Engine {
 }
 
 /**
- * What the module asks for. The engine computes only: besides the clock and shared memory it needs nothing of its host, and what the C
- * library might ask for is refused.
+ * What the module asks for. The engine computes only: besides the clock and shared memory it needs
+ * nothing of its host, and what the C library might ask for is refused.
  * @param {WebAssembly.Module} module
  * @param {WebAssembly.Memory} [memory]
  * @returns {WebAssembly.Imports}
@@ -410,10 +457,13 @@ export function needsSharedMemory(module) {
 export async function createSharedEngine(module) {
   /** @type {unknown} */
   let cause;
-  for (const maximum of [4096, 2048, 1024, 512].map((mib) => mib * 2 ** 20 / PAGE_BYTES)) {
+  for (const maximum of [4096, 2048, 1024, 512].map((mib) => (mib * 2 ** 20) / PAGE_BYTES)) {
     for (const initial of [64, 256, 1024]) {
       try {
-        return await Engine.create(module, new WebAssembly.Memory({ initial, maximum, shared: true }));
+        return await Engine.create(
+          module,
+          new WebAssembly.Memory({ initial, maximum, shared: true }),
+        );
       } catch (error) {
         cause = error;
         if (!(error instanceof WebAssembly.LinkError)) break; // less room, then

@@ -1,5 +1,6 @@
 /**
- * Exit heads: fetched, checked, kept, given to the engine. Their K/V maps, most of their bytes, come only where somebody needs them.
+ * Exit heads: fetched, checked, kept, given to the engine. Their K/V maps, most of their bytes,
+ * come only where somebody needs them.
  *
  * @typedef {import('./engine.js').Engine} Engine
  * @typedef {import('../cache/store.js').ModelStore} ModelStore
@@ -39,7 +40,8 @@ export async function loadHeads(means, { source, sha256, core, optional }, asked
     if (optional && error.code !== 'CHECKSUM' && !signal.aborted) return null;
     throw error;
   });
-  // Many servers answer any address with their front page: what was not asked for by name is taken only where it is a GGUF file.
+  // Many servers answer any address with their front page: what was not asked for by name is taken
+  // only where it is a GGUF file.
   if (!bytes || (optional && String.fromCharCode(...bytes.subarray(0, 4)) !== 'GGUF')) return 0;
   return engine.withBytes(bytes, (memory, n) => engine.make('heads_create', memory, n));
 }
@@ -52,7 +54,8 @@ export async function loadHeads(means, { source, sha256, core, optional }, asked
  */
 export async function loadMaps(means, { source, sha256 }, pointer) {
   const { engine, signal } = means;
-  const fetchIt = () => (sha256 ? fetchChecked(means, { source, sha256 }) : downloadMaps(source, signal));
+  const fetchIt = () =>
+    sha256 ? fetchChecked(means, { source, sha256 }) : downloadMaps(source, signal);
   const bytes = await keptOrFetched(means, source.url && mapsKey(source.url), 0, sha256, fetchIt);
   engine.withBytes(bytes, (memory, n) => engine.run('heads_add_maps', pointer, memory, n));
 }

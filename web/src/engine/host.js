@@ -1,6 +1,6 @@
 /**
- * The engine's side: one instance, one model, one session. It lives in a worker, or in the caller's thread; either way it is
- * spoken to through a Peer, and its methods are that peer's handlers.
+ * The engine's side: one instance, one model, one session. It lives in a worker, or in the caller's
+ * thread; either way it is spoken to through a Peer, and its methods are that peer's handlers.
  */
 import { keepNote, openStore, readNote } from '../cache/cache.js';
 import { Pieces } from '../cache/pieces.js';
@@ -11,7 +11,13 @@ import { ModelLoader } from '../loading/loader.js';
 import { jobsByShard } from '../loading/manifest.js';
 import { resolve } from '../loading/resolve.js';
 import { checkModel } from './check.js';
-import { describeHeads, describeModel, describeTemplate, idsOfText, textOfIds } from './describe.js';
+import {
+  describeHeads,
+  describeModel,
+  describeTemplate,
+  idsOfText,
+  textOfIds,
+} from './describe.js';
 import { loadHeads, loadMaps } from './heads-loading.js';
 import { startEngine } from './instance.js';
 import { fetchFor, remoteSource } from './remote.js';
@@ -46,13 +52,18 @@ export class Host {
   #abort = new AbortController();
   /** @type {() => void} */ #endThreads = () => {};
   /** @type {unknown} */ #failure;
-  /** @type {import('../loading/http.js').FetchLike} */ #fetch = async () => { throw new Error('nothing is loaded yet'); };
-  /** Settles when the cache has all that came. @type {Promise<void>} */ #putAway = Promise.resolve();
+  /** @type {import('../loading/http.js').FetchLike} */ #fetch = async () => {
+    throw new Error('nothing is loaded yet');
+  };
+  /** Settles when the cache has all that came. @type {Promise<void>} */ #putAway =
+    Promise.resolve();
 
   /** @param {Peer} peer */
   constructor(peer) {
     this.#peer = peer;
-    this.#abort.signal.addEventListener('abort', () => this.#loader?.fail(this.#abort.signal.reason));
+    this.#abort.signal.addEventListener('abort', () =>
+      this.#loader?.fail(this.#abort.signal.reason),
+    );
   }
 
   /** @returns {import('../link/protocol.js').EngineSide} */
@@ -74,7 +85,8 @@ export class Host {
   // ---- loading ----
 
   /**
-   * Resolves once the model can be talked to. A notice 'ready' or 'failed' says later how the rest went.
+   * Resolves once the model can be talked to. A notice 'ready' or 'failed' says later how the rest
+   * went.
    * @param {LoadSpec} spec
    */
   async #load(spec) {
@@ -87,11 +99,15 @@ export class Host {
       const { engine, threads } = await starting;
       this.#engine = engine;
       this.#pieces = new Pieces(engine);
-      if (resolved.heads) this.#heads = await loadHeads(this.#headsMeans(spec), resolved.heads, spec.kvMaps);
+      if (resolved.heads)
+        this.#heads = await loadHeads(this.#headsMeans(spec), resolved.heads, spec.kvMaps);
       const loader = await this.#openLoader(spec, resolved, threads, opening);
       return this.#describe(loader);
     } catch (error) {
-      await opening.then((store) => store?.close(), () => {}); // twice does no harm
+      await opening.then(
+        (store) => store?.close(),
+        () => {},
+      ); // twice does no harm
       throw error;
     }
   }
@@ -104,13 +120,22 @@ export class Host {
       remote: remoteSource(this.#peer),
       signal: this.#abort.signal,
       cachedManifest: (/** @type {string} */ key) => readNote(cache, key, this.#peer),
-      keepManifest: (/** @type {string} */ key, /** @type {unknown} */ manifest) => keepNote(cache, key, this.#peer, manifest),
+      keepManifest: (/** @type {string} */ key, /** @type {unknown} */ manifest) =>
+        keepNote(cache, key, this.#peer, manifest),
     };
   }
 
-  /** What the cache has of the model. @param {LoadSpec} spec @param {string | null} key @param {string | undefined} packed checksum of a packed model */
+  /**
+   * What the cache has of the model. @param {LoadSpec} spec @param {string | null} key @param
+   * {string | undefined} packed checksum of a packed model
+   */
   async #openCopy({ cache, sha256 }, key, packed) {
-    return key ? openStore(cache, key, this.#peer, { sha256: packed ?? sha256?.join() ?? null, warn: this.#warn }) : null;
+    return key
+      ? openStore(cache, key, this.#peer, {
+          sha256: packed ?? sha256?.join() ?? null,
+          warn: this.#warn,
+        })
+      : null;
   }
 
   /** @param {LoadSpec} spec @returns {import('./heads-loading.js').Means} */
@@ -124,26 +149,36 @@ export class Host {
   }
 
   /**
-   * The K/V maps, once all else is there, where a level of the table wants them: they make exits cheaper, but nothing waits for them.
+   * The K/V maps, once all else is there, where a level of the table wants them: they make exits
+   * cheaper, but nothing waits for them.
    * @param {LoadSpec} spec
    * @param {Heads} heads
    */
   async #loadMaps(spec, heads) {
-    if (spec.kvMaps !== null || !this.#exits?.levels.some((level) => level.kv === 'maps' && level.certified)) return;
+    if (
+      spec.kvMaps !== null ||
+      !this.#exits?.levels.some((level) => level.kv === 'maps' && level.certified)
+    )
+      return;
     try {
-      if (!this.#alive().engine.call('heads_have_maps', this.#heads)) await loadMaps(this.#headsMeans(spec), heads, this.#heads);
+      if (!this.#alive().engine.call('heads_have_maps', this.#heads))
+        await loadMaps(this.#headsMeans(spec), heads, this.#heads);
     } catch (error) {
-      if (!this.#abort.signal.aborted) this.#warn(`the K/V maps of the exit heads did not load, so replies do without them: ${messageOf(error)}`);
+      if (!this.#abort.signal.aborted)
+        this.#warn(
+          `the K/V maps of the exit heads did not load, so replies do without them: ${messageOf(error)}`,
+        );
     }
   }
 
   /**
-   * Resolves once the header is there and the session open. Where the server's file is another than the one that the
-   * cache has begun, the copy is dropped and loading starts over.
+   * Resolves once the header is there and the session open. Where the server's file is another than
+   * the one that the cache has begun, the copy is dropped and loading starts over.
    * @param {LoadSpec} spec
    * @param {Resolved} resolved
    * @param {number} threads
-   * @param {Promise<import('../cache/store.js').ModelStore | null>} opening what the cache has of it
+   * @param {Promise<import('../cache/store.js').ModelStore | null>} opening what the cache has of
+   *   it
    */
   async #openLoader(spec, resolved, threads, opening) {
     const { sources, key } = resolved;
@@ -157,7 +192,9 @@ export class Host {
       store?.useChecksum((bytes) => pieces.sumOf(bytes));
       const loader = new ModelLoader({
         engine,
-        sources: sources.map((s, i) => (s.url ? httpSource(s.url, this.#fetch, packed ? null : store?.validator(i)) : s)),
+        sources: sources.map((s, i) =>
+          s.url ? httpSource(s.url, this.#fetch, packed ? null : store?.validator(i)) : s,
+        ),
         heads: this.#heads,
         shards: packed?.shards,
         partBytes: packed?.partBytes,
@@ -169,7 +206,10 @@ export class Host {
       });
       this.#loader = loader;
       const running = loader.run();
-      this.#putAway = running.then(() => store?.close(), () => store?.close());
+      this.#putAway = running.then(
+        () => store?.close(),
+        () => store?.close(),
+      );
       try {
         await Promise.race([loader.headerReady(), running]);
         this.#openSession(spec, loader, threads);
@@ -201,7 +241,8 @@ export class Host {
   }
 
   /**
-   * Where memory is short and the caller named no type for the K/V cache, the smaller ones are tried.
+   * Where memory is short and the caller named no type for the K/V cache, the smaller ones are
+   * tried.
    * @param {LoadSpec} spec
    * @param {ModelLoader} loader
    * @param {number} threads
@@ -211,29 +252,47 @@ export class Host {
     const types = spec.kvType === null ? [null, 'q8'] : [spec.kvType];
     const clock = clockRuns();
     for (const kvType of types) {
-      const options = engine.create('session_options', sessionOptions(engine, { ...spec, kvType, threads, heads: this.#heads }));
+      const options = engine.create(
+        'session_options',
+        sessionOptions(engine, { ...spec, kvType, threads, heads: this.#heads }),
+      );
       try {
         this.#memoryNeeded = loader.memory(options);
         this.#session = engine.make('session_create', loader.model, options, clock);
         break;
       } catch (error) {
-        if (/** @type {ExitLMError} */ (error).code !== 'OUT_OF_MEMORY' || kvType === types[types.length - 1]) throw error;
+        if (
+          /** @type {ExitLMError} */ (error).code !== 'OUT_OF_MEMORY' ||
+          kvType === types[types.length - 1]
+        )
+          throw error;
       } finally {
         engine.free(options);
       }
     }
     this.#exits = this.#heads ? describeHeads(engine, this.#heads) : null;
-    this.#replies = new Replies({ engine, loader, session: this.#session, exits: this.#exits, clock, peer: this.#peer });
+    this.#replies = new Replies({
+      engine,
+      loader,
+      session: this.#session,
+      exits: this.#exits,
+      clock,
+      peer: this.#peer,
+    });
     this.#template = createTemplate(describeTemplate(engine, loader.model));
     const pool = engine.call('session_pool', this.#session);
-    if (pool) this.#endThreads = startThreads(engine, pool, engine.call('session_threads', this.#session));
+    if (pool)
+      this.#endThreads = startThreads(engine, pool, engine.call('session_threads', this.#session));
   }
 
   /** What the caller is told of the model. @param {ModelLoader} loader */
   #describe(loader) {
     const engine = /** @type {Engine} */ (this.#engine);
     /** @type {Info} */
-    const info = { ...describeModel(engine, loader.model, this.#session), memory: { ...this.#memoryNeeded, total: engine.memoryBytes } };
+    const info = {
+      ...describeModel(engine, loader.model, this.#session),
+      memory: { ...this.#memoryNeeded, total: engine.memoryBytes },
+    };
     return { info, exits: this.#exits };
   }
 
@@ -244,11 +303,21 @@ export class Host {
 
   #alive() {
     if (this.#failure) {
-      throw new ExitLMError('DISPOSED', `the model is not usable any more (${messageOf(this.#failure)}); load it again`, { cause: this.#failure });
+      throw new ExitLMError(
+        'DISPOSED',
+        `the model is not usable any more (${messageOf(this.#failure)}); load it again`,
+        { cause: this.#failure },
+      );
     }
-    if (!this.#engine || !this.#loader || !this.#replies || !this.#template) throw new ExitLMError('DISPOSED', 'the model was disposed of');
+    if (!this.#engine || !this.#loader || !this.#replies || !this.#template)
+      throw new ExitLMError('DISPOSED', 'the model was disposed of');
     if (this.#engine.crash) this.#engine.call('version'); // throws, with the reason
-    return { engine: this.#engine, loader: this.#loader, replies: this.#replies, template: this.#template };
+    return {
+      engine: this.#engine,
+      loader: this.#loader,
+      replies: this.#replies,
+      template: this.#template,
+    };
   }
 
   /** @param {string} text @param {boolean} special @param {boolean} bos */
@@ -260,7 +329,9 @@ export class Host {
   /** @param {number[]} ids */
   #detokenize(ids) {
     const { engine, loader } = this.#alive();
-    for (const id of ids) if (!Number.isInteger(id)) throw new ExitLMError('USAGE', `detokenize takes token ids; ${id} is none`);
+    for (const id of ids)
+      if (!Number.isInteger(id))
+        throw new ExitLMError('USAGE', `detokenize takes token ids; ${id} is none`);
     return textOfIds(engine, loader.model, ids);
   }
 
@@ -273,7 +344,11 @@ export class Host {
   /** @param {GenerateRequest} request */
   #generate(request) {
     const { replies, template } = this.#alive();
-    return replies.generate(request, (prompt) => (typeof prompt === 'string' ? prompt : template(prompt)), () => this.#alive());
+    return replies.generate(
+      request,
+      (prompt) => (typeof prompt === 'string' ? prompt : template(prompt)),
+      () => this.#alive(),
+    );
   }
 
   #memory() {
@@ -295,4 +370,8 @@ export class Host {
 }
 
 /** What loading needs of a manifest. @param {import('../loading/manifest.js').Manifest} manifest */
-const packing = (manifest) => ({ shards: jobsByShard(manifest), sha256: manifest.sha256, partBytes: manifest.files.map(({ bytes }) => bytes) });
+const packing = (manifest) => ({
+  shards: jobsByShard(manifest),
+  sha256: manifest.sha256,
+  partBytes: manifest.files.map(({ bytes }) => bytes),
+});

@@ -11,7 +11,8 @@ import { detectFeatures } from './features.js';
 
 const MOST_THREADS_AUTO = 4;
 /** What a missing file nearly always means. */
-const LEFT_BEHIND = 'a bundler that leaves it behind needs a copy of the package and the options worker and wasm (docs/bundlers.md)';
+const LEFT_BEHIND =
+  'a bundler that leaves it behind needs a copy of the package and the options worker and wasm (docs/bundlers.md)';
 
 /**
  * @param {number | 'auto'} wanted
@@ -32,28 +33,40 @@ export function variantFor(threads) {
 
 /**
  * @param {object} options
- * @param {WebAssembly.Module | Uint8Array | string | null} options.wasm a module, its bytes, the address of one file, or that of a folder with all of them (ends with '/')
+ * @param {WebAssembly.Module | Uint8Array | string | null} options.wasm a module, its bytes, the
+ *   address of one file, or that of a folder with all of them (ends with '/')
  * @param {number | 'auto'} options.threads
  * @param {boolean} options.inWorker
  * @returns {Promise<{ engine: Engine, threads: number }>}
  */
 export async function startEngine({ wasm, threads: wanted, inWorker }) {
   const features = detectFeatures();
-  if (!features.wasm) throw new ExitLMError('UNSUPPORTED', 'WebAssembly is missing or switched off here');
+  if (!features.wasm)
+    throw new ExitLMError('UNSUPPORTED', 'WebAssembly is missing or switched off here');
   if (!features.simd && !(wasm instanceof WebAssembly.Module)) {
-    throw new ExitLMError('UNSUPPORTED', 'this browser has no WebAssembly SIMD, which the engine needs: Chrome 91, Firefox 89, Safari 16.4 or later have it');
+    throw new ExitLMError(
+      'UNSUPPORTED',
+      'this browser has no WebAssembly SIMD, which the engine needs: Chrome 91, Firefox 89, Safari 16.4 or later have it',
+    );
   }
   const threads = await threadsFor(wanted, inWorker);
   if (threads > 1 && (wasm === null || typeof wasm === 'string')) {
     try {
-      return { engine: await createSharedEngine(await moduleFrom(wasm, variantFor(threads))), threads };
+      return {
+        engine: await createSharedEngine(await moduleFrom(wasm, variantFor(threads))),
+        threads,
+      };
     } catch (error) {
       if (wanted !== 'auto') throw error; // asked for by number: say why
     }
   }
   const module = await moduleFrom(wasm, variantFor(1));
   if (needsSharedMemory(module)) {
-    if (threads === 1 && !features.threads) throw new ExitLMError('USAGE', 'the wasm module that was given needs shared memory, which this page has not (it is not cross-origin isolated)');
+    if (threads === 1 && !features.threads)
+      throw new ExitLMError(
+        'USAGE',
+        'the wasm module that was given needs shared memory, which this page has not (it is not cross-origin isolated)',
+      );
     return { engine: await createSharedEngine(module), threads };
   }
   return { engine: await Engine.create(module), threads: 1 };
@@ -67,12 +80,17 @@ export async function startEngine({ wasm, threads: wanted, inWorker }) {
 async function moduleFrom(wasm, variant) {
   if (wasm instanceof WebAssembly.Module) return wasm;
   try {
-    if (wasm instanceof Uint8Array) return await WebAssembly.compile(/** @type {Uint8Array<ArrayBuffer>} */ (wasm));
+    if (wasm instanceof Uint8Array)
+      return await WebAssembly.compile(/** @type {Uint8Array<ArrayBuffer>} */ (wasm));
     if (wasm === null) return await compileUrl(wasmUrl[variant]().href);
     return await compileUrl(wasm.endsWith('/') ? `${wasm}exitlm-${variant}.wasm` : wasm);
   } catch (cause) {
     if (cause instanceof ExitLMError) throw cause;
-    throw new ExitLMError('UNSUPPORTED', `the engine's WebAssembly cannot be compiled here (${messageOf(cause)})`, { cause });
+    throw new ExitLMError(
+      'UNSUPPORTED',
+      `the engine's WebAssembly cannot be compiled here (${messageOf(cause)})`,
+      { cause },
+    );
   }
 }
 
@@ -84,7 +102,11 @@ async function compileUrl(url) {
     try {
       bytes = await fs.readFile(new URL(url));
     } catch (cause) {
-      throw new ExitLMError('NETWORK', `${url}: the engine's file cannot be read (${messageOf(cause)})`, { cause });
+      throw new ExitLMError(
+        'NETWORK',
+        `${url}: the engine's file cannot be read (${messageOf(cause)})`,
+        { cause },
+      );
     }
     return WebAssembly.compile(bytes);
   }
@@ -93,14 +115,26 @@ async function compileUrl(url) {
   try {
     response = await fetch(url);
   } catch (cause) {
-    throw new ExitLMError('NETWORK', `${url}: the engine's file cannot be loaded (${messageOf(cause)})`, { cause });
+    throw new ExitLMError(
+      'NETWORK',
+      `${url}: the engine's file cannot be loaded (${messageOf(cause)})`,
+      { cause },
+    );
   }
-  if (!response.ok) throw new ExitLMError('HTTP', `${url}: the server answered ${response.status} where the engine's file was expected; ${LEFT_BEHIND}`);
+  if (!response.ok)
+    throw new ExitLMError(
+      'HTTP',
+      `${url}: the server answered ${response.status} where the engine's file was expected; ${LEFT_BEHIND}`,
+    );
   const type = response.headers.get('content-type') ?? '';
-  if (/^application\/wasm\b/.test(type) && WebAssembly.compileStreaming) return WebAssembly.compileStreaming(response);
+  if (/^application\/wasm\b/.test(type) && WebAssembly.compileStreaming)
+    return WebAssembly.compileStreaming(response);
   const bytes = new Uint8Array(await response.arrayBuffer());
   if (bytes[0] !== 0 || bytes[1] !== 0x61) {
-    throw new ExitLMError('HTTP', `${url}: the server answered with ${type || 'something else'} where the engine's file was expected; ${LEFT_BEHIND}`);
+    throw new ExitLMError(
+      'HTTP',
+      `${url}: the server answered with ${type || 'something else'} where the engine's file was expected; ${LEFT_BEHIND}`,
+    );
   }
   return WebAssembly.compile(bytes);
 }

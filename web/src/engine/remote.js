@@ -14,10 +14,17 @@ import { isWorkerd } from '../link/platform.js';
  */
 export function fetchFor(peer, custom) {
   // The browser's own cache would let one range of a file wait for another, and keep a second copy.
-  if (!custom) return (url, init) => fetch(url, /** @type {RequestInit} */ (isWorkerd ? init : { ...init, cache: 'no-store' }));
+  if (!custom)
+    return (url, init) =>
+      fetch(url, /** @type {RequestInit} */ (isWorkerd ? init : { ...init, cache: 'no-store' }));
   return async (url, { headers }) => {
     const { status, ok, headers: answered, stream } = await peer.call('fetch', { url, headers });
-    return { ok, status, headers: new Headers(answered), body: stream === null ? null : chunks(peer, stream) };
+    return {
+      ok,
+      status,
+      headers: new Headers(answered),
+      body: stream === null ? null : chunks(peer, stream),
+    };
   };
 }
 

@@ -1,6 +1,7 @@
 /**
- * Replies: they follow each other in the order they were asked for. Generation advances in steps of C, each a token or a slice of the
- * prompt, and lets the event loop turn every few milliseconds: so a stop arrives, and so downloads go on beside it.
+ * Replies: they follow each other in the order they were asked for. Generation advances in steps of
+ * C, each a token or a slice of the prompt, and lets the event loop turn every few milliseconds: so
+ * a stop arrives, and so downloads go on beside it.
  *
  * @typedef {import('./engine.js').Engine} Engine
  * @typedef {import('../loading/loader.js').ModelLoader} ModelLoader
@@ -11,7 +12,8 @@
  * @typedef {import('../link/types.js').GenerateOptions} GenerateOptions
  * @typedef {import('../link/types.js').Result} Result
  *
- * @typedef {{ stopped: boolean, wake: { promise: Promise<void>, resolve: (value: void) => void } }} Reply
+ * @typedef {{ stopped: boolean, wake: { promise: Promise<void>, resolve: (value: void) => void } }}
+ *   Reply
  */
 import { deferred, now, turn } from '../link/platform.js';
 import { idsOfText } from './describe.js';
@@ -89,12 +91,24 @@ export class Replies {
 
   /** @param {OwnLevel} level */
   setLevel(level) {
-    this.#ownLevels = [...this.#ownLevels.filter(({ accuracy }) => Math.abs(accuracy - level.accuracy) > 1e-6), level].sort((a, b) => a.accuracy - b.accuracy);
+    this.#ownLevels = [
+      ...this.#ownLevels.filter(({ accuracy }) => Math.abs(accuracy - level.accuracy) > 1e-6),
+      level,
+    ].sort((a, b) => a.accuracy - b.accuracy);
   }
 
-  /** The lowest level of this device that is good for what is asked goes before the heads file's. @param {GenerateOptions} options */
+  /**
+   * The lowest level of this device that is good for what is asked goes before the heads file's.
+   * @param {GenerateOptions} options
+   */
   #withOwnLevel(options) {
-    const { mode = 'exit', strategy = 'risk', kv = 'exact', accuracy = this.#exits?.defaultAccuracy ?? 1, thresholds } = options;
+    const {
+      mode = 'exit',
+      strategy = 'risk',
+      kv = 'exact',
+      accuracy = this.#exits?.defaultAccuracy ?? 1,
+      thresholds,
+    } = options;
     if (mode !== 'exit' || strategy !== 'risk' || kv !== 'exact' || thresholds) return options;
     const own = this.#ownLevels.find((level) => level.accuracy >= accuracy - 1e-6);
     return own ? { ...options, kv, thresholds: own.threshold } : options;
@@ -109,9 +123,15 @@ export class Replies {
   async #run(id, text, options, reply) {
     const engine = this.#engine;
     const loader = this.#loader;
-    const { struct, seed, free } = generateOptions(engine, this.#withOwnLevel(options), this.#exits?.heads.length ?? 0);
+    const { struct, seed, free } = generateOptions(
+      engine,
+      this.#withOwnLevel(options),
+      this.#exits?.heads.length ?? 0,
+    );
     try {
-      engine.withText(text, (memory, n) => engine.run('session_text', this.#session, memory, n, true, struct));
+      engine.withText(text, (memory, n) =>
+        engine.run('session_text', this.#session, memory, n, true, struct),
+      );
     } finally {
       free();
     }
@@ -139,8 +159,10 @@ export class Replies {
       }
       const type = engine.names.event[engine.view.getUint32(typeAt, true)];
       if (type === 'done') return this.#result(seed);
-      if (type !== 'progress') this.#peer.notify('token', { id, token: this.#token(tokenAt, type, withEvents) });
-      // Without a clock nobody knows how long this has taken: each token and each slice of the prompt is a turn.
+      if (type !== 'progress')
+        this.#peer.notify('token', { id, token: this.#token(tokenAt, type, withEvents) });
+      // Without a clock nobody knows how long this has taken: each token and each slice of the
+      // prompt is a turn.
       if (!this.#clock || now() - lastTurn > TURN_MS) {
         await turn();
         lastTurn = now();
@@ -155,7 +177,20 @@ export class Replies {
    * @returns {import('../link/types.js').Token | import('../link/types.js').DraftEvent}
    */
   #token(at, type, withType) {
-    const { index, id, text, textBytes, layer, of, work, head, confidence, drafted, draftHead, ms } = this.#engine.read('token', at);
+    const {
+      index,
+      id,
+      text,
+      textBytes,
+      layer,
+      of,
+      work,
+      head,
+      confidence,
+      drafted,
+      draftHead,
+      ms,
+    } = this.#engine.read('token', at);
     return {
       ...(withType ? { type: /** @type {'token'} */ (type) } : {}),
       index,
@@ -176,18 +211,38 @@ export class Replies {
   /** @param {string | null} seed @returns {Result} */
   #result(seed) {
     const engine = this.#engine;
-    const { text, textBytes, reason, promptTokens, completionTokens, reusedTokens, exits: byHead, fullTokens, promptMs, decodeMs, tokensPerSecond, certified, uncertified, ...counts } =
-      engine.read('stats', this.#event + engine.offsetOf('event', 'stats'));
+    const {
+      text,
+      textBytes,
+      reason,
+      promptTokens,
+      completionTokens,
+      reusedTokens,
+      exits: byHead,
+      fullTokens,
+      promptMs,
+      decodeMs,
+      tokensPerSecond,
+      certified,
+      uncertified,
+      ...counts
+    } = engine.read('stats', this.#event + engine.offsetOf('event', 'stats'));
     return {
       text: engine.text(text, textBytes),
       reason: /** @type {Result['reason']} */ (engine.names.reason[reason]),
       usage: { promptTokens, completionTokens, reusedTokens },
       exits: { ...byHead.slice(0, this.#exits?.heads.length ?? 0), [-1]: fullTokens },
-      .../** @type {Pick<Result, 'meanDepth' | 'meanWork' | 'drafted' | 'accepted' | 'draftAttempts' | 'audited' | 'auditDisagreed'>} */ (counts),
+      .../** @type {Pick<Result, 'meanDepth' | 'meanWork' | 'drafted' | 'accepted' | 'draftAttempts' | 'audited' | 'auditDisagreed'>} */ (
+        counts
+      ),
       certified,
       uncertified: certified ? null : engine.text(uncertified),
       seed,
-      timing: { promptMs: measured(promptMs), decodeMs: measured(decodeMs), tokensPerSecond: measured(tokensPerSecond) },
+      timing: {
+        promptMs: measured(promptMs),
+        decodeMs: measured(decodeMs),
+        tokensPerSecond: measured(tokensPerSecond),
+      },
     };
   }
 }

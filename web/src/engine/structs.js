@@ -14,7 +14,8 @@ import { number, usage } from '../link/options.js';
  */
 function choice(engine, list, option, value) {
   const index = engine.names[list].indexOf(/** @type {string} */ (value));
-  if (index < 0) usage(option, `one of ${engine.names[list].map((n) => `'${n}'`).join(', ')}`, value);
+  if (index < 0)
+    usage(option, `one of ${engine.names[list].map((n) => `'${n}'`).join(', ')}`, value);
   return index;
 }
 
@@ -25,7 +26,8 @@ const MOST = 0xffffffff;
  * @param {Engine} engine
  * @param {Record<string, any>} options
  * @param {number} nHeads
- * @returns {{ struct: number, seed: string | null, free: () => void }} `seed`: the one in use, where sampling needs one
+ * @returns {{ struct: number, seed: string | null, free: () => void }} `seed`: the one in use,
+ *   where sampling needs one
  */
 export function generateOptions(engine, options, nHeads) {
   const mode = options.mode ?? (nHeads ? 'exit' : 'full');
@@ -37,7 +39,10 @@ export function generateOptions(engine, options, nHeads) {
   const values = {
     mode: choice(engine, 'mode', 'mode', mode),
     accuracy: number(options, 'accuracy', 0.5, 1),
-    strategy: options.strategy === undefined ? undefined : choice(engine, 'strategy', 'strategy', options.strategy),
+    strategy:
+      options.strategy === undefined
+        ? undefined
+        : choice(engine, 'strategy', 'strategy', options.strategy),
     kv: options.kv === undefined ? undefined : choice(engine, 'kv', 'kv', options.kv),
     maxTokens,
     temperature,
@@ -60,7 +65,11 @@ export function generateOptions(engine, options, nHeads) {
     blocks.push(struct);
     engine.call('generate_defaults', struct);
     engine.write('generate_options', struct, values);
-    if (stop.length) engine.write('generate_options', struct, { stop: stringList(engine, stop, blocks), nStop: stop.length });
+    if (stop.length)
+      engine.write('generate_options', struct, {
+        stop: stringList(engine, stop, blocks),
+        nStop: stop.length,
+      });
     if (thresholds) {
       const memory = engine.alloc(4 * thresholds.length);
       blocks.push(memory);
@@ -92,15 +101,25 @@ function stringList(engine, list, blocks) {
   });
   const array = engine.alloc(4 * list.length);
   blocks.push(array);
-  for (const [i, pointer] of pointers.entries()) engine.view.setUint32(array + 4 * i, pointer, true);
+  for (const [i, pointer] of pointers.entries())
+    engine.view.setUint32(array + 4 * i, pointer, true);
   return array;
 }
 
 /** @param {unknown} value @param {number} nHeads @returns {number[] | null} */
 function thresholdsOf(value, nHeads) {
   if (value === undefined || value === null) return null;
-  if (nHeads === 0) throw new ExitLMError('USAGE', 'option thresholds: there are no exit heads that they could be for');
-  if (!Array.isArray(value) || value.length !== nHeads || value.some((t) => !(typeof t === 'number' && t >= 0 && t <= 2))) usage('thresholds', `a list of ${nHeads} numbers from 0 to 2, one for each exit head,`, value);
+  if (nHeads === 0)
+    throw new ExitLMError(
+      'USAGE',
+      'option thresholds: there are no exit heads that they could be for',
+    );
+  if (
+    !Array.isArray(value) ||
+    value.length !== nHeads ||
+    value.some((t) => !(typeof t === 'number' && t >= 0 && t <= 2))
+  )
+    usage('thresholds', `a list of ${nHeads} numbers from 0 to 2, one for each exit head,`, value);
   return /** @type {number[]} */ (value);
 }
 
@@ -108,7 +127,8 @@ function thresholdsOf(value, nHeads) {
 function stopStrings(value) {
   if (value === undefined || value === null) return [];
   const list = typeof value === 'string' ? [value] : value;
-  if (!Array.isArray(list) || list.some((s) => typeof s !== 'string' || s === '')) usage('stop', 'a string or a list of strings, none of them empty', value);
+  if (!Array.isArray(list) || list.some((s) => typeof s !== 'string' || s === ''))
+    usage('stop', 'a string or a list of strings, none of them empty', value);
   return list;
 }
 
@@ -118,7 +138,8 @@ function stopStrings(value) {
  * @returns {number | bigint}
  */
 function seedOf(value, needed) {
-  if (value === undefined || value === null) return needed ? crypto.getRandomValues(new Uint32Array(1))[0] : 0;
+  if (value === undefined || value === null)
+    return needed ? crypto.getRandomValues(new Uint32Array(1))[0] : 0;
   if (typeof value === 'bigint' && value >= 0n && value < 2n ** 64n) return value;
   if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return value;
   return usage('seed', 'an integer of at least 0', value);

@@ -1,5 +1,6 @@
 /**
- * Chat templates: the model's own program (Jinja), run by `@huggingface/jinja`, which is loaded at the first chat.
+ * Chat templates: the model's own program (Jinja), run by `@huggingface/jinja`, which is loaded at
+ * the first chat.
  */
 import { ExitLMError, messageOf } from '../link/errors.js';
 
@@ -11,7 +12,8 @@ import { ExitLMError, messageOf } from '../link/errors.js';
 
 /**
  * @param {TemplateInfo} info
- * @returns {(messages: ChatMessage[]) => Promise<string>} the prompt of a conversation, without a begin-of-text token that the tokenizer adds
+ * @returns {(messages: ChatMessage[]) => Promise<string>} the prompt of a conversation, without a
+ *   begin-of-text token that the tokenizer adds
  */
 export function createTemplate({ source, bosToken, eosToken, addBos }) {
   /** @type {Promise<Template> | undefined} */
@@ -20,18 +22,33 @@ export function createTemplate({ source, bosToken, eosToken, addBos }) {
   let last = { key: '', text: '' };
   return async (messages) => {
     if (!source) {
-      throw new ExitLMError('UNSUPPORTED', 'this model has no chat template; use complete() with a prompt in the form that it knows');
+      throw new ExitLMError(
+        'UNSUPPORTED',
+        'this model has no chat template; use complete() with a prompt in the form that it knows',
+      );
     }
     const template = await (compiling ??= compile(source));
     const key = JSON.stringify(messages);
     if (last.key !== key) {
       let text;
       try {
-        text = template.render({ messages, add_generation_prompt: true, bos_token: bosToken, eos_token: eosToken });
+        text = template.render({
+          messages,
+          add_generation_prompt: true,
+          bos_token: bosToken,
+          eos_token: eosToken,
+        });
       } catch (cause) {
-        throw new ExitLMError('USAGE', `the model's chat template refuses this conversation: ${messageOf(cause)}`, { cause });
+        throw new ExitLMError(
+          'USAGE',
+          `the model's chat template refuses this conversation: ${messageOf(cause)}`,
+          { cause },
+        );
       }
-      last = { key, text: addBos && bosToken && text.startsWith(bosToken) ? text.slice(bosToken.length) : text };
+      last = {
+        key,
+        text: addBos && bosToken && text.startsWith(bosToken) ? text.slice(bosToken.length) : text,
+      };
     }
     return last.text;
   };
@@ -43,6 +60,10 @@ async function compile(source) {
   try {
     return new Template(source);
   } catch (cause) {
-    throw new ExitLMError('UNSUPPORTED', `the model's chat template cannot be read: ${messageOf(cause)}; use complete() instead`, { cause });
+    throw new ExitLMError(
+      'UNSUPPORTED',
+      `the model's chat template cannot be read: ${messageOf(cause)}; use complete() instead`,
+      { cause },
+    );
   }
 }

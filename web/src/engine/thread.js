@@ -11,10 +11,12 @@ async function run({ module, memory, pool, stackTop, tls }) {
   try {
     call.exitlm_wasm_pool_join(pool); // returns when the pool ends
   } catch (error) {
-    call.exitlm_wasm_pool_fail(pool); // the engine's own thread ends with this, instead of waiting for ever
+    // the engine's own thread ends with this, instead of waiting for ever
+    call.exitlm_wasm_pool_fail(pool);
     throw error;
   }
 }
 
-if (isNode) nodeModule('node:worker_threads').then(({ parentPort }) => parentPort.once('message', run));
+if (isNode)
+  nodeModule('node:worker_threads').then(({ parentPort }) => parentPort.once('message', run));
 else globalThis.onmessage = ({ data }) => void run(data);

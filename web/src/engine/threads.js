@@ -1,11 +1,15 @@
 /**
- * Helper threads of an engine with shared memory: workers that instantiate the same module on the same memory and take parts of its
- * work (wasm/pool.c). The engine waits for none of them to arrive.
+ * Helper threads of an engine with shared memory: workers that instantiate the same module on the
+ * same memory and take parts of its work (wasm/pool.c). The engine waits for none of them to
+ * arrive.
  */
 import { isNode, nodeModule } from '../link/platform.js';
 
 /** @typedef {import('./engine.js').Engine} Engine */
-/** @typedef {{ module: WebAssembly.Module, memory: WebAssembly.Memory, pool: number, stackTop: number, tls: number }} ThreadStart */
+/**
+ * @typedef {{ module: WebAssembly.Module, memory: WebAssembly.Memory, pool: number, stackTop:
+ *   number, tls: number }} ThreadStart
+ */
 
 const STACK_BYTES = 256 * 1024;
 
@@ -21,7 +25,13 @@ export function startThreads(engine, pool, threads) {
   const workers = [];
   for (let i = 1; i < threads; i++) {
     /** @type {ThreadStart} */
-    const start = { module: engine.module, memory: engine.memory, pool, stackTop: engine.alloc(STACK_BYTES) + STACK_BYTES, tls: engine.allocTls() };
+    const start = {
+      module: engine.module,
+      memory: engine.memory,
+      pool,
+      stackTop: engine.alloc(STACK_BYTES) + STACK_BYTES,
+      tls: engine.allocTls(),
+    };
     startWorker(start).then(
       (worker) => {
         if (ended) worker.terminate();

@@ -34,9 +34,11 @@ function holdLock() {
   const name = `exitlm-worker-${crypto.getRandomValues(new Uint32Array(4)).join('-')}`;
   return new Promise((resolve) => {
     if (!locks) return resolve(null);
-    locks.request(name, () => {
-      resolve(name);
-      return new Promise(() => {});
-    }).catch(() => resolve(null));
+    locks
+      .request(name, () => {
+        resolve(name);
+        return new Promise(() => {});
+      })
+      .catch(() => resolve(null));
   });
 }

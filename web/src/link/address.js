@@ -3,7 +3,10 @@ import { hasNodeModules } from './platform.js';
 
 const scope = /** @type {any} */ (globalThis);
 
-/** @returns {string | undefined} the page's, the worker's, or the working directory's; undefined where there is none */
+/**
+ * @returns {string | undefined} the page's, the worker's, or the working directory's; undefined
+ *   where there is none
+ */
 function baseAddress() {
   if (!hasNodeModules) return scope.document?.baseURI ?? scope.location?.href;
   const folder = scope.process.cwd().replaceAll('\\', '/');
@@ -17,7 +20,7 @@ function baseAddress() {
 export const absolute = (address) => new URL(address, baseAddress());
 
 /**
- * Vite before 8 bundles what it finds in node_modules for its development server and leaves the files beside it behind. They are taken from
- * where they were installed. @type {string | undefined}
+ * Vite before 8 bundles what it finds in node_modules for its development server and leaves the
+ * files beside it behind. They are taken from where they were installed. @type {string | undefined}
  */
 export const installed = /^.+\/node_modules\/(?=\.vite\/deps)/.exec(import.meta.url)?.[0];

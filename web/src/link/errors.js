@@ -11,7 +11,8 @@
  * - `USAGE`: an argument out of its range.
  * - `DISPOSED`: the object was disposed of, or its engine ended.
  * - `WORKER`: the engine crashed or its worker was killed.
- * @typedef {'NETWORK' | 'HTTP' | 'BAD_MODEL' | 'UNSUPPORTED' | 'HEADS_MISMATCH' | 'CHECKSUM' | 'OUT_OF_MEMORY'
+ * @typedef {'NETWORK' | 'HTTP' | 'BAD_MODEL' | 'UNSUPPORTED' | 'HEADS_MISMATCH' | 'CHECKSUM' |
+ *   'OUT_OF_MEMORY'
  *   | 'CONTEXT_FULL' | 'USAGE' | 'DISPOSED' | 'WORKER'} ExitLMErrorCode
  */
 
@@ -32,7 +33,8 @@ export class ExitLMError extends Error {
 
 /**
  * A failure as plain data, for the way between a worker and the page.
- * @typedef {{ name: string, code?: string, message: string, stack?: string, cause?: ErrorData }} ErrorData
+ * @typedef {{ name: string, code?: string, message: string, stack?: string, cause?: ErrorData }}
+ *   ErrorData
  */
 
 /**
@@ -41,7 +43,8 @@ export class ExitLMError extends Error {
  * @returns {ErrorData}
  */
 export function errorToData(error, depth = 4) {
-  if (!(error instanceof Error) && !isErrorLike(error)) return { name: 'Error', message: String(error) };
+  if (!(error instanceof Error) && !isErrorLike(error))
+    return { name: 'Error', message: String(error) };
   const { name, message, stack, cause } = /** @type {Error} */ (error);
   const code = /** @type {{ code?: unknown }} */ (error).code;
   /** @type {ErrorData} */
@@ -61,7 +64,11 @@ export function errorFromData(data) {
   const error =
     data.name === 'ExitLMError'
       ? new ExitLMError(/** @type {ExitLMErrorCode} */ (data.code), data.message, options)
-      : Object.assign(new Error(data.message, options), { name: data.name }, data.code ? { code: data.code } : {});
+      : Object.assign(
+          new Error(data.message, options),
+          { name: data.name },
+          data.code ? { code: data.code } : {},
+        );
   if (data.stack) error.stack = data.stack;
   return error;
 }
@@ -72,7 +79,8 @@ function isErrorLike(value) {
 }
 
 /** A size in a message. @param {number} bytes */
-export const megabytes = (bytes) => `${bytes < 10e6 ? (bytes / 1e6).toFixed(1) : Math.round(bytes / 1e6)} MB`;
+export const megabytes = (bytes) =>
+  `${bytes < 10e6 ? (bytes / 1e6).toFixed(1) : Math.round(bytes / 1e6)} MB`;
 
 /**
  * @param {unknown} error

@@ -12,16 +12,28 @@ import { ExitLMError } from './errors.js';
 export function usage(name, expected, value) {
   let shown = String(value);
   if (typeof value === 'string') shown = JSON.stringify(value);
-  else if (typeof value === 'object' && value !== null) shown = value.constructor?.name ?? 'an object';
+  else if (typeof value === 'object' && value !== null)
+    shown = value.constructor?.name ?? 'an object';
   throw new ExitLMError('USAGE', `option ${name}: ${expected} was expected, not ${shown}`);
 }
 
 /** What others call them. @type {Record<string, string>} */
-const ELSEWHERE = { temp: 'temperature', maxnewtokens: 'maxTokens', maxcompletiontokens: 'maxTokens', npredict: 'maxTokens', nthreads: 'threads',
-  numthreads: 'threads', nctx: 'contextLength', contextsize: 'contextLength', abortsignal: 'signal', stopsequences: 'stop' };
+const ELSEWHERE = {
+  temp: 'temperature',
+  maxnewtokens: 'maxTokens',
+  maxcompletiontokens: 'maxTokens',
+  npredict: 'maxTokens',
+  nthreads: 'threads',
+  numthreads: 'threads',
+  nctx: 'contextLength',
+  contextsize: 'contextLength',
+  abortsignal: 'signal',
+  stopsequences: 'stop',
+};
 
 /**
- * An object of options, also where none were given. A name that is nearly one of ours is a slip, which would otherwise go unnoticed; other names are ignored.
+ * An object of options, also where none were given. A name that is nearly one of ours is a slip,
+ * which would otherwise go unnoticed; other names are ignored.
  * @template {object} T
  * @param {T | null | undefined} options
  * @param {readonly string[]} names
@@ -29,12 +41,15 @@ const ELSEWHERE = { temp: 'temperature', maxnewtokens: 'maxTokens', maxcompletio
  */
 export function knownOptions(options, names) {
   if (options === undefined || options === null) return /** @type {T} */ ({});
-  if (typeof options !== 'object') throw new ExitLMError('USAGE', `options: an object was expected, not ${typeof options}`);
+  if (typeof options !== 'object')
+    throw new ExitLMError('USAGE', `options: an object was expected, not ${typeof options}`);
   const plain = (/** @type {string} */ name) => name.replace(/[-_]/g, '').toLowerCase();
   for (const given of Object.keys(options)) {
     if (names.includes(given)) continue;
-    const like = names.find((name) => plain(name) === plain(given)) ?? names.find((name) => name === ELSEWHERE[plain(given)])
-      ?? names.find((name) => name.length > 4 && oneSlip(plain(name), plain(given)));
+    const like =
+      names.find((name) => plain(name) === plain(given)) ??
+      names.find((name) => name === ELSEWHERE[plain(given)]) ??
+      names.find((name) => name.length > 4 && oneSlip(plain(name), plain(given)));
     if (like) throw new ExitLMError('USAGE', `option ${given}: unknown; did you mean ${like}?`);
   }
   return options;
@@ -45,7 +60,12 @@ function oneSlip(a, b) {
   let i = 0;
   while (i < a.length && a[i] === b[i]) i++;
   const [x, y] = [a.slice(i), b.slice(i)];
-  return x.slice(1) === y.slice(1) || x.slice(1) === y || x === y.slice(1) || (x[0] === y[1] && x[1] === y[0] && x.slice(2) === y.slice(2));
+  return (
+    x.slice(1) === y.slice(1) ||
+    x.slice(1) === y ||
+    x === y.slice(1) ||
+    (x[0] === y[1] && x[1] === y[0] && x.slice(2) === y.slice(2))
+  );
 }
 
 /**
@@ -60,8 +80,20 @@ export function number(options, name, low, high, integer = false) {
   const value = options[name];
   if (value === undefined || value === null) return undefined;
   const kind = integer ? 'an integer' : 'a number';
-  if (typeof value !== 'number' || Number.isNaN(value) || value < low || value > high || (integer && !Number.isInteger(value))) {
-    usage(name, high === Infinity || high === 0xffffffff ? `${kind} of at least ${low}` : `${kind} from ${low} to ${high}`, value);
+  if (
+    typeof value !== 'number' ||
+    Number.isNaN(value) ||
+    value < low ||
+    value > high ||
+    (integer && !Number.isInteger(value))
+  ) {
+    usage(
+      name,
+      high === Infinity || high === 0xffffffff
+        ? `${kind} of at least ${low}`
+        : `${kind} from ${low} to ${high}`,
+      value,
+    );
   }
   return value;
 }

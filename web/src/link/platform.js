@@ -9,12 +9,14 @@ export const isWorkerd = scope.navigator?.userAgent === 'Cloudflare-Workers';
 /** Node and whatever offers its modules (Deno, Bun). */
 export const hasNodeModules = typeof scope.process?.versions?.node === 'string' && !isWorkerd;
 /** Node itself: no global Worker, so its own worker threads are used. */
-export const isNode = hasNodeModules && typeof scope.Deno === 'undefined' && typeof scope.Bun === 'undefined';
+export const isNode =
+  hasNodeModules && typeof scope.Deno === 'undefined' && typeof scope.Bun === 'undefined';
 /** A page, where `document` exists. */
 export const isPage = typeof scope.document === 'object';
 
 /**
- * One of Node's modules. Bundlers for pages must not see the name, so it is no literal in an import.
+ * One of Node's modules. Bundlers for pages must not see the name, so it is no literal in an
+ * import.
  * @param {string} name with its prefix: 'node:fs/promises'
  * @returns {Promise<any>}
  */
@@ -25,12 +27,15 @@ export async function nodeModule(name) {
 
 /** Threads of the machine; 1 where it does not say. */
 export async function cores() {
-  const n = scope.navigator?.hardwareConcurrency ?? (isNode ? (await nodeModule('node:os')).availableParallelism() : 1);
+  const n =
+    scope.navigator?.hardwareConcurrency ??
+    (isNode ? (await nodeModule('node:os')).availableParallelism() : 1);
   return typeof n === 'number' && n >= 1 ? Math.floor(n) : 1;
 }
 
 /** @returns {number} milliseconds from any start */
-export const now = typeof scope.performance?.now === 'function' ? () => scope.performance.now() : () => Date.now();
+export const now =
+  typeof scope.performance?.now === 'function' ? () => scope.performance.now() : () => Date.now();
 
 /**
  * Whether time passes while code runs: a deployed Worker freezes its clock between I/O.
@@ -53,9 +58,11 @@ const waiting = [];
  * @returns {Promise<void>}
  */
 export function turn() {
-  if (typeof scope.setImmediate === 'function' && hasNodeModules) return new Promise((resolve) => scope.setImmediate(resolve));
+  if (typeof scope.setImmediate === 'function' && hasNodeModules)
+    return new Promise((resolve) => scope.setImmediate(resolve));
   // In a Worker of Cloudflare a channel belongs to the request that made it; timers do not.
-  if (typeof MessageChannel !== 'function' || isWorkerd) return new Promise((resolve) => setTimeout(resolve, 0));
+  if (typeof MessageChannel !== 'function' || isWorkerd)
+    return new Promise((resolve) => setTimeout(resolve, 0));
   if (!channel) {
     channel = new MessageChannel();
     channel.port1.onmessage = () => waiting.shift()?.();
@@ -69,7 +76,8 @@ export function turn() {
 
 /**
  * @template T
- * @returns {{ promise: Promise<T>, resolve: (value: T | PromiseLike<T>) => void, reject: (reason: unknown) => void }}
+ * @returns {{ promise: Promise<T>, resolve: (value: T | PromiseLike<T>) => void, reject: (reason:
+ *   unknown) => void }}
  */
 export function deferred() {
   /** @type {any} */
@@ -79,8 +87,8 @@ export function deferred() {
 }
 
 /**
- * Gives a buffer's memory back at once, where the platform can: what a garbage collector will do some time counts until then, and a
- * Worker has 128 MB.
+ * Gives a buffer's memory back at once, where the platform can: what a garbage collector will do
+ * some time counts until then, and a Worker has 128 MB.
  * @param {Uint8Array} bytes nobody reads them any more, nor anything else in their buffer
  */
 export function release(bytes) {

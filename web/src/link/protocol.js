@@ -1,8 +1,8 @@
 /**
  * Talk between the caller's thread and the engine's, over a port or within one thread.
  *
- * Both sides are alike: each has handlers that the other calls (`call` waits for the answer, `notify` does not). Errors
- * cross as data and arrive as errors.
+ * Both sides are alike: each has handlers that the other calls (`call` waits for the answer,
+ * `notify` does not). Errors cross as data and arrive as errors.
  *
  * @typedef {import('./types.js').ChatMessage} ChatMessage
  * @typedef {import('./types.js').Check} Check
@@ -16,9 +16,11 @@
  * @typedef {import('./errors.js').ErrorData} ErrorData
  *
  * @typedef {object} EngineSide what the engine answers
- * @property {(spec: LoadSpec) => Promise<{ info: Info, exits: Exits | null }>} load resolves once the model can be talked to
+ * @property {(spec: LoadSpec) => Promise<{ info: Info, exits: Exits | null }>} load resolves once
+ *   the model can be talked to
  * @property {(spec: LoadSpec) => Promise<Check>} check
- * @property {(request: GenerateRequest) => Promise<Result>} generate its tokens come as notices before
+ * @property {(request: GenerateRequest) => Promise<Result>} generate its tokens come as notices
+ *   before
  * @property {(reply: { id: number }) => void} cancel
  * @property {(given: { text: string, special: boolean, bos: boolean }) => number[]} tokenize
  * @property {(given: { ids: number[] }) => string} detokenize
@@ -34,20 +36,25 @@
  * @property {(piece: { id: number, token: Token | DraftEvent }) => void} [token]
  * @property {(info: Info) => void} [ready] all of the model is there
  * @property {(error: ErrorData) => void} [failed] the rest of the model does not come
- * @property {(request: { url: string, headers: Record<string, string> }) => Promise<{ ok: boolean, status: number, headers: [string, string][],
- *   stream: number | null }>} fetch
- * @property {(stretch: { id: number, from: number, to: number | null }) => Promise<{ total: number | null, ranged: boolean, from: number, stream: number }>} open
- * @property {(from: { stream: number }) => Promise<Uint8Array | Transfer | null>} read null: the stream is over
+ * @property {(request: { url: string, headers: Record<string, string> }) => Promise<{ ok: boolean,
+ *   status: number, headers: [string, string][], stream: number | null }>} fetch
+ * @property {(stretch: { id: number, from: number, to: number | null }) => Promise<{ total: number
+ *   | null, ranged: boolean, from: number, stream: number }>} open
+ * @property {(from: { stream: number }) => Promise<Uint8Array | Transfer | null>} read null: the
+ *   stream is over
  * @property {(from: { stream: number }) => void} cancelStream
  * @property {(at: { key: string }) => Promise<Uint8Array | null | undefined>} cacheGet
  * @property {(piece: { key: string, bytes: Uint8Array }) => Promise<unknown>} cachePut
  * @property {(at: { key: string }) => Promise<unknown> | undefined} cacheDelete
  *
- * @typedef {{ kind: 'url', url: string } | { kind: 'file', path: string } | { kind: 'blob', blob: Blob }
+ * @typedef {{ kind: 'url', url: string } | { kind: 'file', path: string } | { kind: 'blob', blob:
+ *   Blob }
  *   | { kind: 'bytes', bytes: Uint8Array } | { kind: 'stream', stream: ReadableStream<Uint8Array> }
- *   | { kind: 'remote', id: number, name: string, once: boolean }} SourceSpec bytes of one file; 'remote': the caller's thread has them
+ *   | { kind: 'remote', id: number, name: string, once: boolean }} SourceSpec bytes of one file;
+ *   'remote': the caller's thread has them
  *
- * @typedef {'auto' | 'opfs' | 'cache-api' | 'none' | 'remote'} CacheKind 'remote': an object in the caller's thread
+ * @typedef {'auto' | 'opfs' | 'cache-api' | 'none' | 'remote'} CacheKind 'remote': an object in the
+ *   caller's thread
  *
  * @typedef {object} LoadSpec what `load` takes; plain data
  * @property {SourceSpec[]} files
@@ -56,7 +63,8 @@
  * @property {CacheKind} cache
  * @property {number} contextLength 0: the model's, at most 2048
  * @property {string | null} kvType
- * @property {boolean | null} kvMaps null: with the heads where they are local, else after the weights where a level is calibrated with them
+ * @property {boolean | null} kvMaps null: with the heads where they are local, else after the
+ *   weights where a level is calibrated with them
  * @property {(string | null)[] | null} sha256 of each file
  * @property {boolean} customFetch the caller's thread fetches
  * @property {WebAssembly.Module | Uint8Array | string | null} wasm
@@ -69,7 +77,8 @@
  *
  * @typedef {{ accuracy: number, threshold: number[] }} OwnLevel that was calibrated on this device
  *
- * @typedef {{ call: number, method: string, args: any } | { answer: number, value?: any, error?: ErrorData } | { notice: string, args: any }} Message
+ * @typedef {{ call: number, method: string, args: any } | { answer: number, value?: any, error?:
+ *   ErrorData } | { notice: string, args: any }} Message
  * @typedef {(message: Message, transfer: Transferable[]) => void} Send
  */
 import { errorFromData, errorToData } from './errors.js';
@@ -99,7 +108,8 @@ export class Transfer {
 
 /**
  * @template F
- * @typedef {NonNullable<F> extends (...args: any[]) => infer R ? Exclude<Awaited<R>, Transfer> : never} Answer
+ * @typedef {NonNullable<F> extends (...args: any[]) => infer R ? Exclude<Awaited<R>, Transfer> :
+ *   never} Answer
  */
 
 /**
@@ -120,7 +130,8 @@ export class Peer {
   /**
    * @param {Send} send
    * @param {Ours} handlers
-   * @param {(busy: boolean) => void} [onBusy] whether answers are waited for: keeps Node's process alive so long and no longer
+   * @param {(busy: boolean) => void} [onBusy] whether answers are waited for: keeps Node's process
+   *   alive so long and no longer
    */
   constructor(send, handlers, onBusy = () => {}) {
     this.#send = send;
@@ -209,7 +220,8 @@ export class Peer {
   }
 
   /**
-   * Rejects what waits and whatever is asked from now on, then makes one last call; the other side may still ask us meanwhile.
+   * Rejects what waits and whatever is asked from now on, then makes one last call; the other side
+   * may still ask us meanwhile.
    * @param {unknown} reason
    * @param {keyof Theirs & string} method
    * @param {number} ms the longest to wait
@@ -249,7 +261,8 @@ export class Peer {
 }
 
 /**
- * Two peers in one thread. Messages arrive later, as over a port; values are handed over as they are.
+ * Two peers in one thread. Messages arrive later, as over a port; values are handed over as they
+ * are.
  * @param {CallerSide} ours
  * @param {(peer: CallerPeer) => EngineSide} theirs
  * @returns {EnginePeer} ours

@@ -1,18 +1,21 @@
 /**
- * Where the bytes of one file come from: here what is in this thread, a Blob, bytes or a stream. What has to be fetched is in
- * loading/http.js, files are in loading/file.js.
+ * Where the bytes of one file come from: here what is in this thread, a Blob, bytes or a stream.
+ * What has to be fetched is in loading/http.js, files are in loading/file.js.
  *
  * @typedef {object} Opened what a source answers to `open`
- * @property {number} from offset of the first byte that comes: what was asked for, or 0 where ranges do not work
+ * @property {number} from offset of the first byte that comes: what was asked for, or 0 where
+ *   ranges do not work
  * @property {number | null} total bytes of the whole file; null where nobody says
  * @property {boolean} ranged whether `from` and `to` are obeyed
- * @property {string | null} validator ETag or date; two answers with different ones are of different files
+ * @property {string | null} validator ETag or date; two answers with different ones are of
+ *   different files
  * @property {AsyncIterable<Uint8Array>} body
  *
  * @typedef {object} Source
  * @property {string} name for messages
  * @property {string | null} url what a cache keeps it under; null: it is here already
- * @property {(from: number, to: number | null, signal: AbortSignal, whole?: boolean) => Promise<Opened>} open bytes [from, to); `whole`: all, compressed on its way if the server likes
+ * @property {(from: number, to: number | null, signal: AbortSignal, whole?: boolean) =>
+ *   Promise<Opened>} open bytes [from, to); `whole`: all, compressed on its way if the server likes
  * @property {boolean} [once] it can be opened only once, from 0
  */
 import { ExitLMError } from './errors.js';
@@ -37,7 +40,11 @@ async function* pieces(stream) {
     for (;;) {
       const { done, value } = await reader.read();
       if (done) return;
-      if (!(value instanceof Uint8Array)) throw new ExitLMError('USAGE', `the stream gave ${typeof value} where Uint8Array was expected`);
+      if (!(value instanceof Uint8Array))
+        throw new ExitLMError(
+          'USAGE',
+          `the stream gave ${typeof value} where Uint8Array was expected`,
+        );
       if (value.length) yield value;
     }
   } finally {
@@ -45,7 +52,10 @@ async function* pieces(stream) {
   }
 }
 
-/** What a Worker of Cloudflare reads at once: as it comes, in pieces of 4 KB, a model would be 24,000 buffers, and they are garbage that counts. */
+/**
+ * What a Worker of Cloudflare reads at once: as it comes, in pieces of 4 KB, a model would be
+ * 24,000 buffers, and they are garbage that counts.
+ */
 const READ_BYTES = 64 * 1024;
 /** Buffers that nobody reads into. @type {ArrayBuffer[]} */
 const spare = [];
@@ -73,7 +83,8 @@ async function* piecesInto(stream) {
       if (done) return;
     }
   } finally {
-    if (buffer.byteLength === READ_BYTES) spare.push(buffer); // else it went along with a read that failed
+    // else it went along with a read that failed
+    if (buffer.byteLength === READ_BYTES) spare.push(buffer);
     reader.cancel().catch(() => {});
   }
 }
@@ -90,7 +101,13 @@ export function blobSource(blob, name) {
     url: null,
     async open(from, to) {
       const part = from === 0 && to === null ? blob : blob.slice(from, to ?? blob.size);
-      return { from, total: blob.size, ranged: true, validator: null, body: chunksOf(/** @type {any} */ (part.stream())) };
+      return {
+        from,
+        total: blob.size,
+        ranged: true,
+        validator: null,
+        body: chunksOf(/** @type {any} */ (part.stream())),
+      };
     },
   };
 }
@@ -107,7 +124,13 @@ export function bytesSource(bytes, name = 'the bytes') {
     url: null,
     async open(from, to) {
       const end = Math.min(to ?? bytes.length, bytes.length);
-      return { from, total: bytes.length, ranged: true, validator: null, body: slices(bytes, from, end) };
+      return {
+        from,
+        total: bytes.length,
+        ranged: true,
+        validator: null,
+        body: slices(bytes, from, end),
+      };
     },
   };
 }
@@ -118,7 +141,8 @@ export function bytesSource(bytes, name = 'the bytes') {
  * @param {number} to
  */
 async function* slices(bytes, from, to) {
-  for (let at = from; at < to; at += 1 << 20) yield bytes.subarray(at, Math.min(to, at + (1 << 20)));
+  for (let at = from; at < to; at += 1 << 20)
+    yield bytes.subarray(at, Math.min(to, at + (1 << 20)));
 }
 
 /**
@@ -132,7 +156,8 @@ export function streamSource(stream) {
     url: null,
     once: true,
     async open(from) {
-      if (opened || from !== 0) throw new ExitLMError('USAGE', 'a stream can be read only once, from its start');
+      if (opened || from !== 0)
+        throw new ExitLMError('USAGE', 'a stream can be read only once, from its start');
       opened = true;
       return { from: 0, total: null, ranged: false, validator: null, body: chunksOf(stream) };
     },

@@ -1,8 +1,9 @@
 /**
  * What callers give and get: plain data, and the words of both sides.
  *
- * @typedef {string | URL | (string | URL)[] | Blob | ReadableStream<Uint8Array> | ArrayBuffer | ArrayBufferView} ModelSource
- *   an address; a list with the addresses of a split model's files; the address of a manifest (`exitlm pack`); or the bytes
+ * @typedef {string | URL | (string | URL)[] | Blob | ReadableStream<Uint8Array> | ArrayBuffer |
+ *   ArrayBufferView} ModelSource an address; a list with the addresses of a split model's files;
+ *   the address of a manifest (`exitlm pack`); or the bytes
  *
  * @typedef {object} Progress
  * @property {number} loaded bytes that are in the engine
@@ -18,26 +19,34 @@
  * @property {(key: string) => Promise<unknown>} [delete]
  *
  * @typedef {object} LoadOptions
- * @property {ModelSource | false} [heads] exit heads; left out: `NAME.exits.gguf` beside the model, where there is one; false: none
- * @property {number | 'auto'} [threads] threads that compute; 'auto' leaves one processor free and takes at most four, and one where memory cannot be shared
- * @property {'auto' | 'opfs' | 'cache-api' | 'none' | KeyValueCache} [cache] where the model is kept for the next time
- * @property {number} [contextLength] tokens of prompt and reply together; left out: the model's, at most 2048
+ * @property {ModelSource | false} [heads] exit heads; left out: `NAME.exits.gguf` beside the model,
+ *   where there is one; false: none
+ * @property {number | 'auto'} [threads] threads that compute; 'auto' leaves one processor free and
+ *   takes at most four, and one where memory cannot be shared
+ * @property {'auto' | 'opfs' | 'cache-api' | 'none' | KeyValueCache} [cache] where the model is
+ *   kept for the next time
+ * @property {number} [contextLength] tokens of prompt and reply together; left out: the model's, at
+ *   most 2048
  * @property {'f32' | 'f16' | 'q8'} [kvType] of the K/V cache: 'q8' takes a quarter of the memory
- * @property {boolean} [kvMaps] whether the heads' K/V maps are loaded (1.4 MB of the default model's 3.4), which replies with `kv: 'maps'` need and
- *   levels that are calibrated with them; left out: with the heads where those are a local file or bytes, else after the last weight, where a level
- *   is calibrated with them (never by `exitlm/edge`)
- * @property {boolean | string | URL} [worker] run the engine in a worker (where there are any: the default); or the address of the worker's
- *   script, `web/src/worker.js` of a copy of this package, where a bundler leaves it behind
+ * @property {boolean} [kvMaps] whether the heads' K/V maps are loaded (1.4 MB of the default
+ *   model's 3.4), which replies with `kv: 'maps'` need and levels that are calibrated with them;
+ *   left out: with the heads where those are a local file or bytes, else after the last weight,
+ *   where a level is calibrated with them (never by `exitlm/edge`)
+ * @property {boolean | string | URL} [worker] run the engine in a worker (where there are any: the
+ *   default); or the address of the worker's script, `web/src/worker.js` of a copy of this package,
+ *   where a bundler leaves it behind
  * @property {AbortSignal} [signal] stops loading, also after `load` has resolved
  * @property {(progress: Progress) => void} [onProgress]
- * @property {(message: string) => void} [onWarning] something did not work that loading can do without, such as keeping a copy; left out: console.warn
+ * @property {(message: string) => void} [onWarning] something did not work that loading can do
+ *   without, such as keeping a copy; left out: console.warn
  * @property {string | string[]} [sha256] expected, of the file or of each file
  * @property {typeof globalThis.fetch} [fetch] used for the model's bytes
- * @property {string | URL | WebAssembly.Module | ArrayBuffer | ArrayBufferView} [wasm] the engine: an address, that of a folder with all its
- *   variants (ending in '/'), a compiled module, or bytes
+ * @property {string | URL | WebAssembly.Module | ArrayBuffer | ArrayBufferView} [wasm] the engine:
+ *   an address, that of a folder with all its variants (ending in '/'), a compiled module, or bytes
  *
  * @typedef {object} GenerateOptions
- * @property {'full' | 'exit' | 'lossless'} [mode] default: 'exit' where there are heads, else 'full'
+ * @property {'full' | 'exit' | 'lossless'} [mode] default: 'exit' where there are heads, else
+ *   'full'
  * @property {number} [accuracy] wanted of mode 'exit', 0.5 … 1; `lm.exits.defaultAccuracy`
  * @property {'risk' | 'max-coverage' | 'min-coverage' | 'midpoint' | 'platt'} [strategy]
  * @property {number} [maxTokens] left out: up to the context's end
@@ -48,8 +57,10 @@
  * @property {number} [repeatPenalty]
  * @property {number | bigint} [seed] left out: a new one each time, see Result.seed
  * @property {string | string[]} [stop] texts that end the reply; they are not part of it
- * @property {'exact' | 'maps' | 'propagate'} [kv] how skipped layers' K/V is made; left out: of those that the level is calibrated with, the one that costs least here
- * @property {number[]} [thresholds] an uncertainty for each head, in place of those of a level: it exits below. No promise goes with them
+ * @property {'exact' | 'maps' | 'propagate'} [kv] how skipped layers' K/V is made; left out: of
+ *   those that the level is calibrated with, the one that costs least here
+ * @property {number[]} [thresholds] an uncertainty for each head, in place of those of a level: it
+ *   exits below. No promise goes with them
  * @property {number} [audit] share of the exits that is verified, 0 … 1
  * @property {number} [maxDraft] mode 'lossless': most drafts before a verification
  * @property {number} [draftLayer] mode 'lossless': a fixed exit layer
@@ -96,7 +107,8 @@
  * @property {string} metric
  * @property {string} kv K/V policy of a reply with thresholds of its own; each level says its own
  * @property {string} kvType
- * @property {number} defaultAccuracy the level where none is asked for: the one that the heads file names, else its strictest certified one, else 1 (nothing exits)
+ * @property {number} defaultAccuracy the level where none is asked for: the one that the heads file
+ *   names, else its strictest certified one, else 1 (nothing exits)
  * @property {string} fingerprint of the model that they belong to
  * @property {string} licence
  * @property {string} data
@@ -107,7 +119,8 @@
  * @property {boolean} runs
  * @property {string} reason a sentence: why not, or what to expect
  * @property {number | null} bytes to download
- * @property {{ model: number, session: number, total: number } | null} memory bytes that it will take
+ * @property {{ model: number, session: number, total: number } | null} memory bytes that it will
+ *   take
  * @property {Features & { threadsUsed: number, kernel: string }} features
  * @property {{ tokensPerSecond: number | null }} estimate a rough one
  *
@@ -134,7 +147,8 @@
  * @property {number} layer transformer layers run for it
  * @property {number} of …of so many
  * @property {number} depth layer / of
- * @property {number} work its share of a full token's multiply-adds when it was emitted, failed checks included
+ * @property {number} work its share of a full token's multiply-adds when it was emitted, failed
+ *   checks included
  * @property {number} head the exit head that answered; -1: the model's own final head
  * @property {number} confidence of that head, 0 … 1
  * @property {boolean} drafted whether it came from a draft (mode `lossless`)
@@ -142,12 +156,14 @@
  * @property {number | null} ms since the token before; null where there is no usable clock
  * @property {'token'} [type] with `events: true`
  *
- * @typedef {Omit<Token, 'type'> & { type: 'draft' | 'accept' | 'reject' }} DraftEvent with `events: true`
+ * @typedef {Omit<Token, 'type'> & { type: 'draft' | 'accept' | 'reject' }} DraftEvent with `events:
+ *   true`
  *
  * @typedef {object} Result
  * @property {string} text the whole reply
  * @property {'stop' | 'length' | 'abort'} reason
- * @property {{ promptTokens: number, completionTokens: number, reusedTokens: number }} usage reusedTokens: of the prompt, those whose K/V was there already
+ * @property {{ promptTokens: number, completionTokens: number, reusedTokens: number }} usage
+ *   reusedTokens: of the prompt, those whose K/V was there already
  * @property {Record<string, number>} exits tokens that each head answered; '-1' is the model's own
  * @property {number} meanDepth
  * @property {number} meanWork counts all that was done after the prompt
@@ -156,9 +172,11 @@
  * @property {number} draftAttempts
  * @property {number} audited exits that were verified with the full model
  * @property {number} auditDisagreed
- * @property {boolean} certified whether the reply lies inside what its accuracy is certified for; always in the modes `full` and `lossless`
+ * @property {boolean} certified whether the reply lies inside what its accuracy is certified for;
+ *   always in the modes `full` and `lossless`
  * @property {string | null} uncertified else why not
  * @property {string | null} seed the seed of a sampled reply, also where it was drawn
- * @property {{ promptMs: number | null, decodeMs: number | null, tokensPerSecond: number | null }} timing
+ * @property {{ promptMs: number | null, decodeMs: number | null, tokensPerSecond: number | null }}
+ *   timing
  */
 export {};

@@ -13,7 +13,10 @@ const LONGEST_PAUSE_MS = 8000;
 const MOST_EXPECTED_BYTES = 16 * 2 ** 20;
 /** Tries in a row without one new byte: about a minute. */
 const MOST_TRIES = 12;
-/** …where the server has never answered yet: a wrong address is more likely than a lost connection. About four seconds. */
+/**
+ * …where the server has never answered yet: a wrong address is more likely than a lost connection.
+ * About four seconds.
+ */
 const FIRST_TRIES = 5;
 /** Sources that have answered once. @type {WeakSet<Source>} */
 const answered = new WeakSet();
@@ -21,25 +24,34 @@ const answered = new WeakSet();
 /**
  * @typedef {object} DownloadOptions
  * @property {AbortSignal} signal
- * @property {(info: { ranged: boolean, total: number | null, validator: string | null }) => void} [onOpen] after each answer
+ * @property {(info: { ranged: boolean, total: number | null, validator: string | null }) => void}
+ *   [onOpen] after each answer
  * @property {(error: ExitLMError, pauseMs: number) => void} [onRetry]
  * @property {number} [tries]
- * @property {boolean} [more] where the source knows no ranges, all that comes is wanted, not only up to `to`
- * @property {boolean} [whole] the file is asked for without a range from its start: servers compress no ranges
+ * @property {boolean} [more] where the source knows no ranges, all that comes is wanted, not only
+ *   up to `to`
+ * @property {boolean} [whole] the file is asked for without a range from its start: servers
+ *   compress no ranges
  */
 
 /**
- * Yields the bytes [from, to) of a source in order, each once. A connection that breaks is opened again where it broke, after a
- * pause that doubles; a server that ignores ranges is read from the start and the part that is there already is passed over.
+ * Yields the bytes [from, to) of a source in order, each once. A connection that breaks is opened
+ * again where it broke, after a pause that doubles; a server that ignores ranges is read from the
+ * start and the part that is there already is passed over.
  * @param {Source} source
  * @param {number} from
  * @param {number | null} to null: up to the end
  * @param {DownloadOptions} options
  * @returns {AsyncGenerator<{ at: number, bytes: Uint8Array }, void, void>}
  */
-export async function* download(source, from, to, { signal, onOpen, onRetry, tries = MOST_TRIES, whole = false, more = false }) {
+export async function* download(
+  source,
+  from,
+  to,
+  { signal, onOpen, onRetry, tries = MOST_TRIES, whole = false, more = false },
+) {
   let at = from;
-  for (let failures = 0; ; ) {
+  for (let failures = 0; ;) {
     try {
       const opened = await source.open(at, to, signal, whole);
       answered.add(source);
@@ -59,16 +71,29 @@ export async function* download(source, from, to, { signal, onOpen, onRetry, tri
         if (to !== null && at >= to) return;
       }
       if (to === null || at >= to) return;
-      throw new PassingError('NETWORK', `${source.name}: ends at byte ${at} where ${to} were expected`);
+      throw new PassingError(
+        'NETWORK',
+        `${source.name}: ends at byte ${at} where ${to} were expected`,
+      );
     } catch (error) {
       if (signal.aborted) throw signal.reason;
       if (!(error instanceof PassingError) || source.once) throw error;
       const never = error.code === 'NETWORK' && !answered.has(source);
       if (++failures >= (never ? Math.min(tries, FIRST_TRIES) : tries)) {
-        const advice = never ? `is the address right${isForeign(source.url) ? ', and does that server allow other origins (CORS)' : ''}?` : 'load it again later: what is cached stays';
-        throw new ExitLMError(error.code, `${error.message}; gave up after ${failures} tries, ${advice}`, { cause: error });
+        const advice = never
+          ? `is the address right${isForeign(source.url) ? ', and does that server allow other origins (CORS)' : ''}?`
+          : 'load it again later: what is cached stays';
+        throw new ExitLMError(
+          error.code,
+          `${error.message}; gave up after ${failures} tries, ${advice}`,
+          { cause: error },
+        );
       }
-      const pause = Math.max(error.retryAfterMs, Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (failures - 1)) * (0.75 + Math.random() / 2));
+      const pause = Math.max(
+        error.retryAfterMs,
+        Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (failures - 1)) *
+          (0.75 + Math.random() / 2),
+      );
       onRetry?.(error, pause);
       await online(pause, signal);
     }
@@ -113,7 +138,9 @@ function online(ms, signal) {
 export async function downloadAll(source, { maxBytes = 512 * 2 ** 20, ...options }) {
   // Nothing is held twice where the server tells the size: a Worker has little room.
   let expected = 0;
-  const onOpen = (/** @type {{ ranged: boolean, total: number | null, validator: string | null }} */ opened) => {
+  const onOpen = (
+    /** @type {{ ranged: boolean, total: number | null, validator: string | null }} */ opened,
+  ) => {
     expected = Math.min(opened.total ?? 0, MOST_EXPECTED_BYTES);
     options.onOpen?.(opened);
   };
@@ -127,7 +154,11 @@ export async function downloadAll(source, { maxBytes = 512 * 2 ** 20, ...options
   };
   for await (const { bytes } of download(source, 0, null, { ...options, onOpen })) {
     const needed = length + bytes.length;
-    if (needed > maxBytes) throw new ExitLMError('BAD_MODEL', `${source.name}: over ${maxBytes} bytes, too large for what it should be`);
+    if (needed > maxBytes)
+      throw new ExitLMError(
+        'BAD_MODEL',
+        `${source.name}: over ${maxBytes} bytes, too large for what it should be`,
+      );
     if (needed > all.length) resize(Math.max(needed, expected, 2 * all.length));
     all.set(bytes, length);
     length = needed;

@@ -15,13 +15,22 @@ export function fileSource(path) {
       let size;
       try {
         const stat = await fs.stat(path);
-        if (stat.isDirectory()) throw new ExitLMError('USAGE', `${path}: this is a folder; a model file was expected`);
+        if (stat.isDirectory())
+          throw new ExitLMError('USAGE', `${path}: this is a folder; a model file was expected`);
         size = stat.size;
       } catch (cause) {
         if (cause instanceof ExitLMError) throw cause;
-        throw new ExitLMError('NETWORK', `${path}: cannot be read (${messageOf(cause)})`, { cause });
+        throw new ExitLMError('NETWORK', `${path}: cannot be read (${messageOf(cause)})`, {
+          cause,
+        });
       }
-      return { from, total: size, ranged: true, validator: null, body: fileChunks(fs, path, from, Math.min(to ?? size, size), signal) };
+      return {
+        from,
+        total: size,
+        ranged: true,
+        validator: null,
+        body: fileChunks(fs, path, from, Math.min(to ?? size, size), signal),
+      };
     },
   };
 }
@@ -37,7 +46,7 @@ async function* fileChunks(fs, path, from, to, signal) {
   const file = await fs.open(path, 'r');
   try {
     const buffer = new Uint8Array(Math.max(1, Math.min(1 << 20, to - from)));
-    for (let at = from; at < to; ) {
+    for (let at = from; at < to;) {
       const { bytesRead } = await file.read(buffer, 0, Math.min(buffer.length, to - at), at);
       if (signal.aborted) throw signal.reason;
       if (bytesRead === 0) return; // it became shorter; the loader says what is missing

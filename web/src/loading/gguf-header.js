@@ -1,4 +1,7 @@
-/** The header of a small GGUF file: where its tensors lie. The engine reads whole ones; this is for files of which only a part is fetched. */
+/**
+ * The header of a small GGUF file: where its tensors lie. The engine reads whole ones; this is for
+ * files of which only a part is fetched.
+ */
 
 /** Bytes of a value of each of GGUF's types; 8 is text, 9 a list. */
 const VALUE_BYTES = [1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8];
@@ -32,7 +35,10 @@ class Reader {
     return new TextDecoder().decode(this.#bytes.subarray(this.at - n, this.at));
   }
 
-  /** @param {number} type @returns {number | string | undefined} the value where it is a 32-bit number or text */
+  /**
+   * @param {number} type @returns {number | string | undefined} the value where it is a 32-bit
+   *   number or text
+   */
   value(type) {
     if (type === 4) return this.u32();
     if (type === 8) return this.text();
@@ -49,7 +55,8 @@ class Reader {
 
 /**
  * @typedef {object} Layout
- * @property {{ name: string, from: number, to: number, offset: number }[]} tensors where each stands in the list, and where its bytes are, from `dataAt` on
+ * @property {{ name: string, from: number, to: number, offset: number }[]} tensors where each
+ *   stands in the list, and where its bytes are, from `dataAt` on
  * @property {number} infosAt start of that list
  * @property {number} dataAt
  * @property {number} alignment
@@ -80,5 +87,11 @@ export function readLayout(bytes) {
     const offset = reader.u64();
     tensors.push({ name, from, to: reader.at, offset });
   }
-  return { tensors, infosAt, dataAt: Math.ceil(reader.at / alignment) * alignment, alignment, policy };
+  return {
+    tensors,
+    infosAt,
+    dataAt: Math.ceil(reader.at / alignment) * alignment,
+    alignment,
+    policy,
+  };
 }

@@ -13,8 +13,8 @@ const GAP_BYTES = 16 * 1024;
 const MAP = /^exit\.\d+\.kv\./;
 
 /**
- * A heads file without the K/V maps, most of its bytes: only the policy `maps` asks for them. What cannot be read comes back as it
- * is, for the engine to refuse.
+ * A heads file without the K/V maps, most of its bytes: only the policy `maps` asks for them. What
+ * cannot be read comes back as it is, for the engine to refuse.
  * @param {Uint8Array} bytes
  * @param {boolean} [always] also where the heads were calibrated with them
  * @returns {Uint8Array}
@@ -36,17 +36,31 @@ export function withoutMaps(bytes, always = false) {
  * @returns {Promise<Uint8Array>}
  */
 export async function downloadWithoutMaps(source, always, signal) {
-  return withoutMaps(await downloadTensors(source, (name) => !MAP.test(name), ({ policy }) => policy === 'maps' && !always, signal), always);
+  return withoutMaps(
+    await downloadTensors(
+      source,
+      (name) => !MAP.test(name),
+      ({ policy }) => policy === 'maps' && !always,
+      signal,
+    ),
+    always,
+  );
 }
 
 /**
- * The whole file, but with zeros for all tensors that are no K/V maps where the source has ranges: what is added to heads without them.
+ * The whole file, but with zeros for all tensors that are no K/V maps where the source has ranges:
+ * what is added to heads without them.
  * @param {import('../link/sources.js').Source} source
  * @param {AbortSignal} signal
  * @returns {Promise<Uint8Array>}
  */
 export async function downloadMaps(source, signal) {
-  return downloadTensors(source, (name) => MAP.test(name), () => false, signal);
+  return downloadTensors(
+    source,
+    (name) => MAP.test(name),
+    () => false,
+    signal,
+  );
 }
 
 /**
@@ -60,12 +74,14 @@ async function downloadTensors(source, wanted, whole, signal) {
   /** @type {number | null} */
   let total = null;
   let ranged = true;
-  const onOpen = (/** @type {{ ranged: boolean, total: number | null }} */ opened) => ({ ranged, total } = opened);
+  const onOpen = (/** @type {{ ranged: boolean, total: number | null }} */ opened) =>
+    ({ ranged, total } = opened);
   for (let n = FIRST_BYTES; n <= MOST_HEADER_BYTES; n *= 4) {
     const start = new Uint8Array(n);
     let got = 0;
     for await (const { at, bytes } of download(source, 0, n, { signal, onOpen })) {
-      if (!ranged) break; // what has come is lost: few servers are like that, and it is a little of a small file
+      // what has come is lost: few servers are like that, and it is a little of a small file
+      if (!ranged) break;
       start.set(bytes, at);
       got = at + bytes.length;
       if (got === total) break; // a small file
@@ -77,15 +93,21 @@ async function downloadTensors(source, wanted, whole, signal) {
     if (layout === null || whole(layout)) break; // no GGUF file, or all of it is wanted
     const all = new Uint8Array(total);
     all.set(start);
-    await Promise.all(wantedOf(layout, total, n, wanted).map(async ([from, to]) => {
-      for await (const { at, bytes } of download(source, from, to, { signal })) all.set(bytes, at);
-    }));
+    await Promise.all(
+      wantedOf(layout, total, n, wanted).map(async ([from, to]) => {
+        for await (const { at, bytes } of download(source, from, to, { signal }))
+          all.set(bytes, at);
+      }),
+    );
     return all;
   }
   return downloadAll(source, { signal });
 }
 
-/** @param {Uint8Array} start of a file @returns {Layout | 'more' | null} 'more': it goes on; null: it cannot be read */
+/**
+ * @param {Uint8Array} start of a file @returns {Layout | 'more' | null} 'more': it goes on; null:
+ *   it cannot be read
+ */
 function layoutOf(start) {
   if (String.fromCharCode(...start.subarray(0, 4)) !== 'GGUF') return null;
   try {
@@ -127,11 +149,16 @@ function strip(bytes, always) {
   const kept = tensors.filter(({ name }) => !MAP.test(name));
   if (kept.length === tensors.length) return bytes;
   // A tensor ends where the next one in the file begins.
-  const starts = [...tensors.map(({ offset }) => offset), bytes.length - dataAt].sort((a, b) => a - b);
-  const sizeOf = (/** @type {number} */ offset) => (starts.find((start) => start > offset) ?? offset) - offset;
+  const starts = [...tensors.map(({ offset }) => offset), bytes.length - dataAt].sort(
+    (a, b) => a - b,
+  );
+  const sizeOf = (/** @type {number} */ offset) =>
+    (starts.find((start) => start > offset) ?? offset) - offset;
   const infoBytes = kept.reduce((sum, { from, to }) => sum + to - from, 0);
   const newDataAt = round(infosAt + infoBytes);
-  const out = new Uint8Array(newDataAt + kept.reduce((sum, { offset }) => sum + round(sizeOf(offset)), 0));
+  const out = new Uint8Array(
+    newDataAt + kept.reduce((sum, { offset }) => sum + round(sizeOf(offset)), 0),
+  );
   const view = new DataView(out.buffer);
   out.set(bytes.subarray(0, infosAt));
   view.setBigUint64(8, BigInt(kept.length), true);

@@ -5,7 +5,8 @@
  *
  * @typedef {{ ok: boolean, status: number, headers: { get(name: string): string | null },
  *   body: AsyncIterable<Uint8Array> | ReadableStream<Uint8Array> | null }} ResponseLike
- * @typedef {(url: string, init: { headers: Record<string, string>, signal: AbortSignal }) => Promise<ResponseLike>} FetchLike
+ * @typedef {(url: string, init: { headers: Record<string, string>, signal: AbortSignal }) =>
+ *   Promise<ResponseLike>} FetchLike
  */
 import { linked } from '../link/abort.js';
 import { ExitLMError, messageOf } from '../link/errors.js';
@@ -31,11 +32,15 @@ export class ChangedError extends ExitLMError {}
  */
 export function httpSource(url, fetchLike, validator = null) {
   let wholeOnly = false; // this server has no ranges, or encodes what it sends
-  const sameOrigin = typeof location === 'object' && location.origin !== 'null' && new URL(url, location.href).origin === location.origin;
+  const sameOrigin =
+    typeof location === 'object' &&
+    location.origin !== 'null' &&
+    new URL(url, location.href).origin === location.origin;
 
   /** @type {Source['open']} */
   async function open(from, to, signal, whole = false) {
-    const link = linked(signal); // whoever fetches leaves listeners at the signal, and there are thousands of requests
+    // whoever fetches leaves listeners at the signal, and there are thousands of requests
+    const link = linked(signal);
     try {
       const { body: bytes, ...opened } = await request(from, to, link.signal, whole);
       return { ...opened, body: releasing(bytes, link.release) };
@@ -51,8 +56,10 @@ export function httpSource(url, fetchLike, validator = null) {
     const headers = {};
     if (!wholeOnly && !whole) {
       headers.Range = `bytes=${from}-${to === null ? '' : to - 1}`;
-      // Another origin would be asked for permission first; there the answer's own validator is compared, below.
-      if (from > 0 && validator?.startsWith('"') && (sameOrigin || !isBrowser())) headers['If-Range'] = validator;
+      // Another origin would be asked for permission first; there the answer's own validator is
+      // compared, below.
+      if (from > 0 && validator?.startsWith('"') && (sameOrigin || !isBrowser()))
+        headers['If-Range'] = validator;
     }
     /** @type {ResponseLike} */
     let response;
@@ -84,20 +91,30 @@ export function httpSource(url, fetchLike, validator = null) {
     if (!ranged && !whole) wholeOnly = true;
     if (/^text\/html\b/.test(response.headers.get('content-type') ?? '')) {
       discard(response);
-      throw new ExitLMError('HTTP', `${url}: the server answered with a web page instead of a model; check the address`);
+      throw new ExitLMError(
+        'HTTP',
+        `${url}: the server answered with a web page instead of a model; check the address`,
+      );
     }
     const length = encoded ? null : numberOf(response.headers.get('content-length'));
-    const range = ranged ? /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(response.headers.get('content-range') ?? '') : null;
+    const range = ranged
+      ? /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(response.headers.get('content-range') ?? '')
+      : null;
     if (range && Number(range[1]) !== from) {
       discard(response);
-      throw new ExitLMError('HTTP', `${url}: bytes from ${from} on were asked for, the server answered with those from ${range[1]} on`);
+      throw new ExitLMError(
+        'HTTP',
+        `${url}: bytes from ${from} on were asked for, the server answered with those from ${range[1]} on`,
+      );
     }
     let total = null;
     if (range && range[3] !== '*') total = Number(range[3]);
     else if (ranged && to === null && length !== null) total = from + length;
     else if (!ranged) total = length;
     const start = ranged ? from : 0;
-    const expected = length ?? (total !== null ? (to === null || !ranged ? total : Math.min(to, total)) - start : null);
+    const expected =
+      length ??
+      (total !== null ? (to === null || !ranged ? total : Math.min(to, total)) - start : null);
     return { from: start, total, ranged, validator, body: body(url, response, expected, signal) };
   }
   return { name: url, url, open };
@@ -135,10 +152,15 @@ async function* body(url, response, expected, signal) {
   } catch (cause) {
     if (signal.aborted) throw signal.reason;
     if (cause instanceof ExitLMError && !(cause instanceof PassingError)) throw cause;
-    throw new PassingError('NETWORK', `${url}: the connection broke (${messageOf(cause)})`, { cause });
+    throw new PassingError('NETWORK', `${url}: the connection broke (${messageOf(cause)})`, {
+      cause,
+    });
   }
   if (expected !== null && got < expected) {
-    throw new PassingError('NETWORK', `${url}: the connection ended after ${got} of ${expected} bytes`);
+    throw new PassingError(
+      'NETWORK',
+      `${url}: the connection ended after ${got} of ${expected} bytes`,
+    );
   }
 }
 
@@ -154,7 +176,10 @@ function discard(response) {
 
 /** @param {string} url */
 function changed(url) {
-  return new ChangedError('CHECKSUM', `${url}: the file changed on the server while it was being loaded; load it again`);
+  return new ChangedError(
+    'CHECKSUM',
+    `${url}: the file changed on the server while it was being loaded; load it again`,
+  );
 }
 
 /**
@@ -166,7 +191,10 @@ function refusal(url, response) {
   const message = `${url}: the server answered ${response.status}${response.status === 404 ? ' (not found)' : ''}`;
   if (!PASSING.has(response.status)) return new ExitLMError('HTTP', message);
   const error = new PassingError('HTTP', message);
-  error.retryAfterMs = Math.min(60_000, (numberOf(response.headers.get('retry-after')) ?? 0) * 1000);
+  error.retryAfterMs = Math.min(
+    60_000,
+    (numberOf(response.headers.get('retry-after')) ?? 0) * 1000,
+  );
   return error;
 }
 

@@ -1,6 +1,7 @@
 /**
- * Which job starts when, and how the line is used: what a request costs on it is measured while the model loads. Nothing here
- * knows of an engine or of a network, so a test runs it by a clock of its own.
+ * Which job starts when, and how the line is used: what a request costs on it is measured while the
+ * model loads. Nothing here knows of an engine or of a network, so a test runs it by a clock of its
+ * own.
  *
  * @typedef {import('./plan.js').Job} Job
  * @typedef {import('./plan.js').Plan} Plan
@@ -15,11 +16,17 @@ import { jobsByRange, planned, REQUEST_BYTES, Spans } from './plan.js';
 // The engine keeps 4 rows that are under way; urgent rows come whole.
 const MOST_FILES = 3;
 const MOST_URGENT = 3;
-/** Short stretches of rows on their way beside the layers: a browser has six connections to a server that does not speak HTTP/2. */
+/**
+ * Short stretches of rows on their way beside the layers: a browser has six connections to a server
+ * that does not speak HTTP/2.
+ */
 const MOST_ROWS = 4;
 /** …and where no layer is on its way any more. */
 const MOST_ROWS_ALONE = 6;
-/** The next job starts when so much of those under way is left: the line is never idle, and layers do not share it. On a long line it is more. */
+/**
+ * The next job starts when so much of those under way is left: the line is never idle, and layers
+ * do not share it. On a long line it is more.
+ */
 const OVERLAP_BYTES = 256 * 1024;
 /** The late rows of the shortlist start so much sooner than they have to. */
 const LATE_MARGIN = 1.3;
@@ -27,25 +34,39 @@ const LATE_MS = 500;
 
 /** What a request is to browser and server, without the way between them… */
 const REQUEST_MS = 5;
-/** …is hidden on a slow line: it counts by the third power of the line's speed, from so many bytes a millisecond on in full. */
+/**
+ * …is hidden on a slow line: it counts by the third power of the line's speed, from so many bytes a
+ * millisecond on in full.
+ */
 const BUSY_RATE = 10_000;
 /** …and where nothing else is on its way it counts in full; several at a time take less each. */
 const ALONE_MS = 3;
-/** A request that costs so much: the gaps between the rows of a shortlist are smaller, so all is read, and one stream does that best. */
+/**
+ * A request that costs so much: the gaps between the rows of a shortlist are smaller, so all is
+ * read, and one stream does that best.
+ */
 const STREAM_BYTES = 96 * 1024;
 /** Waiting for answers to begin is hidden where it is such a share of the time. */
 const LITTLE = 0.25;
-/** The plan is made anew where a request costs so many times more or less than it was thought to. */
+/**
+ * The plan is made anew where a request costs so many times more or less than it was thought to.
+ */
 const OTHERWISE = 1.6;
 const REPLAN_MS = 1000;
 /** Speed is told by spans of at least so long, and the recent ones count. */
 const SPAN_MS = 40;
 const MEMORY_MS = 1000;
-/** What the line can do is the best of spans of so long and so much, of which a part is forgotten in time… */
+/**
+ * What the line can do is the best of spans of so long and so much, of which a part is forgotten in
+ * time…
+ */
 const PEAK_MS = 250;
 const PEAK_BYTES = 512 * 1024;
 const PEAK_MEMORY_MS = 10_000;
-/** …and where less than so much of it comes, the requests of that span are the reason, if they are not too few. */
+/**
+ * …and where less than so much of it comes, the requests of that span are the reason, if they are
+ * not too few.
+ */
 const SLOWED = 0.85;
 const FEW_REQUESTS = 8;
 
@@ -59,7 +80,11 @@ export class Line {
   #latency = Infinity;
   /** Whether short requests go beside a long one, so that the line is never idle for them. */ beside = false;
   #peak = 0;
-  /** Of the span for the peak: its length, bytes, requests. */ #span = { ms: 0, bytes: 0, requests: 0 };
+  /** Of the span for the peak: its length, bytes, requests. */ #span = {
+    ms: 0,
+    bytes: 0,
+    requests: 0,
+  };
   /** What a request has cost of late, as bytes that did not come. */ #lost = 0;
 
   /** An answer has begun. @param {number} asked when @param {number} at */
@@ -112,7 +137,10 @@ export class Line {
     return this.#sum === 0 ? 0 : this.#sum / Math.max(this.#ms, 0.1);
   }
 
-  /** What it can bring where requests do not hold it up: many of them make it look slow, which is no reason for more. */
+  /**
+   * What it can bring where requests do not hold it up: many of them make it look slow, which is no
+   * reason for more.
+   */
   get capacity() {
     return this.#peak || this.rate;
   }
@@ -125,22 +153,33 @@ export class Line {
   /** What a request beside others costs, in bytes. */
   get requestBytes() {
     const { capacity } = this;
-    return Math.max(REQUEST_BYTES, this.#lost, capacity * REQUEST_MS * Math.min(1, (capacity / BUSY_RATE) ** 3));
+    return Math.max(
+      REQUEST_BYTES,
+      this.#lost,
+      capacity * REQUEST_MS * Math.min(1, (capacity / BUSY_RATE) ** 3),
+    );
   }
 
   /** …and where nothing else is on its way. */
   get bareBytes() {
-    return Math.max(this.requestBytes, this.capacity * Math.max(ALONE_MS, this.latency / MOST_ROWS_ALONE));
+    return Math.max(
+      this.requestBytes,
+      this.capacity * Math.max(ALONE_MS, this.latency / MOST_ROWS_ALONE),
+    );
   }
 
-  /** Whether all is best asked for at once; what has begun so goes on until a request costs half of that, on a line a fifth slower. @param {boolean} begun */
+  /**
+   * Whether all is best asked for at once; what has begun so goes on until a request costs half of
+   * that, on a line a fifth slower. @param {boolean} begun
+   */
   streams(begun) {
     return this.requestBytes >= (begun ? STREAM_BYTES / 2 : STREAM_BYTES);
   }
 }
 
 /**
- * The plan that suits the line: the more requests, the sooner generation can begin, as long as the line is not kept waiting by them.
+ * The plan that suits the line: the more requests, the sooner generation can begin, as long as the
+ * line is not kept waiting by them.
  * @param {Extent[]} extents in the order of use
  * @param {Line} line
  * @returns {Plan}
@@ -151,14 +190,19 @@ export function planFor(extents, line) {
   if (rate === 0 || timesOf(plan, rate, latency).waits < LITTLE) return plan;
   const whole = extents.reduce((sum, { nBytes }) => sum + nBytes, 0) / rate;
   const least = timesOf(jobsByRange(extents, REQUEST_BYTES), rate, latency);
-  // The one that in none of the three is much later than it could be: by the fewest bytes, or by one stream.
+  // The one that in none of the three is much later than it could be: by the fewest bytes, or by
+  // one stream.
   let best = Infinity;
   let soonest = plan;
   for (let cost = requestBytes; ; cost *= 2) {
     for (let late = cost; ; late *= 2) {
       plan = jobsByRange(extents, cost, Math.max(late, bareBytes), late);
       const { exit, full, all } = timesOf(plan, rate, latency);
-      const worst = Math.max(exit / Math.min(whole, least.exit), full / Math.min(whole, least.full), all / Math.min(whole, least.all));
+      const worst = Math.max(
+        exit / Math.min(whole, least.exit),
+        full / Math.min(whole, least.full),
+        all / Math.min(whole, least.all),
+      );
       if (worst < best) [best, soonest] = [worst, plan];
       if (late >= STREAM_BYTES) break;
     }
@@ -175,7 +219,12 @@ export function planFor(extents, line) {
  */
 function timesOf({ jobs, rows }, rate, latency) {
   /** Bytes and short requests of each use. @type {Record<string, { bytes: number, n: number }>} */
-  const of = { early: { bytes: 0, n: 0 }, layer: { bytes: 0, n: 0 }, late: { bytes: 0, n: 0 }, other: { bytes: 0, n: 0 } };
+  const of = {
+    early: { bytes: 0, n: 0 },
+    layer: { bytes: 0, n: 0 },
+    late: { bytes: 0, n: 0 },
+    other: { bytes: 0, n: 0 },
+  };
   for (const { use, from, to } of jobs) of[use ?? 'other'].bytes += to - from;
   for (const { use, from, to } of rows) {
     of[use ?? 'other'].bytes += to - from;
@@ -183,9 +232,17 @@ function timesOf({ jobs, rows }, rate, latency) {
   }
   const { early, layer, late, other } = of;
   const exit = Math.max((early.bytes + layer.bytes) / rate, (early.n * latency) / MOST_ROWS);
-  const full = Math.max((early.bytes + layer.bytes + late.bytes) / rate, ((early.n + late.n) * latency) / MOST_ROWS);
+  const full = Math.max(
+    (early.bytes + layer.bytes + late.bytes) / rate,
+    ((early.n + late.n) * latency) / MOST_ROWS,
+  );
   const rest = Math.max(other.bytes / rate, (other.n * latency) / MOST_ROWS_ALONE);
-  return { exit, full, all: full + rest, waits: ((early.n + late.n + other.n) * latency) / MOST_ROWS / (full + rest) };
+  return {
+    exit,
+    full,
+    all: full + rest,
+    waits: ((early.n + late.n + other.n) * latency) / MOST_ROWS / (full + rest),
+  };
 }
 
 /** The jobs that are left and those under way. */
@@ -203,7 +260,10 @@ export class Jobs {
   #plannedAt = 0;
   line = new Line();
 
-  /** @param {{ shards: boolean, cached: boolean, clock: () => number }} options `cached`: nothing has to be asked for */
+  /**
+   * @param {{ shards: boolean, cached: boolean, clock: () => number }} options `cached`: nothing
+   *   has to be asked for
+   */
   constructor({ shards, cached, clock }) {
     this.#shards = shards;
     this.#cached = cached;
@@ -250,7 +310,12 @@ export class Jobs {
       out.push(running);
     };
     while (this.#urgent.length && this.#count('urgent') < MOST_URGENT) run('urgent', this.#urgent);
-    while (this.#files.length && this.#count('files') < MOST_FILES && this.#leftBytes() < (this.#cached ? 1 : this.#overlap()) && !this.#continues(this.#files[0])) {
+    while (
+      this.#files.length &&
+      this.#count('files') < MOST_FILES &&
+      this.#leftBytes() < (this.#cached ? 1 : this.#overlap()) &&
+      !this.#continues(this.#files[0])
+    ) {
       run('files', this.#files);
     }
     while (this.#rows.length && this.#mayStart(this.#rows[0])) run('rows', this.#rows);
@@ -261,22 +326,33 @@ export class Jobs {
   /** @param {Running} running */
   done(running) {
     this.#running.delete(running);
-    if (running.lane === 'rows') this.#rowsMs += (this.#clock() - running.began - this.#rowsMs) / (this.#rowsMs ? 8 : 1);
+    if (running.lane === 'rows')
+      this.#rowsMs += (this.#clock() - running.began - this.#rowsMs) / (this.#rowsMs ? 8 : 1);
   }
 
   /** What a request costs is otherwise than the plan thinks. */
   get outdated() {
-    if (this.#cached || this.#shards || this.#rows.length === 0 || this.#clock() - this.#plannedAt < REPLAN_MS) return false;
+    if (
+      this.#cached ||
+      this.#shards ||
+      this.#rows.length === 0 ||
+      this.#clock() - this.#plannedAt < REPLAN_MS
+    )
+      return false;
     const ratio = this.line.bareBytes / this.#plannedCost;
     return ratio > OTHERWISE || ratio < 1 / OTHERWISE;
   }
 
   /**
    * Rows are planned anew; layers follow each other as before.
-   * @param {(covered: (part: number) => Ranges) => Extent[]} missing rows in the order of use that are neither there nor among what is given
+   * @param {(covered: (part: number) => Ranges) => Extent[]} missing rows in the order of use that
+   *   are neither there nor among what is given
    */
   replan(missing) {
-    const { jobs, rows } = planFor(missing(planned([...this.#running].map(({ job }) => job))), this.line);
+    const { jobs, rows } = planFor(
+      missing(planned([...this.#running].map(({ job }) => job))),
+      this.line,
+    );
     const early = jobs.filter(({ use }) => use === 'early');
     const layers = this.#files.filter(({ use }) => use === 'layer');
     this.put({ jobs: [...early, ...layers, ...jobs.filter(({ use }) => use !== 'early')], rows });
@@ -303,8 +379,15 @@ export class Jobs {
       this.#rows.unshift(...this.#rows.splice(at, 1));
       return;
     }
-    if (this.#files.some((job) => job.use === 'early' && covers(job))) return; // they come before the layers
-    this.#urgent.push({ file: part, from: offset, to: offset + bytes, spans: new Spans([{ at: offset, part, offset, bytes }]), use: 'urgent' });
+    // they come before the layers
+    if (this.#files.some((job) => job.use === 'early' && covers(job))) return;
+    this.#urgent.push({
+      file: part,
+      from: offset,
+      to: offset + bytes,
+      spans: new Spans([{ at: offset, part, offset, bytes }]),
+      use: 'urgent',
+    });
   }
 
   /** @param {number} part @param {number} offset */
@@ -312,7 +395,9 @@ export class Jobs {
     const covers = (/** @type {Job} */ { spans }) => spans.covers(part, offset);
     if (this.#urgent.some(covers)) return true;
     // A long stretch of other rows is not waited for.
-    return [...this.#running].some(({ job, lane }) => (lane !== 'files' || job.use !== 'other') && covers(job));
+    return [...this.#running].some(
+      ({ job, lane }) => (lane !== 'files' || job.use !== 'other') && covers(job),
+    );
   }
 
   /** @param {Lane} lane */
@@ -334,24 +419,30 @@ export class Jobs {
   }
 
   /**
-   * Whether a job goes on in the middle of what one under way brings: the bytes of a tensor come in order. Only shards are cut inside one.
+   * Whether a job goes on in the middle of what one under way brings: the bytes of a tensor come in
+   * order. Only shards are cut inside one.
    * @param {Job} job
    */
   #continues({ spans }) {
     const { part, offset } = spans.at(0);
-    return this.#shards && [...this.#running].some(({ job, lane }) => lane === 'files' && job.spans.endsAt(part, offset));
+    return (
+      this.#shards &&
+      [...this.#running].some(({ job, lane }) => lane === 'files' && job.spans.endsAt(part, offset))
+    );
   }
 
   /**
-   * Whether a short stretch of rows goes out now. Those that a head inside the model scores do; the rest of the shortlist so that it is there when the
-   * last layer is, for before that it would only hold the layers up; other rows after all of that.
+   * Whether a short stretch of rows goes out now. Those that a head inside the model scores do; the
+   * rest of the shortlist so that it is there when the last layer is, for before that it would only
+   * hold the layers up; other rows after all of that.
    * @param {Job} job
    */
   #mayStart({ use }) {
     const n = this.#count('rows');
     if (n >= MOST_ROWS_ALONE) return false;
     let left = 0;
-    for (const { job, left: bytes, lane } of this.#running) if (lane === 'files' && job.use !== 'other') left += bytes;
+    for (const { job, left: bytes, lane } of this.#running)
+      if (lane === 'files' && job.use !== 'other') left += bytes;
     for (const job of this.#files) if (job.use !== 'other') left += job.to - job.from;
     if (n >= MOST_ROWS && (left > 0 || this.#count('files') > 0)) return false;
     if (use === 'early') return true;

@@ -2,10 +2,10 @@
  * Brings a model into the engine. Bytes go from the chunk that arrived straight into linear memory.
  *
  * Files come in one of two ways:
- *  - by jobs: the headers first, then stretches of the files (or shards of a packed model) in the order in which generation needs
- *    them; rows that a prompt needs at once go in between;
- *  - as a stream: each file from its first byte to its last. So it is where ranges do not work, and where a
- *    checksum of the whole has to be computed with no cache to read it from again.
+ *  - by jobs: the headers first, then stretches of the files (or shards of a packed model) in the
+ *    order in which generation needs them; rows that a prompt needs at once go in between;
+ *  - as a stream: each file from its first byte to its last. So it is where ranges do not work, and
+ *    where a checksum of the whole has to be computed with no cache to read it from again.
  */
 import { PIECE_BYTES, Staged } from '../cache/pieces.js';
 import { Ranges } from '../cache/ranges.js';
@@ -22,18 +22,24 @@ import { verifier, verifyKept } from './verify.js';
  * @typedef {import('./plan.js').Extent} Extent
  * @typedef {import('../engine/engine.js').Engine} Engine
  *
- * @typedef {object} Store what the cache has of this model's files (parts or shards), and takes of them
+ * @typedef {object} Store what the cache has of this model's files (parts or shards), and takes of
+ *   them
  * @property {boolean} complete it has all
  * @property {boolean} keeps what is written
  * @property {(file: number) => Ranges} has
- * @property {(file: number, offset: number, most: number) => Promise<Uint8Array | null>} read verified bytes from `offset` on; null where they are broken (they then count as missing)
- * @property {(file: number, offset: number, bytes: Uint8Array) => Promise<void>} write `bytes` are the caller's again afterwards
+ * @property {(file: number, offset: number, most: number) => Promise<Uint8Array | null>} read
+ *   verified bytes from `offset` on; null where they are broken (they then count as missing)
+ * @property {(file: number, offset: number, bytes: Uint8Array) => Promise<void>} write `bytes` are
+ *   the caller's again afterwards
  * @property {(file: number, validator: string | null) => void} describe
  * @property {(bytes: number) => Promise<void>} expect so many are to come
- * @property {(file: number, offset: number) => { offset: number, bytes: number, hash: string, read: (into: Uint8Array) => boolean, drop: () => void } | null} direct
- *   a piece that can be read at once
- * @property {(stretches: Stretch[]) => void} order tells in which order a complete copy will be read
- * @property {(sizes: number[], stretches?: Stretch[]) => Promise<void>} finish all bytes are in and verified; the stretches as which they will be read
+ * @property {(file: number, offset: number) => { offset: number, bytes: number, hash: string, read:
+ *   (into: Uint8Array) => boolean, drop: () => void } | null} direct a piece that can be read at
+ *   once
+ * @property {(stretches: Stretch[]) => void} order tells in which order a complete copy will be
+ *   read
+ * @property {(sizes: number[], stretches?: Stretch[]) => Promise<void>} finish all bytes are in and
+ *   verified; the stretches as which they will be read
  * @property {() => Promise<void>} flush keeps what is there
  *
  * @typedef {{ file: number, from: number, to: number }} Stretch
@@ -64,10 +70,16 @@ import { verifier, verifyKept } from './verify.js';
  */
 
 const URGENT_ROWS = 16;
-/** What is asked for at first; then up to where most headers end, among the rows of frequent tokens; then twice as much each time. */
+/**
+ * What is asked for at first; then up to where most headers end, among the rows of frequent tokens;
+ * then twice as much each time.
+ */
 const FIRST_BYTES = 128 * 1024;
 const HEADER_BYTES = 2 * 2 ** 20;
-/** The plan is read so many extents at a time: some ten thousand would take a megabyte of the engine's memory. */
+/**
+ * The plan is read so many extents at a time: some ten thousand would take a megabyte of the
+ * engine's memory.
+ */
 const PLAN_EXTENTS = 2048;
 const PROGRESS_MS = 50;
 /** The longest that taking bytes keeps the event loop from turning. */
@@ -116,9 +128,14 @@ export class ModelLoader {
     this.#engine = options.engine;
     this.#partBytes = options.partBytes ?? [];
     this.#cachedAtStart = options.store?.complete ?? false;
-    this.#jobs = new Jobs({ shards: options.shards !== undefined, cached: this.#cachedAtStart, clock: now });
+    this.#jobs = new Jobs({
+      shards: options.shards !== undefined,
+      cached: this.#cachedAtStart,
+      clock: now,
+    });
     this.#stateStruct = this.#engine.create('load_state');
-    // A packed model begins with its header: known to the byte, it leaves no gaps in the engine's memory.
+    // A packed model begins with its header: known to the byte, it leaves no gaps in the engine's
+    // memory.
     const first = options.shards?.[0]?.spans.at(0);
     const headerBytes = first?.part === 0 && first.offset === 0 ? first.bytes : 0;
     this.#pointer = this.#engine.make('loader_create', options.heads, 0, headerBytes, false);
@@ -126,7 +143,9 @@ export class ModelLoader {
     this.#headerReady.promise.catch(() => {});
     this.#answered.promise.catch(() => {});
     this.#jobsDone.promise.catch(() => {});
-    options.signal.addEventListener('abort', () => this.fail(options.signal.reason), { once: true });
+    options.signal.addEventListener('abort', () => this.fail(options.signal.reason), {
+      once: true,
+    });
   }
 
   /** Why loading failed; undefined while it has not. */
@@ -143,7 +162,14 @@ export class ModelLoader {
     const { layers, layersReady, loadedBytes } = this.#state;
     const total = this.#total();
     const loaded = this.#finished ? total : Math.min(loadedBytes, total || loadedBytes);
-    return { loaded, total, layersReady, layers, source: this.#origin, bytesPerSecond: Math.round(this.#jobs.line.rate * 1000) };
+    return {
+      loaded,
+      total,
+      layersReady,
+      layers,
+      source: this.#origin,
+      bytesPerSecond: Math.round(this.#jobs.line.rate * 1000),
+    };
   }
   /** @type {Origin} */ #origin = 'network';
 
@@ -152,7 +178,10 @@ export class ModelLoader {
     return this.#headerReady.promise;
   }
 
-  /** Resolves at the next progress of any kind, at once where all is there; rejects where loading failed. */
+  /**
+   * Resolves at the next progress of any kind, at once where all is there; rejects where loading
+   * failed.
+   */
   async nextChange() {
     if (this.#failure) throw this.#failure;
     if (!this.#finished) await this.#changed.promise;
@@ -165,11 +194,15 @@ export class ModelLoader {
    */
   memory(sessionOptions) {
     const engine = this.#engine;
-    // A small file can be whole, and its loader gone, before anybody asks: what is taken already is the answer then.
+    // A small file can be whole, and its loader gone, before anybody asks: what is taken already is
+    // the answer then.
     if (!this.#pointer) return { model: engine.u8.length, session: 0 };
     return engine.with(16, (sizes) => {
       engine.run('loader_memory', this.#pointer, sessionOptions, sizes);
-      return { model: engine.view.getFloat64(sizes, true), session: engine.view.getFloat64(sizes + 8, true) };
+      return {
+        model: engine.view.getFloat64(sizes, true),
+        session: engine.view.getFloat64(sizes + 8, true),
+      };
     });
   }
 
@@ -227,7 +260,11 @@ export class ModelLoader {
   async #runFiles() {
     const { sources, store } = this.#options;
     for (let part = 0; part < Math.max(sources.length, this.#state.nParts); part++) {
-      if (!sources[part]) throw new ExitLMError('BAD_MODEL', `the model is split into ${this.#state.nParts} files, ${sources.length} were given`);
+      if (!sources[part])
+        throw new ExitLMError(
+          'BAD_MODEL',
+          `the model is split into ${this.#state.nParts} files, ${sources.length} were given`,
+        );
       await this.#readFile(part, false);
     }
     if (this.#state.complete || !this.#state.headerReady) return; // #finish tells what is missing
@@ -239,7 +276,11 @@ export class ModelLoader {
       const reading = jobsByRange(plan, READ_BYTES);
       const isHere = sources.every(({ url }) => url === null) || store?.complete;
       this.#jobs.put(isHere ? reading : planFor(plan, this.#jobs.line));
-      this.#stretches = [...reading.jobs, ...reading.rows].map(({ file, from, to }) => ({ file, from, to }));
+      this.#stretches = [...reading.jobs, ...reading.rows].map(({ file, from, to }) => ({
+        file,
+        from,
+        to,
+      }));
       store?.order(this.#stretches);
       await this.#runJobs();
     } catch (error) {
@@ -247,7 +288,11 @@ export class ModelLoader {
       this.#jobsMode = false;
       for (let part = 0; part < sources.length; part++) await this.#readFile(part, true);
     }
-    if (store && !this.#state.complete) throw new ExitLMError('BAD_MODEL', 'the cached copy does not fit together; load the model again');
+    if (store && !this.#state.complete)
+      throw new ExitLMError(
+        'BAD_MODEL',
+        'the cached copy does not fit together; load the model again',
+      );
   }
 
   /**
@@ -263,25 +308,40 @@ export class ModelLoader {
     // Without a copy to read it from again a checksum needs the bytes in order.
     const inOrder = () => whole || (sum !== null && !store?.keeps);
     const hasHeader = () => !inOrder() && this.#state.part === part && this.#state.headerBytes > 0;
-    // By parts: what is asked for is taken to its end, the first rows after a header are wanted anyway.
+    // By parts: what is asked for is taken to its end, the first rows after a header are wanted
+    // anyway.
     const byParts = () => !inOrder() && sources[part].url !== null;
     const { line } = this.#jobs;
-    /** On a line that is fast enough the rest comes at once; where it turns out slower, it is broken off. */
+    /**
+     * On a line that is fast enough the rest comes at once; where it turns out slower, it is broken
+     * off.
+     */
     let rest = !byParts();
     const streams = () => byParts() && at > 0 && line.streams(rest);
     const enough = () => hasHeader() && !streams();
     while (store?.has(part).has(at, at + 1) && !hasHeader()) {
-      const n = await this.#fromCache(part, at, PIECE_BYTES, async (bytes) => {
-        sum?.update(bytes);
-        await this.#take(part, at, bytes, 'cache');
-      }, sum === null);
+      const n = await this.#fromCache(
+        part,
+        at,
+        PIECE_BYTES,
+        async (bytes) => {
+          sum?.update(bytes);
+          await this.#take(part, at, bytes, 'cache');
+        },
+        sum === null,
+      );
       if (n === 0) break;
       at += n;
     }
     while (!enough()) {
       rest = streams() || !byParts();
       const to = at < FIRST_BYTES ? FIRST_BYTES : Math.max(HEADER_BYTES, 2 * at);
-      for await (const { at: offset, bytes } of this.#download(part, at, rest ? null : to, byParts())) {
+      for await (const { at: offset, bytes } of this.#download(
+        part,
+        at,
+        rest ? null : to,
+        byParts(),
+      )) {
         sum?.update(bytes);
         await this.#take(part, offset, bytes, 'network');
         await store?.write(part, offset, bytes);
@@ -305,7 +365,10 @@ export class ModelLoader {
     const has = this.#fileBytes[part];
     const needs = this.#state.totalBytes;
     if (has !== null && has !== undefined && has < needs) {
-      throw new ExitLMError('BAD_MODEL', `${this.#options.sources[part].name}: truncated: its tensors need ${needs} bytes, the file has ${has}`);
+      throw new ExitLMError(
+        'BAD_MODEL',
+        `${this.#options.sources[part].name}: truncated: its tensors need ${needs} bytes, the file has ${has}`,
+      );
     }
   }
 
@@ -314,14 +377,27 @@ export class ModelLoader {
     const engine = this.#engine;
     const bytes = engine.sizeOf('extent');
     const at = (/** @type {string} */ key) => engine.offsetOf('extent', key);
-    const [part, offset, nBytes, layer, row, nRows, output] = ['part', 'offset', 'nBytes', 'layer', 'row', 'nRows', 'output'].map(at);
+    const [part, offset, nBytes, layer, row, nRows, output] = [
+      'part',
+      'offset',
+      'nBytes',
+      'layer',
+      'row',
+      'nRows',
+      'output',
+    ].map(at);
     /** There are some ten thousand: no object is made by way of names. */
     const read = (/** @type {number} */ from, /** @type {number} */ n) => {
       const { view } = engine;
       for (let i = 0, e = from; i < n; i++, e += bytes) {
         const extent = {
-          part: view.getUint32(e + part, true), offset: Number(view.getBigUint64(e + offset, true)), nBytes: Number(view.getBigUint64(e + nBytes, true)),
-          layer: view.getInt32(e + layer, true), row: view.getUint32(e + row, true), nRows: view.getUint32(e + nRows, true), output: view.getUint8(e + output) !== 0,
+          part: view.getUint32(e + part, true),
+          offset: Number(view.getBigUint64(e + offset, true)),
+          nBytes: Number(view.getBigUint64(e + nBytes, true)),
+          layer: view.getInt32(e + layer, true),
+          row: view.getUint32(e + row, true),
+          nRows: view.getUint32(e + nRows, true),
+          output: view.getUint8(e + output) !== 0,
         };
         this.#rows.add(extent);
         take?.(extent);
@@ -339,11 +415,15 @@ export class ModelLoader {
 
   /** @param {Extent[]} plan */
   #forgetHalfRows(plan) {
-    // The stream that brought the header may have stopped inside a row; the row is taken again from its start.
+    // The stream that brought the header may have stopped inside a row; the row is taken again from
+    // its start.
     for (const have of this.#have) {
       const last = have?.list[have.list.length - 1];
       if (!last) continue;
-      const extent = plan.find(({ part, layer, offset, nBytes }) => layer <= -2 && this.#have[part] === have && offset < last[1] && last[1] < offset + nBytes);
+      const extent = plan.find(
+        ({ part, layer, offset, nBytes }) =>
+          layer <= -2 && this.#have[part] === have && offset < last[1] && last[1] < offset + nBytes,
+      );
       if (extent) last[1] -= (last[1] - extent.offset) % (extent.nBytes / extent.nRows);
     }
   }
@@ -374,7 +454,9 @@ export class ModelLoader {
     const jobs = this.#jobs;
     if (this.#failure) jobs.clear();
     if (jobs.outdated && !this.#rows.separate) {
-      jobs.replan((coming) => this.#rows.missing(this.#have, coming, this.#total() - this.#state.loadedBytes));
+      jobs.replan((coming) =>
+        this.#rows.missing(this.#have, coming, this.#total() - this.#state.loadedBytes),
+      );
     }
     for (const running of jobs.start()) {
       this.#runJob(running).then(
@@ -398,26 +480,39 @@ export class ModelLoader {
     const whole = running.lane === 'rows' || job.use === 'urgent';
     // A complete copy was verified when it was written, and each piece is again when it is read.
     const sum = this.#cachedAtStart ? null : verifier(this.#engine, job.sha256, job.to - job.from);
-    const deliver = async (/** @type {number} */ at, /** @type {Uint8Array | Staged} */ bytes, /** @type {Origin} */ origin) => {
+    const deliver = async (
+      /** @type {number} */ at,
+      /** @type {Uint8Array | Staged} */ bytes,
+      /** @type {Origin} */ origin,
+    ) => {
       sum?.update(bytes);
       const end = at + bytes.length;
-      // Before the last bytes go in: nothing is computed with a shard that is not what it should be as a whole.
+      // Before the last bytes go in: nothing is computed with a shard that is not what it should be
+      // as a whole.
       if (end === job.to) await sum?.finish(this.#options.sources[job.file].name);
       await this.#deliver(job, at, bytes, origin);
       running.left = job.to - end;
       if (this.#jobsMode && this.#jobs.mayGoOn(running)) this.#startJobs();
       return end;
     };
-    for (let at = job.from; at < job.to; ) {
+    for (let at = job.from; at < job.to;) {
       const next = this.#nextPiece(job, at);
       if (!next) break;
       const { from, to, cached } = next;
       at = from;
       if (cached) {
         // Nothing where it is broken; it counts as missing now.
-        at += await this.#fromCache(job.file, from, Math.min(PIECE_BYTES, to - from), (bytes) => deliver(from, bytes, 'cache'), !sum);
+        at += await this.#fromCache(
+          job.file,
+          from,
+          Math.min(PIECE_BYTES, to - from),
+          (bytes) => deliver(from, bytes, 'cache'),
+          !sum,
+        );
       } else if (whole) at = await deliver(from, await this.#gather(job.file, from, to), 'network');
-      else for await (const { at: offset, bytes } of this.#download(job.file, from, to)) at = await deliver(offset, bytes, 'network');
+      else
+        for await (const { at: offset, bytes } of this.#download(job.file, from, to))
+          at = await deliver(offset, bytes, 'network');
     }
     running.left = 0;
   }
@@ -442,7 +537,10 @@ export class ModelLoader {
     const { pieces } = this.#options;
     const pointer = pieces.take();
     try {
-      if (!piece.read(this.#engine.u8.subarray(pointer, pointer + piece.bytes)) || pieces.sumAt(pointer, piece.bytes) !== piece.hash) {
+      if (
+        !piece.read(this.#engine.u8.subarray(pointer, pointer + piece.bytes)) ||
+        pieces.sumAt(pointer, piece.bytes) !== piece.hash
+      ) {
         piece.drop();
         return 0;
       }
@@ -475,12 +573,17 @@ export class ModelLoader {
    */
   #nextPiece(job, at) {
     // A shard is taken whole, for its checksum; of a file, what the engine has is passed over.
-    const missing = this.#options.shards ? [[at, job.to]] : this.#have[job.file].missing(at, job.to);
+    const missing = this.#options.shards
+      ? [[at, job.to]]
+      : this.#have[job.file].missing(at, job.to);
     if (missing.length === 0) return null;
     const [from, end] = missing[0];
     const { store } = this.#options;
-    const uncached = store ? missing.flatMap(([a, b]) => store.has(job.file).missing(a, b)) : missing;
-    if (uncached[0]?.[0] !== from) return { from, to: Math.min(end, uncached[0]?.[0] ?? end), cached: true };
+    const uncached = store
+      ? missing.flatMap(([a, b]) => store.has(job.file).missing(a, b))
+      : missing;
+    if (uncached[0]?.[0] !== from)
+      return { from, to: Math.min(end, uncached[0]?.[0] ?? end), cached: true };
     let to = from;
     for (const [a, b] of uncached) if (a - to <= (job.gap ?? 0)) to = b;
     return { from, to, cached: false };
@@ -495,7 +598,7 @@ export class ModelLoader {
    */
   async #deliver(job, at, bytes, origin) {
     let index = job.spans.indexAt(at);
-    for (let done = 0; done < bytes.length; ) {
+    for (let done = 0; done < bytes.length;) {
       const span = job.spans.at(index++);
       const inSpan = at + done - span.at;
       const piece = bytes.subarray(done, done + Math.min(bytes.length - done, span.bytes - inSpan));
@@ -503,7 +606,8 @@ export class ModelLoader {
       else await this.#take(span.part, span.offset + inSpan, piece, origin);
       done += piece.length;
     }
-    if (!(bytes instanceof Staged) && origin === 'network') await this.#options.store?.write(job.file, at, bytes);
+    if (!(bytes instanceof Staged) && origin === 'network')
+      await this.#options.store?.write(job.file, at, bytes);
   }
 
   /**
@@ -569,8 +673,10 @@ export class ModelLoader {
   async #take(part, offset, bytes, origin) {
     if (this.#failure) throw this.#failure;
     const engine = this.#engine;
-    if (part !== this.#part || offset !== this.#offset) engine.run('loader_seek', this.#pointer, part, offset);
-    const push = (/** @type {number} */ memory, /** @type {number} */ n) => engine.run('loader_push', this.#pointer, memory, n);
+    if (part !== this.#part || offset !== this.#offset)
+      engine.run('loader_seek', this.#pointer, part, offset);
+    const push = (/** @type {number} */ memory, /** @type {number} */ n) =>
+      engine.run('loader_push', this.#pointer, memory, n);
     if (bytes instanceof Staged) push(bytes.pointer, bytes.length);
     else engine.staged(bytes, push);
     this.#part = part;
@@ -594,7 +700,8 @@ export class ModelLoader {
     this.model = this.#engine.call('loader_model', this.#pointer);
     const { store } = this.#options;
     this.#roomAsked = store?.expect(this.#total());
-    // A copy that was begun earlier may be of another file than the one on the server now: wait for the first answer.
+    // A copy that was begun earlier may be of another file than the one on the server now: wait for
+    // the first answer.
     const certain = !store || store.complete || this.networkBytes > 0;
     if (certain) this.#headerReady.resolve(undefined);
     else this.#answered.promise.then(this.#headerReady.resolve, this.#headerReady.reject);
@@ -626,8 +733,16 @@ export class ModelLoader {
     await store.flush();
     for (const [file, expected] of sha256.entries()) {
       if (!expected || this.#verified.has(file)) continue;
-      await verifyKept({ engine: this.#engine, store, file, name: sources[file].name, bytes: this.#fileBytes[file] ?? this.#partBytes[file] ?? 0, expected,
-        have: this.#have[file], download: (from, to) => this.#download(file, from, to) });
+      await verifyKept({
+        engine: this.#engine,
+        store,
+        file,
+        name: sources[file].name,
+        bytes: this.#fileBytes[file] ?? this.#partBytes[file] ?? 0,
+        expected,
+        have: this.#have[file],
+        download: (from, to) => this.#download(file, from, to),
+      });
     }
   }
 

@@ -1,5 +1,6 @@
 /**
- * `manifest.json` of a packed model (`exitlm pack`): the original file cut into shards in the order of use.
+ * `manifest.json` of a packed model (`exitlm pack`): the original file cut into shards in the order
+ * of use.
  *
  * ```json
  * {
@@ -16,13 +17,16 @@
  *              "core": { "file": "heads-core.gguf", "bytes": 775648, "sha256": "…" } }
  * }
  * ```
- * - `files`: the original files, one unless the model is split; `bytes` and `sha256` at the top are those of all of them, one after the other.
- * - `shards`: in the order of use, at most 24 MiB each. A shard is its extents one after the other; an extent says which bytes of
- *   which original file (`part`) they are. `layer` is -4 for headers, -5 for what the engine does not need (padding; such shards are not
- *   loaded), else as the plan says (-1 norms, -2 rows of the shortlist, 0… layers, -3 other rows).
- * - Put back by its extents it is the original, byte for byte. Every byte lies in exactly one extent.
- * - The first shards are the headers. `heads` is left out where the model has none; `core` is the same file without the K/V maps, left out
- *   where it has none or was calibrated with them.
+ * - `files`: the original files, one unless the model is split; `bytes` and `sha256` at the top are
+ *   those of all of them, one after the other.
+ * - `shards`: in the order of use, at most 24 MiB each. A shard is its extents one after the other;
+ *   an extent says which bytes of which original file (`part`) they are. `layer` is -4 for headers,
+ *   -5 for what the engine does not need (padding; such shards are not loaded), else as the plan
+ *   says (-1 norms, -2 rows of the shortlist, 0… layers, -3 other rows).
+ * - Put back by its extents it is the original, byte for byte. Every byte lies in exactly one
+ *   extent.
+ * - The first shards are the headers. `heads` is left out where the model has none; `core` is the
+ *   same file without the K/V maps, left out where it has none or was calibrated with them.
  * - File names are relative to the manifest's address.
  *
  * @typedef {object} ManifestExtent
@@ -57,7 +61,8 @@ import { Spans } from './plan.js';
 /** `layer` of bytes that the engine does not need. */
 const REST = -5;
 
-const isSize = (/** @type {unknown} */ n) => Number.isSafeInteger(n) && /** @type {number} */ (n) >= 0;
+const isSize = (/** @type {unknown} */ n) =>
+  Number.isSafeInteger(n) && /** @type {number} */ (n) >= 0;
 const isHash = (/** @type {unknown} */ s) => typeof s === 'string' && /^[0-9a-f]{64}$/.test(s);
 
 /**
@@ -73,27 +78,52 @@ export function parseManifest(value, name) {
   const m = /** @type {any} */ (value);
   if (typeof m !== 'object' || m === null) fail('no object');
   if (m.format !== 1) fail(`format ${JSON.stringify(m.format)}, this version reads 1`);
-  if (!Array.isArray(m.files) || m.files.length === 0 || m.files.length > 1024) fail('files is no list');
-  for (const file of m.files) if (!isSize(file?.bytes) || !isHash(file?.sha256)) fail('a file without bytes or sha256');
-  if (!Array.isArray(m.shards) || m.shards.length === 0 || m.shards.length > 100_000) fail('shards is no list');
+  if (!Array.isArray(m.files) || m.files.length === 0 || m.files.length > 1024)
+    fail('files is no list');
+  for (const file of m.files)
+    if (!isSize(file?.bytes) || !isHash(file?.sha256)) fail('a file without bytes or sha256');
+  if (!Array.isArray(m.shards) || m.shards.length === 0 || m.shards.length > 100_000)
+    fail('shards is no list');
   const covered = /** @type {Manifest} */ (m).files.map(() => new Ranges());
   for (const shard of /** @type {Manifest} */ (m).shards) {
-    if (typeof shard?.file !== 'string' || !isSize(shard.bytes) || !isHash(shard.sha256) || !Array.isArray(shard.extents)) {
+    if (
+      typeof shard?.file !== 'string' ||
+      !isSize(shard.bytes) ||
+      !isHash(shard.sha256) ||
+      !Array.isArray(shard.extents)
+    ) {
       fail('a shard without file, bytes, sha256 or extents');
     }
     let sum = 0;
     for (const { part, offset, bytes } of shard.extents) {
       const file = m.files[part];
-      if (!isSize(part) || !file || !isSize(offset) || !isSize(bytes) || offset + bytes > file.bytes) fail(`${shard.file}: an extent outside its file`);
-      if (covered[part].missing(offset, offset + bytes).reduce((n, [a, b]) => n + b - a, 0) !== bytes) fail(`${shard.file}: bytes that another extent has too`);
+      if (
+        !isSize(part) ||
+        !file ||
+        !isSize(offset) ||
+        !isSize(bytes) ||
+        offset + bytes > file.bytes
+      )
+        fail(`${shard.file}: an extent outside its file`);
+      if (
+        covered[part].missing(offset, offset + bytes).reduce((n, [a, b]) => n + b - a, 0) !== bytes
+      )
+        fail(`${shard.file}: bytes that another extent has too`);
       covered[part].add(offset, offset + bytes);
       sum += bytes;
     }
-    if (sum !== shard.bytes) fail(`${shard.file}: its extents are ${sum} bytes, the shard ${shard.bytes}`);
+    if (sum !== shard.bytes)
+      fail(`${shard.file}: its extents are ${sum} bytes, the shard ${shard.bytes}`);
   }
-  for (const [part, file] of /** @type {Manifest} */ (m).files.entries()) if (!covered[part].has(0, file.bytes)) fail(`bytes of file ${part} are in no shard`);
-  const isFile = (/** @type {any} */ f) => typeof f?.file === 'string' && isSize(f.bytes) && isHash(f.sha256);
-  if (m.heads !== undefined && !(isFile(m.heads) && (m.heads.core === undefined || isFile(m.heads.core)))) fail('heads without file, bytes or sha256');
+  for (const [part, file] of /** @type {Manifest} */ (m).files.entries())
+    if (!covered[part].has(0, file.bytes)) fail(`bytes of file ${part} are in no shard`);
+  const isFile = (/** @type {any} */ f) =>
+    typeof f?.file === 'string' && isSize(f.bytes) && isHash(f.sha256);
+  if (
+    m.heads !== undefined &&
+    !(isFile(m.heads) && (m.heads.core === undefined || isFile(m.heads.core)))
+  )
+    fail('heads without file, bytes or sha256');
   return m;
 }
 

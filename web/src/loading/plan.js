@@ -1,7 +1,8 @@
 /**
  * Which bytes, in which order.
  *
- * @typedef {object} Extent bytes of the original file that belong together, as the engine tells them
+ * @typedef {object} Extent bytes of the original file that belong together, as the engine tells
+ *   them
  * @property {number} part file of a split model
  * @property {number} offset
  * @property {number} nBytes
@@ -22,20 +23,25 @@
  * @property {number} to
  * @property {Spans} spans they cover [from, to), in its order
  * @property {string} [sha256] of a whole shard
- * @property {'early' | 'layer' | 'late' | 'other' | 'urgent'} [use] of a file by ranges: rows of the shortlist that a head inside the model scores, layers,
- *   the other rows of the shortlist, other rows; rows that generation waits for
- * @property {number} [gap] bytes that are there already are read over up to so many, rather than to ask twice
+ * @property {'early' | 'layer' | 'late' | 'other' | 'urgent'} [use] of a file by ranges: rows of
+ *   the shortlist that a head inside the model scores, layers, the other rows of the shortlist,
+ *   other rows; rows that generation waits for
+ * @property {number} [gap] bytes that are there already are read over up to so many, rather than to
+ *   ask twice
  */
 import { Ranges } from '../cache/ranges.js';
 
-/** A list of spans. As numbers: a packed model has some ten thousand, and a Worker counts each byte. */
+/**
+ * A list of spans. As numbers: a packed model has some ten thousand, and a Worker counts each byte.
+ */
 export class Spans {
   /** at, part, offset, bytes of each. */ #numbers;
 
   /** @param {Span[]} list in the order of `at`, without gaps */
   constructor(list) {
     this.#numbers = new Float64Array(list.length * 4);
-    for (const [i, { at, part, offset, bytes }] of list.entries()) this.#numbers.set([at, part, offset, bytes], 4 * i);
+    for (const [i, { at, part, offset, bytes }] of list.entries())
+      this.#numbers.set([at, part, offset, bytes], 4 * i);
   }
 
   get length() {
@@ -60,22 +66,33 @@ export class Spans {
     return low;
   }
 
-  /** @param {number} part @param {number} offset in the original @returns {boolean} whether that byte is among them */
+  /**
+   * @param {number} part @param {number} offset in the original @returns {boolean} whether that
+   *   byte is among them
+   */
   covers(part, offset) {
     const n = this.#numbers;
-    for (let i = 0; i < n.length; i += 4) if (n[i + 1] === part && n[i + 2] <= offset && offset < n[i + 2] + n[i + 3]) return true;
+    for (let i = 0; i < n.length; i += 4)
+      if (n[i + 1] === part && n[i + 2] <= offset && offset < n[i + 2] + n[i + 3]) return true;
     return false;
   }
 
-  /** @param {number} part @param {number} offset in the original @returns {boolean} whether a span ends just before that byte */
+  /**
+   * @param {number} part @param {number} offset in the original @returns {boolean} whether a span
+   *   ends just before that byte
+   */
   endsAt(part, offset) {
     const n = this.#numbers;
-    for (let i = 0; i < n.length; i += 4) if (n[i + 1] === part && n[i + 2] + n[i + 3] === offset) return true;
+    for (let i = 0; i < n.length; i += 4)
+      if (n[i + 1] === part && n[i + 2] + n[i + 3] === offset) return true;
     return false;
   }
 }
 
-/** What a request for a stretch of rows costs at least, in bytes: some go at a time beside the layers, so the line is never idle for them. */
+/**
+ * What a request for a stretch of rows costs at least, in bytes: some go at a time beside the
+ * layers, so the line is never idle for them.
+ */
 export const REQUEST_BYTES = 3 * 1024;
 /** …where nothing has to be asked for: a copy in the cache, a file of this device. */
 export const READ_BYTES = 2 ** 20;
@@ -93,44 +110,98 @@ const SMALL_BYTES = 128 * 1024;
  */
 
 /**
- * Jobs for a file that is fetched by ranges, in the order of the plan. Rows of the shortlist that lie close together become one
- * stretch, with what is between them: so many requests cost more than those bytes.
+ * Jobs for a file that is fetched by ranges, in the order of the plan. Rows of the shortlist that
+ * lie close together become one stretch, with what is between them: so many requests cost more than
+ * those bytes.
  * @param {Extent[]} extents in the order of use
  * @param {number} requestBytes what a request costs
- * @param {number} [bareBytes] what one for other rows costs, at the end; 0: no byte is planned twice
+ * @param {number} [bareBytes] what one for other rows costs, at the end; 0: no byte is planned
+ *   twice
  * @param {number} [lateBytes] what one for late rows costs
  * @returns {Plan}
  */
 export function jobsByRange(extents, requestBytes, bareBytes = 0, lateBytes = requestBytes) {
   const firstLayer = extents.findIndex(({ layer }) => layer >= 0);
   const isEarly = (/** @type {number} */ order) => order < firstLayer;
-  const { joined: shortlist, gap } = joinRows(extents.map((_, order) => order).filter((order) => extents[order].layer === -2), extents, requestBytes);
+  const { joined: shortlist, gap } = joinRows(
+    extents.map((_, order) => order).filter((order) => extents[order].layer === -2),
+    extents,
+    requestBytes,
+  );
   shortlist.sort((a, b) => a.order - b.order);
   const early = shortlist.filter(({ order }) => isEarly(order));
   let late = { joined: shortlist.slice(early.length), gap };
   if (lateBytes > requestBytes) {
-    const places = late.joined.map(({ stretch: [part, from, to] }) => ({ part, offset: from, nBytes: to - from }));
-    late = joinRows(places.map((_, order) => order), places, lateBytes);
+    const places = late.joined.map(({ stretch: [part, from, to] }) => ({
+      part,
+      offset: from,
+      nBytes: to - from,
+    }));
+    late = joinRows(
+      places.map((_, order) => order),
+      places,
+      lateBytes,
+    );
     late.joined.sort((a, b) => a.order - b.order);
   }
   /** Of each part. @type {Ranges[]} */
   const listed = [];
-  for (const { stretch: [part, from, to] } of [...early, ...late.joined]) (listed[part] ??= new Ranges()).add(from, to);
-  const others = extents.filter(({ layer }) => layer < -2).flatMap((extent) => (listed[extent.part]?.missing(extent.offset, extent.offset + extent.nBytes)
-    ?? [[extent.offset, extent.offset + extent.nBytes]]).map(([from, to]) => ({ ...extent, offset: from, nBytes: to - from })));
-  const rest = joinRows(others.map((_, order) => order), others, bareBytes);
+  for (const {
+    stretch: [part, from, to],
+  } of [...early, ...late.joined])
+    (listed[part] ??= new Ranges()).add(from, to);
+  const others = extents
+    .filter(({ layer }) => layer < -2)
+    .flatMap((extent) =>
+      (
+        listed[extent.part]?.missing(extent.offset, extent.offset + extent.nBytes) ?? [
+          [extent.offset, extent.offset + extent.nBytes],
+        ]
+      ).map(([from, to]) => ({ ...extent, offset: from, nBytes: to - from })),
+    );
+  const rest = joinRows(
+    others.map((_, order) => order),
+    others,
+    bareBytes,
+  );
   /** @type {Plan} */
   const plan = { jobs: [], rows: [] };
   const put = (/** @type {Stretch[]} */ stretches, /** @type {Job['use']} */ use, over = 0) => {
     for (const [part, from, to] of stretches) {
-      const job = { file: part, from, to, spans: new Spans([{ at: from, part, offset: from, bytes: to - from }]), use, gap: over };
+      const job = {
+        file: part,
+        from,
+        to,
+        spans: new Spans([{ at: from, part, offset: from, bytes: to - from }]),
+        use,
+        gap: over,
+      };
       (use !== 'layer' && to - from <= SMALL_BYTES ? plan.rows : plan.jobs).push(job);
     }
   };
-  put(early.map(({ stretch }) => stretch), 'early', gap);
-  put(joinTouching(extents.filter(({ layer }) => layer > -2).map(({ part, offset, nBytes }) => [part, offset, offset + nBytes])), 'layer');
-  put(late.joined.map(({ stretch }) => stretch), 'late', late.gap);
-  put(rest.joined.map(({ stretch }) => stretch), 'other', rest.gap);
+  put(
+    early.map(({ stretch }) => stretch),
+    'early',
+    gap,
+  );
+  put(
+    joinTouching(
+      extents
+        .filter(({ layer }) => layer > -2)
+        .map(({ part, offset, nBytes }) => [part, offset, offset + nBytes]),
+    ),
+    'layer',
+  );
+  put(
+    late.joined.map(({ stretch }) => stretch),
+    'late',
+    late.gap,
+  );
+  put(
+    rest.joined.map(({ stretch }) => stretch),
+    'other',
+    rest.gap,
+  );
   return plan;
 }
 
@@ -164,14 +235,17 @@ function joinTouching(stretches) {
 /** @typedef {{ stretch: Stretch, order: number }} Joined `order`: of the first extent in it */
 
 /**
- * Runs of rows, joined over the gap with which requests and bytes fetched beside the point cost least.
+ * Runs of rows, joined over the gap with which requests and bytes fetched beside the point cost
+ * least.
  * @param {number[]} orders which extents
  * @param {Place[]} extents
  * @param {number} requestBytes
  * @returns {{ joined: Joined[], gap: number }} in the order of the file
  */
 function joinRows(orders, extents, requestBytes) {
-  const byPlace = orders.sort((a, b) => extents[a].part - extents[b].part || extents[a].offset - extents[b].offset);
+  const byPlace = orders.sort(
+    (a, b) => extents[a].part - extents[b].part || extents[a].offset - extents[b].offset,
+  );
   let best = 0;
   let leastCost = Infinity;
   for (let gap = 0; gap <= 2 ** 20; gap = gap === 0 ? 512 : Math.round(gap * 1.3)) {
@@ -220,7 +294,12 @@ function joinOver(extents, byPlace, gap) {
   for (const order of byPlace) {
     const { part, offset, nBytes } = extents[order];
     const last = out[out.length - 1];
-    if (last && last.stretch[0] === part && offset - last.stretch[2] <= gap && offset + nBytes - last.stretch[1] <= JOB_BYTES) {
+    if (
+      last &&
+      last.stretch[0] === part &&
+      offset - last.stretch[2] <= gap &&
+      offset + nBytes - last.stretch[1] <= JOB_BYTES
+    ) {
       last.stretch[2] = Math.max(last.stretch[2], offset + nBytes);
       last.order = Math.min(last.order, order);
     } else out.push({ stretch: [part, offset, offset + nBytes], order });
@@ -230,7 +309,8 @@ function joinOver(extents, byPlace, gap) {
 
 /** Where the rows of the token embedding lie. As numbers, like Spans. */
 export class Rows {
-  /** row, nRows, part, offset, bytes of a row, layer; of each stretch. */ #numbers = new Float64Array(6 * 64);
+  /** row, nRows, part, offset, bytes of a row, layer; of each stretch. */ #numbers =
+    new Float64Array(6 * 64);
   #length = 0;
   /** Of the stretches that come before the layers. */ #earlyLength = -1;
   /** A separate output matrix has rows too: they are not here. */ separate = false;
@@ -250,7 +330,8 @@ export class Rows {
   }
 
   /**
-   * Those that neither of the two has, in the order of use, with the layers as one extent between them.
+   * Those that neither of the two has, in the order of use, with the layers as one extent between
+   * them.
    * @param {Ranges[]} have of each part
    * @param {(part: number) => Ranges} coming
    * @param {number} bytes all that is missing
@@ -266,7 +347,15 @@ export class Rows {
       for (const [a, b] of have[part].missing(offset, offset + nRows * rowBytes)) {
         layers.nBytes -= b - a;
         for (const [from, to] of coming(part).missing(a, b)) {
-          out.push({ part, offset: from, nBytes: to - from, layer, row: row + (from - offset) / rowBytes, nRows: (to - from) / rowBytes, output: false });
+          out.push({
+            part,
+            offset: from,
+            nBytes: to - from,
+            layer,
+            row: row + (from - offset) / rowBytes,
+            nRows: (to - from) / rowBytes,
+            output: false,
+          });
         }
       }
     }
@@ -282,7 +371,12 @@ export class Rows {
       const first = this.#numbers[i];
       if (row < first || row >= first + this.#numbers[i + 1]) continue;
       const [, nRows, part, offset, rowBytes] = this.#numbers.subarray(i, i + 5);
-      return { part, offset: offset + (row - first) * rowBytes, rowBytes, rowsAfter: first + nRows - row };
+      return {
+        part,
+        offset: offset + (row - first) * rowBytes,
+        rowBytes,
+        rowsAfter: first + nRows - row,
+      };
     }
     return null;
   }

@@ -36,12 +36,18 @@ const SPLIT = /-(\d{5})-of-(\d{5})\.gguf$/;
  */
 export function sourceOf(spec, fetchLike, remote) {
   switch (spec.kind) {
-    case 'url': return httpSource(spec.url, fetchLike);
-    case 'file': return fileSource(spec.path);
-    case 'blob': return blobSource(spec.blob);
-    case 'bytes': return bytesSource(spec.bytes);
-    case 'stream': return streamSource(spec.stream);
-    case 'remote': return remote(spec.id, spec.name, spec.once);
+    case 'url':
+      return httpSource(spec.url, fetchLike);
+    case 'file':
+      return fileSource(spec.path);
+    case 'blob':
+      return blobSource(spec.blob);
+    case 'bytes':
+      return bytesSource(spec.bytes);
+    case 'stream':
+      return streamSource(spec.stream);
+    case 'remote':
+      return remote(spec.id, spec.name, spec.once);
   }
 }
 
@@ -52,29 +58,47 @@ export function sourceOf(spec, fetchLike, remote) {
  * @param {FetchLike} context.fetchLike
  * @param {(id: number, name: string, once: boolean) => Source} context.remote
  * @param {AbortSignal} context.signal
- * @param {(key: string) => Promise<unknown>} context.cachedManifest a copy of it, for when there is no connection
+ * @param {(key: string) => Promise<unknown>} context.cachedManifest a copy of it, for when there is
+ *   no connection
  * @param {(key: string, manifest: Manifest) => Promise<void>} context.keepManifest
  * @returns {Promise<Resolved>}
  */
 export async function resolve(files, heads, context) {
   const { fetchLike, remote } = context;
   const make = (/** @type {SourceSpec} */ spec) => sourceOf(spec, fetchLike, remote);
-  const named = heads !== null && heads !== 'auto' ? { source: make(heads), optional: false, sha256: null } : null;
+  const named =
+    heads !== null && heads !== 'auto'
+      ? { source: make(heads), optional: false, sha256: null }
+      : null;
   const first = files[0];
   const name = nameOf(first);
   if (files.length === 1 && name && /\.json$/.test(pathOf(name))) {
     const manifest = await readManifest(first, name, make(first), context);
     const beside = (/** @type {string} */ file) => make(rename(first, file));
     /** @type {Heads | null} */
-    const packed = manifest.heads && heads === 'auto' ? { source: beside(manifest.heads.file), optional: false, sha256: manifest.heads.sha256 } : null;
-    if (packed && manifest.heads?.core) packed.core = { source: beside(manifest.heads.core.file), sha256: manifest.heads.core.sha256 };
-    return { sources: manifest.shards.map(({ file }) => beside(file)), manifest, heads: named ?? packed, key: first.kind === 'url' ? name : null };
+    const packed =
+      manifest.heads && heads === 'auto'
+        ? { source: beside(manifest.heads.file), optional: false, sha256: manifest.heads.sha256 }
+        : null;
+    if (packed && manifest.heads?.core)
+      packed.core = {
+        source: beside(manifest.heads.core.file),
+        sha256: manifest.heads.core.sha256,
+      };
+    return {
+      sources: manifest.shards.map(({ file }) => beside(file)),
+      manifest,
+      heads: named ?? packed,
+      key: first.kind === 'url' ? name : null,
+    };
   }
   const split = files.length === 1 && name ? SPLIT.exec(pathOf(name)) : null;
   const parts = split && Number(split[2]) > 1 ? allParts(first, name, split) : files;
   let beside = null;
   if (heads === 'auto' && name && /\.gguf$/.test(pathOf(name))) {
-    const file = lastOf(pathOf(name)).replace(SPLIT, '.gguf').replace(/\.gguf$/, '.exits.gguf');
+    const file = lastOf(pathOf(name))
+      .replace(SPLIT, '.gguf')
+      .replace(/\.gguf$/, '.exits.gguf');
     beside = { source: make(rename(first, file)), optional: true, sha256: null };
   }
   const key = parts.every(({ kind }) => kind === 'url') ? nameOf(parts[0]) : null;
@@ -91,10 +115,12 @@ async function readManifest(spec, name, source, { signal, cachedManifest, keepMa
   try {
     // Fewer tries than for a model: a copy may do.
     const copy = spec.kind === 'url' ? await cachedManifest(name) : undefined;
-    const manifest = await downloadJson(source, { signal, ...(copy ? { tries: 1 } : {}) }).catch((error) => {
-      if (!copy || signal.aborted || !['NETWORK', 'HTTP'].includes(error.code)) throw error;
-      return copy;
-    });
+    const manifest = await downloadJson(source, { signal, ...(copy ? { tries: 1 } : {}) }).catch(
+      (error) => {
+        if (!copy || signal.aborted || !['NETWORK', 'HTTP'].includes(error.code)) throw error;
+        return copy;
+      },
+    );
     const parsed = parseManifest(manifest, name);
     if (spec.kind === 'url') await keepManifest(name, parsed);
     return parsed;
@@ -127,7 +153,8 @@ function lastOf(path) {
  * @returns {SourceSpec}
  */
 function rename(spec, file) {
-  if (/(^|[\\/])\.\.([\\/]|$)/.test(file)) throw new ExitLMError('BAD_MODEL', `${file}: a file outside its folder`);
+  if (/(^|[\\/])\.\.([\\/]|$)/.test(file))
+    throw new ExitLMError('BAD_MODEL', `${file}: a file outside its folder`);
   if (spec.kind === 'url') {
     const url = new URL(spec.url);
     const search = url.search;
@@ -147,5 +174,7 @@ function rename(spec, file) {
  */
 function allParts(first, name, split) {
   const file = lastOf(pathOf(name));
-  return Array.from({ length: Number(split[2]) }, (_, i) => rename(first, file.replace(SPLIT, `-${String(i + 1).padStart(5, '0')}-of-${split[2]}.gguf`)));
+  return Array.from({ length: Number(split[2]) }, (_, i) =>
+    rename(first, file.replace(SPLIT, `-${String(i + 1).padStart(5, '0')}-of-${split[2]}.gguf`)),
+  );
 }

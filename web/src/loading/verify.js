@@ -19,7 +19,10 @@ export function verifier(engine, expected, length = Infinity) {
   if (!expected) return null;
   const sha = sha256Of(engine, length);
   return {
-    /** @param {Uint8Array | Staged} bytes those that are in the engine already were verified when they were kept */
+    /**
+     * @param {Uint8Array | Staged} bytes those that are in the engine already were verified when
+     *   they were kept
+     */
     update(bytes) {
       if (!(bytes instanceof Staged)) sha.update(bytes);
     },
@@ -27,7 +30,10 @@ export function verifier(engine, expected, length = Infinity) {
     async finish(name) {
       const actual = await sha.finish();
       if (actual === expected) return;
-      throw new ExitLMError('CHECKSUM', `${name}: SHA-256 is ${actual}, ${expected} was expected; the copy in the cache was removed, load the model again`);
+      throw new ExitLMError(
+        'CHECKSUM',
+        `${name}: SHA-256 is ${actual}, ${expected} was expected; the copy in the cache was removed, load the model again`,
+      );
     },
     /** It did not come to an end. */
     drop: () => void sha.finish(),
@@ -35,8 +41,8 @@ export function verifier(engine, expected, length = Infinity) {
 }
 
 /**
- * A file that did not come in order is read once more, from the cache. What the engine has and the cache has not cannot be verified any more: a second
- * download would be another one.
+ * A file that did not come in order is read once more, from the cache. What the engine has and the
+ * cache has not cannot be verified any more: a second download would be another one.
  * @param {object} given
  * @param {Engine} given.engine
  * @param {Store} given.store
@@ -45,11 +51,21 @@ export function verifier(engine, expected, length = Infinity) {
  * @param {number} given.bytes of the file
  * @param {string} given.expected
  * @param {Ranges} given.have what the engine has of it
- * @param {(from: number, to: number) => AsyncIterable<{ at: number, bytes: Uint8Array }>} given.download what lies between the tensors
+ * @param {(from: number, to: number) => AsyncIterable<{ at: number, bytes: Uint8Array }>}
+ *   given.download what lies between the tensors
  */
-export async function verifyKept({ engine, store, file, name, bytes: end, expected, have, download }) {
+export async function verifyKept({
+  engine,
+  store,
+  file,
+  name,
+  bytes: end,
+  expected,
+  have,
+  download,
+}) {
   const sum = /** @type {NonNullable<ReturnType<typeof verifier>>} */ (verifier(engine, expected));
-  for (let at = 0; at < end; ) {
+  for (let at = 0; at < end;) {
     const kept = store.has(file).has(at, at + 1) ? await store.read(file, at, PIECE_BYTES) : null;
     if (kept) {
       sum.update(kept);
@@ -59,7 +75,10 @@ export async function verifyKept({ engine, store, file, name, bytes: end, expect
     }
     const to = Math.min(end, store.has(file).missing(at, end)[0]?.[1] ?? end);
     if (have.missing(at, to)[0]?.[0] !== at || have.missing(at, to)[0][1] !== to) {
-      throw new ExitLMError('CHECKSUM', `${name}: could not be verified, for its copy on this device broke off while it was being loaded; load the model again`);
+      throw new ExitLMError(
+        'CHECKSUM',
+        `${name}: could not be verified, for its copy on this device broke off while it was being loaded; load the model again`,
+      );
     }
     for await (const piece of download(at, to)) {
       sum.update(piece.bytes);

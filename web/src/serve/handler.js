@@ -1,35 +1,44 @@
 /**
- * An HTTP service in the shape of OpenAI's chat completions, for whatever speaks fetch: Cloudflare Workers, Deno, Bun, a service worker.
+ * An HTTP service in the shape of OpenAI's chat completions, for whatever speaks fetch: Cloudflare
+ * Workers, Deno, Bun, a service worker.
  *
- *   POST /v1/chat/completions    whole or as server-sent events; the exit of each token in choices[0].delta.exit
- *   GET  /v1/models, /v1/models/NAME
+ *   POST /v1/chat/completions    whole or as server-sent events; the exit of each token in
+ *   choices[0].delta.exit GET  /v1/models, /v1/models/NAME
  *   GET  /health                 what the engine is doing
  *
- * There is one engine, loaded at the first question; it answers one question at a time, the others wait in a line that has an end.
+ * There is one engine, loaded at the first question; it answers one question at a time, the others
+ * wait in a line that has an end.
  *
- * A Worker of Cloudflare runs each request in a context of its own, and a client that goes away takes the context with it: what was
- * being awaited there never goes on, not even into `finally`. So everything that others wait for is also given to `ctx.waitUntil`,
- * whoever holds the engine gives it back only when the engine has stopped, and gives a sign of life twice a second; those who wait take
- * it over when there is none for ten seconds.
+ * A Worker of Cloudflare runs each request in a context of its own, and a client that goes away
+ * takes the context with it: what was being awaited there never goes on, not even into `finally`.
+ * So everything that others wait for is also given to `ctx.waitUntil`, whoever holds the engine
+ * gives it back only when the engine has stopped, and gives a sign of life twice a second; those
+ * who wait take it over when there is none for ten seconds.
  *
  * @typedef {import('../client/exitlm.js').ExitLM} ExitLM
  * @typedef {import('../link/types.js').GenerateOptions} GenerateOptions
  *
- * @typedef {{ waitUntil?: (promise: Promise<unknown>) => void }} Context of a request, where the platform has one
+ * @typedef {{ waitUntil?: (promise: Promise<unknown>) => void }} Context of a request, where the
+ *   platform has one
  *
  * @typedef {object} HandlerOptions
- * @property {(env: any, ctx: Context) => ExitLM | Promise<ExitLM>} load makes the engine, at the first question and again after it crashed
+ * @property {(env: any, ctx: Context) => ExitLM | Promise<ExitLM>} load makes the engine, at the
+ *   first question and again after it crashed
  * @property {string} model name under which it is offered
- * @property {string | ((env: any) => string | null | undefined)} [token] asked for as `Authorization: Bearer …`; none: open to all
+ * @property {string | ((env: any) => string | null | undefined)} [token] asked for as
+ *   `Authorization: Bearer …`; none: open to all
  * @property {'*' | string[] | false} [cors] origins whose pages may ask ('*')
  * @property {number} [maxBodyBytes] of a request (65536); longer: 413
  * @property {number} [maxPromptTokens] longer: 400; left out: what the context holds
  * @property {number} [maxOutputTokens] more asked for: 400; nothing asked for: this many (256)
  * @property {number} [maxWaiting] questions that wait while one is answered (8); more: 503
- * @property {number} [maxPerClient] questions of one client that wait or are answered; more: 429. Left out: no limit
- * @property {(request: Request, env: any) => string} [clientOf] who asks; left out: the address that Cloudflare reports, else the token
+ * @property {number} [maxPerClient] questions of one client that wait or are answered; more: 429.
+ *   Left out: no limit
+ * @property {(request: Request, env: any) => string} [clientOf] who asks; left out: the address
+ *   that Cloudflare reports, else the token
  * @property {GenerateOptions} [defaults] for what a request leaves out
- * @property {(error: unknown) => void} [onError] hears of what went wrong on this side (console.error)
+ * @property {(error: unknown) => void} [onError] hears of what went wrong on this side
+ *   (console.error)
  */
 import { makeChunks, makeCompletion, readRequest } from '../chat/completions.js';
 import { crashed, later, Refusal, refusalOf } from '../chat/refusal.js';
@@ -44,7 +53,10 @@ import { BEAT_MS, Lane, SILENT_BEATS } from './lane.js';
  * @typedef {import('./lane.js').Turn} Turn
  */
 
-/** After so long an answer is begun, though nothing of it is there yet: only then is a client's going away heard of everywhere. */
+/**
+ * After so long an answer is begun, though nothing of it is there yet: only then is a client's
+ * going away heard of everywhere.
+ */
 const SOON_MS = 500;
 const SLOW = Symbol('slow');
 const soon = () => new Promise((resolve) => setTimeout(resolve, SOON_MS, SLOW));
@@ -70,9 +82,24 @@ class Service {
 
   /** @param {HandlerOptions} options */
   constructor(options) {
-    if (typeof options?.load !== 'function') throw new ExitLMError('USAGE', 'createHandler: load, a function that gives an ExitLM, was expected');
-    if (typeof options.model !== 'string' || options.model === '') throw new ExitLMError('USAGE', 'createHandler: model, the name under which it is offered, was expected');
-    this.#options = { cors: /** @type {NonNullable<HandlerOptions['cors']>} */ ('*'), maxBodyBytes: 65536, maxOutputTokens: 256, maxWaiting: 8, maxPerClient: Infinity, ...options };
+    if (typeof options?.load !== 'function')
+      throw new ExitLMError(
+        'USAGE',
+        'createHandler: load, a function that gives an ExitLM, was expected',
+      );
+    if (typeof options.model !== 'string' || options.model === '')
+      throw new ExitLMError(
+        'USAGE',
+        'createHandler: model, the name under which it is offered, was expected',
+      );
+    this.#options = {
+      cors: /** @type {NonNullable<HandlerOptions['cors']>} */ ('*'),
+      maxBodyBytes: 65536,
+      maxOutputTokens: 256,
+      maxWaiting: 8,
+      maxPerClient: Infinity,
+      ...options,
+    };
     this.#lane = new Lane(this.#options.maxWaiting, () => this.#drop());
   }
 
@@ -85,7 +112,8 @@ class Service {
   async handle(request, env, ctx) {
     const cors = this.#corsHeaders(request);
     try {
-      if (request.method === 'OPTIONS') return new Response(null, { status: 204, headers: { ...cors, ...preflight(request) } });
+      if (request.method === 'OPTIONS')
+        return new Response(null, { status: 204, headers: { ...cors, ...preflight(request) } });
       const response = await this.#route(request, env, ctx);
       for (const [name, value] of Object.entries(cors)) response.headers.set(name, value);
       return response;
@@ -107,8 +135,14 @@ class Service {
     const { cors } = this.#options;
     const origin = request.headers.get('origin');
     if (!cors || origin === null) return {};
-    if (cors === '*') return { 'Access-Control-Allow-Origin': '*', 'Access-Control-Expose-Headers': 'Retry-After' };
-    return { Vary: 'Origin', ...(cors.includes(origin) ? { 'Access-Control-Allow-Origin': origin, 'Access-Control-Expose-Headers': 'Retry-After' } : {}) };
+    if (cors === '*')
+      return { 'Access-Control-Allow-Origin': '*', 'Access-Control-Expose-Headers': 'Retry-After' };
+    return {
+      Vary: 'Origin',
+      ...(cors.includes(origin)
+        ? { 'Access-Control-Allow-Origin': origin, 'Access-Control-Expose-Headers': 'Retry-After' }
+        : {}),
+    };
   }
 
   /** @param {Request} request @param {any} env @param {Context} ctx */
@@ -116,7 +150,12 @@ class Service {
     const { pathname } = new URL(request.url);
     const only = (/** @type {string} */ method) => {
       if (request.method !== method && !(method === 'GET' && request.method === 'HEAD')) {
-        throw new Refusal(405, 'method_not_allowed', `${pathname}: ${method} was expected, not ${request.method}`, { headers: { Allow: `${method}, OPTIONS` } });
+        throw new Refusal(
+          405,
+          'method_not_allowed',
+          `${pathname}: ${method} was expected, not ${request.method}`,
+          { headers: { Allow: `${method}, OPTIONS` } },
+        );
       }
     };
     if (pathname === '/v1/chat/completions') {
@@ -128,7 +167,12 @@ class Service {
       only('GET');
       this.#authorise(request, env);
       this.#created ||= Math.floor(Date.now() / 1000);
-      const model = { id: this.#options.model, object: 'model', created: this.#created, owned_by: 'exitlm' };
+      const model = {
+        id: this.#options.model,
+        object: 'model',
+        created: this.#created,
+        owned_by: 'exitlm',
+      };
       if (pathname === '/v1/models') return json({ object: 'list', data: [model] });
       this.#checkModel(decodeURIComponent(pathname.slice('/v1/models/'.length)));
       return json(model);
@@ -137,9 +181,21 @@ class Service {
       only('GET');
       let status = 'cold';
       if (this.#engine) status = this.#engine.ready ? 'ready' : 'loading';
-      return json({ status, model: this.#options.model, busy: this.#lane.busy, waiting: this.#lane.waiting, served: this.#served, starts: this.#starts, memory_bytes: this.#memoryBytes });
+      return json({
+        status,
+        model: this.#options.model,
+        busy: this.#lane.busy,
+        waiting: this.#lane.waiting,
+        served: this.#served,
+        starts: this.#starts,
+        memory_bytes: this.#memoryBytes,
+      });
     }
-    throw new Refusal(404, 'not_found', `${pathname}: there is /v1/chat/completions, /v1/models and /health`);
+    throw new Refusal(
+      404,
+      'not_found',
+      `${pathname}: there is /v1/chat/completions, /v1/models and /health`,
+    );
   }
 
   /** @param {Request} request @param {any} env */
@@ -149,7 +205,12 @@ class Service {
     if (!expected) return;
     const given = /^Bearer +(.+)$/i.exec(request.headers.get('authorization') ?? '')?.[1] ?? '';
     if (!sameText(given, expected)) {
-      throw new Refusal(401, 'invalid_api_key', given ? 'the token is wrong' : 'a token was expected: Authorization: Bearer …', { headers: { 'WWW-Authenticate': 'Bearer' } });
+      throw new Refusal(
+        401,
+        'invalid_api_key',
+        given ? 'the token is wrong' : 'a token was expected: Authorization: Bearer …',
+        { headers: { 'WWW-Authenticate': 'Bearer' } },
+      );
     }
   }
 
@@ -157,7 +218,12 @@ class Service {
   #checkModel(name) {
     const { model } = this.#options;
     if (name !== undefined && name !== null && name !== model) {
-      throw new Refusal(404, 'model_not_found', `model ${JSON.stringify(name)?.slice(0, 80)}: here is ${JSON.stringify(model)}`, { param: 'model' });
+      throw new Refusal(
+        404,
+        'model_not_found',
+        `model ${JSON.stringify(name)?.slice(0, 80)}: here is ${JSON.stringify(model)}`,
+        { param: 'model' },
+      );
     }
   }
 
@@ -193,16 +259,22 @@ class Service {
     }
   }
 
-  /** Waits until the engine has really stopped: its steps run in this request's context, and end with it. @param {Turn} turn */
+  /**
+   * Waits until the engine has really stopped: its steps run in this request's context, and end
+   * with it. @param {Turn} turn
+   */
   async #stopped(turn) {
     let timer;
-    const late = new Promise((resolve) => (timer = setTimeout(resolve, BEAT_MS * SILENT_BEATS, 'late')));
-    if (await Promise.race([turn.settled, late]) === 'late') this.#drop();
+    const late = new Promise(
+      (resolve) => (timer = setTimeout(resolve, BEAT_MS * SILENT_BEATS, 'late')),
+    );
+    if ((await Promise.race([turn.settled, late])) === 'late') this.#drop();
     clearTimeout(timer);
   }
 
   /**
-   * Tells those who wait that this request lives; and gives up where the model's loading, which belongs to another request, has ended with it.
+   * Tells those who wait that this request lives; and gives up where the model's loading, which
+   * belongs to another request, has ended with it.
    * @param {AbortController} stop
    */
   #signsOfLife(stop) {
@@ -243,11 +315,14 @@ class Service {
       onAbort(signal, () => reply.cancel());
       return reply;
     };
-    return request.stream ? this.#events(makeChunks(lm, request, begin), stop, end) : this.#whole(makeCompletion(lm, request, begin()), stop, end);
+    return request.stream
+      ? this.#events(makeChunks(lm, request, begin), stop, end)
+      : this.#whole(makeCompletion(lm, request, begin()), stop, end);
   }
 
   /**
-   * A whole completion. A failure has a status of its own; only one after the answer has begun to take long breaks the answer off.
+   * A whole completion. A failure has a status of its own; only one after the answer has begun to
+   * take long breaks the answer off.
    * @param {ReturnType<typeof makeCompletion>} making
    * @param {AbortController} stop
    * @param {(error?: unknown) => Promise<void>} end
@@ -275,7 +350,8 @@ class Service {
   }
 
   /**
-   * Server-sent events. They are written as the engine makes them, not as they are read: a slow reader does not keep the engine.
+   * Server-sent events. They are written as the engine makes them, not as they are read: a slow
+   * reader does not keep the engine.
    * @param {ReturnType<typeof makeChunks>} chunks
    * @param {AbortController} stop
    * @param {(error?: unknown) => Promise<void>} end
@@ -286,7 +362,8 @@ class Service {
     await Promise.race([first, soon()]); // a failure at the start has a status of its own
     return this.#streamed('text/event-stream; charset=utf-8', stop, async (write) => {
       try {
-        for (let next = await first; !next.done; next = await chunks.next()) write(`data: ${JSON.stringify(next.value)}\n\n`);
+        for (let next = await first; !next.done; next = await chunks.next())
+          write(`data: ${JSON.stringify(next.value)}\n\n`);
         signal.throwIfAborted();
         this.#served++;
         await end();
@@ -329,7 +406,9 @@ class Service {
         stop.abort(reason ?? new Error('the reader went away'));
       },
     });
-    return new Response(body, { headers: { 'Content-Type': type, 'Cache-Control': 'no-store', 'X-Accel-Buffering': 'no' } });
+    return new Response(body, {
+      headers: { 'Content-Type': type, 'Cache-Control': 'no-store', 'X-Accel-Buffering': 'no' },
+    });
   }
 
   /** @param {Request} request @returns {Promise<ChatRequest>} checked, with defaults */
@@ -340,31 +419,60 @@ class Service {
     try {
       parameters = JSON.parse(text);
     } catch (cause) {
-      throw new Refusal(400, 'invalid_json', `the request's body is not JSON (${messageOf(cause)})`);
+      throw new Refusal(
+        400,
+        'invalid_json',
+        `the request's body is not JSON (${messageOf(cause)})`,
+      );
     }
-    if (typeof parameters !== 'object' || parameters === null || Array.isArray(parameters)) throw new Refusal(400, 'invalid_json', "the request's body: an object was expected");
+    if (typeof parameters !== 'object' || parameters === null || Array.isArray(parameters))
+      throw new Refusal(400, 'invalid_json', "the request's body: an object was expected");
     this.#checkModel(parameters.model);
     for (const name of ['stream', 'stream_options']) {
       const kind = name === 'stream' ? 'boolean' : 'object';
-      if (parameters[name] !== undefined && parameters[name] !== null && typeof parameters[name] !== kind) throw new Refusal(400, 'invalid_type', `${name}: ${kind} was expected`, { param: name });
+      if (
+        parameters[name] !== undefined &&
+        parameters[name] !== null &&
+        typeof parameters[name] !== kind
+      )
+        throw new Refusal(400, 'invalid_type', `${name}: ${kind} was expected`, { param: name });
     }
     const asked = readRequest(parameters);
     const { maxOutputTokens, defaults, model } = this.#options;
     const { maxTokens } = asked.options;
     if (maxTokens !== undefined && maxTokens > maxOutputTokens) {
-      throw new Refusal(400, 'invalid_value', `max_tokens: at most ${maxOutputTokens} here, ${maxTokens} was asked for`, { param: 'max_tokens' });
+      throw new Refusal(
+        400,
+        'invalid_value',
+        `max_tokens: at most ${maxOutputTokens} here, ${maxTokens} was asked for`,
+        { param: 'max_tokens' },
+      );
     }
-    return { ...asked, model, options: { maxTokens: maxOutputTokens, ...defaults, ...asked.options } };
+    return {
+      ...asked,
+      model,
+      options: { maxTokens: maxOutputTokens, ...defaults, ...asked.options },
+    };
   }
 
-  /** Counts a client's questions. @param {Request} request @param {any} env @returns {() => void} to call when it is answered */
+  /**
+   * Counts a client's questions. @param {Request} request @param {any} env @returns {() => void} to
+   * call when it is answered
+   */
   #enter(request, env) {
     const { maxPerClient, clientOf } = this.#options;
     if (maxPerClient === Infinity) return () => {};
-    const client = clientOf ? clientOf(request, env) : request.headers.get('cf-connecting-ip') ?? request.headers.get('authorization') ?? '';
+    const client = clientOf
+      ? clientOf(request, env)
+      : (request.headers.get('cf-connecting-ip') ?? request.headers.get('authorization') ?? '');
     const now = this.#clients.get(client) ?? 0;
     if (now >= maxPerClient) {
-      throw new Refusal(429, 'rate_limit_exceeded', `${now} questions of yours are being answered or wait; ask again when they are done`, later(1 + now));
+      throw new Refusal(
+        429,
+        'rate_limit_exceeded',
+        `${now} questions of yours are being answered or wait; ask again when they are done`,
+        later(1 + now),
+      );
     }
     this.#clients.set(client, now + 1);
     return () => {
@@ -378,7 +486,13 @@ class Service {
   async #checkPrompt(lm, { messages }) {
     const tokens = await lm.countTokens(messages);
     const most = Math.min(this.#options.maxPromptTokens ?? Infinity, lm.info.contextLength - 1);
-    if (tokens > most) throw new Refusal(400, 'context_length_exceeded', `messages: ${tokens} tokens, at most ${most} are taken`, { param: 'messages' });
+    if (tokens > most)
+      throw new Refusal(
+        400,
+        'context_length_exceeded',
+        `messages: ${tokens} tokens, at most ${most} are taken`,
+        { param: 'messages' },
+      );
   }
 
   // ---- the engine ----
@@ -390,8 +504,15 @@ class Service {
       return await engine.lm;
     } catch (error) {
       if (this.#engine === engine) this.#engine = null;
-      const passing = error instanceof ExitLMError && ['NETWORK', 'HTTP', 'CHECKSUM', 'WORKER'].includes(error.code);
-      const refusal = new Refusal(passing ? 503 : 500, 'model_unavailable', `the model cannot be loaded: ${messageOf(error)}`, passing ? later(10) : {});
+      const passing =
+        error instanceof ExitLMError &&
+        ['NETWORK', 'HTTP', 'CHECKSUM', 'WORKER'].includes(error.code);
+      const refusal = new Refusal(
+        passing ? 503 : 500,
+        'model_unavailable',
+        `the model cannot be loaded: ${messageOf(error)}`,
+        passing ? later(10) : {},
+      );
       throw Object.assign(refusal, { cause: error });
     }
   }
@@ -402,14 +523,18 @@ class Service {
     const lm = (async () => this.#options.load(env, ctx))();
     const engine = { lm, ready: false, beats: 0 };
     const beating = setInterval(() => engine.beats++, BEAT_MS);
-    const all = lm.then(async (model) => {
-      this.#memoryBytes = model.info.memory.total;
-      await model.ready;
-      engine.ready = true;
-    }).catch(() => {
-      if (this.#engine === engine) this.#engine = null;
-    }).finally(() => clearInterval(beating));
-    ctx.waitUntil?.(all); // loading goes on when the first question is answered, or its client is gone
+    const all = lm
+      .then(async (model) => {
+        this.#memoryBytes = model.info.memory.total;
+        await model.ready;
+        engine.ready = true;
+      })
+      .catch(() => {
+        if (this.#engine === engine) this.#engine = null;
+      })
+      .finally(() => clearInterval(beating));
+    // loading goes on when the first question is answered, or its client is gone
+    ctx.waitUntil?.(all);
     return engine;
   }
 

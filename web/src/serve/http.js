@@ -3,13 +3,21 @@ import { Refusal } from '../chat/refusal.js';
 
 /** @param {unknown} value @param {number} [status] @param {Record<string, string>} [headers] */
 export function json(value, status = 200, headers = {}) {
-  return new Response(`${JSON.stringify(value)}\n`, { status, headers: { 'Content-Type': 'application/json; charset=utf-8', 'Cache-Control': 'no-store', ...headers } });
+  return new Response(`${JSON.stringify(value)}\n`, {
+    status,
+    headers: {
+      'Content-Type': 'application/json; charset=utf-8',
+      'Cache-Control': 'no-store',
+      ...headers,
+    },
+  });
 }
 
 /** @param {Request} request @returns {Record<string, string>} */
 export const preflight = (request) => ({
   'Access-Control-Allow-Methods': 'GET, POST, OPTIONS',
-  'Access-Control-Allow-Headers': request.headers.get('access-control-request-headers') ?? 'authorization, content-type',
+  'Access-Control-Allow-Headers':
+    request.headers.get('access-control-request-headers') ?? 'authorization, content-type',
   'Access-Control-Max-Age': '86400',
 });
 
@@ -24,7 +32,8 @@ export function sameText(a, b) {
 
 /** @param {Request} request @param {number} most @returns {Promise<string>} */
 export async function readText(request, most) {
-  const tooLong = () => new Refusal(413, 'request_too_large', `the request's body: at most ${most} bytes are taken`);
+  const tooLong = () =>
+    new Refusal(413, 'request_too_large', `the request's body: at most ${most} bytes are taken`);
   const length = Number(request.headers.get('content-length') ?? 0);
   if (length > most) throw tooLong();
   if (!request.body) return '';

@@ -23,7 +23,10 @@ export class Lane {
   #maxWaiting;
   #onLost;
 
-  /** @param {number} maxWaiting @param {() => void} onLost somebody went away in the middle of using the engine */
+  /**
+   * @param {number} maxWaiting @param {() => void} onLost somebody went away in the middle of using
+   *   the engine
+   */
   constructor(maxWaiting, onLost) {
     this.#maxWaiting = maxWaiting;
     this.#onLost = onLost;
@@ -41,14 +44,21 @@ export class Lane {
     this.#beats++;
   }
 
-  /** @param {Turn} turn @param {AbortSignal} signal @returns {Promise<void>} it is this one's turn */
+  /**
+   * @param {Turn} turn @param {AbortSignal} signal @returns {Promise<void>} it is this one's turn
+   */
   async acquire(turn, signal) {
     if (!this.#holder) {
       this.#holder = turn;
       return;
     }
     if (this.#waiting.length >= this.#maxWaiting) {
-      throw new Refusal(503, 'overloaded', `${this.#waiting.length} questions are waiting already; ask again later`, later(1 + this.#waiting.length));
+      throw new Refusal(
+        503,
+        'overloaded',
+        `${this.#waiting.length} questions are waiting already; ask again later`,
+        later(1 + this.#waiting.length),
+      );
     }
     const { promise, resolve, reject } = deferred();
     const waiter = { turn, resolve };

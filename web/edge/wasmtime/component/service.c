@@ -1,6 +1,7 @@
-/* Chat completions in OpenAI's shape, in a component for `wasmtime serve`: the engine and its model in one file, a fresh copy of which
- * answers each request. The model is loaded when the component is built (build.mjs runs `initialize` and keeps the memory), or, where it was not,
- * by the first request, from the folder that --dir opens. */
+/* Chat completions in OpenAI's shape, in a component for `wasmtime serve`: the engine and its model
+ * in one file, a fresh copy of which answers each request. The model is loaded when the component
+ * is built (build.mjs runs `initialize` and keeps the memory), or, where it was not, by the
+ * first request, from the folder that --dir opens. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,13 @@
 #include "exitlm.h"
 #include "http.h"
 
-enum { MAX_BODY_BYTES = 64 << 10, CONTEXT_TOKENS = 1024, MAX_OUTPUT_TOKENS = 256, MAX_MESSAGES = 64, CHUNK_BYTES = 1 << 16 };
+enum {
+    MAX_BODY_BYTES = 64 << 10,
+    CONTEXT_TOKENS = 1024,
+    MAX_OUTPUT_TOKENS = 256,
+    MAX_MESSAGES = 64,
+    CHUNK_BYTES = 1 << 16
+};
 
 /* A component has one model and answers one request: no more than one of each is ever there. */
 static exitlm_model *model;
@@ -39,7 +46,8 @@ static void load_heads(const char *path) {
         n += got;
     }
     fclose(in);
-    if (exitlm_heads_create(&heads, bytes, n, NULL, &error) != EXITLM_OK) fprintf(stderr, "exitlm: %s: %s\n", path, error.message);
+    if (exitlm_heads_create(&heads, bytes, n, NULL, &error) != EXITLM_OK)
+        fprintf(stderr, "exitlm: %s: %s\n", path, error.message);
     free(bytes);
 }
 
@@ -49,11 +57,13 @@ static bool load_model(const char *path, exitlm_error *error) {
     exitlm_load_options options = {.heads = heads};
     FILE *in = fopen(path, "rb");
     if (!in) {
-        snprintf(error->message, sizeof error->message, "%s cannot be opened: is its folder given by --dir?", path);
+        snprintf(error->message, sizeof error->message,
+                 "%s cannot be opened: is its folder given by --dir?", path);
         return false;
     }
     exitlm_status status = exitlm_loader_create(&loader, &options, error);
-    for (size_t n; status == EXITLM_OK && (n = fread(chunk, 1, sizeof chunk, in)) > 0;) status = exitlm_loader_push(loader, chunk, n, error);
+    for (size_t n; status == EXITLM_OK && (n = fread(chunk, 1, sizeof chunk, in)) > 0;)
+        status = exitlm_loader_push(loader, chunk, n, error);
     fclose(in);
     if (status == EXITLM_OK) status = exitlm_loader_finish(loader, &model, error);
     if (status != EXITLM_OK) exitlm_loader_free(loader);
@@ -73,7 +83,9 @@ static bool load(exitlm_error *error) {
     if (!model && !load_model(path, error)) return false;
     exitlm_model_info info;
     exitlm_model_describe(model, &info);
-    uint32_t most = info.context_tokens && info.context_tokens < CONTEXT_TOKENS ? info.context_tokens : CONTEXT_TOKENS;
+    uint32_t most = info.context_tokens && info.context_tokens < CONTEXT_TOKENS
+                        ? info.context_tokens
+                        : CONTEXT_TOKENS;
     exitlm_session_options options = {.context_tokens = most, .kv_type = EXITLM_KV_Q8};
     const char *name = strrchr(path, '/');
     char *own = strdup(name ? name + 1 : path);
@@ -153,7 +165,10 @@ static void put_exit(ndjson *j, const char *key, const exitlm_token *token) {
 
 /* Ends the choice and the object. */
 static void put_end(ndjson *j, const exitlm_stats *done) {
-    xl_nd_string(j, "finish_reason", !done ? NULL : done->reason == EXITLM_REASON_LENGTH ? "length" : "stop");
+    xl_nd_string(j, "finish_reason",
+                 !done                                  ? NULL
+                 : done->reason == EXITLM_REASON_LENGTH ? "length"
+                                                        : "stop");
     xl_nd_end(j);
     xl_nd_end(j);
     if (done) {
@@ -215,7 +230,8 @@ static void answer_whole(http_exchange *x) {
     xl_nd_array(&j, "tokens");
     do {
         status = exitlm_session_step(session, &event, &error);
-        if (status == EXITLM_OK && event.type == EXITLM_EVENT_TOKEN) put_exit(&j, NULL, &event.token);
+        if (status == EXITLM_OK && event.type == EXITLM_EVENT_TOKEN)
+            put_exit(&j, NULL, &event.token);
     } while (status == EXITLM_OK && event.type != EXITLM_EVENT_DONE);
     xl_nd_end(&j);
     if (status != EXITLM_OK) {
@@ -235,15 +251,19 @@ static void answer_whole(http_exchange *x) {
 /* ---- Requests ---- */
 
 /* The messages of a request, or 0 and what is wrong. */
-static size_t read_messages(const xl_json *request, exitlm_message messages[MAX_MESSAGES], const char **wrong) {
+static size_t read_messages(const xl_json *request, exitlm_message messages[MAX_MESSAGES],
+                            const char **wrong) {
     const xl_json *list = xl_json_get(request, "messages");
     size_t n = 0;
-    *wrong = "messages: a list of 1 to 64 objects with role (system, user, assistant) and content, a text, was expected";
+    *wrong = "messages: a list of 1 to 64 objects with role (system, user, assistant) and content, "
+             "a text, was expected";
     if (!list || list->kind != XL_JSON_ARRAY) return 0;
     for (const xl_json *m = list->first; m; m = m->next) {
         const char *role = xl_json_string(m, "role"), *content = xl_json_string(m, "content");
         if (!role || !content || n == MAX_MESSAGES) return 0;
-        if (strcmp(role, "system") != 0 && strcmp(role, "user") != 0 && strcmp(role, "assistant") != 0) return 0;
+        if (strcmp(role, "system") != 0 && strcmp(role, "user") != 0 &&
+            strcmp(role, "assistant") != 0)
+            return 0;
         messages[n++] = (exitlm_message){.role = role, .content = content};
     }
     return n;
@@ -269,9 +289,12 @@ static bool read_options(const xl_json *request, exitlm_generate_options *o, con
         else if (strcmp(mode, "lossless") == 0) o->mode = EXITLM_MODE_LOSSLESS;
         else return *wrong = "mode: full, exit or lossless was expected", false;
     }
-    double most = number(request, "max_tokens", MAX_OUTPUT_TOKENS), seed = number(request, "seed", 0);
-    if (!(most >= 1 && most <= MAX_OUTPUT_TOKENS)) return *wrong = "max_tokens: 1 to 256 was expected", false;
-    if (!(seed >= 0 && seed <= 9007199254740992.0)) return *wrong = "seed: a whole number from 0 to 2^53 was expected", false;
+    double most = number(request, "max_tokens", MAX_OUTPUT_TOKENS),
+           seed = number(request, "seed", 0);
+    if (!(most >= 1 && most <= MAX_OUTPUT_TOKENS))
+        return *wrong = "max_tokens: 1 to 256 was expected", false;
+    if (!(seed >= 0 && seed <= 9007199254740992.0))
+        return *wrong = "seed: a whole number from 0 to 2^53 was expected", false;
     o->max_tokens = (uint32_t)most;
     o->seed = (uint64_t)seed;
     o->accuracy = (float)number(request, "accuracy", 0);
@@ -286,7 +309,9 @@ static void chat(http_exchange *x) {
     char why[200];
     const char *wrong = NULL;
     char *body = http_read_body(x, MAX_BODY_BYTES, &n_bytes, &too_long);
-    if (!body && too_long) return refuse(x, 413, "request_too_large", "the request's body: at most 65536 bytes are taken");
+    if (!body && too_long)
+        return refuse(x, 413, "request_too_large",
+                      "the request's body: at most 65536 bytes are taken");
     xl_json *request = body ? xl_json_parse(body, n_bytes, why, sizeof why) : NULL;
     free(body);
     if (!request) return refuse(x, 400, "invalid_json", "the request's body is not JSON");
@@ -297,11 +322,14 @@ static void chat(http_exchange *x) {
     const char *name = xl_json_string(request, "model");
     bool stream = flag(request, "stream");
     if (n == 0 || !read_options(request, &options, &wrong)) refuse(x, 400, "invalid_value", wrong);
-    else if (name && strcmp(name, model_name) != 0) refuse(x, 404, "model_not_found", "there is no such model here; GET /v1/models names it");
+    else if (name && strcmp(name, model_name) != 0)
+        refuse(x, 404, "model_not_found", "there is no such model here; GET /v1/models names it");
     else {
         exitlm_status status = exitlm_session_chat(session, messages, n, &options, &error);
         if (status == EXITLM_CONTEXT_FULL) refuse(x, 400, "context_length_exceeded", error.message);
-        else if (status != EXITLM_OK) refuse(x, status == EXITLM_USAGE ? 400 : 500, status == EXITLM_USAGE ? "invalid_value" : "failed", error.message);
+        else if (status != EXITLM_OK)
+            refuse(x, status == EXITLM_USAGE ? 400 : 500,
+                   status == EXITLM_USAGE ? "invalid_value" : "failed", error.message);
         else if (stream) answer_streamed(x);
         else answer_whole(x);
     }
@@ -331,17 +359,20 @@ static void answer(http_exchange *x) {
     char *path = http_path(x);
     http_method method = http_method_of(x);
     if (path) path[strcspn(path, "?")] = 0;
-    bool models = path && strcmp(path, "/v1/models") == 0, completions = path && strcmp(path, "/v1/chat/completions") == 0;
+    bool models = path && strcmp(path, "/v1/models") == 0,
+         completions = path && strcmp(path, "/v1/chat/completions") == 0;
     free(path);
-    if (!models && !completions) refuse(x, 404, "not_found", "there is POST /v1/chat/completions and GET /v1/models");
-    else if (method != (models ? HTTP_GET : HTTP_POST)) refuse(x, 405, "method_not_allowed", models ? "GET was expected" : "POST was expected");
+    if (!models && !completions)
+        refuse(x, 404, "not_found", "there is POST /v1/chat/completions and GET /v1/models");
+    else if (method != (models ? HTTP_GET : HTTP_POST))
+        refuse(x, 405, "method_not_allowed", models ? "GET was expected" : "POST was expected");
     else if (!load(&error)) refuse(x, 500, "failed", error.message);
     else if (models) list_models(x);
     else chat(x);
 }
 
-__attribute__((export_name("wasi:http/incoming-handler@0.2.0#handle")))
-void handle(int32_t request, int32_t outparam) {
+__attribute__((export_name("wasi:http/incoming-handler@0.2.0#handle"))) void
+handle(int32_t request, int32_t outparam) {
     http_exchange x = {.request = request, .outparam = outparam};
     answer(&x);
     http_close(&x);
