@@ -188,7 +188,7 @@ for (const [key, value] of Object.entries(header)) {
 }
 
 const job = { root: at, model, heads, tokens: TOKENS,
-  prompts: select(count), texts: textsToScore(), loading: LOADING,
+  prompts: select(count), texts: textsToScore(), loading: values.quick ? 1 : LOADING,
   program: path.resolve(values.program ?? path.join(at, 'build/exitlm')) };
 /** @type {Record<string, Answers>} */
 const answered = {};
