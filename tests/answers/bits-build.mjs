@@ -17,7 +17,9 @@ import { modelServer } from '../js/support/model-server.mjs';
 /** Slow enough that a reply of full depth begins before the last byte. */
 const LOADING_BYTES_PER_SECOND = 24e6;
 
-const send = (/** @type {any} */ message) => { process.send?.(message); };
+const send = (/** @type {any} */ message) => {
+  process.send?.(message);
+};
 const sha = (/** @type {string} */ text) =>
   createHash('sha256').update(text).digest('hex').slice(0, 16);
 
@@ -49,8 +51,9 @@ async function wasi(/** @type {Job} */ { root, build, model, heads }) {
   const module = await WebAssembly.compile(fs.readFileSync(file));
   const contents = new Map([model, heads].map((name) => [name, new File(fs.readFileSync(name))]));
   return async (args, text = '') => {
-    const [stdin, stdout, stderr] = [text, '', '']
-      .map((given) => new File(new TextEncoder().encode(given)));
+    const [stdin, stdout, stderr] = [text, '', ''].map(
+      (given) => new File(new TextEncoder().encode(given)),
+    );
     const fds = [stdin, stdout, stderr].map((it) => new OpenFile(it));
     const names = new Map([...contents].map(([name, it]) => [path.basename(name), it]));
     const given = args.map((arg) => (contents.has(arg) ? path.basename(arg) : arg));
@@ -72,8 +75,13 @@ async function commandLine(/** @type {Job} */ job, /** @type {Run} */ run) {
   for (const { id, text, modes } of job.prompts) {
     for (const mode of modes) {
       const { temperature, ...options } = mode.options;
-      const all = { ...options, ...(temperature && { temp: temperature }), heads: job.heads,
-        threads: 1, 'max-tokens': job.tokens };
+      const all = {
+        ...options,
+        ...(temperature && { temp: temperature }),
+        'heads': job.heads,
+        'threads': 1,
+        'max-tokens': job.tokens,
+      };
       const given = Object.entries(all).flatMap(([name, value]) => [`--${name}`, `${value}`]);
       const output = await run(['chat', job.model, '-p', text, '--json', ...given]);
       const [start, ...rest] = linesOf(output).map((line) => JSON.parse(line));
@@ -123,15 +131,24 @@ async function javascript(/** @type {Job} */ job) {
   await lm.dispose();
 
   const [modelPath, headsPath] = [job.model, job.heads].map((file) => `/${path.basename(file)}`);
-  const files = { [modelPath]: new Uint8Array(fs.readFileSync(job.model)),
-    [headsPath]: new Uint8Array(fs.readFileSync(job.heads)) };
+  const files = {
+    [modelPath]: new Uint8Array(fs.readFileSync(job.model)),
+    [headsPath]: new Uint8Array(fs.readFileSync(job.heads)),
+  };
   const server = await modelServer(files, { bytesPerSecond: LOADING_BYTES_PER_SECOND });
   for (const { id, text, modes } of job.prompts.slice(0, job.loading)) {
     for (const mode of modes) {
-      const early = await ExitLM.load(`${server.address}${modelPath}`,
-        { ...options, heads: `${server.address}${headsPath}` });
+      const early = await ExitLM.load(`${server.address}${modelPath}`, {
+        ...options,
+        heads: `${server.address}${headsPath}`,
+      });
       let ready = false;
-      early.ready.then(() => { ready = true; }, () => {});
+      early.ready.then(
+        () => {
+          ready = true;
+        },
+        () => {},
+      );
       const lines = answer(early, text, mode);
       if (ready) throw new Error(`${job.build}: all was there too soon: LOADING_BYTES_PER_SECOND`);
       send({ name: `loading, ${mode.name}, ${id}`, lines: await lines });

@@ -59,13 +59,21 @@ const QUICK = { builds: 'native,node-simd', prompts: '6' };
 /** @type {Mode} */
 const full = { name: 'full', idsOnly: false, options: { mode: 'full' } };
 /** @type {Mode[]} */
-const exits = [0.95, 0.9, 0.98].flatMap((accuracy) => ['maps', 'exact'].map((kv) => (
-  { name: `exit ${accuracy} ${kv}`, idsOnly: false, options: { mode: 'exit', accuracy, kv } })));
+const exits = [0.95, 0.9, 0.98].flatMap((accuracy) =>
+  ['maps', 'exact'].map((kv) => ({
+    name: `exit ${accuracy} ${kv}`,
+    idsOnly: false,
+    options: { mode: 'exit', accuracy, kv },
+  })),
+);
 /** @type {Mode[]} */
 const lossless = [
   { name: 'lossless', idsOnly: true, options: { mode: 'lossless' } },
-  { name: 'lossless sampled', idsOnly: true,
-    options: { mode: 'lossless', temperature: 0.8, seed: 7 } },
+  {
+    name: 'lossless sampled',
+    idsOnly: true,
+    options: { mode: 'lossless', temperature: 0.8, seed: 7 },
+  },
 ];
 const LOADING = 2; // prompts that are also answered while the model is loading
 
@@ -74,7 +82,11 @@ const old = Number(process.versions.node.split('.')[0]) < 22;
 const relaxed = old ? ['--no-liftoff', '--experimental-wasm-relaxed-simd'] : [];
 /** @type {Record<string, string[]>} */
 const builds = {
-  native: [], wasi: [], 'wasi-relaxed': relaxed, 'node-simd': [], 'node-relaxed': relaxed,
+  'native': [],
+  'wasi': [],
+  'wasi-relaxed': relaxed,
+  'node-simd': [],
+  'node-relaxed': relaxed,
 };
 
 /**
@@ -84,8 +96,11 @@ const builds = {
  */
 function select(/** @type {number} */ count) {
   const plain = prompts(count, 'test');
-  const repetitive = fs.readFileSync(path.join(root, 'tests/data/repetitive.jsonl'), 'utf8')
-    .trim().split('\n').map((line) => JSON.parse(line));
+  const repetitive = fs
+    .readFileSync(path.join(root, 'tests/data/repetitive.jsonl'), 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
   return Array.from({ length: count }, (_, i) => {
     const again = i % REPETITIVE_EVERY === REPETITIVE_EVERY - 4 && repetitive.shift();
     const { id, turns } = again || plain.shift();
@@ -98,8 +113,10 @@ function select(/** @type {number} */ count) {
 function textsToScore() {
   const mixed = fs.readFileSync(path.join(root, 'tests/answers/mixed.txt'), 'utf8');
   const length = Math.floor(mixed.length / 3);
-  return [0, 1, 2].map((i) => (
-    { id: `mixed ${i + 1}`, text: mixed.slice(i * length, i * length + 300) }));
+  return [0, 1, 2].map((i) => ({
+    id: `mixed ${i + 1}`,
+    text: mixed.slice(i * length, i * length + 300),
+  }));
 }
 
 /** A process for each build, as a flag of Node may be its own. @returns {Promise<Answers>} */
@@ -158,20 +175,29 @@ function compare(/** @type {Answers | undefined} */ was, /** @type {Answers} */ 
 const sha256 = (/** @type {string} */ name) =>
   createHash('sha256').update(fs.readFileSync(name)).digest('hex');
 
-const { values } = parseArgs({ options: {
-  out: { type: 'string' }, compare: { type: 'string' }, quick: { type: 'boolean', default: false },
-  builds: { type: 'string' }, prompts: { type: 'string' }, root: { type: 'string', default: root },
-  program: { type: 'string' }, model: { type: 'string', default: defaultModel },
-  jobs: { type: 'string', default: `${os.availableParallelism()}` },
-} });
+const { values } = parseArgs({
+  options: {
+    out: { type: 'string' },
+    compare: { type: 'string' },
+    quick: { type: 'boolean', default: false },
+    builds: { type: 'string' },
+    prompts: { type: 'string' },
+    root: { type: 'string', default: root },
+    program: { type: 'string' },
+    model: { type: 'string', default: defaultModel },
+    jobs: { type: 'string', default: `${os.availableParallelism()}` },
+  },
+});
 const all = Object.keys(builds).join();
 const chosen = (values.builds ?? (values.quick ? QUICK.builds : all)).split(',');
 const unknown = chosen.find((name) => !builds[name]);
 const count = Number(values.prompts ?? (values.quick ? QUICK.prompts : 50));
 if (unknown !== undefined || !(count >= 1) || !values.out === !values.compare) {
-  console.error(unknown === undefined
-    ? 'bits: give --out FILE or --compare FILE, and --prompts from 1'
-    : `bits: --builds ${unknown}: they are ${Object.keys(builds).join(', ')}`);
+  console.error(
+    unknown === undefined
+      ? 'bits: give --out FILE or --compare FILE, and --prompts from 1'
+      : `bits: --builds ${unknown}: they are ${Object.keys(builds).join(', ')}`,
+  );
   process.exit(2);
 }
 
@@ -187,9 +213,16 @@ for (const [key, value] of Object.entries(header)) {
   process.exit(1);
 }
 
-const job = { root: at, model, heads, tokens: TOKENS,
-  prompts: select(count), texts: textsToScore(), loading: values.quick ? 1 : LOADING,
-  program: path.resolve(values.program ?? path.join(at, 'build/exitlm')) };
+const job = {
+  root: at,
+  model,
+  heads,
+  tokens: TOKENS,
+  prompts: select(count),
+  texts: textsToScore(),
+  loading: values.quick ? 1 : LOADING,
+  program: path.resolve(values.program ?? path.join(at, 'build/exitlm')),
+};
 /** @type {Record<string, Answers>} */
 const answered = {};
 let failed = false;

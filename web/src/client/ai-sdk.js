@@ -20,8 +20,7 @@
  * @typedef {import('../link/types.js').Result} Result
  *
  * The SDK's own types are spelled out, so that this module has no need of it.
- * @typedef {null | string | number | boolean | { [key: string]: JSONValue | undefined } |
- *   JSONValue[]} JSONValue
+ * @typedef {null | string | number | boolean | { [key: string]: any } | any[]} JSONValue
  * @typedef {Record<string, Record<string, any>>} ProviderMetadata
  * @typedef {{ type: 'unsupported' | 'compatibility', feature: string, details?: string } | { type:
  *   'other', message: string }} Warning

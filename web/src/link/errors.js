@@ -11,9 +11,8 @@
  * - `USAGE`: an argument out of its range.
  * - `DISPOSED`: the object was disposed of, or its engine ended.
  * - `WORKER`: the engine crashed or its worker was killed.
- * @typedef {'NETWORK' | 'HTTP' | 'BAD_MODEL' | 'UNSUPPORTED' | 'HEADS_MISMATCH' | 'CHECKSUM' |
- *   'OUT_OF_MEMORY'
- *   | 'CONTEXT_FULL' | 'USAGE' | 'DISPOSED' | 'WORKER'} ExitLMErrorCode
+ * @typedef {'NETWORK' | 'HTTP' | 'BAD_MODEL' | 'UNSUPPORTED' | 'HEADS_MISMATCH' | 'CHECKSUM'
+ *   | 'OUT_OF_MEMORY' | 'CONTEXT_FULL' | 'USAGE' | 'DISPOSED' | 'WORKER'} ExitLMErrorCode
  */
 
 /** Every failure of this package, aborts excepted: those reject with the signal's own reason. */
