@@ -537,6 +537,36 @@ test('JSON is asked for without a range, so that it may come compressed; one tha
   }
 });
 
+test('an answer of another origin, whose compression the browser does not show', async () => {
+  const hiding = async (/** @type {string} */ url, /** @type {any} */ init) => {
+    const { ok, status, headers, body } = await fetch(url, init);
+    const shown = new Headers(headers);
+    shown.delete('content-encoding');
+    return /** @type {any} */ ({ ok, status, headers: shown, body });
+  };
+  const value = { list: Array.from({ length: 20_000 }, (_, i) => i) };
+  const server = await modelServer(
+    {
+      '/manifest.json': new TextEncoder().encode(JSON.stringify(value)),
+      // random weights grow when they are compressed; these shrink
+      '/tiny.gguf': zeroTail(bytes),
+    },
+    { gzip: true, ranges: false },
+  );
+  servers.push(server);
+  const { signal } = new AbortController();
+  assert.deepEqual(
+    await downloadJson(httpSource(`${server.address}/manifest.json`, hiding), { signal }),
+    value,
+  );
+  const lm = await ExitLM.load(`${server.address}/tiny.gguf`, { ...options, fetch: hiding });
+  await lm.ready;
+  await lm.dispose();
+});
+
+/** @param {Uint8Array} file @returns {Uint8Array} its last third zero */
+const zeroTail = (file) => file.slice().fill(0, Math.floor((2 * file.length) / 3));
+
 test('rows of the shortlist come in the stretches of the plan, however often generation waits for one', async () => {
   const server = await modelServer(
     { '/tiny.gguf': new Uint8Array(tinyBytes) },

@@ -57,7 +57,10 @@ export async function* download(
       answered.add(source);
       onOpen?.(opened);
       if (more && !opened.ranged) to = null;
-      if (opened.total !== null && (to === null || to > opened.total)) to = opened.total;
+      // The length of a whole answer may be that of its compressed form: another origin's server
+      // need not say so.
+      const { total } = opened;
+      if (opened.ranged && total !== null && (to === null || to > total)) to = total;
       let position = opened.from;
       for await (const chunk of opened.body) {
         const skip = Math.max(0, at - position);
@@ -70,7 +73,7 @@ export async function* download(
         failures = 0;
         if (to !== null && at >= to) return;
       }
-      if (to === null || at >= to) return;
+      if (to === null || at >= to || (!opened.ranged && total !== null && at >= total)) return;
       throw new PassingError(
         'NETWORK',
         `${source.name}: ends at byte ${at} where ${to} were expected`,
