@@ -320,7 +320,11 @@ export class Host {
     };
   }
 
-  /** @param {string} text @param {boolean} special @param {boolean} bos */
+  /**
+   * @param {string | import('./template.js').Prompt} text
+   * @param {boolean} special
+   * @param {boolean} bos
+   */
   #tokenize(text, special, bos) {
     const { engine, loader } = this.#alive();
     return idsOfText(engine, loader.model, text, special, bos);
