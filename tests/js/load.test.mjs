@@ -6,11 +6,12 @@ import { after, test } from 'node:test';
 import { openStore } from '../../web/src/cache/cache.js';
 import { Ranges } from '../../web/src/cache/ranges.js';
 import { loadHeads, loadMaps } from '../../web/src/engine/heads-loading.js';
-import { downloadJson } from '../../web/src/loading/download.js';
+import { download, downloadJson } from '../../web/src/loading/download.js';
 import { downloadWithoutMaps, withoutMaps } from '../../web/src/loading/heads.js';
 import { ExitLM, ExitLMError } from '../../web/src/index.js';
 import { jobsByRange } from '../../web/src/loading/plan.js';
 import { httpSource } from '../../web/src/loading/http.js';
+import { resolve } from '../../web/src/loading/resolve.js';
 import { verifyKept } from '../../web/src/loading/verify.js';
 import { modelServer } from './support/model-server.mjs';
 import { tinyBytes, tinyHeads } from './support/tiny-model.mjs';
@@ -209,6 +210,66 @@ test("the caller's own fetch, in a worker too", async () => {
       },
     });
     assert.ok(calls > 0);
+  }
+});
+
+test("the caller's own fetch hears of an abort before there is an answer", async () => {
+  for (const worker of [false, true]) {
+    const abort = new AbortController();
+    /** @type {(value: unknown) => void} */
+    let heard = () => {};
+    const ended = new Promise((done) => (heard = done));
+    const loading = ExitLM.load('https://example.invalid/tiny.gguf', {
+      ...options,
+      worker,
+      signal: abort.signal,
+      fetch: (_, init) =>
+        new Promise((_, reject) => {
+          /** @type {AbortSignal} */ (init?.signal).addEventListener('abort', () => {
+            heard(undefined);
+            reject(new Error('aborted'));
+          });
+          abort.abort(new Error('enough'));
+        }),
+    });
+    await assert.rejects(loading, /enough/);
+    await ended;
+  }
+});
+
+test('an answer that is refused when it opens is not downloaded', async () => {
+  const { url } = await serve({ ranges: false, bytesPerSecond: 10_000 });
+  /** @type {any} */
+  let asked;
+  const source = httpSource(url, (address, init) => fetch(address, (asked = init)));
+  const { signal } = new AbortController();
+  const refuse = () => {
+    throw new Error('without ranges');
+  };
+  await assert.rejects(download(source, 0, 100, { signal, onOpen: refuse }).next(), /without/);
+  assert.equal(asked.signal.aborted, true);
+});
+
+test('files of a manifest lie in its folder', async () => {
+  const sha256 = '0'.repeat(64);
+  for (const file of ['//host.example/x', '/x', '\\\\host.example\\x', '../x', 'a/../../x']) {
+    const extents = [{ part: 0, offset: 0, bytes: 1 }];
+    const manifest = {
+      format: 1,
+      name: 'm',
+      bytes: 1,
+      sha256,
+      files: [{ bytes: 1, sha256 }],
+      shards: [{ file, bytes: 1, sha256, extents }],
+    };
+    const resolving = resolve([{ kind: 'url', url: 'https://example.invalid/m.json' }], null, {
+      fetchLike: async () => new Response(JSON.stringify(manifest)),
+      remote: () => assert.fail(),
+      signal: new AbortController().signal,
+      cachedManifest: async () => undefined,
+      keepManifest: async () => {},
+    });
+    await assert.rejects(resolving, code('BAD_MODEL', /outside its folder/), file);
   }
 });
 

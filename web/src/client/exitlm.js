@@ -77,6 +77,7 @@ export class ExitLM {
   /** @type {Exits | null} */ #exits;
   /** @type {Promise<void>} */ #ready;
   /** @type {unknown} */ #ended;
+  #end;
   #nextReply = 1;
   /** @type {Map<number, (token: any) => void>} */ #listeners;
 
@@ -109,15 +110,21 @@ export class ExitLM {
     let lm;
     /** @type {Connection | null} */
     let connection = null;
+    /** @type {Promise<void> | undefined} */
+    let leaving;
+    const leave = async (/** @type {unknown} */ error) => {
+      if (!connection) return;
+      const { peer, end } = connection;
+      // What has been downloaded is still put away, where the engine lives.
+      if (error instanceof ExitLMError && error.code !== 'DISPOSED') peer.end(error);
+      else await peer.close(error, 'dispose', FAREWELL_MS);
+      caller.end(error);
+      end();
+    };
     const fail = (/** @type {unknown} */ error) => {
       ready.reject(error);
       if (lm) lm.#ended ??= error;
-      // What has been downloaded is still put away.
-      const { peer, end } = connection ?? {};
-      if (error instanceof ExitLMError) {
-        peer?.end(error);
-        end?.();
-      } else peer?.close(error, 'dispose', FAREWELL_MS).then(end);
+      return (leaving ??= leave(error));
     };
     const connecting = this.connect(
       { worker: options.worker },
@@ -150,7 +157,7 @@ export class ExitLM {
       const spec = caller.spec(source, connection.inWorker);
       const described = await connection.peer.call('load', spec);
       described.info = Object.assign(known, { ...described.info, ...known });
-      lm = new this(connection, described, ready.promise, listeners);
+      lm = new this(connection, described, ready.promise, listeners, fail);
       return lm;
     } catch (error) {
       fail(error);
@@ -185,7 +192,9 @@ export class ExitLM {
       ]);
     } finally {
       unlisten();
-      connection.peer.end(new ExitLMError('DISPOSED', 'the check is over'));
+      const over = new ExitLMError('DISPOSED', 'the check is over');
+      await connection.peer.close(over, 'dispose', FAREWELL_MS);
+      caller.end(over);
       connection.end();
     }
   }
@@ -197,8 +206,9 @@ export class ExitLM {
    * @param {{ info: Info, exits: Exits | null }} described
    * @param {Promise<any>} ready
    * @param {Map<number, (token: any) => void>} listeners
+   * @param {(reason: unknown) => Promise<void>} end
    */
-  constructor(connection, described, ready, listeners) {
+  constructor(connection, described, ready, listeners, end) {
     if (!described)
       throw new ExitLMError(
         'USAGE',
@@ -210,6 +220,7 @@ export class ExitLM {
     this.#exits = exits;
     this.#ready = ready;
     this.#listeners = listeners;
+    this.#end = end;
   }
 
   /**
@@ -378,15 +389,11 @@ export class ExitLM {
 
   /**
    * Ends the engine and gives its memory back. What is under way rejects with DISPOSED; calling it
-   * again does nothing.
+   * again waits for the first time.
    * @returns {Promise<void>}
    */
   async dispose() {
-    if (this.#ended) return;
-    const { peer, end } = this.#connection;
-    this.#ended = new ExitLMError('DISPOSED', 'the model was disposed of');
-    await peer.close(this.#ended, 'dispose', FAREWELL_MS);
-    end();
+    await this.#end(new ExitLMError('DISPOSED', 'the model was disposed of'));
   }
 
   /** `await using lm = await ExitLM.load(…)` */

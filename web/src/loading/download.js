@@ -1,6 +1,7 @@
 /**
  * Reading a stretch of a source whatever happens to the connection.
  */
+import { linked } from '../link/abort.js';
 import { ExitLMError, messageOf } from '../link/errors.js';
 import { release } from '../link/platform.js';
 import { PassingError } from './http.js';
@@ -52,8 +53,11 @@ export async function* download(
 ) {
   let at = from;
   for (let failures = 0; ;) {
+    // Whoever fetches leaves listeners at the signal, and there are thousands of requests. Its abort
+    // ends an answer that nobody has begun to read.
+    const link = linked(signal);
     try {
-      const opened = await source.open(at, to, signal, whole);
+      const opened = await source.open(at, to, link.signal, whole);
       answered.add(source);
       onOpen?.(opened);
       if (more && !opened.ranged) to = null;
@@ -79,6 +83,7 @@ export async function* download(
         `${source.name}: ends at byte ${at} where ${to} were expected`,
       );
     } catch (error) {
+      link.abort(error);
       if (signal.aborted) throw signal.reason;
       if (!(error instanceof PassingError) || source.once) throw error;
       const never = error.code === 'NETWORK' && !answered.has(source);
@@ -99,6 +104,8 @@ export async function* download(
       );
       onRetry?.(error, pause);
       await online(pause, signal);
+    } finally {
+      link.release();
     }
   }
 }

@@ -153,7 +153,8 @@ function lastOf(path) {
  * @returns {SourceSpec}
  */
 function rename(spec, file) {
-  if (/(^|[\\/])\.\.([\\/]|$)/.test(file))
+  if (/^[\\/]|(^|[\\/])\.\.([\\/]|$)/.test(file))
+    // "//host/x" is a file of another host
     throw new ExitLMError('BAD_MODEL', `${file}: a file outside its folder`);
   if (spec.kind === 'url') {
     const url = new URL(spec.url);
