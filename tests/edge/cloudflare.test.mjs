@@ -45,7 +45,7 @@ async function idle() {
 before(async () => {
   worker = await startWorker({
     model: packTiny,
-    vars: { MODEL: 'tiny' },
+    vars: { MODEL: 'tiny', OPEN: 1 },
     fixture: true,
     edit: forTiny,
   });
@@ -465,7 +465,7 @@ describe('with a token, a limit a client, one origin', () => {
 
 test('a model that is damaged: an error that says so, and the right file later', async () => {
   const broken = await startWorker({
-    vars: { MODEL: 'tiny' },
+    vars: { MODEL: 'tiny', OPEN: 1 },
     edit: forTiny,
     model: async (/** @type {string} */ to) => {
       await packTiny(to);
