@@ -267,6 +267,7 @@ describe('refusals', () => {
       `${worker.url}/v1/chat/completions`,
       /** @type {any} */ ({
         method: 'POST',
+        headers: { 'content-type': 'application/json' },
         body: long,
         duplex: 'half',
         signal: AbortSignal.timeout(30_000),

@@ -306,6 +306,80 @@ test("the caller's own cache: no bytes the second time, a partial copy is contin
   }
 });
 
+test('a copy: under a key of its own, compared once a day, the oldest give way', async (t) => {
+  const kept = memoryCaches(t);
+  const storage = { estimate: async () => ({ quota: 1e9, usage: 0 }) };
+  const { navigator } = globalThis;
+  Object.defineProperty(globalThis, 'navigator', { value: { storage }, configurable: true });
+  t.after(() =>
+    Object.defineProperty(globalThis, 'navigator', { value: navigator, configurable: true }),
+  );
+  const { now } = Date;
+  let days = 0;
+  t.mock.method(Date, 'now', () => now() + days * 24 * 3600e3);
+  const { url, seen, behaviour } = await serve();
+  const cache = /** @type {const} */ ('cache-api');
+  const cacheKey = 'https://models.example/tiny.gguf';
+  /** @type {string[]} */
+  const warnings = [];
+  const onWarning = (/** @type {string} */ text) => void warnings.push(text);
+  const signed = (/** @type {number} */ n) => check(`${url}?signature=${n}`, { cache, cacheKey });
+  assert.ok((await signed(1)).networkBytes > 0);
+  assert.equal((await signed(2)).networkBytes, 0);
+  const [{ url: name }] = await ExitLM.cache.list();
+  assert.equal(name, 'https://models.example/tiny.gguf');
+
+  const before = seen.length;
+  days = 2;
+  const visit = async (/** @type {() => boolean} */ compared) => {
+    const lm = await ExitLM.load(url, { ...options, cache, cacheKey, onWarning });
+    await lm.ready;
+    while (!compared()) await new Promise((resolve) => setTimeout(resolve, 5));
+    await lm.dispose();
+  };
+  const journal = () => [...kept].find(([key]) => key.endsWith('/journal'))?.[1].length;
+  const told = journal();
+  await visit(() => journal() !== told);
+  assert.equal(seen.length, before + 1);
+  assert.equal(seen[before].range, 'bytes=0-0');
+  assert.equal((await signed(4)).networkBytes, 0);
+  assert.equal(seen.length, before + 1, 'not again on the same day');
+  days = 4;
+  behaviour.etag = '"v2"';
+  await visit(() => warnings.length > 0);
+  assert.match(warnings.join(), /new file/);
+  assert.ok((await signed(5)).networkBytes > 0);
+
+  storage.estimate = async () => ({ quota: bytes.length, usage: bytes.length });
+  days = 5;
+  await check(url, { cache });
+  const names = (await ExitLM.cache.list()).map((copy) => copy.url);
+  assert.deepEqual(names, [url], 'the older copy made room');
+  await ExitLM.cache.delete(url);
+  assert.equal(kept.size, 0);
+  await check('data:application/octet-stream;base64,' + Buffer.from(bytes).toString('base64'), {
+    cache,
+  });
+  assert.equal(kept.size, 0, 'an address that is never met again');
+});
+
+/** @param {import('node:test').TestContext} t @returns {Map<string, Uint8Array>} what is in it */
+function memoryCaches(t) {
+  /** @type {Map<string, Uint8Array>} */
+  const kept = new Map();
+  const cache = {
+    match: async (/** @type {string} */ key) => kept.has(key) && new Response(kept.get(key)),
+    put: async (/** @type {string} */ key, /** @type {Response} */ response) =>
+      void kept.set(key, new Uint8Array(await response.arrayBuffer())),
+    delete: async (/** @type {string} */ key) => kept.delete(key),
+    keys: async () => [...kept.keys()].map((url) => ({ url })),
+  };
+  const caches = { open: async () => cache, has: async () => true };
+  Object.assign(globalThis, { caches });
+  t.after(() => Reflect.deleteProperty(globalThis, 'caches'));
+  return kept;
+}
+
 test('a download that was broken off goes on where it was', async () => {
   /** @type {Map<string, Uint8Array>} */
   const kept = new Map();
@@ -565,6 +639,7 @@ test('K/V maps that come after their heads are kept, and so are the heads', asyn
   };
   const heads = {
     source: httpSource(`${server.address}/x.exits.gguf`, fetch),
+    key: `${server.address}/x.exits.gguf`,
     optional: false,
     sha256: null,
   };

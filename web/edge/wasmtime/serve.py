@@ -162,7 +162,7 @@ class Handler(BaseHTTPRequestHandler):
         kind = 'server_error' if error.status >= 500 else 'invalid_request_error'
         self.close_connection = True
         self.reply(error.status, {'error': {'message': str(error), 'type': kind, 'param': None, 'code': error.code}},
-                   [('Retry-After', '5')] if error.status == 503 else [])
+                   [('Connection', 'close'), *([('Retry-After', '5')] if error.status == 503 else [])])
 
     def do_GET(self):
         if self.path != '/v1/models':

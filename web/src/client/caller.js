@@ -61,6 +61,7 @@ export class Caller {
       heads,
       threads = 'auto',
       cache = 'auto',
+      cacheKey,
       kvType,
       kvMaps,
       sha256,
@@ -81,6 +82,8 @@ export class Caller {
         cache,
       );
     }
+    if (cacheKey !== undefined && (typeof cacheKey !== 'string' || !URL.canParse(cacheKey)))
+      usage('cacheKey', "an address, such as 'https://models.example/name.gguf'", cacheKey);
     if (fetch !== undefined && typeof fetch !== 'function') usage('fetch', 'a function', fetch);
     if (onProgress !== undefined && typeof onProgress !== 'function')
       usage('onProgress', 'a function', onProgress);
@@ -95,6 +98,7 @@ export class Caller {
       heads: this.#headsSpec(heads, inWorker),
       threads,
       cache: typeof cache === 'string' ? /** @type {LoadSpec['cache']} */ (cache) : 'remote',
+      cacheKey: cacheKey ?? null,
       contextLength: number(this.#options, 'contextLength', 1, 0xffffffff, true) ?? 0,
       kvType: kvType ?? null,
       kvMaps: kvMaps ?? null,

@@ -35,6 +35,7 @@ const LOAD_OPTIONS = [
   'heads',
   'threads',
   'cache',
+  'cacheKey',
   'contextLength',
   'kvType',
   'kvMaps',

@@ -62,6 +62,7 @@
  * @property {SourceSpec | 'auto' | null} heads
  * @property {number | 'auto'} threads
  * @property {CacheKind} cache
+ * @property {string | null} cacheKey in place of the source's address
  * @property {number} contextLength 0: the model's, at most 2048
  * @property {string | null} kvType
  * @property {boolean | null} kvMaps null: with the heads where they are local, else after the
