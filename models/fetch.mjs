@@ -218,7 +218,7 @@ async function fromHttps({ url }, { size_bytes: most }, part, { log = () => {} }
         return fs.ftruncateSync(file, at);
       } catch (error) {
         const reason = error.cause?.message ?? error.message;
-        if (at <= from) throw new Error(reason);
+        if (at <= from) throw new Error(reason, { cause: error });
         log(`  ${reason}; going on at ${megabytes(at)}`);
       } finally {
         clearTimeout(timer);

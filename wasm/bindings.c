@@ -368,8 +368,9 @@ exitlm_status EXPORT(exitlm_wasm_tokenize)(const exitlm_model *model, const char
                                            size_t n_bytes, xl_span *plain, size_t n_plain,
                                            unsigned flags, int32_t *ids, size_t capacity, size_t *n,
                                            exitlm_error *error) {
-    return xl_tokenizer_encode_parts(model->tokenizer, text, n_bytes, &(xl_spans){plain, n_plain, 0},
-                                     flags, ids, capacity, n, error);
+    return xl_tokenizer_encode_parts(model->tokenizer, text, n_bytes,
+                                     &(xl_spans){plain, n_plain, 0}, flags, ids, capacity, n,
+                                     error);
 }
 uint32_t EXPORT(exitlm_wasm_tokenize_flags)(bool add_special, bool parse_special) {
     return (add_special ? EXITLM_ADD_SPECIAL : 0) | (parse_special ? EXITLM_PARSE_SPECIAL : 0);

@@ -1,6 +1,7 @@
 // The package's API in Node: sources, options, replies, stopping, errors. On the tiny random model,
 // so that nothing is fetched.
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import { after, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -115,6 +116,33 @@ describe('what is told of a model', () => {
     await assert.rejects(lm.detokenize([1e9]), code('USAGE'));
     await assert.rejects(lm.detokenize([0.5]), code('USAGE'));
     assert.ok((await lm.countTokens(hi)) > (await lm.tokenize(hi[0].content)).length);
+  });
+  test('a listener that throws ends nothing', async (t) => {
+    const { mock } = t.mock.method(console, 'error', () => {});
+    const fail = () => {
+      throw new Error('a slip');
+    };
+    const lm = await load(path, { onProgress: fail });
+    await lm.ready;
+    assert.ok(mock.callCount() > 0);
+  });
+  test("a page of Electron's is a page", () => {
+    const script = `process.type = 'renderer';
+      const { hasNodeModules, isNode } = await import('./web/src/link/platform.js');
+      console.log(hasNodeModules, isNode);`;
+    const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
+      cwd: fileURLToPath(new URL('../..', import.meta.url)),
+      encoding: 'utf8',
+    });
+    assert.equal(stdout.trim(), 'false false');
+  });
+  test('a second dispose waits for the first', async () => {
+    const lm = await ExitLM.load(path, { worker: true, heads: false });
+    const first = lm.dispose();
+    let over = false;
+    void first.then(() => (over = true));
+    await lm.dispose();
+    assert.equal(over, true);
   });
   test('what a message says cannot end its turn', async () => {
     const lm = await load();

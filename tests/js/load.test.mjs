@@ -11,7 +11,7 @@ import { downloadWithoutMaps, withoutMaps } from '../../web/src/loading/heads.js
 import { ExitLM, ExitLMError } from '../../web/src/index.js';
 import { jobsByRange } from '../../web/src/loading/plan.js';
 import { httpSource } from '../../web/src/loading/http.js';
-import { resolve } from '../../web/src/loading/resolve.js';
+import { resolve as resolveFiles } from '../../web/src/loading/resolve.js';
 import { verifyKept } from '../../web/src/loading/verify.js';
 import { modelServer } from './support/model-server.mjs';
 import { tinyBytes, tinyHeads } from './support/tiny-model.mjs';
@@ -218,14 +218,16 @@ test("the caller's own fetch hears of an abort before there is an answer", async
     const abort = new AbortController();
     /** @type {(value: unknown) => void} */
     let heard = () => {};
-    const ended = new Promise((done) => (heard = done));
+    const ended = new Promise((done) => {
+      heard = done;
+    });
     const loading = ExitLM.load('https://example.invalid/tiny.gguf', {
       ...options,
       worker,
       signal: abort.signal,
       fetch: (_, init) =>
         new Promise((_, reject) => {
-          /** @type {AbortSignal} */ (init?.signal).addEventListener('abort', () => {
+          /** @type {any} */ (init).signal.addEventListener('abort', () => {
             heard(undefined);
             reject(new Error('aborted'));
           });
@@ -262,7 +264,7 @@ test('files of a manifest lie in its folder', async () => {
       files: [{ bytes: 1, sha256 }],
       shards: [{ file, bytes: 1, sha256, extents }],
     };
-    const resolving = resolve([{ kind: 'url', url: 'https://example.invalid/m.json' }], null, {
+    const resolving = resolveFiles([{ kind: 'url', url: 'https://example.invalid/m.json' }], null, {
       fetchLike: async () => new Response(JSON.stringify(manifest)),
       remote: () => assert.fail(),
       signal: new AbortController().signal,

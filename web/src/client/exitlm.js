@@ -15,7 +15,7 @@
 import { onAbort, orAbort } from '../link/abort.js';
 import { ExitLMError, errorFromData } from '../link/errors.js';
 import { knownOptions } from '../link/options.js';
-import { deferred } from '../link/platform.js';
+import { deferred, isPage } from '../link/platform.js';
 import { Caller } from './caller.js';
 import { Reply } from './reply.js';
 
@@ -131,8 +131,8 @@ export class ExitLM {
       { worker: options.worker },
       {
         ...caller.handlers(),
-        progress: (progress) => options.onProgress?.(progress),
-        warning: (message) => warn(message),
+        progress: (progress) => guarded(options.onProgress, progress),
+        warning: (message) => guarded(warn, message),
         token: ({ id, token }) => listeners.get(id)?.(token),
         ready: (info) => {
           Object.assign(known, info);
@@ -153,6 +153,7 @@ export class ExitLM {
       unlisten();
     };
     ready.promise.then(settled, settled);
+    if (options.cache !== 'none') ready.promise.then(keepForLong, () => {});
     try {
       if (signal?.aborted) throw signal.reason;
       const spec = caller.spec(source, connection.inWorker);
@@ -373,7 +374,7 @@ export class ExitLM {
     const exited = coverage.reduce((sum, c) => sum + c, 0);
     if (exited > 0) level.agreementExited = Math.max(0, 1 - (1 - agreement) / exited);
     const others = exits.levels.filter(
-      (l) => l.strategy !== 'risk' || Math.abs(l.accuracy - accuracy) > 1e-6,
+      (l) => l.strategy !== 'risk' || l.kv !== exits.kv || Math.abs(l.accuracy - accuracy) > 1e-6,
     );
     this.#exits = { ...exits, levels: [...others, level] };
     return made;
@@ -409,6 +410,28 @@ export class ExitLM {
     throw new ExitLMError('DISPOSED', `the model is not usable any more (${why}); load it again`, {
       cause: this.#ended,
     });
+  }
+}
+
+let askedToKeep = false;
+/** Asks a browser, once, to keep what is cached also where it needs room. */
+async function keepForLong() {
+  if (askedToKeep || !isPage) return;
+  askedToKeep = true;
+  await globalThis.navigator?.storage?.persist?.().catch(() => false);
+}
+
+/**
+ * What a listener throws is its own affair: loading goes on, and so does a process of Node's.
+ * @template T
+ * @param {((value: T) => void) | undefined} listener
+ * @param {T} value
+ */
+function guarded(listener, value) {
+  try {
+    listener?.(value);
+  } catch (error) {
+    console.error(error);
   }
 }
 
