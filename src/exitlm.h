@@ -446,7 +446,8 @@ void exitlm_heads_describe(const exitlm_heads *heads, exitlm_heads_info *info);
 /* K/V maps, which may come later: exitlm_heads_add_maps */
 bool exitlm_heads_have_maps(const exitlm_heads *heads);
 
-/* One row of the calibration: what a level of a strategy promises. */
+/* One row of the calibration: what a level of a strategy promises. A level that was not tried has
+ * no row. */
 typedef struct exitlm_level {
     exitlm_strategy strategy;
     float accuracy;     /* the level, e.g. 0.95 */
