@@ -307,7 +307,11 @@ typedef struct exitlm_generate_options {
     uint64_t seed;
     const char *const *stop; /* stop strings, not emitted; copied */
     size_t n_stop;
-    float audit; /* share of the exits that is verified with the full model, 0 … 1 */
+    /* Share of the exits that is verified with the full model's choice in the same context, 0 … 1.
+     * With K/V EXACT that is what a level promises. With MAPS or PROPAGATE the context is the one
+     * that the exits have left: what their K/V makes wrong, here and in tokens of the last layer, is
+     * not seen, and a verified position's own K/V becomes exact. */
+    float audit;
     /* LOSSLESS: most drafts before a verification; 0: adaptive up to 8 */
     uint32_t max_draft;
     /* LOSSLESS: LayerSkip's fixed exit layer (layers run); 0: adaptive */
