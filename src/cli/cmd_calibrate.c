@@ -22,95 +22,44 @@ typedef struct calibrate_options {
     bool quiet;
 } calibrate_options;
 
-#define AT(field) .offset = offsetof(calibrate_options, field)
+#define AT(field) offsetof(calibrate_options, field)
 
 static const char *const bounds[] = {"betting", "hb", NULL};
 
 static const cli_option options[] = {
-    {.name = "data",
-     .kind = CLI_TEXTS,
-     AT(data),
-     .value = "FILE|DIR",
-     .help = "conversations as users have them: JSONL of {\"turns\"} or {\"messages\"}; lines of "
-             "the split \"calibration\" decide, held-out lines of \"train\" "
-             "lay out the path; default: invented by the model"},
-    {.name = "strategy",
-     .kind = CLI_CHOICE,
-     AT(calibration.strategy),
-     .choices = cli_strategies,
-     .help = "calibrate only this one; default: all"},
-    {.name = "metric",
-     .kind = CLI_CHOICE,
-     AT(calibration.metric),
-     .choices = cli_metrics,
-     .help = "measure of uncertainty; default: the one that saves most on the path's data"},
-    {.name = "kv",
-     .kind = CLI_CHOICE,
-     AT(kv),
-     .choices = cli_kv_policies,
-     .fallback = "exact",
-     .help = "K/V of skipped layers that the levels are to hold with; exact replaces all of the "
-             "table, another is added to it (strategy risk)"},
-    {.name = "accuracy",
-     .kind = CLI_NUMBERS,
-     AT(accuracy),
-     .value = "A,...",
-     .min = 0.7,
-     .max = 0.99,
-     .help = "run the settings that are laid out for these levels (.70, .75, .80, .85, .90, .95, "
-             ".98, .99) alone; default: all"},
-    {.name = "default",
-     .kind = CLI_NUMBER,
-     AT(default_accuracy),
-     .value = "A",
-     .min = 0.5,
-     .max = 1,
-     .help = "the certified level that is taken where none is asked for, see eval --tasks; without "
-             "--data nothing else in the file changes; "
-             "default: the one that the file names, else its strictest"},
-    {.name = "delta",
-     .kind = CLI_NUMBER,
-     AT(calibration.delta),
-     .value = "D",
-     .min = 1e-6,
-     .max = 0.5,
-     .fallback = "0.05",
-     .help = "a level's promise may fail with this probability over the draw of the conversations"},
-    {.name = "bound",
-     .kind = CLI_CHOICE,
-     AT(bound),
-     .choices = bounds,
-     .fallback = "betting",
-     .help = "bound of the risk"},
-    {.name = "reply-tokens",
-     .kind = CLI_COUNT,
-     AT(calibration.reply_tokens),
-     .value = "N",
-     .min = 8,
-     .max = 1024,
-     .fallback = "96",
-     .help = "longest answer"},
-    {.name = "batch",
-     .kind = CLI_COUNT,
-     AT(calibration.batch),
-     .value = "N",
-     .min = 1,
-     .max = 32,
-     .fallback = "32",
-     .help = "conversations side by side, a thread"},
-    {.name = "seed",
-     .kind = CLI_SEED,
-     AT(calibration.seed),
-     .value = "S",
-     .fallback = "1",
-     .help = "the one that train was given: says which lines it held out"},
-    {.name = "report",
-     .kind = CLI_TEXT,
-     AT(report),
-     .value = "FILE",
-     .help = "keep the path and each conversation's result as JSON (eval reads it)"},
-    {.name = "quiet", .letter = 'q', .kind = CLI_FLAG, AT(quiet), .help = "no progress"},
-    CLI_ENGINE_OPTIONS(calibrate_options, engine),
+    CLI_VALUE(TEXTS, 0, "data", data, "FILE|DIR", NULL,
+              "conversations as users have them: JSONL of {\"turns\"} or {\"messages\"}; lines of "
+              "the split \"calibration\" decide, held-out lines of \"train\" "
+              "lay out the path; default: invented by the model"),
+    CLI_ONE_OF("strategy", calibration.strategy, cli_strategies, NULL,
+               "calibrate only this one; default: all"),
+    CLI_ONE_OF("metric", calibration.metric, cli_metrics, NULL,
+               "measure of uncertainty; default: the one that saves most on the path's data"),
+    CLI_ONE_OF("kv", kv, cli_kv_policies, "exact",
+               "K/V of skipped layers that the levels are to hold with; exact replaces all of the "
+               "table, another is added to it (strategy risk)"),
+    CLI_RANGE(NUMBERS, "accuracy", accuracy, "A,...", 0.7, 0.99, NULL,
+              "run the settings that are laid out for these levels (.70, .75, .80, .85, .90, .95, "
+              ".98, .99) alone; default: all"),
+    CLI_RANGE(
+        NUMBER, "default", default_accuracy, "A", 0.5, 1, NULL,
+        "the certified level that is taken where none is asked for, see eval --tasks; without "
+        "--data nothing else in the file changes; "
+        "default: the one that the file names, else its strictest"),
+    CLI_RANGE(
+        NUMBER, "delta", calibration.delta, "D", 1e-6, 0.5, "0.05",
+        "a level's promise may fail with this probability over the draw of the conversations"),
+    CLI_ONE_OF("bound", bound, bounds, "betting", "bound of the risk"),
+    CLI_RANGE(COUNT, "reply-tokens", calibration.reply_tokens, "N", 8, 1024, "96",
+              "longest answer"),
+    CLI_RANGE(COUNT, "batch", calibration.batch, "N", 1, 32, "32",
+              "conversations side by side, a thread"),
+    CLI_VALUE(SEED, 0, "seed", calibration.seed, "S", "1",
+              "the one that train was given: says which lines it held out"),
+    CLI_VALUE(TEXT, 0, "report", report, "FILE", NULL,
+              "keep the path and each conversation's result as JSON (eval reads it)"),
+    CLI_SWITCH('q', "quiet", quiet, "no progress"),
+    CLI_ENGINE_OPTIONS,
 };
 
 /* ---- Data ---- */
@@ -295,8 +244,6 @@ const cli_command cli_command_calibrate = {
     .summary = "thresholds for accuracy levels, with a guarantee, into a heads file",
     .operands = "MODEL HEADS",
     .n_operands = 2,
-    .options = options,
-    .n_options = sizeof options / sizeof *options,
-    .values_bytes = sizeof(calibrate_options),
+    CLI_OPTIONS(options, calibrate_options),
     .run = run_calibrate,
 };

@@ -24,42 +24,23 @@ typedef struct pack_options {
     int quant, embedding; /* indices in requant_names, -1: as it is */
 } pack_options;
 
+#define AT(field) offsetof(pack_options, field)
+
 static const cli_option options[] = {
-    {.name = "output",
-     .letter = 'o',
-     .kind = CLI_TEXT,
-     .offset = offsetof(pack_options, folder),
-     .value = "DIR",
-     .help = "folder to write into (required)"},
-    {.name = "heads",
-     .kind = CLI_TEXT,
-     .offset = offsetof(pack_options, heads),
-     .value = "FILE",
-     .help = "exit heads, or none; default: NAME.exits.gguf beside the model, if it is there. The "
-             "rows of their shortlist come early"},
-    {.name = "shard-size",
-     .kind = CLI_BYTES,
-     .offset = offsetof(pack_options, shard_bytes),
-     .value = "SIZE",
-     .help = "largest shard; a Cloudflare Worker serves files of at most 25M",
-     .fallback = "24M"},
-    {.name = "quant",
-     .kind = CLI_CHOICE,
-     .offset = offsetof(pack_options, quant),
-     .choices = requant_names,
-     .help =
-         "quantise the layers' matrices anew, from the weights of this file; default: as they are"},
-    {.name = "embedding",
-     .kind = CLI_CHOICE,
-     .offset = offsetof(pack_options, embedding),
-     .choices = requant_names,
-     .help = "the same for the token embedding and the output matrix"},
-    {.name = "gguf",
-     .kind = CLI_TEXT,
-     .offset = offsetof(pack_options, gguf),
-     .value = "FILE",
-     .help = "keep what --quant and --embedding made as a GGUF file, too: exit heads are trained "
-             "on it"},
+    CLI_VALUE(TEXT, 'o', "output", folder, "DIR", NULL, "folder to write into (required)"),
+    CLI_VALUE(TEXT, 0, "heads", heads, "FILE", NULL,
+              "exit heads, or none; default: NAME.exits.gguf beside the model, if it is there. The "
+              "rows of their shortlist come early"),
+    CLI_VALUE(BYTES, 0, "shard-size", shard_bytes, "SIZE", "24M",
+              "largest shard; a Cloudflare Worker serves files of at most 25M"),
+    CLI_ONE_OF(
+        "quant", quant, requant_names, NULL,
+        "quantise the layers' matrices anew, from the weights of this file; default: as they are"),
+    CLI_ONE_OF("embedding", embedding, requant_names, NULL,
+               "the same for the token embedding and the output matrix"),
+    CLI_VALUE(TEXT, 0, "gguf", gguf, "FILE", NULL,
+              "keep what --quant and --embedding made as a GGUF file, too: exit heads are trained "
+              "on it"),
 };
 
 typedef struct pack_heads {
@@ -305,8 +286,6 @@ const cli_command cli_command_pack = {
              "A page loads the folder's manifest.json. Any static host will do.\n"
              "         exitlm pack model.gguf -o packed --quant q4_0 --embedding q5_1 --gguf "
              "smaller.gguf",
-    .options = options,
-    .n_options = sizeof options / sizeof *options,
-    .values_bytes = sizeof(pack_options),
+    CLI_OPTIONS(options, pack_options),
     .run = run,
 };

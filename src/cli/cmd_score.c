@@ -12,7 +12,7 @@
 #define MAX_TEXT_BYTES ((uint64_t)256 << 20)
 #define DEFAULT_CONTEXT 2048u
 #define MAX_TOP 1000
-#define AT(field) .offset = offsetof(score_options, field)
+#define AT(field) offsetof(score_options, field)
 
 typedef struct score_options {
     cli_engine_options engine;
@@ -22,30 +22,13 @@ typedef struct score_options {
 } score_options;
 
 static const cli_option options[] = {
-    {.name = "file",
-     .letter = 'f',
-     .kind = CLI_TEXT,
-     AT(file),
-     .value = "FILE",
-     .help = "text, cut at the context length; \"-\": standard input"},
-    {.name = "ids",
-     .kind = CLI_TEXT,
-     AT(ids),
-     .value = "FILE",
-     .help = "token ids separated by white space"},
-    {.name = "top",
-     .kind = CLI_COUNT,
-     AT(top),
-     .value = "K",
-     .min = 0,
-     .max = MAX_TOP,
-     .fallback = "0",
-     .help = "also print the K likeliest candidates of each position"},
-    CLI_ENGINE_OPTIONS(score_options, engine),
-    {.name = "json",
-     .kind = CLI_FLAG,
-     AT(json),
-     .help = "one JSON object a position, then a summary"},
+    CLI_VALUE(TEXT, 'f', "file", file, "FILE", NULL,
+              "text, cut at the context length; \"-\": standard input"),
+    CLI_VALUE(TEXT, 0, "ids", ids, "FILE", NULL, "token ids separated by white space"),
+    CLI_RANGE(COUNT, "top", top, "K", 0, MAX_TOP, "0",
+              "also print the K likeliest candidates of each position"),
+    CLI_ENGINE_OPTIONS,
+    CLI_SWITCH(0, "json", json, "one JSON object a position, then a summary"),
 };
 
 typedef struct candidate {
@@ -223,9 +206,7 @@ const cli_command cli_command_score = {
                "perplexity.",
     .operands = "MODEL",
     .n_operands = 1,
-    .options = options,
-    .n_options = sizeof options / sizeof *options,
-    .values_bytes = sizeof(score_options),
+    CLI_OPTIONS(options, score_options),
     .notes =
         "A line a position: index, id, log-probability, and with --top the candidates as id:logit.",
     .run = run,

@@ -9,7 +9,7 @@
 #include "text.h"
 
 #define MAX_TEXT_BYTES ((uint64_t)256 << 20)
-#define AT(field) .offset = offsetof(tokenize_options, field)
+#define AT(field) offsetof(tokenize_options, field)
 
 typedef struct tokenize_options {
     const char *prompt, *file;
@@ -17,28 +17,13 @@ typedef struct tokenize_options {
 } tokenize_options;
 
 static const cli_option options[] = {
-    {.name = "prompt",
-     .letter = 'p',
-     .kind = CLI_TEXT,
-     AT(prompt),
-     .value = "TEXT",
-     .help = "the text; without it and without -f: standard input"},
-    {.name = "file",
-     .letter = 'f',
-     .kind = CLI_TEXT,
-     AT(file),
-     .value = "FILE",
-     .help = "a file with the text"},
-    {.name = "ids", .kind = CLI_FLAG, AT(ids), .help = "the ids alone, on one line"},
-    {.name = "special",
-     .kind = CLI_FLAG,
-     AT(special),
-     .help = "special tokens in the text, as <|im_start|>, count as such"},
-    {.name = "bos",
-     .kind = CLI_FLAG,
-     AT(bos),
-     .help = "put begin-of-text first where the model wants it"},
-    {.name = "json", .kind = CLI_FLAG, AT(json), .help = "one JSON object"},
+    CLI_VALUE(TEXT, 'p', "prompt", prompt, "TEXT", NULL,
+              "the text; without it and without -f: standard input"),
+    CLI_VALUE(TEXT, 'f', "file", file, "FILE", NULL, "a file with the text"),
+    CLI_SWITCH(0, "ids", ids, "the ids alone, on one line"),
+    CLI_SWITCH(0, "special", special, "special tokens in the text, as <|im_start|>, count as such"),
+    CLI_SWITCH(0, "bos", bos, "put begin-of-text first where the model wants it"),
+    CLI_SWITCH(0, "json", json, "one JSON object"),
 };
 
 /* The bytes of one token, in `room` or fresh memory (*owned). */
@@ -123,8 +108,6 @@ const cli_command cli_command_tokenize = {
     .summary = "Show the tokens of a text.",
     .operands = "MODEL",
     .n_operands = 1,
-    .options = options,
-    .n_options = sizeof options / sizeof *options,
-    .values_bytes = sizeof(tokenize_options),
+    CLI_OPTIONS(options, tokenize_options),
     .run = run,
 };

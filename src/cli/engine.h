@@ -22,44 +22,20 @@ extern const char *const cli_modes[];
 extern const char *const cli_metrics[];
 extern const char *const cli_strategies[];
 
-/* Entries of an option table whose struct S holds a cli_engine_options F. */
-#define CLI_HEADS_OPTION(S, F)       \
-    {.name = "heads",                \
-     .kind = CLI_TEXT,               \
-     .offset = offsetof(S, F.heads), \
-     .value = "FILE",                \
-     .help = "exit heads, or none; default: NAME.exits.gguf beside the model, if it is there"}
-#define CLI_ENGINE_OPTIONS(S, F)                                                                  \
-    {.name = "threads",                                                                           \
-     .kind = CLI_THREADS,                                                                         \
-     .offset = offsetof(S, F.threads),                                                            \
-     .value = "N",                                                                                \
-     .help = "threads that compute",                                                              \
-     .fallback = "1"},                                                                            \
-        {.name = "ctx",                                                                           \
-         .kind = CLI_COUNT,                                                                       \
-         .offset = offsetof(S, F.ctx),                                                            \
-         .value = "N",                                                                            \
-         .min = 1,                                                                                \
-         .max = 1048576,                                                                          \
-         .help = "context in tokens; default: the model's, at most 2048"},                        \
-        {.name = "kv-type",                                                                       \
-         .kind = CLI_CHOICE,                                                                      \
-         .offset = offsetof(S, F.kv_type),                                                        \
-         .choices = cli_kv_types,                                                                 \
-         .help = "numbers of the K/V cache",                                                      \
-         .fallback = "f32"},                                                                      \
-        {.name = "kernel",                                                                        \
-         .kind = CLI_TEXT,                                                                        \
-         .offset = offsetof(S, F.kernel),                                                         \
-         .value = "NAME",                                                                         \
-         .help = "instruction set to compute with, as scalar or avx2; default: the best of this " \
-                 "machine"},                                                                      \
-        {.name = "max-memory",                                                                    \
-         .kind = CLI_BYTES,                                                                       \
-         .offset = offsetof(S, F.max_memory),                                                     \
-         .value = "SIZE",                                                                         \
-         .help = "refuse a model that needs more for weights and context, as 100M"}
+/* Rows of a table whose struct has the cli_engine_options `engine`. */
+#define CLI_HEADS_OPTION                                    \
+    CLI_VALUE(TEXT, 0, "heads", engine.heads, "FILE", NULL, \
+              "exit heads, or none; default: NAME.exits.gguf beside the model, if it is there")
+#define CLI_ENGINE_OPTIONS                                                                      \
+    CLI_VALUE(THREADS, 0, "threads", engine.threads, "N", "1", "threads that compute"),         \
+        CLI_RANGE(COUNT, "ctx", engine.ctx, "N", 1, 1048576, NULL,                              \
+                  "context in tokens; default: the model's, at most 2048"),                     \
+        CLI_ONE_OF("kv-type", engine.kv_type, cli_kv_types, "f32", "numbers of the K/V cache"), \
+        CLI_VALUE(TEXT, 0, "kernel", engine.kernel, "NAME", NULL,                               \
+                  "instruction set to compute with, as scalar or avx2; default: the best of "   \
+                  "this machine"),                                                              \
+        CLI_VALUE(BYTES, 0, "max-memory", engine.max_memory, "SIZE", NULL,                      \
+                  "refuse a model that needs more for weights and context, as 100M")
 
 typedef struct cli_engine {
     exitlm_heads *heads;          /* or NULL */
