@@ -1,4 +1,5 @@
 /* exitlm bench: speed and memory of a model on this machine. */
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -189,61 +190,48 @@ static double tokens_per_verification(const exitlm_stats *s) {
 static void json_run(ndjson *j, const bench *b, const bench_run *run) {
     const exitlm_stats *s = &run->stats;
     bool exits = run->generate.mode == EXITLM_MODE_EXIT;
-    xl_nd_object(j, NULL);
-    xl_nd_string(j, "mode", cli_modes[run->generate.mode]);
-    if (run->variant) xl_nd_string(j, "variant", run->variant);
+    xl_nd_put(j, "{ mode=%s", cli_modes[run->generate.mode]);
+    if (run->variant) xl_nd_put(j, "variant=%s", run->variant);
     if (run->generate.draft_layer) {
-        xl_nd_int(j, "draft_layer", run->generate.draft_layer);
-        xl_nd_uint(j, "draft_length", run->generate.draft_length);
+        xl_nd_put(j, "draft_layer=%d draft_length=%u", run->generate.draft_layer,
+                  run->generate.draft_length);
     }
-    xl_nd_float(j, "accuracy", exits ? run->generate.accuracy : NAN);
-    xl_nd_uint(j, "context", run->prompt_n);
-    xl_nd_uint(j, "tokens", s->completion_tokens);
-    xl_nd_double(j, "tokens_per_second", speed_of(run));
-    xl_nd_double(j, "mean_depth", s->mean_depth);
-    xl_nd_double(j, "mean_work", s->mean_work);
-    xl_nd_double(j, "speedup", speedup_of(b, run));
+    xl_nd_put(j,
+              "accuracy=%f context=%u tokens=%u tokens_per_second=%g mean_depth=%g mean_work=%g "
+              "speedup=%g",
+              exits ? run->generate.accuracy : NAN, run->prompt_n, s->completion_tokens,
+              speed_of(run), s->mean_depth, s->mean_work, speedup_of(b, run));
     if (run->generate.mode == EXITLM_MODE_LOSSLESS) {
-        xl_nd_uint(j, "draft_attempts", s->draft_attempts);
-        xl_nd_uint(j, "drafted", s->drafted);
-        xl_nd_uint(j, "accepted", s->accepted);
-        xl_nd_double(j, "acceptance_rate", ratio(s->accepted, s->drafted));
-        xl_nd_double(j, "mean_draft_length", ratio(s->drafted, s->draft_attempts));
-        xl_nd_double(j, "tokens_per_verification", tokens_per_verification(s));
+        xl_nd_put(j,
+                  "draft_attempts=%u drafted=%u accepted=%u acceptance_rate=%g "
+                  "mean_draft_length=%g tokens_per_verification=%g",
+                  s->draft_attempts, s->drafted, s->accepted, ratio(s->accepted, s->drafted),
+                  ratio(s->drafted, s->draft_attempts), tokens_per_verification(s));
     }
-    xl_nd_end(j);
+    xl_nd_put(j, "}");
 }
 
 static void print_json(const bench *b) {
     ndjson j = xl_nd_to(stdout);
-    xl_nd_object(&j, NULL);
-    xl_nd_string(&j, "type", "bench");
-    xl_nd_string(&j, "model", b->engine.info.name);
-    xl_nd_string(&j, "kernel", b->engine.kernel);
-    xl_nd_uint(&j, "threads", b->engine.threads);
-    xl_nd_string(&j, "kv_type", cli_kv_types[b->options->engine.kv_type]);
-    xl_nd_uint(&j, "reps", b->options->reps);
-    xl_nd_double(&j, "load_ms", b->engine.load_ms);
-    xl_nd_uint(&j, "peak_bytes", cli_peak_bytes());
-    xl_nd_array(&j, "prompt");
-    xl_nd_object(&j, NULL);
-    xl_nd_uint(&j, "tokens", b->prompt.prompt_n);
-    xl_nd_double(&j, "tokens_per_second", bench_median(b->prompt_speed, b->prompt.n_speeds));
-    xl_nd_end(&j);
-    xl_nd_end(&j);
-    xl_nd_array(&j, "decode");
+    xl_nd_put(&j,
+              "{ type=bench model=%s kernel=%s threads=%u kv_type=%s reps=%u load_ms=%g "
+              "peak_bytes=%" PRIu64 " prompt=[ { tokens=%u tokens_per_second=%g } ] decode=[",
+              b->engine.info.name, b->engine.kernel, b->engine.threads,
+              cli_kv_types[b->options->engine.kv_type], b->options->reps, b->engine.load_ms,
+              cli_peak_bytes(), b->prompt.prompt_n,
+              bench_median(b->prompt_speed, b->prompt.n_speeds));
     for (size_t i = 0; i < b->n_runs; i++) json_run(&j, b, &b->runs[i]);
-    xl_nd_end(&j);
+    xl_nd_put(&j, "]");
     if (b->options->lossless) {
-        xl_nd_object(&j, "r");
+        xl_nd_put(&j, "r={");
         for (uint32_t rows = 2; rows <= BENCH_ROWS; rows++) {
             char key[8];
             snprintf(key, sizeof key, "%u", rows);
-            xl_nd_double(&j, key, b->r[rows]);
+            xl_nd_put(&j, "%s=%g", key, b->r[rows]);
         }
-        xl_nd_end(&j);
+        xl_nd_put(&j, "}");
     }
-    xl_nd_end(&j);
+    xl_nd_put(&j, "}");
 }
 
 static void print_table(const bench *b) {

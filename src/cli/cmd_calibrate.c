@@ -1,8 +1,8 @@
 /* exitlm calibrate: thresholds for accuracy levels, with a guarantee by conversation, into a
  * heads file. */
+#include <stdio.h>
 #include <stdlib.h>
 
-#include "base/ndjson.h"
 #include "cli.h"
 #include "engine.h"
 #include "model/heads.h"
@@ -15,16 +15,13 @@ typedef struct calibrate_options {
     cli_engine_options engine;
     xl_calibration_options calibration;
     cli_texts data;
-    const char *report;
-    int bound, kv;
+    int kv;
     float default_accuracy; /* 0: as the file has it */
     cli_numbers accuracy;
     bool quiet;
 } calibrate_options;
 
 #define AT(field) offsetof(calibrate_options, field)
-
-static const char *const bounds[] = {"betting", "hb", NULL};
 
 static const cli_option options[] = {
     CLI_VALUE(TEXTS, 0, "data", data, "FILE|DIR", NULL,
@@ -49,15 +46,12 @@ static const cli_option options[] = {
     CLI_RANGE(
         NUMBER, "delta", calibration.delta, "D", 1e-6, 0.5, "0.05",
         "a level's promise may fail with this probability over the draw of the conversations"),
-    CLI_ONE_OF("bound", bound, bounds, "betting", "bound of the risk"),
     CLI_RANGE(COUNT, "reply-tokens", calibration.reply_tokens, "N", 8, 1024, "96",
               "longest answer"),
     CLI_RANGE(COUNT, "batch", calibration.batch, "N", 1, 32, "32",
               "conversations side by side, a thread"),
     CLI_VALUE(SEED, 0, "seed", calibration.seed, "S", "1",
               "the one that train was given: says which lines it held out"),
-    CLI_VALUE(TEXT, 0, "report", report, "FILE", NULL,
-              "keep the path and each conversation's result as JSON (eval reads it)"),
     CLI_SWITCH('q', "quiet", quiet, "no progress"),
     CLI_ENGINE_OPTIONS,
 };
@@ -124,35 +118,6 @@ static void print_row(const exitlm_level *l, uint32_t n_heads) {
     printf("\n");
 }
 
-static int write_report(const xl_calibration *c, const char *path) {
-    FILE *f = fopen(path, "w");
-    if (!f) return cli_fail("%s: cannot be written", path);
-    ndjson j = xl_nd_to(f);
-    xl_nd_object(&j, NULL);
-    xl_nd_string(&j, "type", "calibration");
-    xl_nd_string(&j, "metric", cli_metrics[c->metric]);
-    xl_nd_string(&j, "kv", cli_kv_policies[c->options->kv]);
-    xl_nd_uint(&j, "conversations", c->data.n);
-    xl_nd_array(&j, "path");
-    for (size_t s = 0; s < c->path.n; s++) {
-        xl_nd_object(&j, NULL);
-        xl_nd_array(&j, "threshold");
-        for (uint32_t h = 0; h < c->heads->n_heads; h++)
-            xl_nd_float(&j, NULL, c->path.threshold[s][h]);
-        xl_nd_end(&j);
-        xl_nd_float(&j, "expected_risk", c->path.risk[s]);
-        xl_nd_float(&j, "expected_work", c->path.cost[s]);
-        xl_nd_array(&j, "x");
-        for (size_t i = 0; i < c->result.n_items; i++)
-            xl_nd_exact(&j, NULL, xl_measure_x(xl_measure_at(&c->result, i, s + 1)));
-        xl_nd_end(&j);
-        xl_nd_end(&j);
-    }
-    xl_nd_end(&j);
-    xl_nd_end(&j);
-    return fclose(f) == 0 ? CLI_OK : cli_fail("%s: cannot be written", path);
-}
-
 /* The default that the file kept may be a level that the new table does not hold. */
 static void check_default(const xl_calibration *c) {
     const float kept = c->heads->default_accuracy;
@@ -178,8 +143,7 @@ static int calibrate(xl_calibration *c, const calibrate_options *o, const char *
     if (status != CLI_OK) return status;
     if (o->calibration.strategy < 0 || o->calibration.strategy == EXITLM_STRATEGY_RISK)
         print_settings(c);
-    if (o->report) status = write_report(c, o->report);
-    if (status == CLI_OK) status = cli_done(xl_calibration_write(c, heads_path, &error), &error);
+    status = cli_done(xl_calibration_write(c, heads_path, &error), &error);
     if (status == CLI_OK && o->default_accuracy > 0)
         status = cli_done(xl_heads_set_default(heads_path, o->default_accuracy, &error), &error);
     if (status != CLI_OK) return status;
@@ -215,7 +179,6 @@ static int run_calibrate(const cli_call *call) {
     const xl_observer observer = cli_observer(&progress, o.quiet);
     exitlm_error error;
     o.calibration.kv = (exitlm_kv_policy)o.kv;
-    o.calibration.bound = o.bound == 1 ? XL_BOUND_HB : XL_BOUND_BETTING;
     o.calibration.accuracy = o.accuracy.items;
     o.calibration.n_accuracy = o.accuracy.n;
     o.calibration.context_tokens = o.engine.ctx;

@@ -1,4 +1,5 @@
 /* exitlm eval: what a heads file does on text that it has not seen. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,7 +16,7 @@ typedef struct eval_options {
     cli_engine_options engine;
     xl_eval_options eval;
     cli_texts data;
-    const char *tasks, *plot, *calibration;
+    const char *tasks, *plot;
     cli_numbers accuracy;
     bool json, quiet;
 } eval_options;
@@ -42,11 +43,8 @@ static const cli_option options[] = {
     CLI_RANGE(COUNT, "speed", eval.speed, "N", 0, 10000, "8",
               "conversations on which decode speed is measured against full, interleaved; 0: not"),
     CLI_RANGE(COUNT, "reps", eval.reps, "R", 1, 15, "3", "repetitions of it; medians are reported"),
-    CLI_VALUE(TEXT, 0, "calibration", calibration, "FILE", NULL,
-              "the report of the calibration: re-splits of both sets are tested"),
-    CLI_RANGE(COUNT, "resplits", eval.resplits, "N", 1, 100000, "1000", "how many"),
     CLI_VALUE(TEXT, 0, "plot", plot, "FILE.svg", NULL,
-              "risk-coverage curve and depth histogram as a picture"),
+              "risk and coverage of each head, and the levels, as a picture"),
     CLI_SWITCH(0, "json", json, "one JSON object"),
     CLI_SWITCH('q', "quiet", quiet, "no progress"),
     CLI_ENGINE_OPTIONS,
@@ -60,74 +58,40 @@ typedef struct evaluation {
 
 /* ---- Output ---- */
 static void json_row(ndjson *j, const xl_eval_row *r, uint32_t n_heads, size_t conversations) {
-    xl_nd_object(j, NULL);
-    xl_nd_string(j, "strategy", cli_strategies[r->level.strategy]);
-    xl_nd_string(j, "kv", cli_kv_policies[r->level.kv]);
-    xl_nd_float(j, "accuracy", r->level.accuracy);
-    xl_nd_bool(j, "certified", r->level.certified);
-    xl_nd_array(j, "coverage");
-    for (uint32_t h = 0; h < n_heads; h++) xl_nd_double(j, NULL, r->coverage[h]);
-    xl_nd_end(j);
-    xl_nd_double(j, "agreement", r->agreement);
-    xl_nd_double(j, "agreement_exited", r->agreement_exited);
-    xl_nd_double(j, "mean_depth", r->mean_depth);
-    xl_nd_double(j, "mean_work", r->mean_work);
-    if (r->speedup >= 0) xl_nd_double(j, "speedup", r->speedup);
-    else xl_nd_null(j, "speedup");
-    xl_nd_double(j, "expected_speedup", r->mean_work > 0 ? 1 / r->mean_work : 1);
-    xl_nd_uint(j, "conversations", conversations);
-    xl_nd_bool(j, "holds", r->holds);
-    xl_nd_double(j, "common_prefix", r->common_prefix);
-    xl_nd_double(j, "perplexity", r->perplexity);
-    xl_nd_double(j, "repetition", r->repetition);
-    xl_nd_end(j);
+    xl_nd_put(j, "{ strategy=%s kv=%s accuracy=%f certified?%d coverage=[",
+              cli_strategies[r->level.strategy], cli_kv_policies[r->level.kv], r->level.accuracy,
+              r->level.certified);
+    for (uint32_t h = 0; h < n_heads; h++) xl_nd_put(j, "%g", r->coverage[h]);
+    xl_nd_put(j, "] agreement=%g agreement_exited=%g mean_depth=%g mean_work=%g", r->agreement,
+              r->agreement_exited, r->mean_depth, r->mean_work);
+    xl_nd_put(
+        j,
+        "speedup=%g expected_speedup=%g conversations=%zu holds?%d common_prefix=%g perplexity=%g "
+        "repetition=%g }",
+        r->speedup < 0 ? NAN : r->speedup, r->mean_work > 0 ? 1 / r->mean_work : 1, conversations,
+        r->holds, r->common_prefix, r->perplexity, r->repetition);
 }
 
 static void json_heads(ndjson *j, const evaluation *e) {
     const exitlm_heads_info *info = &e->engine.heads_info;
-    xl_nd_array(j, "heads");
+    xl_nd_put(j, "heads=[");
     for (uint32_t h = 0; h < info->n_heads; h++) {
-        xl_nd_object(j, NULL);
-        xl_nd_uint(j, "layer", info->head[h].layer);
-        xl_nd_string(j, "form", info->head[h].form);
-        xl_nd_uint(j, "rows", info->head[h].rows);
-        xl_nd_double(j, "agreement", e->run.head_agreement[h]);
-        xl_nd_end(j);
+        xl_nd_put(j, "{ layer=%u form=%s rows=%u agreement=%g }", info->head[h].layer,
+                  info->head[h].form, info->head[h].rows, e->run.head_agreement[h]);
     }
-    xl_nd_end(j);
+    xl_nd_put(j, "]");
 }
 
 static void print_json(const evaluation *e) {
     ndjson j = xl_nd_to(stdout);
-    xl_nd_object(&j, NULL);
-    xl_nd_string(&j, "type", "eval");
-    xl_nd_string(&j, "model", e->engine.info.name);
-    xl_nd_string(&j, "metric", cli_metrics[e->run.heads->metric]);
-    xl_nd_uint(&j, "conversations", e->run.data.n);
-    xl_nd_uint(&j, "tokens", e->run.tokens);
+    xl_nd_put(&j, "{ type=eval model=%s metric=%s conversations=%zu tokens=%zu",
+              e->engine.info.name, cli_metrics[e->run.heads->metric], e->run.data.n, e->run.tokens);
     json_heads(&j, e);
-    xl_nd_object(&j, "full");
-    xl_nd_double(&j, "perplexity", e->run.full_perplexity);
-    xl_nd_double(&j, "repetition", e->run.full_repetition);
-    xl_nd_end(&j);
-    xl_nd_array(&j, "levels");
+    xl_nd_put(&j, "full={ perplexity=%g repetition=%g } levels=[", e->run.full_perplexity,
+              e->run.full_repetition);
     for (size_t i = 0; i < e->run.n_rows; i++)
         json_row(&j, &e->run.rows[i], e->run.heads->n_heads, e->run.data.n);
-    xl_nd_end(&j);
-    xl_nd_array(&j, "resplits");
-    for (size_t i = 0; i < e->run.n_resplits; i++) {
-        const xl_eval_resplit *r = &e->run.resplits[i];
-        xl_nd_object(&j, NULL);
-        xl_nd_float(&j, "accuracy", r->accuracy);
-        xl_nd_float(&j, "delta", r->delta);
-        xl_nd_uint(&j, "splits", r->splits);
-        xl_nd_uint(&j, "misses", r->misses);
-        xl_nd_uint(&j, "uncertified", r->uncertified);
-        xl_nd_double(&j, "expected_work", r->mean_work);
-        xl_nd_end(&j);
-    }
-    xl_nd_end(&j);
-    xl_nd_end(&j);
+    xl_nd_put(&j, "] }");
 }
 
 static void print_rows(const evaluation *e) {
@@ -158,13 +122,6 @@ static void print_text(const evaluation *e) {
                info->head[h].layer, info->head[h].form, info->head[h].rows,
                e->run.head_agreement[h]);
     print_rows(e);
-    for (size_t i = 0; i < e->run.n_resplits; i++) {
-        const xl_eval_resplit *r = &e->run.resplits[i];
-        printf("re-splits: accuracy %.2f at delta %.2f missed in %.1f %% of %u, uncertified in "
-               "%.1f %%, expected work %.3f\n",
-               (double)r->accuracy, (double)r->delta, 100.0 * r->misses / r->splits, r->splits,
-               100.0 * r->uncertified / r->splits, r->mean_work);
-    }
 }
 
 static int read_data(evaluation *e) {
@@ -201,8 +158,6 @@ static int evaluate(evaluation *e) {
     if (exitlm_heads_levels(e->engine.heads) == 0)
         return cli_fail("%s: is not calibrated: run exitlm calibrate first", e->engine.heads_file);
     int status = cli_done(xl_eval_list_rows(&e->run, &error), &error);
-    if (status == CLI_OK && o->calibration)
-        status = cli_done(xl_eval_measure_resplits(&e->run, o->calibration, &error), &error);
     if (status == CLI_OK) status = cli_done(xl_eval_measure_rows(&e->run, &error), &error);
     if (status == CLI_OK && o->eval.speed) status = measure_speed(e);
     if (status == CLI_OK && o->plot) status = cli_eval_plot(&e->run, o->plot);

@@ -75,22 +75,16 @@ static void print_position(scorer *s, size_t position, double logprob, size_t n_
         return;
     }
     ndjson *j = &s->json;
-    xl_nd_object(j, NULL);
-    xl_nd_string(j, "type", "position");
-    xl_nd_uint(j, "index", position);
-    xl_nd_int(j, "id", s->ids[position]);
-    xl_nd_exact(j, "logprob", logprob);
+    xl_nd_put(j, "{ type=position index=%zu id=%d logprob=%.10g", position, s->ids[position],
+              logprob);
     if (s->options->top) {
-        xl_nd_array(j, "top");
+        xl_nd_put(j, "top=[");
         for (size_t i = 0; i < n_top; i++) {
-            xl_nd_object(j, NULL);
-            xl_nd_int(j, "id", s->top[i].id);
-            xl_nd_float(j, "logit", s->top[i].logit);
-            xl_nd_end(j);
+            xl_nd_put(j, "{ id=%d logit=%f }", s->top[i].id, s->top[i].logit);
         }
-        xl_nd_end(j);
+        xl_nd_put(j, "]");
     }
-    xl_nd_end(j);
+    xl_nd_put(j, "}");
 }
 
 static bool visit(void *user, size_t position, const float *logits) {
@@ -164,11 +158,7 @@ static void print_end(scorer *s) {
         printf("%zu tokens scored, perplexity %.6g\n", s->scored, perplexity);
         return;
     }
-    xl_nd_object(&s->json, NULL);
-    xl_nd_string(&s->json, "type", "done");
-    xl_nd_uint(&s->json, "tokens", s->scored);
-    xl_nd_exact(&s->json, "perplexity", perplexity);
-    xl_nd_end(&s->json);
+    xl_nd_put(&s->json, "{ type=done tokens=%zu perplexity=%.10g }", s->scored, perplexity);
 }
 
 static int run(const cli_call *call) {

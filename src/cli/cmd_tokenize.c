@@ -47,7 +47,7 @@ static void print_pieces(const exitlm_model *model, const int32_t *ids, size_t n
         char room[256], *owned;
         size_t n_bytes;
         const char *text = piece(model, ids[i], room, sizeof room, &n_bytes, &owned);
-        if (j) xl_nd_text(j, NULL, text, n_bytes);
+        if (j) xl_nd_put(j, "%.*s", (int)n_bytes, text);
         else {
             printf("%7d  \"", ids[i]);
             cli_print_safe(stdout, text, n_bytes, false);
@@ -59,16 +59,15 @@ static void print_pieces(const exitlm_model *model, const int32_t *ids, size_t n
 
 static void print_json(const exitlm_model *model, const int32_t *ids, size_t n, bool ids_alone) {
     ndjson j = xl_nd_to(stdout);
-    xl_nd_object(&j, NULL);
-    xl_nd_array(&j, "ids");
-    for (size_t i = 0; i < n; i++) xl_nd_int(&j, NULL, ids[i]);
-    xl_nd_end(&j);
+    xl_nd_put(&j, "{ ids=[");
+    for (size_t i = 0; i < n; i++) xl_nd_put(&j, "%d", ids[i]);
+    xl_nd_put(&j, "]");
     if (!ids_alone) {
-        xl_nd_array(&j, "tokens");
+        xl_nd_put(&j, "tokens=[");
         print_pieces(model, ids, n, &j);
-        xl_nd_end(&j);
+        xl_nd_put(&j, "]");
     }
-    xl_nd_end(&j);
+    xl_nd_put(&j, "}");
 }
 
 static int run(const cli_call *call) {

@@ -7,7 +7,6 @@
 typedef struct xl_calibration_options {
     int metric, strategy; /* -1: the metric that saves most; all strategies */
     exitlm_kv_policy kv;  /* that the levels are to hold with */
-    xl_bound bound;
     float delta;
     /* [n_accuracy] settings that are laid out for these levels alone; none: all */
     const float *accuracy;

@@ -6,9 +6,9 @@
 #include "eval.h"
 #include "reply/session.h"
 
-exitlm_status xl_eval_measure(const xl_eval_run *run, const xl_measure_setting *settings, size_t n,
-                              exitlm_kv_policy kv, bool record, const char *label,
-                              xl_measure_result *result, exitlm_error *error) {
+static exitlm_status measure(const xl_eval_run *run, const xl_measure_setting *settings, size_t n,
+                             exitlm_kv_policy kv, bool record, const char *label,
+                             xl_measure_result *result, exitlm_error *error) {
     const xl_eval_options *o = run->options;
     bool complete;
     const xl_measure_plan plan = {.model = run->model,
@@ -106,7 +106,7 @@ static exitlm_status fill_row(xl_eval_row *row, const xl_measure_result *r, size
 }
 
 /* ---- The heads themselves ---- */
-static void xl_measure_heads(xl_eval_run *run) {
+static void measure_heads(xl_eval_run *run) {
     const xl_measure_record *r = &run->record;
     const uint32_t n_heads = run->heads->n_heads;
     double conversations = 0;
@@ -145,13 +145,13 @@ static exitlm_status take_full(xl_eval_run *run, xl_measure_result *result, exit
     run->record = result->record;
     result->record = (xl_measure_record){0};
     run->tokens = run->record.n;
-    xl_measure_heads(run);
+    measure_heads(run);
     return status;
 }
 
-exitlm_status xl_eval_take_rows(xl_eval_run *run, const xl_measure_setting *settings, size_t n,
-                                exitlm_kv_policy kv, xl_measure_result *result,
-                                exitlm_error *error) {
+static exitlm_status take_rows(xl_eval_run *run, const xl_measure_setting *settings, size_t n,
+                               exitlm_kv_policy kv, xl_measure_result *result,
+                               exitlm_error *error) {
     exitlm_status status =
         kv == EXITLM_POLICY_EXACT && !run->record.n ? take_full(run, result, error) : EXITLM_OK;
     for (size_t i = 0; i < run->n_rows && status == EXITLM_OK; i++) {
@@ -184,12 +184,12 @@ static exitlm_status run_round(xl_eval_run *run, exitlm_kv_policy kv, bool *more
     }
     xl_measure_result result = {0};
     exitlm_status status =
-        n > 1 || record ? xl_eval_measure(run, settings, n, kv, record,
-                                          kv == EXITLM_POLICY_EXACT ? "evaluate  " : "K/V policy",
-                                          &result, error)
-                        : EXITLM_OK;
+        n > 1 || record
+            ? measure(run, settings, n, kv, record,
+                      kv == EXITLM_POLICY_EXACT ? "evaluate  " : "K/V policy", &result, error)
+            : EXITLM_OK;
     if (status == EXITLM_OK && result.n_settings)
-        status = xl_eval_take_rows(run, settings, n, kv, &result, error);
+        status = take_rows(run, settings, n, kv, &result, error);
     xl_measure_free(&result);
     return status;
 }

@@ -145,8 +145,7 @@ bool xl_level_of_risk(const xl_level_risk *risk, float accuracy, exitlm_level *r
                       int32_t *chosen) {
     const size_t n = risk->result->n_items;
     const double alpha = 1 - (double)accuracy;
-    int32_t j =
-        n ? xl_fixed_sequence(risk->bound, risk->x, risk->path->n, n, alpha, risk->delta) : -1;
+    int32_t j = n ? xl_fixed_sequence(risk->x, risk->path->n, n, alpha, risk->delta) : -1;
     *row = (exitlm_level){.strategy = EXITLM_STRATEGY_RISK,
                           .accuracy = accuracy,
                           .certified = j >= 0,
@@ -160,7 +159,7 @@ bool xl_level_of_risk(const xl_level_risk *risk, float accuracy, exitlm_level *r
     }
     memcpy(row->threshold, risk->path->threshold[j], sizeof row->threshold);
     describe(risk->result, (size_t)j + 1, risk->n_heads, row);
-    row->bound = (float)xl_risk_upper(risk->bound, risk->x + (size_t)j * n, n, risk->delta);
+    row->bound = (float)xl_risk_upper(risk->x + (size_t)j * n, n, risk->delta);
     return true;
 }
 
@@ -176,7 +175,7 @@ int32_t xl_level_of_exited(const xl_level_risk *risk, float accuracy) {
             const xl_measure_sum *s = xl_measure_at(risk->result, i, j + 1);
             z[j * n + i] = xl_measure_wrong_exits(s) - alpha * xl_measure_exited(s) + alpha;
         }
-    int32_t chosen = n ? xl_fixed_sequence(risk->bound, z, m, n, alpha, risk->delta) : -1;
+    int32_t chosen = n ? xl_fixed_sequence(z, m, n, alpha, risk->delta) : -1;
     free(z);
     return chosen;
 }

@@ -37,7 +37,6 @@ void xl_level_costs(const exitlm_model *model, const exitlm_heads *heads, exitlm
 typedef struct xl_level_risk {
     const xl_measure_result *result;
     const xl_path *path;
-    xl_bound bound;
     double delta;
     uint32_t n_heads;
     exitlm_kv_policy kv; /* that the measurement ran with */

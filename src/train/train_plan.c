@@ -191,12 +191,9 @@ static void put_conversation(const xl_training *run, ndjson *out, const xl_gathe
     if (exitlm_detokenize(run->model, s->ids + c->first_id, c->n_ids, text, capacity, &n_bytes,
                           NULL) != EXITLM_OK)
         return;
-    xl_nd_object(out, NULL);
-    xl_nd_string(out, "split", c->validation ? "validation" : "train");
-    xl_nd_string(out, "source", kinds[c->kind % 3]);
-    xl_nd_double(out, "temperature", c->temperature);
-    xl_nd_text(out, "text", text, n_bytes < capacity ? n_bytes : capacity);
-    xl_nd_end(out);
+    xl_nd_put(out, "{ split=%s source=%s temperature=%g text=%.*s }",
+              c->validation ? "validation" : "train", kinds[c->kind % 3], c->temperature,
+              (int)(n_bytes < capacity ? n_bytes : capacity), text);
 }
 
 exitlm_status xl_training_save_data(const xl_training *run, const char *path, exitlm_error *error) {
