@@ -11,7 +11,7 @@ typedef struct chat_options {
     const char *prompt, *system;
     int mode; /* exitlm_mode, -1: exit where there are heads, else full */
     float accuracy;
-    int strategy, kv;    /* kv -1: the engine chooses */
+    int strategy, kv;
     uint32_t max_tokens; /* 0: to the context's end */
     float temperature, top_p, min_p, repeat_penalty, audit;
     uint32_t top_k;

@@ -22,10 +22,9 @@ static const cli_option options[] = {
               "repetitions, interleaved; medians are reported"),
     CLI_RANGE(NUMBERS, "accuracy", accuracy, "A,...", 0.5, 1, NULL,
               "levels of mode exit; default: the one that the heads name, 0.95 and 0.9"),
-    CLI_ONE_OF(
-        "kv", kv, cli_kv_policies, NULL,
-        "K/V of the layers that an exit skips; default: of those that the level is calibrated "
-        "with, the cheapest here"),
+    CLI_ONE_OF("kv", kv, cli_reply_policies, "auto",
+               "K/V of the layers that an exit skips; auto: of those that the level is calibrated "
+               "with, the cheapest here"),
     CLI_SWITCH(0, "vocabulary", vocabulary, "also mode exit with the vocabulary exit alone"),
     CLI_SWITCH(0, "lossless", lossless,
                "compare ways of drafting: acceptance, tokens a verification, cost of a row"),
@@ -136,7 +135,8 @@ static int prepare(bench *b, uint32_t ctx) {
     }
     choose_levels(b);
     for (size_t i = 0; b->engine.heads && i < b->accuracy.n; i++)
-        cli_engine_check_level(&b->engine, EXITLM_STRATEGY_RISK, b->accuracy.items[i], o->kv);
+        cli_engine_check_level(&b->engine, EXITLM_STRATEGY_RISK, b->accuracy.items[i],
+                               (exitlm_kv_policy)o->kv);
     int status =
         bench_prompt(&b->engine, prompt_tokens, (int32_t **)&b->prompt.ids, &b->prompt.prompt_n);
     exitlm_generate_defaults(&b->prompt.generate);

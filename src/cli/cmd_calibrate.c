@@ -32,7 +32,7 @@ static const cli_option options[] = {
                "calibrate only this one; default: all"),
     CLI_ONE_OF("metric", calibration.metric, cli_metrics, NULL,
                "measure of uncertainty; default: the one that saves most on the path's data"),
-    CLI_ONE_OF("kv", kv, cli_kv_policies, "exact",
+    CLI_ONE_OF("kv", kv, cli_kv_policies + 1, "exact",
                "K/V of skipped layers that the levels are to hold with; exact replaces all of the "
                "table, another is added to it (strategy risk)"),
     CLI_RANGE(NUMBERS, "accuracy", accuracy, "A,...", 0.7, 0.99, NULL,
@@ -178,7 +178,7 @@ static int run_calibrate(const cli_call *call) {
     cli_progress progress = {0};
     const xl_observer observer = cli_observer(&progress, o.quiet);
     exitlm_error error;
-    o.calibration.kv = (exitlm_kv_policy)o.kv;
+    o.calibration.kv = (exitlm_kv_policy)(o.kv + 1);
     o.calibration.accuracy = o.accuracy.items;
     o.calibration.n_accuracy = o.accuracy.n;
     o.calibration.context_tokens = o.engine.ctx;

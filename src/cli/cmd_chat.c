@@ -27,10 +27,9 @@ static const cli_option options[] = {
               "of mode exit: expected share of tokens that the full model would have chosen; "
               "default: the level that the heads name"),
     CLI_ONE_OF("strategy", strategy, cli_strategies, "risk", "how the thresholds were calibrated"),
-    CLI_ONE_OF(
-        "kv", kv, cli_kv_policies, NULL,
-        "K/V of the layers that an exit skips; default: of those that the level is calibrated "
-        "with, the cheapest here"),
+    CLI_ONE_OF("kv", kv, cli_reply_policies, "auto",
+               "K/V of the layers that an exit skips; auto: of those that the level is calibrated "
+               "with, the cheapest here"),
     CLI_RANGE(NUMBER, "audit", audit, "P", 0, 1, "0",
               "share of the exits that the full model verifies"),
     CLI_SWITCH(0, "show-depth", show_depth,
@@ -132,7 +131,8 @@ static int choose_mode(chat *c) {
     c->generate.draft_sources = o->drafts < 0 ? 0 : 1 << o->drafts;
     warn_unused(c, mode);
     if (mode == EXITLM_MODE_EXIT)
-        cli_engine_check_level(&c->engine, c->generate.strategy, c->generate.accuracy, o->kv);
+        cli_engine_check_level(&c->engine, c->generate.strategy, c->generate.accuracy,
+                               c->generate.kv);
     return mode == EXITLM_MODE_LOSSLESS && o->draft_layer ? check_draft_layer(c) : CLI_OK;
 }
 

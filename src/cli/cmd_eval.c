@@ -18,6 +18,7 @@ typedef struct eval_options {
     cli_texts data;
     const char *tasks, *plot;
     cli_numbers accuracy;
+    int kv;
     bool json, quiet;
 } eval_options;
 
@@ -34,7 +35,8 @@ static const cli_option options[] = {
               "\"answer\"} a line (tests/data/README.md): how many are right in full "
               "and at each level, greedy"),
     CLI_ONE_OF("strategy", eval.strategy, cli_strategies, NULL, "rows of this strategy alone"),
-    CLI_ONE_OF("kv", eval.kv, cli_kv_policies, NULL, "rows calibrated with this K/V policy alone"),
+    CLI_ONE_OF("kv", kv, cli_kv_policies, "auto",
+               "rows calibrated with this K/V policy alone; auto: all"),
     CLI_RANGE(NUMBERS, "accuracy", accuracy, "A,...", 0.5, 1, NULL,
               "rows of these levels alone; of tasks 0.99,0.98,0.95,0.9"),
     CLI_RANGE(COUNT, "reply-tokens", eval.reply_tokens, "N", 8, 1024, NULL,
@@ -175,7 +177,7 @@ static int run_tasks(const cli_call *call, const eval_options *o) {
     const bool own = o->accuracy.n > 0;
     const xl_task_options options = {
         .strategy = o->eval.strategy < 0 ? EXITLM_STRATEGY_RISK : (exitlm_strategy)o->eval.strategy,
-        .kv = o->eval.kv,
+        .kv = (exitlm_kv_policy)o->kv,
         .max_tokens = o->eval.reply_tokens ? o->eval.reply_tokens : 48,
         .accuracy = own ? o->accuracy.items : usual,
         .n_levels = own ? o->accuracy.n : sizeof usual / sizeof *usual};
@@ -211,6 +213,7 @@ static int run_eval(const cli_call *call) {
     o.engine.heads = call->operands[1];
     if (o.tasks) return run_tasks(call, &o);
     if (!o.eval.reply_tokens) o.eval.reply_tokens = 96;
+    o.eval.kv = (exitlm_kv_policy)o.kv;
     o.eval.accuracy = o.accuracy.items;
     o.eval.n_accuracy = o.accuracy.n;
     o.eval.context_tokens = o.engine.ctx;

@@ -17,6 +17,7 @@
 #define X(name, text) text,
 const char *const cli_kv_types[] = {EXITLM_KV_TYPE_LIST(X) NULL};
 const char *const cli_kv_policies[] = {EXITLM_KV_POLICY_LIST(X) NULL};
+const char *const cli_reply_policies[] = {"auto", "exact", "maps", NULL};
 const char *const cli_modes[] = {EXITLM_MODE_LIST(X) NULL};
 const char *const cli_metrics[] = {EXITLM_METRIC_LIST(X) NULL};
 const char *const cli_strategies[] = {EXITLM_STRATEGY_LIST(X) NULL};
@@ -203,13 +204,13 @@ void cli_engine_close(cli_engine *engine) {
 }
 
 void cli_engine_check_level(const cli_engine *engine, exitlm_strategy strategy, float accuracy,
-                            int kv) {
+                            exitlm_kv_policy kv) {
     exitlm_error error;
     exitlm_level level;
     float strictest = 0;
     for (size_t i = 0; i < exitlm_heads_levels(engine->heads); i++) {
         if (exitlm_heads_level(engine->heads, i, &level, &error) != EXITLM_OK ||
-            (kv >= 0 && (int)level.kv != kv))
+            (kv && level.kv != kv))
             continue;
         if (level.strategy == strategy && level.certified && level.accuracy > strictest)
             strictest = level.accuracy;

@@ -18,6 +18,8 @@ typedef struct cli_engine_options {
 
 extern const char *const cli_kv_types[];
 extern const char *const cli_kv_policies[];
+/* Those that replies may be asked for: AUTO, EXACT, MAPS. */
+extern const char *const cli_reply_policies[];
 extern const char *const cli_modes[];
 extern const char *const cli_metrics[];
 extern const char *const cli_strategies[];
@@ -66,9 +68,9 @@ int cli_engine_session(const cli_engine *engine, const cli_engine_options *optio
 void cli_engine_close(cli_engine *engine);
 
 /* Warns where no exits will be taken at this accuracy: above the strictest certified level of
- * the strategy (kv -1: with any K/V policy). Needs heads. */
+ * the strategy (kv AUTO: with any K/V policy). Needs heads. */
 void cli_engine_check_level(const cli_engine *engine, exitlm_strategy strategy, float accuracy,
-                            int kv);
+                            exitlm_kv_policy kv);
 
 /* Ids of a text: *ids is fresh memory. flags as for exitlm_tokenize. 0, or the status of a
  * reported failure. */

@@ -203,6 +203,7 @@ static bool read_keys(reader *r) {
         !read_name(r, "exitlm.kv_policy", policy_names, &kv) ||
         !read_name(r, "exitlm.kv_type", kv_type_names, &kv_type))
         return false;
+    if (kv == EXITLM_POLICY_AUTO) return fail(r, "exitlm.kv_policy", "must name a policy");
     if (h->dim % 32) return fail(r, "exitlm.base.dim", "is no multiple of 32");
     h->metric = (exitlm_metric)metric;
     h->kv = (exitlm_kv_policy)kv;
@@ -456,7 +457,7 @@ static bool read_levels(reader *r) {
             text = xl_gguf_array_next(&arrays.kv, &kv_cursor, &text_bytes);
             kv = find_name(text, text_bytes, policy_names);
         }
-        if (kv < 0)
+        if (kv <= EXITLM_POLICY_AUTO)
             return fail(r, "exitlm.levels.kv_policy",
                         "names a policy that this version does not know");
         levels[i] =

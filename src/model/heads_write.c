@@ -56,6 +56,10 @@ static void put_integers(xl_gguf_writer *w, const char *key, const exitlm_level 
 
 typedef const char *(*level_name)(const exitlm_level *level);
 static const char *get_strategy(const exitlm_level *l) { return strategy_names[l->strategy]; }
+static bool is_policy(exitlm_kv_policy kv) {
+    return kv > EXITLM_POLICY_AUTO && kv < EXITLM_POLICY_COUNT;
+}
+
 static const char *get_policy(const exitlm_level *l) { return policy_names[l->kv]; }
 
 static void put_names(xl_gguf_writer *w, const char *key, const exitlm_level *levels, size_t n,
@@ -196,8 +200,7 @@ static void put_tensors(tensor_writer *t, const xl_heads_source *s) {
 
 static bool levels_valid(const exitlm_level *levels, size_t n) {
     for (size_t i = 0; i < n; i++)
-        if ((unsigned)levels[i].strategy >= EXITLM_STRATEGY_COUNT ||
-            (unsigned)levels[i].kv >= EXITLM_POLICY_COUNT)
+        if ((unsigned)levels[i].strategy >= EXITLM_STRATEGY_COUNT || !is_policy(levels[i].kv))
             return false;
     return true;
 }
@@ -206,7 +209,7 @@ static bool source_valid(const xl_heads_source *s) {
     if (!s->fingerprint || strlen(s->fingerprint) != 64 || s->n_heads < 1 ||
         s->n_heads > EXITLM_MAX_HEADS || !s->shortlist)
         return false;
-    if ((unsigned)s->metric >= EXITLM_METRIC_COUNT || (unsigned)s->kv >= EXITLM_POLICY_COUNT ||
+    if ((unsigned)s->metric >= EXITLM_METRIC_COUNT || !is_policy(s->kv) ||
         (unsigned)s->kv_type >= EXITLM_KV_TYPE_COUNT)
         return false;
     if (s->matrix_type != XL_F32 && s->matrix_type != XL_F16 && s->matrix_type != XL_Q8_0)
@@ -366,9 +369,9 @@ exitlm_status xl_heads_rewrite(const void *bytes, size_t n_bytes,
     exitlm_heads *heads;
     exitlm_status status = exitlm_heads_create(&heads, bytes, n_bytes, &out->allocator, error);
     if (status != EXITLM_OK) return status; /* so every tensor's bytes are there */
-    bool valid =
-        (unsigned)c->metric < EXITLM_METRIC_COUNT && (unsigned)c->kv < EXITLM_POLICY_COUNT &&
-        (unsigned)c->kv_type < EXITLM_KV_TYPE_COUNT && c->n_levels <= UINT32_MAX / EXITLM_MAX_HEADS;
+    bool valid = (unsigned)c->metric < EXITLM_METRIC_COUNT && is_policy(c->kv) &&
+                 (unsigned)c->kv_type < EXITLM_KV_TYPE_COUNT &&
+                 c->n_levels <= UINT32_MAX / EXITLM_MAX_HEADS;
     valid = valid && levels_valid(c->levels, c->n_levels);
     if (!valid)
         status = xl_fail(

@@ -7,7 +7,8 @@
 #include "measure.h"
 
 typedef struct xl_eval_options {
-    int strategy, kv;      /* rows of this strategy, of this K/V policy alone; -1: all */
+    int strategy;          /* rows of this strategy alone; -1: all */
+    exitlm_kv_policy kv;   /* rows of this K/V policy alone; AUTO: all */
     const float *accuracy; /* [n_accuracy] rows of these levels alone; none: all */
     size_t n_accuracy;
     uint32_t reply_tokens, batch, context_tokens; /* context_tokens 0: the model's, at most 1024 */

@@ -33,7 +33,7 @@ static exitlm_status measure(const xl_eval_run *run, const xl_measure_setting *s
 
 static bool wanted(const xl_eval_options *o, const exitlm_level *level) {
     if (o->strategy >= 0 && (int)level->strategy != o->strategy) return false;
-    if (o->kv >= 0 && (int)level->kv != o->kv) return false;
+    if (o->kv && level->kv != o->kv) return false;
     return xl_level_wanted(o->accuracy, o->n_accuracy, level->accuracy);
 }
 
@@ -196,7 +196,7 @@ static exitlm_status run_round(xl_eval_run *run, exitlm_kv_policy kv, bool *more
 
 exitlm_status xl_eval_measure_rows(xl_eval_run *run, exitlm_error *error) {
     exitlm_status status = EXITLM_OK;
-    for (int kv = 0; kv < EXITLM_POLICY_COUNT && status == EXITLM_OK; kv++) {
+    for (int kv = EXITLM_POLICY_EXACT; kv < EXITLM_POLICY_COUNT && status == EXITLM_OK; kv++) {
         bool more = true;
         while (status == EXITLM_OK && more)
             status = run_round(run, (exitlm_kv_policy)kv, &more, error);

@@ -270,7 +270,7 @@ exitlm_status xl_tasks_run(xl_tasks *tasks, exitlm_session *session, const xl_ta
             xl_task_row *row = &tasks->row[r];
             const answering a = {session, observer, &generate, &tasks->tasks[i], row};
             generate.mode = r ? EXITLM_MODE_EXIT : EXITLM_MODE_FULL;
-            generate.kv = (exitlm_kv_policy)(r ? options->kv : -1);
+            generate.kv = r ? options->kv : EXITLM_POLICY_AUTO;
             generate.accuracy = row->accuracy = r ? options->accuracy[r - 1] : 0;
             status = run_task(&a, &tasks->replies[i * tasks->n_rows + r], error);
             if (r)

@@ -208,8 +208,11 @@ bool xl_level_of_paper(const xl_level_tokens *t, exitlm_strategy strategy, float
     float *u = malloc((t->n + 1) * sizeof *u);
     uint8_t *ok = malloc(t->n + 1), *gone = calloc(t->n + 1, 1);
     bool fine = u && ok && gone;
-    *row =
-        (exitlm_level){.strategy = strategy, .accuracy = accuracy, .certified = true, .bound = 1};
+    *row = (exitlm_level){.strategy = strategy,
+                          .accuracy = accuracy,
+                          .certified = true,
+                          .bound = 1,
+                          .kv = EXITLM_POLICY_EXACT};
     for (uint32_t h = 0; fine && h < t->n_heads; h++) {
         size_t n = 0;
         for (size_t i = 0; i < t->n; i++) {

@@ -74,9 +74,9 @@ const commands = {
       },
       'kv': {
         type: 'string',
-        value: 'exact|maps|propagate',
-        choices: ['exact', 'maps', 'propagate'],
-        help: 'K/V of the layers that an exit skips; default: of those that the level is calibrated with, the cheapest here',
+        value: 'auto|exact|maps',
+        choices: ['auto', 'exact', 'maps'],
+        help: 'K/V of the layers that an exit skips; default auto: of those that the level is calibrated with, the cheapest here',
       },
       'audit': {
         type: 'string',

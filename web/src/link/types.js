@@ -57,7 +57,7 @@
  * @property {number} [repeatPenalty]
  * @property {number | bigint} [seed] left out: a new one each time, see Result.seed
  * @property {string | string[]} [stop] texts that end the reply; they are not part of it
- * @property {'exact' | 'maps' | 'propagate'} [kv] how skipped layers' K/V is made; left out: of
+ * @property {'auto' | 'exact' | 'maps'} [kv] how skipped layers' K/V is made; left out, or auto: of
  *   those that the level is calibrated with, the one that costs least here
  * @property {number[]} [thresholds] an uncertainty for each head, in place of those of a level: it
  *   exits below. No promise goes with them
