@@ -25,7 +25,6 @@ static const cli_option options[] = {
     CLI_ONE_OF("kv", kv, cli_reply_policies, "auto",
                "K/V of the layers that an exit skips; auto: of those that the level is calibrated "
                "with, the cheapest here"),
-    CLI_SWITCH(0, "vocabulary", vocabulary, "also mode exit with the vocabulary exit alone"),
     CLI_SWITCH(0, "lossless", lossless,
                "compare ways of drafting: acceptance, tokens a verification, cost of a row"),
     CLI_ENGINE_OPTIONS,
@@ -87,29 +86,12 @@ static void add_rivals(bench *b, const bench_run *at) {
         }
 }
 
-/* The thresholds of the level, but only for the head after the last layer. */
-static void add_vocabulary_run(bench *b, float accuracy, const bench_run *at) {
-    const exitlm_heads_info *heads = &b->engine.heads_info;
-    uint32_t last = heads->n_heads - 1;
-    float thresholds[EXITLM_MAX_HEADS] = {0};
-    if (heads->head[last].layer != b->engine.info.layers || last == 0) return;
-    if (!xl_heads_thresholds(b->engine.heads, EXITLM_STRATEGY_RISK, accuracy, EXITLM_POLICY_EXACT,
-                             thresholds))
-        return;
-    bench_run *run = add_run(b, EXITLM_MODE_EXIT, accuracy, "vocabulary exit only", at);
-    if (!run) return;
-    memset(run->thresholds, 0, sizeof run->thresholds);
-    run->thresholds[last] = thresholds[last];
-    run->generate.thresholds = run->thresholds;
-}
-
 static void add_runs(bench *b, const bench_run *at) {
     add_run(b, EXITLM_MODE_FULL, 0, NULL, at);
     if (!b->engine.heads) return;
     for (size_t i = 0; i < b->accuracy.n; i++) {
         float accuracy = b->accuracy.items[i];
         add_run(b, EXITLM_MODE_EXIT, accuracy, NULL, at);
-        if (b->options->vocabulary) add_vocabulary_run(b, accuracy, at);
     }
     add_run(b, EXITLM_MODE_LOSSLESS, 0, NULL, at);
     if (b->options->lossless) add_rivals(b, at);
@@ -217,7 +199,7 @@ static void print_json(const bench *b) {
               "{ type=bench model=%s kernel=%s threads=%u kv_type=%s reps=%u load_ms=%g "
               "peak_bytes=%" PRIu64 " prompt=[ { tokens=%u tokens_per_second=%g } ] decode=[",
               b->engine.info.name, b->engine.kernel, b->engine.threads,
-              cli_kv_types[b->options->engine.kv_type], b->options->reps, b->engine.load_ms,
+              xl_kv_type_names[b->options->engine.kv_type], b->options->reps, b->engine.load_ms,
               cli_peak_bytes(), b->prompt.prompt_n,
               bench_median(b->prompt_speed, b->prompt.n_speeds));
     for (size_t i = 0; i < b->n_runs; i++) json_run(&j, b, &b->runs[i]);
@@ -237,7 +219,7 @@ static void print_json(const bench *b) {
 static void print_table(const bench *b) {
     printf("%s, kernel %s, %u thread%s, K/V %s: loaded in %.0f ms, %.1f MB at most\n",
            b->engine.info.name, b->engine.kernel, b->engine.threads,
-           b->engine.threads == 1 ? "" : "s", cli_kv_types[b->options->engine.kv_type],
+           b->engine.threads == 1 ? "" : "s", xl_kv_type_names[b->options->engine.kv_type],
            b->engine.load_ms, (double)cli_peak_bytes() / 1e6);
     printf("prompt of %u tokens: %.1f tokens/s\n\n", b->prompt.prompt_n,
            bench_median(b->prompt_speed, b->prompt.n_speeds));
@@ -287,7 +269,6 @@ static int run(const cli_call *call) {
     if (!b.runs) return cli_no_memory("the bench");
     cli_engine_options engine = o->engine;
     if (o->lossless) engine.heads_for = "--lossless";
-    if (o->vocabulary) engine.heads_for = "--vocabulary";
     int status = cli_engine_open(&b.engine, call->operands[0], &engine, CLI_WEIGHTS);
     if (status == CLI_OK) {
         uint32_t ctx = context_for(o, &b.engine.info);

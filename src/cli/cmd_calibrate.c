@@ -28,11 +28,11 @@ static const cli_option options[] = {
               "conversations as users have them: JSONL of {\"turns\"} or {\"messages\"}; lines of "
               "the split \"calibration\" decide, held-out lines of \"train\" "
               "lay out the path; default: invented by the model"),
-    CLI_ONE_OF("strategy", calibration.strategy, cli_strategies, NULL,
+    CLI_ONE_OF("strategy", calibration.strategy, xl_strategy_names, NULL,
                "calibrate only this one; default: all"),
-    CLI_ONE_OF("metric", calibration.metric, cli_metrics, NULL,
+    CLI_ONE_OF("metric", calibration.metric, xl_metric_names, NULL,
                "measure of uncertainty; default: the one that saves most on the path's data"),
-    CLI_ONE_OF("kv", kv, cli_kv_policies + 1, "exact",
+    CLI_ONE_OF("kv", kv, xl_policy_names + 1, "exact",
                "K/V of skipped layers that the levels are to hold with; exact replaces all of the "
                "table, another is added to it (strategy risk)"),
     CLI_RANGE(NUMBERS, "accuracy", accuracy, "A,...", 0.7, 0.99, NULL,
@@ -84,7 +84,7 @@ static void print_trials(const xl_calibration *c) {
     for (int m = 0; m < EXITLM_METRIC_COUNT; m++) {
         const xl_metric_trial *t = &c->trials[m];
         if (!t->tried) continue;
-        printf("metric %-9s expected work at", cli_metrics[m]);
+        printf("metric %-9s expected work at", xl_metric_names[m]);
         for (int k = 0; k < 3; k++)
             printf(" %.1f %% disagreement: %.3f%s", 100.0 * t->risk[k], t->cost[k],
                    k < 2 ? "," : "\n");
@@ -99,14 +99,11 @@ static void print_settings(const xl_calibration *c) {
             printf("  %.2f: setting %d (expected work %.3f)", (double)xl_levels[i], j + 1,
                    (double)c->path.cost[j]);
     }
-    printf("\nat delta 0.10 the levels end at settings:");
-    for (int i = 0; i < XL_LEVELS; i++)
-        printf("  %.2f: %d", (double)xl_levels[i], c->looser[i] + 1);
     printf("\n");
 }
 
 static void print_row(const exitlm_level *l, uint32_t n_heads) {
-    printf("  %-13s %.2f  ", cli_strategies[l->strategy], (double)l->accuracy);
+    printf("  %-13s %.2f  ", xl_strategy_names[l->strategy], (double)l->accuracy);
     if (!l->certified) {
         printf("uncertifiable with %u conversations\n", l->conversations);
         return;

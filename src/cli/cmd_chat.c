@@ -26,7 +26,8 @@ static const cli_option options[] = {
     CLI_RANGE(NUMBER, "accuracy", accuracy, "A", 0.5, 1, NULL,
               "of mode exit: expected share of tokens that the full model would have chosen; "
               "default: the level that the heads name"),
-    CLI_ONE_OF("strategy", strategy, cli_strategies, "risk", "how the thresholds were calibrated"),
+    CLI_ONE_OF("strategy", strategy, xl_strategy_names, "risk",
+               "how the thresholds were calibrated"),
     CLI_ONE_OF("kv", kv, cli_reply_policies, "auto",
                "K/V of the layers that an exit skips; auto: of those that the level is calibrated "
                "with, the cheapest here"),

@@ -34,8 +34,8 @@ static const cli_option options[] = {
               "instead of conversations, tasks with checkable answers, {\"id\", \"turns\", "
               "\"answer\"} a line (tests/data/README.md): how many are right in full "
               "and at each level, greedy"),
-    CLI_ONE_OF("strategy", eval.strategy, cli_strategies, NULL, "rows of this strategy alone"),
-    CLI_ONE_OF("kv", kv, cli_kv_policies, "auto",
+    CLI_ONE_OF("strategy", eval.strategy, xl_strategy_names, NULL, "rows of this strategy alone"),
+    CLI_ONE_OF("kv", kv, xl_policy_names, "auto",
                "rows calibrated with this K/V policy alone; auto: all"),
     CLI_RANGE(NUMBERS, "accuracy", accuracy, "A,...", 0.5, 1, NULL,
               "rows of these levels alone; of tasks 0.99,0.98,0.95,0.9"),
@@ -61,7 +61,7 @@ typedef struct evaluation {
 /* ---- Output ---- */
 static void json_row(ndjson *j, const xl_eval_row *r, uint32_t n_heads, size_t conversations) {
     xl_nd_put(j, "{ strategy=%s kv=%s accuracy=%f certified?%d coverage=[",
-              cli_strategies[r->level.strategy], cli_kv_policies[r->level.kv], r->level.accuracy,
+              xl_strategy_names[r->level.strategy], xl_policy_names[r->level.kv], r->level.accuracy,
               r->level.certified);
     for (uint32_t h = 0; h < n_heads; h++) xl_nd_put(j, "%g", r->coverage[h]);
     xl_nd_put(j, "] agreement=%g agreement_exited=%g mean_depth=%g mean_work=%g", r->agreement,
@@ -87,7 +87,8 @@ static void json_heads(ndjson *j, const evaluation *e) {
 static void print_json(const evaluation *e) {
     ndjson j = xl_nd_to(stdout);
     xl_nd_put(&j, "{ type=eval model=%s metric=%s conversations=%zu tokens=%zu",
-              e->engine.info.name, cli_metrics[e->run.heads->metric], e->run.data.n, e->run.tokens);
+              e->engine.info.name, xl_metric_names[e->run.heads->metric], e->run.data.n,
+              e->run.tokens);
     json_heads(&j, e);
     xl_nd_put(&j, "full={ perplexity=%g repetition=%g } levels=[", e->run.full_perplexity,
               e->run.full_repetition);
@@ -102,14 +103,14 @@ static void print_rows(const evaluation *e) {
            "coverage; K/V\n");
     for (size_t i = 0; i < e->run.n_rows; i++) {
         const xl_eval_row *r = &e->run.rows[i];
-        printf("%-13s %.2f   %.4f     %.4f  %.3f  %.3f  ", cli_strategies[r->level.strategy],
+        printf("%-13s %.2f   %.4f     %.4f  %.3f  %.3f  ", xl_strategy_names[r->level.strategy],
                (double)r->level.accuracy, r->agreement, r->agreement_exited, r->mean_depth,
                r->mean_work);
         if (r->speedup >= 0) printf("%.2fx  ", r->speedup);
         else printf("  -    ");
         printf("%5.1f   %.3f  %.3f  ", r->common_prefix, r->perplexity, r->repetition);
         for (uint32_t h = 0; h < n_heads; h++) printf(" %.3f", r->coverage[h]);
-        printf("  %s%s%s\n", cli_kv_policies[r->level.kv],
+        printf("  %s%s%s\n", xl_policy_names[r->level.kv],
                r->level.certified ? "" : "  uncertifiable", r->holds ? "" : "  DOES NOT HOLD");
     }
 }

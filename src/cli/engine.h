@@ -2,6 +2,7 @@
 #ifndef CLI_ENGINE_H
 #define CLI_ENGINE_H
 #include "exitlm.h"
+#include "model/heads.h"
 #include "options.h"
 
 typedef struct cli_engine_options {
@@ -16,27 +17,24 @@ typedef struct cli_engine_options {
     uint64_t max_memory; /* bytes for weights and session; 0: no limit */
 } cli_engine_options;
 
-extern const char *const cli_kv_types[];
-extern const char *const cli_kv_policies[];
 /* Those that replies may be asked for: AUTO, EXACT, MAPS. */
 extern const char *const cli_reply_policies[];
 extern const char *const cli_modes[];
-extern const char *const cli_metrics[];
-extern const char *const cli_strategies[];
 
 /* Rows of a table whose struct has the cli_engine_options `engine`. */
 #define CLI_HEADS_OPTION                                    \
     CLI_VALUE(TEXT, 0, "heads", engine.heads, "FILE", NULL, \
               "exit heads, or none; default: NAME.exits.gguf beside the model, if it is there")
-#define CLI_ENGINE_OPTIONS                                                                      \
-    CLI_VALUE(THREADS, 0, "threads", engine.threads, "N", "1", "threads that compute"),         \
-        CLI_RANGE(COUNT, "ctx", engine.ctx, "N", 1, 1048576, NULL,                              \
-                  "context in tokens; default: the model's, at most 2048"),                     \
-        CLI_ONE_OF("kv-type", engine.kv_type, cli_kv_types, "f32", "numbers of the K/V cache"), \
-        CLI_VALUE(TEXT, 0, "kernel", engine.kernel, "NAME", NULL,                               \
-                  "instruction set to compute with, as scalar or avx2; default: the best of "   \
-                  "this machine"),                                                              \
-        CLI_VALUE(BYTES, 0, "max-memory", engine.max_memory, "SIZE", NULL,                      \
+#define CLI_ENGINE_OPTIONS                                                                    \
+    CLI_VALUE(THREADS, 0, "threads", engine.threads, "N", "1", "threads that compute"),       \
+        CLI_RANGE(COUNT, "ctx", engine.ctx, "N", 1, 1048576, NULL,                            \
+                  "context in tokens; default: the model's, at most 2048"),                   \
+        CLI_ONE_OF("kv-type", engine.kv_type, xl_kv_type_names, "f32",                        \
+                   "numbers of the K/V cache"),                                               \
+        CLI_VALUE(TEXT, 0, "kernel", engine.kernel, "NAME", NULL,                             \
+                  "instruction set to compute with, as scalar or avx2; default: the best of " \
+                  "this machine"),                                                            \
+        CLI_VALUE(BYTES, 0, "max-memory", engine.max_memory, "SIZE", NULL,                    \
                   "refuse a model that needs more for weights and context, as 100M")
 
 typedef struct cli_engine {

@@ -44,7 +44,7 @@ void cli_tasks_show(const xl_tasks *tasks, const char *file, uint32_t max_tokens
             printf("%5zu   %5zu  %+6.1f  (%+.1f … %+.1f)", row->lost, row->gained,
                    100 * row->difference, 100 * row->low, 100 * row->high);
         else printf("%5s   %5s  %6s", "-", "-", "-");
-        printf("  %.3f  %s%s\n", row->mean_work, r ? cli_kv_policies[row->kv] : "exact",
+        printf("  %.3f  %s%s\n", row->mean_work, r ? xl_policy_names[row->kv] : "exact",
                row->certified ? "" : "  not certified: nothing exits");
     }
     printf("\nkind            tasks  right, row by row\n");
@@ -63,7 +63,7 @@ static void json_row(ndjson *j, const xl_tasks *tasks, size_t r) {
               share(row->right, tasks->n), row->mean_work, row->tokens);
     if (r == 0) return;
     xl_nd_put(j, "accuracy=%f kv=%s certified?%d lost=%zu gained=%zu difference=%g low=%g high=%g",
-              row->accuracy, cli_kv_policies[row->kv], row->certified, row->lost, row->gained,
+              row->accuracy, xl_policy_names[row->kv], row->certified, row->lost, row->gained,
               row->difference, row->low, row->high);
 }
 

@@ -14,7 +14,7 @@
 
 static void json_level(ndjson *j, const exitlm_level *level, uint32_t n_heads) {
     xl_nd_put(j, "{ strategy=%s kv=%s accuracy=%f certified?%d delta=%f bound=%f thresholds=[",
-              cli_strategies[level->strategy], cli_kv_policies[level->kv], level->accuracy,
+              xl_strategy_names[level->strategy], xl_policy_names[level->kv], level->accuracy,
               level->certified, level->delta, level->bound);
     for (uint32_t i = 0; i < n_heads; i++) xl_nd_put(j, "%f", level->threshold[i]);
     xl_nd_put(j, "] coverage=[");
@@ -32,8 +32,8 @@ static void print_json(const exitlm_heads *heads, const exitlm_heads_info *info,
               "{ type=heads file=%s file_bytes=%zu fingerprint=%s licence=%s data=%s "
               "engine_version=%s metric=%s kv=%s kv_type=%s default_accuracy=%f heads=[",
               path, n_bytes, info->fingerprint, info->licence, info->data, info->engine_version,
-              cli_metrics[info->metric], cli_kv_policies[info->kv], cli_kv_types[info->kv_type],
-              info->default_accuracy);
+              xl_metric_names[info->metric], xl_policy_names[info->kv],
+              xl_kv_type_names[info->kv_type], info->default_accuracy);
     for (uint32_t i = 0; i < info->n_heads; i++) {
         xl_nd_put(&j, "{ layer=%u form=%s rows=%u macs=%" PRIu64 " }", info->head[i].layer,
                   info->head[i].form, info->head[i].rows, info->head[i].macs);
@@ -64,9 +64,9 @@ static void print_levels(const exitlm_heads *heads, const exitlm_heads_info *inf
            "bound", "conversations", "coverage of each head, then the model's own; K/V");
     for (size_t i = 0; i < n; i++) {
         if (exitlm_heads_level(heads, i, &level, &error) != EXITLM_OK) continue;
-        printf("%-13s %8.2f  ", cli_strategies[level.strategy], (double)level.accuracy);
+        printf("%-13s %8.2f  ", xl_strategy_names[level.strategy], (double)level.accuracy);
         if (!level.certified) {
-            printf("uncertifiable  %s\n", cli_kv_policies[level.kv]);
+            printf("uncertifiable  %s\n", xl_policy_names[level.kv]);
             continue;
         }
         double rest = 1;
@@ -76,7 +76,7 @@ static void print_levels(const exitlm_heads *heads, const exitlm_heads_info *inf
             printf("%3.0f %%  ", (double)level.coverage[h] * 100);
             rest -= (double)level.coverage[h];
         }
-        printf("%3.0f %%  %s\n", rest * 100, cli_kv_policies[level.kv]);
+        printf("%3.0f %%  %s\n", rest * 100, xl_policy_names[level.kv]);
     }
 }
 
@@ -88,8 +88,8 @@ static void print_table(const exitlm_heads *heads, const exitlm_heads_info *info
     line("licence", info->licence);
     line("data", info->data);
     line("made by", info->engine_version);
-    printf("%-14s %s\n", "metric", cli_metrics[info->metric]);
-    printf("%-14s %s, %s\n", "K/V", cli_kv_policies[info->kv], cli_kv_types[info->kv_type]);
+    printf("%-14s %s\n", "metric", xl_metric_names[info->metric]);
+    printf("%-14s %s, %s\n", "K/V", xl_policy_names[info->kv], xl_kv_type_names[info->kv_type]);
     printf("%-14s %g\n\n", "default level", (double)info->default_accuracy);
     printf("head  after layer  form        shortlist\n");
     for (uint32_t i = 0; i < info->n_heads; i++)

@@ -38,7 +38,6 @@ typedef struct xl_calibration {
     exitlm_level *levels;     /* rows that stay, then the new ones */
     size_t n_levels, n_kept;
     int32_t exited[XL_LEVELS]; /* setting at which the exits alone agree that often, or -1 */
-    int32_t looser[XL_LEVELS]; /* setting where a level ends at delta 0.10, or -1 */
 } xl_calibration;
 
 /* Are the options such as these heads can be calibrated with? */
@@ -49,7 +48,7 @@ exitlm_status xl_calibration_split(xl_calibration *c, exitlm_error *error);
 exitlm_status xl_calibration_choose_path(xl_calibration *c, exitlm_error *error);
 /* The data under the path's settings: `result`. */
 exitlm_status xl_calibration_measure(xl_calibration *c, exitlm_error *error);
-/* The table's rows: `levels`; with strategy risk also `exited` and `looser`. */
+/* The table's rows: `levels`; with strategy risk also `exited`. */
 exitlm_status xl_calibration_make_levels(xl_calibration *c, exitlm_error *error);
 /* Puts the table into the heads file. */
 exitlm_status xl_calibration_write(const xl_calibration *c, const char *path, exitlm_error *error);

@@ -141,8 +141,7 @@ static void describe(const xl_measure_result *r, size_t j, uint32_t n_heads, exi
     row->tokens = (uint32_t)(tokens < UINT32_MAX ? tokens : UINT32_MAX);
 }
 
-bool xl_level_of_risk(const xl_level_risk *risk, float accuracy, exitlm_level *row,
-                      int32_t *chosen) {
+bool xl_level_of_risk(const xl_level_risk *risk, float accuracy, exitlm_level *row) {
     const size_t n = risk->result->n_items;
     const double alpha = 1 - (double)accuracy;
     int32_t j = n ? xl_fixed_sequence(risk->x, risk->path->n, n, alpha, risk->delta) : -1;
@@ -151,7 +150,6 @@ bool xl_level_of_risk(const xl_level_risk *risk, float accuracy, exitlm_level *r
                           .certified = j >= 0,
                           .delta = (float)risk->delta,
                           .kv = risk->kv};
-    if (chosen) *chosen = j;
     if (j < 0) {
         describe(risk->result, 0, risk->n_heads, row); /* no exits */
         row->bound = 1;

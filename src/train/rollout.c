@@ -148,29 +148,3 @@ exitlm_status xl_rollout_run(const xl_rollout *r, xl_talk *talks, uint32_t n, ex
         if (status != EXITLM_OK) return status;
     }
 }
-
-/* ---- The chain ---- */
-exitlm_status xl_chain_check(xl_talk *talk, const float *threshold, xl_check *checks, bool *asked,
-                             int32_t *head, exitlm_error *error) {
-    exitlm_session *s = talk->session;
-    const exitlm_heads *heads = s->heads;
-    const uint32_t pos = s->stair.n - 1;
-    /* as the chain finds it: a prompt is through */
-    const uint32_t depth = talk->index == 0 ? s->run.model->config.n_layers : 0;
-    const xl_check *previous = NULL;
-    *head = -1;
-    memset(asked, 0, heads->n_heads * sizeof *asked);
-    for (uint32_t h = 0; h < heads->n_heads; h++) {
-        if (threshold && !xl_head_is_asked(&heads->head[h], threshold[h], depth)) continue;
-        exitlm_status status =
-            xl_exit_check(s->exits, h, pos, xl_watched(talk, h), previous, NULL, &checks[h], error);
-        if (status != EXITLM_OK) return status;
-        asked[h] = true;
-        if (threshold && xl_head_answers(&checks[h], threshold[h])) {
-            *head = (int32_t)h;
-            return EXITLM_OK;
-        }
-        previous = &checks[h];
-    }
-    return EXITLM_OK;
-}

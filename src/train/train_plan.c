@@ -165,7 +165,7 @@ exitlm_status xl_training_plan(xl_training *run, exitlm_error *error) {
                           .kv_type = o->kv_type,
                           .kernel = o->kernel};
     exitlm_status status =
-        o->self_chat ? xl_user_frame_create(&p->frame, p->model, NULL, error) : EXITLM_OK;
+        o->self_chat ? xl_user_frame_create(&p->frame, p->model, error) : EXITLM_OK;
     if (status == EXITLM_OK) status = make_jobs(run, error);
     if (status == EXITLM_OK) status = choose_candidates(run, error);
     if (status != EXITLM_OK) return status;
@@ -174,7 +174,7 @@ exitlm_status xl_training_plan(xl_training *run, exitlm_error *error) {
 }
 
 void xl_training_free(xl_training *run) {
-    xl_user_frame_free(&run->plan.frame, NULL);
+    xl_user_frame_free(&run->plan.frame);
     free(run->plan.jobs);
     free(run->output);
     free(run->shortlist);

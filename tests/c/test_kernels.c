@@ -361,8 +361,6 @@ static void test_pick(void) {
     for (size_t i = 0; i < n; i++)
         CHECK(xl_kernels_pick(list[i]->name) == list[i], "pick %s", list[i]->name);
     CHECK(!xl_kernels_pick("mmx") && !xl_kernels_pick(""), "unknown names");
-    CHECK(xl_kv_type_from_name("q8") == XL_KV_Q8 && xl_kv_type_from_name("f64") == XL_KV_COUNT,
-          "kv names");
 }
 
 int main(int argc, char **argv) {

@@ -709,26 +709,6 @@ describe('the command line', { skip: !built && 'the program is not built' }, () 
       ],
     );
     assert.ok(all.decode.filter((d) => d.mode === 'lossless').length > 4);
-    const alone = JSON.parse(
-      good([
-        'bench',
-        model,
-        '--gen-tokens',
-        '16',
-        '--context',
-        '40',
-        '--reps',
-        '1',
-        '--vocabulary',
-        '--accuracy',
-        '0.9',
-        '--json',
-      ]),
-    ).decode[2];
-    assert.deepEqual(
-      [alone.mode, alone.variant, alone.mean_depth],
-      ['exit', 'vocabulary exit only', 1],
-    );
     assert.match(
       run([
         'bench',
