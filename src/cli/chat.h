@@ -17,8 +17,7 @@ typedef struct chat_options {
     uint32_t top_k;
     uint64_t seed;
     cli_texts stop;
-    uint32_t draft_layer, draft_length, max_draft;
-    int drafts; /* -1: both, 0: exits, 1: lookup */
+    uint32_t draft_layer, draft_length;
     bool show_depth, json, raw;
 } chat_options;
 

@@ -50,7 +50,6 @@ static bench_run *add_run(bench *b, exitlm_mode mode, float accuracy, const char
     if (b->n_runs == BENCH_MAX_RUNS) return NULL;
     bench_run *run = &b->runs[b->n_runs++];
     *run = *at;
-    exitlm_generate_defaults(&run->generate);
     run->generate.mode = mode;
     run->generate.accuracy = accuracy;
     run->generate.max_tokens = b->options->gen_tokens;
@@ -121,7 +120,6 @@ static int prepare(bench *b, uint32_t ctx) {
                                (exitlm_kv_policy)o->kv);
     int status =
         bench_prompt(&b->engine, prompt_tokens, (int32_t **)&b->prompt.ids, &b->prompt.prompt_n);
-    exitlm_generate_defaults(&b->prompt.generate);
     b->prompt.generate.max_tokens = 1;
     for (size_t i = 0; i < o->contexts.n && status == CLI_OK; i++) {
         bench_run at = {.context = o->contexts.items[i]};

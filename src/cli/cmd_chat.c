@@ -10,8 +10,6 @@
 #define MAX_PROMPT_BYTES ((uint64_t)64 << 20)
 #define AT(field) offsetof(chat_options, field)
 
-static const char *const draft_sources[] = {"exits", "lookup", NULL};
-
 static const cli_option options[] = {
     CLI_VALUE(TEXT, 'p', "prompt", prompt, "TEXT", NULL,
               "one question; \"-\" reads it from standard input. Without it: an interactive chat"),
@@ -39,10 +37,6 @@ static const cli_option options[] = {
               "of mode lossless: always draft with the head after this layer"),
     CLI_RANGE(COUNT, "draft-length", draft_length, "N", 1, 8, NULL,
               "and always so many tokens; needs --draft-layer"),
-    CLI_RANGE(COUNT, "max-draft", max_draft, "N", 1, 8, NULL,
-              "of mode lossless: most drafts before they are checked; default: adapts"),
-    CLI_ONE_OF("drafts", drafts, draft_sources, NULL,
-               "of mode lossless: where drafts come from; default: both"),
     CLI_HEADLINE("Sampling:"),
     CLI_RANGE(COUNT, "max-tokens", max_tokens, "N", 1, 1048576, NULL,
               "longest answer; default: to the end of the context"),
@@ -75,8 +69,7 @@ static bool any_given(const cli_call *call, const char *const *names, const char
 /* Options that are valid but do nothing here deserve a word. */
 static void warn_unused(const chat *c, exitlm_mode mode) {
     static const char *const exit_only[] = {"accuracy", "strategy", "kv", "audit", NULL};
-    static const char *const lossless_only[] = {"draft-layer", "draft-length", "max-draft",
-                                                "drafts", NULL};
+    static const char *const lossless_only[] = {"draft-layer", "draft-length", NULL};
     static const char *const sampling_only[] = {"top-k", "top-p", "min-p", "seed", NULL};
     const char *name;
     if (mode != EXITLM_MODE_EXIT && any_given(c->call, exit_only, &name))
@@ -110,7 +103,6 @@ static int choose_mode(chat *c) {
     exitlm_mode mode = o->mode >= 0      ? (exitlm_mode)o->mode
                        : c->engine.heads ? EXITLM_MODE_EXIT
                                          : EXITLM_MODE_FULL;
-    exitlm_generate_defaults(&c->generate);
     c->generate.mode = mode;
     c->generate.accuracy =
         o->accuracy != 0 || !c->engine.heads ? o->accuracy : c->engine.heads_info.default_accuracy;
@@ -126,10 +118,8 @@ static int choose_mode(chat *c) {
     c->generate.stop = o->stop.items;
     c->generate.n_stop = o->stop.n;
     c->generate.audit = mode == EXITLM_MODE_EXIT ? o->audit : 0;
-    c->generate.max_draft = o->max_draft;
     c->generate.draft_layer = (int32_t)o->draft_layer;
     c->generate.draft_length = o->draft_length;
-    c->generate.draft_sources = o->drafts < 0 ? 0 : 1 << o->drafts;
     warn_unused(c, mode);
     if (mode == EXITLM_MODE_EXIT)
         cli_engine_check_level(&c->engine, c->generate.strategy, c->generate.accuracy,

@@ -63,15 +63,16 @@ static void json_row(ndjson *j, const xl_eval_row *r, uint32_t n_heads, size_t c
     xl_nd_put(j, "{ strategy=%s kv=%s accuracy=%f certified?%d coverage=[",
               xl_strategy_names[r->level.strategy], xl_policy_names[r->level.kv], r->level.accuracy,
               r->level.certified);
-    for (uint32_t h = 0; h < n_heads; h++) xl_nd_put(j, "%g", r->coverage[h]);
-    xl_nd_put(j, "] agreement=%g agreement_exited=%g mean_depth=%g mean_work=%g", r->agreement,
-              r->agreement_exited, r->mean_depth, r->mean_work);
+    for (uint32_t h = 0; h < n_heads; h++) xl_nd_put(j, "%g", r->means.coverage[h]);
+    xl_nd_put(j, "] agreement=%g agreement_exited=%g mean_depth=%g mean_work=%g",
+              r->means.agreement, r->means.agreement_exited, r->means.mean_depth,
+              r->means.mean_work);
     xl_nd_put(
         j,
         "speedup=%g expected_speedup=%g conversations=%zu holds?%d common_prefix=%g perplexity=%g "
         "repetition=%g }",
-        r->speedup < 0 ? NAN : r->speedup, r->mean_work > 0 ? 1 / r->mean_work : 1, conversations,
-        r->holds, r->common_prefix, r->perplexity, r->repetition);
+        r->speedup < 0 ? NAN : r->speedup, r->means.mean_work > 0 ? 1 / r->means.mean_work : 1,
+        conversations, r->holds, r->means.common_prefix, r->means.perplexity, r->means.repetition);
 }
 
 static void json_heads(ndjson *j, const evaluation *e) {
@@ -104,12 +105,13 @@ static void print_rows(const evaluation *e) {
     for (size_t i = 0; i < e->run.n_rows; i++) {
         const xl_eval_row *r = &e->run.rows[i];
         printf("%-13s %.2f   %.4f     %.4f  %.3f  %.3f  ", xl_strategy_names[r->level.strategy],
-               (double)r->level.accuracy, r->agreement, r->agreement_exited, r->mean_depth,
-               r->mean_work);
+               (double)r->level.accuracy, r->means.agreement, r->means.agreement_exited,
+               r->means.mean_depth, r->means.mean_work);
         if (r->speedup >= 0) printf("%.2fx  ", r->speedup);
         else printf("  -    ");
-        printf("%5.1f   %.3f  %.3f  ", r->common_prefix, r->perplexity, r->repetition);
-        for (uint32_t h = 0; h < n_heads; h++) printf(" %.3f", r->coverage[h]);
+        printf("%5.1f   %.3f  %.3f  ", r->means.common_prefix, r->means.perplexity,
+               r->means.repetition);
+        for (uint32_t h = 0; h < n_heads; h++) printf(" %.3f", r->means.coverage[h]);
         printf("  %s%s%s\n", xl_policy_names[r->level.kv],
                r->level.certified ? "" : "  uncertifiable", r->holds ? "" : "  DOES NOT HOLD");
     }

@@ -48,8 +48,6 @@ static const cli_option options[] = {
     CLI_RANGE(COUNT, "vocabulary-rows", training.vocabulary_rows, "N", 16, 1048576, "8192",
               "tokens of the shortlist after the last layer"),
     CLI_RANGE(COUNT, "hidden", training.hidden, "N", 8, 65536, "768", "width of --form mlp"),
-    CLI_ONE_OF("matrix-type", training.matrix_type, xl_training_matrix_types, "q8_0",
-               "numbers of the heads' matrices in the file"),
     CLI_SWITCH(0, "no-maps", training.no_maps, "leave out the maps of the K/V policy \"maps\""),
     CLI_RANGE(COUNT, "map-tokens", training.map_tokens, "N", 1000, 10000000, "40000",
               "positions that the maps are fitted on"),
@@ -59,7 +57,6 @@ static const cli_option options[] = {
     CLI_RANGE(COUNT, "epochs", training.epochs, "N", 1, 1000, "6", "passes over the data"),
     CLI_RANGE(COUNT, "batch", training.batch, "N", 16, 8192, "512", "positions of a step"),
     CLI_RANGE(NUMBER, "rate", training.rate, "R", 1e-6, 1, "0.001", "peak learning rate"),
-    CLI_RANGE(NUMBER, "weight-decay", training.weight_decay, "D", 0, 1, "0.02", "of the matrices"),
     CLI_RANGE(NUMBER, "target-temperature", training.target_temperature, "T", 0, 1, "0",
               "of the model's distribution that heads learn: 1 as it is, as in the paper; 0 its "
               "choice alone, which exits are judged by"),
@@ -71,20 +68,6 @@ static const cli_option options[] = {
     CLI_HEADLINE("Engine"),
     CLI_ENGINE_OPTIONS,
 };
-
-/* ---- Output ---- */
-static void print_choice(const xl_layer_choice *c) {
-    printf("at 5 %% disagreement, on held-out conversations (work in shares of a full token, "
-           "checks and later K/V included):\n");
-    printf("  layer %2u (vocabulary exit) alone: work %.3f\n", c->last, c->alone);
-    for (size_t i = 0; i < c->n; i++)
-        printf("  layer %2u and the vocabulary exit: work %.3f, coverage of the layer %.3f, check "
-               "%.2f layers: earns %+.3f\n",
-               c->candidates[i].layer, c->candidates[i].work, c->candidates[i].coverage,
-               c->check_layers, c->alone - c->candidates[i].work);
-    printf("chosen: work %.3f%s\n", c->work,
-           c->work > 0.97 ? "; exits hardly pay on this model" : "");
-}
 
 /* ---- The stages ---- */
 static int read_data(xl_training *run, const cli_texts *data) {
@@ -110,7 +93,10 @@ static int train_heads(xl_training *run) {
     exitlm_error error;
     xl_training_report report;
     int status = cli_done(xl_training_run(run, &report, &error), &error);
-    if (report.choice.work > 0) print_choice(&report.choice);
+    if (report.work > 0)
+        printf("chosen: work %.3f of a full token's at 5 %% disagreement, on held-out "
+               "conversations%s\n",
+               report.work, report.work > 0.97 ? "; exits hardly pay on this model" : "");
     if (status == CLI_OK && report.n_heads)
         printf("%s: %u heads, %.2f MB; not calibrated yet: run exitlm calibrate\n",
                run->options->output, report.n_heads, (double)report.n_bytes / 1e6);

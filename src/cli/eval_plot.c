@@ -77,12 +77,12 @@ static void draw_legend(const xl_eval_run *run, FILE *out) {
 static void draw_levels(const xl_eval_run *run, FILE *out) {
     for (size_t r = 0; r < run->n_rows; r++) {
         const xl_eval_row *row = &run->rows[r];
-        const double risk = 1 - row->agreement_exited;
+        const double risk = 1 - row->means.agreement_exited;
         double exits = 0;
         if (row->level.strategy != EXITLM_STRATEGY_RISK || row->level.kv != run->heads->kv ||
             !row->level.certified || risk > MOST_RISK)
             continue;
-        for (uint32_t h = 0; h < run->heads->n_heads; h++) exits += row->coverage[h];
+        for (uint32_t h = 0; h < run->heads->n_heads; h++) exits += row->means.coverage[h];
         fprintf(out,
                 "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"4\"/>\n"
                 "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%.2f</text>\n",

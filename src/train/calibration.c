@@ -223,8 +223,7 @@ static exitlm_status keep_rows(xl_calibration *c, exitlm_error *error) {
 
 static exitlm_status make_risk_rows(xl_calibration *c, exitlm_error *error) {
     const xl_calibration_options *o = c->options;
-    xl_level_risk risk = {&c->result,        &c->path, o->delta,
-                          c->heads->n_heads, o->kv,    xl_level_x(&c->result, c->path.n)};
+    xl_level_risk risk = {&c->result, &c->path, o->delta, o->kv, xl_level_x(&c->result, c->path.n)};
     if (!risk.x) return xl_no_memory(error, "the tables");
     for (int i = 0; i < XL_LEVELS; i++) {
         xl_level_of_risk(&risk, xl_levels[i], &c->levels[c->n_levels++]);

@@ -17,12 +17,10 @@ typedef struct xl_eval_options {
     const char *kernel;
 } xl_eval_options;
 
-/* One row of the heads file's table, measured again. Means over conversations, but coverage: a
- * share of the tokens. */
+/* One row of the heads file's table, measured again. */
 typedef struct xl_eval_row {
     exitlm_level level; /* as in the file */
-    double coverage[EXITLM_MAX_HEADS], agreement, agreement_exited, mean_depth, mean_work;
-    double common_prefix, perplexity, repetition; /* free-running text against the full model */
+    xl_measure_means means;
     double speedup; /* decode speed over full; negative: not measured */
     bool measured, holds;
 } xl_eval_row;

@@ -60,46 +60,12 @@ void xl_eval_free(xl_eval_run *run) {
 }
 
 /* ---- One row from its setting ---- */
-typedef struct totals {
-    double agreement, exited, depth, work, common, loss, repeats, tokens, exits[EXITLM_MAX_HEADS];
-    size_t n, n_exited;
-} totals;
-
-static void add(totals *t, const xl_measure_sum *s) {
-    const double x = xl_measure_wrong_exits(s), c = xl_measure_exited(s);
-    t->n++;
-    t->agreement += 1 - xl_measure_x(s);
-    if (c > 0) {
-        t->exited += 1 - x / c;
-        t->n_exited++;
-    }
-    t->depth += s->tokens ? s->depth / s->tokens : 1;
-    t->work += s->tokens ? s->work / s->tokens : 1;
-    t->common += s->common;
-    t->loss += s->loss;
-    t->repeats += s->repeats;
-    t->tokens += s->tokens;
-    for (int h = 0; h < EXITLM_MAX_HEADS; h++) t->exits[h] += s->exits[h];
-}
-
 static exitlm_status fill_row(xl_eval_row *row, const xl_measure_result *r, size_t setting,
                               exitlm_error *error) {
-    totals t = {0};
     double *x = malloc((r->n_items + 1) * sizeof *x);
     if (!x) return xl_no_memory(error, "the table");
-    for (size_t i = 0; i < r->n_items; i++) {
-        add(&t, xl_measure_at(r, i, setting));
-        x[i] = xl_measure_x(xl_measure_at(r, i, setting));
-    }
-    const double n = t.n ? (double)t.n : 1, tokens = t.tokens > 0 ? t.tokens : 1;
-    for (int h = 0; h < EXITLM_MAX_HEADS; h++) row->coverage[h] = t.exits[h] / tokens;
-    row->agreement = t.agreement / n;
-    row->agreement_exited = t.n_exited ? t.exited / (double)t.n_exited : 1;
-    row->mean_depth = t.depth / n;
-    row->mean_work = t.work / n;
-    row->common_prefix = t.common / n;
-    row->perplexity = exp(t.loss / tokens);
-    row->repetition = t.repeats / tokens;
+    for (size_t i = 0; i < r->n_items; i++) x[i] = xl_measure_x(xl_measure_at(r, i, setting));
+    row->means = xl_measure_means_of(r, setting);
     row->holds = !xl_mean_exceeds(x, r->n_items, 1 - (double)row->level.accuracy);
     free(x);
     return EXITLM_OK;
@@ -140,8 +106,8 @@ static size_t find_setting(const xl_measure_setting *settings, size_t n,
 static exitlm_status take_full(xl_eval_run *run, xl_measure_result *result, exitlm_error *error) {
     xl_eval_row full = {.level = {.accuracy = 1}};
     exitlm_status status = fill_row(&full, result, 0, error);
-    run->full_perplexity = full.perplexity;
-    run->full_repetition = full.repetition;
+    run->full_perplexity = full.means.perplexity;
+    run->full_repetition = full.means.repetition;
     run->record = result->record;
     result->record = (xl_measure_record){0};
     run->tokens = run->record.n;

@@ -36,7 +36,6 @@ typedef struct xl_level_risk {
     const xl_measure_result *result;
     const xl_path *path;
     double delta;
-    uint32_t n_heads;
     exitlm_kv_policy kv; /* that the measurement ran with */
     double *x;           /* [n_path][n_items], from xl_level_x */
 } xl_level_risk;

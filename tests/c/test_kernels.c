@@ -78,8 +78,9 @@ static void *random_matrix(xl_type type, size_t rows, size_t cols, flavour f) {
         else memcpy(block + (type == XL_Q6_K ? 208 : 0), &d, 2);
         if (type == XL_Q4_1 || type == XL_Q5_1 || type == XL_Q4_K || type == XL_Q5_K)
             memcpy(block + 2, &m, 2);
-        CHECK(xl_repack_block(type, tiles, blocks, i / blocks, i % blocks, block), "%s block",
-              t->name);
+        CHECK(xl_repack_blocks(type, tiles, blocks * t->block_elems, i / blocks, i % blocks, 1,
+                               block),
+              "%s block", t->name);
     }
     return tiles;
 }

@@ -288,7 +288,7 @@ describe('the command line', { skip: !built && 'the program is not built' }, () 
     const cases = /** @type {[string[], RegExp][]} */ ([
       [['--top-k', '5'], /--top-k has no effect at --temp 0/],
       [['--accuracy', '0.9'], /--accuracy has no effect in mode full/],
-      [['--max-draft', '2'], /--max-draft has no effect in mode full/],
+      [['--draft-layer', '2'], /--draft-layer has no effect in mode full/],
       [['--raw', '--system', 'x'], /--system has no effect with --raw/],
     ]);
     for (const [args, says] of cases) {

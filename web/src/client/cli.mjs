@@ -87,11 +87,6 @@ const commands = {
         'of mode lossless: always draft with the head after this layer',
       ),
       'draft-length': number('N', [1, 8, true], 'and always so many tokens'),
-      'max-draft': number(
-        'N',
-        [1, 8, true],
-        'of mode lossless: most drafts before they are checked',
-      ),
       'max-tokens': number(
         'N',
         [1, MOST, true],
@@ -293,7 +288,6 @@ async function chat([model], o) {
     stop: o.stop,
     draftLayer: o['draft-layer'],
     draftLength: o['draft-length'],
-    maxDraft: o['max-draft'],
   };
   /** @type {{ role: string, content: string }[]} */
   const messages = o.system ? [{ role: 'system', content: o.system }] : [];

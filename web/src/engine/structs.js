@@ -61,10 +61,8 @@ export function generateOptions(engine, options, nHeads) {
   const blocks = [];
   const free = () => blocks.forEach((block) => engine.free(block));
   try {
-    const struct = engine.create('generate_options');
+    const struct = engine.create('generate_options', values);
     blocks.push(struct);
-    engine.call('generate_defaults', struct);
-    engine.write('generate_options', struct, values);
     if (stop.length)
       engine.write('generate_options', struct, {
         stop: stringList(engine, stop, blocks),
