@@ -80,17 +80,6 @@ static int read_data(xl_calibration *c, const cli_texts *data) {
 }
 
 /* ---- Output ---- */
-static void print_trials(const xl_calibration *c) {
-    for (int m = 0; m < EXITLM_METRIC_COUNT; m++) {
-        const xl_metric_trial *t = &c->trials[m];
-        if (!t->tried) continue;
-        printf("metric %-9s expected work at", xl_metric_names[m]);
-        for (int k = 0; k < 3; k++)
-            printf(" %.1f %% disagreement: %.3f%s", 100.0 * t->risk[k], t->cost[k],
-                   k < 2 ? "," : "\n");
-    }
-}
-
 static void print_settings(const xl_calibration *c) {
     printf("agreement among the tokens that exit, certified likewise:");
     for (int i = 0; i < XL_LEVELS; i++) {
@@ -134,7 +123,6 @@ static void check_default(const xl_calibration *c) {
 static int calibrate(xl_calibration *c, const calibrate_options *o, const char *heads_path) {
     exitlm_error error;
     int status = cli_done(xl_calibration_choose_path(c, &error), &error);
-    print_trials(c);
     if (status == CLI_OK) status = cli_done(xl_calibration_measure(c, &error), &error);
     if (status == CLI_OK) status = cli_done(xl_calibration_make_levels(c, &error), &error);
     if (status != CLI_OK) return status;

@@ -167,18 +167,11 @@ static exitlm_status try_metrics(xl_calibration *c, const xl_measure_record *rec
     double best = 2;
     for (int m = 0; m < EXITLM_METRIC_COUNT; m++) {
         xl_path path;
-        xl_metric_trial *trial = &c->trials[m];
         if (wanted >= 0 && wanted != m) continue;
         exitlm_status status = lay_path(c, record, (exitlm_metric)m, &path, error);
         if (status != EXITLM_OK) return status;
         double cost = 0;
-        trial->tried = true;
-        for (size_t k = 0; k < 3; k++) {
-            const size_t at = path.n * (k + 1) / 4;
-            trial->risk[k] = path.risk[at];
-            trial->cost[k] = path.cost[at];
-            cost += path.cost[at] / 3;
-        }
+        for (size_t k = 1; k < 4; k++) cost += path.cost[path.n * k / 4] / 3;
         if (cost >= best) continue;
         best = cost;
         c->metric = (exitlm_metric)m;

@@ -17,12 +17,6 @@ typedef struct xl_calibration_options {
     const char *kernel;
 } xl_calibration_options;
 
-/* What a metric promises at three settings of its path. */
-typedef struct xl_metric_trial {
-    bool tried;
-    double risk[3], cost[3];
-} xl_metric_trial;
-
 typedef struct xl_calibration {
     const xl_calibration_options *options;
     const exitlm_model *model;
@@ -30,7 +24,6 @@ typedef struct xl_calibration {
     xl_pool *pool;
     const xl_observer *observer;
     xl_dataset data, path_data; /* what decides, and what lays out the path */
-    xl_metric_trial trials[EXITLM_METRIC_COUNT];
     exitlm_metric metric;
     float logistic[EXITLM_MAX_HEADS * 6];
     xl_path path;
@@ -44,7 +37,7 @@ typedef struct xl_calibration {
 exitlm_status xl_calibration_check(const xl_calibration *c, exitlm_error *error);
 /* Parts `data` into what decides and what lays out the path. Either may then be empty. */
 exitlm_status xl_calibration_split(xl_calibration *c, exitlm_error *error);
-/* The metric and the path: `trials`, `metric`, `path`. */
+/* The metric and the path: `metric`, `path`. */
 exitlm_status xl_calibration_choose_path(xl_calibration *c, exitlm_error *error);
 /* The data under the path's settings: `result`. */
 exitlm_status xl_calibration_measure(xl_calibration *c, exitlm_error *error);
