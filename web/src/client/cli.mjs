@@ -31,18 +31,18 @@ Exit status: 0, 1 for a failure, 2 for wrong usage.`;
 
 const MOST = 2 ** 32 - 1;
 
-/** @param {string} help @returns {Option} */
-const flag = (help) => ({ type: 'boolean', help });
-/** @param {string} value @param {string} help @param {Partial<Option>} [more] @returns {Option} */
-const text = (value, help, more) => ({ type: 'string', value, help, ...more });
+/** @param {string} about @returns {Option} */
+const flag = (about) => ({ type: 'boolean', help: about });
+/** @param {string} value @param {string} about @param {Partial<Option>} [more] @returns {Option} */
+const textOption = (value, about, more) => ({ type: 'string', value, help: about, ...more });
 /**
  * @param {string} value
  * @param {[low: number, high: number, integer: boolean]} range
- * @param {string} help
+ * @param {string} about
  */
-const number = (value, range, help) => text(value, help, { number: range });
-/** @param {string[]} choices @param {string} help */
-const oneOf = (choices, help) => text(choices.join('|'), help, { choices });
+const numberOption = (value, range, about) => textOption(value, about, { number: range });
+/** @param {string[]} choices @param {string} about */
+const oneOf = (choices, about) => textOption(choices.join('|'), about, { choices });
 
 /**
  * @type {Record<string, { operands: string, about: string, options: Options, run: (operands:
@@ -54,19 +54,19 @@ const commands = {
     about: 'Talk with a model: one question, or an interactive chat.',
     run: chat,
     options: {
-      'prompt': text(
+      'prompt': textOption(
         'TEXT',
         'one question; "-" reads it from standard input. Without it: an interactive chat',
         { short: 'p' },
       ),
-      'system': text('TEXT', 'system message'),
+      'system': textOption('TEXT', 'system message'),
       'raw': flag('no chat template: the text as it stands is continued'),
-      'heads': text(
+      'heads': textOption(
         'FILE',
         'exit heads, or none; default: NAME.exits.gguf beside the model, if it is there',
       ),
       'mode': oneOf(['full', 'exit', 'lossless'], 'default: exit where there are heads, else full'),
-      'accuracy': number(
+      'accuracy': numberOption(
         'A',
         [0.5, 1, false],
         'of mode exit: expected share of tokens that the full model would have chosen (default: the level that the heads name)',
@@ -79,44 +79,54 @@ const commands = {
         ['auto', 'exact', 'maps'],
         'K/V of the layers that an exit skips; default auto: of those that the level is calibrated with, the cheapest here',
       ),
-      'audit': number('P', [0, 1, false], 'share of the exits that the full model verifies'),
+      'audit': numberOption('P', [0, 1, false], 'share of the exits that the full model verifies'),
       'show-depth': flag('colour each token by its depth'),
-      'draft-layer': number(
+      'draft-layer': numberOption(
         'L',
         [1, 65535, true],
         'of mode lossless: always draft with the head after this layer',
       ),
-      'draft-length': number('N', [1, 8, true], 'and always so many tokens'),
-      'max-tokens': number(
+      'draft-length': numberOption('N', [1, 8, true], 'and always so many tokens'),
+      'max-tokens': numberOption(
         'N',
         [1, MOST, true],
         'longest answer; default: to the end of the context',
       ),
-      'temp': number(
+      'temp': numberOption(
         'T',
         [0, 100, false],
         'temperature; 0 always takes the likeliest token (default 0)',
       ),
-      'top-k': number('K', [0, MOST, true], 'sample among the K likeliest; 0: all'),
-      'top-p': number(
+      'top-k': numberOption('K', [0, MOST, true], 'sample among the K likeliest; 0: all'),
+      'top-p': numberOption(
         'P',
         [0, 1, false],
         'sample among the likeliest with this probability together',
       ),
-      'min-p': number(
+      'min-p': numberOption(
         'P',
         [0, 1, false],
         'sample among those at least P times as likely as the likeliest',
       ),
-      'repeat-penalty': number('R', [0.1, 10, false], 'divides the logits of the last 64 tokens'),
-      'seed': number(
+      'repeat-penalty': numberOption(
+        'R',
+        [0.1, 10, false],
+        'divides the logits of the last 64 tokens',
+      ),
+      'seed': numberOption(
         'S',
         [0, Number.MAX_SAFE_INTEGER, true],
         'the same seed gives the same answer (default 0)',
       ),
-      'stop': text('TEXT', 'end the answer before this text; may be repeated', { multiple: true }),
-      'threads': text('N', 'threads that compute (or auto, default 1)'),
-      'ctx': number('N', [1, MOST, true], "context in tokens; default: the model's, at most 2048"),
+      'stop': textOption('TEXT', 'end the answer before this text; may be repeated', {
+        multiple: true,
+      }),
+      'threads': textOption('N', 'threads that compute (or auto, default 1)'),
+      'ctx': numberOption(
+        'N',
+        [1, MOST, true],
+        "context in tokens; default: the model's, at most 2048",
+      ),
       'kv-type': oneOf(['f32', 'f16', 'q8'], 'numbers of the K/V cache (default f32)'),
       'json': flag('one JSON object a line: start, tokens, done'),
     },
@@ -125,14 +135,14 @@ const commands = {
     operands: 'NAME',
     about: 'Fetch a model of the catalogue and its exit heads, verified.',
     run: pull,
-    options: { output: text('DIR', 'folder to put it in (default models)', { short: 'o' }) },
+    options: { output: textOption('DIR', 'folder to put it in (default models)', { short: 'o' }) },
   },
   tokenize: {
     operands: 'MODEL',
     about: 'Show the tokens of a text.',
     run: tokenize,
     options: {
-      prompt: text('TEXT', 'the text; without it: standard input', { short: 'p' }),
+      prompt: textOption('TEXT', 'the text; without it: standard input', { short: 'p' }),
       ids: flag('the ids alone, on one line'),
       special: flag('special tokens in the text count as such'),
       bos: flag('put begin-of-text first where the model wants it'),
