@@ -394,4 +394,4 @@ void xl_store_kv_Q8(void *k_cache, void *v_cache, size_t pos, const float *k, co
 }
 
 #define ISA scalar
-#include "body/table.h"
+#include "kernel/body/table.h"
