@@ -110,13 +110,13 @@ export class Replies {
     const {
       mode = 'exit',
       strategy = 'risk',
-      kv = 'exact',
+      kv = 'auto',
       accuracy = this.#exits?.defaultAccuracy ?? 1,
       thresholds,
     } = options;
-    if (mode !== 'exit' || strategy !== 'risk' || kv !== 'exact' || thresholds) return options;
+    if (mode !== 'exit' || strategy !== 'risk' || kv === 'maps' || thresholds) return options;
     const own = this.#ownLevels.find((level) => level.accuracy >= accuracy - 1e-6);
-    return own ? { ...options, kv, thresholds: own.threshold } : options;
+    return own ? { ...options, kv: 'exact', thresholds: own.threshold } : options;
   }
 
   /**
