@@ -58,7 +58,11 @@ export class Ranges {
   missing(from, to) {
     /** @type {[number, number][]} */
     const out = [];
-    for (let i = this.#endingAfter(from); i < this.list.length && this.list[i][0] < to && from < to; i++) {
+    for (
+      let i = this.#endingAfter(from);
+      i < this.list.length && this.list[i][0] < to && from < to;
+      i++
+    ) {
       const [a, b] = this.list[i];
       if (a > from) out.push([from, a]);
       from = Math.max(from, b);

@@ -15,7 +15,10 @@ import { JOB_BYTES, SMALL_BYTES, jobsByRange, planned, REQUEST_BYTES, Spans } fr
 
 // The engine keeps 4 rows that are under way; urgent rows come whole.
 const MOST_FILES = 3;
+/** Short ones come whole too. */
+const MOST_SHORT = 6;
 const MOST_URGENT = 3;
+const SHORT_BYTES = 256 * 1024;
 /**
  * Short stretches of rows on their way beside the layers: a browser has six connections to a server
  * that does not speak HTTP/2.
@@ -28,6 +31,8 @@ const MOST_ROWS_ALONE = 6;
  * do not share it. On a long line it is more.
  */
 const OVERLAP_BYTES = 256 * 1024;
+/** …and of shards, of which many are short. */
+const OVERLAP_MS = 50;
 /** The late rows of the shortlist start so much sooner than they have to. */
 const LATE_MARGIN = 1.3;
 const LATE_MS = 500;
@@ -146,7 +151,7 @@ export class Line {
  * @returns {Plan}
  */
 export function planFor(extents, { capacity, latency, shortMs }) {
-  if (capacity === 0) return jobsByRange(extents, REQUEST_BYTES);
+  if (capacity === 0 || extents.length === 0) return jobsByRange(extents, REQUEST_BYTES);
   const jobBytes = Math.max(JOB_BYTES, STREAM_LATENCIES * capacity * latency);
   const inFile = [...extents].sort((a, b) => a.part - b.part || a.offset - b.offset);
   const asStream = () =>
@@ -230,6 +235,9 @@ function joinedOver(rows, gap) {
   return { ranges, lengths: ranges.flatMap(({ list }) => list.map(([from, to]) => to - from)) };
 }
 
+/** @param {Job} job whether it comes whole before the engine gets it */
+export const isShort = ({ from, to }) => to - from <= SHORT_BYTES;
+
 /** The jobs that are left and those under way. */
 export class Jobs {
   #shards;
@@ -296,7 +304,7 @@ export class Jobs {
     while (this.#urgent.length && this.#count('urgent') < MOST_URGENT) run('urgent', this.#urgent);
     while (
       this.#files.length &&
-      this.#count('files') < MOST_FILES &&
+      this.#count('files') < (isShort(this.#files[0]) ? MOST_SHORT : MOST_FILES) &&
       this.#leftBytes() < (this.#cached ? 1 : this.#overlap()) &&
       !this.#continues(this.#files[0])
     ) {
@@ -390,7 +398,8 @@ export class Jobs {
 
   /** An answer that is asked for now begins before those under way have ended. */
   #overlap() {
-    return Math.max(OVERLAP_BYTES, 1.5 * this.line.capacity * this.line.latency);
+    const { capacity, latency } = this.line;
+    return Math.max(OVERLAP_BYTES, capacity * (1.5 * latency + (this.#shards ? OVERLAP_MS : 0)));
   }
 
   /**

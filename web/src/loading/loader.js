@@ -12,7 +12,7 @@ import { Ranges } from '../cache/ranges.js';
 import { ExitLMError } from '../link/errors.js';
 import { deferred, now, turn } from '../link/platform.js';
 import { download } from './download.js';
-import { Jobs, planFor } from './jobs.js';
+import { isShort, Jobs, planFor } from './jobs.js';
 import { jobsByRange, READ_BYTES, Rows } from './plan.js';
 import { verifier, verifyKept } from './verify.js';
 
@@ -465,7 +465,7 @@ export class ModelLoader {
   /** @param {Running} running */
   async #runJob(running) {
     const { job } = running;
-    const whole = running.lane === 'rows' || job.use === 'urgent';
+    const whole = running.lane === 'rows' || job.use === 'urgent' || isShort(job);
     // A complete copy was verified when it was written, and each piece is again when it is read.
     const sum = this.#cachedAtStart ? null : verifier(this.#engine, job.sha256, job.to - job.from);
     const deliver = async (
@@ -689,10 +689,16 @@ export class ModelLoader {
     const isHere = this.#options.sources[file].url === null;
     this.#origin = origin === 'network' && isHere ? 'memory' : origin;
     if (origin === 'network') this.networkBytes += n;
-    if (this.#state.headerReady && !this.model) this.#useHeader();
+    const isHeader = this.#state.headerReady && !this.model;
+    if (isHeader) this.#useHeader();
     this.#notify();
     this.#report(this.#state.layersReady !== before);
-    if (now() - this.#lastTurn > SLICE_MS) {
+    if (isHeader) {
+      // The session is made now.
+      const began = now();
+      await turn();
+      this.#busyMs += now() - began;
+    } else if (now() - this.#lastTurn > SLICE_MS) {
       await turn();
       this.#lastTurn = now();
     }
