@@ -98,6 +98,10 @@ describe('what is told of a model', () => {
     assert.equal(last.layersReady, last.layers);
     assert.equal(last.layers, lm.info.layers);
     assert.equal(last.source, 'memory');
+    assert.ok(
+      seen.every(({ total }) => total > 0),
+      'no event before it is known what is to come',
+    );
     for (const [i, p] of seen.entries()) if (i > 0) assert.ok(p.loaded >= seen[i - 1].loaded);
   });
   test('tokens there and back', async () => {
