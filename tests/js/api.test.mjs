@@ -104,6 +104,26 @@ describe('what is told of a model', () => {
     );
     for (const [i, p] of seen.entries()) if (i > 0) assert.ok(p.loaded >= seen[i - 1].loaded);
   });
+  test('no progress before it is known what is to come', async () => {
+    const totals = new Set();
+    const body = () =>
+      new ReadableStream({
+        start(out) {
+          for (let at = 0; at < bytes.length; at += 500) out.enqueue(bytes.subarray(at, at + 500));
+          out.close();
+        },
+      });
+    const lm = await ExitLM.load('http://model.invalid/model.gguf', {
+      worker: false,
+      cache: 'none',
+      heads: false,
+      fetch: /** @type {any} */ (async () => new Response(body())),
+      onProgress: ({ total }) => totals.add(total),
+    });
+    await lm.ready;
+    assert.equal(totals.size, 1);
+    await lm.dispose();
+  });
   test('tokens there and back', async () => {
     const lm = await load();
     const text = 'Grüße, 世界! 🙂 it’s fine\n';
