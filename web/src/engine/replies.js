@@ -21,6 +21,8 @@ import { idsOfText, withPrompt } from './describe.js';
 import { generateOptions } from './structs.js';
 
 const TURN_MS = 8;
+/** From an answer's bytes to the engine there are some turns. */
+const QUIET_TURNS = 4;
 
 export class Replies {
   #engine;
@@ -188,9 +190,24 @@ export class Replies {
       // Without a clock nobody knows how long this has taken: each token and each slice of the
       // prompt is a turn.
       if (!this.#clock || now() - lastTurn > TURN_MS) {
-        await turn();
+        await this.#pause();
         lastTurn = now();
       }
+    }
+  }
+
+  /**
+   * Lets the event loop turn; while the model loads as often as bytes come, but for no longer than
+   * was computed: who computes and who loads share a thread.
+   */
+  async #pause() {
+    const loader = this.#loader;
+    const until = now() + TURN_MS;
+    for (let quiet = 0; quiet < QUIET_TURNS; quiet++) {
+      const before = loader.networkBytes;
+      await turn();
+      if (loader.finished || now() > until) return;
+      if (loader.networkBytes !== before) quiet = 0;
     }
   }
 
