@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_NESTING 32
+#define MAX_NESTING 64
 #define MAX_BYTES ((size_t)64 << 20)
 
 typedef struct reader {
@@ -182,18 +182,28 @@ static size_t count_values(const char *text, size_t n_bytes) {
     return n;
 }
 
-xl_json *xl_json_parse(const char *text, size_t n_bytes, char *why, size_t why_bytes) {
+/* One block: this, the tree, behind it its strings. */
+typedef struct head {
+    exitlm_allocator allocator;
+    size_t n_bytes;
+} head;
+
+xl_json *xl_json_parse(const char *text, size_t n_bytes, const exitlm_allocator *allocator,
+                       char *why, size_t why_bytes) {
     if (n_bytes > MAX_BYTES) {
         snprintf(why, why_bytes, "it is larger than %zu bytes", MAX_BYTES);
         return NULL;
     }
     size_t n = count_values(text, n_bytes);
-    /* one block: the tree, behind it its strings */
-    xl_json *nodes = calloc(1, n * sizeof *nodes + n_bytes + 1);
-    if (!nodes) {
+    const exitlm_allocator own = xl_allocator_or_default(allocator);
+    const size_t block_bytes = sizeof(head) + n * sizeof(xl_json) + n_bytes + 1;
+    head *block = xl_calloc(&own, block_bytes, 1);
+    if (!block) {
         snprintf(why, why_bytes, "no memory for it");
         return NULL;
     }
+    *block = (head){own, block_bytes};
+    xl_json *nodes = (xl_json *)(block + 1);
     reader r = {.start = text,
                 .at = text,
                 .end = text + n_bytes,
@@ -206,11 +216,16 @@ xl_json *xl_json_parse(const char *text, size_t n_bytes, char *why, size_t why_b
     if (good && r.at != r.end) good = wrong(&r, "something follows its end");
     if (good) return nodes;
     snprintf(why, why_bytes, "byte %zu: %s", (size_t)(r.at - r.start), r.wrong);
-    free(nodes);
+    xl_json_free(nodes);
     return NULL;
 }
 
-void xl_json_free(xl_json *root) { free(root); }
+void xl_json_free(xl_json *root) {
+    if (!root) return;
+    head *block = (head *)root - 1;
+    const exitlm_allocator allocator = block->allocator;
+    xl_free(&allocator, block, block->n_bytes, 1);
+}
 
 const xl_json *xl_json_get(const xl_json *object, const char *key) {
     if (!object || object->kind != XL_JSON_OBJECT) return NULL;

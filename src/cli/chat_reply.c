@@ -52,6 +52,7 @@ static void json_token(chat *c, const exitlm_token *t) {
     xl_nd_double(j, "confidence", t->confidence);
     xl_nd_bool(j, "drafted", t->drafted);
     if (t->drafted) xl_nd_int(j, "draft_head", t->draft_head);
+    if (c->generate.grammar) xl_nd_bool(j, "forced", t->forced);
     json_ms(j, "ms", t->ms);
     xl_nd_end(j);
 }
@@ -88,6 +89,7 @@ static void json_done(chat *c, const exitlm_stats *s) {
     xl_nd_bool(j, "certified", s->certified);
     if (!s->certified) xl_nd_string(j, "uncertified", s->uncertified);
     json_exits(c, s);
+    if (c->generate.grammar) xl_nd_uint(j, "forced", s->forced_tokens);
     xl_nd_uint(j, "drafted", s->drafted);
     xl_nd_uint(j, "accepted", s->accepted);
     if (c->generate.mode == EXITLM_MODE_LOSSLESS) {

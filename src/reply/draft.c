@@ -210,6 +210,7 @@ static void take_lookup(xl_drafting *d, const lookup *plan) {
     d->gram = plan->gram;
     for (uint32_t i = 0; i < plan->drafts; i++) {
         const int32_t id = d->job.stair->ids[plan->next + i];
+        if (!xl_rule_allows(d->job.sampler, d->job.stair, d->job.stair->n - 1, id)) return;
         if (xl_stair_append(d->job.stair, &id, 1, NULL) != EXITLM_OK) return;
         d->draft[d->n++] = (xl_draft){.id = id, .head = -2};
     }
@@ -515,7 +516,9 @@ static exitlm_status verify(xl_drafting *d, xl_round *round, exitlm_error *error
     const exitlm_model *m = stair->run->model;
     const uint32_t rows = d->n + 1;
     meter from = start_meter(d);
-    bool whole = stair->depth[d->base] == 0; /* all rows through all layers */
+    /* these rows, and no others, through all layers */
+    const bool whole = stair->depth[d->base] == 0 &&
+                       (d->base == 0 || stair->depth[d->base - 1] == m->config.n_layers);
     exitlm_status status = xl_stair_advance(stair, m->config.n_layers, error);
     double between = now_ms(d);
     if (d->job.clock_ms && whole && rows == 1) learn(&d->layers_ms, between - from.ms);

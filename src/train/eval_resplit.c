@@ -49,7 +49,7 @@ static exitlm_status read_report(const xl_eval_run *run, const char *file, pool_
     size_t n_bytes;
     exitlm_status status = xl_file_read(file, MAX_REPORT_BYTES, &text, &n_bytes, error);
     if (status != EXITLM_OK) return status;
-    xl_json *root = xl_json_parse(text, n_bytes, why, sizeof why);
+    xl_json *root = xl_json_parse(text, n_bytes, NULL, why, sizeof why);
     const xl_json *path = xl_json_get(root, "path");
     p->kv = kv_of(xl_json_get(root, "kv"));
     p->n_calibration = (size_t)xl_json_uint(root, "conversations", 0);
