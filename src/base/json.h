@@ -20,7 +20,7 @@ typedef enum xl_json_kind {
 typedef struct xl_json {
     xl_json_kind kind;
     const char *key;       /* of a member of an object, else NULL */
-    const char *text;      /* STRING: NUL-terminated UTF-8 */
+    const char *text;      /* STRING: NUL-terminated UTF-8; NUMBER: as it was written */
     double number;         /* NUMBER; BOOL: 0 or 1 */
     struct xl_json *first; /* ARRAY, OBJECT: the first item, NULL if empty */
     struct xl_json *next;  /* the item after this one */

@@ -1,8 +1,6 @@
 #include "number.h"
 
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 enum { MAX_DIGITS = 15, MAX_PLACES = 6 };
 
@@ -100,15 +98,4 @@ bool xl_lay_numbers(xl_automaton *a, uint32_t from, const xl_interval *within, b
         lay_positive(a, negative, high < 0 ? -high : 1, -low, places, to);
     }
     return any;
-}
-
-void xl_number_text(double value, char *text, size_t n) {
-    if (floor(value) == value && fabs(value) <= XL_MAX_NUMBER) {
-        snprintf(text, n, "%lld", (long long)value);
-        return;
-    }
-    for (int digits = 15; digits <= 17; digits++) {
-        snprintf(text, n, "%.*g", digits, value);
-        if (strtod(text, NULL) == value) return;
-    }
 }

@@ -14,7 +14,5 @@ typedef struct xl_interval {
  * False: there is none. */
 bool xl_lay_numbers(xl_automaton *automaton, uint32_t from, const xl_interval *within, bool whole,
                     uint32_t to);
-/* JSON's text of a value, the shortest that reads back as the same. */
-void xl_number_text(double value, char *text, size_t n);
 
 #endif

@@ -214,11 +214,12 @@ static const xl_json *at_pointer(const xl_json *root, const char *pointer) {
         }
         key[n] = 0;
         if (root->kind == XL_JSON_ARRAY) {
-            unsigned index = 0;
-            const xl_json *item = root->first;
-            if (sscanf(key, "%u", &index) != 1) return NULL;
-            while (item && index--) item = item->next;
-            root = item;
+            uint32_t index = 0;
+            for (const char *digit = key; *digit; digit++)
+                if (*digit >= '0' && *digit <= '9' && index < MAX_COUNT)
+                    index = index * 10 + (uint32_t)(*digit - '0');
+                else return NULL;
+            for (root = root->first; root && index; index--) root = root->next;
         } else root = xl_json_get(root, key);
     }
     return *pointer ? NULL : root;
@@ -275,14 +276,10 @@ static void lay_items(compiler *c, uint32_t from, const xl_json *value, uint32_t
 }
 
 static void lay_value(compiler *c, uint32_t from, const xl_json *value, uint32_t to) {
-    char number[32];
     switch (value->kind) {
     case XL_JSON_NULL: text(c, from, "null", to); return;
     case XL_JSON_BOOL: text(c, from, value->number != 0 ? "true" : "false", to); return;
-    case XL_JSON_NUMBER:
-        xl_number_text(value->number, number, sizeof number);
-        text(c, from, number, to);
-        return;
+    case XL_JSON_NUMBER: text(c, from, value->text, to); return;
     case XL_JSON_STRING: xl_lay_nothing(c->automaton, lay_quoted(c, from, value->text), to); return;
     default: lay_items(c, from, value, to);
     }

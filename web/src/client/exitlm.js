@@ -65,6 +65,9 @@ const GENERATE_OPTIONS = [
   'draftLayer',
   'draftLength',
   'events',
+  'schema',
+  'pattern',
+  'json',
   'signal',
 ];
 
