@@ -286,6 +286,13 @@ bool xl_grammar_allows(xl_grammar *g, const int32_t *ids, uint32_t n, int32_t id
     return set != DEAD && step_token(g, set, id) != DEAD;
 }
 
+bool xl_grammar_allows_all(xl_grammar *g, const int32_t *ids, uint32_t n, const int32_t *next,
+                           uint32_t n_next) {
+    uint32_t set = here(g, ids, n);
+    for (uint32_t i = 0; i < n_next && set != DEAD; i++) set = step_token(g, set, next[i]);
+    return set != DEAD;
+}
+
 static void set_bit(uint64_t *mask, uint32_t i) { mask[i / 64] |= (uint64_t)1 << i % 64; }
 
 /* One walk through the tree of the vocabulary. */

@@ -28,6 +28,9 @@ void xl_grammar_free(xl_grammar *grammar); /* NULL is allowed */
 
 /* Each is asked of the reply's tokens so far, ids [n], which it allowed; a reply begins with n = 0. */
 bool xl_grammar_allows(xl_grammar *grammar, const int32_t *ids, uint32_t n, int32_t id);
+/* Whether all these may come next, one after the other. */
+bool xl_grammar_allows_all(xl_grammar *grammar, const int32_t *ids, uint32_t n, const int32_t *next,
+                           uint32_t n_next);
 /* Takes from n logits by id those that may not come next: -infinity. */
 void xl_grammar_mask(xl_grammar *grammar, const int32_t *ids, uint32_t n, float *logits,
                      uint32_t n_logits);

@@ -550,48 +550,27 @@ static exitlm_status append_last(exitlm_session *s, exitlm_error *error) {
     return xl_stair_append(&s->stair, &g->tokens[g->n_tokens - 1].id, 1, error);
 }
 
-/* The tokens that `bytes` become, as far as the grammar lets them: all where nothing can follow
- * them, else all but the last, which may reach beyond the bytes and is the model's choice. */
-static exitlm_status emit_forced(exitlm_session *s, const char *bytes, size_t n, bool complete,
-                                 exitlm_error *error) {
-    xl_generation *g = s->generation;
-    int32_t ids[MAX_FORCED];
-    size_t n_ids = 0;
-    exitlm_status status =
-        xl_tokenizer_encode(s->run.model->tokenizer, bytes, n, 0, ids, MAX_FORCED, &n_ids, error);
-    if (status != EXITLM_OK) return status;
-    if (!complete && n_ids > 0) n_ids--;
-    for (size_t i = 0; i < n_ids && i < MAX_FORCED && g->phase == XL_DECODE; i++) {
-        if (!xl_rule_allows(&g->sampler, &s->stair, s->stair.n - 1, ids[i])) break;
-        const xl_chosen chosen = {.id = ids[i], .head = -1, .forced = true, .confidence = 1};
-        emit(s, &chosen);
-        s->stair.kv_only_until = s->stair.n;
-        if (g->phase == XL_DECODE) status = append_last(s, error);
-        if (status != EXITLM_OK) return status;
-    }
-    return EXITLM_OK;
-}
-
 /* Tokens that a grammar leaves no choice about are not computed: their K and V come with the next
  * token that is. */
 static exitlm_status take_forced(exitlm_session *s, exitlm_error *error) {
     xl_generation *g = s->generation;
-    xl_grammar *grammar = g->sampler.grammar;
-    char bytes[MAX_FORCED];
-    bool complete;
-    if (!grammar || s->stair.n != g->prompt_n + g->n_tokens) return EXITLM_OK; /* within a round */
-    if (!xl_grammar_goes_on(grammar, s->stair.ids + g->prompt_n, g->n_tokens))
-        return xl_fail(error, EXITLM_USAGE,
-                       "the schema or pattern leaves too many possibilities at once after %u "
-                       "tokens: make its alternatives differ earlier",
-                       (unsigned)g->n_tokens);
-    size_t n = xl_grammar_forced(grammar, s->stair.ids + g->prompt_n, g->n_tokens, bytes,
-                                 sizeof bytes, &complete);
-    exitlm_status status = EXITLM_OK;
-    if (n > 0) status = emit_forced(s, bytes, n, complete, error);
-    if (status != EXITLM_OK || g->phase != XL_DECODE) return status;
-    xl_grammar_forced(grammar, s->stair.ids + g->prompt_n, g->n_tokens, bytes, 1, &complete);
-    if (complete) finish(g, EXITLM_REASON_STOP);
+    xl_stair *stair = &s->stair;
+    xl_forced forced;
+    if (!g->sampler.grammar || stair->n != g->prompt_n + g->n_tokens)
+        return EXITLM_OK; /* no grammar, or within a round of drafts */
+    do {
+        exitlm_status status = xl_rule_forced(&g->sampler, stair, stair->n - 1, &forced, error);
+        if (status != EXITLM_OK) return status;
+        if (forced.n == 0 && forced.complete) finish(g, EXITLM_REASON_STOP);
+        for (uint32_t i = 0; i < forced.n && g->phase == XL_DECODE; i++) {
+            const xl_chosen chosen = {
+                .id = forced.id[i], .head = -1, .forced = true, .confidence = 1};
+            emit(s, &chosen);
+            stair->kv_only_until = stair->n;
+            if (g->phase == XL_DECODE) status = append_last(s, error);
+            if (status != EXITLM_OK) return status;
+        }
+    } while (forced.n > 0 && g->phase == XL_DECODE);
     return EXITLM_OK;
 }
 

@@ -57,6 +57,37 @@ int32_t xl_rule_full(const xl_sampler *sampler, xl_logits *logits, uint32_t row,
     return choose_by_id(sampler, logits, pos, slots);
 }
 
+/* The bytes that must come become tokens as the tokenizer has them: all where nothing can follow,
+ * else without the last, which may reach beyond these bytes and is the model's to choose. */
+exitlm_status xl_rule_forced(const xl_sampler *sampler, const xl_stair *stair, uint32_t pos,
+                             xl_forced *forced, exitlm_error *error) {
+    const int32_t *ids = stair->ids + sampler->reply_from;
+    const uint32_t n = pos + 1 - sampler->reply_from;
+    char bytes[XL_MAX_FORCED];
+    *forced = (xl_forced){0};
+    if (!sampler->grammar) return EXITLM_OK;
+    if (!xl_grammar_goes_on(sampler->grammar, ids, n))
+        return xl_fail(error, EXITLM_USAGE,
+                       "the schema or pattern leaves too many possibilities at once after %u "
+                       "tokens: make its alternatives differ earlier",
+                       (unsigned)n);
+    const size_t n_bytes =
+        xl_grammar_forced(sampler->grammar, ids, n, bytes, sizeof bytes, &forced->complete);
+    size_t n_ids = 0;
+    exitlm_status status = EXITLM_OK;
+    if (n_bytes)
+        status = xl_tokenizer_encode(stair->run->model->tokenizer, bytes, n_bytes, 0, forced->id,
+                                     XL_MAX_FORCED, &n_ids, error);
+    if (status != EXITLM_OK) return status;
+    if (!forced->complete && n_ids) n_ids--;
+    if (n_ids > XL_MAX_FORCED ||
+        !xl_grammar_allows_all(sampler->grammar, ids, n, forced->id, (uint32_t)n_ids))
+        n_ids = 0; /* the tokenizer would not write these bytes so */
+    if (n_ids == 0) forced->complete &= n_bytes == 0;
+    forced->n = (uint32_t)n_ids;
+    return EXITLM_OK;
+}
+
 bool xl_rule_audits(uint64_t seed, uint32_t pos, float share) {
     if (share <= 0) return false;
     /* Uniform in (0, 1), from a Gumbel draw of a seed of its own. */
