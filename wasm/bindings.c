@@ -17,6 +17,8 @@
 #include "base/sha256.h"
 #include "exitlm.h"
 #include "export.h"
+#include "model/model.h"
+#include "reply/session.h"
 
 /* ---- Constants and layouts ------------------------------------------------ */
 /* Rows of one list follow each other in the order of the enum's values. */
@@ -363,10 +365,15 @@ void EXPORT(exitlm_wasm_model_special)(const exitlm_model *model, int32_t ids[3]
 }
 
 /* ---- Text ------------------------------------------------------------------- */
+/* plain: stretches of the text in which special tokens are text like any other; see
+ * xl_tokenizer_encode_parts. */
 exitlm_status EXPORT(exitlm_wasm_tokenize)(const exitlm_model *model, const char *text,
-                                           size_t n_bytes, unsigned flags, int32_t *ids,
-                                           size_t capacity, size_t *n, exitlm_error *error) {
-    return exitlm_tokenize(model, text, n_bytes, flags, ids, capacity, n, error);
+                                           size_t n_bytes, xl_span *plain, size_t n_plain,
+                                           unsigned flags, int32_t *ids, size_t capacity, size_t *n,
+                                           exitlm_error *error) {
+    return xl_tokenizer_encode_parts(model->tokenizer, text, n_bytes,
+                                     &(xl_spans){plain, n_plain, 0}, flags, ids, capacity, n,
+                                     error);
 }
 uint32_t EXPORT(exitlm_wasm_tokenize_flags)(bool add_special, bool parse_special) {
     return (add_special ? EXITLM_ADD_SPECIAL : 0) | (parse_special ? EXITLM_PARSE_SPECIAL : 0);
@@ -375,14 +382,6 @@ exitlm_status EXPORT(exitlm_wasm_detokenize)(const exitlm_model *model, const in
                                              size_t n, char *text, size_t capacity, size_t *n_bytes,
                                              exitlm_error *error) {
     return exitlm_detokenize(model, ids, n, text, capacity, n_bytes, error);
-}
-exitlm_status EXPORT(exitlm_wasm_apply_template)(const exitlm_model *model,
-                                                 const exitlm_message *messages, size_t n_messages,
-                                                 bool add_generation_prompt, char *text,
-                                                 size_t capacity, size_t *n_bytes,
-                                                 exitlm_error *error) {
-    return exitlm_apply_template(model, messages, n_messages, add_generation_prompt, text, capacity,
-                                 n_bytes, error);
 }
 
 /* ---- Sessions ---------------------------------------------------------------- */
@@ -426,10 +425,11 @@ exitlm_status EXPORT(exitlm_wasm_session_start)(exitlm_session *session, const i
     return exitlm_session_start(session, ids, n, options, error);
 }
 exitlm_status EXPORT(exitlm_wasm_session_text)(exitlm_session *session, const char *text,
-                                               size_t n_bytes, bool parse_special,
+                                               size_t n_bytes, xl_span *plain, size_t n_plain,
                                                const exitlm_generate_options *options,
                                                exitlm_error *error) {
-    return exitlm_session_text(session, text, n_bytes, parse_special, options, error);
+    return xl_session_text(session, text, n_bytes, &(xl_spans){plain, n_plain, 0}, true, options,
+                           error);
 }
 exitlm_status EXPORT(exitlm_wasm_session_step)(exitlm_session *session, exitlm_event *event,
                                                exitlm_error *error) {

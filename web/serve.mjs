@@ -50,9 +50,10 @@ export function createServer(options = {}) {
     if (line) slowDown(response, line);
     if (intercept?.(request, response)) return;
     if (request.method !== 'GET' && request.method !== 'HEAD') return refuse(response, 405);
-    const { pathname, search } = new URL(request.url ?? '/', 'http://localhost');
-    const file = plainPath(pathname);
-    if (file === null) return refuse(response, 400);
+    const url = addressOf(request);
+    const file = url && plainPath(url.pathname);
+    if (!url || file === null) return refuse(response, 400);
+    const { pathname, search } = url;
     if (pathname === '/') {
       response.writeHead(302, { Location: `/web/demo/${search}` }).end();
       return;
@@ -96,6 +97,15 @@ export function listen(/** @type {http.Server} */ server, port = 0, tries = 1) {
       resolve(`http://localhost:${typeof address === 'object' ? address?.port : ''}/`);
     });
   });
+}
+
+/** Null for a path that is no address, such as "//[". @param {http.IncomingMessage} request */
+function addressOf({ url = '/' }) {
+  try {
+    return new URL(url, 'http://localhost');
+  } catch {
+    return null;
+  }
 }
 
 /** A URL's path as the file system will read it, or null for one that cannot be decoded. */

@@ -75,6 +75,8 @@ static bool fetch_url(const char *url, const char *part, char *why, size_t why_b
                                "=https,http",
                                "--retry",
                                "3",
+                               "--connect-timeout",
+                               "20",
                                "--progress-bar",
                                "--continue-at",
                                "-",

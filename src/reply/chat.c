@@ -105,14 +105,20 @@ static exitlm_status start_text(exitlm_session *s, const prompt_text *prompt,
     return EXITLM_OK;
 }
 
-exitlm_status exitlm_session_text(exitlm_session *session, const char *text, size_t n_bytes,
-                                  bool parse_special, const exitlm_generate_options *options,
-                                  exitlm_error *error) {
+exitlm_status xl_session_text(exitlm_session *session, const char *text, size_t n_bytes,
+                              const xl_spans *plain, bool parse_special,
+                              const exitlm_generate_options *options, exitlm_error *error) {
     if (!session || (!text && n_bytes))
         return xl_fail(error, EXITLM_USAGE, "exitlm_session_text: an argument is NULL");
     const prompt_text prompt = {text, n_bytes,
-                                XL_ADD_BEGIN | (parse_special ? EXITLM_PARSE_SPECIAL : 0u), NULL};
+                                XL_ADD_BEGIN | (parse_special ? EXITLM_PARSE_SPECIAL : 0u), plain};
     return start_text(session, &prompt, options, error);
+}
+
+exitlm_status exitlm_session_text(exitlm_session *session, const char *text, size_t n_bytes,
+                                  bool parse_special, const exitlm_generate_options *options,
+                                  exitlm_error *error) {
+    return xl_session_text(session, text, n_bytes, NULL, parse_special, options, error);
 }
 
 /* Renders a conversation into `text` [n_bytes], its contents marked in `plain`, and starts. */
@@ -121,8 +127,8 @@ static exitlm_status start_chat(exitlm_session *s, const exitlm_message *message
                                 const exitlm_generate_options *options, exitlm_error *error) {
     exitlm_status status = xl_template_render(&s->run.model->chat, messages, n_messages, true, text,
                                               n_bytes, &n_bytes, plain, error);
-    const prompt_text prompt = {text, n_bytes, XL_ADD_BEGIN | EXITLM_PARSE_SPECIAL, plain};
-    return status == EXITLM_OK ? start_text(s, &prompt, options, error) : status;
+    return status == EXITLM_OK ? xl_session_text(s, text, n_bytes, plain, true, options, error)
+                               : status;
 }
 
 exitlm_status exitlm_session_chat(exitlm_session *session, const exitlm_message *messages,

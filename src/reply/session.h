@@ -28,4 +28,9 @@ static inline double xl_session_now(const exitlm_session *s) {
 exitlm_status xl_generation_start(exitlm_session *session, const int32_t *ids, size_t n,
                                   const exitlm_generate_options *options, exitlm_error *error);
 
+/* chat.c: exitlm_session_text, where special tokens in `plain` are text like any other. */
+exitlm_status xl_session_text(exitlm_session *session, const char *text, size_t n_bytes,
+                              const xl_spans *plain, bool parse_special,
+                              const exitlm_generate_options *options, exitlm_error *error);
+
 #endif

@@ -45,7 +45,7 @@ async function idle() {
 before(async () => {
   worker = await startWorker({
     model: packTiny,
-    vars: { MODEL: 'tiny' },
+    vars: { MODEL: 'tiny', OPEN: 1 },
     fixture: true,
     edit: forTiny,
   });
@@ -267,6 +267,7 @@ describe('refusals', () => {
       `${worker.url}/v1/chat/completions`,
       /** @type {any} */ ({
         method: 'POST',
+        headers: { 'content-type': 'application/json' },
         body: long,
         duplex: 'half',
         signal: AbortSignal.timeout(30_000),
@@ -465,7 +466,7 @@ describe('with a token, a limit a client, one origin', () => {
 
 test('a model that is damaged: an error that says so, and the right file later', async () => {
   const broken = await startWorker({
-    vars: { MODEL: 'tiny' },
+    vars: { MODEL: 'tiny', OPEN: 1 },
     edit: forTiny,
     model: async (/** @type {string} */ to) => {
       await packTiny(to);

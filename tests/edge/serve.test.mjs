@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import fs from 'node:fs';
+import http from 'node:http';
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
@@ -103,6 +104,7 @@ test('what is refused', async () => {
     ['{"messages":', 400, 'invalid_json'],
     [{}, 400, 'invalid_value'],
     [body({ model: 'gpt' }), 404, 'model_not_found'],
+    [body({ temperature: 1 }), 400, 'unknown_parameter'],
     [{ messages: [{ role: 'user', content: 'x'.repeat(70_000) }] }, 413, 'request_too_large'],
     [{ messages: [{ role: 'user', content: 'one two three '.repeat(1000) }] }, 400, 'failed'],
   ])) {
@@ -110,6 +112,28 @@ test('what is refused', async () => {
     assert.deepEqual([response.status, (await response.json()).error.code], [status, code]);
   }
 });
+test('a page of another site has nothing computed', async () => {
+  for (const [headers, status] of /** @type {[Record<string, string>, number][]} */ ([
+    [{ 'content-type': 'text/plain' }, 415],
+    [{ origin: 'https://other.example' }, 403],
+    [{ origin: url }, 200],
+  ]))
+    assert.equal((await ask(url, body(), { headers })).status, status);
+  const named = (/** @type {string} */ host) =>
+    new Promise((resolve, reject) => {
+      const headers = { host, 'content-type': 'application/json', 'content-length': 0 };
+      http
+        .request(`${url}/v1/chat/completions`, { method: 'POST', headers }, (response) => {
+          response.resume();
+          resolve(response.statusCode);
+        })
+        .on('error', reject)
+        .end();
+    });
+  assert.equal(await named('other.example'), 403, 'a name that was led to this machine');
+  assert.equal(await named('localhost:1'), 400);
+});
+
 test('more questions than instances, and clients that go away', async () => {
   for (let i = 0; i < 4; i++) {
     const one = await askBare(url, body({ stream: true }));

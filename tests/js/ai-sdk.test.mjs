@@ -191,6 +191,24 @@ describe('ai-sdk', () => {
     );
   });
 
+  test('an abort is heard while the model loads', async () => {
+    const abort = new AbortController();
+    const fetch = () => {
+      abort.abort(new Error('enough'));
+      return new Promise(() => {}); // never an answer
+    };
+    const load = { worker: false, heads: /** @type {false} */ (false), fetch };
+    const model = exitlm('https://example.invalid/m.gguf', { load });
+    await assert.rejects(
+      async () =>
+        model.doGenerate({
+          prompt: [{ role: 'user', content: [{ type: 'text', text: prompt }] }],
+          abortSignal: abort.signal,
+        }),
+      /enough/,
+    );
+  });
+
   test('a model by its address', async () => {
     const model = exitlm(tinyPath, { load: { worker: false, heads: false } });
     assert.equal(model.modelId, tinyPath);

@@ -12,9 +12,10 @@ after(async () => (await model).dispose());
 
 /** @param {Partial<Parameters<typeof createHandler>[0]>} options */
 const server = (options = {}) => createHandler({ model: 'tiny', load: () => model, ...options });
-const ask = (/** @type {object} */ body) =>
+const ask = (/** @type {object} */ body, /** @type {Record<string, string>} */ headers = {}) =>
   new Request('http://exitlm/v1/chat/completions', {
     method: 'POST',
+    headers: { 'content-type': 'application/json', ...headers },
     body: JSON.stringify({ messages: hi, ...body }),
   });
 
@@ -38,6 +39,28 @@ describe('requests', () => {
       const response = await server()(ask({ [name]: 1 }));
       assert.equal(response.status, 400, name);
       assert.match((await response.json()).error.message, /unknown/);
+    }
+  });
+  test('a page of another site has nothing computed', async () => {
+    let loads = 0;
+    const load = () => (loads++, model);
+    const status = async (/** @type {any} */ cors, /** @type {Record<string, string>} */ headers) =>
+      (await server({ load, cors })(ask({ max_tokens: 1 }, headers))).status;
+    const other = 'https://other.example';
+    assert.equal(await status('*', { 'content-type': 'text/plain' }), 415);
+    assert.equal(await status(false, { origin: other }), 403);
+    assert.equal(await status(['https://mine.example'], { origin: other }), 403);
+    assert.equal(loads, 0);
+    assert.equal(await status(false, { origin: 'http://exitlm' }), 200);
+    assert.equal(await status([other], { origin: other }), 200);
+  });
+  test('a model whose name is no URI is not there', async () => {
+    for (const [name, expected] of /** @type {[string, number][]} */ ([
+      ['%E0%A4%A', 404],
+      ['tiny', 200],
+    ])) {
+      const request = new Request(`http://exitlm/v1/models/${name}`);
+      assert.equal((await server()(request)).status, expected, name);
     }
   });
   test('a stream and a whole answer say the same', async () => {

@@ -6,11 +6,12 @@ import { after, test } from 'node:test';
 import { openStore } from '../../web/src/cache/cache.js';
 import { Ranges } from '../../web/src/cache/ranges.js';
 import { loadHeads, loadMaps } from '../../web/src/engine/heads-loading.js';
-import { downloadJson } from '../../web/src/loading/download.js';
+import { download, downloadJson } from '../../web/src/loading/download.js';
 import { downloadWithoutMaps, withoutMaps } from '../../web/src/loading/heads.js';
 import { ExitLM, ExitLMError } from '../../web/src/index.js';
 import { jobsByRange } from '../../web/src/loading/plan.js';
 import { httpSource } from '../../web/src/loading/http.js';
+import { resolve as resolveFiles } from '../../web/src/loading/resolve.js';
 import { verifyKept } from '../../web/src/loading/verify.js';
 import { modelServer } from './support/model-server.mjs';
 import { tinyBytes, tinyHeads } from './support/tiny-model.mjs';
@@ -212,6 +213,68 @@ test("the caller's own fetch, in a worker too", async () => {
   }
 });
 
+test("the caller's own fetch hears of an abort before there is an answer", async () => {
+  for (const worker of [false, true]) {
+    const abort = new AbortController();
+    /** @type {(value: unknown) => void} */
+    let heard = () => {};
+    const ended = new Promise((done) => {
+      heard = done;
+    });
+    const loading = ExitLM.load('https://example.invalid/tiny.gguf', {
+      ...options,
+      worker,
+      signal: abort.signal,
+      fetch: (_, init) =>
+        new Promise((_, reject) => {
+          /** @type {any} */ (init).signal.addEventListener('abort', () => {
+            heard(undefined);
+            reject(new Error('aborted'));
+          });
+          abort.abort(new Error('enough'));
+        }),
+    });
+    await assert.rejects(loading, /enough/);
+    await ended;
+  }
+});
+
+test('an answer that is refused when it opens is not downloaded', async () => {
+  const { url } = await serve({ ranges: false, bytesPerSecond: 10_000 });
+  /** @type {any} */
+  let asked;
+  const source = httpSource(url, (address, init) => fetch(address, (asked = init)));
+  const { signal } = new AbortController();
+  const refuse = () => {
+    throw new Error('without ranges');
+  };
+  await assert.rejects(download(source, 0, 100, { signal, onOpen: refuse }).next(), /without/);
+  assert.equal(asked.signal.aborted, true);
+});
+
+test('files of a manifest lie in its folder', async () => {
+  const sha256 = '0'.repeat(64);
+  for (const file of ['//host.example/x', '/x', '\\\\host.example\\x', '../x', 'a/../../x']) {
+    const extents = [{ part: 0, offset: 0, bytes: 1 }];
+    const manifest = {
+      format: 1,
+      name: 'm',
+      bytes: 1,
+      sha256,
+      files: [{ bytes: 1, sha256 }],
+      shards: [{ file, bytes: 1, sha256, extents }],
+    };
+    const resolving = resolveFiles([{ kind: 'url', url: 'https://example.invalid/m.json' }], null, {
+      fetchLike: async () => new Response(JSON.stringify(manifest)),
+      remote: () => assert.fail(),
+      signal: new AbortController().signal,
+      cachedManifest: async () => undefined,
+      keepManifest: async () => {},
+    });
+    await assert.rejects(resolving, code('BAD_MODEL', /outside its folder/), file);
+  }
+});
+
 test("the caller's own cache: no bytes the second time, a partial copy is continued, damage is repaired", async () => {
   /** @type {Map<string, Uint8Array>} */
   const kept = new Map();
@@ -244,6 +307,80 @@ test("the caller's own cache: no bytes the second time, a partial copy is contin
     assert.equal((await check(url, { cache, worker })).networkBytes, 0);
   }
 });
+
+test('a copy: under a key of its own, compared once a day, the oldest give way', async (t) => {
+  const kept = memoryCaches(t);
+  const storage = { estimate: async () => ({ quota: 1e9, usage: 0 }) };
+  const { navigator } = globalThis;
+  Object.defineProperty(globalThis, 'navigator', { value: { storage }, configurable: true });
+  t.after(() =>
+    Object.defineProperty(globalThis, 'navigator', { value: navigator, configurable: true }),
+  );
+  const { now } = Date;
+  let days = 0;
+  t.mock.method(Date, 'now', () => now() + days * 24 * 3600e3);
+  const { url, seen, behaviour } = await serve();
+  const cache = /** @type {const} */ ('cache-api');
+  const cacheKey = 'https://models.example/tiny.gguf';
+  /** @type {string[]} */
+  const warnings = [];
+  const onWarning = (/** @type {string} */ text) => void warnings.push(text);
+  const signed = (/** @type {number} */ n) => check(`${url}?signature=${n}`, { cache, cacheKey });
+  assert.ok((await signed(1)).networkBytes > 0);
+  assert.equal((await signed(2)).networkBytes, 0);
+  const [{ url: name }] = await ExitLM.cache.list();
+  assert.equal(name, 'https://models.example/tiny.gguf');
+
+  const before = seen.length;
+  days = 2;
+  const visit = async (/** @type {() => boolean} */ compared) => {
+    const lm = await ExitLM.load(url, { ...options, cache, cacheKey, onWarning });
+    await lm.ready;
+    while (!compared()) await new Promise((resolve) => setTimeout(resolve, 5));
+    await lm.dispose();
+  };
+  const journal = () => [...kept].find(([key]) => key.endsWith('/journal'))?.[1].length;
+  const told = journal();
+  await visit(() => journal() !== told);
+  assert.equal(seen.length, before + 1);
+  assert.equal(seen[before].range, 'bytes=0-0');
+  assert.equal((await signed(4)).networkBytes, 0);
+  assert.equal(seen.length, before + 1, 'not again on the same day');
+  days = 4;
+  behaviour.etag = '"v2"';
+  await visit(() => warnings.length > 0);
+  assert.match(warnings.join(), /new file/);
+  assert.ok((await signed(5)).networkBytes > 0);
+
+  storage.estimate = async () => ({ quota: bytes.length, usage: bytes.length });
+  days = 5;
+  await check(url, { cache });
+  const names = (await ExitLM.cache.list()).map((copy) => copy.url);
+  assert.deepEqual(names, [url], 'the older copy made room');
+  await ExitLM.cache.delete(url);
+  assert.equal(kept.size, 0);
+  await check('data:application/octet-stream;base64,' + Buffer.from(bytes).toString('base64'), {
+    cache,
+  });
+  assert.equal(kept.size, 0, 'an address that is never met again');
+});
+
+/** @param {import('node:test').TestContext} t @returns {Map<string, Uint8Array>} what is in it */
+function memoryCaches(t) {
+  /** @type {Map<string, Uint8Array>} */
+  const kept = new Map();
+  const cache = {
+    match: async (/** @type {string} */ key) => kept.has(key) && new Response(kept.get(key)),
+    put: async (/** @type {string} */ key, /** @type {Response} */ response) =>
+      void kept.set(key, new Uint8Array(await response.arrayBuffer())),
+    delete: async (/** @type {string} */ key) => kept.delete(key),
+    keys: async () => [...kept.keys()].map((url) => ({ url })),
+  };
+  const caches = { open: async () => cache, has: async () => true };
+  Object.assign(globalThis, { caches });
+  t.after(() => Reflect.deleteProperty(globalThis, 'caches'));
+  return kept;
+}
 
 test('a download that was broken off goes on where it was', async () => {
   /** @type {Map<string, Uint8Array>} */
@@ -504,6 +641,7 @@ test('K/V maps that come after their heads are kept, and so are the heads', asyn
   };
   const heads = {
     source: httpSource(`${server.address}/x.exits.gguf`, fetch),
+    key: `${server.address}/x.exits.gguf`,
     optional: false,
     sha256: null,
   };
@@ -536,6 +674,36 @@ test('JSON is asked for without a range, so that it may come compressed; one tha
     assert.equal(server.seen[0].range, null);
   }
 });
+
+test('an answer of another origin, whose compression the browser does not show', async () => {
+  const hiding = async (/** @type {string} */ url, /** @type {any} */ init) => {
+    const { ok, status, headers, body } = await fetch(url, init);
+    const shown = new Headers(headers);
+    shown.delete('content-encoding');
+    return /** @type {any} */ ({ ok, status, headers: shown, body });
+  };
+  const value = { list: Array.from({ length: 20_000 }, (_, i) => i) };
+  const server = await modelServer(
+    {
+      '/manifest.json': new TextEncoder().encode(JSON.stringify(value)),
+      // random weights grow when they are compressed; these shrink
+      '/tiny.gguf': zeroTail(bytes),
+    },
+    { gzip: true, ranges: false },
+  );
+  servers.push(server);
+  const { signal } = new AbortController();
+  assert.deepEqual(
+    await downloadJson(httpSource(`${server.address}/manifest.json`, hiding), { signal }),
+    value,
+  );
+  const lm = await ExitLM.load(`${server.address}/tiny.gguf`, { ...options, fetch: hiding });
+  await lm.ready;
+  await lm.dispose();
+});
+
+/** @param {Uint8Array} file @returns {Uint8Array} its last third zero */
+const zeroTail = (file) => file.slice().fill(0, Math.floor((2 * file.length) / 3));
 
 test('rows of the shortlist come in the stretches of the plan, however often generation waits for one', async () => {
   const server = await modelServer(

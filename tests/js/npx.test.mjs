@@ -28,6 +28,14 @@ before(async () => {
   const catalog = JSON.parse(fs.readFileSync(file, 'utf8'));
   const [shipped] = catalog.models;
   const sha256 = createHash('sha256').update(tinyBytes).digest('hex');
+  const bytes = await tinyHeads();
+  const heads = {
+    size_bytes: bytes.length,
+    sha256: createHash('sha256').update(bytes).digest('hex'),
+  };
+  for (const name of ['tiny', 'damaged'])
+    fs.writeFileSync(path.join(path.dirname(file), `${name}.exits.gguf`), bytes);
+  fs.truncateSync(path.join(path.dirname(file), 'damaged.exits.gguf'), 1000);
   const entry = (/** @type {string} */ name, /** @type {string} */ url, sum = sha256) => ({
     ...shipped,
     name,
@@ -35,10 +43,11 @@ before(async () => {
     size_bytes: tinyBytes.length,
     sha256: sum,
     sources: [{ type: 'https', url: `http://localhost:${port}${url}` }],
-    heads: { file: `${name}.exits.gguf` },
+    heads: { ...heads, file: `${name}.exits.gguf` },
   });
   catalog.models.push(
     entry('tiny', '/tiny.gguf'),
+    entry('damaged', '/tiny.gguf'),
     entry('gone', '/gone.gguf'),
     entry('other', '/tiny.gguf', '0'.repeat(64)),
   );
@@ -139,13 +148,19 @@ describe('wrong usage: status 2, one line that says what', () => {
   }
 });
 
-test('pull: fetched, verified, found by its name; without heads it says so', async () => {
+test('the heads of the catalogue are in the package', () => {
+  const models = path.join(app, 'node_modules/exitlm/models');
+  const { heads } = JSON.parse(fs.readFileSync('models/catalog.json', 'utf8')).models[0];
+  assert.equal(fs.statSync(path.join(models, heads.file)).size, heads.size_bytes);
+});
+
+test('pull: fetched, verified, found by its name, its heads too', async () => {
   const { status, out, err } = await run(['pull', 'tiny']);
   assert.equal(status, 0, err);
   assert.equal(out.trim(), path.join('models', 'tiny.gguf'));
   assert.deepEqual(fs.readFileSync(path.join(app, 'models/tiny.gguf')), tinyBytes);
   assert.match(err, /verified \(SHA-256/);
-  assert.match(err, /exit heads .*tiny\.exits\.gguf.*not in this package/);
+  assert.match(err, /exit heads are verified: .*tiny\.exits\.gguf/);
   assert.match((await run(['pull', 'tiny'])).err, /is there and verified/);
   assert.ok((await good(['chat', 'tiny', '-p', 'Hi', '--max-tokens', '5'])).length > 1);
 });
@@ -153,6 +168,7 @@ test('pull: fetched, verified, found by its name; without heads it says so', asy
 test('pull: what fails', async () => {
   for (const [name, message] of /** @type {[string, RegExp][]} */ ([
     ['nothing', /no model "nothing" in the catalogue; it has .*tiny/],
+    ['damaged', /damaged\.exits\.gguf: 1000 bytes came, the catalogue says/],
     ['gone', /could not be fetched.*404/],
     ['other', /SHA-256 is .*the catalogue says 0000/],
   ])) {
@@ -161,7 +177,11 @@ test('pull: what fails', async () => {
     assert.match(err, message);
     assert.match(err.trimEnd().split('\n').at(-1) ?? '', /^exitlm: /);
   }
-  assert.deepEqual(fs.readdirSync(path.join(app, 'elsewhere')), [], 'nothing half is left');
+  assert.deepEqual(
+    fs.readdirSync(path.join(app, 'elsewhere')),
+    ['damaged.gguf'],
+    'nothing half is left',
+  );
 });
 
 describe('chat', () => {

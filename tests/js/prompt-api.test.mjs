@@ -166,6 +166,46 @@ describe('prompt-api', () => {
     session.destroy();
   });
 
+  test('the same address with other options is another model', async () => {
+    const make = (/** @type {number} */ contextLength) =>
+      LanguageModel.create({
+        model: tinyPath,
+        load: { worker: false, heads: false, contextLength },
+      });
+    const [small, large, again] = [await make(64), await make(128), await make(128)];
+    assert.deepEqual([small.inputQuota, large.inputQuota, again.inputQuota], [64, 128, 128]);
+    for (const session of [small, large, again]) session.destroy();
+  });
+
+  test('each overflow event has its own listener', async () => {
+    const session = await LanguageModel.create({ model: lm, ...short });
+    /** @type {string[]} */
+    const heard = [];
+    session.onquotaoverflow = ({ type }) => heard.push(`quota: ${type}`);
+    session.oncontextoverflow = ({ type }) => heard.push(`context: ${type}`);
+    for (let i = 0; i < 3; i++) await session.append('word '.repeat(60));
+    while (!heard.length) await session.append('word '.repeat(60));
+    assert.deepEqual(heard.slice(0, 2), ['quota: quotaoverflow', 'context: contextoverflow']);
+    session.destroy();
+  });
+
+  test('a session that ends takes its monitor along', async () => {
+    const { SharedModel } = await import('../../web/src/client/shared-model.js');
+    const { release } = SharedModel.prototype;
+    let left = -1;
+    SharedModel.prototype.release = function (target) {
+      release.call(this, target);
+      left = this.monitors.size;
+    };
+    try {
+      const session = await LanguageModel.create({ model: lm, ...short, monitor: () => {} });
+      session.destroy();
+      assert.equal(left, 0);
+    } finally {
+      SharedModel.prototype.release = release;
+    }
+  });
+
   test('what is not supported is refused', async () => {
     const session = await LanguageModel.create({ model: lm });
     await assert.rejects(

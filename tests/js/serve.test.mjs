@@ -89,6 +89,12 @@ test('only the served folders are reachable', async () => {
   assert.equal((await fetch(`${address}models/catalog.json`, { method: 'POST' })).status, 405);
 });
 
+test('a path that is no address does not end the server', async () => {
+  const address = await serve();
+  assert.equal(await statusOf(address, '//['), 400);
+  assert.equal(await statusOf(address, '/models/catalog.json'), 200);
+});
+
 test('a throttled line carries what it says, all connections together', async () => {
   const seconds = 0.5;
   const address = await serve({ bitsPerSecond: (2 * 8 * catalog.length) / seconds });

@@ -134,6 +134,8 @@ def question_of(body, model):
     if not isinstance(messages, list) or len(messages) != 1 or not isinstance(messages[0], dict) or messages[0].get('role') != 'user' \
             or not isinstance(messages[0].get('content'), str) or not messages[0]['content'].strip():
         raise Refusal(400, 'invalid_value', 'messages: one message of the user, with text, is taken')
+    for name in request.keys() - {'messages', 'model', 'stream'}:
+        raise Refusal(400, 'unknown_parameter', f'{name}: not taken here; give options of exitlm chat after --')
     if request.get('model') not in (None, model):
         raise Refusal(404, 'model_not_found', f'model {request["model"]!r}: here is {model!r}')
     return messages[0]['content'], bool(request.get('stream'))
@@ -141,6 +143,7 @@ def question_of(body, model):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = 'HTTP/1.1'
+    timeout = 60  # of a client that says nothing
     pool = None
     model = ''
 
@@ -159,19 +162,30 @@ class Handler(BaseHTTPRequestHandler):
         kind = 'server_error' if error.status >= 500 else 'invalid_request_error'
         self.close_connection = True
         self.reply(error.status, {'error': {'message': str(error), 'type': kind, 'param': None, 'code': error.code}},
-                   [('Retry-After', '5')] if error.status == 503 else [])
+                   [('Connection', 'close'), *([('Retry-After', '5')] if error.status == 503 else [])])
 
     def do_GET(self):
         if self.path != '/v1/models':
             return self.refuse(Refusal(404, 'not_found', f'{self.path}: there is /v1/chat/completions and /v1/models'))
         self.reply(200, {'object': 'list', 'data': [{'id': self.model, 'object': 'model', 'created': 0, 'owned_by': 'exitlm'}]})
 
+    def check_page(self):
+        """No page of another site asks here: not by a form, and not under a name that it had lead to this machine."""
+        host = self.headers.get('Host', '')
+        if host.rpartition(':')[0] not in ('localhost', '127.0.0.1') and host not in ('localhost', '127.0.0.1'):
+            raise Refusal(403, 'host_not_allowed', f'{host}: this is localhost')
+        if self.headers.get('Origin') not in (None, f'http://{host}'):
+            raise Refusal(403, 'origin_not_allowed', f'{self.headers["Origin"]}: pages from there may not ask')
+        if self.headers.get_content_type() != 'application/json':
+            raise Refusal(415, 'unsupported_media_type', 'Content-Type: application/json was expected')
+
     def do_POST(self):
         try:
             if self.path != '/v1/chat/completions':
                 raise Refusal(404, 'not_found', f'{self.path}: there is /v1/chat/completions and /v1/models')
+            self.check_page()
             length = self.headers.get('Content-Length', '')
-            if not length.isdigit():
+            if not (length.isascii() and length.isdigit()):
                 raise Refusal(411, 'length_required', 'Content-Length was expected')
             if int(length) > MAX_BODY_BYTES:
                 raise Refusal(413, 'request_too_large', f"the request's body: at most {MAX_BODY_BYTES} bytes are taken")

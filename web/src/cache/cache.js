@@ -17,12 +17,16 @@ import { digest, hex } from './sha256.js';
 import { ModelStore } from './store.js';
 
 const MAPS = ' kv-maps'; // no address has a space
+const MOST_IDLE_MS = 90 * 24 * 3600e3;
 
 /**
  * The key of the K/V maps that were fetched after their heads. @param {string} url of the heads
  * @returns {string}
  */
 export const mapsKey = (url) => `${plain(url)}${MAPS}`;
+
+/** The key of exit heads, where the model has one of the caller's. @param {string} key */
+export const headsKey = (key) => `${plain(key)} heads`;
 
 /** Without what no server sees of it. @param {string} address */
 const plain = (address) => address.replace(/#.*$/, '');
@@ -117,8 +121,10 @@ export async function openStore(kind, key, peer, { sha256 = null, warn = () => {
     state = slot && parseJournal(slot.journal);
   }
   if (!slot || !state) return null;
+  const others = kind === 'remote' ? undefined : (/** @type {number} */ n) => makeRoom(id, n);
   if (!state.url) {
     if (!slot.writable) return null;
+    await others?.(0);
     try {
       await slot.append(journalLine({ url: key, sha256, at: Date.now() }));
     } catch (error) {
@@ -127,7 +133,29 @@ export async function openStore(kind, key, peer, { sha256 = null, warn = () => {
       return null;
     }
   }
-  return new ModelStore(slot, state, warn);
+  return new ModelStore(slot, state, warn, others);
+}
+
+const kept = async () => [...(await opfsList()), ...(await cacheApiList())];
+
+/**
+ * Drops copies of other models, those first that were not used for longest, and all that were not
+ * used for months.
+ * @param {string} own
+ * @param {number} bytes wanted
+ * @returns {Promise<number>} that were freed
+ */
+async function makeRoom(own, bytes) {
+  const found = (await kept()).map(({ id, journal }) => ({ id, ...parseJournal(journal) }));
+  let freed = 0;
+  for (const copy of found.sort((a, b) => a.usedAt - b.usedAt)) {
+    if (copy.id === own || (freed >= bytes && Date.now() - copy.usedAt < MOST_IDLE_MS)) continue;
+    const release = await lock(copy.id);
+    if (!release) continue; // in use
+    if ((await opfsRemove(copy.id)) || (await cacheApiRemove(copy.id))) freed += bytesKept(copy);
+    release();
+  }
+  return freed;
 }
 
 /**
@@ -168,12 +196,11 @@ export const modelCache = {
    *   that came after them
    */
   async list() {
-    const found = [...(await opfsList()), ...(await cacheApiList())];
-    return found
+    return (await kept())
       .map(({ journal }) => parseJournal(journal))
       .filter(({ url }) => url)
       .map((state) => ({
-        url: state.url.replace(MAPS, ''),
+        url: state.url.replace(/ .*/, ''),
         bytes: bytesKept(state),
         complete: state.doneBytes !== null,
         savedAt: new Date(state.savedAt),
@@ -188,7 +215,8 @@ export const modelCache = {
   async delete(url) {
     const { href } = absolute(url);
     let any = false;
-    for (const file of new Set([href, href.replace(/\.gguf(?=$|[?#])/, '.exits.gguf')])) {
+    const heads = href.replace(/\.gguf(?=$|[?#])/, '.exits.gguf');
+    for (const file of new Set([href, heads, headsKey(href)])) {
       for (const key of [file, mapsKey(file)]) {
         const id = await idOf(key);
         const removed = [await opfsRemove(id), await cacheApiRemove(id)];

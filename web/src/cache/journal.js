@@ -11,6 +11,7 @@
  * @property {Map<number, string>} validators of each file
  * @property {number | null} doneBytes all is there, so many bytes
  * @property {number} savedAt
+ * @property {number} usedAt to within a day
  */
 
 /** @param {string} text @returns {string} a short checksum */
@@ -36,11 +37,13 @@ export function parseJournal(text) {
     validators: new Map(),
     doneBytes: null,
     savedAt: 0,
+    usedAt: 0,
   };
   for (const line of text.split('\n')) {
     const record = line.slice(9);
     if (line.length < 10 || mark(record) !== line.slice(0, 8)) continue;
     const r = JSON.parse(record);
+    if (r.at !== undefined) state.usedAt = r.at;
     if (r.url !== undefined) Object.assign(state, { url: r.url, sha256: r.sha256, savedAt: r.at });
     else if (r.tag !== undefined) state.validators.set(r.file, r.tag);
     else if (r.done !== undefined) Object.assign(state, { doneBytes: r.done, savedAt: r.at });

@@ -40,6 +40,7 @@ const MOST_WAITING = 4;
 const TELL_MS = 300;
 /** Pieces of a complete copy that are read and checked ahead of the one that is asked for. */
 const READ_AHEAD = 4;
+const DAY_MS = 24 * 3600e3;
 
 /** @param {Uint8Array} bytes @returns {Promise<string>} */
 async function pieceHash(bytes) {
@@ -58,6 +59,8 @@ export class ModelStore {
   #slot;
   #state;
   #warn;
+  #makeRoom;
+  #stale;
   /** @type {Map<number, Ranges>} */ #ranges = new Map();
   // pieces that are being filled
   /** @type {{ file: number, offset: number, bytes: Uint8Array, used: number }[]} */ #open = [];
@@ -79,8 +82,11 @@ export class ModelStore {
    * @param {Slot} slot
    * @param {JournalState} state
    * @param {(message: string) => void} warn
+   * @param {(bytes: number) => Promise<number>} [makeRoom] drops others' copies, and tells how much
    */
-  constructor(slot, state, warn) {
+  constructor(slot, state, warn, makeRoom = async () => 0) {
+    this.#makeRoom = makeRoom;
+    this.#stale = state.doneBytes !== null && Date.now() - state.usedAt > DAY_MS;
     this.#slot = slot;
     this.#state = state;
     this.#warn = warn;
@@ -93,6 +99,17 @@ export class ModelStore {
       }
       this.#ranges.set(file, ranges);
     }
+  }
+
+  /** A complete copy that has not been used for a day. */
+  get stale() {
+    return this.#stale;
+  }
+
+  /** It is used, and as the server has it. */
+  async touch() {
+    if (this.#slot.writable)
+      await this.#slot.append(journalLine({ at: Date.now() })).catch(() => {});
   }
 
   get complete() {
@@ -380,7 +397,8 @@ export class ModelStore {
       (await globalThis.navigator?.storage?.estimate?.().catch(() => undefined)) ?? {};
     if (quota === undefined || usage === undefined || this.#slot.kind === 'own') return;
     const needed = bytes - bytesKept(this.#state);
-    if (needed <= quota - usage) return;
+    const lacking = needed - (quota - usage);
+    if (lacking <= 0 || lacking <= (await this.#makeRoom(lacking))) return;
     this.#writing = false;
     this.#open = [];
     this.#warn(

@@ -64,6 +64,7 @@
  * @property {(options: CallOptions) => Promise<{ stream: ReadableStream<StreamPart> }>} doStream
  */
 import { exitOf, newId, summaryOf, textOf } from '../chat/shared.js';
+import { orAbort } from '../link/abort.js';
 import { ExitLMError } from '../link/errors.js';
 import { isModel, lazyModel } from './lazy-model.js';
 
@@ -79,7 +80,7 @@ export function exitlm(model, { load, ...settings } = {}) {
     const messages = promptMessages(call.prompt);
     const { options, warnings } = callOptions(call, settings);
     call.abortSignal?.throwIfAborted();
-    const lm = await get();
+    const lm = await orAbort(get(), call.abortSignal);
     return {
       lm,
       options,

@@ -6,7 +6,11 @@
  * @typedef {import('../link/types.js').LoadOptions} LoadOptions
  * @typedef {import('../link/protocol.js').SourceSpec} SourceSpec
  * @typedef {import('../link/protocol.js').LoadSpec} LoadSpec
+ * @typedef {import('../link/protocol.js').CallerSide} CallerSide
  * @typedef {import('../link/sources.js').Source} Source
+ *
+ * @typedef {{ iterator: AsyncIterator<Uint8Array> | null, abort: AbortController, ours: boolean }}
+ *   Stream `iterator`: null until there is an answer
  */
 import { absolute } from '../link/address.js';
 import { ExitLMError } from '../link/errors.js';
@@ -20,9 +24,7 @@ const CACHES = ['auto', 'opfs', 'cache-api', 'none'];
 export class Caller {
   #options;
   /** @type {Source[]} */ #sources = [];
-  /** @type {Map<number, { iterator: AsyncIterator<Uint8Array>, abort: AbortController, ours: boolean }>} */ #streams =
-    new Map();
-  #nextStream = 1;
+  /** @type {Map<number, Stream>} */ #streams = new Map();
   /** Whether the engine is in another thread. */
   #far = false;
 
@@ -34,8 +36,8 @@ export class Caller {
   /** @returns {import('../link/protocol.js').CallerSide} */
   handlers() {
     return {
-      fetch: ({ url, headers }) => this.#fetch(url, headers),
-      open: ({ id, from, to }) => this.#open(id, from, to),
+      fetch: (request) => this.#fetch(request),
+      open: (stretch) => this.#open(stretch),
       read: ({ stream }) => this.#read(stream),
       cancelStream: ({ stream }) => this.#cancel(stream),
       cacheGet: ({ key }) => this.#cache.get(key),
@@ -59,6 +61,7 @@ export class Caller {
       heads,
       threads = 'auto',
       cache = 'auto',
+      cacheKey,
       kvType,
       kvMaps,
       sha256,
@@ -79,6 +82,8 @@ export class Caller {
         cache,
       );
     }
+    if (cacheKey !== undefined && (typeof cacheKey !== 'string' || !URL.canParse(cacheKey)))
+      usage('cacheKey', "an address, such as 'https://models.example/name.gguf'", cacheKey);
     if (fetch !== undefined && typeof fetch !== 'function') usage('fetch', 'a function', fetch);
     if (onProgress !== undefined && typeof onProgress !== 'function')
       usage('onProgress', 'a function', onProgress);
@@ -93,6 +98,7 @@ export class Caller {
       heads: this.#headsSpec(heads, inWorker),
       threads,
       cache: typeof cache === 'string' ? /** @type {LoadSpec['cache']} */ (cache) : 'remote',
+      cacheKey: cacheKey ?? null,
       contextLength: number(this.#options, 'contextLength', 1, 0xffffffff, true) ?? 0,
       kvType: kvType ?? null,
       kvMaps: kvMaps ?? null,
@@ -145,48 +151,54 @@ export class Caller {
     return { kind: 'remote', id, name: source.name, once: source.once === true };
   }
 
-  /** @param {string} url @param {Record<string, string>} headers */
-  async #fetch(url, headers) {
-    const abort = new AbortController();
-    const response = await /** @type {typeof fetch} */ (this.#options.fetch)(url, {
-      headers,
-      signal: abort.signal,
-    });
+  /** @param {Parameters<CallerSide['fetch']>[0]} request */
+  async #fetch({ url, headers, stream }) {
+    const response = await this.#begin(stream, true, (signal) =>
+      /** @type {typeof fetch} */ (this.#options.fetch)(url, { headers, signal }),
+    );
     return {
       ok: response.ok,
       status: response.status,
       headers: [...response.headers],
-      stream: response.body ? this.#keep(chunksOf(response.body), abort, true) : null,
+      body: response.body !== null,
     };
   }
 
-  /** @param {number} id @param {number} from @param {number | null} to */
-  async #open(id, from, to) {
-    const abort = new AbortController();
-    const {
-      total,
-      ranged,
-      from: start,
-      body,
-    } = await this.#sources[id].open(from, to, abort.signal);
-    return { total, ranged, from: start, stream: this.#keep(body, abort, false) };
+  /** @param {Parameters<CallerSide['open']>[0]} stretch */
+  async #open({ id, from, to, stream }) {
+    const opened = await this.#begin(stream, false, (signal) =>
+      this.#sources[id].open(from, to, signal),
+    );
+    return { total: opened.total, ranged: opened.ranged, from: opened.from };
   }
 
   /**
-   * @param {AsyncIterable<Uint8Array>} body
-   * @param {AbortController} abort
+   * @template {{ body: ReadableStream<Uint8Array> | AsyncIterable<Uint8Array> | null }} T
+   * @param {number} id
    * @param {boolean} ours its buffers are of no use to anybody else
+   * @param {(signal: AbortSignal) => Promise<T>} begin
    */
-  #keep(body, abort, ours) {
-    const id = this.#nextStream++;
-    this.#streams.set(id, { iterator: body[Symbol.asyncIterator](), abort, ours });
-    return id;
+  async #begin(id, ours, begin) {
+    /** @type {Stream} */
+    const stream = { iterator: null, abort: new AbortController(), ours };
+    const { signal } = stream.abort;
+    this.#streams.set(id, stream);
+    try {
+      const begun = await begin(signal);
+      if (begun.body) stream.iterator = chunksOf(begun.body)[Symbol.asyncIterator]();
+      if (!begun.body) this.#streams.delete(id);
+      else if (signal.aborted && 'cancel' in begun.body) await begun.body.cancel();
+      return begun;
+    } catch (error) {
+      this.#streams.delete(id);
+      throw error;
+    }
   }
 
   /** @param {number} id */
   async #read(id) {
     const stream = this.#streams.get(id);
-    if (!stream) return null;
+    if (!stream?.iterator) return null;
     try {
       const { done, value } = await stream.iterator.next();
       if (!done) {
@@ -204,12 +216,17 @@ export class Caller {
     return null;
   }
 
-  /** @param {number} id */
-  #cancel(id) {
+  /** Nobody reads any more. @param {unknown} reason */
+  end(reason) {
+    for (const id of this.#streams.keys()) this.#cancel(id, reason);
+  }
+
+  /** @param {number} id @param {unknown} [reason] */
+  #cancel(id, reason) {
     const stream = this.#streams.get(id);
     this.#streams.delete(id);
-    stream?.abort.abort();
-    stream?.iterator.return?.().catch(() => {});
+    stream?.abort.abort(reason);
+    stream?.iterator?.return?.().catch(() => {});
   }
 }
 

@@ -15,7 +15,7 @@
 import { onAbort, orAbort } from '../link/abort.js';
 import { ExitLMError, errorFromData } from '../link/errors.js';
 import { knownOptions } from '../link/options.js';
-import { deferred } from '../link/platform.js';
+import { deferred, isPage } from '../link/platform.js';
 import { Caller } from './caller.js';
 import { Reply } from './reply.js';
 
@@ -35,6 +35,7 @@ const LOAD_OPTIONS = [
   'heads',
   'threads',
   'cache',
+  'cacheKey',
   'contextLength',
   'kvType',
   'kvMaps',
@@ -80,6 +81,7 @@ export class ExitLM {
   /** @type {Exits | null} */ #exits;
   /** @type {Promise<void>} */ #ready;
   /** @type {unknown} */ #ended;
+  #end;
   #nextReply = 1;
   /** @type {Map<number, (token: any) => void>} */ #listeners;
 
@@ -112,22 +114,28 @@ export class ExitLM {
     let lm;
     /** @type {Connection | null} */
     let connection = null;
+    /** @type {Promise<void> | undefined} */
+    let leaving;
+    const leave = async (/** @type {unknown} */ error) => {
+      if (!connection) return;
+      const { peer, end } = connection;
+      // What has been downloaded is still put away, where the engine lives.
+      if (error instanceof ExitLMError && error.code !== 'DISPOSED') peer.end(error);
+      else await peer.close(error, 'dispose', FAREWELL_MS);
+      caller.end(error);
+      end();
+    };
     const fail = (/** @type {unknown} */ error) => {
       ready.reject(error);
       if (lm) lm.#ended ??= error;
-      // What has been downloaded is still put away.
-      const { peer, end } = connection ?? {};
-      if (error instanceof ExitLMError) {
-        peer?.end(error);
-        end?.();
-      } else peer?.close(error, 'dispose', FAREWELL_MS).then(end);
+      return (leaving ??= leave(error));
     };
     const connecting = this.connect(
       { worker: options.worker },
       {
         ...caller.handlers(),
-        progress: (progress) => options.onProgress?.(progress),
-        warning: (message) => warn(message),
+        progress: (progress) => guarded(options.onProgress, progress),
+        warning: (message) => guarded(warn, message),
         token: ({ id, token }) => listeners.get(id)?.(token),
         ready: (info) => {
           Object.assign(known, info);
@@ -148,12 +156,13 @@ export class ExitLM {
       unlisten();
     };
     ready.promise.then(settled, settled);
+    if (options.cache !== 'none') ready.promise.then(keepForLong, () => {});
     try {
       if (signal?.aborted) throw signal.reason;
       const spec = caller.spec(source, connection.inWorker);
       const described = await connection.peer.call('load', spec);
       described.info = Object.assign(known, { ...described.info, ...known });
-      lm = new this(connection, described, ready.promise, listeners);
+      lm = new this(connection, described, ready.promise, listeners, fail);
       return lm;
     } catch (error) {
       fail(error);
@@ -188,7 +197,9 @@ export class ExitLM {
       ]);
     } finally {
       unlisten();
-      connection.peer.end(new ExitLMError('DISPOSED', 'the check is over'));
+      const over = new ExitLMError('DISPOSED', 'the check is over');
+      await connection.peer.close(over, 'dispose', FAREWELL_MS);
+      caller.end(over);
       connection.end();
     }
   }
@@ -200,8 +211,9 @@ export class ExitLM {
    * @param {{ info: Info, exits: Exits | null }} described
    * @param {Promise<any>} ready
    * @param {Map<number, (token: any) => void>} listeners
+   * @param {(reason: unknown) => Promise<void>} end
    */
-  constructor(connection, described, ready, listeners) {
+  constructor(connection, described, ready, listeners, end) {
     if (!described)
       throw new ExitLMError(
         'USAGE',
@@ -213,6 +225,7 @@ export class ExitLM {
     this.#exits = exits;
     this.#ready = ready;
     this.#listeners = listeners;
+    this.#end = end;
   }
 
   /**
@@ -364,7 +377,7 @@ export class ExitLM {
     const exited = coverage.reduce((sum, c) => sum + c, 0);
     if (exited > 0) level.agreementExited = Math.max(0, 1 - (1 - agreement) / exited);
     const others = exits.levels.filter(
-      (l) => l.strategy !== 'risk' || Math.abs(l.accuracy - accuracy) > 1e-6,
+      (l) => l.strategy !== 'risk' || l.kv !== exits.kv || Math.abs(l.accuracy - accuracy) > 1e-6,
     );
     this.#exits = { ...exits, levels: [...others, level] };
     return made;
@@ -381,15 +394,11 @@ export class ExitLM {
 
   /**
    * Ends the engine and gives its memory back. What is under way rejects with DISPOSED; calling it
-   * again does nothing.
+   * again waits for the first time.
    * @returns {Promise<void>}
    */
   async dispose() {
-    if (this.#ended) return;
-    const { peer, end } = this.#connection;
-    this.#ended = new ExitLMError('DISPOSED', 'the model was disposed of');
-    await peer.close(this.#ended, 'dispose', FAREWELL_MS);
-    end();
+    await this.#end(new ExitLMError('DISPOSED', 'the model was disposed of'));
   }
 
   /** `await using lm = await ExitLM.load(…)` */
@@ -404,6 +413,28 @@ export class ExitLM {
     throw new ExitLMError('DISPOSED', `the model is not usable any more (${why}); load it again`, {
       cause: this.#ended,
     });
+  }
+}
+
+let askedToKeep = false;
+/** Asks a browser, once, to keep what is cached also where it needs room. */
+async function keepForLong() {
+  if (askedToKeep || !isPage) return;
+  askedToKeep = true;
+  await globalThis.navigator?.storage?.persist?.().catch(() => false);
+}
+
+/**
+ * What a listener throws is its own affair: loading goes on, and so does a process of Node's.
+ * @template T
+ * @param {((value: T) => void) | undefined} listener
+ * @param {T} value
+ */
+function guarded(listener, value) {
+  try {
+    listener?.(value);
+  } catch (error) {
+    console.error(error);
   }
 }
 

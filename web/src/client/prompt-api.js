@@ -69,10 +69,12 @@ export class TokenEvent extends Event {
 /** @type {SharedModel | null} */
 let configured = null;
 /**
- * Models given to `create` by address, so that sessions share them. @type {Map<unknown,
- * SharedModel>}
+ * Models given to `create` by address and options, so that sessions share them.
+ * @type {Map<string, SharedModel>}
  */
-const known = new Map();
+const byAddress = new Map();
+/** Models given as objects, as long as those live. @type {WeakMap<object, SharedModel>} */
+const byObject = new WeakMap();
 
 /** @param {CoreOptions} options @returns {SharedModel} */
 function sharedFor({ model, load }) {
@@ -83,11 +85,18 @@ function sharedFor({ model, load }) {
       'no model: call LanguageModel.configure({ model }) first, or give create() one',
     );
   }
-  const key = typeof model === 'string' || model instanceof URL ? String(model) : model;
+  const address = typeof model === 'string' || model instanceof URL ? String(model) : null;
+  const known = /** @type {Map<unknown, SharedModel>} */ (address === null ? byObject : byAddress);
+  const key = address ?? model;
   let shared = known.get(key);
-  if (!shared) known.set(key, (shared = new SharedModel(model, load)));
+  if (!shared || (load && !sameOptions(load, shared.options)))
+    known.set(key, (shared = new SharedModel(model, load)));
   return shared;
 }
+
+/** @param {Record<string, any>} a @param {Record<string, any>} b */
+const sameOptions = (a, b) =>
+  [...Object.keys(a), ...Object.keys(b)].every((name) => Object.is(a[name], b[name]));
 
 /** @param {CoreOptions} options what cannot be had here, or null */
 function lacking({ expectedInputs = [], expectedOutputs = [], tools = [] }) {
@@ -107,7 +116,9 @@ export class LanguageModel extends EventTarget {
   /** @type {Promise<unknown>} */ #last = Promise.resolve();
   #gone = new AbortController();
   /** @type {ExitSummary | null} */ #exit = null;
-  /** @type {((event: Event) => void) | null} */ #onOverflow = null;
+  /** Listeners by their events. @type {Record<string, ((event: Event) => void) | null>} */
+  #onOverflow = { quotaoverflow: null, contextoverflow: null };
+  /** @type {EventTarget | null} */ #monitor = null;
 
   /**
    * The model that sessions are made of from now on.
@@ -193,6 +204,7 @@ export class LanguageModel extends EventTarget {
         mode,
         accuracy,
       });
+      session.#monitor = target;
       await session.#count();
       if (session.#usage > session.inputQuota) throw tooLong(session.#usage, session.inputQuota);
       signal?.addEventListener('abort', () => session.#end(signal.reason), {
@@ -201,7 +213,7 @@ export class LanguageModel extends EventTarget {
       });
       return session;
     } catch (error) {
-      shared.release();
+      shared.release(target);
       throw error;
     }
   }
@@ -264,19 +276,19 @@ export class LanguageModel extends EventTarget {
    * `contextoverflow`.
    */
   get onquotaoverflow() {
-    return this.#onOverflow;
+    return this.#onOverflow.quotaoverflow;
   }
 
   set onquotaoverflow(listener) {
-    this.#onOverflow = typeof listener === 'function' ? listener : null;
+    this.#onOverflow.quotaoverflow = typeof listener === 'function' ? listener : null;
   }
 
   get oncontextoverflow() {
-    return this.#onOverflow;
+    return this.#onOverflow.contextoverflow;
   }
 
   set oncontextoverflow(listener) {
-    this.onquotaoverflow = listener;
+    this.#onOverflow.contextoverflow = typeof listener === 'function' ? listener : null;
   }
 
   /**
@@ -392,7 +404,7 @@ export class LanguageModel extends EventTarget {
   #end(reason) {
     if (this.#gone.signal.aborted) return;
     this.#gone.abort(reason);
-    this.#shared.release();
+    this.#shared.release(this.#monitor);
   }
 
   /** @param {AbortSignal} [signal] */
@@ -452,11 +464,10 @@ export class LanguageModel extends EventTarget {
       dropped++;
       while (dropped < this.#turns.length && this.#turns[dropped].role === 'assistant') dropped++;
     }
-    if (dropped) {
-      const event = new Event('quotaoverflow');
-      this.#onOverflow?.(event);
+    for (const [name, listener] of dropped ? Object.entries(this.#onOverflow) : []) {
+      const event = new Event(name);
+      listener?.(event);
       this.dispatchEvent(event);
-      this.dispatchEvent(new Event('contextoverflow'));
     }
     return dropped;
   }

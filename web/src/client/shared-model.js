@@ -75,7 +75,9 @@ export class SharedModel {
     for (const monitor of this.monitors) monitor.dispatchEvent(new DownloadProgressEvent(loaded));
   }
 
-  release() {
+  /** @param {EventTarget | null} monitor of the user that goes */
+  release(monitor) {
+    if (monitor) this.monitors.delete(monitor);
     this.users--;
     const loading = this.#loading;
     if (this.users > 0 || !this.owned || !loading) return;

@@ -2,6 +2,7 @@
 
 /**
  * @typedef {import('./engine.js').Engine} Engine
+ * @typedef {import('./template.js').Prompt} Prompt
  * @typedef {import('../link/types.js').Exits} Exits
  * @typedef {import('../link/types.js').Info} Info
  */
@@ -90,7 +91,13 @@ export function describeTemplate(engine, model) {
     return engine.text(at, engine.view.getUint32(n, true));
   });
   const text = (/** @type {number} */ id) => (id < 0 ? '' : textOfIds(engine, model, [id]));
-  return { source, bosToken: text(bos), eosToken: text(eos), addBos: addBos === 1 };
+  return {
+    source,
+    bosToken: text(bos),
+    eosToken: text(eos),
+    addBos: addBos === 1,
+    specialsIn: (written) => specialsIn(engine, model, written),
+  };
 }
 
 /**
@@ -113,24 +120,60 @@ export function textOfIds(engine, model, ids) {
 }
 
 /**
+ * Calls `use` with a prompt in linear memory, as C takes it: text and bytes of it, then stretches
+ * that are text alone and their number.
+ * @template T
+ * @param {Engine} engine
+ * @param {string | Prompt} prompt
+ * @param {(...memory: [number, number, number, number]) => T} use
+ * @returns {T}
+ */
+export function withPrompt(engine, prompt, use) {
+  const { text, plain } = typeof prompt === 'string' ? { text: prompt, plain: [] } : prompt;
+  return engine.withText(text, (memory, n) =>
+    engine.withBytes(new Uint8Array(Uint32Array.from(plain.flat()).buffer), (spans) =>
+      use(memory, n, spans, plain.length),
+    ),
+  );
+}
+
+/**
  * @param {Engine} engine
  * @param {number} model
- * @param {string} text
+ * @param {string | Prompt} prompt
  * @param {boolean} special special tokens in the text count as such
  * @param {boolean} bos begin-of-text comes first where the model wants it
  * @returns {number[]}
  */
-export function idsOfText(engine, model, text, special, bos) {
-  return engine.withText(text, (memory, n) => {
+export function idsOfText(engine, model, prompt, special, bos) {
+  return withPrompt(engine, prompt, (...text) => {
     const flags = engine.call('tokenize_flags', bos, special);
     const attempt = (/** @type {number} */ capacity) =>
       engine.with(capacity * 4 + 8, (ids) => {
         const count = ids + capacity * 4;
-        engine.run('tokenize', model, memory, n, flags, ids, capacity, count);
+        engine.run('tokenize', model, ...text, flags, ids, capacity, count);
         const found = engine.view.getUint32(count, true);
         return { found, ids: engine.i32s(ids, Math.min(found, capacity)) };
       });
-    const { found, ids } = attempt(n + 8);
-    return found <= n + 8 ? ids : attempt(found).ids;
+    const most = text[1] + 8;
+    const { found, ids } = attempt(most);
+    return found <= most ? ids : attempt(found).ids;
   });
+}
+
+/**
+ * Texts of the special tokens that somebody has written into a text.
+ * @param {Engine} engine
+ * @param {number} model
+ * @param {string} text
+ * @returns {string[]}
+ */
+export function specialsIn(engine, model, text) {
+  const ids = (/** @type {string} */ of, /** @type {boolean} */ special) =>
+    idsOfText(engine, model, of, special, false);
+  const always = new Set(ids(text, false));
+  return [...new Set(ids(text, true))]
+    .filter((id) => !always.has(id))
+    .map((id) => textOfIds(engine, model, [id]))
+    .filter((token) => ids(token, true).length === 1 && ids(token, false).length > 1);
 }

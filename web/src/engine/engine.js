@@ -85,7 +85,8 @@ export class Engine {
    * Calls an export of bindings.c.
    * @param {string} name without its prefix
    * @param {...(number | boolean)} args
-   * @returns {number}
+   * @returns {number} an address over 2 GB too: JavaScript reads those as negative, and nothing else
+   *   of bindings.c is
    */
   call(name, ...args) {
     if (this.#crash) {
@@ -96,7 +97,8 @@ export class Engine {
       );
     }
     try {
-      return this.#exports[`exitlm_wasm_${name}`](...args);
+      const value = this.#exports[`exitlm_wasm_${name}`](...args);
+      return value < 0 ? value + 2 ** 32 : value;
     } catch (cause) {
       this.#crash = cause;
       throw new ExitLMError(
@@ -267,9 +269,7 @@ export class Engine {
    * @param {string} key
    */
   offsetOf(name, key) {
-    const field = this.#struct(name).fields.find((f) => f.key === key);
-    if (!field) throw new TypeError(`bindings.c tells no field ${name}.${key}`);
-    return field.offset;
+    return this.#field(name, key).offset;
   }
 
   /**
@@ -301,9 +301,9 @@ export class Engine {
    */
   write(name, memory, values) {
     const { view } = this;
-    for (const { key, offset, kind } of this.#struct(name).fields) {
-      const value = values[key];
+    for (const [key, value] of Object.entries(values)) {
       if (value === undefined) continue;
+      const { offset, kind } = this.#field(name, key);
       const at = memory + offset;
       switch (KINDS[kind]) {
         case 'u8':
@@ -349,6 +349,13 @@ export class Engine {
     const struct = this.#structs.get(name);
     if (!struct) throw new TypeError(`bindings.c tells no struct ${name}`);
     return struct;
+  }
+
+  /** @param {string} name @param {string} key */
+  #field(name, key) {
+    const field = this.#struct(name).fields.find((f) => f.key === key);
+    if (!field) throw new TypeError(`bindings.c tells no field ${name}.${key}`);
+    return field;
   }
 
   /** @param {Field} field */

@@ -26,7 +26,7 @@ import { verifier } from '../loading/verify.js';
  * @param {boolean | null} asked for K/V maps; null: where they are here already
  * @returns {Promise<number>} the heads in the engine; 0 where there are none
  */
-export async function loadHeads(means, { source, sha256, core, optional }, asked) {
+export async function loadHeads(means, { source, sha256, core, optional, key }, asked) {
   const { engine, signal } = means;
   const kvMaps = asked ?? source.url === null;
   const always = asked === false;
@@ -36,7 +36,7 @@ export async function loadHeads(means, { source, sha256, core, optional }, asked
     return kvMaps ? bytes : withoutMaps(bytes, always);
   };
   const file = kvMaps ? 0 : 1; // of the copy: all of it, or what there is without the maps
-  const bytes = await keptOrFetched(means, source.url, file, sha256, fetchIt).catch((error) => {
+  const bytes = await keptOrFetched(means, key, file, sha256, fetchIt).catch((error) => {
     if (optional && error.code !== 'CHECKSUM' && !signal.aborted) return null;
     throw error;
   });
@@ -52,11 +52,11 @@ export async function loadHeads(means, { source, sha256, core, optional }, asked
  * @param {Heads} heads
  * @param {number} pointer to the heads in the engine
  */
-export async function loadMaps(means, { source, sha256 }, pointer) {
+export async function loadMaps(means, { source, sha256, key }, pointer) {
   const { engine, signal } = means;
   const fetchIt = () =>
     sha256 ? fetchChecked(means, { source, sha256 }) : downloadMaps(source, signal);
-  const bytes = await keptOrFetched(means, source.url && mapsKey(source.url), 0, sha256, fetchIt);
+  const bytes = await keptOrFetched(means, key && mapsKey(key), 0, sha256, fetchIt);
   engine.withBytes(bytes, (memory, n) => engine.run('heads_add_maps', pointer, memory, n));
 }
 

@@ -2,8 +2,9 @@
  * The engine's side: one instance, one model, one session. It lives in a worker, or in the caller's
  * thread; either way it is spoken to through a Peer, and its methods are that peer's handlers.
  */
-import { keepNote, openStore, readNote } from '../cache/cache.js';
+import { headsKey, keepNote, openStore, readNote } from '../cache/cache.js';
 import { Pieces } from '../cache/pieces.js';
+import { linked } from '../link/abort.js';
 import { ExitLMError, errorToData, messageOf } from '../link/errors.js';
 import { clockRuns } from '../link/platform.js';
 import { ChangedError, httpSource } from '../loading/http.js';
@@ -93,6 +94,8 @@ export class Host {
     const starting = startEngine(spec);
     starting.catch(() => {});
     const resolved = await resolve(spec.files, spec.heads, this.#context(spec));
+    if (spec.cacheKey && resolved.key) resolved.key = spec.cacheKey;
+    if (spec.cacheKey && resolved.heads?.key) resolved.heads.key = headsKey(spec.cacheKey);
     const opening = this.#openCopy(spec, resolved.key, resolved.manifest?.sha256);
     opening.catch(() => {});
     try {
@@ -226,6 +229,7 @@ export class Host {
       this.#putAway = running.then(
         async () => {
           this.#peer.notify('ready', this.#describe(loader).info);
+          if (store?.stale && !packed && !sha256) await this.#revalidate(store, sources[0]);
           await store?.close();
           if (resolved.heads) await this.#loadMaps(spec, resolved.heads);
         },
@@ -237,6 +241,27 @@ export class Host {
         },
       );
       return loader;
+    }
+  }
+
+  /**
+   * A copy is compared with the server's file once a day, when nobody waits for it any more.
+   * @param {import('../cache/store.js').ModelStore} store
+   * @param {import('../link/sources.js').Source} source
+   */
+  async #revalidate(store, { url }) {
+    const link = linked(this.#abort.signal);
+    const source = httpSource(/** @type {string} */ (url), this.#fetch, store.validator(0));
+    try {
+      await source.open(0, 1, link.signal);
+      await store.touch();
+    } catch (error) {
+      if (!(error instanceof ChangedError)) return; // no connection: another time
+      await store.remove();
+      this.#warn(`${url}: there is a new file; it is fetched the next time`);
+    } finally {
+      link.abort();
+      link.release();
     }
   }
 
@@ -320,7 +345,11 @@ export class Host {
     };
   }
 
-  /** @param {string} text @param {boolean} special @param {boolean} bos */
+  /**
+   * @param {string | import('./template.js').Prompt} text
+   * @param {boolean} special
+   * @param {boolean} bos
+   */
   #tokenize(text, special, bos) {
     const { engine, loader } = this.#alive();
     return idsOfText(engine, loader.model, text, special, bos);

@@ -5,7 +5,23 @@
  * @typedef {import('../loading/http.js').FetchLike} FetchLike
  * @typedef {import('../link/sources.js').Source} Source
  */
+import { onAbort, orAbort } from '../link/abort.js';
 import { isWorkerd } from '../link/platform.js';
+
+/** Streams of the caller's thread are numbered here, so that one can be cancelled before it comes. */
+let nextStream = 1;
+
+/**
+ * @template T
+ * @param {Peer} peer
+ * @param {AbortSignal} signal
+ * @param {(stream: number) => Promise<T>} ask
+ */
+async function askFor(peer, signal, ask) {
+  const stream = nextStream++;
+  onAbort(signal, () => peer.notify('cancelStream', { stream }));
+  return { stream, answer: await orAbort(ask(stream), signal) };
+}
 
 /**
  * @param {Peer} peer
@@ -17,13 +33,14 @@ export function fetchFor(peer, custom) {
   if (!custom)
     return (url, init) =>
       fetch(url, /** @type {RequestInit} */ (isWorkerd ? init : { ...init, cache: 'no-store' }));
-  return async (url, { headers }) => {
-    const { status, ok, headers: answered, stream } = await peer.call('fetch', { url, headers });
+  return async (url, { headers, signal }) => {
+    const { stream, answer } = await askFor(peer, signal, (number) =>
+      peer.call('fetch', { url, headers, stream: number }),
+    );
     return {
-      ok,
-      status,
-      headers: new Headers(answered),
-      body: stream === null ? null : chunks(peer, stream),
+      ...answer,
+      headers: new Headers(answer.headers),
+      body: answer.body ? chunks(peer, stream) : null,
     };
   };
 }
@@ -33,9 +50,11 @@ export const remoteSource = (peer) => (id, name, once) => ({
   name,
   url: null,
   once,
-  open: async (from, to) => {
-    const { total, ranged, stream, from: start } = await peer.call('open', { id, from, to });
-    return { from: start, total, ranged, validator: null, body: chunks(peer, stream) };
+  open: async (from, to, signal) => {
+    const { stream, answer } = await askFor(peer, signal, (number) =>
+      peer.call('open', { id, from, to, stream: number }),
+    );
+    return { ...answer, validator: null, body: chunks(peer, stream) };
   },
 });
 

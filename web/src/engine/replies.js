@@ -4,6 +4,7 @@
  * a stop arrives, and so downloads go on beside it.
  *
  * @typedef {import('./engine.js').Engine} Engine
+ * @typedef {import('./template.js').Prompt} Prompt
  * @typedef {import('../loading/loader.js').ModelLoader} ModelLoader
  * @typedef {import('../link/protocol.js').CallerPeer} Peer
  * @typedef {import('../link/protocol.js').GenerateRequest} GenerateRequest
@@ -16,7 +17,7 @@
  *   Reply
  */
 import { deferred, now, turn } from '../link/platform.js';
-import { idsOfText } from './describe.js';
+import { idsOfText, withPrompt } from './describe.js';
 import { Shapes, isJson, isShaped } from './shapes.js';
 import { generateOptions } from './structs.js';
 
@@ -58,7 +59,7 @@ export class Replies {
   /**
    * Resolves to the statistics of a reply; its tokens go out as notices before.
    * @param {GenerateRequest} request
-   * @param {(prompt: GenerateRequest['prompt']) => string | Promise<string>} textOf
+   * @param {(prompt: GenerateRequest['prompt']) => string | Promise<Prompt>} textOf
    * @param {() => void} check throws where the engine has ended
    * @returns {Promise<Result>}
    */
@@ -119,7 +120,7 @@ export class Replies {
 
   /**
    * @param {number} id
-   * @param {string} text
+   * @param {string | Prompt} text
    * @param {GenerateOptions} options
    * @param {Reply} reply
    */
@@ -133,8 +134,8 @@ export class Replies {
       this.#exits?.heads.length ?? 0,
     );
     try {
-      engine.withText(text, (memory, n) =>
-        engine.run('session_text', this.#session, memory, n, true, struct),
+      withPrompt(engine, text, (...memory) =>
+        engine.run('session_text', this.#session, ...memory, struct),
       );
     } finally {
       free();

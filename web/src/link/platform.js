@@ -6,8 +6,12 @@ const scope = /** @type {any} */ (globalThis);
 
 /** A Worker of Cloudflare. */
 export const isWorkerd = scope.navigator?.userAgent === 'Cloudflare-Workers';
-/** Node and whatever offers its modules (Deno, Bun). */
-export const hasNodeModules = typeof scope.process?.versions?.node === 'string' && !isWorkerd;
+/** Node and whatever offers its modules (Deno, Bun); a page of Electron's is a page. */
+export const hasNodeModules =
+  typeof scope.process?.versions?.node === 'string' &&
+  scope.process.type !== 'renderer' &&
+  scope.process.type !== 'worker' &&
+  !isWorkerd;
 /** Node itself: no global Worker, so its own worker threads are used. */
 export const isNode =
   hasNodeModules && typeof scope.Deno === 'undefined' && typeof scope.Bun === 'undefined';

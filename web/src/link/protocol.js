@@ -36,10 +36,11 @@
  * @property {(piece: { id: number, token: Token | DraftEvent }) => void} [token]
  * @property {(info: Info) => void} [ready] all of the model is there
  * @property {(error: ErrorData) => void} [failed] the rest of the model does not come
- * @property {(request: { url: string, headers: Record<string, string> }) => Promise<{ ok: boolean,
- *   status: number, headers: [string, string][], stream: number | null }>} fetch
- * @property {(stretch: { id: number, from: number, to: number | null }) => Promise<{ total: number
- *   | null, ranged: boolean, from: number, stream: number }>} open
+ * @property {(request: { url: string, headers: Record<string, string>, stream: number }) =>
+ *   Promise<{ ok: boolean, status: number, headers: [string, string][], body: boolean }>} fetch
+ *   `stream`: the number that the body gets
+ * @property {(stretch: { id: number, from: number, to: number | null, stream: number }) =>
+ *   Promise<{ total: number | null, ranged: boolean, from: number }>} open
  * @property {(from: { stream: number }) => Promise<Uint8Array | Transfer | null>} read null: the
  *   stream is over
  * @property {(from: { stream: number }) => void} cancelStream
@@ -61,6 +62,7 @@
  * @property {SourceSpec | 'auto' | null} heads
  * @property {number | 'auto'} threads
  * @property {CacheKind} cache
+ * @property {string | null} cacheKey in place of the source's address
  * @property {number} contextLength 0: the model's, at most 2048
  * @property {string | null} kvType
  * @property {boolean | null} kvMaps null: with the heads where they are local, else after the

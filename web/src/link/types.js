@@ -25,6 +25,8 @@
  *   takes at most four, and one where memory cannot be shared
  * @property {'auto' | 'opfs' | 'cache-api' | 'none' | KeyValueCache} [cache] where the model is
  *   kept for the next time
+ * @property {string} [cacheKey] the address under which it is kept, where that of `source` changes
+ *   from time to time (a signed one); `ExitLM.cache` knows it by this
  * @property {number} [contextLength] tokens of prompt and reply together; left out: the model's, at
  *   most 2048
  * @property {'f32' | 'f16' | 'q8'} [kvType] of the K/V cache: 'q8' takes a quarter of the memory

@@ -1,6 +1,7 @@
 /**
  * Reading a stretch of a source whatever happens to the connection.
  */
+import { linked } from '../link/abort.js';
 import { ExitLMError, messageOf } from '../link/errors.js';
 import { release } from '../link/platform.js';
 import { PassingError } from './http.js';
@@ -52,12 +53,18 @@ export async function* download(
 ) {
   let at = from;
   for (let failures = 0; ;) {
+    // Whoever fetches leaves listeners at the signal, and there are thousands of requests. Its abort
+    // ends an answer that nobody has begun to read.
+    const link = linked(signal);
     try {
-      const opened = await source.open(at, to, signal, whole);
+      const opened = await source.open(at, to, link.signal, whole);
       answered.add(source);
       onOpen?.(opened);
       if (more && !opened.ranged) to = null;
-      if (opened.total !== null && (to === null || to > opened.total)) to = opened.total;
+      // The length of a whole answer may be that of its compressed form: another origin's server
+      // need not say so.
+      const { total } = opened;
+      if (opened.ranged && total !== null && (to === null || to > total)) to = total;
       let position = opened.from;
       for await (const chunk of opened.body) {
         const skip = Math.max(0, at - position);
@@ -70,12 +77,13 @@ export async function* download(
         failures = 0;
         if (to !== null && at >= to) return;
       }
-      if (to === null || at >= to) return;
+      if (to === null || at >= to || (!opened.ranged && total !== null && at >= total)) return;
       throw new PassingError(
         'NETWORK',
         `${source.name}: ends at byte ${at} where ${to} were expected`,
       );
     } catch (error) {
+      link.abort(error);
       if (signal.aborted) throw signal.reason;
       if (!(error instanceof PassingError) || source.once) throw error;
       const never = error.code === 'NETWORK' && !answered.has(source);
@@ -96,6 +104,8 @@ export async function* download(
       );
       onRetry?.(error, pause);
       await online(pause, signal);
+    } finally {
+      link.release();
     }
   }
 }

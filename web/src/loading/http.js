@@ -8,7 +8,6 @@
  * @typedef {(url: string, init: { headers: Record<string, string>, signal: AbortSignal }) =>
  *   Promise<ResponseLike>} FetchLike
  */
-import { linked } from '../link/abort.js';
 import { ExitLMError, messageOf } from '../link/errors.js';
 import { isPage } from '../link/platform.js';
 import { chunksOf } from '../link/sources.js';
@@ -39,19 +38,6 @@ export function httpSource(url, fetchLike, validator = null) {
 
   /** @type {Source['open']} */
   async function open(from, to, signal, whole = false) {
-    // whoever fetches leaves listeners at the signal, and there are thousands of requests
-    const link = linked(signal);
-    try {
-      const { body: bytes, ...opened } = await request(from, to, link.signal, whole);
-      return { ...opened, body: releasing(bytes, link.release) };
-    } catch (error) {
-      link.release();
-      throw error;
-    }
-  }
-
-  /** @type {Source['open']} */
-  async function request(from, to, signal, whole) {
     /** @type {Record<string, string>} */
     const headers = {};
     if (!wholeOnly && !whole) {
@@ -80,7 +66,7 @@ export function httpSource(url, fetchLike, validator = null) {
     if (response.status === 206 && encoded) {
       discard(response);
       wholeOnly = true;
-      return request(0, null, signal);
+      return open(0, null, signal);
     }
     const tag = response.headers.get('etag') ?? response.headers.get('last-modified');
     if (validator !== null && tag !== null && tag !== validator) {
@@ -118,18 +104,6 @@ export function httpSource(url, fetchLike, validator = null) {
     return { from: start, total, ranged, validator, body: body(url, response, expected, signal) };
   }
   return { name: url, url, open };
-}
-
-/**
- * @param {AsyncIterable<Uint8Array>} bytes
- * @param {() => void} release
- */
-async function* releasing(bytes, release) {
-  try {
-    yield* bytes;
-  } finally {
-    release();
-  }
 }
 
 /**

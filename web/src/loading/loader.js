@@ -647,7 +647,7 @@ export class ModelLoader {
         if (!opened) line.opened(asked, now());
         opened = true;
         this.#ranged = ranged;
-        this.#fileBytes[file] = total;
+        this.#fileBytes[file] = ranged ? total : null; // what is compressed has another length
         this.#answered.resolve(undefined);
         if (!ranged && this.#jobsMode && !this.#options.shards) throw new NotRanged();
         this.#options.store?.describe(file, validator);

@@ -11,6 +11,7 @@
  * @property {Source} source
  * @property {boolean} optional they are looked for beside the model; there may be none
  * @property {string | null} sha256
+ * @property {string | null} key as below
  * @property {{ source: Source, sha256: string }} [core] the same without the K/V maps
  *
  * @typedef {object} Resolved
@@ -68,7 +69,7 @@ export async function resolve(files, heads, context) {
   const make = (/** @type {SourceSpec} */ spec) => sourceOf(spec, fetchLike, remote);
   const named =
     heads !== null && heads !== 'auto'
-      ? { source: make(heads), optional: false, sha256: null }
+      ? { source: make(heads), optional: false, sha256: null, key: keyOf([heads]) }
       : null;
   const first = files[0];
   const name = nameOf(first);
@@ -78,7 +79,12 @@ export async function resolve(files, heads, context) {
     /** @type {Heads | null} */
     const packed =
       manifest.heads && heads === 'auto'
-        ? { source: beside(manifest.heads.file), optional: false, sha256: manifest.heads.sha256 }
+        ? {
+            source: beside(manifest.heads.file),
+            optional: false,
+            sha256: manifest.heads.sha256,
+            key: keyOf([rename(first, manifest.heads.file)]),
+          }
         : null;
     if (packed && manifest.heads?.core)
       packed.core = {
@@ -89,7 +95,7 @@ export async function resolve(files, heads, context) {
       sources: manifest.shards.map(({ file }) => beside(file)),
       manifest,
       heads: named ?? packed,
-      key: first.kind === 'url' ? name : null,
+      key: keyOf([first]),
     };
   }
   const split = files.length === 1 && name ? SPLIT.exec(pathOf(name)) : null;
@@ -99,10 +105,10 @@ export async function resolve(files, heads, context) {
     const file = lastOf(pathOf(name))
       .replace(SPLIT, '.gguf')
       .replace(/\.gguf$/, '.exits.gguf');
-    beside = { source: make(rename(first, file)), optional: true, sha256: null };
+    const spec = rename(first, file);
+    beside = { source: make(spec), optional: true, sha256: null, key: keyOf([spec]) };
   }
-  const key = parts.every(({ kind }) => kind === 'url') ? nameOf(parts[0]) : null;
-  return { sources: parts.map(make), manifest: null, heads: named ?? beside, key };
+  return { sources: parts.map(make), manifest: null, heads: named ?? beside, key: keyOf(parts) };
 }
 
 /**
@@ -136,6 +142,13 @@ function nameOf(spec) {
   return spec.kind === 'file' ? spec.path : '';
 }
 
+/**
+ * A `blob:` or `data:` address would never be met again.
+ * @param {SourceSpec[]} files
+ */
+const keyOf = (files) =>
+  files.every((file) => file.kind === 'url' && /^https?:/.test(file.url)) ? nameOf(files[0]) : null;
+
 /** @param {string} name */
 function pathOf(name) {
   return name.replace(/[?#].*$/, '');
@@ -153,7 +166,8 @@ function lastOf(path) {
  * @returns {SourceSpec}
  */
 function rename(spec, file) {
-  if (/(^|[\\/])\.\.([\\/]|$)/.test(file))
+  if (/^[\\/]|(^|[\\/])\.\.([\\/]|$)/.test(file))
+    // "//host/x" is a file of another host
     throw new ExitLMError('BAD_MODEL', `${file}: a file outside its folder`);
   if (spec.kind === 'url') {
     const url = new URL(spec.url);

@@ -27,7 +27,8 @@
  * @property {string} model name under which it is offered
  * @property {string | ((env: any) => string | null | undefined)} [token] asked for as
  *   `Authorization: Bearer …`; none: open to all
- * @property {'*' | string[] | false} [cors] origins whose pages may ask ('*')
+ * @property {'*' | string[] | false} [cors] origins whose pages may ask ('*'), beside its own; a
+ *   page of another one: 403
  * @property {number} [maxBodyBytes] of a request (65536); longer: 413
  * @property {number} [maxPromptTokens] longer: 400; left out: what the context holds
  * @property {number} [maxOutputTokens] more asked for: 400; nothing asked for: this many (256)
@@ -112,6 +113,7 @@ class Service {
   async handle(request, env, ctx) {
     const cors = this.#corsHeaders(request);
     try {
+      this.#checkOrigin(request);
       if (request.method === 'OPTIONS')
         return new Response(null, { status: 204, headers: { ...cors, ...preflight(request) } });
       const response = await this.#route(request, env, ctx);
@@ -128,6 +130,15 @@ class Service {
   /** @param {unknown} error */
   #complain(error) {
     (this.#options.onError ?? console.error)(error);
+  }
+
+  /** A page that may not read the answer does not get one computed. @param {Request} request */
+  #checkOrigin({ headers, url }) {
+    const { cors } = this.#options;
+    const origin = headers.get('origin');
+    const allowed = [...(cors || []), new URL(url).origin];
+    if (origin !== null && cors !== '*' && !allowed.includes(origin))
+      throw new Refusal(403, 'origin_not_allowed', `${origin}: pages from there may not ask`);
   }
 
   /** @param {Request} request @returns {Record<string, string>} */
@@ -160,6 +171,13 @@ class Service {
     };
     if (pathname === '/v1/chat/completions') {
       only('POST');
+      // A browser asks for permission before it sends JSON to another origin; a form it just sends.
+      if (!/^application\/json\b/i.test(request.headers.get('content-type') ?? ''))
+        throw new Refusal(
+          415,
+          'unsupported_media_type',
+          'the request: Content-Type: application/json was expected',
+        );
       this.#authorise(request, env);
       return this.#completion(request, env, ctx);
     }
@@ -174,7 +192,8 @@ class Service {
         owned_by: 'exitlm',
       };
       if (pathname === '/v1/models') return json({ object: 'list', data: [model] });
-      this.#checkModel(decodeURIComponent(pathname.slice('/v1/models/'.length)));
+      const name = pathname.slice('/v1/models/'.length);
+      this.#checkModel(name === encodeURIComponent(this.#options.model) ? undefined : name);
       return json(model);
     }
     if (pathname === '/health') {

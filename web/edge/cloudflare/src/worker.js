@@ -31,6 +31,11 @@ const make = (/** @type {any} */ { MODEL, ORIGINS = '', PER_CLIENT }) =>
 export default {
   /** @param {Request} request @param {any} env @param {any} ctx */
   fetch(request, env, ctx) {
+    if (!env.TOKEN && String(env.OPEN) !== '1') {
+      const message =
+        'set a token (npx wrangler secret put TOKEN), or the variable OPEN to 1 to let everybody ask';
+      return Response.json({ error: { message, code: 'not_configured' } }, { status: 503 });
+    }
     answer ??= make(env);
     return answer(request, env, ctx);
   },
