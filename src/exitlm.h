@@ -327,7 +327,11 @@ typedef struct exitlm_generate_options {
     uint64_t seed;
     const char *const *stop; /* stop strings, not emitted; copied */
     size_t n_stop;
-    float audit; /* share of the exits that is verified with the full model, 0 … 1 */
+    /* Share of the exits that is verified with the full model's choice in the same context, 0 … 1.
+     * With K/V EXACT that is what a level promises. With MAPS or PROPAGATE the context is the one
+     * that the exits have left: what their K/V makes wrong, here and in tokens of the last layer, is
+     * not seen, and a verified position's own K/V becomes exact. */
+    float audit;
     /* LOSSLESS: most drafts before a verification; 0: adaptive up to 8 */
     uint32_t max_draft;
     /* LOSSLESS: LayerSkip's fixed exit layer (layers run); 0: adaptive */
@@ -469,7 +473,8 @@ void exitlm_heads_describe(const exitlm_heads *heads, exitlm_heads_info *info);
 /* K/V maps, which may come later: exitlm_heads_add_maps */
 bool exitlm_heads_have_maps(const exitlm_heads *heads);
 
-/* One row of the calibration: what a level of a strategy promises. */
+/* One row of the calibration: what a level of a strategy promises. A level that was not tried has
+ * no row. */
 typedef struct exitlm_level {
     exitlm_strategy strategy;
     float accuracy;     /* the level, e.g. 0.95 */

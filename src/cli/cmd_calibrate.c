@@ -131,6 +131,9 @@ static int read_data(xl_calibration *c, const cli_texts *data) {
     if (c->data.n == 0 || c->path_data.n == 0)
         return cli_fail("%s: no conversations of the split \"calibration\"",
                         data->n ? data->items[0] : "data");
+    if (c->left_out)
+        cli_warn("%zu conversation%s left out: empty, or longer than the context", c->left_out,
+                 c->left_out == 1 ? " is" : "s are");
     if (c->data.n < 300)
         cli_warn("%zu conversations certify little: 600 or more are recommended", c->data.n);
     return CLI_OK;
@@ -173,6 +176,20 @@ static void print_row(const exitlm_level *l, uint32_t n_heads) {
     printf("  among exits %.4f  coverage", (double)l->agreement_exited);
     for (uint32_t h = 0; h < n_heads; h++) printf(" %.3f", (double)l->coverage[h]);
     printf("\n");
+}
+
+/* Levels that no setting was laid out for. */
+static void print_untried(const xl_calibration *c) {
+    const xl_calibration_options *o = c->options;
+    const char *before = "  not tried:";
+    for (int i = 0; i < XL_LEVELS; i++) {
+        bool row = o->strategy > EXITLM_STRATEGY_RISK;
+        for (size_t l = c->n_kept; l < c->n_levels; l++)
+            row |= c->levels[l].strategy == EXITLM_STRATEGY_RISK &&
+                   c->levels[l].accuracy == xl_levels[i];
+        if (!row) printf("%s %.2f", before, (double)xl_levels[i]), before = ",";
+    }
+    if (before[0] == ',') printf("\n");
 }
 
 static int write_report(const xl_calibration *c, const char *path) {
@@ -239,6 +256,7 @@ static int calibrate(xl_calibration *c, const calibrate_options *o, const char *
            "without a guarantee\n",
            1 - (double)o->calibration.delta);
     for (size_t i = c->n_kept; i < c->n_levels; i++) print_row(&c->levels[i], c->heads->n_heads);
+    print_untried(c);
     if (o->default_accuracy == 0) check_default(c);
     return CLI_OK;
 }

@@ -235,8 +235,16 @@ static int read_data(evaluation *e) {
     }
     for (size_t i = 0; i < data->n && status == EXITLM_OK; i++)
         status = xl_dataset_read(&e->run.data, data->items[i], &error);
-    if (status != EXITLM_OK) return cli_report(&error, NULL);
     xl_dataset_keep(&e->run.data, XL_DATASET_TEST);
+    size_t left_out = 0;
+    if (status == EXITLM_OK)
+        status = xl_measure_leave_out(
+            e->run.model, xl_measure_context(e->run.model, e->run.options->context_tokens),
+            &e->run.data, &left_out, &error);
+    if (status != EXITLM_OK) return cli_report(&error, NULL);
+    if (left_out)
+        cli_warn("%zu conversation%s left out: empty, or longer than the context", left_out,
+                 left_out == 1 ? " is" : "s are");
     if (e->run.data.n) return CLI_OK;
     return cli_fail("%s: no conversations of the split \"test\"",
                     data->n ? data->items[0] : "data");

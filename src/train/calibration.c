@@ -99,7 +99,14 @@ exitlm_status xl_calibration_split(xl_calibration *c, exitlm_error *error) {
     }
     xl_dataset_keep(&c->data, XL_DATASET_CALIBRATION);
     if (!held_out) xl_dataset_drop_every(&c->data, 6);
-    return EXITLM_OK;
+    size_t left_out = 0;
+    const uint32_t context = xl_measure_context(c->model, c->options->context_tokens);
+    exitlm_status status = xl_measure_leave_out(c->model, context, &c->path_data, &left_out, error);
+    if (status == EXITLM_OK)
+        status = xl_measure_leave_out(c->model, context, &c->data, &c->left_out, error);
+    c->left_out += left_out;
+    if (status != EXITLM_OK) return status;
+    return xl_dataset_shuffle(&c->data) ? EXITLM_OK : xl_no_memory(error, "the data");
 }
 
 /* ---- Measuring ---- */
@@ -237,7 +244,10 @@ static exitlm_status make_risk_rows(xl_calibration *c, exitlm_error *error) {
                           xl_level_x(&c->result, c->path.n)};
     if (!risk.x) return xl_no_memory(error, "the tables");
     for (int i = 0; i < XL_LEVELS; i++) {
-        xl_level_of_risk(&risk, xl_levels[i], &c->levels[c->n_levels++], NULL);
+        exitlm_level *row = &c->levels[c->n_levels];
+        xl_level_of_risk(&risk, xl_levels[i], row, NULL);
+        /* What no setting was laid out for was not tried. */
+        c->n_levels += row->certified || xl_level_wanted(o->accuracy, o->n_accuracy, xl_levels[i]);
         c->exited[i] = xl_level_of_exited(&risk, xl_levels[i]);
     }
     risk.delta = 0.10;

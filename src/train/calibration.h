@@ -9,7 +9,8 @@ typedef struct xl_calibration_options {
     exitlm_kv_policy kv;  /* that the levels are to hold with */
     xl_bound bound;
     float delta;
-    /* [n_accuracy] settings that are laid out for these levels alone; none: all */
+    /* [n_accuracy] settings that are laid out for these levels alone; none: all. The table has no
+     * row for a level that was not tried. */
     const float *accuracy;
     size_t n_accuracy;
     uint32_t reply_tokens, batch, context_tokens; /* context_tokens 0: the model's, at most 1024 */
@@ -31,6 +32,7 @@ typedef struct xl_calibration {
     xl_pool *pool;
     const xl_observer *observer;
     xl_dataset data, path_data; /* what decides, and what lays out the path */
+    size_t left_out;            /* conversations that are blank, or do not fit the context */
     xl_metric_trial trials[EXITLM_METRIC_COUNT];
     exitlm_metric metric;
     float logistic[EXITLM_MAX_HEADS * 6];
@@ -44,7 +46,9 @@ typedef struct xl_calibration {
 
 /* Are the options such as these heads can be calibrated with? */
 exitlm_status xl_calibration_check(const xl_calibration *c, exitlm_error *error);
-/* Parts `data` into what decides and what lays out the path. Either may then be empty. */
+/* Parts `data` into what decides and what lays out the path. Either may then be empty. What decides
+ * is shuffled, the same way each time: the bound is for conversations that may come in any order,
+ * and a list may be sorted by topic. */
 exitlm_status xl_calibration_split(xl_calibration *c, exitlm_error *error);
 /* The metric and the path: `trials`, `metric`, `path`. */
 exitlm_status xl_calibration_choose_path(xl_calibration *c, exitlm_error *error);

@@ -6,6 +6,7 @@
 
 #include "base/bytes.h"
 #include "base/json.h"
+#include "base/sort.h"
 #include "eval.h"
 #include "files.h"
 
@@ -87,15 +88,6 @@ static exitlm_status measure_test(xl_eval_run *run, pool_x *p, exitlm_error *err
 }
 
 /* ---- Splitting ---- */
-static void shuffle(uint32_t *order, size_t n, uint64_t *state) {
-    for (size_t i = n; i > 1; i--) {
-        size_t j = (size_t)(xl_random(state) % i);
-        uint32_t t = order[i - 1];
-        order[i - 1] = order[j];
-        order[j] = t;
-    }
-}
-
 /* One split: the chosen setting, or -1; *mean: its disagreement on the test part. */
 static int32_t split_once(const pool_x *p, const uint32_t *order, double *x, double alpha,
                           double delta, double *mean) {
@@ -124,7 +116,7 @@ static exitlm_status split_all(xl_eval_run *run, const pool_x *p, exitlm_error *
             for (size_t i = 0; i < p->n; i++) order[i] = (uint32_t)i;
             for (uint32_t s = 0; s < r->splits; s++) {
                 double mean, alpha = 1 - (double)accuracies[a];
-                shuffle(order, p->n, &state);
+                xl_shuffle(order, p->n, &state);
                 int32_t chosen = split_once(p, order, x, alpha, deltas[d], &mean);
                 r->misses += mean > alpha;
                 r->uncertified += chosen < 0;

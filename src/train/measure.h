@@ -94,5 +94,9 @@ double xl_measure_exited(const xl_measure_sum *sum);
 /* The context that conversations are measured in: `wanted`, or where it is 0 the model's, at
  * most 1024 tokens. */
 uint32_t xl_measure_context(const exitlm_model *model, uint32_t wanted);
+/* Drops what would count as perfect because nothing is said: conversations that are blank, or whose
+ * first prompt does not fit the context. Returns how many in *left_out. */
+exitlm_status xl_measure_leave_out(const exitlm_model *model, uint32_t context, xl_dataset *set,
+                                   size_t *left_out, exitlm_error *error);
 
 #endif

@@ -6,6 +6,7 @@
  *   pack      the matrices' panels for the next step */
 #include "base/bytes.h"
 #include "base/fmath.h"
+#include "base/sort.h"
 #include "train_internal.h"
 #include <math.h>
 #include <string.h>
@@ -442,12 +443,7 @@ static void run_step(xl_trainer *t, const xl_train_set *set, const uint32_t *ord
 
 static void shuffle(uint32_t *order, size_t n, uint64_t seed) {
     for (size_t i = 0; i < n; i++) order[i] = (uint32_t)i;
-    for (size_t i = n; i > 1; i--) {
-        size_t j = (size_t)(xl_random(&seed) % i);
-        uint32_t x = order[i - 1];
-        order[i - 1] = order[j];
-        order[j] = x;
-    }
+    xl_shuffle(order, n, &seed);
 }
 
 static bool set_fits(const xl_trainer *t, const xl_train_set *set) {

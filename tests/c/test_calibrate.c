@@ -1,6 +1,7 @@
 /* Calibration: the bounds keep their promise on synthetic conversations with a known risk, and
  * thresholds mean what they say. */
 #include "train/calibrate.h"
+#include "train/dataset.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -248,7 +249,31 @@ static void test_holds(void) {
     CHECK(!xl_mean_exceeds(x, 1, 0.05), "one conversation proves nothing");
 }
 
+/* 200 easy conversations, then 400 hard ones, .067 wrong on the whole: in that order .05 would be
+ * certified, and after the shuffle it is not. */
+static void test_sorted_list(void) {
+    enum { N = 600 };
+    xl_dataset set = {0};
+    double x[2][N];
+    for (int i = 0; i < N; i++) {
+        const char *text = i < 200 ? "easy" : "hard";
+        x[0][i] = i < 200 ? 0 : 0.1;
+        CHECK(xl_dataset_add(&set, XL_DATASET_TURNS, XL_DATASET_ANY, NULL, &text, 1), "no memory");
+    }
+    CHECK(xl_dataset_shuffle(&set) && set.n == N, "not shuffled");
+    int hard = 0;
+    for (int i = 0; i < N; i++) {
+        x[1][i] = strcmp(set.items[i].texts[0], "hard") == 0 ? 0.1 : 0;
+        hard += x[1][i] > 0;
+    }
+    xl_dataset_free(&set);
+    CHECK(hard == 400, "%d of 400 are left", hard);
+    CHECK(xl_risk_p_betting(x[0], N, 0.05, 0.05) < 0.05, "the order makes no difference");
+    CHECK(xl_risk_p_betting(x[1], N, 0.05, 0.05) > 0.2, "certified against the mean");
+}
+
 int main(void) {
+    test_sorted_list();
     test_guarantee();
     test_power();
     test_binomial();

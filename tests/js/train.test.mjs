@@ -258,6 +258,37 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
     assert.equal(run(['calibrate', tiny, heads, ...quick, '--strategy', 'risk']).status, 0);
     const [before] = objects(['inspect', heads]);
     const report = scratch('maps-report.json');
+
+    // A level that nothing was laid out for has no row; what says nothing does not count.
+    const alone = scratch('alone.exits.gguf');
+    const more = scratch('more.jsonl');
+    fs.copyFileSync(heads, alone);
+    fs.writeFileSync(
+      more,
+      `${fs.readFileSync(data, 'utf8').trim()}\n{"turns": [" "], "split": "calibration"}\n`,
+    );
+    const tried = run([
+      'calibrate',
+      tiny,
+      alone,
+      '--data',
+      more,
+      '--reply-tokens',
+      '24',
+      '-q',
+      '--strategy',
+      'risk',
+      '--accuracy',
+      '0.8',
+    ]);
+    assert.equal(tried.status, 0, tried.err);
+    assert.match(tried.err, /1 conversation is left out/);
+    const levels = objects(['inspect', alone])[0].levels;
+    assert.ok(
+      levels.every((/** @type {any} */ l) => l.certified || Math.abs(l.accuracy - 0.8) < 1e-6),
+    );
+    assert.ok(levels.length < before.levels.length);
+    assert.match(tried.out, /not tried:.* 0\.99/);
     const made = run([
       'calibrate',
       tiny,
@@ -501,6 +532,17 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
         ],
         1,
         /no assistant turn/,
+      ],
+      [
+        [
+          'calibrate',
+          tiny,
+          heads,
+          '--data',
+          scratch('bad3.jsonl', '{"turns": ["a"], "split": "dev"}\n'),
+        ],
+        1,
+        /line 1: unknown "split": it is "train", "calibration" or "test"/,
       ],
       [['eval', tiny, heads, '--data', data, '-q'], 1, /is not calibrated: run exitlm calibrate/],
       [['eval', tiny, scratch('absent.exits.gguf'), '--data', data, '-q'], 1, /absent/],

@@ -30,6 +30,7 @@ export class Replies {
   #exits;
   #clock;
   #peer;
+  #maps;
   #event;
   #shapes;
   /** All replies so far. @type {Promise<unknown>} */ #before = Promise.resolve();
@@ -44,14 +45,16 @@ export class Replies {
    * @param {Exits | null} given.exits
    * @param {boolean} given.clock time passes while code runs
    * @param {Peer} given.peer is told of each token
+   * @param {Promise<void>} given.maps the heads' K/V maps are here, or will not come
    */
-  constructor({ engine, loader, session, exits, clock, peer }) {
+  constructor({ engine, loader, session, exits, clock, peer, maps }) {
     this.#engine = engine;
     this.#loader = loader;
     this.#session = session;
     this.#exits = exits;
     this.#clock = clock;
     this.#peer = peer;
+    this.#maps = maps;
     this.#event = engine.create('event');
     this.#shapes = new Shapes(engine, loader.model);
   }
@@ -73,6 +76,7 @@ export class Replies {
     try {
       const text = await textOf(prompt); // what is wrong with it is said at once
       await before;
+      if (this.#mayUseMaps(options)) await Promise.race([this.#maps, reply.wake.promise]);
       check();
       return reply.stopped ? nothingDone() : await this.#run(id, text, options, reply);
     } finally {
@@ -116,6 +120,25 @@ export class Replies {
     if (mode !== 'exit' || strategy !== 'risk' || kv !== 'exact' || thresholds) return options;
     const own = this.#ownLevels.find((level) => level.accuracy >= accuracy - 1e-6);
     return own ? { ...options, kv, thresholds: own.threshold } : options;
+  }
+
+  /**
+   * Might the engine choose K/V maps for it? Such a reply waits for those that are still to come:
+   * which policy answers must not depend on the moment. @param {GenerateOptions} asked
+   */
+  #mayUseMaps(asked) {
+    const {
+      mode = 'exit',
+      strategy = 'risk',
+      kv,
+      accuracy = this.#exits?.defaultAccuracy ?? 1,
+      thresholds,
+    } = this.#withOwnLevel(asked);
+    if (mode !== 'exit' || kv || thresholds) return false;
+    return !!this.#exits?.levels.some(
+      (l) =>
+        l.kv === 'maps' && l.strategy === strategy && l.certified && l.accuracy >= accuracy - 1e-6,
+    );
   }
 
   /**
