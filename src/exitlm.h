@@ -237,7 +237,11 @@ exitlm_status exitlm_apply_template(const exitlm_model *model, const exitlm_mess
 
 /* ---- Sessions ---------------------------------------------------------------- */
 #define EXITLM_KV_TYPE_LIST(X) X(F32, "f32") X(F16, "f16") X(Q8, "q8")
-#define EXITLM_KV_POLICY_LIST(X) X(EXACT, "exact") X(MAPS, "maps") X(PROPAGATE, "propagate")
+/* How the K/V of layers that an exit skips is made. AUTO: of EXACT and MAPS, where the wanted level
+ * is calibrated with them, the one that is expected to cost least here. PROPAGATE is there to be
+ * compared with. */
+#define EXITLM_KV_POLICY_LIST(X) \
+    X(AUTO, "auto") X(EXACT, "exact") X(MAPS, "maps") X(PROPAGATE, "propagate")
 #define EXITLM_MODE_LIST(X) X(FULL, "full") X(EXIT, "exit") X(LOSSLESS, "lossless")
 #define EXITLM_METRIC_LIST(X) \
     X(ENTROPY, "entropy") X(MAXPROB, "maxprob") X(MARGIN, "margin") X(LOGISTIC, "logistic")
@@ -315,8 +319,6 @@ typedef struct exitlm_generate_options {
     /* wanted accuracy of mode EXIT, 0.5 … 1; 0: the heads' default_accuracy */
     float accuracy;
     exitlm_strategy strategy;
-    /* -1: of those that the wanted level is calibrated with, the one that is expected to cost least
-     * here */
     exitlm_kv_policy kv;
     uint32_t max_tokens;  /* 0: up to the context's end */
     float temperature;    /* 0: greedy */
@@ -344,7 +346,7 @@ typedef struct exitlm_generate_options {
     bool events;             /* also DRAFT, ACCEPT and REJECT events */
     exitlm_grammar *grammar; /* NULL: any text */
 } exitlm_generate_options;
-/* Greedy, mode FULL, kv -1, everything else 0. */
+/* All zero: greedy, mode FULL, K/V policy AUTO. */
 void exitlm_generate_defaults(exitlm_generate_options *options);
 
 typedef enum exitlm_event_type {

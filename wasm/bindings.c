@@ -416,9 +416,6 @@ exitlm_grammar *EXPORT(exitlm_wasm_grammar_from_pattern)(const exitlm_model *mod
     return grammar;
 }
 void EXPORT(exitlm_wasm_grammar_free)(exitlm_grammar *grammar) { exitlm_grammar_free(grammar); }
-void EXPORT(exitlm_wasm_generate_defaults)(exitlm_generate_options *options) {
-    exitlm_generate_defaults(options);
-}
 exitlm_status EXPORT(exitlm_wasm_session_start)(exitlm_session *session, const int32_t *ids,
                                                 size_t n, const exitlm_generate_options *options,
                                                 exitlm_error *error) {

@@ -57,6 +57,7 @@ struct exitlm_grammar {
     config_set *sets;      /* [MAX_SETS] */
     config *configs;       /* [MAX_CONFIGS] */
     stack_node *stacks;    /* [MAX_STACKS] */
+    uint16_t *moved;       /* [MAX_STACKS] scratch: where a stack is now */
     uint16_t *set_slots;   /* [SET_SLOTS] by hash, 0: free */
     uint16_t *stack_slots; /* [STACK_SLOTS] */
     uint32_t n_sets, n_configs, n_stacks;
@@ -72,7 +73,7 @@ struct exitlm_grammar {
     uint16_t mask_of[MASKS];     /* set, 0: free */
     int32_t recent_id[RECENT];   /* ring: token i of the reply at i % RECENT */
     uint32_t recent_set[RECENT]; /* the set after it */
-    uint32_t n_said;
+    uint32_t n_said, known_from; /* sets of the tokens from here on are in the ring */
 };
 
 /* ---- Sets ---- */
@@ -90,7 +91,7 @@ static void forget(xl_grammar *g) {
     g->n_configs = 0;
     g->n_stacks = 1;
     g->stacks[0] = (stack_node){0};
-    g->n_said = 0;
+    g->n_said = g->known_from = 0;
     g->start = UNKNOWN;
     g->full = false;
 }
@@ -175,16 +176,8 @@ static bool is_made(const xl_grammar *g, const config_set *set, uint32_t hash) {
            memcmp(g->configs + set->first, g->made, set->n * sizeof *g->made) == 0;
 }
 
-/* The number of the set of what has been reached. */
-static uint32_t end_set(xl_grammar *g) {
-    for (uint32_t i = 0; i < g->n_seen && !g->full; i++) follow(g, g->seen[i]);
-    if (g->full || (g->n_made == 0 && !g->made_accepts)) return DEAD;
-    for (uint32_t i = 1; i < g->n_made; i++) /* nearly sorted, and short */
-        for (uint32_t k = i; k > 0 && config_before(&g->made[k], &g->made[k - 1]); k--) {
-            const config swap = g->made[k];
-            g->made[k] = g->made[k - 1];
-            g->made[k - 1] = swap;
-        }
+/* The number of the set in `made`, which is sorted. */
+static uint32_t number_of_made(xl_grammar *g) {
     const uint32_t hash = xl_hash_more(XL_HASH_START + g->made_accepts, (const char *)g->made,
                                        g->n_made * sizeof *g->made);
     uint32_t slot = hash % SET_SLOTS;
@@ -204,6 +197,49 @@ static uint32_t end_set(xl_grammar *g) {
     g->n_configs += g->n_made;
     g->set_slots[slot] = (uint16_t)g->n_sets;
     return g->n_sets++;
+}
+
+/* The number of the set of what has been reached. */
+static uint32_t end_set(xl_grammar *g) {
+    for (uint32_t i = 0; i < g->n_seen && !g->full; i++) follow(g, g->seen[i]);
+    if (g->full || (g->n_made == 0 && !g->made_accepts)) return DEAD;
+    for (uint32_t i = 1; i < g->n_made; i++) /* nearly sorted, and short */
+        for (uint32_t k = i; k > 0 && config_before(&g->made[k], &g->made[k - 1]); k--) {
+            const config swap = g->made[k];
+            g->made[k] = g->made[k - 1];
+            g->made[k - 1] = swap;
+        }
+    return number_of_made(g);
+}
+
+/* Forgets all but one set, where more than half of the room is taken; returns its new number. A
+ * stack stands behind its parent, so their order, and with it the set's, stays. */
+static uint32_t make_room(xl_grammar *g, uint32_t keep) {
+    if (keep == DEAD || (g->n_sets <= MAX_SETS / 2 && g->n_configs <= MAX_CONFIGS / 2 &&
+                         g->n_stacks <= MAX_STACKS / 2))
+        return keep;
+    const config_set set = g->sets[keep];
+    const uint32_t n_stacks = g->n_stacks, n_said = g->n_said;
+    memcpy(g->made, g->configs + set.first, set.n * sizeof *g->made);
+    memset(g->moved, 0, n_stacks * sizeof *g->moved);
+    for (uint32_t i = 0; i < set.n; i++)
+        for (uint32_t at = g->made[i].stack; at && !g->moved[at]; at = g->stacks[at].parent)
+            g->moved[at] = 1;
+    forget(g);
+    for (uint32_t i = 1; i < n_stacks; i++)
+        if (g->moved[i]) {
+            const stack_node node = g->stacks[i];
+            g->moved[i] = (uint16_t)push(g, node.back, g->moved[node.parent]);
+        }
+    for (uint32_t i = 0; i < set.n; i++) g->made[i].stack = g->moved[g->made[i].stack];
+    g->n_made = set.n;
+    g->made_accepts = set.accepts;
+    const uint32_t set_now = number_of_made(g);
+    g->n_said = n_said;
+    g->known_from = n_said ? n_said - 1 : 0;
+    if (n_said) g->recent_set[g->known_from % RECENT] = set_now;
+    else g->start = set_now;
+    return set_now;
 }
 
 static uint32_t start_set(xl_grammar *g) {
@@ -246,32 +282,30 @@ static uint32_t step_token(xl_grammar *g, uint32_t set, int32_t id) {
 
 /* How many of the tokens lead to a set that is still known. */
 static uint32_t known_tokens(const xl_grammar *g, const int32_t *ids, uint32_t n) {
-    const uint32_t oldest = g->n_said > RECENT ? g->n_said - RECENT : 0;
-    if (n < oldest) return 0;
+    const uint32_t oldest = g->known_from;
+    if (n <= oldest || g->recent_id[oldest % RECENT] != ids[oldest]) return 0;
     uint32_t i = oldest;
     while (i < n && i < g->n_said && g->recent_id[i % RECENT] == ids[i]) i++;
-    return i > oldest ? i : 0;
+    return i;
 }
 
-static uint32_t set_after(xl_grammar *g, const int32_t *ids, uint32_t n) {
+/* The set after the tokens, with half of the room free for what is asked of it. */
+static uint32_t here(xl_grammar *g, const int32_t *ids, uint32_t n) {
+    if (g->full) forget(g);
     uint32_t i = known_tokens(g, ids, n);
     uint32_t set = i ? g->recent_set[(i - 1) % RECENT] : start_set(g);
-    for (; i < n && set != DEAD; i++) {
+    if (i == 0) g->known_from = 0;
+    g->n_said = i;
+    set = make_room(g, set);
+    while (i < n && set != DEAD) {
         set = step_token(g, set, ids[i]);
         g->recent_id[i % RECENT] = ids[i];
         g->recent_set[i % RECENT] = set;
-        g->n_said = i + 1;
+        g->n_said = ++i;
+        if (i > RECENT) g->known_from = xl_max_u32(g->known_from, i - RECENT);
+        set = make_room(g, set);
     }
-    g->n_said = i;
     return set;
-}
-
-/* The set after the tokens, with room for what is asked of it. */
-static uint32_t here(xl_grammar *g, const int32_t *ids, uint32_t n) {
-    if (g->full || g->n_sets > MAX_SETS / 2 || g->n_configs > MAX_CONFIGS / 2 ||
-        g->n_stacks > MAX_STACKS / 2)
-        forget(g);
-    return set_after(g, ids, n);
 }
 
 /* ---- Answers ---- */
@@ -331,7 +365,6 @@ static const uint64_t *mask_of(xl_grammar *g, uint32_t set) {
 void xl_grammar_mask(xl_grammar *g, const int32_t *ids, uint32_t n, float *logits,
                      uint32_t n_logits) {
     const uint64_t *mask = mask_of(g, here(g, ids, n));
-    if (g->full) mask = mask_of(g, here(g, ids, n)); /* now with all the room */
     for (uint32_t i = 0; i < n_logits; i++)
         if (i >= g->mask_words * 64 || !(mask[i / 64] >> i % 64 & 1)) logits[i] = -INFINITY;
 }
@@ -373,6 +406,7 @@ static void lay_out(xl_grammar *g, xl_arena *arena) {
     g->sets = xl_arena_take(arena, MAX_SETS, sizeof *g->sets);
     g->configs = xl_arena_take(arena, MAX_CONFIGS, sizeof *g->configs);
     g->stacks = xl_arena_take(arena, MAX_STACKS, sizeof *g->stacks);
+    g->moved = xl_arena_take(arena, MAX_STACKS, sizeof *g->moved);
     g->set_slots = xl_arena_take(arena, SET_SLOTS, sizeof *g->set_slots);
     g->stack_slots = xl_arena_take(arena, STACK_SLOTS, sizeof *g->stack_slots);
     g->made = xl_arena_take(arena, MAX_IN_SET, sizeof *g->made);

@@ -5,7 +5,7 @@
  *    there are no properties), with keys of letters, digits, _ and -, at most 32;
  *  - numbers without exponents, at most 15 digits in all;
  *  - a tuple (prefixItems) is complete; `pattern` matches the whole string;
- *  - values nest some 40 deep.
+ *  - values nest at least 60 deep.
  * USAGE, with the place in the schema, for a keyword that is not supported and for a schema that
  * nothing satisfies. */
 #ifndef XL_SCHEMA_H

@@ -84,6 +84,14 @@ static inline const xl_measure_sum *xl_measure_at(const xl_measure_result *r, si
                                                   size_t setting) {
     return &r->sums[item * r->n_settings + setting];
 }
+/* Of one setting: means over conversations, but `coverage`, `perplexity` and `repetition`, which are
+ * over all tokens. */
+typedef struct xl_measure_means {
+    double coverage[EXITLM_MAX_HEADS], agreement, agreement_exited, mean_depth, mean_work;
+    double common_prefix, perplexity, repetition;
+    size_t tokens;
+} xl_measure_means;
+xl_measure_means xl_measure_means_of(const xl_measure_result *result, size_t setting);
 /* Share of the conversation's tokens that are not the full model's choice: X of calibrate.h.
  * With exact K/V they are all exits. */
 double xl_measure_x(const xl_measure_sum *sum);

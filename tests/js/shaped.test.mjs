@@ -1,18 +1,19 @@
 // Shaped replies: schemas and patterns. The tiny random model at a high temperature says anything
 // that it may, so a mask that lets something wrong through is found; ajv is the judge.
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import { after, before, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import addFormats from 'ajv-formats';
-import { ExitLM } from '../../web/src/index.js';
 import { defaultModel } from '../answers/tools.mjs';
 import { loadTiny } from './support/tiny-model.mjs';
 
 const ajv = new Ajv2020({ strict: false });
 /** @type {any} */ (addFormats)(ajv);
 
-/** @type {ExitLM} */
+/** @type {import('../../web/src/index.js').ExitLM} */
 let lm;
 before(async () => {
   lm = await loadTiny({ contextLength: 512 });
@@ -243,20 +244,14 @@ test('a reply that is cut says so, and has no value', async () => {
   assert.deepEqual([result.reason, result.json], ['length', undefined]);
 });
 
-test('the real model fills a form', { skip: !fs.existsSync(defaultModel) }, async () => {
-  const real = await ExitLM.load(defaultModel, { contextLength: 512 });
-  const schema = {
-    type: 'object',
-    properties: {
-      name: { type: 'string', maxLength: 20 },
-      age: { type: 'integer', minimum: 0, maximum: 120 },
-      city: { enum: ['Paris', 'Oslo', 'Rome'] },
-    },
-    required: ['name', 'age', 'city'],
-  };
-  const content = 'Anna is 31 years old and lives in Oslo. Extract name, age and city as JSON.';
-  const { json, forced = 0 } = await real.chat([{ role: 'user', content }], { schema }).result;
-  assert.deepEqual(json, { name: 'Anna', age: 31, city: 'Oslo' });
-  assert.ok(forced > 5);
-  await real.dispose();
+test('docs/shaped.md: its example runs as it stands', { skip: !fs.existsSync(defaultModel) }, () => {
+  const root = fileURLToPath(new URL('../..', import.meta.url));
+  const [, code] = /```js\n(.*?)```/s.exec(fs.readFileSync(`${root}/docs/shaped.md`, 'utf8')) ?? [];
+  const folder = `${root}/build/readme`; // inside the package, so that it finds `exitlm` by its name
+  fs.mkdirSync(folder, { recursive: true });
+  fs.writeFileSync(`${folder}/shaped.mjs`, code ?? '');
+  const out = execFileSync(process.execPath, [`${folder}/shaped.mjs`], { cwd: root, encoding: 'utf8' });
+  const [, json, forced] = /^(\{.*\}) (\d+)/.exec(out) ?? [];
+  assert.equal(json, "{ name: 'Anna', age: 31, city: 'Oslo' }");
+  assert.ok(Number(forced) > 5, out);
 });

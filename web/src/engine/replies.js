@@ -22,6 +22,8 @@ import { Shapes, isJson, isShaped } from './shapes.js';
 import { generateOptions } from './structs.js';
 
 const TURN_MS = 8;
+/** From an answer's bytes to the engine there are some turns. */
+const QUIET_TURNS = 4;
 
 export class Replies {
   #engine;
@@ -113,13 +115,13 @@ export class Replies {
     const {
       mode = 'exit',
       strategy = 'risk',
-      kv = 'exact',
+      kv = 'auto',
       accuracy = this.#exits?.defaultAccuracy ?? 1,
       thresholds,
     } = options;
-    if (mode !== 'exit' || strategy !== 'risk' || kv !== 'exact' || thresholds) return options;
+    if (mode !== 'exit' || strategy !== 'risk' || kv === 'maps' || thresholds) return options;
     const own = this.#ownLevels.find((level) => level.accuracy >= accuracy - 1e-6);
-    return own ? { ...options, kv, thresholds: own.threshold } : options;
+    return own ? { ...options, kv: 'exact', thresholds: own.threshold } : options;
   }
 
   /**
@@ -192,9 +194,24 @@ export class Replies {
       // Without a clock nobody knows how long this has taken: each token and each slice of the
       // prompt is a turn.
       if (!this.#clock || now() - lastTurn > TURN_MS) {
-        await turn();
+        await this.#pause();
         lastTurn = now();
       }
+    }
+  }
+
+  /**
+   * Lets the event loop turn; while the model loads as often as bytes come, but for no longer than
+   * was computed: who computes and who loads share a thread.
+   */
+  async #pause() {
+    const loader = this.#loader;
+    const until = now() + TURN_MS;
+    for (let quiet = 0; quiet < QUIET_TURNS; quiet++) {
+      const before = loader.networkBytes;
+      await turn();
+      if (loader.finished || now() > until) return;
+      if (loader.networkBytes !== before) quiet = 0;
     }
   }
 
