@@ -244,14 +244,22 @@ test('a reply that is cut says so, and has no value', async () => {
   assert.deepEqual([result.reason, result.json], ['length', undefined]);
 });
 
-test('docs/shaped.md: its example runs as it stands', { skip: !fs.existsSync(defaultModel) }, () => {
-  const root = fileURLToPath(new URL('../..', import.meta.url));
-  const [, code] = /```js\n(.*?)```/s.exec(fs.readFileSync(`${root}/docs/shaped.md`, 'utf8')) ?? [];
-  const folder = `${root}/build/readme`; // inside the package, so that it finds `exitlm` by its name
-  fs.mkdirSync(folder, { recursive: true });
-  fs.writeFileSync(`${folder}/shaped.mjs`, code ?? '');
-  const out = execFileSync(process.execPath, [`${folder}/shaped.mjs`], { cwd: root, encoding: 'utf8' });
-  const [, json, forced] = /^(\{.*\}) (\d+)/.exec(out) ?? [];
-  assert.equal(json, "{ name: 'Anna', age: 31, city: 'Oslo' }");
-  assert.ok(Number(forced) > 5, out);
-});
+test(
+  'docs/shaped.md: its example runs as it stands',
+  { skip: !fs.existsSync(defaultModel) },
+  () => {
+    const root = fileURLToPath(new URL('../..', import.meta.url));
+    const [, code] =
+      /```js\n(.*?)```/s.exec(fs.readFileSync(`${root}/docs/shaped.md`, 'utf8')) ?? [];
+    const folder = `${root}/build/readme`; // inside the package, so that it finds `exitlm` by its name
+    fs.mkdirSync(folder, { recursive: true });
+    fs.writeFileSync(`${folder}/shaped.mjs`, code ?? '');
+    const out = execFileSync(process.execPath, [`${folder}/shaped.mjs`], {
+      cwd: root,
+      encoding: 'utf8',
+    });
+    const [, json, forced] = /^(\{.*\}) (\d+)/.exec(out) ?? [];
+    assert.equal(json, "{ name: 'Anna', age: 31, city: 'Oslo' }");
+    assert.ok(Number(forced) > 5, out);
+  },
+);
