@@ -98,6 +98,7 @@ typedef struct exitlm_heads exitlm_heads;     /* exit heads and their calibratio
 typedef struct exitlm_loader exitlm_loader;   /* a model on its way in */
 typedef struct exitlm_model exitlm_model;     /* weights and tokenizer, read-only */
 typedef struct exitlm_session exitlm_session; /* K/V cache and one generation */
+typedef struct exitlm_grammar exitlm_grammar; /* what a reply may say */
 
 /* ---- Exit heads ----------------------------------------------------------- */
 /* Reads a whole heads file (NAME.exits.gguf) from memory; the bytes are copied.
@@ -294,6 +295,25 @@ const char *exitlm_session_kernel(const exitlm_session *session);
 /* Kernel sets that this build and machine can run, best first; NULL past the end. */
 const char *exitlm_kernel_name(size_t index);
 
+/* ---- Shaped replies ------------------------------------------------------------ */
+/* A grammar is one JSON Schema or one regular expression against a model's vocabulary. Each token of
+ * a reply is chosen among those that keep its text one that can still become one of the grammar's,
+ * whatever the mode; where only one text can follow, its tokens are emitted without being computed.
+ * The reply ends where the grammar says that it is complete; one that max_tokens or the context cuts
+ * is incomplete (reason LENGTH). In mode EXIT such a reply is not certified.
+ * What of JSON Schema and of regular expressions is understood stands in docs/shaped.md; else USAGE,
+ * with the place. A grammar serves one session at a time, belongs to the caller, and must outlive
+ * the replies that use it. Its memory, beside that of model and session, is taken when it is made:
+ * some 2 MB for 49,152 tokens. `allocator` NULL: the C library's. */
+exitlm_status exitlm_grammar_from_schema(exitlm_grammar **grammar, const exitlm_model *model,
+                                         const char *json, size_t n_bytes,
+                                         const exitlm_allocator *allocator, exitlm_error *error);
+enum { EXITLM_PATTERN_IGNORE_CASE = 1 /* of ASCII letters */, EXITLM_PATTERN_DOT_ALL = 2 };
+exitlm_status exitlm_grammar_from_pattern(exitlm_grammar **grammar, const exitlm_model *model,
+                                          const char *pattern, size_t n_bytes, unsigned flags,
+                                          const exitlm_allocator *allocator, exitlm_error *error);
+void exitlm_grammar_free(exitlm_grammar *grammar);
+
 typedef struct exitlm_generate_options {
     exitlm_mode mode; /* EXIT and LOSSLESS need heads: else USAGE */
     /* wanted accuracy of mode EXIT, 0.5 … 1; 0: the heads' default_accuracy */
@@ -323,7 +343,8 @@ typedef struct exitlm_generate_options {
     /* NULL: from the calibration table; else one uncertainty per head, an exit where the head's is
      * below it (calibration uses this; copied) */
     const float *thresholds;
-    bool events; /* also DRAFT, ACCEPT and REJECT events */
+    bool events;             /* also DRAFT, ACCEPT and REJECT events */
+    exitlm_grammar *grammar; /* NULL: any text */
 } exitlm_generate_options;
 /* All zero: greedy, mode FULL, K/V policy AUTO. */
 void exitlm_generate_defaults(exitlm_generate_options *options);
@@ -355,6 +376,7 @@ typedef struct exitlm_token {
     /* 1 - uncertainty of the deciding head, 0 … 1; for -1: the largest probability */
     float confidence;
     bool drafted;
+    bool forced;        /* the grammar left no choice: no layer was run for it (head -1, work 0) */
     int32_t draft_head; /* of a drafted token: the head, or -2: prompt lookup */
     /* since the previous token (the first: since the start); negative: no clock */
     double ms;
@@ -369,7 +391,8 @@ typedef struct exitlm_stats {
     /* mean_work counts all that was done after the prompt */
     double mean_depth, mean_work;
     uint32_t exits[EXITLM_MAX_HEADS]; /* tokens that head i answered */
-    uint32_t full_tokens;             /* and the model's own */
+    uint32_t full_tokens;             /* the model's own */
+    uint32_t forced_tokens;           /* and those that a grammar left no choice about */
     uint32_t draft_attempts, drafted, accepted;
     uint32_t audited, audit_disagreed;
     /* the reply lies inside what its accuracy is certified for; always in FULL and LOSSLESS */

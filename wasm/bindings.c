@@ -182,6 +182,7 @@ static const wasm_field fields[] = {
     FIELD(generate_options, draft_sources),
     FIELD(generate_options, thresholds),
     FIELD(generate_options, events),
+    FIELD(generate_options, grammar),
 
     STRUCT(token),
     FIELD(token, index),
@@ -194,6 +195,7 @@ static const wasm_field fields[] = {
     FIELD(token, head),
     FIELD(token, confidence),
     FIELD(token, drafted),
+    FIELD(token, forced),
     FIELD(token, draft_head),
     FIELD(token, ms),
 
@@ -209,6 +211,7 @@ static const wasm_field fields[] = {
     FIELD(stats, mean_work),
     ARRAY(stats, exits),
     FIELD(stats, full_tokens),
+    FIELD(stats, forced_tokens),
     FIELD(stats, draft_attempts),
     FIELD(stats, drafted),
     FIELD(stats, accepted),
@@ -399,6 +402,20 @@ exitlm_session *EXPORT(exitlm_wasm_session_create)(const exitlm_model *model,
     return exitlm_session_create(&session, model, &with_clock, error) == EXITLM_OK ? session : NULL;
 }
 void EXPORT(exitlm_wasm_session_free)(exitlm_session *session) { exitlm_session_free(session); }
+exitlm_grammar *EXPORT(exitlm_wasm_grammar_from_schema)(const exitlm_model *model, const char *json,
+                                                        size_t n_bytes, exitlm_error *error) {
+    exitlm_grammar *grammar = NULL;
+    exitlm_grammar_from_schema(&grammar, model, json, n_bytes, NULL, error);
+    return grammar;
+}
+exitlm_grammar *EXPORT(exitlm_wasm_grammar_from_pattern)(const exitlm_model *model,
+                                                         const char *pattern, size_t n_bytes,
+                                                         unsigned flags, exitlm_error *error) {
+    exitlm_grammar *grammar = NULL;
+    exitlm_grammar_from_pattern(&grammar, model, pattern, n_bytes, flags, NULL, error);
+    return grammar;
+}
+void EXPORT(exitlm_wasm_grammar_free)(exitlm_grammar *grammar) { exitlm_grammar_free(grammar); }
 exitlm_status EXPORT(exitlm_wasm_session_start)(exitlm_session *session, const int32_t *ids,
                                                 size_t n, const exitlm_generate_options *options,
                                                 exitlm_error *error) {

@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "alloc.h"
+
 typedef enum xl_json_kind {
     XL_JSON_NULL,
     XL_JSON_BOOL,
@@ -18,15 +20,16 @@ typedef enum xl_json_kind {
 typedef struct xl_json {
     xl_json_kind kind;
     const char *key;       /* of a member of an object, else NULL */
-    const char *text;      /* STRING: NUL-terminated UTF-8 */
+    const char *text;      /* STRING: NUL-terminated UTF-8; NUMBER: as it was written */
     double number;         /* NUMBER; BOOL: 0 or 1 */
     struct xl_json *first; /* ARRAY, OBJECT: the first item, NULL if empty */
     struct xl_json *next;  /* the item after this one */
 } xl_json;
 
-/* NULL with a sentence in why for what is not JSON. Free with xl_json_free. */
-xl_json *xl_json_parse(const char *text, size_t n_bytes, char *why, size_t why_bytes);
-void xl_json_free(xl_json *root);
+/* NULL with a sentence in why for what is not JSON. `allocator` NULL: the C library's. */
+xl_json *xl_json_parse(const char *text, size_t n_bytes, const exitlm_allocator *allocator,
+                       char *why, size_t why_bytes);
+void xl_json_free(xl_json *root); /* NULL is allowed */
 
 /* The member of an object, or NULL (also for NULL and for what is no object). */
 const xl_json *xl_json_get(const xl_json *object, const char *key);

@@ -19,7 +19,7 @@ static int try_path(cli_catalog *catalog, const char *path, char *why, size_t wh
         snprintf(why, why_bytes, "%s cannot be read", path);
         return -1;
     }
-    catalog->root = xl_json_parse(text, n, reason, sizeof reason);
+    catalog->root = xl_json_parse(text, n, NULL, reason, sizeof reason);
     free(text);
     if (!catalog->root) {
         snprintf(why, why_bytes, "%s: %s", path, reason);

@@ -8,7 +8,7 @@
 
 typedef struct chat_options {
     cli_engine_options engine;
-    const char *prompt, *system;
+    const char *prompt, *system, *schema, *pattern;
     int mode; /* exitlm_mode, -1: exit where there are heads, else full */
     float accuracy;
     int strategy, kv;

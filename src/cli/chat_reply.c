@@ -35,6 +35,7 @@ static void json_token(chat *c, const exitlm_token *t) {
               t->index, t->id, (int)t->text_bytes, t->text, t->layer, t->of,
               (double)t->layer / t->of, t->work, t->head, t->confidence, t->drafted);
     if (t->drafted) xl_nd_put(j, "draft_head=%d", t->draft_head);
+    if (c->generate.grammar) xl_nd_put(j, "forced?%d", t->forced);
     xl_nd_put(j, "ms=%g }", time_or_null(t->ms));
 }
 
@@ -63,6 +64,7 @@ static void json_done(chat *c, const exitlm_stats *s) {
               time_or_null(s->tokens_per_second), s->mean_depth, s->mean_work, s->certified);
     if (!s->certified) xl_nd_put(j, "uncertified=%s", s->uncertified);
     json_exits(c, s);
+    if (c->generate.grammar) xl_nd_put(j, "forced=%u", s->forced_tokens);
     xl_nd_put(j, "drafted=%u accepted=%u", s->drafted, s->accepted);
     if (c->generate.mode == EXITLM_MODE_LOSSLESS)
         xl_nd_put(j, "draft_attempts=%u acceptance_rate=%g mean_draft_length=%g", s->draft_attempts,

@@ -8,6 +8,7 @@
 #include "signals.h"
 
 #define MAX_PROMPT_BYTES ((uint64_t)64 << 20)
+#define MAX_SCHEMA_BYTES ((uint64_t)1 << 20)
 #define AT(field) offsetof(chat_options, field)
 
 static const cli_option options[] = {
@@ -52,6 +53,12 @@ static const cli_option options[] = {
     CLI_VALUE(SEED, 0, "seed", seed, "S", "0", "the same seed gives the same answer"),
     CLI_VALUE(TEXTS, 0, "stop", stop, "TEXT", NULL,
               "end the answer before this text; may be repeated"),
+    CLI_HEADLINE("Shape:"),
+    CLI_VALUE(TEXT, 0, "json-schema", schema, "FILE|JSON", NULL,
+              "the answer is JSON of this schema; docs/shaped.md says what of JSON Schema is "
+              "understood"),
+    CLI_VALUE(TEXT, 0, "pattern", pattern, "REGEX", NULL,
+              "the answer matches this regular expression as a whole"),
     CLI_HEADLINE("Engine:"),
     CLI_ENGINE_OPTIONS,
     CLI_SWITCH(0, "json", json, "one JSON object a line: start, tokens, done"),
@@ -100,9 +107,11 @@ static int check_draft_layer(const chat *c) {
 /* Fills c->generate once the heads are known. */
 static int choose_mode(chat *c) {
     const chat_options *o = c->options;
-    exitlm_mode mode = o->mode >= 0      ? (exitlm_mode)o->mode
-                       : c->engine.heads ? EXITLM_MODE_EXIT
-                                         : EXITLM_MODE_FULL;
+    const exitlm_mode with_heads =
+        o->schema || o->pattern ? EXITLM_MODE_LOSSLESS : EXITLM_MODE_EXIT;
+    const exitlm_mode mode = o->mode >= 0      ? (exitlm_mode)o->mode
+                             : c->engine.heads ? with_heads
+                                               : EXITLM_MODE_FULL;
     c->generate.mode = mode;
     c->generate.accuracy =
         o->accuracy != 0 || !c->engine.heads ? o->accuracy : c->engine.heads_info.default_accuracy;
@@ -134,10 +143,40 @@ static int check_options(const chat_options *o) {
     if (o->prompt && *o->prompt == 0)
         return cli_usage(
             "chat: --prompt is empty; give a text, or leave it out for an interactive chat");
+    if (o->schema && o->pattern)
+        return cli_usage("chat: --json-schema and --pattern are two shapes; give one");
     for (size_t i = 0; i < o->stop.n; i++)
         if (!o->stop.items[i][0])
             return cli_usage("chat: --stop is empty; give the text that ends the answer");
     return CLI_OK;
+}
+
+/* A schema is JSON where it begins like it, else the name of a file. */
+static bool is_json(const char *text) {
+    text += strspn(text, " \t\r\n");
+    return *text == '{' || strcmp(text, "true") == 0;
+}
+
+static int make_grammar(chat *c) {
+    const chat_options *o = c->options;
+    exitlm_error error;
+    char *read = NULL;
+    size_t n = 0;
+    exitlm_status made = EXITLM_OK;
+    if (o->pattern)
+        made = exitlm_grammar_from_pattern(&c->generate.grammar, c->engine.model, o->pattern,
+                                           strlen(o->pattern), 0, NULL, &error);
+    if (o->schema) {
+        const bool given = is_json(o->schema);
+        const int status = given ? CLI_OK : cli_read_file(o->schema, MAX_SCHEMA_BYTES, &read, &n);
+        if (status != CLI_OK) return status;
+        made = exitlm_grammar_from_schema(&c->generate.grammar, c->engine.model,
+                                          given ? o->schema : read, given ? strlen(o->schema) : n,
+                                          NULL, &error);
+        free(read);
+    }
+    if (made == EXITLM_USAGE) return cli_usage("chat: %s", error.message);
+    return made == EXITLM_OK ? CLI_OK : cli_report(&error, NULL);
 }
 
 static int one_question(chat *c) {
@@ -171,6 +210,7 @@ static int run(const cli_call *call) {
     if (o->mode == EXITLM_MODE_LOSSLESS) engine.heads_for = "--mode lossless";
     status = cli_engine_open(&c.engine, call->operands[0], &engine, CLI_SESSION);
     if (status == CLI_OK) status = choose_mode(&c);
+    if (status == CLI_OK) status = make_grammar(&c);
     if (status == CLI_OK) {
         const exitlm_heads_info *heads = c.engine.heads ? &c.engine.heads_info : NULL;
         cli_depth_view_init(&c.view, heads, c.engine.info.layers, c.generate.mode);
@@ -178,6 +218,7 @@ static int run(const cli_call *call) {
         cli_interrupt_catch();
         status = o->prompt ? one_question(&c) : chat_converse(&c);
     }
+    exitlm_grammar_free(c.generate.grammar);
     cli_engine_close(&c.engine);
     return status;
 }

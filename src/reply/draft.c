@@ -140,6 +140,7 @@ static double plan_lookup(const xl_drafting *d, uint32_t most, lookup *plan) {
 static void take_lookup(xl_drafting *d, const lookup *plan) {
     for (uint32_t i = 0; i < plan->drafts; i++) {
         const int32_t id = d->job.stair->ids[plan->next + i];
+        if (!xl_rule_allows(d->job.sampler, d->job.stair, d->job.stair->n - 1, id)) return;
         if (xl_stair_append(d->job.stair, &id, 1, NULL) != EXITLM_OK) return;
         d->cell[d->n] = plan->gram;
         d->draft[d->n++] = (xl_draft){.id = id, .head = -2};
@@ -310,16 +311,26 @@ static exitlm_status draft_one(xl_drafting *d, bool *drafted, exitlm_error *erro
 
 /* Row by row what the full model says after position base + row, up to the first draft that it
  * does not say. */
-static void compare(xl_drafting *d, uint32_t rows, xl_round *round) {
+static exitlm_status compare(xl_drafting *d, uint32_t rows, xl_round *round, exitlm_error *error) {
     xl_stair *stair = d->job.stair;
+    uint32_t right = 0;
     for (uint32_t row = 0; row < rows; row++) {
+        xl_forced forced = {0};
+        if (row > 0) {
+            exitlm_status status =
+                xl_rule_forced(d->job.sampler, stair, d->base + row, &forced, error);
+            if (status != EXITLM_OK) return status;
+        }
+        if (forced.n || forced.complete) break; /* nobody is asked */
         round->id[row] = xl_rule_full(d->job.sampler, d->job.logits, row, d->base + row,
                                       &round->confidence[row]);
         round->n_tokens = row + 1;
         if (row == d->n || d->draft[row].id != round->id[row]) break;
+        right++;
     }
-    d->right = round->n_tokens - 1;
+    d->right = right;
     xl_stair_truncate(stair, d->base + round->n_tokens);
+    return EXITLM_OK;
 }
 
 static exitlm_status verify(xl_drafting *d, xl_round *round, exitlm_error *error) {
@@ -333,8 +344,7 @@ static exitlm_status verify(xl_drafting *d, xl_round *round, exitlm_error *error
     if (status != EXITLM_OK) return status;
     spend(d, XL_OUTPUT, 1 - (double)d->scored / m->config.vocab, rows - 1, from);
     d->open = false;
-    compare(d, rows, round);
-    return EXITLM_OK;
+    return compare(d, rows, round, error);
 }
 
 exitlm_status xl_draft_step(xl_drafting *d, uint32_t left, xl_round *round, exitlm_error *error) {

@@ -7,6 +7,7 @@
 #include "run/cost.h"
 #include "session.h"
 
+enum { MAX_FORCED = 256 };   /* bytes at a time */
 #define DRAFT_ACCURACY 0.90f /* level whose thresholds make a draft, in mode LOSSLESS */
 
 xl_generation *xl_generation_take(xl_arena *arena, const exitlm_model *model, uint32_t ctx) {
@@ -182,6 +183,7 @@ static const char *why_uncertified(const exitlm_session *s, const exitlm_generat
     if (o->strategy != EXITLM_STRATEGY_RISK) return "only the strategy risk is certified";
     if (!xl_heads_row(s->heads, o->strategy, accuracy_of(s, o), chain->kv))
         return why_no_row(s->heads, o->strategy, accuracy_of(s, o), chain->kv);
+    if (o->grammar) return "a schema or pattern restricts the tokens";
     if (o->temperature > 0) return "tokens are drawn: the level speaks of the likeliest token";
     if (o->repeat_penalty != 0 && o->repeat_penalty != 1)
         return "a repeat penalty changes which token is chosen";
@@ -220,9 +222,13 @@ static void begin_reply(exitlm_session *s, const exitlm_generate_options *o) {
     g->options = *o;
     g->options.stop = NULL;
     g->options.thresholds = NULL;
-    g->sampler = (xl_sampler){o->temperature, o->top_p,
-                              o->min_p,       o->repeat_penalty == 0 ? 1 : o->repeat_penalty,
-                              o->top_k,       o->seed};
+    g->sampler = (xl_sampler){.temperature = o->temperature,
+                              .top_p = o->top_p,
+                              .min_p = o->min_p,
+                              .repeat_penalty = o->repeat_penalty == 0 ? 1 : o->repeat_penalty,
+                              .top_k = o->top_k,
+                              .seed = o->seed,
+                              .grammar = o->grammar};
     xl_text_out_begin(&g->out, o->stop, o->n_stop);
     g->n_tokens = g->n_released = 0;
     g->released_bytes = 0;
@@ -274,7 +280,7 @@ exitlm_status xl_generation_start(exitlm_session *s, const int32_t *ids, size_t 
     xl_stair_truncate(stair, g->reused);
     status = xl_stair_append(stair, ids + g->reused, n - g->reused, error);
     if (status != EXITLM_OK) return status;
-    g->prompt_n = (uint32_t)n;
+    g->prompt_n = g->sampler.reply_from = (uint32_t)n;
     stair->prefix = stair->kv_only_until = g->prompt_n - 1;
     g->start_macs = s->run.macs - stair->prefix_macs;
     g->limit = stair->ctx - g->prompt_n;
@@ -544,6 +550,30 @@ static exitlm_status append_last(exitlm_session *s, exitlm_error *error) {
     return xl_stair_append(&s->stair, &g->tokens[g->n_tokens - 1].id, 1, error);
 }
 
+/* Tokens that a grammar leaves no choice about are not computed: their K and V come with the next
+ * token that is. */
+static exitlm_status take_forced(exitlm_session *s, exitlm_error *error) {
+    xl_generation *g = s->generation;
+    xl_stair *stair = &s->stair;
+    xl_forced forced;
+    if (!g->sampler.grammar || stair->n != g->prompt_n + g->n_tokens)
+        return EXITLM_OK; /* no grammar, or within a round of drafts */
+    do {
+        exitlm_status status = xl_rule_forced(&g->sampler, stair, stair->n - 1, &forced, error);
+        if (status != EXITLM_OK) return status;
+        if (forced.n == 0 && forced.complete) finish(g, EXITLM_REASON_STOP);
+        for (uint32_t i = 0; i < forced.n && g->phase == XL_DECODE; i++) {
+            const xl_chosen chosen = {
+                .id = forced.id[i], .head = -1, .forced = true, .confidence = 1};
+            emit(s, &chosen);
+            stair->kv_only_until = stair->n;
+            if (g->phase == XL_DECODE) status = append_last(s, error);
+            if (status != EXITLM_OK) return status;
+        }
+    } while (forced.n > 0 && g->phase == XL_DECODE);
+    return EXITLM_OK;
+}
+
 static void fill_times(const exitlm_session *s, exitlm_stats *stats) {
     const xl_generation *g = s->generation;
     stats->prompt_ms = stats->decode_ms = stats->tokens_per_second = -1;
@@ -571,7 +601,8 @@ static void fill_stats(const exitlm_session *s, exitlm_stats *stats) {
     double depth = 0;
     for (uint32_t i = 0; i < g->n_tokens; i++) {
         const xl_chosen *token = &g->tokens[i];
-        if (token->head >= 0) stats->exits[token->head]++;
+        if (token->forced) stats->forced_tokens++;
+        else if (token->head >= 0) stats->exits[token->head]++;
         else stats->full_tokens++;
         depth += (double)token->layer / s->run.model->config.n_layers;
     }
@@ -602,6 +633,7 @@ static void token_event(exitlm_session *s, exitlm_event *event) {
                                   .head = t->head,
                                   .confidence = t->confidence,
                                   .drafted = t->drafted,
+                                  .forced = t->forced,
                                   .draft_head = t->draft_head,
                                   .ms = s->clock_ms ? t->at_ms - g->previous_ms : -1};
     g->previous_ms = t->at_ms;
@@ -675,7 +707,8 @@ exitlm_status exitlm_session_step(exitlm_session *s, exitlm_event *event, exitlm
     }
     if (status == EXITLM_OK && !again && g->phase == XL_DECODE) {
         status = append_last(s, error);
-        if (status == EXITLM_OK)
+        if (status == EXITLM_OK) status = take_forced(s, error);
+        if (status == EXITLM_OK && g->phase == XL_DECODE)
             status = mode == EXITLM_MODE_LOSSLESS ? draft_step(s, error) : decode(s, &again, error);
     }
     if (status != EXITLM_OK) return status;

@@ -296,6 +296,10 @@ exitlm_status xl_exit_check(xl_exits *e, uint32_t index, uint32_t pos, const flo
         check->argmax < 0 ? 1 : xl_uncertainty(e->heads, index, e->heads->metric, check, previous);
     if (check->argmax >= 0 && sampler && !xl_sampler_is_plain(sampler))
         check->id = draw(e, head, n, pos, sampler);
+    if (check->id >= 0 && sampler && !xl_rule_allows(sampler, e->stair, pos, check->id)) {
+        check->id = -1; /* it declines: the full model has the whole choice */
+        check->uncertainty = 1;
+    }
     return EXITLM_OK;
 }
 

@@ -13,6 +13,18 @@ int32_t xl_rule_full(const xl_sampler *sampler, xl_logits *logits, uint32_t row,
  * ids NULL: the index is the id. */
 int32_t xl_rule_among(const xl_sampler *sampler, const xl_stair *stair, float *logits,
                       const int32_t *ids, uint32_t n, uint32_t pos, float *work);
+/* Whether the grammar, if there is one, lets this token come after position pos. */
+bool xl_rule_allows(const xl_sampler *sampler, const xl_stair *stair, uint32_t pos, int32_t id);
+/* Tokens after position pos that the grammar leaves no choice about. */
+enum { XL_MAX_FORCED = 128 };
+typedef struct xl_forced {
+    int32_t id[XL_MAX_FORCED];
+    uint32_t n;
+    bool complete; /* nothing can follow them */
+} xl_forced;
+/* USAGE where the grammar cannot tell any more; without a grammar there are none. */
+exitlm_status xl_rule_forced(const xl_sampler *sampler, const xl_stair *stair, uint32_t pos,
+                             xl_forced *forced, exitlm_error *error);
 /* Whether the exit after position pos is among the share that is audited, apart from the noise
  * of sampling. */
 bool xl_rule_audits(uint64_t seed, uint32_t pos, float share);

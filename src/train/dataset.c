@@ -208,7 +208,7 @@ static exitlm_status add_object(xl_dataset *set, const xl_json *object, const pl
 static exitlm_status add_json(xl_dataset *set, const char *text, size_t n_bytes, const place *at,
                               exitlm_error *error) {
     char why[160];
-    xl_json *root = xl_json_parse(text, n_bytes, why, sizeof why);
+    xl_json *root = xl_json_parse(text, n_bytes, NULL, why, sizeof why);
     exitlm_status status = EXITLM_OK;
     if (!root) return complain(at, why, error);
     if (root->kind == XL_JSON_ARRAY && !at->line)

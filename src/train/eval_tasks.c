@@ -77,7 +77,7 @@ static exitlm_status add_task(xl_tasks *tasks, const char *path, size_t number, 
         tasks->capacity = more;
     }
     xl_task *task = &tasks->tasks[tasks->n];
-    *task = (xl_task){.root = xl_json_parse(line, n_bytes, why, sizeof why)};
+    *task = (xl_task){.root = xl_json_parse(line, n_bytes, NULL, why, sizeof why)};
     if (!task->root)
         return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": line %zu: %s", path, number, why);
     tasks->n++;

@@ -6,7 +6,7 @@ import { createRequire } from 'node:module';
 import path from 'node:path';
 import { after, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { generateText, streamText, tool, jsonSchema } from 'ai';
+import { generateObject, generateText, streamText, tool, jsonSchema } from 'ai';
 import { exitlm } from '../../web/src/ai-sdk.js';
 import { loadTiny, tinyPath } from './support/tiny-model.mjs';
 
@@ -129,6 +129,21 @@ describe('ai-sdk', () => {
       ],
     });
     assert.equal(text, expected.text);
+  });
+
+  test('structured output is held to its schema', async () => {
+    const { object } = await generateObject({
+      model: exitlm(lm),
+      prompt,
+      maxOutputTokens: 60,
+      schema: jsonSchema({
+        type: 'object',
+        properties: { ok: { type: 'boolean' } },
+        required: ['ok'],
+        additionalProperties: false,
+      }),
+    });
+    assert.equal(typeof (/** @type {any} */ (object).ok), 'boolean');
   });
 
   test('what cannot be done is a warning, or an error where it would be lost', async () => {

@@ -153,11 +153,27 @@ describe('openai', () => {
     assert.notEqual(a, c);
   });
 
+  test('response_format: JSON, and JSON of a schema', async () => {
+    const schema = { type: 'object', properties: { ok: { type: 'boolean' } }, required: ['ok'] };
+    const answer = async (/** @type {any} */ response_format) => {
+      const parameters = { messages, response_format, max_tokens: 100, seed: 2 };
+      return (await client.chat.completions.create(parameters)).choices[0];
+    };
+    const { message, finish_reason } = await answer({
+      type: 'json_schema',
+      json_schema: { name: 'x', strict: true, schema },
+    });
+    assert.equal(finish_reason, 'stop');
+    assert.match(message.content, /^\{"ok": (true|false)\}$/);
+    assert.match((await answer({ type: 'json_object' })).message.content, /^[[{"\d\-tfn]/);
+  });
+
   test('what is not supported is refused by name', async () => {
     const cases = /** @type {[any, RegExp][]} */ ([
       [{ tools: [{ type: 'function', function: { name: 'f' } }] }, /tools: not supported/],
       [{ n: 2 }, /n: not supported/],
-      [{ response_format: { type: 'json_object' } }, /response_format: not supported/],
+      [{ response_format: { type: 'grammar' } }, /response_format: its type is/],
+      [{ response_format: { type: 'json_schema' } }, /response_format: its type is/],
       [{ logprobs: true }, /logprobs: not supported/],
       [{ logit_bias: { 5: 1 } }, /logit_bias: not supported/],
       [{ presence_penalty: 0.5 }, /presence_penalty: not supported/],

@@ -111,7 +111,6 @@ const ONLY_NEUTRAL = {
   tool_choice: (value) => value === 'none' || value === 'auto',
   functions: (value) => Array.isArray(value) && value.length === 0,
   function_call: (value) => value === 'none' || value === 'auto',
-  response_format: (value) => value?.type === 'text',
   logprobs: (value) => value === false,
   top_logprobs: (value) => value === 0,
   logit_bias: (value) => Object.keys(value).length === 0,
@@ -158,13 +157,27 @@ export function readRequest(parameters) {
   };
 }
 
+/** @param {any} format @returns {{ json?: true, schema?: object }} */
+function shapeOf(format) {
+  if (format.type === 'text') return {};
+  if (format.type === 'json_object') return { json: true };
+  const schema = format.type === 'json_schema' ? format.json_schema?.schema : null;
+  if (!schema)
+    throw new ExitLMError(
+      'USAGE',
+      'parameter response_format: its type is text, json_object, or json_schema with json_schema.schema',
+    );
+  return { schema };
+}
+
 /** @param {CreateParameters} parameters @returns {GenerateOptions} */
 function optionsIn(parameters) {
   /** @type {Record<string, unknown>} */
   const options = {};
   for (const [name, value] of Object.entries(parameters)) {
     if (value === null || value === undefined || WITHOUT_EFFECT.has(name)) continue;
-    if (Object.hasOwn(TAKEN, name)) {
+    if (name === 'response_format') Object.assign(options, shapeOf(value));
+    else if (Object.hasOwn(TAKEN, name)) {
       if (!(Array.isArray(value) && value.length === 0)) options[TAKEN[name]] = value;
     } else if (Object.hasOwn(ONLY_NEUTRAL, name)) {
       if (!ONLY_NEUTRAL[name](value))

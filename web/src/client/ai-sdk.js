@@ -9,9 +9,9 @@
  *
  * Each text part carries the exit of its token in `providerMetadata.exitlm`, the end the summary.
  * Options of ExitLM's own (mode, accuracy, …) are given to `exitlm(lm, { mode: 'lossless' })` or,
- * for one call, in `providerOptions.exitlm`. What the engine does not do (tools, JSON output,
- * penalties) is reported as a warning, as the SDK's providers do; messages that are not text are
- * refused.
+ * for one call, in `providerOptions.exitlm`. Structured output is held to its schema
+ * (docs/shaped.md). What the engine does not do (tools, penalties) is reported as a warning, as the
+ * SDK's providers do; messages that are not text are refused.
  *
  * @typedef {import('./lazy-model.js').ModelOrSource} ModelOrSource
  * @typedef {import('../link/types.js').ChatMessage} ChatMessage
@@ -173,8 +173,6 @@ function callOptions(call, settings) {
   if (call.frequencyPenalty)
     unsupported('frequencyPenalty', 'providerOptions.exitlm.repeatPenalty does something alike');
   if (call.tools?.length) unsupported('tools', 'the model is not told of them');
-  if (call.responseFormat?.type === 'json')
-    unsupported('responseFormat', 'the answer is not held to JSON');
   const own = call.providerOptions?.exitlm ?? {};
   const events = own.events ?? settings.events;
   if (events) throw new ExitLMError('USAGE', 'option events: not available through the AI SDK');
@@ -185,12 +183,19 @@ function callOptions(call, settings) {
     topK: call.topK,
     seed: call.seed,
     stop: call.stopSequences?.length ? call.stopSequences : undefined,
+    ...shapeOf(call.responseFormat),
     signal: call.abortSignal,
   };
   const given = Object.fromEntries(
     Object.entries(named).filter(([, value]) => value !== undefined),
   );
   return { options: { ...settings, ...given, ...own }, warnings };
+}
+
+/** @param {CallOptions['responseFormat']} format @returns {{ json?: true, schema?: object }} */
+function shapeOf(format) {
+  if (format?.type !== 'json') return {};
+  return format.schema ? { schema: format.schema } : { json: true };
 }
 
 /** @param {any[]} prompt @returns {ChatMessage[]} */

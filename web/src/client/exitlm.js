@@ -66,6 +66,9 @@ const GENERATE_OPTIONS = [
   'draftLayer',
   'draftLength',
   'events',
+  'schema',
+  'pattern',
+  'json',
   'signal',
 ];
 

@@ -8,8 +8,8 @@
  * for await (const chunk of stream) show(chunk.choices[0].delta.content, chunk.choices[0].delta.exit);
  * ```
  *
- * What the engine does not do (tools, several choices, JSON output, log-probabilities, …) is
- * refused by name, with the code USAGE. Two things are ExitLM's: temperature is 0 where it is left
+ * `response_format` may be `json_object` or `json_schema` (docs/shaped.md). What the engine does not
+ * do (tools, several choices, log-probabilities, …) is refused by name, with the code USAGE. Two things are ExitLM's: temperature is 0 where it is left
  * out, and beside OpenAI's parameters `mode`, `accuracy`, `strategy`, `top_k`, `min_p`,
  * `repeat_penalty`, `kv` and `audit` are taken.
  *

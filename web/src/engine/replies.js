@@ -18,6 +18,7 @@
  */
 import { deferred, now, turn } from '../link/platform.js';
 import { idsOfText, withPrompt } from './describe.js';
+import { Shapes, isJson, isShaped } from './shapes.js';
 import { generateOptions } from './structs.js';
 
 const TURN_MS = 8;
@@ -33,6 +34,7 @@ export class Replies {
   #peer;
   #maps;
   #event;
+  #shapes;
   /** All replies so far. @type {Promise<unknown>} */ #before = Promise.resolve();
   /** @type {Map<number, Reply>} */ #open = new Map();
   /** Levels that were calibrated here, by accuracy. @type {OwnLevel[]} */ #ownLevels = [];
@@ -56,6 +58,7 @@ export class Replies {
     this.#peer = peer;
     this.#maps = maps;
     this.#event = engine.create('event');
+    this.#shapes = new Shapes(engine, loader.model);
   }
 
   /**
@@ -149,9 +152,10 @@ export class Replies {
   async #run(id, text, options, reply) {
     const engine = this.#engine;
     const loader = this.#loader;
+    const grammar = this.#shapes.grammarOf(options);
     const { struct, seed, free } = generateOptions(
       engine,
-      this.#withOwnLevel(options),
+      { ...this.#withOwnLevel(options), grammar },
       this.#exits?.heads.length ?? 0,
     );
     try {
@@ -184,7 +188,7 @@ export class Replies {
         continue;
       }
       const type = engine.names.event[engine.view.getUint32(typeAt, true)];
-      if (type === 'done') return this.#result(seed);
+      if (type === 'done') return this.#result(seed, options);
       if (type !== 'progress')
         this.#peer.notify('token', { id, token: this.#token(tokenAt, type, withEvents) });
       // Without a clock nobody knows how long this has taken: each token and each slice of the
@@ -229,6 +233,7 @@ export class Replies {
       head,
       confidence,
       drafted,
+      forced,
       draftHead,
       ms,
     } = this.#engine.read('token', at);
@@ -245,12 +250,13 @@ export class Replies {
       confidence,
       drafted,
       ...(drafted || type !== 'token' ? { draftHead } : {}),
+      ...(forced ? { forced } : {}),
       ms: measured(ms),
     };
   }
 
-  /** @param {string | null} seed @returns {Result} */
-  #result(seed) {
+  /** @param {string | null} seed @param {GenerateOptions} options @returns {Result} */
+  #result(seed, options) {
     const engine = this.#engine;
     const {
       text,
@@ -261,6 +267,7 @@ export class Replies {
       reusedTokens,
       exits: byHead,
       fullTokens,
+      forcedTokens,
       promptMs,
       decodeMs,
       tokensPerSecond,
@@ -268,9 +275,13 @@ export class Replies {
       uncertified,
       ...counts
     } = engine.read('stats', this.#event + engine.offsetOf('event', 'stats'));
+    const whole = engine.text(text, textBytes);
+    const why = /** @type {Result['reason']} */ (engine.names.reason[reason]);
     return {
-      text: engine.text(text, textBytes),
-      reason: /** @type {Result['reason']} */ (engine.names.reason[reason]),
+      text: whole,
+      reason: why,
+      ...(isJson(options) && why === 'stop' ? { json: JSON.parse(whole) } : {}),
+      ...(isShaped(options) ? { forced: forcedTokens } : {}),
       usage: { promptTokens, completionTokens, reusedTokens },
       exits: { ...byHead.slice(0, this.#exits?.heads.length ?? 0), [-1]: fullTokens },
       .../** @type {Pick<Result, 'meanDepth' | 'meanWork' | 'drafted' | 'accepted' | 'draftAttempts' | 'audited' | 'auditDisagreed'>} */ (

@@ -21,6 +21,12 @@ const MOST = 0xffffffff;
 /** As in `exitlm_kv_policy`; the fourth, `propagate`, is for the program's `eval` alone. */
 const REPLY_POLICIES = ['auto', 'exact', 'maps'];
 
+/** A shaped reply is not certified, so it is the full model's. */
+function defaultMode(/** @type {Record<string, any>} */ { grammar }, /** @type {number} */ nHeads) {
+  if (!nHeads) return 'full';
+  return grammar ? 'lossless' : 'exit';
+}
+
 /**
  * The struct for one reply. `free` gives back what C needs only while it starts the reply.
  * @param {Engine} engine
@@ -30,7 +36,7 @@ const REPLY_POLICIES = ['auto', 'exact', 'maps'];
  *   where sampling needs one
  */
 export function generateOptions(engine, options, nHeads) {
-  const mode = options.mode ?? (nHeads ? 'exit' : 'full');
+  const mode = options.mode ?? defaultMode(options, nHeads);
   const temperature = number(options, 'temperature', 0, 100) ?? 0;
   const seed = seedOf(options.seed, temperature > 0);
   const stop = stopStrings(options.stop);
@@ -56,6 +62,7 @@ export function generateOptions(engine, options, nHeads) {
     draftLayer: number(options, 'draftLayer', 0, MOST, true),
     draftLength: number(options, 'draftLength', 0, 8, true),
     events: options.events === true,
+    grammar: options.grammar,
   };
   /** @type {number[]} */
   const blocks = [];

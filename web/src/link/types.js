@@ -48,7 +48,7 @@
  *
  * @typedef {object} GenerateOptions
  * @property {'full' | 'exit' | 'lossless'} [mode] default: 'exit' where there are heads, else
- *   'full'
+ *   'full'; of a shaped reply 'lossless' in place of 'exit'
  * @property {number} [accuracy] wanted of mode 'exit', 0.5 … 1; `lm.exits.defaultAccuracy`
  * @property {'risk' | 'max-coverage' | 'min-coverage' | 'midpoint' | 'platt'} [strategy]
  * @property {number} [maxTokens] left out: up to the context's end
@@ -73,6 +73,10 @@
  * @property {number} [draftLayer] mode 'lossless': a fixed exit layer
  * @property {number} [draftLength] mode 'lossless': and a fixed number of drafts
  * @property {boolean} [events] also yield drafts, acceptances and rejections
+ * @property {object | boolean} [schema] the reply is JSON of this JSON Schema (docs/shaped.md says
+ *   what of it is understood)
+ * @property {boolean} [json] true: the reply is JSON, of any kind
+ * @property {RegExp} [pattern] the reply matches it as a whole
  * @property {AbortSignal} [signal]
  *
  * @typedef {object} Info
@@ -159,6 +163,7 @@
  * @property {number} head the exit head that answered; -1: the model's own final head
  * @property {number} confidence of that head, 0 … 1
  * @property {boolean} drafted whether it came from a draft (mode `lossless`)
+ * @property {boolean} [forced] its shape left no choice: no layer was run for it
  * @property {number} [draftHead] of a drafted token: the head, or -2 for prompt lookup
  * @property {number | null} ms since the token before; null where there is no usable clock
  * @property {'token'} [type] with `events: true`
@@ -168,7 +173,9 @@
  *
  * @typedef {object} Result
  * @property {string} text the whole reply
- * @property {'stop' | 'length' | 'abort'} reason
+ * @property {'stop' | 'length' | 'abort'} reason of a shaped reply 'stop': it is complete
+ * @property {any} [json] of a complete reply with `schema` or `json`: its value
+ * @property {number} [forced] of a shaped reply: tokens that its shape left no choice about
  * @property {{ promptTokens: number, completionTokens: number, reusedTokens: number }} usage
  *   reusedTokens: of the prompt, those whose K/V was there already
  * @property {Record<string, number>} exits tokens that each head answered; '-1' is the model's own

@@ -1,0 +1,29 @@
+/* Grammars as the public header has them. */
+#include "grammar/grammar.h"
+#include "session.h"
+
+static exitlm_status create(exitlm_grammar **grammar, const exitlm_model *model,
+                            const xl_grammar_source *source, const exitlm_allocator *allocator,
+                            exitlm_error *error) {
+    if (!grammar || !model || !source->text)
+        return xl_fail(error, EXITLM_USAGE, "exitlm_grammar_from_%s: an argument is NULL",
+                       source->pattern ? "pattern" : "schema");
+    return xl_grammar_create(grammar, model->tokenizer, source, allocator, error);
+}
+
+exitlm_status exitlm_grammar_from_schema(exitlm_grammar **grammar, const exitlm_model *model,
+                                         const char *json, size_t n_bytes,
+                                         const exitlm_allocator *allocator, exitlm_error *error) {
+    const xl_grammar_source source = {.text = json, .n_bytes = n_bytes};
+    return create(grammar, model, &source, allocator, error);
+}
+
+exitlm_status exitlm_grammar_from_pattern(exitlm_grammar **grammar, const exitlm_model *model,
+                                          const char *pattern, size_t n_bytes, unsigned flags,
+                                          const exitlm_allocator *allocator, exitlm_error *error) {
+    const xl_grammar_source source = {
+        .pattern = true, .flags = flags, .text = pattern, .n_bytes = n_bytes};
+    return create(grammar, model, &source, allocator, error);
+}
+
+void exitlm_grammar_free(exitlm_grammar *grammar) { xl_grammar_free(grammar); }

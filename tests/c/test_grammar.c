@@ -1,0 +1,179 @@
+/* Grammars: a mask says the same as each token asked alone, a walk that keeps to it never ends in
+ * nothing, going back needs no word, memory that is not there and garbage are errors. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "counting.h"
+#include "grammar/grammar.h"
+#include "tiny.h"
+
+#undef CHECK
+#define CHECK(condition, ...)                               \
+    do {                                                    \
+        if (!(condition)) {                                 \
+            fprintf(stderr, "%s:%d: ", __FILE__, __LINE__); \
+            fprintf(stderr, __VA_ARGS__);                   \
+            fprintf(stderr, "\n");                          \
+            exit(1);                                        \
+        }                                                   \
+    } while (0)
+
+enum { MAX_TOKENS = 300 };
+
+static exitlm_model *model;
+static uint32_t vocab;
+
+static const char *const schemas[] = {
+    "true",
+    "{\"type\":\"array\",\"items\":{\"$ref\":\"#\"},\"maxItems\":2}",
+    "{\"anyOf\":[{\"type\":\"array\",\"items\":{\"$ref\":\"#\"}},{\"type\":\"integer\",\"minimum\":"
+    "-12,\"maximum\":1234}]}",
+    "{\"properties\":{\"a\":{\"type\":\"string\",\"maxLength\":9},\"b\":{\"enum\":[1,\"x\",null]}},"
+    "\"required\":[\"b\"],\"additionalProperties\":{\"type\":\"boolean\"}}",
+    "{\"type\":\"string\",\"format\":\"date-time\"}",
+    "{\"type\":\"number\",\"exclusiveMinimum\":0.1,\"maximum\":2.5}",
+};
+static const char *const patterns[] = {"(?:a|b)*c{2,4}", "[^a-z\\s]+\\u00e9?", "x|yy|zzz"};
+
+static exitlm_grammar *grammar_of(const char *schema, const char *pattern) {
+    exitlm_grammar *grammar;
+    if (schema)
+        CHECK_OK(
+            exitlm_grammar_from_schema(&grammar, model, schema, strlen(schema), NULL, &error_));
+    else
+        CHECK_OK(exitlm_grammar_from_pattern(&grammar, model, pattern, strlen(pattern), 0, NULL,
+                                             &error_));
+    return grammar;
+}
+
+/* Which tokens the mask leaves; returns how many. */
+static uint32_t allowed_of(exitlm_grammar *g, const int32_t *ids, uint32_t n, float *logits) {
+    uint32_t allowed = 0;
+    for (uint32_t i = 0; i < vocab; i++) logits[i] = 1;
+    xl_grammar_mask(g, ids, n, logits, vocab);
+    for (uint32_t i = 0; i < vocab; i++) allowed += logits[i] == 1;
+    return allowed;
+}
+
+/* Texts that two tokens share are one to the mask. */
+static bool has_twin(int32_t id) {
+    char a[XL_MAX_SPOKEN_BYTES], b[XL_MAX_SPOKEN_BYTES];
+    const size_t n = xl_token_bytes(model->tokenizer, id, a, sizeof a);
+    for (uint32_t i = 0; i < vocab; i++)
+        if ((int32_t)i != id && xl_token_bytes(model->tokenizer, (int32_t)i, b, sizeof b) == n &&
+            memcmp(a, b, n) == 0)
+            return true;
+    return false;
+}
+
+static void walk(exitlm_grammar *g, uint64_t seed, const char *name) {
+    static int32_t ids[MAX_TOKENS];
+    float *logits = malloc(vocab * sizeof *logits);
+    for (uint32_t n = 0; n < MAX_TOKENS; n++) {
+        CHECK(xl_grammar_goes_on(g, ids, n), "%s: too many possibilities after %u tokens", name, n);
+        const uint32_t allowed = allowed_of(g, ids, n, logits);
+        CHECK(allowed > 0, "%s: nothing may follow %u tokens", name, n);
+        for (int32_t id = 0; n % 16 == 0 && id < (int32_t)vocab; id++)
+            CHECK(xl_grammar_allows(g, ids, n, id) == (logits[id] == 1) || has_twin(id),
+                  "%s: token %d after %u: the mask says %d", name, id, n, logits[id] == 1);
+        uint32_t chosen = (uint32_t)(xl_random(&seed) % allowed);
+        int32_t id = 0;
+        while (logits[id] != 1 || chosen-- > 0) id++;
+        if (xl_token_is_eog(model->tokenizer, id)) break;
+        ids[n] = id;
+        /* as a round of drafts does: there and back */
+        if (n > 4) xl_grammar_allows(g, ids, n - 3, ids[n - 3]);
+    }
+    free(logits);
+}
+
+static void test_walks(void) {
+    const size_t n_schemas = sizeof schemas / sizeof *schemas,
+                 n = n_schemas + sizeof patterns / sizeof *patterns;
+    for (size_t i = 0; i < n; i++) {
+        const char *schema = i < n_schemas ? schemas[i] : NULL,
+                   *pattern = schema ? NULL : patterns[i - n_schemas];
+        exitlm_grammar *g = grammar_of(schema, pattern);
+        for (uint64_t seed = 0; seed < 8; seed++) walk(g, seed, schema ? schema : pattern);
+        exitlm_grammar_free(g);
+    }
+}
+
+/* Deeper than the sets of one grammar have room for: it forgets, and says the same. */
+static void test_forgetting(void) {
+    const char *schema = schemas[0];
+    exitlm_grammar *g = grammar_of(schema, NULL);
+    int32_t open;
+    size_t n = 0;
+    CHECK_OK(exitlm_tokenize(model, "[", 1, 0, &open, 1, &n, &error_));
+    static int32_t ids[MAX_TOKENS];
+    uint32_t depth = 0;
+    while (depth < MAX_TOKENS && xl_grammar_allows(g, ids, depth, open)) ids[depth++] = open;
+    CHECK(depth >= 60 && depth <= 128, "%u brackets in brackets", depth);
+    for (uint32_t i = depth; i-- > 0;)
+        CHECK(xl_grammar_allows(g, ids, i, open), "%u: another answer on the way back", i);
+    exitlm_grammar_free(g);
+}
+
+static void test_no_memory(void) {
+    const char *schema = schemas[3];
+    for (size_t fail_at = 1;; fail_at++) {
+        counting c;
+        counting_init(&c);
+        c.fail_at = fail_at;
+        exitlm_grammar *g = NULL;
+        exitlm_error error = {0};
+        const exitlm_status status =
+            exitlm_grammar_from_schema(&g, model, schema, strlen(schema), &c.allocator, &error);
+        if (status == EXITLM_OK) exitlm_grammar_free(g);
+        CHECK(c.now_bytes == 0 && !c.wrong_size, "allocation %zu: %zu bytes are left", fail_at,
+              c.now_bytes);
+        if (status == EXITLM_OK) return;
+        CHECK(!g && (status == EXITLM_OUT_OF_MEMORY || strstr(error.message, "no memory")), "%s",
+              error.message);
+    }
+}
+
+/* Bytes cut, changed and added: an error or a grammar, never more. */
+static void test_garbage(void) {
+    uint64_t seed = 7;
+    const size_t n_schemas = sizeof schemas / sizeof *schemas,
+                 n_patterns = sizeof patterns / sizeof *patterns;
+    for (int i = 0; i < 600; i++) {
+        char text[512];
+        const bool pattern = i % 2;
+        const uint64_t which = xl_random(&seed);
+        const char *from = pattern ? patterns[which % n_patterns] : schemas[which % n_schemas];
+        const size_t n = strlen(from);
+        memcpy(text, from, n);
+        for (uint64_t k = xl_random(&seed) % 3 + 1; k-- > 0;)
+            text[xl_random(&seed) % n] = "{}[]()|*+?\\\"0123,:^$-ax\xc3"[xl_random(&seed) % 24];
+        exitlm_grammar *g = NULL;
+        exitlm_error error;
+        const xl_grammar_source source = {
+            .pattern = pattern, .text = text, .n_bytes = n - xl_random(&seed) % 3};
+        if (xl_grammar_create(&g, model->tokenizer, &source, NULL, &error) == EXITLM_OK) {
+            static int32_t none[1];
+            float *logits = malloc(vocab * sizeof *logits);
+            allowed_of(g, none, 0, logits);
+            free(logits);
+        }
+        xl_grammar_free(g);
+    }
+}
+
+int main(void) {
+    exitlm_model_info info;
+    model = tiny_load(NULL);
+    exitlm_model_describe(model, &info);
+    vocab = info.vocab;
+    test_walks();
+    test_forgetting();
+    test_no_memory();
+    test_garbage();
+    exitlm_model_free(model);
+    return 0;
+}

@@ -1,0 +1,265 @@
+// Shaped replies: schemas and patterns. The tiny random model at a high temperature says anything
+// that it may, so a mask that lets something wrong through is found; ajv is the judge.
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import fs from 'node:fs';
+import { after, before, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { Ajv2020 } from 'ajv/dist/2020.js';
+import addFormats from 'ajv-formats';
+import { defaultModel } from '../answers/tools.mjs';
+import { loadTiny } from './support/tiny-model.mjs';
+
+const ajv = new Ajv2020({ strict: false });
+/** @type {any} */ (addFormats)(ajv);
+
+/** @type {import('../../web/src/index.js').ExitLM} */
+let lm;
+before(async () => {
+  lm = await loadTiny({ contextLength: 512 });
+});
+after(() => lm.dispose());
+
+/** A value with room for few tokens, so that random texts come to an end. */
+const short = { type: 'string', maxLength: 4 };
+const list = (/** @type {object} */ items, /** @type {object} */ more = {}) => ({
+  type: 'array',
+  items,
+  maxItems: 3,
+  ...more,
+});
+
+/** @type {Record<string, any>} */
+const schemas = {
+  'object with optional members': {
+    type: 'object',
+    properties: { 'a': short, 'b': { type: 'integer' }, 'c': { type: 'boolean' }, 'd e"\\': short },
+    required: ['b'],
+  },
+  'no member is needed': { type: 'object', properties: { a: short, b: short } },
+  'additional members': {
+    type: 'object',
+    properties: { ab: { type: 'null' }, abc: { type: 'null' }, b: { type: 'null' } },
+    additionalProperties: { type: 'boolean' },
+  },
+  'required beside properties': {
+    properties: { a: { const: 1 } },
+    required: ['a', 'z'],
+    additionalProperties: { enum: [true, 2] },
+  },
+  'lists': list({ type: 'number' }, { minItems: 1 }),
+  'list of exactly two': list(short, { minItems: 2, maxItems: 2 }),
+  'tuple': { type: 'array', prefixItems: [{ type: 'integer' }, { type: 'boolean' }] },
+  'tuple with more': {
+    prefixItems: [{ const: 'x' }],
+    items: { enum: [1, 2] },
+    minItems: 2,
+    maxItems: 4,
+  },
+  'lengths': { type: 'string', minLength: 3, maxLength: 5 },
+  'pattern': { type: 'string', pattern: '^[A-Z]{2}-\\d{3,4}["\\\\]?$' },
+  'characters of every length': {
+    type: 'string',
+    pattern: '[a\\u00e9\\u4e2d\\u{1f600}-\\u{1f64f}]{4}',
+  },
+  'date': { type: 'string', format: 'date' },
+  'time': { type: 'string', format: 'time' },
+  'date-time': { type: 'string', format: 'date-time' },
+  'uuid': { type: 'string', format: 'uuid' },
+  'email': { type: 'string', format: 'email' },
+  'enum of all kinds': { enum: ['red', 'gr"ün', 7, -1.5e-7, null, true, [1, 'a'], { k: [{}] }] },
+  'enum narrowed by its type': { type: 'integer', enum: ['1', 1, 2.5, 3] },
+  'whole numbers': { type: 'integer', minimum: -17, maximum: 123 },
+  'open limits': { type: 'integer', exclusiveMinimum: 9, exclusiveMaximum: 12 },
+  'negative alone': { type: 'integer', minimum: -1203, maximum: -99 },
+  'numbers': { type: 'number', minimum: 0.25, exclusiveMaximum: 1.375 },
+  'numbers around nought': { type: 'number', minimum: -0.07, maximum: 0.07 },
+  'half-open': { type: 'number', exclusiveMinimum: -3 },
+  'several types': { type: ['string', 'null', 'integer'], maxLength: 3, maximum: 5 },
+  'anyOf': { anyOf: [short, { type: 'integer', minimum: 0, maximum: 9 }, list({ const: 0 })] },
+  'oneOf by type': { oneOf: [{ type: 'boolean' }, { type: 'integer', maximum: 99, minimum: 0 }] },
+  'oneOf by a member': {
+    oneOf: [
+      { type: 'object', properties: { kind: { const: 'a' }, x: short }, required: ['kind'] },
+      { type: 'object', properties: { kind: { const: 'b' } }, required: ['kind'] },
+    ],
+  },
+  'reference': {
+    $defs: { pet: { type: 'object', properties: { name: short }, required: ['name'] } },
+    type: 'object',
+    properties: { one: { $ref: '#/$defs/pet' }, all: list({ $ref: '#/$defs/pet' }) },
+    required: ['one', 'all'],
+  },
+  'recursion': {
+    type: 'object',
+    properties: { v: { type: 'boolean' }, next: { anyOf: [{ $ref: '#' }, { type: 'null' }] } },
+    required: ['v', 'next'],
+  },
+  'a pointer with escapes': {
+    $defs: { 'a/b~c': { const: 'here' } },
+    $ref: '#/$defs/a~1b~0c',
+    description: 'an annotation may stand beside it',
+  },
+};
+
+const ask = (/** @type {object} */ options) =>
+  lm.complete('Say it as JSON:', { temperature: 1.5, maxTokens: 400, ...options }).result;
+
+for (const [name, schema] of Object.entries(schemas))
+  test(`schema: ${name}`, async () => {
+    const validate = ajv.compile(schema);
+    let complete = 0;
+    for (let seed = 1; seed <= 12; seed++) {
+      const result = await ask({ schema, seed, mode: 'full' });
+      if (result.reason !== 'stop') continue;
+      complete++;
+      assert.deepEqual(result.json, JSON.parse(result.text));
+      assert.ok(validate(result.json), `${result.text}: ${ajv.errorsText(validate.errors)}`);
+    }
+    assert.ok(complete >= 6, `${complete} of 12 came to an end`);
+  });
+
+test('any JSON is JSON', async () => {
+  let complete = 0;
+  for (let seed = 1; seed <= 20; seed++) {
+    const { text, reason, json } = await ask({ json: true, seed, mode: 'full' });
+    if (reason !== 'stop') continue;
+    complete++;
+    assert.deepEqual(json, JSON.parse(text));
+  }
+  assert.ok(complete >= 3);
+});
+
+test('the same tokens in full and lossless, greedy and sampled', async () => {
+  for (const schema of Object.values(schemas))
+    for (const temperature of [0, 0.9]) {
+      const [full, lossless] = await Promise.all(
+        ['full', 'lossless'].map((mode) =>
+          ask({ schema, seed: 3, mode, temperature, maxTokens: 60 }),
+        ),
+      );
+      assert.equal(lossless.text, full.text);
+      assert.equal(lossless.forced, full.forced);
+    }
+});
+
+test('exits keep to the shape and are not certified', async () => {
+  let exits = 0;
+  for (const [name, schema] of Object.entries(schemas)) {
+    const result = await ask({
+      schema,
+      mode: 'exit',
+      accuracy: 0.9,
+      temperature: 0,
+      maxTokens: 300,
+    });
+    const { usage, exits: by, forced = 0, certified, uncertified } = result;
+    const counted = Object.values(by).reduce((sum, n) => sum + n, forced);
+    assert.equal(counted, usage.completionTokens);
+    assert.deepEqual([certified, /schema/.test(uncertified ?? '')], [false, true]);
+    exits += by[0] + by[1] + by[2];
+    if (result.reason === 'stop') assert.ok(ajv.validate(schema, result.json), name);
+  }
+  assert.ok(exits > 0);
+});
+
+test('what a shape forces is not computed', async () => {
+  const schema = {
+    type: 'object',
+    properties: { temperature_celsius: { type: 'boolean' }, station_identifier: { const: 'N-7' } },
+    required: ['temperature_celsius', 'station_identifier'],
+  };
+  const reply = lm.complete('x', { schema, temperature: 0, maxTokens: 200 });
+  const tokens = [];
+  for await (const token of reply) tokens.push(token);
+  const { text, forced = 0, usage, meanWork } = await reply.result;
+  assert.match(text, /^\{"temperature_celsius": (true|false), "station_identifier": "N-7"\}$/);
+  assert.equal(tokens.filter((t) => t.forced).length, forced);
+  assert.ok(forced > usage.completionTokens / 2, `${forced} of ${usage.completionTokens}`);
+  assert.ok(tokens.every((t) => !t.forced || (t.work === 0 && t.layer === 0 && t.head === -1)));
+  assert.ok(meanWork <= 1.01, String(meanWork));
+});
+
+const patterns = [
+  /yes|no|maybe/,
+  /^\d{4}-\d{2}$/,
+  /[A-F]+\.[^a-z\s]{2}/,
+  /(?:ab|c(?<d>d)?){1,3}x?/,
+  /h[aeiou]llo/i,
+  /\w\W\s?\u00fc\x41\u{1F4A9}/u,
+  /a*?b+?/,
+  /.\S/s,
+  /[\]\-x^]{3}/,
+];
+for (const pattern of patterns)
+  test(`pattern: ${pattern}`, async () => {
+    const whole = new RegExp(`^(?:${pattern.source})$`, pattern.flags);
+    let complete = 0;
+    for (let seed = 1; seed <= 8; seed++) {
+      const { text, reason } = await ask({ pattern, seed, mode: 'full', maxTokens: 60 });
+      if (reason !== 'stop') continue;
+      complete++;
+      assert.match(text, whole);
+    }
+    assert.ok(complete >= 4, String(complete));
+  });
+
+test('what is not understood is named before anything runs', async () => {
+  /** @type {[object, RegExp][]} */
+  const wrong = [
+    [{ schema: { type: 'object', allOf: [{}] } }, /#\/allOf: this keyword is not supported/],
+    [{ schema: { properties: { a: { not: {} } } } }, /#\/properties\/a\/not/],
+    [{ schema: { type: 'float' } }, /#\/type: a type is one of/],
+    [{ schema: { type: 'string', format: 'ipv4' } }, /#\/format: the formats are/],
+    [{ schema: { enum: [1], minimum: 3 } }, /other conditions beside it/],
+    [
+      { schema: { oneOf: [{ type: 'integer' }, { type: 'number' }] } },
+      /#\/oneOf\/1: it is not told/,
+    ],
+    [{ schema: { $ref: '#/$defs/x' } }, /a \$ref is/],
+    [{ schema: { $ref: '#' } }, /no text satisfies/],
+    [{ schema: false }, /nothing satisfies/],
+    [{ schema: { type: 'integer', minimum: 3, maximum: 2 } }, /no number lies within/],
+    [{ schema: { type: 'string', maxLength: 5000 } }, /more than 4096/],
+    [
+      { schema: { properties: { a: {} }, required: ['b'], additionalProperties: false } },
+      /forbids it/,
+    ],
+    [{ schema: 7 }, /option schema/],
+    [{ schema: {}, json: true }, /only one shape/],
+    [{ pattern: 'a' }, /option pattern: a RegExp/],
+    [{ pattern: /(?=a)b/ }, /look-around/],
+    [{ pattern: /(a)\1/ }, /this escape is not supported/],
+    [{ pattern: /a$b/ }, /\$ before the end/],
+    [{ pattern: /a/m }, /flag m/],
+    [{ pattern: /(?:(?:a{4096}){4096}){4096}/ }, /too large/],
+  ];
+  for (const [options, message] of wrong)
+    await assert.rejects(ask(options), { name: 'ExitLMError', code: 'USAGE', message });
+  assert.equal((await lm.complete('x', { maxTokens: 1 }).result).usage.completionTokens, 1);
+});
+
+test('a reply that is cut says so, and has no value', async () => {
+  const result = await ask({ schema: { type: 'string', minLength: 200 }, seed: 1, maxTokens: 5 });
+  assert.deepEqual([result.reason, result.json], ['length', undefined]);
+});
+
+test(
+  'docs/shaped.md: its example runs as it stands',
+  { skip: !fs.existsSync(defaultModel) },
+  () => {
+    const root = fileURLToPath(new URL('../..', import.meta.url));
+    const [, code] =
+      /```js\n(.*?)```/s.exec(fs.readFileSync(`${root}/docs/shaped.md`, 'utf8')) ?? [];
+    const folder = `${root}/build/readme`; // inside the package, so that it finds `exitlm` by its name
+    fs.mkdirSync(folder, { recursive: true });
+    fs.writeFileSync(`${folder}/shaped.mjs`, code ?? '');
+    const out = execFileSync(process.execPath, [`${folder}/shaped.mjs`], {
+      cwd: root,
+      encoding: 'utf8',
+    });
+    const [, json, forced] = /^(\{.*\}) (\d+)/.exec(out) ?? [];
+    assert.equal(json, "{ name: 'Anna', age: 31, city: 'Oslo' }");
+    assert.ok(Number(forced) > 5, out);
+  },
+);

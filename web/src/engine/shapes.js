@@ -1,0 +1,91 @@
+/**
+ * Shaped replies: the options `schema`, `json` and `pattern` as grammars of C. The last ones are
+ * kept, since the replies of a page mostly have few shapes.
+ *
+ * @typedef {import('./engine.js').Engine} Engine
+ */
+import { ExitLMError } from '../link/errors.js';
+import { usage } from '../link/options.js';
+
+const KEPT = 4;
+
+/** Flags of a RegExp as C has them; u, g, y and d change nothing about what matches as a whole. */
+const FLAGS = /** @type {Record<string, number>} */ ({ i: 1, s: 2, u: 0, g: 0, y: 0, d: 0 });
+
+/** Whether a reply with these options has a shape. @param {Record<string, any>} options */
+export const isShaped = ({ schema, json, pattern }) =>
+  schema !== undefined || json === true || pattern !== undefined;
+
+/** Whether its text is JSON. @param {Record<string, any>} options */
+export const isJson = ({ schema, json }) => schema !== undefined || json === true;
+
+export class Shapes {
+  #engine;
+  #model;
+  /** Addresses of grammars by what they were made of. @type {Map<string, number>} */
+  #grammars = new Map();
+
+  /** @param {Engine} engine @param {number} model */
+  constructor(engine, model) {
+    this.#engine = engine;
+    this.#model = model;
+  }
+
+  /**
+   * The grammar that the options ask for, 0 where they ask for none.
+   * @param {Record<string, any>} options
+   * @returns {number}
+   */
+  grammarOf(options) {
+    if (!isShaped(options)) return 0;
+    const { schema, json, pattern } = options;
+    if ([schema !== undefined, json === true, pattern !== undefined].filter(Boolean).length > 1)
+      throw new ExitLMError(
+        'USAGE',
+        'options schema, json and pattern: only one shape is possible',
+      );
+    if (pattern !== undefined) return this.#ofPattern(pattern);
+    if (json === true) return this.#kept('true', (memory, n) => this.#ofSchema(memory, n));
+    if (typeof schema !== 'boolean' && (typeof schema !== 'object' || schema === null))
+      usage('schema', 'a JSON Schema, an object,', schema);
+    return this.#kept(JSON.stringify(schema), (memory, n) => this.#ofSchema(memory, n));
+  }
+
+  /** @param {number} memory @param {number} n */
+  #ofSchema(memory, n) {
+    return this.#engine.make('grammar_from_schema', this.#model, memory, n);
+  }
+
+  /** @param {unknown} pattern */
+  #ofPattern(pattern) {
+    if (!(pattern instanceof RegExp)) usage('pattern', 'a RegExp', pattern);
+    const { source, flags } = /** @type {RegExp} */ (pattern);
+    const unknown = Array.from(flags).find((flag) => !(flag in FLAGS));
+    if (unknown)
+      throw new ExitLMError('USAGE', `option pattern: the flag ${unknown} is not supported`);
+    const bits = Array.from(flags).reduce((sum, flag) => sum | FLAGS[flag], 0);
+    return this.#kept(
+      source,
+      (memory, n) => this.#engine.make('grammar_from_pattern', this.#model, memory, n, bits),
+      `/${bits}/`,
+    );
+  }
+
+  /**
+   * @param {string} text
+   * @param {(memory: number, n: number) => number} make
+   * @param {string} [kind]
+   */
+  #kept(text, make, kind = '') {
+    const key = kind + text;
+    const grammar = this.#grammars.get(key) ?? this.#engine.withText(text, make);
+    this.#grammars.delete(key);
+    this.#grammars.set(key, grammar); // the last one used stands last
+    const [oldest] = this.#grammars;
+    if (this.#grammars.size > KEPT) {
+      this.#grammars.delete(oldest[0]);
+      this.#engine.call('grammar_free', oldest[1]);
+    }
+    return grammar;
+  }
+}
