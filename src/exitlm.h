@@ -236,7 +236,11 @@ exitlm_status exitlm_apply_template(const exitlm_model *model, const exitlm_mess
 
 /* ---- Sessions ---------------------------------------------------------------- */
 #define EXITLM_KV_TYPE_LIST(X) X(F32, "f32") X(F16, "f16") X(Q8, "q8")
-#define EXITLM_KV_POLICY_LIST(X) X(EXACT, "exact") X(MAPS, "maps") X(PROPAGATE, "propagate")
+/* How the K/V of layers that an exit skips is made. AUTO: of EXACT and MAPS, where the wanted level
+ * is calibrated with them, the one that is expected to cost least here. PROPAGATE is there to be
+ * compared with. */
+#define EXITLM_KV_POLICY_LIST(X) \
+    X(AUTO, "auto") X(EXACT, "exact") X(MAPS, "maps") X(PROPAGATE, "propagate")
 #define EXITLM_MODE_LIST(X) X(FULL, "full") X(EXIT, "exit") X(LOSSLESS, "lossless")
 #define EXITLM_METRIC_LIST(X) \
     X(ENTROPY, "entropy") X(MAXPROB, "maxprob") X(MARGIN, "margin") X(LOGISTIC, "logistic")
@@ -295,8 +299,6 @@ typedef struct exitlm_generate_options {
     /* wanted accuracy of mode EXIT, 0.5 … 1; 0: the heads' default_accuracy */
     float accuracy;
     exitlm_strategy strategy;
-    /* -1: of those that the wanted level is calibrated with, the one that is expected to cost least
-     * here */
     exitlm_kv_policy kv;
     uint32_t max_tokens;  /* 0: up to the context's end */
     float temperature;    /* 0: greedy */
@@ -307,7 +309,11 @@ typedef struct exitlm_generate_options {
     uint64_t seed;
     const char *const *stop; /* stop strings, not emitted; copied */
     size_t n_stop;
-    float audit; /* share of the exits that is verified with the full model, 0 … 1 */
+    /* Share of the exits that is verified with the full model's choice in the same context, 0 … 1.
+     * With K/V EXACT that is what a level promises. With MAPS or PROPAGATE the context is the one
+     * that the exits have left: what their K/V makes wrong, here and in tokens of the last layer, is
+     * not seen, and a verified position's own K/V becomes exact. */
+    float audit;
     /* LOSSLESS: most drafts before a verification; 0: adaptive up to 8 */
     uint32_t max_draft;
     /* LOSSLESS: LayerSkip's fixed exit layer (layers run); 0: adaptive */
@@ -319,7 +325,7 @@ typedef struct exitlm_generate_options {
     const float *thresholds;
     bool events; /* also DRAFT, ACCEPT and REJECT events */
 } exitlm_generate_options;
-/* Greedy, mode FULL, kv -1, everything else 0. */
+/* All zero: greedy, mode FULL, K/V policy AUTO. */
 void exitlm_generate_defaults(exitlm_generate_options *options);
 
 typedef enum exitlm_event_type {
@@ -446,7 +452,8 @@ void exitlm_heads_describe(const exitlm_heads *heads, exitlm_heads_info *info);
 /* K/V maps, which may come later: exitlm_heads_add_maps */
 bool exitlm_heads_have_maps(const exitlm_heads *heads);
 
-/* One row of the calibration: what a level of a strategy promises. */
+/* One row of the calibration: what a level of a strategy promises. A level that was not tried has
+ * no row. */
 typedef struct exitlm_level {
     exitlm_strategy strategy;
     float accuracy;     /* the level, e.g. 0.95 */

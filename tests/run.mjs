@@ -17,7 +17,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { build, buildPreset } from '../wasm/setup/build.mjs';
-import { lint } from '../wasm/setup/lint.mjs';
+import { lint } from './lint.mjs';
 import { SetupError, root, setUp } from '../wasm/setup/setup.mjs';
 
 const PHASES = [

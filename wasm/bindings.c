@@ -399,9 +399,6 @@ exitlm_session *EXPORT(exitlm_wasm_session_create)(const exitlm_model *model,
     return exitlm_session_create(&session, model, &with_clock, error) == EXITLM_OK ? session : NULL;
 }
 void EXPORT(exitlm_wasm_session_free)(exitlm_session *session) { exitlm_session_free(session); }
-void EXPORT(exitlm_wasm_generate_defaults)(exitlm_generate_options *options) {
-    exitlm_generate_defaults(options);
-}
 exitlm_status EXPORT(exitlm_wasm_session_start)(exitlm_session *session, const int32_t *ids,
                                                 size_t n, const exitlm_generate_options *options,
                                                 exitlm_error *error) {

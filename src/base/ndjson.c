@@ -1,8 +1,8 @@
 #include "ndjson.h"
 
 #include <assert.h>
-#include <inttypes.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,28 +25,17 @@ static void quoted(FILE *out, const char *text, size_t n_bytes) {
     fputc('"', out);
 }
 
-static void begin(ndjson *j, const char *key) {
-    if (j->comma) fputc(',', j->out);
-    j->comma = true;
-    if (!key) return;
-    quoted(j->out, key, strlen(key));
-    fputc(':', j->out);
-}
-
-static void open_level(ndjson *j, const char *key, char bracket, char close) {
+static void open_level(ndjson *j, char bracket) {
     assert(j->nesting < ND_MAX_NESTING);
-    begin(j, key);
     fputc(bracket, j->out);
-    j->close[j->nesting++] = close;
+    j->close[j->nesting++] = bracket == '{' ? '}' : ']';
     j->comma = false;
 }
 
-void xl_nd_object(ndjson *j, const char *key) { open_level(j, key, '{', '}'); }
-void xl_nd_array(ndjson *j, const char *key) { open_level(j, key, '[', ']'); }
-
-void xl_nd_end(ndjson *j) {
-    assert(j->nesting > 0);
-    fputc(j->close[--j->nesting], j->out);
+static void close_level(ndjson *j, char bracket) {
+    assert(j->nesting > 0 && j->close[j->nesting - 1] == bracket);
+    j->nesting--;
+    fputc(bracket, j->out);
     j->comma = j->nesting > 0;
     if (j->nesting == 0) {
         fputc('\n', j->out);
@@ -54,58 +43,94 @@ void xl_nd_end(ndjson *j) {
     }
 }
 
-void xl_nd_text(ndjson *j, const char *key, const char *text, size_t n_bytes) {
-    begin(j, key);
-    quoted(j->out, text, n_bytes);
+static void number(ndjson *j, double value, int digits) {
+    if (isfinite(value)) fprintf(j->out, "%.*g", digits, value);
+    else fputs("null", j->out);
 }
 
-void xl_nd_string(ndjson *j, const char *key, const char *text) {
-    if (text) xl_nd_text(j, key, text, strlen(text));
-    else xl_nd_null(j, key);
-}
-
-void xl_nd_int(ndjson *j, const char *key, int64_t value) {
-    begin(j, key);
-    fprintf(j->out, "%" PRId64, value);
-}
-
-void xl_nd_uint(ndjson *j, const char *key, uint64_t value) {
-    begin(j, key);
-    fprintf(j->out, "%" PRIu64, value);
-}
-
-void xl_nd_float(ndjson *j, const char *key, float value) {
-    if (!isfinite(value)) {
-        xl_nd_null(j, key);
-        return;
-    }
+/* The fewest digits that read back as the same float. */
+static int digits_of(float value) {
     char text[32];
-    for (int digits = 1; digits <= 9; digits++) {
+    for (int digits = 1; digits < 9; digits++) {
         snprintf(text, sizeof text, "%.*g", digits, (double)value);
-        if (strtof(text, NULL) == value) break;
+        if (strtof(text, NULL) == value) return digits;
     }
-    begin(j, key);
-    fputs(text, j->out);
+    return 9;
 }
 
-static void number(ndjson *j, const char *key, double value, int digits) {
-    if (!isfinite(value)) {
-        xl_nd_null(j, key);
+static void text_or_null(ndjson *j, const char *text, size_t n_bytes) {
+    if (text) quoted(j->out, text, n_bytes);
+    else fputs("null", j->out);
+}
+
+/* One value; `spec` is what follows the percent sign. */
+static void value(ndjson *j, const char *spec, bool truth, va_list *arguments) {
+    switch (*spec) {
+    case 'u': fprintf(j->out, "%u", va_arg(*arguments, unsigned)); break;
+    case 'z': fprintf(j->out, "%zu", va_arg(*arguments, size_t)); break;
+    case 'g': number(j, va_arg(*arguments, double), 6); break;
+    case 'd': {
+        const int n = va_arg(*arguments, int);
+        if (truth) fputs(n ? "true" : "false", j->out);
+        else fprintf(j->out, "%d", n);
+        break;
+    }
+    case 'l': /* PRIu64 */
+        fprintf(j->out, "%llu",
+                spec[1] == 'l' ? va_arg(*arguments, unsigned long long)
+                               : va_arg(*arguments, unsigned long));
+        break;
+    case 'f': {
+        const double x = va_arg(*arguments, double);
+        number(j, x, digits_of((float)x));
+        break;
+    }
+    case 's': {
+        const char *text = va_arg(*arguments, const char *);
+        text_or_null(j, text, text ? strlen(text) : 0);
+        break;
+    }
+    case '.':
+        if (spec[1] == '*') {
+            const int n = va_arg(*arguments, int);
+            text_or_null(j, va_arg(*arguments, const char *), (size_t)n);
+        } else {
+            number(j, va_arg(*arguments, double), 10);
+        }
+        break;
+    default: assert(false);
+    }
+}
+
+/* A word of the format: "}", "{", "%u", "name=[", "name?%d", "name=word". */
+static void put_word(ndjson *j, const char *word, size_t n_bytes, va_list *arguments) {
+    const size_t name_bytes = strcspn(word, "=?");
+    const bool named = name_bytes < n_bytes;
+    if (*word == '}' || *word == ']') {
+        close_level(j, *word);
         return;
     }
-    begin(j, key);
-    fprintf(j->out, "%.*g", digits, value);
+    if (j->comma) fputc(',', j->out);
+    j->comma = true;
+    if (named) {
+        const char *name = *word == '%' ? va_arg(*arguments, const char *) : word;
+        quoted(j->out, name, *word == '%' ? strlen(name) : name_bytes);
+        fputc(':', j->out);
+        word += name_bytes + 1;
+        n_bytes -= name_bytes + 1;
+    }
+    if (*word == '{' || *word == '[') open_level(j, *word);
+    else if (*word == '%') value(j, word + 1, word[-named] == '?', arguments);
+    else quoted(j->out, word, n_bytes);
 }
 
-void xl_nd_double(ndjson *j, const char *key, double value) { number(j, key, value, 6); }
-void xl_nd_exact(ndjson *j, const char *key, double value) { number(j, key, value, 10); }
-
-void xl_nd_bool(ndjson *j, const char *key, bool value) {
-    begin(j, key);
-    fputs(value ? "true" : "false", j->out);
-}
-
-void xl_nd_null(ndjson *j, const char *key) {
-    begin(j, key);
-    fputs("null", j->out);
+void xl_nd_put(ndjson *j, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    while (*format) {
+        const size_t n = strcspn(format, " ");
+        put_word(j, format, n, &arguments);
+        format += n + (format[n] == ' ');
+    }
+    va_end(arguments);
 }

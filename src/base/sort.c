@@ -1,5 +1,7 @@
 #include "sort.h"
 
+#include "bytes.h"
+
 static void sift(uint32_t *items, uint32_t at, uint32_t n, xl_before before, const void *context) {
     uint32_t item = items[at];
     for (uint64_t child; (child = 2 * (uint64_t)at + 1) < n; at = (uint32_t)child) {
@@ -17,5 +19,14 @@ void xl_sort(uint32_t *items, uint32_t n, xl_before before, const void *context)
         items[0] = items[end];
         items[end] = top;
         sift(items, 0, end, before, context);
+    }
+}
+
+void xl_shuffle(uint32_t *items, size_t n, uint64_t *state) {
+    for (size_t i = n; i > 1; i--) {
+        const size_t j = (size_t)(xl_random(state) % i);
+        const uint32_t item = items[i - 1];
+        items[i - 1] = items[j];
+        items[j] = item;
     }
 }

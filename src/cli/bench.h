@@ -14,7 +14,7 @@ typedef struct bench_options {
     cli_counts contexts;
     cli_numbers accuracy;
     int kv;
-    bool vocabulary, lossless, json;
+    bool lossless, json;
 } bench_options;
 
 /* One way of decoding that is timed, and what came of it. */
@@ -22,11 +22,10 @@ typedef struct bench_run {
     char name[64];       /* "exit at 0.95", "lossless, lookup only" */
     const char *variant; /* what is special about it, as "lookup only"; else NULL */
     exitlm_generate_options generate;
-    float thresholds[EXITLM_MAX_HEADS]; /* of the variant "vocabulary exit only" */
-    uint32_t context;                   /* wanted */
-    uint32_t prompt_n;                  /* and found */
-    const int32_t *ids;                 /* [prompt_n] */
-    double speed[BENCH_MAX_REPS];       /* tokens per second; negative: none */
+    uint32_t context;             /* wanted */
+    uint32_t prompt_n;            /* and found */
+    const int32_t *ids;           /* [prompt_n] */
+    double speed[BENCH_MAX_REPS]; /* tokens per second; negative: none */
     uint32_t n_speeds;
     exitlm_stats stats; /* of the last repetition; its text is not valid */
 } bench_run;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "bench.h"
+#include "train/dialog.h"
 
 static const char passage[] =
     "The harbour town of Ellerby lies at the mouth of a slow brown river. In winter the fog comes "
@@ -42,7 +43,7 @@ static const char request[] = "Read this text, then continue it in the same styl
 /* Ids of the request and the first n_bytes of the passage, repeated as needed. */
 static int prompt_ids(const cli_engine *engine, size_t n_bytes, bool chat, int32_t **ids,
                       size_t *n) {
-    size_t head = strlen(request), capacity = 0, length = 0;
+    size_t head = strlen(request), length = 0;
     char *content = malloc(head + n_bytes + 1), *text = NULL;
     exitlm_error error;
     int status = content ? CLI_OK : cli_no_memory("the bench's text");
@@ -54,17 +55,10 @@ static int prompt_ids(const cli_engine *engine, size_t n_bytes, bool chat, int32
         if (!chat)
             status = cli_tokenize(engine->model, content, n_bytes, EXITLM_ADD_SPECIAL, ids, n);
     }
-    exitlm_message message = {"user", content};
-    for (int pass = 0; chat && pass < 2 && status == CLI_OK; pass++) {
-        if (exitlm_apply_template(engine->model, &message, 1, true, text, capacity, &length,
-                                  &error) != EXITLM_OK)
-            status = cli_report(&error, NULL);
-        else if (pass == 0) {
-            capacity = length;
-            text = malloc(length + 1);
-            if (!text) status = cli_no_memory("the bench's text");
-        }
-    }
+    const exitlm_message message = {"user", content};
+    if (chat && status == CLI_OK)
+        status = cli_done(
+            xl_text_of_messages(engine->model, &message, 1, true, &text, &length, &error), &error);
     if (chat && status == CLI_OK)
         status = cli_tokenize(engine->model, text, length,
                               EXITLM_PARSE_SPECIAL | EXITLM_ADD_SPECIAL, ids, n);

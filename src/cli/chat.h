@@ -11,14 +11,13 @@ typedef struct chat_options {
     const char *prompt, *system;
     int mode; /* exitlm_mode, -1: exit where there are heads, else full */
     float accuracy;
-    int strategy, kv;    /* kv -1: the engine chooses */
+    int strategy, kv;
     uint32_t max_tokens; /* 0: to the context's end */
     float temperature, top_p, min_p, repeat_penalty, audit;
     uint32_t top_k;
     uint64_t seed;
     cli_texts stop;
-    uint32_t draft_layer, draft_length, max_draft;
-    int drafts; /* -1: both, 0: exits, 1: lookup */
+    uint32_t draft_layer, draft_length;
     bool show_depth, json, raw;
 } chat_options;
 

@@ -126,16 +126,11 @@ static void save(const conversation *talk, const char *file) {
         return;
     }
     ndjson j = xl_nd_to(out);
-    xl_nd_object(&j, NULL);
-    xl_nd_array(&j, "messages");
+    xl_nd_put(&j, "{ messages=[");
     for (size_t i = 0; i < talk->n; i++) {
-        xl_nd_object(&j, NULL);
-        xl_nd_string(&j, "role", talk->messages[i].role);
-        xl_nd_string(&j, "content", talk->messages[i].content);
-        xl_nd_end(&j);
+        xl_nd_put(&j, "{ role=%s content=%s }", talk->messages[i].role, talk->messages[i].content);
     }
-    xl_nd_end(&j);
-    xl_nd_end(&j);
+    xl_nd_put(&j, "] }");
     bool failed = ferror(out) != 0;
     if (fclose(out) != 0 || failed) cli_warn("%s: could not be written whole", file);
     else fprintf(stderr, "saved to %s\n", file);

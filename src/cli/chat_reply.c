@@ -9,97 +9,68 @@
 #include "signals.h"
 #include "text.h"
 
-/* A time that there was no clock for is null. */
-static void json_ms(ndjson *j, const char *key, double value) {
-    xl_nd_double(j, key, value < 0 ? NAN : value);
-}
-static void json_share(ndjson *j, const char *key, uint32_t part, uint32_t whole) {
-    xl_nd_double(j, key, whole ? (double)part / whole : NAN);
-}
+/* Not finite, which JSON says as null: a time that there was no clock for, a share of nothing. */
+static double time_or_null(double value) { return value < 0 ? NAN : value; }
+static double share(uint32_t part, uint32_t whole) { return whole ? (double)part / whole : NAN; }
 
 static void json_start(chat *c) {
     ndjson *j = &c->json;
     const cli_engine *e = &c->engine;
-    xl_nd_object(j, NULL);
-    xl_nd_string(j, "type", "start");
-    xl_nd_string(j, "model", *e->info.name ? e->info.name : xl_base_name(c->call->operands[0]));
-    xl_nd_string(j, "arch", e->info.architecture);
-    xl_nd_uint(j, "layers", e->info.layers);
-    xl_nd_array(j, "heads");
+    xl_nd_put(j, "{ type=start model=%s arch=%s layers=%u heads=[",
+              *e->info.name ? e->info.name : xl_base_name(c->call->operands[0]),
+              e->info.architecture, e->info.layers);
     for (uint32_t i = 0; e->heads && i < e->heads_info.n_heads; i++)
-        xl_nd_uint(j, NULL, e->heads_info.head[i].layer);
-    xl_nd_end(j);
-    xl_nd_string(j, "mode", cli_modes[c->generate.mode]);
-    xl_nd_float(j, "accuracy", c->generate.mode == EXITLM_MODE_EXIT ? c->generate.accuracy : NAN);
-    xl_nd_uint(j, "threads", e->threads);
-    xl_nd_string(j, "kernel", e->kernel);
-    xl_nd_uint(j, "prompt_tokens", e->session->generation->prompt_n);
-    xl_nd_end(j);
+        xl_nd_put(j, "%u", e->heads_info.head[i].layer);
+    xl_nd_put(j, "] mode=%s accuracy=%f threads=%u kernel=%s prompt_tokens=%u }",
+              cli_modes[c->generate.mode],
+              c->generate.mode == EXITLM_MODE_EXIT ? c->generate.accuracy : NAN, e->threads,
+              e->kernel, e->session->generation->prompt_n);
 }
 
 static void json_token(chat *c, const exitlm_token *t) {
     ndjson *j = &c->json;
-    xl_nd_object(j, NULL);
-    xl_nd_string(j, "type", "token");
-    xl_nd_uint(j, "index", t->index);
-    xl_nd_int(j, "id", t->id);
-    xl_nd_text(j, "text", t->text, t->text_bytes);
-    xl_nd_uint(j, "layer", t->layer);
-    xl_nd_uint(j, "of", t->of);
-    xl_nd_double(j, "depth", (double)t->layer / t->of);
-    xl_nd_double(j, "work", t->work);
-    xl_nd_int(j, "head", t->head);
-    xl_nd_double(j, "confidence", t->confidence);
-    xl_nd_bool(j, "drafted", t->drafted);
-    if (t->drafted) xl_nd_int(j, "draft_head", t->draft_head);
-    json_ms(j, "ms", t->ms);
-    xl_nd_end(j);
+    xl_nd_put(j,
+              "{ type=token index=%u id=%d text=%.*s layer=%u of=%u depth=%g work=%g head=%d "
+              "confidence=%g drafted?%d",
+              t->index, t->id, (int)t->text_bytes, t->text, t->layer, t->of,
+              (double)t->layer / t->of, t->work, t->head, t->confidence, t->drafted);
+    if (t->drafted) xl_nd_put(j, "draft_head=%d", t->draft_head);
+    xl_nd_put(j, "ms=%g }", time_or_null(t->ms));
 }
 
 static void json_exits(chat *c, const exitlm_stats *s) {
     ndjson *j = &c->json;
     uint32_t n =
         c->engine.heads && c->generate.mode == EXITLM_MODE_EXIT ? c->engine.heads_info.n_heads : 0;
-    xl_nd_object(j, "exits");
+    xl_nd_put(j, "exits={");
     for (uint32_t i = 0; i < n; i++) {
         char key[12];
         snprintf(key, sizeof key, "%u", i);
-        xl_nd_uint(j, key, s->exits[i]);
+        xl_nd_put(j, "%s=%u", key, s->exits[i]);
     }
-    xl_nd_uint(j, "-1", s->full_tokens);
-    xl_nd_end(j);
+    xl_nd_put(j, "-1=%u }", s->full_tokens);
 }
 
 static void json_done(chat *c, const exitlm_stats *s) {
     static const char *const reasons[] = {"stop", "length", "abort"};
     ndjson *j = &c->json;
-    xl_nd_object(j, NULL);
-    xl_nd_string(j, "type", "done");
-    xl_nd_string(j, "reason", reasons[s->reason]);
-    xl_nd_text(j, "text", s->text, s->text_bytes);
-    xl_nd_uint(j, "prompt_tokens", s->prompt_tokens);
-    xl_nd_uint(j, "reused_tokens", s->reused_tokens);
-    xl_nd_uint(j, "completion_tokens", s->completion_tokens);
-    json_ms(j, "prompt_ms", s->prompt_ms);
-    json_ms(j, "decode_ms", s->decode_ms);
-    json_ms(j, "tokens_per_second", s->tokens_per_second);
-    xl_nd_double(j, "mean_depth", s->mean_depth);
-    xl_nd_double(j, "mean_work", s->mean_work);
-    xl_nd_bool(j, "certified", s->certified);
-    if (!s->certified) xl_nd_string(j, "uncertified", s->uncertified);
+    xl_nd_put(j,
+              "{ type=done reason=%s text=%.*s prompt_tokens=%u reused_tokens=%u "
+              "completion_tokens=%u prompt_ms=%g decode_ms=%g tokens_per_second=%g mean_depth=%g "
+              "mean_work=%g certified?%d",
+              reasons[s->reason], (int)s->text_bytes, s->text, s->prompt_tokens, s->reused_tokens,
+              s->completion_tokens, time_or_null(s->prompt_ms), time_or_null(s->decode_ms),
+              time_or_null(s->tokens_per_second), s->mean_depth, s->mean_work, s->certified);
+    if (!s->certified) xl_nd_put(j, "uncertified=%s", s->uncertified);
     json_exits(c, s);
-    xl_nd_uint(j, "drafted", s->drafted);
-    xl_nd_uint(j, "accepted", s->accepted);
-    if (c->generate.mode == EXITLM_MODE_LOSSLESS) {
-        xl_nd_uint(j, "draft_attempts", s->draft_attempts);
-        json_share(j, "acceptance_rate", s->accepted, s->drafted);
-        json_share(j, "mean_draft_length", s->drafted, s->draft_attempts);
-    }
-    if (c->generate.audit > 0) {
-        xl_nd_uint(j, "audited", s->audited);
-        json_share(j, "audit_disagreement", s->audit_disagreed, s->audited);
-    }
-    xl_nd_end(j);
+    xl_nd_put(j, "drafted=%u accepted=%u", s->drafted, s->accepted);
+    if (c->generate.mode == EXITLM_MODE_LOSSLESS)
+        xl_nd_put(j, "draft_attempts=%u acceptance_rate=%g mean_draft_length=%g", s->draft_attempts,
+                  share(s->accepted, s->drafted), share(s->drafted, s->draft_attempts));
+    if (c->generate.audit > 0)
+        xl_nd_put(j, "audited=%u audit_disagreement=%g", s->audited,
+                  share(s->audit_disagreed, s->audited));
+    xl_nd_put(j, "}");
 }
 
 static void show_token(chat *c, const exitlm_token *t) {

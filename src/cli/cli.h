@@ -24,6 +24,10 @@ typedef struct cli_command {
     int (*run)(const cli_call *call);
 } cli_command;
 
+/* The fields of a cli_command that say its table of options, and the struct that it fills. */
+#define CLI_OPTIONS(table, type) \
+    .options = table, .n_options = sizeof table / sizeof *table, .values_bytes = sizeof(type)
+
 struct cli_call {
     const cli_command *command;
     const void *values;          /* the command's struct, filled from the table */

@@ -1,4 +1,5 @@
 /* exitlm bench: speed and memory of a model on this machine. */
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,65 +9,26 @@
 #include "platform.h"
 #include "train/levels.h"
 
-#define AT(field) .offset = offsetof(bench_options, field)
+#define AT(field) offsetof(bench_options, field)
 
 static const cli_option options[] = {
-    CLI_HEADS_OPTION(bench_options, engine),
-    {.name = "prompt-tokens",
-     .kind = CLI_COUNT,
-     AT(prompt_tokens),
-     .value = "N",
-     .min = 1,
-     .max = 1048576,
-     .fallback = "256",
-     .help = "length of the prompt whose speed is measured"},
-    {.name = "gen-tokens",
-     .kind = CLI_COUNT,
-     AT(gen_tokens),
-     .value = "N",
-     .min = 2,
-     .max = 1048576,
-     .fallback = "128",
-     .help = "tokens of each answer"},
-    {.name = "context",
-     .kind = CLI_COUNTS,
-     AT(contexts),
-     .value = "N,...",
-     .min = 1,
-     .max = 1048576,
-     .fallback = "40,512",
-     .help = "tokens before the answer"},
-    {.name = "reps",
-     .kind = CLI_COUNT,
-     AT(reps),
-     .value = "R",
-     .min = 1,
-     .max = BENCH_MAX_REPS,
-     .fallback = "3",
-     .help = "repetitions, interleaved; medians are reported"},
-    {.name = "accuracy",
-     .kind = CLI_NUMBERS,
-     AT(accuracy),
-     .value = "A,...",
-     .min = 0.5,
-     .max = 1,
-     .help = "levels of mode exit; default: the one that the heads name, 0.95 and 0.9"},
-    {.name = "kv",
-     .kind = CLI_CHOICE,
-     AT(kv),
-     .choices = cli_kv_policies,
-     .help = "K/V of the layers that an exit skips; default: of those that the level is calibrated "
-             "with, the cheapest here"},
-    {.name = "vocabulary",
-     .kind = CLI_FLAG,
-     AT(vocabulary),
-     .help = "also mode exit with the vocabulary exit alone"},
-    {.name = "lossless",
-     .kind = CLI_FLAG,
-     AT(lossless),
-     .help = "compare ways of drafting: acceptance, tokens a verification, cost of a row"},
-    CLI_ENGINE_OPTIONS(bench_options, engine),
-    {.name = "json", .kind = CLI_FLAG, AT(json), .help = "one JSON object"},
+    CLI_HEADS_OPTION,
+    CLI_RANGE(COUNT, "prompt-tokens", prompt_tokens, "N", 1, 1048576, "256",
+              "length of the prompt whose speed is measured"),
+    CLI_RANGE(COUNT, "gen-tokens", gen_tokens, "N", 2, 1048576, "128", "tokens of each answer"),
+    CLI_RANGE(COUNTS, "context", contexts, "N,...", 1, 1048576, "40,512",
+              "tokens before the answer"),
+    CLI_RANGE(COUNT, "reps", reps, "R", 1, BENCH_MAX_REPS, "3",
+              "repetitions, interleaved; medians are reported"),
+    CLI_RANGE(NUMBERS, "accuracy", accuracy, "A,...", 0.5, 1, NULL,
+              "levels of mode exit; default: the one that the heads name, 0.95 and 0.9"),
+    CLI_ONE_OF("kv", kv, cli_reply_policies, "auto",
+               "K/V of the layers that an exit skips; auto: of those that the level is calibrated "
+               "with, the cheapest here"),
+    CLI_SWITCH(0, "lossless", lossless,
+               "compare ways of drafting: acceptance, tokens a verification, cost of a row"),
+    CLI_ENGINE_OPTIONS,
+    CLI_SWITCH(0, "json", json, "one JSON object"),
 };
 
 typedef struct bench {
@@ -88,7 +50,6 @@ static bench_run *add_run(bench *b, exitlm_mode mode, float accuracy, const char
     if (b->n_runs == BENCH_MAX_RUNS) return NULL;
     bench_run *run = &b->runs[b->n_runs++];
     *run = *at;
-    exitlm_generate_defaults(&run->generate);
     run->generate.mode = mode;
     run->generate.accuracy = accuracy;
     run->generate.max_tokens = b->options->gen_tokens;
@@ -124,29 +85,12 @@ static void add_rivals(bench *b, const bench_run *at) {
         }
 }
 
-/* The thresholds of the level, but only for the head after the last layer. */
-static void add_vocabulary_run(bench *b, float accuracy, const bench_run *at) {
-    const exitlm_heads_info *heads = &b->engine.heads_info;
-    uint32_t last = heads->n_heads - 1;
-    float thresholds[EXITLM_MAX_HEADS] = {0};
-    if (heads->head[last].layer != b->engine.info.layers || last == 0) return;
-    if (!xl_heads_thresholds(b->engine.heads, EXITLM_STRATEGY_RISK, accuracy, EXITLM_POLICY_EXACT,
-                             thresholds))
-        return;
-    bench_run *run = add_run(b, EXITLM_MODE_EXIT, accuracy, "vocabulary exit only", at);
-    if (!run) return;
-    memset(run->thresholds, 0, sizeof run->thresholds);
-    run->thresholds[last] = thresholds[last];
-    run->generate.thresholds = run->thresholds;
-}
-
 static void add_runs(bench *b, const bench_run *at) {
     add_run(b, EXITLM_MODE_FULL, 0, NULL, at);
     if (!b->engine.heads) return;
     for (size_t i = 0; i < b->accuracy.n; i++) {
         float accuracy = b->accuracy.items[i];
         add_run(b, EXITLM_MODE_EXIT, accuracy, NULL, at);
-        if (b->options->vocabulary) add_vocabulary_run(b, accuracy, at);
     }
     add_run(b, EXITLM_MODE_LOSSLESS, 0, NULL, at);
     if (b->options->lossless) add_rivals(b, at);
@@ -172,10 +116,10 @@ static int prepare(bench *b, uint32_t ctx) {
     }
     choose_levels(b);
     for (size_t i = 0; b->engine.heads && i < b->accuracy.n; i++)
-        cli_engine_check_level(&b->engine, EXITLM_STRATEGY_RISK, b->accuracy.items[i], o->kv);
+        cli_engine_check_level(&b->engine, EXITLM_STRATEGY_RISK, b->accuracy.items[i],
+                               (exitlm_kv_policy)o->kv);
     int status =
         bench_prompt(&b->engine, prompt_tokens, (int32_t **)&b->prompt.ids, &b->prompt.prompt_n);
-    exitlm_generate_defaults(&b->prompt.generate);
     b->prompt.generate.max_tokens = 1;
     for (size_t i = 0; i < o->contexts.n && status == CLI_OK; i++) {
         bench_run at = {.context = o->contexts.items[i]};
@@ -226,67 +170,54 @@ static double tokens_per_verification(const exitlm_stats *s) {
 static void json_run(ndjson *j, const bench *b, const bench_run *run) {
     const exitlm_stats *s = &run->stats;
     bool exits = run->generate.mode == EXITLM_MODE_EXIT;
-    xl_nd_object(j, NULL);
-    xl_nd_string(j, "mode", cli_modes[run->generate.mode]);
-    if (run->variant) xl_nd_string(j, "variant", run->variant);
+    xl_nd_put(j, "{ mode=%s", cli_modes[run->generate.mode]);
+    if (run->variant) xl_nd_put(j, "variant=%s", run->variant);
     if (run->generate.draft_layer) {
-        xl_nd_int(j, "draft_layer", run->generate.draft_layer);
-        xl_nd_uint(j, "draft_length", run->generate.draft_length);
+        xl_nd_put(j, "draft_layer=%d draft_length=%u", run->generate.draft_layer,
+                  run->generate.draft_length);
     }
-    xl_nd_float(j, "accuracy", exits ? run->generate.accuracy : NAN);
-    xl_nd_uint(j, "context", run->prompt_n);
-    xl_nd_uint(j, "tokens", s->completion_tokens);
-    xl_nd_double(j, "tokens_per_second", speed_of(run));
-    xl_nd_double(j, "mean_depth", s->mean_depth);
-    xl_nd_double(j, "mean_work", s->mean_work);
-    xl_nd_double(j, "speedup", speedup_of(b, run));
+    xl_nd_put(j,
+              "accuracy=%f context=%u tokens=%u tokens_per_second=%g mean_depth=%g mean_work=%g "
+              "speedup=%g",
+              exits ? run->generate.accuracy : NAN, run->prompt_n, s->completion_tokens,
+              speed_of(run), s->mean_depth, s->mean_work, speedup_of(b, run));
     if (run->generate.mode == EXITLM_MODE_LOSSLESS) {
-        xl_nd_uint(j, "draft_attempts", s->draft_attempts);
-        xl_nd_uint(j, "drafted", s->drafted);
-        xl_nd_uint(j, "accepted", s->accepted);
-        xl_nd_double(j, "acceptance_rate", ratio(s->accepted, s->drafted));
-        xl_nd_double(j, "mean_draft_length", ratio(s->drafted, s->draft_attempts));
-        xl_nd_double(j, "tokens_per_verification", tokens_per_verification(s));
+        xl_nd_put(j,
+                  "draft_attempts=%u drafted=%u accepted=%u acceptance_rate=%g "
+                  "mean_draft_length=%g tokens_per_verification=%g",
+                  s->draft_attempts, s->drafted, s->accepted, ratio(s->accepted, s->drafted),
+                  ratio(s->drafted, s->draft_attempts), tokens_per_verification(s));
     }
-    xl_nd_end(j);
+    xl_nd_put(j, "}");
 }
 
 static void print_json(const bench *b) {
     ndjson j = xl_nd_to(stdout);
-    xl_nd_object(&j, NULL);
-    xl_nd_string(&j, "type", "bench");
-    xl_nd_string(&j, "model", b->engine.info.name);
-    xl_nd_string(&j, "kernel", b->engine.kernel);
-    xl_nd_uint(&j, "threads", b->engine.threads);
-    xl_nd_string(&j, "kv_type", cli_kv_types[b->options->engine.kv_type]);
-    xl_nd_uint(&j, "reps", b->options->reps);
-    xl_nd_double(&j, "load_ms", b->engine.load_ms);
-    xl_nd_uint(&j, "peak_bytes", cli_peak_bytes());
-    xl_nd_array(&j, "prompt");
-    xl_nd_object(&j, NULL);
-    xl_nd_uint(&j, "tokens", b->prompt.prompt_n);
-    xl_nd_double(&j, "tokens_per_second", bench_median(b->prompt_speed, b->prompt.n_speeds));
-    xl_nd_end(&j);
-    xl_nd_end(&j);
-    xl_nd_array(&j, "decode");
+    xl_nd_put(&j,
+              "{ type=bench model=%s kernel=%s threads=%u kv_type=%s reps=%u load_ms=%g "
+              "peak_bytes=%" PRIu64 " prompt=[ { tokens=%u tokens_per_second=%g } ] decode=[",
+              b->engine.info.name, b->engine.kernel, b->engine.threads,
+              xl_kv_type_names[b->options->engine.kv_type], b->options->reps, b->engine.load_ms,
+              cli_peak_bytes(), b->prompt.prompt_n,
+              bench_median(b->prompt_speed, b->prompt.n_speeds));
     for (size_t i = 0; i < b->n_runs; i++) json_run(&j, b, &b->runs[i]);
-    xl_nd_end(&j);
+    xl_nd_put(&j, "]");
     if (b->options->lossless) {
-        xl_nd_object(&j, "r");
+        xl_nd_put(&j, "r={");
         for (uint32_t rows = 2; rows <= BENCH_ROWS; rows++) {
             char key[8];
             snprintf(key, sizeof key, "%u", rows);
-            xl_nd_double(&j, key, b->r[rows]);
+            xl_nd_put(&j, "%s=%g", key, b->r[rows]);
         }
-        xl_nd_end(&j);
+        xl_nd_put(&j, "}");
     }
-    xl_nd_end(&j);
+    xl_nd_put(&j, "}");
 }
 
 static void print_table(const bench *b) {
     printf("%s, kernel %s, %u thread%s, K/V %s: loaded in %.0f ms, %.1f MB at most\n",
            b->engine.info.name, b->engine.kernel, b->engine.threads,
-           b->engine.threads == 1 ? "" : "s", cli_kv_types[b->options->engine.kv_type],
+           b->engine.threads == 1 ? "" : "s", xl_kv_type_names[b->options->engine.kv_type],
            b->engine.load_ms, (double)cli_peak_bytes() / 1e6);
     printf("prompt of %u tokens: %.1f tokens/s\n\n", b->prompt.prompt_n,
            bench_median(b->prompt_speed, b->prompt.n_speeds));
@@ -336,7 +267,6 @@ static int run(const cli_call *call) {
     if (!b.runs) return cli_no_memory("the bench");
     cli_engine_options engine = o->engine;
     if (o->lossless) engine.heads_for = "--lossless";
-    if (o->vocabulary) engine.heads_for = "--vocabulary";
     int status = cli_engine_open(&b.engine, call->operands[0], &engine, CLI_WEIGHTS);
     if (status == CLI_OK) {
         uint32_t ctx = context_for(o, &b.engine.info);
@@ -360,8 +290,6 @@ const cli_command cli_command_bench = {
     .summary = "Measure speed and memory on this machine.",
     .operands = "MODEL",
     .n_operands = 1,
-    .options = options,
-    .n_options = sizeof options / sizeof *options,
-    .values_bytes = sizeof(bench_options),
+    CLI_OPTIONS(options, bench_options),
     .run = run,
 };

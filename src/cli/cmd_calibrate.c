@@ -1,8 +1,8 @@
 /* exitlm calibrate: thresholds for accuracy levels, with a guarantee by conversation, into a
  * heads file. */
+#include <stdio.h>
 #include <stdlib.h>
 
-#include "base/ndjson.h"
 #include "cli.h"
 #include "engine.h"
 #include "model/heads.h"
@@ -15,102 +15,45 @@ typedef struct calibrate_options {
     cli_engine_options engine;
     xl_calibration_options calibration;
     cli_texts data;
-    const char *report;
-    int bound, kv;
+    int kv;
     float default_accuracy; /* 0: as the file has it */
     cli_numbers accuracy;
     bool quiet;
 } calibrate_options;
 
-#define AT(field) .offset = offsetof(calibrate_options, field)
-
-static const char *const bounds[] = {"betting", "hb", NULL};
+#define AT(field) offsetof(calibrate_options, field)
 
 static const cli_option options[] = {
-    {.name = "data",
-     .kind = CLI_TEXTS,
-     AT(data),
-     .value = "FILE|DIR",
-     .help = "conversations as users have them: JSONL of {\"turns\"} or {\"messages\"}; lines of "
-             "the split \"calibration\" decide, held-out lines of \"train\" "
-             "lay out the path; default: invented by the model"},
-    {.name = "strategy",
-     .kind = CLI_CHOICE,
-     AT(calibration.strategy),
-     .choices = cli_strategies,
-     .help = "calibrate only this one; default: all"},
-    {.name = "metric",
-     .kind = CLI_CHOICE,
-     AT(calibration.metric),
-     .choices = cli_metrics,
-     .help = "measure of uncertainty; default: the one that saves most on the path's data"},
-    {.name = "kv",
-     .kind = CLI_CHOICE,
-     AT(kv),
-     .choices = cli_kv_policies,
-     .fallback = "exact",
-     .help = "K/V of skipped layers that the levels are to hold with; exact replaces all of the "
-             "table, another is added to it (strategy risk)"},
-    {.name = "accuracy",
-     .kind = CLI_NUMBERS,
-     AT(accuracy),
-     .value = "A,...",
-     .min = 0.7,
-     .max = 0.99,
-     .help = "run the settings that are laid out for these levels (.70, .75, .80, .85, .90, .95, "
-             ".98, .99) alone; default: all"},
-    {.name = "default",
-     .kind = CLI_NUMBER,
-     AT(default_accuracy),
-     .value = "A",
-     .min = 0.5,
-     .max = 1,
-     .help = "the certified level that is taken where none is asked for, see eval --tasks; without "
-             "--data nothing else in the file changes; "
-             "default: the one that the file names, else its strictest"},
-    {.name = "delta",
-     .kind = CLI_NUMBER,
-     AT(calibration.delta),
-     .value = "D",
-     .min = 1e-6,
-     .max = 0.5,
-     .fallback = "0.05",
-     .help = "a level's promise may fail with this probability over the draw of the conversations"},
-    {.name = "bound",
-     .kind = CLI_CHOICE,
-     AT(bound),
-     .choices = bounds,
-     .fallback = "betting",
-     .help = "bound of the risk"},
-    {.name = "reply-tokens",
-     .kind = CLI_COUNT,
-     AT(calibration.reply_tokens),
-     .value = "N",
-     .min = 8,
-     .max = 1024,
-     .fallback = "96",
-     .help = "longest answer"},
-    {.name = "batch",
-     .kind = CLI_COUNT,
-     AT(calibration.batch),
-     .value = "N",
-     .min = 1,
-     .max = 32,
-     .fallback = "32",
-     .help = "conversations side by side, a thread"},
-    {.name = "seed",
-     .kind = CLI_SEED,
-     AT(calibration.seed),
-     .value = "S",
-     .fallback = "1",
-     .help = "the one that train was given: says which lines it held out"},
-    {.name = "report",
-     .kind = CLI_TEXT,
-     AT(report),
-     .value = "FILE",
-     .help = "keep the path and each conversation's result as JSON (eval reads it)"},
-    {.name = "quiet", .letter = 'q', .kind = CLI_FLAG, AT(quiet), .help = "no progress"},
-    CLI_ENGINE_OPTIONS(calibrate_options, engine),
+    CLI_VALUE(TEXTS, 0, "data", data, "FILE|DIR", NULL,
+              "conversations as users have them: JSONL of {\"turns\"} or {\"messages\"}; lines of "
+              "the split \"calibration\" decide, held-out lines of \"train\" "
+              "lay out the path; default: invented by the model"),
+    CLI_ONE_OF("strategy", calibration.strategy, xl_strategy_names, NULL,
+               "calibrate only this one; default: all"),
+    CLI_ONE_OF("metric", calibration.metric, xl_metric_names, NULL,
+               "measure of uncertainty; default: the one that saves most on the path's data"),
+    CLI_ONE_OF("kv", kv, xl_policy_names + 1, "exact",
+               "K/V of skipped layers that the levels are to hold with; exact replaces all of the "
+               "table, another is added to it (strategy risk)"),
+    CLI_RANGE(NUMBERS, "accuracy", accuracy, "A,...", 0.7, 0.99, NULL,
+              "run the settings that are laid out for these levels (.70, .75, .80, .85, .90, .95, "
+              ".98, .99) alone; default: all"),
+    CLI_RANGE(
+        NUMBER, "default", default_accuracy, "A", 0.5, 1, NULL,
+        "the certified level that is taken where none is asked for, see eval --tasks; without "
+        "--data nothing else in the file changes; "
+        "default: the one that the file names, else its strictest"),
+    CLI_RANGE(
+        NUMBER, "delta", calibration.delta, "D", 1e-6, 0.5, "0.05",
+        "a level's promise may fail with this probability over the draw of the conversations"),
+    CLI_RANGE(COUNT, "reply-tokens", calibration.reply_tokens, "N", 8, 1024, "96",
+              "longest answer"),
+    CLI_RANGE(COUNT, "batch", calibration.batch, "N", 1, 32, "32",
+              "conversations side by side, a thread"),
+    CLI_VALUE(SEED, 0, "seed", calibration.seed, "S", "1",
+              "the one that train was given: says which lines it held out"),
+    CLI_SWITCH('q', "quiet", quiet, "no progress"),
+    CLI_ENGINE_OPTIONS,
 };
 
 /* ---- Data ---- */
@@ -131,23 +74,15 @@ static int read_data(xl_calibration *c, const cli_texts *data) {
     if (c->data.n == 0 || c->path_data.n == 0)
         return cli_fail("%s: no conversations of the split \"calibration\"",
                         data->n ? data->items[0] : "data");
+    if (c->left_out)
+        cli_warn("%zu conversation%s left out: empty, or longer than the context", c->left_out,
+                 c->left_out == 1 ? " is" : "s are");
     if (c->data.n < 300)
         cli_warn("%zu conversations certify little: 600 or more are recommended", c->data.n);
     return CLI_OK;
 }
 
 /* ---- Output ---- */
-static void print_trials(const xl_calibration *c) {
-    for (int m = 0; m < EXITLM_METRIC_COUNT; m++) {
-        const xl_metric_trial *t = &c->trials[m];
-        if (!t->tried) continue;
-        printf("metric %-9s expected work at", cli_metrics[m]);
-        for (int k = 0; k < 3; k++)
-            printf(" %.1f %% disagreement: %.3f%s", 100.0 * t->risk[k], t->cost[k],
-                   k < 2 ? "," : "\n");
-    }
-}
-
 static void print_settings(const xl_calibration *c) {
     printf("agreement among the tokens that exit, certified likewise:");
     for (int i = 0; i < XL_LEVELS; i++) {
@@ -156,14 +91,11 @@ static void print_settings(const xl_calibration *c) {
             printf("  %.2f: setting %d (expected work %.3f)", (double)xl_levels[i], j + 1,
                    (double)c->path.cost[j]);
     }
-    printf("\nat delta 0.10 the levels end at settings:");
-    for (int i = 0; i < XL_LEVELS; i++)
-        printf("  %.2f: %d", (double)xl_levels[i], c->looser[i] + 1);
     printf("\n");
 }
 
 static void print_row(const exitlm_level *l, uint32_t n_heads) {
-    printf("  %-13s %.2f  ", cli_strategies[l->strategy], (double)l->accuracy);
+    printf("  %-13s %.2f  ", xl_strategy_names[l->strategy], (double)l->accuracy);
     if (!l->certified) {
         printf("uncertifiable with %u conversations\n", l->conversations);
         return;
@@ -175,33 +107,18 @@ static void print_row(const exitlm_level *l, uint32_t n_heads) {
     printf("\n");
 }
 
-static int write_report(const xl_calibration *c, const char *path) {
-    FILE *f = fopen(path, "w");
-    if (!f) return cli_fail("%s: cannot be written", path);
-    ndjson j = xl_nd_to(f);
-    xl_nd_object(&j, NULL);
-    xl_nd_string(&j, "type", "calibration");
-    xl_nd_string(&j, "metric", cli_metrics[c->metric]);
-    xl_nd_string(&j, "kv", cli_kv_policies[c->options->kv]);
-    xl_nd_uint(&j, "conversations", c->data.n);
-    xl_nd_array(&j, "path");
-    for (size_t s = 0; s < c->path.n; s++) {
-        xl_nd_object(&j, NULL);
-        xl_nd_array(&j, "threshold");
-        for (uint32_t h = 0; h < c->heads->n_heads; h++)
-            xl_nd_float(&j, NULL, c->path.threshold[s][h]);
-        xl_nd_end(&j);
-        xl_nd_float(&j, "expected_risk", c->path.risk[s]);
-        xl_nd_float(&j, "expected_work", c->path.cost[s]);
-        xl_nd_array(&j, "x");
-        for (size_t i = 0; i < c->result.n_items; i++)
-            xl_nd_exact(&j, NULL, xl_measure_x(xl_measure_at(&c->result, i, s + 1)));
-        xl_nd_end(&j);
-        xl_nd_end(&j);
+/* Levels that no setting was laid out for. */
+static void print_untried(const xl_calibration *c) {
+    const xl_calibration_options *o = c->options;
+    const char *before = "  not tried:";
+    for (int i = 0; i < XL_LEVELS; i++) {
+        bool row = o->strategy > EXITLM_STRATEGY_RISK;
+        for (size_t l = c->n_kept; l < c->n_levels; l++)
+            row |= c->levels[l].strategy == EXITLM_STRATEGY_RISK &&
+                   c->levels[l].accuracy == xl_levels[i];
+        if (!row) printf("%s %.2f", before, (double)xl_levels[i]), before = ",";
     }
-    xl_nd_end(&j);
-    xl_nd_end(&j);
-    return fclose(f) == 0 ? CLI_OK : cli_fail("%s: cannot be written", path);
+    if (before[0] == ',') printf("\n");
 }
 
 /* The default that the file kept may be a level that the new table does not hold. */
@@ -223,14 +140,12 @@ static void check_default(const xl_calibration *c) {
 static int calibrate(xl_calibration *c, const calibrate_options *o, const char *heads_path) {
     exitlm_error error;
     int status = cli_done(xl_calibration_choose_path(c, &error), &error);
-    print_trials(c);
     if (status == CLI_OK) status = cli_done(xl_calibration_measure(c, &error), &error);
     if (status == CLI_OK) status = cli_done(xl_calibration_make_levels(c, &error), &error);
     if (status != CLI_OK) return status;
     if (o->calibration.strategy < 0 || o->calibration.strategy == EXITLM_STRATEGY_RISK)
         print_settings(c);
-    if (o->report) status = write_report(c, o->report);
-    if (status == CLI_OK) status = cli_done(xl_calibration_write(c, heads_path, &error), &error);
+    status = cli_done(xl_calibration_write(c, heads_path, &error), &error);
     if (status == CLI_OK && o->default_accuracy > 0)
         status = cli_done(xl_heads_set_default(heads_path, o->default_accuracy, &error), &error);
     if (status != CLI_OK) return status;
@@ -239,6 +154,7 @@ static int calibrate(xl_calibration *c, const calibrate_options *o, const char *
            "without a guarantee\n",
            1 - (double)o->calibration.delta);
     for (size_t i = c->n_kept; i < c->n_levels; i++) print_row(&c->levels[i], c->heads->n_heads);
+    print_untried(c);
     if (o->default_accuracy == 0) check_default(c);
     return CLI_OK;
 }
@@ -265,8 +181,7 @@ static int run_calibrate(const cli_call *call) {
     cli_progress progress = {0};
     const xl_observer observer = cli_observer(&progress, o.quiet);
     exitlm_error error;
-    o.calibration.kv = (exitlm_kv_policy)o.kv;
-    o.calibration.bound = o.bound == 1 ? XL_BOUND_HB : XL_BOUND_BETTING;
+    o.calibration.kv = (exitlm_kv_policy)(o.kv + 1);
     o.calibration.accuracy = o.accuracy.items;
     o.calibration.n_accuracy = o.accuracy.n;
     o.calibration.context_tokens = o.engine.ctx;
@@ -295,8 +210,6 @@ const cli_command cli_command_calibrate = {
     .summary = "thresholds for accuracy levels, with a guarantee, into a heads file",
     .operands = "MODEL HEADS",
     .n_operands = 2,
-    .options = options,
-    .n_options = sizeof options / sizeof *options,
-    .values_bytes = sizeof(calibrate_options),
+    CLI_OPTIONS(options, calibrate_options),
     .run = run_calibrate,
 };

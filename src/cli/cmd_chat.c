@@ -8,154 +8,53 @@
 #include "signals.h"
 
 #define MAX_PROMPT_BYTES ((uint64_t)64 << 20)
-#define AT(field) .offset = offsetof(chat_options, field)
-
-static const char *const draft_sources[] = {"exits", "lookup", NULL};
+#define AT(field) offsetof(chat_options, field)
 
 static const cli_option options[] = {
-    {.name = "prompt",
-     .letter = 'p',
-     .kind = CLI_TEXT,
-     AT(prompt),
-     .value = "TEXT",
-     .help = "one question; \"-\" reads it from standard input. Without it: an interactive chat"},
-    {.name = "system", .kind = CLI_TEXT, AT(system), .value = "TEXT", .help = "system message"},
-    {.name = "raw",
-     .kind = CLI_FLAG,
-     AT(raw),
-     .help = "no chat template: the text as it stands is continued"},
+    CLI_VALUE(TEXT, 'p', "prompt", prompt, "TEXT", NULL,
+              "one question; \"-\" reads it from standard input. Without it: an interactive chat"),
+    CLI_VALUE(TEXT, 0, "system", system, "TEXT", NULL, "system message"),
+    CLI_SWITCH(0, "raw", raw, "no chat template: the text as it stands is continued"),
     CLI_HEADLINE("Depth:"),
-    CLI_HEADS_OPTION(chat_options, engine),
-    {.name = "mode",
-     .kind = CLI_CHOICE,
-     AT(mode),
-     .choices = cli_modes,
-     .help = "full: every token through all layers; exit: each as deep as it needs; lossless: "
-             "exits draft, the full model "
-             "checks; default: exit where there are heads, else full"},
-    {.name = "accuracy",
-     .kind = CLI_NUMBER,
-     AT(accuracy),
-     .value = "A",
-     .min = 0.5,
-     .max = 1,
-     .help = "of mode exit: expected share of tokens that the full model would have chosen; "
-             "default: the level that the heads name"},
-    {.name = "strategy",
-     .kind = CLI_CHOICE,
-     AT(strategy),
-     .choices = cli_strategies,
-     .fallback = "risk",
-     .help = "how the thresholds were calibrated"},
-    {.name = "kv",
-     .kind = CLI_CHOICE,
-     AT(kv),
-     .choices = cli_kv_policies,
-     .help = "K/V of the layers that an exit skips; default: of those that the level is calibrated "
-             "with, the cheapest here"},
-    {.name = "audit",
-     .kind = CLI_NUMBER,
-     AT(audit),
-     .value = "P",
-     .min = 0,
-     .max = 1,
-     .fallback = "0",
-     .help = "share of the exits that the full model verifies"},
-    {.name = "show-depth",
-     .kind = CLI_FLAG,
-     AT(show_depth),
-     .help = "colour each token by its depth; a histogram at the end"},
-    {.name = "draft-layer",
-     .kind = CLI_COUNT,
-     AT(draft_layer),
-     .value = "L",
-     .min = 1,
-     .max = 65535,
-     .help = "of mode lossless: always draft with the head after this layer"},
-    {.name = "draft-length",
-     .kind = CLI_COUNT,
-     AT(draft_length),
-     .value = "N",
-     .min = 1,
-     .max = 8,
-     .help = "and always so many tokens; needs --draft-layer"},
-    {.name = "max-draft",
-     .kind = CLI_COUNT,
-     AT(max_draft),
-     .value = "N",
-     .min = 1,
-     .max = 8,
-     .help = "of mode lossless: most drafts before they are checked; default: adapts"},
-    {.name = "drafts",
-     .kind = CLI_CHOICE,
-     AT(drafts),
-     .choices = draft_sources,
-     .help = "of mode lossless: where drafts come from; default: both"},
+    CLI_HEADS_OPTION,
+    CLI_ONE_OF("mode", mode, cli_modes, NULL,
+               "full: every token through all layers; exit: each as deep as it needs; lossless: "
+               "exits draft, the full model "
+               "checks; default: exit where there are heads, else full"),
+    CLI_RANGE(NUMBER, "accuracy", accuracy, "A", 0.5, 1, NULL,
+              "of mode exit: expected share of tokens that the full model would have chosen; "
+              "default: the level that the heads name"),
+    CLI_ONE_OF("strategy", strategy, xl_strategy_names, "risk",
+               "how the thresholds were calibrated"),
+    CLI_ONE_OF("kv", kv, cli_reply_policies, "auto",
+               "K/V of the layers that an exit skips; auto: of those that the level is calibrated "
+               "with, the cheapest here"),
+    CLI_RANGE(NUMBER, "audit", audit, "P", 0, 1, "0",
+              "share of the exits that the full model verifies"),
+    CLI_SWITCH(0, "show-depth", show_depth,
+               "colour each token by its depth; a histogram at the end"),
+    CLI_RANGE(COUNT, "draft-layer", draft_layer, "L", 1, 65535, NULL,
+              "of mode lossless: always draft with the head after this layer"),
+    CLI_RANGE(COUNT, "draft-length", draft_length, "N", 1, 8, NULL,
+              "and always so many tokens; needs --draft-layer"),
     CLI_HEADLINE("Sampling:"),
-    {.name = "max-tokens",
-     .kind = CLI_COUNT,
-     AT(max_tokens),
-     .value = "N",
-     .min = 1,
-     .max = 1048576,
-     .help = "longest answer; default: to the end of the context"},
-    {.name = "temp",
-     .kind = CLI_NUMBER,
-     AT(temperature),
-     .value = "T",
-     .min = 0,
-     .max = 10,
-     .fallback = "0",
-     .help = "temperature; 0 always takes the likeliest token"},
-    {.name = "top-k",
-     .kind = CLI_COUNT,
-     AT(top_k),
-     .value = "K",
-     .min = 0,
-     .max = 1000000,
-     .fallback = "0",
-     .help = "sample among the K likeliest; 0: all"},
-    {.name = "top-p",
-     .kind = CLI_NUMBER,
-     AT(top_p),
-     .value = "P",
-     .min = 0,
-     .max = 1,
-     .fallback = "1",
-     .help = "sample among the likeliest with this probability together"},
-    {.name = "min-p",
-     .kind = CLI_NUMBER,
-     AT(min_p),
-     .value = "P",
-     .min = 0,
-     .max = 1,
-     .fallback = "0",
-     .help = "sample among those at least P times as likely as the likeliest"},
-    {.name = "repeat-penalty",
-     .kind = CLI_NUMBER,
-     AT(repeat_penalty),
-     .value = "R",
-     .min = 0.1,
-     .max = 10,
-     .fallback = "1",
-     .help = "divides the logits of the last 64 tokens"},
-    {.name = "seed",
-     .kind = CLI_SEED,
-     AT(seed),
-     .value = "S",
-     .fallback = "0",
-     .help = "the same seed gives the same answer"},
-    {.name = "stop",
-     .kind = CLI_TEXTS,
-     AT(stop),
-     .value = "TEXT",
-     .help = "end the answer before this text; may be repeated"},
+    CLI_RANGE(COUNT, "max-tokens", max_tokens, "N", 1, 1048576, NULL,
+              "longest answer; default: to the end of the context"),
+    CLI_RANGE(NUMBER, "temp", temperature, "T", 0, 10, "0",
+              "temperature; 0 always takes the likeliest token"),
+    CLI_RANGE(COUNT, "top-k", top_k, "K", 0, 1000000, "0", "sample among the K likeliest; 0: all"),
+    CLI_RANGE(NUMBER, "top-p", top_p, "P", 0, 1, "1",
+              "sample among the likeliest with this probability together"),
+    CLI_RANGE(NUMBER, "min-p", min_p, "P", 0, 1, "0",
+              "sample among those at least P times as likely as the likeliest"),
+    CLI_RANGE(NUMBER, "repeat-penalty", repeat_penalty, "R", 0.1, 10, "1",
+              "divides the logits of the last 64 tokens"),
+    CLI_VALUE(SEED, 0, "seed", seed, "S", "0", "the same seed gives the same answer"),
+    CLI_VALUE(TEXTS, 0, "stop", stop, "TEXT", NULL,
+              "end the answer before this text; may be repeated"),
     CLI_HEADLINE("Engine:"),
-    CLI_ENGINE_OPTIONS(chat_options, engine),
-    {.name = "json",
-     .kind = CLI_FLAG,
-     AT(json),
-     .help = "one JSON object a line: start, tokens, done"},
+    CLI_ENGINE_OPTIONS,
+    CLI_SWITCH(0, "json", json, "one JSON object a line: start, tokens, done"),
 };
 
 static bool any_given(const cli_call *call, const char *const *names, const char **which) {
@@ -170,8 +69,7 @@ static bool any_given(const cli_call *call, const char *const *names, const char
 /* Options that are valid but do nothing here deserve a word. */
 static void warn_unused(const chat *c, exitlm_mode mode) {
     static const char *const exit_only[] = {"accuracy", "strategy", "kv", "audit", NULL};
-    static const char *const lossless_only[] = {"draft-layer", "draft-length", "max-draft",
-                                                "drafts", NULL};
+    static const char *const lossless_only[] = {"draft-layer", "draft-length", NULL};
     static const char *const sampling_only[] = {"top-k", "top-p", "min-p", "seed", NULL};
     const char *name;
     if (mode != EXITLM_MODE_EXIT && any_given(c->call, exit_only, &name))
@@ -205,7 +103,6 @@ static int choose_mode(chat *c) {
     exitlm_mode mode = o->mode >= 0      ? (exitlm_mode)o->mode
                        : c->engine.heads ? EXITLM_MODE_EXIT
                                          : EXITLM_MODE_FULL;
-    exitlm_generate_defaults(&c->generate);
     c->generate.mode = mode;
     c->generate.accuracy =
         o->accuracy != 0 || !c->engine.heads ? o->accuracy : c->engine.heads_info.default_accuracy;
@@ -221,13 +118,12 @@ static int choose_mode(chat *c) {
     c->generate.stop = o->stop.items;
     c->generate.n_stop = o->stop.n;
     c->generate.audit = mode == EXITLM_MODE_EXIT ? o->audit : 0;
-    c->generate.max_draft = o->max_draft;
     c->generate.draft_layer = (int32_t)o->draft_layer;
     c->generate.draft_length = o->draft_length;
-    c->generate.draft_sources = o->drafts < 0 ? 0 : 1 << o->drafts;
     warn_unused(c, mode);
     if (mode == EXITLM_MODE_EXIT)
-        cli_engine_check_level(&c->engine, c->generate.strategy, c->generate.accuracy, o->kv);
+        cli_engine_check_level(&c->engine, c->generate.strategy, c->generate.accuracy,
+                               c->generate.kv);
     return mode == EXITLM_MODE_LOSSLESS && o->draft_layer ? check_draft_layer(c) : CLI_OK;
 }
 
@@ -291,9 +187,7 @@ const cli_command cli_command_chat = {
     .summary = "Talk with a model: one question, or an interactive chat.",
     .operands = "MODEL",
     .n_operands = 1,
-    .options = options,
-    .n_options = sizeof options / sizeof *options,
-    .values_bytes = sizeof(chat_options),
+    CLI_OPTIONS(options, chat_options),
     .notes =
         "In the chat: /help, /reset, /save FILE, /quit; Ctrl-C stops the answer, Ctrl-D ends.\n"
         "Example: exitlm chat smollm2-135m-instruct -p \"Why is the sky blue?\" --show-depth",

@@ -1,4 +1,5 @@
 /* exitlm eval: what a heads file does on text that it has not seen. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,98 +16,40 @@ typedef struct eval_options {
     cli_engine_options engine;
     xl_eval_options eval;
     cli_texts data;
-    const char *tasks, *plot, *calibration;
+    const char *tasks, *plot;
     cli_numbers accuracy;
+    int kv;
     bool json, quiet;
 } eval_options;
 
-#define AT(field) .offset = offsetof(eval_options, field)
+#define AT(field) offsetof(eval_options, field)
 
 static const cli_option options[] = {
-    {.name = "data",
-     .kind = CLI_TEXTS,
-     AT(data),
-     .value = "FILE|DIR",
-     .help =
-         "conversations that the heads have not seen: JSONL of {\"turns\"} (the engine answers) or "
-         "{\"messages\"} (their assistant turns are the text); "
-         "lines of the split \"test\" and lines without a split; default: invented by the model"},
-    {.name = "tasks",
-     .kind = CLI_TEXT,
-     AT(tasks),
-     .value = "FILE.jsonl",
-     .help = "instead of conversations, tasks with checkable answers, {\"id\", \"turns\", "
-             "\"answer\"} a line (tests/data/README.md): how many are right in full "
-             "and at each level, greedy"},
-    {.name = "strategy",
-     .kind = CLI_CHOICE,
-     AT(eval.strategy),
-     .choices = cli_strategies,
-     .help = "rows of this strategy alone"},
-    {.name = "kv",
-     .kind = CLI_CHOICE,
-     AT(eval.kv),
-     .choices = cli_kv_policies,
-     .help = "rows calibrated with this K/V policy alone"},
-    {.name = "accuracy",
-     .kind = CLI_NUMBERS,
-     AT(accuracy),
-     .value = "A,...",
-     .min = 0.5,
-     .max = 1,
-     .help = "rows of these levels alone; of tasks 0.99,0.98,0.95,0.9"},
-    {.name = "reply-tokens",
-     .kind = CLI_COUNT,
-     AT(eval.reply_tokens),
-     .value = "N",
-     .min = 8,
-     .max = 1024,
-     .help = "longest answer; default: 96, to a task 48"},
-    {.name = "batch",
-     .kind = CLI_COUNT,
-     AT(eval.batch),
-     .value = "N",
-     .min = 1,
-     .max = 32,
-     .fallback = "32",
-     .help = "conversations side by side, a thread"},
-    {.name = "speed",
-     .kind = CLI_COUNT,
-     AT(eval.speed),
-     .value = "N",
-     .min = 0,
-     .max = 10000,
-     .fallback = "8",
-     .help = "conversations on which decode speed is measured against full, interleaved; 0: not"},
-    {.name = "reps",
-     .kind = CLI_COUNT,
-     AT(eval.reps),
-     .value = "R",
-     .min = 1,
-     .max = 15,
-     .fallback = "3",
-     .help = "repetitions of it; medians are reported"},
-    {.name = "calibration",
-     .kind = CLI_TEXT,
-     AT(calibration),
-     .value = "FILE",
-     .help = "the report of the calibration: re-splits of both sets are tested"},
-    {.name = "resplits",
-     .kind = CLI_COUNT,
-     AT(eval.resplits),
-     .value = "N",
-     .min = 1,
-     .max = 100000,
-     .fallback = "1000",
-     .help = "how many"},
-    {.name = "plot",
-     .kind = CLI_TEXT,
-     AT(plot),
-     .value = "FILE.svg",
-     .help = "risk-coverage curve and depth histogram as a picture"},
-    {.name = "json", .kind = CLI_FLAG, AT(json), .help = "one JSON object"},
-    {.name = "quiet", .letter = 'q', .kind = CLI_FLAG, AT(quiet), .help = "no progress"},
-    CLI_ENGINE_OPTIONS(eval_options, engine),
+    CLI_VALUE(
+        TEXTS, 0, "data", data, "FILE|DIR", NULL,
+        "conversations that the heads have not seen: JSONL of {\"turns\"} (the engine answers) or "
+        "{\"messages\"} (their assistant turns are the text); "
+        "lines of the split \"test\" and lines without a split; default: invented by the model"),
+    CLI_VALUE(TEXT, 0, "tasks", tasks, "FILE.jsonl", NULL,
+              "instead of conversations, tasks with checkable answers, {\"id\", \"turns\", "
+              "\"answer\"} a line (tests/data/README.md): how many are right in full "
+              "and at each level, greedy"),
+    CLI_ONE_OF("strategy", eval.strategy, xl_strategy_names, NULL, "rows of this strategy alone"),
+    CLI_ONE_OF("kv", kv, xl_policy_names, "auto",
+               "rows calibrated with this K/V policy alone; auto: all"),
+    CLI_RANGE(NUMBERS, "accuracy", accuracy, "A,...", 0.5, 1, NULL,
+              "rows of these levels alone; of tasks 0.99,0.98,0.95,0.9"),
+    CLI_RANGE(COUNT, "reply-tokens", eval.reply_tokens, "N", 8, 1024, NULL,
+              "longest answer; default: 96, to a task 48"),
+    CLI_RANGE(COUNT, "batch", eval.batch, "N", 1, 32, "32", "conversations side by side, a thread"),
+    CLI_RANGE(COUNT, "speed", eval.speed, "N", 0, 10000, "8",
+              "conversations on which decode speed is measured against full, interleaved; 0: not"),
+    CLI_RANGE(COUNT, "reps", eval.reps, "R", 1, 15, "3", "repetitions of it; medians are reported"),
+    CLI_VALUE(TEXT, 0, "plot", plot, "FILE.svg", NULL,
+              "risk and coverage of each head, and the levels, as a picture"),
+    CLI_SWITCH(0, "json", json, "one JSON object"),
+    CLI_SWITCH('q', "quiet", quiet, "no progress"),
+    CLI_ENGINE_OPTIONS,
 };
 
 typedef struct evaluation {
@@ -117,74 +60,42 @@ typedef struct evaluation {
 
 /* ---- Output ---- */
 static void json_row(ndjson *j, const xl_eval_row *r, uint32_t n_heads, size_t conversations) {
-    xl_nd_object(j, NULL);
-    xl_nd_string(j, "strategy", cli_strategies[r->level.strategy]);
-    xl_nd_string(j, "kv", cli_kv_policies[r->level.kv]);
-    xl_nd_float(j, "accuracy", r->level.accuracy);
-    xl_nd_bool(j, "certified", r->level.certified);
-    xl_nd_array(j, "coverage");
-    for (uint32_t h = 0; h < n_heads; h++) xl_nd_double(j, NULL, r->coverage[h]);
-    xl_nd_end(j);
-    xl_nd_double(j, "agreement", r->agreement);
-    xl_nd_double(j, "agreement_exited", r->agreement_exited);
-    xl_nd_double(j, "mean_depth", r->mean_depth);
-    xl_nd_double(j, "mean_work", r->mean_work);
-    if (r->speedup >= 0) xl_nd_double(j, "speedup", r->speedup);
-    else xl_nd_null(j, "speedup");
-    xl_nd_double(j, "expected_speedup", r->mean_work > 0 ? 1 / r->mean_work : 1);
-    xl_nd_uint(j, "conversations", conversations);
-    xl_nd_bool(j, "holds", r->holds);
-    xl_nd_double(j, "common_prefix", r->common_prefix);
-    xl_nd_double(j, "perplexity", r->perplexity);
-    xl_nd_double(j, "repetition", r->repetition);
-    xl_nd_end(j);
+    xl_nd_put(j, "{ strategy=%s kv=%s accuracy=%f certified?%d coverage=[",
+              xl_strategy_names[r->level.strategy], xl_policy_names[r->level.kv], r->level.accuracy,
+              r->level.certified);
+    for (uint32_t h = 0; h < n_heads; h++) xl_nd_put(j, "%g", r->means.coverage[h]);
+    xl_nd_put(j, "] agreement=%g agreement_exited=%g mean_depth=%g mean_work=%g",
+              r->means.agreement, r->means.agreement_exited, r->means.mean_depth,
+              r->means.mean_work);
+    xl_nd_put(
+        j,
+        "speedup=%g expected_speedup=%g conversations=%zu holds?%d common_prefix=%g perplexity=%g "
+        "repetition=%g }",
+        r->speedup < 0 ? NAN : r->speedup, r->means.mean_work > 0 ? 1 / r->means.mean_work : 1,
+        conversations, r->holds, r->means.common_prefix, r->means.perplexity, r->means.repetition);
 }
 
 static void json_heads(ndjson *j, const evaluation *e) {
     const exitlm_heads_info *info = &e->engine.heads_info;
-    xl_nd_array(j, "heads");
+    xl_nd_put(j, "heads=[");
     for (uint32_t h = 0; h < info->n_heads; h++) {
-        xl_nd_object(j, NULL);
-        xl_nd_uint(j, "layer", info->head[h].layer);
-        xl_nd_string(j, "form", info->head[h].form);
-        xl_nd_uint(j, "rows", info->head[h].rows);
-        xl_nd_double(j, "agreement", e->run.head_agreement[h]);
-        xl_nd_end(j);
+        xl_nd_put(j, "{ layer=%u form=%s rows=%u agreement=%g }", info->head[h].layer,
+                  info->head[h].form, info->head[h].rows, e->run.head_agreement[h]);
     }
-    xl_nd_end(j);
+    xl_nd_put(j, "]");
 }
 
 static void print_json(const evaluation *e) {
     ndjson j = xl_nd_to(stdout);
-    xl_nd_object(&j, NULL);
-    xl_nd_string(&j, "type", "eval");
-    xl_nd_string(&j, "model", e->engine.info.name);
-    xl_nd_string(&j, "metric", cli_metrics[e->run.heads->metric]);
-    xl_nd_uint(&j, "conversations", e->run.data.n);
-    xl_nd_uint(&j, "tokens", e->run.tokens);
+    xl_nd_put(&j, "{ type=eval model=%s metric=%s conversations=%zu tokens=%zu",
+              e->engine.info.name, xl_metric_names[e->run.heads->metric], e->run.data.n,
+              e->run.tokens);
     json_heads(&j, e);
-    xl_nd_object(&j, "full");
-    xl_nd_double(&j, "perplexity", e->run.full_perplexity);
-    xl_nd_double(&j, "repetition", e->run.full_repetition);
-    xl_nd_end(&j);
-    xl_nd_array(&j, "levels");
+    xl_nd_put(&j, "full={ perplexity=%g repetition=%g } levels=[", e->run.full_perplexity,
+              e->run.full_repetition);
     for (size_t i = 0; i < e->run.n_rows; i++)
         json_row(&j, &e->run.rows[i], e->run.heads->n_heads, e->run.data.n);
-    xl_nd_end(&j);
-    xl_nd_array(&j, "resplits");
-    for (size_t i = 0; i < e->run.n_resplits; i++) {
-        const xl_eval_resplit *r = &e->run.resplits[i];
-        xl_nd_object(&j, NULL);
-        xl_nd_float(&j, "accuracy", r->accuracy);
-        xl_nd_float(&j, "delta", r->delta);
-        xl_nd_uint(&j, "splits", r->splits);
-        xl_nd_uint(&j, "misses", r->misses);
-        xl_nd_uint(&j, "uncertified", r->uncertified);
-        xl_nd_double(&j, "expected_work", r->mean_work);
-        xl_nd_end(&j);
-    }
-    xl_nd_end(&j);
-    xl_nd_end(&j);
+    xl_nd_put(&j, "] }");
 }
 
 static void print_rows(const evaluation *e) {
@@ -193,14 +104,15 @@ static void print_rows(const evaluation *e) {
            "coverage; K/V\n");
     for (size_t i = 0; i < e->run.n_rows; i++) {
         const xl_eval_row *r = &e->run.rows[i];
-        printf("%-13s %.2f   %.4f     %.4f  %.3f  %.3f  ", cli_strategies[r->level.strategy],
-               (double)r->level.accuracy, r->agreement, r->agreement_exited, r->mean_depth,
-               r->mean_work);
+        printf("%-13s %.2f   %.4f     %.4f  %.3f  %.3f  ", xl_strategy_names[r->level.strategy],
+               (double)r->level.accuracy, r->means.agreement, r->means.agreement_exited,
+               r->means.mean_depth, r->means.mean_work);
         if (r->speedup >= 0) printf("%.2fx  ", r->speedup);
         else printf("  -    ");
-        printf("%5.1f   %.3f  %.3f  ", r->common_prefix, r->perplexity, r->repetition);
-        for (uint32_t h = 0; h < n_heads; h++) printf(" %.3f", r->coverage[h]);
-        printf("  %s%s%s\n", cli_kv_policies[r->level.kv],
+        printf("%5.1f   %.3f  %.3f  ", r->means.common_prefix, r->means.perplexity,
+               r->means.repetition);
+        for (uint32_t h = 0; h < n_heads; h++) printf(" %.3f", r->means.coverage[h]);
+        printf("  %s%s%s\n", xl_policy_names[r->level.kv],
                r->level.certified ? "" : "  uncertifiable", r->holds ? "" : "  DOES NOT HOLD");
     }
 }
@@ -215,13 +127,6 @@ static void print_text(const evaluation *e) {
                info->head[h].layer, info->head[h].form, info->head[h].rows,
                e->run.head_agreement[h]);
     print_rows(e);
-    for (size_t i = 0; i < e->run.n_resplits; i++) {
-        const xl_eval_resplit *r = &e->run.resplits[i];
-        printf("re-splits: accuracy %.2f at delta %.2f missed in %.1f %% of %u, uncertified in "
-               "%.1f %%, expected work %.3f\n",
-               (double)r->accuracy, (double)r->delta, 100.0 * r->misses / r->splits, r->splits,
-               100.0 * r->uncertified / r->splits, r->mean_work);
-    }
 }
 
 static int read_data(evaluation *e) {
@@ -235,8 +140,16 @@ static int read_data(evaluation *e) {
     }
     for (size_t i = 0; i < data->n && status == EXITLM_OK; i++)
         status = xl_dataset_read(&e->run.data, data->items[i], &error);
-    if (status != EXITLM_OK) return cli_report(&error, NULL);
     xl_dataset_keep(&e->run.data, XL_DATASET_TEST);
+    size_t left_out = 0;
+    if (status == EXITLM_OK)
+        status = xl_measure_leave_out(
+            e->run.model, xl_measure_context(e->run.model, e->run.options->context_tokens),
+            &e->run.data, &left_out, &error);
+    if (status != EXITLM_OK) return cli_report(&error, NULL);
+    if (left_out)
+        cli_warn("%zu conversation%s left out: empty, or longer than the context", left_out,
+                 left_out == 1 ? " is" : "s are");
     if (e->run.data.n) return CLI_OK;
     return cli_fail("%s: no conversations of the split \"test\"",
                     data->n ? data->items[0] : "data");
@@ -258,8 +171,6 @@ static int evaluate(evaluation *e) {
     if (exitlm_heads_levels(e->engine.heads) == 0)
         return cli_fail("%s: is not calibrated: run exitlm calibrate first", e->engine.heads_file);
     int status = cli_done(xl_eval_list_rows(&e->run, &error), &error);
-    if (status == CLI_OK && o->calibration)
-        status = cli_done(xl_eval_measure_resplits(&e->run, o->calibration, &error), &error);
     if (status == CLI_OK) status = cli_done(xl_eval_measure_rows(&e->run, &error), &error);
     if (status == CLI_OK && o->eval.speed) status = measure_speed(e);
     if (status == CLI_OK && o->plot) status = cli_eval_plot(&e->run, o->plot);
@@ -277,7 +188,7 @@ static int run_tasks(const cli_call *call, const eval_options *o) {
     const bool own = o->accuracy.n > 0;
     const xl_task_options options = {
         .strategy = o->eval.strategy < 0 ? EXITLM_STRATEGY_RISK : (exitlm_strategy)o->eval.strategy,
-        .kv = o->eval.kv,
+        .kv = (exitlm_kv_policy)o->kv,
         .max_tokens = o->eval.reply_tokens ? o->eval.reply_tokens : 48,
         .accuracy = own ? o->accuracy.items : usual,
         .n_levels = own ? o->accuracy.n : sizeof usual / sizeof *usual};
@@ -313,6 +224,7 @@ static int run_eval(const cli_call *call) {
     o.engine.heads = call->operands[1];
     if (o.tasks) return run_tasks(call, &o);
     if (!o.eval.reply_tokens) o.eval.reply_tokens = 96;
+    o.eval.kv = (exitlm_kv_policy)o.kv;
     o.eval.accuracy = o.accuracy.items;
     o.eval.n_accuracy = o.accuracy.n;
     o.eval.context_tokens = o.engine.ctx;
@@ -342,8 +254,6 @@ const cli_command cli_command_eval = {
     .n_operands = 2,
     .notes = "Exit status 1 where a level does not hold: where a one-sided test at 95 % rejects "
              "that the\nexpected disagreement is within it.",
-    .options = options,
-    .n_options = sizeof options / sizeof *options,
-    .values_bytes = sizeof(eval_options),
+    CLI_OPTIONS(options, eval_options),
     .run = run_eval,
 };

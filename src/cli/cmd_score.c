@@ -12,7 +12,7 @@
 #define MAX_TEXT_BYTES ((uint64_t)256 << 20)
 #define DEFAULT_CONTEXT 2048u
 #define MAX_TOP 1000
-#define AT(field) .offset = offsetof(score_options, field)
+#define AT(field) offsetof(score_options, field)
 
 typedef struct score_options {
     cli_engine_options engine;
@@ -22,30 +22,13 @@ typedef struct score_options {
 } score_options;
 
 static const cli_option options[] = {
-    {.name = "file",
-     .letter = 'f',
-     .kind = CLI_TEXT,
-     AT(file),
-     .value = "FILE",
-     .help = "text, cut at the context length; \"-\": standard input"},
-    {.name = "ids",
-     .kind = CLI_TEXT,
-     AT(ids),
-     .value = "FILE",
-     .help = "token ids separated by white space"},
-    {.name = "top",
-     .kind = CLI_COUNT,
-     AT(top),
-     .value = "K",
-     .min = 0,
-     .max = MAX_TOP,
-     .fallback = "0",
-     .help = "also print the K likeliest candidates of each position"},
-    CLI_ENGINE_OPTIONS(score_options, engine),
-    {.name = "json",
-     .kind = CLI_FLAG,
-     AT(json),
-     .help = "one JSON object a position, then a summary"},
+    CLI_VALUE(TEXT, 'f', "file", file, "FILE", NULL,
+              "text, cut at the context length; \"-\": standard input"),
+    CLI_VALUE(TEXT, 0, "ids", ids, "FILE", NULL, "token ids separated by white space"),
+    CLI_RANGE(COUNT, "top", top, "K", 0, MAX_TOP, "0",
+              "also print the K likeliest candidates of each position"),
+    CLI_ENGINE_OPTIONS,
+    CLI_SWITCH(0, "json", json, "one JSON object a position, then a summary"),
 };
 
 typedef struct candidate {
@@ -92,22 +75,16 @@ static void print_position(scorer *s, size_t position, double logprob, size_t n_
         return;
     }
     ndjson *j = &s->json;
-    xl_nd_object(j, NULL);
-    xl_nd_string(j, "type", "position");
-    xl_nd_uint(j, "index", position);
-    xl_nd_int(j, "id", s->ids[position]);
-    xl_nd_exact(j, "logprob", logprob);
+    xl_nd_put(j, "{ type=position index=%zu id=%d logprob=%.10g", position, s->ids[position],
+              logprob);
     if (s->options->top) {
-        xl_nd_array(j, "top");
+        xl_nd_put(j, "top=[");
         for (size_t i = 0; i < n_top; i++) {
-            xl_nd_object(j, NULL);
-            xl_nd_int(j, "id", s->top[i].id);
-            xl_nd_float(j, "logit", s->top[i].logit);
-            xl_nd_end(j);
+            xl_nd_put(j, "{ id=%d logit=%f }", s->top[i].id, s->top[i].logit);
         }
-        xl_nd_end(j);
+        xl_nd_put(j, "]");
     }
-    xl_nd_end(j);
+    xl_nd_put(j, "}");
 }
 
 static bool visit(void *user, size_t position, const float *logits) {
@@ -181,11 +158,7 @@ static void print_end(scorer *s) {
         printf("%zu tokens scored, perplexity %.6g\n", s->scored, perplexity);
         return;
     }
-    xl_nd_object(&s->json, NULL);
-    xl_nd_string(&s->json, "type", "done");
-    xl_nd_uint(&s->json, "tokens", s->scored);
-    xl_nd_exact(&s->json, "perplexity", perplexity);
-    xl_nd_end(&s->json);
+    xl_nd_put(&s->json, "{ type=done tokens=%zu perplexity=%.10g }", s->scored, perplexity);
 }
 
 static int run(const cli_call *call) {
@@ -223,9 +196,7 @@ const cli_command cli_command_score = {
                "perplexity.",
     .operands = "MODEL",
     .n_operands = 1,
-    .options = options,
-    .n_options = sizeof options / sizeof *options,
-    .values_bytes = sizeof(score_options),
+    CLI_OPTIONS(options, score_options),
     .notes =
         "A line a position: index, id, log-probability, and with --top the candidates as id:logit.",
     .run = run,

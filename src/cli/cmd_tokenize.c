@@ -9,7 +9,7 @@
 #include "text.h"
 
 #define MAX_TEXT_BYTES ((uint64_t)256 << 20)
-#define AT(field) .offset = offsetof(tokenize_options, field)
+#define AT(field) offsetof(tokenize_options, field)
 
 typedef struct tokenize_options {
     const char *prompt, *file;
@@ -17,28 +17,13 @@ typedef struct tokenize_options {
 } tokenize_options;
 
 static const cli_option options[] = {
-    {.name = "prompt",
-     .letter = 'p',
-     .kind = CLI_TEXT,
-     AT(prompt),
-     .value = "TEXT",
-     .help = "the text; without it and without -f: standard input"},
-    {.name = "file",
-     .letter = 'f',
-     .kind = CLI_TEXT,
-     AT(file),
-     .value = "FILE",
-     .help = "a file with the text"},
-    {.name = "ids", .kind = CLI_FLAG, AT(ids), .help = "the ids alone, on one line"},
-    {.name = "special",
-     .kind = CLI_FLAG,
-     AT(special),
-     .help = "special tokens in the text, as <|im_start|>, count as such"},
-    {.name = "bos",
-     .kind = CLI_FLAG,
-     AT(bos),
-     .help = "put begin-of-text first where the model wants it"},
-    {.name = "json", .kind = CLI_FLAG, AT(json), .help = "one JSON object"},
+    CLI_VALUE(TEXT, 'p', "prompt", prompt, "TEXT", NULL,
+              "the text; without it and without -f: standard input"),
+    CLI_VALUE(TEXT, 'f', "file", file, "FILE", NULL, "a file with the text"),
+    CLI_SWITCH(0, "ids", ids, "the ids alone, on one line"),
+    CLI_SWITCH(0, "special", special, "special tokens in the text, as <|im_start|>, count as such"),
+    CLI_SWITCH(0, "bos", bos, "put begin-of-text first where the model wants it"),
+    CLI_SWITCH(0, "json", json, "one JSON object"),
 };
 
 /* The bytes of one token, in `room` or fresh memory (*owned). */
@@ -62,7 +47,7 @@ static void print_pieces(const exitlm_model *model, const int32_t *ids, size_t n
         char room[256], *owned;
         size_t n_bytes;
         const char *text = piece(model, ids[i], room, sizeof room, &n_bytes, &owned);
-        if (j) xl_nd_text(j, NULL, text, n_bytes);
+        if (j) xl_nd_put(j, "%.*s", (int)n_bytes, text);
         else {
             printf("%7d  \"", ids[i]);
             cli_print_safe(stdout, text, n_bytes, false);
@@ -74,16 +59,15 @@ static void print_pieces(const exitlm_model *model, const int32_t *ids, size_t n
 
 static void print_json(const exitlm_model *model, const int32_t *ids, size_t n, bool ids_alone) {
     ndjson j = xl_nd_to(stdout);
-    xl_nd_object(&j, NULL);
-    xl_nd_array(&j, "ids");
-    for (size_t i = 0; i < n; i++) xl_nd_int(&j, NULL, ids[i]);
-    xl_nd_end(&j);
+    xl_nd_put(&j, "{ ids=[");
+    for (size_t i = 0; i < n; i++) xl_nd_put(&j, "%d", ids[i]);
+    xl_nd_put(&j, "]");
     if (!ids_alone) {
-        xl_nd_array(&j, "tokens");
+        xl_nd_put(&j, "tokens=[");
         print_pieces(model, ids, n, &j);
-        xl_nd_end(&j);
+        xl_nd_put(&j, "]");
     }
-    xl_nd_end(&j);
+    xl_nd_put(&j, "}");
 }
 
 static int run(const cli_call *call) {
@@ -123,8 +107,6 @@ const cli_command cli_command_tokenize = {
     .summary = "Show the tokens of a text.",
     .operands = "MODEL",
     .n_operands = 1,
-    .options = options,
-    .n_options = sizeof options / sizeof *options,
-    .values_bytes = sizeof(tokenize_options),
+    CLI_OPTIONS(options, tokenize_options),
     .run = run,
 };

@@ -10,16 +10,14 @@
 #include "model/heads.h"
 #include "model_path.h"
 #include "platform.h"
+#include "train/dialog.h"
 
 #define CHUNK_BYTES ((size_t)1 << 20)
 #define MAX_HEADS_BYTES ((uint64_t)1 << 30)
 
+const char *const cli_reply_policies[] = {"auto", "exact", "maps", NULL};
 #define X(name, text) text,
-const char *const cli_kv_types[] = {EXITLM_KV_TYPE_LIST(X) NULL};
-const char *const cli_kv_policies[] = {EXITLM_KV_POLICY_LIST(X) NULL};
 const char *const cli_modes[] = {EXITLM_MODE_LIST(X) NULL};
-const char *const cli_metrics[] = {EXITLM_METRIC_LIST(X) NULL};
-const char *const cli_strategies[] = {EXITLM_STRATEGY_LIST(X) NULL};
 #undef X
 
 static int check_kernel(cli_engine *engine, const char *wanted) {
@@ -203,18 +201,18 @@ void cli_engine_close(cli_engine *engine) {
 }
 
 void cli_engine_check_level(const cli_engine *engine, exitlm_strategy strategy, float accuracy,
-                            int kv) {
+                            exitlm_kv_policy kv) {
     exitlm_error error;
     exitlm_level level;
     float strictest = 0;
     for (size_t i = 0; i < exitlm_heads_levels(engine->heads); i++) {
         if (exitlm_heads_level(engine->heads, i, &level, &error) != EXITLM_OK ||
-            (kv >= 0 && (int)level.kv != kv))
+            (kv && level.kv != kv))
             continue;
         if (level.strategy == strategy && level.certified && level.accuracy > strictest)
             strictest = level.accuracy;
     }
-    const char *name = cli_strategies[strategy];
+    const char *name = xl_strategy_names[strategy];
     if (strictest == 0)
         cli_warn("these heads have no certified level of strategy %s: no exits are taken", name);
     else if (accuracy > strictest + 1e-6f)
@@ -226,20 +224,10 @@ void cli_engine_check_level(const cli_engine *engine, exitlm_strategy strategy, 
 int cli_tokenize(const exitlm_model *model, const char *text, size_t n_bytes, unsigned flags,
                  int32_t **ids, size_t *n) {
     exitlm_error error;
-    /* a token is at least a byte, but for those that the model adds */
-    size_t capacity = n_bytes + 16;
-    *ids = malloc(capacity * sizeof **ids);
-    if (!*ids) return cli_no_memory("the text's tokens");
-    exitlm_status status = exitlm_tokenize(model, text, n_bytes, flags, *ids, capacity, n, &error);
-    if (status == EXITLM_OK && *n > capacity) {
-        free(*ids);
-        capacity = *n;
-        *ids = malloc(capacity * sizeof **ids);
-        if (!*ids) return cli_no_memory("the text's tokens");
-        status = exitlm_tokenize(model, text, n_bytes, flags, *ids, capacity, n, &error);
-    }
-    if (status == EXITLM_OK) return CLI_OK;
+    const int status =
+        cli_done(xl_ids_of_text(model, text, n_bytes, flags, ids, n, &error), &error);
+    if (status == CLI_OK) return status;
     free(*ids);
     *ids = NULL;
-    return cli_report(&error, NULL);
+    return status;
 }

@@ -2,6 +2,7 @@
 #ifndef CLI_ENGINE_H
 #define CLI_ENGINE_H
 #include "exitlm.h"
+#include "model/heads.h"
 #include "options.h"
 
 typedef struct cli_engine_options {
@@ -16,50 +17,25 @@ typedef struct cli_engine_options {
     uint64_t max_memory; /* bytes for weights and session; 0: no limit */
 } cli_engine_options;
 
-extern const char *const cli_kv_types[];
-extern const char *const cli_kv_policies[];
+/* Those that replies may be asked for: AUTO, EXACT, MAPS. */
+extern const char *const cli_reply_policies[];
 extern const char *const cli_modes[];
-extern const char *const cli_metrics[];
-extern const char *const cli_strategies[];
 
-/* Entries of an option table whose struct S holds a cli_engine_options F. */
-#define CLI_HEADS_OPTION(S, F)       \
-    {.name = "heads",                \
-     .kind = CLI_TEXT,               \
-     .offset = offsetof(S, F.heads), \
-     .value = "FILE",                \
-     .help = "exit heads, or none; default: NAME.exits.gguf beside the model, if it is there"}
-#define CLI_ENGINE_OPTIONS(S, F)                                                                  \
-    {.name = "threads",                                                                           \
-     .kind = CLI_THREADS,                                                                         \
-     .offset = offsetof(S, F.threads),                                                            \
-     .value = "N",                                                                                \
-     .help = "threads that compute",                                                              \
-     .fallback = "1"},                                                                            \
-        {.name = "ctx",                                                                           \
-         .kind = CLI_COUNT,                                                                       \
-         .offset = offsetof(S, F.ctx),                                                            \
-         .value = "N",                                                                            \
-         .min = 1,                                                                                \
-         .max = 1048576,                                                                          \
-         .help = "context in tokens; default: the model's, at most 2048"},                        \
-        {.name = "kv-type",                                                                       \
-         .kind = CLI_CHOICE,                                                                      \
-         .offset = offsetof(S, F.kv_type),                                                        \
-         .choices = cli_kv_types,                                                                 \
-         .help = "numbers of the K/V cache",                                                      \
-         .fallback = "f32"},                                                                      \
-        {.name = "kernel",                                                                        \
-         .kind = CLI_TEXT,                                                                        \
-         .offset = offsetof(S, F.kernel),                                                         \
-         .value = "NAME",                                                                         \
-         .help = "instruction set to compute with, as scalar or avx2; default: the best of this " \
-                 "machine"},                                                                      \
-        {.name = "max-memory",                                                                    \
-         .kind = CLI_BYTES,                                                                       \
-         .offset = offsetof(S, F.max_memory),                                                     \
-         .value = "SIZE",                                                                         \
-         .help = "refuse a model that needs more for weights and context, as 100M"}
+/* Rows of a table whose struct has the cli_engine_options `engine`. */
+#define CLI_HEADS_OPTION                                    \
+    CLI_VALUE(TEXT, 0, "heads", engine.heads, "FILE", NULL, \
+              "exit heads, or none; default: NAME.exits.gguf beside the model, if it is there")
+#define CLI_ENGINE_OPTIONS                                                                    \
+    CLI_VALUE(THREADS, 0, "threads", engine.threads, "N", "1", "threads that compute"),       \
+        CLI_RANGE(COUNT, "ctx", engine.ctx, "N", 1, 1048576, NULL,                            \
+                  "context in tokens; default: the model's, at most 2048"),                   \
+        CLI_ONE_OF("kv-type", engine.kv_type, xl_kv_type_names, "f32",                        \
+                   "numbers of the K/V cache"),                                               \
+        CLI_VALUE(TEXT, 0, "kernel", engine.kernel, "NAME", NULL,                             \
+                  "instruction set to compute with, as scalar or avx2; default: the best of " \
+                  "this machine"),                                                            \
+        CLI_VALUE(BYTES, 0, "max-memory", engine.max_memory, "SIZE", NULL,                    \
+                  "refuse a model that needs more for weights and context, as 100M")
 
 typedef struct cli_engine {
     exitlm_heads *heads;          /* or NULL */
@@ -90,9 +66,9 @@ int cli_engine_session(const cli_engine *engine, const cli_engine_options *optio
 void cli_engine_close(cli_engine *engine);
 
 /* Warns where no exits will be taken at this accuracy: above the strictest certified level of
- * the strategy (kv -1: with any K/V policy). Needs heads. */
+ * the strategy (kv AUTO: with any K/V policy). Needs heads. */
 void cli_engine_check_level(const cli_engine *engine, exitlm_strategy strategy, float accuracy,
-                            int kv);
+                            exitlm_kv_policy kv);
 
 /* Ids of a text: *ids is fresh memory. flags as for exitlm_tokenize. 0, or the status of a
  * reported failure. */

@@ -1,6 +1,7 @@
 /* What eval --tasks found, as text or JSON. */
 #include "eval_tasks_show.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -43,7 +44,7 @@ void cli_tasks_show(const xl_tasks *tasks, const char *file, uint32_t max_tokens
             printf("%5zu   %5zu  %+6.1f  (%+.1f … %+.1f)", row->lost, row->gained,
                    100 * row->difference, 100 * row->low, 100 * row->high);
         else printf("%5s   %5s  %6s", "-", "-", "-");
-        printf("  %.3f  %s%s\n", row->mean_work, r ? cli_kv_policies[row->kv] : "exact",
+        printf("  %.3f  %s%s\n", row->mean_work, r ? xl_policy_names[row->kv] : "exact",
                row->certified ? "" : "  not certified: nothing exits");
     }
     printf("\nkind            tasks  right, row by row\n");
@@ -58,70 +59,45 @@ void cli_tasks_show(const xl_tasks *tasks, const char *file, uint32_t max_tokens
 
 static void json_row(ndjson *j, const xl_tasks *tasks, size_t r) {
     const xl_task_row *row = &tasks->row[r];
-    xl_nd_uint(j, "right", row->right);
-    xl_nd_double(j, "share", share(row->right, tasks->n));
-    xl_nd_double(j, "mean_work", row->mean_work);
-    xl_nd_uint(j, "tokens", row->tokens);
+    xl_nd_put(j, "right=%zu share=%g mean_work=%g tokens=%" PRIu64, row->right,
+              share(row->right, tasks->n), row->mean_work, row->tokens);
     if (r == 0) return;
-    xl_nd_float(j, "accuracy", row->accuracy);
-    xl_nd_string(j, "kv", cli_kv_policies[row->kv]);
-    xl_nd_bool(j, "certified", row->certified);
-    xl_nd_uint(j, "lost", row->lost);
-    xl_nd_uint(j, "gained", row->gained);
-    xl_nd_double(j, "difference", row->difference);
-    xl_nd_double(j, "low", row->low);
-    xl_nd_double(j, "high", row->high);
+    xl_nd_put(j, "accuracy=%f kv=%s certified?%d lost=%zu gained=%zu difference=%g low=%g high=%g",
+              row->accuracy, xl_policy_names[row->kv], row->certified, row->lost, row->gained,
+              row->difference, row->low, row->high);
 }
 
 static void json_task(ndjson *j, const xl_tasks *tasks, size_t i) {
     const xl_task_reply *replies = &tasks->replies[i * tasks->n_rows];
-    xl_nd_object(j, NULL);
-    xl_nd_string(j, "id", tasks->tasks[i].id);
-    xl_nd_string(j, "kind", tasks->tasks[i].kind);
-    xl_nd_array(j, "right");
-    for (size_t r = 0; r < tasks->n_rows; r++) xl_nd_bool(j, NULL, replies[r].right);
-    xl_nd_end(j);
-    xl_nd_array(j, "replies");
-    for (size_t r = 0; r < tasks->n_rows; r++) xl_nd_string(j, NULL, replies[r].text);
-    xl_nd_end(j);
-    xl_nd_end(j);
+    xl_nd_put(j, "{ id=%s kind=%s right=[", tasks->tasks[i].id, tasks->tasks[i].kind);
+    for (size_t r = 0; r < tasks->n_rows; r++) xl_nd_put(j, "?%d", replies[r].right);
+    xl_nd_put(j, "] replies=[");
+    for (size_t r = 0; r < tasks->n_rows; r++) xl_nd_put(j, "%s", replies[r].text);
+    xl_nd_put(j, "] }");
 }
 
 void cli_tasks_json(const xl_tasks *tasks, const char *model, const char *file,
                     uint32_t max_tokens) {
     ndjson j = xl_nd_to(stdout);
-    xl_nd_object(&j, NULL);
-    xl_nd_string(&j, "type", "tasks");
-    xl_nd_string(&j, "model", model);
-    xl_nd_string(&j, "file", file);
-    xl_nd_uint(&j, "tasks", tasks->n);
-    xl_nd_uint(&j, "max_tokens", max_tokens);
-    xl_nd_object(&j, "full");
+    xl_nd_put(&j, "{ type=tasks model=%s file=%s tasks=%zu max_tokens=%u full={", model, file,
+              tasks->n, max_tokens);
     json_row(&j, tasks, 0);
-    xl_nd_end(&j);
-    xl_nd_array(&j, "levels");
+    xl_nd_put(&j, "} levels=[");
     for (size_t r = 1; r < tasks->n_rows; r++) {
-        xl_nd_object(&j, NULL);
+        xl_nd_put(&j, "{");
         json_row(&j, tasks, r);
-        xl_nd_end(&j);
+        xl_nd_put(&j, "}");
     }
-    xl_nd_end(&j);
-    xl_nd_array(&j, "kinds");
+    xl_nd_put(&j, "] kinds=[");
     for (size_t i = 0; i < tasks->n; i++) {
         const char *kind = tasks->tasks[i].kind;
         if (!begins_kind(tasks, i)) continue;
-        xl_nd_object(&j, NULL);
-        xl_nd_string(&j, "kind", kind);
-        xl_nd_uint(&j, "tasks", of_kind(tasks, kind));
-        xl_nd_array(&j, "right");
+        xl_nd_put(&j, "{ kind=%s tasks=%zu right=[", kind, of_kind(tasks, kind));
         for (size_t r = 0; r < tasks->n_rows; r++)
-            xl_nd_uint(&j, NULL, right_of_kind(tasks, kind, r));
-        xl_nd_end(&j);
-        xl_nd_end(&j);
+            xl_nd_put(&j, "%zu", right_of_kind(tasks, kind, r));
+        xl_nd_put(&j, "] }");
     }
-    xl_nd_end(&j);
-    xl_nd_array(&j, "items");
+    xl_nd_put(&j, "] items=[");
     for (size_t i = 0; i < tasks->n; i++) json_task(&j, tasks, i);
-    xl_nd_end(&j);
-    xl_nd_end(&j);
+    xl_nd_put(&j, "] }");
 }

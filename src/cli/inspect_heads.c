@@ -1,4 +1,5 @@
 /* inspect of a heads file: the heads, and what the calibration promises. */
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,24 +13,14 @@
 #define MAX_HEADS_BYTES ((uint64_t)1 << 30)
 
 static void json_level(ndjson *j, const exitlm_level *level, uint32_t n_heads) {
-    xl_nd_object(j, NULL);
-    xl_nd_string(j, "strategy", cli_strategies[level->strategy]);
-    xl_nd_string(j, "kv", cli_kv_policies[level->kv]);
-    xl_nd_float(j, "accuracy", level->accuracy);
-    xl_nd_bool(j, "certified", level->certified);
-    xl_nd_float(j, "delta", level->delta);
-    xl_nd_float(j, "bound", level->bound);
-    xl_nd_array(j, "thresholds");
-    for (uint32_t i = 0; i < n_heads; i++) xl_nd_float(j, NULL, level->threshold[i]);
-    xl_nd_end(j);
-    xl_nd_array(j, "coverage");
-    for (uint32_t i = 0; i < n_heads; i++) xl_nd_float(j, NULL, level->coverage[i]);
-    xl_nd_end(j);
-    xl_nd_float(j, "agreement", level->agreement);
-    xl_nd_float(j, "agreement_exited", level->agreement_exited);
-    xl_nd_uint(j, "conversations", level->conversations);
-    xl_nd_uint(j, "tokens", level->tokens);
-    xl_nd_end(j);
+    xl_nd_put(j, "{ strategy=%s kv=%s accuracy=%f certified?%d delta=%f bound=%f thresholds=[",
+              xl_strategy_names[level->strategy], xl_policy_names[level->kv], level->accuracy,
+              level->certified, level->delta, level->bound);
+    for (uint32_t i = 0; i < n_heads; i++) xl_nd_put(j, "%f", level->threshold[i]);
+    xl_nd_put(j, "] coverage=[");
+    for (uint32_t i = 0; i < n_heads; i++) xl_nd_put(j, "%f", level->coverage[i]);
+    xl_nd_put(j, "] agreement=%f agreement_exited=%f conversations=%u tokens=%u }",
+              level->agreement, level->agreement_exited, level->conversations, level->tokens);
 }
 
 static void print_json(const exitlm_heads *heads, const exitlm_heads_info *info, const char *path,
@@ -37,34 +28,21 @@ static void print_json(const exitlm_heads *heads, const exitlm_heads_info *info,
     ndjson j = xl_nd_to(stdout);
     exitlm_error error;
     exitlm_level level;
-    xl_nd_object(&j, NULL);
-    xl_nd_string(&j, "type", "heads");
-    xl_nd_string(&j, "file", path);
-    xl_nd_uint(&j, "file_bytes", n_bytes);
-    xl_nd_string(&j, "fingerprint", info->fingerprint);
-    xl_nd_string(&j, "licence", info->licence);
-    xl_nd_string(&j, "data", info->data);
-    xl_nd_string(&j, "engine_version", info->engine_version);
-    xl_nd_string(&j, "metric", cli_metrics[info->metric]);
-    xl_nd_string(&j, "kv", cli_kv_policies[info->kv]);
-    xl_nd_string(&j, "kv_type", cli_kv_types[info->kv_type]);
-    xl_nd_float(&j, "default_accuracy", info->default_accuracy);
-    xl_nd_array(&j, "heads");
+    xl_nd_put(&j,
+              "{ type=heads file=%s file_bytes=%zu fingerprint=%s licence=%s data=%s "
+              "engine_version=%s metric=%s kv=%s kv_type=%s default_accuracy=%f heads=[",
+              path, n_bytes, info->fingerprint, info->licence, info->data, info->engine_version,
+              xl_metric_names[info->metric], xl_policy_names[info->kv],
+              xl_kv_type_names[info->kv_type], info->default_accuracy);
     for (uint32_t i = 0; i < info->n_heads; i++) {
-        xl_nd_object(&j, NULL);
-        xl_nd_uint(&j, "layer", info->head[i].layer);
-        xl_nd_string(&j, "form", info->head[i].form);
-        xl_nd_uint(&j, "rows", info->head[i].rows);
-        xl_nd_uint(&j, "macs", info->head[i].macs);
-        xl_nd_end(&j);
+        xl_nd_put(&j, "{ layer=%u form=%s rows=%u macs=%" PRIu64 " }", info->head[i].layer,
+                  info->head[i].form, info->head[i].rows, info->head[i].macs);
     }
-    xl_nd_end(&j);
-    xl_nd_array(&j, "levels");
+    xl_nd_put(&j, "] levels=[");
     for (size_t i = 0; i < exitlm_heads_levels(heads); i++)
         if (exitlm_heads_level(heads, i, &level, &error) == EXITLM_OK)
             json_level(&j, &level, info->n_heads);
-    xl_nd_end(&j);
-    xl_nd_end(&j);
+    xl_nd_put(&j, "] }");
 }
 
 static void line(const char *name, const char *text) {
@@ -86,9 +64,9 @@ static void print_levels(const exitlm_heads *heads, const exitlm_heads_info *inf
            "bound", "conversations", "coverage of each head, then the model's own; K/V");
     for (size_t i = 0; i < n; i++) {
         if (exitlm_heads_level(heads, i, &level, &error) != EXITLM_OK) continue;
-        printf("%-13s %8.2f  ", cli_strategies[level.strategy], (double)level.accuracy);
+        printf("%-13s %8.2f  ", xl_strategy_names[level.strategy], (double)level.accuracy);
         if (!level.certified) {
-            printf("uncertifiable  %s\n", cli_kv_policies[level.kv]);
+            printf("uncertifiable  %s\n", xl_policy_names[level.kv]);
             continue;
         }
         double rest = 1;
@@ -98,7 +76,7 @@ static void print_levels(const exitlm_heads *heads, const exitlm_heads_info *inf
             printf("%3.0f %%  ", (double)level.coverage[h] * 100);
             rest -= (double)level.coverage[h];
         }
-        printf("%3.0f %%  %s\n", rest * 100, cli_kv_policies[level.kv]);
+        printf("%3.0f %%  %s\n", rest * 100, xl_policy_names[level.kv]);
     }
 }
 
@@ -110,8 +88,8 @@ static void print_table(const exitlm_heads *heads, const exitlm_heads_info *info
     line("licence", info->licence);
     line("data", info->data);
     line("made by", info->engine_version);
-    printf("%-14s %s\n", "metric", cli_metrics[info->metric]);
-    printf("%-14s %s, %s\n", "K/V", cli_kv_policies[info->kv], cli_kv_types[info->kv_type]);
+    printf("%-14s %s\n", "metric", xl_metric_names[info->metric]);
+    printf("%-14s %s, %s\n", "K/V", xl_policy_names[info->kv], xl_kv_type_names[info->kv_type]);
     printf("%-14s %g\n\n", "default level", (double)info->default_accuracy);
     printf("head  after layer  form        shortlist\n");
     for (uint32_t i = 0; i < info->n_heads; i++)

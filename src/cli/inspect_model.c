@@ -134,53 +134,35 @@ static void print_json(const summary *s, const cli_model_path *path, const xl_gg
     ndjson j = xl_nd_to(stdout);
     const char *text;
     size_t n;
-    xl_nd_object(&j, NULL);
-    xl_nd_string(&j, "type", "model");
-    xl_nd_string(&j, "file", path->file);
-    xl_nd_uint(&j, "file_bytes", s->file_bytes);
-    xl_nd_uint(&j, "parts", path->n_parts);
-    xl_nd_uint(&j, "gguf_version", g->version);
+    xl_nd_put(&j, "{ type=model file=%s file_bytes=%" PRIu64 " parts=%u gguf_version=%u",
+              path->file, s->file_bytes, path->n_parts, g->version);
     text_of(g, "general.name", &text, &n);
-    xl_nd_text(&j, "name", text, n);
+    xl_nd_put(&j, "name=%.*s", (int)n, text);
     text_of(g, "general.architecture", &text, &n);
-    xl_nd_text(&j, "arch", text, n);
-    xl_nd_bool(&j, "supported", s->supported);
-    if (!s->supported) xl_nd_string(&j, "reason", s->why.message);
+    xl_nd_put(&j, "arch=%.*s supported?%d", (int)n, text, s->supported);
+    if (!s->supported) xl_nd_put(&j, "reason=%s", s->why.message);
     if (s->supported) {
         const exitlm_model_info *i = &s->info;
-        xl_nd_string(&j, "licence", i->licence);
-        xl_nd_string(&j, "quantisation", i->quantisation);
-        xl_nd_string(&j, "template", i->template_family);
-        xl_nd_uint(&j, "parameters", i->parameters);
-        xl_nd_uint(&j, "layers", i->layers);
-        xl_nd_uint(&j, "dim", i->dim);
-        xl_nd_uint(&j, "ffn_dim", i->ffn_dim);
-        xl_nd_uint(&j, "attention_heads", i->heads);
-        xl_nd_uint(&j, "kv_heads", i->kv_heads);
-        xl_nd_uint(&j, "head_dim", i->head_dim);
-        xl_nd_uint(&j, "vocab", i->vocab);
-        xl_nd_uint(&j, "context_tokens", i->context_tokens);
-        xl_nd_uint(&j, "macs_per_token", i->macs_per_token);
-        xl_nd_uint(&j, "weight_bytes", i->weight_bytes);
-        xl_nd_string(&j, "fingerprint", *i->fingerprint ? i->fingerprint : NULL);
-        xl_nd_object(&j, "memory");
-        xl_nd_uint(&j, "model_bytes", s->model_bytes);
-        xl_nd_uint(&j, "session_bytes", s->session_bytes);
-        xl_nd_end(&j);
+        xl_nd_put(&j,
+                  "licence=%s quantisation=%s template=%s parameters=%" PRIu64 " layers=%u dim=%u "
+                  "ffn_dim=%u attention_heads=%u kv_heads=%u head_dim=%u vocab=%u "
+                  "context_tokens=%u macs_per_token=%" PRIu64 " weight_bytes=%" PRIu64
+                  " fingerprint=%s memory={ "
+                  "model_bytes=%" PRIu64 " session_bytes=%" PRIu64 " }",
+                  i->licence, i->quantisation, i->template_family, i->parameters, i->layers, i->dim,
+                  i->ffn_dim, i->heads, i->kv_heads, i->head_dim, i->vocab, i->context_tokens,
+                  i->macs_per_token, i->weight_bytes, *i->fingerprint ? i->fingerprint : NULL,
+                  s->model_bytes, s->session_bytes);
     }
-    xl_nd_uint(&j, "header_bytes", s->header_bytes);
-    xl_nd_uint(&j, "tensors", s->n_tensors);
-    xl_nd_object(&j, "tensor_types");
+    xl_nd_put(&j, "header_bytes=%" PRIu64 " tensors=%" PRIu64 " tensor_types={", s->header_bytes,
+              s->n_tensors);
     for (uint32_t t = 0; t < MAX_TYPES; t++) {
         if (s->types[t].n == 0) continue;
-        xl_nd_object(&j, xl_gguf_tensor_type_name(t) ? xl_gguf_tensor_type_name(t) : "unknown");
-        xl_nd_uint(&j, "tensors", s->types[t].n);
-        xl_nd_uint(&j, "bytes", s->types[t].n_bytes);
-        xl_nd_end(&j);
+        xl_nd_put(&j, "%s={ tensors=%u bytes=%" PRIu64 " }",
+                  xl_gguf_tensor_type_name(t) ? xl_gguf_tensor_type_name(t) : "unknown",
+                  s->types[t].n, s->types[t].n_bytes);
     }
-    xl_nd_end(&j);
-    xl_nd_string(&j, "heads", s->heads);
-    xl_nd_end(&j);
+    xl_nd_put(&j, "} heads=%s }", s->heads);
 }
 
 static void line(const char *name, const char *text, size_t n) {

@@ -52,7 +52,16 @@ typedef struct cli_option {
     const char *const *choices; /* CHOICE: NULL-terminated */
 } cli_option;
 
+/* Rows of the table. A command's file says AT(field): the field's offset in its struct. */
 #define CLI_HEADLINE(text) {.name = text, .kind = CLI_GROUP}
+#define CLI_SWITCH(short, long, field, text) \
+    {long, short, CLI_FLAG, AT(field), NULL, text, 0, 0, NULL, NULL}
+#define CLI_VALUE(type, short, long, field, shown, preset, text) \
+    {long, short, CLI_##type, AT(field), shown, text, 0, 0, preset, NULL}
+#define CLI_RANGE(type, long, field, shown, least, most, preset, text) \
+    {long, 0, CLI_##type, AT(field), shown, text, least, most, preset, NULL}
+#define CLI_ONE_OF(long, field, list, preset, text) \
+    {long, 0, CLI_CHOICE, AT(field), NULL, text, 0, 0, preset, list}
 
 struct cli_command;
 

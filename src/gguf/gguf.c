@@ -56,20 +56,10 @@ bool xl_gguf_tensor_type_size(uint32_t type, uint32_t *block_elements, uint32_t 
     return true;
 }
 
-static const struct {
-    const char *name;
-    uint8_t bytes;
-} value_types[XL_GGUF_TYPE_COUNT] = {
-    {"u8", 1},   {"i8", 1},     {"u16", 2},   {"i16", 2}, {"u32", 4}, {"i32", 4}, {"f32", 4},
-    {"bool", 1}, {"string", 0}, {"array", 0}, {"u64", 8}, {"i64", 8}, {"f64", 8},
-};
-
-const char *xl_gguf_type_name(xl_gguf_type type) {
-    return (unsigned)type < XL_GGUF_TYPE_COUNT ? value_types[type].name : "?";
-}
+static const uint8_t value_bytes[XL_GGUF_TYPE_COUNT] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
 
 size_t xl_gguf_item_bytes(xl_gguf_type type) {
-    return (unsigned)type < XL_GGUF_TYPE_COUNT ? value_types[type].bytes : 0;
+    return (unsigned)type < XL_GGUF_TYPE_COUNT ? value_bytes[type] : 0;
 }
 
 /* ---- Reading ------------------------------------------------------------------ */
@@ -283,7 +273,7 @@ static step_result read_array(xl_gguf *g, xl_gguf_key *key, exitlm_error *error)
                 XL_TEXT(xl_gguf_text(g, key->name_offset), key->name_bytes), key->name_offset);
         return STEP_FAIL;
     }
-    size_t item_bytes = item_type == XL_GGUF_STRING ? 8 : value_types[item_type].bytes;
+    size_t item_bytes = item_type == XL_GGUF_STRING ? 8 : value_bytes[item_type];
     if (n > (XL_GGUF_MAX_HEADER_BYTES - key->offset) / item_bytes)
         return bad_key(g, key, "an array too large to be true, its item count is", n, error);
     key->item_type = (xl_gguf_type)item_type;
@@ -330,8 +320,8 @@ static step_result step_key(xl_gguf *g, exitlm_error *error) {
     if (type == XL_GGUF_ARRAY) return read_array(g, key, error);
     if (type == XL_GGUF_STRING) return read_string(g, key, error);
     size_t head = key->offset - g->at;
-    if (!have(g, head + value_types[type].bytes)) return STEP_WAIT;
-    return finish_key(g, key->offset + value_types[type].bytes, error);
+    if (!have(g, head + value_bytes[type])) return STEP_WAIT;
+    return finish_key(g, key->offset + value_bytes[type], error);
 }
 
 static step_result step_strings(xl_gguf *g, exitlm_error *error) {
@@ -572,7 +562,7 @@ static bool is_integer(xl_gguf_type type) {
 
 /* False for a u64 beyond i64. */
 static bool read_int(xl_gguf_type type, const uint8_t *p, int64_t *value) {
-    uint64_t u = xl_load_le(p, value_types[type].bytes);
+    uint64_t u = xl_load_le(p, value_bytes[type]);
     switch (type) {
     case XL_GGUF_I8: *value = (int8_t)u; return true;
     case XL_GGUF_I16: *value = (int16_t)u; return true;

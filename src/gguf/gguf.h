@@ -138,7 +138,6 @@ static inline const char *xl_gguf_text(const xl_gguf *gguf, uint32_t offset) {
  * also where the engine cannot compute with them. */
 const char *xl_gguf_tensor_type_name(uint32_t type);
 bool xl_gguf_tensor_type_size(uint32_t type, uint32_t *block_elements, uint32_t *block_bytes);
-const char *xl_gguf_type_name(xl_gguf_type type); /* "u32", "string", … */
-size_t xl_gguf_item_bytes(xl_gguf_type type);     /* 0 for strings and arrays */
+size_t xl_gguf_item_bytes(xl_gguf_type type); /* 0 for strings and arrays */
 
 #endif

@@ -83,18 +83,6 @@ const xl_kernels *xl_kernels_pick(const char *name) {
     return NULL;
 }
 
-static const char *const kv_names[XL_KV_COUNT] = {
-#define X(NAME, TEXT) TEXT,
-    XL_KV_LIST(X)
-#undef X
-};
-
-xl_kv_type xl_kv_type_from_name(const char *name) {
-    for (int t = 0; t < XL_KV_COUNT; t++)
-        if (strcmp(name, kv_names[t]) == 0) return (xl_kv_type)t;
-    return XL_KV_COUNT;
-}
-
 size_t xl_kv_bytes(xl_kv_type type, size_t head_dim, size_t positions) {
     static const size_t element_bytes[XL_KV_COUNT] = {4, 2, 1};
     size_t tile_bytes = 8 * head_dim * element_bytes[type] + (type == XL_KV_Q8 ? 32 : 0);

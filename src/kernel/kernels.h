@@ -175,9 +175,6 @@ const xl_kernels *xl_kernels_pick(const char *name);
 #define XL_KERNELS_MAX 8
 size_t xl_kernels_list(const xl_kernels *list[XL_KERNELS_MAX]);
 
-/* Positions in a KV type's --kv-type name: "f32", "f16", "q8"; XL_KV_COUNT if unknown. */
-xl_kv_type xl_kv_type_from_name(const char *name);
-
 #ifdef __cplusplus
 }
 #endif

@@ -328,12 +328,6 @@ bool xl_repack_blocks(xl_type type, void *base, size_t cols, size_t row, size_t 
     return finite;
 }
 
-bool xl_repack_block(xl_type type, void *tile_base, size_t n_blocks_per_row, size_t row,
-                     size_t block, const uint8_t *src) {
-    return xl_repack_blocks(type, tile_base, n_blocks_per_row * xl_quant_types[type].block_elems,
-                            row, block, 1, src);
-}
-
 void xl_unpack_row(xl_type type, const void *base, size_t cols, size_t row, uint8_t *out) {
     const xl_quant_type *t = &xl_quant_types[type];
     const uint8_t *rec = (const uint8_t *)base + row / XL_TILE_ROWS * xl_tile_bytes(type, cols);

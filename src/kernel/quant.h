@@ -104,10 +104,6 @@ void xl_clear_last_tile(xl_type type, void *base, size_t rows, size_t cols);
 bool xl_repack_blocks(xl_type type, void *base, size_t cols, size_t row, size_t block,
                       size_t n_blocks, const uint8_t *src);
 
-/* The same for one block: n_blocks_per_row = cols / block_elems. */
-bool xl_repack_block(xl_type type, void *tile_base, size_t n_blocks_per_row, size_t row,
-                     size_t block, const uint8_t *src);
-
 /* Back from the tiles to one row in file layout, the inverse of the repacking, byte for byte;
  * out has xl_row_file_bytes() bytes. */
 void xl_unpack_row(xl_type type, const void *base, size_t cols, size_t row, uint8_t *out);

@@ -393,18 +393,5 @@ void xl_store_kv_Q8(void *k_cache, void *v_cache, size_t pos, const float *k, co
     memcpy(vt + pos % 8 * 4, &d, sizeof d);
 }
 
-const xl_kernels xl_kernels_scalar = {
-    .name = "scalar",
-#define X(RET, NAME, PARAMS) .NAME = NAME,
-    XL_KERNEL_LIST(X)
-#undef X
-#define X(NAME, ID, ELEMS, FILE_BYTES, RECORD_BYTES) [XL_##NAME] = matmul_##NAME,
-        .matmul = {XL_TYPE_LIST(X)},
-#undef X
-#define X(NAME, TEXT) [XL_KV_##NAME] = attend_##NAME,
-    .attend = {XL_KV_LIST(X)},
-#undef X
-#define X(NAME, TEXT) [XL_KV_##NAME] = xl_store_kv_##NAME,
-    .store_kv = {XL_KV_LIST(X)},
-#undef X
-};
+#define ISA scalar
+#include "kernel/body/table.h"

@@ -9,10 +9,10 @@
 const char *const xl_form_names[XL_FORM_COUNT] = {"tied", "mlp", "full", "lens", "vocabulary"};
 
 #define X(name, text) text,
-static const char *const metric_names[] = {EXITLM_METRIC_LIST(X) NULL};
-static const char *const policy_names[] = {EXITLM_KV_POLICY_LIST(X) NULL};
-static const char *const kv_type_names[] = {EXITLM_KV_TYPE_LIST(X) NULL};
-static const char *const strategy_names[] = {EXITLM_STRATEGY_LIST(X) NULL};
+const char *const xl_metric_names[] = {EXITLM_METRIC_LIST(X) NULL};
+const char *const xl_policy_names[] = {EXITLM_KV_POLICY_LIST(X) NULL};
+const char *const xl_kv_type_names[] = {EXITLM_KV_TYPE_LIST(X) NULL};
+const char *const xl_strategy_names[] = {EXITLM_STRATEGY_LIST(X) NULL};
 #undef X
 
 #define MAX_LEVELS 4096u
@@ -199,10 +199,11 @@ static bool read_keys(reader *r) {
         !read_u32(r, "exitlm.base.dim", 32, 65536, &h->dim) ||
         !read_u32(r, "exitlm.base.kv_dim", 8, 65536, &h->kv_dim) ||
         !read_u32(r, "exitlm.base.vocab", 1, 1u << 22, &h->vocab) ||
-        !read_name(r, "exitlm.metric", metric_names, &metric) ||
-        !read_name(r, "exitlm.kv_policy", policy_names, &kv) ||
-        !read_name(r, "exitlm.kv_type", kv_type_names, &kv_type))
+        !read_name(r, "exitlm.metric", xl_metric_names, &metric) ||
+        !read_name(r, "exitlm.kv_policy", xl_policy_names, &kv) ||
+        !read_name(r, "exitlm.kv_type", xl_kv_type_names, &kv_type))
         return false;
+    if (kv == EXITLM_POLICY_AUTO) return fail(r, "exitlm.kv_policy", "must name a policy");
     if (h->dim % 32) return fail(r, "exitlm.base.dim", "is no multiple of 32");
     h->metric = (exitlm_metric)metric;
     h->kv = (exitlm_kv_policy)kv;
@@ -385,86 +386,80 @@ static bool read_shortlist(reader *r, uint8_t *used) {
     return true;
 }
 
-typedef struct level_arrays {
-    xl_gguf_array strategy, kv, accuracy, certified, delta, bound, threshold, coverage, agreement,
-        agreement_exited, conversations, tokens;
-} level_arrays;
+const xl_level_column xl_level_columns[XL_LEVEL_COLUMNS] = {
+#define COLUMN(field, kind, by_head, most) \
+    {"exitlm.levels." #field, offsetof(exitlm_level, field), kind, by_head, most}
+    COLUMN(accuracy, XL_COLUMN_FLOAT, false, 1),
+    COLUMN(certified, XL_COLUMN_BOOL, false, 1),
+    COLUMN(delta, XL_COLUMN_FLOAT, false, 1),
+    COLUMN(bound, XL_COLUMN_FLOAT, false, 1),
+    COLUMN(threshold, XL_COLUMN_FLOAT, true, 2),
+    COLUMN(coverage, XL_COLUMN_FLOAT, true, 1),
+    COLUMN(agreement, XL_COLUMN_FLOAT, false, 1),
+    COLUMN(agreement_exited, XL_COLUMN_FLOAT, false, 1),
+    COLUMN(conversations, XL_COLUMN_U32, false, 0),
+    COLUMN(tokens, XL_COLUMN_U32, false, 0),
+#undef COLUMN
+};
 
-static bool find_levels(reader *r, level_arrays *a) {
-    uint64_t n = r->h->n_levels, nh = n * r->h->n_heads;
-    const char *kv = "exitlm.levels.kv_policy";
-    a->kv.n = 0;
-    if (xl_gguf_find(&r->gguf, kv) && !read_array(r, kv, XL_GGUF_STRING, n, &a->kv)) return false;
-    return read_array(r, "exitlm.levels.strategy", XL_GGUF_STRING, n, &a->strategy) &&
-           read_array(r, "exitlm.levels.accuracy", XL_GGUF_F32, n, &a->accuracy) &&
-           read_array(r, "exitlm.levels.certified", XL_GGUF_U32, n, &a->certified) &&
-           read_array(r, "exitlm.levels.delta", XL_GGUF_F32, n, &a->delta) &&
-           read_array(r, "exitlm.levels.bound", XL_GGUF_F32, n, &a->bound) &&
-           read_array(r, "exitlm.levels.threshold", XL_GGUF_F32, nh, &a->threshold) &&
-           read_array(r, "exitlm.levels.coverage", XL_GGUF_F32, nh, &a->coverage) &&
-           read_array(r, "exitlm.levels.agreement", XL_GGUF_F32, n, &a->agreement) &&
-           read_array(r, "exitlm.levels.agreement_exited", XL_GGUF_F32, n, &a->agreement_exited) &&
-           read_array(r, "exitlm.levels.conversations", XL_GGUF_U32, n, &a->conversations) &&
-           read_array(r, "exitlm.levels.tokens", XL_GGUF_U32, n, &a->tokens);
-}
-
-static float read_share(reader *r, const char *key, const xl_gguf_array *array, uint32_t index) {
-    double value = xl_gguf_array_float(array, index);
-    if (r->status == EXITLM_OK && !(value >= 0 && value <= 1))
-        fail(r, key, "has a number that is not between 0 and 1");
-    return (float)value;
-}
-
-static void read_level(reader *r, const level_arrays *a, uint32_t i, exitlm_level *level) {
-    uint32_t n_heads = r->h->n_heads;
-    level->accuracy = read_share(r, "exitlm.levels.accuracy", &a->accuracy, i);
-    level->certified = xl_gguf_array_int(&a->certified, i) != 0;
-    level->delta = read_share(r, "exitlm.levels.delta", &a->delta, i);
-    level->bound = read_share(r, "exitlm.levels.bound", &a->bound, i);
-    level->agreement = read_share(r, "exitlm.levels.agreement", &a->agreement, i);
-    level->agreement_exited =
-        read_share(r, "exitlm.levels.agreement_exited", &a->agreement_exited, i);
-    level->conversations = (uint32_t)xl_gguf_array_int(&a->conversations, i);
-    level->tokens = (uint32_t)xl_gguf_array_int(&a->tokens, i);
-    for (uint32_t k = 0; k < n_heads; k++) {
-        level->coverage[k] = read_share(r, "exitlm.levels.coverage", &a->coverage, i * n_heads + k);
-        level->threshold[k] = (float)xl_gguf_array_float(&a->threshold, i * n_heads + k);
-        if (r->status == EXITLM_OK && !(level->threshold[k] >= 0 && level->threshold[k] <= 2))
-            fail(r, "exitlm.levels.threshold", "has a number that is not between 0 and 2");
+static bool read_column(reader *r, const xl_level_column *c, exitlm_level *levels) {
+    const uint32_t n = c->by_head ? r->h->n_heads : 1;
+    const bool is_float = c->kind == XL_COLUMN_FLOAT;
+    xl_gguf_array array;
+    if (!read_array(r, c->key, is_float ? XL_GGUF_F32 : XL_GGUF_U32, r->h->n_levels * n, &array))
+        return false;
+    for (uint32_t i = 0; i < array.n; i++) {
+        void *field = (char *)&levels[i / n] + c->offset;
+        if (is_float) {
+            const float value = (float)xl_gguf_array_float(&array, i);
+            if (!(value >= 0 && value <= c->most))
+                return fail(r, c->key,
+                            c->most == 1 ? "has a number that is not between 0 and 1"
+                                         : "has a number that is not between 0 and 2");
+            ((float *)field)[i % n] = value;
+        } else if (c->kind == XL_COLUMN_BOOL) {
+            *(bool *)field = xl_gguf_array_int(&array, i) != 0;
+        } else {
+            *(uint32_t *)field = (uint32_t)xl_gguf_array_int(&array, i);
+        }
     }
+    return true;
 }
 
 static bool read_levels(reader *r) {
     exitlm_heads *h = r->h;
-    level_arrays arrays;
+    static const char strategy_key[] = "exitlm.levels.strategy",
+                      kv_key[] = "exitlm.levels.kv_policy";
+    xl_gguf_array strategies, policies = {0};
     uint32_t n = 0;
     if (!xl_gguf_find(&r->gguf, "exitlm.levels.count")) return true; /* not calibrated yet */
     if (!read_u32(r, "exitlm.levels.count", 0, MAX_LEVELS, &n)) return false;
     h->n_levels = n;
     if (n == 0) return true;
-    if (!find_levels(r, &arrays)) return false;
-    exitlm_level *levels = xl_arena_take(&r->arena, n, sizeof *levels);
+    if (!read_array(r, strategy_key, XL_GGUF_STRING, n, &strategies) ||
+        (xl_gguf_find(&r->gguf, kv_key) && !read_array(r, kv_key, XL_GGUF_STRING, n, &policies)))
+        return false;
+    exitlm_level *levels = h->levels = xl_arena_take(&r->arena, n, sizeof *levels);
+    if (!levels) return true;
     size_t cursor = 0, kv_cursor = 0, text_bytes;
-    for (uint32_t i = 0; i < n && levels; i++) {
+    for (uint32_t i = 0; i < n; i++) {
         int kv = (int)h->kv;
-        const char *text = xl_gguf_array_next(&arrays.strategy, &cursor, &text_bytes);
-        int strategy = find_name(text, text_bytes, strategy_names);
+        const char *text = xl_gguf_array_next(&strategies, &cursor, &text_bytes);
+        int strategy = find_name(text, text_bytes, xl_strategy_names);
         if (strategy < 0)
-            return fail(r, "exitlm.levels.strategy",
-                        "names a strategy that this version does not know");
-        if (arrays.kv.n) {
-            text = xl_gguf_array_next(&arrays.kv, &kv_cursor, &text_bytes);
-            kv = find_name(text, text_bytes, policy_names);
+            return fail(r, strategy_key, "names a strategy that this version does not know");
+        if (policies.n) {
+            text = xl_gguf_array_next(&policies, &kv_cursor, &text_bytes);
+            kv = find_name(text, text_bytes, xl_policy_names);
         }
-        if (kv < 0)
-            return fail(r, "exitlm.levels.kv_policy",
-                        "names a policy that this version does not know");
+        if (kv <= EXITLM_POLICY_AUTO)
+            return fail(r, kv_key, "names a policy that this version does not know");
         levels[i] =
             (exitlm_level){.strategy = (exitlm_strategy)strategy, .kv = (exitlm_kv_policy)kv};
-        read_level(r, &arrays, i, &levels[i]);
     }
-    h->levels = levels;
-    return r->status == EXITLM_OK;
+    for (int c = 0; c < XL_LEVEL_COLUMNS; c++)
+        if (!read_column(r, &xl_level_columns[c], levels)) return false;
+    return true;
 }
 
 /* ---- All of it ------------------------------------------------------------------------------ */

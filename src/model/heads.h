@@ -121,6 +121,21 @@ bool xl_heads_thresholds(const exitlm_heads *heads, exitlm_strategy strategy, fl
  * none. */
 uint32_t xl_heads_mapping(const exitlm_heads *heads);
 
+/* Names by value, with NULL at the end. */
+extern const char *const xl_metric_names[],
+    *const xl_policy_names[], *const xl_kv_type_names[], *const xl_strategy_names[];
+
+/* Columns of the calibration table in their order in the file, behind strategy and K/V policy. */
+#define XL_LEVEL_COLUMNS 10
+typedef struct xl_level_column {
+    const char *key;
+    size_t offset; /* of the field in exitlm_level */
+    enum { XL_COLUMN_FLOAT, XL_COLUMN_BOOL, XL_COLUMN_U32 } kind;
+    bool by_head; /* an item for each head */
+    float most;   /* FLOAT: items are 0 … most */
+} xl_level_column;
+extern const xl_level_column xl_level_columns[XL_LEVEL_COLUMNS];
+
 /* ---- Writing a heads file (train, calibrate) ---- */
 /* Plain f32 arrays, row major (a row = one output); NULL: the head has no such part. Nothing is
  * kept. */

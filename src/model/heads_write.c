@@ -4,84 +4,53 @@
 #include <stdio.h>
 #include <string.h>
 
-#define X(name, text) text,
-static const char *const metric_names[] = {EXITLM_METRIC_LIST(X)};
-static const char *const policy_names[] = {EXITLM_KV_POLICY_LIST(X)};
-static const char *const kv_type_names[] = {EXITLM_KV_TYPE_LIST(X)};
-static const char *const strategy_names[] = {EXITLM_STRATEGY_LIST(X)};
-#undef X
-
 /* ---- Keys -------------------------------------------------------------------------------- */
-typedef float (*level_float)(const exitlm_level *level, uint32_t head);
-typedef uint32_t (*level_u32)(const exitlm_level *level);
+static bool is_policy(exitlm_kv_policy kv) {
+    return kv > EXITLM_POLICY_AUTO && kv < EXITLM_POLICY_COUNT;
+}
 
 /* What is not a number (a share of nothing) becomes 0. */
-static float share(float x) { return x > 0 ? (x < 1 ? x : 1) : 0; }
-static float get_accuracy(const exitlm_level *l, uint32_t i) { return (void)i, share(l->accuracy); }
-static float get_delta(const exitlm_level *l, uint32_t i) { return (void)i, share(l->delta); }
-static float get_bound(const exitlm_level *l, uint32_t i) { return (void)i, share(l->bound); }
-static float get_agreement(const exitlm_level *l, uint32_t i) {
-    return (void)i, share(l->agreement);
-}
-static float get_agreement_exited(const exitlm_level *l, uint32_t i) {
-    return (void)i, share(l->agreement_exited);
-}
-static float get_coverage(const exitlm_level *l, uint32_t i) { return share(l->coverage[i]); }
-static float get_threshold(const exitlm_level *l, uint32_t i) {
-    float t = l->threshold[i];
-    return t > 0 ? (t < 2 ? t : 2) : 0;
-}
-static uint32_t get_certified(const exitlm_level *l) { return l->certified; }
-static uint32_t get_conversations(const exitlm_level *l) { return l->conversations; }
-static uint32_t get_tokens(const exitlm_level *l) { return l->tokens; }
+static float within(float x, float most) { return x > 0 ? (x < most ? x : most) : 0; }
 
-static void put_floats(xl_gguf_writer *w, const char *key, const exitlm_level *levels, size_t n,
-                       uint32_t per_level, level_float get) {
-    float *values = xl_calloc(&w->allocator, n * per_level, sizeof *values);
-    for (size_t i = 0; i < n * per_level && values; i++)
-        values[i] = get(&levels[i / per_level], (uint32_t)(i % per_level));
-    if (values) xl_gguf_put_array(w, key, XL_GGUF_F32, values, n * per_level);
+static void put_column(xl_gguf_writer *w, const xl_level_column *c, const exitlm_level *levels,
+                       size_t n_levels, uint32_t n_heads) {
+    const uint32_t per_level = c->by_head ? n_heads : 1;
+    const size_t n = n_levels * per_level;
+    union {
+        float real;
+        uint32_t whole;
+    } *items = xl_calloc(&w->allocator, n, sizeof *items);
+    for (size_t i = 0; i < n && items; i++) {
+        const void *field = (const char *)&levels[i / per_level] + c->offset;
+        if (c->kind == XL_COLUMN_FLOAT)
+            items[i].real = within(((const float *)field)[i % per_level], c->most);
+        else if (c->kind == XL_COLUMN_BOOL) items[i].whole = *(const bool *)field;
+        else items[i].whole = *(const uint32_t *)field;
+    }
+    if (items)
+        xl_gguf_put_array(w, c->key, c->kind == XL_COLUMN_FLOAT ? XL_GGUF_F32 : XL_GGUF_U32, items,
+                          n);
     else w->keys.failed = true;
-    xl_free(&w->allocator, values, n * per_level, sizeof *values);
-}
-
-static void put_integers(xl_gguf_writer *w, const char *key, const exitlm_level *levels, size_t n,
-                         level_u32 get) {
-    uint32_t *values = xl_calloc(&w->allocator, n, sizeof *values);
-    for (size_t i = 0; i < n && values; i++) values[i] = get(&levels[i]);
-    if (values) xl_gguf_put_array(w, key, XL_GGUF_U32, values, n);
-    else w->keys.failed = true;
-    xl_free(&w->allocator, values, n, sizeof *values);
-}
-
-typedef const char *(*level_name)(const exitlm_level *level);
-static const char *get_strategy(const exitlm_level *l) { return strategy_names[l->strategy]; }
-static const char *get_policy(const exitlm_level *l) { return policy_names[l->kv]; }
-
-static void put_names(xl_gguf_writer *w, const char *key, const exitlm_level *levels, size_t n,
-                      level_name get) {
-    const char **names = xl_calloc(&w->allocator, n, sizeof *names);
-    for (size_t i = 0; i < n && names; i++) names[i] = get(&levels[i]);
-    if (names) xl_gguf_put_strings(w, key, names, n);
-    else w->keys.failed = true;
-    xl_free(&w->allocator, names, n, sizeof *names);
+    xl_free(&w->allocator, items, n, sizeof *items);
 }
 
 static void put_levels(xl_gguf_writer *w, const exitlm_level *levels, size_t n, uint32_t n_heads) {
     xl_gguf_put_u32(w, "exitlm.levels.count", (uint32_t)n);
     if (n == 0) return;
-    put_names(w, "exitlm.levels.strategy", levels, n, get_strategy);
-    put_names(w, "exitlm.levels.kv_policy", levels, n, get_policy);
-    put_floats(w, "exitlm.levels.accuracy", levels, n, 1, get_accuracy);
-    put_integers(w, "exitlm.levels.certified", levels, n, get_certified);
-    put_floats(w, "exitlm.levels.delta", levels, n, 1, get_delta);
-    put_floats(w, "exitlm.levels.bound", levels, n, 1, get_bound);
-    put_floats(w, "exitlm.levels.threshold", levels, n, n_heads, get_threshold);
-    put_floats(w, "exitlm.levels.coverage", levels, n, n_heads, get_coverage);
-    put_floats(w, "exitlm.levels.agreement", levels, n, 1, get_agreement);
-    put_floats(w, "exitlm.levels.agreement_exited", levels, n, 1, get_agreement_exited);
-    put_integers(w, "exitlm.levels.conversations", levels, n, get_conversations);
-    put_integers(w, "exitlm.levels.tokens", levels, n, get_tokens);
+    const char **names = xl_calloc(&w->allocator, 2 * n, sizeof *names);
+    for (size_t i = 0; i < n && names; i++) {
+        names[i] = xl_strategy_names[levels[i].strategy];
+        names[n + i] = xl_policy_names[levels[i].kv];
+    }
+    if (names) {
+        xl_gguf_put_strings(w, "exitlm.levels.strategy", names, n);
+        xl_gguf_put_strings(w, "exitlm.levels.kv_policy", names + n, n);
+    } else {
+        w->keys.failed = true;
+    }
+    xl_free(&w->allocator, names, 2 * n, sizeof *names);
+    for (int c = 0; c < XL_LEVEL_COLUMNS; c++)
+        put_column(w, &xl_level_columns[c], levels, n, n_heads);
 }
 
 static void put_text(xl_gguf_writer *w, const char *key, const char *text) {
@@ -115,9 +84,9 @@ static void put_keys(xl_gguf_writer *w, const xl_heads_source *s) {
     xl_gguf_put_strings(w, "exitlm.forms", forms, s->n_heads);
     xl_gguf_put_array(w, "exitlm.rows", XL_GGUF_U32, rows, s->n_heads);
     xl_gguf_put_array(w, "exitlm.shortlist", XL_GGUF_I32, s->shortlist, s->n_shortlist);
-    put_text(w, "exitlm.metric", metric_names[s->metric]);
-    put_text(w, "exitlm.kv_policy", policy_names[s->kv]);
-    put_text(w, "exitlm.kv_type", kv_type_names[s->kv_type]);
+    put_text(w, "exitlm.metric", xl_metric_names[s->metric]);
+    put_text(w, "exitlm.kv_policy", xl_policy_names[s->kv]);
+    put_text(w, "exitlm.kv_type", xl_kv_type_names[s->kv_type]);
     if (s->metric == EXITLM_METRIC_LOGISTIC)
         xl_gguf_put_array(w, "exitlm.logistic", XL_GGUF_F32, logistic, (size_t)s->n_heads * 6);
     if (scaled) xl_gguf_put_array(w, "exitlm.sampling_scale", XL_GGUF_F32, scale, s->n_heads);
@@ -196,8 +165,7 @@ static void put_tensors(tensor_writer *t, const xl_heads_source *s) {
 
 static bool levels_valid(const exitlm_level *levels, size_t n) {
     for (size_t i = 0; i < n; i++)
-        if ((unsigned)levels[i].strategy >= EXITLM_STRATEGY_COUNT ||
-            (unsigned)levels[i].kv >= EXITLM_POLICY_COUNT)
+        if ((unsigned)levels[i].strategy >= EXITLM_STRATEGY_COUNT || !is_policy(levels[i].kv))
             return false;
     return true;
 }
@@ -206,7 +174,7 @@ static bool source_valid(const xl_heads_source *s) {
     if (!s->fingerprint || strlen(s->fingerprint) != 64 || s->n_heads < 1 ||
         s->n_heads > EXITLM_MAX_HEADS || !s->shortlist)
         return false;
-    if ((unsigned)s->metric >= EXITLM_METRIC_COUNT || (unsigned)s->kv >= EXITLM_POLICY_COUNT ||
+    if ((unsigned)s->metric >= EXITLM_METRIC_COUNT || !is_policy(s->kv) ||
         (unsigned)s->kv_type >= EXITLM_KV_TYPE_COUNT)
         return false;
     if (s->matrix_type != XL_F32 && s->matrix_type != XL_F16 && s->matrix_type != XL_Q8_0)
@@ -309,9 +277,9 @@ static bool is_map(const xl_gguf *gguf, const xl_gguf_tensor *t) {
 
 static void put_calibration(xl_gguf_writer *w, const xl_heads_calibration *c, uint32_t n_heads) {
     put_text(w, "exitlm.engine_version", EXITLM_VERSION);
-    put_text(w, "exitlm.metric", metric_names[c->metric]);
-    put_text(w, "exitlm.kv_policy", policy_names[c->kv]);
-    put_text(w, "exitlm.kv_type", kv_type_names[c->kv_type]);
+    put_text(w, "exitlm.metric", xl_metric_names[c->metric]);
+    put_text(w, "exitlm.kv_policy", xl_policy_names[c->kv]);
+    put_text(w, "exitlm.kv_type", xl_kv_type_names[c->kv_type]);
     if (c->logistic)
         xl_gguf_put_array(w, "exitlm.logistic", XL_GGUF_F32, c->logistic, (size_t)n_heads * 6);
     if (c->data) put_text(w, "exitlm.data", c->data);
@@ -366,9 +334,9 @@ exitlm_status xl_heads_rewrite(const void *bytes, size_t n_bytes,
     exitlm_heads *heads;
     exitlm_status status = exitlm_heads_create(&heads, bytes, n_bytes, &out->allocator, error);
     if (status != EXITLM_OK) return status; /* so every tensor's bytes are there */
-    bool valid =
-        (unsigned)c->metric < EXITLM_METRIC_COUNT && (unsigned)c->kv < EXITLM_POLICY_COUNT &&
-        (unsigned)c->kv_type < EXITLM_KV_TYPE_COUNT && c->n_levels <= UINT32_MAX / EXITLM_MAX_HEADS;
+    bool valid = (unsigned)c->metric < EXITLM_METRIC_COUNT && is_policy(c->kv) &&
+                 (unsigned)c->kv_type < EXITLM_KV_TYPE_COUNT &&
+                 c->n_levels <= UINT32_MAX / EXITLM_MAX_HEADS;
     valid = valid && levels_valid(c->levels, c->n_levels);
     if (!valid)
         status = xl_fail(

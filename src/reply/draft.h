@@ -44,8 +44,6 @@ typedef struct xl_round {
 typedef struct xl_drafting xl_drafting;
 
 xl_drafting *xl_drafting_take(xl_arena *arena);
-/* Fills what is not zero, once the memory is there. */
-void xl_drafting_fill(xl_drafting *drafting);
 /* A new reply: what was learnt about the device and the heads stays. */
 void xl_drafting_start(xl_drafting *drafting, const xl_draft_job *job);
 /* One step: a draft, or the verification of the round's drafts, after which the positions of wrong

@@ -29,7 +29,7 @@ void xl_generation_end(xl_generation *g) {
 /* ---- Start -------------------------------------------------------------------------- */
 
 void exitlm_generate_defaults(exitlm_generate_options *options) {
-    if (options) *options = (exitlm_generate_options){.kv = (exitlm_kv_policy)-1};
+    if (options) *options = (exitlm_generate_options){0};
 }
 
 static exitlm_status bad(exitlm_error *error, const char *what, double value, const char *range) {
@@ -62,8 +62,7 @@ static exitlm_status check_numbers(const exitlm_generate_options *o, uint32_t n_
     if ((unsigned)o->mode >= EXITLM_MODE_COUNT) return bad(error, "mode", (int)o->mode, "unknown");
     if ((unsigned)o->strategy >= EXITLM_STRATEGY_COUNT)
         return bad(error, "strategy", (int)o->strategy, "unknown");
-    if ((int)o->kv < -1 || (int)o->kv >= EXITLM_POLICY_COUNT)
-        return bad(error, "kv", (int)o->kv, "unknown");
+    if ((unsigned)o->kv >= EXITLM_POLICY_COUNT) return bad(error, "kv", (int)o->kv, "unknown");
     if (o->draft_sources & ~3)
         return bad(error, "draft_sources", o->draft_sources,
                    "its bits are 1, exits, and 2, prompt lookup");
@@ -104,7 +103,7 @@ static exitlm_kv_policy choose_policy(const exitlm_session *s, exitlm_strategy s
                                       float accuracy) {
     const exitlm_heads *heads = s->heads;
     const exitlm_level *best = NULL;
-    for (int kv = 0; kv < EXITLM_POLICY_COUNT; kv++) {
+    for (int kv = EXITLM_POLICY_EXACT; kv <= EXITLM_POLICY_MAPS; kv++) {
         const exitlm_level *row = xl_heads_row(heads, strategy, accuracy, (exitlm_kv_policy)kv);
         if (!row || (kv == EXITLM_POLICY_MAPS && !exitlm_heads_have_maps(heads))) continue;
         if (!best || xl_expected_macs(s->run.model, heads, row) <
@@ -120,11 +119,12 @@ static float accuracy_of(const exitlm_session *s, const exitlm_generate_options 
 
 static exitlm_status choose_exit_policy(const exitlm_session *s, const exitlm_generate_options *o,
                                         float accuracy, exitlm_kv_policy *kv, exitlm_error *error) {
-    if ((int)o->kv >= 0) *kv = o->kv;
-    else *kv = o->thresholds ? s->heads->kv : choose_policy(s, o->strategy, accuracy);
+    *kv = o->kv;
+    if (*kv == EXITLM_POLICY_AUTO)
+        *kv = o->thresholds ? s->heads->kv : choose_policy(s, o->strategy, accuracy);
     if (*kv == EXITLM_POLICY_MAPS && !exitlm_heads_have_maps(s->heads))
         return xl_fail(error, EXITLM_USAGE,
-                       "K/V policy maps: this heads file holds no maps; use exact or propagate");
+                       "K/V policy maps: this heads file holds no maps; use exact");
     return EXITLM_OK;
 }
 

@@ -138,7 +138,6 @@ exitlm_status exitlm_session_create(exitlm_session **session, const exitlm_model
     s->run.pool = xl_pool_create(o->threads, &s->allocator);
     xl_run_fill(&s->run, heads);
     xl_exits_fill(s->exits);
-    xl_drafting_fill(s->drafting);
     *session = s;
     return EXITLM_OK;
 }

@@ -441,11 +441,6 @@ bool xl_token_is_eog(const xl_tokenizer *t, int32_t id) {
 
 xl_str xl_token_text(const xl_tokenizer *t, int32_t id) { return xl_vocab_text(t, (uint32_t)id); }
 
-int32_t xl_token_find(const xl_tokenizer *t, const char *text, size_t n_bytes) {
-    /* XL_NO_ID is -1 */
-    return (int32_t)xl_vocab_find(t, (xl_str){text, n_bytes}, (xl_str){NULL, 0});
-}
-
 typedef struct writer {
     char *out;
     size_t capacity, n;

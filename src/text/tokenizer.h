@@ -143,9 +143,6 @@ size_t xl_token_bytes(const xl_tokenizer *tokenizer, int32_t id, char *out, size
 /* The text of a token as it stands in the vocabulary, in the metadata. `id` must be in range. */
 xl_str xl_token_text(const xl_tokenizer *tokenizer, int32_t id);
 
-/* The id whose text in the vocabulary is exactly this (special tokens), or -1. */
-int32_t xl_token_find(const xl_tokenizer *tokenizer, const char *text, size_t n_bytes);
-
 /* Streaming decoder: bytes of tokens go in, whole characters come out. Plain
  * data, no clean-up; {0} is a fresh one. */
 typedef struct xl_utf8_stream {

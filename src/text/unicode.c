@@ -7,15 +7,20 @@
 
 /* ---- Classes ---- */
 
+/* Looks through the runs of the code point's block. */
 static xl_unicode_class search_class(uint32_t code_point) {
-    /* unicode_ranges[low] begins at or before the code point */
-    size_t low = 0, high = XL_UNICODE_RANGES;
-    while (high - low > 1) {
-        size_t middle = low + (high - low) / 2;
-        if (unicode_ranges[middle] >> 3 <= code_point) low = middle;
-        else high = middle;
+    uint32_t block = code_point >> XL_UNICODE_BLOCK_BITS;
+    if (block > XL_UNICODE_BLOCKS) block = XL_UNICODE_BLOCKS;
+    const uint8_t *runs = (const uint8_t *)unicode_runs + unicode_starts[block];
+    for (uint32_t at = block << XL_UNICODE_BLOCK_BITS;;) {
+        uint32_t run = 0, shift = 0;
+        for (bool more = true; more; shift += 7) {
+            run |= (*runs & 0x7Fu) << shift;
+            more = *runs++ >= 0x80;
+        }
+        at += run >> 3;
+        if (code_point < at) return (xl_unicode_class)(run & 7);
     }
-    return (xl_unicode_class)(unicode_ranges[low] & 7);
 }
 
 /* One digit an ASCII character: 0 other, 1 letter, 2 number, 3 space, 4 punctuation. */

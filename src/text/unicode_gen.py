@@ -14,7 +14,10 @@ VERSION = "15.1.0"
 # White space as \s of the tokenizers' regular expressions means it: Unicode's White_Space.
 SPACE = {*range(0x09, 0x0E), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B),
          0x2028, 0x2029, 0x202F, 0x205F, 0x3000}
+ORDER = ["OTHER", "LETTER", "NUMBER", "SPACE", "PUNCTUATION", "MARK"]  # as in unicode.h
 CLASSES = {"L": "LETTER", "N": "NUMBER", "P": "PUNCTUATION", "M": "MARK"}
+BLOCK_BITS = 11
+BLOCKS = 64  # and one more for all code points from 0x20000 on
 
 
 def class_of(code_point):
@@ -27,21 +30,33 @@ def main():
     if unicodedata.unidata_version != VERSION:
         sys.exit(f"unicode_gen.py: this Python has Unicode {unicodedata.unidata_version}, "
                  f"needed is {VERSION} (Python 3.13)")
-    ranges, last = [], None
-    for code_point in range(0x110000):
-        name = class_of(code_point)
-        if name != last:
-            ranges.append((code_point, name))
-            last = name
+    starts, runs = [], bytearray()
+    for block in range(BLOCKS + 1):
+        first = block << BLOCK_BITS
+        end = first + (1 << BLOCK_BITS) if block < BLOCKS else 0x110000
+        starts.append(len(runs))
+        while first < end:
+            name, begin = class_of(first), first
+            while first < end and class_of(first) == name:
+                first += 1
+            number = (first - begin) << 3 | ORDER.index(name)
+            while number >= 0x80:
+                runs.append(number & 0x7F | 0x80)
+                number >>= 7
+            runs.append(number)
     print("/* Written by unicode_gen.py from Unicode " + VERSION + "; do not edit.\n"
-          " * A range of code points of one class begins at each entry: the first code point << 3 | class. */")
-    print(f"#define XL_UNICODE_RANGES {len(ranges)}")
-    print("static const uint32_t unicode_ranges[XL_UNICODE_RANGES] = {")
-    order = ["OTHER", "LETTER", "NUMBER", "SPACE", "PUNCTUATION", "MARK"]
-    cells = [f"0x{code_point << 3 | order.index(name):x}" for code_point, name in ranges]
-    for at in range(0, len(cells), 12):
-        print("    " + ", ".join(cells[at:at + 12]) + ",")
+          " * Runs of code points of one class, a block of code points after the other: each is\n"
+          " * length << 3 | class, seven bits a byte, the low ones first, the top bit where more follow.\n"
+          " * A block begins at its byte of unicode_starts; the last one holds all that is left. */")
+    print(f"#define XL_UNICODE_BLOCK_BITS {BLOCK_BITS}")
+    print(f"#define XL_UNICODE_BLOCKS {BLOCKS}")
+    print("static const uint16_t unicode_starts[XL_UNICODE_BLOCKS + 1] = {")
+    for at in range(0, len(starts), 16):
+        print("    " + ", ".join(map(str, starts[at:at + 16])) + ",")
     print("};")
+    print("static const char unicode_runs[] =")
+    lines = [runs[at:at + 23] for at in range(0, len(runs), 23)]
+    print("\n".join('    "' + "".join(f"\\x{b:02x}" for b in line) + '"' for line in lines) + ";")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ const float xl_levels[XL_LEVELS] = {0.60f, 0.65f, 0.70f, 0.75f, 0.80f,
 /* Wealth W_t = prod (1 + nu_i (alpha - x_i)) with nu_i chosen from x_1 … x_{i-1} only and nu_i (1 -
  * alpha) < 1, so that W stays positive. Under H the factors' expectation is below 1, W is a
  * supermartingale and P(max W >= 1/p) <= p (Ville). */
-double xl_risk_p_betting(const double *x, size_t n, double alpha, double delta) {
+double xl_risk_p(const double *x, size_t n, double alpha, double delta) {
     if (n == 0 || !(alpha > 0) || !(alpha < 1)) return 1;
     const double cap = 0.99 / (1 - alpha), scale = 2 * log(1 / delta) / (double)n;
     double sum = alpha, squares = 0.25, variance = 0.25, wealth = 0, best = 0;
@@ -24,53 +24,19 @@ double xl_risk_p_betting(const double *x, size_t n, double alpha, double delta) 
     return exp(-best);
 }
 
-/* log of P(Binomial(n, p) <= k). The terms are added from the largest, so that nothing
- * underflows. */
-static double log_binomial_cdf(double k, double n, double p) {
-    if (k >= n) return 0;
-    if (k < 0) return -INFINITY;
-    double top =
-        lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) + k * log(p) + (n - k) * log1p(-p);
-    double sum = 1, term = 1;
-    for (double j = k; j > 0 && term > 1e-17 * sum; j--) { /* term(j-1) / term(j) */
-        term *= j * (1 - p) / ((n - j + 1) * p);
-        sum += term;
-    }
-    double result = top + log(sum);
-    return result < 0 ? result : 0;
-}
-
-double xl_risk_p_hb(const double *x, size_t n, double alpha) {
-    if (n == 0 || !(alpha > 0) || !(alpha < 1)) return 1;
-    double mean = 0;
-    for (size_t i = 0; i < n; i++) mean += x[i];
-    mean /= (double)n;
-    double a = mean < alpha ? mean : alpha;
-    double h = (a > 0 ? a * log(a / alpha) : 0) + (1 - a) * log((1 - a) / (1 - alpha));
-    double hoeffding = exp(-(double)n * h);
-    double bentkus = exp(1 + log_binomial_cdf(ceil((double)n * mean - 1e-9), (double)n, alpha));
-    double p = hoeffding < bentkus ? hoeffding : bentkus;
-    return p < 1 ? p : 1;
-}
-
-double xl_risk_p(xl_bound bound, const double *x, size_t n, double alpha, double delta) {
-    return bound == XL_BOUND_HB ? xl_risk_p_hb(x, n, alpha) : xl_risk_p_betting(x, n, alpha, delta);
-}
-
-double xl_risk_upper(xl_bound bound, const double *x, size_t n, double delta) {
+double xl_risk_upper(const double *x, size_t n, double delta) {
     double low = 0, high = 1; /* high is rejected or 1 */
     while (high - low > 1e-4) {
         double middle = (low + high) / 2;
-        if (xl_risk_p(bound, x, n, middle, delta) <= delta) high = middle;
+        if (xl_risk_p(x, n, middle, delta) <= delta) high = middle;
         else low = middle;
     }
     return high;
 }
 
-int32_t xl_fixed_sequence(xl_bound bound, const double *x, size_t m, size_t n, double alpha,
-                          double delta) {
+int32_t xl_fixed_sequence(const double *x, size_t m, size_t n, double alpha, double delta) {
     int32_t chosen = -1;
-    for (size_t j = 0; j < m && xl_risk_p(bound, x + j * n, n, alpha, delta) <= delta; j++)
+    for (size_t j = 0; j < m && xl_risk_p(x + j * n, n, alpha, delta) <= delta; j++)
         chosen = (int32_t)j;
     return chosen;
 }

@@ -11,7 +11,6 @@
  * delta over the draw of the conversations, the setting that is used has E[X] <= alpha.
  *
  * Sources: Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting";
- * Bates et al., "Distribution-free, risk-controlling prediction sets" (Hoeffding-Bentkus);
  * Angelopoulos et al., "Learn then test" (fixed-sequence testing). */
 #ifndef XL_CALIBRATE_H
 #define XL_CALIBRATE_H
@@ -26,24 +25,18 @@ extern "C" {
 #define XL_LEVELS 10
 extern const float xl_levels[XL_LEVELS];
 
-typedef enum xl_bound { XL_BOUND_BETTING, XL_BOUND_HB } xl_bound;
-
 /* ---- p-values of H: E[X] > alpha, for n >= 1 independent x in [0, 1] and 0 < alpha < 1 ----
  * Betting: the largest wealth of a gambler who bets on x < alpha; the stakes follow WSR's
  * predictable plug-in, tuned for a test at `delta` (the p-value is valid whatever delta was).
  * The order of x must not depend on their values. */
-double xl_risk_p_betting(const double *x, size_t n, double alpha, double delta);
-/* Hoeffding-Bentkus: from the mean alone. */
-double xl_risk_p_hb(const double *x, size_t n, double alpha);
-double xl_risk_p(xl_bound bound, const double *x, size_t n, double alpha, double delta);
+double xl_risk_p(const double *x, size_t n, double alpha, double delta);
 /* The smallest alpha (to 1e-4) that is rejected at delta: an upper bound of E[X]; 1 where there
  * is none. */
-double xl_risk_upper(xl_bound bound, const double *x, size_t n, double delta);
+double xl_risk_upper(const double *x, size_t n, double delta);
 
 /* Fixed-sequence test of m settings, safest first: x [m][n]. The boldest setting before the first
  * that is not rejected, or -1. Rows after the first that is not rejected are not looked at. */
-int32_t xl_fixed_sequence(xl_bound bound, const double *x, size_t m, size_t n, double alpha,
-                          double delta);
+int32_t xl_fixed_sequence(const double *x, size_t m, size_t n, double alpha, double delta);
 
 /* ---- Paper's strategies (arXiv 2407.21082): agreement in the sample, no guarantee ----
  * Tokens that reach one head: uncertainty u [n] in 0..1, ok [n] 1 where the head's choice is the

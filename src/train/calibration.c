@@ -8,11 +8,6 @@
 
 #define MAX_HEADS_BYTES ((uint64_t)1 << 30)
 
-#define X(name, text) text,
-static const char *const kv_names[] = {EXITLM_KV_POLICY_LIST(X)};
-static const char *const metric_names[] = {EXITLM_METRIC_LIST(X)};
-#undef X
-
 /* Expected disagreement of the settings on the path, safest first, and the level that each may just
  * hold: what was expected and what is measured differ by a tenth. What is expected is measured with
  * exact K/V; with another policy the text departs further, even where little exits. */
@@ -59,12 +54,12 @@ exitlm_status xl_calibration_check(const xl_calibration *c, exitlm_error *error)
     if (o->strategy > EXITLM_STRATEGY_RISK)
         return xl_fail(error, EXITLM_USAGE,
                        "--kv %s: the paper's strategies know exact K/V alone: use --strategy risk",
-                       kv_names[o->kv]);
+                       xl_policy_names[o->kv]);
     if (adds(c) && o->metric >= 0 && o->metric != (int)c->heads->metric)
         return xl_fail(
             error, EXITLM_USAGE,
             "--metric: the heads file's table goes by %s, and rows for --kv %s are added to it",
-            metric_names[c->heads->metric], kv_names[o->kv]);
+            xl_metric_names[c->heads->metric], xl_policy_names[o->kv]);
     return EXITLM_OK;
 }
 
@@ -99,7 +94,14 @@ exitlm_status xl_calibration_split(xl_calibration *c, exitlm_error *error) {
     }
     xl_dataset_keep(&c->data, XL_DATASET_CALIBRATION);
     if (!held_out) xl_dataset_drop_every(&c->data, 6);
-    return EXITLM_OK;
+    size_t left_out = 0;
+    const uint32_t context = xl_measure_context(c->model, c->options->context_tokens);
+    exitlm_status status = xl_measure_leave_out(c->model, context, &c->path_data, &left_out, error);
+    if (status == EXITLM_OK)
+        status = xl_measure_leave_out(c->model, context, &c->data, &c->left_out, error);
+    c->left_out += left_out;
+    if (status != EXITLM_OK) return status;
+    return xl_dataset_shuffle(&c->data) ? EXITLM_OK : xl_no_memory(error, "the data");
 }
 
 /* ---- Measuring ---- */
@@ -172,18 +174,11 @@ static exitlm_status try_metrics(xl_calibration *c, const xl_measure_record *rec
     double best = 2;
     for (int m = 0; m < EXITLM_METRIC_COUNT; m++) {
         xl_path path;
-        xl_metric_trial *trial = &c->trials[m];
         if (wanted >= 0 && wanted != m) continue;
         exitlm_status status = lay_path(c, record, (exitlm_metric)m, &path, error);
         if (status != EXITLM_OK) return status;
         double cost = 0;
-        trial->tried = true;
-        for (size_t k = 0; k < 3; k++) {
-            const size_t at = path.n * (k + 1) / 4;
-            trial->risk[k] = path.risk[at];
-            trial->cost[k] = path.cost[at];
-            cost += path.cost[at] / 3;
-        }
+        for (size_t k = 1; k < 4; k++) cost += path.cost[path.n * k / 4] / 3;
         if (cost >= best) continue;
         best = cost;
         c->metric = (exitlm_metric)m;
@@ -228,22 +223,14 @@ static exitlm_status keep_rows(xl_calibration *c, exitlm_error *error) {
 
 static exitlm_status make_risk_rows(xl_calibration *c, exitlm_error *error) {
     const xl_calibration_options *o = c->options;
-    xl_level_risk risk = {&c->result,
-                          &c->path,
-                          o->bound,
-                          o->delta,
-                          c->heads->n_heads,
-                          o->kv,
-                          xl_level_x(&c->result, c->path.n)};
+    xl_level_risk risk = {&c->result, &c->path, o->delta, o->kv, xl_level_x(&c->result, c->path.n)};
     if (!risk.x) return xl_no_memory(error, "the tables");
     for (int i = 0; i < XL_LEVELS; i++) {
-        xl_level_of_risk(&risk, xl_levels[i], &c->levels[c->n_levels++], NULL);
+        exitlm_level *row = &c->levels[c->n_levels];
+        xl_level_of_risk(&risk, xl_levels[i], row);
+        /* What no setting was laid out for was not tried. */
+        c->n_levels += row->certified || xl_level_wanted(o->accuracy, o->n_accuracy, xl_levels[i]);
         c->exited[i] = xl_level_of_exited(&risk, xl_levels[i]);
-    }
-    risk.delta = 0.10;
-    for (int i = 0; i < XL_LEVELS; i++) {
-        exitlm_level row;
-        xl_level_of_risk(&risk, xl_levels[i], &row, &c->looser[i]);
     }
     free(risk.x);
     return EXITLM_OK;

@@ -7,9 +7,9 @@
 typedef struct xl_calibration_options {
     int metric, strategy; /* -1: the metric that saves most; all strategies */
     exitlm_kv_policy kv;  /* that the levels are to hold with */
-    xl_bound bound;
     float delta;
-    /* [n_accuracy] settings that are laid out for these levels alone; none: all */
+    /* [n_accuracy] settings that are laid out for these levels alone; none: all. The table has no
+     * row for a level that was not tried. */
     const float *accuracy;
     size_t n_accuracy;
     uint32_t reply_tokens, batch, context_tokens; /* context_tokens 0: the model's, at most 1024 */
@@ -18,12 +18,6 @@ typedef struct xl_calibration_options {
     const char *kernel;
 } xl_calibration_options;
 
-/* What a metric promises at three settings of its path. */
-typedef struct xl_metric_trial {
-    bool tried;
-    double risk[3], cost[3];
-} xl_metric_trial;
-
 typedef struct xl_calibration {
     const xl_calibration_options *options;
     const exitlm_model *model;
@@ -31,7 +25,7 @@ typedef struct xl_calibration {
     xl_pool *pool;
     const xl_observer *observer;
     xl_dataset data, path_data; /* what decides, and what lays out the path */
-    xl_metric_trial trials[EXITLM_METRIC_COUNT];
+    size_t left_out;            /* conversations that are blank, or do not fit the context */
     exitlm_metric metric;
     float logistic[EXITLM_MAX_HEADS * 6];
     xl_path path;
@@ -39,18 +33,19 @@ typedef struct xl_calibration {
     exitlm_level *levels;     /* rows that stay, then the new ones */
     size_t n_levels, n_kept;
     int32_t exited[XL_LEVELS]; /* setting at which the exits alone agree that often, or -1 */
-    int32_t looser[XL_LEVELS]; /* setting where a level ends at delta 0.10, or -1 */
 } xl_calibration;
 
 /* Are the options such as these heads can be calibrated with? */
 exitlm_status xl_calibration_check(const xl_calibration *c, exitlm_error *error);
-/* Parts `data` into what decides and what lays out the path. Either may then be empty. */
+/* Parts `data` into what decides and what lays out the path. Either may then be empty. What decides
+ * is shuffled, the same way each time: the bound is for conversations that may come in any order,
+ * and a list may be sorted by topic. */
 exitlm_status xl_calibration_split(xl_calibration *c, exitlm_error *error);
-/* The metric and the path: `trials`, `metric`, `path`. */
+/* The metric and the path: `metric`, `path`. */
 exitlm_status xl_calibration_choose_path(xl_calibration *c, exitlm_error *error);
 /* The data under the path's settings: `result`. */
 exitlm_status xl_calibration_measure(xl_calibration *c, exitlm_error *error);
-/* The table's rows: `levels`; with strategy risk also `exited` and `looser`. */
+/* The table's rows: `levels`; with strategy risk also `exited`. */
 exitlm_status xl_calibration_make_levels(xl_calibration *c, exitlm_error *error);
 /* Puts the table into the heads file. */
 exitlm_status xl_calibration_write(const xl_calibration *c, const char *path, exitlm_error *error);

@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "base/json.h"
+#include "base/sort.h"
 #include "files.h"
 #include "observer.h"
 
@@ -73,6 +74,28 @@ void xl_dataset_keep(xl_dataset *set, xl_dataset_split split) {
         else free_item(&set->items[i]);
     }
     set->n = kept;
+}
+
+bool xl_dataset_shuffle(xl_dataset *set) {
+    uint64_t state = 0x5a17;
+    uint32_t *order = malloc((set->n + 1) * sizeof *order);
+    xl_dataset_item *items = malloc((set->n + 1) * sizeof *items);
+    const bool fine = order && items && set->n <= UINT32_MAX;
+    if (fine) {
+        for (size_t i = 0; i < set->n; i++) order[i] = (uint32_t)i;
+        xl_shuffle(order, set->n, &state);
+        for (size_t i = 0; i < set->n; i++) items[i] = set->items[order[i]];
+        for (size_t i = 0; i < set->n; i++) set->items[i] = items[i];
+    }
+    free(order);
+    free(items);
+    return fine;
+}
+
+void xl_dataset_drop(xl_dataset *set, size_t index) {
+    free_item(&set->items[index]);
+    set->n--;
+    for (size_t i = index; i < set->n; i++) set->items[i] = set->items[i + 1];
 }
 
 void xl_dataset_drop_every(xl_dataset *set, size_t n) {
@@ -151,12 +174,17 @@ static exitlm_status add_messages(xl_dataset *set, xl_dataset_split split, const
     return status;
 }
 
-static xl_dataset_split split_of(const xl_json *object) {
+static exitlm_status split_of(const xl_json *object, const place *at, xl_dataset_split *split,
+                              exitlm_error *error) {
+    static const char *const names[] = {"train", "calibration", "test"};
     const char *s = xl_json_string(object, "split");
-    if (!s) return XL_DATASET_ANY;
-    return strcmp(s, "calibration") == 0 ? XL_DATASET_CALIBRATION
-           : strcmp(s, "test") == 0      ? XL_DATASET_TEST
-                                         : XL_DATASET_TRAIN;
+    *split = XL_DATASET_ANY;
+    for (int i = 0; s && i < 3; i++)
+        if (strcmp(s, names[i]) == 0) *split = (xl_dataset_split)(XL_DATASET_TRAIN + i);
+    if (*split != XL_DATASET_ANY || !xl_json_get(object, "split")) return EXITLM_OK;
+    return complain(
+        at, "unknown \"split\": it is \"train\", \"calibration\" or \"test\", or is left out",
+        error);
 }
 
 static exitlm_status add_object(xl_dataset *set, const xl_json *object, const place *at,
@@ -164,12 +192,14 @@ static exitlm_status add_object(xl_dataset *set, const xl_json *object, const pl
     const xl_json *messages = xl_json_get(object, "messages"),
                   *turns = xl_json_get(object, "turns");
     const char *text = xl_json_string(object, "text");
+    xl_dataset_split split;
+    exitlm_status status = split_of(object, at, &split, error);
+    if (status != EXITLM_OK) return status;
     if (messages && messages->kind == XL_JSON_ARRAY)
-        return add_messages(set, split_of(object), messages, at, error);
-    if (turns && turns->kind == XL_JSON_ARRAY)
-        return add_turns(set, split_of(object), turns, at, error);
+        return add_messages(set, split, messages, at, error);
+    if (turns && turns->kind == XL_JSON_ARRAY) return add_turns(set, split, turns, at, error);
     if (text)
-        return xl_dataset_add(set, XL_DATASET_TEXT, split_of(object), NULL, &text, 1)
+        return xl_dataset_add(set, XL_DATASET_TEXT, split, NULL, &text, 1)
                    ? EXITLM_OK
                    : xl_no_memory(error, "a text");
     return complain(at, "needs \"messages\", \"turns\" or \"text\"", error);

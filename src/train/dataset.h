@@ -5,7 +5,7 @@
  *          text
  *          {"text": "…"}                           plain text
  *          "split" ("train", "calibration", "test") says who may use the line; without it everybody
- *          may
+ *          may; another is refused
  *   .json  the same, one object or an array of them
  *   else   plain text, cut at blank lines into pieces of a few hundred words
  *   folder all files in it, sorted by name; hidden ones are left out */
@@ -49,6 +49,9 @@ bool xl_dataset_add(xl_dataset *set, xl_dataset_kind kind, xl_dataset_split spli
                     const char *const *roles, const char *const *texts, size_t n);
 /* Keeps what `split` may use, in place; items without a split are kept too. */
 void xl_dataset_keep(xl_dataset *set, xl_dataset_split split);
+/* Into an order that depends on their number alone. False: no memory, and nothing has changed. */
+bool xl_dataset_shuffle(xl_dataset *set);
+void xl_dataset_drop(xl_dataset *set, size_t index);
 /* Drops items 0, n, 2n, … in place. */
 void xl_dataset_drop_every(xl_dataset *set, size_t n);
 void xl_dataset_free(xl_dataset *set);

@@ -1,31 +1,53 @@
 /* A conversation turn by turn as token ids. See dialog.h. */
 #include "dialog.h"
+#include <stdlib.h>
 #include <string.h>
 
-void xl_dialog_init(xl_dialog *d, const exitlm_model *model, const exitlm_allocator *allocator) {
-    *d = (xl_dialog){.allocator = xl_allocator_or_default(allocator), .model = model};
+static exitlm_status no_memory(exitlm_error *error) {
+    return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for a conversation");
 }
 
+exitlm_status xl_ids_of_text(const exitlm_model *model, const char *text, size_t n_bytes,
+                             unsigned flags, int32_t **ids, size_t *n, exitlm_error *error) {
+    /* a token is at least a byte, but for those that the model adds */
+    size_t capacity = n_bytes + 16;
+    *ids = malloc(capacity * sizeof **ids);
+    exitlm_status status =
+        *ids ? exitlm_tokenize(model, text, n_bytes, flags, *ids, capacity, n, error)
+             : xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for a text's tokens");
+    if (status != EXITLM_OK || *n <= capacity) return status;
+    free(*ids);
+    *ids = malloc(*n * sizeof **ids);
+    return *ids ? exitlm_tokenize(model, text, n_bytes, flags, *ids, *n, n, error)
+                : xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for a text's tokens");
+}
+
+exitlm_status xl_text_of_messages(const exitlm_model *model, const exitlm_message *messages,
+                                  size_t n, bool open, char **text, size_t *n_bytes,
+                                  exitlm_error *error) {
+    *text = NULL;
+    exitlm_status status = exitlm_apply_template(model, messages, n, open, NULL, 0, n_bytes, error);
+    if (status != EXITLM_OK) return status;
+    *text = calloc(*n_bytes + 1, 1);
+    return *text ? exitlm_apply_template(model, messages, n, open, *text, *n_bytes, n_bytes, error)
+                 : no_memory(error);
+}
+
+void xl_dialog_init(xl_dialog *d, const exitlm_model *model) { *d = (xl_dialog){.model = model}; }
+
 void xl_dialog_clear(xl_dialog *d) {
-    for (size_t i = 0; i < d->n_messages; i++) {
-        char *content = (char *)(uintptr_t)d->messages[i].content;
-        xl_free(&d->allocator, content, strlen(content) + 1, 1);
-    }
+    for (size_t i = 0; i < d->n_messages; i++) free((char *)(uintptr_t)d->messages[i].content);
     d->n_messages = 0;
-    if (d->text) xl_free(&d->allocator, d->text, d->text_bytes + 1, 1);
+    free(d->text);
     d->text = NULL;
     d->text_bytes = 0;
 }
 
 void xl_dialog_free(xl_dialog *d) {
     xl_dialog_clear(d);
-    if (d->messages) xl_free(&d->allocator, d->messages, d->messages_capacity, sizeof *d->messages);
-    if (d->ids) xl_free(&d->allocator, d->ids, d->ids_capacity, sizeof *d->ids);
-    xl_dialog_init(d, d->model, &d->allocator);
-}
-
-static exitlm_status no_memory(exitlm_error *error) {
-    return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for a conversation");
+    free(d->messages);
+    free(d->ids);
+    xl_dialog_init(d, d->model);
 }
 
 exitlm_status xl_dialog_add(xl_dialog *d, const char *role, const char *text, size_t n_bytes,
@@ -40,44 +62,32 @@ exitlm_status xl_dialog_add(xl_dialog *d, const char *role, const char *text, si
     if (memchr(text, 0, n_bytes)) n_bytes = strlen(text);
     if (d->n_messages == d->messages_capacity) {
         size_t more = d->messages_capacity ? 2 * d->messages_capacity : 8;
-        if (!xl_grow(&d->allocator, (void **)&d->messages, d->messages_capacity, more,
-                     sizeof *d->messages))
-            return no_memory(error);
+        exitlm_message *grown = realloc(d->messages, more * sizeof *grown);
+        if (!grown) return no_memory(error);
+        d->messages = grown;
         d->messages_capacity = more;
     }
-    char *copy = xl_calloc(&d->allocator, n_bytes + 1, 1);
+    char *copy = calloc(n_bytes + 1, 1);
     if (!copy) return no_memory(error);
     memcpy(copy, text, n_bytes);
     d->messages[d->n_messages++] = (exitlm_message){known, copy};
     return EXITLM_OK;
 }
 
-static exitlm_status render(xl_dialog *d, char **text, size_t *n_bytes, exitlm_error *error) {
-    exitlm_status status =
-        exitlm_apply_template(d->model, d->messages, d->n_messages, true, NULL, 0, n_bytes, error);
-    if (status != EXITLM_OK) return status;
-    *text = xl_calloc(&d->allocator, *n_bytes + 1, 1);
-    if (!*text) return no_memory(error);
-    return exitlm_apply_template(d->model, d->messages, d->n_messages, true, *text, *n_bytes,
-                                 n_bytes, error);
-}
-
 static exitlm_status tokenize(xl_dialog *d, const char *text, size_t n_bytes, unsigned flags,
                               const int32_t **ids, size_t *n, exitlm_error *error) {
-    exitlm_status status =
-        exitlm_tokenize(d->model, text, n_bytes, flags, d->ids, d->ids_capacity, n, error);
-    if (status == EXITLM_OK && *n > d->ids_capacity) {
-        if (!xl_grow(&d->allocator, (void **)&d->ids, d->ids_capacity, *n, sizeof *d->ids))
-            return no_memory(error);
-        d->ids_capacity = *n;
-        status = exitlm_tokenize(d->model, text, n_bytes, flags, d->ids, d->ids_capacity, n, error);
-    }
+    free(d->ids);
+    exitlm_status status = xl_ids_of_text(d->model, text, n_bytes, flags, &d->ids, n, error);
     *ids = d->ids;
     return status;
 }
 
+static exitlm_status render(xl_dialog *d, char **text, size_t *n_bytes, exitlm_error *error) {
+    return xl_text_of_messages(d->model, d->messages, d->n_messages, true, text, n_bytes, error);
+}
+
 static void remember(xl_dialog *d, char *text, size_t n_bytes) {
-    if (d->text) xl_free(&d->allocator, d->text, d->text_bytes + 1, 1);
+    free(d->text);
     d->text = text;
     d->text_bytes = n_bytes;
 }
@@ -94,11 +104,10 @@ exitlm_status xl_dialog_prompt(xl_dialog *d, const int32_t **ids, size_t *n, exi
 }
 
 exitlm_status xl_dialog_text(xl_dialog *d, const int32_t *ids, size_t n, char **text,
-                             size_t *n_bytes, size_t *capacity, exitlm_error *error) {
+                             size_t *n_bytes, exitlm_error *error) {
     exitlm_status status = exitlm_detokenize(d->model, ids, n, NULL, 0, n_bytes, error);
     if (status != EXITLM_OK) return status;
-    *capacity = *n_bytes + 1;
-    *text = xl_calloc(&d->allocator, *capacity, 1);
+    *text = calloc(*n_bytes + 1, 1);
     if (!*text) return no_memory(error);
     return exitlm_detokenize(d->model, ids, n, *text, *n_bytes, n_bytes, error);
 }
@@ -124,10 +133,9 @@ exitlm_status xl_dialog_next(xl_dialog *d, const int32_t *reply, size_t n_reply,
                              size_t user_bytes, const int32_t **ids, size_t *n,
                              exitlm_error *error) {
     char *said = NULL, *text = NULL;
-    size_t said_bytes = 0, said_capacity = 0, n_bytes = 0;
+    size_t said_bytes = 0, n_bytes = 0;
     *n = 0;
-    exitlm_status status =
-        xl_dialog_text(d, reply, n_reply, &said, &said_bytes, &said_capacity, error);
+    exitlm_status status = xl_dialog_text(d, reply, n_reply, &said, &said_bytes, error);
     if (status == EXITLM_OK) status = xl_dialog_add(d, "assistant", said, said_bytes, error);
     if (status == EXITLM_OK) status = xl_dialog_add(d, "user", user, user_bytes, error);
     if (status == EXITLM_OK) status = render(d, &text, &n_bytes, error);
@@ -135,14 +143,14 @@ exitlm_status xl_dialog_next(xl_dialog *d, const int32_t *reply, size_t n_reply,
         size_t known = d->text_bytes + said_bytes;
         status = tokenize(d, text + known, n_bytes - known, EXITLM_PARSE_SPECIAL, ids, n, error);
     }
-    if (said) xl_free(&d->allocator, said, said_capacity, 1);
+    free(said);
     if (text) remember(d, text, n_bytes);
     return status;
 }
 
 exitlm_status xl_dialog_copy_text(xl_dialog *to, const xl_dialog *from, exitlm_error *error) {
     if (!from->text) return EXITLM_OK;
-    char *text = xl_calloc(&to->allocator, from->text_bytes + 1, 1);
+    char *text = calloc(from->text_bytes + 1, 1);
     if (!text) return no_memory(error);
     memcpy(text, from->text, from->text_bytes);
     remember(to, text, from->text_bytes);
@@ -151,25 +159,18 @@ exitlm_status xl_dialog_copy_text(xl_dialog *to, const xl_dialog *from, exitlm_e
 
 /* ---- The frame of a user's turn ---- */
 exitlm_status xl_user_frame_create(xl_user_frame *frame, const exitlm_model *model,
-                                   const exitlm_allocator *allocator, exitlm_error *error) {
+                                   exitlm_error *error) {
     static const char first[] = "@@first@@", answer[] = "@@answer@@", second[] = "@@second@@";
     const exitlm_message messages[3] = {{"user", first}, {"assistant", answer}, {"user", second}};
-    exitlm_allocator a = xl_allocator_or_default(allocator);
-    size_t n_bytes = 0;
+    size_t n_bytes;
     *frame = (xl_user_frame){0};
     exitlm_status status =
-        exitlm_apply_template(model, messages, 3, false, NULL, 0, &n_bytes, error);
-    if (status != EXITLM_OK) return status;
-    frame->memory_bytes = n_bytes + 1;
-    frame->memory = xl_calloc(&a, frame->memory_bytes, 1);
-    if (!frame->memory) return no_memory(error);
-    status =
-        exitlm_apply_template(model, messages, 3, false, frame->memory, n_bytes, &n_bytes, error);
+        xl_text_of_messages(model, messages, 3, false, &frame->memory, &n_bytes, error);
     char *at_first = status == EXITLM_OK ? strstr(frame->memory, first) : NULL,
          *at_answer = at_first ? strstr(at_first, answer) : NULL;
     char *at_second = at_answer ? strstr(at_answer, second) : NULL;
     if (!at_second) {
-        xl_user_frame_free(frame, &a);
+        xl_user_frame_free(frame);
         return status != EXITLM_OK ? status
                                    : xl_fail(error, EXITLM_UNSUPPORTED,
                                              "this chat template has no place for a user's turn");
@@ -180,8 +181,7 @@ exitlm_status xl_user_frame_create(xl_user_frame *frame, const exitlm_model *mod
     return EXITLM_OK;
 }
 
-void xl_user_frame_free(xl_user_frame *frame, const exitlm_allocator *allocator) {
-    exitlm_allocator a = xl_allocator_or_default(allocator);
-    if (frame->memory) xl_free(&a, frame->memory, frame->memory_bytes, 1);
+void xl_user_frame_free(xl_user_frame *frame) {
+    free(frame->memory);
     *frame = (xl_user_frame){0};
 }

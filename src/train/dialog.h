@@ -5,18 +5,23 @@
 #include "reply/session.h"
 
 typedef struct xl_dialog {
-    exitlm_allocator allocator;
     const exitlm_model *model;
     exitlm_message *messages; /* texts are owned */
     size_t n_messages, messages_capacity;
     char *text; /* what the session holds as text, the reply under way excluded */
     size_t text_bytes;
     int32_t *ids; /* of the last call */
-    size_t ids_capacity;
 } xl_dialog;
 
-void xl_dialog_init(xl_dialog *dialog, const exitlm_model *model,
-                    const exitlm_allocator *allocator);
+/* Fresh memory: the ids of a text (flags as for exitlm_tokenize), the prompt of messages. `open`:
+ * the assistant is to go on. */
+exitlm_status xl_ids_of_text(const exitlm_model *model, const char *text, size_t n_bytes,
+                             unsigned flags, int32_t **ids, size_t *n, exitlm_error *error);
+exitlm_status xl_text_of_messages(const exitlm_model *model, const exitlm_message *messages,
+                                  size_t n, bool open, char **text, size_t *n_bytes,
+                                  exitlm_error *error);
+
+void xl_dialog_init(xl_dialog *dialog, const exitlm_model *model);
 void xl_dialog_free(xl_dialog *dialog); /* leaves it as after init */
 /* a new conversation; memory is kept where that is simple */
 void xl_dialog_clear(xl_dialog *dialog);
@@ -37,25 +42,22 @@ exitlm_status xl_dialog_next(xl_dialog *dialog, const int32_t *reply, size_t n_r
                              const char *user, size_t user_bytes, const int32_t **ids, size_t *n,
                              exitlm_error *error);
 
-/* Text of ids: fresh memory of *capacity bytes from the dialog's allocator, NUL-terminated;
- * *n_bytes without the NUL. */
+/* Text of ids: fresh memory, NUL-terminated; *n_bytes without the NUL. */
 exitlm_status xl_dialog_text(xl_dialog *dialog, const int32_t *ids, size_t n, char **text,
-                             size_t *n_bytes, size_t *capacity, exitlm_error *error);
+                             size_t *n_bytes, exitlm_error *error);
 
 /* Makes `to` remember the same session text as `from` (its messages are the caller's business). */
 exitlm_status xl_dialog_copy_text(xl_dialog *to, const xl_dialog *from, exitlm_error *error);
 
 /* What stands before the user's first message, and what between the end of one user's message and
  * the beginning of the next if the answer between is left out: with these a model invents user
- * turns. Pieces of xl_dialog_user_frame; *frame is fresh memory of
- * *capacity bytes from the allocator. UNSUPPORTED where the template has no such pieces. */
+ * turns. UNSUPPORTED where the template has no such pieces. */
 typedef struct xl_user_frame {
     char *memory;
-    size_t memory_bytes;
     const char *open, *between; /* NUL-terminated */
 } xl_user_frame;
 exitlm_status xl_user_frame_create(xl_user_frame *frame, const exitlm_model *model,
-                                   const exitlm_allocator *allocator, exitlm_error *error);
-void xl_user_frame_free(xl_user_frame *frame, const exitlm_allocator *allocator);
+                                   exitlm_error *error);
+void xl_user_frame_free(xl_user_frame *frame);
 
 #endif

@@ -6,9 +6,9 @@
 #include "eval.h"
 #include "reply/session.h"
 
-exitlm_status xl_eval_measure(const xl_eval_run *run, const xl_measure_setting *settings, size_t n,
-                              exitlm_kv_policy kv, bool record, const char *label,
-                              xl_measure_result *result, exitlm_error *error) {
+static exitlm_status measure(const xl_eval_run *run, const xl_measure_setting *settings, size_t n,
+                             exitlm_kv_policy kv, bool record, const char *label,
+                             xl_measure_result *result, exitlm_error *error) {
     const xl_eval_options *o = run->options;
     bool complete;
     const xl_measure_plan plan = {.model = run->model,
@@ -33,7 +33,7 @@ exitlm_status xl_eval_measure(const xl_eval_run *run, const xl_measure_setting *
 
 static bool wanted(const xl_eval_options *o, const exitlm_level *level) {
     if (o->strategy >= 0 && (int)level->strategy != o->strategy) return false;
-    if (o->kv >= 0 && (int)level->kv != o->kv) return false;
+    if (o->kv && level->kv != o->kv) return false;
     return xl_level_wanted(o->accuracy, o->n_accuracy, level->accuracy);
 }
 
@@ -60,53 +60,19 @@ void xl_eval_free(xl_eval_run *run) {
 }
 
 /* ---- One row from its setting ---- */
-typedef struct totals {
-    double agreement, exited, depth, work, common, loss, repeats, tokens, exits[EXITLM_MAX_HEADS];
-    size_t n, n_exited;
-} totals;
-
-static void add(totals *t, const xl_measure_sum *s) {
-    const double x = xl_measure_wrong_exits(s), c = xl_measure_exited(s);
-    t->n++;
-    t->agreement += 1 - xl_measure_x(s);
-    if (c > 0) {
-        t->exited += 1 - x / c;
-        t->n_exited++;
-    }
-    t->depth += s->tokens ? s->depth / s->tokens : 1;
-    t->work += s->tokens ? s->work / s->tokens : 1;
-    t->common += s->common;
-    t->loss += s->loss;
-    t->repeats += s->repeats;
-    t->tokens += s->tokens;
-    for (int h = 0; h < EXITLM_MAX_HEADS; h++) t->exits[h] += s->exits[h];
-}
-
 static exitlm_status fill_row(xl_eval_row *row, const xl_measure_result *r, size_t setting,
                               exitlm_error *error) {
-    totals t = {0};
     double *x = malloc((r->n_items + 1) * sizeof *x);
     if (!x) return xl_no_memory(error, "the table");
-    for (size_t i = 0; i < r->n_items; i++) {
-        add(&t, xl_measure_at(r, i, setting));
-        x[i] = xl_measure_x(xl_measure_at(r, i, setting));
-    }
-    const double n = t.n ? (double)t.n : 1, tokens = t.tokens > 0 ? t.tokens : 1;
-    for (int h = 0; h < EXITLM_MAX_HEADS; h++) row->coverage[h] = t.exits[h] / tokens;
-    row->agreement = t.agreement / n;
-    row->agreement_exited = t.n_exited ? t.exited / (double)t.n_exited : 1;
-    row->mean_depth = t.depth / n;
-    row->mean_work = t.work / n;
-    row->common_prefix = t.common / n;
-    row->perplexity = exp(t.loss / tokens);
-    row->repetition = t.repeats / tokens;
+    for (size_t i = 0; i < r->n_items; i++) x[i] = xl_measure_x(xl_measure_at(r, i, setting));
+    row->means = xl_measure_means_of(r, setting);
     row->holds = !xl_mean_exceeds(x, r->n_items, 1 - (double)row->level.accuracy);
     free(x);
     return EXITLM_OK;
 }
 
 /* ---- The heads themselves ---- */
-static void xl_measure_heads(xl_eval_run *run) {
+static void measure_heads(xl_eval_run *run) {
     const xl_measure_record *r = &run->record;
     const uint32_t n_heads = run->heads->n_heads;
     double conversations = 0;
@@ -140,18 +106,18 @@ static size_t find_setting(const xl_measure_setting *settings, size_t n,
 static exitlm_status take_full(xl_eval_run *run, xl_measure_result *result, exitlm_error *error) {
     xl_eval_row full = {.level = {.accuracy = 1}};
     exitlm_status status = fill_row(&full, result, 0, error);
-    run->full_perplexity = full.perplexity;
-    run->full_repetition = full.repetition;
+    run->full_perplexity = full.means.perplexity;
+    run->full_repetition = full.means.repetition;
     run->record = result->record;
     result->record = (xl_measure_record){0};
     run->tokens = run->record.n;
-    xl_measure_heads(run);
+    measure_heads(run);
     return status;
 }
 
-exitlm_status xl_eval_take_rows(xl_eval_run *run, const xl_measure_setting *settings, size_t n,
-                                exitlm_kv_policy kv, xl_measure_result *result,
-                                exitlm_error *error) {
+static exitlm_status take_rows(xl_eval_run *run, const xl_measure_setting *settings, size_t n,
+                               exitlm_kv_policy kv, xl_measure_result *result,
+                               exitlm_error *error) {
     exitlm_status status =
         kv == EXITLM_POLICY_EXACT && !run->record.n ? take_full(run, result, error) : EXITLM_OK;
     for (size_t i = 0; i < run->n_rows && status == EXITLM_OK; i++) {
@@ -184,19 +150,19 @@ static exitlm_status run_round(xl_eval_run *run, exitlm_kv_policy kv, bool *more
     }
     xl_measure_result result = {0};
     exitlm_status status =
-        n > 1 || record ? xl_eval_measure(run, settings, n, kv, record,
-                                          kv == EXITLM_POLICY_EXACT ? "evaluate  " : "K/V policy",
-                                          &result, error)
-                        : EXITLM_OK;
+        n > 1 || record
+            ? measure(run, settings, n, kv, record,
+                      kv == EXITLM_POLICY_EXACT ? "evaluate  " : "K/V policy", &result, error)
+            : EXITLM_OK;
     if (status == EXITLM_OK && result.n_settings)
-        status = xl_eval_take_rows(run, settings, n, kv, &result, error);
+        status = take_rows(run, settings, n, kv, &result, error);
     xl_measure_free(&result);
     return status;
 }
 
 exitlm_status xl_eval_measure_rows(xl_eval_run *run, exitlm_error *error) {
     exitlm_status status = EXITLM_OK;
-    for (int kv = 0; kv < EXITLM_POLICY_COUNT && status == EXITLM_OK; kv++) {
+    for (int kv = EXITLM_POLICY_EXACT; kv < EXITLM_POLICY_COUNT && status == EXITLM_OK; kv++) {
         bool more = true;
         while (status == EXITLM_OK && more)
             status = run_round(run, (exitlm_kv_policy)kv, &more, error);

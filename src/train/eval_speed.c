@@ -13,10 +13,9 @@ typedef struct timing {
 static exitlm_status run_reply(xl_eval_run *run, exitlm_session *session,
                                const xl_dataset_item *item, const exitlm_level *level, timing *t,
                                uint32_t rep, exitlm_error *error) {
-    exitlm_generate_options options;
+    exitlm_generate_options options = {0};
     exitlm_event event = {0};
     const exitlm_message message = {"user", item->texts[0]};
-    exitlm_generate_defaults(&options);
     if (level) {
         options.mode = EXITLM_MODE_EXIT;
         options.kv = level->kv;

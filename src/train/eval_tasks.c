@@ -255,11 +255,9 @@ static void show(const xl_tasks *tasks, size_t done, const xl_observer *observer
 
 exitlm_status xl_tasks_run(xl_tasks *tasks, exitlm_session *session, const xl_task_options *options,
                            const xl_observer *observer, exitlm_error *error) {
-    exitlm_generate_options generate;
+    exitlm_generate_options generate = {.max_tokens = options->max_tokens,
+                                        .strategy = options->strategy};
     exitlm_status status = EXITLM_OK;
-    exitlm_generate_defaults(&generate);
-    generate.max_tokens = options->max_tokens;
-    generate.strategy = options->strategy;
     tasks->n_rows = 1 + (options->n_levels < XL_TASK_ROWS ? options->n_levels : XL_TASK_ROWS - 1);
     tasks->row[0].certified = true;
     tasks->replies = calloc(tasks->n * tasks->n_rows, sizeof *tasks->replies);
@@ -270,7 +268,7 @@ exitlm_status xl_tasks_run(xl_tasks *tasks, exitlm_session *session, const xl_ta
             xl_task_row *row = &tasks->row[r];
             const answering a = {session, observer, &generate, &tasks->tasks[i], row};
             generate.mode = r ? EXITLM_MODE_EXIT : EXITLM_MODE_FULL;
-            generate.kv = (exitlm_kv_policy)(r ? options->kv : -1);
+            generate.kv = r ? options->kv : EXITLM_POLICY_AUTO;
             generate.accuracy = row->accuracy = r ? options->accuracy[r - 1] : 0;
             status = run_task(&a, &tasks->replies[i * tasks->n_rows + r], error);
             if (r)

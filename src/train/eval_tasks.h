@@ -51,7 +51,7 @@ typedef struct xl_tasks {
 
 typedef struct xl_task_options {
     exitlm_strategy strategy;
-    int kv; /* exitlm_kv_policy, -1: the engine chooses */
+    exitlm_kv_policy kv;
     uint32_t max_tokens;
     const float *accuracy; /* [n_levels] */
     size_t n_levels;

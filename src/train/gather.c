@@ -76,17 +76,12 @@ static exitlm_status record(making *m, const xl_talk *talk, const xl_toplist *to
 /* ---- Callbacks of the rollout ---- */
 static exitlm_status tokenize(making *m, const char *text, const int32_t **ids, size_t *n,
                               exitlm_error *error) {
-    const exitlm_model *model = m->script.dialog.model;
-    const unsigned flags = EXITLM_ADD_SPECIAL | EXITLM_PARSE_SPECIAL;
-    exitlm_status status = exitlm_tokenize(model, text, strlen(text), flags, NULL, 0, n, error);
     free(m->prompt);
-    m->prompt = status == EXITLM_OK ? malloc((*n + 1) * sizeof *m->prompt) : NULL;
+    exitlm_status status =
+        xl_ids_of_text(m->script.dialog.model, text, strlen(text),
+                       EXITLM_ADD_SPECIAL | EXITLM_PARSE_SPECIAL, &m->prompt, n, error);
     *ids = m->prompt;
-    if (status == EXITLM_OK && !m->prompt)
-        return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for a text");
-    return status == EXITLM_OK
-               ? exitlm_tokenize(model, text, strlen(text), flags, m->prompt, *n, n, error)
-               : status;
+    return status;
 }
 
 /* A prompt after which the model goes on with a user's message: its template's opening, in two
@@ -156,18 +151,17 @@ static exitlm_status choose(void *user, xl_talk *talk, int32_t *id, exitlm_error
 static exitlm_status adopt(making *m, xl_talk *talk, const int32_t **ids, size_t *n,
                            exitlm_error *error) {
     char *text = NULL;
-    size_t n_bytes = 0, capacity = 0;
+    size_t n_bytes = 0;
     exitlm_session *s = talk->session;
     xl_dialog *dialog = &m->script.dialog;
     m->inventing = false;
     xl_dialog_clear(dialog);
-    exitlm_status status =
-        xl_dialog_text(dialog, s->stair.ids + talk->reply_pos, s->stair.n - talk->reply_pos, &text,
-                       &n_bytes, &capacity, error);
+    exitlm_status status = xl_dialog_text(dialog, s->stair.ids + talk->reply_pos,
+                                          s->stair.n - talk->reply_pos, &text, &n_bytes, error);
     bool empty = status == EXITLM_OK && strspn(text, " \t\r\n") >= n_bytes;
     if (status == EXITLM_OK && !empty) status = xl_dialog_add(dialog, "user", text, n_bytes, error);
     if (status == EXITLM_OK && !empty) status = xl_dialog_prompt(dialog, ids, n, error);
-    if (text) xl_free(&dialog->allocator, text, capacity, 1);
+    free(text);
     exitlm_session_reset(s);
     return status;
 }

@@ -56,17 +56,16 @@ static exitlm_status more(void *user, xl_talk *talk, const int32_t **ids, size_t
     inventor *v = user;
     const exitlm_session *s = talk->session;
     char *text = NULL;
-    size_t n_bytes = 0, capacity = 0;
+    size_t n_bytes = 0;
     (void)ids;
     *n = 0;
-    exitlm_status status =
-        xl_dialog_text(&v->dialog, s->stair.ids + talk->reply_pos, s->stair.n - talk->reply_pos,
-                       &text, &n_bytes, &capacity, error);
+    exitlm_status status = xl_dialog_text(&v->dialog, s->stair.ids + talk->reply_pos,
+                                          s->stair.n - talk->reply_pos, &text, &n_bytes, error);
     const char *const texts[1] = {text};
     if (status == EXITLM_OK && strspn(text, " \t\r\n") < n_bytes && v->set->n < v->n &&
         !xl_dataset_add(v->set, XL_DATASET_TURNS, XL_DATASET_ANY, NULL, texts, 1))
         status = xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for a conversation");
-    if (text) xl_free(&v->dialog.allocator, text, capacity, 1);
+    free(text);
     show(v, false);
     return status;
 }
@@ -78,16 +77,12 @@ static bool step(void *user) {
 
 static exitlm_status prompt_of(const exitlm_model *model, int32_t **ids, size_t *n,
                                exitlm_error *error) {
-    const unsigned flags = EXITLM_ADD_SPECIAL | EXITLM_PARSE_SPECIAL;
     xl_user_frame frame;
-    exitlm_status status = xl_user_frame_create(&frame, model, NULL, error);
+    exitlm_status status = xl_user_frame_create(&frame, model, error);
     if (status != EXITLM_OK) return status;
-    status = exitlm_tokenize(model, frame.open, strlen(frame.open), flags, NULL, 0, n, error);
-    *ids = status == EXITLM_OK ? malloc((*n + 1) * sizeof **ids) : NULL;
-    if (*ids)
-        status = exitlm_tokenize(model, frame.open, strlen(frame.open), flags, *ids, *n, n, error);
-    else if (status == EXITLM_OK) status = xl_no_memory(error, "a prompt");
-    xl_user_frame_free(&frame, NULL);
+    status = xl_ids_of_text(model, frame.open, strlen(frame.open),
+                            EXITLM_ADD_SPECIAL | EXITLM_PARSE_SPECIAL, ids, n, error);
+    xl_user_frame_free(&frame);
     return status;
 }
 
@@ -99,7 +94,7 @@ exitlm_status xl_invent(const exitlm_model *model, const char *kernel, uint32_t 
     const xl_rollout rollout = {&v, begin, choose, more, step};
     exitlm_status status = prompt_of(model, &prompt, &v.n_prompt, error);
     v.prompt = prompt;
-    xl_dialog_init(&v.dialog, model, NULL);
+    xl_dialog_init(&v.dialog, model);
     if (status == EXITLM_OK)
         status = xl_talks_create(&v.talks, TALKS, model, &options, NULL, 0, error);
     if (status == EXITLM_OK) status = xl_rollout_run(&rollout, v.talks, TALKS, error);

@@ -119,48 +119,32 @@ double *xl_level_x(const xl_measure_result *r, size_t n_path) {
 }
 
 /* Coverage and agreement of setting j over the conversations. */
-static void describe(const xl_measure_result *r, size_t j, uint32_t n_heads, exitlm_level *row) {
-    double agreement = 0, exited = 0, coverage[EXITLM_MAX_HEADS] = {0};
-    size_t tokens = 0, some_exit = 0;
-    for (size_t i = 0; i < r->n_items; i++) {
-        const xl_measure_sum *s = xl_measure_at(r, i, j);
-        const double x = xl_measure_wrong_exits(s), c = xl_measure_exited(s);
-        agreement += 1 - xl_measure_x(s);
-        tokens += s->tokens;
-        for (uint32_t h = 0; h < n_heads; h++) coverage[h] += s->exits[h];
-        if (c > 0) {
-            exited += 1 - x / c;
-            some_exit++;
-        }
-    }
-    for (uint32_t h = 0; h < n_heads; h++)
-        row->coverage[h] = (float)(tokens ? coverage[h] / (double)tokens : 0);
-    row->agreement = (float)(r->n_items ? agreement / (double)r->n_items : 1);
-    row->agreement_exited = (float)(some_exit ? exited / (double)some_exit : 1);
+static void describe(const xl_measure_result *r, size_t j, exitlm_level *row) {
+    const xl_measure_means means = xl_measure_means_of(r, j);
+    for (int h = 0; h < EXITLM_MAX_HEADS; h++) row->coverage[h] = (float)means.coverage[h];
+    row->agreement = (float)means.agreement;
+    row->agreement_exited = (float)means.agreement_exited;
     row->conversations = (uint32_t)r->n_items;
-    row->tokens = (uint32_t)(tokens < UINT32_MAX ? tokens : UINT32_MAX);
+    row->tokens = (uint32_t)(means.tokens < UINT32_MAX ? means.tokens : UINT32_MAX);
 }
 
-bool xl_level_of_risk(const xl_level_risk *risk, float accuracy, exitlm_level *row,
-                      int32_t *chosen) {
+bool xl_level_of_risk(const xl_level_risk *risk, float accuracy, exitlm_level *row) {
     const size_t n = risk->result->n_items;
     const double alpha = 1 - (double)accuracy;
-    int32_t j =
-        n ? xl_fixed_sequence(risk->bound, risk->x, risk->path->n, n, alpha, risk->delta) : -1;
+    int32_t j = n ? xl_fixed_sequence(risk->x, risk->path->n, n, alpha, risk->delta) : -1;
     *row = (exitlm_level){.strategy = EXITLM_STRATEGY_RISK,
                           .accuracy = accuracy,
                           .certified = j >= 0,
                           .delta = (float)risk->delta,
                           .kv = risk->kv};
-    if (chosen) *chosen = j;
     if (j < 0) {
-        describe(risk->result, 0, risk->n_heads, row); /* no exits */
+        describe(risk->result, 0, row); /* no exits */
         row->bound = 1;
         return true;
     }
     memcpy(row->threshold, risk->path->threshold[j], sizeof row->threshold);
-    describe(risk->result, (size_t)j + 1, risk->n_heads, row);
-    row->bound = (float)xl_risk_upper(risk->bound, risk->x + (size_t)j * n, n, risk->delta);
+    describe(risk->result, (size_t)j + 1, row);
+    row->bound = (float)xl_risk_upper(risk->x + (size_t)j * n, n, risk->delta);
     return true;
 }
 
@@ -176,7 +160,7 @@ int32_t xl_level_of_exited(const xl_level_risk *risk, float accuracy) {
             const xl_measure_sum *s = xl_measure_at(risk->result, i, j + 1);
             z[j * n + i] = xl_measure_wrong_exits(s) - alpha * xl_measure_exited(s) + alpha;
         }
-    int32_t chosen = n ? xl_fixed_sequence(risk->bound, z, m, n, alpha, risk->delta) : -1;
+    int32_t chosen = n ? xl_fixed_sequence(z, m, n, alpha, risk->delta) : -1;
     free(z);
     return chosen;
 }
@@ -209,8 +193,11 @@ bool xl_level_of_paper(const xl_level_tokens *t, exitlm_strategy strategy, float
     float *u = malloc((t->n + 1) * sizeof *u);
     uint8_t *ok = malloc(t->n + 1), *gone = calloc(t->n + 1, 1);
     bool fine = u && ok && gone;
-    *row =
-        (exitlm_level){.strategy = strategy, .accuracy = accuracy, .certified = true, .bound = 1};
+    *row = (exitlm_level){.strategy = strategy,
+                          .accuracy = accuracy,
+                          .certified = true,
+                          .bound = 1,
+                          .kv = EXITLM_POLICY_EXACT};
     for (uint32_t h = 0; fine && h < t->n_heads; h++) {
         size_t n = 0;
         for (size_t i = 0; i < t->n; i++) {

@@ -31,21 +31,16 @@ bool xl_level_fit_logistic(const exitlm_heads *heads, uint32_t n_layers,
 void xl_level_costs(const exitlm_model *model, const exitlm_heads *heads, exitlm_kv_policy kv,
                     xl_path_data *data);
 
-/* Row of the strategy risk: settings 1 … n_path of the measurement are the path. exited_row (may be
- * NULL) is the stricter table: agreement among the tokens that exit. chosen (may be NULL): the
- * setting that was certified, or -1. */
+/* Row of the strategy risk: settings 1 … n_path of the measurement are the path. */
 typedef struct xl_level_risk {
     const xl_measure_result *result;
     const xl_path *path;
-    xl_bound bound;
     double delta;
-    uint32_t n_heads;
     exitlm_kv_policy kv; /* that the measurement ran with */
     double *x;           /* [n_path][n_items], from xl_level_x */
 } xl_level_risk;
 double *xl_level_x(const xl_measure_result *result, size_t n_path); /* NULL: no memory */
-bool xl_level_of_risk(const xl_level_risk *risk, float accuracy, exitlm_level *row,
-                      int32_t *chosen);
+bool xl_level_of_risk(const xl_level_risk *risk, float accuracy, exitlm_level *row);
 /* Boldest setting at which the disagreement among exits is certified to be at most 1 - accuracy,
  * or -1; -2: no memory. */
 int32_t xl_level_of_exited(const xl_level_risk *risk, float accuracy);

@@ -30,6 +30,38 @@ double xl_measure_exited(const xl_measure_sum *s) {
     return s->tokens ? (double)exits / s->tokens : 0;
 }
 
+xl_measure_means xl_measure_means_of(const xl_measure_result *r, size_t setting) {
+    xl_measure_means m = {0};
+    double loss = 0, repeats = 0;
+    size_t n_exited = 0;
+    for (size_t i = 0; i < r->n_items; i++) {
+        const xl_measure_sum *s = xl_measure_at(r, i, setting);
+        const double exited = xl_measure_exited(s);
+        m.agreement += 1 - xl_measure_x(s);
+        if (exited > 0) {
+            m.agreement_exited += 1 - xl_measure_wrong_exits(s) / exited;
+            n_exited++;
+        }
+        m.mean_depth += s->tokens ? s->depth / s->tokens : 1;
+        m.mean_work += s->tokens ? s->work / s->tokens : 1;
+        m.common_prefix += s->common;
+        loss += s->loss;
+        repeats += s->repeats;
+        m.tokens += s->tokens;
+        for (int h = 0; h < EXITLM_MAX_HEADS; h++) m.coverage[h] += s->exits[h];
+    }
+    const double n = r->n_items ? (double)r->n_items : 1, tokens = m.tokens ? (double)m.tokens : 1;
+    for (int h = 0; h < EXITLM_MAX_HEADS; h++) m.coverage[h] /= tokens;
+    m.agreement = r->n_items ? m.agreement / n : 1;
+    m.agreement_exited = n_exited ? m.agreement_exited / (double)n_exited : 1;
+    m.mean_depth /= n;
+    m.mean_work /= n;
+    m.common_prefix /= n;
+    m.perplexity = exp(loss / tokens);
+    m.repetition = repeats / tokens;
+    return m;
+}
+
 /* ---- State ---- */
 /* What one talk is about. */
 typedef struct node {

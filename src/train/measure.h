@@ -84,6 +84,14 @@ static inline const xl_measure_sum *xl_measure_at(const xl_measure_result *r, si
                                                   size_t setting) {
     return &r->sums[item * r->n_settings + setting];
 }
+/* Of one setting: means over conversations, but `coverage`, `perplexity` and `repetition`, which are
+ * over all tokens. */
+typedef struct xl_measure_means {
+    double coverage[EXITLM_MAX_HEADS], agreement, agreement_exited, mean_depth, mean_work;
+    double common_prefix, perplexity, repetition;
+    size_t tokens;
+} xl_measure_means;
+xl_measure_means xl_measure_means_of(const xl_measure_result *result, size_t setting);
 /* Share of the conversation's tokens that are not the full model's choice: X of calibrate.h.
  * With exact K/V they are all exits. */
 double xl_measure_x(const xl_measure_sum *sum);
@@ -94,5 +102,9 @@ double xl_measure_exited(const xl_measure_sum *sum);
 /* The context that conversations are measured in: `wanted`, or where it is 0 the model's, at
  * most 1024 tokens. */
 uint32_t xl_measure_context(const exitlm_model *model, uint32_t wanted);
+/* Drops what would count as perfect because nothing is said: conversations that are blank, or whose
+ * first prompt does not fit the context. Returns how many in *left_out. */
+exitlm_status xl_measure_leave_out(const exitlm_model *model, uint32_t context, xl_dataset *set,
+                                   size_t *left_out, exitlm_error *error);
 
 #endif

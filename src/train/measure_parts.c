@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "script.h"
+
 void xl_measuring_show(xl_measuring *all, bool ended) {
     const xl_measure_plan *plan = all->plan;
     const xl_progress now = {.stage = XL_STAGE_MEASURE,
@@ -40,4 +42,29 @@ uint32_t xl_measure_context(const exitlm_model *model, uint32_t wanted) {
     const uint32_t most = info.context_tokens ? info.context_tokens : 2048;
     if (wanted) return wanted;
     return most < 1024 ? most : 1024;
+}
+
+static bool is_blank(const xl_dataset_item *item) {
+    for (size_t i = 0; i < item->n; i++)
+        if (item->texts[i][strspn(item->texts[i], " \t\r\n")]) return false;
+    return true;
+}
+
+exitlm_status xl_measure_leave_out(const exitlm_model *model, uint32_t context, xl_dataset *set,
+                                   size_t *left_out, exitlm_error *error) {
+    xl_script script;
+    exitlm_status status = EXITLM_OK;
+    xl_script_init(&script, model);
+    *left_out = 0;
+    for (size_t i = set->n; i-- > 0 && status == EXITLM_OK;) {
+        const int32_t *ids;
+        size_t n = 0;
+        if (!is_blank(&set->items[i]))
+            status = xl_script_begin(&script, &set->items[i], &ids, &n, error);
+        if (status != EXITLM_OK || (n > 0 && n < context)) continue;
+        xl_dataset_drop(set, i);
+        ++*left_out;
+    }
+    xl_script_free(&script);
+    return status;
 }

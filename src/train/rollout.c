@@ -1,6 +1,7 @@
 /* Conversations decoded side by side. See rollout.h. */
 #include "rollout.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "run/batch.h"
@@ -17,10 +18,6 @@ static void watch_layer(void *user, uint32_t layers_run, uint32_t pos, uint32_t 
                    talk->watch.dim * sizeof *hidden);
 }
 
-static size_t talk_bytes(uint32_t n, uint32_t n_layers, uint32_t dim) {
-    return n * sizeof(xl_talk) + 64 + (size_t)n * n_layers * dim * sizeof(float);
-}
-
 exitlm_status xl_talks_create(xl_talk **out, uint32_t n, const exitlm_model *model,
                               const exitlm_session_options *options, const uint32_t *layers,
                               uint32_t n_layers, exitlm_error *error) {
@@ -29,11 +26,12 @@ exitlm_status xl_talks_create(xl_talk **out, uint32_t n, const exitlm_model *mod
         return xl_fail(error, EXITLM_USAGE, "%u conversations together: 1 to %d are possible",
                        (unsigned)n, XL_CHUNK);
     const uint32_t dim = model->config.dim;
-    uint8_t *memory = xl_calloc(&xl_libc_allocator, 1, talk_bytes(n, n_layers, dim));
+    const size_t talk_bytes = (n * sizeof(xl_talk) + 63) / 64 * 64;
+    uint8_t *memory = calloc(1, talk_bytes + (size_t)n * n_layers * dim * sizeof(float));
     if (!memory)
         return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for %u conversations", (unsigned)n);
     xl_talk *talks = (xl_talk *)(void *)memory;
-    float *hidden = (float *)(void *)(memory + (n * sizeof *talks + 63) / 64 * 64);
+    float *hidden = (float *)(void *)(memory + talk_bytes);
     exitlm_status status = EXITLM_OK;
     for (uint32_t i = 0; i < n && status == EXITLM_OK; i++) {
         talks[i].watch = (xl_watch){n_layers, dim, layers, hidden + (size_t)i * n_layers * dim};
@@ -52,9 +50,8 @@ exitlm_status xl_talks_create(xl_talk **out, uint32_t n, const exitlm_model *mod
 
 void xl_talks_free(xl_talk *talks, uint32_t n) {
     if (!talks) return;
-    uint32_t n_layers = talks[0].watch.n, dim = talks[0].watch.dim;
     for (uint32_t i = 0; i < n; i++) exitlm_session_free(talks[i].session);
-    xl_free(&xl_libc_allocator, talks, 1, talk_bytes(n, n_layers, dim));
+    free(talks);
 }
 
 /* ---- The loop ---- */
@@ -147,30 +144,4 @@ exitlm_status xl_rollout_run(const xl_rollout *r, xl_talk *talks, uint32_t n, ex
         exitlm_status status = xl_batch_advance(together, count, error);
         if (status != EXITLM_OK) return status;
     }
-}
-
-/* ---- The chain ---- */
-exitlm_status xl_chain_check(xl_talk *talk, const float *threshold, xl_check *checks, bool *asked,
-                             int32_t *head, exitlm_error *error) {
-    exitlm_session *s = talk->session;
-    const exitlm_heads *heads = s->heads;
-    const uint32_t pos = s->stair.n - 1;
-    /* as the chain finds it: a prompt is through */
-    const uint32_t depth = talk->index == 0 ? s->run.model->config.n_layers : 0;
-    const xl_check *previous = NULL;
-    *head = -1;
-    memset(asked, 0, heads->n_heads * sizeof *asked);
-    for (uint32_t h = 0; h < heads->n_heads; h++) {
-        if (threshold && !xl_head_is_asked(&heads->head[h], threshold[h], depth)) continue;
-        exitlm_status status =
-            xl_exit_check(s->exits, h, pos, xl_watched(talk, h), previous, NULL, &checks[h], error);
-        if (status != EXITLM_OK) return status;
-        asked[h] = true;
-        if (threshold && xl_head_answers(&checks[h], threshold[h])) {
-            *head = (int32_t)h;
-            return EXITLM_OK;
-        }
-        previous = &checks[h];
-    }
-    return EXITLM_OK;
 }

@@ -62,13 +62,4 @@ void xl_talks_free(xl_talk *talks, uint32_t n);
 exitlm_status xl_rollout_run(const xl_rollout *rollout, xl_talk *talks, uint32_t n,
                              exitlm_error *error);
 
-/* The chain of exits on the watched position: talk->watch must be the layers of the heads in their
- * order.
- *   threshold  [n_heads]: the rule of mode EXIT; NULL: all heads are asked and none exits
- *   checks     [n_heads]: what was asked (asked [n_heads] says which)
- * *head: the one that exits, or -1. The first token of a reply follows a prompt that went through
- * all layers: only heads there are asked, as the engine does it; with threshold NULL all are. */
-exitlm_status xl_chain_check(xl_talk *talk, const float *threshold, xl_check *checks, bool *asked,
-                             int32_t *head, exitlm_error *error);
-
 #endif

@@ -8,7 +8,7 @@
 
 void xl_script_init(xl_script *s, const exitlm_model *model) {
     *s = (xl_script){0};
-    xl_dialog_init(&s->dialog, model, NULL);
+    xl_dialog_init(&s->dialog, model);
 }
 
 void xl_script_free(xl_script *s) {
@@ -20,15 +20,10 @@ void xl_script_free(xl_script *s) {
 static exitlm_status tokenize(xl_script *s, const char *text, unsigned flags, exitlm_error *error) {
     size_t n = 0;
     free(s->forced);
-    s->forced = NULL;
     s->n_forced = 0;
     exitlm_status status =
-        exitlm_tokenize(s->dialog.model, text, strlen(text), flags, NULL, 0, &n, error);
-    if (status != EXITLM_OK) return status;
-    s->forced = malloc((n + 1) * sizeof *s->forced);
-    if (!s->forced) return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for a text");
-    status = exitlm_tokenize(s->dialog.model, text, strlen(text), flags, s->forced, n, &n, error);
-    s->n_forced = status == EXITLM_OK ? n : 0;
+        xl_ids_of_text(s->dialog.model, text, strlen(text), flags, &s->forced, &n, error);
+    if (status == EXITLM_OK) s->n_forced = n;
     return status;
 }
 

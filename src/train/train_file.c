@@ -8,7 +8,6 @@
 #include "training.h"
 
 const char *const xl_training_forms[] = {"tied", "mlp", "full", "lens", NULL};
-const char *const xl_training_matrix_types[] = {"f32", "f16", "q8_0", NULL};
 
 static exitlm_status dequantise_output(xl_training *run, exitlm_error *error) {
     const exitlm_model *m = run->model;
@@ -53,7 +52,6 @@ static void describe_head(xl_head_source *head, const xl_train_result *result,
 static exitlm_status write_heads(const xl_training *run, const xl_train_result *results,
                                  const xl_train_maps *maps, xl_training_report *report,
                                  exitlm_error *error) {
-    static const xl_type types[] = {XL_F32, XL_F16, XL_Q8_0};
     const exitlm_model *m = run->model;
     const xl_training_options *o = run->options;
     char *data = describe_data(run);
@@ -72,7 +70,7 @@ static exitlm_status write_heads(const xl_training *run, const xl_train_result *
                               .metric = EXITLM_METRIC_MARGIN,
                               .kv = EXITLM_POLICY_EXACT,
                               .kv_type = o->kv_type,
-                              .matrix_type = types[o->matrix_type]};
+                              .matrix_type = XL_Q8_0};
     for (uint32_t i = 0; i < report->n_heads; i++)
         describe_head(&source.head[i], &results[i], &maps[i]);
     xl_buffer out;
@@ -130,7 +128,7 @@ exitlm_status xl_training_run(xl_training *run, xl_training_report *report, exit
     if (status == EXITLM_OK) status = xl_training_shortlist(run, error);
     if (run->options->n_layers) n = named_layers(run, layers);
     else if (status == EXITLM_OK)
-        status = xl_training_choose_layers(run, layers, &n, &report->choice, &stopped, error);
+        status = xl_training_choose_layers(run, layers, &n, &report->work, &stopped, error);
     if (status == EXITLM_OK)
         status = train_heads(run, layers, n, results, &report->n_heads, &stopped, error);
     if (status == EXITLM_OK && report->n_heads) {

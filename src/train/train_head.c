@@ -6,8 +6,10 @@
  *   pack      the matrices' panels for the next step */
 #include "base/bytes.h"
 #include "base/fmath.h"
+#include "base/sort.h"
 #include "train_internal.h"
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define CHUNK 64       /* rows that a thread takes through forward and backward together */
@@ -26,7 +28,6 @@ typedef struct scratch {
 } scratch;
 
 struct xl_trainer {
-    exitlm_allocator allocator;
     xl_train_options options;
     xl_train_base base;
     uint32_t batch, z_stride, threads;
@@ -193,11 +194,9 @@ exitlm_status xl_trainer_create(xl_trainer **trainer, const xl_train_base *base,
     if (!sizes_fit(base, options))
         return xl_fail(error, EXITLM_USAGE, "a head of %u rows cannot be trained with these sizes",
                        (unsigned)options->rows);
-    exitlm_allocator allocator = xl_allocator_or_default(options->allocator);
-    xl_trainer *t = xl_calloc(&allocator, 1, sizeof *t);
+    xl_trainer *t = calloc(1, sizeof *t);
     if (!t) return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for a trainer");
-    *t = (xl_trainer){
-        .allocator = allocator, .options = *options, .base = *base, .batch = options->batch};
+    *t = (xl_trainer){.options = *options, .base = *base, .batch = options->batch};
     t->threads = xl_pool_threads(options->pool);
     if (options->form == XL_FORM_FULL) t->options.rows = base->vocab;
     t->trains = options->form != XL_FORM_LENS;
@@ -207,8 +206,8 @@ exitlm_status xl_trainer_create(xl_trainer **trainer, const xl_train_base *base,
     lay_state(t, &state);
     lay_memory(t, &memory);
     if (!state.overflow && !memory.overflow) {
-        t->state = xl_calloc(&allocator, t->state_floats = state.used, sizeof(float));
-        t->memory = xl_calloc(&allocator, t->memory_floats = memory.used, sizeof(float));
+        t->state = xl_calloc(&xl_libc_allocator, t->state_floats = state.used, sizeof(float));
+        t->memory = xl_calloc(&xl_libc_allocator, t->memory_floats = memory.used, sizeof(float));
     }
     *trainer = t;
     if ((state.used && !t->state) || !t->memory) {
@@ -227,10 +226,9 @@ exitlm_status xl_trainer_create(xl_trainer **trainer, const xl_train_base *base,
 
 void xl_trainer_free(xl_trainer *t) {
     if (!t) return;
-    if (t->state) xl_free(&t->allocator, t->state, t->state_floats, sizeof(float));
-    if (t->memory) xl_free(&t->allocator, t->memory, t->memory_floats, sizeof(float));
-    exitlm_allocator allocator = t->allocator;
-    xl_free(&allocator, t, 1, sizeof *t);
+    if (t->state) xl_free(&xl_libc_allocator, t->state, t->state_floats, sizeof(float));
+    if (t->memory) xl_free(&xl_libc_allocator, t->memory, t->memory_floats, sizeof(float));
+    free(t);
 }
 
 /* ---- Forward ---- */
@@ -442,12 +440,7 @@ static void run_step(xl_trainer *t, const xl_train_set *set, const uint32_t *ord
 
 static void shuffle(uint32_t *order, size_t n, uint64_t seed) {
     for (size_t i = 0; i < n; i++) order[i] = (uint32_t)i;
-    for (size_t i = n; i > 1; i--) {
-        size_t j = (size_t)(xl_random(&seed) % i);
-        uint32_t x = order[i - 1];
-        order[i - 1] = order[j];
-        order[j] = x;
-    }
+    xl_shuffle(order, n, &seed);
 }
 
 static bool set_fits(const xl_trainer *t, const xl_train_set *set) {
@@ -466,7 +459,7 @@ exitlm_status xl_trainer_run(xl_trainer *t, const xl_train_set *set, exitlm_erro
     if (per_epoch == 0)
         return xl_fail(error, EXITLM_USAGE, "%zu tokens are not one batch of %u", set->n,
                        (unsigned)t->batch);
-    uint32_t *order = xl_calloc(&t->allocator, set->n, sizeof *order);
+    uint32_t *order = malloc(set->n * sizeof *order);
     if (!order)
         return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for the order of %zu tokens",
                        set->n);
@@ -488,7 +481,7 @@ exitlm_status xl_trainer_run(xl_trainer *t, const xl_train_set *set, exitlm_erro
         loss = agreed = 0;
         counted = 0;
     }
-    xl_free(&t->allocator, order, set->n, sizeof *order);
+    free(order);
     return EXITLM_OK;
 }
 
@@ -570,8 +563,8 @@ exitlm_status xl_trainer_sampling_scale(xl_trainer *t, const xl_train_set *set, 
         .t = t, .set = set, .n = set->n < XL_SCALE_POSITIONS ? set->n : XL_SCALE_POSITIONS};
     if (job.n == 0) return EXITLM_OK;
     job.stride = set->n / job.n;
-    job.loss = xl_calloc(&t->allocator, parts, sizeof *job.loss);
-    job.z = xl_calloc(&t->allocator, parts * t->z_stride, sizeof *job.z);
+    job.loss = calloc(parts, sizeof *job.loss);
+    job.z = calloc(parts * t->z_stride, sizeof *job.z);
     const bool fits = job.loss && job.z;
     if (fits) xl_pool_run(t->options.pool, scale_phase, &job);
     int best = 0;
@@ -584,8 +577,8 @@ exitlm_status xl_trainer_sampling_scale(xl_trainer *t, const xl_train_set *set, 
         best = k;
     }
     *scale = 1 - 0.05f * (float)best;
-    xl_free(&t->allocator, job.loss, parts, sizeof *job.loss);
-    xl_free(&t->allocator, job.z, parts * t->z_stride, sizeof *job.z);
+    free(job.loss);
+    free(job.z);
     return fits ? EXITLM_OK
                 : xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for the scale of sampling");
 }

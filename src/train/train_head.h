@@ -62,7 +62,6 @@ typedef struct xl_train_options {
     uint32_t report_steps;
     bool (*report)(void *user, uint64_t step, uint64_t steps, double loss, double agreement);
     void *user;
-    const exitlm_allocator *allocator;
 } xl_train_options;
 
 typedef struct xl_trainer xl_trainer;
@@ -103,7 +102,7 @@ exitlm_status xl_trainer_answer(xl_trainer *trainer, const xl_train_set *set,
  * appended to x (its weight is not shrunk). */
 typedef struct xl_ridge xl_ridge;
 exitlm_status xl_ridge_create(xl_ridge **ridge, uint32_t inputs, uint32_t outputs,
-                              const exitlm_allocator *allocator, exitlm_error *error);
+                              exitlm_error *error);
 void xl_ridge_free(xl_ridge *ridge);
 /* x [n][inputs], y [n][outputs]; n <= 256. */
 void xl_ridge_add(xl_ridge *ridge, const float *x, const float *y, size_t n);

@@ -141,7 +141,7 @@ static exitlm_status learn(xl_training *run, const xl_train_part *part, bool voc
                                 .epochs = epochs,
                                 .batch = batch,
                                 .rate = vocabulary ? 5 * o->rate : o->rate,
-                                .weight_decay = o->weight_decay,
+                                .weight_decay = 0.02f,
                                 .warmup = 0.04f,
                                 .target_temperature = o->target_temperature,
                                 .seed = o->seed,
@@ -224,7 +224,7 @@ static void fill_costs(const choice *c, const uint32_t *chain, uint32_t n, xl_pa
 
 /* Expected cost of a token at 5 % disagreement on the validation part. */
 static exitlm_status cost_of(const choice *c, const uint32_t *chain, uint32_t n, double *cost,
-                             double *coverage, exitlm_error *error) {
+                             exitlm_error *error) {
     const size_t count = c->part->set.n;
     const float target = 0.05f;
     xl_path_data data = {.n = count, .n_heads = n, .weight = c->part->weight};
@@ -244,31 +244,10 @@ static exitlm_status cost_of(const choice *c, const uint32_t *chain, uint32_t n,
     fill_costs(c, chain, n, &data);
     if (status == EXITLM_OK && !xl_path_build(&data, &target, 1, &xl_libc_allocator, path))
         status = xl_no_memory(error, "the choice of layers");
-    size_t exits = 0;
-    for (size_t t = 0; status == EXITLM_OK && t < count; t++)
-        exits += u[t * n] < path->threshold[0][0];
-    if (status == EXITLM_OK) {
-        *cost = path->cost[0];
-        *coverage = count ? (double)exits / (double)count : 0;
-    }
+    if (status == EXITLM_OK) *cost = path->cost[0];
     free(u);
     free(wrong);
     free(path);
-    return status;
-}
-
-static exitlm_status list_earnings(const choice *c, xl_layer_choice *out, exitlm_error *error) {
-    const uint32_t last = c->n - 1;
-    double unused;
-    exitlm_status status = cost_of(c, &last, 1, &out->alone, &unused, error);
-    out->last = c->results[last].layer;
-    out->check_layers = check_layers(c->run, false);
-    for (uint32_t i = 0; i < last && status == EXITLM_OK; i++) {
-        struct xl_candidate *candidate = &out->candidates[out->n++];
-        candidate->layer = c->results[i].layer;
-        status = cost_of(c, (const uint32_t[]){i, last}, 2, &candidate->work, &candidate->coverage,
-                         error);
-    }
     return status;
 }
 
@@ -289,10 +268,9 @@ static bool chain_with(const uint32_t *chosen, uint32_t n, uint32_t added, uint3
 /* Greedy: the head that saves most beside those chosen, while it saves enough. */
 static exitlm_status pick(const choice *c, uint32_t *chosen, uint32_t *n, double *work,
                           exitlm_error *error) {
-    double unused;
     chosen[0] = c->n - 1;
     *n = 1;
-    exitlm_status status = cost_of(c, chosen, 1, work, &unused, error);
+    exitlm_status status = cost_of(c, chosen, 1, work, error);
     while (status == EXITLM_OK && *n < MOST_HEADS) {
         uint32_t chain[MOST_HEADS] = {0}, best[MOST_HEADS];
         double least = *work - LEAST_GAIN;
@@ -300,7 +278,7 @@ static exitlm_status pick(const choice *c, uint32_t *chosen, uint32_t *n, double
         for (uint32_t i = 0; i + 1 < c->n && status == EXITLM_OK; i++) {
             double cost;
             if (!chain_with(chosen, *n, i, chain)) continue;
-            status = cost_of(c, chain, *n + 1, &cost, &unused, error);
+            status = cost_of(c, chain, *n + 1, &cost, error);
             if (status != EXITLM_OK || cost >= least) continue;
             least = cost;
             found = true;
@@ -315,11 +293,10 @@ static exitlm_status pick(const choice *c, uint32_t *chosen, uint32_t *n, double
 }
 
 exitlm_status xl_training_choose_layers(xl_training *run, uint32_t *layers, uint32_t *n_layers,
-                                        xl_layer_choice *out, bool *stopped, exitlm_error *error) {
+                                        double *work, bool *stopped, exitlm_error *error) {
     choice c = {.run = run};
     xl_train_part part = {0};
     exitlm_status status = EXITLM_OK;
-    *out = (xl_layer_choice){0};
     *n_layers = 0;
     for (; c.n < run->plan.n_layers && status == EXITLM_OK && !*stopped; c.n++) {
         const bool vocabulary = c.n + 1 == run->plan.n_layers;
@@ -329,8 +306,7 @@ exitlm_status xl_training_choose_layers(xl_training *run, uint32_t *layers, uint
     if (status == EXITLM_OK && !*stopped) {
         status = xl_train_part_load(run, 0, run->base.n_shortlist, true, 0, &part, error);
         c.part = &part;
-        if (status == EXITLM_OK) status = list_earnings(&c, out, error);
-        if (status == EXITLM_OK) status = pick(&c, layers, n_layers, &out->work, error);
+        if (status == EXITLM_OK) status = pick(&c, layers, n_layers, work, error);
         xl_train_part_free(&part);
     }
     for (uint32_t i = 0; i < c.n; i++) xl_train_result_free(&c.results[i]);

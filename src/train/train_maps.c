@@ -195,7 +195,7 @@ static exitlm_status prepare(fitting *f, exitlm_error *error) {
     for (uint32_t h = 0; h < f->n_layers; h++) {
         const uint32_t outputs = (c->n_layers - f->layers[h]) * 2 * c->kv_dim;
         if (!outputs || f->layers[h] != f->first) continue;
-        status = xl_ridge_create(&f->ridge[h], c->dim, outputs, NULL, error);
+        status = xl_ridge_create(&f->ridge[h], c->dim, outputs, error);
         if (status != EXITLM_OK) return status;
     }
     return EXITLM_OK;

@@ -165,7 +165,7 @@ exitlm_status xl_training_plan(xl_training *run, exitlm_error *error) {
                           .kv_type = o->kv_type,
                           .kernel = o->kernel};
     exitlm_status status =
-        o->self_chat ? xl_user_frame_create(&p->frame, p->model, NULL, error) : EXITLM_OK;
+        o->self_chat ? xl_user_frame_create(&p->frame, p->model, error) : EXITLM_OK;
     if (status == EXITLM_OK) status = make_jobs(run, error);
     if (status == EXITLM_OK) status = choose_candidates(run, error);
     if (status != EXITLM_OK) return status;
@@ -174,7 +174,7 @@ exitlm_status xl_training_plan(xl_training *run, exitlm_error *error) {
 }
 
 void xl_training_free(xl_training *run) {
-    xl_user_frame_free(&run->plan.frame, NULL);
+    xl_user_frame_free(&run->plan.frame);
     free(run->plan.jobs);
     free(run->output);
     free(run->shortlist);
@@ -191,12 +191,9 @@ static void put_conversation(const xl_training *run, ndjson *out, const xl_gathe
     if (exitlm_detokenize(run->model, s->ids + c->first_id, c->n_ids, text, capacity, &n_bytes,
                           NULL) != EXITLM_OK)
         return;
-    xl_nd_object(out, NULL);
-    xl_nd_string(out, "split", c->validation ? "validation" : "train");
-    xl_nd_string(out, "source", kinds[c->kind % 3]);
-    xl_nd_double(out, "temperature", c->temperature);
-    xl_nd_text(out, "text", text, n_bytes < capacity ? n_bytes : capacity);
-    xl_nd_end(out);
+    xl_nd_put(out, "{ split=%s source=%s temperature=%g text=%.*s }",
+              c->validation ? "validation" : "train", kinds[c->kind % 3], c->temperature,
+              (int)(n_bytes < capacity ? n_bytes : capacity), text);
 }
 
 exitlm_status xl_training_save_data(const xl_training *run, const char *path, exitlm_error *error) {

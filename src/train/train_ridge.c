@@ -8,7 +8,6 @@
 #define BATCH 256
 
 struct xl_ridge {
-    exitlm_allocator allocator;
     uint32_t inputs, outputs; /* inputs with the constant */
     uint64_t n;
     double *xx, *xy;         /* [inputs][inputs] [inputs][outputs] */
@@ -20,17 +19,16 @@ struct xl_ridge {
 static size_t widest(const xl_ridge *r) { return r->inputs > r->outputs ? r->inputs : r->outputs; }
 
 exitlm_status xl_ridge_create(xl_ridge **out, uint32_t inputs, uint32_t outputs,
-                              const exitlm_allocator *allocator, exitlm_error *error) {
+                              exitlm_error *error) {
     *out = NULL;
     if (inputs == 0 || inputs > 16384 || outputs == 0 || outputs > 65536)
         return xl_fail(error, EXITLM_USAGE, "a regression of %u on %u", (unsigned)outputs,
                        (unsigned)inputs);
-    exitlm_allocator a = xl_allocator_or_default(allocator);
-    xl_ridge head = {.allocator = a, .inputs = inputs + 1, .outputs = outputs};
+    xl_ridge head = {.inputs = inputs + 1, .outputs = outputs};
     const size_t in = head.inputs, wide = widest(&head), doubles = in * (in + outputs);
     const size_t floats = 2 * BATCH * in + BATCH * (wide + XL_PANEL) + in * wide;
     head.bytes = sizeof head + 64 + doubles * sizeof(double) + floats * sizeof(float);
-    xl_ridge *r = xl_calloc(&a, head.bytes, 1);
+    xl_ridge *r = xl_calloc(&xl_libc_allocator, head.bytes, 1);
     if (!r) return xl_fail(error, EXITLM_OUT_OF_MEMORY, "a regression needs %zu bytes", head.bytes);
     *r = head;
     r->xx = (double *)(void *)((uint8_t *)r + (sizeof head + 63) / 64 * 64);
@@ -44,9 +42,7 @@ exitlm_status xl_ridge_create(xl_ridge **out, uint32_t inputs, uint32_t outputs,
 }
 
 void xl_ridge_free(xl_ridge *r) {
-    if (!r) return;
-    exitlm_allocator a = r->allocator;
-    xl_free(&a, r, r->bytes, 1);
+    if (r) xl_free(&xl_libc_allocator, r, r->bytes, 1);
 }
 
 static void accumulate(xl_ridge *r, double *sum, const float *right, size_t stride, size_t n,

@@ -11,12 +11,12 @@ typedef struct xl_training_options {
     /* the heads file; where hidden states and checkpoints are kept (NULL: beside it) */
     const char *output, *cache;
     const char *licence;    /* NULL: the model's */
-    int form, matrix_type;  /* indices in xl_training_forms, xl_training_matrix_types */
+    int form;               /* index in xl_training_forms */
     const uint32_t *layers; /* [n_layers] named; none: chosen by what they earn */
     size_t n_layers;
     uint32_t self_chat, answers, reply_tokens, rows, vocabulary_rows, hidden, epochs, batch,
         probe_tokens, map_tokens;
-    float rate, weight_decay, target_temperature;
+    float rate, target_temperature;
     uint64_t seed;
     bool no_maps;
     uint32_t threads, context_tokens; /* context_tokens 0: the model's, at most 1024 */
@@ -26,7 +26,6 @@ typedef struct xl_training_options {
 
 /* NULL-terminated: heads.h's forms without "vocabulary" */
 extern const char *const xl_training_forms[];
-extern const char *const xl_training_matrix_types[]; /* NULL-terminated: f32, f16, q8_0 */
 
 typedef struct xl_training {
     const xl_training_options *options;
@@ -86,23 +85,10 @@ exitlm_status xl_training_head(xl_training *run, uint32_t layer, bool vocabulary
                                size_t max_positions, uint32_t epochs, xl_train_result *result,
                                bool *stopped, exitlm_error *error);
 void xl_train_result_free(xl_train_result *result);
-/* What candidate layers earn at 5 % disagreement on held-out conversations, in shares of a full
- * token's work. */
-typedef struct xl_layer_choice {
-    uint32_t last; /* the layer of the vocabulary exit, */
-    double alone;  /* and the work with it alone */
-    size_t n;
-    struct xl_candidate {
-        uint32_t layer;
-        double work, coverage; /* beside the vocabulary exit */
-    } candidates[XL_GATHER_MAX_LAYERS];
-    double check_layers; /* what an inner head's check costs, in layers */
-    double work;         /* with those that are chosen */
-} xl_layer_choice;
-/* Tries all candidate layers on part of the data and picks a set. */
+/* Tries all candidate layers on part of the data and picks a set. *work: what a token then costs at
+ * 5 % disagreement on held-out conversations, as a share of a full one. */
 exitlm_status xl_training_choose_layers(xl_training *run, uint32_t *layers, uint32_t *n_layers,
-                                        xl_layer_choice *choice, bool *stopped,
-                                        exitlm_error *error);
+                                        double *work, bool *stopped, exitlm_error *error);
 
 /* ---- train_maps.c ---- */
 /* K/V maps of the layers that a head at `layer` skips; arrays as xl_head_source wants them, into
@@ -121,10 +107,9 @@ void xl_train_maps_free(xl_train_maps *maps);
 /* ---- train_file.c ---- */
 /* All that follows gathering: the shortlist, the layers where none are named, their heads and maps,
  * and the file.
- * *n_heads: how many were written; 0 where the observer stopped it before the first. choice->n
- * is 0 where layers are named. */
+ * *n_heads: how many were written; 0 where the observer stopped it before the first. */
 typedef struct xl_training_report {
-    xl_layer_choice choice;
+    double work; /* expected with the layers that were chosen; 0 where they are named */
     uint32_t n_heads;
     size_t n_bytes;
 } xl_training_report;

@@ -3,7 +3,7 @@
 // it as it compiles the package's.
 //
 //   node tests/bench/rivals.mjs [--hosts native,chromium-relaxed,chromium-simd] [--reps 5]
-//   [--tokens 96] [--context 40,512] [--vocabulary]
+//   [--tokens 96] [--context 40,512]
 import { execFile } from 'node:child_process';
 import path from 'node:path';
 import { parseArgs, promisify } from 'node:util';
@@ -17,7 +17,6 @@ const { values } = parseArgs({
     reps: { type: 'string', default: '5' },
     tokens: { type: 'string', default: '96' },
     context: { type: 'string', default: '40,512' },
-    vocabulary: { type: 'boolean', default: false },
   },
 });
 const options = [
@@ -29,7 +28,6 @@ const options = [
   values.tokens,
   '--context',
   values.context,
-  ...(values.vocabulary ? ['--vocabulary'] : []),
 ];
 
 const native = async () =>

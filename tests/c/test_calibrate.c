@@ -1,6 +1,7 @@
 /* Calibration: the bounds keep their promise on synthetic conversations with a known risk, and
  * thresholds mean what they say. */
 #include "train/calibrate.h"
+#include "train/dataset.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -62,7 +63,7 @@ static void path_means(double alpha, double *mean) {
 
 /* How often the fixed sequence ends at a setting whose true risk is above alpha, over many draws
  * of the conversations. */
-static double miss_rate(xl_bound bound, double alpha, double delta, double *mean_choice) {
+static double miss_rate(double alpha, double delta, double *mean_choice) {
     static double x[SETTINGS * CONVERSATIONS];
     double mean[SETTINGS], sum = 0;
     int misses = 0;
@@ -71,7 +72,7 @@ static double miss_rate(xl_bound bound, double alpha, double delta, double *mean
         for (int j = 0; j < SETTINGS; j++)
             for (int i = 0; i < CONVERSATIONS; i++)
                 x[j * CONVERSATIONS + i] = conversation(mean[j]);
-        int32_t chosen = xl_fixed_sequence(bound, x, SETTINGS, CONVERSATIONS, alpha, delta);
+        int32_t chosen = xl_fixed_sequence(x, SETTINGS, CONVERSATIONS, alpha, delta);
         misses += chosen >= 0 && mean[chosen] > alpha;
         sum += chosen;
     }
@@ -81,80 +82,60 @@ static double miss_rate(xl_bound bound, double alpha, double delta, double *mean
 
 /* The hardest case of a single test: the risk is alpha itself. `two_point`: X is 0 or 1, the
  * widest distribution with that mean. */
-static double false_rejections(xl_bound bound, double alpha, double delta, bool two_point) {
+static double false_rejections(double alpha, double delta, bool two_point) {
     double x[CONVERSATIONS];
     int rejected = 0;
     for (int draw = 0; draw < 4000; draw++) {
         for (int i = 0; i < CONVERSATIONS; i++)
             x[i] = two_point ? uniform() < alpha : conversation(alpha);
-        rejected += xl_risk_p(bound, x, CONVERSATIONS, alpha, delta) <= delta;
+        rejected += xl_risk_p(x, CONVERSATIONS, alpha, delta) <= delta;
     }
     return rejected / 4000.0;
 }
 
 static void test_guarantee(void) {
     const double alphas[] = {0.02, 0.05, 0.10, 0.30}, deltas[] = {0.05, 0.10};
-    for (int b = 0; b < 2; b++)
-        for (size_t a = 0; a < 4; a++)
-            for (size_t d = 0; d < 2; d++) {
-                double choice, tolerance = 3 * sqrt(deltas[d] * (1 - deltas[d]) / DRAWS);
-                double miss =
-                    a == 1 || a == 2 ? miss_rate((xl_bound)b, alphas[a], deltas[d], &choice) : 0;
-                CHECK(miss <= deltas[d] + tolerance,
-                      "bound %d alpha %.2f delta %.2f: missed in %.3f", b, alphas[a], deltas[d],
-                      miss);
-                if (a == 1 || a == 2) {
-                    printf("bound %d alpha %.2f delta %.2f: miss rate %.4f, mean setting %.2f\n", b,
-                           alphas[a], deltas[d], miss, choice);
-                    CHECK(choice > 1, "bound %d alpha %.2f: no power, mean setting %.2f", b,
-                          alphas[a], choice);
-                }
-                for (int two = 0; two < 2; two++) {
-                    double wrong = false_rejections((xl_bound)b, alphas[a], deltas[d], two);
-                    CHECK(wrong <= deltas[d] + 3 * sqrt(deltas[d] / 4000),
-                          "bound %d alpha %.2f delta %.2f two-point %d: %.4f", b, alphas[a],
-                          deltas[d], two, wrong);
-                }
+    for (size_t a = 0; a < 4; a++)
+        for (size_t d = 0; d < 2; d++) {
+            double choice, tolerance = 3 * sqrt(deltas[d] * (1 - deltas[d]) / DRAWS);
+            double miss = a == 1 || a == 2 ? miss_rate(alphas[a], deltas[d], &choice) : 0;
+            CHECK(miss <= deltas[d] + tolerance, "alpha %.2f delta %.2f: missed in %.3f", alphas[a],
+                  deltas[d], miss);
+            if (a == 1 || a == 2) {
+                printf("alpha %.2f delta %.2f: miss rate %.4f, mean setting %.2f\n", alphas[a],
+                       deltas[d], miss, choice);
+                CHECK(choice > 1, "alpha %.2f: no power, mean setting %.2f", alphas[a], choice);
             }
+            for (int two = 0; two < 2; two++) {
+                double wrong = false_rejections(alphas[a], deltas[d], two);
+                CHECK(wrong <= deltas[d] + 3 * sqrt(deltas[d] / 4000),
+                      "alpha %.2f delta %.2f two-point %d: %.4f", alphas[a], deltas[d], two, wrong);
+            }
+        }
 }
 
 /* Figures that the method's page states: what 600 and 87 conversations certify at alpha = .05. */
 static void test_power(void) {
     double x[600];
     for (int i = 0; i < 600; i++) x[i] = i % 5 == 3 ? 0.2 : 0; /* mean .04 */
-    CHECK(xl_risk_p_betting(x, 600, 0.05, 0.05) <= 0.05, "mean .04 of 600 not certified: p %.4f",
-          xl_risk_p_betting(x, 600, .05, .05));
+    CHECK(xl_risk_p(x, 600, 0.05, 0.05) <= 0.05, "mean .04 of 600 not certified: p %.4f",
+          xl_risk_p(x, 600, .05, .05));
     memset(x, 0, sizeof x);
-    CHECK(xl_risk_p_betting(x, 600, 0.01, 0.05) <= 0.05, "no errors in 600 do not certify .01");
-    CHECK(xl_risk_p_betting(x, 50, 0.05, 0.05) > 0.05, "50 conversations certify .05");
-    CHECK(xl_risk_p_hb(x, 57, 0.05) > 0.05 && xl_risk_p_hb(x, 80, 0.05) <= 0.05,
-          "Hoeffding-Bentkus without errors: %.4f %.4f", xl_risk_p_hb(x, 57, 0.05),
-          xl_risk_p_hb(x, 80, 0.05));
-    CHECK(xl_risk_p_betting(x, 0, 0.05, 0.05) == 1 && xl_risk_p_hb(x, 0, .05) == 1,
-          "no conversations certify something");
-    double upper = xl_risk_upper(XL_BOUND_BETTING, x, 600, 0.05);
+    CHECK(xl_risk_p(x, 600, 0.01, 0.05) <= 0.05, "no errors in 600 do not certify .01");
+    CHECK(xl_risk_p(x, 50, 0.05, 0.05) > 0.05, "50 conversations certify .05");
+    CHECK(xl_risk_p(x, 0, 0.05, 0.05) == 1, "no conversations certify something");
+    double upper = xl_risk_upper(x, 600, 0.05);
     CHECK(upper > 0.004 && upper < 0.012, "upper bound without errors in 600: %.4f", upper);
     for (int i = 0; i < 600; i++) x[i] = 1;
-    CHECK(xl_risk_upper(XL_BOUND_HB, x, 600, 0.05) > 0.99, "all wrong, and bounded below 1");
-}
-
-/* P(Binomial(20, .3) <= 3) = 0.1071 (tables); Bentkus' bound is e times that. */
-static void test_binomial(void) {
-    double x[20] = {1, 1, 1};
-    double p = xl_risk_p_hb(x, 20, 0.3), bentkus = exp(1) * 0.10708680450373;
-    double h = 0.15 * log(0.15 / 0.3) + 0.85 * log(0.85 / 0.7), hoeffding = exp(-20 * h);
-    CHECK(fabs(p - fmin(bentkus, hoeffding)) < 1e-6, "p %.6f, expected min(%.6f, %.6f)", p, bentkus,
-          hoeffding);
+    CHECK(xl_risk_upper(x, 600, 0.05) > 0.99, "all wrong, and bounded below 1");
 }
 
 static void test_sequence_stops(void) {
     double x[3 * 300] = {0};
     /* the middle setting fails: what follows is not reached */
     for (int i = 0; i < 300; i++) x[300 + i] = 0.5;
-    CHECK(xl_fixed_sequence(XL_BOUND_BETTING, x, 3, 300, 0.1, 0.05) == 0,
-          "walked past a setting that fails");
-    CHECK(xl_fixed_sequence(XL_BOUND_BETTING, x + 300, 2, 300, 0.1, 0.05) == -1,
-          "began at a setting that fails");
+    CHECK(xl_fixed_sequence(x, 3, 300, 0.1, 0.05) == 0, "walked past a setting that fails");
+    CHECK(xl_fixed_sequence(x + 300, 2, 300, 0.1, 0.05) == -1, "began at a setting that fails");
 }
 
 static float paper(exitlm_strategy s, double level) {
@@ -248,10 +229,33 @@ static void test_holds(void) {
     CHECK(!xl_mean_exceeds(x, 1, 0.05), "one conversation proves nothing");
 }
 
+/* 200 easy conversations, then 400 hard ones, .067 wrong on the whole: in that order .05 would be
+ * certified, and after the shuffle it is not. */
+static void test_sorted_list(void) {
+    enum { N = 600 };
+    xl_dataset set = {0};
+    double x[2][N];
+    for (int i = 0; i < N; i++) {
+        const char *text = i < 200 ? "easy" : "hard";
+        x[0][i] = i < 200 ? 0 : 0.1;
+        CHECK(xl_dataset_add(&set, XL_DATASET_TURNS, XL_DATASET_ANY, NULL, &text, 1), "no memory");
+    }
+    CHECK(xl_dataset_shuffle(&set) && set.n == N, "not shuffled");
+    int hard = 0;
+    for (int i = 0; i < N; i++) {
+        x[1][i] = strcmp(set.items[i].texts[0], "hard") == 0 ? 0.1 : 0;
+        hard += x[1][i] > 0;
+    }
+    xl_dataset_free(&set);
+    CHECK(hard == 400, "%d of 400 are left", hard);
+    CHECK(xl_risk_p(x[0], N, 0.05, 0.05) < 0.05, "the order makes no difference");
+    CHECK(xl_risk_p(x[1], N, 0.05, 0.05) > 0.2, "certified against the mean");
+}
+
 int main(void) {
+    test_sorted_list();
     test_guarantee();
     test_power();
-    test_binomial();
     test_sequence_stops();
     test_paper();
     test_path();

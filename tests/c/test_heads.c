@@ -70,8 +70,11 @@ static void fill(fixture *f) {
                                   600,
                                   12346,
                                   EXITLM_POLICY_EXACT};
-    f->levels[2] = (exitlm_level){
-        .strategy = EXITLM_STRATEGY_RISK, .accuracy = 0.99f, .delta = 0.05f, .bound = 1};
+    f->levels[2] = (exitlm_level){.strategy = EXITLM_STRATEGY_RISK,
+                                  .accuracy = 0.99f,
+                                  .delta = 0.05f,
+                                  .bound = 1,
+                                  .kv = EXITLM_POLICY_EXACT};
     f->levels[3] = (exitlm_level){.strategy = EXITLM_STRATEGY_RISK,
                                   .accuracy = 0.6f,
                                   .certified = true,
@@ -251,6 +254,7 @@ static void test_rewrite(fixture *f) {
     float logistic[N_HEADS * 6];
     for (int i = 0; i < N_HEADS * 6; i++) logistic[i] = random_float();
     exitlm_level level = {.strategy = EXITLM_STRATEGY_MIDPOINT,
+                          .kv = EXITLM_POLICY_EXACT,
                           .accuracy = 0.8f,
                           .certified = true,
                           .threshold = {0.5f}};

@@ -119,7 +119,8 @@ static void compare_with_file(const exitlm_model *model, const uint8_t *file) {
 /* Heads that only carry a shortlist and a fingerprint. */
 static exitlm_heads *plain_heads(const exitlm_model *model, const char *fingerprint,
                                  const int32_t *shortlist, uint32_t n) {
-    xl_heads_source source = {.fingerprint = fingerprint,
+    xl_heads_source source = {.kv = EXITLM_POLICY_EXACT,
+                              .fingerprint = fingerprint,
                               .n_layers = model->config.n_layers,
                               .dim = model->config.dim,
                               .kv_dim = model->config.kv_dim,

@@ -126,7 +126,8 @@ static void test_every_prefix_of_the_plan(void) {
     const float *thresholds[] = {bold, mapping, shy};
     uint32_t early = 0;
     for (int mode = 0; mode < EXITLM_MODE_COUNT; mode++)
-        for (int kv = 0; kv < (mode == EXITLM_MODE_EXIT ? EXITLM_POLICY_COUNT : 1); kv++)
+        for (int kv = EXITLM_POLICY_EXACT;
+             kv < (mode == EXITLM_MODE_EXIT ? EXITLM_POLICY_COUNT : EXITLM_POLICY_MAPS); kv++)
             for (int t = 0; t < (mode == EXITLM_MODE_EXIT ? 4 : 1); t++) {
                 exitlm_generate_options o;
                 exitlm_generate_defaults(&o);

@@ -98,8 +98,8 @@ static void test_repack(xl_type type) {
     for (size_t i = 0; i < rows * blocks; i++) random_block(type, unaligned + i * t->block_bytes);
     for (size_t i = 0; i < rows * blocks; i++) {
         size_t at = i * 7 % (rows * blocks);
-        CHECK(xl_repack_block(type, tiles, blocks, at / blocks, at % blocks,
-                              unaligned + at * t->block_bytes),
+        CHECK(xl_repack_blocks(type, tiles, cols, at / blocks, at % blocks, 1,
+                               unaligned + at * t->block_bytes),
               "%s block", t->name);
     }
     for (size_t r = 0; r < rows; r++) {
@@ -144,8 +144,8 @@ static void test_not_finite(xl_type type) {
         else if (type == XL_BF16) memcpy(block, &(uint16_t){0x7fc1}, 2);
         else memcpy(block + offsets[i], &(uint16_t){i ? 0x7e01 : 0xfc00}, 2);
         memset(tile, 0, sizeof tile);
-        CHECK(!xl_repack_block(type, tile, 1, 3, 0, block), "%s took a scale that is not finite",
-              t->name);
+        CHECK(!xl_repack_blocks(type, tile, t->block_elems, 3, 0, 1, block),
+              "%s took a scale that is not finite", t->name);
         xl_unpack_row(type, tile, t->block_elems, 3, back);
         xl_dequant_block(type, back, values);
         for (size_t c = 0; c < t->block_elems; c++)

@@ -61,7 +61,7 @@ static void test_statistics(void) {
             exitlm_generate_options o = options((exitlm_mode)mode);
             o.temperature = trial % 2 ? 0.9f : 0;
             o.thresholds = mode == EXITLM_MODE_FULL ? NULL : bold;
-            o.kv = (exitlm_kv_policy)(trial % EXITLM_POLICY_COUNT);
+            o.kv = (exitlm_kv_policy)(EXITLM_POLICY_EXACT + trial % 3);
             o.seed = trial;
             run(s, &o, &reply);
             check_stats(&reply, o.mode);
@@ -154,8 +154,8 @@ static void test_policies_do_not_mix(void) {
     int32_t longer[CONTEXT];
     float bold[EXITLM_MAX_HEADS] = {0, 2, 2};
     make_prompt(3);
-    for (int first = 0; first < EXITLM_POLICY_COUNT; first++)
-        for (int then = 0; then < EXITLM_POLICY_COUNT; then++) {
+    for (int first = EXITLM_POLICY_EXACT; first < EXITLM_POLICY_COUNT; first++)
+        for (int then = EXITLM_POLICY_EXACT; then < EXITLM_POLICY_COUNT; then++) {
             exitlm_session *s = session_of(EXITLM_KV_F32), *fresh = session_of(EXITLM_KV_F32);
             exitlm_generate_options o = options(EXITLM_MODE_EXIT);
             o.thresholds = bold;
@@ -274,6 +274,7 @@ static void test_full_heads_ask_for_no_context_rows(void) {
         output[i] = (float)(i * 7919 % 101) / 101 - 0.5f;
     for (uint32_t i = 0; i < c->dim; i++) norm[i] = 1;
     const xl_heads_source source = {
+        .kv = EXITLM_POLICY_EXACT,
         .fingerprint = plain->fingerprint,
         .n_layers = c->n_layers,
         .dim = c->dim,
@@ -334,6 +335,26 @@ static void test_a_failed_start_changes_nothing(void) {
     exitlm_session_free(s);
 }
 
+static void test_zeroed_options_are_the_defaults(void) {
+    exitlm_generate_options defaults;
+    const exitlm_generate_options zeroed = {0};
+    memset(&defaults, 1, sizeof defaults);
+    exitlm_generate_defaults(&defaults);
+    assert(defaults.mode == zeroed.mode && defaults.kv == zeroed.kv &&
+           zeroed.kv == EXITLM_POLICY_AUTO);
+    exitlm_session *s = session_of(EXITLM_KV_F32);
+    static tiny_reply whole, of_level;
+    make_prompt(7);
+    exitlm_generate_options o = options(EXITLM_MODE_EXIT);
+    o.kv = EXITLM_POLICY_AUTO;
+    run(s, &o, &whole);
+    o.kv = EXITLM_POLICY_EXACT; /* the one that these heads are calibrated with */
+    run(s, &o, &of_level);
+    assert(whole.stats.certified && whole.n == of_level.n &&
+           memcmp(whole.heads, of_level.heads, whole.n * sizeof *whole.heads) == 0);
+    exitlm_session_free(s);
+}
+
 static void test_numbers_that_are_no_option(void) {
     exitlm_session *s = session_of(EXITLM_KV_F32);
     exitlm_error error;
@@ -344,9 +365,9 @@ static void test_numbers_that_are_no_option(void) {
     bad = o, bad.mode = (exitlm_mode)77;
     assert(exitlm_session_start(s, prompt, PROMPT, &bad, &error) == EXITLM_USAGE &&
            strstr(error.message, "mode is 77"));
-    bad = o, bad.kv = (exitlm_kv_policy)-2;
+    bad = o, bad.kv = (exitlm_kv_policy)-1;
     assert(exitlm_session_start(s, prompt, PROMPT, &bad, &error) == EXITLM_USAGE &&
-           strstr(error.message, "kv is -2"));
+           strstr(error.message, "kv is -1"));
     bad = o, bad.draft_sources = 4;
     assert(exitlm_session_start(s, prompt, PROMPT, &bad, &error) == EXITLM_USAGE &&
            strstr(error.message, "draft_sources is 4"));
@@ -428,6 +449,7 @@ int main(void) {
     test_turns();
     test_full_heads_ask_for_no_context_rows();
     test_a_failed_start_changes_nothing();
+    test_zeroed_options_are_the_defaults();
     test_numbers_that_are_no_option();
     test_null();
     exitlm_model_free((exitlm_model *)(uintptr_t)model);

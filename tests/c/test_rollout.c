@@ -55,6 +55,33 @@ static exitlm_status begin(void *user, xl_talk *talk, const int32_t **ids, size_
     return EXITLM_OK;
 }
 
+/* The rule of mode EXIT on the watched position: which heads are asked, and which one exits. The
+ * first token of a reply follows a prompt that went through all layers. */
+static exitlm_status chain_check(xl_talk *talk, const float *threshold, xl_check *checks,
+                                 bool *asked, int32_t *head, exitlm_error *error) {
+    exitlm_session *s = talk->session;
+    const exitlm_heads *heads = s->heads;
+    const uint32_t pos = s->stair.n - 1;
+    /* as the chain finds it: a prompt is through */
+    const uint32_t depth = talk->index == 0 ? s->run.model->config.n_layers : 0;
+    const xl_check *previous = NULL;
+    *head = -1;
+    memset(asked, 0, heads->n_heads * sizeof *asked);
+    for (uint32_t h = 0; h < heads->n_heads; h++) {
+        if (!xl_head_is_asked(&heads->head[h], threshold[h], depth)) continue;
+        exitlm_status status =
+            xl_exit_check(s->exits, h, pos, xl_watched(talk, h), previous, NULL, &checks[h], error);
+        if (status != EXITLM_OK) return status;
+        asked[h] = true;
+        if (xl_head_answers(&checks[h], threshold[h])) {
+            *head = (int32_t)h;
+            return EXITLM_OK;
+        }
+        previous = &checks[h];
+    }
+    return EXITLM_OK;
+}
+
 static exitlm_status choose(void *user, xl_talk *talk, int32_t *id, exitlm_error *error) {
     script *s = user;
     exitlm_session *session = talk->session;
@@ -63,7 +90,7 @@ static exitlm_status choose(void *user, xl_talk *talk, int32_t *id, exitlm_error
     int32_t head;
     if (talk->index >= REPLY) return EXITLM_OK;
     const int32_t full = xl_logits_argmax(&session->logits, xl_logits_row(&session->logits, 0));
-    exitlm_status status = xl_chain_check(talk, s->threshold, checks, asked, &head, error);
+    exitlm_status status = chain_check(talk, s->threshold, checks, asked, &head, error);
     if (status != EXITLM_OK) return status;
     if (talk->index == 5 && talk->job == s->forked && !s->snapshot)
         s->snapshot = xl_snapshot_take(&session->stair);

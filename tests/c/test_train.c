@@ -299,7 +299,7 @@ static void test_ridge(void) {
     float *w = random_floats(IN * OUT), got[IN * OUT], bias[OUT];
     xl_ridge *ridge;
     exitlm_error error;
-    CHECK(xl_ridge_create(&ridge, IN, OUT, NULL, &error) == EXITLM_OK, "%s", error.message);
+    CHECK(xl_ridge_create(&ridge, IN, OUT, &error) == EXITLM_OK, "%s", error.message);
     CHECK(xl_ridge_solve(ridge, 1e-6, got, bias, &error) == EXITLM_USAGE, "solved without data");
     for (int i = 0; i < COUNT; i++) {
         float x[IN], y[OUT];

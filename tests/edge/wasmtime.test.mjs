@@ -116,7 +116,7 @@ describe('replies', () => {
     'full': ['--mode', 'full'],
     'exit, the strictest level': ['--mode', 'exit', '--accuracy', '0.95'],
     'exit, a looser level': ['--mode', 'exit', '--accuracy', '0.9'],
-    'exit, K/V by propagation': ['--mode', 'exit', '--accuracy', '0.9', '--kv', 'propagate'],
+    'exit, K/V by maps': ['--mode', 'exit', '--accuracy', '0.9', '--kv', 'maps'],
     'exit, audited': ['--mode', 'exit', '--accuracy', '0.9', '--audit', '0.5', '--seed', '3'],
     'lossless, a fixed draft': ['--mode', 'lossless', '--draft-layer', '4', '--draft-length', '3'],
     'sampled': [
@@ -151,7 +151,7 @@ describe('replies', () => {
       assert.equal(lines[0].type, 'start');
       assert.equal(lines.at(-1).type, 'done');
       const early = lines.some((t) => t.type === 'token' && t.head >= 0);
-      if (args.includes('propagate')) {
+      if (args.includes('maps')) {
         // No row of the table is calibrated with it, and it is not served another policy's.
         assert.equal(early, false);
         assert.equal(lines.at(-1).certified, false);

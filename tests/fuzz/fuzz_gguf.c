@@ -92,8 +92,10 @@ static void make_model(xl_buffer *out) {
 static void make_heads(xl_buffer *out) {
     static const float zeros[DIM * DIM];
     static const int32_t shortlist[] = {5, 3, 100, 20};
-    exitlm_level level = {.accuracy = 0.9f, .certified = true, .threshold = {0.5f, 0.5f}};
-    xl_heads_source s = {.fingerprint =
+    exitlm_level level = {
+        .kv = EXITLM_POLICY_EXACT, .accuracy = 0.9f, .certified = true, .threshold = {0.5f, 0.5f}};
+    xl_heads_source s = {.kv = EXITLM_POLICY_EXACT,
+                         .fingerprint =
                              "0000000000000000000000000000000000000000000000000000000000000000",
                          .n_layers = LAYERS,
                          .dim = DIM,

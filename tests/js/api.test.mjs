@@ -99,7 +99,31 @@ describe('what is told of a model', () => {
     assert.equal(last.layersReady, last.layers);
     assert.equal(last.layers, lm.info.layers);
     assert.equal(last.source, 'memory');
+    assert.ok(
+      seen.every(({ total }) => total > 0),
+      'no event before it is known what is to come',
+    );
     for (const [i, p] of seen.entries()) if (i > 0) assert.ok(p.loaded >= seen[i - 1].loaded);
+  });
+  test('no progress before it is known what is to come', async () => {
+    const totals = new Set();
+    const body = () =>
+      new ReadableStream({
+        start(out) {
+          for (let at = 0; at < bytes.length; at += 500) out.enqueue(bytes.subarray(at, at + 500));
+          out.close();
+        },
+      });
+    const lm = await ExitLM.load('http://model.invalid/model.gguf', {
+      worker: false,
+      cache: 'none',
+      heads: false,
+      fetch: /** @type {any} */ (async () => new Response(body())),
+      onProgress: ({ total }) => totals.add(total),
+    });
+    await lm.ready;
+    assert.equal(totals.size, 1);
+    await lm.dispose();
   });
   test('tokens there and back', async () => {
     const lm = await load();

@@ -160,6 +160,35 @@ describe('decisions', () => {
     );
     assert.equal(enough.certified, true, 'what it asked for is enough');
   });
+  test('a list sorted by topic: the easy ones at its head prove nothing', async () => {
+    const model = pretend(() => 0);
+    const sorted = Array.from({ length: 600 }, (_, i) => (i < 200 ? `easy ${i}` : `hard ${i}`));
+    const { chat } = model;
+    // 10 % of the tokens of every hard one, so .067 of all
+    model.chat = (messages, options) => ({
+      result: chat(messages, options).result.then((r) => ({
+        ...r,
+        auditDisagreed: messages[0].content.startsWith('hard') ? 2 : 0,
+      })),
+    });
+    const made = await calibrate(model, sorted, { accuracy: 0.95 });
+    assert.deepEqual([made.certified, made.measured], [false, 600]);
+    assert.ok(Math.abs(made.agreement - (1 - 40 / 600)) < 1e-9);
+  });
+  test('a conversation that is empty or too long is left out, and said', async () => {
+    const model = pretend(() => 0);
+    const { chat } = model;
+    model.chat = (messages, options) =>
+      messages[0].content === 'long'
+        ? { result: Promise.reject(new ExitLMError('CONTEXT_FULL', 'too long')) }
+        : chat(messages, options);
+    const few = await calibrate(model, ['a', ' ', ['long', 'more']], { accuracy: 0.95 });
+    assert.deepEqual([few.certified, few.conversations, few.leftOut], [false, 3, 1]);
+    assert.match(few.reason, /with 2 distinct conversations \(1 left out: empty/);
+    const made = await calibrate(model, [...many, '', 'long'], { accuracy: 0.95 });
+    assert.deepEqual([made.certified, made.conversations, made.leftOut], [true, 202, 2]);
+    assert.ok(made.measured < 200);
+  });
   test('an exit that nobody verified counts as wrong', async () => {
     const model = pretend(() => 0);
     const { chat } = model;

@@ -288,7 +288,7 @@ describe('the command line', { skip: !built && 'the program is not built' }, () 
     const cases = /** @type {[string[], RegExp][]} */ ([
       [['--top-k', '5'], /--top-k has no effect at --temp 0/],
       [['--accuracy', '0.9'], /--accuracy has no effect in mode full/],
-      [['--max-draft', '2'], /--max-draft has no effect in mode full/],
+      [['--draft-layer', '2'], /--draft-layer has no effect in mode full/],
       [['--raw', '--system', 'x'], /--system has no effect with --raw/],
     ]);
     for (const [args, says] of cases) {
@@ -709,26 +709,6 @@ describe('the command line', { skip: !built && 'the program is not built' }, () 
       ],
     );
     assert.ok(all.decode.filter((d) => d.mode === 'lossless').length > 4);
-    const alone = JSON.parse(
-      good([
-        'bench',
-        model,
-        '--gen-tokens',
-        '16',
-        '--context',
-        '40',
-        '--reps',
-        '1',
-        '--vocabulary',
-        '--accuracy',
-        '0.9',
-        '--json',
-      ]),
-    ).decode[2];
-    assert.deepEqual(
-      [alone.mode, alone.variant, alone.mean_depth],
-      ['exit', 'vocabulary exit only', 1],
-    );
     assert.match(
       run([
         'bench',

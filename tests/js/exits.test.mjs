@@ -270,6 +270,8 @@ test(
     const levels = (found.exits?.levels ?? []).filter((l) => l.strategy === 'risk' && l.certified);
     assert.deepEqual([...new Set(levels.map((l) => l.kv))], ['exact', 'maps']);
     const accuracy = Math.min(...levels.filter((l) => l.kv === 'maps').map((l) => l.accuracy));
+    // asked before the maps are here: the policy is the one that would answer later
+    const early = found.complete('The sea is', { accuracy, maxTokens: 24 }).result;
     await found.ready;
     const maps = /** @type {const} */ ({ accuracy, kv: 'maps', maxTokens: 24 });
     const deadline = Date.now() + 20_000;
@@ -288,6 +290,9 @@ test(
       const want = await local.complete('The sea is', { ...maps, kv }).result;
       const got = await found.complete('The sea is', { ...maps, kv }).result;
       assert.deepEqual([got.text, got.meanWork], [want.text, want.meanWork], String(kv));
+      const soon = await early;
+      if (!kv)
+        assert.deepEqual([soon.text, soon.meanWork], [want.text, want.meanWork], 'asked early');
     }
     assert.deepEqual(warnings, []);
     await local.dispose();

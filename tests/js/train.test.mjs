@@ -132,7 +132,6 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
       kept,
     ]);
     assert.equal(status, 0, err);
-    assert.match(out, /vocabulary exit\) alone: work/);
     assert.match(out, /chosen: work/);
     const conversations = lines(fs.readFileSync(kept, 'utf8'));
     assert.ok(conversations.length > 150);
@@ -160,7 +159,7 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
     assert.ok(fs.readFileSync(file).equals(fs.readFileSync(whole)));
   });
 
-  test('calibration writes all levels of all strategies; eval measures them again; re-splits; a picture', () => {
+  test('calibration writes all levels of all strategies; eval measures them again; a picture', () => {
     const heads = train(
       'calibrated',
       '--layers',
@@ -172,8 +171,7 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
       '--epochs',
       '3',
     );
-    const report = scratch('report.json'),
-      plot = scratch('plot.svg');
+    const plot = scratch('plot.svg');
     const calibrated = run([
       'calibrate',
       tiny,
@@ -182,8 +180,6 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
       data,
       '--reply-tokens',
       '24',
-      '--report',
-      report,
       '-q',
     ]);
     assert.equal(calibrated.status, 0, calibrated.err);
@@ -200,10 +196,6 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
       '--json',
       '--plot',
       plot,
-      '--calibration',
-      report,
-      '--resplits',
-      '200',
       '--speed',
       '2',
       '--reps',
@@ -236,9 +228,6 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
     );
     assert.ok(risk.length > 3);
     assert.ok(risk[0].mean_depth <= risk.at(-1).mean_depth, 'bolder levels are shallower');
-    assert.equal(eval_.resplits.length, 6);
-    for (const row of eval_.resplits)
-      assert.ok(row.misses <= row.splits * 0.1, JSON.stringify(row));
     assert.match(fs.readFileSync(plot, 'utf8'), /^<svg [\s\S]*<polyline[\s\S]*<\/svg>\n$/);
   });
 
@@ -257,19 +246,37 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
     const quick = ['--data', data, '--reply-tokens', '24', '-q'];
     assert.equal(run(['calibrate', tiny, heads, ...quick, '--strategy', 'risk']).status, 0);
     const [before] = objects(['inspect', heads]);
-    const report = scratch('maps-report.json');
-    const made = run([
+    // A level that nothing was laid out for has no row; what says nothing does not count.
+    const alone = scratch('alone.exits.gguf');
+    const more = scratch('more.jsonl');
+    fs.copyFileSync(heads, alone);
+    fs.writeFileSync(
+      more,
+      `${fs.readFileSync(data, 'utf8').trim()}\n{"turns": [" "], "split": "calibration"}\n`,
+    );
+    const tried = run([
       'calibrate',
       tiny,
-      heads,
-      ...quick,
-      '--kv',
-      'maps',
-      '--threads',
-      '2',
-      '--report',
-      report,
+      alone,
+      '--data',
+      more,
+      '--reply-tokens',
+      '24',
+      '-q',
+      '--strategy',
+      'risk',
+      '--accuracy',
+      '0.8',
     ]);
+    assert.equal(tried.status, 0, tried.err);
+    assert.match(tried.err, /1 conversation is left out/);
+    const levels = objects(['inspect', alone])[0].levels;
+    assert.ok(
+      levels.every((/** @type {any} */ l) => l.certified || Math.abs(l.accuracy - 0.8) < 1e-6),
+    );
+    assert.ok(levels.length < before.levels.length);
+    assert.match(tried.out, /not tried:.* 0\.99/);
+    const made = run(['calibrate', tiny, heads, ...quick, '--kv', 'maps', '--threads', '2']);
     assert.equal(made.status, 0, made.err);
     const [info] = objects(['inspect', heads]);
     assert.deepEqual(info.levels.slice(0, before.levels.length), before.levels);
@@ -368,15 +375,10 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
       '--json',
       '--speed',
       '0',
-      '--calibration',
-      report,
-      '--resplits',
-      '100',
     ]);
-    const [resplit] = lines(again.out);
-    assert.equal(resplit.levels.length, 10);
-    assert.equal(resplit.resplits.length, 6);
-    for (const l of resplit.levels) if (l.certified) assert.ok(l.holds, JSON.stringify(l));
+    const [all] = lines(again.out);
+    assert.equal(all.levels.length, 10);
+    for (const l of all.levels) if (l.certified) assert.ok(l.holds, JSON.stringify(l));
     const without = train(
       'mapless',
       '--layers',
@@ -501,6 +503,17 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
         ],
         1,
         /no assistant turn/,
+      ],
+      [
+        [
+          'calibrate',
+          tiny,
+          heads,
+          '--data',
+          scratch('bad3.jsonl', '{"turns": ["a"], "split": "dev"}\n'),
+        ],
+        1,
+        /line 1: unknown "split": it is "train", "calibration" or "test"/,
       ],
       [['eval', tiny, heads, '--data', data, '-q'], 1, /is not calibrated: run exitlm calibrate/],
       [['eval', tiny, scratch('absent.exits.gguf'), '--data', data, '-q'], 1, /absent/],

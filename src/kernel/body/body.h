@@ -11,23 +11,4 @@
 #include "vector.h"
 #include "attend.h"
 
-#define XL_JOIN_(a, b) a##b
-#define XL_JOIN(a, b) XL_JOIN_(a, b)
-#define XL_TEXT_(a) #a
-#define XL_TEXT(a) XL_TEXT_(a)
-
-const xl_kernels XL_JOIN(xl_kernels_, ISA) = {
-    .name = XL_TEXT(ISA),
-#define X(RET, NAME, PARAMS) .NAME = NAME,
-    XL_KERNEL_LIST(X)
-#undef X
-#define X(NAME, ID, ELEMS, FILE_BYTES, RECORD_BYTES) [XL_##NAME] = matmul_##NAME,
-        .matmul = {XL_TYPE_LIST(X)},
-#undef X
-#define X(NAME, TEXT) [XL_KV_##NAME] = attend_##NAME,
-    .attend = {XL_KV_LIST(X)},
-#undef X
-#define X(NAME, TEXT) [XL_KV_##NAME] = xl_store_kv_##NAME,
-    .store_kv = {XL_KV_LIST(X)},
-#undef X
-};
+#include "table.h"

@@ -88,6 +88,7 @@ exitlm_heads *tiny_heads(const exitlm_model *model, const uint32_t *layers, uint
     float *maps[EXITLM_MAX_HEADS][2 * 64];
     int32_t *shortlist = malloc(rows * sizeof *shortlist);
     exitlm_level level = {.strategy = EXITLM_STRATEGY_RISK,
+                          .kv = EXITLM_POLICY_EXACT,
                           .accuracy = 0.95f,
                           .certified = true,
                           .delta = 0.05f,

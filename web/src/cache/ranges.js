@@ -20,8 +20,7 @@ export class Ranges {
       list.push([from, to]);
       return;
     }
-    let first = 0;
-    while (first < list.length && list[first][1] < from) first++;
+    const first = this.#endingAfter(from - 1);
     let end = first;
     while (end < list.length && list[end][0] <= to) {
       from = Math.min(from, list[end][0]);
@@ -29,6 +28,18 @@ export class Ranges {
       end++;
     }
     list.splice(first, end - first, [from, to]);
+  }
+
+  /** @param {number} at @returns {number} index of the first range that ends after that byte */
+  #endingAfter(at) {
+    let low = 0;
+    let high = this.list.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.list[middle][1] <= at) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   }
 
   /**
@@ -47,14 +58,11 @@ export class Ranges {
   missing(from, to) {
     /** @type {[number, number][]} */
     const out = [];
-    let low = 0;
-    let high = this.list.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (this.list[middle][1] <= from) low = middle + 1;
-      else high = middle;
-    }
-    for (let i = low; i < this.list.length && this.list[i][0] < to && from < to; i++) {
+    for (
+      let i = this.#endingAfter(from);
+      i < this.list.length && this.list[i][0] < to && from < to;
+      i++
+    ) {
       const [a, b] = this.list[i];
       if (a > from) out.push([from, a]);
       from = Math.max(from, b);

@@ -7,6 +7,7 @@
  * bold, and the first that is not rejected ends it.
  *
  * The order is laid out before the conversations are looked at: it comes from the heads file alone.
+ * The conversations are shuffled, the same way each time, for a list may be sorted by topic.
  *
  * @typedef {import('../link/types.js').Exits} Exits
  * @typedef {import('../link/types.js').ChatMessage} ChatMessage
@@ -39,7 +40,8 @@
  * @property {number[]} coverage share of tokens that exit at each head
  * @property {number} meanDepth
  * @property {number} conversations distinct ones that were given
- * @property {number} measured of those, how many it took
+ * @property {number} leftOut of those, how many are empty or do not fit the context
+ * @property {number} measured of those that are left, how many it took
  * @property {number} tokens
  * @property {number | null} needed not certified: about how many conversations like these it would
  *   take; null: more of them do not help
@@ -203,7 +205,22 @@ function readConversations(conversations) {
       kept.map(({ role, content }) => ({ role, content })),
     );
   }
-  return [...distinct.values()];
+  return shuffled([...distinct.values()]);
+}
+
+/**
+ * @template T
+ * @param {T[]} list
+ * @returns {T[]} in an order that depends on its length alone
+ */
+function shuffled(list) {
+  let state = 1;
+  for (let i = list.length - 1; i > 0; i--) {
+    state = (state * 48271) % 2147483647;
+    const j = state % (i + 1);
+    [list[i], list[j]] = [list[j], list[i]];
+  }
+  return list;
 }
 
 /**
@@ -233,7 +250,8 @@ export async function calibrate({ exits, layers, chat }, conversations, options)
   const delta = number(options, 'delta', 1e-6, 0.5) ?? 0.05;
   const maxTokens = number(options, 'maxTokens', 1, 1024, true) ?? 96;
   const alpha = 1 - accuracy;
-  const list = readConversations(conversations);
+  const distinct = readConversations(conversations);
+  const list = distinct.filter((messages) => messages.some((m) => m.content.trim()));
   const least = /** @type {number} */ (conversationsNeeded([], alpha, delta));
   const settings = settingsFor(exits, accuracy);
   let tokens = 0;
@@ -247,8 +265,12 @@ export async function calibrate({ exits, layers, chat }, conversations, options)
     const xs = [];
     const counts = exits.layers.map(() => 0);
     let written = 0;
-    for (const conversation of list) {
+    for (const conversation of [...list]) {
       const sum = await answer(chat, conversation, { threshold, maxTokens, signal });
+      if (!sum) {
+        list.splice(list.indexOf(conversation), 1);
+        continue;
+      }
       written += sum.tokens;
       tokens += sum.tokens;
       sum.exits.forEach((n, head) => {
@@ -299,7 +321,8 @@ export async function calibrate({ exits, layers, chat }, conversations, options)
     agreement: shown?.agreement ?? 1,
     coverage: best?.coverage ?? exits.layers.map(() => 0),
     meanDepth: best?.meanDepth ?? 1,
-    conversations: list.length,
+    conversations: distinct.length,
+    leftOut: distinct.length - list.length,
     measured: shown?.xs.length ?? 0,
     tokens,
   };
@@ -326,7 +349,8 @@ export async function calibrate({ exits, layers, chat }, conversations, options)
     };
   }
   const needed = failed ? conversationsNeeded(failed.xs, alpha, delta) : least;
-  const given = `${list.length} distinct conversation${list.length === 1 ? '' : 's'}`;
+  const out = distinct.length - list.length;
+  const given = `${list.length} distinct conversation${list.length === 1 ? '' : 's'}${out ? ` (${out} left out: empty, or too long for the context)` : ''}`;
   let reason;
   if (!failed)
     reason = `accuracy ${accuracy} cannot be certified with ${given}: even without one wrong token it takes ${least}`;
@@ -350,6 +374,7 @@ export async function calibrate({ exits, layers, chat }, conversations, options)
  *   }} chat
  * @param {ChatMessage[]} conversation
  * @param {{ threshold: number[], maxTokens: number, signal?: AbortSignal }} options
+ *   null: it does not fit the context
  */
 async function answer(chat, conversation, { threshold, maxTokens, signal }) {
   /** @type {ChatMessage[]} */
@@ -371,9 +396,9 @@ async function answer(chat, conversation, { threshold, maxTokens, signal }) {
         signal,
       }).result;
     } catch (error) {
-      // over where it stands
-      if (tokens > 0 && /** @type {{ code?: string }} */ (error)?.code === 'CONTEXT_FULL') break;
-      throw error;
+      if (/** @type {{ code?: string }} */ (error)?.code !== 'CONTEXT_FULL') throw error;
+      if (messages.filter((m) => m.role === 'user').length === 1) return null;
+      break; // over where it stands
     }
     let exited = 0;
     for (const head of exits.keys()) {

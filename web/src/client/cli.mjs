@@ -31,6 +31,19 @@ Exit status: 0, 1 for a failure, 2 for wrong usage.`;
 
 const MOST = 2 ** 32 - 1;
 
+/** @param {string} about @returns {Option} */
+const flag = (about) => ({ type: 'boolean', help: about });
+/** @param {string} value @param {string} about @param {Partial<Option>} [more] @returns {Option} */
+const textOption = (value, about, more) => ({ type: 'string', value, help: about, ...more });
+/**
+ * @param {string} value
+ * @param {[low: number, high: number, integer: boolean]} range
+ * @param {string} about
+ */
+const numberOption = (value, range, about) => textOption(value, about, { number: range });
+/** @param {string[]} choices @param {string} about */
+const oneOf = (choices, about) => textOption(choices.join('|'), about, { choices });
+
 /**
  * @type {Record<string, { operands: string, about: string, options: Options, run: (operands:
  *   string[], options: any) => Promise<void> }>}
@@ -41,160 +54,99 @@ const commands = {
     about: 'Talk with a model: one question, or an interactive chat.',
     run: chat,
     options: {
-      'prompt': {
-        type: 'string',
-        short: 'p',
-        value: 'TEXT',
-        help: 'one question; "-" reads it from standard input. Without it: an interactive chat',
-      },
-      'system': { type: 'string', value: 'TEXT', help: 'system message' },
-      'raw': { type: 'boolean', help: 'no chat template: the text as it stands is continued' },
-      'heads': {
-        type: 'string',
-        value: 'FILE',
-        help: 'exit heads, or none; default: NAME.exits.gguf beside the model, if it is there',
-      },
-      'mode': {
-        type: 'string',
-        value: 'full|exit|lossless',
-        choices: ['full', 'exit', 'lossless'],
-        help: 'default: exit where there are heads, else full',
-      },
-      'accuracy': {
-        type: 'string',
-        value: 'A',
-        number: [0.5, 1, false],
-        help: 'of mode exit: expected share of tokens that the full model would have chosen (default: the level that the heads name)',
-      },
-      'strategy': {
-        type: 'string',
-        value: 'S',
-        choices: ['risk', 'max-coverage', 'min-coverage', 'midpoint', 'platt'],
-        help: 'how the thresholds were calibrated (default risk)',
-      },
-      'kv': {
-        type: 'string',
-        value: 'exact|maps|propagate',
-        choices: ['exact', 'maps', 'propagate'],
-        help: 'K/V of the layers that an exit skips; default: of those that the level is calibrated with, the cheapest here',
-      },
-      'audit': {
-        type: 'string',
-        value: 'P',
-        number: [0, 1, false],
-        help: 'share of the exits that the full model verifies',
-      },
-      'show-depth': { type: 'boolean', help: 'colour each token by its depth' },
-      'draft-layer': {
-        type: 'string',
-        value: 'L',
-        number: [1, 65535, true],
-        help: 'of mode lossless: always draft with the head after this layer',
-      },
-      'draft-length': {
-        type: 'string',
-        value: 'N',
-        number: [1, 8, true],
-        help: 'and always so many tokens',
-      },
-      'max-draft': {
-        type: 'string',
-        value: 'N',
-        number: [1, 8, true],
-        help: 'of mode lossless: most drafts before they are checked',
-      },
-      'max-tokens': {
-        type: 'string',
-        value: 'N',
-        number: [1, MOST, true],
-        help: 'longest answer; default: to the end of the context',
-      },
-      'temp': {
-        type: 'string',
-        value: 'T',
-        number: [0, 100, false],
-        help: 'temperature; 0 always takes the likeliest token (default 0)',
-      },
-      'top-k': {
-        type: 'string',
-        value: 'K',
-        number: [0, MOST, true],
-        help: 'sample among the K likeliest; 0: all',
-      },
-      'top-p': {
-        type: 'string',
-        value: 'P',
-        number: [0, 1, false],
-        help: 'sample among the likeliest with this probability together',
-      },
-      'min-p': {
-        type: 'string',
-        value: 'P',
-        number: [0, 1, false],
-        help: 'sample among those at least P times as likely as the likeliest',
-      },
-      'repeat-penalty': {
-        type: 'string',
-        value: 'R',
-        number: [0.1, 10, false],
-        help: 'divides the logits of the last 64 tokens',
-      },
-      'seed': {
-        type: 'string',
-        value: 'S',
-        number: [0, Number.MAX_SAFE_INTEGER, true],
-        help: 'the same seed gives the same answer (default 0)',
-      },
-      'stop': {
-        type: 'string',
-        value: 'TEXT',
+      'prompt': textOption(
+        'TEXT',
+        'one question; "-" reads it from standard input. Without it: an interactive chat',
+        { short: 'p' },
+      ),
+      'system': textOption('TEXT', 'system message'),
+      'raw': flag('no chat template: the text as it stands is continued'),
+      'heads': textOption(
+        'FILE',
+        'exit heads, or none; default: NAME.exits.gguf beside the model, if it is there',
+      ),
+      'mode': oneOf(['full', 'exit', 'lossless'], 'default: exit where there are heads, else full'),
+      'accuracy': numberOption(
+        'A',
+        [0.5, 1, false],
+        'of mode exit: expected share of tokens that the full model would have chosen (default: the level that the heads name)',
+      ),
+      'strategy': oneOf(
+        ['risk', 'max-coverage', 'min-coverage', 'midpoint', 'platt'],
+        'how the thresholds were calibrated (default risk)',
+      ),
+      'kv': oneOf(
+        ['auto', 'exact', 'maps'],
+        'K/V of the layers that an exit skips; default auto: of those that the level is calibrated with, the cheapest here',
+      ),
+      'audit': numberOption('P', [0, 1, false], 'share of the exits that the full model verifies'),
+      'show-depth': flag('colour each token by its depth'),
+      'draft-layer': numberOption(
+        'L',
+        [1, 65535, true],
+        'of mode lossless: always draft with the head after this layer',
+      ),
+      'draft-length': numberOption('N', [1, 8, true], 'and always so many tokens'),
+      'max-tokens': numberOption(
+        'N',
+        [1, MOST, true],
+        'longest answer; default: to the end of the context',
+      ),
+      'temp': numberOption(
+        'T',
+        [0, 100, false],
+        'temperature; 0 always takes the likeliest token (default 0)',
+      ),
+      'top-k': numberOption('K', [0, MOST, true], 'sample among the K likeliest; 0: all'),
+      'top-p': numberOption(
+        'P',
+        [0, 1, false],
+        'sample among the likeliest with this probability together',
+      ),
+      'min-p': numberOption(
+        'P',
+        [0, 1, false],
+        'sample among those at least P times as likely as the likeliest',
+      ),
+      'repeat-penalty': numberOption(
+        'R',
+        [0.1, 10, false],
+        'divides the logits of the last 64 tokens',
+      ),
+      'seed': numberOption(
+        'S',
+        [0, Number.MAX_SAFE_INTEGER, true],
+        'the same seed gives the same answer (default 0)',
+      ),
+      'stop': textOption('TEXT', 'end the answer before this text; may be repeated', {
         multiple: true,
-        help: 'end the answer before this text; may be repeated',
-      },
-      'threads': { type: 'string', value: 'N', help: 'threads that compute (or auto, default 1)' },
-      'ctx': {
-        type: 'string',
-        value: 'N',
-        number: [1, MOST, true],
-        help: "context in tokens; default: the model's, at most 2048",
-      },
-      'kv-type': {
-        type: 'string',
-        value: 'f32|f16|q8',
-        choices: ['f32', 'f16', 'q8'],
-        help: 'numbers of the K/V cache (default f32)',
-      },
-      'json': { type: 'boolean', help: 'one JSON object a line: start, tokens, done' },
+      }),
+      'threads': textOption('N', 'threads that compute (or auto, default 1)'),
+      'ctx': numberOption(
+        'N',
+        [1, MOST, true],
+        "context in tokens; default: the model's, at most 2048",
+      ),
+      'kv-type': oneOf(['f32', 'f16', 'q8'], 'numbers of the K/V cache (default f32)'),
+      'json': flag('one JSON object a line: start, tokens, done'),
     },
   },
   pull: {
     operands: 'NAME',
     about: 'Fetch a model of the catalogue and its exit heads, verified.',
     run: pull,
-    options: {
-      output: {
-        type: 'string',
-        short: 'o',
-        value: 'DIR',
-        help: 'folder to put it in (default models)',
-      },
-    },
+    options: { output: textOption('DIR', 'folder to put it in (default models)', { short: 'o' }) },
   },
   tokenize: {
     operands: 'MODEL',
     about: 'Show the tokens of a text.',
     run: tokenize,
     options: {
-      prompt: {
-        type: 'string',
-        short: 'p',
-        value: 'TEXT',
-        help: 'the text; without it: standard input',
-      },
-      ids: { type: 'boolean', help: 'the ids alone, on one line' },
-      special: { type: 'boolean', help: 'special tokens in the text count as such' },
-      bos: { type: 'boolean', help: 'put begin-of-text first where the model wants it' },
-      json: { type: 'boolean', help: 'one JSON object' },
+      prompt: textOption('TEXT', 'the text; without it: standard input', { short: 'p' }),
+      ids: flag('the ids alone, on one line'),
+      special: flag('special tokens in the text count as such'),
+      bos: flag('put begin-of-text first where the model wants it'),
+      json: flag('one JSON object'),
     },
   },
 };
@@ -346,7 +298,6 @@ async function chat([model], o) {
     stop: o.stop,
     draftLayer: o['draft-layer'],
     draftLength: o['draft-length'],
-    maxDraft: o['max-draft'],
   };
   /** @type {{ role: string, content: string }[]} */
   const messages = o.system ? [{ role: 'system', content: o.system }] : [];

@@ -10,170 +10,43 @@
  * @typedef {import('../link/types.js').Features} Features
  */
 
+/** @param {...string} hex */
+const bytes = (...hex) => Uint8Array.from(hex.join(' ').split(' '), (byte) => parseInt(byte, 16));
+
 // () -> i32: lane 0 of i32x4.dot_i16x8_s(splat(3), splat(5)), 30
-const simdProbe = [
-  0,
-  97,
-  115,
-  109,
-  1,
-  0,
-  0,
-  0, // magic, version
-  1,
-  5,
-  1,
-  96,
-  0,
-  1,
-  127, // type: () -> i32
-  3,
-  2,
-  1,
-  0, // function 0 of type 0
-  7,
-  5,
-  1,
-  1,
-  100,
-  0,
-  0, // export "d"
-  10,
-  18,
-  1,
-  16,
-  0, // code: no locals
-  65,
-  3,
-  253,
-  16, // i32.const 3, i16x8.splat
-  65,
-  5,
-  253,
-  16, // i32.const 5, i16x8.splat
-  253,
-  186,
-  1, // i32x4.dot_i16x8_s
-  253,
-  27,
-  0,
-  11, // i32x4.extract_lane 0, end
-];
+const simdProbe = bytes(
+  '00 61 73 6d 01 00 00 00', // magic, version
+  '01 05 01 60 00 01 7f', // type: () -> i32
+  '03 02 01 00', // function 0 of type 0
+  '07 05 01 01 64 00 00', // export "d"
+  '0a 12 01 10 00', // code: no locals
+  '41 03 fd 10', // i32.const 3, i16x8.splat
+  '41 05 fd 10', // i32.const 5, i16x8.splat
+  'fd ba 01', // i32x4.dot_i16x8_s
+  'fd 1b 00 0b', // i32x4.extract_lane 0, end
+);
 
 // (a, b, c) -> i32: the lanes of relaxed_dot(splat(a) + (0, -3, 1, …), splat(b), splat(c)),
 // weighted 1, 3, 5, 7
-const relaxedProbe = [
-  0,
-  97,
-  115,
-  109,
-  1,
-  0,
-  0,
-  0,
-  1,
-  8,
-  1,
-  96,
-  3,
-  127,
-  127,
-  127,
-  1,
-  127, // type: (i32, i32, i32) -> i32
-  3,
-  2,
-  1,
-  0,
-  7,
-  5,
-  1,
-  1,
-  100,
-  0,
-  0,
-  10,
-  73,
-  1,
-  71,
-  1,
-  1,
-  123, // code: one local, a v128
-  32,
-  0,
-  253,
-  15, // local.get 0, i8x16.splat
-  253,
-  12,
-  0,
-  253,
-  1,
-  2,
-  254,
-  3,
-  0,
-  5,
-  250,
-  7,
-  8,
-  9,
-  246,
-  11,
-  12,
-  243, // v128.const
-  253,
-  110, // i8x16.add
-  32,
-  1,
-  253,
-  15, // local.get 1, i8x16.splat
-  32,
-  2,
-  253,
-  17, // local.get 2, i32x4.splat
-  253,
-  147,
-  2, // i32x4.relaxed_dot_i8x16_i7x16_add_s
-  34,
-  3,
-  253,
-  27,
-  0, // local.tee 3, i32x4.extract_lane 0
-  32,
-  3,
-  253,
-  27,
-  1,
-  65,
-  3,
-  108,
-  106, // + lane 1 * 3
-  32,
-  3,
-  253,
-  27,
-  2,
-  65,
-  5,
-  108,
-  106,
-  32,
-  3,
-  253,
-  27,
-  3,
-  65,
-  7,
-  108,
-  106,
-  11,
-];
+const relaxedProbe = bytes(
+  '00 61 73 6d 01 00 00 00 01 08 01 60 03 7f 7f 7f 01 7f', // type: (i32, i32, i32) -> i32
+  '03 02 01 00 07 05 01 01 64 00 00 0a 49 01 47 01 01 7b', // code: one local, a v128
+  '20 00 fd 0f', // local.get 0, i8x16.splat
+  'fd 0c 00 fd 01 02 fe 03 00 05 fa 07 08 09 f6 0b 0c f3', // v128.const
+  'fd 6e', // i8x16.add
+  '20 01 fd 0f', // local.get 1, i8x16.splat
+  '20 02 fd 11', // local.get 2, i32x4.splat
+  'fd 93 02', // i32x4.relaxed_dot_i8x16_i7x16_add_s
+  '22 03 fd 1b 00', // local.tee 3, i32x4.extract_lane 0
+  '20 03 fd 1b 01 41 03 6c 6a', // + lane 1 * 3
+  '20 03 fd 1b 02 41 05 6c 6a 20 03 fd 1b 03 41 07 6c 6a 0b',
+);
 const relaxedAddends = [0, -3, 1, 2, -2, 3, 0, 5, -6, 7, 8, 9, -10, 11, 12, -13];
 
-/** @param {number[]} bytes */
-function compiles(bytes) {
+/** @param {Uint8Array<ArrayBuffer>} probe */
+function compiles(probe) {
   try {
-    return WebAssembly.validate(new Uint8Array(bytes));
+    return WebAssembly.validate(probe);
   } catch {
     return false;
   }
@@ -184,7 +57,7 @@ function relaxedIsRight() {
   if (!compiles(relaxedProbe)) return false;
   let dot;
   try {
-    const module = new WebAssembly.Module(new Uint8Array(relaxedProbe));
+    const module = new WebAssembly.Module(relaxedProbe);
     dot = /** @type {(a: number, b: number, c: number) => number} */ (
       new WebAssembly.Instance(module).exports.d
     );
@@ -244,7 +117,7 @@ export function detectFeatures() {
  */
 function mayCompile() {
   try {
-    new WebAssembly.Module(new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0]));
+    new WebAssembly.Module(bytes('00 61 73 6d 01 00 00 00'));
     return true;
   } catch {
     return false;

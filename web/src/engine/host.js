@@ -6,7 +6,7 @@ import { headsKey, keepNote, openStore, readNote } from '../cache/cache.js';
 import { Pieces } from '../cache/pieces.js';
 import { linked } from '../link/abort.js';
 import { ExitLMError, errorToData, messageOf } from '../link/errors.js';
-import { clockRuns } from '../link/platform.js';
+import { clockRuns, deferred } from '../link/platform.js';
 import { ChangedError, httpSource } from '../loading/http.js';
 import { ModelLoader } from '../loading/loader.js';
 import { jobsByShard } from '../loading/manifest.js';
@@ -49,6 +49,7 @@ export class Host {
   #heads = 0;
   /** @type {Exits | null} */ #exits = null;
   #session = 0;
+  /** The heads' K/V maps are here, or will not come. */ #maps = deferred();
   #memoryNeeded = { model: 0, session: 0 };
   #kvType = '';
   #abort = new AbortController();
@@ -163,7 +164,7 @@ export class Host {
 
   /**
    * The K/V maps, once all else is there, where a level of the table wants them: they make exits
-   * cheaper, but nothing waits for them.
+   * cheaper. Only a reply that may use them waits for them.
    * @param {LoadSpec} spec
    * @param {Heads} heads
    * @param {string | null} of the model's key
@@ -243,9 +244,11 @@ export class Host {
           if (store?.stale && !packed && !sha256) await this.#revalidate(store, sources[0]);
           await store?.close();
           if (resolved.heads) await this.#loadMaps(spec, resolved.heads, key);
+          this.#maps.resolve(undefined);
         },
         async (error) => {
           this.#failure = error;
+          this.#maps.resolve(undefined);
           if (error?.code === 'CHECKSUM') await store?.remove();
           else await store?.close();
           this.#peer.notify('failed', errorToData(error));
@@ -307,6 +310,8 @@ export class Host {
       }
     }
     this.#exits = this.#heads ? describeHeads(engine, this.#heads) : null;
+    if (spec.kvMaps !== null || !this.#heads || engine.call('heads_have_maps', this.#heads))
+      this.#maps.resolve(undefined);
     this.#replies = new Replies({
       engine,
       loader,
@@ -314,6 +319,7 @@ export class Host {
       exits: this.#exits,
       clock,
       peer: this.#peer,
+      maps: this.#maps.promise,
     });
     this.#template = createTemplate(describeTemplate(engine, loader.model));
     const pool = engine.call('session_pool', this.#session);

@@ -21,6 +21,8 @@ import { idsOfText, withPrompt } from './describe.js';
 import { generateOptions } from './structs.js';
 
 const TURN_MS = 8;
+/** From an answer's bytes to the engine there are some turns. */
+const QUIET_TURNS = 4;
 
 export class Replies {
   #engine;
@@ -29,6 +31,7 @@ export class Replies {
   #exits;
   #clock;
   #peer;
+  #maps;
   #event;
   /** All replies so far. @type {Promise<unknown>} */ #before = Promise.resolve();
   /** @type {Map<number, Reply>} */ #open = new Map();
@@ -42,14 +45,16 @@ export class Replies {
    * @param {Exits | null} given.exits
    * @param {boolean} given.clock time passes while code runs
    * @param {Peer} given.peer is told of each token
+   * @param {Promise<void>} given.maps the heads' K/V maps are here, or will not come
    */
-  constructor({ engine, loader, session, exits, clock, peer }) {
+  constructor({ engine, loader, session, exits, clock, peer, maps }) {
     this.#engine = engine;
     this.#loader = loader;
     this.#session = session;
     this.#exits = exits;
     this.#clock = clock;
     this.#peer = peer;
+    this.#maps = maps;
     this.#event = engine.create('event');
   }
 
@@ -70,6 +75,7 @@ export class Replies {
     try {
       const text = await textOf(prompt); // what is wrong with it is said at once
       await before;
+      if (this.#mayUseMaps(options)) await Promise.race([this.#maps, reply.wake.promise]);
       check();
       return reply.stopped ? nothingDone() : await this.#run(id, text, options, reply);
     } finally {
@@ -106,13 +112,32 @@ export class Replies {
     const {
       mode = 'exit',
       strategy = 'risk',
-      kv = 'exact',
+      kv = 'auto',
       accuracy = this.#exits?.defaultAccuracy ?? 1,
       thresholds,
     } = options;
-    if (mode !== 'exit' || strategy !== 'risk' || kv !== 'exact' || thresholds) return options;
+    if (mode !== 'exit' || strategy !== 'risk' || kv === 'maps' || thresholds) return options;
     const own = this.#ownLevels.find((level) => level.accuracy >= accuracy - 1e-6);
-    return own ? { ...options, kv, thresholds: own.threshold } : options;
+    return own ? { ...options, kv: 'exact', thresholds: own.threshold } : options;
+  }
+
+  /**
+   * Might the engine choose K/V maps for it? Such a reply waits for those that are still to come:
+   * which policy answers must not depend on the moment. @param {GenerateOptions} asked
+   */
+  #mayUseMaps(asked) {
+    const {
+      mode = 'exit',
+      strategy = 'risk',
+      kv,
+      accuracy = this.#exits?.defaultAccuracy ?? 1,
+      thresholds,
+    } = this.#withOwnLevel(asked);
+    if (mode !== 'exit' || kv || thresholds) return false;
+    return !!this.#exits?.levels.some(
+      (l) =>
+        l.kv === 'maps' && l.strategy === strategy && l.certified && l.accuracy >= accuracy - 1e-6,
+    );
   }
 
   /**
@@ -165,9 +190,24 @@ export class Replies {
       // Without a clock nobody knows how long this has taken: each token and each slice of the
       // prompt is a turn.
       if (!this.#clock || now() - lastTurn > TURN_MS) {
-        await turn();
+        await this.#pause();
         lastTurn = now();
       }
+    }
+  }
+
+  /**
+   * Lets the event loop turn; while the model loads as often as bytes come, but for no longer than
+   * was computed: who computes and who loads share a thread.
+   */
+  async #pause() {
+    const loader = this.#loader;
+    const until = now() + TURN_MS;
+    for (let quiet = 0; quiet < QUIET_TURNS; quiet++) {
+      const before = loader.networkBytes;
+      await turn();
+      if (loader.finished || now() > until) return;
+      if (loader.networkBytes !== before) quiet = 0;
     }
   }
 

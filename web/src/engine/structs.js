@@ -7,19 +7,19 @@ import { number, usage } from '../link/options.js';
 /** @typedef {import('./engine.js').Engine} Engine */
 
 /**
- * @param {Engine} engine
- * @param {string} list of names that C told
+ * @param {string[]} names in the order of C
  * @param {string} option
  * @param {unknown} value
  */
-function choice(engine, list, option, value) {
-  const index = engine.names[list].indexOf(/** @type {string} */ (value));
-  if (index < 0)
-    usage(option, `one of ${engine.names[list].map((n) => `'${n}'`).join(', ')}`, value);
+function choice(names, option, value) {
+  const index = names.indexOf(/** @type {string} */ (value));
+  if (index < 0) usage(option, `one of ${names.map((n) => `'${n}'`).join(', ')}`, value);
   return index;
 }
 
 const MOST = 0xffffffff;
+/** As in `exitlm_kv_policy`; the fourth, `propagate`, is for the program's `eval` alone. */
+const REPLY_POLICIES = ['auto', 'exact', 'maps'];
 
 /**
  * The struct for one reply. `free` gives back what C needs only while it starts the reply.
@@ -37,13 +37,13 @@ export function generateOptions(engine, options, nHeads) {
   const maxTokens = number(options, 'maxTokens', 1, MOST, true);
   const thresholds = thresholdsOf(options.thresholds, nHeads);
   const values = {
-    mode: choice(engine, 'mode', 'mode', mode),
+    mode: choice(engine.names.mode, 'mode', mode),
     accuracy: number(options, 'accuracy', 0.5, 1),
     strategy:
       options.strategy === undefined
         ? undefined
-        : choice(engine, 'strategy', 'strategy', options.strategy),
-    kv: options.kv === undefined ? undefined : choice(engine, 'kv', 'kv', options.kv),
+        : choice(engine.names.strategy, 'strategy', options.strategy),
+    kv: options.kv === undefined ? undefined : choice(REPLY_POLICIES, 'kv', options.kv),
     maxTokens,
     temperature,
     topK: number(options, 'topK', 0, MOST, true),
@@ -61,10 +61,8 @@ export function generateOptions(engine, options, nHeads) {
   const blocks = [];
   const free = () => blocks.forEach((block) => engine.free(block));
   try {
-    const struct = engine.create('generate_options');
+    const struct = engine.create('generate_options', values);
     blocks.push(struct);
-    engine.call('generate_defaults', struct);
-    engine.write('generate_options', struct, values);
     if (stop.length)
       engine.write('generate_options', struct, {
         stop: stringList(engine, stop, blocks),
@@ -153,7 +151,7 @@ export function sessionOptions(engine, { contextLength, kvType, threads, heads }
   return {
     heads,
     contextTokens: contextLength,
-    kvType: kvType === null ? 0 : choice(engine, 'kvType', 'kvType', kvType),
+    kvType: kvType === null ? 0 : choice(engine.names.kvType, 'kvType', kvType),
     threads,
   };
 }

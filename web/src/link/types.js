@@ -60,11 +60,16 @@
  * @property {number} [repeatPenalty]
  * @property {number | bigint} [seed] left out: a new one each time, see Result.seed
  * @property {string | string[]} [stop] texts that end the reply; they are not part of it
- * @property {'exact' | 'maps' | 'propagate'} [kv] how skipped layers' K/V is made; left out: of
- *   those that the level is calibrated with, the one that costs least here
+ * @property {'auto' | 'exact' | 'maps'} [kv] how skipped layers' K/V is made; left out, or auto: of
+ *   those that the level is calibrated with, the one that costs least here. A reply that may use
+ *   maps waits for those that are still to come
  * @property {number[]} [thresholds] an uncertainty for each head, in place of those of a level: it
  *   exits below. No promise goes with them
- * @property {number} [audit] share of the exits that is verified, 0 … 1
+ * @property {number} [audit] share of the exits that is verified, 0 … 1: the full model's choice in
+ *   the same context. With exact K/V that is what a level promises. With maps the
+ *   context is the one that the exits have left: what their K/V makes wrong, here and in tokens of
+ *   the last layer, is not seen, and a verified position's own K/V becomes exact. A reply so
+ *   audited disagrees with the full model more often than the audit says
  * @property {number} [maxDraft] mode 'lossless': most drafts before a verification
  * @property {number} [draftLayer] mode 'lossless': a fixed exit layer
  * @property {number} [draftLength] mode 'lossless': and a fixed number of drafts

@@ -6,16 +6,19 @@
  * @typedef {import('./plan.js').Job} Job
  * @typedef {import('./plan.js').Plan} Plan
  * @typedef {import('./plan.js').Extent} Extent
- * @typedef {import('../cache/ranges.js').Ranges} Ranges
  *
  * @typedef {'files' | 'rows' | 'urgent'} Lane
  * @typedef {{ job: Job, left: number, lane: Lane, began: number }} Running
  */
-import { jobsByRange, planned, REQUEST_BYTES, Spans } from './plan.js';
+import { Ranges } from '../cache/ranges.js';
+import { JOB_BYTES, SMALL_BYTES, jobsByRange, planned, REQUEST_BYTES, Spans } from './plan.js';
 
 // The engine keeps 4 rows that are under way; urgent rows come whole.
 const MOST_FILES = 3;
+/** Short ones come whole too. */
+const MOST_SHORT = 6;
 const MOST_URGENT = 3;
+const SHORT_BYTES = 256 * 1024;
 /**
  * Short stretches of rows on their way beside the layers: a browser has six connections to a server
  * that does not speak HTTP/2.
@@ -28,47 +31,41 @@ const MOST_ROWS_ALONE = 6;
  * do not share it. On a long line it is more.
  */
 const OVERLAP_BYTES = 256 * 1024;
+/** …and of shards, of which many are short. */
+const OVERLAP_MS = 50;
 /** The late rows of the shortlist start so much sooner than they have to. */
 const LATE_MARGIN = 1.3;
 const LATE_MS = 500;
 
-/** What a request is to browser and server, without the way between them… */
-const REQUEST_MS = 5;
 /**
- * …is hidden on a slow line: it counts by the third power of the line's speed, from so many bytes a
- * millisecond on in full.
+ * What a request takes browser and server by themselves, before it is measured: they work on one
+ * after the other.
  */
-const BUSY_RATE = 10_000;
-/** …and where nothing else is on its way it counts in full; several at a time take less each. */
-const ALONE_MS = 3;
+const REQUEST_MS = 4;
 /**
- * A request that costs so much: the gaps between the rows of a shortlist are smaller, so all is
- * read, and one stream does that best.
+ * That work is hidden while the line is waited for; where it brings so many bytes a millisecond it
+ * counts in full, and one stream is best.
  */
-const STREAM_BYTES = 96 * 1024;
-/** Waiting for answers to begin is hidden where it is such a share of the time. */
-const LITTLE = 0.25;
-/**
- * The plan is made anew where a request costs so many times more or less than it was thought to.
- */
+const BUSY_RATE = 50_000;
+/** From one use to the next, beside the way. */
+const TURN_MS = 10;
+/** A job is so many times longer than what comes while an answer is waited for. */
+const STREAM_LATENCIES = 8;
+/** Costs of a request that are tried, in bytes. */
+const COSTS = [REQUEST_BYTES, 8, 24, 64, 192, 1024].map((x, i) => (i ? x * 1024 : x));
+/** The plan is made anew where the line is so many times faster or slower than it was thought to be. */
 const OTHERWISE = 1.6;
-const REPLAN_MS = 1000;
+const REPLAN_MS = 300;
 /** Speed is told by spans of at least so long, and the recent ones count. */
 const SPAN_MS = 40;
 const MEMORY_MS = 1000;
 /**
  * What the line can do is the best of spans of so long and so much, of which a part is forgotten in
- * time…
+ * time: many requests make it look slow, which is no reason for more.
  */
 const PEAK_MS = 250;
 const PEAK_BYTES = 512 * 1024;
 const PEAK_MEMORY_MS = 10_000;
-/**
- * …and where less than so much of it comes, the requests of that span are the reason, if they are
- * not too few.
- */
-const SLOWED = 0.85;
-const FEW_REQUESTS = 8;
 
 /** What the line does: told by the requests themselves. */
 export class Line {
@@ -78,21 +75,15 @@ export class Line {
   #sum = 0;
   #open = 0;
   #latency = Infinity;
-  /** Whether short requests go beside a long one, so that the line is never idle for them. */ beside = false;
   #peak = 0;
-  /** Of the span for the peak: its length, bytes, requests. */ #span = {
-    ms: 0,
-    bytes: 0,
-    requests: 0,
-  };
-  /** What a request has cost of late, as bytes that did not come. */ #lost = 0;
+  /** Of the span for the peak. */ #span = { ms: 0, bytes: 0 };
+  /** What a short request has taken of late, to its end. */ #shortMs = 0;
 
   /** An answer has begun. @param {number} asked when @param {number} at */
   opened(asked, at) {
     // The shortest: waiting in a queue of the browser's is no property of the line.
     this.#latency = Math.min(at - asked, this.#latency);
     if (this.#open++ === 0) this.#since = at;
-    this.#span.requests++;
   }
 
   /** @param {number} bytes @param {number} at */
@@ -119,17 +110,15 @@ export class Line {
     this.#span.bytes += this.#bytes;
     this.#bytes = 0;
     this.#since = at;
-    if (this.#span.ms >= PEAK_MS && this.#span.bytes >= PEAK_BYTES) this.#endSpan();
+    const { ms: spanMs, bytes } = this.#span;
+    if (spanMs < PEAK_MS || bytes < PEAK_BYTES) return;
+    this.#peak = Math.max(bytes / spanMs, this.#peak * Math.exp(-spanMs / PEAK_MEMORY_MS));
+    this.#span = { ms: 0, bytes: 0 };
   }
 
-  #endSpan() {
-    const { ms, bytes, requests } = this.#span;
-    if (requests >= FEW_REQUESTS && this.beside) {
-      const lost = Math.max(0, SLOWED * this.#peak * ms - bytes) / requests;
-      this.#lost += (lost - this.#lost) / 4;
-    }
-    this.#peak = Math.max(bytes / ms, this.#peak * Math.exp(-ms / PEAK_MEMORY_MS));
-    this.#span = { ms: 0, bytes: 0, requests: 0 };
+  /** A short request has ended. @param {number} ms since it was asked */
+  tookShort(ms) {
+    this.#shortMs += (ms - this.#shortMs) / (this.#shortMs ? 8 : 1);
   }
 
   /** Bytes a millisecond of late; 0: not known yet. */
@@ -137,10 +126,7 @@ export class Line {
     return this.#sum === 0 ? 0 : this.#sum / Math.max(this.#ms, 0.1);
   }
 
-  /**
-   * What it can bring where requests do not hold it up: many of them make it look slow, which is no
-   * reason for more.
-   */
+  /** What it can bring where requests do not hold it up. */
   get capacity() {
     return this.#peak || this.rate;
   }
@@ -150,100 +136,107 @@ export class Line {
     return this.#latency === Infinity ? 0 : this.#latency;
   }
 
-  /** What a request beside others costs, in bytes. */
-  get requestBytes() {
-    const { capacity } = this;
-    return Math.max(
-      REQUEST_BYTES,
-      this.#lost,
-      capacity * REQUEST_MS * Math.min(1, (capacity / BUSY_RATE) ** 3),
-    );
-  }
-
-  /** …and where nothing else is on its way. */
-  get bareBytes() {
-    return Math.max(
-      this.requestBytes,
-      this.capacity * Math.max(ALONE_MS, this.latency / MOST_ROWS_ALONE),
-    );
-  }
-
-  /**
-   * Whether all is best asked for at once; what has begun so goes on until a request costs half of
-   * that, on a line a fifth slower. @param {boolean} begun
-   */
-  streams(begun) {
-    return this.requestBytes >= (begun ? STREAM_BYTES / 2 : STREAM_BYTES);
+  /** What a short request takes, where some are on their way. */
+  get shortMs() {
+    return this.#shortMs || Math.max(this.latency, MOST_ROWS * REQUEST_MS);
   }
 }
 
 /**
- * The plan that suits the line: the more requests, the sooner generation can begin, as long as the
- * line is not kept waiting by them.
+ * The plan that suits the line: the one that neither in `exit`, nor in `full`, nor to the last byte
+ * is much later than it could be. The more requests, the sooner generation can begin, as long as
+ * the line is not kept waiting by them; in the end one stream is best.
  * @param {Extent[]} extents in the order of use
  * @param {Line} line
  * @returns {Plan}
  */
-export function planFor(extents, line) {
-  const { capacity: rate, latency, requestBytes, bareBytes } = line;
-  let plan = jobsByRange(extents, requestBytes, bareBytes);
-  if (rate === 0 || timesOf(plan, rate, latency).waits < LITTLE) return plan;
-  const whole = extents.reduce((sum, { nBytes }) => sum + nBytes, 0) / rate;
-  const least = timesOf(jobsByRange(extents, REQUEST_BYTES), rate, latency);
-  // The one that in none of the three is much later than it could be: by the fewest bytes, or by
-  // one stream.
-  let best = Infinity;
-  let soonest = plan;
-  for (let cost = requestBytes; ; cost *= 2) {
-    for (let late = cost; ; late *= 2) {
-      plan = jobsByRange(extents, cost, Math.max(late, bareBytes), late);
-      const { exit, full, all } = timesOf(plan, rate, latency);
-      const worst = Math.max(
-        exit / Math.min(whole, least.exit),
-        full / Math.min(whole, least.full),
-        all / Math.min(whole, least.all),
-      );
-      if (worst < best) [best, soonest] = [worst, plan];
-      if (late >= STREAM_BYTES) break;
+export function planFor(extents, { capacity, latency, shortMs }) {
+  if (capacity === 0 || extents.length === 0) return jobsByRange(extents, REQUEST_BYTES);
+  const jobBytes = Math.max(JOB_BYTES, STREAM_LATENCIES * capacity * latency);
+  const inFile = [...extents].sort((a, b) => a.part - b.part || a.offset - b.offset);
+  const asStream = () =>
+    jobsByRange(
+      inFile.map((extent) => ({ ...extent, layer: 0 })),
+      0,
+      0,
+      0,
+      jobBytes,
+    );
+  if (capacity >= BUSY_RATE) return asStream();
+  const firstLayer = extents.findIndex(({ layer }) => layer >= 0);
+  const shortlist = inFile.filter(({ layer }) => layer === -2);
+  const first = new Set(extents.slice(0, Math.max(0, firstLayer)));
+  const early = shortlist.filter((extent) => first.has(extent));
+  const late = shortlist.filter((extent) => !first.has(extent));
+  const all = sum(inFile.map(({ nBytes }) => nBytes));
+  const layers = sum(inFile.map(({ layer, nBytes }) => (layer > -2 ? nBytes : 0)));
+  /** When so much has come by `n` requests, in so many turns one after the other. */
+  const timeOf = (
+    /** @type {number} */ bytes,
+    /** @type {number} */ n,
+    /** @type {number} */ turns,
+  ) => ({
+    ms: Math.max(bytes / capacity, (n * shortMs) / MOST_ROWS) + turns * (latency + TURN_MS),
+    busyMs: (capacity / BUSY_RATE) * n * REQUEST_MS,
+  });
+  const stream = timeOf(all, 0, 0);
+  const otherCost = Math.max(
+    REQUEST_BYTES,
+    capacity * Math.max(REQUEST_MS, shortMs / MOST_ROWS_ALONE),
+  );
+  /** When there is what `exit` needs, what `full` needs, and all. */
+  const options = [{ cost: 0, lateCost: 0, times: [stream, stream, stream] }];
+  for (const [i, cost] of COSTS.entries()) {
+    const { lengths: soon, ranges } = joinedOver(early, cost);
+    const others = late.filter(({ part, offset }) => !ranges[part]?.has(offset, offset + 1));
+    const exitBytes = layers + sum(soon);
+    for (const lateCost of COSTS.slice(i)) {
+      const { lengths } = joinedOver(others, lateCost);
+      const n = soon.length + lengths.length;
+      // Short stretches of late rows come beside the layers; other rows read over some of them.
+      const beside = lengths.filter((length) => length <= SMALL_BYTES);
+      const readOver = [...soon, ...lengths].filter((length) => length <= otherCost);
+      options.push({
+        cost,
+        lateCost,
+        times: [
+          timeOf(exitBytes + sum(beside), soon.length, 1),
+          timeOf(exitBytes + sum(lengths), n, 2),
+          timeOf(all + sum(readOver), 2 * n - readOver.length, 3),
+        ],
+      });
     }
-    if (cost >= STREAM_BYTES) break;
   }
-  return soonest;
+  // Never much later than one stream, nor than the plan of the most requests.
+  const [{ times: one }, { times: most }] = options;
+  const worst = options.map(({ times }) =>
+    Math.max(...times.map(({ ms, busyMs }, i) => (ms + busyMs) / Math.min(one[i].ms, most[i].ms))),
+  );
+  const { cost, lateCost } = options[worst.indexOf(Math.min(...worst))];
+  return cost === 0 ? asStream() : jobsByRange(extents, cost, lateCost, otherCost, jobBytes);
 }
 
+/** @param {number[]} list */
+const sum = (list) => list.reduce((total, n) => total + n, 0);
+
 /**
- * When a plan brings what, and how much of that is waiting for answers to begin.
- * @param {Plan} plan
- * @param {number} rate
- * @param {number} latency
+ * @param {Extent[]} rows in the order of the file
+ * @param {number} gap
  */
-function timesOf({ jobs, rows }, rate, latency) {
-  /** Bytes and short requests of each use. @type {Record<string, { bytes: number, n: number }>} */
-  const of = {
-    early: { bytes: 0, n: 0 },
-    layer: { bytes: 0, n: 0 },
-    late: { bytes: 0, n: 0 },
-    other: { bytes: 0, n: 0 },
-  };
-  for (const { use, from, to } of jobs) of[use ?? 'other'].bytes += to - from;
-  for (const { use, from, to } of rows) {
-    of[use ?? 'other'].bytes += to - from;
-    of[use ?? 'other'].n++;
+function joinedOver(rows, gap) {
+  /** Of each part. @type {Ranges[]} */
+  const ranges = [];
+  for (const { part, offset, nBytes } of rows) {
+    const { list } = (ranges[part] ??= new Ranges());
+    const last = list[list.length - 1];
+    if (last && offset - last[1] <= gap) last[1] = offset + nBytes;
+    else list.push([offset, offset + nBytes]);
   }
-  const { early, layer, late, other } = of;
-  const exit = Math.max((early.bytes + layer.bytes) / rate, (early.n * latency) / MOST_ROWS);
-  const full = Math.max(
-    (early.bytes + layer.bytes + late.bytes) / rate,
-    ((early.n + late.n) * latency) / MOST_ROWS,
-  );
-  const rest = Math.max(other.bytes / rate, (other.n * latency) / MOST_ROWS_ALONE);
-  return {
-    exit,
-    full,
-    all: full + rest,
-    waits: ((early.n + late.n + other.n) * latency) / MOST_ROWS / (full + rest),
-  };
+  return { ranges, lengths: ranges.flatMap(({ list }) => list.map(([from, to]) => to - from)) };
 }
+
+/** @param {Job} job whether it comes whole before the engine gets it */
+export const isShort = ({ from, to }) => to - from <= SHORT_BYTES;
 
 /** The jobs that are left and those under way. */
 export class Jobs {
@@ -254,9 +247,8 @@ export class Jobs {
   /** Short stretches of rows. @type {Job[]} */ #rows = [];
   /** @type {Job[]} */ #urgent = [];
   /** @type {Set<Running>} */ #running = new Set();
-  /** What a short stretch of rows has taken of late. */ #rowsMs = 0;
   /** Generation waits for the late rows of the shortlist. */ #lateWanted = false;
-  #plannedCost = 0;
+  #plannedRate = 0;
   #plannedAt = 0;
   line = new Line();
 
@@ -274,7 +266,7 @@ export class Jobs {
   put({ jobs, rows }) {
     this.#files = [...jobs];
     this.#rows = [...rows];
-    this.#plannedCost = this.line.bareBytes;
+    this.#plannedRate = this.line.capacity;
     this.#plannedAt = this.#clock();
   }
 
@@ -312,50 +304,41 @@ export class Jobs {
     while (this.#urgent.length && this.#count('urgent') < MOST_URGENT) run('urgent', this.#urgent);
     while (
       this.#files.length &&
-      this.#count('files') < MOST_FILES &&
+      this.#count('files') < (isShort(this.#files[0]) ? MOST_SHORT : MOST_FILES) &&
       this.#leftBytes() < (this.#cached ? 1 : this.#overlap()) &&
       !this.#continues(this.#files[0])
     ) {
       run('files', this.#files);
     }
     while (this.#rows.length && this.#mayStart(this.#rows[0])) run('rows', this.#rows);
-    this.line.beside = this.#count('files') > 0;
     return out;
   }
 
   /** @param {Running} running */
   done(running) {
     this.#running.delete(running);
-    if (running.lane === 'rows')
-      this.#rowsMs += (this.#clock() - running.began - this.#rowsMs) / (this.#rowsMs ? 8 : 1);
+    if (running.lane === 'rows') this.line.tookShort(this.#clock() - running.began);
   }
 
-  /** What a request costs is otherwise than the plan thinks. */
+  /** The line is otherwise than the plan thinks. */
   get outdated() {
     if (
       this.#cached ||
       this.#shards ||
-      this.#rows.length === 0 ||
+      this.#files.length + this.#rows.length === 0 ||
       this.#clock() - this.#plannedAt < REPLAN_MS
     )
       return false;
-    const ratio = this.line.bareBytes / this.#plannedCost;
+    const ratio = this.line.capacity / this.#plannedRate;
     return ratio > OTHERWISE || ratio < 1 / OTHERWISE;
   }
 
   /**
-   * Rows are planned anew; layers follow each other as before.
-   * @param {(covered: (part: number) => Ranges) => Extent[]} missing rows in the order of use that
-   *   are neither there nor among what is given
+   * @param {(coming: (part: number) => Ranges) => Extent[]} missing in the order of use, what is
+   *   neither there nor among what is given
    */
   replan(missing) {
-    const { jobs, rows } = planFor(
-      missing(planned([...this.#running].map(({ job }) => job))),
-      this.line,
-    );
-    const early = jobs.filter(({ use }) => use === 'early');
-    const layers = this.#files.filter(({ use }) => use === 'layer');
-    this.put({ jobs: [...early, ...layers, ...jobs.filter(({ use }) => use !== 'early')], rows });
+    this.put(planFor(missing(planned([...this.#running].map(({ job }) => job))), this.line));
   }
 
   /**
@@ -415,7 +398,8 @@ export class Jobs {
 
   /** An answer that is asked for now begins before those under way have ended. */
   #overlap() {
-    return Math.max(OVERLAP_BYTES, 1.5 * this.line.capacity * this.line.latency);
+    const { capacity, latency } = this.line;
+    return Math.max(OVERLAP_BYTES, capacity * (1.5 * latency + (this.#shards ? OVERLAP_MS : 0)));
   }
 
   /**
@@ -455,8 +439,8 @@ export class Jobs {
       late++;
       bytes += job.to - job.from;
     }
-    const { rate } = this.line;
+    const { rate, shortMs } = this.line;
     if (rate === 0) return false;
-    return bytes / rate <= (late * this.#rowsMs * LATE_MARGIN) / MOST_ROWS + LATE_MS;
+    return bytes / rate <= (late * shortMs * LATE_MARGIN) / MOST_ROWS + LATE_MS;
   }
 }

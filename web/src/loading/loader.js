@@ -12,7 +12,7 @@ import { Ranges } from '../cache/ranges.js';
 import { ExitLMError } from '../link/errors.js';
 import { deferred, now, turn } from '../link/platform.js';
 import { download } from './download.js';
-import { Jobs, planFor } from './jobs.js';
+import { isShort, Jobs, planFor } from './jobs.js';
 import { jobsByRange, READ_BYTES, Rows } from './plan.js';
 import { verifier, verifyKept } from './verify.js';
 
@@ -113,6 +113,7 @@ export class ModelLoader {
   /** @type {unknown} */ #failure;
   #finished = false;
   #lastTurn = now();
+  /** In which nothing could be taken from the line. */ #busyMs = 0;
   #lastProgress = -Infinity;
   /** Settles when it is known whether the cache has room. @type {Promise<void> | undefined} */ #roomAsked;
   /** Files whose checksum was compared as they came. @type {Set<number>} */ #verified = new Set();
@@ -311,14 +312,6 @@ export class ModelLoader {
     // By parts: what is asked for is taken to its end, the first rows after a header are wanted
     // anyway.
     const byParts = () => !inOrder() && sources[part].url !== null;
-    const { line } = this.#jobs;
-    /**
-     * On a line that is fast enough the rest comes at once; where it turns out slower, it is broken
-     * off.
-     */
-    let rest = !byParts();
-    const streams = () => byParts() && at > 0 && line.streams(rest);
-    const enough = () => hasHeader() && !streams();
     while (store?.has(part).has(at, at + 1) && !hasHeader()) {
       const n = await this.#fromCache(
         part,
@@ -333,13 +326,12 @@ export class ModelLoader {
       if (n === 0) break;
       at += n;
     }
-    while (!enough()) {
-      rest = streams() || !byParts();
+    while (!hasHeader()) {
       const to = at < FIRST_BYTES ? FIRST_BYTES : Math.max(HEADER_BYTES, 2 * at);
       for await (const { at: offset, bytes } of this.#download(
         part,
         at,
-        rest ? null : to,
+        byParts() ? to : null,
         byParts(),
       )) {
         sum?.update(bytes);
@@ -348,10 +340,10 @@ export class ModelLoader {
         at = offset + bytes.length;
         await this.#roomAsked;
         if (hasHeader()) this.#checkSize(part);
-        if (this.#ranged && rest && enough()) break;
+        if (this.#ranged && !byParts() && hasHeader()) break;
       }
       const end = this.#fileBytes[part];
-      if ((rest && !enough()) || !this.#ranged || (typeof end === 'number' && at >= end)) {
+      if (!(byParts() || hasHeader()) || !this.#ranged || (typeof end === 'number' && at >= end)) {
         await sum?.finish(sources[part].name);
         this.#verified.add(part);
         return;
@@ -453,11 +445,7 @@ export class ModelLoader {
   #startJobs() {
     const jobs = this.#jobs;
     if (this.#failure) jobs.clear();
-    if (jobs.outdated && !this.#rows.separate) {
-      jobs.replan((coming) =>
-        this.#rows.missing(this.#have, coming, this.#total() - this.#state.loadedBytes),
-      );
-    }
+    if (jobs.outdated) jobs.replan((coming) => this.#rows.missing(this.#have, coming));
     for (const running of jobs.start()) {
       this.#runJob(running).then(
         () => {
@@ -477,7 +465,7 @@ export class ModelLoader {
   /** @param {Running} running */
   async #runJob(running) {
     const { job } = running;
-    const whole = running.lane === 'rows' || job.use === 'urgent';
+    const whole = running.lane === 'rows' || job.use === 'urgent' || isShort(job);
     // A complete copy was verified when it was written, and each piece is again when it is read.
     const sum = this.#cachedAtStart ? null : verifier(this.#engine, job.sha256, job.to - job.from);
     const deliver = async (
@@ -597,34 +585,25 @@ export class ModelLoader {
    * @param {Origin} origin
    */
   async #deliver(job, at, bytes, origin) {
+    if (this.#failure) throw this.#failure;
     let index = job.spans.indexAt(at);
-    for (let done = 0; done < bytes.length;) {
-      const span = job.spans.at(index++);
-      const inSpan = at + done - span.at;
-      const piece = bytes.subarray(done, done + Math.min(bytes.length - done, span.bytes - inSpan));
-      if (job.gap) await this.#takeMissing(span.part, span.offset + inSpan, piece, origin);
-      else await this.#take(span.part, span.offset + inSpan, piece, origin);
-      done += piece.length;
-    }
-    if (!(bytes instanceof Staged) && origin === 'network')
-      await this.#options.store?.write(job.file, at, bytes);
-  }
-
-  /**
-   * Bytes of a stretch that goes over what is there already.
-   * @param {number} part
-   * @param {number} offset
-   * @param {Uint8Array | Staged} bytes
-   * @param {Origin} origin
-   */
-  async #takeMissing(part, offset, bytes, origin) {
-    const missing = this.#have[part].missing(offset, offset + bytes.length);
     let taken = 0;
-    for (const [from, to] of missing) {
-      await this.#take(part, from, bytes.subarray(from - offset, to - offset), origin);
-      taken += to - from;
+    for (let done = 0; done < bytes.length;) {
+      const { part, offset, at: start, bytes: n } = job.spans.at(index++);
+      const from = offset + at + done - start;
+      const to = offset + Math.min(n, at + bytes.length - start);
+      // Of a stretch that goes over what is there already, the rest.
+      const wanted = job.gap ? this.#have[part].missing(from, to) : [[from, to]];
+      for (const [a, b] of wanted) {
+        this.#put(part, a, bytes.subarray(done + a - from, done + b - from));
+        taken += b - a;
+      }
+      done += to - from;
     }
     if (origin === 'network') this.networkBytes += bytes.length - taken;
+    await this.#took(job.file, taken, origin);
+    if (!(bytes instanceof Staged) && origin === 'network')
+      await this.#options.store?.write(job.file, at, bytes);
   }
 
   // ---- both ----
@@ -638,13 +617,15 @@ export class ModelLoader {
   async *#download(file, from, to, more = false) {
     const source = this.#options.sources[file];
     const { line } = this.#jobs;
-    const asked = now();
+    // What the engine does with bytes is no property of the line.
+    const at = () => now() - this.#busyMs;
+    const asked = at();
     let opened = false;
     const chunks = download(source, from, to, {
       more,
       signal: this.#abort.signal,
       onOpen: ({ ranged, total, validator }) => {
-        if (!opened) line.opened(asked, now());
+        if (!opened) line.opened(asked, at());
         opened = true;
         this.#ranged = ranged;
         this.#fileBytes[file] = ranged ? total : null; // what is compressed has another length
@@ -655,11 +636,11 @@ export class ModelLoader {
     });
     try {
       for await (const chunk of chunks) {
-        line.took(chunk.bytes.length, now());
+        line.took(chunk.bytes.length, at());
         yield chunk;
       }
     } finally {
-      if (opened) line.closed(now());
+      if (opened) line.closed(at());
     }
   }
 
@@ -668,11 +649,10 @@ export class ModelLoader {
    * @param {number} part
    * @param {number} offset
    * @param {Uint8Array | Staged} bytes
-   * @param {Origin} origin
    */
-  async #take(part, offset, bytes, origin) {
-    if (this.#failure) throw this.#failure;
+  #put(part, offset, bytes) {
     const engine = this.#engine;
+    const began = now();
     if (part !== this.#part || offset !== this.#offset)
       engine.run('loader_seek', this.#pointer, part, offset);
     const push = (/** @type {number} */ memory, /** @type {number} */ n) =>
@@ -682,15 +662,43 @@ export class ModelLoader {
     this.#part = part;
     this.#offset = offset + bytes.length;
     this.#have[part].add(offset, offset + bytes.length);
+    this.#busyMs += now() - began;
+  }
+
+  /**
+   * @param {number} part
+   * @param {number} offset
+   * @param {Uint8Array | Staged} bytes
+   * @param {Origin} origin
+   */
+  async #take(part, offset, bytes, origin) {
+    if (this.#failure) throw this.#failure;
+    this.#put(part, offset, bytes);
+    await this.#took(part, bytes.length, origin);
+  }
+
+  /**
+   * Tells of so many bytes that the engine has got: of a packed model a chunk is hundreds of spans.
+   * @param {number} file
+   * @param {number} n
+   * @param {Origin} origin
+   */
+  async #took(file, n, origin) {
     const before = this.#state.layersReady;
     this.#readState();
-    const source = this.#options.sources[this.#options.shards ? 0 : part];
-    this.#origin = origin === 'network' && source.url === null ? 'memory' : origin;
-    if (origin === 'network') this.networkBytes += bytes.length;
-    if (this.#state.headerReady && !this.model) this.#useHeader();
+    const isHere = this.#options.sources[file].url === null;
+    this.#origin = origin === 'network' && isHere ? 'memory' : origin;
+    if (origin === 'network') this.networkBytes += n;
+    const isHeader = this.#state.headerReady && !this.model;
+    if (isHeader) this.#useHeader();
     this.#notify();
     this.#report(this.#state.layersReady !== before);
-    if (now() - this.#lastTurn > SLICE_MS) {
+    if (isHeader) {
+      // The session is made now.
+      const began = now();
+      await turn();
+      this.#busyMs += now() - began;
+    } else if (now() - this.#lastTurn > SLICE_MS) {
       await turn();
       this.#lastTurn = now();
     }
@@ -760,6 +768,7 @@ export class ModelLoader {
 
   /** @param {boolean} always */
   #report(always) {
+    if (this.#total() === 0) return; // before the header nobody knows what is to come
     const at = now();
     if (!always && at - this.#lastProgress < PROGRESS_MS) return;
     this.#lastProgress = at;

@@ -97,9 +97,9 @@ export const REQUEST_BYTES = 3 * 1024;
 /** …where nothing has to be asked for: a copy in the cache, a file of this device. */
 export const READ_BYTES = 2 ** 20;
 /** Jobs end at about this size, so that a late one does not hold the rest up. */
-const JOB_BYTES = 8 * 2 ** 20;
+export const JOB_BYTES = 8 * 2 ** 20;
 /** Stretches of rows up to this size go beside the others, and into the engine whole. */
-const SMALL_BYTES = 128 * 1024;
+export const SMALL_BYTES = 128 * 1024;
 
 /** @typedef {[part: number, from: number, to: number]} Stretch */
 
@@ -110,97 +110,62 @@ const SMALL_BYTES = 128 * 1024;
  */
 
 /**
- * Jobs for a file that is fetched by ranges, in the order of the plan. Rows of the shortlist that
- * lie close together become one stretch, with what is between them: so many requests cost more than
- * those bytes.
+ * Jobs for a file that is fetched by ranges, in the order of the plan. Rows for the same use between
+ * which fewer bytes lie than a request costs become one stretch, with what is between them.
  * @param {Extent[]} extents in the order of use
- * @param {number} requestBytes what a request costs
- * @param {number} [bareBytes] what one for other rows costs, at the end; 0: no byte is planned
- *   twice
- * @param {number} [lateBytes] what one for late rows costs
+ * @param {number} earlyBytes what a request for early rows costs
+ * @param {number} [lateBytes] one for late rows
+ * @param {number} [otherBytes] one for other rows; 0: no byte is planned twice
+ * @param {number} [jobBytes] the longest job
  * @returns {Plan}
  */
-export function jobsByRange(extents, requestBytes, bareBytes = 0, lateBytes = requestBytes) {
+export function jobsByRange(
+  extents,
+  earlyBytes,
+  lateBytes = earlyBytes,
+  otherBytes = 0,
+  jobBytes = JOB_BYTES,
+) {
   const firstLayer = extents.findIndex(({ layer }) => layer >= 0);
-  const isEarly = (/** @type {number} */ order) => order < firstLayer;
-  const { joined: shortlist, gap } = joinRows(
-    extents.map((_, order) => order).filter((order) => extents[order].layer === -2),
-    extents,
-    requestBytes,
-  );
-  shortlist.sort((a, b) => a.order - b.order);
-  const early = shortlist.filter(({ order }) => isEarly(order));
-  let late = { joined: shortlist.slice(early.length), gap };
-  if (lateBytes > requestBytes) {
-    const places = late.joined.map(({ stretch: [part, from, to] }) => ({
-      part,
-      offset: from,
-      nBytes: to - from,
-    }));
-    late = joinRows(
-      places.map((_, order) => order),
-      places,
-      lateBytes,
-    );
-    late.joined.sort((a, b) => a.order - b.order);
-  }
-  /** Of each part. @type {Ranges[]} */
+  /** Rows that are in the plan, of each part. @type {Ranges[]} */
   const listed = [];
-  for (const {
-    stretch: [part, from, to],
-  } of [...early, ...late.joined])
-    (listed[part] ??= new Ranges()).add(from, to);
-  const others = extents
-    .filter(({ layer }) => layer < -2)
-    .flatMap((extent) =>
-      (
-        listed[extent.part]?.missing(extent.offset, extent.offset + extent.nBytes) ?? [
-          [extent.offset, extent.offset + extent.nBytes],
-        ]
-      ).map(([from, to]) => ({ ...extent, offset: from, nBytes: to - from })),
-    );
-  const rest = joinRows(
-    others.map((_, order) => order),
-    others,
-    bareBytes,
-  );
   /** @type {Plan} */
   const plan = { jobs: [], rows: [] };
-  const put = (/** @type {Stretch[]} */ stretches, /** @type {Job['use']} */ use, over = 0) => {
+  const put = (/** @type {Stretch[]} */ stretches, /** @type {Job['use']} */ use, gap = 0) => {
     for (const [part, from, to] of stretches) {
-      const job = {
-        file: part,
-        from,
-        to,
-        spans: new Spans([{ at: from, part, offset: from, bytes: to - from }]),
-        use,
-        gap: over,
-      };
+      const spans = new Spans([{ at: from, part, offset: from, bytes: to - from }]);
+      const job = { file: part, from, to, spans, use, gap };
       (use !== 'layer' && to - from <= SMALL_BYTES ? plan.rows : plan.jobs).push(job);
     }
   };
-  put(
-    early.map(({ stretch }) => stretch),
-    'early',
-    gap,
-  );
+  const putRows = (/** @type {Extent[]} */ rows, /** @type {Job['use']} */ use, gap = 0) => {
+    const missing = rows.flatMap(({ part, offset, nBytes }, order) => {
+      const ranges = (listed[part] ??= new Ranges()).missing(offset, offset + nBytes);
+      return ranges.map(([from, to]) => ({
+        stretch: /** @type {Stretch} */ ([part, from, to]),
+        order,
+      }));
+    });
+    const stretches = joinRows(missing, gap, jobBytes);
+    for (const [part, from, to] of stretches) listed[part].add(from, to);
+    put(stretches, use, gap);
+  };
+  const shortlist = (/** @type {Extent} */ { layer }) => layer === -2;
+  putRows(extents.slice(0, Math.max(0, firstLayer)).filter(shortlist), 'early', earlyBytes);
   put(
     joinTouching(
       extents
         .filter(({ layer }) => layer > -2)
         .map(({ part, offset, nBytes }) => [part, offset, offset + nBytes]),
+      jobBytes,
     ),
     'layer',
   );
-  put(
-    late.joined.map(({ stretch }) => stretch),
-    'late',
-    late.gap,
-  );
-  put(
-    rest.joined.map(({ stretch }) => stretch),
+  putRows(extents.slice(Math.max(0, firstLayer)).filter(shortlist), 'late', lateBytes);
+  putRows(
+    extents.filter(({ layer }) => layer < -2),
     'other',
-    rest.gap,
+    otherBytes,
   );
   return plan;
 }
@@ -218,164 +183,101 @@ export function planned(jobs) {
 
 /**
  * @param {Stretch[]} stretches
+ * @param {number} most bytes of one
  * @returns {Stretch[]}
  */
-function joinTouching(stretches) {
+function joinTouching(stretches, most) {
   /** @type {Stretch[]} */
   const out = [];
   for (const [part, from, to] of stretches) {
     const last = out[out.length - 1];
-    if (last && last[0] === part && last[2] === from && last[2] - last[1] < JOB_BYTES) last[2] = to;
+    if (last && last[0] === part && last[2] === from && last[2] - last[1] < most) last[2] = to;
     else out.push([part, from, to]);
   }
   return out;
 }
 
-/** @typedef {Pick<Extent, 'part' | 'offset' | 'nBytes'>} Place */
-/** @typedef {{ stretch: Stretch, order: number }} Joined `order`: of the first extent in it */
-
 /**
- * Runs of rows, joined over the gap with which requests and bytes fetched beside the point cost
- * least.
- * @param {number[]} orders which extents
- * @param {Place[]} extents
- * @param {number} requestBytes
- * @returns {{ joined: Joined[], gap: number }} in the order of the file
- */
-function joinRows(orders, extents, requestBytes) {
-  const byPlace = orders.sort(
-    (a, b) => extents[a].part - extents[b].part || extents[a].offset - extents[b].offset,
-  );
-  let best = 0;
-  let leastCost = Infinity;
-  for (let gap = 0; gap <= 2 ** 20; gap = gap === 0 ? 512 : Math.round(gap * 1.3)) {
-    const cost = costOver(extents, byPlace, gap, requestBytes);
-    if (cost < leastCost) [best, leastCost] = [gap, cost];
-  }
-  return { joined: joinOver(extents, byPlace, best), gap: best };
-}
-
-/**
- * What joinOver's stretches cost. There are some thousand runs and some gaps: nothing is allocated.
- * @param {Place[]} extents
- * @param {number[]} byPlace
+ * @param {{ stretch: Stretch, order: number }[]} rows
  * @param {number} gap
- * @param {number} requestBytes
+ * @param {number} most bytes of one
+ * @returns {Stretch[]} in the order of the first row in each
  */
-function costOver(extents, byPlace, gap, requestBytes) {
-  let cost = 0;
-  let lastPart = -1;
-  let from = 0;
-  let to = 0;
-  for (const order of byPlace) {
-    const { part, offset, nBytes } = extents[order];
-    if (part === lastPart && offset - to <= gap && offset + nBytes - from <= JOB_BYTES) {
-      cost += Math.max(0, offset + nBytes - to);
-      to = Math.max(to, offset + nBytes);
-    } else {
-      cost += requestBytes + nBytes;
-      lastPart = part;
-      from = offset;
-      to = offset + nBytes;
-    }
-  }
-  return cost;
-}
-
-/**
- * @param {Place[]} extents
- * @param {number[]} byPlace their numbers
- * @param {number} gap
- * @returns {Joined[]}
- */
-function joinOver(extents, byPlace, gap) {
-  /** @type {Joined[]} */
+function joinRows(rows, gap, most) {
+  /** @type {typeof rows} */
   const out = [];
-  for (const order of byPlace) {
-    const { part, offset, nBytes } = extents[order];
+  rows.sort((a, b) => a.stretch[0] - b.stretch[0] || a.stretch[1] - b.stretch[1]);
+  for (const row of rows) {
     const last = out[out.length - 1];
-    if (
-      last &&
-      last.stretch[0] === part &&
-      offset - last.stretch[2] <= gap &&
-      offset + nBytes - last.stretch[1] <= JOB_BYTES
-    ) {
-      last.stretch[2] = Math.max(last.stretch[2], offset + nBytes);
-      last.order = Math.min(last.order, order);
-    } else out.push({ stretch: [part, offset, offset + nBytes], order });
+    const [part, from, to] = row.stretch;
+    const joins =
+      last?.stretch[0] === part && from - last.stretch[2] <= gap && to - last.stretch[1] <= most;
+    if (joins) {
+      last.stretch[2] = to;
+      last.order = Math.min(last.order, row.order);
+    } else out.push(row);
   }
-  return out;
+  return out.sort((a, b) => a.order - b.order).map(({ stretch }) => stretch);
 }
 
-/** Where the rows of the token embedding lie. As numbers, like Spans. */
+/** The extents of a file, and where the rows of the token embedding lie. As numbers, like Spans. */
 export class Rows {
-  /** row, nRows, part, offset, bytes of a row, layer; of each stretch. */ #numbers =
-    new Float64Array(6 * 64);
+  /** row, nRows, part, offset, bytes, layer, output; of each extent. */ #numbers =
+    new Float64Array(7 * 64);
   #length = 0;
-  /** Of the stretches that come before the layers. */ #earlyLength = -1;
-  /** A separate output matrix has rows too: they are not here. */ separate = false;
 
-  /** @param {Extent} extent what is no row of the embedding is passed over */
+  /** @param {Extent} extent */
   add({ part, offset, nBytes, layer, row, nRows, output }) {
-    if (layer >= 0 && this.#earlyLength < 0) this.#earlyLength = this.#length;
-    this.separate ||= output;
-    if (layer > -2 || output) return;
     if (this.#length === this.#numbers.length) {
       const more = new Float64Array(this.#length * 2);
       more.set(this.#numbers);
       this.#numbers = more;
     }
-    this.#numbers.set([row, nRows, part, offset, nBytes / nRows, layer], this.#length);
-    this.#length += 6;
+    this.#numbers.set([row, nRows, part, offset, nBytes, layer, Number(output)], this.#length);
+    this.#length += 7;
+  }
+
+  /** @param {number} i @returns {Extent} */
+  #at(i) {
+    const [row, nRows, part, offset, nBytes, layer, output] = this.#numbers.subarray(i, i + 7);
+    return { row, nRows, part, offset, nBytes, layer, output: output !== 0 };
   }
 
   /**
-   * Those that neither of the two has, in the order of use, with the layers as one extent between
-   * them.
+   * Those that neither of the two has, in the order of use.
    * @param {Ranges[]} have of each part
    * @param {(part: number) => Ranges} coming
-   * @param {number} bytes all that is missing
    * @returns {Extent[]}
    */
-  missing(have, coming, bytes) {
+  missing(have, coming) {
     /** @type {Extent[]} */
     const out = [];
-    const layers = { part: 0, offset: 0, nBytes: bytes, layer: 0, row: 0, nRows: 0, output: false };
-    for (let i = 0; i < this.#length; i += 6) {
-      if (i === this.#earlyLength) out.push(layers);
-      const [row, nRows, part, offset, rowBytes, layer] = this.#numbers.subarray(i, i + 6);
-      for (const [a, b] of have[part].missing(offset, offset + nRows * rowBytes)) {
-        layers.nBytes -= b - a;
-        for (const [from, to] of coming(part).missing(a, b)) {
-          out.push({
-            part,
-            offset: from,
-            nBytes: to - from,
-            layer,
-            row: row + (from - offset) / rowBytes,
-            nRows: (to - from) / rowBytes,
-            output: false,
-          });
-        }
-      }
+    for (let i = 0; i < this.#length; i += 7) {
+      const extent = this.#at(i);
+      const { part, offset, nBytes } = extent;
+      for (const [a, b] of have[part].missing(offset, offset + nBytes))
+        for (const [from, to] of coming(part).missing(a, b))
+          out.push({ ...extent, offset: from, nBytes: to - from });
     }
     return out;
   }
 
   /**
-   * @param {number} row
+   * @param {number} wanted row of the embedding
    * @returns {{ part: number, offset: number, rowBytes: number, rowsAfter: number } | null}
    */
-  find(row) {
-    for (let i = 0; i < this.#length; i += 6) {
+  find(wanted) {
+    for (let i = 0; i < this.#length; i += 7) {
       const first = this.#numbers[i];
-      if (row < first || row >= first + this.#numbers[i + 1]) continue;
-      const [, nRows, part, offset, rowBytes] = this.#numbers.subarray(i, i + 5);
+      if (wanted < first || wanted >= first + this.#numbers[i + 1]) continue;
+      const { row, nRows, part, offset, nBytes, layer, output } = this.#at(i);
+      if (layer > -2 || output) continue;
+      const rowBytes = nBytes / nRows;
       return {
         part,
-        offset: offset + (row - first) * rowBytes,
+        offset: offset + (wanted - row) * rowBytes,
         rowBytes,
-        rowsAfter: first + nRows - row,
+        rowsAfter: row + nRows - wanted,
       };
     }
     return null;

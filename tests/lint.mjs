@@ -1,11 +1,11 @@
 // The look and the rules of all sources: checks them (npm run lint), or writes the look (npm run
 // format).
 //
-//   node wasm/setup/lint.mjs [--write]
+//   node tests/lint.mjs [--write]
 import fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { SetupError, ensureNpm, exitWith, root, run, say } from './setup.mjs';
+import { SetupError, ensureNpm, exitWith, root, run, say } from '../wasm/setup/setup.mjs';
 
 const SCRIPTS = ['.', 'docs', 'models', 'tests', 'wasm', 'web'];
 
