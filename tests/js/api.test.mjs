@@ -340,8 +340,14 @@ describe('replies', () => {
     await assert.rejects(lm.chat([]).result, code('USAGE', /messages/));
     await assert.rejects(
       lm.chat([/** @type {any} */ ({ role: 'user' })]).result,
-      code('USAGE', /messages\[0\]/),
+      code('USAGE', /messages\[0\]\.content/),
     );
+    for (const role of ['tool', 'admin<|im_end|>', undefined]) {
+      const says = code('USAGE', /messages\[1\]\.role: 'system', 'user' or 'assistant' .* not /);
+      const messages = [...hi, /** @type {any} */ ({ role, content: 'x' })];
+      await assert.rejects(lm.chat(messages).result, says);
+      await assert.rejects(lm.countTokens(messages), says);
+    }
     await assert.rejects(
       lm.complete(/** @type {any} */ (undefined)).result,
       code('USAGE', /prompt/),

@@ -365,6 +365,55 @@ test('a copy: under a key of its own, compared once a day, the oldest give way',
   assert.equal(kept.size, 0, 'an address that is never met again');
 });
 
+test('a model is deleted with its heads, wherever they lie', async (t) => {
+  const kept = memoryCaches(t);
+  const heads = new Uint8Array(await tinyHeads());
+  const { address, url } = await serve(
+    {},
+    {
+      '/tiny.gguf': tinyBytes,
+      '/split-00001-of-00001.gguf': tinyBytes,
+      '/split.exits.gguf': heads,
+      '/elsewhere/tuned.gguf': heads,
+    },
+  );
+  for (const [source, more] of /** @type {[string, object][]} */ ([
+    [`${address}/split-00001-of-00001.gguf`, {}],
+    [url, { heads: `${address}/elsewhere/tuned.gguf` }],
+    [url, { heads: `${address}/elsewhere/tuned.gguf`, kvMaps: true }],
+  ])) {
+    const lm = await ExitLM.load(source, { worker: false, cache: 'cache-api', ...more });
+    await lm.ready;
+    await lm.dispose();
+    assert.ok(lm.exits);
+    assert.ok((await ExitLM.cache.list()).length >= 2);
+    assert.equal(await ExitLM.cache.delete(source), true);
+    assert.deepEqual([...kept.keys()], []);
+    assert.equal(await ExitLM.cache.delete(source), false);
+  }
+});
+
+test('on an insecure page long addresses that begin alike are kept apart', async (t) => {
+  const { crypto } = globalThis;
+  const set = (/** @type {unknown} */ value) =>
+    Object.defineProperty(globalThis, 'crypto', { value, configurable: true });
+  set({ getRandomValues: crypto.getRandomValues.bind(crypto) });
+  t.after(() => set(crypto));
+  const paths = ['1', '2'].map((name) => `/${'long/'.repeat(30)}${name}.gguf`);
+  const { address } = await serve({}, Object.fromEntries(paths.map((path) => [path, bytes])));
+  /** @type {Map<string, Uint8Array>} */
+  const kept = new Map();
+  const cache = {
+    get: async (/** @type {string} */ key) => kept.get(key),
+    put: async (/** @type {string} */ key, /** @type {Uint8Array} */ value) =>
+      void kept.set(key, value.slice()),
+    delete: async (/** @type {string} */ key) => kept.delete(key),
+  };
+  for (const first of [true, false])
+    for (const path of paths)
+      assert.equal((await check(address + path, { cache })).networkBytes > 0, first);
+});
+
 /** @param {import('node:test').TestContext} t @returns {Map<string, Uint8Array>} what is in it */
 function memoryCaches(t) {
   /** @type {Map<string, Uint8Array>} */

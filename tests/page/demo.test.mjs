@@ -277,6 +277,49 @@ describe('the page', () => {
     await page.context().close();
   });
 
+  test('two tabs keep, change and delete conversations beside each other', async () => {
+    const first = await it.open('/tests/page/blank.html');
+    await first.evaluate(() => {
+      const turns = [{ role: 'user', content: 'Of an earlier version' }];
+      const old = [{ id: 'old', title: 'Earlier', at: 1, turns }];
+      localStorage.setItem('exitlm.conversations', JSON.stringify(old));
+    });
+    const second = await first.context().newPage();
+    for (const page of [first, second]) {
+      await page.goto(`${it.address}/web/demo/`);
+      await set(page, { maxTokens: 8 });
+    }
+    const titles = async (/** @type {Page} */ page, /** @type {string[]} */ expected) => {
+      await page.waitForFunction(
+        (wanted) =>
+          wanted ===
+          [...document.querySelectorAll('#history-list .conversation')]
+            .map((node) => node.textContent)
+            .join(),
+        expected.join(),
+      );
+    };
+    const both = (/** @type {string[]} */ ...expected) =>
+      Promise.all([first, second].map((page) => titles(page, expected)));
+    await both('Earlier');
+    await answered(first, 'One');
+    await answered(second, 'Two');
+    await both('Two', 'One', 'Earlier');
+    // what is open here is gone on with there
+    await second.getByRole('button', { name: 'Conversations', exact: true }).click();
+    await second.getByRole('button', { name: 'One', exact: true }).click();
+    await answered(second, 'One more');
+    await both('One', 'Two', 'Earlier');
+    await first.locator('.turn').nth(3).waitFor();
+    assert.equal((await runs(first))[0].tokens.length, 8);
+    await second.getByRole('button', { name: 'Delete “Two”' }).click();
+    await both('One', 'Earlier');
+    for (const page of [first, second]) await page.reload();
+    await both('One', 'Earlier');
+    quiet();
+    await first.context().close();
+  });
+
   test('files of this device: picked, and dropped', async () => {
     const page = await it.open('/web/demo/');
     await set(page, { maxTokens: 10 });

@@ -177,6 +177,34 @@ test('two tabs at once', async () => {
   await context.close();
 });
 
+test('deleting waits for another tab that is loading', async () => {
+  const context = await slow.browser.newContext();
+  const [loading, other] = [await context.newPage(), await context.newPage()];
+  for (const page of [loading, other]) await page.goto(`${slow.address}/tests/page/blank.html`);
+  const loaded = within(
+    loading,
+    async (ExitLM) => {
+      const lm = await ExitLM.load('/tests/data/tiny.gguf', { heads: false });
+      await lm.ready;
+      await lm.dispose();
+    },
+    null,
+  );
+  const seen = await within(
+    other,
+    async (ExitLM) => {
+      while (!(await ExitLM.cache.list()).length) await new Promise((r) => setTimeout(r, 20));
+      const [{ complete }] = await ExitLM.cache.list();
+      const deleted = await ExitLM.cache.delete('/tests/data/tiny.gguf');
+      return [complete, deleted, await ExitLM.cache.list()];
+    },
+    null,
+  );
+  assert.deepEqual(seen, [false, true, []]);
+  await loaded;
+  await context.close();
+});
+
 test("the Cache API, in a worker and in the page's own thread", async () => {
   for (const worker of [true, false]) {
     const page = await isolated.open('/tests/page/blank.html');

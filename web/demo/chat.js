@@ -14,7 +14,14 @@ import {
 } from './dom.js';
 import { meanDepth, meanWork, speedOf } from './insight.js';
 import { model, wantedAccuracy } from './model.js';
-import { conversations, keepConversations, rememberFullSpeed, settings } from './store.js';
+import {
+  dropConversation,
+  followConversations,
+  isListed,
+  keepConversation,
+  rememberFullSpeed,
+  settings,
+} from './store.js';
 
 /**
  * @typedef {import('./store.js').Conversation} Conversation
@@ -55,6 +62,10 @@ export function connectChat(hooks) {
   );
   byId('to-end').addEventListener('click', () => toEnd(true));
   new ResizeObserver(() => toEnd()).observe(scroll);
+  followConversations((conversation) => {
+    if (conversation?.id === current.id && !running) openConversation(conversation);
+    changed();
+  }).catch(notKept);
 }
 
 export const isRunning = () => running !== null;
@@ -93,30 +104,26 @@ export function openConversation(conversation = empty()) {
 
 /** @param {Conversation} conversation */
 export function removeConversation(conversation) {
-  const at = conversations.indexOf(conversation);
-  if (at < 0) return;
-  conversations.splice(at, 1);
-  keepConversations();
-  if (conversation === current) openConversation();
+  dropConversation(conversation).catch(notKept);
+  if (conversation.id === current.id) openConversation();
   changed();
   toast('The conversation was deleted.', {
     label: 'Undo',
     run: () => {
-      conversations.splice(at, 0, conversation);
-      keepConversations();
+      keepConversation(conversation).catch(notKept);
       changed();
     },
   });
 }
 
-function keep() {
-  current.at = Date.now();
-  const at = conversations.indexOf(current);
-  if (at > 0) conversations.splice(at, 1);
-  if (at !== 0) conversations.unshift(current);
-  keepConversations();
+/** @param {Conversation} conversation */
+function keep(conversation) {
+  conversation.at = Date.now();
+  keepConversation(conversation).catch(notKept);
   changed();
 }
+
+const notKept = () => toast('This browser keeps no conversations for the page.');
 
 // ---- turns on the page ----
 
@@ -382,7 +389,7 @@ async function answer(compare) {
   const entry = /** @type {Shown} */ (showTurn(turn));
   select(entry.views[0]);
   toEnd(true);
-  keep();
+  keep(conversation);
   announce('Answering');
   try {
     const { promise: stopping, resolve } = withResolvers();
@@ -428,7 +435,7 @@ async function answer(compare) {
       view.show(settings.view);
     }
     refresh(entry);
-    if (conversation.turns.includes(turn)) keep();
+    if (isListed(conversation)) keep(conversation);
     else changed();
     toEnd();
     announce(turn.error ?? (stopped ? 'Stopped' : 'The answer is complete'));

@@ -169,7 +169,7 @@ function drawHistory() {
           {
             'type': 'button',
             'class': 'conversation ellipsis',
-            'aria-current': conversation === currentConversation() ? 'true' : undefined,
+            'aria-current': conversation.id === currentConversation().id ? 'true' : undefined,
             'onclick': () => {
               openConversation(conversation);
               if (!wide.matches) side('history', false);

@@ -23,7 +23,6 @@
  */
 
 const KEY = 'exitlm';
-const MOST = 60; // conversations kept
 
 /** @param {string} name @param {any} otherwise */
 function read(name, otherwise) {
@@ -75,27 +74,80 @@ const listeners = [];
 /** @param {(changes: Partial<typeof DEFAULTS>) => void} listener */
 export const onChange = (listener) => listeners.push(listener);
 
-/** @type {Conversation[]} newest first */
-export const conversations = read('conversations', []);
+/** @type {Promise<IDBDatabase>} */
+const database = new Promise((resolve, reject) => {
+  const opening = indexedDB.open(KEY);
+  opening.onupgradeneeded = () => {
+    const store = opening.result.createObjectStore('conversations', { keyPath: 'id' });
+    for (const conversation of read('conversations', [])) store.put(conversation); // as it once was
+  };
+  opening.onsuccess = () => {
+    write('conversations', []);
+    resolve(opening.result);
+  };
+  opening.onerror = () => reject(opening.error);
+});
 
 /**
- * Keeps the conversations. Where room is short the oldest lose the details of their tokens first,
- * and then go.
+ * @param {'readonly' | 'readwrite'} mode
+ * @param {(store: IDBObjectStore) => IDBRequest} act
+ * @returns {Promise<any>} what came of it, when it is safe
  */
-export function keepConversations() {
-  conversations.splice(MOST);
-  const kept = conversations.map((conversation) => ({ ...conversation }));
-  for (let spared = kept.length - 1; !write('conversations', kept); spared--) {
-    if (spared < 0) {
-      if (kept.length <= 1) return;
-      kept.pop();
-    } else kept[spared] = { ...kept[spared], turns: kept[spared].turns.map(withoutTokens) };
-  }
+async function inDatabase(mode, act) {
+  const transaction = (await database).transaction('conversations', mode);
+  const request = act(transaction.objectStore('conversations'));
+  await new Promise((resolve, reject) => {
+    transaction.oncomplete = resolve;
+    transaction.onabort = () => reject(transaction.error);
+  });
+  return request.result;
 }
 
-/** @param {UserTurn | Answer} turn */
-const withoutTokens = (turn) =>
-  turn.role === 'user' ? turn : { ...turn, runs: turn.runs.map((run) => ({ ...run, tokens: [] })) };
+/** @type {Conversation[]} newest first; in the database a record each, which all tabs share */
+export const conversations = [];
+const tabs = new BroadcastChannel(KEY);
+
+/** @param {string} id */
+const placeOf = (id) => conversations.findIndex((each) => each.id === id);
+/** @param {Conversation} conversation */
+export const isListed = ({ id }) => placeOf(id) >= 0;
+
+/** @param {string} id @param {Conversation} [conversation] left out: it is gone */
+function list(id, conversation) {
+  if (placeOf(id) >= 0) conversations.splice(placeOf(id), 1);
+  if (conversation) conversations.push(conversation);
+  conversations.sort((a, b) => b.at - a.at);
+}
+
+/**
+ * Reads what is kept, and follows other tabs.
+ * @param {(conversation?: Conversation) => void} changed
+ */
+export async function followConversations(changed) {
+  tabs.onmessage = async ({ data: id }) => {
+    const found = await inDatabase('readonly', (store) => store.get(id));
+    list(id, found);
+    changed(found);
+  };
+  for (const each of await inDatabase('readonly', (store) => store.getAll()))
+    if (!isListed(each)) list(each.id, each);
+  changed();
+}
+
+/** @param {Conversation} conversation as it is now */
+export async function keepConversation(conversation) {
+  list(conversation.id, conversation);
+  const text = JSON.stringify(conversation, (key, value) => (key === 'running' ? false : value));
+  await inDatabase('readwrite', (store) => store.put(JSON.parse(text)));
+  tabs.postMessage(conversation.id);
+}
+
+/** @param {Conversation} conversation */
+export async function dropConversation({ id }) {
+  list(id);
+  await inDatabase('readwrite', (store) => store.delete(id));
+  tabs.postMessage(id);
+}
 
 /** @type {Record<string, number>} tokens a second without exits, a model */
 const fullSpeeds = read('full-speeds', {});

@@ -10,7 +10,7 @@
  */
 import { absolute } from '../link/address.js';
 import { messageOf } from '../link/errors.js';
-import { bytesKept, journalLine, parseJournal } from './journal.js';
+import { bytesKept, journalLine, mark, parseJournal } from './journal.js';
 import { cacheApi, cacheApiList, cacheApiRemove, keyValueSlot } from './key-value.js';
 import { opfsList, opfsRemove, opfsSlot, opfsWorks } from './opfs.js';
 import { digest, hex } from './sha256.js';
@@ -35,20 +35,23 @@ const plain = (address) => address.replace(/#.*$/, '');
 async function idOf(key) {
   const bytes = new TextEncoder().encode(plain(key));
   const subtle = globalThis.crypto?.subtle;
-  return subtle ? (await digest(subtle, bytes)).slice(0, 32) : `u${hex(bytes)}`.slice(0, 200);
+  if (subtle) return (await digest(subtle, bytes)).slice(0, 32);
+  const id = `u${hex(bytes)}`; // an insecure page, where only a cache of the caller's can be
+  return id.length > 200 ? id.slice(0, 192) + mark(id) : id;
 }
 
 /**
  * The right to write, for as long as it is not released.
  * @param {string} id
+ * @param {boolean} [ifAvailable] false: waits for it
  * @returns {Promise<(() => void) | null>} null: another tab has it
  */
-async function lock(id) {
+async function lock(id, ifAvailable = true) {
   const locks = globalThis.navigator?.locks;
   if (!locks) return () => {};
   return new Promise((resolve, reject) => {
     locks
-      .request(`exitlm-cache-${id}`, { ifAvailable: true }, (granted) => {
+      .request(`exitlm-cache-${id}`, { ifAvailable }, (granted) => {
         if (!granted) return resolve(null);
         return new Promise((release) => resolve(() => release(undefined)));
       })
@@ -103,10 +106,16 @@ async function openSlot(kind, id, peer) {
  * @param {Peer} peer for a cache of the caller's
  * @param {object} [options]
  * @param {string | null} [options.sha256] promised
+ * @param {string | null} [options.of] of heads: their model's key
  * @param {(message: string) => void} [options.warn]
  * @returns {Promise<ModelStore | null>} null: nothing is kept here
  */
-export async function openStore(kind, key, peer, { sha256 = null, warn = () => {} } = {}) {
+export async function openStore(
+  kind,
+  key,
+  peer,
+  { sha256 = null, of = null, warn = () => {} } = {},
+) {
   const id = await idOf(key);
   let slot = await openSlot(kind, id, peer);
   let state = slot && parseJournal(slot.journal);
@@ -126,7 +135,7 @@ export async function openStore(kind, key, peer, { sha256 = null, warn = () => {
     if (!slot.writable) return null;
     await others?.(0);
     try {
-      await slot.append(journalLine({ url: key, sha256, at: Date.now() }));
+      await slot.append(journalLine({ url: key, of, sha256, at: Date.now() }));
     } catch (error) {
       warn(`the model cannot be kept on this device (${messageOf(error)})`);
       await slot.close().catch(() => {});
@@ -208,20 +217,23 @@ export const modelCache = {
   },
 
   /**
-   * Removes what is kept of a model, its exit heads included.
+   * Removes what is kept of a model, its exit heads included. Waits for a tab that is loading it.
    * @param {string | URL} url
    * @returns {Promise<boolean>} whether there was anything
    */
   async delete(url) {
-    const { href } = absolute(url);
+    const key = plain(absolute(url).href);
+    const ids = new Set([await idOf(key)]);
+    for (const { id, journal } of await kept()) {
+      const state = parseJournal(journal);
+      if ([state.of, state.url.replace(/ .*/, '')].some((its) => plain(its) === key)) ids.add(id);
+    }
     let any = false;
-    const heads = href.replace(/\.gguf(?=$|[?#])/, '.exits.gguf');
-    for (const file of new Set([href, heads, headsKey(href)])) {
-      for (const key of [file, mapsKey(file)]) {
-        const id = await idOf(key);
-        const removed = [await opfsRemove(id), await cacheApiRemove(id)];
-        any ||= removed.includes(true);
-      }
+    for (const id of ids) {
+      const release = await lock(id, false);
+      const removed = [await opfsRemove(id), await cacheApiRemove(id)];
+      release?.();
+      any ||= removed.includes(true);
     }
     return any;
   },

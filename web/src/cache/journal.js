@@ -5,7 +5,8 @@
  * @typedef {{ offset: number, bytes: number, hash: string }} Piece
  *
  * @typedef {object} JournalState
- * @property {string} url
+ * @property {string} url the key
+ * @property {string} of the model's key, where these are its heads
  * @property {string | null} sha256 that was promised when the copy was begun
  * @property {Map<number, Piece[]>} pieces of each file
  * @property {Map<number, string>} validators of each file
@@ -15,7 +16,7 @@
  */
 
 /** @param {string} text @returns {string} a short checksum */
-function mark(text) {
+export function mark(text) {
   let hash = 0x811c9dc5;
   for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
   return (hash >>> 0).toString(16).padStart(8, '0');
@@ -32,6 +33,7 @@ export function parseJournal(text) {
   /** @type {JournalState} */
   const state = {
     url: '',
+    of: '',
     sha256: null,
     pieces: new Map(),
     validators: new Map(),
@@ -44,7 +46,8 @@ export function parseJournal(text) {
     if (line.length < 10 || mark(record) !== line.slice(0, 8)) continue;
     const r = JSON.parse(record);
     if (r.at !== undefined) state.usedAt = r.at;
-    if (r.url !== undefined) Object.assign(state, { url: r.url, sha256: r.sha256, savedAt: r.at });
+    if (r.url !== undefined)
+      Object.assign(state, { url: r.url, of: r.of ?? '', sha256: r.sha256, savedAt: r.at });
     else if (r.tag !== undefined) state.validators.set(r.file, r.tag);
     else if (r.done !== undefined) Object.assign(state, { doneBytes: r.done, savedAt: r.at });
     else if (r.whole !== undefined)

@@ -15,7 +15,7 @@
 import { absolute } from '../link/address.js';
 import { ExitLMError } from '../link/errors.js';
 import { number, usage } from '../link/options.js';
-import { hasNodeModules } from '../link/platform.js';
+import { hasNodeModules, memoryIsShort } from '../link/platform.js';
 import { Transfer } from '../link/protocol.js';
 import { blobSource, bytesSource, chunksOf, streamSource } from '../link/sources.js';
 
@@ -100,7 +100,7 @@ export class Caller {
       cache: typeof cache === 'string' ? /** @type {LoadSpec['cache']} */ (cache) : 'remote',
       cacheKey: cacheKey ?? null,
       contextLength: number(this.#options, 'contextLength', 1, 0xffffffff, true) ?? 0,
-      kvType: kvType ?? null,
+      kvType: kvType ?? (memoryIsShort() ? 'q8' : null),
       kvMaps: kvMaps ?? null,
       sha256: sha256 === undefined ? null : checksums(sha256),
       customFetch: fetch !== undefined,

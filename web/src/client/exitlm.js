@@ -162,6 +162,11 @@ export class ExitLM {
       const spec = caller.spec(source, connection.inWorker);
       const described = await connection.peer.call('load', spec);
       described.info = Object.assign(known, { ...described.info, ...known });
+      if (!options.kvType && known.kvType !== 'f32')
+        guarded(
+          warn,
+          `memory is short here: the K/V cache is of type ${known.kvType}, with which a few tokens in a hundred differ and no accuracy is certified; kvType: 'f32' asks for the exact one, of four times the size`,
+        );
       lm = new this(connection, described, ready.promise, listeners, fail);
       return lm;
     } catch (error) {
@@ -451,12 +456,14 @@ function plainMessages(messages) {
     );
   }
   for (const [i, message] of messages.entries()) {
-    if (typeof message?.role !== 'string' || typeof message?.content !== 'string') {
+    const { role, content } = message ?? {};
+    if (!['system', 'user', 'assistant'].includes(role))
       throw new ExitLMError(
         'USAGE',
-        `messages[${i}]: { role, content } with two strings was expected`,
+        `messages[${i}].role: 'system', 'user' or 'assistant' was expected, not ${JSON.stringify(role)}`,
       );
-    }
+    if (typeof content !== 'string')
+      throw new ExitLMError('USAGE', `messages[${i}].content: a string was expected`);
   }
   return JSON.parse(JSON.stringify(messages));
 }

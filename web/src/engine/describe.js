@@ -11,7 +11,7 @@
  * @param {Engine} engine
  * @param {number} model
  * @param {number} session
- * @returns {Omit<Info, 'memory'>}
+ * @returns {Omit<Info, 'memory' | 'kvType'>}
  */
 export function describeModel(engine, model, session) {
   const info = engine.with(engine.sizeOf('model_info'), (struct) => {

@@ -51,6 +51,7 @@ export class Host {
   #session = 0;
   /** The heads' K/V maps are here, or will not come. */ #maps = deferred();
   #memoryNeeded = { model: 0, session: 0 };
+  #kvType = '';
   #abort = new AbortController();
   /** @type {() => void} */ #endThreads = () => {};
   /** @type {unknown} */ #failure;
@@ -104,7 +105,11 @@ export class Host {
       this.#engine = engine;
       this.#pieces = new Pieces(engine);
       if (resolved.heads)
-        this.#heads = await loadHeads(this.#headsMeans(spec), resolved.heads, spec.kvMaps);
+        this.#heads = await loadHeads(
+          this.#headsMeans(spec, resolved.key),
+          resolved.heads,
+          spec.kvMaps,
+        );
       const loader = await this.#openLoader(spec, resolved, threads, opening);
       return this.#describe(loader);
     } catch (error) {
@@ -142,13 +147,18 @@ export class Host {
       : null;
   }
 
-  /** @param {LoadSpec} spec @returns {import('./heads-loading.js').Means} */
-  #headsMeans({ cache }) {
+  /**
+   * @param {LoadSpec} spec
+   * @param {string | null} of the model's key
+   * @returns {import('./heads-loading.js').Means}
+   */
+  #headsMeans({ cache }, of) {
     return {
       engine: /** @type {Engine} */ (this.#engine),
       pieces: /** @type {Pieces} */ (this.#pieces),
       signal: this.#abort.signal,
-      openCopy: (key, sha256) => openStore(cache, key, this.#peer, { sha256, warn: this.#warn }),
+      openCopy: (key, sha256) =>
+        openStore(cache, key, this.#peer, { sha256, of, warn: this.#warn }),
     };
   }
 
@@ -157,8 +167,9 @@ export class Host {
    * cheaper. Only a reply that may use them waits for them.
    * @param {LoadSpec} spec
    * @param {Heads} heads
+   * @param {string | null} of the model's key
    */
-  async #loadMaps(spec, heads) {
+  async #loadMaps(spec, heads, of) {
     if (
       spec.kvMaps !== null ||
       !this.#exits?.levels.some((level) => level.kv === 'maps' && level.certified)
@@ -166,7 +177,7 @@ export class Host {
       return;
     try {
       if (!this.#alive().engine.call('heads_have_maps', this.#heads))
-        await loadMaps(this.#headsMeans(spec), heads, this.#heads);
+        await loadMaps(this.#headsMeans(spec, of), heads, this.#heads);
     } catch (error) {
       if (!this.#abort.signal.aborted)
         this.#warn(
@@ -232,7 +243,7 @@ export class Host {
           this.#peer.notify('ready', this.#describe(loader).info);
           if (store?.stale && !packed && !sha256) await this.#revalidate(store, sources[0]);
           await store?.close();
-          if (resolved.heads) await this.#loadMaps(spec, resolved.heads);
+          if (resolved.heads) await this.#loadMaps(spec, resolved.heads, key);
           this.#maps.resolve(undefined);
         },
         async (error) => {
@@ -269,15 +280,14 @@ export class Host {
   }
 
   /**
-   * Where memory is short and the caller named no type for the K/V cache, the smaller ones are
-   * tried.
+   * Where no type was named for the K/V cache and the first finds no room, the smallest is tried.
    * @param {LoadSpec} spec
    * @param {ModelLoader} loader
    * @param {number} threads
    */
   #openSession(spec, loader, threads) {
     const engine = /** @type {Engine} */ (this.#engine);
-    const types = spec.kvType === null ? [null, 'q8'] : [spec.kvType];
+    const types = spec.kvType === null ? ['f32', 'q8'] : [spec.kvType];
     const clock = clockRuns();
     for (const kvType of types) {
       const options = engine.create(
@@ -287,6 +297,7 @@ export class Host {
       try {
         this.#memoryNeeded = loader.memory(options);
         this.#session = engine.make('session_create', loader.model, options, clock);
+        this.#kvType = kvType;
         break;
       } catch (error) {
         if (
@@ -322,6 +333,7 @@ export class Host {
     /** @type {Info} */
     const info = {
       ...describeModel(engine, loader.model, this.#session),
+      kvType: this.#kvType,
       memory: { ...this.#memoryNeeded, total: engine.memoryBytes },
     };
     return { info, exits: this.#exits };

@@ -37,6 +37,19 @@ export async function cores() {
   return typeof n === 'number' && n >= 1 ? Math.floor(n) : 1;
 }
 
+/**
+ * Whether the device says that its memory is short. iOS does not, and ends a page that takes much;
+ * an iPad calls itself a Macintosh.
+ */
+export function memoryIsShort() {
+  const { deviceMemory = 8, userAgent = '', maxTouchPoints = 0 } = scope.navigator ?? {};
+  return (
+    deviceMemory <= 4 ||
+    /iPhone|iPad|iPod/.test(userAgent) ||
+    (/Macintosh/.test(userAgent) && maxTouchPoints > 1)
+  );
+}
+
 /** @returns {number} milliseconds from any start */
 export const now =
   typeof scope.performance?.now === 'function' ? () => scope.performance.now() : () => Date.now();

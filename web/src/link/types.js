@@ -29,7 +29,8 @@
  *   from time to time (a signed one); `ExitLM.cache` knows it by this
  * @property {number} [contextLength] tokens of prompt and reply together; left out: the model's, at
  *   most 2048
- * @property {'f32' | 'f16' | 'q8'} [kvType] of the K/V cache: 'q8' takes a quarter of the memory
+ * @property {'f32' | 'f16' | 'q8'} [kvType] of the K/V cache: 'q8' takes a quarter of the memory;
+ *   left out: 'f32', but 'q8' on iOS, on a device with at most 4 GB and where 'f32' finds no room
  * @property {boolean} [kvMaps] whether the heads' K/V maps are loaded (1.4 MB of the default
  *   model's 3.4), which replies with `kv: 'maps'` need and levels that are calibrated with them;
  *   left out: with the heads where those are a local file or bytes, else after the last weight,
@@ -94,6 +95,7 @@
  * @property {string} fingerprint '' until the bytes that it covers are there
  * @property {string} kernel the instruction set in use
  * @property {number} threads
+ * @property {string} kvType of the K/V cache
  * @property {{ model: number, session: number, total: number }} memory bytes
  * @property {string} version of the engine
  *
@@ -148,7 +150,8 @@
  * @property {boolean} threads shared memory and workers to use it
  *
  * @typedef {object} ChatMessage
- * @property {'system' | 'user' | 'assistant' | (string & {})} role
+ * @property {'system' | 'user' | 'assistant' | (string & {})} role one of the three; the type lets a
+ *   variable with any string pass
  * @property {string} content
  *
  * @typedef {object} Token one token of a reply
