@@ -141,9 +141,10 @@ static int push_part(cli_engine *engine, const cli_engine_options *options,
 static int load(cli_engine *engine, const cli_engine_options *options, enum cli_engine_need need,
                 const cli_model_path *path) {
     exitlm_error error;
-    exitlm_load_options load_options = {.heads = engine->heads,
-                                        .max_bytes = (size_t)options->max_memory,
-                                        .header_only = need == CLI_HEADER};
+    exitlm_load_options load_options = {
+        .heads = engine->heads,
+        .max_bytes = options->max_memory > SIZE_MAX ? SIZE_MAX : (size_t)options->max_memory,
+        .header_only = need == CLI_HEADER};
     if (exitlm_loader_create(&engine->loader, &load_options, &error) != EXITLM_OK)
         return cli_report(&error, NULL);
     uint8_t *chunk = malloc(CHUNK_BYTES);

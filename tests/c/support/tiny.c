@@ -135,6 +135,23 @@ exitlm_session *tiny_session(const exitlm_model *model, const exitlm_session_opt
     return s;
 }
 
+/* What holds of every reply. */
+static void check_reply(const exitlm_session *s, const tiny_reply *reply) {
+    const exitlm_stats *stats = &reply->stats;
+    uint32_t counted = stats->full_tokens + stats->forced_tokens;
+    for (int i = 0; i < EXITLM_MAX_HEADS; i++) counted += stats->exits[i];
+    const bool full = s->generation->options.mode == EXITLM_MODE_FULL;
+    const bool sums = counted == stats->completion_tokens && reply->n == counted;
+    const bool means =
+        stats->mean_depth >= 0 && stats->mean_depth <= 1 && (!full || stats->mean_work <= 1 + 1e-6);
+    if (sums && means && xl_stair_check(&s->stair)) return;
+    fprintf(stderr,
+            "%u tokens, %u counted, %u told; mean depth %g, mean work %g; the stair is %s\n",
+            stats->completion_tokens, counted, reply->n, stats->mean_depth, stats->mean_work,
+            xl_stair_check(&s->stair) ? "one" : "none");
+    exit(1);
+}
+
 void tiny_run(exitlm_session *s, tiny_reply *reply) {
     exitlm_event event;
     size_t bytes = 0;
@@ -157,4 +174,5 @@ void tiny_run(exitlm_session *s, tiny_reply *reply) {
     reply->stats = event.stats;
     memcpy(reply->whole, event.stats.text, event.stats.text_bytes);
     reply->stats.text = reply->whole;
+    check_reply(s, reply);
 }
