@@ -15,7 +15,6 @@ import {
 import { meanDepth, meanWork, speedOf } from './insight.js';
 import { model, wantedAccuracy } from './model.js';
 import {
-  dropConversation,
   followConversations,
   isListed,
   keepConversation,
@@ -104,7 +103,7 @@ export function openConversation(conversation = empty()) {
 
 /** @param {Conversation} conversation */
 export function removeConversation(conversation) {
-  dropConversation(conversation).catch(notKept);
+  keepConversation(conversation, false).catch(notKept);
   if (conversation.id === current.id) openConversation();
   changed();
   toast('The conversation was deleted.', {

@@ -89,12 +89,11 @@ const database = new Promise((resolve, reject) => {
 });
 
 /**
- * @param {'readonly' | 'readwrite'} mode
  * @param {(store: IDBObjectStore) => IDBRequest} act
  * @returns {Promise<any>} what came of it, when it is safe
  */
-async function inDatabase(mode, act) {
-  const transaction = (await database).transaction('conversations', mode);
+async function inDatabase(act) {
+  const transaction = (await database).transaction('conversations', 'readwrite');
   const request = act(transaction.objectStore('conversations'));
   await new Promise((resolve, reject) => {
     transaction.oncomplete = resolve;
@@ -104,19 +103,16 @@ async function inDatabase(mode, act) {
 }
 
 /** @type {Conversation[]} newest first; in the database a record each, which all tabs share */
-export const conversations = [];
+export let conversations = [];
 const tabs = new BroadcastChannel(KEY);
 
-/** @param {string} id */
-const placeOf = (id) => conversations.findIndex((each) => each.id === id);
 /** @param {Conversation} conversation */
-export const isListed = ({ id }) => placeOf(id) >= 0;
+export const isListed = ({ id }) => conversations.some((each) => each.id === id);
 
-/** @param {string} id @param {Conversation} [conversation] left out: it is gone */
-function list(id, conversation) {
-  if (placeOf(id) >= 0) conversations.splice(placeOf(id), 1);
-  if (conversation) conversations.push(conversation);
-  conversations.sort((a, b) => b.at - a.at);
+/** @param {string} id @param {Conversation[]} now nothing: it is gone */
+function list(id, ...now) {
+  const others = conversations.filter((each) => each.id !== id);
+  conversations = [...others, ...now].sort((a, b) => b.at - a.at);
 }
 
 /**
@@ -125,27 +121,24 @@ function list(id, conversation) {
  */
 export async function followConversations(changed) {
   tabs.onmessage = async ({ data: id }) => {
-    const found = await inDatabase('readonly', (store) => store.get(id));
-    list(id, found);
+    const found = await inDatabase((store) => store.get(id));
+    list(id, ...(found ? [found] : []));
     changed(found);
   };
-  for (const each of await inDatabase('readonly', (store) => store.getAll()))
-    if (!isListed(each)) list(each.id, each);
+  const all = await inDatabase((store) => store.getAll());
+  list('', ...all.filter((/** @type {Conversation} */ each) => !isListed(each)));
   changed();
 }
 
-/** @param {Conversation} conversation as it is now */
-export async function keepConversation(conversation) {
-  list(conversation.id, conversation);
+/**
+ * @param {Conversation} conversation as it is now
+ * @param {boolean} [kept] false: it is deleted
+ */
+export async function keepConversation(conversation, kept = true) {
+  const { id } = conversation;
+  list(id, ...(kept ? [conversation] : []));
   const text = JSON.stringify(conversation, (key, value) => (key === 'running' ? false : value));
-  await inDatabase('readwrite', (store) => store.put(JSON.parse(text)));
-  tabs.postMessage(conversation.id);
-}
-
-/** @param {Conversation} conversation */
-export async function dropConversation({ id }) {
-  list(id);
-  await inDatabase('readwrite', (store) => store.delete(id));
+  await inDatabase((store) => (kept ? store.put(JSON.parse(text)) : store.delete(id)));
   tabs.postMessage(id);
 }
 
