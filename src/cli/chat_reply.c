@@ -19,7 +19,7 @@ static void json_start(chat *c) {
     xl_nd_put(j, "{ type=start model=%s arch=%s layers=%u heads=[",
               *e->info.name ? e->info.name : xl_base_name(c->call->operands[0]),
               e->info.architecture, e->info.layers);
-    for (uint32_t i = 0; e->heads && i < e->heads_info.n_heads; i++)
+    for (uint32_t i = 0; i < (e->heads ? e->heads_info.n_heads : 0); i++)
         xl_nd_put(j, "%u", e->heads_info.head[i].layer);
     xl_nd_put(j, "] mode=%s accuracy=%f threads=%u kernel=%s prompt_tokens=%u }",
               cli_modes[c->generate.mode],

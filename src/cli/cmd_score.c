@@ -49,7 +49,8 @@ typedef struct scorer {
 /* The K largest, lowest id first among equals. */
 static size_t find_top(scorer *s, const float *logits) {
     size_t n = 0, k = s->options->top < s->vocab ? s->options->top : s->vocab;
-    for (uint32_t id = 0; id < s->vocab && k; id++) {
+    if (k == 0) return 0;
+    for (uint32_t id = 0; id < s->vocab; id++) {
         if (n == k && !(logits[id] > s->top[n - 1].logit)) continue;
         size_t at = n < k ? n++ : n - 1;
         for (; at > 0 && logits[id] > s->top[at - 1].logit; at--) s->top[at] = s->top[at - 1];

@@ -88,7 +88,7 @@ void cli_depth_view_histogram(const cli_depth_view *view, const exitlm_stats *st
     for (uint32_t i = 0; i < view->n_heads; i++) total += stats->exits[i];
     printf("%u tokens, mean depth %.2f, mean work %.2f\n", stats->completion_tokens,
            stats->mean_depth, stats->mean_work);
-    for (uint32_t i = 0; i < view->n_heads && !view->lossless; i++)
+    for (uint32_t i = 0; i < (view->lossless ? 0 : view->n_heads); i++)
         bar(view, (int32_t)i, stats->exits[i], total);
     bar(view, -1, stats->full_tokens, total);
     if (view->lossless)

@@ -192,7 +192,10 @@ static void say_not_gguf(const uint8_t *p, exitlm_error *error) {
 
 static step_result step_start(xl_gguf *g, exitlm_error *error) {
     if (!have(g, 4)) return STEP_WAIT;
-    if (memcmp(g->blob, "GGUF", 4) != 0) return say_not_gguf(g->blob, error), STEP_FAIL;
+    if (memcmp(g->blob, "GGUF", 4) != 0) {
+        say_not_gguf(g->blob, error);
+        return STEP_FAIL;
+    }
     if (!have(g, 8)) return STEP_WAIT;
     g->version = xl_load_u32(g->blob + 4);
     if (g->version != 2 && g->version != 3) {

@@ -189,8 +189,9 @@ void xl_lay_charset(xl_automaton *a, uint32_t from, const xl_charset *set, xl_qu
     for (uint32_t i = 0; i < set->n; i++) {
         uint32_t low = set->range[i].low;
         const uint32_t high = set->range[i].high;
-        for (uint32_t c = low; quoting == XL_IN_JSON && c <= xl_min_u32(high, '\\'); c++) {
-            if (!is_escaped(c)) continue;
+        const uint32_t last = quoting == XL_IN_JSON ? xl_min_u32(high, '\\') : 0;
+        for (uint32_t c = low; c <= last; c++) {
+            if (quoting == XL_UNQUOTED || !is_escaped(c)) continue;
             if (low < c) lay_range(a, from, low, c - 1, to);
             lay_escape(a, from, c, to);
             low = c + 1;

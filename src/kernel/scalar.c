@@ -63,7 +63,8 @@ static void quantize(void *act, float *rest, const float *x, size_t cols) {
         out->sum[0] = out->sum[1] = 0;
         for (int c = 0; c < 32; c++) out->sum[c / 16] += out->q[c];
         out->s = out->d * (float)(out->sum[0] + out->sum[1]);
-        for (int c = 0; rest && c < 32; c++)
+        if (!rest) continue;
+        for (int c = 0; c < 32; c++)
             rest[b * 32 + c] = out->d == 0.0f ? 0.0f : x[c] - out->d * (float)out->q[c];
     }
 }

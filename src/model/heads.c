@@ -259,12 +259,18 @@ static void not_finite(reader *r, const char *name, const xl_gguf_tensor *t) {
 static const float *read_vector(reader *r, const char *name, uint32_t n, bool required) {
     const xl_gguf_tensor *t = find_tensor(r, name, 1, n, required);
     if (!t) return NULL;
-    if (t->type != xl_quant_types[XL_F32].ggml_id) return bad_type(r, name, t, "F32 is"), NULL;
+    if (t->type != xl_quant_types[XL_F32].ggml_id) {
+        bad_type(r, name, t, "F32 is");
+        return NULL;
+    }
     float *out = xl_arena_take(&r->arena, n, sizeof *out);
     if (!out) return NULL;
     for (uint32_t i = 0; i < n; i++) {
         xl_dequant_block(XL_F32, r->bytes + t->offset + 4 * (size_t)i, &out[i]);
-        if (!isfinite(out[i])) return not_finite(r, name, t), NULL;
+        if (!isfinite(out[i])) {
+            not_finite(r, name, t);
+            return NULL;
+        }
     }
     return out;
 }

@@ -127,7 +127,8 @@ static void put_tensor(tensor_writer *t, const char *name, xl_type type, const f
 static void put_maps(tensor_writer *t, const xl_heads_source *s, uint32_t i) {
     const xl_head_source *head = &s->head[i];
     char name[64];
-    for (uint32_t l = 0; head->map_k && head->map_v && head->layer + l < s->n_layers; l++)
+    if (!head->map_k || !head->map_v) return;
+    for (uint32_t l = 0; head->layer + l < s->n_layers; l++)
         for (int v = 0; v < 2; v++) {
             const float *const *maps = v ? head->map_v : head->map_k, *const *biases =
                                                                           v ? head->map_v_bias

@@ -221,7 +221,8 @@ static exitlm_status check_duplicates(const exitlm_loader *loader, exitlm_error 
     const xl_owner *owner = owner_of(loader);
     const xl_gguf *gguf = &current(loader)->gguf;
     char name[XL_GGUF_MAX_NAME_BYTES + 1];
-    for (uint32_t i = 0; i < gguf->n_tensors && owner->n_parts > 1; i++) {
+    if (owner->n_parts == 1) return EXITLM_OK;
+    for (uint32_t i = 0; i < gguf->n_tensors; i++) {
         const xl_gguf_tensor *t = &gguf->tensors[i];
         memcpy(name, xl_gguf_text(gguf, t->name_offset), t->name_bytes);
         name[t->name_bytes] = 0;

@@ -93,7 +93,8 @@ double xl_account_chance(const xl_account *a, uint32_t cell) {
 xl_way xl_account_choose(xl_account *a, double lookup, bool exits, bool vocabulary) {
     double promised[XL_WAYS] = {[XL_BY_LOOKUP] = lookup};
     if (vocabulary) promised[XL_BY_VOCABULARY] = book_gain(a, XL_BY_VOCABULARY, 1);
-    for (uint32_t n = 1; exits && n <= MOST_DRAFTS; n++) {
+    const uint32_t most = exits ? MOST_DRAFTS : 0;
+    for (uint32_t n = 1; n <= most; n++) {
         const double now = book_gain(a, XL_BY_EXITS, n);
         if (now <= promised[XL_BY_EXITS]) continue;
         promised[XL_BY_EXITS] = now;

@@ -132,7 +132,8 @@ void xl_template_init(xl_template *chat, xl_str source, const xl_tokenizer *toke
     xl_tokenizer_info info;
     xl_tokenizer_describe(tokenizer, &info);
     *chat = (xl_template){0};
-    for (size_t i = 0; i < sizeof families / sizeof *families && source.data; i++) {
+    if (!source.data) return;
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
         *chat = (xl_template){.bos = token_text(tokenizer, info.bos),
                               .eos = token_text(tokenizer, info.eos)};
         chat->print_bos = has(source, "bos_token") && !info.add_bos;

@@ -16,7 +16,8 @@
 
 static size_t count_special(const xl_tokenizer_source *source) {
     size_t n = KNOWN_SPECIAL;
-    for (size_t id = 0; source->types && id < source->n_types; id++) {
+    const size_t n_types = source->types ? source->n_types : 0;
+    for (size_t id = 0; id < n_types; id++) {
         /* the low byte: a bound is enough */
         uint8_t type = ((const uint8_t *)source->types)[4 * id];
         n += type >= 2 && type <= 4;

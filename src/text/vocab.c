@@ -379,7 +379,8 @@ static exitlm_status build_lengths(xl_tokenizer *t, exitlm_error *error) {
 }
 
 static exitlm_status check_scores(const xl_tokenizer *t, exitlm_error *error) {
-    for (uint32_t id = 0; t->scores && id < t->n_tokens; id++)
+    if (!t->scores) return EXITLM_OK;
+    for (uint32_t id = 0; id < t->n_tokens; id++)
         if ((xl_load_u32(t->scores + 4 * (size_t)id) & 0x7FFFFFFF) > 0x7F800000)
             return xl_fail(error, EXITLM_BAD_MODEL,
                            "tokenizer.ggml.scores: the score of token %u is not a number", id);

@@ -179,8 +179,8 @@ static exitlm_status split_of(const xl_json *object, const place *at, xl_dataset
     static const char *const names[] = {"train", "calibration", "test"};
     const char *s = xl_json_string(object, "split");
     *split = XL_DATASET_ANY;
-    for (int i = 0; s && i < 3; i++)
-        if (strcmp(s, names[i]) == 0) *split = (xl_dataset_split)(XL_DATASET_TRAIN + i);
+    for (int i = 0; i < 3; i++)
+        if (s && strcmp(s, names[i]) == 0) *split = (xl_dataset_split)(XL_DATASET_TRAIN + i);
     if (*split != XL_DATASET_ANY || !xl_json_get(object, "split")) return EXITLM_OK;
     return complain(
         at, "unknown \"split\": it is \"train\", \"calibration\" or \"test\", or is left out",

@@ -164,7 +164,8 @@ static void pack_rows(xl_trainer *t) {
             for (uint32_t i = 0; i < dim; i++) panel[i * XL_PANEL + c] = row[i];
         }
     }
-    for (uint32_t r = 0; t->rows_backward && r < rows; r++) {
+    if (!t->rows_backward) return;
+    for (uint32_t r = 0; r < rows; r++) {
         const float *row = t->base.output + (size_t)t->base.shortlist[r] * dim;
         for (uint32_t i = 0; i < dim; i++)
             t->rows_backward[(size_t)(i / XL_PANEL) * XL_PANEL * rows + r * XL_PANEL +
@@ -345,7 +346,8 @@ static void keep_rows(xl_trainer *t, scratch *s, const xl_train_set *set, const 
 static void keep_norm(xl_trainer *t, scratch *s, const xl_train_set *set, const uint32_t *order,
                       size_t row, size_t count) {
     const uint32_t dim = t->base.dim;
-    for (size_t r = 0; t->dn_x && r < count; r++) {
+    if (!t->dn_x) return;
+    for (size_t r = 0; r < count; r++) {
         float *out = t->dn_x + (row + r) * dim;
         xl_half_row(out, set->x + (size_t)order[r] * dim, dim);
         for (uint32_t i = 0; i < dim; i++) out[i] *= s->dh[r * dim + i];
