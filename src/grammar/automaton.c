@@ -54,6 +54,7 @@ uint32_t xl_automaton_rule(xl_automaton *a) {
 static void lay(xl_automaton *a, uint32_t from, xl_edge edge) {
     if (!room(a, (void **)&a->edges, a->n_edges, &a->edges_room, MAX_EDGES, sizeof *a->edges))
         return;
+    edge.from = from;
     edge.next = a->first[from];
     a->first[from] = a->n_edges;
     a->edges[a->n_edges++] = edge;
@@ -211,27 +212,77 @@ static uint16_t need_of(const xl_automaton *a, const xl_edge *edge) {
     return need > inside + 1 ? need : (uint16_t)(inside + 1);
 }
 
-/* Least fixed point. Each round may only lower numbers, and a way of k edges is known after k
- * rounds; states were made from the outside in, so that backwards most is known after a few. */
-bool xl_automaton_finish(xl_automaton *a) {
-    if (a->no_memory || a->too_large) return true; /* the caller looks at these */
-    a->need = xl_calloc(&a->allocator, a->n_states, sizeof *a->need);
-    if (!a->need) {
-        a->no_memory = true;
-        return true;
+/* Who has to be looked at again when a state's need has changed: edges that lead to it and edges that
+ * call a rule which begins with it, in lists. */
+typedef struct dependants {
+    uint32_t *led;         /* [n_states] the first edge to it, 0: none */
+    uint32_t *led_next;    /* [n_edges] */
+    uint32_t *called;      /* [n_states] the first edge that calls its rule */
+    uint32_t *called_next; /* [n_edges] */
+    uint32_t *waiting;     /* [n_states] ring of states that have changed */
+    bool *waits;           /* [n_states] */
+    uint32_t first, n_waiting;
+} dependants;
+
+static bool take_dependants(const xl_automaton *a, dependants *d) {
+    *d = (dependants){.led = xl_calloc(&a->allocator, a->n_states, sizeof *d->led),
+                      .led_next = xl_calloc(&a->allocator, a->n_edges, sizeof *d->led_next),
+                      .called = xl_calloc(&a->allocator, a->n_states, sizeof *d->called),
+                      .called_next = xl_calloc(&a->allocator, a->n_edges, sizeof *d->called_next),
+                      .waiting = xl_calloc(&a->allocator, a->n_states, sizeof *d->waiting),
+                      .waits = xl_calloc(&a->allocator, a->n_states, sizeof *d->waits)};
+    return d->led && d->led_next && d->called && d->called_next && d->waiting && d->waits;
+}
+
+static void free_dependants(const xl_automaton *a, dependants *d) {
+    xl_free(&a->allocator, d->led, a->n_states, sizeof *d->led);
+    xl_free(&a->allocator, d->led_next, a->n_edges, sizeof *d->led_next);
+    xl_free(&a->allocator, d->called, a->n_states, sizeof *d->called);
+    xl_free(&a->allocator, d->called_next, a->n_edges, sizeof *d->called_next);
+    xl_free(&a->allocator, d->waiting, a->n_states, sizeof *d->waiting);
+    xl_free(&a->allocator, d->waits, a->n_states, sizeof *d->waits);
+}
+
+static void lower(xl_automaton *a, dependants *d, uint32_t state, uint16_t need) {
+    if (need >= a->need[state]) return;
+    a->need[state] = need;
+    if (d->waits[state]) return;
+    d->waits[state] = true;
+    d->waiting[(d->first + d->n_waiting++) % a->n_states] = state;
+}
+
+/* Least fixed point, from the ends of the rules backwards. A number is lowered XL_MAX_CALLS times at
+ * most, so whatever a schema or a pattern says the time is bounded. */
+static void fill_needs(xl_automaton *a, dependants *d) {
+    for (uint32_t e = 1; e < a->n_edges; e++) {
+        const xl_edge *edge = &a->edges[e];
+        d->led_next[e] = d->led[edge->to];
+        d->led[edge->to] = e;
+        if (edge->rule == XL_NO_RULE) continue;
+        const uint32_t start = a->rules[edge->rule].start;
+        d->called_next[e] = d->called[start];
+        d->called[start] = e;
     }
     for (uint32_t s = 0; s < a->n_states; s++) a->need[s] = XL_NO_WAY;
-    for (uint32_t r = 0; r < a->n_rules; r++) a->need[a->rules[r].end] = 0;
-    bool changed = true;
-    while (changed) {
-        changed = false;
-        for (uint32_t s = a->n_states; s-- > 0;)
-            for (uint32_t e = a->first[s]; e; e = a->edges[e].next) {
-                const uint16_t need = need_of(a, &a->edges[e]);
-                if (need >= a->need[s]) continue;
-                a->need[s] = need;
-                changed = true;
-            }
+    for (uint32_t r = 0; r < a->n_rules; r++) lower(a, d, a->rules[r].end, 0);
+    while (d->n_waiting) {
+        const uint32_t state = d->waiting[d->first];
+        d->first = (d->first + 1) % a->n_states;
+        d->n_waiting--;
+        d->waits[state] = false;
+        for (uint32_t e = d->led[state]; e; e = d->led_next[e])
+            lower(a, d, a->edges[e].from, need_of(a, &a->edges[e]));
+        for (uint32_t e = d->called[state]; e; e = d->called_next[e])
+            lower(a, d, a->edges[e].from, need_of(a, &a->edges[e]));
     }
-    return a->need[a->rules[0].start] <= XL_MAX_CALLS;
+}
+
+bool xl_automaton_finish(xl_automaton *a) {
+    if (a->no_memory || a->too_large) return true; /* the caller looks at these */
+    dependants d;
+    a->need = xl_calloc(&a->allocator, a->n_states, sizeof *a->need);
+    a->no_memory = !take_dependants(a, &d) || !a->need;
+    if (!a->no_memory) fill_needs(a, &d);
+    free_dependants(a, &d);
+    return a->no_memory || a->need[a->rules[0].start] <= XL_MAX_CALLS;
 }

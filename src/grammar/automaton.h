@@ -12,7 +12,7 @@
 #define XL_NO_WAY UINT16_MAX
 
 typedef struct xl_edge {
-    uint32_t to;
+    uint32_t from, to;
     uint32_t rule;     /* that is run on the way, or XL_NO_RULE */
     uint32_t next;     /* edge of the same state, 0: the last */
     uint8_t low, high; /* a byte within these is taken; low > high: none is */

@@ -22,14 +22,14 @@ typedef struct regex {
 
 static void alternatives(regex *x, uint32_t from, uint32_t to);
 
-static void wrong(regex *x, const char *what) {
-    if (x->status != EXITLM_OK) return;
-    x->status = xl_fail(x->error, EXITLM_USAGE, "pattern: %s at byte %zu of \"%.*s\"", what,
-                        (size_t)(x->at - x->start), XL_TEXT(x->start, (size_t)(x->end - x->start)));
-}
-
 static bool going(const regex *x) {
     return x->status == EXITLM_OK && !x->automaton->no_memory && !x->automaton->too_large;
+}
+
+static void wrong(regex *x, const char *what) {
+    if (!going(x)) return;
+    x->status = xl_fail(x->error, EXITLM_USAGE, "pattern: %s at byte %zu of \"%.*s\"", what,
+                        (size_t)(x->at - x->start), XL_TEXT(x->start, (size_t)(x->end - x->start)));
 }
 
 static bool sees(const regex *x, const char *text) {

@@ -48,7 +48,7 @@ static bool find_place(const xl_json *at, const xl_json *wanted, char *place, si
 
 static void wrong(compiler *c, const xl_json *at, const char *what) {
     char place[200] = "#";
-    if (c->status != EXITLM_OK) return;
+    if (!going(c)) return;
     find_place(c->root, at, place, sizeof place);
     c->status = xl_fail(c->error, EXITLM_USAGE, "schema: %s: %s", place, what);
 }
