@@ -114,8 +114,10 @@ static void put_word(ndjson *j, const char *word, size_t n_bytes, va_list *argum
     j->comma = true;
     if (named) {
         const char *name = *word == '%' ? va_arg(*arguments, const char *) : word;
-        quoted(j->out, name, *word == '%' ? strlen(name) : name_bytes);
-        fputc(':', j->out);
+        if (name_bytes > 0) {
+            quoted(j->out, name, *word == '%' ? strlen(name) : name_bytes);
+            fputc(':', j->out);
+        }
         word += name_bytes + 1;
         n_bytes -= name_bytes + 1;
     }

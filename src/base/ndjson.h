@@ -22,7 +22,7 @@ static inline ndjson xl_nd_to(FILE *out) { return (ndjson){.out = out}; }
  *   { [ } ]          opens and closes; what closes the outermost ends the line and flushes
  *   %u               a value; which, is said as for printf, and the compiler checks it
  *   index=%u heads=[ the same as a member with this name; %s=… takes the name, too
- *   certified?%d     true or false
+ *   certified?%d     true or false; ?%d without a name
  *   type=token       a text that is one plain word
  * %u %d %zu and PRIu64 are whole numbers, %s and %.*s texts (NULL: null). %g has six significant
  * digits, %.10g ten, and %f of a float is the shortest text that reads back as the same. */
