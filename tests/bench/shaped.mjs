@@ -84,7 +84,7 @@ const perToken = (/** @type {any} */ done) => done.decode_ms / (done.completion_
 
 /** ms of a pass of so many rows. */
 function pass(/** @type {number} */ rows) {
-  const args = ['bench', values.model, '--prompt-tokens', String(rows), '--gen-tokens', '1'];
+  const args = ['bench', values.model, '--prompt-tokens', String(rows), '--gen-tokens', '2'];
   const { prompt } = run([...args, '--reps', '5', '--json']);
   return (rows / prompt[0].tokens_per_second) * 1000;
 }

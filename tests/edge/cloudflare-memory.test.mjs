@@ -49,6 +49,7 @@ describe('the default model in 128 MB', { skip }, () => {
     worker = await startWorker({
       model: (/** @type {string} */ to) => pack(to, real),
       fixture: true,
+      vars: { OPEN: 1 },
     });
     inspector = await inspectIsolate(worker);
   });

@@ -116,7 +116,7 @@ describe('replies', () => {
     'full': ['--mode', 'full'],
     'exit, the strictest level': ['--mode', 'exit', '--accuracy', '0.95'],
     'exit, a looser level': ['--mode', 'exit', '--accuracy', '0.9'],
-    'exit, K/V by maps': ['--mode', 'exit', '--accuracy', '0.9', '--kv', 'maps'],
+    'exit, K/V exact': ['--mode', 'exit', '--accuracy', '0.9', '--kv', 'exact'],
     'exit, audited': ['--mode', 'exit', '--accuracy', '0.9', '--audit', '0.5', '--seed', '3'],
     'lossless, a fixed draft': ['--mode', 'lossless', '--draft-layer', '4', '--draft-length', '3'],
     'sampled': [

@@ -130,55 +130,32 @@ static void refuse(http_exchange *x, uint16_t status, const char *code, const ch
     text t;
     if (!text_open(&t)) return;
     ndjson j = xl_nd_to(t.out);
-    xl_nd_object(&j, NULL);
-    xl_nd_object(&j, "error");
-    xl_nd_string(&j, "message", message);
-    xl_nd_string(&j, "type", status >= 500 ? "server_error" : "invalid_request_error");
-    xl_nd_null(&j, "param");
-    xl_nd_string(&j, "code", code);
-    xl_nd_end(&j);
-    xl_nd_end(&j);
+    xl_nd_put(&j, "{ error={ message=%s type=%s param=%s code=%s } }", message,
+              status >= 500 ? "server_error" : "invalid_request_error", (const char *)NULL, code);
     send(x, status, &t, NULL);
 }
 
 static void put_base(ndjson *j, const char *object) {
-    xl_nd_object(j, NULL);
-    xl_nd_string(j, "id", "chatcmpl-exitlm");
-    xl_nd_string(j, "object", object);
-    xl_nd_uint(j, "created", 0);
-    xl_nd_string(j, "model", model_name);
-    xl_nd_array(j, "choices");
-    xl_nd_object(j, NULL);
-    xl_nd_uint(j, "index", 0);
+    xl_nd_put(j, "{ id=chatcmpl-exitlm object=%s created=%u model=%s choices=[ { index=%u", object,
+              0u, model_name, 0u);
 }
 
-static void put_exit(ndjson *j, const char *key, const exitlm_token *token) {
-    xl_nd_object(j, key);
-    xl_nd_uint(j, "layer", token->layer);
-    xl_nd_uint(j, "of", token->of);
-    xl_nd_float(j, "depth", (float)token->layer / (float)token->of);
-    xl_nd_float(j, "work", token->work);
-    xl_nd_int(j, "head", token->head);
-    xl_nd_float(j, "confidence", token->confidence);
-    xl_nd_end(j);
+/* An object's inside. */
+static void put_exit(ndjson *j, const exitlm_token *token) {
+    xl_nd_put(j, "layer=%u of=%u depth=%f work=%f head=%d confidence=%f }", token->layer, token->of,
+              (double)((float)token->layer / (float)token->of), (double)token->work, token->head,
+              (double)token->confidence);
 }
 
 /* Ends the choice and the object. */
 static void put_end(ndjson *j, const exitlm_stats *done) {
-    xl_nd_string(j, "finish_reason",
-                 !done                                  ? NULL
-                 : done->reason == EXITLM_REASON_LENGTH ? "length"
-                                                        : "stop");
-    xl_nd_end(j);
-    xl_nd_end(j);
-    if (done) {
-        xl_nd_object(j, "usage");
-        xl_nd_uint(j, "prompt_tokens", done->prompt_tokens);
-        xl_nd_uint(j, "completion_tokens", done->completion_tokens);
-        xl_nd_uint(j, "total_tokens", (uint64_t)done->prompt_tokens + done->completion_tokens);
-        xl_nd_end(j);
-    }
-    xl_nd_end(j);
+    const char *reason = !done ? NULL : done->reason == EXITLM_REASON_LENGTH ? "length" : "stop";
+    xl_nd_put(j, "finish_reason=%s } ]", reason);
+    if (done)
+        xl_nd_put(j, "usage={ prompt_tokens=%u completion_tokens=%u total_tokens=%u }",
+                  done->prompt_tokens, done->completion_tokens,
+                  done->prompt_tokens + done->completion_tokens);
+    xl_nd_put(j, "}");
 }
 
 /* One server-sent event; token NULL: the last one. */
@@ -188,12 +165,12 @@ static bool send_event(http_exchange *x, const exitlm_token *token, const exitlm
     fputs("data: ", t.out);
     ndjson j = xl_nd_to(t.out);
     put_base(&j, "chat.completion.chunk");
-    xl_nd_object(&j, "delta");
+    xl_nd_put(&j, "delta={");
     if (token) {
-        xl_nd_text(&j, "content", token->text, token->text_bytes);
-        put_exit(&j, "exit", token);
+        xl_nd_put(&j, "content=%.*s exit={", (int)token->text_bytes, token->text);
+        put_exit(&j, token);
     }
-    xl_nd_end(&j);
+    xl_nd_put(&j, "}");
     put_end(&j, done);
     fputs(done ? "\ndata: [DONE]\n\n" : "\n", t.out);
     fclose(t.out);
@@ -224,26 +201,22 @@ static void answer_whole(http_exchange *x) {
     if (!text_open(&t)) return;
     ndjson j = xl_nd_to(t.out);
     put_base(&j, "chat.completion");
-    xl_nd_object(&j, "message");
-    xl_nd_string(&j, "role", "assistant");
-    xl_nd_object(&j, "exit");
-    xl_nd_array(&j, "tokens");
+    xl_nd_put(&j, "message={ role=assistant exit={ tokens=[");
     do {
         status = exitlm_session_step(session, &event, &error);
-        if (status == EXITLM_OK && event.type == EXITLM_EVENT_TOKEN)
-            put_exit(&j, NULL, &event.token);
+        if (status != EXITLM_OK || event.type != EXITLM_EVENT_TOKEN) continue;
+        xl_nd_put(&j, "{");
+        put_exit(&j, &event.token);
     } while (status == EXITLM_OK && event.type != EXITLM_EVENT_DONE);
-    xl_nd_end(&j);
+    xl_nd_put(&j, "]");
     if (status != EXITLM_OK) {
         fclose(t.out);
         free(t.bytes);
         refuse(x, 500, "failed", error.message);
         return;
     }
-    xl_nd_double(&j, "meanDepth", event.stats.mean_depth);
-    xl_nd_end(&j);
-    xl_nd_text(&j, "content", event.stats.text, event.stats.text_bytes);
-    xl_nd_end(&j);
+    xl_nd_put(&j, "meanDepth=%g } content=%.*s }", event.stats.mean_depth,
+              (int)event.stats.text_bytes, event.stats.text);
     put_end(&j, &event.stats);
     send(x, 200, &t, NULL);
 }
@@ -312,7 +285,7 @@ static void chat(http_exchange *x) {
     if (!body && too_long)
         return refuse(x, 413, "request_too_large",
                       "the request's body: at most 65536 bytes are taken");
-    xl_json *request = body ? xl_json_parse(body, n_bytes, why, sizeof why) : NULL;
+    xl_json *request = body ? xl_json_parse(body, n_bytes, NULL, why, sizeof why) : NULL;
     free(body);
     if (!request) return refuse(x, 400, "invalid_json", "the request's body is not JSON");
     exitlm_message messages[MAX_MESSAGES];
@@ -340,17 +313,8 @@ static void list_models(http_exchange *x) {
     text t;
     if (!text_open(&t)) return;
     ndjson j = xl_nd_to(t.out);
-    xl_nd_object(&j, NULL);
-    xl_nd_string(&j, "object", "list");
-    xl_nd_array(&j, "data");
-    xl_nd_object(&j, NULL);
-    xl_nd_string(&j, "id", model_name);
-    xl_nd_string(&j, "object", "model");
-    xl_nd_uint(&j, "created", 0);
-    xl_nd_string(&j, "owned_by", "exitlm");
-    xl_nd_end(&j);
-    xl_nd_end(&j);
-    xl_nd_end(&j);
+    xl_nd_put(&j, "{ object=list data=[ { id=%s object=model created=%u owned_by=exitlm } ] }",
+              model_name, 0u);
     send(x, 200, &t, NULL);
 }
 
