@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "utf8.h"
+
 #define MAX_NESTING 64
 #define MAX_BYTES ((size_t)64 << 20)
 
@@ -49,25 +51,6 @@ static bool hex4(reader *r, uint32_t *code) {
     return true;
 }
 
-static void put_utf8(reader *r, uint32_t c) {
-    char *s = r->strings;
-    if (c < 0x80) *s++ = (char)c;
-    else if (c < 0x800) {
-        *s++ = (char)(0xC0 | c >> 6);
-        *s++ = (char)(0x80 | (c & 63));
-    } else if (c < 0x10000) {
-        *s++ = (char)(0xE0 | c >> 12);
-        *s++ = (char)(0x80 | (c >> 6 & 63));
-        *s++ = (char)(0x80 | (c & 63));
-    } else {
-        *s++ = (char)(0xF0 | c >> 18);
-        *s++ = (char)(0x80 | (c >> 12 & 63));
-        *s++ = (char)(0x80 | (c >> 6 & 63));
-        *s++ = (char)(0x80 | (c & 63));
-    }
-    r->strings = s;
-}
-
 /* After "\u": one character, of two halves where it lies beyond the first plane; a half alone
  * becomes U+FFFD. */
 static bool unicode_escape(reader *r) {
@@ -82,7 +65,7 @@ static bool unicode_escape(reader *r) {
     }
     if (c >= 0xD800 && c < 0xE000) c = 0xFFFD;
     if (c == 0) return wrong(r, "a string with \\u0000");
-    put_utf8(r, c);
+    r->strings += xl_utf8_encode(c, (uint8_t *)r->strings);
     return true;
 }
 

@@ -16,3 +16,15 @@ size_t xl_utf8_sequence(const char *text, size_t n_bytes) {
     if (s[0] == 0xF4 && s[1] >= 0x90) return 0; /* past U+10FFFF */
     return n;
 }
+
+size_t xl_utf8_encode(uint32_t code_point, uint8_t out[4]) {
+    if (code_point < 0x80) {
+        out[0] = (uint8_t)code_point;
+        return 1;
+    }
+    size_t length = code_point < 0x800 ? 2 : code_point < 0x10000 ? 3 : 4;
+    for (size_t i = length; i-- > 1; code_point >>= 6)
+        out[i] = (uint8_t)(0x80 | (code_point & 0x3F));
+    out[0] = (uint8_t)(((0xF00u >> length) & 0xFF) | code_point);
+    return length;
+}

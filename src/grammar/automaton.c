@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/utf8.h"
 
 enum { MAX_STATES = 1 << 18, MAX_EDGES = 1 << 19, MAX_RULES = 1 << 12 };
 
@@ -123,17 +124,6 @@ void xl_charset_invert(xl_charset *set) {
     *set = other;
 }
 
-static uint32_t utf8_bytes(uint32_t c, uint8_t out[4]) {
-    if (c < 0x80) {
-        out[0] = (uint8_t)c;
-        return 1;
-    }
-    const uint32_t n = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
-    for (uint32_t i = n; i-- > 1; c >>= 6) out[i] = (uint8_t)(0x80 | (c & 0x3f));
-    out[0] = (uint8_t)((0xf0u << (4 - n)) | c);
-    return n;
-}
-
 /* A range of characters with as many bytes each is cut until every byte but the last ones of it is
  * one byte or all (as in R. Cox's RE2). */
 static void lay_range(xl_automaton *a, uint32_t from, uint32_t low, uint32_t high, uint32_t to) {
@@ -159,9 +149,9 @@ static void lay_range(xl_automaton *a, uint32_t from, uint32_t low, uint32_t hig
         }
     }
     uint8_t least[4], most[4];
-    const uint32_t n = utf8_bytes(low, least);
-    utf8_bytes(high, most);
-    for (uint32_t i = 0; i < n; i++) {
+    const size_t n = xl_utf8_encode(low, least);
+    xl_utf8_encode(high, most);
+    for (size_t i = 0; i < n; i++) {
         const uint32_t next = i + 1 < n ? xl_automaton_state(a) : to;
         xl_lay_bytes(a, from, least[i], most[i], next);
         from = next;

@@ -42,11 +42,6 @@ typedef struct config_set {
     uint16_t next[256];
 } config_set;
 
-typedef struct said {
-    uint32_t n; /* tokens */
-    uint32_t set;
-} said;
-
 struct exitlm_grammar {
     exitlm_allocator allocator;
     const xl_tokenizer *tokenizer;

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/status.h"
-#include "base/utf8.h"
+#include "text/unicode.h"
 
 enum { MAX_NESTING = 64, MAX_REPEATS = 4096 };
 #define NO_END UINT32_MAX
@@ -56,9 +56,8 @@ static uint32_t character(regex *x) {
         wrong(x, x->at < x->end ? "this is not UTF-8" : "a character is missing");
         return 0;
     }
-    uint32_t c = (uint8_t)x->at[0];
-    if (n > 1) c &= 0x7fu >> n;
-    for (size_t i = 1; i < n; i++) c = c << 6 | ((uint8_t)x->at[i] & 0x3fu);
+    uint32_t c;
+    xl_utf8_decode_lenient((const uint8_t *)x->at, (const uint8_t *)x->end, &c);
     x->at += n;
     return c;
 }

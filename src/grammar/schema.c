@@ -113,7 +113,6 @@ static const struct {
     {"maxContains", UNSUPPORTED},
     {"uniqueItems", UNSUPPORTED},
     {"multipleOf", UNSUPPORTED},
-    {"contentSchema", ANNOTATION},
     {"$dynamicRef", UNSUPPORTED},
     {"$recursiveRef", UNSUPPORTED},
     {"$anchor", UNSUPPORTED},
@@ -484,18 +483,16 @@ static void lay_array(compiler *c, uint32_t from, const xl_json *schema, uint32_
 /* ---- Objects ---- */
 
 /* A key that is none of `properties`: the names are a tree of letters, and at each of its places
- * a letter that none of them has leaves it. `at` [n]: names that agree up to byte `depth`. */
+ * a letter that none of them has leaves it. `prefix` [depth] begins some of them. */
 static void lay_other_key(compiler *c, uint32_t from, const xl_json *properties, const char *prefix,
                           uint32_t depth, uint32_t to) {
     static const char letters[] =
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
-    uint32_t next_of[sizeof letters] = {0};
-    bool is_name = depth == 0, leads_on = depth == 0;
-    for (const xl_json *p = properties ? properties->first : NULL; p; p = p->next)
-        if (depth > 0 && strncmp(p->key, prefix, depth) == 0) {
-            leads_on = true;
-            is_name |= p->key[depth] == 0;
-        }
+    const xl_json *names = properties ? properties->first : NULL;
+    uint32_t elsewhere = 0;    /* where all letters that leave the names meet */
+    bool is_name = depth == 0; /* or no key yet */
+    for (const xl_json *p = names; p; p = p->next)
+        is_name |= strncmp(p->key, prefix, depth) == 0 && p->key[depth] == 0;
     if (!is_name) xl_lay_nothing(c->automaton, from, to);
     if (depth == MOST_KEY_BYTES || !going(c)) return;
     for (size_t i = 0; letters[i]; i++) {
@@ -503,25 +500,17 @@ static void lay_other_key(compiler *c, uint32_t from, const xl_json *properties,
         bool shared = false;
         memcpy(longer, prefix, depth);
         longer[depth] = letters[i];
-        for (const xl_json *p = properties && leads_on ? properties->first : NULL; p; p = p->next)
+        for (const xl_json *p = names; p; p = p->next)
             shared |= strncmp(p->key, longer, depth + 1) == 0;
-        /* all letters that leave the names meet in one state */
-        if (!shared && next_of[0]) {
-            xl_lay_bytes(c->automaton, from, (uint8_t)letters[i], (uint8_t)letters[i], next_of[0]);
-            continue;
-        }
-        const uint32_t next = state(c);
+        const bool again = !shared && elsewhere;
+        const uint32_t next = again ? elsewhere : state(c);
         xl_lay_bytes(c->automaton, from, (uint8_t)letters[i], (uint8_t)letters[i], next);
-        if (!shared) next_of[0] = next;
+        if (again) continue;
+        if (!shared) elsewhere = next;
         if (shared) lay_other_key(c, next, properties, longer, depth + 1, to);
         else lay_pattern(c, next, "[A-Za-z0-9_-]{0,31}", to);
     }
 }
-
-typedef struct members {
-    const xl_json *schema, *properties, *others;
-    bool others_allowed;
-} members;
 
 static bool is_required(const xl_json *schema, const char *key) {
     const xl_json *required = xl_json_get(schema, "required");
@@ -530,7 +519,7 @@ static bool is_required(const xl_json *schema, const char *key) {
     return false;
 }
 
-/* One member more: none[0] is reached with no member so far, none[1] with some; they move on. */
+/* One member more: at[0] is reached with no member so far, at[1] with some; they move on. */
 static void lay_member(compiler *c, uint32_t at[2], const char *key, const xl_json *value,
                        bool required) {
     const uint32_t first = state(c), after = state(c), none = state(c);
@@ -547,27 +536,27 @@ static void lay_member(compiler *c, uint32_t at[2], const char *key, const xl_js
     at[1] = after;
 }
 
-static void lay_other_members(compiler *c, uint32_t at[2], const members *m, uint32_t to) {
+static void lay_other_members(compiler *c, uint32_t at[2], const xl_json *properties,
+                              const xl_json *others, uint32_t to) {
     const uint32_t key = state(c), named = state(c), valued = state(c);
     uint32_t quoted = state(c);
     xl_lay_nothing(c->automaton, at[0], key);
     text(c, at[1], ", ", key);
     text(c, key, "\"", quoted);
-    lay_other_key(c, quoted, m->properties, "", 0, named);
+    lay_other_key(c, quoted, properties, "", 0, named);
     text(c, named, "\": ", valued);
-    call(c, valued, m->others, at[1]);
+    call(c, valued, others, at[1]);
     xl_lay_nothing(c->automaton, at[1], to);
 }
 
 static void lay_object(compiler *c, uint32_t from, const xl_json *schema, uint32_t to) {
     const xl_json *others = xl_json_get(schema, "additionalProperties"),
                   *required = xl_json_get(schema, "required");
-    members m = {
-        .schema = schema, .properties = xl_json_get(schema, "properties"), .others = others};
-    m.others_allowed =
-        others ? !(others->kind == XL_JSON_BOOL && others->number == 0) : !m.properties;
-    if (!others || others->kind == XL_JSON_BOOL) m.others = NULL;
-    if ((m.properties && m.properties->kind != XL_JSON_OBJECT) ||
+    const xl_json *properties = xl_json_get(schema, "properties");
+    const bool plain = others && others->kind == XL_JSON_BOOL,
+               others_allowed = others ? !(plain && others->number == 0) : !properties;
+    const xl_json *other = plain ? NULL : others; /* the schema of other members, NULL: any JSON */
+    if ((properties && properties->kind != XL_JSON_OBJECT) ||
         (required && required->kind != XL_JSON_ARRAY)) {
         wrong(c, schema, "properties is an object, and required a list of names");
         return;
@@ -576,19 +565,19 @@ static void lay_object(compiler *c, uint32_t from, const xl_json *schema, uint32
     const uint32_t behind = state(c);
     text(c, from, "{", at[0]);
     text(c, behind, "}", to);
-    for (const xl_json *p = m.properties ? m.properties->first : NULL; p && going(c); p = p->next)
+    for (const xl_json *p = properties ? properties->first : NULL; p && going(c); p = p->next)
         lay_member(c, at, p->key, p, is_required(schema, p->key));
     for (const xl_json *name = required ? required->first : NULL; name && going(c);
          name = name->next) {
         if (name->kind != XL_JSON_STRING) wrong(c, name, "a name is expected");
-        else if (xl_json_get(m.properties, name->text)) continue;
-        else if (!m.others_allowed && others) wrong(c, name, "additionalProperties forbids it");
-        else lay_member(c, at, name->text, m.others, true);
+        else if (xl_json_get(properties, name->text)) continue;
+        else if (!others_allowed && others) wrong(c, name, "additionalProperties forbids it");
+        else lay_member(c, at, name->text, other, true);
     }
     xl_lay_nothing(c->automaton, at[0], behind);
     xl_lay_nothing(c->automaton, at[1], behind);
     /* a required name that is no property might come a second time, and does no harm */
-    if (m.others_allowed) lay_other_members(c, at, &m, behind);
+    if (others_allowed) lay_other_members(c, at, properties, other, behind);
 }
 
 /* ---- Choices ---- */
@@ -612,8 +601,6 @@ static const xl_json *values_of(const xl_json *schema, bool *list) {
     *list = values != NULL;
     return values ? values->first : xl_json_get(schema, "const");
 }
-
-static bool are_disjoint(compiler *c, const xl_json *a, const xl_json *b, unsigned nesting);
 
 static unsigned types_that_may_be(compiler *c, const xl_json *schema) {
     bool list;

@@ -315,13 +315,13 @@ static exitlm_status compare(xl_drafting *d, uint32_t rows, xl_round *round, exi
     xl_stair *stair = d->job.stair;
     uint32_t right = 0;
     for (uint32_t row = 0; row < rows; row++) {
-        xl_forced forced = {0};
-        if (row > 0) {
+        if (row > 0 && d->job.sampler->grammar) {
+            xl_forced forced;
             exitlm_status status =
                 xl_rule_forced(d->job.sampler, stair, d->base + row, &forced, error);
             if (status != EXITLM_OK) return status;
+            if (forced.n || forced.complete) break; /* nobody is asked */
         }
-        if (forced.n || forced.complete) break; /* nobody is asked */
         round->id[row] = xl_rule_full(d->job.sampler, d->job.logits, row, d->base + row,
                                       &round->confidence[row]);
         round->n_tokens = row + 1;

@@ -65,7 +65,6 @@ exitlm_status xl_rule_forced(const xl_sampler *sampler, const xl_stair *stair, u
     const uint32_t n = pos + 1 - sampler->reply_from;
     char bytes[XL_MAX_FORCED];
     *forced = (xl_forced){0};
-    if (!sampler->grammar) return EXITLM_OK;
     if (!xl_grammar_goes_on(sampler->grammar, ids, n))
         return xl_fail(error, EXITLM_USAGE,
                        "the schema or pattern leaves too many possibilities at once after %u "

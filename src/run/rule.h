@@ -22,7 +22,7 @@ typedef struct xl_forced {
     uint32_t n;
     bool complete; /* nothing can follow them */
 } xl_forced;
-/* USAGE where the grammar cannot tell any more; without a grammar there are none. */
+/* Only with a grammar. USAGE where it cannot tell any more. */
 exitlm_status xl_rule_forced(const xl_sampler *sampler, const xl_stair *stair, uint32_t pos,
                              xl_forced *forced, exitlm_error *error);
 /* Whether the exit after position pos is among the share that is audited, apart from the noise

@@ -61,18 +61,6 @@ size_t xl_utf8_decode_lenient(const uint8_t *text, const uint8_t *end, uint32_t 
     return length;
 }
 
-size_t xl_utf8_encode(uint32_t code_point, uint8_t out[4]) {
-    if (code_point < 0x80) {
-        out[0] = (uint8_t)code_point;
-        return 1;
-    }
-    size_t length = code_point < 0x800 ? 2 : code_point < 0x10000 ? 3 : 4;
-    for (size_t i = length; i-- > 1; code_point >>= 6)
-        out[i] = (uint8_t)(0x80 | (code_point & 0x3F));
-    out[0] = (uint8_t)(((0xF00u >> length) & 0xFF) | code_point);
-    return length;
-}
-
 bool xl_utf8_is_plain(const uint8_t *text, size_t n_bytes) {
     const uint8_t *end = text + n_bytes;
     while (text < end) {

@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/utf8.h"
+
 /* Classes of a code point; a mask of them can be tested with 1u << class. The numbers are those
  * of unicode_gen.py. */
 typedef enum xl_unicode_class {
@@ -27,9 +29,6 @@ static inline xl_unicode_class xl_unicode_classify(uint32_t code_point) {
  * that begins nothing complete is U+FFFD on its own. A code point over U+10FFFF,
  * where llama.cpp gives up, is U+FFFD too. text < end. */
 size_t xl_utf8_decode_lenient(const uint8_t *text, const uint8_t *end, uint32_t *code_point);
-
-/* Writes a code point (<= 0x10FFFF, surrogates as they are) as UTF-8: 1 to 4 bytes. */
-size_t xl_utf8_encode(uint32_t code_point, uint8_t out[4]);
 
 /* True where decoding as above and encoding again gives the same bytes. */
 bool xl_utf8_is_plain(const uint8_t *text, size_t n_bytes);

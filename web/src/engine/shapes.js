@@ -45,15 +45,17 @@ export class Shapes {
         'options schema, json and pattern: only one shape is possible',
       );
     if (pattern !== undefined) return this.#ofPattern(pattern);
-    if (json === true) return this.#kept('true', (memory, n) => this.#ofSchema(memory, n));
+    if (json === true) return this.#ofSchema(true);
     if (typeof schema !== 'boolean' && (typeof schema !== 'object' || schema === null))
       usage('schema', 'a JSON Schema, an object,', schema);
-    return this.#kept(JSON.stringify(schema), (memory, n) => this.#ofSchema(memory, n));
+    return this.#ofSchema(schema);
   }
 
-  /** @param {number} memory @param {number} n */
-  #ofSchema(memory, n) {
-    return this.#engine.make('grammar_from_schema', this.#model, memory, n);
+  /** @param {object | boolean} schema */
+  #ofSchema(schema) {
+    return this.#kept(JSON.stringify(schema), (memory, n) =>
+      this.#engine.make('grammar_from_schema', this.#model, memory, n),
+    );
   }
 
   /** @param {unknown} pattern */

@@ -43,8 +43,8 @@ const LATE_MS = 500;
  */
 const REQUEST_MS = 4;
 /**
- * That work is hidden while the line is waited for; where it brings so many bytes a millisecond it
- * counts in full, and one stream is best.
+ * That work is hidden while the line is waited for; where it brought so many bytes a millisecond it
+ * would count in full.
  */
 const BUSY_RATE = 50_000;
 /**
