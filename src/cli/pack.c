@@ -119,8 +119,9 @@ static bool place_rest(pack *p, uint64_t shard_bytes) {
     return good;
 }
 
-/* Headers, then the plan: large shards up to the last layer; rows after that in small ones, for
- * a prompt may need any of them at once. */
+/* Headers, then the plan: large shards up to the last layer. Rows after that lie in small ones, for
+ * a prompt may need any of them at once; the rarer they are, the larger, for each shard is a
+ * request. */
 static int lay_out(pack *p, const exitlm_extent *plan, size_t n, uint64_t shard_bytes) {
     bool good = add_shard(p);
     for (uint32_t i = 0; i < p->n_parts && good; i++) {
@@ -129,6 +130,7 @@ static int lay_out(pack *p, const exitlm_extent *plan, size_t n, uint64_t shard_
         good = place(p, header, shard_bytes);
     }
     bool layers = false, small = false;
+    uint64_t row_bytes = 0;
     for (size_t i = 0; i < n && good; i++) {
         if (i == 0 || plan[i].layer != plan[i - 1].layer) {
             bool rows_after = layers && plan[i].layer < -1;
@@ -136,7 +138,15 @@ static int lay_out(pack *p, const exitlm_extent *plan, size_t n, uint64_t shard_
             small = rows_after;
         }
         if (plan[i].layer >= 0) layers = true;
-        good = good && place(p, plan[i], small ? PACK_SMALL_BYTES : shard_bytes);
+        uint64_t most = shard_bytes;
+        if (small) {
+            most = row_bytes / 8;
+            if (most > PACK_ROWS_BYTES) most = PACK_ROWS_BYTES;
+            if (most < PACK_SMALL_BYTES) most = PACK_SMALL_BYTES;
+            if (most > shard_bytes) most = shard_bytes;
+            row_bytes += plan[i].n_bytes;
+        }
+        good = good && place(p, plan[i], most);
     }
     good = good && place_rest(p, shard_bytes);
     return good ? CLI_OK : cli_no_memory("the plan of the shards");

@@ -5,8 +5,9 @@
 #include "model_path.h"
 #include "base/sha256.h"
 
-/* rows outside the shortlist: a prompt may need any of them at once */
+/* shards of rows outside the shortlist, the first and the last */
 #define PACK_SMALL_BYTES ((uint64_t)256 << 10)
+#define PACK_ROWS_BYTES ((uint64_t)2 << 20)
 #define PACK_NAME_BYTES 32
 #define PACK_CORE_NAME "heads-core.gguf" /* the heads without their maps */
 

@@ -56,6 +56,8 @@ export async function opfsSlot(id, writable, release) {
   const opening = new Map();
   /** @type {Map<string, any>} */
   const handles = new Map();
+  /** Written since the journal was. @type {Set<any>} */
+  const dirty = new Set();
   const open = async (/** @type {string} */ name, /** @type {boolean} */ create) => {
     const file = /** @type {any} */ (await dir.getFileHandle(name, { create }));
     const handle = await file.createSyncAccessHandle();
@@ -76,6 +78,7 @@ export async function opfsSlot(id, writable, release) {
     for (const it of handles.values()) it.close();
     handles.clear();
     opening.clear();
+    dirty.clear();
   };
   return {
     kind: 'opfs',
@@ -83,13 +86,15 @@ export async function opfsSlot(id, writable, release) {
     writable,
     journal: (await readText(dir, 'journal')) ?? '',
     async append(text) {
-      for (const [name, it] of handles) if (name !== 'journal') it.flush();
+      for (const it of dirty) it.flush();
+      dirty.clear();
       const journal = await handle('journal');
       journal.write(encoder.encode(text), { at: journal.getSize() });
       journal.flush();
     },
     async write(file, offset, bytes) {
       const own = await handle(`file-${file}`);
+      dirty.add(own);
       let done = 0;
       while (done < bytes.length) {
         const n = own.write(bytes.subarray(done), { at: offset + done });

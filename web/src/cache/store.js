@@ -37,7 +37,7 @@ const FIRST_BYTES = 32 * 1024;
 /** Pieces that wait to be written; more, and the download waits. */
 const MOST_WAITING = 4;
 /** The journal is told of pieces so often at most: what a tab that ends at once may lose. */
-const TELL_MS = 300;
+const TELL_MS = 1000;
 /** Pieces of a complete copy that are read and checked ahead of the one that is asked for. */
 const READ_AHEAD = 4;
 const DAY_MS = 24 * 3600e3;
@@ -71,6 +71,7 @@ export class ModelStore {
   /** Pieces that the journal does not tell of yet. @type {[number, number, number, string][]} */ #untold =
     [];
   #untoldBytes = 0;
+  /** Lines about their files. */ #untoldTags = '';
   #toldAt = now();
   /** Pieces of a complete copy in the order of their use. @type {{ file: number, piece: Piece }[]} */ #order =
     [];
@@ -154,7 +155,7 @@ export class ModelStore {
   describe(file, validator) {
     if (!validator || this.#state.validators.get(file) === validator) return;
     this.#state.validators.set(file, validator);
-    this.#enqueue(() => this.#slot.append(journalLine({ file, tag: validator })));
+    this.#untoldTags += journalLine({ file, tag: validator });
   }
 
   /**
@@ -357,11 +358,12 @@ export class ModelStore {
    */
   async #tell() {
     if (this.#untold.length === 0) return;
-    const pieces = this.#untold;
+    const lines = this.#untoldTags + journalLine({ pieces: this.#untold });
     this.#untold = [];
     this.#untoldBytes = 0;
+    this.#untoldTags = '';
     this.#toldAt = now();
-    await this.#slot.append(journalLine({ pieces }));
+    await this.#slot.append(lines);
   }
 
   /** @param {() => Promise<void>} work */

@@ -8,8 +8,15 @@
  * @typedef {import('./plan.js').Extent} Extent
  *
  * @typedef {'files' | 'rows' | 'urgent'} Lane
- * @typedef {{ job: Job, left: number, lane: Lane, began: number }} Running
+ * @typedef {object} Running
+ * @property {Job} job
+ * @property {number} left bytes
+ * @property {Lane} lane
+ * @property {number} began
+ * @property {Running | undefined} [after] it goes on in the middle of a tensor that this one brings
+ * @property {ReturnType<typeof deferred<void>>} [ended] settles when it is done
  */
+import { deferred } from '../link/platform.js';
 import { Ranges } from '../cache/ranges.js';
 import { JOB_BYTES, SMALL_BYTES, jobsByRange, planned, REQUEST_BYTES, Spans } from './plan.js';
 
@@ -159,15 +166,15 @@ export function planFor(extents, { capacity, latency, shortMs }) {
   if (capacity === 0 || extents.length === 0) return jobsByRange(extents, REQUEST_BYTES);
   const jobBytes = Math.max(JOB_BYTES, STREAM_LATENCIES * capacity * latency);
   const inFile = [...extents].sort((a, b) => a.part - b.part || a.offset - b.offset);
-  const asStream = () =>
+  const asStream = (most = jobBytes) =>
     jobsByRange(
       inFile.map((extent) => ({ ...extent, layer: 0 })),
       0,
       0,
       0,
-      jobBytes,
+      most,
     );
-  if (capacity >= FAST_RATE) return asStream();
+  if (capacity >= FAST_RATE) return asStream(Infinity);
   const firstLayer = extents.findIndex(({ layer }) => layer >= 0);
   const shortlist = inFile.filter(({ layer }) => layer === -2);
   const first = new Set(extents.slice(0, Math.max(0, firstLayer)));
@@ -302,7 +309,15 @@ export class Jobs {
     const out = [];
     const run = (/** @type {Lane} */ lane, /** @type {Job[]} */ queue) => {
       const job = /** @type {Job} */ (queue.shift());
-      const running = { job, left: job.to - job.from, lane, began: this.#clock() };
+      /** @type {Running} */
+      const running = {
+        job,
+        left: job.to - job.from,
+        lane,
+        began: this.#clock(),
+        after: this.#before(job),
+        ended: deferred(),
+      };
       this.#running.add(running);
       out.push(running);
     };
@@ -310,8 +325,7 @@ export class Jobs {
     while (
       this.#files.length &&
       this.#count('files') < (isShort(this.#files[0]) ? MOST_SHORT : MOST_FILES) &&
-      this.#leftBytes() < (this.#cached ? 1 : this.#overlap()) &&
-      !this.#continues(this.#files[0])
+      this.#leftBytes() < (this.#cached ? 1 : this.#overlap())
     ) {
       run('files', this.#files);
     }
@@ -322,6 +336,7 @@ export class Jobs {
   /** @param {Running} running */
   done(running) {
     this.#running.delete(running);
+    running.ended?.resolve();
     if (running.lane === 'rows') this.line.tookShort(this.#clock() - running.began);
   }
 
@@ -408,15 +423,15 @@ export class Jobs {
   }
 
   /**
-   * Whether a job goes on in the middle of what one under way brings: the bytes of a tensor come in
-   * order. Only shards are cut inside one.
+   * The one under way whose tensor a job goes on with: the bytes of a tensor come in order. Only
+   * shards are cut inside one.
    * @param {Job} job
    */
-  #continues({ spans }) {
+  #before({ spans }) {
+    if (!this.#shards) return undefined;
     const { part, offset } = spans.at(0);
-    return (
-      this.#shards &&
-      [...this.#running].some(({ job, lane }) => lane === 'files' && job.spans.endsAt(part, offset))
+    return [...this.#running].find(
+      ({ job, lane }) => lane === 'files' && job.spans.endsAt(part, offset),
     );
   }
 
