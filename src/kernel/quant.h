@@ -6,21 +6,23 @@
  * kernel reads one matrix as one straight stream. Little-endian, every record 16-byte aligned:
  *
  *   F32, F16, BF16   [col][8 rows]
- *   Q8_0   272 B     f16 d[8]                         u32 qs[8][8]   word g of a row = columns
- *          4g..4g+3
- *   Q4_0   144 B     f16 d[8]                         u32 qs[4][8]   low nibbles = columns
- *          4g..4g+3, high = 16+4g..16+4g+3
- *   Q4_1   160 B     f16 d[8], f16 m[8]               u32 qs[4][8]
- *   Q5_0   176 B     f16 d[8], u32 qh[8]              u32 qs[4][8]   bit j of byte k of qh = 5th
- *          bit of column 4j+k
- *   Q5_1   192 B     f16 d[8], f16 m[8], u32 qh[8]    u32 qs[4][8]
- *   Q4_K  1184 B     f16 d[8], f16 dmin[8], then for each 64 columns: u8 sc[2][8], u8 m[2][8], u32
- *         qs[8][8]
- *                    (low nibbles = the first 32 columns, high = the second; 6-bit scales unpacked
- *                    to bytes)
- *   Q5_K  1440 B     f16 d[8], f16 dmin[8], u32 qh[8][8] (bit j of a byte = 5th bit in sub-block
- *         j), then as Q4_K
- *   Q6_K  1680 B     f16 d[8], i8 sc[16][8], u32 ql[32][8], u32 qh[16][8]
+ *   Q8_0   272 B  f16 d[8]                       u32 qs[8][8]
+ *   Q4_0   144 B  f16 d[8]                       u32 qs[4][8]
+ *   Q4_1   160 B  f16 d[8], f16 m[8]             u32 qs[4][8]
+ *   Q5_0   176 B  f16 d[8], u32 qh[8]            u32 qs[4][8]
+ *   Q5_1   192 B  f16 d[8], f16 m[8], u32 qh[8]  u32 qs[4][8]
+ *   Q4_K  1184 B  f16 d[8], f16 dmin[8], of each 64 columns: u8 sc[2][8], u8 m[2][8], u32 qs[8][8]
+ *   Q5_K  1440 B  f16 d[8], f16 dmin[8], u32 qh[8][8], then as Q4_K
+ *   Q6_K  1680 B  f16 d[8], i8 sc[16][8], u32 ql[32][8], u32 qh[16][8]
+ *
+ * Q8_0: word g of a row holds columns 4g to 4g+3. Q4 and Q5: the low nibbles of word g hold columns
+ * 4g to 4g+3, the high ones those 16 further on; bit j of byte k of qh is the fifth bit of column
+ * 4j+k. Q4_K and Q5_K: low nibbles are the first 32 of 64 columns, high ones the second; bit j of a
+ * byte of qh is the fifth bit in the j-th 32 columns; the 6-bit scales are unpacked to bytes.
+ *
+ * In a file a block is one row's share, its parts in the same order without the [8]: f16 d, f16 m,
+ * u32 qh, qs. Q4_K and Q5_K have d, dmin and 12 bytes of packed scales (k_scale in quant.c), then
+ * qh, qs; Q6_K has ql, qh, scales, d.
  *
  * All sizes equal the file's, but for the two K-quants with unpacked scales (+3 %). */
 #ifndef XL_QUANT_H

@@ -1,7 +1,7 @@
 /* A head looks at the hidden state after its layer, scores a shortlist of tokens, and says how
  * uncertain it is. Method: Valade, arXiv 2407.21082. Against the paper's full vocabulary per head:
  * a shortlist of the model's own output rows, the tokens of the context beside them, and "other"
- * for all that is not listed, so that a head can decline. */
+ * for all that is not listed, so that a head can decline. Whether it answers: xl_head_answers. */
 #include "exits.h"
 
 #include <math.h>

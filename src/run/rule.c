@@ -1,3 +1,5 @@
+/* Who asks: reply/generate (the full choice), run/exits (a head's), reply/draft (drafts and their
+ * verification). All of them choose here, so that a grammar and a seed mean the same to them. */
 #include "rule.h"
 
 #include <math.h>

@@ -1,3 +1,5 @@
+/* A template is recognised by what its text contains (xl_template_init); each family is then
+ * written out by its own render function. */
 #include "template.h"
 
 #include "base/status.h"
