@@ -68,6 +68,13 @@ const COSTS = [REQUEST_BYTES, 8, 24, 64, 192, 1024].map((x, i) => (i ? x * 1024 
 /** The plan is made anew where the line is so many times faster or slower than it was thought to be. */
 const OTHERWISE = 1.6;
 const REPLAN_MS = 300;
+/** …and where requests cost so much more, or less, each and together. */
+const LOST_MS = 1;
+const NOTED_MS = 500;
+/** What they cost is told by so many of them. */
+const COUNTED_REQUESTS = 100;
+/** A line that brings so much of its best is thought not to have stood still. */
+const STEADY = 0.9;
 /** Speed is told by spans of at least so long, and the recent ones count. */
 const SPAN_MS = 40;
 const MEMORY_MS = 1000;
@@ -88,7 +95,11 @@ export class Line {
   #open = 0;
   #latency = Infinity;
   #peak = 0;
-  /** Of the span for the peak. */ #span = { ms: 0, bytes: 0 };
+  /** Of the span for the peak. */ #span = { ms: 0, bytes: 0, requests: 0 };
+  /** In spans with short requests the line stood still so long, by so many of them. */ #lost = {
+    ms: 0,
+    requests: 0,
+  };
   /** What a short request has taken of late, to its end. */ #shortMs = 0;
 
   /** An answer has begun. @param {number} asked when @param {number} at */
@@ -122,14 +133,21 @@ export class Line {
     this.#span.bytes += this.#bytes;
     this.#bytes = 0;
     this.#since = at;
-    const { ms: spanMs, bytes } = this.#span;
+    const { ms: spanMs, bytes, requests } = this.#span;
     if (spanMs < PEAK_MS || bytes < PEAK_BYTES) return;
     this.#peak = Math.max(bytes / spanMs, this.#peak * Math.exp(-spanMs / PEAK_MEMORY_MS));
-    this.#span = { ms: 0, bytes: 0 };
+    // Bytes come in lumps, so the best span is a little better than the line.
+    const stoodMs = Math.max(0, spanMs - bytes / (STEADY * this.#peak));
+    const lost = this.#lost;
+    const kept = Math.exp(-requests / COUNTED_REQUESTS);
+    lost.ms = lost.ms * kept + (requests ? stoodMs : 0);
+    lost.requests = lost.requests * kept + requests;
+    this.#span = { ms: 0, bytes: 0, requests: 0 };
   }
 
   /** A short request has ended. @param {number} ms since it was asked */
   tookShort(ms) {
+    this.#span.requests++;
     this.#shortMs += (ms - this.#shortMs) / (this.#shortMs ? 8 : 1);
   }
 
@@ -141,6 +159,15 @@ export class Line {
   /** What it can bring where requests do not hold it up. */
   get capacity() {
     return this.#peak || this.rate;
+  }
+
+  /**
+   * So long the line stands still for a short request: on a device that is slow, or busy, the work
+   * on it takes from the processor what the others need.
+   */
+  get lostMs() {
+    const { ms, requests } = this.#lost;
+    return requests < COUNTED_REQUESTS / 2 ? 0 : ms / requests;
   }
 
   /** From a request to the first byte of its answer, in milliseconds. */
@@ -162,7 +189,7 @@ export class Line {
  * @param {Line} line
  * @returns {Plan}
  */
-export function planFor(extents, { capacity, latency, shortMs }) {
+export function planFor(extents, { capacity, latency, shortMs, lostMs }) {
   if (capacity === 0 || extents.length === 0) return jobsByRange(extents, REQUEST_BYTES);
   const jobBytes = Math.max(JOB_BYTES, STREAM_LATENCIES * capacity * latency);
   const inFile = [...extents].sort((a, b) => a.part - b.part || a.offset - b.offset);
@@ -188,13 +215,16 @@ export function planFor(extents, { capacity, latency, shortMs }) {
     /** @type {number} */ n,
     /** @type {number} */ turns,
   ) => ({
-    ms: Math.max(bytes / capacity, (n * shortMs) / MOST_ROWS) + turns * (latency + TURN_MS),
+    ms:
+      Math.max(bytes / capacity, (n * shortMs) / MOST_ROWS) +
+      n * lostMs +
+      turns * (latency + TURN_MS),
     busyMs: (capacity / BUSY_RATE) * n * REQUEST_MS,
   });
   const stream = timeOf(all, 0, 0);
   const otherCost = Math.max(
     REQUEST_BYTES,
-    capacity * Math.max(REQUEST_MS, shortMs / MOST_ROWS_ALONE),
+    capacity * Math.max(REQUEST_MS, lostMs, shortMs / MOST_ROWS_ALONE),
   );
   /** When there is what `exit` needs, what `full` needs, and all. */
   const options = [{ cost: 0, lateCost: 0, times: [stream, stream, stream] }];
@@ -261,6 +291,7 @@ export class Jobs {
   /** @type {Set<Running>} */ #running = new Set();
   /** Generation waits for the late rows of the shortlist. */ #lateWanted = false;
   #plannedRate = 0;
+  #plannedLostMs = 0;
   #plannedAt = 0;
   line = new Line();
 
@@ -279,6 +310,7 @@ export class Jobs {
     this.#files = [...jobs];
     this.#rows = [...rows];
     this.#plannedRate = this.line.capacity;
+    this.#plannedLostMs = this.line.lostMs;
     this.#plannedAt = this.#clock();
   }
 
@@ -350,7 +382,12 @@ export class Jobs {
     )
       return false;
     const ratio = this.line.capacity / this.#plannedRate;
-    return ratio > OTHERWISE || ratio < 1 / OTHERWISE;
+    const lost = this.line.lostMs - this.#plannedLostMs;
+    return (
+      ratio > OTHERWISE ||
+      ratio < 1 / OTHERWISE ||
+      (Math.abs(lost) > LOST_MS && this.#rows.length * Math.abs(lost) > NOTED_MS)
+    );
   }
 
   /**
