@@ -155,7 +155,10 @@ if (ready) {
       ),
     fuzz: () => phase('fuzz targets, a short run each', () => buildAndTest('fuzz')),
     neon: () => phase('C tests for 64-bit ARM, under qemu', () => buildAndTest('neon')),
-    js: () => phase('JavaScript tests', () => nodeTests('js')),
+    js: () =>
+      phase('JavaScript tests', () =>
+        nodeTests('js', ['--import', './tests/js/support/invariants.mjs']),
+      ),
     page: () => phase('page tests in Chromium', () => nodeTests('page', ['--test-concurrency=1'])),
     bundlers: () =>
       phase('the package in Vite, webpack, esbuild and Rollup', () =>

@@ -176,14 +176,17 @@ static bool repack32(xl_type type, uint8_t *rec, size_t r, const uint8_t *src) {
     static const uint8_t zero[34];
     if (!finite) src = zero;
     put16(rec + 2 * r, get16(src));
-    rec += LANE16, src += 2;
+    rec += LANE16;
+    src += 2;
     if (s.has_min) {
         put16(rec + 2 * r, get16(src));
-        rec += LANE16, src += 2;
+        rec += LANE16;
+        src += 2;
     }
     if (s.has_high) {
         put32(rec + 4 * r, qh_to_tile(get32(src)));
-        rec += LANE32, src += 4;
+        rec += LANE32;
+        src += 4;
     }
     put_words(rec, r, src, s.words);
     return finite;
@@ -192,14 +195,17 @@ static bool repack32(xl_type type, uint8_t *rec, size_t r, const uint8_t *src) {
 static void unpack32(xl_type type, const uint8_t *rec, size_t r, uint8_t *dst) {
     block32_shape s = shape_of(type);
     put16(dst, get16(rec + 2 * r));
-    rec += LANE16, dst += 2;
+    rec += LANE16;
+    dst += 2;
     if (s.has_min) {
         put16(dst, get16(rec + 2 * r));
-        rec += LANE16, dst += 2;
+        rec += LANE16;
+        dst += 2;
     }
     if (s.has_high) {
         put32(dst, qh_to_file(get32(rec + 4 * r)));
-        rec += LANE32, dst += 4;
+        rec += LANE32;
+        dst += 4;
     }
     get_words(rec, r, dst, s.words);
 }
@@ -218,7 +224,8 @@ static bool repack_k45(xl_type type, uint8_t *rec, size_t r, const uint8_t *src)
     src += 16;
     if (type == XL_Q5_K) {
         put_words(rec, r, src, 8);
-        rec += 8 * LANE32, src += 32;
+        rec += 8 * LANE32;
+        src += 32;
     }
     for (int i = 0; i < 4; i++, rec += K_GROUP_BYTES, src += 32) {
         for (int j = 0; j < 2; j++)
@@ -237,7 +244,8 @@ static void unpack_k45(xl_type type, const uint8_t *rec, size_t r, uint8_t *dst)
     dst += 16;
     if (type == XL_Q5_K) {
         get_words(rec, r, dst, 8);
-        rec += 8 * LANE32, dst += 32;
+        rec += 8 * LANE32;
+        dst += 32;
     }
     for (int i = 0; i < 4; i++, rec += K_GROUP_BYTES, dst += 32) {
         for (int j = 0; j < 2; j++) {
@@ -367,8 +375,14 @@ static void dequant32(xl_type type, const uint8_t *p, float *out) {
     uint32_t high = 0;
     block32_shape s = shape_of(type);
     p += 2;
-    if (s.has_min) m = xl_f16_to_f32(get16(p)), p += 2;
-    if (s.has_high) high = get32(p), p += 4;
+    if (s.has_min) {
+        m = xl_f16_to_f32(get16(p));
+        p += 2;
+    }
+    if (s.has_high) {
+        high = get32(p);
+        p += 4;
+    }
     int offset = s.has_min ? 0 : s.has_high ? 16 : 8;
     for (int c = 0; c < 32; c++) {
         int q = c < 16 ? p[c] & 15 : p[c - 16] >> 4;

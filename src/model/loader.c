@@ -183,7 +183,7 @@ static exitlm_status measure(exitlm_loader *loader, exitlm_error *error) {
     exitlm_status status = find_source(loader, &source, error);
     if (status != EXITLM_OK) return status;
     uint64_t total = sizeof *loader + sizeof *loader->model + sizeof *owner + owner->tables_bytes +
-                     xl_tokenizer_bytes(&source) +
+                     xl_tokenizer_bytes(&source) + XL_STOPS_BYTES +
                      (uint64_t)loader->model->config.n_layers * sizeof(uint32_t);
     for (uint32_t i = 0; i < owner->n_parts; i++) {
         const xl_part *part = &owner->parts[i];
@@ -413,7 +413,7 @@ static exitlm_status push_data(exitlm_loader *loader, const uint8_t *bytes, size
                                              bytes, *used, &taken, error);
         if (status != EXITLM_OK) return status;
         *used = taken.used;
-        loader->loaded_bytes = (uint64_t)((int64_t)loader->loaded_bytes + taken.new_bytes);
+        loader->loaded_bytes += taken.new_bytes;
         if (taken.tensor_done) tensor_done(loader, &part->places[index]);
     }
     loader->offset += *used;

@@ -7,7 +7,8 @@
 #include "base/sha256.h"
 
 #define XL_MAX_PARTS 1024u
-#define XL_STOPS 4u /* rows of one tensor that may be incomplete at a time */
+/* For rows that are under way: 64 of the longest blocks. */
+#define XL_STOPS_BYTES (64 * (sizeof(xl_stop) + 256))
 #define XL_FINGERPRINT_ROWS 4u
 #define XL_FINGERPRINT_ENTRY_BYTES 16u /* of its list of tensors */
 
@@ -22,8 +23,10 @@ typedef enum xl_place_kind {
 enum { XL_BASE = -1, XL_EMBEDDING = -2, XL_OUTPUT = -3 };
 
 typedef struct xl_stop { /* a row that is under way */
+    struct xl_stop *next;
     uint32_t row;
-    size_t n_bytes; /* that have come; 0: this entry is free */
+    size_t n_bytes;   /* that have come */
+    uint8_t staged[]; /* [block_bytes] the part of a block that has come */
 } xl_stop;
 
 /* Where a tensor of the file goes, and how far it has come. */
@@ -37,10 +40,8 @@ typedef struct xl_place {
     void *target;          /* the xl_matrix, or the const float *, in the model */
     void *data;            /* the memory; NULL: none yet */
     uint64_t n_done_bytes; /* VECTOR, MATRIX: they come in order. ROWS: of complete rows */
-    /* [block_bytes] the part of a block that has come; ROWS: [XL_STOPS][block_bytes] */
-    uint8_t *staged;
-    xl_stop stops[XL_STOPS]; /* ROWS */
-    uint32_t next_stop;      /* the one given up where all are taken */
+    uint8_t *staged;       /* VECTOR, MATRIX: as of a row */
+    xl_stop *stops;        /* ROWS: those under way, any number */
 } xl_place;
 
 typedef struct xl_part { /* one file of a split model, else the file */
@@ -87,13 +88,13 @@ exitlm_status xl_fingerprint_end(exitlm_model *model, const xl_sha256 *begun, ex
 exitlm_status xl_part_places(exitlm_model *model, xl_part *part, exitlm_error *error);
 /* Takes the memory for its weights, one block. */
 exitlm_status xl_part_allocate(exitlm_model *model, xl_part *part, exitlm_error *error);
+void xl_part_free(exitlm_model *model, xl_part *part);
 /* Takes up to `n_bytes` of tensor `index`'s data from byte `offset` of it on; *used of them.
  * *tensor_done: the last byte came.
  * *new_bytes: of those used, the ones that were not there yet. BAD_MODEL for a weight that is no
- * finite number. */
+ * finite number, OUT_OF_MEMORY for a row that begins. */
 typedef struct xl_taken {
-    size_t used;
-    int64_t new_bytes; /* may be negative where a row that was under way is given up */
+    size_t used, new_bytes;
     bool tensor_done;
 } xl_taken;
 exitlm_status xl_place_take(exitlm_model *model, xl_part *part, uint32_t index, uint64_t offset,

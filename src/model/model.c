@@ -488,12 +488,7 @@ void exitlm_model_free(exitlm_model *model) {
     xl_owner *owner = model->owner;
     xl_tokenizer_free(model->tokenizer);
     if (owner) {
-        for (uint32_t i = 0; i < owner->n_parts; i++) {
-            xl_part *part = &owner->parts[i];
-            xl_free(&allocator, part->places, part->gguf.n_tensors, sizeof *part->places);
-            xl_gguf_free(&part->gguf);
-            xl_free(&allocator, part->weights, part->weights_bytes, 1);
-        }
+        for (uint32_t i = 0; i < owner->n_parts; i++) xl_part_free(model, &owner->parts[i]);
         xl_free(&allocator, owner->parts, owner->n_parts, sizeof *owner->parts);
         xl_free(&allocator, owner->tables, owner->tables_bytes, 1);
         xl_free(&allocator, owner, 1, sizeof *owner);

@@ -20,17 +20,15 @@ static bool cut_weights(xl_part *part, xl_arena *arena) {
         if (place->kind == XL_PLACE_VECTOR) bytes = (size_t)place->cols * sizeof(float);
         else if (!xl_matrix_bytes(place->type, place->rows, place->cols, &bytes)) return false;
         place->data = xl_arena_take(arena, bytes, 1);
-        staging +=
-            xl_quant_types[place->type].block_bytes * (place->kind == XL_PLACE_ROWS ? XL_STOPS : 1);
+        if (place->kind != XL_PLACE_ROWS) staging += xl_quant_types[place->type].block_bytes;
     }
     uint8_t *staged = xl_arena_take(arena, staging, 1);
     if (arena->overflow) return false;
     for (uint32_t i = 0; i < part->gguf.n_tensors && staged; i++) {
         xl_place *place = &part->places[i];
-        if (place->kind == XL_PLACE_SKIP) continue;
+        if (place->kind == XL_PLACE_SKIP || place->kind == XL_PLACE_ROWS) continue;
         place->staged = staged;
-        staged +=
-            xl_quant_types[place->type].block_bytes * (place->kind == XL_PLACE_ROWS ? XL_STOPS : 1);
+        staged += xl_quant_types[place->type].block_bytes;
     }
     return true;
 }
@@ -88,10 +86,25 @@ bool xl_place_complete(const exitlm_model *model, const xl_place *place) {
            place->n_done_bytes == (uint64_t)place->row_bytes * place->rows;
 }
 
-static xl_stop *find_stop(xl_place *place, uint32_t row) {
-    for (uint32_t i = 0; i < XL_STOPS; i++)
-        if (place->stops[i].n_bytes && place->stops[i].row == row) return &place->stops[i];
-    return NULL;
+/* The link to a row that is under way, or the last one, which is NULL. */
+static xl_stop **find_stop(xl_place *place, uint32_t row) {
+    xl_stop **at = &place->stops;
+    while (*at && (*at)->row != row) at = &(*at)->next;
+    return at;
+}
+
+static void drop_stop(const exitlm_model *model, const xl_place *place, xl_stop **at) {
+    xl_stop *stop = *at;
+    *at = stop->next;
+    xl_free(&model->allocator, stop, 1, sizeof *stop + xl_quant_types[place->type].block_bytes);
+}
+
+void xl_part_free(exitlm_model *model, xl_part *part) {
+    for (uint32_t i = 0; part->places && i < part->gguf.n_tensors; i++)
+        while (part->places[i].stops) drop_stop(model, &part->places[i], &part->places[i].stops);
+    xl_free(&model->allocator, part->places, part->gguf.n_tensors, sizeof *part->places);
+    xl_gguf_free(&part->gguf);
+    xl_free(&model->allocator, part->weights, part->weights_bytes, 1);
 }
 
 bool xl_place_may_seek(const exitlm_model *model, const xl_place *place, uint64_t offset) {
@@ -100,7 +113,7 @@ bool xl_place_may_seek(const exitlm_model *model, const xl_place *place, uint64_
     uint32_t row = (uint32_t)(offset / place->row_bytes);
     size_t within = (size_t)(offset % place->row_bytes);
     if (within == 0 || xl_place_row_ready(model, place, row)) return true;
-    const xl_stop *stop = find_stop((xl_place *)place, row);
+    const xl_stop *stop = *find_stop((xl_place *)place, row);
     return stop && within <= stop->n_bytes;
 }
 
@@ -171,7 +184,7 @@ static exitlm_status take_in_order(xl_part *part, uint32_t index, uint64_t offse
         place->n_done_bytes += n;
         taken->used += n;
     }
-    taken->new_bytes = (int64_t)taken->used;
+    taken->new_bytes = taken->used;
     taken->tensor_done = place->n_done_bytes == total;
     return EXITLM_OK;
 }
@@ -188,22 +201,6 @@ static void row_done(exitlm_model *model, xl_place *place, uint32_t row) {
     if (model->tied) model->output_rows_ready_count = model->rows_ready_count;
 }
 
-/* The entry for a row that begins or goes on; a row that gave up its entry must come again from
- * its start. */
-static xl_stop *open_stop(xl_place *place, uint32_t row, xl_taken *taken) {
-    xl_stop *stop = find_stop(place, row);
-    for (uint32_t i = 0; i < XL_STOPS && !stop; i++)
-        if (place->stops[i].n_bytes == 0) stop = &place->stops[i];
-    if (!stop) {
-        stop = &place->stops[place->next_stop];
-        place->next_stop = (place->next_stop + 1) % XL_STOPS;
-        taken->new_bytes -= (int64_t)stop->n_bytes;
-        stop->n_bytes = 0;
-    }
-    stop->row = row;
-    return stop;
-}
-
 /* Rows in any order: at most one row a call. */
 static exitlm_status take_row(exitlm_model *model, xl_part *part, uint32_t index, uint64_t offset,
                               const uint8_t *p, size_t n_bytes, xl_taken *taken,
@@ -214,19 +211,24 @@ static exitlm_status take_row(exitlm_model *model, xl_part *part, uint32_t index
     size_t n = place->row_bytes - within < n_bytes ? place->row_bytes - within : n_bytes;
     taken->used = n;
     if (xl_place_row_ready(model, place, row)) return EXITLM_OK;
-    xl_stop *stop = open_stop(place, row, taken);
+    xl_stop **at = find_stop(place, row);
+    if (!*at) {
+        *at =
+            xl_calloc(&model->allocator, 1, sizeof **at + xl_quant_types[place->type].block_bytes);
+        if (!*at) return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for a row under way");
+        (*at)->row = row;
+    }
+    xl_stop *stop = *at;
     if (within < stop->n_bytes) { /* there already */
         taken->used = stop->n_bytes - within < n ? stop->n_bytes - within : n;
         return EXITLM_OK;
     }
-    uint8_t *staged =
-        place->staged + (size_t)(stop - place->stops) * xl_quant_types[place->type].block_bytes;
-    if (!put_row_bytes(place, xl_slot(model, row), within, staged, p, n))
+    if (!put_row_bytes(place, xl_slot(model, row), within, stop->staged, p, n))
         return not_finite(part, index, offset, n, error);
     stop->n_bytes += n;
-    taken->new_bytes += (int64_t)n;
+    taken->new_bytes = n;
     if (stop->n_bytes < place->row_bytes) return EXITLM_OK;
-    stop->n_bytes = 0;
+    drop_stop(model, place, at);
     row_done(model, place, row);
     taken->tensor_done = place->n_done_bytes == (uint64_t)place->row_bytes * place->rows;
     return EXITLM_OK;

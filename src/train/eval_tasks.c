@@ -8,6 +8,7 @@
 #include "files.h"
 #include "model/heads.h"
 #include "reply/session.h"
+#include "text/unicode.h"
 
 #define MAX_FILE_BYTES ((uint64_t)64 << 20)
 #define MAX_MESSAGES 64
@@ -117,23 +118,28 @@ void xl_tasks_free(xl_tasks *tasks) {
 /* ---- Right or wrong ---- */
 static char lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c; }
 
-/* Bytes of other scripts count as letters. */
-static bool in_word(char c) {
-    return (c >= '0' && c <= '9') || (lower(c) >= 'a' && lower(c) <= 'z') ||
-           (unsigned char)c >= 0x80;
+/* Whether the character that the byte at `at` belongs to is a letter or digit; the end is none. */
+static bool in_word(const char *text, size_t at) {
+    const unsigned classes =
+        1u << XL_UNICODE_LETTER | 1u << XL_UNICODE_NUMBER | 1u << XL_UNICODE_MARK;
+    const uint8_t *bytes = (const uint8_t *)text;
+    uint32_t code_point;
+    while (at && (bytes[at] & 0xC0) == 0x80) at--;
+    xl_utf8_decode_lenient(bytes + at, bytes + at + strlen(text + at) + 1, &code_point);
+    return classes >> xl_unicode_classify(code_point) & 1;
 }
 
 /* Where the text stands on word borders, or NULL. A border matters only where the text itself
  * ends with a letter or digit. */
 static const char *find_words(const char *reply, const char *words) {
     const size_t n = strlen(words);
-    for (const char *at = reply; *at; at++) {
+    for (size_t at = 0; reply[at]; at++) {
         size_t i = 0;
-        while (i < n && at[i] && lower(at[i]) == lower(words[i])) i++;
-        if (i < n || (at > reply && in_word(at[-1]) && in_word(words[0])) ||
-            (in_word(at[n]) && in_word(words[n - 1])))
+        while (i < n && reply[at + i] && lower(reply[at + i]) == lower(words[i])) i++;
+        if (i < n || (at && in_word(reply, at - 1) && in_word(words, 0)) ||
+            (in_word(reply, at + n) && in_word(words, n - 1)))
             continue;
-        return at;
+        return reply + at;
     }
     return NULL;
 }

@@ -2,6 +2,7 @@
  * thresholds mean what they say. */
 #include "train/calibrate.h"
 #include "train/dataset.h"
+#include "train/eval_tasks.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -252,7 +253,30 @@ static void test_sorted_list(void) {
     CHECK(xl_risk_p(x[1], N, 0.05, 0.05) > 0.2, "certified against the mean");
 }
 
+/* Words end where letters and digits of any script end; signs are none. */
+static void test_words(void) {
+    static const struct {
+        const char *answer, *reply;
+        bool right;
+    } cases[] = {
+        {"[\"14\"]", "That is \u20ac14.", true},      {"[\"14\"]", "14\u00b0 outside", true},
+        {"[\"\u20ac14\"]", "5\u20ac14", true},        {"[\"14\"]", "\u20ac140", false},
+        {"[\"Caf\"]", "a caf\u00e9", false},          {"[\"t\u00e9\"]", "\u00e9t\u00e9", false},
+        {"[\"\u00e9\"]", "\u2014\u00e9\u2014", true}, {"[\"na\"]", "na\u0308ive", false},
+        {"[\"\u6771\"]", "\u6771\u4eac", false},      {"[\"a\"]", "\xc3 a \x80", true},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char why[80];
+        const xl_task task = {.answers = xl_json_parse(cases[i].answer, strlen(cases[i].answer),
+                                                       NULL, why, sizeof why)};
+        CHECK(task.answers && xl_task_right(&task, cases[i].reply) == cases[i].right,
+              "%s in \"%s\"", cases[i].answer, cases[i].reply);
+        xl_json_free((xl_json *)task.answers);
+    }
+}
+
 int main(void) {
+    test_words();
     test_sorted_list();
     test_guarantee();
     test_power();

@@ -6,7 +6,7 @@ import fs from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { hasReal, real } from '../js/support/cli.mjs';
 import { pack, realHeads } from './support/models.mjs';
-import { ask, chunksOf, inspectIsolate, startWorker } from './support/worker.mjs';
+import { ask, chunksOf, inspectIsolate, startBare, startWorker } from './support/worker.mjs';
 
 const LIMIT_BYTES = 124e6; // 4 MB less than an isolate has, whichever megabytes are meant
 const LARGEST_ASSET_BYTES = 25 * 2 ** 20;
@@ -147,5 +147,17 @@ describe('the default model in 128 MB', { skip }, () => {
     assert.equal(now.memory, before.memory, 'linear memory did not grow');
     assert.ok(now.total < before.total + 4e6, `${before.total} bytes became ${now.total}`);
     assert.equal((await (await ask(worker.url, asked)).json()).choices[0].message.content, right);
+  });
+
+  test('loads and answers where V8 has what an isolate leaves beside the linear memory', async (t) => {
+    const heap = Math.floor((128e6 - (await linear())) / 2 ** 20);
+    const bare = await startBare(worker, [`--max-heap-size=${heap}`]);
+    t.after(bare.stop);
+    t.diagnostic(`V8's heap is at most ${heap} MiB`);
+    const answer = ask(bare.url, question('Name three primary colours.', { max_tokens: 24 })).then(
+      async (response) => (await response.json()).choices[0].message.content,
+    );
+    assert.match(await Promise.race([answer, bare.ended.then(String)]), /red/i);
+    while ((await (await fetch(`${bare.url}/health`)).json()).status !== 'ready') await wait(50);
   });
 });

@@ -41,6 +41,7 @@ function programs(/** @type {string} */ folder) {
   return {
     wrangler: path.join(modules, 'wrangler/bin/wrangler.js'),
     ws: pathToFileURL(path.join(modules, 'ws/wrapper.mjs')).href,
+    workerd: find(path.join(modules, '@cloudflare'), /\/bin\/workerd$/),
     deno: find(path.join(modules, '@deno'), /(^|\/)deno$/),
     bun: find(path.join(modules, '@oven'), /\/bin\/bun$/),
     wasmtime: process.env.WASMTIME ?? wasmtime,

@@ -41,6 +41,68 @@ export async function freePort() {
   return port;
 }
 
+const environment = (/** @type {string} */ project) => ({
+  ...process.env,
+  WRANGLER_SEND_METRICS: 'false',
+  WRANGLER_SEND_ERROR_REPORTS: 'false',
+  CI: '1',
+  VSCODE_INSPECTOR_OPTIONS: '{}',
+  XDG_CONFIG_HOME: path.join(project, '.config'),
+});
+
+/**
+ * The Worker of a project as it is deployed, in workerd alone: only so its V8 takes flags.
+ * @param {Worker} worker
+ * @param {string[]} v8Flags
+ */
+export async function startBare({ project }, v8Flags) {
+  const { wrangler, workerd } = runtimes();
+  const bare = path.join(project, 'bare');
+  execFileSync(process.execPath, [wrangler, 'deploy', '--dry-run', '--outdir', bare], {
+    cwd: project,
+    env: environment(project),
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+  const wasm = fs.readdirSync(bare).find((name) => name.endsWith('.wasm'));
+  const port = await freePort();
+  fs.writeFileSync(
+    path.join(bare, 'config.capnp'),
+    `using Workerd = import "/workerd/workerd.capnp";
+const config :Workerd.Config = (
+  v8Flags = ${JSON.stringify(v8Flags)},
+  services = [
+    (name = "worker", worker = (
+      modules = [
+        (name = "worker.js", esModule = embed "worker.js"),
+        (name = "${wasm}", wasm = embed "${wasm}"),
+      ],
+      compatibilityDate = "2026-04-01",
+      bindings = [
+        (name = "MODEL", text = "model"),
+        (name = "OPEN", text = "1"),
+        (name = "ASSETS", service = "assets"),
+      ],
+    )),
+    (name = "assets", disk = "${path.join(project, 'public')}"),
+  ],
+  sockets = [(name = "http", address = "127.0.0.1:${port}", http = (), service = "worker")],
+);
+`,
+  );
+  const child = spawn(workerd, ['serve', path.join(bare, 'config.capnp')], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+  const ended = new Promise((resolve) => {
+    child.once('exit', (code, signal) => resolve(signal ?? code));
+  });
+  const url = `http://127.0.0.1:${port}`;
+  while (!(await fetch(`${url}/health`).catch(() => null))?.ok && child.exitCode === null)
+    await new Promise((resolve) => {
+      setTimeout(resolve, 100);
+    });
+  return { url, ended, stop: () => child.kill() };
+}
+
 /**
  * @param {object} options
  * @param {(to: string) => unknown} options.model packs a model into this folder
@@ -80,14 +142,7 @@ export async function startWorker({ model, vars = {}, fixture = false, edit = (_
   ];
   const child = spawn(process.execPath, args, {
     cwd: project,
-    env: {
-      ...process.env,
-      WRANGLER_SEND_METRICS: 'false',
-      WRANGLER_SEND_ERROR_REPORTS: 'false',
-      CI: '1',
-      VSCODE_INSPECTOR_OPTIONS: '{}',
-      XDG_CONFIG_HOME: path.join(project, '.config'),
-    },
+    env: environment(project),
     stdio: ['ignore', 'pipe', 'pipe'],
     detached: true,
   });

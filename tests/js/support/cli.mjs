@@ -7,6 +7,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { after } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { checkReply } from './invariants.mjs';
 
 export const root = fileURLToPath(new URL('../../../', import.meta.url));
 export const program = path.resolve(root, process.env.EXITLM ?? 'build/exitlm');
@@ -131,5 +132,19 @@ export function reply(/** @type {any[]} */ all) {
   assert.equal(start.type, 'start');
   assert.equal(done.type, 'done');
   assert.ok(tokens.every((t) => t.type === 'token'));
+  assert.equal(tokens.length, done.completion_tokens);
+  checkReply(
+    {
+      ...done,
+      usage: {
+        promptTokens: done.prompt_tokens,
+        reusedTokens: done.reused_tokens,
+        completionTokens: done.completion_tokens,
+      },
+      meanDepth: done.mean_depth,
+      meanWork: done.mean_work,
+    },
+    start.mode,
+  );
   return { start, tokens, done, ids: tokens.map((t) => t.id) };
 }

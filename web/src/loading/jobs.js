@@ -20,7 +20,6 @@ import { deferred } from '../link/platform.js';
 import { Ranges } from '../cache/ranges.js';
 import { JOB_BYTES, SMALL_BYTES, jobsByRange, planned, REQUEST_BYTES, Spans } from './plan.js';
 
-// The engine keeps 4 rows that are under way; urgent rows come whole.
 const MOST_FILES = 3;
 /** Short ones come whole too. */
 const MOST_SHORT = 6;

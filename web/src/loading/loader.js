@@ -272,7 +272,6 @@ export class ModelLoader {
     /** @type {Extent[]} */
     const plan = [];
     this.#readPlan((extent) => plan.push(extent));
-    this.#forgetHalfRows(plan);
     try {
       const reading = jobsByRange(plan, READ_BYTES);
       const isHere = sources.every(({ url }) => url === null) || store?.complete;
@@ -403,21 +402,6 @@ export class ModelLoader {
         read(extents, Math.min(n - first, PLAN_EXTENTS));
       }
     });
-  }
-
-  /** @param {Extent[]} plan */
-  #forgetHalfRows(plan) {
-    // The stream that brought the header may have stopped inside a row; the row is taken again from
-    // its start.
-    for (const have of this.#have) {
-      const last = have?.list[have.list.length - 1];
-      if (!last) continue;
-      const extent = plan.find(
-        ({ part, layer, offset, nBytes }) =>
-          layer <= -2 && this.#have[part] === have && offset < last[1] && last[1] < offset + nBytes,
-      );
-      if (extent) last[1] -= (last[1] - extent.offset) % (extent.nBytes / extent.nRows);
-    }
   }
 
   // ---- by jobs ----

@@ -1,0 +1,52 @@
+// The default model over a slow line, beside two processes that take all that they can get: it
+// answers before it has every byte, and neither who loads nor who computes starves the other.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import fs from 'node:fs';
+import { after, test } from 'node:test';
+import { start } from './browser.mjs';
+
+const here = ['smollm2-135m-instruct.gguf', 'smollm2-135m-instruct.exits.gguf'].every((name) =>
+  fs.existsSync(new URL(`../../models/${name}`, import.meta.url)),
+);
+
+test(
+  'answers before the last byte beside two busy processes',
+  { skip: !here && 'the model is not here (npm run model)', timeout: 600000 },
+  async (t) => {
+    const it = await start({ bitsPerSecond: 24e6 });
+    const busy = [1, 2].map(() => spawn(process.execPath, ['-e', 'for (;;);']));
+    after(() => {
+      for (const child of busy) child.kill();
+      return it.close();
+    });
+    const page = await it.open('/tests/page/blank.html');
+    const { text, loaded, total } = await page.evaluate(async () => {
+      const { ExitLM } = await import(/** @type {any} */ ('/web/src/index.js'));
+      let now = { loaded: 0, total: 0 };
+      const lm = await ExitLM.load('/models/smollm2-135m-instruct.gguf', {
+        cache: 'none',
+        onProgress: (/** @type {typeof now} */ progress) => {
+          now = progress;
+        },
+      });
+      const reply = lm.chat([{ role: 'user', content: 'What is the capital of France?' }], {
+        maxTokens: 24,
+      });
+      /** What had come when each token was there. @type {number[]} */
+      const seen = [];
+      for await (const token of reply) if (token) seen.push(now.loaded);
+      const { text: said } = await reply.result;
+      await lm.ready;
+      return { text: said, loaded: seen, total: now.total };
+    });
+    const early = loaded.filter((bytes) => bytes < total).length;
+    t.diagnostic(
+      `${early} of ${loaded.length} tokens before the last byte, the first after ${((100 * loaded[0]) / total).toFixed(0)} %`,
+    );
+    assert.match(text, /Paris/);
+    assert.ok(early >= 2, 'tokens came before all bytes were there');
+    assert.ok(loaded[loaded.length - 1] > loaded[0], 'bytes came while tokens were computed');
+    assert.deepEqual(it.errors, []);
+  },
+);
