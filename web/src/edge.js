@@ -1,3 +1,4 @@
+// @ts-self-types="../types/edge.d.ts"
 /**
  * ExitLM where there are no workers and nothing may be compiled from bytes: Cloudflare Workers and
  * the like.

@@ -1,3 +1,4 @@
+// @ts-self-types="../types/index.d.ts"
 /**
  * ExitLM: small language models in a page, in Node, Deno and Bun, on the CPU alone.
  *

@@ -1,7 +1,7 @@
 /**
  * An engine in a worker: a Web Worker in pages, Deno and Bun, a worker thread in Node.
  */
-import { absolute, installed } from '../link/address.js';
+import { absolute, insteadOf, startable } from '../link/address.js';
 import { ExitLMError, messageOf } from '../link/errors.js';
 import { usage } from '../link/options.js';
 import { isNode, isPage, nodeModule } from '../link/platform.js';
@@ -22,9 +22,7 @@ export async function connect(options, handlers, onCrash) {
     return connectLocally(options, handlers, onCrash);
   if (!possible)
     throw new ExitLMError('UNSUPPORTED', 'there are no workers here; leave the option worker out');
-  const script =
-    scriptOf(options.worker) ??
-    (installed ? new URL(`${installed}exitlm/web/src/worker.js`) : undefined);
+  const script = scriptOf(options.worker) ?? insteadOf('worker.js');
   if (isNode) return connectToThread(handlers, onCrash, script);
   try {
     return await connectToWorker(handlers, onCrash, script);
@@ -92,7 +90,7 @@ function connectToWorker(handlers, onCrash, script) {
   return new Promise((resolve, reject) => {
     // Bundlers look for this very expression.
     const worker = script
-      ? new Worker(script, { type: 'module' })
+      ? new Worker(startable(script), { type: 'module' })
       : new Worker(new URL('../worker.js', import.meta.url), { type: 'module' });
     const watch = new AbortController();
     let ended = false;

@@ -3,6 +3,7 @@
  * same memory and take parts of its work (wasm/pool.c). The engine waits for none of them to
  * arrive.
  */
+import { insteadOf } from '../link/address.js';
 import { isNode, nodeModule } from '../link/platform.js';
 
 /** @typedef {import('./engine.js').Engine} Engine */
@@ -56,7 +57,10 @@ async function startWorker(start) {
     worker.postMessage(start);
     return worker;
   }
-  const worker = new Worker(new URL('../thread.js', import.meta.url), { type: 'module' });
+  const script = insteadOf('thread.js');
+  const worker = script
+    ? new Worker(script, { type: 'module' })
+    : new Worker(new URL('../thread.js', import.meta.url), { type: 'module' });
   worker.onerror = () => {};
   worker.postMessage(start);
   return worker;

@@ -2,6 +2,7 @@
  * Reading a stretch of a source whatever happens to the connection.
  */
 import { linked } from '../link/abort.js';
+import { isForeign } from '../link/address.js';
 import { ExitLMError, messageOf } from '../link/errors.js';
 import { release } from '../link/platform.js';
 import { PassingError } from './http.js';
@@ -108,12 +109,6 @@ export async function* download(
       link.release();
     }
   }
-}
-
-/** @param {string | null} url of another origin than this page's */
-function isForeign(url) {
-  const here = /** @type {any} */ (globalThis).location?.origin;
-  return Boolean(here && url && new URL(url).origin !== here);
 }
 
 /**
