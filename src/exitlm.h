@@ -296,15 +296,16 @@ const char *exitlm_session_kernel(const exitlm_session *session);
 const char *exitlm_kernel_name(size_t index);
 
 /* ---- Shaped replies ------------------------------------------------------------ */
-/* A grammar is one JSON Schema or one regular expression against a model's vocabulary. Each token of
- * a reply is chosen among those that keep its text one that can still become one of the grammar's,
+/* A grammar is one JSON Schema, one regular expression or a list of tools against a model's
+ * vocabulary. Each token of a reply is chosen among those that keep its text one that can still become one of the grammar's,
  * whatever the mode; where only one text can follow, its tokens are emitted without being computed.
  * The reply ends where the grammar says that it is complete; one that max_tokens or the context cuts
  * is incomplete (reason LENGTH). In mode EXIT such a reply is not certified.
  * What of JSON Schema and of regular expressions is understood stands in docs/shaped.md; else USAGE,
  * with the place. A grammar serves one session at a time, belongs to the caller, and must outlive
- * the replies that use it. Its memory, beside that of model and session, is taken when it is made:
- * some 2 MB for 49,152 tokens. `allocator` NULL: the C library's. */
+ * the replies that use it; the model must outlive the grammar. Its memory, beside that of model and
+ * session, is taken when it is made: some 1.2 MB for 49,152 tokens. The first grammar of a model also
+ * makes a tree of its vocabulary, 1.1 MB, which the model keeps. `allocator` NULL: the C library's. */
 exitlm_status exitlm_grammar_from_schema(exitlm_grammar **grammar, const exitlm_model *model,
                                          const char *json, size_t n_bytes,
                                          const exitlm_allocator *allocator, exitlm_error *error);
@@ -312,8 +313,24 @@ enum { EXITLM_PATTERN_IGNORE_CASE = 1 /* of ASCII letters */, EXITLM_PATTERN_DOT
 exitlm_status exitlm_grammar_from_pattern(exitlm_grammar **grammar, const exitlm_model *model,
                                           const char *pattern, size_t n_bytes, unsigned flags,
                                           const exitlm_allocator *allocator, exitlm_error *error);
+enum {
+    EXITLM_TOOLS_LLAMA3 = 1, /* the form of calls, below */
+    EXITLM_TOOLS_ONE = 2     /* one call at most */
+};
+/* Tools that a reply may call. json: a list of {"name", "description", "parameters"}, also in OpenAI's
+ * form, {"type": "function", "function": {…}}; parameters is a JSON Schema of type object. choice:
+ * NULL or "auto": text, calls, or both; "required": one call at least, from the first token on; else
+ * the name of the one tool that is called, once. A call in the reply's text is, over three lines,
+ * <tool_call>, {"name": "…", "arguments": {…}} and </tool_call>; with EXITLM_TOOLS_LLAMA3 the whole
+ * reply is {"name": "…", "parameters": {…}}, where it begins with a brace. What the tools are the
+ * prompt has to say (docs/tools.md). */
+exitlm_status exitlm_grammar_from_tools(exitlm_grammar **grammar, const exitlm_model *model,
+                                        const char *json, size_t n_bytes, const char *choice,
+                                        unsigned flags, const exitlm_allocator *allocator,
+                                        exitlm_error *error);
 void exitlm_grammar_free(exitlm_grammar *grammar);
 
+#define EXITLM_MAX_TOP_LOGPROBS 20
 typedef struct exitlm_generate_options {
     exitlm_mode mode; /* EXIT and LOSSLESS need heads: else USAGE */
     /* wanted accuracy of mode EXIT, 0.5 … 1; 0: the heads' default_accuracy */
@@ -345,6 +362,11 @@ typedef struct exitlm_generate_options {
     const float *thresholds;
     bool events;             /* also DRAFT, ACCEPT and REJECT events */
     exitlm_grammar *grammar; /* NULL: any text */
+    /* TOKEN events carry log-probabilities: of the token and of the top_logprobs likeliest, at most
+     * EXITLM_MAX_TOP_LOGPROBS. That takes 4 bytes for each entry of the vocabulary and 8 for each
+     * of these, of each token that the reply may have, until the session's next reply. */
+    bool logprobs;
+    uint32_t top_logprobs;
 } exitlm_generate_options;
 /* All zero: greedy, mode FULL, K/V policy AUTO. */
 void exitlm_generate_defaults(exitlm_generate_options *options);
@@ -364,6 +386,11 @@ typedef enum exitlm_reason {
     EXITLM_REASON_ABORT
 } exitlm_reason;
 
+typedef struct exitlm_logprob {
+    int32_t id;
+    float logprob;
+} exitlm_logprob;
+
 typedef struct exitlm_token {
     uint32_t index; /* 0, 1, … in this reply */
     int32_t id;
@@ -380,6 +407,14 @@ typedef struct exitlm_token {
     int32_t draft_head; /* of a drafted token: the head, or -2: prompt lookup */
     /* since the previous token (the first: since the start); negative: no clock */
     double ms;
+    /* With `logprobs`: the natural logarithm of the token's probability, and the likeliest tokens,
+     * best first. They are of who chose it: for head -1 the softmax of the model's logits over the
+     * whole vocabulary (in LOSSLESS as in FULL), for an exit that over its shortlist, the tokens of
+     * the context and "other". Both before a grammar, a penalty, a temperature or a cut. A forced
+     * token has 0 and no others. */
+    float logprob;
+    const exitlm_logprob *top;
+    uint32_t n_top;
 } exitlm_token;
 
 #define EXITLM_MAX_HEADS 8

@@ -183,6 +183,12 @@ static const wasm_field fields[] = {
     FIELD(generate_options, thresholds),
     FIELD(generate_options, events),
     FIELD(generate_options, grammar),
+    FIELD(generate_options, logprobs),
+    FIELD(generate_options, top_logprobs),
+
+    STRUCT(logprob),
+    FIELD(logprob, id),
+    FIELD(logprob, logprob),
 
     STRUCT(token),
     FIELD(token, index),
@@ -198,6 +204,9 @@ static const wasm_field fields[] = {
     FIELD(token, forced),
     FIELD(token, draft_head),
     FIELD(token, ms),
+    FIELD(token, logprob),
+    FIELD(token, top),
+    FIELD(token, n_top),
 
     STRUCT(stats),
     FIELD(stats, reason),
@@ -413,6 +422,15 @@ exitlm_grammar *EXPORT(exitlm_wasm_grammar_from_pattern)(const exitlm_model *mod
                                                          unsigned flags, exitlm_error *error) {
     exitlm_grammar *grammar = NULL;
     exitlm_grammar_from_pattern(&grammar, model, pattern, n_bytes, flags, NULL, error);
+    return grammar;
+}
+exitlm_grammar *EXPORT(exitlm_wasm_grammar_from_tools)(const exitlm_model *model, const char *json,
+                                                       size_t n_bytes, const char *choice,
+                                                       bool llama3, bool one, exitlm_error *error) {
+    exitlm_grammar *grammar = NULL;
+    exitlm_grammar_from_tools(&grammar, model, json, n_bytes, choice,
+                              (llama3 ? EXITLM_TOOLS_LLAMA3 : 0u) | (one ? EXITLM_TOOLS_ONE : 0u),
+                              NULL, error);
     return grammar;
 }
 void EXPORT(exitlm_wasm_grammar_free)(exitlm_grammar *grammar) { exitlm_grammar_free(grammar); }

@@ -63,6 +63,16 @@ static void text_or_null(ndjson *j, const char *text, size_t n_bytes) {
     else fputs("null", j->out);
 }
 
+static void between(const ndjson *j, char sign) {
+    fputc(sign, j->out);
+    if (j->spaced) fputc(' ', j->out);
+}
+
+static void put_name(ndjson *j, const char *name, size_t n_bytes) {
+    quoted(j->out, name, n_bytes);
+    between(j, ':');
+}
+
 /* One value; `spec` is what follows the percent sign. */
 static void value(ndjson *j, const char *spec, bool truth, va_list *arguments) {
     switch (*spec) {
@@ -110,14 +120,11 @@ static void put_word(ndjson *j, const char *word, size_t n_bytes, va_list *argum
         close_level(j, *word);
         return;
     }
-    if (j->comma) fputc(',', j->out);
+    if (j->comma) between(j, ',');
     j->comma = true;
     if (named) {
         const char *name = *word == '%' ? va_arg(*arguments, const char *) : word;
-        if (name_bytes > 0) {
-            quoted(j->out, name, *word == '%' ? strlen(name) : name_bytes);
-            fputc(':', j->out);
-        }
+        if (name_bytes > 0) put_name(j, name, *word == '%' ? strlen(name) : name_bytes);
         word += name_bytes + 1;
         n_bytes -= name_bytes + 1;
     }
@@ -135,4 +142,27 @@ void xl_nd_put(ndjson *j, const char *format, ...) {
         format += n + (format[n] == ' ');
     }
     va_end(arguments);
+}
+
+static void put_json(ndjson *j, const xl_json *value) {
+    if (value->kind == XL_JSON_STRING) quoted(j->out, value->text, strlen(value->text));
+    else if (value->kind == XL_JSON_NUMBER) fputs(value->text, j->out);
+    else if (value->kind == XL_JSON_BOOL) fputs(value->number != 0 ? "true" : "false", j->out);
+    else if (value->kind == XL_JSON_NULL) fputs("null", j->out);
+    else {
+        fputc(value->kind == XL_JSON_OBJECT ? '{' : '[', j->out);
+        for (const xl_json *item = value->first; item; item = item->next) {
+            if (item != value->first) between(j, ',');
+            if (item->key) put_name(j, item->key, strlen(item->key));
+            put_json(j, item);
+        }
+        fputc(value->kind == XL_JSON_OBJECT ? '}' : ']', j->out);
+    }
+}
+
+void xl_nd_json(ndjson *j, const char *name, const xl_json *value) {
+    if (j->comma) between(j, ',');
+    j->comma = true;
+    put_name(j, name, strlen(name));
+    put_json(j, value);
 }

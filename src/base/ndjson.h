@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "json.h"
+
 #define ND_MAX_NESTING 16
 
 typedef struct ndjson {
@@ -14,6 +16,7 @@ typedef struct ndjson {
     unsigned nesting;
     char close[ND_MAX_NESTING]; /* '}' or ']' of each open level */
     bool comma;                 /* something stands before in this level */
+    bool spaced;                /* a space behind each comma and colon, as Python has it */
 } ndjson;
 
 static inline ndjson xl_nd_to(FILE *out) { return (ndjson){.out = out}; }
@@ -30,5 +33,7 @@ static inline ndjson xl_nd_to(FILE *out) { return (ndjson){.out = out}; }
 __attribute__((format(printf, 2, 3)))
 #endif
 void xl_nd_put(ndjson *j, const char *format, ...);
+/* A member of the open object, with a value that has been read. */
+void xl_nd_json(ndjson *j, const char *name, const xl_json *value);
 
 #endif

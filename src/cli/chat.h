@@ -8,7 +8,7 @@
 
 typedef struct chat_options {
     cli_engine_options engine;
-    const char *prompt, *system, *schema, *pattern;
+    const char *prompt, *system, *schema, *pattern, *tools, *tool_choice;
     int mode; /* exitlm_mode, -1: exit where there are heads, else full */
     float accuracy;
     int strategy, kv;
@@ -17,7 +17,7 @@ typedef struct chat_options {
     uint32_t top_k;
     uint64_t seed;
     cli_texts stop;
-    uint32_t draft_layer, draft_length;
+    uint32_t draft_layer, draft_length, logprobs;
     bool show_depth, json, raw;
 } chat_options;
 
@@ -28,8 +28,10 @@ typedef struct chat {
     exitlm_generate_options generate;
     cli_depth_view view;
     ndjson json;
-    bool terminal; /* standard output is one: control characters are kept from it */
-    bool verbose;  /* a line of figures after each answer */
+    const char *system; /* message, with the tools; or NULL */
+    char *told;         /* its memory, where there are tools */
+    bool terminal;      /* standard output is one: control characters are kept from it */
+    bool verbose;       /* a line of figures after each answer */
 } chat;
 
 /* One answer, written to standard output. `text` where messages is NULL (--raw). *reply, if not
@@ -37,6 +39,11 @@ typedef struct chat {
  * of a failure that has been reported. */
 int chat_reply(chat *c, const exitlm_message *messages, size_t n_messages, const char *text,
                char **reply);
+
+/* Reads the tools, into c->generate.grammar and c->system. */
+int chat_tools_open(chat *c);
+/* How many whole calls are in the text; write: they join the open object as `tool_calls`. */
+uint32_t chat_tool_calls(chat *c, const char *said, bool write);
 
 /* The conversation with a person, or with a program that writes a line a turn. */
 int chat_converse(chat *c);

@@ -149,7 +149,7 @@ static bool obey(chat *c, conversation *talk, const char *line, bool *good) {
     if (strcmp(line, "/quit") == 0 || strcmp(line, "/exit") == 0) return false;
     if (strcmp(line, "/help") == 0) print_help();
     else if (strcmp(line, "/reset") == 0) {
-        *good = begin(talk, c->options->system);
+        *good = begin(talk, c->system);
         exitlm_session_reset(c->engine.session);
         fprintf(stderr, "a new conversation\n");
     } else if (strcmp(line, "/save") == 0 || strncmp(line, "/save ", 6) == 0) {
@@ -182,8 +182,8 @@ static int answer(chat *c, conversation *talk, char *turn) {
 
 int chat_converse(chat *c) {
     conversation talk = {0};
-    bool person = cli_is_terminal(stdin) && !c->options->json,
-         good = begin(&talk, c->options->system), open = true;
+    bool person = cli_is_terminal(stdin) && !c->options->json, good = begin(&talk, c->system),
+         open = true;
     int status = CLI_OK;
     if (person) fprintf(stderr, "%s. /help for commands, Ctrl-D ends.\n", c->engine.info.name);
     while (good && open) {

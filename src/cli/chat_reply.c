@@ -27,6 +27,19 @@ static void json_start(chat *c) {
               e->kernel, e->session->generation->prompt_n);
 }
 
+static void json_logprobs(chat *c, const exitlm_token *t) {
+    ndjson *j = &c->json;
+    xl_nd_put(j, "logprob=%f top=[", t->logprob);
+    for (uint32_t i = 0; i < t->n_top; i++) {
+        char text[XL_MAX_SPOKEN_BYTES];
+        size_t n = 0;
+        exitlm_detokenize(c->engine.model, &t->top[i].id, 1, text, sizeof text, &n, NULL);
+        xl_nd_put(j, "{ id=%d text=%.*s logprob=%f }", t->top[i].id,
+                  (int)(n < sizeof text ? n : sizeof text), text, t->top[i].logprob);
+    }
+    xl_nd_put(j, "]");
+}
+
 static void json_token(chat *c, const exitlm_token *t) {
     ndjson *j = &c->json;
     xl_nd_put(j,
@@ -36,6 +49,7 @@ static void json_token(chat *c, const exitlm_token *t) {
               (double)t->layer / t->of, t->work, t->head, t->confidence, t->drafted);
     if (t->drafted) xl_nd_put(j, "draft_head=%d", t->draft_head);
     if (c->generate.grammar) xl_nd_put(j, "forced?%d", t->forced);
+    if (c->generate.logprobs) json_logprobs(c, t);
     xl_nd_put(j, "ms=%g }", time_or_null(t->ms));
 }
 
@@ -52,17 +66,35 @@ static void json_exits(chat *c, const exitlm_stats *s) {
     xl_nd_put(j, "-1=%u }", s->full_tokens);
 }
 
+static char *copy_text(const char *text, size_t n_bytes) {
+    char *copy = malloc(n_bytes + 1);
+    if (!copy) return NULL;
+    memcpy(copy, text, n_bytes);
+    copy[n_bytes] = 0;
+    return copy;
+}
+
 static void json_done(chat *c, const exitlm_stats *s) {
     static const char *const reasons[] = {"stop", "length", "abort"};
+    const char *reason = reasons[s->reason];
+    size_t text_bytes = s->text_bytes;
+    char *said = c->options->tools ? copy_text(s->text, s->text_bytes) : NULL;
+    if (said) {
+        const char *call = strstr(said, "<tool_call>");
+        if (call) text_bytes = (size_t)(call - said) - (call > said && call[-1] == '\n');
+        if (s->reason == EXITLM_REASON_STOP && chat_tool_calls(c, said, false)) reason = "tool";
+    }
     ndjson *j = &c->json;
     xl_nd_put(j,
               "{ type=done reason=%s text=%.*s prompt_tokens=%u reused_tokens=%u "
               "completion_tokens=%u prompt_ms=%g decode_ms=%g tokens_per_second=%g mean_depth=%g "
               "mean_work=%g certified?%d",
-              reasons[s->reason], (int)s->text_bytes, s->text, s->prompt_tokens, s->reused_tokens,
+              reason, (int)text_bytes, s->text, s->prompt_tokens, s->reused_tokens,
               s->completion_tokens, time_or_null(s->prompt_ms), time_or_null(s->decode_ms),
               time_or_null(s->tokens_per_second), s->mean_depth, s->mean_work, s->certified);
     if (!s->certified) xl_nd_put(j, "uncertified=%s", s->uncertified);
+    if (said) chat_tool_calls(c, said, true);
+    free(said);
     json_exits(c, s);
     if (c->generate.grammar) xl_nd_put(j, "forced=%u", s->forced_tokens);
     xl_nd_put(j, "drafted=%u accepted=%u", s->drafted, s->accepted);
@@ -99,14 +131,6 @@ static void show_done(chat *c, const exitlm_stats *s) {
     if (c->generate.mode == EXITLM_MODE_EXIT) fprintf(stderr, ", mean depth %.2f", s->mean_depth);
     if (s->reason == EXITLM_REASON_LENGTH) fprintf(stderr, ", cut at the limit");
     fprintf(stderr, "]\n");
-}
-
-static char *copy_text(const char *text, size_t n_bytes) {
-    char *copy = malloc(n_bytes + 1);
-    if (!copy) return NULL;
-    memcpy(copy, text, n_bytes);
-    copy[n_bytes] = 0;
-    return copy;
 }
 
 static int run_steps(chat *c, exitlm_event *event) {

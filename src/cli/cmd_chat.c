@@ -59,6 +59,13 @@ static const cli_option options[] = {
               "understood"),
     CLI_VALUE(TEXT, 0, "pattern", pattern, "REGEX", NULL,
               "the answer matches this regular expression as a whole"),
+    CLI_VALUE(TEXT, 0, "tools", tools, "FILE", NULL,
+              "JSON: a list of {name, description, parameters} that the answer may call; "
+              "docs/tools.md"),
+    CLI_VALUE(TEXT, 0, "tool-choice", tool_choice, "auto|required|NAME", "auto",
+              "required: one call at least; NAME: one of this tool"),
+    CLI_RANGE(COUNT, "logprobs", logprobs, "K", 0, EXITLM_MAX_TOP_LOGPROBS, NULL,
+              "of --json: each token's log-probability, and the K likeliest tokens"),
     CLI_HEADLINE("Engine:"),
     CLI_ENGINE_OPTIONS,
     CLI_SWITCH(0, "json", json, "one JSON object a line: start, tokens, done"),
@@ -87,6 +94,8 @@ static void warn_unused(const chat *c, exitlm_mode mode) {
     if (c->options->temperature == 0 && any_given(c->call, sampling_only, &name))
         cli_warn("--%s has no effect at --temp 0, which always takes the likeliest token", name);
     if (c->options->raw && c->options->system) cli_warn("--system has no effect with --raw");
+    if (c->generate.logprobs && !c->options->json)
+        cli_warn("--logprobs has no effect without --json");
     if (c->options->json && c->options->show_depth)
         cli_warn("--show-depth has no effect with --json");
 }
@@ -108,7 +117,7 @@ static int check_draft_layer(const chat *c) {
 static int choose_mode(chat *c) {
     const chat_options *o = c->options;
     const exitlm_mode with_heads =
-        o->schema || o->pattern ? EXITLM_MODE_LOSSLESS : EXITLM_MODE_EXIT;
+        o->schema || o->pattern || o->tools ? EXITLM_MODE_LOSSLESS : EXITLM_MODE_EXIT;
     const exitlm_mode mode = o->mode >= 0      ? (exitlm_mode)o->mode
                              : c->engine.heads ? with_heads
                                                : EXITLM_MODE_FULL;
@@ -129,6 +138,8 @@ static int choose_mode(chat *c) {
     c->generate.audit = mode == EXITLM_MODE_EXIT ? o->audit : 0;
     c->generate.draft_layer = (int32_t)o->draft_layer;
     c->generate.draft_length = o->draft_length;
+    c->generate.logprobs = cli_given(c->call, "logprobs");
+    c->generate.top_logprobs = o->logprobs;
     warn_unused(c, mode);
     if (mode == EXITLM_MODE_EXIT)
         cli_engine_check_level(&c->engine, c->generate.strategy, c->generate.accuracy,
@@ -143,8 +154,9 @@ static int check_options(const chat_options *o) {
     if (o->prompt && *o->prompt == 0)
         return cli_usage(
             "chat: --prompt is empty; give a text, or leave it out for an interactive chat");
-    if (o->schema && o->pattern)
-        return cli_usage("chat: --json-schema and --pattern are two shapes; give one");
+    if ((o->schema != NULL) + (o->pattern != NULL) + (o->tools != NULL) > 1)
+        return cli_usage("chat: --json-schema, --pattern and --tools are shapes; give one");
+    if (o->tools && o->raw) return cli_usage("chat: --tools needs the chat template, not --raw");
     for (size_t i = 0; i < o->stop.n; i++)
         if (!o->stop.items[i][0])
             return cli_usage("chat: --stop is empty; give the text that ends the answer");
@@ -189,7 +201,7 @@ static int one_question(chat *c) {
     const char *prompt = read ? read : o->prompt;
     exitlm_message messages[2];
     size_t n_messages = 0;
-    if (o->system) messages[n_messages++] = (exitlm_message){"system", o->system};
+    if (c->system) messages[n_messages++] = (exitlm_message){"system", c->system};
     messages[n_messages++] = (exitlm_message){"user", prompt};
     status = o->raw ? chat_reply(c, NULL, 0, prompt, NULL)
                     : chat_reply(c, messages, n_messages, NULL, NULL);
@@ -199,8 +211,11 @@ static int one_question(chat *c) {
 
 static int run(const cli_call *call) {
     const chat_options *o = call->values;
-    chat c = {
-        .call = call, .options = o, .json = xl_nd_to(stdout), .terminal = cli_is_terminal(stdout)};
+    chat c = {.call = call,
+              .options = o,
+              .json = xl_nd_to(stdout),
+              .terminal = cli_is_terminal(stdout),
+              .system = o->system};
     c.verbose = cli_is_terminal(stderr) && c.terminal && !o->json;
     int status = check_options(o);
     if (status != CLI_OK) return status;
@@ -210,7 +225,7 @@ static int run(const cli_call *call) {
     if (o->mode == EXITLM_MODE_LOSSLESS) engine.heads_for = "--mode lossless";
     status = cli_engine_open(&c.engine, call->operands[0], &engine, CLI_SESSION);
     if (status == CLI_OK) status = choose_mode(&c);
-    if (status == CLI_OK) status = make_grammar(&c);
+    if (status == CLI_OK) status = o->tools ? chat_tools_open(&c) : make_grammar(&c);
     if (status == CLI_OK) {
         const exitlm_heads_info *heads = c.engine.heads ? &c.engine.heads_info : NULL;
         cli_depth_view_init(&c.view, heads, c.engine.info.layers, c.generate.mode);
@@ -219,6 +234,7 @@ static int run(const cli_call *call) {
         status = o->prompt ? one_question(&c) : chat_converse(&c);
     }
     exitlm_grammar_free(c.generate.grammar);
+    free(c.told);
     cli_engine_close(&c.engine);
     return status;
 }

@@ -8,7 +8,7 @@
 #include "base/status.h"
 #include "regex.h"
 #include "schema.h"
-#include "vocabulary.h"
+#include "tools.h"
 
 enum {
     MAX_SETS = 1024,       /* kept at a time; 0 is no set, 1 the dead one */
@@ -37,16 +37,17 @@ typedef struct stack_node {
 typedef struct config_set {
     uint32_t first, n; /* in `configs` */
     uint32_t hash;
-    int16_t mask; /* index, -1: none */
-    bool accepts; /* the text may end here */
+    int16_t mask;   /* index, -1: none */
+    bool accepts;   /* the text may end here */
+    uint16_t plain; /* the set after any plain byte, DEAD: there is not one for all of them */
     uint16_t next[256];
 } config_set;
 
 struct exitlm_grammar {
     exitlm_allocator allocator;
-    const xl_tokenizer *tokenizer;
+    const xl_vocabulary *vocabulary;
+    const xl_tokenizer *tokenizer; /* its own */
     xl_automaton automaton;
-    xl_vocabulary vocabulary;
     void *block;
     size_t block_bytes;
     config_set *sets;      /* [MAX_SETS] */
@@ -324,22 +325,57 @@ bool xl_grammar_allows_all(xl_grammar *g, const int32_t *ids, uint32_t n, const 
 
 static void set_bit(uint64_t *mask, uint32_t i) { mask[i / 64] |= (uint64_t)1 << i % 64; }
 
+/* The set after any one plain byte, the same for all; else DEAD. */
+static uint32_t after_plain(xl_grammar *g, uint32_t set) {
+    if (set == DEAD || g->sets[set].plain != UNKNOWN)
+        return set == DEAD ? DEAD : g->sets[set].plain;
+    uint32_t after = step(g, set, ' ');
+    for (unsigned byte = ' ' + 1; byte < 0x7f && after != DEAD; byte++)
+        if (xl_is_plain((uint8_t)byte) && step(g, set, (uint8_t)byte) != after) after = DEAD;
+    if (!g->full) g->sets[set].plain = (uint16_t)after;
+    return after;
+}
+
+/* How many plain bytes may come, whichever they are; not counted beyond `most`. */
+static uint32_t plain_run(xl_grammar *g, uint32_t set, uint32_t most) {
+    uint32_t n = 0;
+    for (uint32_t next; n < most && (next = after_plain(g, set)) != DEAD; n++) {
+        if (next == set) return most;
+        set = next;
+    }
+    return n;
+}
+
+static void set_ids(const xl_vocabulary *v, uint64_t *mask, uint32_t from, uint32_t to) {
+    for (uint32_t r = v->rank[from]; r < v->rank[to]; r++) set_bit(mask, (uint32_t)v->ids[r]);
+}
+
 /* One walk through the tree of the vocabulary. */
 static void fill_mask(xl_grammar *g, uint32_t set, uint64_t *mask) {
-    const xl_vocabulary *v = &g->vocabulary;
+    const xl_vocabulary *v = g->vocabulary;
     uint32_t ends[XL_MAX_SPOKEN_BYTES], sets[XL_MAX_SPOKEN_BYTES + 1], depth = 0;
+    uint32_t runs[XL_MAX_SPOKEN_BYTES + 1];
     memset(mask, 0, g->mask_words * sizeof *mask);
     sets[0] = set;
+    runs[0] = plain_run(g, set, v->tallest);
     for (uint32_t i = 0; i < v->n;) {
         while (depth && i >= ends[depth - 1]) depth--;
+        if (v->plain[i] && v->plain[i] <= runs[depth]) {
+            set_ids(v, mask, i, v->end[i]);
+            i = v->end[i];
+            continue;
+        }
         const uint32_t next = step(g, sets[depth], v->byte[i]);
         if (next == DEAD) {
             i = v->end[i];
             continue;
         }
-        if (v->id[i] >= 0) set_bit(mask, (uint32_t)v->id[i]);
-        ends[depth++] = v->end[i];
-        sets[depth] = next;
+        set_ids(v, mask, i, i + 1);
+        if (v->end[i] > i + 1) {
+            ends[depth++] = v->end[i];
+            sets[depth] = next;
+            runs[depth] = plain_run(g, next, v->tallest);
+        }
         i++;
     }
     if (g->sets[set].accepts)
@@ -360,8 +396,13 @@ static const uint64_t *mask_of(xl_grammar *g, uint32_t set) {
 void xl_grammar_mask(xl_grammar *g, const int32_t *ids, uint32_t n, float *logits,
                      uint32_t n_logits) {
     const uint64_t *mask = mask_of(g, here(g, ids, n));
-    for (uint32_t i = 0; i < n_logits; i++)
-        if (i >= g->mask_words * 64 || !(mask[i / 64] >> i % 64 & 1)) logits[i] = -INFINITY;
+    for (uint32_t i = 0; i < n_logits; i += 64) {
+        const uint64_t word = i / 64 < g->mask_words ? mask[i / 64] : 0;
+        const uint32_t end = xl_min_u32(i + 64, n_logits);
+        if (word == UINT64_MAX) continue;
+        for (uint32_t k = i; k < end; k++)
+            if (!(word >> k % 64 & 1)) logits[k] = -INFINITY;
+    }
 }
 
 /* The one byte that can follow, or -1. */
@@ -411,52 +452,62 @@ static void lay_out(xl_grammar *g, xl_arena *arena) {
     g->masks = xl_arena_take2(arena, MASKS, g->mask_words, sizeof *g->masks);
 }
 
+const char *xl_grammar_kind_name(xl_grammar_kind kind) {
+    static const char *const names[] = {"schema", "pattern", "tools"};
+    return names[kind];
+}
+
 static exitlm_status lay_automaton(xl_grammar *g, const xl_grammar_source *source,
                                    exitlm_error *error) {
     xl_automaton *a = &g->automaton;
+    const char *name = xl_grammar_kind_name(source->kind);
     xl_automaton_begin(a, &g->allocator);
     exitlm_status status = EXITLM_OK;
-    if (!source->pattern) status = xl_lay_schema(a, source->text, source->n_bytes, error);
+    if (source->kind == XL_GRAMMAR_SCHEMA)
+        status = xl_lay_schema(a, source->text, source->n_bytes, error);
+    else if (source->kind == XL_GRAMMAR_TOOLS)
+        status =
+            xl_lay_tools(a, source->text, source->n_bytes, source->choice, source->flags, error);
     else if (!a->no_memory)
         status = xl_lay_regex(a, a->rules[0].start, source->text, source->n_bytes, source->flags,
                               XL_UNQUOTED, a->rules[0].end, error);
     if (status != EXITLM_OK) return status;
     const bool possible = xl_automaton_finish(a);
     if (a->no_memory)
-        return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for the automaton of a %s",
-                       source->pattern ? "pattern" : "schema");
+        return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for the automaton of a %s", name);
     if (a->too_large)
         return xl_fail(error, EXITLM_USAGE,
                        "the %s is too large: over 262,144 states; shorten its counts and lengths",
-                       source->pattern ? "pattern" : "schema");
+                       name);
     if (!possible)
         return xl_fail(error, EXITLM_USAGE,
                        "no text satisfies the %s within a nesting of %d: look for a $ref that "
                        "demands itself",
-                       source->pattern ? "pattern" : "schema", XL_MAX_CALLS);
+                       name, XL_MAX_CALLS);
     return EXITLM_OK;
 }
 
-exitlm_status xl_grammar_create(xl_grammar **grammar, const xl_tokenizer *tokenizer,
+exitlm_status xl_grammar_create(xl_grammar **grammar, const xl_vocabulary *vocabulary,
                                 const xl_grammar_source *source, const exitlm_allocator *allocator,
                                 exitlm_error *error) {
     const exitlm_allocator own = xl_allocator_or_default(allocator);
     xl_tokenizer_info info;
     *grammar = NULL;
-    xl_tokenizer_describe(tokenizer, &info);
+    xl_tokenizer_describe(vocabulary->tokenizer, &info);
     xl_grammar *g = xl_calloc(&own, 1, sizeof *g);
     if (!g) return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for a grammar");
-    *g = (xl_grammar){
-        .allocator = own, .tokenizer = tokenizer, .mask_words = (info.n_tokens + 63) / 64};
+    *g = (xl_grammar){.allocator = own,
+                      .vocabulary = vocabulary,
+                      .tokenizer = vocabulary->tokenizer,
+                      .mask_words = (info.n_tokens + 63) / 64};
     exitlm_status status = lay_automaton(g, source, error);
     xl_arena arena = {0};
     lay_out(g, &arena);
     if (status == EXITLM_OK) {
         g->block_bytes = arena.used_bytes;
         g->block = xl_calloc(&own, g->block_bytes, 1);
-        if (!g->block || !xl_vocabulary_create(&g->vocabulary, tokenizer, &own))
-            status = xl_fail(error, EXITLM_OUT_OF_MEMORY,
-                             "no memory for a grammar: %zu bytes and a tree of the vocabulary",
+        if (!g->block)
+            status = xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for a grammar: %zu bytes",
                              g->block_bytes);
     }
     if (status != EXITLM_OK) {
@@ -474,7 +525,6 @@ void xl_grammar_free(xl_grammar *g) {
     if (!g) return;
     const exitlm_allocator allocator = g->allocator;
     xl_automaton_free(&g->automaton);
-    xl_vocabulary_free(&g->vocabulary, &allocator);
     xl_free(&allocator, g->block, g->block_bytes, 1);
     xl_free(&allocator, g, 1, sizeof *g);
 }

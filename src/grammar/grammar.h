@@ -2,26 +2,36 @@
  *
  * The automaton of bytes is run as sets of (state, stack of calls), which are made deterministic as
  * they come up (as in R. Cox's RE2): a set is a number, and a byte leads from number to number by a
- * table. The vocabulary is a tree of bytes, made once; a mask is one walk through it that leaves a
- * branch where the automaton dies. Masks are kept with their sets.
+ * table. The vocabulary is a tree of bytes; a mask is one walk through it that leaves a branch where
+ * the automaton dies, and does not enter one where all that it says may come. Masks are kept with
+ * their sets.
  *
  * What a reply has said so far is told by its tokens, each time: so whoever goes back to an earlier
  * position needs to say nothing. */
 #ifndef XL_GRAMMAR_H
 #define XL_GRAMMAR_H
-#include "text/tokenizer.h"
+#include "vocabulary.h"
 
 typedef struct exitlm_grammar xl_grammar;
 
+typedef enum xl_grammar_kind {
+    XL_GRAMMAR_SCHEMA,  /* JSON Schema (schema.h) */
+    XL_GRAMMAR_PATTERN, /* a regular expression (regex.h) */
+    XL_GRAMMAR_TOOLS    /* calls of tools (tools.h) */
+} xl_grammar_kind;
+
 typedef struct xl_grammar_source {
-    bool pattern;   /* a regular expression (regex.h), else a JSON Schema (schema.h) */
-    unsigned flags; /* of a pattern */
+    xl_grammar_kind kind;
+    unsigned flags; /* of a pattern, of tools */
     const char *text;
     size_t n_bytes;
+    const char *choice; /* of tools */
 } xl_grammar_source;
 
-/* Its memory is all taken here. The tokenizer must outlive it. */
-exitlm_status xl_grammar_create(xl_grammar **grammar, const xl_tokenizer *tokenizer,
+const char *xl_grammar_kind_name(xl_grammar_kind kind); /* "schema", ... */
+
+/* Its memory is all taken here. The vocabulary must outlive it. */
+exitlm_status xl_grammar_create(xl_grammar **grammar, const xl_vocabulary *vocabulary,
                                 const xl_grammar_source *source, const exitlm_allocator *allocator,
                                 exitlm_error *error);
 void xl_grammar_free(xl_grammar *grammar); /* NULL is allowed */

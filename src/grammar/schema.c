@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/json.h"
 #include "base/status.h"
 #include "number.h"
 #include "regex.h"
@@ -21,7 +20,7 @@ typedef struct compiler {
     xl_automaton *automaton;
     const xl_json *root;
     known_rule *rules; /* [MAX_RULES] schemas that are rules of their own */
-    uint32_t n_rules;
+    uint32_t n_rules, first_rule;
     exitlm_error *error;
     exitlm_status status; /* sticky */
 } compiler;
@@ -50,7 +49,7 @@ static void wrong(compiler *c, const xl_json *at, const char *what) {
     char place[200] = "#";
     if (!going(c)) return;
     find_place(c->root, at, place, sizeof place);
-    c->status = xl_fail(c->error, EXITLM_USAGE, "schema: %s: %s", place, what);
+    c->status = xl_fail(c->error, EXITLM_USAGE, "%s: %s", place, what);
 }
 
 /* X(keyword, of) where `of` says which types it speaks of, or what it is. */
@@ -190,7 +189,7 @@ static uint32_t rule_of(compiler *c, const xl_json *schema) {
         c->automaton->too_large = true;
         return 0;
     }
-    const uint32_t rule = c->n_rules ? xl_automaton_rule(c->automaton) : 0;
+    const uint32_t rule = c->n_rules ? xl_automaton_rule(c->automaton) : c->first_rule;
     c->rules[c->n_rules++] = (known_rule){schema, rule};
     return rule;
 }
@@ -746,18 +745,25 @@ static void lay_rules(compiler *c) {
     }
 }
 
-exitlm_status xl_lay_schema(xl_automaton *automaton, const char *json, size_t n_bytes,
-                            exitlm_error *error) {
-    char why[128];
+exitlm_status xl_lay_schema_tree(xl_automaton *automaton, const xl_json *schema, uint32_t rule,
+                                 exitlm_error *error) {
     const exitlm_allocator *allocator = &automaton->allocator;
-    compiler c = {.automaton = automaton, .error = error};
-    xl_json *root = xl_json_parse(json, n_bytes, allocator, why, sizeof why);
-    if (!root) return xl_fail(error, EXITLM_USAGE, "schema: not JSON (%s)", why);
-    c.root = root;
+    compiler c = {.automaton = automaton, .root = schema, .first_rule = rule, .error = error};
     c.rules = xl_calloc(allocator, MAX_RULES, sizeof *c.rules);
     if (c.rules) lay_rules(&c);
     else automaton->no_memory = true;
     xl_free(allocator, c.rules, MAX_RULES, sizeof *c.rules);
-    xl_json_free(root);
     return c.status;
+}
+
+exitlm_status xl_lay_schema(xl_automaton *automaton, const char *json, size_t n_bytes,
+                            exitlm_error *error) {
+    char why[128];
+    xl_json *root = xl_json_parse(json, n_bytes, &automaton->allocator, why, sizeof why);
+    if (!root) return xl_fail(error, EXITLM_USAGE, "schema: not JSON (%s)", why);
+    exitlm_error inner;
+    const exitlm_status status = xl_lay_schema_tree(automaton, root, 0, &inner);
+    if (status != EXITLM_OK) xl_fail(error, status, "schema: %s", inner.message);
+    xl_json_free(root);
+    return status;
 }

@@ -11,9 +11,13 @@
 #ifndef XL_SCHEMA_H
 #define XL_SCHEMA_H
 #include "automaton.h"
+#include "base/json.h"
 
 /* Lays it as rule 0. */
 exitlm_status xl_lay_schema(xl_automaton *automaton, const char *json, size_t n_bytes,
                             exitlm_error *error);
+/* The same of a schema that has been read, as a rule that is there; the message has no "schema: ". */
+exitlm_status xl_lay_schema_tree(xl_automaton *automaton, const xl_json *schema, uint32_t rule,
+                                 exitlm_error *error);
 
 #endif

@@ -1,6 +1,7 @@
 #include "vocabulary.h"
 
 #include "base/alloc.h"
+#include "base/bytes.h"
 
 /* The tree while tokens join it: children are lists in the order of their bytes. */
 typedef struct node {
@@ -50,59 +51,81 @@ static bool join(tree *t, const xl_tokenizer *tokenizer, int32_t id) {
     return true;
 }
 
-static bool take(xl_vocabulary *v, const exitlm_allocator *allocator, uint32_t n, uint32_t n_ends) {
-    *v = (xl_vocabulary){.n = n, .n_ends = n_ends};
-    v->byte = xl_calloc(allocator, n, sizeof *v->byte);
-    v->end = xl_calloc(allocator, n, sizeof *v->end);
-    v->id = xl_calloc(allocator, n, sizeof *v->id);
-    v->ends = xl_calloc(allocator, n_ends ? n_ends : 1, sizeof *v->ends);
-    return v->byte && v->end && v->id && v->ends;
+static void lay_out(xl_vocabulary *v, xl_arena *arena) {
+    v->byte = xl_arena_take(arena, v->n, sizeof *v->byte);
+    v->plain = xl_arena_take(arena, v->n, sizeof *v->plain);
+    v->end = xl_arena_take(arena, v->n, sizeof *v->end);
+    v->rank = xl_arena_take(arena, v->n + 1, sizeof *v->rank);
+    v->ids = xl_arena_take(arena, v->n_tokens, sizeof *v->ids);
+    v->ends = xl_arena_take(arena, v->n_ends, sizeof *v->ends);
 }
 
-void xl_vocabulary_free(xl_vocabulary *v, const exitlm_allocator *allocator) {
-    xl_free(allocator, v->byte, v->n, sizeof *v->byte);
-    xl_free(allocator, v->end, v->n, sizeof *v->end);
-    xl_free(allocator, v->id, v->n, sizeof *v->id);
-    xl_free(allocator, v->ends, v->n_ends ? v->n_ends : 1, sizeof *v->ends);
-    *v = (xl_vocabulary){0};
+void xl_vocabulary_free(xl_vocabulary *v) {
+    if (!v) return;
+    const exitlm_allocator allocator = v->allocator;
+    xl_free(&allocator, v->block, v->block_bytes, 1);
+    xl_free(&allocator, v, 1, sizeof *v);
 }
 
-/* Writes the tree down in the order of a walk; recursion is as deep as the longest text. */
-static void write_children(const tree *t, uint32_t parent, xl_vocabulary *v, uint32_t *at) {
+/* Writes the tree down in the order of a walk; recursion is as deep as the longest text. Returns
+ * the bytes of the longest way below; *plain: all of them are. */
+static uint32_t write_children(const tree *t, uint32_t parent, xl_vocabulary *v, uint32_t *at,
+                               bool *plain) {
+    uint32_t tallest = 0;
+    *plain = true;
     for (uint32_t c = t->nodes[parent].child; c; c = t->nodes[c].sibling) {
         const uint32_t here = (*at)++;
+        bool below;
         v->byte[here] = t->nodes[c].byte;
-        v->id[here] = t->nodes[c].id;
-        write_children(t, c, v, at);
+        v->rank[here] = v->n_tokens;
+        if (t->nodes[c].id >= 0) v->ids[v->n_tokens++] = t->nodes[c].id;
+        const uint32_t height = 1 + write_children(t, c, v, at, &below);
+        below = below && xl_is_plain(t->nodes[c].byte) && height <= UINT8_MAX;
+        v->plain[here] = below ? (uint8_t)height : 0;
+        if (v->plain[here] > v->tallest) v->tallest = v->plain[here];
         v->end[here] = *at;
+        tallest = xl_max_u32(tallest, height);
+        *plain &= below;
     }
+    return tallest;
 }
 
-static void write_ends(xl_vocabulary *v, const xl_tokenizer *tokenizer, uint32_t n_tokens) {
-    uint32_t n = 0;
+static void write_down(const tree *t, xl_vocabulary *v, uint32_t n_tokens) {
+    uint32_t at = 0, n = 0;
+    bool plain;
+    v->n_tokens = 0;
+    write_children(t, 0, v, &at, &plain);
+    v->rank[at] = v->n_tokens;
     for (uint32_t id = 0; id < n_tokens; id++)
-        if (xl_token_is_eog(tokenizer, (int32_t)id)) v->ends[n++] = (int32_t)id;
+        if (xl_token_is_eog(v->tokenizer, (int32_t)id)) v->ends[n++] = (int32_t)id;
 }
 
-bool xl_vocabulary_create(xl_vocabulary *v, const xl_tokenizer *tokenizer,
-                          const exitlm_allocator *allocator) {
+xl_vocabulary *xl_vocabulary_create(const xl_tokenizer *tokenizer,
+                                    const exitlm_allocator *allocator) {
     xl_tokenizer_info info;
     xl_tokenizer_describe(tokenizer, &info);
+    xl_vocabulary *v = xl_calloc(allocator, 1, sizeof *v);
+    if (!v) return NULL;
+    *v = (xl_vocabulary){.allocator = *allocator, .tokenizer = tokenizer};
     tree t = {.allocator = allocator, .n = 1, .capacity = 2 * info.n_tokens + 2};
     t.nodes = xl_calloc(allocator, t.capacity, sizeof *t.nodes);
     bool good = t.nodes != NULL;
-    uint32_t n_ends = 0, at = 0;
     for (uint32_t id = 0; id < info.n_tokens && good; id++) {
         good = join(&t, tokenizer, (int32_t)id);
-        n_ends += xl_token_is_eog(tokenizer, (int32_t)id);
+        v->n_ends += xl_token_is_eog(tokenizer, (int32_t)id);
     }
-    *v = (xl_vocabulary){0};
-    good = good && take(v, allocator, t.n - 1, n_ends);
-    if (good) {
-        write_children(&t, 0, v, &at);
-        write_ends(v, tokenizer, info.n_tokens);
+    for (uint32_t i = 1; i < t.n; i++) v->n_tokens += t.nodes[i].id >= 0;
+    v->n = t.n - 1;
+    xl_arena arena = {0};
+    lay_out(v, &arena);
+    if (good) v->block = xl_calloc(allocator, v->block_bytes = arena.used_bytes, 1);
+    if (v->block) {
+        arena = (xl_arena){.base = v->block, .capacity_bytes = v->block_bytes};
+        lay_out(v, &arena);
+        write_down(&t, v, info.n_tokens);
     }
     xl_free(allocator, t.nodes, t.capacity, sizeof *t.nodes);
-    if (!good) xl_vocabulary_free(v, allocator);
-    return good;
+    if (v->block) return v;
+    xl_vocabulary_free(v);
+    return NULL;
 }

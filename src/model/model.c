@@ -10,6 +10,7 @@
 #include "text/template.h"
 
 #include <stdio.h>
+#include <stdatomic.h>
 #include <string.h>
 
 typedef struct {
@@ -482,10 +483,21 @@ const char *exitlm_model_chat_template(const exitlm_model *model, size_t *n_byte
     return text;
 }
 
+const xl_vocabulary *xl_model_vocabulary(const exitlm_model *model) {
+    _Atomic(xl_vocabulary *) *kept = &((exitlm_model *)model)->vocabulary;
+    xl_vocabulary *known = atomic_load(kept);
+    if (known) return known;
+    xl_vocabulary *made = xl_vocabulary_create(model->tokenizer, &model->allocator);
+    if (!made || atomic_compare_exchange_strong(kept, &known, made)) return made;
+    xl_vocabulary_free(made); /* another thread came first */
+    return known;
+}
+
 void exitlm_model_free(exitlm_model *model) {
     if (!model) return;
     exitlm_allocator allocator = model->allocator;
     xl_owner *owner = model->owner;
+    xl_vocabulary_free(model->vocabulary);
     xl_tokenizer_free(model->tokenizer);
     if (owner) {
         for (uint32_t i = 0; i < owner->n_parts; i++) xl_part_free(model, &owner->parts[i]);

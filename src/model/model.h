@@ -4,6 +4,7 @@
 #define XL_MODEL_H
 #include "base/alloc.h"
 #include "exitlm.h"
+#include "grammar/vocabulary.h"
 #include "kernel/kernels.h"
 #include "kernel/quant.h"
 #include "text/template.h"
@@ -58,7 +59,8 @@ struct exitlm_model {
     uint32_t *id_of;           /* [vocab] */
     const exitlm_heads *heads; /* those given to the loader, or NULL */
     xl_tokenizer *tokenizer;
-    xl_template chat; /* points into the metadata */
+    _Atomic(xl_vocabulary *) vocabulary; /* xl_model_vocabulary's; NULL before */
+    xl_template chat;                    /* points into the metadata */
     /* Progress of loading; all monotone. `layers_ready` and `base_ready` may be
      * read while another thread of the same program pushes only under the caller's own lock. */
     bool base_ready;                  /* output_norm and rope_factors are there */
@@ -73,6 +75,10 @@ struct exitlm_model {
     /* loader's private storage: metadata blob, arena; freed by exitlm_model_free */
     void *owner;
 };
+
+/* The texts of its tokens as a tree, made when the first grammar wants it, from any thread. NULL: no
+ * memory. */
+const xl_vocabulary *xl_model_vocabulary(const exitlm_model *model);
 
 static inline bool xl_rows_complete(const exitlm_model *m) {
     return m->rows_ready_count == m->config.vocab;

@@ -53,6 +53,8 @@ static exitlm_status check_numbers(const exitlm_generate_options *o, uint32_t n_
         return bad(error, "repeat_penalty", o->repeat_penalty, "it must lie between 0.1 and 10");
     if (!within(o->audit, 0, 1))
         return bad(error, "audit", o->audit, "it must lie between 0 and 1");
+    if (o->top_logprobs > EXITLM_MAX_TOP_LOGPROBS)
+        return bad(error, "top_logprobs", o->top_logprobs, "at most 20 are possible");
     if (o->max_draft >= XL_MAX_VERIFY)
         return bad(error, "max_draft", o->max_draft, "at most 8 drafts are verified at once");
     if (o->draft_length >= XL_MAX_VERIFY)
@@ -228,7 +230,8 @@ static void begin_reply(exitlm_session *s, const exitlm_generate_options *o) {
                               .repeat_penalty = o->repeat_penalty == 0 ? 1 : o->repeat_penalty,
                               .top_k = o->top_k,
                               .seed = o->seed,
-                              .grammar = o->grammar};
+                              .grammar = o->grammar,
+                              .logprobs = o->logprobs ? &g->logprobs : NULL};
     xl_text_out_begin(&g->out, o->stop, o->n_stop);
     g->n_tokens = g->n_released = 0;
     g->released_bytes = 0;
@@ -258,6 +261,21 @@ static void begin_drafting(exitlm_session *s) {
     xl_drafting_start(s->drafting, &job);
 }
 
+/* Room for the log-probabilities of so many tokens, in place of those of the reply before. */
+static exitlm_status take_logprobs(exitlm_session *s, const exitlm_generate_options *o,
+                                   uint32_t n_tokens, exitlm_error *error) {
+    xl_logprobs taken = {0};
+    const size_t scores = xl_exits_scratch_floats(s->heads, s->stair.ctx);
+    if (o->logprobs && !xl_logprobs_create(&taken, &s->allocator, n_tokens, o->top_logprobs,
+                                           scores > s->logits.stride ? scores : s->logits.stride))
+        return xl_fail(error, EXITLM_OUT_OF_MEMORY,
+                       "no memory for the log-probabilities of %u tokens: ask for fewer tokens",
+                       (unsigned)n_tokens);
+    xl_logprobs_free(&s->generation->logprobs);
+    s->generation->logprobs = taken;
+    return EXITLM_OK;
+}
+
 exitlm_status xl_generation_start(exitlm_session *s, const int32_t *ids, size_t n,
                                   const exitlm_generate_options *options, exitlm_error *error) {
     exitlm_generate_options defaults;
@@ -271,6 +289,10 @@ exitlm_status xl_generation_start(exitlm_session *s, const int32_t *ids, size_t 
     if (status == EXITLM_OK) status = check_prompt(s, ids, n, error);
     if (status == EXITLM_OK) status = choose_chain(s, o, &chain, error);
     if (status != EXITLM_OK) return status;
+    uint32_t limit = stair->ctx - (uint32_t)n;
+    if (o->max_tokens && o->max_tokens < limit) limit = o->max_tokens;
+    status = take_logprobs(s, o, limit, error);
+    if (status != EXITLM_OK) return status;
 
     /* Nothing has been changed so far, and nothing fails from here on. */
     g->chain = chain;
@@ -283,8 +305,7 @@ exitlm_status xl_generation_start(exitlm_session *s, const int32_t *ids, size_t 
     g->prompt_n = g->sampler.reply_from = (uint32_t)n;
     stair->prefix = stair->kv_only_until = g->prompt_n - 1;
     g->start_macs = s->run.macs - stair->prefix_macs;
-    g->limit = stair->ctx - g->prompt_n;
-    if (o->max_tokens && o->max_tokens < g->limit) g->limit = o->max_tokens;
+    g->limit = limit;
     begin_drafting(s);
     g->phase = XL_PROMPT;
     return EXITLM_OK;
@@ -361,13 +382,13 @@ static exitlm_status audit(exitlm_session *s, const xl_check *check, exitlm_erro
     if (status == EXITLM_OK) status = xl_logits_compute(&s->logits, pos, 1, 0, error);
     if (status != EXITLM_OK) return status;
     float confidence;
+    xl_sampler sampler = g->sampler;
+    sampler.logprobs = NULL; /* the exit has chosen */
     g->audited++;
     if (g->sampler.temperature > 0)
         g->audit_disagreed +=
             xl_logits_argmax(&s->logits, xl_logits_row(&s->logits, 0)) != check->argmax;
-    else
-        g->audit_disagreed +=
-            xl_rule_full(&g->sampler, &s->logits, 0, pos, &confidence) != check->id;
+    else g->audit_disagreed += xl_rule_full(&sampler, &s->logits, 0, pos, &confidence) != check->id;
     return EXITLM_OK;
 }
 
@@ -636,6 +657,13 @@ static void token_event(exitlm_session *s, exitlm_event *event) {
                                   .forced = t->forced,
                                   .draft_head = t->draft_head,
                                   .ms = s->clock_ms ? t->at_ms - g->previous_ms : -1};
+    if (g->options.logprobs && !t->forced) {
+        const exitlm_logprob *said = xl_logprobs_said(&g->logprobs, g->n_released);
+        event->token.logprob = said->logprob;
+        event->token.top = said + 1;
+        while (event->token.n_top < g->logprobs.top && said[1 + event->token.n_top].id >= 0)
+            event->token.n_top++;
+    }
     g->previous_ms = t->at_ms;
     g->released_bytes = end;
     g->n_released++;

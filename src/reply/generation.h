@@ -29,6 +29,7 @@ typedef struct xl_generation {
     xl_phase phase;
     exitlm_generate_options options; /* its pointers are NULL: copied below */
     xl_sampler sampler;
+    xl_logprobs logprobs; /* of this reply, where it wants them */
     xl_chain chain;
     uint32_t prompt_n; /* positions of the prompt */
     uint32_t reused;   /* of these, taken from the turn before */

@@ -146,6 +146,7 @@ void exitlm_session_free(exitlm_session *session) {
     if (!session) return;
     exitlm_allocator allocator = session->allocator;
     xl_pool_free(session->run.pool);
+    xl_logprobs_free(&session->generation->logprobs);
     xl_free(&allocator, session->memory, 1, session->memory_bytes);
     xl_free(&allocator, session, 1, sizeof *session);
 }

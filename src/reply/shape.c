@@ -7,8 +7,12 @@ static exitlm_status create(exitlm_grammar **grammar, const exitlm_model *model,
                             exitlm_error *error) {
     if (!grammar || !model || !source->text)
         return xl_fail(error, EXITLM_USAGE, "exitlm_grammar_from_%s: an argument is NULL",
-                       source->pattern ? "pattern" : "schema");
-    return xl_grammar_create(grammar, model->tokenizer, source, allocator, error);
+                       xl_grammar_kind_name(source->kind));
+    const xl_vocabulary *vocabulary = xl_model_vocabulary(model);
+    *grammar = NULL;
+    if (!vocabulary)
+        return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for a tree of the vocabulary");
+    return xl_grammar_create(grammar, vocabulary, source, allocator, error);
 }
 
 exitlm_status exitlm_grammar_from_schema(exitlm_grammar **grammar, const exitlm_model *model,
@@ -22,7 +26,19 @@ exitlm_status exitlm_grammar_from_pattern(exitlm_grammar **grammar, const exitlm
                                           const char *pattern, size_t n_bytes, unsigned flags,
                                           const exitlm_allocator *allocator, exitlm_error *error) {
     const xl_grammar_source source = {
-        .pattern = true, .flags = flags, .text = pattern, .n_bytes = n_bytes};
+        .kind = XL_GRAMMAR_PATTERN, .flags = flags, .text = pattern, .n_bytes = n_bytes};
+    return create(grammar, model, &source, allocator, error);
+}
+
+exitlm_status exitlm_grammar_from_tools(exitlm_grammar **grammar, const exitlm_model *model,
+                                        const char *json, size_t n_bytes, const char *choice,
+                                        unsigned flags, const exitlm_allocator *allocator,
+                                        exitlm_error *error) {
+    const xl_grammar_source source = {.kind = XL_GRAMMAR_TOOLS,
+                                      .flags = flags,
+                                      .text = json,
+                                      .n_bytes = n_bytes,
+                                      .choice = choice};
     return create(grammar, model, &source, allocator, error);
 }
 

@@ -266,10 +266,14 @@ static void fill_check(const xl_softmax_stats *stats, uint32_t n, const float *s
     if (check->entropy > 1) check->entropy = 1;
 }
 
+static void name_candidates(xl_exits *e, const xl_head *head, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) e->ids[i] = id_of_candidate(e, head, i);
+}
+
 /* The candidate that is drawn, not the likeliest. */
 static int32_t draw(xl_exits *e, const xl_head *head, uint32_t n, uint32_t pos,
                     const xl_sampler *sampler) {
-    for (uint32_t i = 0; i < n; i++) e->ids[i] = id_of_candidate(e, head, i);
+    name_candidates(e, head, n);
     if (head->sampling_scale != 1)
         for (uint32_t i = 0; i < n; i++) e->scores[i] *= head->sampling_scale;
     return xl_rule_among(sampler, e->stair, e->scores, e->ids, n, pos, e->work);
@@ -287,6 +291,8 @@ exitlm_status xl_exit_check(xl_exits *e, uint32_t index, uint32_t pos, const flo
     const bool has_other = head->other != NULL;
     uint32_t n = score_candidates(e, head, x);
     if (has_other) e->scores[n] = score_other(head, x, e->run->model->config.dim);
+    xl_logprobs *logprobs = sampler ? sampler->logprobs : NULL;
+    if (logprobs) memcpy(logprobs->scores, e->scores, (n + has_other) * sizeof *e->scores);
     xl_softmax_stats stats;
     e->run->kernels->softmax_stats(e->scores, n + has_other, &stats);
     fill_check(&stats, n, e->scores, has_other, check);
@@ -299,6 +305,10 @@ exitlm_status xl_exit_check(xl_exits *e, uint32_t index, uint32_t pos, const flo
     if (check->id >= 0 && sampler && !xl_rule_allows(sampler, e->stair, pos, check->id)) {
         check->id = -1; /* it declines: the full model has the whole choice */
         check->uncertainty = 1;
+    }
+    if (logprobs && check->id >= 0) {
+        name_candidates(e, head, n);
+        xl_logprobs_note(logprobs, pos + 1 - sampler->reply_from, check->id, e->ids, n, has_other);
     }
     return EXITLM_OK;
 }

@@ -43,10 +43,9 @@ static int32_t likeliest_allowed(const xl_sampler *sampler, xl_logits *logits, f
     return choose_by_id(sampler, logits, pos, slots);
 }
 
-int32_t xl_rule_full(const xl_sampler *sampler, xl_logits *logits, uint32_t row, uint32_t pos,
-                     float *confidence) {
+static int32_t choose(const xl_sampler *sampler, xl_logits *logits, float *slots, uint32_t pos,
+                      float *confidence) {
     const xl_run *run = logits->stair->run;
-    float *slots = xl_logits_row(logits, row);
     xl_softmax_stats stats;
     run->kernels->softmax_stats(slots, run->model->config.vocab, &stats);
     *confidence = 1 / stats.sum_exp;
@@ -57,6 +56,18 @@ int32_t xl_rule_full(const xl_sampler *sampler, xl_logits *logits, uint32_t row,
     }
     xl_logits_by_id(logits, slots, logits->by_id);
     return choose_by_id(sampler, logits, pos, slots);
+}
+
+int32_t xl_rule_full(const xl_sampler *sampler, xl_logits *logits, uint32_t row, uint32_t pos,
+                     float *confidence) {
+    float *slots = xl_logits_row(logits, row);
+    xl_logprobs *logprobs = sampler->logprobs;
+    if (logprobs) xl_logits_by_id(logits, slots, logprobs->scores);
+    const int32_t id = choose(sampler, logits, slots, pos, confidence);
+    if (logprobs)
+        xl_logprobs_note(logprobs, pos + 1 - sampler->reply_from, id, NULL,
+                         logits->stair->run->model->config.vocab, 0);
+    return id;
 }
 
 /* The bytes that must come become tokens as the tokenizer has them: all where nothing can follow,

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "grammar/grammar.h"
+#include "logprobs.h"
 
 #define XL_REPEAT_WINDOW 64
 
@@ -17,8 +18,9 @@ typedef struct xl_sampler {
     float temperature, top_p, min_p, repeat_penalty;
     uint32_t top_k; /* 0: off */
     uint64_t seed;
-    xl_grammar *grammar; /* NULL: every token may come */
-    uint32_t reply_from; /* position of the reply's first token: there the grammar begins */
+    xl_grammar *grammar;   /* NULL: every token may come */
+    uint32_t reply_from;   /* position of the reply's first token: there the grammar begins */
+    xl_logprobs *logprobs; /* where the choices are noted, or NULL */
 } xl_sampler;
 
 /* True where the choice is the plain argmax of the logits. */

@@ -138,6 +138,7 @@ void xl_template_init(xl_template *chat, xl_str source, const xl_tokenizer *toke
     for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
         *chat = (xl_template){.bos = token_text(tokenizer, info.bos),
                               .eos = token_text(tokenizer, info.eos)};
+        chat->tools = has(source, "<tool_call>");
         chat->print_bos = has(source, "bos_token") && !info.add_bos;
         if (families[i](chat, source)) return;
     }

@@ -35,6 +35,7 @@ typedef struct xl_template {
     bool print_bos; /* the template writes bos, and the tokenizer would not add it */
     /* the generation prompt comes whether asked for or not (first Llama 3) */
     bool always_prompt;
+    bool tools;          /* it has a place for tools */
     bool trim;           /* contents are stripped of white space at both ends */
     bool think;          /* CHATML: Qwen 3's rules for <think> in earlier answers */
     bool end_newline;    /* ZEPHYR: a newline follows each message */

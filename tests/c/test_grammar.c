@@ -154,8 +154,8 @@ static void test_garbage(void) {
         exitlm_grammar *g = NULL;
         exitlm_error error;
         const xl_grammar_source source = {
-            .pattern = pattern, .text = text, .n_bytes = n - xl_random(&seed) % 3};
-        if (xl_grammar_create(&g, model->tokenizer, &source, NULL, &error) == EXITLM_OK) {
+            .kind = pattern, .text = text, .n_bytes = n - xl_random(&seed) % 3};
+        if (xl_grammar_create(&g, xl_model_vocabulary(model), &source, NULL, &error) == EXITLM_OK) {
             static int32_t none[1];
             float *logits = malloc(vocab * sizeof *logits);
             allowed_of(g, none, 0, logits);

@@ -1,4 +1,4 @@
-/* libFuzzer: a schema or a pattern, and tokens drawn from its masks. What must hold: no crash, an
+/* libFuzzer: a schema, a pattern or tools, and tokens drawn from its masks. What must hold: no crash, an
  * error that is a sentence, no leak; after each allowed token something is allowed, and the mask
  * says what each token alone is told. */
 #include <stdlib.h>
@@ -88,15 +88,17 @@ static void draw(xl_grammar *g, const xl_tokenizer *tokenizer, uint64_t seed) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     static xl_tokenizer *tokenizer;
+    static xl_vocabulary *vocabulary;
     if (!tokenizer) tokenizer = tokenizer_of();
+    if (!vocabulary) vocabulary = xl_vocabulary_create(tokenizer, &xl_libc_allocator);
     if (n < 2) return 0;
-    const xl_grammar_source source = {.pattern = data[0] & 1,
+    const xl_grammar_source source = {.kind = data[0] & 8 ? XL_GRAMMAR_TOOLS : data[0] & 1,
                                       .flags = data[0] >> 1 & 3,
                                       .text = (const char *)data + 1,
                                       .n_bytes = n - 1};
     xl_grammar *g;
     exitlm_error error = {0};
-    if (xl_grammar_create(&g, tokenizer, &source, NULL, &error) == EXITLM_OK)
+    if (xl_grammar_create(&g, vocabulary, &source, NULL, &error) == EXITLM_OK)
         for (uint64_t seed = 0; seed < 3; seed++) draw(g, tokenizer, seed);
     else EXPECT(!g && error.message[0]);
     xl_grammar_free(g);

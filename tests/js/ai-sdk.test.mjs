@@ -6,7 +6,7 @@ import { createRequire } from 'node:module';
 import path from 'node:path';
 import { after, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { generateObject, generateText, streamText, tool, jsonSchema } from 'ai';
+import { generateObject, generateText, jsonSchema, stepCountIs, streamText, tool } from 'ai';
 import { exitlm } from '../../web/src/ai-sdk.js';
 import { loadTiny, tinyPath } from './support/tiny-model.mjs';
 
@@ -146,23 +146,67 @@ describe('ai-sdk', () => {
     assert.equal(typeof (/** @type {any} */ (object).ok), 'boolean');
   });
 
+  test('a tool is called, run, and its result goes back', async () => {
+    /** @type {unknown[]} */
+    const ran = [];
+    const tools = {
+      get_weather: tool({
+        description: 'The weather of a city',
+        inputSchema: jsonSchema({
+          type: 'object',
+          properties: { city: { enum: ['Oslo', 'Rome'] } },
+          required: ['city'],
+          additionalProperties: false,
+        }),
+        execute: async (input) => {
+          ran.push(input);
+          return { degrees: 12 };
+        },
+      }),
+    };
+    const whole = await generateText({
+      model: exitlm(lm),
+      prompt,
+      tools,
+      toolChoice: 'required',
+      maxOutputTokens: 100,
+      providerOptions: { exitlm: { parallelToolCalls: false } },
+      prepareStep: ({ stepNumber }) => ({ toolChoice: stepNumber ? 'none' : 'required' }),
+      stopWhen: stepCountIs(2),
+    });
+    assert.equal(whole.steps[0].finishReason, 'tool-calls');
+    assert.equal(whole.steps.length, 2, 'the result went back');
+    assert.equal(ran.length, 1);
+    assert.match(/** @type {any} */ (ran[0]).city, /^(Oslo|Rome)$/);
+    const streamed = streamText({
+      model: exitlm(lm),
+      prompt,
+      tools,
+      toolChoice: { type: 'tool', toolName: 'get_weather' },
+      maxOutputTokens: 100,
+    });
+    const kinds = new Set();
+    for await (const part of streamed.fullStream) kinds.add(part.type);
+    for (const kind of ['tool-input-start', 'tool-input-end', 'tool-call', 'tool-result'])
+      assert.ok(kinds.has(kind), kind);
+    assert.deepEqual(
+      (await streamed.toolCalls).map(({ toolName, input }) => [toolName, input]),
+      [['get_weather', ran[1]]],
+    );
+    assert.equal(await streamed.finishReason, 'tool-calls');
+  });
+
   test('what cannot be done is a warning, or an error where it would be lost', async () => {
     const { warnings } = await generateText({
       model: exitlm(lm),
       prompt,
       maxOutputTokens: 2,
       presencePenalty: 0.5,
-      tools: {
-        now: tool({
-          description: 'the time',
-          inputSchema: jsonSchema({ type: 'object', properties: {} }),
-        }),
-      },
     });
-    assert.deepEqual(warnings?.map((w) => w.type === 'unsupported' && w.feature).sort(), [
-      'presencePenalty',
-      'tools',
-    ]);
+    assert.deepEqual(
+      warnings?.map((w) => w.type === 'unsupported' && w.feature),
+      ['presencePenalty'],
+    );
     await assert.rejects(
       generateText({
         model: exitlm(lm),

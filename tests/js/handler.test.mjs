@@ -63,6 +63,24 @@ describe('requests', () => {
       assert.equal((await server()(request)).status, expected, name);
     }
   });
+  test('tools are called; what is wrong with them is said with the field', async () => {
+    const tool = (/** @type {object} */ parameters) => ({
+      tools: [{ type: 'function', function: { name: 'f', parameters } }],
+      tool_choice: 'required',
+    });
+    const good = tool({ type: 'object', properties: { a: { enum: [1, 2] } }, required: ['a'] });
+    const { choices } = await (
+      await server()(ask({ ...good, parallel_tool_calls: false, max_tokens: 60 }))
+    ).json();
+    assert.equal(choices[0].finish_reason, 'tool_calls');
+    assert.match(choices[0].message.tool_calls[0].function.arguments, /^\{"a":[12]\}$/);
+    const refused = await server()(ask(tool({ type: 'object', not: {} })));
+    assert.equal(refused.status, 400);
+    const { error } = await refused.json();
+    assert.deepEqual([error.param, /#\/not/.test(error.message)], ['tools', true]);
+    const long = await server({ maxPromptTokens: 60 })(ask(good));
+    assert.equal((await long.json()).error.code, 'context_length_exceeded', 'tools count');
+  });
   test('a stream and a whole answer say the same', async () => {
     const whole = await (await server()(ask({ max_tokens: 6 }))).json();
     const events = (

@@ -19,6 +19,19 @@ const messages = [
   },
 ];
 
+const weather = /** @type {const} */ ({
+  type: 'function',
+  function: {
+    name: 'get_weather',
+    description: 'The weather of a city',
+    parameters: {
+      type: 'object',
+      properties: { city: { enum: ['Oslo', 'Rome'] } },
+      required: ['city'],
+      additionalProperties: false,
+    },
+  },
+});
 const plain = [
   { role: 'system', content: 'Be brief.' },
   { role: 'user', content: 'Hello there' },
@@ -168,13 +181,83 @@ describe('openai', () => {
     assert.match((await answer({ type: 'json_object' })).message.content, /^[[{"\d\-tfn]/);
   });
 
+  test('log-probabilities, whole and in chunks', async () => {
+    const parameters = { messages, max_tokens: 8, logprobs: true, top_logprobs: 3, mode: 'full' };
+    const { choices } = await client.chat.completions.create(parameters);
+    const { content, refusal } = choices[0].logprobs;
+    assert.equal(refusal, null);
+    assert.equal(content.length, 8);
+    for (const { token, logprob, bytes, top_logprobs: top } of content) {
+      assert.ok(logprob <= 0 && top.length === 3);
+      assert.deepEqual(Object.keys(top[0]), ['token', 'logprob', 'bytes']);
+      assert.equal(top[0].logprob, logprob);
+      if (!token.includes('\ufffd')) assert.deepEqual(bytes, [...Buffer.from(token)]);
+    }
+    const chunks = await collect(
+      await client.chat.completions.create({ ...parameters, stream: true }),
+    );
+    assert.deepEqual(
+      chunks.flatMap((chunk) => chunk.choices[0].logprobs?.content ?? []),
+      content,
+    );
+    const alone = await client.chat.completions.create({ ...parameters, top_logprobs: undefined });
+    assert.deepEqual(
+      alone.choices[0].logprobs.content.map((t) => [t.logprob, t.top_logprobs]),
+      content.map((t) => [t.logprob, []]),
+    );
+  });
+
+  test('tools: calls, whole and in chunks, and answers to them', async () => {
+    const parameters = /** @type {any} */ ({
+      messages,
+      tools: [weather],
+      tool_choice: { type: 'function', function: { name: 'get_weather' } },
+      max_tokens: 100,
+    });
+    const { choices } = await client.chat.completions.create(parameters);
+    const { content, tool_calls: calls } = choices[0].message;
+    assert.deepEqual([content, choices[0].finish_reason], [null, 'tool_calls']);
+    assert.deepEqual(
+      calls.map(({ type, function: { name } }) => [type, name]),
+      [['function', 'get_weather']],
+    );
+    assert.match(JSON.parse(calls[0].function.arguments).city, /^(Oslo|Rome)$/);
+    const chunks = await collect(
+      await client.chat.completions.create({ ...parameters, stream: true }),
+    );
+    const deltas = chunks.map((chunk) => chunk.choices[0].delta);
+    assert.equal(deltas.map((d) => d.content ?? '').join(''), '');
+    const [streamed] = deltas.flatMap((d) => d.tool_calls ?? []);
+    assert.deepEqual([streamed.index, streamed.function], [0, calls[0].function]);
+    assert.equal(chunks.at(-1).choices[0].finish_reason, 'tool_calls');
+    const answered = await client.chat.completions.create({
+      messages: [
+        ...messages,
+        { role: 'assistant', content: null, tool_calls: calls },
+        { role: 'tool', tool_call_id: calls[0].id, content: '12 degrees' },
+      ],
+      tools: [weather],
+      max_tokens: 4,
+    });
+    assert.equal(answered.usage.completion_tokens, 4);
+    const none = await client.chat.completions.create({
+      ...parameters,
+      tool_choice: 'none',
+      max_tokens: 4,
+    });
+    assert.equal(none.choices[0].finish_reason, 'length');
+  });
+
   test('what is not supported is refused by name', async () => {
     const cases = /** @type {[any, RegExp][]} */ ([
-      [{ tools: [{ type: 'function', function: { name: 'f' } }] }, /tools: not supported/],
+      [{ tools: [{ type: 'function', function: { name: 'a b' } }] }, /tools: number 1: its name/],
+      [{ tools: [weather], tool_choice: 'clock' }, /toolChoice: "clock" is none of the tools/],
+      [{ tool_choice: 'required' }, /toolChoice: there are no tools/],
+      [{ top_logprobs: 2 }, /top_logprobs: needs logprobs/],
+      [{ logprobs: true, top_logprobs: 21 }, /logprobs: an integer from 0 to 20/],
       [{ n: 2 }, /n: not supported/],
       [{ response_format: { type: 'grammar' } }, /response_format: its type is/],
       [{ response_format: { type: 'json_schema' } }, /response_format: its type is/],
-      [{ logprobs: true }, /logprobs: not supported/],
       [{ logit_bias: { 5: 1 } }, /logit_bias: not supported/],
       [{ presence_penalty: 0.5 }, /presence_penalty: not supported/],
       [{ max_token: 5 }, /max_token: unknown to ExitLM; it takes .*max_tokens/],
@@ -191,9 +274,10 @@ describe('openai', () => {
       client.chat.completions.create(/** @type {any} */ ({})),
       code('USAGE', /messages/),
     );
+    const broken = { id: '1', type: 'function', function: { name: 'f', arguments: '{' } };
     await assert.rejects(
-      client.chat.completions.create({ messages: [{ role: 'tool', content: 'x' }] }),
-      code('USAGE', /tools are not supported/),
+      client.chat.completions.create({ messages: [{ role: 'assistant', tool_calls: [broken] }] }),
+      code('USAGE', /tool_calls\[0\]\.function\.arguments: JSON/),
     );
     await assert.rejects(
       client.chat.completions.create({ messages: [{ role: 'robot', content: 'x' }] }),

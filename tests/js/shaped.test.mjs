@@ -5,8 +5,10 @@ import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { Ajv } from 'ajv';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import addFormats from 'ajv-formats';
+import { builtinRules } from 'eslint/use-at-your-own-risk';
 import { defaultModel } from '../answers/tools.mjs';
 import { loadTiny } from './support/tiny-model.mjs';
 
@@ -118,6 +120,34 @@ for (const [name, schema] of Object.entries(schemas))
     }
     assert.ok(complete >= 6, `${complete} of 12 came to an end`);
   });
+
+test("a public collection: the options of ESLint's rules", async () => {
+  const judge = new Ajv({ strict: false });
+  const all = new Map();
+  for (const rule of builtinRules.values())
+    for (const schema of [rule.meta?.schema ?? []].flat()) all.set(JSON.stringify(schema), schema);
+  /** @type {Record<string, number>} */
+  const unsupported = {};
+  let supported = 0;
+  let complete = 0;
+  for (const schema of all.values()) {
+    try {
+      const { reason, json, text } = await ask({ schema, seed: 1, mode: 'full', maxTokens: 200 });
+      supported++;
+      if (reason !== 'stop') continue;
+      complete++;
+      assert.ok(judge.validate(schema, json), `${text}: ${judge.errorsText()}`);
+    } catch (error) {
+      const { code, message } = /** @type {any} */ (error);
+      assert.equal(code, 'USAGE', String(error));
+      const [, place, why] = /^schema: (#\S*): (.*)$/.exec(message) ?? [];
+      const what = why === 'this keyword is not supported' ? place.split('/').at(-1) : why;
+      unsupported[what] = (unsupported[what] ?? 0) + 1;
+    }
+  }
+  console.log(`${all.size} schemas, ${supported} understood, ${complete} replies`, unsupported);
+  assert.ok(supported >= 0.6 * all.size && complete >= 0.6 * supported);
+});
 
 test('any JSON is JSON', async () => {
   let complete = 0;

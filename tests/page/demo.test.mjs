@@ -663,6 +663,40 @@ describe('everybody', () => {
     await page.context().close();
   });
 
+  test('JSON of a schema and the call of a tool: what is free is seen to be', async () => {
+    const page = await ready();
+    await set(page, { maxTokens: 300, mode: 'lossless' });
+    for (const [name, form] of /** @type {[string, RegExp][]} */ ([
+      ['Extract as JSON', /^\{"full_name": "[^]*"is_employed": (true|false)\}$/],
+      ['Call a tool', /^<tool_call>\n\{"name": "get_weather", [^]*\}\n<\/tool_call>$/],
+    ])) {
+      await page.getByRole('button', { name: 'New chat' }).click();
+      await page.getByRole('button', { name }).click();
+      await page.locator('.turn.assistant').waitFor();
+      await idle(page);
+      const [run] = await runs(page);
+      assert.match(run.text, form);
+      const free = run.tokens.filter((/** @type {any} */ row) => row[7]).length;
+      assert.ok(free > run.tokens.length / 4, `${free} of ${run.tokens.length}`);
+      assert.match(
+        await page.locator('.run-figures').innerText(),
+        new RegExp(`${free} of them free`),
+      );
+      assert.ok((await page.locator('.token.forced').count()) > 0);
+      await page.locator('.token.forced').first().hover();
+      assert.match(
+        await page.locator('#tooltip').innerText(),
+        /nothing: the shape leaves no choice/,
+      );
+      await page.locator('.bubble summary').click();
+      assert.match(await page.locator('.bubble pre').innerText(), /"properties"/);
+      await answered(page, 'And now?');
+      assert.equal((await runs(page))[0].result.toolCalls, undefined, 'the next one is free text');
+    }
+    quiet();
+    await page.context().close();
+  });
+
   test('keyboard alone: from the start to an answer, its tokens and its charts', async () => {
     const page = await it.open('/web/demo/');
     await page.locator('#prompt:focus').waitFor();

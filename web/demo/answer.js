@@ -99,9 +99,11 @@ export class AnswerView {
 
   /** @param {number} i @param {string} text @param {number} low */
   #span(i, text, low) {
-    const [, , work, , , drafted] = this.run.tokens[i];
+    const [, , work, , , drafted, , forced] = this.run.tokens[i];
     const node = document.createElement('span');
-    node.className = drafted ? 'token drafted' : 'token';
+    node.className = 'token';
+    node.classList.toggle('drafted', Boolean(drafted));
+    node.classList.toggle('forced', Boolean(forced));
     node.dataset.i = String(i);
     node.dataset.step = String(stepOf(work, low));
     node.textContent = text;
@@ -130,25 +132,31 @@ export class AnswerView {
    */
   about(i) {
     const { run } = this;
-    const [text, layer, work, head, confidence, drafted, ms] = run.tokens[i];
+    const [text, layer, work, head, confidence, drafted, ms, forced] = run.tokens[i];
     return {
       title:
         text === ''
           ? '(part of a character)'
           : JSON.stringify(text).slice(1, -1).replaceAll('\\"', '"'),
-      lines: [
-        ['layers', `${layer} of ${run.of}`],
-        ['work', `${Math.round(work * 100)} % of a full token`],
-        [
-          'answered by',
-          head < 0 ? 'the model’s own head' : `exit ${head}, ${nameOfHead(head, run)}`,
-        ],
-        ['confidence', `${(confidence * 100).toFixed(confidence > 0.995 ? 2 : 1)} %`],
-        ...(drafted ? /** @type {[string, string][]} */ ([['drafted', 'yes, and verified']]) : []),
-        ...(ms === null
-          ? []
-          : /** @type {[string, string][]} */ ([['time', `${ms.toFixed(ms < 10 ? 1 : 0)} ms`]])),
-      ],
+      lines: forced
+        ? [['cost', 'nothing: the shape leaves no choice']]
+        : [
+            ['layers', `${layer} of ${run.of}`],
+            ['work', `${Math.round(work * 100)} % of a full token`],
+            [
+              'answered by',
+              head < 0 ? 'the model’s own head' : `exit ${head}, ${nameOfHead(head, run)}`,
+            ],
+            ['confidence', `${(confidence * 100).toFixed(confidence > 0.995 ? 2 : 1)} %`],
+            ...(drafted
+              ? /** @type {[string, string][]} */ ([['drafted', 'yes, and verified']])
+              : []),
+            ...(ms === null
+              ? []
+              : /** @type {[string, string][]} */ ([
+                  ['time', `${ms.toFixed(ms < 10 ? 1 : 0)} ms`],
+                ])),
+          ],
     };
   }
 

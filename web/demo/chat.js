@@ -134,7 +134,18 @@ function showTurn(turn) {
         'li',
         { class: 'turn user' },
         el('span', { class: 'hidden' }, 'You: '),
-        el('div', { class: 'bubble' }, turn.content),
+        el(
+          'div',
+          { class: 'bubble' },
+          turn.content,
+          turn.shape &&
+            el(
+              'details',
+              { class: 'shape' },
+              el('summary', {}, turn.shape.name),
+              el('pre', {}, JSON.stringify(turn.shape.schema ?? turn.shape.tools, null, 1)),
+            ),
+        ),
       ),
     );
     return null;
@@ -200,6 +211,8 @@ function figuresOf(run) {
     `depth ${meanDepth(run).toFixed(2)}`,
     `work ${meanWork(run).toFixed(2)}`,
   ];
+  const free = run.tokens.filter((row) => row[7]).length;
+  if (free) parts.push(`${free} of them free`);
   if (run.result?.drafted)
     parts.push(`${run.result.accepted} of ${run.result.drafted} drafts accepted`);
   if (run.reason === 'length') parts.push('reached its length');
@@ -333,10 +346,11 @@ export function redrawWaiting() {
 
 // ---- asking ----
 
-/** @param {string} text */
-export async function ask(text) {
+/** @param {string} text @param {import('./shapes.js').Shape} [shape] of the answer */
+export async function ask(text, shape) {
   if (running) return;
-  const turn = /** @type {import('./store.js').UserTurn} */ ({ role: 'user', content: text });
+  /** @type {import('./store.js').UserTurn} */
+  const turn = { role: 'user', content: text, ...(shape ? { shape } : {}) };
   current.turns.push(turn);
   if (!current.title) current.title = text.trim().replace(/\s+/g, ' ').slice(0, 80);
   byId('welcome').hidden = true;
@@ -361,7 +375,7 @@ export async function retry({ forget = false } = {}) {
 /** What the model is given: questions, the first answer to each, the system prompt. */
 function messages() {
   const turns = current.turns.flatMap((turn) => {
-    if (turn.role === 'user') return [turn];
+    if (turn.role === 'user') return [{ role: 'user', content: turn.content }];
     const content = turn.runs[0]?.text ?? '';
     return content ? [{ role: 'assistant', content }] : [];
   });
@@ -371,6 +385,7 @@ function messages() {
 /** @param {boolean} compare */
 async function answer(compare) {
   const asked = messages();
+  const question = /** @type {import('./store.js').UserTurn | undefined} */ (current.turns.at(-1));
   /** @type {Answer} */
   const turn = { role: 'assistant', runs: [], compare };
   current.turns.push(turn);
@@ -412,7 +427,8 @@ async function answer(compare) {
         continue;
       }
       if (current === conversation) select(view);
-      const reply = lm.chat(asked, optionsOf(view.run));
+      const { name, ...shape } = question?.shape ?? { name: '' };
+      const reply = lm.chat(asked, { ...optionsOf(view.run), ...shape });
       stopReply = () => reply.cancel();
       await follow(reply, view, entry);
     }
@@ -494,22 +510,30 @@ async function follow(reply, view, entry) {
     else if (event.type === 'reject') view.drafts = view.drafts.filter(({ accepted }) => accepted);
     else {
       view.drafts = view.drafts.filter(({ index }) => index > event.index);
+      const said = event.text + (event.call ?? '');
       run.tokens.push([
-        event.text,
+        said,
         event.layer,
         round(event.work),
         event.head,
         round(event.confidence),
         event.drafted ? 1 : 0,
         event.ms === null ? null : round(event.ms),
+        ...(event.forced ? [1] : []),
       ]);
-      run.text += event.text;
-      sentences(event.text);
+      run.text += said;
+      sentences(said);
     }
     draw();
   }
   const { text, ...result } = await reply.result;
-  Object.assign(run, { text, reason: result.reason, result, running: false });
+  // calls are no part of the text, but the page shows them
+  Object.assign(run, {
+    text: result.toolCalls ? run.text : text,
+    reason: result.reason,
+    result,
+    running: false,
+  });
   sentences('\n');
   draw.flush();
   if (

@@ -17,13 +17,9 @@ import { drawInsight, drawLegend } from './insight.js';
 import { catalogue, choiceOfLastVisit, isKept, model, urlChoice, wantedAccuracy } from './model.js';
 import { connectModels } from './models-dialog.js';
 import { fillSettings } from './settings.js';
+import { SUGGESTIONS } from './shapes.js';
 import { change, conversations, fullSpeed, onChange, settings } from './store.js';
 
-const SUGGESTIONS = [
-  'Why is the sky blue?',
-  'Write a short poem about the sea.',
-  'How do I boil an egg?',
-];
 const wide = matchMedia('(min-width: 64rem)');
 
 // ---- the model ----
@@ -220,9 +216,10 @@ function send() {
   const text = prompt.value.trim();
   if (!text) return;
   if (!model.choice) return byId('open-models').click();
+  const { shape } = SUGGESTIONS.find((suggestion) => suggestion.text === text) ?? {};
   prompt.value = '';
   grow();
-  ask(text);
+  ask(text, shape);
 }
 
 function connectComposer() {
@@ -250,7 +247,7 @@ function connectComposer() {
       }
   });
   byId('suggestions').append(
-    ...SUGGESTIONS.map((text) =>
+    ...SUGGESTIONS.map(({ text, label = text }) =>
       el(
         'button',
         {
@@ -263,7 +260,7 @@ function connectComposer() {
             else prompt.focus();
           },
         },
-        text,
+        label,
       ),
     ),
   );

@@ -3,7 +3,7 @@
 
 /**
  * @typedef {[text: string, layer: number, work: number, head: number, confidence: number, drafted:
- *   number, ms: number | null]} Row a token
+ *   number, ms: number | null, forced?: number]} Row a token
  *
  * @typedef {object} Run one answer of the model
  * @property {string} mode
@@ -16,7 +16,7 @@
  * @property {any} result the figures of Reply.result
  * @property {boolean} [running]
  *
- * @typedef {{ role: 'user', content: string }} UserTurn
+ * @typedef {{ role: 'user', content: string, shape?: import('./shapes.js').Shape }} UserTurn
  * @typedef {{ role: 'assistant', runs: Run[], error?: string, code?: string, compare?: boolean }}
  *   Answer
  * @typedef {{ id: string, title: string, at: number, turns: (UserTurn | Answer)[] }} Conversation

@@ -10,6 +10,7 @@
  * @typedef {import('../link/types.js').Info} Info
  * @typedef {import('../link/types.js').Result} Result
  * @typedef {import('../link/types.js').Token} Token
+ * @typedef {import('../link/types.js').ToolCall} ToolCall
  * @typedef {AsyncIterable<Token> & { result: Promise<Result>, cancel(): void }} Reply
  * @typedef {{ info: Info, exits: Exits | null }} Model
  *
@@ -24,6 +25,14 @@
  * @property {'system' | 'developer' | 'user' | 'assistant' | (string & {})} role
  * @property {string | { type: string, text?: string }[] | null} content
  * @property {string} [name]
+ * @property {OpenAIToolCall[] | null} [tool_calls] of an assistant
+ * @property {string} [tool_call_id] of a tool
+ *
+ * @typedef {{ id: string, type: 'function', function: { name: string, arguments: string } }}
+ *   OpenAIToolCall
+ *
+ * @typedef {{ token: string, logprob: number, bytes: number[] | null }} TokenLogprob
+ * @typedef {{ content: (TokenLogprob & { top_logprobs: TokenLogprob[] })[], refusal: null }} Logprobs
  *
  * @typedef {object} OpenAIExtras ExitLM's own
  * @property {GenerateOptions['mode']} [mode]
@@ -47,6 +56,14 @@
  * @property {string | string[] | null} [stop]
  * @property {number | null} [seed]
  * @property {number | null} [n] 1
+ * @property {{ type: 'function', function: { name: string, description?: string, parameters?: any,
+ *   strict?: boolean | null } }[] | null} [tools]
+ * @property {'none' | 'auto' | 'required' | { type: 'function', function: { name: string } } | null}
+ *   [tool_choice]
+ * @property {boolean | null} [parallel_tool_calls]
+ * @property {boolean | null} [logprobs]
+ * @property {number | null} [top_logprobs] 0 … 20
+ * @property {any} [response_format]
  *
  * @typedef {OpenAIParameters & OpenAIExtras} CreateParameters
  *
@@ -56,7 +73,7 @@
  * @property {number} total_tokens
  * @property {{ cached_tokens: number }} prompt_tokens_details
  *
- * @typedef {'stop' | 'length'} FinishReason
+ * @typedef {'stop' | 'length' | 'tool_calls'} FinishReason
  *
  * @typedef {object} ChatCompletion
  * @property {string} id
@@ -64,8 +81,9 @@
  * @property {number} created seconds since 1970
  * @property {string} model
  * @property {string} system_fingerprint
- * @property {{ index: 0, message: { role: 'assistant', content: string, refusal: null, exit:
- *   ExitSummary & { tokens: Exit[] } }, finish_reason: FinishReason, logprobs: null }[]} choices
+ * @property {{ index: 0, message: { role: 'assistant', content: string | null, refusal: null,
+ *   tool_calls?: OpenAIToolCall[], exit: ExitSummary & { tokens: Exit[] } }, finish_reason:
+ *   FinishReason, logprobs: Logprobs | null }[]} choices
  * @property {CompletionUsage} usage
  *
  * @typedef {object} ChatCompletionChunk
@@ -74,14 +92,16 @@
  * @property {number} created
  * @property {string} model
  * @property {string} system_fingerprint
- * @property {{ index: 0, delta: { role?: 'assistant', content?: string, exit?: Exit },
- *   finish_reason: FinishReason | null, logprobs: null }[]} choices
+ * @property {{ index: 0, delta: { role?: 'assistant', content?: string, exit?: Exit, tool_calls?:
+ *   (OpenAIToolCall & { index: number })[] }, finish_reason: FinishReason | null, logprobs: Logprobs
+ *   | null }[]} choices
  * @property {CompletionUsage | null} [usage] with `stream_options: { include_usage: true }`: null
  *   but in the last chunk, which has no choices
  */
 import { onAbort } from '../link/abort.js';
 import { ExitLMError } from '../link/errors.js';
-import { exitOf, newId, summaryOf, textOf } from './shared.js';
+import { newId } from '../link/platform.js';
+import { exitOf, summaryOf, textOf } from './shared.js';
 
 /** Parameters that change nothing here. */
 const WITHOUT_EFFECT = new Set([
@@ -93,7 +113,6 @@ const WITHOUT_EFFECT = new Set([
   'metadata',
   'store',
   'service_tier',
-  'parallel_tool_calls',
   'safety_identifier',
   'prompt_cache_key',
   'prompt_cache_retention',
@@ -107,12 +126,8 @@ const WITHOUT_EFFECT = new Set([
  */
 const ONLY_NEUTRAL = {
   n: (value) => value === 1,
-  tools: (value) => Array.isArray(value) && value.length === 0,
-  tool_choice: (value) => value === 'none' || value === 'auto',
   functions: (value) => Array.isArray(value) && value.length === 0,
   function_call: (value) => value === 'none' || value === 'auto',
-  logprobs: (value) => value === false,
-  top_logprobs: (value) => value === 0,
   logit_bias: (value) => Object.keys(value).length === 0,
   presence_penalty: (value) => value === 0,
   frequency_penalty: (value) => value === 0,
@@ -138,6 +153,10 @@ const TAKEN = {
   repeat_penalty: 'repeatPenalty',
   kv: 'kv',
   audit: 'audit',
+  tools: 'tools',
+  tool_choice: 'toolChoice',
+  parallel_tool_calls: 'parallelToolCalls',
+  top_logprobs: 'logprobs',
 };
 
 /**
@@ -176,9 +195,11 @@ function optionsIn(parameters) {
   const options = {};
   for (const [name, value] of Object.entries(parameters)) {
     if (value === null || value === undefined || WITHOUT_EFFECT.has(name)) continue;
-    if (name === 'response_format') Object.assign(options, shapeOf(value));
+    if (name === 'logprobs') options.logprobs ??= value ? 0 : undefined;
+    else if (name === 'response_format') Object.assign(options, shapeOf(value));
     else if (Object.hasOwn(TAKEN, name)) {
-      if (!(Array.isArray(value) && value.length === 0)) options[TAKEN[name]] = value;
+      if (!(Array.isArray(value) && value.length === 0))
+        options[TAKEN[name]] = value.function?.name ?? value; // a tool choice
     } else if (Object.hasOwn(ONLY_NEUTRAL, name)) {
       if (!ONLY_NEUTRAL[name](value))
         throw new ExitLMError(
@@ -191,8 +212,23 @@ function optionsIn(parameters) {
         `parameter ${name}: unknown to ExitLM; it takes ${Object.keys(TAKEN).join(', ')}`,
       );
   }
+  if (!parameters.logprobs) {
+    if (options.logprobs)
+      throw new ExitLMError('USAGE', 'parameter top_logprobs: needs logprobs: true');
+    delete options.logprobs;
+  }
   return options;
 }
+
+/** @param {OpenAIToolCall[]} calls @param {string} where @returns {ToolCall[]} */
+const readCalls = (calls, where) =>
+  calls.map(({ id, function: { name = '', arguments: given = '{}' } = {} }, i) => {
+    try {
+      return { id, name, arguments: JSON.parse(given) };
+    } catch {
+      throw new ExitLMError('USAGE', `${where}[${i}].function.arguments: JSON was expected`);
+    }
+  });
 
 /** @param {OpenAIMessage[]} messages @returns {ChatMessage[]} */
 function readMessages(messages) {
@@ -203,23 +239,18 @@ function readMessages(messages) {
     );
   return messages.map((message, i) => {
     const where = `messages[${i}]`;
-    const { role, content } = message ?? {};
-    if (
-      role === 'tool' ||
-      role === 'function' ||
-      /** @type {any} */ (message)?.tool_calls?.length
-    ) {
-      throw new ExitLMError('USAGE', `${where}: tools are not supported by ExitLM`);
-    }
-    if (role !== 'system' && role !== 'developer' && role !== 'user' && role !== 'assistant') {
+    const { role, content, tool_calls: calls, tool_call_id: toolCallId } = message ?? {};
+    if (!['system', 'developer', 'user', 'assistant', 'tool'].includes(role)) {
       throw new ExitLMError(
         'USAGE',
-        `${where}.role: 'system', 'developer', 'user' or 'assistant' was expected, not ${JSON.stringify(role)}`,
+        `${where}.role: 'system', 'developer', 'user', 'assistant' or 'tool' was expected, not ${JSON.stringify(role)}`,
       );
     }
     return {
       role: role === 'developer' ? 'system' : role,
       content: textOf(content, `${where}.content`),
+      ...(calls?.length ? { toolCalls: readCalls(calls, `${where}.tool_calls`) } : {}),
+      ...(toolCallId ? { toolCallId } : {}),
     };
   });
 }
@@ -241,7 +272,38 @@ const usageOf = ({ usage: { promptTokens, completionTokens, reusedTokens } }) =>
 });
 
 /** @param {Result} result @returns {FinishReason} */
-const finishOf = ({ reason }) => (reason === 'length' ? 'length' : 'stop');
+function finishOf({ reason }) {
+  if (reason === 'tool') return 'tool_calls';
+  return reason === 'length' ? 'length' : 'stop';
+}
+
+/** @param {Result} result @returns {OpenAIToolCall[]} */
+const callsOf = ({ toolCalls = [] }) =>
+  toolCalls.map(({ id, name, arguments: given }) => ({
+    id,
+    type: 'function',
+    function: { name, arguments: JSON.stringify(given) },
+  }));
+
+const encoder = new TextEncoder();
+/** A part of a character has no text. @param {{ text: string, logprob?: number }} token */
+const likelyOf = ({ text, logprob = 0 }) => ({
+  token: text,
+  logprob,
+  bytes: text.includes('\ufffd') ? null : [...encoder.encode(text)],
+});
+
+/** @param {Token[]} tokens @returns {Logprobs | null} */
+const logprobsOf = (tokens) =>
+  tokens[0]?.top
+    ? {
+        content: tokens.map((token) => ({
+          ...likelyOf({ ...token, text: token.call ?? token.text }),
+          top_logprobs: token.top?.map(likelyOf) ?? [],
+        })),
+        refusal: null,
+      }
+    : null;
 
 /**
  * The whole reply.
@@ -252,10 +314,11 @@ const finishOf = ({ reason }) => (reason === 'length' ? 'length' : 'stop');
  */
 export async function makeCompletion(lm, request, reply) {
   const head = about(lm, request);
-  /** @type {Exit[]} */
+  /** @type {Token[]} */
   const tokens = [];
-  for await (const token of reply) tokens.push(exitOf(token));
+  for await (const token of reply) tokens.push(token);
   const result = await reply.result;
+  const calls = callsOf(result);
   return {
     ...head,
     object: 'chat.completion',
@@ -264,12 +327,13 @@ export async function makeCompletion(lm, request, reply) {
         index: 0,
         message: {
           role: 'assistant',
-          content: result.text,
+          content: calls.length && !result.text ? null : result.text,
           refusal: null,
-          exit: { ...summaryOf(result, lm, request.options), tokens },
+          ...(calls.length ? { tool_calls: calls } : {}),
+          exit: { ...summaryOf(result, lm, request.options), tokens: tokens.map(exitOf) },
         },
         finish_reason: finishOf(result),
-        logprobs: null,
+        logprobs: logprobsOf(tokens),
       },
     ],
     usage: usageOf(result),
@@ -288,13 +352,13 @@ export async function* makeChunks(lm, request, begin, stopped) {
   if (stopped?.aborted) return;
   const head = about(lm, request);
   /**
-   * @type {(delta: ChatCompletionChunk['choices'][0]['delta'], finish?: FinishReason | null) =>
-   *   ChatCompletionChunk}
+   * @type {(delta: ChatCompletionChunk['choices'][0]['delta'], finish?: FinishReason | null,
+   *   logprobs?: Logprobs | null) => ChatCompletionChunk}
    */
-  const chunk = (delta, finish = null) => ({
+  const chunk = (delta, finish = null, logprobs = null) => ({
     ...head,
     object: 'chat.completion.chunk',
-    choices: [{ index: 0, delta, finish_reason: finish, logprobs: null }],
+    choices: [{ index: 0, delta, finish_reason: finish, logprobs }],
     ...(request.withUsage ? { usage: null } : {}),
   });
   const reply = begin();
@@ -305,12 +369,14 @@ export async function* makeChunks(lm, request, begin, stopped) {
       if (first) yield chunk({ role: 'assistant', content: '' });
       first = false;
       if (stopped?.aborted) return;
-      yield chunk({ content: token.text, exit: exitOf(token) });
+      yield chunk({ content: token.text, exit: exitOf(token) }, null, logprobsOf([token]));
       if (stopped?.aborted) return;
     }
     const result = await reply.result;
     if (stopped?.aborted) return;
     if (first) yield chunk({ role: 'assistant', content: '' });
+    for (const [index, call] of callsOf(result).entries())
+      yield chunk({ tool_calls: [{ index, ...call }] });
     yield chunk({}, finishOf(result));
     if (request.withUsage) yield { ...chunk({}), choices: [], usage: usageOf(result) };
   } finally {

@@ -42,8 +42,9 @@ const snakeCase = (/** @type {string} */ name) =>
  *   it speaks of
  */
 function paramIn(message) {
-  const option = /^(?:option|parameter) (\w+):/.exec(message)?.[1];
-  if (option) return snakeCase(option);
+  const [, option, own] = /^(?:(?:option|parameter) (\w+)|(tools|toolChoice)):/.exec(message) ?? [];
+  if (option ?? own) return snakeCase(option ?? own);
+  if (message.startsWith('schema:')) return 'response_format';
   return /^messages/.test(message) ? 'messages' : null;
 }
 

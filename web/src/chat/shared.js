@@ -78,10 +78,3 @@ export function textOf(content, where) {
     })
     .join('');
 }
-
-/** @returns {string} letters and digits that are new */
-export function newId() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(12)), (b) =>
-    b.toString(36).padStart(2, '0'),
-  ).join('');
-}

@@ -10,8 +10,8 @@
  * Each text part carries the exit of its token in `providerMetadata.exitlm`, the end the summary.
  * Options of ExitLM's own (mode, accuracy, …) are given to `exitlm(lm, { mode: 'lossless' })` or,
  * for one call, in `providerOptions.exitlm`. Structured output is held to its schema
- * (docs/shaped.md). What the engine does not do (tools, penalties) is reported as a warning, as the
- * SDK's providers do; messages that are not text are refused.
+ * (docs/shaped.md), and tools are called (docs/tools.md). What the engine does not do (penalties) is
+ * reported as a warning, as the SDK's providers do; messages that are not text are refused.
  *
  * @typedef {import('./lazy-model.js').ModelOrSource} ModelOrSource
  * @typedef {import('../link/types.js').ChatMessage} ChatMessage
@@ -24,7 +24,9 @@
  * @typedef {Record<string, Record<string, any>>} ProviderMetadata
  * @typedef {{ type: 'unsupported' | 'compatibility', feature: string, details?: string } | { type:
  *   'other', message: string }} Warning
- * @typedef {{ unified: 'stop' | 'length' | 'other', raw: string | undefined }} FinishReason
+ * @typedef {{ unified: 'stop' | 'length' | 'tool-calls' | 'other', raw: string | undefined }}
+ *   FinishReason
+ * @typedef {{ type: 'tool-call', toolCallId: string, toolName: string, input: string }} ToolCallPart
  * @typedef {{ inputTokens: { total: number, noCache: number, cacheRead: number, cacheWrite:
  *   undefined }, outputTokens: { total: number, text: number, reasoning: 0 } }} Usage
  * @typedef {{ id?: string, timestamp?: Date, modelId?: string }} ResponseMetadata
@@ -49,7 +51,9 @@
  * @typedef {{ type: 'stream-start', warnings: Warning[] } | ({ type: 'response-metadata' } &
  *   ResponseMetadata) | { type: 'text-start', id: string }
  *   | { type: 'text-delta', id: string, delta: string, providerMetadata?: ProviderMetadata } | {
- *   type: 'text-end', id: string }
+ *   type: 'text-end', id: string } | { type: 'tool-input-start', id: string, toolName: string } | {
+ *   type: 'tool-input-delta', id: string, delta: string } | { type: 'tool-input-end', id: string } |
+ *   ToolCallPart
  *   | { type: 'finish', usage: Usage, finishReason: FinishReason, providerMetadata?:
  *   ProviderMetadata } | { type: 'error', error: unknown }} StreamPart
  *
@@ -58,14 +62,15 @@
  * @property {'exitlm'} provider
  * @property {string} modelId
  * @property {Record<string, RegExp[]>} supportedUrls
- * @property {(options: CallOptions) => Promise<{ content: { type: 'text', text: string,
- *   providerMetadata?: ProviderMetadata }[], finishReason: FinishReason, usage: Usage, warnings:
+ * @property {(options: CallOptions) => Promise<{ content: ({ type: 'text', text: string,
+ *   providerMetadata?: ProviderMetadata } | ToolCallPart)[], finishReason: FinishReason, usage: Usage, warnings:
  *   Warning[], providerMetadata: ProviderMetadata, response: ResponseMetadata }>} doGenerate
  * @property {(options: CallOptions) => Promise<{ stream: ReadableStream<StreamPart> }>} doStream
  */
-import { exitOf, newId, summaryOf, textOf } from '../chat/shared.js';
+import { exitOf, summaryOf, textOf } from '../chat/shared.js';
 import { orAbort } from '../link/abort.js';
 import { ExitLMError } from '../link/errors.js';
+import { newId } from '../link/platform.js';
 import { isModel, lazyModel } from './lazy-model.js';
 
 /**
@@ -103,7 +108,12 @@ export function exitlm(model, { load, ...settings } = {}) {
       for await (const token of reply) tokens.push(exitOf(token));
       const result = await reply.result;
       return {
-        content: [{ type: 'text', text: result.text }],
+        content: [
+          ...(result.text || !result.toolCalls?.length
+            ? [{ type: /** @type {const} */ ('text'), text: result.text }]
+            : []),
+          ...callsOf(result),
+        ],
         finishReason: finishOf(result),
         usage: usageOf(result),
         warnings,
@@ -138,6 +148,13 @@ export function exitlm(model, { load, ...settings } = {}) {
             }
             const result = await reply.result;
             controller.enqueue({ type: 'text-end', id: '0' });
+            for (const part of callsOf(result)) {
+              const { toolCallId: id, toolName, input } = part;
+              controller.enqueue({ type: 'tool-input-start', id, toolName });
+              controller.enqueue({ type: 'tool-input-delta', id, delta: input });
+              controller.enqueue({ type: 'tool-input-end', id });
+              controller.enqueue(part);
+            }
             controller.enqueue({
               type: 'finish',
               usage: usageOf(result),
@@ -172,7 +189,9 @@ function callOptions(call, settings) {
     unsupported('presencePenalty', 'providerOptions.exitlm.repeatPenalty does something alike');
   if (call.frequencyPenalty)
     unsupported('frequencyPenalty', 'providerOptions.exitlm.repeatPenalty does something alike');
-  if (call.tools?.length) unsupported('tools', 'the model is not told of them');
+  const tools = call.tools?.filter(({ type }) => type === 'function') ?? [];
+  for (const { type, name } of call.tools ?? [])
+    if (type !== 'function') unsupported(`tool ${name}`, 'only tools of type function are called');
   const own = call.providerOptions?.exitlm ?? {};
   const events = own.events ?? settings.events;
   if (events) throw new ExitLMError('USAGE', 'option events: not available through the AI SDK');
@@ -184,6 +203,16 @@ function callOptions(call, settings) {
     seed: call.seed,
     stop: call.stopSequences?.length ? call.stopSequences : undefined,
     ...shapeOf(call.responseFormat),
+    ...(tools.length
+      ? {
+          tools: tools.map(({ name, description, inputSchema }) => ({
+            name,
+            description,
+            parameters: inputSchema,
+          })),
+          toolChoice: call.toolChoice?.toolName ?? call.toolChoice?.type,
+        }
+      : {}),
     signal: call.abortSignal,
   };
   const given = Object.fromEntries(
@@ -200,22 +229,47 @@ function shapeOf(format) {
 
 /** @param {any[]} prompt @returns {ChatMessage[]} */
 function promptMessages(prompt) {
-  return prompt.map(({ role, content }, i) => {
-    const where = `prompt[${i}].content`;
-    if (role === 'tool')
-      throw new ExitLMError(
-        'UNSUPPORTED',
-        `prompt[${i}]: results of tools cannot be given to the model`,
-      );
-    const parts = Array.isArray(content)
-      ? content.filter(({ type }) => type !== 'reasoning')
-      : content;
-    return { role, content: textOf(parts, where) };
-  });
+  return prompt.flatMap(messagesOf);
 }
 
+/** @param {any} message @param {number} i @returns {ChatMessage[]} */
+function messagesOf({ role, content }, i) {
+  const where = `prompt[${i}].content`;
+  if (!Array.isArray(content)) return [{ role, content: textOf(content, where) }];
+  if (role === 'tool')
+    return content.map(({ toolCallId, output: { type, value } }) => ({
+      role,
+      toolCallId,
+      content: type.endsWith('text') ? value : JSON.stringify(value),
+    }));
+  const calls = content.filter(({ type }) => type === 'tool-call');
+  const parts = content.filter(({ type }) => type !== 'reasoning' && type !== 'tool-call');
+  const toolCalls = calls.map(({ toolCallId, toolName, input }) => ({
+    id: toolCallId,
+    name: toolName,
+    arguments: input,
+  }));
+  return [{ role, content: textOf(parts, where), ...(calls.length ? { toolCalls } : {}) }];
+}
+
+/** @param {Result} result @returns {ToolCallPart[]} */
+const callsOf = ({ toolCalls = [] }) =>
+  toolCalls.map(({ id, name, arguments: given }) => ({
+    type: 'tool-call',
+    toolCallId: id,
+    toolName: name,
+    input: JSON.stringify(given),
+  }));
+
 /** @param {Result} result @returns {FinishReason} */
-const finishOf = ({ reason }) => ({ unified: reason === 'abort' ? 'other' : reason, raw: reason });
+const finishOf = ({ reason }) => ({ unified: UNIFIED[reason], raw: reason });
+
+const UNIFIED = /** @type {const} */ ({
+  stop: 'stop',
+  length: 'length',
+  abort: 'other',
+  tool: 'tool-calls',
+});
 
 /** @param {Result} result @returns {Usage} */
 const usageOf = ({ usage: { promptTokens, completionTokens, reusedTokens } }) => ({

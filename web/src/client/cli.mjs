@@ -121,6 +121,21 @@ const commands = {
       'stop': textOption('TEXT', 'end the answer before this text; may be repeated', {
         multiple: true,
       }),
+      'json-schema': textOption('FILE|JSON', 'the answer is JSON of this schema'),
+      'pattern': textOption('REGEX', 'the answer matches this regular expression as a whole'),
+      'tools': textOption(
+        'FILE',
+        'JSON: a list of {name, description, parameters} that the answer may call',
+      ),
+      'tool-choice': textOption(
+        'auto|required|NAME',
+        'required: one call at least; NAME: one of this tool (default auto)',
+      ),
+      'logprobs': numberOption(
+        'K',
+        [0, 20, true],
+        "of --json: each token's log-probability, and the K likeliest tokens",
+      ),
       'threads': textOption('N', 'threads that compute (or auto, default 1)'),
       'ctx': numberOption(
         'N',
@@ -279,6 +294,17 @@ async function open(model, o) {
   return lm;
 }
 
+/** JSON, or that of a file. @param {string} option @param {string | undefined} value */
+function jsonOf(option, value) {
+  if (value === undefined) return undefined;
+  const given = /^\s*\{|^true$/.test(value);
+  try {
+    return JSON.parse(given ? value : fs.readFileSync(value, 'utf8'));
+  } catch (error) {
+    throw new Usage(`chat: --${option}: ${messageOf(error)}`);
+  }
+}
+
 /** @param {string[]} operands @param {any} o */
 async function chat([model], o) {
   const lm = await open(model, o);
@@ -298,8 +324,13 @@ async function chat([model], o) {
     stop: o.stop,
     draftLayer: o['draft-layer'],
     draftLength: o['draft-length'],
+    schema: jsonOf('json-schema', o['json-schema']),
+    pattern: o.pattern === undefined ? undefined : new RegExp(o.pattern, 'u'),
+    tools: jsonOf('tools', o.tools),
+    toolChoice: o['tool-choice'],
+    logprobs: o.logprobs,
   };
-  /** @type {{ role: string, content: string }[]} */
+  /** @type {import('../link/types.js').ChatMessage[]} */
   const messages = o.system ? [{ role: 'system', content: o.system }] : [];
   if (o.prompt !== undefined)
     await answer(
@@ -315,7 +346,7 @@ async function chat([model], o) {
 
 /**
  * @param {ExitLM} lm
- * @param {{ role: string, content: string }[]} messages
+ * @param {import('../link/types.js').ChatMessage[]} messages
  * @param {any} options
  * @param {any} o
  */
@@ -346,7 +377,7 @@ async function converse(lm, messages, options, o) {
 /**
  * One turn; the answer is added to the conversation.
  * @param {ExitLM} lm
- * @param {{ role: string, content: string }[]} messages
+ * @param {import('../link/types.js').ChatMessage[]} messages
  * @param {string} text
  * @param {any} options
  * @param {any} o
@@ -358,10 +389,12 @@ async function answer(lm, messages, text, options, o, stop) {
   const reply = o.raw ? lm.complete(text, options) : lm.chat(messages, options);
   stop?.addEventListener('abort', () => reply.cancel(), { once: true });
   if (o.json) {
-    const mode = o.mode ?? (lm.exits ? 'exit' : 'full');
+    const shaped = options.schema ?? options.pattern ?? options.tools;
+    const withHeads = shaped ? 'lossless' : 'exit';
+    const mode = o.mode ?? (lm.exits ? withHeads : 'full');
     const prompt_tokens = o.raw
       ? (await lm.tokenize(text, { special: true, bos: true })).length
-      : await lm.countTokens(messages);
+      : await lm.countTokens(messages, options);
     const { name, architecture, layers, threads, kernel } = lm.info;
     say({
       type: 'start',
@@ -386,7 +419,7 @@ async function answer(lm, messages, text, options, o, stop) {
     else process.stdout.write(o['show-depth'] ? coloured(token.text, token.depth) : token.text);
   }
   const r = await reply.result;
-  messages.push({ role: 'assistant', content: r.text });
+  messages.push({ role: 'assistant', content: r.text, toolCalls: r.toolCalls });
   if (o.json) {
     say({
       type: 'done',
@@ -403,6 +436,8 @@ async function answer(lm, messages, text, options, o, stop) {
       exits: r.exits,
       drafted: r.drafted,
       accepted: r.accepted,
+      ...(r.toolCalls ? { tool_calls: r.toolCalls } : {}),
+      ...(r.forced === undefined ? {} : { forced: r.forced }),
     });
   } else process.stdout.write('\n');
 }

@@ -47,6 +47,7 @@ const LOAD_OPTIONS = [
   'fetch',
   'wasm',
 ];
+const TOOL_OPTIONS = ['tools', 'toolChoice', 'parallelToolCalls'];
 const GENERATE_OPTIONS = [
   'mode',
   'accuracy',
@@ -69,6 +70,8 @@ const GENERATE_OPTIONS = [
   'schema',
   'pattern',
   'json',
+  'logprobs',
+  ...TOOL_OPTIONS,
   'signal',
 ];
 
@@ -272,6 +275,9 @@ export class ExitLM {
    */
   complete(prompt, options) {
     return this.#generate(() => {
+      for (const name of TOOL_OPTIONS)
+        if (/** @type {any} */ (options)?.[name] !== undefined)
+          throw new ExitLMError('USAGE', `option ${name}: chat() has tools, complete() has none`);
       if (typeof prompt !== 'string')
         throw new ExitLMError('USAGE', `prompt: a string was expected, not ${typeof prompt}`);
       return prompt;
@@ -289,6 +295,7 @@ export class ExitLM {
     const run = async () => {
       const { signal, ...options } = knownOptions(given, GENERATE_OPTIONS);
       this.#check();
+      if (options.tools) options.tools = plain(options.tools);
       return peer.call('generate', { id, prompt: promptOf(), options });
     };
     return new Reply((push) => {
@@ -329,11 +336,15 @@ export class ExitLM {
   /**
    * Tokens of the prompt that `chat` makes of a conversation.
    * @param {ChatMessage[]} messages
+   * @param {GenerateOptions} [options] with its tools
    * @returns {Promise<number>}
    */
-  async countTokens(messages) {
+  async countTokens(messages, options = {}) {
     this.#check();
-    return this.#connection.peer.call('countTokens', { messages: plainMessages(messages) });
+    return this.#connection.peer.call('countTokens', {
+      messages: plainMessages(messages),
+      options: { tools: plain(options.tools), toolChoice: options.toolChoice },
+    });
   }
 
   /**
@@ -444,7 +455,15 @@ function guarded(listener, value) {
 }
 
 /**
- * Messages as they can cross to a worker: what a framework made of them (a proxy, say) cannot.
+ * Data as it can cross to a worker: what a framework made of it (a proxy, say) cannot.
+ * @template T
+ * @param {T} data
+ * @returns {T}
+ */
+const plain = (data) => (data === undefined ? data : JSON.parse(JSON.stringify(data)));
+
+/**
+ * Messages as they can cross to a worker.
  * @param {unknown} messages
  * @returns {ChatMessage[]}
  */
@@ -456,14 +475,19 @@ function plainMessages(messages) {
     );
   }
   for (const [i, message] of messages.entries()) {
-    const { role, content } = message ?? {};
-    if (!['system', 'user', 'assistant'].includes(role))
+    const { role, content, toolCalls = [] } = message ?? {};
+    if (!['system', 'user', 'assistant', 'tool'].includes(role))
       throw new ExitLMError(
         'USAGE',
-        `messages[${i}].role: 'system', 'user' or 'assistant' was expected, not ${JSON.stringify(role)}`,
+        `messages[${i}].role: 'system', 'user', 'assistant' or 'tool' was expected, not ${JSON.stringify(role)}`,
+      );
+    if (!Array.isArray(toolCalls) || toolCalls.some((call) => typeof call?.name !== 'string'))
+      throw new ExitLMError(
+        'USAGE',
+        `messages[${i}].toolCalls: a list of { id, name, arguments } was expected`,
       );
     if (typeof content !== 'string')
       throw new ExitLMError('USAGE', `messages[${i}].content: a string was expected`);
   }
-  return JSON.parse(JSON.stringify(messages));
+  return plain(messages);
 }

@@ -8,9 +8,10 @@
  * for await (const chunk of stream) show(chunk.choices[0].delta.content, chunk.choices[0].delta.exit);
  * ```
  *
- * `response_format` may be `json_object` or `json_schema` (docs/shaped.md). What the engine does not
- * do (tools, several choices, log-probabilities, …) is refused by name, with the code USAGE. Two things are ExitLM's: temperature is 0 where it is left
- * out, and beside OpenAI's parameters `mode`, `accuracy`, `strategy`, `top_k`, `min_p`,
+ * `response_format` may be `json_object` or `json_schema` (docs/shaped.md); there are tools
+ * (docs/tools.md) and log-probabilities (docs/logprobs.md). What the engine does not do (several
+ * choices, …) is refused by name, with the code USAGE. Two things are ExitLM's: temperature is 0
+ * where it is left out, and beside OpenAI's parameters `mode`, `accuracy`, `strategy`, `top_k`, `min_p`,
  * `repeat_penalty`, `kv` and `audit` are taken.
  *
  * @typedef {import('./exitlm.js').ExitLM} ExitLM

@@ -26,6 +26,7 @@ import { Replies } from './replies.js';
 import { sessionOptions } from './structs.js';
 import { createTemplate } from './template.js';
 import { startThreads } from './threads.js';
+import { formOf, toolsIn } from './tools.js';
 
 /**
  * @typedef {import('./engine.js').Engine} Engine
@@ -78,7 +79,7 @@ export class Host {
       cancel: ({ id }) => this.#replies?.cancel(id),
       tokenize: ({ text, special, bos }) => this.#tokenize(text, special, bos),
       detokenize: ({ ids }) => this.#detokenize(ids),
-      countTokens: ({ messages }) => this.#countTokens(messages),
+      countTokens: ({ messages, options }) => this.#countTokens(messages, options),
       memory: () => this.#memory(),
       setLevel: (level) => this.#alive().replies.setLevel(level),
       dispose: () => this.#dispose(),
@@ -312,6 +313,8 @@ export class Host {
     this.#exits = this.#heads ? describeHeads(engine, this.#heads) : null;
     if (spec.kvMaps !== null || !this.#heads || engine.call('heads_have_maps', this.#heads))
       this.#maps.resolve(undefined);
+    const template = describeTemplate(engine, loader.model);
+    this.#template = createTemplate(template);
     this.#replies = new Replies({
       engine,
       loader,
@@ -320,8 +323,8 @@ export class Host {
       clock,
       peer: this.#peer,
       maps: this.#maps.promise,
+      form: formOf(template.source),
     });
-    this.#template = createTemplate(describeTemplate(engine, loader.model));
     const pool = engine.call('session_pool', this.#session);
     if (pool)
       this.#endThreads = startThreads(engine, pool, engine.call('session_threads', this.#session));
@@ -382,10 +385,13 @@ export class Host {
     return textOfIds(engine, loader.model, ids);
   }
 
-  /** @param {ChatMessage[]} messages */
-  async #countTokens(messages) {
+  /**
+   * @param {ChatMessage[]} messages @param {import('../link/types.js').GenerateOptions} options with
+   *   the tools
+   */
+  async #countTokens(messages, options) {
     const { template } = this.#alive();
-    return this.#tokenize(await template(messages), true, true).length;
+    return this.#tokenize(await template(messages, toolsIn(options)), true, true).length;
   }
 
   /** @param {GenerateRequest} request */
@@ -393,7 +399,8 @@ export class Host {
     const { replies, template } = this.#alive();
     return replies.generate(
       request,
-      (prompt) => (typeof prompt === 'string' ? prompt : template(prompt)),
+      (prompt) =>
+        typeof prompt === 'string' ? prompt : template(prompt, toolsIn(request.options)),
       () => this.#alive(),
     );
   }

@@ -5,6 +5,7 @@
  *
  * @typedef {import('./engine.js').Engine} Engine
  * @typedef {import('./template.js').Prompt} Prompt
+ * @typedef {import('./tools.js').Form} Form
  * @typedef {import('../loading/loader.js').ModelLoader} ModelLoader
  * @typedef {import('../link/protocol.js').CallerPeer} Peer
  * @typedef {import('../link/protocol.js').GenerateRequest} GenerateRequest
@@ -17,9 +18,10 @@
  *   Reply
  */
 import { deferred, now, turn } from '../link/platform.js';
-import { idsOfText, withPrompt } from './describe.js';
+import { idsOfText, textOfIds, withPrompt } from './describe.js';
 import { Shapes, isJson, isShaped } from './shapes.js';
 import { generateOptions } from './structs.js';
+import { CallReader, toolsIn } from './tools.js';
 
 const TURN_MS = 8;
 /** From an answer's bytes to the engine there are some turns. */
@@ -35,6 +37,7 @@ export class Replies {
   #maps;
   #event;
   #shapes;
+  #form;
   /** All replies so far. @type {Promise<unknown>} */ #before = Promise.resolve();
   /** @type {Map<number, Reply>} */ #open = new Map();
   /** Levels that were calibrated here, by accuracy. @type {OwnLevel[]} */ #ownLevels = [];
@@ -48,8 +51,9 @@ export class Replies {
    * @param {boolean} given.clock time passes while code runs
    * @param {Peer} given.peer is told of each token
    * @param {Promise<void>} given.maps the heads' K/V maps are here, or will not come
+   * @param {Form | null} given.form of tool calls that the model's template knows
    */
-  constructor({ engine, loader, session, exits, clock, peer, maps }) {
+  constructor({ engine, loader, session, exits, clock, peer, maps, form }) {
     this.#engine = engine;
     this.#loader = loader;
     this.#session = session;
@@ -58,6 +62,7 @@ export class Replies {
     this.#peer = peer;
     this.#maps = maps;
     this.#event = engine.create('event');
+    this.#form = form;
     this.#shapes = new Shapes(engine, loader.model);
   }
 
@@ -152,7 +157,9 @@ export class Replies {
   async #run(id, text, options, reply) {
     const engine = this.#engine;
     const loader = this.#loader;
-    const grammar = this.#shapes.grammarOf(options);
+    const tools = toolsIn(options);
+    const calls = tools && new CallReader(this.#form ?? 'hermes');
+    const grammar = this.#shapes.grammarOf(options, tools, this.#form);
     const { struct, seed, free } = generateOptions(
       engine,
       { ...this.#withOwnLevel(options), grammar },
@@ -166,7 +173,6 @@ export class Replies {
       free();
     }
     if (!loader.finished) loader.needRows(idsOfText(engine, loader.model, text, true, true));
-    const withEvents = options.events === true;
     const typeAt = this.#event + engine.offsetOf('event', 'type');
     const tokenAt = this.#event + engine.offsetOf('event', 'token');
     let lastTurn = now();
@@ -188,9 +194,16 @@ export class Replies {
         continue;
       }
       const type = engine.names.event[engine.view.getUint32(typeAt, true)];
-      if (type === 'done') return this.#result(seed, options);
-      if (type !== 'progress')
-        this.#peer.notify('token', { id, token: this.#token(tokenAt, type, withEvents) });
+      const tell = (/** @type {any[]} */ tokens) =>
+        tokens.forEach((token) => this.#peer.notify('token', { id, token }));
+      if (type === 'done') {
+        if (calls) tell(calls.end());
+        return this.#result(seed, options, calls);
+      }
+      if (type !== 'progress') {
+        const token = /** @type {any} */ (this.#token(tokenAt, type, options));
+        tell(calls && type === 'token' ? calls.push(token) : [token]);
+      }
       // Without a clock nobody knows how long this has taken: each token and each slice of the
       // prompt is a turn.
       if (!this.#clock || now() - lastTurn > TURN_MS) {
@@ -218,10 +231,10 @@ export class Replies {
   /**
    * @param {number} at
    * @param {string} type
-   * @param {boolean} withType
+   * @param {GenerateOptions} options
    * @returns {import('../link/types.js').Token | import('../link/types.js').DraftEvent}
    */
-  #token(at, type, withType) {
+  #token(at, type, options) {
     const {
       index,
       id,
@@ -236,9 +249,12 @@ export class Replies {
       forced,
       draftHead,
       ms,
+      logprob,
+      top,
+      nTop,
     } = this.#engine.read('token', at);
     return {
-      ...(withType ? { type: /** @type {'token'} */ (type) } : {}),
+      ...(options.events === true ? { type: /** @type {'token'} */ (type) } : {}),
       index,
       id,
       text: this.#engine.text(text, textBytes),
@@ -252,11 +268,26 @@ export class Replies {
       ...(drafted || type !== 'token' ? { draftHead } : {}),
       ...(forced ? { forced } : {}),
       ms: measured(ms),
+      ...(options.logprobs === undefined || type !== 'token'
+        ? {}
+        : { logprob, top: this.#likeliest(top, nTop) }),
     };
   }
 
-  /** @param {string | null} seed @param {GenerateOptions} options @returns {Result} */
-  #result(seed, options) {
+  /** @param {number} at @param {number} n @returns {import('../link/types.js').Likely[]} */
+  #likeliest(at, n) {
+    const engine = this.#engine;
+    return Array.from({ length: n }, (_, i) => {
+      const { id, logprob } = engine.read('logprob', at + i * engine.sizeOf('logprob'));
+      return { id, text: textOfIds(engine, this.#loader.model, [id]), logprob };
+    });
+  }
+
+  /**
+   * @param {string | null} seed @param {GenerateOptions} options @param {CallReader | null} calls
+   * @returns {Result}
+   */
+  #result(seed, options, calls) {
     const engine = this.#engine;
     const {
       text,
@@ -277,11 +308,13 @@ export class Replies {
     } = engine.read('stats', this.#event + engine.offsetOf('event', 'stats'));
     const whole = engine.text(text, textBytes);
     const why = /** @type {Result['reason']} */ (engine.names.reason[reason]);
+    const said = calls?.read(whole);
     return {
       text: whole,
-      reason: why,
+      ...said,
+      reason: why === 'stop' && said?.toolCalls.length ? 'tool' : why,
       ...(isJson(options) && why === 'stop' ? { json: JSON.parse(whole) } : {}),
-      ...(isShaped(options) ? { forced: forcedTokens } : {}),
+      ...(isShaped(options) || calls ? { forced: forcedTokens } : {}),
       usage: { promptTokens, completionTokens, reusedTokens },
       exits: { ...byHead.slice(0, this.#exits?.heads.length ?? 0), [-1]: fullTokens },
       .../** @type {Pick<Result, 'meanDepth' | 'meanWork' | 'drafted' | 'accepted' | 'draftAttempts' | 'audited' | 'auditDisagreed'>} */ (

@@ -1,5 +1,5 @@
 /**
- * Shaped replies: the options `schema`, `json` and `pattern` as grammars of C. The last ones are
+ * Shaped replies: the options `schema`, `json`, `pattern` and `tools` as grammars of C. The last ones are
  * kept, since the replies of a page mostly have few shapes.
  *
  * @typedef {import('./engine.js').Engine} Engine
@@ -34,16 +34,20 @@ export class Shapes {
   /**
    * The grammar that the options ask for, 0 where they ask for none.
    * @param {Record<string, any>} options
+   * @param {object[] | null} tools that it may call
+   * @param {import('./tools.js').Form | null} form of calls
    * @returns {number}
    */
-  grammarOf(options) {
-    if (!isShaped(options)) return 0;
+  grammarOf(options, tools, form) {
+    if (!tools && !isShaped(options)) return 0;
     const { schema, json, pattern } = options;
-    if ([schema !== undefined, json === true, pattern !== undefined].filter(Boolean).length > 1)
+    const shapes = [tools, schema !== undefined, json === true, pattern !== undefined];
+    if (shapes.filter(Boolean).length > 1)
       throw new ExitLMError(
         'USAGE',
-        'options schema, json and pattern: only one shape is possible',
+        'options schema, json, pattern and tools: only one shape is possible',
       );
+    if (tools) return this.#ofTools(tools, options, form);
     if (pattern !== undefined) return this.#ofPattern(pattern);
     if (json === true) return this.#ofSchema(true);
     if (typeof schema !== 'boolean' && (typeof schema !== 'object' || schema === null))
@@ -55,6 +59,27 @@ export class Shapes {
   #ofSchema(schema) {
     return this.#kept(JSON.stringify(schema), (memory, n) =>
       this.#engine.make('grammar_from_schema', this.#model, memory, n),
+    );
+  }
+
+  /** @param {object[]} tools @param {Record<string, any>} options @param {string | null} form */
+  #ofTools(tools, { toolChoice = 'auto', parallelToolCalls = true }, form) {
+    const llama3 = form === 'llama3';
+    return this.#kept(
+      JSON.stringify(tools),
+      (memory, n) =>
+        this.#engine.withText(toolChoice, (choice) =>
+          this.#engine.make(
+            'grammar_from_tools',
+            this.#model,
+            memory,
+            n,
+            choice,
+            llama3,
+            !parallelToolCalls,
+          ),
+        ),
+      `${toolChoice} ${parallelToolCalls} `,
     );
   }
 

@@ -63,6 +63,8 @@ export function generateOptions(engine, options, nHeads) {
     draftLength: number(options, 'draftLength', 0, 8, true),
     events: options.events === true,
     grammar: options.grammar,
+    logprobs: options.logprobs !== undefined,
+    topLogprobs: number(options, 'logprobs', 0, 20, true),
   };
   /** @type {number[]} */
   const blocks = [];

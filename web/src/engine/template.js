@@ -3,6 +3,7 @@
  * the first chat.
  */
 import { ExitLMError, messageOf } from '../link/errors.js';
+import { forTemplate, formOf } from './tools.js';
 
 /**
  * @typedef {import('../link/types.js').ChatMessage} ChatMessage
@@ -15,15 +16,16 @@ import { ExitLMError, messageOf } from '../link/errors.js';
 
 /**
  * @param {TemplateInfo} info
- * @returns {(messages: ChatMessage[]) => Promise<Prompt>} the prompt of a conversation, without a
- *   begin-of-text token that the tokenizer adds
+ * @returns {(messages: ChatMessage[], tools?: object[] | null) => Promise<Prompt>} the prompt of a
+ *   conversation, without a begin-of-text token that the tokenizer adds
  */
 export function createTemplate({ source, bosToken, eosToken, addBos, specialsIn }) {
   /** @type {Promise<Template> | undefined} */
   let compiling;
   /** A conversation is often counted, then asked. */
   let last = { key: '', prompt: /** @type {Prompt} */ ({ text: '', plain: [] }) };
-  return async (messages) => {
+  const form = formOf(source);
+  return async (messages, tools = null) => {
     if (!source) {
       throw new ExitLMError(
         'UNSUPPORTED',
@@ -31,13 +33,13 @@ export function createTemplate({ source, bosToken, eosToken, addBos, specialsIn 
       );
     }
     const template = await (compiling ??= compile(source));
-    const key = JSON.stringify(messages);
+    const key = JSON.stringify({ messages, tools });
     if (last.key !== key) {
-      const { marked, mark } = markSpecials(messages, specialsIn);
+      const { marked, mark } = markSpecials({ messages, tools }, specialsIn);
       let text;
       try {
         text = template.render({
-          messages: marked,
+          ...forTemplate(form, marked.messages, marked.tools),
           add_generation_prompt: true,
           bos_token: bosToken,
           eos_token: eosToken,
@@ -59,21 +61,47 @@ export function createTemplate({ source, bosToken, eosToken, addBos, specialsIn 
 /**
  * The characters of special tokens that messages say get a mark before each, which no message has:
  * so they are found again wherever the template puts them.
- * @param {ChatMessage[]} messages
+ * @template T
+ * @param {T} given messages and tools
  * @param {(text: string) => string[]} specialsIn
+ * @returns {{ marked: T, mark: string }}
  */
-function markSpecials(messages, specialsIn) {
-  const said = messages.map(({ content }) => content).join('\n');
+function markSpecials(given, specialsIn) {
+  const said = textsIn(given).join('\n');
   let code = 0xe000; // for private use
   while (said.includes(String.fromCharCode(code))) code++;
   const mark = String.fromCharCode(code);
-  let marked = messages;
-  for (const token of specialsIn(said))
-    marked = marked.map((message) => ({
-      ...message,
-      content: message.content.replaceAll(token, [...token].map((c) => mark + c).join('')),
-    }));
+  let marked = given;
+  for (const token of specialsIn(said)) {
+    const spelled = [...token].map((c) => mark + c).join('');
+    marked = withTexts(marked, (text) => text.replaceAll(token, spelled));
+  }
   return { marked, mark };
+}
+
+/** All texts in plain data, keys too. @param {unknown} data @returns {string[]} */
+function textsIn(data) {
+  if (typeof data === 'string') return [data];
+  return data && typeof data === 'object' ? Object.entries(data).flat().flatMap(textsIn) : [];
+}
+
+/**
+ * The same data with its texts changed.
+ * @template T
+ * @param {T} data
+ * @param {(text: string) => string} change
+ * @returns {T}
+ */
+function withTexts(data, change) {
+  /** @type {any} */
+  let out = data;
+  if (typeof data === 'string') out = change(data);
+  else if (Array.isArray(data)) out = data.map((item) => withTexts(item, change));
+  else if (data && typeof data === 'object')
+    out = Object.fromEntries(
+      Object.entries(data).map(([key, value]) => [change(key), withTexts(value, change)]),
+    );
+  return out;
 }
 
 /** @param {string} text @param {string} mark @returns {Prompt} */

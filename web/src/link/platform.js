@@ -111,3 +111,10 @@ export function deferred() {
 export function release(bytes) {
   /** @type {any} */ (bytes.buffer).transfer?.(0);
 }
+
+/** @returns {string} letters and digits that are new */
+export function newId() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(12)), (b) =>
+    b.toString(36).padStart(2, '0'),
+  ).join('');
+}

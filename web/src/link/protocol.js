@@ -24,7 +24,8 @@
  * @property {(reply: { id: number }) => void} cancel
  * @property {(given: { text: string, special: boolean, bos: boolean }) => number[]} tokenize
  * @property {(given: { ids: number[] }) => string} detokenize
- * @property {(given: { messages: ChatMessage[] }) => Promise<number>} countTokens
+ * @property {(given: { messages: ChatMessage[], options: GenerateOptions }) => Promise<number>}
+ *   countTokens
  * @property {() => { total: number, model: number, session: number, networkBytes: number }} memory
  * @property {(level: OwnLevel) => void} setLevel
  * @property {() => Promise<void>} dispose

@@ -78,7 +78,20 @@
  *   what of it is understood)
  * @property {boolean} [json] true: the reply is JSON, of any kind
  * @property {RegExp} [pattern] the reply matches it as a whole
+ * @property {number} [logprobs] tokens carry `logprob`, and in `top` so many of the likeliest, 0 …
+ *   20 (docs/logprobs.md says of which distribution)
+ * @property {Tool[]} [tools] of `chat`: what the reply may call (docs/tools.md)
+ * @property {'auto' | 'none' | 'required' | (string & {})} [toolChoice] 'auto', the default: text,
+ *   calls or both; 'required': one call at least; a name: one call of this tool
+ * @property {boolean} [parallelToolCalls] false: one call at most
  * @property {AbortSignal} [signal]
+ *
+ * @typedef {object} Tool
+ * @property {string} name letters, digits, _, - and .
+ * @property {string} [description]
+ * @property {object} [parameters] a JSON Schema of type object; left out: none
+ *
+ * @typedef {{ id: string, name: string, arguments: Record<string, any> }} ToolCall
  *
  * @typedef {object} Info
  * @property {string} name
@@ -150,9 +163,11 @@
  * @property {boolean} threads shared memory and workers to use it
  *
  * @typedef {object} ChatMessage
- * @property {'system' | 'user' | 'assistant' | (string & {})} role one of the three; the type lets a
- *   variable with any string pass
+ * @property {'system' | 'user' | 'assistant' | 'tool' | (string & {})} role one of the four; the type
+ *   lets a variable with any string pass
  * @property {string} content
+ * @property {ToolCall[]} [toolCalls] of an assistant: the calls of Result.toolCalls
+ * @property {string} [toolCallId] of a tool: the call that it answers
  *
  * @typedef {object} Token one token of a reply
  * @property {number} index 0, 1, …
@@ -168,17 +183,24 @@
  * @property {boolean} drafted whether it came from a draft (mode `lossless`)
  * @property {boolean} [forced] its shape left no choice: no layer was run for it
  * @property {number} [draftHead] of a drafted token: the head, or -2 for prompt lookup
+ * @property {string} [call] with `tools`: what it says of a call; `text` has the rest, mostly ''
  * @property {number | null} ms since the token before; null where there is no usable clock
+ * @property {number} [logprob] with `logprobs`: the natural logarithm of its probability
+ * @property {Likely[]} [top] with `logprobs`: the likeliest tokens, best first
  * @property {'token'} [type] with `events: true`
+ *
+ * @typedef {{ id: number, text: string, logprob: number }} Likely a token that might have been
  *
  * @typedef {Omit<Token, 'type'> & { type: 'draft' | 'accept' | 'reject' }} DraftEvent with `events:
  *   true`
  *
  * @typedef {object} Result
- * @property {string} text the whole reply
- * @property {'stop' | 'length' | 'abort'} reason of a shaped reply 'stop': it is complete
+ * @property {string} text the whole reply, without its calls
+ * @property {'stop' | 'length' | 'abort' | 'tool'} reason of a shaped reply 'stop': it is complete;
+ *   'tool': its calls wait for answers
+ * @property {ToolCall[]} [toolCalls] with `tools`: the complete calls
  * @property {any} [json] of a complete reply with `schema` or `json`: its value
- * @property {number} [forced] of a shaped reply: tokens that its shape left no choice about
+ * @property {number} [forced] of a shaped reply and with `tools`: tokens that its shape left no choice about
  * @property {{ promptTokens: number, completionTokens: number, reusedTokens: number }} usage
  *   reusedTokens: of the prompt, those whose K/V was there already
  * @property {Record<string, number>} exits tokens that each head answered; '-1' is the model's own

@@ -502,8 +502,8 @@ class Service {
   }
 
   /** @param {ExitLM} lm @param {ChatRequest} request */
-  async #checkPrompt(lm, { messages }) {
-    const tokens = await lm.countTokens(messages);
+  async #checkPrompt(lm, { messages, options }) {
+    const tokens = await lm.countTokens(messages, options);
     const most = Math.min(this.#options.maxPromptTokens ?? Infinity, lm.info.contextLength - 1);
     if (tokens > most)
       throw new Refusal(
