@@ -153,7 +153,7 @@ describe('the line', () => {
     const order = [];
     const [b] = ['b', 'c'].map((name) => enter(lane, order, name));
     t.mock.timers.tick(BEAT_MS * (SILENT_BEATS - 1));
-    lane.beat();
+    lane.beat(first);
     t.mock.timers.tick(BEAT_MS * SILENT_BEATS);
     await settle();
     assert.deepEqual([order, lost], [[], 0], 'a sign of life starts the count anew');

@@ -78,7 +78,13 @@
  *   what of it is understood)
  * @property {boolean} [json] true: the reply is JSON, of any kind
  * @property {RegExp} [pattern] the reply matches it as a whole
+ * @property {'error' | 'drop'} [overflow] of `chat`, what a conversation that outgrows the context
+ *   does: 'error', the default, rejects with CONTEXT_FULL; 'drop' leaves out the oldest turns but not
+ *   the system message, as many as give back half the context, which the model then reads anew
  * @property {AbortSignal} [signal]
+ *
+ * @typedef {object} SessionOptions
+ * @property {number} [contextLength] tokens of prompt and reply together; left out: as `lm`'s
  *
  * @typedef {object} Info
  * @property {string} name
