@@ -277,6 +277,9 @@ typedef struct exitlm_session_options {
     const char *kernel;
     double (*clock_ms)(void *user); /* NULL: times are reported as negative */
     void *clock_user;
+    /* NULL: threads of its own; else a session of the same model, whose threads this one shares:
+     * only one of those that share computes at a time */
+    const exitlm_session *beside;
 } exitlm_session_options;
 
 /* Bytes that the model (weights, tokenizer) and one session will take at most,
@@ -288,6 +291,11 @@ exitlm_status exitlm_loader_memory(const exitlm_loader *loader,
 exitlm_status exitlm_session_create(exitlm_session **session, const exitlm_model *model,
                                     const exitlm_session_options *options, exitlm_error *error);
 void exitlm_session_free(exitlm_session *session);
+/* A session like this one, which goes on from the same place on its own: with a copy of its exactly
+ * computed positions, and beside it (exitlm_session_options). A reply under way is not taken along.
+ * It takes as much memory as the first. */
+exitlm_status exitlm_session_clone(exitlm_session **clone, const exitlm_session *session,
+                                   exitlm_error *error);
 uint32_t exitlm_session_context_tokens(const exitlm_session *session); /* its capacity */
 /* what it computes with: "avx2", ... */
 const char *exitlm_session_kernel(const exitlm_session *session);
@@ -471,6 +479,22 @@ exitlm_status exitlm_session_text(exitlm_session *session, const char *text, siz
 exitlm_status exitlm_session_step(exitlm_session *session, exitlm_event *event,
                                   exitlm_error *error);
 
+/* One session's part of a step that several take together. */
+typedef struct exitlm_turn {
+    exitlm_session *session; /* in; each a different one, all of one model */
+    exitlm_status status;    /* out: as exitlm_session_step returns it for this session */
+    exitlm_event event;
+    exitlm_error error;
+} exitlm_turn;
+#define EXITLM_MAX_TURNS 32
+/* exitlm_session_step for n sessions with a reply under way, 1 … EXITLM_MAX_TURNS: those that write a
+ * token are taken through the layers together, which costs less than one after the other; prompts
+ * are read in slices between, so nobody waits for another's. What a reply says does not depend on
+ * who else is there. The session with the largest context lends its scratch and its threads. What
+ * goes wrong with one session stands in its turn; USAGE (nothing is done) for turns that cannot be
+ * taken together. Allocates nothing. */
+exitlm_status exitlm_sessions_step(exitlm_turn *turns, size_t n, exitlm_error *error);
+
 /* What the last EXITLM_WAIT waits for: *layer >= 0, or *layer = -1 and a row of
  * the embedding (token id), or *layer = -2: all rows of the output matrix. */
 void exitlm_session_needs(const exitlm_session *session, int32_t *layer, int32_t *row);
@@ -481,6 +505,25 @@ void exitlm_session_stop(exitlm_session *session);
 
 /* Forgets all K/V. */
 void exitlm_session_reset(exitlm_session *session);
+
+/* Take and give exactly `n_bytes`; false: they cannot. */
+typedef bool (*exitlm_write)(void *user, const void *bytes, size_t n_bytes);
+typedef bool (*exitlm_read)(void *user, void *bytes, size_t n_bytes);
+/* Writes what the session holds of its conversation: the exactly computed positions (in mode EXIT the
+ * last ones may be left out: they are computed again), their ids, the last reply's text by which the
+ * next turn knows its ids, the model's fingerprint, a checksum. As many bytes as the K/V cache takes
+ * for these positions, and some more. For little-endian machines. WAIT while the fingerprint is not
+ * known, IO where `write` returns false. */
+exitlm_status exitlm_session_save(const exitlm_session *session, exitlm_write write, void *user,
+                                  exitlm_error *error);
+/* Puts it into a session of the same model, K/V type and a large enough context, in place of what that
+ * held. BAD_MODEL where the bytes end too early or are nothing that was saved, CHECKSUM where they
+ * are damaged, USAGE where they are of another model or K/V type, UNSUPPORTED of another version of
+ * the engine, CONTEXT_FULL where the context is too small; the session is then empty. The bytes may come from anybody: whatever they are, nothing breaks. The
+ * checksum tells damage, not malice: who can change them can change what the model seems to have
+ * read. */
+exitlm_status exitlm_session_restore(exitlm_session *session, exitlm_read read, void *user,
+                                     exitlm_error *error);
 
 /* Teacher-forced log-probabilities: for positions 1 … n-1 calls `visit` with the
  * logits [vocab] for that position given the tokens before it. Batched; the session's K/V is

@@ -160,6 +160,7 @@ static const wasm_field fields[] = {
     FIELD(session_options, kv_type),
     FIELD(session_options, threads),
     FIELD(session_options, kernel),
+    FIELD(session_options, beside),
 
     STRUCT(generate_options),
     FIELD(generate_options, mode),
@@ -237,6 +238,12 @@ static const wasm_field fields[] = {
     FIELD(event, prompt_total),
     NESTED(event, token, token, 1),
     NESTED(event, stats, stats, 1),
+
+    STRUCT(turn),
+    FIELD(turn, session),
+    FIELD(turn, status),
+    NESTED(turn, event, event, 1),
+    NESTED(turn, error, error, 1),
 
     STRUCT(head_info),
     FIELD(head_info, layer),
@@ -449,6 +456,29 @@ exitlm_status EXPORT(exitlm_wasm_session_text)(exitlm_session *session, const ch
 exitlm_status EXPORT(exitlm_wasm_session_step)(exitlm_session *session, exitlm_event *event,
                                                exitlm_error *error) {
     return exitlm_session_step(session, event, error);
+}
+exitlm_status EXPORT(exitlm_wasm_sessions_step)(exitlm_turn *turns, size_t n, exitlm_error *error) {
+    return exitlm_sessions_step(turns, n, error);
+}
+exitlm_session *EXPORT(exitlm_wasm_session_clone)(const exitlm_session *session,
+                                                  exitlm_error *error) {
+    exitlm_session *clone = NULL;
+    return exitlm_session_clone(&clone, session, error) == EXITLM_OK ? clone : NULL;
+}
+static bool take(void *user, const void *bytes, size_t n_bytes) {
+    (void)user;
+    return exitlm_host_pass((void *)(uintptr_t)bytes, n_bytes);
+}
+static bool give(void *user, void *bytes, size_t n_bytes) {
+    (void)user;
+    return exitlm_host_pass(bytes, n_bytes);
+}
+/* The bytes pass through exitlm_host_pass. */
+exitlm_status EXPORT(exitlm_wasm_session_save)(const exitlm_session *session, exitlm_error *error) {
+    return exitlm_session_save(session, take, NULL, error);
+}
+exitlm_status EXPORT(exitlm_wasm_session_restore)(exitlm_session *session, exitlm_error *error) {
+    return exitlm_session_restore(session, give, NULL, error);
 }
 /* needs[0]: layer, needs[1]: row; see exitlm_session_needs. */
 void EXPORT(exitlm_wasm_session_needs)(const exitlm_session *session, int32_t needs[2]) {

@@ -19,7 +19,7 @@ enum { SPINS = 3000, MAX_THREADS = 64, PART_BITS = 8 };
 
 struct xl_pool {
     exitlm_allocator allocator;
-    uint32_t threads;
+    uint32_t threads, others; /* who share it, beside the first */
     /* Number of the job << PART_BITS | next part to claim. A claim is a compare-and-swap, so a
      * thread that looked at an older job cannot take a part of it; fn and arg stand still until
      * all parts are done. */
@@ -122,8 +122,13 @@ void xl_pool_run(xl_pool *pool, xl_part_fn fn, void *arg) {
     if (load(&pool->failed)) __builtin_trap(); /* the result has a hole: this instance ends */
 }
 
+xl_pool *xl_pool_share(xl_pool *pool) {
+    if (pool) pool->others++;
+    return pool;
+}
+
 void xl_pool_free(xl_pool *pool) {
-    if (!pool) return;
+    if (!pool || pool->others-- > 0) return;
     store(&pool->stop, 1);
     /* whoever is about to sleep sees a change */
     store(&pool->ticket, load(&pool->ticket) + (1u << PART_BITS));

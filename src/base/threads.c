@@ -10,6 +10,7 @@ xl_pool *xl_pool_create(uint32_t threads, const exitlm_allocator *allocator) {
     (void)allocator;
     return NULL;
 }
+xl_pool *xl_pool_share(xl_pool *pool) { return pool; }
 void xl_pool_free(xl_pool *pool) { (void)pool; }
 uint32_t xl_pool_threads(const xl_pool *pool) {
     (void)pool;
@@ -39,7 +40,7 @@ typedef struct worker {
 
 struct xl_pool {
     exitlm_allocator allocator;
-    uint32_t threads;
+    uint32_t threads, others; /* who share it, beside the first */
     worker workers[MAX_THREADS];
     pthread_mutex_t lock;
     pthread_cond_t work, idle;
@@ -139,8 +140,13 @@ xl_pool *xl_pool_create(uint32_t threads, const exitlm_allocator *allocator) {
     return pool;
 }
 
+xl_pool *xl_pool_share(xl_pool *pool) {
+    if (pool) pool->others++;
+    return pool;
+}
+
 void xl_pool_free(xl_pool *pool) {
-    if (!pool) return;
+    if (!pool || pool->others-- > 0) return;
     atomic_store(&pool->stop, true);
     start_job(pool);
     for (uint32_t i = 1; i < pool->threads; i++) pthread_join(pool->workers[i].thread, NULL);

@@ -10,6 +10,8 @@ typedef void (*xl_part_fn)(void *arg, uint32_t part, uint32_t parts);
 /* A pool of `threads` threads with the caller's; NULL for 1, without memory, or where there are
  * no threads: xl_pool_run then runs all parts itself. */
 xl_pool *xl_pool_create(uint32_t threads, const exitlm_allocator *allocator);
+/* The same pool once more: it lives until each has been given back, and serves one at a time. */
+xl_pool *xl_pool_share(xl_pool *pool);
 void xl_pool_free(xl_pool *pool);
 uint32_t xl_pool_threads(const xl_pool *pool); /* 1 for NULL */
 /* Runs fn for every part of xl_pool_threads() parts and returns when all are done. */

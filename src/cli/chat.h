@@ -8,7 +8,7 @@
 
 typedef struct chat_options {
     cli_engine_options engine;
-    const char *prompt, *system, *schema, *pattern, *tools, *tool_choice;
+    const char *prompt, *system, *schema, *pattern, *tools, *tool_choice, *save, *load;
     int mode; /* exitlm_mode, -1: exit where there are heads, else full */
     float accuracy;
     int strategy, kv;
@@ -21,12 +21,27 @@ typedef struct chat_options {
     bool show_depth, json, raw;
 } chat_options;
 
+typedef struct chat_talk {
+    exitlm_message *messages; /* contents are owned, roles are literals */
+    size_t n, capacity;
+} chat_talk;
+
+/* Takes `content`; false: no memory (content is freed). */
+bool chat_talk_add(chat_talk *talk, const char *role, char *content);
+void chat_talk_shorten(chat_talk *talk, size_t n);
+/* Anew, with a system message or NULL. */
+bool chat_talk_begin(chat_talk *talk, const char *system);
+void chat_talk_free(chat_talk *talk);
+/* As a line of JSON. */
+void chat_talk_write(const chat_talk *talk, FILE *out);
+
 typedef struct chat {
     const cli_call *call;
     const chat_options *options;
     cli_engine engine;
     exitlm_generate_options generate;
     cli_depth_view view;
+    chat_talk talk;
     ndjson json;
     const char *system; /* message, with the tools; or NULL */
     char *told;         /* its memory, where there are tools */
@@ -44,6 +59,14 @@ int chat_reply(chat *c, const exitlm_message *messages, size_t n_messages, const
 int chat_tools_open(chat *c);
 /* How many whole calls are in the text; write: they join the open object as `tool_calls`. */
 uint32_t chat_tool_calls(chat *c, const char *said, bool write);
+/* The conversation and what the session holds of it, to and from a file. 0, or the exit status of a
+ * failure that has been reported. */
+int chat_save(const chat *c, const char *file);
+int chat_load(chat *c, const char *file);
+
+/* The next turn of the conversation; takes `turn`, NULL: no memory. 0, or the exit status of a failure
+ * that has been reported; the conversation is then as before. */
+int chat_answer(chat *c, char *turn);
 
 /* The conversation with a person, or with a program that writes a line a turn. */
 int chat_converse(chat *c);

@@ -8,41 +8,7 @@
 #include "platform.h"
 #include "signals.h"
 
-typedef struct conversation {
-    exitlm_message *messages; /* contents are owned, roles are literals */
-    size_t n, capacity;
-} conversation;
-
 typedef enum read_result { READ_TEXT, READ_INTERRUPTED, READ_END, READ_NO_MEMORY } read_result;
-
-/* ---- The conversation ---- */
-
-/* Takes `content`; false: no memory (content is freed). */
-static bool add_message(conversation *talk, const char *role, char *content) {
-    if (content && talk->n == talk->capacity) {
-        size_t capacity = talk->capacity ? talk->capacity * 2 : 16;
-        exitlm_message *larger = realloc(talk->messages, capacity * sizeof *larger);
-        if (larger) {
-            talk->messages = larger;
-            talk->capacity = capacity;
-        } else {
-            free(content);
-            content = NULL;
-        }
-    }
-    if (!content) return false;
-    talk->messages[talk->n++] = (exitlm_message){role, content};
-    return true;
-}
-
-static void shorten(conversation *talk, size_t n) {
-    while (talk->n > n) free((char *)talk->messages[--talk->n].content);
-}
-
-static bool begin(conversation *talk, const char *system) {
-    shorten(talk, 0);
-    return !system || add_message(talk, "system", xl_format("%s", system));
-}
 
 /* ---- Reading ---- */
 
@@ -115,7 +81,7 @@ static read_result read_turn(bool person, char **turn) {
 
 /* ---- Commands ---- */
 
-static void save(const conversation *talk, const char *file) {
+static void save(const chat_talk *talk, const char *file) {
     FILE *out = *file ? fopen(file, "wb") : NULL;
     if (!*file) {
         cli_warn("/save needs a file name: /save talk.jsonl");
@@ -125,12 +91,7 @@ static void save(const conversation *talk, const char *file) {
         cli_warn("%s: cannot be written: %s", file, strerror(errno));
         return;
     }
-    ndjson j = xl_nd_to(out);
-    xl_nd_put(&j, "{ messages=[");
-    for (size_t i = 0; i < talk->n; i++) {
-        xl_nd_put(&j, "{ role=%s content=%s }", talk->messages[i].role, talk->messages[i].content);
-    }
-    xl_nd_put(&j, "] }");
+    chat_talk_write(talk, out);
     bool failed = ferror(out) != 0;
     if (fclose(out) != 0 || failed) cli_warn("%s: could not be written whole", file);
     else fprintf(stderr, "saved to %s\n", file);
@@ -145,16 +106,16 @@ static void print_help(void) {
 }
 
 /* Handles a line that begins with a slash. False: the end. */
-static bool obey(chat *c, conversation *talk, const char *line, bool *good) {
+static bool obey(chat *c, const char *line, bool *good) {
     if (strcmp(line, "/quit") == 0 || strcmp(line, "/exit") == 0) return false;
     if (strcmp(line, "/help") == 0) print_help();
     else if (strcmp(line, "/reset") == 0) {
-        *good = begin(talk, c->system);
+        *good = chat_talk_begin(&c->talk, c->system);
         exitlm_session_reset(c->engine.session);
         fprintf(stderr, "a new conversation\n");
     } else if (strcmp(line, "/save") == 0 || strncmp(line, "/save ", 6) == 0) {
         const char *file = line + 5;
-        save(talk, file + strspn(file, " "));
+        save(&c->talk, file + strspn(file, " "));
     } else {
         cli_warn("unknown command %.40s; /help lists them", line);
     }
@@ -163,27 +124,25 @@ static bool obey(chat *c, conversation *talk, const char *line, bool *good) {
 
 /* ---- Turns ---- */
 
-/* Takes `turn`. */
-static int answer(chat *c, conversation *talk, char *turn) {
+int chat_answer(chat *c, char *turn) {
+    chat_talk *talk = &c->talk;
     char *reply = NULL;
     if (c->options->raw) {
-        int status = chat_reply(c, NULL, 0, turn, NULL);
+        int status = turn ? chat_reply(c, NULL, 0, turn, NULL) : cli_no_memory("the text");
         free(turn);
         return status;
     }
     size_t before = talk->n;
-    if (!add_message(talk, "user", turn)) return cli_no_memory("the conversation");
+    if (!chat_talk_add(talk, "user", turn)) return cli_no_memory("the conversation");
     int status = chat_reply(c, talk->messages, talk->n, NULL, &reply);
-    if (status == CLI_OK && !add_message(talk, "assistant", reply))
+    if (status == CLI_OK && !chat_talk_add(talk, "assistant", reply))
         status = cli_no_memory("the conversation");
-    if (status != CLI_OK) shorten(talk, before);
+    if (status != CLI_OK) chat_talk_shorten(talk, before);
     return status;
 }
 
 int chat_converse(chat *c) {
-    conversation talk = {0};
-    bool person = cli_is_terminal(stdin) && !c->options->json, good = begin(&talk, c->system),
-         open = true;
+    bool person = cli_is_terminal(stdin) && !c->options->json, good = true, open = true;
     int status = CLI_OK;
     if (person) fprintf(stderr, "%s. /help for commands, Ctrl-D ends.\n", c->engine.info.name);
     while (good && open) {
@@ -197,19 +156,17 @@ int chat_converse(chat *c) {
         }
         if (result != READ_TEXT) continue;
         if (*turn == '/' && person) {
-            open = obey(c, &talk, turn, &good);
+            open = obey(c, turn, &good);
             free(turn);
         } else if (*turn == 0) {
             free(turn);
         } else {
-            status = answer(c, &talk, turn);
+            status = chat_answer(c, turn);
             /* a person reads the message and goes on */
             if (status == CLI_OK || person) status = CLI_OK;
             else open = false;
         }
     }
     if (person) fputc('\n', stderr);
-    shorten(&talk, 0);
-    free(talk.messages);
     return good ? status : cli_no_memory("the conversation");
 }

@@ -16,6 +16,10 @@ static const cli_option options[] = {
               "one question; \"-\" reads it from standard input. Without it: an interactive chat"),
     CLI_VALUE(TEXT, 0, "system", system, "TEXT", NULL, "system message"),
     CLI_SWITCH(0, "raw", raw, "no chat template: the text as it stands is continued"),
+    CLI_VALUE(TEXT, 0, "load", load, "FILE", NULL,
+              "go on with a conversation that --save wrote, without reading it again"),
+    CLI_VALUE(TEXT, 0, "save", save, "FILE", NULL,
+              "write the conversation, with what the model has computed of it, when it ends"),
     CLI_HEADLINE("Depth:"),
     CLI_HEADS_OPTION,
     CLI_ONE_OF("mode", mode, cli_modes, NULL,
@@ -154,6 +158,8 @@ static int check_options(const chat_options *o) {
     if (o->prompt && *o->prompt == 0)
         return cli_usage(
             "chat: --prompt is empty; give a text, or leave it out for an interactive chat");
+    if (o->load && o->system)
+        return cli_usage("chat: --load and --system: the conversation has its system message");
     if ((o->schema != NULL) + (o->pattern != NULL) + (o->tools != NULL) > 1)
         return cli_usage("chat: --json-schema, --pattern and --tools are shapes; give one");
     if (o->tools && o->raw) return cli_usage("chat: --tools needs the chat template, not --raw");
@@ -192,20 +198,23 @@ static int make_grammar(chat *c) {
 }
 
 static int one_question(chat *c) {
-    const chat_options *o = c->options;
     char *read = NULL;
     size_t n;
+    if (strcmp(c->options->prompt, "-") != 0)
+        return chat_answer(c, xl_format("%s", c->options->prompt));
+    const int status = cli_read_file("-", MAX_PROMPT_BYTES, &read, &n);
+    return status == CLI_OK ? chat_answer(c, read) : status;
+}
+
+static int talk(chat *c) {
+    const chat_options *o = c->options;
     int status = CLI_OK;
-    if (strcmp(o->prompt, "-") == 0) status = cli_read_file("-", MAX_PROMPT_BYTES, &read, &n);
-    if (status != CLI_OK) return status;
-    const char *prompt = read ? read : o->prompt;
-    exitlm_message messages[2];
-    size_t n_messages = 0;
-    if (c->system) messages[n_messages++] = (exitlm_message){"system", c->system};
-    messages[n_messages++] = (exitlm_message){"user", prompt};
-    status = o->raw ? chat_reply(c, NULL, 0, prompt, NULL)
-                    : chat_reply(c, messages, n_messages, NULL, NULL);
-    free(read);
+    if (o->load) status = chat_load(c, o->load);
+    else if (!chat_talk_begin(&c->talk, o->raw ? NULL : c->system))
+        status = cli_no_memory("the conversation");
+    if (status == CLI_OK) status = o->prompt ? one_question(c) : chat_converse(c);
+    if (status == CLI_OK && o->save) status = chat_save(c, o->save);
+    chat_talk_free(&c->talk);
     return status;
 }
 
@@ -231,7 +240,7 @@ static int run(const cli_call *call) {
         cli_depth_view_init(&c.view, heads, c.engine.info.layers, c.generate.mode);
         if (o->show_depth && !o->json) cli_depth_view_legend(&c.view);
         cli_interrupt_catch();
-        status = o->prompt ? one_question(&c) : chat_converse(&c);
+        status = talk(&c);
     }
     exitlm_grammar_free(c.generate.grammar);
     free(c.told);

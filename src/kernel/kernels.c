@@ -3,6 +3,7 @@
 
 #include "exitlm.h"
 
+#include <math.h>
 #include <string.h>
 
 #if defined(__x86_64__) || defined(_M_X64)
@@ -87,6 +88,34 @@ size_t xl_kv_bytes(xl_kv_type type, size_t head_dim, size_t positions) {
     static const size_t element_bytes[XL_KV_COUNT] = {4, 2, 1};
     size_t tile_bytes = 8 * head_dim * element_bytes[type] + (type == XL_KV_Q8 ? 32 : 0);
     return (positions + 7) / 8 * tile_bytes;
+}
+
+/* Groups of 8 units, one a position. */
+static void clear_units(uint8_t *at, const uint8_t *end, size_t unit_bytes, size_t from) {
+    for (; at < end; at += 8 * unit_bytes)
+        memset(at + from * unit_bytes, 0, (8 - from) * unit_bytes);
+}
+
+void xl_kv_clear(xl_kv_type type, bool is_k, size_t head_dim, uint8_t *tile, size_t from) {
+    const size_t bytes = xl_kv_bytes(type, head_dim, 8), scales = type == XL_KV_Q8 ? 32 : 0;
+    const size_t k_unit = type == XL_KV_F16 ? 2 : 4;
+    clear_units(tile, tile + scales, 4, from);
+    clear_units(tile + scales, tile + bytes, is_k ? k_unit : (bytes - scales) / 8, from);
+}
+
+bool xl_kv_is_sane(xl_kv_type type, size_t head_dim, const uint8_t *area, size_t tiles) {
+    const size_t tile_bytes = xl_kv_bytes(type, head_dim, 8);
+    const size_t n = type == XL_KV_Q8 ? 8 : tile_bytes / (type == XL_KV_F16 ? 2 : 4);
+    const float most = type == XL_KV_Q8 ? 65504.0f / 127 : 65504.0f;
+    bool sane = true;
+    for (size_t t = 0; t < tiles; t++, area += tile_bytes)
+        if (type == XL_KV_F16)
+            for (size_t i = 0; i < n; i++)
+                sane &= (((const uint16_t *)(const void *)area)[i] & 0x7c00u) != 0x7c00u;
+        else
+            for (size_t i = 0; i < n; i++)
+                sane &= fabsf(((const float *)(const void *)area)[i]) <= most;
+    return sane;
 }
 
 const char *exitlm_kernel_name(size_t index) {

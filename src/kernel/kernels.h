@@ -70,6 +70,12 @@ typedef enum xl_kv_type {
  * SIZE_MAX / 8. */
 size_t xl_kv_bytes(xl_kv_type type, size_t head_dim, size_t positions);
 
+/* Of the last tile of an area, 8 positions, those from `from` on become zeros. */
+void xl_kv_clear(xl_kv_type type, bool is_k, size_t head_dim, uint8_t *tile, size_t from);
+/* Are all numbers of `tiles` tiles finite, and within what f16 can say? With such numbers nothing
+ * overflows. */
+bool xl_kv_is_sane(xl_kv_type type, size_t head_dim, const uint8_t *area, size_t tiles);
+
 /* f32 elements of scratch that attend needs. */
 static inline size_t xl_attend_scratch_floats(size_t group, size_t n_pos, size_t head_dim) {
     return group * ((n_pos + 7) / 8 * 8 + head_dim + 8);

@@ -52,8 +52,7 @@ static exitlm_status tokenize_from(const exitlm_session *s, const prompt_text *p
 static bool continues(const exitlm_session *s, const prompt_text *prompt) {
     const xl_generation *g = s->generation;
     const size_t known = g->context_bytes + g->out.n_bytes;
-    if (!g->context_known || g->out.stopped || g->phase == XL_IDLE || prompt->n_bytes <= known)
-        return false;
+    if (!g->context_known || g->out.stopped || prompt->n_bytes <= known) return false;
     if (g->out.n_bytes && memcmp(prompt->text + g->context_bytes, g->out.text, g->out.n_bytes) != 0)
         return false;
     if (!is_context(g, prompt)) return false;

@@ -33,6 +33,19 @@ struct xl_drafting {
     xl_draft_job job;
     xl_account account; /* length 0: not started */
     bool open;          /* a round is under way */
+    /* Where a WAIT may interrupt it: the way to a layer, from where and since when; and the draft by
+     * exits. */
+    struct {
+        bool open;
+        uint32_t depth;
+        uint64_t macs;
+        double ms;
+    } way_up;
+    struct {
+        uint32_t head; /* to be asked next */
+        bool has_previous;
+        xl_check previous;
+    } chain;
     xl_way way;         /* of this round */
     uint32_t base;      /* position of the last certain token */
     uint32_t n, wanted; /* drafts so far; how many at most */
@@ -60,7 +73,7 @@ static double layers_macs(const exitlm_model *m) {
 
 void xl_drafting_start(xl_drafting *d, const xl_draft_job *job) {
     d->job = *job;
-    d->open = false;
+    d->open = d->way_up.open = false;
     d->n = 0;
     const exitlm_model *m = model_of(d);
     if (d->account.length == 0)
@@ -73,21 +86,29 @@ void xl_drafting_start(xl_drafting *d, const xl_draft_job *job) {
 static void spend(xl_drafting *d, int work, double one, double more, double from_ms) {
     d->spent.one[work] += one;
     d->spent.more[work] += more;
-    if (d->job.clock_ms) xl_account_price(&d->account, work, one, more, now_ms(d) - from_ms);
+    /* passes that others share tell nothing of a price */
+    if (d->job.clock_ms && !d->job.stair->deferred)
+        xl_account_price(&d->account, work, one, more, now_ms(d) - from_ms);
 }
 
 /* The last position, and those that wait above it, through the layers up to `layer`. */
 static exitlm_status advance(xl_drafting *d, uint32_t layer, exitlm_error *error) {
     xl_stair *stair = d->job.stair;
     const exitlm_model *m = model_of(d);
-    const double from = now_ms(d), layers = m->config.n_layers;
-    const uint64_t macs = stair->run->macs;
-    const uint32_t depth = stair->depth[stair->n - 1];
+    const double layers = m->config.n_layers;
+    if (!d->way_up.open) {
+        d->way_up.open = true;
+        d->way_up.depth = stair->depth[stair->n - 1];
+        d->way_up.macs = stair->run->macs;
+        d->way_up.ms = now_ms(d);
+    }
     exitlm_status status = xl_stair_advance(stair, layer, error);
-    if (status != EXITLM_OK || depth >= layer) return status;
-    const double one = (layer - depth) / layers,
-                 more = (double)(stair->run->macs - macs) / layers_macs(m) - one;
-    spend(d, XL_LAYERS, one, more > 1e-6 ? more : 0, from);
+    if (status != EXITLM_OK) return status;
+    d->way_up.open = false;
+    if (d->way_up.depth >= layer) return EXITLM_OK;
+    const double one = (layer - d->way_up.depth) / layers,
+                 more = (double)(stair->run->macs - d->way_up.macs) / layers_macs(m) - one;
+    spend(d, XL_LAYERS, one, more > 1e-6 ? more : 0, d->way_up.ms);
     return EXITLM_OK;
 }
 
@@ -189,6 +210,8 @@ static void open_round(xl_drafting *d, uint32_t left) {
     d->spent = (xl_spent){0};
     d->all_right = 1;
     d->scored = 0;
+    d->chain.head = 0;
+    d->chain.has_previous = false;
     d->wanted = most_drafts(d, left);
     if (fixed(d)) d->way = XL_PLAIN;
     else choose_way(d);
@@ -234,16 +257,17 @@ static exitlm_status draft_fixed(xl_drafting *d, xl_draft *draft, int32_t *id,
 /* The first head of the chain that is sure enough. *id -1: none is. */
 static exitlm_status draft_by_exits(xl_drafting *d, xl_draft *draft, int32_t *id,
                                     exitlm_error *error) {
-    xl_check previous, check;
-    bool has_previous = false;
+    xl_check check;
     *id = -1;
-    for (uint32_t h = 0; h < d->job.heads->n_heads; h++) {
+    for (; d->chain.head < d->job.heads->n_heads; d->chain.head++) {
+        const uint32_t h = d->chain.head;
         const xl_head *head = &d->job.heads->head[h];
         if (!xl_head_is_asked(head, d->job.threshold[h], d->job.stair->depth[d->job.stair->n - 1]))
             continue;
         exitlm_status status = advance(d, head->layer, error);
         if (status == EXITLM_OK)
-            status = check_last(d, h, has_previous ? &previous : NULL, &check, error);
+            status =
+                check_last(d, h, d->chain.has_previous ? &d->chain.previous : NULL, &check, error);
         if (status != EXITLM_OK) return status;
         if (xl_head_answers(&check, d->job.threshold[h])) {
             *draft = (xl_draft){.head = (int32_t)h,
@@ -253,8 +277,8 @@ static exitlm_status draft_by_exits(xl_drafting *d, xl_draft *draft, int32_t *id
             return EXITLM_OK;
         }
         if (d->n == 0) d->scored = xl_scored_rows(d->job.exits, h);
-        previous = check;
-        has_previous = true;
+        d->chain.previous = check;
+        d->chain.has_previous = true;
     }
     return EXITLM_OK;
 }
@@ -301,6 +325,8 @@ static exitlm_status draft_one(xl_drafting *d, bool *drafted, exitlm_error *erro
     if (status != EXITLM_OK) return status;
     draft->id = id;
     d->n++;
+    d->chain.head = 0;
+    d->chain.has_previous = false;
     *drafted = true;
     /* nothing follows it; it is verified like any other */
     if (xl_token_is_eog(model_of(d)->tokenizer, id)) d->wanted = d->n;

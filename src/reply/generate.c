@@ -27,6 +27,20 @@ void xl_generation_end(xl_generation *g) {
     g->context_known = false;
 }
 
+void xl_generation_copy(xl_generation *to, const xl_generation *from, uint32_t n) {
+    xl_generation_end(to);
+    if (!xl_generation_has_turn(from, n)) return;
+    to->context_known = true;
+    to->context_bytes = from->context_bytes;
+    memcpy(to->context_sha, from->context_sha, sizeof to->context_sha);
+    to->prompt_n = from->prompt_n;
+    to->n_tokens = from->n_tokens;
+    for (uint32_t i = 0; i < from->n_tokens; i++) to->tokens[i].id = from->tokens[i].id;
+    to->out.n_bytes = from->out.n_bytes;
+    to->out.stopped = false;
+    memcpy(to->out.text, from->out.text, from->out.n_bytes);
+}
+
 /* ---- Start -------------------------------------------------------------------------- */
 
 void exitlm_generate_defaults(exitlm_generate_options *options) {

@@ -73,6 +73,13 @@ typedef struct xl_generation {
 } xl_generation;
 
 xl_generation *xl_generation_take(xl_arena *arena, const exitlm_model *model, uint32_t ctx);
+/* Is there a turn that is over, whose prompt lies in the first n positions? */
+static inline bool xl_generation_has_turn(const xl_generation *g, uint32_t n) {
+    return g->context_known && !g->out.stopped && g->phase != XL_PROMPT && g->phase != XL_DECODE &&
+           g->prompt_n <= n;
+}
+/* What the next turn has to know of the last one, where n positions are kept. */
+void xl_generation_copy(xl_generation *to, const xl_generation *from, uint32_t n);
 /* Forgets the reply and the context's text. */
 void xl_generation_end(xl_generation *generation);
 

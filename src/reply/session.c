@@ -5,6 +5,7 @@
 
 #include "base/bytes.h"
 #include "model/loader.h"
+#include "run/snapshot.h"
 
 enum {
     DEFAULT_CONTEXT = 2048,
@@ -24,11 +25,15 @@ static const exitlm_heads *heads_of(const exitlm_model *m, const exitlm_session_
     return o->heads ? o->heads : m->heads;
 }
 
+static uint32_t threads_of(const exitlm_session_options *o) {
+    if (o->beside) return xl_pool_threads(o->beside->run.pool);
+    return o->threads ? o->threads : 1;
+}
+
 /* Lays out everything; with arena->base NULL it only measures. */
 static void take_all(exitlm_session *s, xl_arena *arena, const exitlm_session_options *o) {
     const uint32_t ctx = context_of(s->run.model, o);
-    xl_run_take(&s->run, arena, s->heads, ctx, xl_min_u32(ctx, XL_WAITING),
-                o->threads ? o->threads : 1);
+    xl_run_take(&s->run, arena, s->heads, ctx, xl_min_u32(ctx, XL_WAITING), threads_of(o));
     xl_stair_take(&s->stair, arena, &s->run, ctx, (xl_kv_type)o->kv_type);
     xl_logits_take(&s->logits, arena, &s->stair, xl_exits_scratch_floats(s->heads, ctx));
     s->exits = xl_exits_take(arena, &s->logits, s->heads);
@@ -71,6 +76,8 @@ static exitlm_status check_options(const exitlm_model *m, const exitlm_heads *he
                        (unsigned)o->context_tokens, (unsigned)m->config.context_tokens);
     if ((unsigned)o->kv_type >= EXITLM_KV_TYPE_COUNT)
         return xl_fail(error, EXITLM_USAGE, "unknown K/V type %d", (int)o->kv_type);
+    if (o->beside && o->beside->run.model != m)
+        return xl_fail(error, EXITLM_USAGE, "a session beside one of another model");
     if (o->threads > 64)
         return xl_fail(error, EXITLM_USAGE, "%u threads: 1 to 64 are possible",
                        (unsigned)o->threads);
@@ -135,11 +142,31 @@ exitlm_status exitlm_session_create(exitlm_session **session, const exitlm_model
                        "are not there: ask for a smaller context or K/V type q8",
                        (unsigned)context_of(model, o), (unsigned long long)bytes);
     }
-    s->run.pool = xl_pool_create(o->threads, &s->allocator);
+    s->run.pool =
+        o->beside ? xl_pool_share(o->beside->run.pool) : xl_pool_create(o->threads, &s->allocator);
     xl_run_fill(&s->run, heads);
     xl_exits_fill(s->exits);
     *session = s;
     return EXITLM_OK;
+}
+
+exitlm_status exitlm_session_clone(exitlm_session **clone, const exitlm_session *session,
+                                   exitlm_error *error) {
+    if (!session || !clone)
+        return xl_fail(error, EXITLM_USAGE, "exitlm_session_clone: an argument is NULL");
+    const exitlm_session_options like = {.heads = session->heads,
+                                         .context_tokens = session->stair.ctx,
+                                         .kv_type = (exitlm_kv_type)session->stair.kv.type,
+                                         .kernel = session->run.kernels->name,
+                                         .clock_ms = session->clock_ms,
+                                         .clock_user = session->clock_user,
+                                         .beside = session};
+    exitlm_status status = exitlm_session_create(clone, session->run.model, &like, error);
+    if (status != EXITLM_OK) return status;
+    const uint32_t n = xl_snapshot_exact(&session->stair);
+    status = xl_snapshot_copy(&(*clone)->stair, &session->stair, n, error);
+    if (status == EXITLM_OK) xl_generation_copy((*clone)->generation, session->generation, n);
+    return status;
 }
 
 void exitlm_session_free(exitlm_session *session) {

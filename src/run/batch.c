@@ -2,64 +2,138 @@
 
 #include <string.h>
 
-static exitlm_status row_of(xl_logits *sequence, const xl_logits *lead, uint32_t index, uint32_t n,
-                            xl_row *row, exitlm_error *error) {
-    xl_stair *stair = sequence->stair;
-    const exitlm_model *m = lead->stair->run->model;
-    if (stair->run->model != m || stair->n == 0 || stair->depth[stair->n - 1] != 0 ||
-        (stair->n > 1 && stair->depth[stair->n - 2] != m->config.n_layers))
-        return xl_fail(error, EXITLM_USAGE, "sequence %u of %u has not exactly one position to run",
-                       (unsigned)index, (unsigned)n);
-    if (stair->ctx > lead->stair->ctx)
-        return xl_fail(error, EXITLM_USAGE, "sequence %u of %u has a larger context than the first",
-                       (unsigned)index, (unsigned)n);
-    exitlm_status status = xl_stair_embed(stair, error);
-    if (status == EXITLM_OK)
-        *row = (xl_row){&stair->kv, stair->n - 1, xl_hidden(stair, stair->n - 1)};
-    return status;
+/* ---- Layers ---- */
+
+/* The slice that a sequence has next; n 0: it has what it asked for, or has to wait for weights. */
+static xl_slice next_slice(xl_stair *stair) {
+    xl_slice slice = {0};
+    if (stair->wanted &&
+        (xl_stair_next(stair, stair->wanted, &slice, NULL) != EXITLM_OK || !slice.n))
+        stair->wanted = 0;
+    return slice;
 }
 
-/* The lead's logits hold a group at a time. Its own row is in the first group, which therefore
- * comes last. */
-static void give_logits(xl_logits *const *sequences, uint32_t n) {
-    xl_logits *lead = sequences[0];
-    const xl_work *work = &lead->stair->run->work;
-    const size_t bytes = lead->stair->run->model->config.vocab * sizeof(float);
-    for (uint32_t first = (n - 1) / XL_MAX_VERIFY * XL_MAX_VERIFY;; first -= XL_MAX_VERIFY) {
-        uint32_t group = n - first < XL_MAX_VERIFY ? n - first : XL_MAX_VERIFY;
-        xl_logits_of(lead, work->norm + first * work->dim_stride, group, 0);
-        for (uint32_t g = first ? 0 : 1; g < group; g++)
-            memcpy(sequences[first + g]->row, xl_logits_row(lead, g), bytes);
-        if (first == 0) return;
+static bool is_before(const xl_slice *a, const xl_slice *b) {
+    return a->layer < b->layer || (a->layer == b->layer && a->kv_only && !b->kv_only);
+}
+
+/* One pass: the lowest layer that is wanted, for as many slices as fit. False: there is none. */
+static bool run_pass(xl_logits *const *sequences, uint32_t n) {
+    xl_slice slices[XL_CHUNK], first = {0};
+    xl_row rows[XL_CHUNK];
+    uint32_t n_rows = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        slices[i] = next_slice(sequences[i]->stair);
+        if (slices[i].n && (!first.n || is_before(&slices[i], &first))) first = slices[i];
     }
+    if (!first.n) return false;
+    for (uint32_t i = 0; i < n; i++) {
+        xl_slice *slice = &slices[i];
+        if (slice->layer != first.layer || slice->kv_only != first.kv_only ||
+            n_rows + slice->n > XL_CHUNK)
+            slice->n = 0;
+        xl_stair_rows(sequences[i]->stair, slice, rows + n_rows);
+        n_rows += slice->n;
+    }
+    xl_run *run = sequences[0]->stair->run;
+    const uint64_t before = run->macs;
+    if (first.kv_only) xl_forward_kv(run, first.layer, rows, n_rows);
+    else xl_forward_layer(run, first.layer, rows, n_rows);
+    const uint64_t row_macs = (run->macs - before) / n_rows;
+    run->macs = before;
+    for (uint32_t i = 0; i < n; i++) {
+        xl_stair *stair = sequences[i]->stair;
+        if (!slices[i].n) continue;
+        stair->run->macs += row_macs * slices[i].n;
+        xl_stair_passed(stair, &slices[i], row_macs * slices[i].n);
+    }
+    return true;
+}
+
+/* ---- Logits ---- */
+
+/* Sequences [first, end), whose rows fit into the lead's. */
+static void run_logits(xl_logits *const *sequences, uint32_t first, uint32_t end) {
+    xl_logits *lead = sequences[0];
+    xl_run *run = lead->stair->run;
+    const uint64_t before = run->macs;
+    uint32_t n = 0, row0 = UINT32_MAX;
+    for (uint32_t i = first; i < end; i++)
+        if (sequences[i]->wanted.n && sequences[i]->wanted.row0 < row0)
+            row0 = sequences[i]->wanted.row0;
+    for (uint32_t i = first; i < end; i++) {
+        const xl_logits *of = sequences[i];
+        xl_logits_inputs(of, of->wanted.pos, of->wanted.n,
+                         run->work.norm + n * run->work.dim_stride);
+        for (uint32_t r = 0; r < of->wanted.n; r++, n++) /* what an exit has scored already */
+            if (of != lead)
+                memcpy(xl_logits_row(lead, n), xl_logits_row(of, r), row0 * sizeof(float));
+    }
+    if (n) xl_logits_of(lead, run->work.norm, n, row0);
+    run->macs = before;
+    n = 0;
+    for (uint32_t i = first; i < end; i++) {
+        xl_logits *to = sequences[i];
+        for (uint32_t r = 0; r < to->wanted.n; r++, n++)
+            if (to != lead)
+                memcpy(xl_logits_row(to, r), xl_logits_row(lead, n), lead->stride * sizeof(float));
+        to->wanted.ready = to->wanted.n > 0;
+        to->wanted.n = 0;
+    }
+}
+
+/* The lead's own rows are in the first group, which therefore comes last. */
+static void run_all_logits(xl_logits *const *sequences, uint32_t n) {
+    while (n > 0) {
+        uint32_t first = n, rows = 0;
+        while (first > 0 && rows + sequences[first - 1]->wanted.n <= XL_MAX_VERIFY)
+            rows += sequences[--first]->wanted.n;
+        run_logits(sequences, first, n);
+        n = first;
+    }
+}
+
+/* ---- Together ---- */
+
+void xl_batch_run(xl_logits *const *sequences, uint32_t n) {
+    while (run_pass(sequences, n)) {
+        bool served = false;
+        for (uint32_t i = 0; i < n; i++) {
+            xl_stair *stair = sequences[i]->stair;
+            if (!stair->wanted || stair->depth[stair->n - 1] < stair->wanted) continue;
+            stair->wanted = 0;
+            served = true;
+        }
+        if (served) return;
+    }
+    run_all_logits(sequences, n);
 }
 
 exitlm_status xl_batch_advance(xl_logits *const *sequences, uint32_t n, exitlm_error *error) {
     if (n == 0 || n > XL_CHUNK)
         return xl_fail(error, EXITLM_USAGE, "%u sequences together: 1 to %d are possible",
                        (unsigned)n, XL_CHUNK);
-    xl_logits *lead = sequences[0];
-    xl_run *run = lead->stair->run;
-    const exitlm_model *m = run->model;
-    if (!m->complete) return xl_stair_wait(lead->stair, (int32_t)m->layers_ready, -1, error);
-    xl_row rows[XL_CHUNK] = {{0}};
-    for (uint32_t r = 0; r < n; r++) {
-        exitlm_status status = row_of(sequences[r], lead, r, n, &rows[r], error);
-        if (status != EXITLM_OK) return status;
+    const xl_stair *lead = sequences[0]->stair;
+    const exitlm_model *m = lead->run->model;
+    if (!m->complete)
+        return xl_stair_wait(sequences[0]->stair, (int32_t)m->layers_ready, -1, error);
+    for (uint32_t i = 0; i < n; i++) {
+        xl_stair *stair = sequences[i]->stair;
+        if (stair->run->model != m || stair->n == 0 || stair->ctx > lead->ctx)
+            return xl_fail(
+                error, EXITLM_USAGE,
+                "sequence %u of %u has nothing to run, or a larger context than the first",
+                (unsigned)i, (unsigned)n);
+        stair->wanted = m->config.n_layers;
     }
-    for (uint32_t layer = 0; layer < m->config.n_layers; layer++) {
-        xl_forward_layer(run, layer, rows, n);
-        for (uint32_t r = 0; r < n; r++) {
-            const xl_stair *stair = sequences[r]->stair;
-            if (stair->on_layer)
-                stair->on_layer(stair->on_layer_user, layer + 1, rows[r].pos, 1, rows[r].hidden);
-        }
+    while (run_pass(sequences, n)) {
     }
-    for (uint32_t r = 0; r < n; r++) {
-        xl_stair_set_through(sequences[r]->stair);
-        run->kernels->rmsnorm(run->work.norm + r * run->work.dim_stride, rows[r].hidden,
-                              m->output_norm, m->config.dim, m->config.norm_eps);
+    for (uint32_t i = 0; i < n; i++) {
+        sequences[i]->wanted.pos = sequences[i]->stair->n - 1;
+        sequences[i]->wanted.n = 1;
+        sequences[i]->wanted.row0 = 0;
     }
-    give_logits(sequences, n);
+    run_all_logits(sequences, n);
+    for (uint32_t i = 0; i < n; i++) sequences[i]->wanted.ready = false;
     return EXITLM_OK;
 }

@@ -57,6 +57,14 @@ void xl_logits_of(xl_logits *logits, const float *x, uint32_t n, uint32_t row0) 
         refine(logits, xl_logits_row(logits, r), x + r * run->work.dim_stride);
 }
 
+void xl_logits_inputs(const xl_logits *logits, uint32_t pos, uint32_t n, float *x) {
+    const xl_run *run = logits->stair->run;
+    const exitlm_model *m = run->model;
+    for (uint32_t r = 0; r < n; r++)
+        run->kernels->rmsnorm(x + r * run->work.dim_stride, xl_hidden(logits->stair, pos + r),
+                              m->output_norm, m->config.dim, m->config.norm_eps);
+}
+
 exitlm_status xl_logits_compute(xl_logits *logits, uint32_t pos, uint32_t n, uint32_t row0,
                                 exitlm_error *error) {
     xl_run *run = logits->stair->run;
@@ -68,10 +76,18 @@ exitlm_status xl_logits_compute(xl_logits *logits, uint32_t pos, uint32_t n, uin
                        "the output matrix has not arrived in full: %u of %u rows are there",
                        (unsigned)m->output_rows_ready_count, (unsigned)m->config.vocab);
     }
-    for (uint32_t r = 0; r < n; r++)
-        run->kernels->rmsnorm(run->work.norm + r * run->work.dim_stride,
-                              xl_hidden(logits->stair, pos + r), m->output_norm, m->config.dim,
-                              m->config.norm_eps);
+    if (logits->wanted.ready) {
+        logits->wanted.ready = false;
+        run->macs += (uint64_t)(m->config.vocab - row0) * m->config.dim * n;
+        return EXITLM_OK;
+    }
+    if (logits->stair->deferred) {
+        logits->wanted.pos = pos;
+        logits->wanted.n = n;
+        logits->wanted.row0 = row0;
+        return EXITLM_WAIT;
+    }
+    xl_logits_inputs(logits, pos, n, run->work.norm);
     xl_logits_of(logits, run->work.norm, n, row0);
     return EXITLM_OK;
 }

@@ -10,11 +10,19 @@ typedef struct xl_logits {
     size_t stride; /* the vocabulary in whole tiles */
     /* [stride] scratch: what is sampled from, in the order of ids; or an exit's scores */
     float *by_id;
+    /* Where the staircase is deferred: the rows that were asked for, or have been computed since. */
+    struct {
+        uint32_t pos, n, row0; /* n 0: none */
+        bool ready;
+    } wanted;
 } xl_logits;
 
 /* scratch_floats: by_id has so many at least. */
 void xl_logits_take(xl_logits *logits, xl_arena *arena, xl_stair *stair, size_t scratch_floats);
 
+/* The normalised hidden states of positions pos … pos+n-1, which must be through all layers. */
+void xl_logits_inputs(const xl_logits *logits, uint32_t pos, uint32_t n,
+                      float *x /* [n][dim_stride] */);
 /* Rows of logits <- those of positions pos … pos+n-1, which must be through all layers, n <=
  * XL_MAX_VERIFY, without the first row0 slots (a multiple of 8), which an exit check has filled
  * already. WAIT where output rows are missing. */

@@ -1,14 +1,27 @@
-/* A sequence's positions, all through all layers, as one block of memory: to go on from one
- * place in more than one way. */
+/* The first positions of a sequence, all through all layers, as bytes: ids, then K and V. To go on
+ * from one place more than once, or another time. */
 #ifndef XL_SNAPSHOT_H
 #define XL_SNAPSHOT_H
 #include "stair.h"
 
+/* Positions from the first on that are through all layers and exactly computed. */
+uint32_t xl_snapshot_exact(const xl_stair *stair);
+/* Writes n positions, in pieces whose sizes depend on n alone; what of a tile of keys belongs to none
+ * is zeros. False where `write` returned that. */
+bool xl_snapshot_write(const xl_stair *stair, uint32_t n, exitlm_write write, void *user);
+/* The other way, into a staircase of the same model and K/V type, whatever it held. BAD_MODEL where
+ * `read` returns false or gives numbers that no model computes, USAGE and CONTEXT_FULL for ids and n
+ * as in xl_stair_append; what it holds is then to be dropped. */
+exitlm_status xl_snapshot_read(xl_stair *stair, uint32_t n, exitlm_read read, void *user,
+                               exitlm_error *error);
+/* All positions of `from`, which are through all layers. */
+exitlm_status xl_snapshot_copy(xl_stair *to, const xl_stair *from, uint32_t n, exitlm_error *error);
+
+/* In memory. */
 typedef struct xl_snapshot xl_snapshot;
-/* NULL: no memory. */
+/* Of all positions; NULL: no memory. */
 xl_snapshot *xl_snapshot_take(const xl_stair *stair);
-/* Into a staircase of the same model, capacity and K/V type, whatever it held. USAGE where it
- * does not fit. */
+/* As xl_snapshot_read; the capacities may differ. */
 exitlm_status xl_snapshot_restore(const xl_snapshot *snapshot, xl_stair *stair,
                                   exitlm_error *error);
 void xl_snapshot_free(xl_snapshot *snapshot);

@@ -101,37 +101,55 @@ static uint32_t rows_of_slice(const xl_stair *stair, uint32_t start, uint32_t en
     return kv_only ? xl_min_u32(n, stair->kv_only_until - start) : n;
 }
 
-exitlm_status xl_stair_advance_slice(xl_stair *stair, uint32_t to, bool *done,
-                                     exitlm_error *error) {
-    xl_run *run = stair->run;
-    *done = false;
+exitlm_status xl_stair_next(xl_stair *stair, uint32_t to, xl_slice *slice, exitlm_error *error) {
+    const exitlm_model *m = stair->run->model;
+    *slice = (xl_slice){0};
     exitlm_status status = xl_stair_embed(stair, error);
-    if (status != EXITLM_OK) return status;
-    if (stair->n == 0 || stair->depth[stair->n - 1] >= to) {
-        *done = true;
-        return EXITLM_OK;
-    }
+    if (status != EXITLM_OK || stair->n == 0 || stair->depth[stair->n - 1] >= to) return status;
     /* Where more wait than there is room for, those that have begun go through all layers first. */
     const uint32_t end = stair->embedded, layer = stair->depth[end - 1];
     uint32_t start = end;
-    if (!run->model->base_ready || run->model->layers_ready <= layer)
+    if (!m->base_ready || m->layers_ready <= layer)
         return xl_stair_wait(stair, (int32_t)layer, -1, error);
     while (start > 0 && stair->depth[start - 1] <= layer) start--;
-    const bool kv_only = layer + 1 == run->model->config.n_layers && start < stair->kv_only_until;
-    const uint32_t n = rows_of_slice(stair, start, end, kv_only);
-    const uint64_t before = run->macs;
-    xl_row rows[XL_CHUNK] = {{0}};
-    for (uint32_t r = 0; r < n; r++)
-        rows[r] = (xl_row){&stair->kv, start + r, xl_hidden(stair, start + r)};
-    if (kv_only) xl_forward_kv(run, layer, rows, n);
-    else xl_forward_layer(run, layer, rows, n);
-    for (uint32_t r = 0; r < n; r++) {
-        stair->depth[start + r] = (uint16_t)(layer + 1);
-        if (start + r < stair->prefix) stair->prefix_macs += (run->macs - before) / n;
+    const bool kv_only = layer + 1 == m->config.n_layers && start < stair->kv_only_until;
+    *slice = (xl_slice){layer, start, rows_of_slice(stair, start, end, kv_only), kv_only};
+    return EXITLM_OK;
+}
+
+void xl_stair_rows(xl_stair *stair, const xl_slice *slice, xl_row *rows) {
+    for (uint32_t r = 0; r < slice->n; r++)
+        rows[r] = (xl_row){&stair->kv, slice->start + r, xl_hidden(stair, slice->start + r)};
+}
+
+void xl_stair_passed(xl_stair *stair, const xl_slice *slice, uint64_t macs) {
+    for (uint32_t r = 0; r < slice->n; r++) {
+        stair->depth[slice->start + r] = (uint16_t)(slice->layer + 1);
+        if (slice->start + r < stair->prefix) stair->prefix_macs += macs / slice->n;
     }
     assert(xl_stair_check(stair));
     if (stair->on_layer)
-        stair->on_layer(stair->on_layer_user, layer + 1, start, n, xl_hidden(stair, start));
+        stair->on_layer(stair->on_layer_user, slice->layer + 1, slice->start, slice->n,
+                        xl_hidden(stair, slice->start));
+}
+
+exitlm_status xl_stair_advance_slice(xl_stair *stair, uint32_t to, bool *done,
+                                     exitlm_error *error) {
+    xl_run *run = stair->run;
+    xl_slice slice;
+    exitlm_status status = xl_stair_next(stair, to, &slice, error);
+    *done = status == EXITLM_OK && slice.n == 0;
+    if (status != EXITLM_OK || *done) return status;
+    if (stair->deferred) {
+        stair->wanted = to;
+        return EXITLM_WAIT;
+    }
+    const uint64_t before = run->macs;
+    xl_row rows[XL_CHUNK];
+    xl_stair_rows(stair, &slice, rows);
+    if (slice.kv_only) xl_forward_kv(run, slice.layer, rows, slice.n);
+    else xl_forward_layer(run, slice.layer, rows, slice.n);
+    xl_stair_passed(stair, &slice, run->macs - before);
     *done = stair->depth[stair->n - 1] >= to;
     return EXITLM_OK;
 }

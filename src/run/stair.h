@@ -40,7 +40,17 @@ typedef struct xl_stair {
     void (*on_layer)(void *user, uint32_t layers_run, uint32_t pos, uint32_t n,
                      const float *hidden /* [n][dim_stride] */);
     void *on_layer_user;
+    /* Who advances it does not run layers, but gets WAIT and asks again: they are run together with
+     * those of other sequences (batch.h). */
+    bool deferred;
+    uint32_t wanted; /* depth that was asked for so; 0: none */
 } xl_stair;
+
+/* Positions [start, start + n) on their way through one layer. */
+typedef struct xl_slice {
+    uint32_t layer, start, n;
+    bool kv_only; /* nobody wants their hidden states after it */
+} xl_slice;
 
 void xl_stair_take(xl_stair *stair, xl_arena *arena, xl_run *run, uint32_t ctx, xl_kv_type kv_type);
 
@@ -66,6 +76,11 @@ exitlm_status xl_stair_embed(xl_stair *stair, exitlm_error *error);
 /* One slice of advancing: the chunk of rows that is next on the way of all positions to depth `to`.
  * *done: all positions have depth >= to. WAIT: the layer or an embedding row is not there. */
 exitlm_status xl_stair_advance_slice(xl_stair *stair, uint32_t to, bool *done, exitlm_error *error);
+/* That chunk, not run yet; n 0: all have that depth. */
+exitlm_status xl_stair_next(xl_stair *stair, uint32_t to, xl_slice *slice, exitlm_error *error);
+/* Its rows, and what is to be noted once they have been through the layer, for so many multiply-adds. */
+void xl_stair_rows(xl_stair *stair, const xl_slice *slice, xl_row *rows);
+void xl_stair_passed(xl_stair *stair, const xl_slice *slice, uint64_t macs);
 /* Slices until done. */
 exitlm_status xl_stair_advance(xl_stair *stair, uint32_t to, exitlm_error *error);
 /* All positions are through all layers, by a pass or a copy from elsewhere. */

@@ -315,6 +315,32 @@ describe('the command line', { skip: !built && 'the program is not built' }, () 
     assert.deepEqual(reply(several).ids, chat(tiny, '-p', 'one\ntwo', '--max-tokens', '5').ids);
   });
 
+  test('chat: --save and --load go on with a conversation', () => {
+    const args = ['chat', tiny, '--max-tokens', '8'];
+    const both = lines(run([...args, '--json'], { input: 'hello\nand you?\n' }).out);
+    const second = both.findIndex(({ type }) => type === 'done') + 1;
+    const file = scratch('talk/a.talk', '');
+    good([...args, '-p', 'hello', '--save', file]);
+    const { messages } = JSON.parse(fs.readFileSync(file, 'latin1').split('\n', 1)[0]);
+    assert.deepEqual([messages.length, messages[0].content], [2, 'hello']);
+    const { done, ids } = chat(tiny, ...args.slice(2), '-p', 'and you?', '--load', file);
+    assert.deepEqual(ids, reply(both.slice(second)).ids);
+    assert.ok(done.reused_tokens >= both[0].prompt_tokens + 7, 'what was saved is not read again');
+    const whole = fs.readFileSync(file);
+    const changed = Buffer.from(whole);
+    changed[whole.length - 99] ^= 1;
+    for (const [bytes, says] of /** @type {[Buffer, RegExp][]} */ ([
+      [whole.subarray(0, -9), /ends too early/],
+      [Buffer.concat([whole, Buffer.from('x')]), /behind the conversation's end/],
+      [changed, /damaged/],
+      [fs.readFileSync(tiny), /no conversation/],
+    ]))
+      bad(1, says, [...args, '-p', 'a', '--load', scratch('talk/b.talk', bytes)]);
+    bad(2, /type f32.*q8/, [...args, '-p', 'a', '--load', file, '--kv-type', 'q8']);
+    bad(2, /--system/, [...args, '-p', 'a', '--load', file, '--system', 's']);
+    bad(1, /cannot be read/, [...args, '-p', 'a', '--load', path.join(file, 'x')]);
+  });
+
   test('exits: heads beside the model are found, and every number adds up', () => {
     const { model } = withHeads('found');
     const { start, tokens, done } = chat(model, '-p', PROMPT, '--max-tokens', '40');

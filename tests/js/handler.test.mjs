@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
 import { createHandler, ExitLM } from '../../web/src/edge.js';
 import { BEAT_MS, Lane, SILENT_BEATS } from '../../web/src/serve/lane.js';
+import { Places } from '../../web/src/serve/places.js';
 import { tinyPath } from './support/tiny-model.mjs';
 
 const hi = [{ role: 'user', content: 'Hi, how are you?' }];
@@ -139,6 +140,25 @@ describe('the line', () => {
     assert.deepEqual([order, lane.busy, lane.waiting], [['a', 'b', 'c'], false, 0]);
   });
 
+  test('several have the engine, and of those who wait the client with the fewest is next', async () => {
+    const lane = new Lane(9, assert.fail, 2);
+    /** @type {string[]} */
+    const order = [];
+    const turns = ['a', 'a', 'a', 'a', 'b'].map((client) => {
+      const mine = { ...turn(), client };
+      const name = `${client}${order.length}`;
+      return { mine, entered: lane.acquire(mine, never).then(() => void order.push(client)), name };
+    });
+    await settle();
+    assert.deepEqual([order, lane.waiting], [['a', 'a'], 3]);
+    lane.release(turns[0].mine);
+    await settle();
+    assert.deepEqual(order, ['a', 'a', 'b']);
+    for (const { mine } of turns) lane.release(mine);
+    await settle();
+    assert.deepEqual([order.join(''), lane.waiting, lane.busy], ['aabaa', 0, false]);
+  });
+
   test('it has an end, and who leaves makes room', async () => {
     const lane = new Lane(1, assert.fail);
     const first = turn();
@@ -171,7 +191,7 @@ describe('the line', () => {
     const order = [];
     const [b] = ['b', 'c'].map((name) => enter(lane, order, name));
     t.mock.timers.tick(BEAT_MS * (SILENT_BEATS - 1));
-    lane.beat();
+    lane.beat(first);
     t.mock.timers.tick(BEAT_MS * SILENT_BEATS);
     await settle();
     assert.deepEqual([order, lost], [[], 0], 'a sign of life starts the count anew');
@@ -194,5 +214,67 @@ describe('the line', () => {
     );
     lane.release(b.mine);
     assert.equal(lane.busy, true);
+  });
+});
+
+describe('conversations that are kept', () => {
+  const said = (/** @type {string[]} */ ...texts) =>
+    texts.map((content, i) => ({ role: i % 2 ? 'assistant' : 'user', content }));
+
+  test('a question goes where its conversation lies, else to room, else to the longest unused', async () => {
+    let made = 0;
+    const lm = /** @type {any} */ ({
+      name: 'own',
+      session: () => {
+        if (made === 2)
+          return { ready: Promise.reject(Object.assign(new Error(), { code: 'OUT_OF_MEMORY' })) };
+        return { name: `s${++made}`, ready: Promise.resolve() };
+      },
+    });
+    const places = new Places(lm, 5); // of which only three find room
+    const ask = async (/** @type {string[]} */ ...texts) => {
+      const { session, leave } = await places.take(said(...texts));
+      return { name: /** @type {any} */ (session).name, leave };
+    };
+    const visit = async (/** @type {string[]} */ ...texts) => {
+      const { name, leave } = await ask(...texts);
+      leave();
+      return name;
+    };
+    assert.deepEqual([await visit('a'), await visit('b'), await visit('c')], ['own', 's1', 's2']);
+    assert.equal(await visit('a', 'A', 'a2'), 'own');
+    assert.equal(await visit('d'), 's1', 'b is the one that nobody has used for longest');
+    assert.equal(await visit('c', 'C', 'c2'), 's2');
+    const busy = await ask('a', 'A', 'a2', 'A2', 'a3');
+    assert.equal(busy.name, 'own');
+    assert.equal(
+      await visit('a', 'A', 'a2', 'A2', 'a3'),
+      's1',
+      'a place that is busy is not waited for',
+    );
+    busy.leave();
+  });
+
+  test('two clients in turn: neither costs the other what was read', async () => {
+    const lm = await ExitLM.load(tinyPath, { heads: false });
+    /** @type {number[]} */
+    const cached = [];
+    const answer = server({ load: () => lm, sessions: 2, maxOutputTokens: 8 });
+    const talks = [said('Hi, I am Anna.'), said('Hi, I am Bob, and who are you?')];
+    for (let round = 0; round < 3; round++)
+      await Promise.all(
+        talks.map(async (messages) => {
+          const { choices, usage } = await (await answer(ask({ messages }))).json();
+          cached.push(usage.prompt_tokens_details.cached_tokens);
+          messages.push(choices[0].message, { role: 'user', content: `And ${round}?` });
+        }),
+      );
+    const { busy } = await (await answer(new Request('http://exitlm/health'))).json();
+    assert.equal(busy, false);
+    assert.ok(
+      cached.slice(2).every((n) => n > 20),
+      `${cached}`,
+    );
+    await lm.dispose();
   });
 });

@@ -400,16 +400,14 @@ describe('the page', () => {
     it.errors.length = 0;
   });
 
-  test('a conversation that fills the context can go on without its oldest turns', async () => {
+  test('a conversation that fills the context goes on without its oldest turns', async () => {
     const page = await ready();
     await set(page, { maxTokens: 5000 });
     await answered(page, 'One');
     await set(page, { maxTokens: 10 });
     await answered(page, 'Two');
-    await page.getByRole('button', { name: 'Try again without the oldest messages' }).click();
-    await idle(page);
     assert.equal((await runs(page))[0].tokens.length, 10);
-    assert.match(await page.locator('.turn.user').innerText(), /Two/);
+    assert.match(await page.locator('.turn.user').last().innerText(), /Two/);
     quiet();
     await page.context().close();
   });

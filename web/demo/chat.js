@@ -319,13 +319,6 @@ function troubleOf(turn) {
         'div',
         { class: 'row' },
         el('button', { type: 'button', class: 'secondary', onclick: () => retry() }, 'Try again'),
-        turn.code === 'CONTEXT_FULL' &&
-          current.turns.length > 2 &&
-          el(
-            'button',
-            { type: 'button', class: 'secondary', onclick: () => retry({ forget: true }) },
-            'Try again without the oldest messages',
-          ),
       ),
   );
 }
@@ -358,16 +351,12 @@ export async function ask(text, shape) {
   await answer(settings.compare);
 }
 
-/** Answers the last question again. @param {{ forget?: boolean }} [options] */
-export async function retry({ forget = false } = {}) {
+/** Answers the last question again. */
+export async function retry() {
   if (running) return;
   if (current.turns.at(-1)?.role === 'assistant') {
     current.turns.pop();
     shown.pop()?.node.remove();
-  }
-  if (forget) {
-    current.turns.splice(0, Math.max(2, 2 * Math.floor(current.turns.length / 4)));
-    openConversation(current);
   }
   await answer(settings.compare);
 }
@@ -439,7 +428,6 @@ async function answer(compare) {
       turn.runs.forEach((run) => Object.assign(run, { reason: 'abort' }));
     else {
       turn.error = sentenceOf(error);
-      turn.code = code;
       if (code === 'WORKER' || code === 'DISPOSED') model.lost(error);
     }
   } finally {
@@ -482,6 +470,7 @@ function optionsOf(run) {
     ...(repeatPenalty !== 1 ? { repeatPenalty } : {}),
     ...(seed === '' ? {} : { seed: Number(seed) }),
     events: run.mode === 'lossless',
+    overflow: /** @type {const} */ ('drop'),
   };
 }
 

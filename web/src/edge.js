@@ -17,5 +17,6 @@
  */
 export { ExitLM } from './client/edge.js';
 export { Reply } from './client/reply.js';
+export { Session } from './client/session.js';
 export { ExitLMError } from './link/errors.js';
 export { createHandler } from './serve/handler.js';

@@ -12,6 +12,7 @@
  * @typedef {import('./link/types.js').ModelSource} ModelSource
  * @typedef {import('./link/types.js').LoadOptions} LoadOptions
  * @typedef {import('./link/types.js').GenerateOptions} GenerateOptions
+ * @typedef {import('./link/types.js').SessionOptions} SessionOptions
  * @typedef {import('./link/types.js').Progress} Progress
  * @typedef {import('./link/types.js').KeyValueCache} KeyValueCache
  * @typedef {import('./link/types.js').Info} Info
@@ -29,4 +30,5 @@
  */
 export { ExitLM } from './client/page.js';
 export { Reply } from './client/reply.js';
+export { Session } from './client/session.js';
 export { ExitLMError } from './link/errors.js';

@@ -152,27 +152,33 @@ static void check_reply(const exitlm_session *s, const tiny_reply *reply) {
     exit(1);
 }
 
+bool tiny_take(exitlm_session *s, const exitlm_event *event, tiny_reply *reply) {
+    const exitlm_token *token = &event->token;
+    if (event->type == EXITLM_EVENT_DONE) {
+        reply->stats = event->stats;
+        memcpy(reply->whole, event->stats.text, event->stats.text_bytes);
+        reply->stats.text = reply->whole;
+        check_reply(s, reply);
+        return true;
+    }
+    if (event->type != EXITLM_EVENT_TOKEN) return false;
+    if (reply->n == 512 || reply->text_bytes + token->text_bytes >= sizeof reply->text ||
+        token->index != reply->n) {
+        fprintf(stderr, "token %u at %u\n", token->index, reply->n);
+        exit(1);
+    }
+    reply->ids[reply->n] = token->id;
+    reply->heads[reply->n] = token->head;
+    reply->layers[reply->n] = (uint16_t)token->layer;
+    reply->work[reply->n++] = token->work;
+    memcpy(reply->text + reply->text_bytes, token->text, token->text_bytes);
+    reply->text_bytes += token->text_bytes;
+    return false;
+}
+
 void tiny_run(exitlm_session *s, tiny_reply *reply) {
     exitlm_event event;
-    size_t bytes = 0;
     memset(reply, 0, sizeof *reply);
-    for (;;) {
-        CHECK_OK(exitlm_session_step(s, &event, &error_));
-        if (event.type == EXITLM_EVENT_DONE) break;
-        if (event.type != EXITLM_EVENT_TOKEN) continue;
-        if (reply->n == 512 || bytes + event.token.text_bytes >= sizeof reply->text ||
-            event.token.index != reply->n) {
-            fprintf(stderr, "token %u at %u\n", event.token.index, reply->n);
-            exit(1);
-        }
-        reply->ids[reply->n] = event.token.id;
-        reply->heads[reply->n] = event.token.head;
-        reply->layers[reply->n++] = (uint16_t)event.token.layer;
-        memcpy(reply->text + bytes, event.token.text, event.token.text_bytes);
-        bytes += event.token.text_bytes;
-    }
-    reply->stats = event.stats;
-    memcpy(reply->whole, event.stats.text, event.stats.text_bytes);
-    reply->stats.text = reply->whole;
-    check_reply(s, reply);
+    do CHECK_OK(exitlm_session_step(s, &event, &error_));
+    while (!tiny_take(s, &event, reply));
 }

@@ -20,11 +20,15 @@ typedef struct tiny_reply {
     int32_t ids[512];
     int32_t heads[512];
     uint16_t layers[512];
+    float work[512];
     uint32_t n;
+    size_t text_bytes;
     char text[8192];    /* of the tokens, joined */
     exitlm_stats stats; /* its text is copied to `text` too: compare with whole */
     char whole[8192];
 } tiny_reply;
+/* Takes what a step has given to a reply that began as zeros; true: it is done. */
+bool tiny_take(exitlm_session *s, const exitlm_event *event, tiny_reply *reply);
 /* Runs the reply that has been started to its end. */
 void tiny_run(exitlm_session *s, tiny_reply *reply);
 

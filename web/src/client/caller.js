@@ -231,7 +231,7 @@ export class Caller {
 }
 
 /** @param {ArrayBuffer | ArrayBufferView} source */
-function bytesOf(source) {
+export function bytesOf(source) {
   return source instanceof ArrayBuffer
     ? new Uint8Array(source)
     : new Uint8Array(source.buffer, source.byteOffset, source.byteLength);

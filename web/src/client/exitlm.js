@@ -14,10 +14,11 @@
  */
 import { onAbort, orAbort } from '../link/abort.js';
 import { ExitLMError, errorFromData } from '../link/errors.js';
-import { knownOptions } from '../link/options.js';
+import { knownOptions, number, usage } from '../link/options.js';
 import { deferred, isPage } from '../link/platform.js';
-import { Caller } from './caller.js';
+import { bytesOf, Caller } from './caller.js';
 import { Reply } from './reply.js';
+import { Session } from './session.js';
 
 /**
  * How a subclass reaches an engine.
@@ -71,6 +72,7 @@ const GENERATE_OPTIONS = [
   'pattern',
   'json',
   'logprobs',
+  'overflow',
   ...TOOL_OPTIONS,
   'signal',
 ];
@@ -86,6 +88,8 @@ export class ExitLM {
   /** @type {unknown} */ #ended;
   #end;
   #nextReply = 1;
+  #nextSession = 1;
+  #own;
   /** @type {Map<number, (token: any) => void>} */ #listeners;
 
   /** @type {Connect} */
@@ -234,6 +238,7 @@ export class ExitLM {
     this.#ready = ready;
     this.#listeners = listeners;
     this.#end = end;
+    this.#own = new Session(this.#means, 0, Promise.resolve());
   }
 
   /**
@@ -263,7 +268,7 @@ export class ExitLM {
    * @returns {Reply<O extends { events: true } ? Token | DraftEvent : Token>}
    */
   chat(messages, options) {
-    return this.#generate(() => plainMessages(messages), options);
+    return this.#own.chat(messages, options);
   }
 
   /**
@@ -274,29 +279,86 @@ export class ExitLM {
    * @returns {Reply<O extends { events: true } ? Token | DraftEvent : Token>}
    */
   complete(prompt, options) {
-    return this.#generate(() => {
-      for (const name of TOOL_OPTIONS)
-        if (/** @type {any} */ (options)?.[name] !== undefined)
-          throw new ExitLMError('USAGE', `option ${name}: chat() has tools, complete() has none`);
-      if (typeof prompt !== 'string')
-        throw new ExitLMError('USAGE', `prompt: a string was expected, not ${typeof prompt}`);
-      return prompt;
-    }, options);
+    return this.#own.complete(prompt, options);
   }
 
   /**
+   * One more conversation, with K/V of its own: it takes `info.memory.session` bytes. `chat` and
+   * `complete` of `lm` itself use a session that belongs to it.
+   * @param {import('../link/types.js').SessionOptions} [options]
+   * @returns {Session} usable at once
+   */
+  session(options) {
+    this.#check();
+    const given = knownOptions(options, ['contextLength']);
+    return this.#open({ contextLength: number(given, 'contextLength', 1, 0xffffffff, true) });
+  }
+
+  /**
+   * A conversation that `session.save()` gave, without reading it again.
+   * @param {Uint8Array | ArrayBuffer} bytes
+   * @returns {Promise<Session>} rejects where they are damaged, of another model or of another
+   *   `kvType`
+   */
+  async restore(bytes) {
+    this.#check();
+    if (!(bytes instanceof ArrayBuffer || ArrayBuffer.isView(bytes)))
+      usage('bytes', 'a Uint8Array that session.save() gave', bytes);
+    const session = this.#open({ bytes: bytesOf(bytes) });
+    await session.ready;
+    return session;
+  }
+
+  /** @param {Omit<Parameters<import('../link/protocol.js').EngineSide['openSession']>[0], 'session'>} how */
+  #open(how) {
+    const session = this.#nextSession++;
+    const opened = this.#connection.peer.call('openSession', { session, ...how });
+    return new Session(this.#means, session, opened);
+  }
+
+  /** @type {import('./session.js').Means} */
+  #means = {
+    chat: (place, messages, options) =>
+      this.#generate(place, () => plainMessages(messages), options),
+    complete: (place, prompt, options) =>
+      this.#generate(
+        place,
+        () => {
+          for (const name of TOOL_OPTIONS)
+            if (/** @type {any} */ (options)?.[name] !== undefined)
+              throw new ExitLMError('USAGE', `option ${name}: chat() has tools, complete() has none`);
+          if (typeof prompt !== 'string')
+            throw new ExitLMError('USAGE', `prompt: a string was expected, not ${typeof prompt}`);
+          return prompt;
+        },
+        options,
+      ),
+    open: (how) => this.#open(how),
+    save: async (session) => {
+      this.#check();
+      return this.#connection.peer.call('saveSession', { session });
+    },
+    close: (session) =>
+      this.#ended ? Promise.resolve() : this.#connection.peer.call('closeSession', { session }),
+  };
+
+  /**
+   * @param {import('./session.js').Place} place
    * @param {() => string | ChatMessage[]} promptOf what is wrong rejects like everything else
    * @param {GenerateOptions} [given]
    * @returns {Reply<any>}
    */
-  #generate(promptOf, given) {
+  #generate({ session, opened, check }, promptOf, given) {
     const id = this.#nextReply++;
     const { peer } = this.#connection;
     const run = async () => {
       const { signal, ...options } = knownOptions(given, GENERATE_OPTIONS);
       this.#check();
+      check();
       if (options.tools) options.tools = plain(options.tools);
-      return peer.call('generate', { id, prompt: promptOf(), options });
+      const prompt = promptOf();
+      if (session) await opened;
+      return peer.call('generate', { id, session, prompt, options });
     };
     return new Reply((push) => {
       this.#listeners.set(id, push);

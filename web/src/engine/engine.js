@@ -40,15 +40,19 @@ export class Engine {
   #stage = 0;
   /** @type {Map<string, Struct>} */ #structs = new Map();
   /** @type {unknown} */ #crash;
+  /** What the call under way does with bytes that pass. @type {(piece: Uint8Array) => boolean} */
+  #onPiece = () => false;
 
   /**
    * @param {WebAssembly.Module} module
    * @param {WebAssembly.Memory} [memory] shared memory, for the variants with threads
    */
   static async create(module, memory) {
-    const imports = importsOf(module, memory);
-    const instance = await WebAssembly.instantiate(module, imports);
-    return new Engine(module, instance, memory);
+    /** @type {(at: number, n: number) => boolean} */
+    const pass = (at, n) => engine.#pass(at, n);
+    const instance = await WebAssembly.instantiate(module, importsOf(module, memory, pass));
+    const engine = new Engine(module, instance, memory);
+    return engine;
   }
 
   /**
@@ -117,7 +121,7 @@ export class Engine {
    */
   run(name, ...args) {
     const status = this.names.status[this.call(name, ...args, this.#error)];
-    if (status !== 'OK' && status !== 'WAIT') throw this.#takeError();
+    if (status !== 'OK' && status !== 'WAIT') throw this.errorAt(this.#error);
     return status;
   }
 
@@ -130,12 +134,13 @@ export class Engine {
    */
   make(name, ...args) {
     const object = this.call(name, ...args, this.#error);
-    if (object === 0) throw this.#takeError();
+    if (object === 0) throw this.errorAt(this.#error);
     return object;
   }
 
-  #takeError() {
-    const { status, message } = this.read('error', this.#error);
+  /** @param {number} memory an `error` */
+  errorAt(memory) {
+    const { status, message } = this.read('error', memory);
     return new ExitLMError(/** @type {any} */ (this.names.status[status] ?? 'WORKER'), message);
   }
 
@@ -217,6 +222,27 @@ export class Engine {
       this.u8.set(piece, this.#stage);
       use(this.#stage, piece.length);
     }
+  }
+
+  /**
+   * Calls `use` while pieces of bytes pass between C and `onPiece`, which reads or fills them.
+   * @template T
+   * @param {(piece: Uint8Array) => boolean} onPiece false: it cannot
+   * @param {() => T} use
+   * @returns {T}
+   */
+  passing(onPiece, use) {
+    this.#onPiece = onPiece;
+    try {
+      return use();
+    } finally {
+      this.#onPiece = () => false;
+    }
+  }
+
+  /** @param {number} at @param {number} n */
+  #pass(at, n) {
+    return this.#onPiece(this.u8.subarray(at >>> 0, (at >>> 0) + n));
   }
 
   /** All of linear memory. Ask again after each call into the engine: it may have grown. */
@@ -432,15 +458,18 @@ export class Engine {
  * nothing of its host, and what the C library might ask for is refused.
  * @param {WebAssembly.Module} module
  * @param {WebAssembly.Memory} [memory]
+ * @param {(at: number, n: number) => boolean} [pass] takes or gives bytes; a helper thread's never
+ *   does
  * @returns {WebAssembly.Imports}
  */
-export function importsOf(module, memory) {
+export function importsOf(module, memory, pass) {
   /** @type {Record<string, Record<string, any>>} */
   const imports = {};
   for (const { module: from, name, kind } of WebAssembly.Module.imports(module)) {
     const target = (imports[from] ??= {});
     if (kind === 'memory') target[name] = memory;
     else if (from === 'exitlm' && name === 'clock_ms') target[name] = now;
+    else if (from === 'exitlm' && name === 'pass') target[name] = pass ?? (() => false);
     else if (name === 'emscripten_notify_memory_growth') target[name] = () => {};
     else {
       target[name] = () => {

@@ -1,5 +1,5 @@
 /**
- * The engine's side: one instance, one model, one session. It lives in a worker, or in the caller's
+ * The engine's side: one instance, one model, its conversations. It lives in a worker, or in the caller's
  * thread; either way it is spoken to through a Peer, and its methods are that peer's handlers.
  */
 import { headsKey, keepNote, openStore, readNote } from '../cache/cache.js';
@@ -7,6 +7,7 @@ import { Pieces } from '../cache/pieces.js';
 import { linked } from '../link/abort.js';
 import { ExitLMError, errorToData, messageOf } from '../link/errors.js';
 import { clockRuns, deferred } from '../link/platform.js';
+import { Transfer } from '../link/protocol.js';
 import { ChangedError, httpSource } from '../loading/http.js';
 import { ModelLoader } from '../loading/loader.js';
 import { jobsByShard } from '../loading/manifest.js';
@@ -21,8 +22,10 @@ import {
 } from './describe.js';
 import { loadHeads, loadMaps } from './heads-loading.js';
 import { startEngine } from './instance.js';
+import { fitting } from './overflow.js';
 import { fetchFor, remoteSource } from './remote.js';
 import { Replies } from './replies.js';
+import { Sessions } from './sessions.js';
 import { sessionOptions } from './structs.js';
 import { createTemplate } from './template.js';
 import { startThreads } from './threads.js';
@@ -49,7 +52,7 @@ export class Host {
   /** @type {ReturnType<typeof createTemplate> | null} */ #template = null;
   #heads = 0;
   /** @type {Exits | null} */ #exits = null;
-  #session = 0;
+  /** @type {Sessions | null} */ #sessions = null;
   /** The heads' K/V maps are here, or will not come. */ #maps = deferred();
   #memoryNeeded = { model: 0, session: 0 };
   #kvType = '';
@@ -77,6 +80,15 @@ export class Host {
       check: (spec) => checkModel(spec, this.#context(spec)),
       generate: (request) => this.#generate(request),
       cancel: ({ id }) => this.#replies?.cancel(id),
+      openSession: (how) => this.#alive().sessions.open(how),
+      saveSession: async ({ session }) => {
+        const bytes = await this.#alive().sessions.save(session);
+        return new Transfer(bytes, [bytes.buffer]);
+      },
+      closeSession: async ({ session }) => {
+        this.#replies?.cancelAll(session);
+        await this.#sessions?.close(session);
+      },
       tokenize: ({ text, special, bos }) => this.#tokenize(text, special, bos),
       detokenize: ({ ids }) => this.#detokenize(ids),
       countTokens: ({ messages, options }) => this.#countTokens(messages, options),
@@ -290,15 +302,28 @@ export class Host {
     const engine = /** @type {Engine} */ (this.#engine);
     const types = spec.kvType === null ? ['f32', 'q8'] : [spec.kvType];
     const clock = clockRuns();
-    for (const kvType of types) {
-      const options = engine.create(
-        'session_options',
-        sessionOptions(engine, { ...spec, kvType, threads, heads: this.#heads }),
-      );
+    const make = (/** @type {number} */ contextLength, /** @type {number} */ beside) => {
+      const options = engine.create('session_options', {
+        ...sessionOptions(engine, {
+          ...spec,
+          contextLength: contextLength || spec.contextLength,
+          kvType: this.#kvType,
+          threads,
+          heads: this.#heads,
+        }),
+        beside,
+      });
       try {
-        this.#memoryNeeded = loader.memory(options);
-        this.#session = engine.make('session_create', loader.model, options, clock);
-        this.#kvType = kvType;
+        if (!beside) this.#memoryNeeded = loader.memory(options);
+        return engine.make('session_create', loader.model, options, clock);
+      } finally {
+        engine.free(options);
+      }
+    };
+    for (const kvType of types) {
+      this.#kvType = kvType;
+      try {
+        this.#sessions = new Sessions(engine, loader, make);
         break;
       } catch (error) {
         if (
@@ -306,10 +331,10 @@ export class Host {
           kvType === types[types.length - 1]
         )
           throw error;
-      } finally {
-        engine.free(options);
       }
     }
+    const sessions = /** @type {Sessions} */ (this.#sessions);
+    const { address } = sessions.get(0);
     this.#exits = this.#heads ? describeHeads(engine, this.#heads) : null;
     if (spec.kvMaps !== null || !this.#heads || engine.call('heads_have_maps', this.#heads))
       this.#maps.resolve(undefined);
@@ -318,16 +343,16 @@ export class Host {
     this.#replies = new Replies({
       engine,
       loader,
-      session: this.#session,
+      sessions,
       exits: this.#exits,
       clock,
       peer: this.#peer,
       maps: this.#maps.promise,
       form: formOf(template.source),
     });
-    const pool = engine.call('session_pool', this.#session);
+    const pool = engine.call('session_pool', address);
     if (pool)
-      this.#endThreads = startThreads(engine, pool, engine.call('session_threads', this.#session));
+      this.#endThreads = startThreads(engine, pool, engine.call('session_threads', address));
   }
 
   /** What the caller is told of the model. @param {ModelLoader} loader */
@@ -335,7 +360,11 @@ export class Host {
     const engine = /** @type {Engine} */ (this.#engine);
     /** @type {Info} */
     const info = {
-      ...describeModel(engine, loader.model, this.#session),
+      ...describeModel(
+        engine,
+        loader.model,
+        /** @type {Sessions} */ (this.#sessions).get(0).address,
+      ),
       kvType: this.#kvType,
       memory: { ...this.#memoryNeeded, total: engine.memoryBytes },
     };
@@ -355,13 +384,14 @@ export class Host {
         { cause: this.#failure },
       );
     }
-    if (!this.#engine || !this.#loader || !this.#replies || !this.#template)
+    if (!this.#engine || !this.#loader || !this.#replies || !this.#template || !this.#sessions)
       throw new ExitLMError('DISPOSED', 'the model was disposed of');
     if (this.#engine.crash) this.#engine.call('version'); // throws, with the reason
     return {
       engine: this.#engine,
       loader: this.#loader,
       replies: this.#replies,
+      sessions: this.#sessions,
       template: this.#template,
     };
   }
@@ -396,11 +426,22 @@ export class Host {
 
   /** @param {GenerateRequest} request */
   #generate(request) {
-    const { replies, template } = this.#alive();
+    const { engine, loader, replies, sessions, template } = this.#alive();
+    const session = sessions.get(request.session);
+    const { options } = request;
     return replies.generate(
       request,
       (prompt) =>
-        typeof prompt === 'string' ? prompt : template(prompt, toolsIn(request.options)),
+        typeof prompt === 'string'
+          ? prompt
+          : fitting({
+              messages: prompt,
+              options,
+              session,
+              contextLength: engine.call('session_context_tokens', session.address),
+              template: (messages) => template(messages, toolsIn(options)),
+              count: (text) => idsOfText(engine, loader.model, text, true, true).length,
+            }),
       () => this.#alive(),
     );
   }

@@ -1,7 +1,8 @@
 /**
- * Replies: they follow each other in the order they were asked for. Generation advances in steps of
- * C, each a token or a slice of the prompt, and lets the event loop turn every few milliseconds: so
- * a stop arrives, and so downloads go on beside it.
+ * Replies: those of one session follow each other in the order they were asked for, those of several
+ * are advanced together. Generation goes in steps of C, each a token or a slice of the prompt for
+ * everybody, and lets the event loop turn every few milliseconds: so a stop arrives, and so
+ * downloads go on beside it.
  *
  * @typedef {import('./engine.js').Engine} Engine
  * @typedef {import('./template.js').Prompt} Prompt
@@ -14,8 +15,21 @@
  * @typedef {import('../link/types.js').GenerateOptions} GenerateOptions
  * @typedef {import('../link/types.js').Result} Result
  *
- * @typedef {{ stopped: boolean, wake: { promise: Promise<void>, resolve: (value: void) => void } }}
- *   Reply
+ * @typedef {object} Reply
+ * @property {number} session
+ * @property {boolean} stopped
+ * @property {{ promise: Promise<void>, resolve: (value: void) => void }} wake
+ *
+ * @typedef {object} Running a reply that C has begun
+ * @property {number} id
+ * @property {Reply} reply
+ * @property {number} address of its session
+ * @property {string | null} seed
+ * @property {GenerateOptions} options
+ * @property {CallReader | null} calls
+ * @property {boolean} stopSent
+ * @property {(result: Result) => void} resolve
+ * @property {(error: unknown) => void} reject
  */
 import { deferred, now, turn } from '../link/platform.js';
 import { idsOfText, textOfIds, withPrompt } from './describe.js';
@@ -26,19 +40,23 @@ import { CallReader, toolsIn } from './tools.js';
 const TURN_MS = 8;
 /** From an answer's bytes to the engine there are some turns. */
 const QUIET_TURNS = 4;
+/** As EXITLM_MAX_TURNS. */
+const MOST_TOGETHER = 32;
 
 export class Replies {
   #engine;
   #loader;
-  #session;
+  #sessions;
   #exits;
   #clock;
   #peer;
   #maps;
-  #event;
+  #turns;
   #shapes;
   #form;
-  /** All replies so far. @type {Promise<unknown>} */ #before = Promise.resolve();
+  /** @type {Set<Running>} */ #running = new Set();
+  #advancing = false;
+  /** Resolved when one more runs. */ #joined = deferred();
   /** @type {Map<number, Reply>} */ #open = new Map();
   /** Levels that were calibrated here, by accuracy. @type {OwnLevel[]} */ #ownLevels = [];
 
@@ -46,23 +64,23 @@ export class Replies {
    * @param {object} given
    * @param {Engine} given.engine
    * @param {ModelLoader} given.loader
-   * @param {number} given.session
+   * @param {import('./sessions.js').Sessions} given.sessions
    * @param {Exits | null} given.exits
    * @param {boolean} given.clock time passes while code runs
    * @param {Peer} given.peer is told of each token
    * @param {Promise<void>} given.maps the heads' K/V maps are here, or will not come
    * @param {Form | null} given.form of tool calls that the model's template knows
    */
-  constructor({ engine, loader, session, exits, clock, peer, maps, form }) {
+  constructor({ engine, loader, sessions, exits, clock, peer, maps, form }) {
     this.#engine = engine;
     this.#loader = loader;
-    this.#session = session;
+    this.#sessions = sessions;
     this.#exits = exits;
     this.#clock = clock;
     this.#peer = peer;
     this.#maps = maps;
-    this.#event = engine.create('event');
     this.#form = form;
+    this.#turns = engine.alloc(MOST_TOGETHER * engine.sizeOf('turn'));
     this.#shapes = new Shapes(engine, loader.model);
   }
 
@@ -73,13 +91,14 @@ export class Replies {
    * @param {() => void} check throws where the engine has ended
    * @returns {Promise<Result>}
    */
-  async generate({ id, prompt, options }, textOf, check) {
+  async generate({ id, session: number, prompt, options }, textOf, check) {
+    const session = this.#sessions.get(number);
     /** @type {Reply} */
-    const reply = { stopped: false, wake: deferred() };
+    const reply = { session: number, stopped: false, wake: deferred() };
     this.#open.set(id, reply);
-    const before = this.#before;
+    const { before } = session;
     const { promise, resolve: release } = deferred();
-    this.#before = before.then(() => promise);
+    session.before = before.then(() => promise);
     try {
       const text = await textOf(prompt); // what is wrong with it is said at once
       await before;
@@ -100,8 +119,10 @@ export class Replies {
     reply.wake.resolve();
   }
 
-  cancelAll() {
-    for (const id of this.#open.keys()) this.cancel(id);
+  /** @param {number} [session] of this one alone */
+  cancelAll(session) {
+    for (const [id, reply] of this.#open)
+      if (session === undefined || reply.session === session) this.cancel(id);
   }
 
   /** @param {OwnLevel} level */
@@ -157,60 +178,120 @@ export class Replies {
   async #run(id, text, options, reply) {
     const engine = this.#engine;
     const loader = this.#loader;
+    const { address } = this.#sessions.get(reply.session);
     const tools = toolsIn(options);
     const calls = tools && new CallReader(this.#form ?? 'hermes');
-    const grammar = this.#shapes.grammarOf(options, tools, this.#form);
-    const { struct, seed, free } = generateOptions(
-      engine,
-      { ...this.#withOwnLevel(options), grammar },
-      this.#exits?.heads.length ?? 0,
-    );
+    const grammar = this.#shapes.take(options, tools, this.#form);
     try {
-      withPrompt(engine, text, (...memory) =>
-        engine.run('session_text', this.#session, ...memory, struct),
+      const { struct, seed, free } = generateOptions(
+        engine,
+        { ...this.#withOwnLevel(options), grammar },
+        this.#exits?.heads.length ?? 0,
       );
-    } finally {
-      free();
-    }
-    if (!loader.finished) loader.needRows(idsOfText(engine, loader.model, text, true, true));
-    const typeAt = this.#event + engine.offsetOf('event', 'type');
-    const tokenAt = this.#event + engine.offsetOf('event', 'token');
-    let lastTurn = now();
-    let stopSent = false;
-    for (;;) {
-      if (loader.failure) throw loader.failure;
-      if (reply.stopped && !stopSent) {
-        engine.call('session_stop', this.#session);
-        stopSent = true;
+      try {
+        withPrompt(engine, text, (...memory) =>
+          engine.run('session_text', address, ...memory, struct),
+        );
+      } finally {
+        free();
       }
-      if (engine.run('session_step', this.#session, this.#event) === 'WAIT') {
-        const [layer, row] = engine.with(8, (needs) => {
-          engine.call('session_needs', this.#session, needs);
-          return engine.i32s(needs, 2);
+      if (!loader.finished) loader.needRows(idsOfText(engine, loader.model, text, true, true));
+      return await new Promise((resolve, reject) => {
+        this.#running.add({
+          id,
+          reply,
+          address,
+          seed,
+          options,
+          calls,
+          stopSent: false,
+          resolve,
+          reject,
         });
-        if (layer === -1) loader.needRows([row]);
-        await Promise.race([loader.nextChange(), reply.wake.promise]);
-        lastTurn = now();
-        continue;
-      }
-      const type = engine.names.event[engine.view.getUint32(typeAt, true)];
-      const tell = (/** @type {any[]} */ tokens) =>
-        tokens.forEach((token) => this.#peer.notify('token', { id, token }));
-      if (type === 'done') {
-        if (calls) tell(calls.end());
-        return this.#result(seed, options, calls);
-      }
-      if (type !== 'progress') {
-        const token = /** @type {any} */ (this.#token(tokenAt, type, options));
-        tell(calls && type === 'token' ? calls.push(token) : [token]);
-      }
-      // Without a clock nobody knows how long this has taken: each token and each slice of the
-      // prompt is a turn.
-      if (!this.#clock || now() - lastTurn > TURN_MS) {
-        await this.#pause();
-        lastTurn = now();
-      }
+        this.#joined.resolve(undefined);
+        if (!this.#advancing) this.#advance();
+      });
+    } finally {
+      this.#shapes.release(grammar);
     }
+  }
+
+  /** Steps until no reply runs any more. */
+  async #advance() {
+    let lastTurn = now();
+    this.#advancing = true;
+    while (this.#running.size > 0) {
+      try {
+        if (this.#step()) await this.#news();
+        // Without a clock nobody knows how long this has taken: each step is a turn.
+        else if (!this.#clock || now() - lastTurn > TURN_MS) await this.#pause();
+        else continue;
+      } catch (error) {
+        for (const one of this.#running) one.reject(error);
+        this.#running.clear();
+      }
+      lastTurn = now();
+    }
+    this.#advancing = false;
+  }
+
+  /** Something that replies wait for has come, or one is stopped, or joins. */
+  #news() {
+    this.#joined = deferred();
+    const wakes = Array.from(this.#running, ({ reply }) => reply.wake.promise);
+    return Promise.race([this.#loader.nextChange(), this.#joined.promise, ...wakes]);
+  }
+
+  /** A step of all. @returns {boolean} they all wait for the model's bytes */
+  #step() {
+    const engine = this.#engine;
+    if (this.#loader.failure) throw this.#loader.failure;
+    const bytes = engine.sizeOf('turn');
+    const all = [...this.#running].slice(0, MOST_TOGETHER);
+    for (const [i, one] of all.entries()) {
+      if (one.reply.stopped && !one.stopSent) engine.call('session_stop', one.address);
+      one.stopSent = one.reply.stopped;
+      engine.write('turn', this.#turns + i * bytes, { session: one.address });
+    }
+    engine.run('sessions_step', this.#turns, all.length);
+    const waits = all.filter((one, i) => this.#take(one, this.#turns + i * bytes) === 'WAIT');
+    return waits.length === all.length;
+  }
+
+  /** What a step says of a reply. @param {Running} one @param {number} memory of its turn */
+  #take(one, memory) {
+    const engine = this.#engine;
+    const at = (/** @type {string} */ key) => memory + engine.offsetOf('turn', key);
+    const status = engine.names.status[engine.view.getUint32(at('status'), true)];
+    if (status === 'WAIT') {
+      const [layer, row] = engine.with(8, (needs) => {
+        engine.call('session_needs', one.address, needs);
+        return engine.i32s(needs, 2);
+      });
+      if (layer === -1) this.#loader.needRows([row]);
+      return status;
+    }
+    const event = at('event');
+    const field = (/** @type {string} */ key) => event + engine.offsetOf('event', key);
+    const type = engine.names.event[engine.view.getUint32(field('type'), true)];
+    if (status !== 'OK') one.reject(engine.errorAt(at('error')));
+    else if (type === 'done') {
+      if (one.calls) this.#tell(one, one.calls.end());
+      one.resolve(this.#result(field('stats'), one));
+    } else {
+      if (type !== 'progress') {
+        const token = /** @type {any} */ (this.#token(field('token'), type, one.options));
+        this.#tell(one, one.calls && type === 'token' ? one.calls.push(token) : [token]);
+      }
+      return status;
+    }
+    this.#running.delete(one);
+    return status;
+  }
+
+  /** @param {Running} one @param {any[]} tokens */
+  #tell({ id }, tokens) {
+    for (const token of tokens) this.#peer.notify('token', { id, token });
   }
 
   /**
@@ -284,10 +365,9 @@ export class Replies {
   }
 
   /**
-   * @param {string | null} seed @param {GenerateOptions} options @param {CallReader | null} calls
-   * @returns {Result}
+   * @param {number} at @param {Running} of @returns {Result}
    */
-  #result(seed, options, calls) {
+  #result(at, { seed, options, calls }) {
     const engine = this.#engine;
     const {
       text,
@@ -305,7 +385,7 @@ export class Replies {
       certified,
       uncertified,
       ...counts
-    } = engine.read('stats', this.#event + engine.offsetOf('event', 'stats'));
+    } = engine.read('stats', at);
     const whole = engine.text(text, textBytes);
     const why = /** @type {Result['reason']} */ (engine.names.reason[reason]);
     const said = calls?.read(whole);

@@ -24,6 +24,8 @@ export class Shapes {
   #model;
   /** Addresses of grammars by what they were made of. @type {Map<string, number>} */
   #grammars = new Map();
+  /** Those of replies under way: a grammar serves one at a time. @type {Set<number>} */
+  #taken = new Set();
 
   /** @param {Engine} engine @param {number} model */
   constructor(engine, model) {
@@ -32,13 +34,29 @@ export class Shapes {
   }
 
   /**
-   * The grammar that the options ask for, 0 where they ask for none.
+   * The grammar that the options ask for, until it is released; 0 where they ask for none.
    * @param {Record<string, any>} options
    * @param {object[] | null} tools that it may call
    * @param {import('./tools.js').Form | null} form of calls
    * @returns {number}
    */
-  grammarOf(options, tools, form) {
+  take(options, tools, form) {
+    const grammar = this.#grammarOf(options, tools, form);
+    if (grammar) this.#taken.add(grammar);
+    return grammar;
+  }
+
+  /** @param {number} grammar */
+  release(grammar) {
+    this.#taken.delete(grammar);
+  }
+
+  /**
+   * @param {Record<string, any>} options
+   * @param {object[] | null} tools
+   * @param {import('./tools.js').Form | null} form
+   */
+  #grammarOf(options, tools, form) {
     if (!tools && !isShaped(options)) return 0;
     const { schema, json, pattern } = options;
     const shapes = [tools, schema !== undefined, json === true, pattern !== undefined];
@@ -104,12 +122,14 @@ export class Shapes {
    * @param {string} [kind]
    */
   #kept(text, make, kind = '') {
-    const key = kind + text;
+    let key = kind + text;
+    const isTaken = () => this.#taken.has(/** @type {number} */ (this.#grammars.get(key)));
+    while (isTaken()) key += ' '; // one more of this shape
     const grammar = this.#grammars.get(key) ?? this.#engine.withText(text, make);
     this.#grammars.delete(key);
     this.#grammars.set(key, grammar); // the last one used stands last
-    const [oldest] = this.#grammars;
-    if (this.#grammars.size > KEPT) {
+    const oldest = [...this.#grammars].find(([, address]) => !this.#taken.has(address));
+    if (oldest && oldest[1] !== grammar && this.#grammars.size > KEPT) {
       this.#grammars.delete(oldest[0]);
       this.#engine.call('grammar_free', oldest[1]);
     }

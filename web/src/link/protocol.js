@@ -22,6 +22,11 @@
  * @property {(request: GenerateRequest) => Promise<Result>} generate its tokens come as notices
  *   before
  * @property {(reply: { id: number }) => void} cancel
+ * @property {(how: { session: number, contextLength?: number, from?: number, bytes?: Uint8Array })
+ *   => Promise<void>} openSession with the caller's number; `from`: a copy of that one, `bytes`: as
+ *   it was saved
+ * @property {(one: { session: number }) => Promise<Uint8Array | Transfer>} saveSession
+ * @property {(one: { session: number }) => Promise<void>} closeSession
  * @property {(given: { text: string, special: boolean, bos: boolean }) => number[]} tokenize
  * @property {(given: { ids: number[] }) => string} detokenize
  * @property {(given: { messages: ChatMessage[], options: GenerateOptions }) => Promise<number>}
@@ -75,6 +80,7 @@
  *
  * @typedef {object} GenerateRequest
  * @property {number} id the caller's number of this reply
+ * @property {number} session 0: that of `lm`
  * @property {string | ChatMessage[]} prompt messages go through the model's chat template
  * @property {GenerateOptions} options
  *

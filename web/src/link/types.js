@@ -84,6 +84,9 @@
  * @property {'auto' | 'none' | 'required' | (string & {})} [toolChoice] 'auto', the default: text,
  *   calls or both; 'required': one call at least; a name: one call of this tool
  * @property {boolean} [parallelToolCalls] false: one call at most
+ * @property {'error' | 'drop'} [overflow] of `chat`, what a conversation that outgrows the context
+ *   does: 'error', the default, rejects with CONTEXT_FULL; 'drop' leaves out the oldest turns but not
+ *   the system message, as many as give back half the context, which the model then reads anew
  * @property {AbortSignal} [signal]
  *
  * @typedef {object} Tool
@@ -92,6 +95,9 @@
  * @property {object} [parameters] a JSON Schema of type object; left out: none
  *
  * @typedef {{ id: string, name: string, arguments: Record<string, any> }} ToolCall
+ *
+ * @typedef {object} SessionOptions
+ * @property {number} [contextLength] tokens of prompt and reply together; left out: as `lm`'s
  *
  * @typedef {object} Info
  * @property {string} name

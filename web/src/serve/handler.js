@@ -6,8 +6,8 @@
  *   choices[0].delta.exit GET  /v1/models, /v1/models/NAME
  *   GET  /health                 what the engine is doing
  *
- * There is one engine, loaded at the first question; it answers one question at a time, the others
- * wait in a line that has an end.
+ * There is one engine, loaded at the first question; it answers as many questions together as there
+ * are `sessions`, the others wait in a line that has an end.
  *
  * A Worker of Cloudflare runs each request in a context of its own, and a client that goes away
  * takes the context with it: what was being awaited there never goes on, not even into `finally`.
@@ -32,7 +32,10 @@
  * @property {number} [maxBodyBytes] of a request (65536); longer: 413
  * @property {number} [maxPromptTokens] longer: 400; left out: what the context holds
  * @property {number} [maxOutputTokens] more asked for: 400; nothing asked for: this many (256)
- * @property {number} [maxWaiting] questions that wait while one is answered (8); more: 503
+ * @property {number} [sessions] questions that are answered together, and conversations that are kept
+ *   (1); each takes `lm.info.memory.session` bytes. On Cloudflare, where memory is short and a request
+ *   may end at any time, it stays 1
+ * @property {number} [maxWaiting] questions that wait for a place (8); more: 503
  * @property {number} [maxPerClient] questions of one client that wait or are answered; more: 429.
  *   Left out: no limit
  * @property {(request: Request, env: any) => string} [clientOf] who asks; left out: the address
@@ -48,6 +51,7 @@ import { ExitLMError, messageOf } from '../link/errors.js';
 import { deferred } from '../link/platform.js';
 import { json, preflight, readText, sameText } from './http.js';
 import { BEAT_MS, Lane, SILENT_BEATS } from './lane.js';
+import { Places } from './places.js';
 
 /**
  * @typedef {import('../chat/completions.js').ChatRequest} ChatRequest
@@ -74,7 +78,8 @@ export function createHandler(options) {
 class Service {
   #options;
   #lane;
-  /** @type {{ lm: Promise<ExitLM>, ready: boolean, beats: number } | null} */ #engine = null;
+  /** @type {{ lm: Promise<ExitLM>, places: Promise<Places>, ready: boolean, beats: number } | null} */
+  #engine = null;
   /** @type {Map<string, number>} */ #clients = new Map();
   #served = 0;
   #starts = 0;
@@ -99,9 +104,11 @@ class Service {
       maxOutputTokens: 256,
       maxWaiting: 8,
       maxPerClient: Infinity,
+      sessions: 1,
       ...options,
     };
-    this.#lane = new Lane(this.#options.maxWaiting, () => this.#drop());
+    const { maxWaiting, sessions } = this.#options;
+    this.#lane = new Lane(maxWaiting, () => this.#drop(), sessions);
   }
 
   /**
@@ -251,18 +258,20 @@ class Service {
   /** @param {Request} request @param {any} env @param {Context} ctx @returns {Promise<Response>} */
   async #completion(request, env, ctx) {
     const asked = await this.#read(request);
-    const leave = this.#enter(request, env);
+    const client = this.#clientOf(request, env);
+    const leave = this.#enter(client);
     const stop = linked(request.signal);
     const over = deferred();
     ctx.waitUntil?.(over.promise);
     /** @type {Turn} */
-    const turn = { started: false, settled: Promise.resolve() };
+    const turn = { started: false, settled: Promise.resolve(), client };
     /** @type {ReturnType<typeof setInterval> | undefined} */
     let beating;
     const end = async (/** @type {unknown} */ error) => {
       if (crashed(error)) this.#drop();
       else await this.#stopped(turn);
       clearInterval(beating);
+      turn.leave?.();
       this.#lane.release(turn);
       stop.release();
       leave();
@@ -270,7 +279,7 @@ class Service {
     };
     try {
       await this.#lane.acquire(turn, stop.signal);
-      beating = this.#signsOfLife(stop);
+      beating = this.#signsOfLife(turn, stop);
       return await this.#answer(asked, turn, stop, end, env, ctx);
     } catch (error) {
       await end(error);
@@ -294,13 +303,14 @@ class Service {
   /**
    * Tells those who wait that this request lives; and gives up where the model's loading, which
    * belongs to another request, has ended with it.
+   * @param {Turn} turn
    * @param {AbortController} stop
    */
-  #signsOfLife(stop) {
+  #signsOfLife(turn, stop) {
     let seen = -1;
     let silent = 0;
     return setInterval(() => {
-      this.#lane.beat();
+      this.#lane.beat(turn);
       const engine = this.#engine;
       if (!engine || engine.ready) return;
       silent = engine.beats === seen ? silent + 1 : 0;
@@ -324,12 +334,14 @@ class Service {
     const { signal } = stop;
     signal.throwIfAborted();
     turn.started = true;
-    const lm = await this.#started(env, ctx);
+    const { lm, places } = await this.#started(env, ctx);
     await this.#checkPrompt(lm, request);
     signal.throwIfAborted();
+    const { session, leave } = await places.take(request.messages);
+    turn.leave = leave;
     // An abort asks the engine to stop and ends the reply when it has.
     const begin = () => {
-      const reply = lm.chat(request.messages, request.options);
+      const reply = session.chat(request.messages, request.options);
       turn.settled = reply.result.catch(() => {});
       onAbort(signal, () => reply.cancel());
       return reply;
@@ -475,15 +487,20 @@ class Service {
   }
 
   /**
-   * Counts a client's questions. @param {Request} request @param {any} env @returns {() => void} to
-   * call when it is answered
+   * Who asks. @param {Request} request @param {any} env
    */
-  #enter(request, env) {
-    const { maxPerClient, clientOf } = this.#options;
-    if (maxPerClient === Infinity) return () => {};
-    const client = clientOf
-      ? clientOf(request, env)
-      : (request.headers.get('cf-connecting-ip') ?? request.headers.get('authorization') ?? '');
+  #clientOf(request, env) {
+    const { clientOf } = this.#options;
+    if (clientOf) return clientOf(request, env);
+    return request.headers.get('cf-connecting-ip') ?? request.headers.get('authorization') ?? '';
+  }
+
+  /**
+   * Counts a client's questions. @param {string} client @returns {() => void} to call when it is
+   * answered
+   */
+  #enter(client) {
+    const { maxPerClient } = this.#options;
     const now = this.#clients.get(client) ?? 0;
     if (now >= maxPerClient) {
       throw new Refusal(
@@ -516,11 +533,11 @@ class Service {
 
   // ---- the engine ----
 
-  /** @param {any} env @param {Context} ctx @returns {Promise<ExitLM>} */
+  /** @param {any} env @param {Context} ctx */
   async #started(env, ctx) {
     const engine = (this.#engine ??= this.#start(env, ctx));
     try {
-      return await engine.lm;
+      return { lm: await engine.lm, places: await engine.places };
     } catch (error) {
       if (this.#engine === engine) this.#engine = null;
       const passing =
@@ -540,7 +557,9 @@ class Service {
   #start(env, ctx) {
     this.#starts++;
     const lm = (async () => this.#options.load(env, ctx))();
-    const engine = { lm, ready: false, beats: 0 };
+    const places = lm.then((model) => new Places(model, this.#options.sessions));
+    places.catch(() => {});
+    const engine = { lm, places, ready: false, beats: 0 };
     const beating = setInterval(() => engine.beats++, BEAT_MS);
     const all = lm
       .then(async (model) => {

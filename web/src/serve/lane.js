@@ -8,6 +8,8 @@ import { deferred } from '../link/platform.js';
  * @typedef {object} Turn
  * @property {boolean} started it has begun to use the engine
  * @property {Promise<unknown>} settled resolves when the engine does no more for it
+ * @property {string} [client] who asks
+ * @property {() => void} [leave] gives its conversation's place back
  */
 
 /** How often who uses the engine gives a sign of life. */
@@ -15,21 +17,27 @@ export const BEAT_MS = 500;
 /** So many beats without a sign of life, and the holder counts as gone. */
 export const SILENT_BEATS = 20;
 
-/** The right to use the engine: one has it, others wait for it in order. */
+/**
+ * The right to use the engine: some have it, others wait for it. Of those who wait, the first one has
+ * it next whose client has it least often now.
+ */
 export class Lane {
-  /** @type {Turn | null} */ #holder = null;
+  /** Beats without a sign of life. @type {Map<Turn, number>} */
+  #holders = new Map();
   /** @type {{ turn: Turn, resolve: (value: unknown) => void }[]} */ #waiting = [];
-  #beats = 0;
   #maxWaiting;
   #onLost;
+  #places;
 
   /**
    * @param {number} maxWaiting @param {() => void} onLost somebody went away in the middle of using
    *   the engine
+   * @param {number} [places] who may have it at a time
    */
-  constructor(maxWaiting, onLost) {
+  constructor(maxWaiting, onLost, places = 1) {
     this.#maxWaiting = maxWaiting;
     this.#onLost = onLost;
+    this.#places = places;
   }
 
   get waiting() {
@@ -37,19 +45,20 @@ export class Lane {
   }
 
   get busy() {
-    return this.#holder !== null;
+    return this.#holders.size > 0;
   }
 
-  beat() {
-    this.#beats++;
+  /** @param {Turn} turn lives */
+  beat(turn) {
+    if (this.#holders.has(turn)) this.#holders.set(turn, -1);
   }
 
   /**
    * @param {Turn} turn @param {AbortSignal} signal @returns {Promise<void>} it is this one's turn
    */
   async acquire(turn, signal) {
-    if (!this.#holder) {
-      this.#holder = turn;
+    if (this.#holders.size < this.#places) {
+      this.#holders.set(turn, -1);
       return;
     }
     if (this.#waiting.length >= this.#maxWaiting) {
@@ -63,12 +72,8 @@ export class Lane {
     const { promise, resolve, reject } = deferred();
     const waiter = { turn, resolve };
     this.#waiting.push(waiter);
-    let seen = this.#beats;
-    let silent = 0;
     const timer = setInterval(() => {
-      silent = seen === this.#beats ? silent + 1 : 0;
-      seen = this.#beats;
-      if (silent >= SILENT_BEATS && this.#waiting[0] === waiter) this.#evict();
+      if (this.#waiting[0] === waiter) this.#listen();
     }, BEAT_MS);
     const unlisten = onAbort(signal, reject);
     try {
@@ -84,18 +89,27 @@ export class Lane {
 
   /** Does nothing where it is somebody else's turn. @param {Turn} turn */
   release(turn) {
-    if (this.#holder === turn) this.#next();
+    if (this.#holders.delete(turn)) this.#next();
   }
 
-  #evict() {
-    if (this.#holder?.started) this.#onLost();
-    this.#next();
+  /** One more beat; who has been silent for too long counts as gone. */
+  #listen() {
+    for (const [turn, silent] of [...this.#holders]) {
+      this.#holders.set(turn, silent + 1);
+      if (silent + 1 < SILENT_BEATS) continue;
+      if (turn.started) this.#onLost();
+      this.release(turn);
+    }
   }
 
   #next() {
-    const next = this.#waiting.shift();
-    this.#holder = next?.turn ?? null;
-    this.beat(); // whoever it is gets its ten seconds
-    next?.resolve(undefined);
+    const holds = (/** @type {string | undefined} */ client) =>
+      [...this.#holders.keys()].filter((turn) => turn.client === client).length;
+    const least = Math.min(...this.#waiting.map(({ turn }) => holds(turn.client)));
+    const at = this.#waiting.findIndex(({ turn }) => holds(turn.client) === least);
+    const [next] = at < 0 ? [] : this.#waiting.splice(at, 1);
+    if (!next) return;
+    this.#holders.set(next.turn, -1);
+    next.resolve(undefined);
   }
 }
