@@ -114,11 +114,12 @@ static exitlm_status check_head(const exitlm_session *s, const saved_head *head,
                        "this is %.12s…",
                        head->fingerprint, m->fingerprint);
     if (head->kv_type != (uint32_t)s->stair.kv.type)
-        return xl_fail(error, EXITLM_USAGE,
-                       "the conversation was saved from a K/V cache of type %s, this session's is %s: "
-                       "open the model with that type",
-                       head->kv_type < EXITLM_KV_TYPE_COUNT ? xl_kv_type_names[head->kv_type] : "?",
-                       xl_kv_type_names[s->stair.kv.type]);
+        return xl_fail(
+            error, EXITLM_USAGE,
+            "the conversation was saved from a K/V cache of type %s, this session's is %s: "
+            "open the model with that type",
+            head->kv_type < EXITLM_KV_TYPE_COUNT ? xl_kv_type_names[head->kv_type] : "?",
+            xl_kv_type_names[s->stair.kv.type]);
     if (head->n >= s->stair.ctx)
         return xl_fail(error, EXITLM_CONTEXT_FULL,
                        "the saved conversation has %u tokens and the context holds %u: open the "

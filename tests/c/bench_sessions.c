@@ -74,10 +74,11 @@ static double write(exitlm_session **sessions, uint32_t n, exitlm_mode mode, dou
     uint32_t left = n, tokens = 0;
     for (uint32_t i = 0; i < n; i++) {
         exitlm_session_reset(sessions[i]);
-        const int bytes = snprintf(text, sizeof text,
-                                   "Once upon a time there lived an old woman in the city of %s. Every "
-                                   "morning she went to the market, and there she used to",
-                                   towns[i]);
+        const int bytes =
+            snprintf(text, sizeof text,
+                     "Once upon a time there lived an old woman in the city of %s. Every "
+                     "morning she went to the market, and there she used to",
+                     towns[i]);
         CHECK_OK(exitlm_session_text(sessions[i], text, (size_t)bytes, false, &o, &error_));
         turns[i].session = sessions[i];
         do CHECK_OK(exitlm_session_step(sessions[i], &turns[i].event, &error_));
@@ -94,7 +95,8 @@ static double write(exitlm_session **sessions, uint32_t n, exitlm_mode mode, dou
             turns[i] = turns[--left];
         }
     }
-    if (tokens < n * TOKENS) fprintf(stderr, "%u replies, %u tokens: some ended early\n", n, tokens);
+    if (tokens < n * TOKENS)
+        fprintf(stderr, "%u replies, %u tokens: some ended early\n", n, tokens);
     return (now_ms() - from) / tokens;
 }
 

@@ -232,12 +232,12 @@ describe('conversations that are kept', () => {
       },
     });
     const places = new Places(lm, 5); // of which only three find room
-    const ask = async (/** @type {string[]} */ ...texts) => {
+    const takeFor = async (/** @type {string[]} */ ...texts) => {
       const { session, leave } = await places.take(said(...texts));
       return { name: /** @type {any} */ (session).name, leave };
     };
     const visit = async (/** @type {string[]} */ ...texts) => {
-      const { name, leave } = await ask(...texts);
+      const { name, leave } = await takeFor(...texts);
       leave();
       return name;
     };
@@ -245,7 +245,7 @@ describe('conversations that are kept', () => {
     assert.equal(await visit('a', 'A', 'a2'), 'own');
     assert.equal(await visit('d'), 's1', 'b is the one that nobody has used for longest');
     assert.equal(await visit('c', 'C', 'c2'), 's2');
-    const busy = await ask('a', 'A', 'a2', 'A2', 'a3');
+    const busy = await takeFor('a', 'A', 'a2', 'A2', 'a3');
     assert.equal(busy.name, 'own');
     assert.equal(
       await visit('a', 'A', 'a2', 'A2', 'a3'),

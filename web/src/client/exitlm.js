@@ -326,7 +326,10 @@ export class ExitLM {
         () => {
           for (const name of TOOL_OPTIONS)
             if (/** @type {any} */ (options)?.[name] !== undefined)
-              throw new ExitLMError('USAGE', `option ${name}: chat() has tools, complete() has none`);
+              throw new ExitLMError(
+                'USAGE',
+                `option ${name}: chat() has tools, complete() has none`,
+              );
           if (typeof prompt !== 'string')
             throw new ExitLMError('USAGE', `prompt: a string was expected, not ${typeof prompt}`);
           return prompt;
