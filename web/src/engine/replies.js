@@ -23,6 +23,7 @@
  * @property {number} id
  * @property {Reply} reply
  * @property {number} address of its session
+ * @property {number} [dropped] messages that its prompt goes without
  * @property {string | null} seed
  * @property {GenerateOptions} options
  * @property {boolean} stopSent
@@ -173,6 +174,7 @@ export class Replies {
     const engine = this.#engine;
     const loader = this.#loader;
     const { address } = this.#sessions.get(reply.session);
+    const { dropped } = /** @type {Partial<Prompt>} */ (text);
     const grammar = this.#shapes.take(options);
     try {
       const { struct, seed, free } = generateOptions(
@@ -189,7 +191,17 @@ export class Replies {
       }
       if (!loader.finished) loader.needRows(idsOfText(engine, loader.model, text, true, true));
       return await new Promise((resolve, reject) => {
-        this.#running.add({ id, reply, address, seed, options, stopSent: false, resolve, reject });
+        this.#running.add({
+          id,
+          reply,
+          address,
+          dropped,
+          seed,
+          options,
+          stopSent: false,
+          resolve,
+          reject,
+        });
         this.#joined.resolve(undefined);
         if (!this.#advancing) this.#advance();
       });
@@ -257,7 +269,7 @@ export class Replies {
     const field = (/** @type {string} */ key) => event + engine.offsetOf('event', key);
     const type = engine.names.event[engine.view.getUint32(field('type'), true)];
     if (status !== 'OK') one.reject(engine.errorAt(at('error')));
-    else if (type === 'done') one.resolve(this.#result(field('stats'), one.seed, one.options));
+    else if (type === 'done') one.resolve(this.#result(field('stats'), one));
     else {
       if (type !== 'progress')
         this.#peer.notify('token', {
@@ -325,10 +337,8 @@ export class Replies {
     };
   }
 
-  /**
-   * @param {number} at @param {string | null} seed @param {GenerateOptions} options @returns {Result}
-   */
-  #result(at, seed, options) {
+  /** @param {number} at @param {Running} of @returns {Result} */
+  #result(at, { seed, options, dropped }) {
     const engine = this.#engine;
     const {
       text,
@@ -361,6 +371,7 @@ export class Replies {
       ),
       certified,
       uncertified: certified ? null : engine.text(uncertified),
+      ...(dropped === undefined ? {} : { dropped }),
       seed,
       timing: {
         promptMs: measured(promptMs),
