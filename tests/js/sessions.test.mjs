@@ -242,12 +242,13 @@ describe('a conversation that outgrows its context', () => {
     let last = 0;
     for (let i = 0; i < 30; i++) {
       messages.push(turn(i)[0]);
-      const { usage, text } = await session.chat(messages, {
+      const { usage, text, dropped } = await session.chat(messages, {
         overflow: 'drop',
         mode: 'full',
         maxTokens: 8,
       }).result;
       assert.ok(usage.promptTokens < 400 && usage.promptTokens > systemTokens);
+      assert.equal(dropped === 0, anew === 0 && usage.promptTokens > last);
       if (usage.promptTokens < last) anew++;
       else if (i > 0) assert.ok(usage.reusedTokens >= last, `turn ${i} goes on`);
       last = usage.promptTokens;

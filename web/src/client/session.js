@@ -33,6 +33,7 @@ export class Session {
   #disposed = false;
 
   /**
+   * @ignore
    * @param {Means} means
    * @param {number} session its number
    * @param {Promise<void>} opened

@@ -23,24 +23,28 @@ export async function fitting({ messages, options, session, contextLength, templ
   const { overflow = 'error', maxTokens = Infinity } = options;
   if (overflow !== 'error' && overflow !== 'drop') usage('overflow', "'error' or 'drop'", overflow);
   if (overflow === 'error') return template(messages);
-  const begin = messages.findIndex(({ role }) => role !== 'system');
-  /** Where a turn begins, so that the rest is a conversation too. */
-  const cuts = messages.flatMap(({ role }, i) => (i > begin && role === 'user' ? [i] : []));
-  const without = (/** @type {number} */ cut) =>
-    template(cut > begin ? [...messages.slice(0, begin), ...messages.slice(cut)] : messages);
+  const begin = Math.max(
+    0,
+    messages.findIndex(({ role }) => role !== 'system'),
+  );
+  const rest = messages.slice(begin);
+  /** Where a turn begins, so that what is left is a conversation too. */
+  const cuts = [...rest.keys()].filter((i) => rest[i].role === 'user');
+  const without = (/** @type {number} */ dropped) =>
+    template([...messages.slice(0, begin), ...rest.slice(dropped)]);
   const reply = Math.min(maxTokens, contextLength / 4);
   const fits = (/** @type {Prompt} */ prompt, share = 1) =>
     count(prompt) < (contextLength - reply) * share;
-  const goesOn = messages.length >= session.messages && session.dropped < messages.length;
-  let cut = goesOn ? session.dropped : 0;
-  let prompt = await without(cut);
+  const goesOn = messages.length >= session.messages && session.dropped < rest.length;
+  let dropped = goesOn ? session.dropped : 0;
+  let prompt = await without(dropped);
   if (!fits(prompt))
-    for (const next of cuts.filter((i) => i > cut)) {
-      cut = next;
-      prompt = await without(cut);
+    for (const next of cuts.filter((i) => i > dropped)) {
+      dropped = next;
+      prompt = await without(dropped);
       if (fits(prompt, 0.5)) break;
     }
-  session.dropped = cut;
+  session.dropped = dropped;
   session.messages = messages.length;
-  return prompt;
+  return { ...prompt, dropped };
 }

@@ -24,6 +24,7 @@
  * @property {number} id
  * @property {Reply} reply
  * @property {number} address of its session
+ * @property {number} [dropped] messages that its prompt goes without
  * @property {string | null} seed
  * @property {GenerateOptions} options
  * @property {CallReader | null} calls
@@ -179,6 +180,7 @@ export class Replies {
     const engine = this.#engine;
     const loader = this.#loader;
     const { address } = this.#sessions.get(reply.session);
+    const { dropped } = /** @type {Partial<Prompt>} */ (text);
     const tools = toolsIn(options);
     const calls = tools && new CallReader(this.#form ?? 'hermes');
     const grammar = this.#shapes.take(options, tools, this.#form);
@@ -201,6 +203,7 @@ export class Replies {
           id,
           reply,
           address,
+          dropped,
           seed,
           options,
           calls,
@@ -364,10 +367,8 @@ export class Replies {
     });
   }
 
-  /**
-   * @param {number} at @param {Running} of @returns {Result}
-   */
-  #result(at, { seed, options, calls }) {
+  /** @param {number} at @param {Running} of @returns {Result} */
+  #result(at, { seed, options, calls, dropped }) {
     const engine = this.#engine;
     const {
       text,
@@ -402,6 +403,7 @@ export class Replies {
       ),
       certified,
       uncertified: certified ? null : engine.text(uncertified),
+      ...(dropped === undefined ? {} : { dropped }),
       seed,
       timing: {
         promptMs: measured(promptMs),

@@ -8,8 +8,8 @@
  * @typedef {object} Session
  * @property {number} address
  * @property {Promise<unknown>} before all replies so far: those of one session follow each other
- * @property {number} dropped turns that its last prompt went without
- * @property {number} messages that its last prompt was made of
+ * @property {number} dropped messages that its last conversation went without (overflow.js)
+ * @property {number} messages of that conversation
  */
 import { ExitLMError } from '../link/errors.js';
 

@@ -9,8 +9,9 @@ import { forTemplate, formOf } from './tools.js';
  * @typedef {import('../link/types.js').ChatMessage} ChatMessage
  * @typedef {{ source: string, bosToken: string, eosToken: string, addBos: boolean,
  *   specialsIn: (text: string) => string[] }} TemplateInfo `specialsIn`: texts of special tokens
- * @typedef {{ text: string, plain: [start: number, end: number][] }} Prompt `plain`: its bytes in
- *   which special tokens are text like any other, because a message says them
+ * @typedef {{ text: string, plain: [start: number, end: number][], dropped?: number }} Prompt
+ *   `plain`: its bytes in which special tokens are text like any other, because a message says them;
+ *   `dropped`: messages that were left out of it
  * @typedef {{ render(context: Record<string, unknown>): string }} Template
  */
 

@@ -220,6 +220,7 @@
  * @property {boolean} certified whether the reply lies inside what its accuracy is certified for;
  *   always in the modes `full` and `lossless`
  * @property {string | null} uncertified else why not
+ * @property {number} [dropped] with `overflow: 'drop'`: messages that were left out
  * @property {string | null} seed the seed of a sampled reply, also where it was drawn
  * @property {{ promptMs: number | null, decodeMs: number | null, tokensPerSecond: number | null }}
  *   timing
