@@ -25,7 +25,7 @@ const FLOORS = {
   'link': [],
 };
 /** What they import when they need it, besides: `import()`. @type {Record<string, string[]>} */
-const LATER = { client: ['engine', 'cache'] };
+const LATER = { client: ['engine', 'cache', 'serve'] };
 /** Entries that a worker or a thread starts with. @type {Record<string, string>} */
 const OF_THE_ENGINE = { 'worker.js': 'engine', 'thread.js': 'engine' };
 
