@@ -307,19 +307,24 @@ async function open(model, o, name = 'chat') {
     throw new Usage(`${name}: --threads: "${o.threads}" is neither a number nor auto`);
   }
   const interactive = process.stderr.isTTY;
+  let told = 0;
   const lm = await ExitLM.load(findModel(model), {
     heads: o.heads === 'none' ? false : o.heads,
     threads: o.threads === 'auto' ? 'auto' : Number(o.threads ?? 1),
     contextLength: o.ctx,
     kvType: o['kv-type'],
     onProgress: ({ loaded, total, source }) => {
-      if (interactive && source === 'network')
-        process.stderr.write(
-          `\r\x1b[K${Math.floor((100 * loaded) / total)} % of ${Math.round(total / 1e6)} MB\r`,
-        );
+      if (source !== 'network' || total === 0) return;
+      const percent = Math.floor((100 * loaded) / total);
+      const line = `${percent} % of ${Math.round(total / 1e6)} MB`;
+      if (interactive) process.stderr.write(`\r\x1b[K${line}\r`);
+      else if (name === 'serve' && percent >= told + 10) {
+        told = percent;
+        console.error(`exitlm: ${line}`);
+      }
     },
   });
-  await lm.ready;
+  if (name !== 'serve') await lm.ready; // a server begins with what is there
   if (interactive) process.stderr.write('\x1b[K');
   return lm;
 }
