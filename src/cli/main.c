@@ -32,6 +32,7 @@ static int print_help(void) {
         printf("  %-10s %s\n", commands[i]->name, commands[i]->summary);
     printf("\n\"exitlm COMMAND --help\" describes one of them. Options are written --name value or "
            "--name=value.\n"
+           "The server is in the npm package: npx exitlm serve MODEL.\n"
            "MODEL is a GGUF file, the first part of a split one, or a name of the catalogue "
            "(models/catalog.json);\n"
            "its exit heads are NAME.exits.gguf beside it.\n"
@@ -97,6 +98,9 @@ static int run(int argc, char **argv) {
     if (word[0] == '-')
         return cli_usage("unknown option %.60s; a command comes first, see \"exitlm --help\"",
                          word);
+    if (strcmp(word, "serve") == 0)
+        return cli_fail("serve: this program has no server, the npm package has one: "
+                        "npx exitlm serve MODEL");
     const cli_command *command = find_command(word);
     return command ? run_command(command, argc - 2, argv + 2) : unknown_command(word);
 }

@@ -67,10 +67,10 @@ exitlm_status exitlm_session_save(const exitlm_session *session, exitlm_write wr
         return xl_fail(error, EXITLM_WAIT,
                        "the model is still loading, and what is saved must say which it is: wait "
                        "until it is there");
-    saved_head head = {.magic = MAGIC,
-                       .version = VERSION,
+    saved_head head = {.version = VERSION,
                        .kv_type = session->stair.kv.type,
                        .n = xl_snapshot_exact(&session->stair)};
+    memcpy(head.magic, MAGIC, sizeof head.magic);
     memcpy(head.fingerprint, m->fingerprint, sizeof head.fingerprint);
     if (xl_generation_has_turn(g, head.n)) {
         head.prompt_n = g->prompt_n;

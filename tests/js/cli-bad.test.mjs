@@ -44,6 +44,10 @@ function after(/** @type {Buffer} */ bytes, /** @type {string} */ name) {
 }
 
 describe('bad input', { skip: !built && 'the program is not built' }, () => {
+  test('the server is of the npm package', () => {
+    bad(1, /npx exitlm serve MODEL/, ['serve', tiny]);
+  });
+
   test('a missing file, a directory, an empty file, a file that is no GGUF', () => {
     for (const args of commands(scratch('missing.gguf')))
       bad(1, /missing\.gguf: no such file/, args);

@@ -99,7 +99,7 @@ test('npm finds the program', () => {
 
 test('help', async () => {
   const overview = await good(['--help']);
-  for (const word of ['chat', 'pull', 'tokenize', 'native program'])
+  for (const word of ['chat', 'serve', 'pull', 'tokenize', 'native program'])
     assert.match(overview, new RegExp(word));
   assert.match(
     await good(['chat', '--help']),

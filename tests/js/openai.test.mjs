@@ -1,13 +1,14 @@
-// exitlm/openai: OpenAI's shapes, the exit of each token, refusals, stopping.
+// exitlm/openai under the real client: OpenAI's shapes, the exit of each token, refusals, stopping.
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
-import { ExitLMError } from '../../web/src/index.js';
-import { OpenAI } from '../../web/src/openai.js';
-import { loadTiny, tinyBytes, tinyHeads, tinyPath } from './support/tiny-model.mjs';
+import OpenAI from 'openai';
+import { openaiFetch } from '../../web/src/openai.js';
+import { loadTiny } from './support/tiny-model.mjs';
 
 const lm = await loadTiny();
 after(() => lm.dispose());
-const client = new OpenAI({ lm });
+/** Requests leave out what the client's types ask for, and give what is wrong. @type {any} */
+const client = new OpenAI({ baseURL: 'http://exitlm/v1', apiKey: 'none', fetch: openaiFetch(lm) });
 const messages = [
   { role: 'system', content: 'Be brief.' },
   {
@@ -36,14 +37,11 @@ const plain = [
   { role: 'system', content: 'Be brief.' },
   { role: 'user', content: 'Hello there' },
 ];
-const code =
-  (/** @type {string} */ expected, /** @type {RegExp} */ message = /./) =>
-  (/** @type {any} */ error) => {
-    assert.ok(error instanceof ExitLMError, String(error?.stack ?? error));
-    assert.equal(error.code, expected);
-    assert.match(error.message, message);
-    return true;
-  };
+const refused = (/** @type {RegExp} */ message) => (/** @type {any} */ error) => {
+  assert.ok(error instanceof OpenAI.BadRequestError, String(error?.stack ?? error));
+  assert.match(error.message, message);
+  return true;
+};
 const collect = async (/** @type {AsyncIterable<any>} */ stream) => {
   const chunks = [];
   for await (const chunk of stream) chunks.push(chunk);
@@ -59,7 +57,7 @@ describe('openai', () => {
       max_tokens: 20,
     });
     const { id, created, system_fingerprint: fingerprint, choices, usage, ...rest } = completion;
-    assert.deepEqual(rest, { model: 'my-model', object: 'chat.completion' });
+    assert.deepEqual(rest, { model: lm.info.name, object: 'chat.completion' });
     assert.match(id, /^chatcmpl-[0-9a-z]{20,}$/);
     assert.ok(Math.abs(created - Date.now() / 1000) < 60 && Number.isInteger(created));
     assert.equal(fingerprint, `exitlm-${lm.info.version}`);
@@ -267,27 +265,27 @@ describe('openai', () => {
     for (const [parameters, message] of cases)
       await assert.rejects(
         client.chat.completions.create({ messages, ...parameters }),
-        code('USAGE', message),
+        refused(message),
         JSON.stringify(parameters),
       );
     await assert.rejects(
       client.chat.completions.create(/** @type {any} */ ({})),
-      code('USAGE', /messages/),
+      refused(/messages/),
     );
     const broken = { id: '1', type: 'function', function: { name: 'f', arguments: '{' } };
     await assert.rejects(
       client.chat.completions.create({ messages: [{ role: 'assistant', tool_calls: [broken] }] }),
-      code('USAGE', /tool_calls\[0\]\.function\.arguments: JSON/),
+      refused(/tool_calls\[0\]\.function\.arguments: JSON/),
     );
     await assert.rejects(
       client.chat.completions.create({ messages: [{ role: 'robot', content: 'x' }] }),
-      code('USAGE', /role.*robot/),
+      refused(/role.*robot/),
     );
     await assert.rejects(
       client.chat.completions.create({
         messages: [{ role: 'user', content: [{ type: 'image_url' }] }],
       }),
-      code('UNSUPPORTED', /text only/),
+      refused(/text only/),
     );
     assert.equal(
       (await client.chat.completions.create({ messages, max_tokens: 2 })).usage.completion_tokens,
@@ -303,80 +301,16 @@ describe('openai', () => {
     const stream = await client.chat.completions.create(long);
     let n = 0;
     for await (const _ of stream) if (++n === 5) stream.controller.abort();
-    assert.equal(n, 5);
+    assert.ok(n < 400); // what had come already is read
     const abort = new AbortController();
-    const reason = new Error('enough');
+    for await (const _ of await client.chat.completions.create(long, { signal: abort.signal }))
+      abort.abort();
     await assert.rejects(
-      async () => {
-        for await (const _ of await client.chat.completions.create(long, { signal: abort.signal }))
-          abort.abort(reason);
-      },
-      (error) => error === reason,
-    );
-    await assert.rejects(
-      client.chat.completions.create({ messages }, { signal: AbortSignal.abort(reason) }),
-      (error) => error === reason,
+      client.chat.completions.create({ messages }, { signal: AbortSignal.abort() }),
+      OpenAI.APIUserAbortError,
     );
     assert.equal(
       (await client.chat.completions.create({ messages, max_tokens: 2 })).usage.completion_tokens,
-      2,
-    );
-  });
-
-  test('toReadableStream gives a chunk a line', async () => {
-    const stream = (
-      await client.chat.completions.create({ messages, max_tokens: 3, stream: true })
-    ).toReadableStream();
-    const lines = (await new Response(stream).text())
-      .trim()
-      .split('\n')
-      .map((line) => JSON.parse(line));
-    assert.equal(lines.length, 5);
-    assert.equal(lines[4].choices[0].finish_reason, 'length');
-  });
-
-  test('a model by its address, loaded at the first request; one that fails is tried again', async () => {
-    const own = new OpenAI({ model: tinyPath, heads: await tinyHeads(), worker: false });
-    const { data } = await own.models.list();
-    assert.deepEqual(
-      data.map(({ id, object }) => [id, object]),
-      [[lm.info.name, 'model']],
-    );
-    assert.equal(
-      (await own.chat.completions.create({ messages, max_tokens: 4 })).usage.completion_tokens,
-      4,
-    );
-    assert.equal(
-      (
-        await new OpenAI({ worker: false }).chat.completions.create({
-          model: tinyPath,
-          messages,
-          max_tokens: 4,
-        })
-      ).model,
-      tinyPath,
-    );
-    assert.equal(
-      (await new OpenAI(Promise.resolve(lm)).chat.completions.create({ messages, max_tokens: 4 }))
-        .usage.completion_tokens,
-      4,
-    );
-    await assert.rejects(
-      new OpenAI().chat.completions.create({ messages }),
-      code('USAGE', /no model/),
-    );
-    let calls = 0;
-    const flaky = new OpenAI({
-      model: 'https://example.invalid/m.gguf',
-      cache: 'none',
-      worker: false,
-      heads: false,
-      fetch: async () =>
-        calls++ < 1 ? new Response('no', { status: 404 }) : new Response(tinyBytes),
-    });
-    await assert.rejects(flaky.chat.completions.create({ messages, max_tokens: 2 }), code('HTTP'));
-    assert.equal(
-      (await flaky.chat.completions.create({ messages, max_tokens: 2 })).usage.completion_tokens,
       2,
     );
   });

@@ -21,7 +21,8 @@ before(() => {
 const program = `
 import { ExitLM, ExitLMError, type Token, type DraftEvent, type Result, type Calibration, type ExitLMErrorCode, type LoadOptions } from 'exitlm';
 import { ExitLM as EdgeLM } from 'exitlm/edge';
-import { OpenAI } from 'exitlm/openai';
+import { openaiFetch, type Exit } from 'exitlm/openai';
+import { useExitLM } from 'exitlm/react';
 import { exitlm } from 'exitlm/ai-sdk';
 import { LanguageModel } from 'exitlm/prompt-api';
 
@@ -54,14 +55,11 @@ try {
 }
 const [kept] = await ExitLM.cache.list();
 const bytes: number = kept.bytes;
-const stream = await new OpenAI(lm).chat.completions.create({ messages: [{ role: 'user', content: 'x' }], stream: true });
-for await (const chunk of stream) {
-  const head: number | undefined = chunk.choices[0]?.delta.exit?.head;
-  void head;
-}
-const whole = await new OpenAI(lm).chat.completions.create({ messages: [{ role: 'user', content: 'x' }] });
-const text: string | null = whole.choices[0].message.content;
-void [perSecond, bytes, text, exitlm(lm), LanguageModel.availability(), EdgeLM.load(new Uint8Array(8))];
+const fetchLike: typeof fetch = openaiFetch(lm, { model: 'x' });
+const exit: Exit = JSON.parse('{}');
+const chat = useExitLM('/a.gguf', { threads: 1 });
+if (chat.state === 'ready') void chat.send('x', { maxTokens: 3 }).then((r) => r?.text);
+void [perSecond, bytes, fetchLike, exit.depth, chat.tokens[0]?.depth, exitlm(lm), LanguageModel.availability(), EdgeLM.load(new Uint8Array(8))];
 
 // @ts-expect-error a mode that there is not
 lm.chat([], { mode: 'fast' });

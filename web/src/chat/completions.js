@@ -1,6 +1,5 @@
 /**
- * Chat completions in OpenAI's shape: what a request asks for, and what a reply is turned into. The
- * client of `exitlm/openai` and the server of `exitlm/edge` are made of it.
+ * Chat completions in OpenAI's shape: what a request asks for, and what a reply is turned into.
  *
  * @typedef {import('./shared.js').Exit} Exit
  * @typedef {import('./shared.js').ExitSummary} ExitSummary
@@ -98,7 +97,6 @@
  * @property {CompletionUsage | null} [usage] with `stream_options: { include_usage: true }`: null
  *   but in the last chunk, which has no choices
  */
-import { onAbort } from '../link/abort.js';
 import { ExitLMError } from '../link/errors.js';
 import { newId } from '../link/platform.js';
 import { exitOf, summaryOf, textOf } from './shared.js';
@@ -345,11 +343,9 @@ export async function makeCompletion(lm, request, reply) {
  * @param {Model} lm
  * @param {ChatRequest} request
  * @param {() => Reply} begin
- * @param {AbortSignal} [stopped] ends the chunks without an error
  * @returns {AsyncGenerator<ChatCompletionChunk, void, undefined>}
  */
-export async function* makeChunks(lm, request, begin, stopped) {
-  if (stopped?.aborted) return;
+export async function* makeChunks(lm, request, begin) {
   const head = about(lm, request);
   /**
    * @type {(delta: ChatCompletionChunk['choices'][0]['delta'], finish?: FinishReason | null,
@@ -362,25 +358,20 @@ export async function* makeChunks(lm, request, begin, stopped) {
     ...(request.withUsage ? { usage: null } : {}),
   });
   const reply = begin();
-  const unlisten = onAbort(stopped, () => reply.cancel());
   try {
     let first = true;
     for await (const token of reply) {
       if (first) yield chunk({ role: 'assistant', content: '' });
       first = false;
-      if (stopped?.aborted) return;
       yield chunk({ content: token.text, exit: exitOf(token) }, null, logprobsOf([token]));
-      if (stopped?.aborted) return;
     }
     const result = await reply.result;
-    if (stopped?.aborted) return;
     if (first) yield chunk({ role: 'assistant', content: '' });
     for (const [index, call] of callsOf(result).entries())
       yield chunk({ tool_calls: [{ index, ...call }] });
     yield chunk({}, finishOf(result));
     if (request.withUsage) yield { ...chunk({}), choices: [], usage: usageOf(result) };
   } finally {
-    unlisten();
     reply.cancel();
   }
 }

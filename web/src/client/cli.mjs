@@ -16,6 +16,7 @@ const OVERVIEW = `exitlm ${version()}: small language models on the CPU, each to
 usage: exitlm COMMAND [operands] [options]
 
   chat       Talk with a model: one question, or an interactive chat.
+  serve      An OpenAI-shaped server on this machine.
   pull       Fetch a model of the catalogue and its exit heads, verified.
   tokenize   Show the tokens of a text.
 
@@ -146,6 +147,35 @@ const commands = {
       'json': flag('one JSON object a line: start, tokens, done'),
     },
   },
+  serve: {
+    operands: 'MODEL',
+    about: 'An OpenAI-shaped server on this machine: chat completions, completions, responses.',
+    run: serve,
+    options: {
+      'heads': textOption(
+        'FILE',
+        'exit heads, or none; default: NAME.exits.gguf beside the model, if it is there',
+      ),
+      'port': numberOption('N', [0, 65535, true], 'port (default 8080); 0: any that is free'),
+      'host': textOption(
+        'ADDRESS',
+        'where to listen (default 127.0.0.1, this machine alone); elsewhere a token is needed',
+      ),
+      'token': textOption('T', 'asked for as Authorization: Bearer T, the API key of clients'),
+      'sessions': numberOption(
+        'N',
+        [1, 64, true],
+        'questions that are answered together, and conversations that are kept (default 1)',
+      ),
+      'threads': textOption('N', 'threads that compute (default auto)'),
+      'ctx': numberOption(
+        'N',
+        [1, MOST, true],
+        "context in tokens; default: the model's, at most 2048",
+      ),
+      'kv-type': oneOf(['f32', 'f16', 'q8'], 'numbers of the K/V cache (default f32)'),
+    },
+  },
   pull: {
     operands: 'NAME',
     about: 'Fetch a model of the catalogue and its exit heads, verified.',
@@ -268,28 +298,33 @@ function findModel(name) {
 }
 
 /** @param {string} model @param {any} o */
-async function open(model, o) {
+async function open(model, o, name = 'chat') {
   if (
     o.threads !== undefined &&
     o.threads !== 'auto' &&
     !(Number.isInteger(Number(o.threads)) && Number(o.threads) >= 1)
   ) {
-    throw new Usage(`chat: --threads: "${o.threads}" is neither a number nor auto`);
+    throw new Usage(`${name}: --threads: "${o.threads}" is neither a number nor auto`);
   }
   const interactive = process.stderr.isTTY;
+  let told = 0;
   const lm = await ExitLM.load(findModel(model), {
     heads: o.heads === 'none' ? false : o.heads,
     threads: o.threads === 'auto' ? 'auto' : Number(o.threads ?? 1),
     contextLength: o.ctx,
     kvType: o['kv-type'],
     onProgress: ({ loaded, total, source }) => {
-      if (interactive && source === 'network')
-        process.stderr.write(
-          `\r\x1b[K${Math.floor((100 * loaded) / total)} % of ${Math.round(total / 1e6)} MB\r`,
-        );
+      if (source !== 'network' || total === 0) return;
+      const percent = Math.floor((100 * loaded) / total);
+      const line = `${percent} % of ${Math.round(total / 1e6)} MB`;
+      if (interactive) process.stderr.write(`\r\x1b[K${line}\r`);
+      else if (name === 'serve' && percent >= told + 10) {
+        told = percent;
+        console.error(`exitlm: ${line}`);
+      }
     },
   });
-  await lm.ready;
+  if (name !== 'serve') await lm.ready; // a server begins with what is there
   if (interactive) process.stderr.write('\x1b[K');
   return lm;
 }
@@ -454,6 +489,59 @@ function coloured(text, depth) {
   if (depth >= 1 || process.env.NO_COLOR) return text;
   const [, colour] = /** @type {[number, number]} */ (COLOURS.find(([below]) => depth < below));
   return `\x1b[38;5;${colour}m${text}\x1b[0m`;
+}
+
+/** What Node lacks, and what would be faster. @param {ExitLM} lm */
+const advice = ({ info: { kernel } }) =>
+  kernel.startsWith('relaxed')
+    ? ''
+    : `; Node ${process.versions.node} has no relaxed SIMD: Node 22 and later have it, and answer faster`;
+
+/** How long those that are being answered have when the server is stopped. */
+const PATIENCE_MS = 10_000;
+
+/** @param {string[]} operands @param {any} o */
+async function serve([model], o) {
+  const { close, isLoopback, listen, serverOf } = await import('../serve/node.js');
+  const { createHandler } = await import('../serve/handler.js');
+  const { host = '127.0.0.1', port = 8080, token, sessions = 1 } = o;
+  if (!isLoopback(host) && !token)
+    throw new Usage(
+      `serve: --host ${host}: others can reach this address, so --token is needed: a word that clients give as their API key`,
+    );
+  /** One, and another each time that it has crashed. @type {Promise<ExitLM>[]} */
+  const opened = [];
+  const last = () => opened[opened.length - 1];
+  const handler = createHandler({
+    model: path.basename(model.replace(/[?#].*|\/manifest\.json$/, ''), '.gguf'),
+    load: () => {
+      opened.push(open(model, { threads: 'auto', ...o }, 'serve'));
+      return last();
+    },
+    eager: true,
+    token,
+    cors: false,
+    maxBodyBytes: 1 << 22,
+    maxOutputTokens: Infinity,
+    maxWaiting: 64,
+    sessions,
+  });
+  const server = serverOf(handler, host);
+  const address = await listen(server, port, host).catch((error) => {
+    if (error.code !== 'EADDRINUSE') throw error;
+    throw new Error(`serve: port ${port} is taken; --port N names another, 0 any that is free`);
+  });
+  console.error(`exitlm: ${model} is loading; questions that come before wait`);
+  const loaded = await last();
+  const { kernel, threads } = loaded.info;
+  console.error(`exitlm: kernel ${kernel}, threads ${threads}${advice(loaded)}`);
+  console.log(`OPENAI_BASE_URL=${address}/v1 OPENAI_API_KEY=${token ?? 'none'}`);
+  await new Promise((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, resolve);
+  });
+  console.error('exitlm: stopping; what is being answered ends first');
+  await close(server, PATIENCE_MS);
+  await (await last()).dispose();
 }
 
 /** @param {string[]} operands @param {any} o */

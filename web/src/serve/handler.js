@@ -1,10 +1,13 @@
 /**
- * An HTTP service in the shape of OpenAI's chat completions, for whatever speaks fetch: Cloudflare
- * Workers, Deno, Bun, a service worker.
+ * An HTTP service in the shape of OpenAI's, for whatever speaks fetch: Cloudflare Workers, Deno, Bun,
+ * a service worker, a page itself.
  *
  *   POST /v1/chat/completions    whole or as server-sent events; the exit of each token in
- *   choices[0].delta.exit GET  /v1/models, /v1/models/NAME
+ *                                choices[0].delta.exit
+ *   POST /v1/completions, /v1/responses
+ *   GET  /v1/models, /v1/models/NAME
  *   GET  /health                 what the engine is doing
+ *   GET  /metrics                the same, and what it has done, for Prometheus
  *
  * There is one engine, loaded at the first question; it answers as many questions together as there
  * are `sessions`, the others wait in a line that has an end.
@@ -25,13 +28,15 @@
  * @property {(env: any, ctx: Context) => ExitLM | Promise<ExitLM>} load makes the engine, at the
  *   first question and again after it crashed
  * @property {string} model name under which it is offered
+ * @property {boolean} [anyModel] a request may name any model, and is answered by this one
+ * @property {boolean} [eager] load at once, not at the first question (there is no `env` then)
  * @property {string | ((env: any) => string | null | undefined)} [token] asked for as
  *   `Authorization: Bearer …`; none: open to all
  * @property {'*' | string[] | false} [cors] origins whose pages may ask ('*'), beside its own; a
  *   page of another one: 403
  * @property {number} [maxBodyBytes] of a request (65536); longer: 413
  * @property {number} [maxPromptTokens] longer: 400; left out: what the context holds
- * @property {number} [maxOutputTokens] more asked for: 400; nothing asked for: this many (256)
+ * @property {number} [maxOutputTokens] more asked for, or nothing: this many (256)
  * @property {number} [sessions] questions that are answered together, and conversations that are kept
  *   (1); each takes `lm.info.memory.session` bytes. On Cloudflare, where memory is short and a request
  *   may end at any time, it stays 1
@@ -44,17 +49,19 @@
  * @property {(error: unknown) => void} [onError] hears of what went wrong on this side
  *   (console.error)
  */
-import { makeChunks, makeCompletion, readRequest } from '../chat/completions.js';
+import { makeChunks, makeCompletion } from '../chat/completions.js';
 import { crashed, later, Refusal, refusalOf } from '../chat/refusal.js';
+import { SHAPES } from '../chat/shapes.js';
 import { linked, onAbort } from '../link/abort.js';
 import { ExitLMError, messageOf } from '../link/errors.js';
 import { deferred } from '../link/platform.js';
-import { json, preflight, readText, sameText } from './http.js';
+import { json, metrics, preflight, readText, sameText } from './http.js';
 import { BEAT_MS, Lane, SILENT_BEATS } from './lane.js';
 import { Places } from './places.js';
 
 /**
- * @typedef {import('../chat/completions.js').ChatRequest} ChatRequest
+ * @typedef {import('../chat/shapes.js').Shape} Shape
+ * @typedef {import('../chat/shapes.js').ShapedRequest & { shape: Shape }} ShapedRequest
  * @typedef {import('./lane.js').Turn} Turn
  */
 
@@ -82,6 +89,7 @@ class Service {
   #engine = null;
   /** @type {Map<string, number>} */ #clients = new Map();
   #served = 0;
+  #tokens = { read: 0, reused: 0, written: 0 };
   #starts = 0;
   #memoryBytes = 0;
   #created = 0;
@@ -109,6 +117,7 @@ class Service {
     };
     const { maxWaiting, sessions } = this.#options;
     this.#lane = new Lane(maxWaiting, () => this.#drop(), sessions);
+    if (this.#options.eager) this.#engine = this.#start(undefined, {});
   }
 
   /**
@@ -176,7 +185,7 @@ class Service {
         );
       }
     };
-    if (pathname === '/v1/chat/completions') {
+    if (Object.hasOwn(SHAPES, pathname)) {
       only('POST');
       // A browser asks for permission before it sends JSON to another origin; a form it just sends.
       if (!/^application\/json\b/i.test(request.headers.get('content-type') ?? ''))
@@ -186,7 +195,7 @@ class Service {
           'the request: Content-Type: application/json was expected',
         );
       this.#authorise(request, env);
-      return this.#completion(request, env, ctx);
+      return this.#completion(request, SHAPES[pathname], env, ctx);
     }
     if (pathname === '/v1/models' || pathname.startsWith('/v1/models/')) {
       only('GET');
@@ -200,7 +209,7 @@ class Service {
       };
       if (pathname === '/v1/models') return json({ object: 'list', data: [model] });
       const name = pathname.slice('/v1/models/'.length);
-      this.#checkModel(name === encodeURIComponent(this.#options.model) ? undefined : name);
+      if (name !== encodeURIComponent(model.id)) this.#refuseModel(name);
       return json(model);
     }
     if (pathname === '/health') {
@@ -217,11 +226,26 @@ class Service {
         memory_bytes: this.#memoryBytes,
       });
     }
-    throw new Refusal(
-      404,
-      'not_found',
-      `${pathname}: there is /v1/chat/completions, /v1/models and /health`,
-    );
+    if (pathname === '/metrics') {
+      only('GET');
+      this.#authorise(request, env);
+      return metrics({
+        ready: [
+          Number(this.#engine?.ready ?? false),
+          'whether the model is loaded, to the last byte',
+        ],
+        busy: [Number(this.#lane.busy), 'whether a question is being answered'],
+        waiting: [this.#lane.waiting, 'questions that wait'],
+        memory_bytes: [this.#memoryBytes, 'memory of the model and its conversations'],
+        answers_total: [this.#served, 'answers given'],
+        engine_starts_total: [this.#starts, 'how often the model was loaded'],
+        prompt_tokens_total: [this.#tokens.read, 'tokens of prompts'],
+        cached_prompt_tokens_total: [this.#tokens.reused, 'of them, those known from before'],
+        completion_tokens_total: [this.#tokens.written, 'tokens of answers'],
+      });
+    }
+    const known = [...Object.keys(SHAPES), '/v1/models', '/health', '/metrics'].join(', ');
+    throw new Refusal(404, 'not_found', `${pathname}: there is ${known}`);
   }
 
   /** @param {Request} request @param {any} env */
@@ -240,24 +264,27 @@ class Service {
     }
   }
 
-  /** @param {unknown} name */
-  #checkModel(name) {
-    const { model } = this.#options;
-    if (name !== undefined && name !== null && name !== model) {
-      throw new Refusal(
-        404,
-        'model_not_found',
-        `model ${JSON.stringify(name)?.slice(0, 80)}: here is ${JSON.stringify(model)}`,
-        { param: 'model' },
-      );
-    }
+  /** @param {unknown} name @returns {never} */
+  #refuseModel(name) {
+    throw new Refusal(
+      404,
+      'model_not_found',
+      `model ${JSON.stringify(name)?.slice(0, 80)}: here is ${JSON.stringify(this.#options.model)}`,
+      { param: 'model' },
+    );
   }
 
   // ---- questions ----
 
-  /** @param {Request} request @param {any} env @param {Context} ctx @returns {Promise<Response>} */
-  async #completion(request, env, ctx) {
-    const asked = await this.#read(request);
+  /**
+   * @param {Request} request
+   * @param {Shape} shape
+   * @param {any} env
+   * @param {Context} ctx
+   * @returns {Promise<Response>}
+   */
+  async #completion(request, shape, env, ctx) {
+    const asked = await this.#read(request, shape);
     const client = this.#clientOf(request, env);
     const leave = this.#enter(client);
     const stop = linked(request.signal);
@@ -322,7 +349,7 @@ class Service {
   }
 
   /**
-   * @param {ChatRequest} request
+   * @param {ShapedRequest} request
    * @param {Turn} turn
    * @param {AbortController} stop
    * @param {(error?: unknown) => Promise<void>} end gives the engine back
@@ -341,20 +368,31 @@ class Service {
     turn.leave = leave;
     // An abort asks the engine to stop and ends the reply when it has.
     const begin = () => {
-      const reply = session.chat(request.messages, request.options);
-      turn.settled = reply.result.catch(() => {});
+      const reply =
+        request.prompt === undefined
+          ? session.chat(request.messages, request.options)
+          : session.complete(request.prompt, request.options);
+      turn.settled = reply.result.then((result) => this.#count(result)).catch(() => {});
       onAbort(signal, () => reply.cancel());
       return reply;
     };
+    const { shape } = request;
     return request.stream
-      ? this.#events(makeChunks(lm, request, begin), stop, end)
-      : this.#whole(makeCompletion(lm, request, begin()), stop, end);
+      ? this.#events(shape.events(makeChunks(lm, request, begin)), stop, end)
+      : this.#whole(makeCompletion(lm, request, begin()).then(shape.whole), stop, end);
+  }
+
+  /** @param {import('../link/types.js').Result} result */
+  #count({ usage: { promptTokens, reusedTokens, completionTokens } }) {
+    this.#tokens.read += promptTokens;
+    this.#tokens.reused += reusedTokens;
+    this.#tokens.written += completionTokens;
   }
 
   /**
    * A whole completion. A failure has a status of its own; only one after the answer has begun to
    * take long breaks the answer off.
-   * @param {ReturnType<typeof makeCompletion>} making
+   * @param {Promise<object>} making
    * @param {AbortController} stop
    * @param {(error?: unknown) => Promise<void>} end
    */
@@ -383,7 +421,7 @@ class Service {
   /**
    * Server-sent events. They are written as the engine makes them, not as they are read: a slow
    * reader does not keep the engine.
-   * @param {ReturnType<typeof makeChunks>} chunks
+   * @param {AsyncGenerator<any, void, undefined>} chunks those of a kind that is named have a type
    * @param {AbortController} stop
    * @param {(error?: unknown) => Promise<void>} end
    */
@@ -393,12 +431,16 @@ class Service {
     await Promise.race([first, soon()]); // a failure at the start has a status of its own
     return this.#streamed('text/event-stream; charset=utf-8', stop, async (write) => {
       try {
-        for (let next = await first; !next.done; next = await chunks.next())
-          write(`data: ${JSON.stringify(next.value)}\n\n`);
+        let named = false;
+        for (let next = await first; !next.done; next = await chunks.next()) {
+          const { type } = next.value;
+          named = type !== undefined;
+          write(`${named ? `event: ${type}\n` : ''}data: ${JSON.stringify(next.value)}\n\n`);
+        }
         signal.throwIfAborted();
         this.#served++;
         await end();
-        write('data: [DONE]\n\n');
+        if (!named) write('data: [DONE]\n\n');
       } catch (error) {
         await end(error);
         const refusal = refusalOf(error);
@@ -442,8 +484,12 @@ class Service {
     });
   }
 
-  /** @param {Request} request @returns {Promise<ChatRequest>} checked, with defaults */
-  async #read(request) {
+  /**
+   * @param {Request} request
+   * @param {Shape} shape
+   * @returns {Promise<ShapedRequest>} checked, with defaults
+   */
+  async #read(request, shape) {
     const text = await readText(request, this.#options.maxBodyBytes);
     /** @type {any} */
     let parameters;
@@ -458,7 +504,8 @@ class Service {
     }
     if (typeof parameters !== 'object' || parameters === null || Array.isArray(parameters))
       throw new Refusal(400, 'invalid_json', "the request's body: an object was expected");
-    this.#checkModel(parameters.model);
+    const { maxOutputTokens, defaults, model, anyModel } = this.#options;
+    if ((parameters.model ?? model) !== model && !anyModel) this.#refuseModel(parameters.model);
     for (const name of ['stream', 'stream_options']) {
       const kind = name === 'stream' ? 'boolean' : 'object';
       if (
@@ -468,22 +515,11 @@ class Service {
       )
         throw new Refusal(400, 'invalid_type', `${name}: ${kind} was expected`, { param: name });
     }
-    const asked = readRequest(parameters);
-    const { maxOutputTokens, defaults, model } = this.#options;
-    const { maxTokens } = asked.options;
-    if (maxTokens !== undefined && maxTokens > maxOutputTokens) {
-      throw new Refusal(
-        400,
-        'invalid_value',
-        `max_tokens: at most ${maxOutputTokens} here, ${maxTokens} was asked for`,
-        { param: 'max_tokens' },
-      );
-    }
-    return {
-      ...asked,
-      model,
-      options: { maxTokens: maxOutputTokens, ...defaults, ...asked.options },
-    };
+    const asked = shape.read(parameters);
+    const options = { ...defaults, ...asked.options };
+    const most = Math.min(options.maxTokens ?? maxOutputTokens, maxOutputTokens);
+    if (most !== Infinity) options.maxTokens = most;
+    return { ...asked, shape, model, options };
   }
 
   /**
@@ -518,9 +554,12 @@ class Service {
     };
   }
 
-  /** @param {ExitLM} lm @param {ChatRequest} request */
-  async #checkPrompt(lm, { messages, options }) {
-    const tokens = await lm.countTokens(messages, options);
+  /** @param {ExitLM} lm @param {ShapedRequest} request */
+  async #checkPrompt(lm, { messages, prompt, options }) {
+    const tokens =
+      prompt === undefined
+        ? await lm.countTokens(messages, options)
+        : (await lm.tokenize(prompt, { special: true, bos: true })).length;
     const most = Math.min(this.#options.maxPromptTokens ?? Infinity, lm.info.contextLength - 1);
     if (tokens > most)
       throw new Refusal(
