@@ -33,6 +33,12 @@ XL_ISA_LIST(X)
 bool xl_relaxed_dot_widens(void);
 #endif
 
+/* x [n], n a multiple of 8, through Walsh and Hadamard's transform, in blocks of as many elements as
+ * the largest power of two that divides n. Not normalised: the product of two rows becomes `block`
+ * times what it was, and twice the transform is `block` times the row. */
+static inline size_t xl_rotation_block(size_t n) { return n & (~n + 1); }
+void xl_rotate(float *x, size_t n);
+
 /* Storing is memory traffic and one position at a time; every instruction set shares the scalar
  * form. */
 void xl_store_kv_F32(void *k_cache, void *v_cache, size_t pos, const float *k, const float *v,

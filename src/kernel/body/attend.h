@@ -74,10 +74,13 @@ INLINE void score_tile_q8(const int G, float *score, size_t score_stride, const 
         }
 }
 
-/* A query head as one group of int8, in activation blocks; its scale is returned. */
+/* A query head, rotated, as one group of int8, in activation blocks; its scale is returned. */
 INLINE float quantize_query(act_block *out, const float *q, size_t head_dim) {
     int32_t values[XL_MAX_HEAD_DIM];
-    float d = quantize_group(values, q, head_dim);
+    float rotated[XL_MAX_HEAD_DIM];
+    memcpy(rotated, q, head_dim * sizeof *q);
+    xl_rotate(rotated, head_dim);
+    float d = quantize_group(values, rotated, head_dim);
     size_t used = d == 0.0f ? 0 : head_dim;
     for (size_t c = used; c < (head_dim + 31) / 32 * 32; c++) values[c] = 0;
     for (size_t b = 0; b < (head_dim + 31) / 32; b++) {
@@ -147,8 +150,9 @@ INLINE void attend_heads(const xl_kv_type type, const int G, float *out, const f
                          const void *k, const void *v, size_t n_pos, size_t head_dim, float scale,
                          float *score) {
     size_t n_tiles = (n_pos + 7) / 8, stride = n_tiles * 8, c = 0;
+    const float block = type == XL_KV_Q8 ? (float)xl_rotation_block(head_dim) : 1.0f;
     if (type == XL_KV_Q8) {
-        scores_q8(G, score, stride, q, k, n_tiles, head_dim, scale);
+        scores_q8(G, score, stride, q, k, n_tiles, head_dim, scale / block);
     } else {
         for (size_t t = 0; t < n_tiles; t++)
             score_tile(type, G, score, stride, q, k, t, head_dim, scale);
@@ -156,7 +160,7 @@ INLINE void attend_heads(const xl_kv_type type, const int G, float *out, const f
     float inverse[3];
     EACH(g, G) {
         float *e = score + (size_t)g * stride;
-        inverse[g] = 1.0f / exp_scores(e, n_pos);
+        inverse[g] = 1.0f / exp_scores(e, n_pos) / block;
         /* the values' scales; padding positions have e = 0 and are not used */
         if (type == XL_KV_Q8)
             for (size_t p = 0; p < n_pos; p++) {
@@ -170,6 +174,8 @@ INLINE void attend_heads(const xl_kv_type type, const int G, float *out, const f
         output_part(type, G, OUTPUT_VECTORS, out, score, stride, inverse, v, n_pos, head_dim, c);
     for (; c < head_dim; c += 8)
         output_part(type, G, TILE_VECTORS, out, score, stride, inverse, v, n_pos, head_dim, c);
+    if (type == XL_KV_Q8)
+        EACH(g, G) xl_rotate(out + (size_t)g * head_dim, head_dim);
 }
 
 INLINE void attend(const xl_kv_type type, float *out, const float *q, const void *k, const void *v,
