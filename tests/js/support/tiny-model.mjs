@@ -9,9 +9,20 @@ import { headsFile } from './heads-file.mjs';
 export const tinyPath = fileURLToPath(new URL('../../data/tiny.gguf', import.meta.url));
 export const tinyBytes = fs.readFileSync(tinyPath);
 
-/** @param {number} [defaultAccuracy] the level that the file names */
-export async function tinyHeads(defaultAccuracy) {
-  const lm = await ExitLM.load(tinyPath, { heads: false, worker: false });
+/** The same model with a context of so many tokens. @param {number} tokens */
+export function roomyTiny(tokens) {
+  const key = 'llama.context_length';
+  const bytes = Buffer.from(tinyBytes);
+  bytes.writeUInt32LE(tokens, bytes.indexOf(key) + key.length + 4); // behind the value's type
+  return bytes;
+}
+
+/**
+ * @param {number} [defaultAccuracy] the level that the file names
+ * @param {string | Uint8Array} [model]
+ */
+export async function tinyHeads(defaultAccuracy, model = tinyPath) {
+  const lm = await ExitLM.load(model, { heads: false, worker: false });
   await lm.ready;
   const { fingerprint, layers, dimension: dim, vocabulary: vocab } = lm.info;
   await lm.dispose();
