@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
 import { ExitLMError } from '../../web/src/index.js';
 import { OpenAI } from '../../web/src/openai.js';
-import { loadTiny, tinyBytes, tinyHeads, tinyPath } from './support/tiny-model.mjs';
+import { loadRoomy, loadTiny, tinyBytes, tinyHeads, tinyPath } from './support/tiny-model.mjs';
 
 const lm = await loadTiny();
 after(() => lm.dispose());
@@ -208,13 +208,15 @@ describe('openai', () => {
   });
 
   test('tools: calls, whole and in chunks, and answers to them', async () => {
+    const own = await loadRoomy();
+    const asked = new OpenAI({ lm: own }).chat.completions;
     const parameters = /** @type {any} */ ({
       messages,
       tools: [weather],
       tool_choice: { type: 'function', function: { name: 'get_weather' } },
       max_tokens: 100,
     });
-    const { choices } = await client.chat.completions.create(parameters);
+    const { choices } = await asked.create(parameters);
     const { content, tool_calls: calls } = choices[0].message;
     assert.deepEqual([content, choices[0].finish_reason], [null, 'tool_calls']);
     assert.deepEqual(
@@ -222,15 +224,13 @@ describe('openai', () => {
       [['function', 'get_weather']],
     );
     assert.match(JSON.parse(calls[0].function.arguments).city, /^(Oslo|Rome)$/);
-    const chunks = await collect(
-      await client.chat.completions.create({ ...parameters, stream: true }),
-    );
+    const chunks = await collect(await asked.create({ ...parameters, stream: true }));
     const deltas = chunks.map((chunk) => chunk.choices[0].delta);
     assert.equal(deltas.map((d) => d.content ?? '').join(''), '');
     const [streamed] = deltas.flatMap((d) => d.tool_calls ?? []);
     assert.deepEqual([streamed.index, streamed.function], [0, calls[0].function]);
     assert.equal(chunks.at(-1).choices[0].finish_reason, 'tool_calls');
-    const answered = await client.chat.completions.create({
+    const answered = await asked.create({
       messages: [
         ...messages,
         { role: 'assistant', content: null, tool_calls: calls },
@@ -240,12 +240,9 @@ describe('openai', () => {
       max_tokens: 4,
     });
     assert.equal(answered.usage.completion_tokens, 4);
-    const none = await client.chat.completions.create({
-      ...parameters,
-      tool_choice: 'none',
-      max_tokens: 4,
-    });
+    const none = await asked.create({ ...parameters, tool_choice: 'none', max_tokens: 4 });
     assert.equal(none.choices[0].finish_reason, 'length');
+    await own.dispose();
   });
 
   test('what is not supported is refused by name', async () => {

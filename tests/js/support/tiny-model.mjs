@@ -9,13 +9,10 @@ import { headsFile } from './heads-file.mjs';
 export const tinyPath = fileURLToPath(new URL('../../data/tiny.gguf', import.meta.url));
 export const tinyBytes = fs.readFileSync(tinyPath);
 
-/** The same model with a context of so many tokens. @param {number} tokens */
-export function roomyTiny(tokens) {
-  const key = 'llama.context_length';
-  const bytes = Buffer.from(tinyBytes);
-  bytes.writeUInt32LE(tokens, bytes.indexOf(key) + key.length + 4); // behind the value's type
-  return bytes;
-}
+/** The same model with a context of 2048 tokens, which has room for tools. */
+export const roomyBytes = Buffer.from(tinyBytes);
+const key = 'llama.context_length';
+roomyBytes.writeUInt32LE(2048, roomyBytes.indexOf(key) + key.length + 4); // behind the value's type
 
 /**
  * @param {number} [defaultAccuracy] the level that the file names
@@ -48,4 +45,8 @@ export async function tinyHeads(defaultAccuracy, model = tinyPath) {
 /** @param {import('../../../web/src/link/types.js').LoadOptions} [options] */
 export async function loadTiny(options = {}) {
   return ExitLM.load(tinyPath, { heads: await tinyHeads(), worker: false, ...options });
+}
+
+export async function loadRoomy() {
+  return ExitLM.load(roomyBytes, { heads: await tinyHeads(undefined, roomyBytes), worker: false });
 }
