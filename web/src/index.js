@@ -18,6 +18,9 @@
  * @typedef {import('./link/types.js').Level} Level
  * @typedef {import('./link/types.js').Check} Check
  * @typedef {import('./link/types.js').ChatMessage} ChatMessage
+ * @typedef {import('./link/types.js').Tool} Tool
+ * @typedef {import('./link/types.js').ToolCall} ToolCall
+ * @typedef {import('./link/types.js').Likely} Likely
  * @typedef {import('./link/types.js').Features} Features
  * @typedef {import('./client/calibrate.js').CalibrateOptions} CalibrateOptions
  * @typedef {import('./client/calibrate.js').CalibrateProgress} CalibrateProgress

@@ -18,6 +18,9 @@
  * @typedef {import('../link/types.js').LoadOptions} LoadOptions
  * @typedef {import('../link/types.js').ModelSource} ModelSource
  * @typedef {import('../chat/completions.js').OpenAIMessage} OpenAIMessage
+ * @typedef {import('../chat/completions.js').OpenAIToolCall} OpenAIToolCall
+ * @typedef {import('../chat/completions.js').Logprobs} Logprobs
+ * @typedef {import('../chat/completions.js').TokenLogprob} TokenLogprob
  * @typedef {import('../chat/completions.js').OpenAIExtras} OpenAIExtras
  * @typedef {import('../chat/completions.js').OpenAIParameters} OpenAIParameters
  * @typedef {import('../chat/completions.js').CreateParameters} CreateParameters
