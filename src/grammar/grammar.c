@@ -40,6 +40,7 @@ typedef struct config_set {
     int16_t mask;   /* index, -1: none */
     bool accepts;   /* the text may end here */
     uint16_t plain; /* the set after any plain byte, DEAD: there is not one for all of them */
+    uint16_t run;   /* 1 + plain_run, 0: not known */
     uint16_t next[256];
 } config_set;
 
@@ -336,13 +337,16 @@ static uint32_t after_plain(xl_grammar *g, uint32_t set) {
     return after;
 }
 
-/* How many plain bytes may come, whichever they are; not counted beyond `most`. */
-static uint32_t plain_run(xl_grammar *g, uint32_t set, uint32_t most) {
+/* How many plain bytes may come, whichever they are; not counted beyond the vocabulary's longest. */
+static uint32_t plain_run(xl_grammar *g, uint32_t set) {
+    const uint32_t most = g->vocabulary->tallest, from = set;
+    if (g->sets[set].run) return g->sets[set].run - 1u;
     uint32_t n = 0;
     for (uint32_t next; n < most && (next = after_plain(g, set)) != DEAD; n++) {
-        if (next == set) return most;
+        if (next == set) n = most - 1;
         set = next;
     }
+    if (!g->full) g->sets[from].run = (uint16_t)(n + 1);
     return n;
 }
 
@@ -357,7 +361,7 @@ static void fill_mask(xl_grammar *g, uint32_t set, uint64_t *mask) {
     uint32_t runs[XL_MAX_SPOKEN_BYTES + 1];
     memset(mask, 0, g->mask_words * sizeof *mask);
     sets[0] = set;
-    runs[0] = plain_run(g, set, v->tallest);
+    runs[0] = plain_run(g, set);
     for (uint32_t i = 0; i < v->n;) {
         while (depth && i >= ends[depth - 1]) depth--;
         if (v->plain[i] && v->plain[i] <= runs[depth]) {
@@ -374,7 +378,7 @@ static void fill_mask(xl_grammar *g, uint32_t set, uint64_t *mask) {
         if (v->end[i] > i + 1) {
             ends[depth++] = v->end[i];
             sets[depth] = next;
-            runs[depth] = plain_run(g, next, v->tallest);
+            runs[depth] = plain_run(g, next);
         }
         i++;
     }

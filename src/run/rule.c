@@ -20,14 +20,25 @@ bool xl_rule_allows(const xl_sampler *sampler, const xl_stair *stair, uint32_t p
                              pos + 1 - sampler->reply_from, id);
 }
 
-/* The choice by logits in the order of ids, in logits->by_id. */
+/* The choice by logits in the order of ids, in logits->by_id. A grammar's mask comes before a cut; where
+ * there is none the token that is drawn mostly may come, and if not, the next one is what the mask
+ * would give. */
 static int32_t choose_by_id(const xl_sampler *sampler, xl_logits *logits, uint32_t pos,
                             float *work) {
     const uint32_t vocab = logits->stair->run->model->config.vocab;
+    const bool cut = sampler->top_k || sampler->top_p > 0 || sampler->min_p > 0;
+    xl_sampler again = *sampler;
+    for (int i = 0; sampler->grammar && !cut && i < TRIED_WITHOUT_MASK; i++) {
+        const int32_t id =
+            xl_rule_among(&again, logits->stair, logits->by_id, NULL, vocab, pos, work);
+        if (xl_rule_allows(sampler, logits->stair, pos, id)) return id;
+        logits->by_id[id] = -INFINITY;
+        again.repeat_penalty = 1; /* done */
+    }
     if (sampler->grammar)
         xl_grammar_mask(sampler->grammar, logits->stair->ids + sampler->reply_from,
                         pos + 1 - sampler->reply_from, logits->by_id, vocab);
-    return xl_rule_among(sampler, logits->stair, logits->by_id, NULL, vocab, pos, work);
+    return xl_rule_among(&again, logits->stair, logits->by_id, NULL, vocab, pos, work);
 }
 
 /* Greedy under a grammar: mostly the likeliest token may come, and no mask is needed. */

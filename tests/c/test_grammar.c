@@ -102,6 +102,30 @@ static void test_walks(void) {
     }
 }
 
+/* Calls, in both forms, of any tool, of one, or among a text. */
+static void test_tools(void) {
+    static const char tools[] =
+        "[{\"name\":\"at\",\"parameters\":{\"type\":\"object\",\"properties\":{\"city\":{\"enum\":"
+        "[\"a\",\"b\"]}},\"required\":[\"city\"]}},{\"function\":{\"name\":\"now\"}}]";
+    static const char *const choices[] = {NULL, "required", "now"};
+    for (unsigned i = 0; i < 12; i++) {
+        exitlm_grammar *g;
+        CHECK_OK(exitlm_grammar_from_tools(&g, model, tools, strlen(tools), choices[i % 3], i / 3,
+                                           NULL, &error_));
+        for (uint64_t seed = 0; seed < 4; seed++) walk(g, seed, "tools");
+        char bytes[64];
+        bool complete;
+        const size_t n = xl_grammar_forced(g, NULL, 0, bytes, sizeof bytes, &complete);
+        const bool llama3 = i / 3 & EXITLM_TOOLS_LLAMA3;
+        CHECK((n > 0) == (i % 3 > 0), "choice %u: %zu bytes are forced at first", i % 3, n);
+        if (n) CHECK(bytes[0] == (llama3 ? '{' : '<'), "form %u begins with %c", i / 3, bytes[0]);
+        if (i % 3 == 2 && llama3)
+            CHECK(complete && n == strlen("{\"name\": \"now\", \"parameters\": {}}"), "%zu bytes",
+                  n);
+        exitlm_grammar_free(g);
+    }
+}
+
 /* Deeper than the sets of one grammar have room for: it forgets, and says the same. */
 static void test_forgetting(void) {
     const char *schema = schemas[0];
@@ -171,6 +195,7 @@ int main(void) {
     exitlm_model_describe(model, &info);
     vocab = info.vocab;
     test_walks();
+    test_tools();
     test_forgetting();
     test_no_memory();
     test_garbage();

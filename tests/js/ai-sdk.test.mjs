@@ -8,7 +8,7 @@ import { after, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { generateObject, generateText, jsonSchema, stepCountIs, streamText, tool } from 'ai';
 import { exitlm } from '../../web/src/ai-sdk.js';
-import { loadTiny, tinyPath } from './support/tiny-model.mjs';
+import { loadRoomy, loadTiny, tinyPath } from './support/tiny-model.mjs';
 
 /** @type {any} */ (globalThis).AI_SDK_LOG_WARNINGS = false;
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -147,6 +147,7 @@ describe('ai-sdk', () => {
   });
 
   test('a tool is called, run, and its result goes back', async () => {
+    const own = await loadRoomy();
     /** @type {unknown[]} */
     const ran = [];
     const tools = {
@@ -165,7 +166,7 @@ describe('ai-sdk', () => {
       }),
     };
     const whole = await generateText({
-      model: exitlm(lm),
+      model: exitlm(own),
       prompt,
       tools,
       toolChoice: 'required',
@@ -179,7 +180,7 @@ describe('ai-sdk', () => {
     assert.equal(ran.length, 1);
     assert.match(/** @type {any} */ (ran[0]).city, /^(Oslo|Rome)$/);
     const streamed = streamText({
-      model: exitlm(lm),
+      model: exitlm(own),
       prompt,
       tools,
       toolChoice: { type: 'tool', toolName: 'get_weather' },
@@ -194,6 +195,7 @@ describe('ai-sdk', () => {
       [['get_weather', ran[1]]],
     );
     assert.equal(await streamed.finishReason, 'tool-calls');
+    await own.dispose();
   });
 
   test('what cannot be done is a warning, or an error where it would be lost', async () => {

@@ -25,11 +25,11 @@ const near = (/** @type {number} */ a, /** @type {number} */ b, what = '') =>
 
 test('full depth: what score says', { skip: !built }, async () => {
   const [{ ids: before_ }] = objects(['tokenize', tiny, '-p', prompt, '--ids']);
-  for (const temperature of ['0', '1.2']) {
+  for (const temperature of [0, 1.2]) {
     const { tokens, ids } = chat(
       tiny,
       ...['--raw', '-p', prompt, '--mode', 'full', '--max-tokens', '24', '--logprobs', '5'],
-      ...['--temp', temperature, '--seed', '4'],
+      ...(temperature ? ['--temp', `${temperature}`, '--seed', '4'] : []),
     );
     const file = scratch('ids.txt', [...before_, ...ids].join(' '));
     const scored = objects(['score', tiny, '--ids', file, '--top', '5']).filter(
@@ -46,7 +46,7 @@ test('full depth: what score says', { skip: !built }, async () => {
       for (const [k, { logit }] of top.entries())
         near(token.top[k].logprob - token.top[0].logprob, logit - top[0].logit, `top ${k}`);
     }
-    const own = await tokensOf({ mode: 'full', logprobs: 5, temperature: +temperature, seed: 4 });
+    const own = await tokensOf({ mode: 'full', logprobs: 5, temperature, seed: 4 });
     assert.deepEqual(
       own.map(({ id, logprob, top }) => ({ id, logprob: Math.fround(logprob), n: top.length })),
       tokens.map(({ id, logprob }) => ({ id, logprob: Math.fround(logprob), n: 5 })),

@@ -3,12 +3,17 @@ import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
 import OpenAI from 'openai';
 import { openaiFetch } from '../../web/src/openai.js';
-import { loadTiny } from './support/tiny-model.mjs';
+import { loadRoomy, loadTiny } from './support/tiny-model.mjs';
 
 const lm = await loadTiny();
 after(() => lm.dispose());
-/** Requests leave out what the client's types ask for, and give what is wrong. @type {any} */
-const client = new OpenAI({ baseURL: 'http://exitlm/v1', apiKey: 'none', fetch: openaiFetch(lm) });
+/**
+ * Requests leave out what the client's types ask for, and give what is wrong.
+ * @param {import('../../web/src/index.js').ExitLM} model @returns {any}
+ */
+const clientOf = (model) =>
+  new OpenAI({ baseURL: 'http://exitlm/v1', apiKey: 'none', fetch: openaiFetch(model) });
+const client = clientOf(lm);
 const messages = [
   { role: 'system', content: 'Be brief.' },
   {
@@ -206,13 +211,15 @@ describe('openai', () => {
   });
 
   test('tools: calls, whole and in chunks, and answers to them', async () => {
+    const own = await loadRoomy();
+    const asked = clientOf(own).chat.completions;
     const parameters = /** @type {any} */ ({
       messages,
       tools: [weather],
       tool_choice: { type: 'function', function: { name: 'get_weather' } },
       max_tokens: 100,
     });
-    const { choices } = await client.chat.completions.create(parameters);
+    const { choices } = await asked.create(parameters);
     const { content, tool_calls: calls } = choices[0].message;
     assert.deepEqual([content, choices[0].finish_reason], [null, 'tool_calls']);
     assert.deepEqual(
@@ -220,15 +227,13 @@ describe('openai', () => {
       [['function', 'get_weather']],
     );
     assert.match(JSON.parse(calls[0].function.arguments).city, /^(Oslo|Rome)$/);
-    const chunks = await collect(
-      await client.chat.completions.create({ ...parameters, stream: true }),
-    );
+    const chunks = await collect(await asked.create({ ...parameters, stream: true }));
     const deltas = chunks.map((chunk) => chunk.choices[0].delta);
     assert.equal(deltas.map((d) => d.content ?? '').join(''), '');
     const [streamed] = deltas.flatMap((d) => d.tool_calls ?? []);
     assert.deepEqual([streamed.index, streamed.function], [0, calls[0].function]);
     assert.equal(chunks.at(-1).choices[0].finish_reason, 'tool_calls');
-    const answered = await client.chat.completions.create({
+    const answered = await asked.create({
       messages: [
         ...messages,
         { role: 'assistant', content: null, tool_calls: calls },
@@ -238,12 +243,9 @@ describe('openai', () => {
       max_tokens: 4,
     });
     assert.equal(answered.usage.completion_tokens, 4);
-    const none = await client.chat.completions.create({
-      ...parameters,
-      tool_choice: 'none',
-      max_tokens: 4,
-    });
+    const none = await asked.create({ ...parameters, tool_choice: 'none', max_tokens: 4 });
     assert.equal(none.choices[0].finish_reason, 'length');
+    await own.dispose();
   });
 
   test('what is not supported is refused by name', async () => {

@@ -8,8 +8,8 @@ import { after, before, test } from 'node:test';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { createTemplate } from '../../web/src/engine/template.js';
 import { CallReader, formOf } from '../../web/src/engine/tools.js';
-import { bad, built, chat, hasReal, objects, root, scratch, tiny } from './support/cli.mjs';
-import { loadTiny } from './support/tiny-model.mjs';
+import { bad, built, chat, hasReal, objects, root, scratch } from './support/cli.mjs';
+import { loadRoomy, roomyBytes } from './support/tiny-model.mjs';
 
 const short = { type: 'string', maxLength: 6 };
 const tools = [
@@ -42,7 +42,7 @@ const validators = Object.fromEntries(
 /** @type {import('../../web/src/index.js').ExitLM} */
 let lm;
 before(async () => {
-  lm = await loadTiny({ contextLength: 1024 });
+  lm = await loadRoomy();
 });
 after(() => lm.dispose());
 const ask = (/** @type {object} */ options) =>
@@ -56,7 +56,7 @@ test('required: calls from the first token on, with arguments of their schemas',
       text,
       toolCalls = [],
       reason,
-    } = await ask({ toolChoice: 'required', temperature: 1.5, mode: 'full', seed });
+    } = await ask({ toolChoice: 'required', temperature: 8, mode: 'full', seed });
     assert.equal(text, '');
     if (reason === 'tool') assert.ok(toolCalls.length > 0);
     else assert.equal(reason, 'length');
@@ -68,17 +68,19 @@ test('required: calls from the first token on, with arguments of their schemas',
       names.add(name);
     }
   }
-  assert.deepEqual([...names].sort(), ['get_time', 'get_weather', 'now']);
+  assert.ok(names.size > 1, `${[...names]}`);
   assert.ok(several > 0);
 });
 
 test('one tool by its name, once; one call at most; none', async () => {
   for (let seed = 1; seed <= 6; seed++) {
-    const named = await ask({ toolChoice: 'get_time', temperature: 1.5, seed, mode: 'full' });
+    const toolChoice = seed % 2 ? 'get_time' : 'get_weather';
+    const named = await ask({ toolChoice, temperature: 1.5, seed, mode: 'full' });
     assert.deepEqual(
       [named.reason, named.toolCalls?.map(({ name }) => name)],
-      ['tool', ['get_time']],
+      ['tool', [toolChoice]],
     );
+    assert.ok(validators[toolChoice](named.toolCalls?.[0].arguments));
     const one = await ask({
       toolChoice: 'required',
       parallelToolCalls: false,
@@ -297,9 +299,10 @@ test('what a template is told, in its own form or in words', async () => {
 });
 
 test('the command line: the same prompt and calls', { skip: !built }, async () => {
+  const model = scratch('roomy.gguf', roomyBytes);
   const file = scratch('tools.json', JSON.stringify(tools));
   const args = ['-p', messages[0].content, '--mode', 'full', '--max-tokens', '200'];
-  const { done, start } = chat(tiny, ...args, '--tools', file, '--tool-choice', 'get_time');
+  const { done, start } = chat(model, ...args, '--tools', file, '--tool-choice', 'get_time');
   const own = await ask({ toolChoice: 'get_time', mode: 'full' });
   assert.equal(start.prompt_tokens, own.usage.promptTokens);
   assert.deepEqual([done.reason, done.text], ['tool', '']);
@@ -313,17 +316,17 @@ test('the command line: the same prompt and calls', { skip: !built }, async () =
     JSON.stringify(tools.map((tool) => ({ type: 'function', function: tool }))),
   );
   assert.deepEqual(
-    chat(tiny, ...args, '--tools', openai, '--tool-choice', 'get_time').done.tool_calls,
+    chat(model, ...args, '--tools', openai, '--tool-choice', 'get_time').done.tool_calls,
     done.tool_calls,
   );
-  assert.deepEqual(chat(tiny, ...args, '--tools', file, '--max-tokens', '4').done.tool_calls, []);
+  assert.deepEqual(chat(model, ...args, '--tools', file, '--max-tokens', '4').done.tool_calls, []);
   const wrong = scratch(
     'wrong.json',
     '[{"name": "f", "parameters": {"type": "object", "not": {}}}]',
   );
   bad(2, /chat: tools: f: #\/not: this keyword is not supported/, [
     'chat',
-    tiny,
+    model,
     '-p',
     'x',
     '--tools',
@@ -331,7 +334,7 @@ test('the command line: the same prompt and calls', { skip: !built }, async () =
   ]);
   bad(2, /toolChoice: "g" is none of the tools/, [
     'chat',
-    tiny,
+    model,
     '-p',
     'x',
     '--tools',
@@ -339,10 +342,10 @@ test('the command line: the same prompt and calls', { skip: !built }, async () =
     '--tool-choice',
     'g',
   ]);
-  bad(2, /are shapes; give one/, ['chat', tiny, '-p', 'x', '--tools', file, '--pattern', 'a']);
-  bad(2, /--tools needs the chat template/, ['chat', tiny, '-p', 'x', '--tools', file, '--raw']);
+  bad(2, /are shapes; give one/, ['chat', model, '-p', 'x', '--tools', file, '--pattern', 'a']);
+  bad(2, /--tools needs the chat template/, ['chat', model, '-p', 'x', '--tools', file, '--raw']);
   assert.ok(
-    objects(['chat', tiny, '-p', 'x', '--max-tokens', '3']).at(-1).tool_calls === undefined,
+    objects(['chat', model, '-p', 'x', '--max-tokens', '3']).at(-1).tool_calls === undefined,
   );
 });
 

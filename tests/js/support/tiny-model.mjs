@@ -9,9 +9,17 @@ import { headsFile } from './heads-file.mjs';
 export const tinyPath = fileURLToPath(new URL('../../data/tiny.gguf', import.meta.url));
 export const tinyBytes = fs.readFileSync(tinyPath);
 
-/** @param {number} [defaultAccuracy] the level that the file names */
-export async function tinyHeads(defaultAccuracy) {
-  const lm = await ExitLM.load(tinyPath, { heads: false, worker: false });
+/** The same model with a context of 2048 tokens, which has room for tools. */
+export const roomyBytes = Buffer.from(tinyBytes);
+const key = 'llama.context_length';
+roomyBytes.writeUInt32LE(2048, roomyBytes.indexOf(key) + key.length + 4); // behind the value's type
+
+/**
+ * @param {number} [defaultAccuracy] the level that the file names
+ * @param {string | Uint8Array} [model]
+ */
+export async function tinyHeads(defaultAccuracy, model = tinyPath) {
+  const lm = await ExitLM.load(model, { heads: false, worker: false });
   await lm.ready;
   const { fingerprint, layers, dimension: dim, vocabulary: vocab } = lm.info;
   await lm.dispose();
@@ -37,4 +45,8 @@ export async function tinyHeads(defaultAccuracy) {
 /** @param {import('../../../web/src/link/types.js').LoadOptions} [options] */
 export async function loadTiny(options = {}) {
   return ExitLM.load(tinyPath, { heads: await tinyHeads(), worker: false, ...options });
+}
+
+export async function loadRoomy() {
+  return ExitLM.load(roomyBytes, { heads: await tinyHeads(undefined, roomyBytes), worker: false });
 }

@@ -352,7 +352,7 @@ export class Replies {
       ...(drafted || type !== 'token' ? { draftHead } : {}),
       ...(forced ? { forced } : {}),
       ms: measured(ms),
-      ...(options.logprobs === undefined || type !== 'token'
+      ...(typeof options.logprobs !== 'number' || type !== 'token'
         ? {}
         : { logprob, top: this.#likeliest(top, nTop) }),
     };

@@ -63,7 +63,7 @@ export function generateOptions(engine, options, nHeads) {
     draftLength: number(options, 'draftLength', 0, 8, true),
     events: options.events === true,
     grammar: options.grammar,
-    logprobs: options.logprobs !== undefined,
+    logprobs: typeof options.logprobs === 'number',
     topLogprobs: number(options, 'logprobs', 0, 20, true),
   };
   /** @type {number[]} */
