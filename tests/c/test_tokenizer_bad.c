@@ -84,8 +84,9 @@ static void test_settings(void) {
     BAD("llama", (void)0, EXITLM_OK, "");
     BAD("gpt2", v.source.model = (xl_str){0}, EXITLM_BAD_MODEL, "tokenizer.ggml.model");
     BAD("gpt2", v.source.model = text_of("bert"), EXITLM_UNSUPPORTED, "'bert'");
-    BAD("gpt2", v.source.model = text_of(""), EXITLM_UNSUPPORTED, "gpt2 and llama");
-    BAD("gpt2", v.source.pre = text_of("never-heard-of"), EXITLM_OK, "");
+    BAD("gpt2", v.source.model = text_of(""), EXITLM_UNSUPPORTED, "gpt2, gemma4 and llama");
+    BAD("gpt2", v.source.pre = text_of("never-heard-of"), EXITLM_UNSUPPORTED, "'never-heard-of'");
+    BAD("gpt2", v.source.pre = text_of("smollm starcoder"), EXITLM_UNSUPPORTED, "pre-tokenizer");
     BAD("gpt2", v.source.tokens.count = 0, EXITLM_BAD_MODEL, "0 tokens");
     BAD("gpt2", v.source.tokens.count = SIZE_MAX, EXITLM_BAD_MODEL, "tokens");
     BAD("gpt2", (v.source.tokens.count = 1 << 20, v.source.types = NULL), EXITLM_BAD_MODEL,

@@ -40,6 +40,7 @@ const LOAD_OPTIONS = [
   'contextLength',
   'kvType',
   'kvMaps',
+  'vocabularyOnly',
   'worker',
   'signal',
   'onProgress',
@@ -183,8 +184,8 @@ export class ExitLM {
   }
 
   /**
-   * Whether a model will run here, what it takes and roughly how fast it will be: from its header,
-   * before its weights are downloaded.
+   * Whether a model will run here, what it takes, roughly how fast it will be, and where it does not
+   * run what is missing: from its header, which is fetched by ranges, before its weights.
    * @param {ModelSource} source
    * @param {LoadOptions} [options]
    * @returns {Promise<Check>}
