@@ -324,8 +324,11 @@ exitlm_loader *EXPORT(exitlm_wasm_loader_create)(const exitlm_heads *heads, doub
     exitlm_loader *loader = NULL;
     size_t limit = max_bytes >= (double)SIZE_MAX ? 0 : (size_t)max_bytes,
            header = header_bytes >= (double)SIZE_MAX ? 0 : (size_t)header_bytes;
-    exitlm_load_options options = {
-        .heads = heads, .max_bytes = limit, .header_only = only == 1, .vocabulary_only = only == 2, .header_bytes = header};
+    exitlm_load_options options = {.heads = heads,
+                                   .max_bytes = limit,
+                                   .header_only = only == 1,
+                                   .vocabulary_only = only == 2,
+                                   .header_bytes = header};
     return exitlm_loader_create(&loader, &options, error) == EXITLM_OK ? loader : NULL;
 }
 exitlm_status EXPORT(exitlm_wasm_loader_push)(exitlm_loader *loader, const void *bytes,

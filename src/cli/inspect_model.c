@@ -159,8 +159,8 @@ static const char *sentence(const summary *s, char *room, size_t room_bytes) {
     int n = snprintf(room, room_bytes, "runs here: %.1f MB of memory",
                      (double)(s->model_bytes + s->session_bytes) / 1e6);
     if (s->tokens_per_second > 0)
-        snprintf(room + n, room_bytes - (size_t)n, ", about %.2g tokens a second on one thread",
-                 s->tokens_per_second);
+        snprintf(room + n, room_bytes - (size_t)n, ", about %.*f tokens a second on one thread",
+                 s->tokens_per_second < 10, s->tokens_per_second);
     return room;
 }
 
@@ -178,8 +178,8 @@ static void print_json(const summary *s, const cli_model_path *path, const xl_gg
     text_of(g, "tokenizer.ggml.model", &text, &n);
     xl_nd_put(&j, "tokenizer=%.*s", (int)n, text);
     text_of(g, "tokenizer.ggml.pre", &text, &n);
-    xl_nd_put(&j, "pre_tokenizer=%.*s runs?%d supported?%d complete?%d reason=%s missing=[",
-              (int)n, text, s->supported && s->complete, s->supported, s->complete,
+    xl_nd_put(&j, "pre_tokenizer=%.*s runs?%d supported?%d complete?%d reason=%s missing=[", (int)n,
+              text, s->supported && s->complete, s->supported, s->complete,
               sentence(s, room, sizeof room));
     for (const char *at = s->missing; *at; at += n + (at[n] == '\n')) {
         n = strcspn(at, "\n");

@@ -372,15 +372,14 @@ static step_result size_tensor(const xl_gguf *g, xl_gguf_tensor *t, exitlm_error
     uint64_t elements = 1;
     for (uint32_t i = 0; i < t->n_dims; i++) {
         if (t->dims[i] == 0 || t->dims[i] > MAX_ELEMENTS / elements)
-            return bad_tensor(g, t, "an impossible dimension:", t->dims[i],
-                              error);
+            return bad_tensor(g, t, "an impossible dimension:", t->dims[i], error);
         elements *= t->dims[i];
     }
     uint32_t block_elements, block_bytes;
     if (!xl_gguf_tensor_type_size(t->type, &block_elements, &block_bytes)) return STEP_ON;
     if (t->dims[0] % block_elements)
-        return bad_tensor(g, t, "its type needs rows of whole blocks, a row has",
-                          t->dims[0], error);
+        return bad_tensor(g, t, "its type needs rows of whole blocks, a row has", t->dims[0],
+                          error);
     t->n_bytes = elements / block_elements * block_bytes;
     return STEP_ON;
 }
@@ -403,8 +402,7 @@ static step_result step_tensor(xl_gguf *g, exitlm_error *error) {
     const uint8_t *p = g->blob + t->name_offset + name_bytes;
     t->n_dims = xl_load_u32(p);
     if (t->n_dims < 1 || t->n_dims > XL_GGUF_MAX_DIMS)
-        return bad_tensor(g, t, "1 to 4 dimensions are allowed, not", t->n_dims,
-                          error);
+        return bad_tensor(g, t, "1 to 4 dimensions are allowed, not", t->n_dims, error);
     size_t entry_bytes = 8 + (size_t)name_bytes + 4 + 8 * (size_t)t->n_dims + 12;
     if (!have(g, entry_bytes)) return STEP_WAIT;
     for (uint32_t i = 0; i < t->n_dims; i++) t->dims[i] = xl_load_u64(p + 4 + 8 * i);
@@ -412,8 +410,7 @@ static step_result step_tensor(xl_gguf *g, exitlm_error *error) {
     t->offset = xl_load_u64(p + 8 + 8 * t->n_dims);
     if (size_tensor(g, t, error) != STEP_ON) return STEP_FAIL;
     if (t->offset % g->alignment || t->offset > MAX_FILE_BYTES)
-        return bad_tensor(g, t,
-                          "its data's offset is not aligned or beyond all bounds:", t->offset,
+        return bad_tensor(g, t, "its data's offset is not aligned or beyond all bounds:", t->offset,
                           error);
     if (!index_add(g, true, g->tensors_read)) {
         xl_fail(error, EXITLM_BAD_MODEL, "tensor %.*s stands twice, again at offset %u",

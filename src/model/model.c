@@ -159,8 +159,9 @@ exitlm_status xl_place_find(exitlm_model *model, const xl_gguf *gguf, const xl_g
     const xl_config *c = &model->config;
     *place = (xl_place){.kind = XL_PLACE_SKIP, .layer = XL_BASE};
     if (!xl_gguf_tensor_type_name(t->type))
-        return xl_fail(error, EXITLM_UNSUPPORTED, "tensor %.*s at offset %u: unknown weight type %u",
-                       NAME(gguf, t), t->entry_offset, t->type);
+        return xl_fail(error, EXITLM_UNSUPPORTED,
+                       "tensor %.*s at offset %u: unknown weight type %u", NAME(gguf, t),
+                       t->entry_offset, t->type);
     if (name_is(gguf, t, "token_embd.weight") || name_is(gguf, t, "output.weight")) {
         bool output = name_is(gguf, t, "output.weight");
         place->kind = XL_PLACE_ROWS;

@@ -21,12 +21,11 @@
 #define ASCII_SIGN "[!-/:-@\\[-`{-~]"
 #define DEEPSEEK3 ASCII_SIGN "[A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+"
 #define CASES(more) LEAD "\\p{U}*\\p{l}+" more "|" LEAD "\\p{U}+\\p{l}*" more "|"
-#define BLOOM \
-    " ?[^(\\s|.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c)]+"
+#define BLOOM " ?[^(\\s|.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c)]+"
 /* letters with capitals, as of one version of Unicode */
-#define CASED                                                                                    \
+#define CASED                                                                              \
     "A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕ" \
-    "ἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-\u1f7dᾀ-ᾴᾶ-ᾼ\u1fbeῂ-ῄῆ-ῌῐ-\u1fd3ῖ-\u1fdbῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤ\u2126ℨ" \
+    "ἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-\u1f7dᾀ-ᾴᾶ-ᾼ\u1fbeῂ-ῄῆ-ῌῐ-\u1fd3ῖ-\u1fdbῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤ\u2126ℨ"     \
     "\u212a-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃"
 
 enum { MERGELESS = 1, BOS = 2, ALWAYS_BOS = 4, RAW = 8, WHOLE_BREAKS = 16 };
@@ -39,18 +38,14 @@ static const struct {
     {"gpt-2 phi-2 mpt olmo jais trillion granite-docling exaone4 gigachat a.x-4.0 mellum",
      0,
      {GPT2}},
-    {"smollm starcoder refact command-r codeshell exaone minerva-7b mellum2",
-     0,
-     {"\\p{N}", GPT2}},
+    {"smollm starcoder refact command-r codeshell exaone minerva-7b mellum2", 0, {"\\p{N}", GPT2}},
     {"falcon", 0, {"[\\p{P}$+<=>^~|`]+", GPT2, "[0-9][0-9][0-9]"}},
     {"llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2",
      MERGELESS | BOS,
      {"\\c|" WORDS("\\p{N}{1,3}") BREAKS}},
     /* the same cuts, other defaults */
     {"dbrx smaug-bpe glm4 chatglm-bpe", 0, {"\\c|" WORDS("\\p{N}{1,3}") BREAKS}},
-    {"qwen2 deepseek-r1-qwen megrez stablelm2 hunyuan solar-open grok-2 kormo f2llmv2",
-     0,
-     {QWEN2}},
+    {"qwen2 deepseek-r1-qwen megrez stablelm2 hunyuan solar-open grok-2 kormo f2llmv2", 0, {QWEN2}},
     {"qwen35",
      0,
      {"\\c|" LEAD "[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\r\n]*|" BREAKS}},
@@ -81,8 +76,9 @@ static const struct {
     {"jais-2",
      0,
      {"\\c|" WORDS("\\p{N}{1,3}") "\\s*[\r\n]+|\\s{512}(?!\\S)|\\s{256}(?!\\S)|\\s{128}(?!\\S)|"
-      "\\s{64}(?!\\S)|\\s{32}(?!\\S)|\\s{16}(?!\\S)|\\s{8}(?!\\S)|\\s{4}(?!\\S)|\\s{1,2}(?!\\S)|"
-      "\\s"}},
+                                  "\\s{64}(?!\\S)|\\s{32}(?!\\S)|\\s{16}(?!\\S)|\\s{8}(?!\\S)|\\s{"
+                                  "4}(?!\\S)|\\s{1,2}(?!\\S)|"
+                                  "\\s"}},
     {"bloom gpt3-finnish poro-chat", 0, {BLOOM}},
     {"viking", 0, {BLOOM, "\\p{N}"}},
     {"chameleon",
@@ -202,7 +198,16 @@ static bool has(const xl_pre_set *set, const character *c) {
 
 /* ---- Expressions to items ---- */
 
-enum { CHARACTER, CLASS, NOT_AHEAD, CONTRACTION, SMALL_CONTRACTION, AT_END, END_OF_WAY, END_OF_CUT };
+enum {
+    CHARACTER,
+    CLASS,
+    NOT_AHEAD,
+    CONTRACTION,
+    SMALL_CONTRACTION,
+    AT_END,
+    END_OF_WAY,
+    END_OF_CUT
+};
 
 /* "?", "*", "+", "{m}" or "{m,n}" at p; returns where it ends. */
 static const char *read_times(const char *p, xl_pre_item *item) {
@@ -324,8 +329,8 @@ static const uint8_t *match(const xl_pre *pre, const xl_pre_item *item, const ui
     size_t n = (size_t)(p - at);
     if (item->kind == CLASS) {
         const xl_pre_set *set = &pre->set[item->what];
-        for (const size_t max = item->max == UINT16_MAX ? SIZE_MAX : item->max;
-             n < max && p < end; n++) {
+        for (const size_t max = item->max == UINT16_MAX ? SIZE_MAX : item->max; n < max && p < end;
+             n++) {
             const character c = look(p, end);
             if (!has(set, &c)) break;
             p = c.next;

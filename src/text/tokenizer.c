@@ -167,9 +167,8 @@ static exitlm_status take_settings(xl_tokenizer *t, const xl_tokenizer_source *s
     t->info.byte_level = t->ranked && !t->pre.raw;
     exitlm_status status = take_ids(t, source, error);
     if (status != EXITLM_OK) return status;
-    t->info.add_bos = source->add_bos >= 0
-                          ? source->add_bos
-                          : (!t->ranked || t->pre.add_bos) && t->info.bos >= 0;
+    t->info.add_bos =
+        source->add_bos >= 0 ? source->add_bos : (!t->ranked || t->pre.add_bos) && t->info.bos >= 0;
     if (t->pre.always_bos) t->info.add_bos = true;
     t->info.add_eos = source->add_eos > 0;
     t->info.add_space_prefix = !t->ranked && source->add_space_prefix != 0;
@@ -250,9 +249,8 @@ static bool encode_plain(encoder *e, size_t from, size_t to) {
     if (from == to) return true;
     bool prefix = e->t->info.add_space_prefix && e->after_special;
     e->after_special = false;
-    return e->t->ranked
-               ? xl_bpe_encode(e->t, e->work, e->text + from, to - from, e->out)
-               : xl_spm_encode(e->t, e->work, e->text + from, to - from, prefix, e->out);
+    return e->t->ranked ? xl_bpe_encode(e->t, e->work, e->text + from, to - from, e->out)
+                        : xl_spm_encode(e->t, e->work, e->text + from, to - from, prefix, e->out);
 }
 
 /* First entry of special_sorted in [low, high) whose byte `depth` is >= `byte`; one that ends there

@@ -125,7 +125,7 @@ exitlm_status xl_tokenizer_source_from_gguf(xl_tokenizer_source *source, const x
         status = take_flag(gguf, flags[i].key, flags[i].flag, error);
     const char *name;
     size_t n_bytes;
-    source->strips = xl_gguf_get_string(gguf, "general.name", &name, &n_bytes) &&
-                     names_phi3(name, n_bytes);
+    source->strips =
+        xl_gguf_get_string(gguf, "general.name", &name, &n_bytes) && names_phi3(name, n_bytes);
     return status;
 }

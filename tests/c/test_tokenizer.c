@@ -329,10 +329,10 @@ static void test_byte_level(void) {
 /* One of each of the pre-tokenizers' rules. */
 static void test_wide(void) {
     static const char *const pres[] = {
-        "default",    "gpt-2",    "smollm",   "falcon",       "llama-bpe",      "dbrx",
-        "qwen2",      "qwen35",   "deepseek-llm", "deepseek-coder", "deepseek-v3", "spark2_5",
-        "gpt-4o",     "tekken",   "youtu",    "bailingmoe",   "seed-coder",     "ufakzeka",
-        "laguna",     "minicpm5", "jais-2",   "bloom",        "viking",         "chameleon"};
+        "default", "gpt-2",    "smollm",       "falcon",         "llama-bpe",   "dbrx",
+        "qwen2",   "qwen35",   "deepseek-llm", "deepseek-coder", "deepseek-v3", "spark2_5",
+        "gpt-4o",  "tekken",   "youtu",        "bailingmoe",     "seed-coder",  "ufakzeka",
+        "laguna",  "minicpm5", "jais-2",       "bloom",          "viking",      "chameleon"};
     for (size_t i = 0; i < sizeof pres / sizeof *pres; i++) {
         vocabulary v;
         symbols_vocabulary(&v, SYMBOLS(wide_symbols), 2, pres[i]);
@@ -453,7 +453,8 @@ int main(void) {
     if (!model) printf("tokenizer: %s is not there (npm run model): its part is skipped\n", MODEL);
     if (failures == 0)
         printf("tokenizer: equal to llama.cpp on %s%d generated cases\n",
-               model ? "242 texts and " : "", (model ? 20000 : 0) + 6 * 5000 + 24 * 2000 + 2000 + 2 * 7000 + 2000);
+               model ? "242 texts and " : "",
+               (model ? 20000 : 0) + 6 * 5000 + 24 * 2000 + 2000 + 2 * 7000 + 2000);
     free(texts.file);
     return failures != 0;
 }

@@ -22,9 +22,10 @@ static const char *const byte_level_symbols[] = {
     ".", "$", "`", "\xC3\xA9", "\xC2\xB2", "\xE3\x80\x80", "\xCC\x81"};
 /* One at least of each class that a pre-tokenizer tells from others. */
 static const char *const wide_symbols[] = {
-    "a", "S", "l", "1",    " ",      "\n",     "\r",     "\t",     "'",      ".",
-    "$", "~", "(", "/",    "\x01",   "\u00e9", "\u0416", "\u00b2", "\u4e2d", "\u3042",
-    "\uac00", "\uff01", "\u3002", "\u3000", "\u0301", "\u0903", "\u20ac", "\U0001f600"};
+    "a",      "S",      "l",      "1",      " ",      "\n",     "\r",
+    "\t",     "'",      ".",      "$",      "~",      "(",      "/",
+    "\x01",   "\u00e9", "\u0416", "\u00b2", "\u4e2d", "\u3042", "\uac00",
+    "\uff01", "\u3002", "\u3000", "\u0301", "\u0903", "\u20ac", "\U0001f600"};
 
 static inline void put_le32(uint8_t *p, uint32_t value) {
     for (int i = 0; i < 4; i++) p[i] = (uint8_t)(value >> (8 * i));

@@ -97,7 +97,9 @@ describe('tokens from a header', () => {
 
   test('in npx exitlm', () => {
     assert.deepEqual(
-      JSON.parse(npx(['tokenize', file, '-p', 'hello hello<|end|>', '--special', '--ids', '--json'])),
+      JSON.parse(
+        npx(['tokenize', file, '-p', 'hello hello<|end|>', '--special', '--ids', '--json']),
+      ),
       { ids },
     );
   });
@@ -119,7 +121,12 @@ describe('tokens from a header', () => {
       '-p',
       'a',
     ]);
-    bad(1, /truncated/, ['tokenize', scratch('cut.gguf', vocabularyOnly.subarray(0, 900)), '-p', 'a']);
+    bad(1, /truncated/, [
+      'tokenize',
+      scratch('cut.gguf', vocabularyOnly.subarray(0, 900)),
+      '-p',
+      'a',
+    ]);
   });
 });
 

@@ -18,7 +18,12 @@ export const U32 = 4,
 /** @param {string} name @param {any} value @param {number} [type] @returns {Key} */
 export function key(name, value, type) {
   if (Array.isArray(value))
-    return { name, type: ARRAY, items: type ?? (typeof value[0] === 'string' ? STRING : I32), value };
+    return {
+      name,
+      type: ARRAY,
+      items: type ?? (typeof value[0] === 'string' ? STRING : I32),
+      value,
+    };
   if (type === undefined)
     type = typeof value === 'string' ? STRING : typeof value === 'boolean' ? BOOL : U32;
   return { name, type, value };
@@ -71,12 +76,20 @@ export function ggufFile(keys, tensors = [], { nKeys, nTensors, alignment = 32, 
     parts.push(text(name), u32(type));
     if (Buffer.isBuffer(value)) parts.push(value);
     else if (items === undefined) parts.push(item(type, value));
-    else parts.push(u32(items), u64(value.length), ...value.map((/** @type {any} */ v) => item(items, v)));
+    else
+      parts.push(
+        u32(items),
+        u64(value.length),
+        ...value.map((/** @type {any} */ v) => item(items, v)),
+      );
   }
   for (const { name, dims = [32], type = 0, offset = 0 } of tensors)
     parts.push(text(name), u32(dims.length), ...dims.map(u64), u32(type), u64(offset));
   const bytes = Buffer.concat(parts);
-  return Buffer.concat([bytes, Buffer.alloc(((alignment - (bytes.length % alignment)) % alignment) + data)]);
+  return Buffer.concat([
+    bytes,
+    Buffer.alloc(((alignment - (bytes.length % alignment)) % alignment) + data),
+  ]);
 }
 
 /** Keys of a small byte-level vocabulary. @param {string} [pre] */

@@ -520,7 +520,10 @@ async function inspect([model], o) {
   line(runs ? 'verdict' : 'does not run', reason);
   for (const lack of missing) line('missing', lack);
   if (memory)
-    line('memory', `${megabytes(memory.model)} for the model, ${megabytes(memory.session)} for a session with the default context`);
+    line(
+      'memory',
+      `${megabytes(memory.model)} for the model, ${megabytes(memory.session)} for a session with the default context`,
+    );
   if (said.parameters)
     line('parameters', `${(said.parameters / 1e6).toFixed(1)} million, ${said.quantisation}`);
   if (bytes !== null) line('file', megabytes(bytes));
