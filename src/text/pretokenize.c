@@ -186,8 +186,12 @@ static void fill_set(xl_pre_set *set, const char *text, const char *end) {
     for (unsigned i = 0; set->negated && i < 4; i++) set->ascii[i] = ~set->ascii[i];
 }
 
+static inline bool has_bit(const uint32_t bits[4], uint32_t c) {
+    return bits[c >> 5] >> (c & 31) & 1;
+}
+
 static bool has(const xl_pre_set *set, const character *c) {
-    if (c->code_point < 128) return set->ascii[c->code_point >> 5] >> (c->code_point & 31) & 1;
+    if (c->code_point < 128) return has_bit(set->ascii, c->code_point);
     bool in = set->classes >> c->class & 1;
     for (const char *p = set->ranges; p && !in && p < set->ranges_end;) {
         const entry e = next_entry(&p, set->ranges_end);
@@ -242,12 +246,25 @@ static const char *read_class(xl_pre *pre, const char *p, xl_pre_item *item) {
     return end + (*p == '[');
 }
 
+/* Adds the ASCII characters with which what a way matches may begin. */
+static void add_first(const xl_pre *pre, const xl_pre_item *item, uint32_t first[4]) {
+    do {
+        const uint8_t c = item->kind == CHARACTER ? item->what : '\'';
+        if (item->kind != CLASS) first[c >> 5] |= 1u << (c & 31);
+        for (int i = 0; item->kind == CLASS && i < 4; i++)
+            first[i] |= pre->set[item->what].ascii[i];
+    } while (item++->min == 0);
+}
+
 static void compile(xl_pre *pre, const char *p) {
+    uint32_t *first = pre->first[pre->n_cuts], way = pre->n_items;
     pre->cut[pre->n_cuts++] = (uint8_t)pre->n_items;
     for (;;) {
         xl_pre_item *item = &pre->item[pre->n_items++];
         if (!*p || *p == '|') {
             *item = (xl_pre_item){.kind = END_OF_WAY};
+            add_first(pre, &pre->item[way], first);
+            way = pre->n_items;
             if (*p++) continue;
             pre->item[pre->n_items++] = (xl_pre_item){.kind = END_OF_CUT};
             return;
@@ -331,11 +348,17 @@ static const uint8_t *match(const xl_pre *pre, const xl_pre_item *item, const ui
         const xl_pre_set *set = &pre->set[item->what];
         for (const size_t max = item->max == UINT16_MAX ? SIZE_MAX : item->max; n < max && p < end;
              n++) {
+            if (*p < 0x80) {
+                if (!has_bit(set->ascii, *p)) break;
+                p++;
+                continue;
+            }
             const character c = look(p, end);
             if (!has(set, &c)) break;
             p = c.next;
         }
     }
+    if (item[1].kind == END_OF_WAY) return n >= item->min ? p : NULL;
     for (; n >= item->min; n--, p = step_back(p)) {
         const uint8_t *past = match(pre, item + 1, p, end);
         if (past || n == 0) return past;
@@ -343,10 +366,10 @@ static const uint8_t *match(const xl_pre *pre, const xl_pre_item *item, const ui
     return NULL;
 }
 
-/* Where [at, end) is cut next by the expression that begins with `first`: behind a match here, else
- * before the next one. */
-static const uint8_t *next_stop(const xl_pre *pre, const xl_pre_item *first, const uint8_t *at,
+/* Where [at, end) is cut next by an expression: behind a match here, else before the next one. */
+static const uint8_t *next_stop(const xl_pre *pre, uint32_t cut, const uint8_t *at,
                                 const uint8_t *end) {
+    const xl_pre_item *first = &pre->item[pre->cut[cut]];
     if (first[1].kind == AT_END) { /* X+$: from the end backwards, or it would be quadratic */
         const uint8_t *p = end;
         while (p > at) {
@@ -356,12 +379,14 @@ static const uint8_t *next_stop(const xl_pre *pre, const xl_pre_item *first, con
         }
         return p > at ? p : end;
     }
-    for (const uint8_t *p = at; p < end; p = look(p, end).next)
+    for (const uint8_t *p = at; p < end; p = *p < 0x80 ? p + 1 : look(p, end).next) {
+        if (*p < 0x80 && !has_bit(pre->first[cut], *p)) continue;
         for (const xl_pre_item *item = first; item->kind != END_OF_CUT; item++) {
             const uint8_t *past = match(pre, item, p, end);
             if (past) return p > at ? p : past;
             while (item->kind != END_OF_WAY) item++;
         }
+    }
     return end;
 }
 
@@ -372,7 +397,7 @@ bool xl_pre_next(xl_pre_walk *walk, const uint8_t **word) {
     const uint8_t *end = walk->end;
     for (uint32_t i = 0; i < pre->n_cuts; i++) {
         if (!walk->stop[i] || walk->stop[i] <= walk->at)
-            walk->stop[i] = next_stop(pre, &pre->item[pre->cut[i]], walk->at, end);
+            walk->stop[i] = next_stop(pre, i, walk->at, end);
         end = walk->stop[i];
     }
     walk->at = end;
