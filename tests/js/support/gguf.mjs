@@ -47,6 +47,8 @@ export const text = (/** @type {string | Buffer} */ value) => {
 /** @param {number} type @param {any} value */
 function item(type, value) {
   switch (type) {
+    case 0:
+      return Buffer.from([value]);
     case U32:
       return u32(value);
     case I32:

@@ -164,13 +164,13 @@ export class ExitLM {
       unlisten();
     };
     ready.promise.then(settled, settled);
-    if (options.cache !== 'none') ready.promise.then(keepForLong, () => {});
+    if (options.cache !== 'none' && !options.vocabularyOnly) ready.promise.then(keepForLong, () => {});
     try {
       if (signal?.aborted) throw signal.reason;
       const spec = caller.spec(source, connection.inWorker);
       const described = await connection.peer.call('load', spec);
       described.info = Object.assign(known, { ...described.info, ...known });
-      if (!options.kvType && known.kvType !== 'f32')
+      if (!options.kvType && known.kvType === 'q8')
         guarded(
           warn,
           `memory is short here: the K/V cache is of type ${known.kvType}, with which a few tokens in a hundred differ and no accuracy is certified; kvType: 'f32' asks for the exact one, of four times the size`,

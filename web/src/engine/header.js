@@ -29,6 +29,8 @@ export async function readHeaders(engine, loader, { sources, manifest }, signal,
   };
   /** @type {number | null} */
   let all = manifest?.bytes ?? 0;
+  const sum = (/** @type {number | null} */ total) =>
+    all === null || total === null ? null : all + (manifest ? 0 : total);
   for (const [i, source] of sources.entries()) {
     if (state().headerReady) return;
     if (!manifest && i > 0) engine.run('loader_seek', loader, i, 0);
@@ -43,6 +45,7 @@ export async function readHeaders(engine, loader, { sources, manifest }, signal,
         more: true,
         onOpen: (opened) => {
           total = opened.total;
+          onTotal?.(sum(total));
         },
       })) {
         at += bytes.length;
@@ -53,8 +56,7 @@ export async function readHeaders(engine, loader, { sources, manifest }, signal,
       }
       if (at < to && (at === before || !enough(i))) break; // that was all
     }
-    all = all === null || total === null ? null : all + (manifest ? 0 : total);
-    onTotal?.(all);
+    all = sum(total);
   }
 }
 
