@@ -328,17 +328,12 @@ static void test_byte_level(void) {
 
 /* One of each of the pre-tokenizers' rules. */
 static void test_wide(void) {
-    static const char *const pres[] = {
-        "default", "gpt-2",    "smollm",       "falcon",         "llama-bpe",   "dbrx",
-        "qwen2",   "qwen35",   "deepseek-llm", "deepseek-coder", "deepseek-v3", "spark2_5",
-        "gpt-4o",  "tekken",   "youtu",        "bailingmoe",     "seed-coder",  "ufakzeka",
-        "laguna",  "minicpm5", "jais-2",       "bloom",          "viking",      "chameleon"};
-    for (size_t i = 0; i < sizeof pres / sizeof *pres; i++) {
+    for (size_t i = 0; i < N_PRES; i++) {
         vocabulary v;
-        symbols_vocabulary(&v, SYMBOLS(wide_symbols), 2, pres[i]);
+        symbols_vocabulary(&v, SYMBOLS(wide_symbols), 2, every_pre[i]);
         xl_tokenizer *t = create_tokenizer(&v);
-        counts done = check_vectors(FOLDER "wide.txt", pres[i], t, wide_case);
-        CHECK(done.blocks == 20, "%s: %zu blocks", pres[i], done.blocks);
+        counts done = check_vectors(FOLDER "wide.txt", every_pre[i], t, wide_case);
+        CHECK(done.blocks == 20, "%s: %zu blocks", every_pre[i], done.blocks);
         xl_tokenizer_free(t);
         free_vocabulary(&v);
     }

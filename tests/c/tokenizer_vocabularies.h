@@ -27,6 +27,14 @@ static const char *const wide_symbols[] = {
     "\x01",   "\u00e9", "\u0416", "\u00b2", "\u4e2d", "\u3042", "\uac00",
     "\uff01", "\u3002", "\u3000", "\u0301", "\u0903", "\u20ac", "\U0001f600"};
 
+/* A name of each of the pre-tokenizers' rules. */
+static const char *const every_pre[] = {
+        "default", "gpt-2",    "smollm",       "falcon",         "llama-bpe",   "dbrx",
+        "qwen2",   "qwen35",   "deepseek-llm", "deepseek-coder", "deepseek-v3", "spark2_5",
+        "gpt-4o",  "tekken",   "youtu",        "bailingmoe",     "seed-coder",  "ufakzeka",
+        "laguna",  "minicpm5", "jais-2",       "bloom",          "viking",      "chameleon"};
+#define N_PRES (sizeof every_pre / sizeof *every_pre)
+
 static inline void put_le32(uint8_t *p, uint32_t value) {
     for (int i = 0; i < 4; i++) p[i] = (uint8_t)(value >> (8 * i));
 }

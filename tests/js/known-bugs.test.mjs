@@ -330,8 +330,27 @@ describe('chat templates', () => {
   });
 });
 
-// 14 has no place yet: no state is restored from bytes but the cache's, whose damage is in
-// load.test.mjs. 15, 16: what a request asks for
+// 14: restored state
+test('CVE-2026-43629: a saved conversation that lies', async () => {
+  const lm = await loadTiny();
+  await lm.ready;
+  const session = lm.session();
+  await session.complete('The quick brown fox', { maxTokens: 4 }).result;
+  const bytes = await session.save();
+  await session.dispose();
+  for (let at = 0; at < Math.min(bytes.length, 400); at += 4) {
+    const lying = bytes.slice();
+    new DataView(lying.buffer).setUint32(at, 0xffffffff, true);
+    await assert.rejects(lm.restore(lying), ExitLMError, `byte ${at}`);
+  }
+  for (const lying of [bytes.slice(0, 40), Buffer.concat([bytes, bytes]), new Uint8Array(1 << 20)])
+    await assert.rejects(lm.restore(lying), ExitLMError);
+  const restored = await lm.restore(bytes);
+  await restored.dispose();
+  await lm.dispose();
+});
+
+// 15, 16: what a request asks for
 describe('requests', () => {
   const wrong = [-1, NaN, Infinity, 1e308, 2 ** 53, -(2 ** 31), 0.5, '7', null, {}];
   test('CVE-2026-21869, #24063: numbers out of range', async () => {
