@@ -124,6 +124,10 @@ typedef struct exitlm_load_options {
     /* refuse (OUT_OF_MEMORY) a model that needs more; 0: no limit */
     size_t max_bytes;
     bool header_only; /* stop after the header: no weights are allocated */
+    /* The same, and of the (first) file's header only its keys, before the table of tensors: a model
+     * of any architecture, or a vocabulary without weights, for exitlm_tokenize, exitlm_detokenize
+     * and exitlm_apply_template. It takes no session. */
+    bool vocabulary_only;
     /* size of the first file's header, padding included, where it is known: it is then read into
      * one block instead of one that grows, which leaves no gaps in memory. 0: not known. A wrong
      * number does no harm. */
@@ -185,6 +189,14 @@ exitlm_status exitlm_loader_plan_from(const exitlm_loader *loader, size_t first,
  * sessions at once (they answer EXITLM_WAIT where weights are missing).
  * The loader keeps owning it until exitlm_loader_finish. NULL before the header. */
 exitlm_model *exitlm_loader_model(const exitlm_loader *loader);
+
+/* What of the model this engine lacks, a line each: "architecture mamba", "weight type IQ2_XXS",
+ * "tokenizer bert", "pre-tokenizer kimi-k2". NUL-terminated, cut where `text` [capacity] is too
+ * short; "" where nothing is missing or no header has been read. Also after a push has failed. */
+void exitlm_loader_missing(const exitlm_loader *loader, char *text, size_t capacity);
+/* A text of the header, as "general.name", not NUL-terminated; *n_bytes 0 where there is none. Also
+ * after a push has failed; it lives as long as the loader, or its model. */
+const char *exitlm_loader_text(const exitlm_loader *loader, const char *key, size_t *n_bytes);
 
 /* Ends loading: *model is complete and now the caller's, and the loader is freed.
  * BAD_MODEL where bytes are missing (the loader stays, and more may be pushed). */

@@ -317,14 +317,18 @@ exitlm_status EXPORT(exitlm_wasm_heads_level)(const exitlm_heads *heads, size_t 
     return exitlm_heads_level(heads, index, level, error);
 }
 
+/* only: 1 the header, 2 the vocabulary, 0 all. */
 exitlm_loader *EXPORT(exitlm_wasm_loader_create)(const exitlm_heads *heads, double max_bytes,
-                                                 double header_bytes, bool header_only,
+                                                 double header_bytes, unsigned only,
                                                  exitlm_error *error) {
     exitlm_loader *loader = NULL;
     size_t limit = max_bytes >= (double)SIZE_MAX ? 0 : (size_t)max_bytes,
            header = header_bytes >= (double)SIZE_MAX ? 0 : (size_t)header_bytes;
-    exitlm_load_options options = {
-        .heads = heads, .max_bytes = limit, .header_only = header_only, .header_bytes = header};
+    exitlm_load_options options = {.heads = heads,
+                                   .max_bytes = limit,
+                                   .header_only = only == 1,
+                                   .vocabulary_only = only == 2,
+                                   .header_bytes = header};
     return exitlm_loader_create(&loader, &options, error) == EXITLM_OK ? loader : NULL;
 }
 exitlm_status EXPORT(exitlm_wasm_loader_push)(exitlm_loader *loader, const void *bytes,
@@ -357,6 +361,13 @@ exitlm_status EXPORT(exitlm_wasm_loader_memory)(const exitlm_loader *loader,
     sizes[0] = (double)model_bytes;
     sizes[1] = (double)session_bytes;
     return status;
+}
+void EXPORT(exitlm_wasm_loader_missing)(const exitlm_loader *loader, char *text, size_t capacity) {
+    exitlm_loader_missing(loader, text, capacity);
+}
+const char *EXPORT(exitlm_wasm_loader_text)(const exitlm_loader *loader, const char *key,
+                                            size_t *n_bytes) {
+    return exitlm_loader_text(loader, key, n_bytes);
 }
 exitlm_model *EXPORT(exitlm_wasm_loader_finish)(exitlm_loader *loader, exitlm_error *error) {
     exitlm_model *model = NULL;

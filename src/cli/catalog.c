@@ -75,6 +75,16 @@ const xl_json *cli_catalog_find(const cli_catalog *catalog, const char *name) {
     return NULL;
 }
 
+const xl_json *cli_catalog_of_file(const cli_catalog *catalog, const char *file, uint64_t n_bytes) {
+    for (const xl_json *m = first_model(catalog); m; m = m->next) {
+        const char *candidate = xl_json_string(m, "file");
+        if (candidate && strcmp(candidate, file) == 0 &&
+            xl_json_uint(m, "size_bytes", 0) == n_bytes)
+            return m;
+    }
+    return NULL;
+}
+
 void cli_catalog_names(const cli_catalog *catalog, char *out, size_t out_bytes) {
     size_t n = 0;
     *out = 0;

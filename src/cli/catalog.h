@@ -16,6 +16,8 @@ void cli_catalog_close(cli_catalog *catalog);
 
 /* The entry of this name, or NULL. */
 const xl_json *cli_catalog_find(const cli_catalog *catalog, const char *name);
+/* The entry of a file by its name and size, or NULL. */
+const xl_json *cli_catalog_of_file(const cli_catalog *catalog, const char *file, uint64_t n_bytes);
 /* "a, b, c" */
 void cli_catalog_names(const cli_catalog *catalog, char *out, size_t out_bytes);
 

@@ -1,4 +1,4 @@
-/* exitlm tokenize: the tokens of a text. Needs the model's header alone. */
+/* exitlm tokenize: the tokens of a text. Needs the header alone, of a model of any architecture. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -80,7 +80,7 @@ static int run(const cli_call *call) {
     if (o->prompt && o->file) return cli_usage("tokenize: --prompt and --file exclude each other");
     if (!o->prompt && !o->file && strcmp(call->operands[0], "-") == 0)
         return cli_usage("tokenize: the model and the text cannot both come from standard input");
-    int status = cli_engine_open(&engine, call->operands[0], &engine_options, CLI_HEADER);
+    int status = cli_engine_open(&engine, call->operands[0], &engine_options, CLI_VOCABULARY);
     if (status == CLI_OK && !o->prompt)
         status = cli_read_file(o->file ? o->file : "-", MAX_TEXT_BYTES, &read, &n_bytes);
     if (status == CLI_OK) {

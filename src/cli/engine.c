@@ -76,7 +76,7 @@ static int check_memory(const cli_engine *engine, const cli_engine_options *opti
     exitlm_error error;
     uint64_t model_bytes, session_bytes;
     exitlm_session_options session = session_options(engine, options, 0);
-    if (!options->max_memory || need == CLI_HEADER) return CLI_OK;
+    if (!options->max_memory || need <= CLI_HEADER) return CLI_OK;
     if (exitlm_loader_memory(engine->loader, &session, &model_bytes, &session_bytes, &error) !=
         EXITLM_OK)
         return cli_report(&error, file);
@@ -112,7 +112,7 @@ static int push_stream(cli_engine *engine, const cli_engine_options *options,
             int status = check_memory(engine, options, need, file);
             if (status != CLI_OK) return status;
         }
-        if (need == CLI_HEADER && state.header_bytes) return CLI_OK;
+        if (need <= CLI_HEADER && state.header_bytes) return CLI_OK;
     }
 }
 
@@ -144,16 +144,18 @@ static int load(cli_engine *engine, const cli_engine_options *options, enum cli_
     exitlm_load_options load_options = {
         .heads = engine->heads,
         .max_bytes = options->max_memory > SIZE_MAX ? SIZE_MAX : (size_t)options->max_memory,
-        .header_only = need == CLI_HEADER};
+        .header_only = need <= CLI_HEADER,
+        .vocabulary_only = need == CLI_VOCABULARY};
     if (exitlm_loader_create(&engine->loader, &load_options, &error) != EXITLM_OK)
         return cli_report(&error, NULL);
     uint8_t *chunk = malloc(CHUNK_BYTES);
     int status = chunk ? CLI_OK : cli_no_memory("reading the model");
-    for (uint32_t part = 0; part < path->n_parts && status == CLI_OK; part++)
+    const uint32_t n_parts = need == CLI_VOCABULARY ? 1 : path->n_parts;
+    for (uint32_t part = 0; part < n_parts && status == CLI_OK; part++)
         status = push_part(engine, options, need, path, part, chunk);
     free(chunk);
     if (status != CLI_OK) return status;
-    if (need == CLI_HEADER) {
+    if (need <= CLI_HEADER) {
         engine->model = exitlm_loader_model(engine->loader);
         if (engine->model) return CLI_OK;
     }
@@ -182,7 +184,7 @@ int cli_engine_open(cli_engine *engine, const char *model, const cli_engine_opti
     if (status != CLI_OK) return status;
     status = cli_model_path_find(&path, model);
     double start = cli_clock_ms(NULL);
-    if (status == CLI_OK && need != CLI_HEADER)
+    if (status == CLI_OK && need > CLI_HEADER)
         status = open_heads(engine, &path, options->heads, options->heads_for);
     if (status == CLI_OK) status = load(engine, options, need, &path);
     engine->load_ms = cli_clock_ms(NULL) - start;

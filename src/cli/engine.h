@@ -51,9 +51,10 @@ typedef struct cli_engine {
 } cli_engine;
 
 enum cli_engine_need {
-    CLI_HEADER,  /* hyperparameters and tokenizer: no weights are read */
-    CLI_WEIGHTS, /* the whole model */
-    CLI_SESSION  /* and a session */
+    CLI_VOCABULARY, /* the tokenizer alone, from a header of any architecture */
+    CLI_HEADER,     /* hyperparameters and tokenizer: no weights are read */
+    CLI_WEIGHTS,    /* the whole model */
+    CLI_SESSION     /* and a session */
 };
 
 /* Opens what is needed. 0, or the exit status of a failure that has been reported.

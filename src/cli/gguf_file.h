@@ -11,6 +11,11 @@ typedef struct cli_gguf_file {
     uint64_t n_bytes; /* of the file; 0 where it is no regular file */
 } cli_gguf_file;
 
+/* Nothing behind the header: the beginning of a file, or a vocabulary without weights. */
+static inline bool cli_gguf_header_alone(const cli_gguf_file *file) {
+    return file->n_bytes && file->n_bytes <= file->header.data_offset;
+}
+
 /* 0, or the exit status of a reported failure; cli_gguf_close either way. */
 int cli_gguf_open(cli_gguf_file *file, const char *path);
 void cli_gguf_close(cli_gguf_file *file);

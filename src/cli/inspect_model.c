@@ -4,9 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "catalog.h"
 #include "cli.h"
 #include "engine.h"
+#include "files.h"
 #include "inspect.h"
+#include "platform.h"
+#include "run/cost.h"
 #include "text.h"
 
 #define FINGERPRINT_ROWS 4u /* first rows of the token embedding that the fingerprint covers */
@@ -21,10 +25,15 @@ typedef struct summary {
     exitlm_loader *loader;
     exitlm_model_info info;
     bool supported;
-    exitlm_error why; /* where it is not */
+    bool complete;     /* the weights are there, too */
+    exitlm_error why;  /* where it is not supported */
+    char missing[512]; /* lines: what of it the engine lacks */
     uint64_t file_bytes, header_bytes, n_tensors, model_bytes, session_bytes;
+    double tokens_per_second; /* roughly, of the whole model on one thread; 0: not known */
     type_count types[MAX_TYPES];
-    const char *heads; /* file beside the model, or NULL */
+    const char *heads;   /* file beside the model, or NULL */
+    char catalogue[128]; /* its name in the catalogue, or "" */
+    bool catalogue_heads;
 } summary;
 
 /* ---- Feeding a loader with just what it needs ---- */
@@ -92,25 +101,38 @@ static int describe(summary *s, cli_gguf_file *files, uint32_t n_parts, const ch
     if (exitlm_loader_create(&s->loader, &options, &s->why) != EXITLM_OK)
         return cli_report(&s->why, file);
     exitlm_status status = push_headers(s->loader, files, n_parts, &s->why);
-    exitlm_model *model = exitlm_loader_model(s->loader);
-    if (status == EXITLM_OK && !model) {
-        s->why.status = status = EXITLM_BAD_MODEL;
-        snprintf(s->why.message, sizeof s->why.message, "the header is incomplete");
-    }
-    if (status != EXITLM_OK && status != EXITLM_UNSUPPORTED) return cli_report(&s->why, file);
+    const exitlm_model *model = exitlm_loader_model(s->loader);
+    if (status == EXITLM_OUT_OF_MEMORY) return cli_report(&s->why, file);
+    exitlm_loader_missing(s->loader, s->missing, sizeof s->missing);
     s->supported = status == EXITLM_OK;
     if (!s->supported) return CLI_OK;
     exitlm_model_describe(model, &s->info);
     exitlm_session_options session = {.kv_type = EXITLM_KV_F32};
     status = exitlm_loader_memory(s->loader, &session, &s->model_bytes, &s->session_bytes, &s->why);
     if (status != EXITLM_OK) return cli_report(&s->why, file);
+    const double speed = xl_weight_speed(cli_clock_ms);
+    s->tokens_per_second = speed / (double)s->model_bytes;
     find_fingerprint(s, files, n_parts);
     return CLI_OK;
 }
 
+/* The entry of the catalogue with this file's name and size. */
+static void find_in_catalogue(summary *s, const char *file) {
+    cli_catalog catalog;
+    char why[600];
+    if (!cli_catalog_open(&catalog, why, sizeof why)) return;
+    const xl_json *entry = cli_catalog_of_file(&catalog, xl_base_name(file), s->file_bytes);
+    const char *name = xl_json_string(entry, "name");
+    if (name) snprintf(s->catalogue, sizeof s->catalogue, "%s", name);
+    s->catalogue_heads = entry && xl_json_get(entry, "heads");
+    cli_catalog_close(&catalog);
+}
+
 static void count(summary *s, const cli_gguf_file *files, uint32_t n_parts) {
+    s->complete = true;
     for (uint32_t part = 0; part < n_parts; part++) {
         const xl_gguf *g = &files[part].header;
+        if (g->n_tensors == 0 || cli_gguf_header_alone(&files[part])) s->complete = false;
         s->file_bytes += files[part].n_bytes;
         s->header_bytes += g->data_offset;
         s->n_tensors += g->n_tensors;
@@ -130,17 +152,40 @@ static void text_of(const xl_gguf *g, const char *key, const char **text, size_t
     xl_gguf_get_string(g, key, text, n);
 }
 
+/* Why it does not run, or what to expect. */
+static const char *sentence(const summary *s, char *room, size_t room_bytes) {
+    if (!s->supported) return s->why.message;
+    if (!s->complete) return "the weights are not in this file: it is a header alone";
+    int n = snprintf(room, room_bytes, "runs here: %.1f MB of memory",
+                     (double)(s->model_bytes + s->session_bytes) / 1e6);
+    if (s->tokens_per_second > 0)
+        snprintf(room + n, room_bytes - (size_t)n, ", about %.*f tokens a second on one thread",
+                 s->tokens_per_second < 10, s->tokens_per_second);
+    return room;
+}
+
 static void print_json(const summary *s, const cli_model_path *path, const xl_gguf *g) {
     ndjson j = xl_nd_to(stdout);
     const char *text;
+    char room[128];
     size_t n;
     xl_nd_put(&j, "{ type=model file=%s file_bytes=%" PRIu64 " parts=%u gguf_version=%u",
               path->file, s->file_bytes, path->n_parts, g->version);
     text_of(g, "general.name", &text, &n);
     xl_nd_put(&j, "name=%.*s", (int)n, text);
     text_of(g, "general.architecture", &text, &n);
-    xl_nd_put(&j, "arch=%.*s supported?%d", (int)n, text, s->supported);
-    if (!s->supported) xl_nd_put(&j, "reason=%s", s->why.message);
+    xl_nd_put(&j, "arch=%.*s", (int)n, text);
+    text_of(g, "tokenizer.ggml.model", &text, &n);
+    xl_nd_put(&j, "tokenizer=%.*s", (int)n, text);
+    text_of(g, "tokenizer.ggml.pre", &text, &n);
+    xl_nd_put(&j, "pre_tokenizer=%.*s runs?%d supported?%d complete?%d reason=%s missing=[", (int)n,
+              text, s->supported && s->complete, s->supported, s->complete,
+              sentence(s, room, sizeof room));
+    for (const char *at = s->missing; *at; at += n + (at[n] == '\n')) {
+        n = strcspn(at, "\n");
+        xl_nd_put(&j, "%.*s", (int)n, at);
+    }
+    xl_nd_put(&j, "]");
     if (s->supported) {
         const exitlm_model_info *i = &s->info;
         xl_nd_put(&j,
@@ -148,11 +193,12 @@ static void print_json(const summary *s, const cli_model_path *path, const xl_gg
                   "ffn_dim=%u attention_heads=%u kv_heads=%u head_dim=%u vocab=%u "
                   "context_tokens=%u macs_per_token=%" PRIu64 " weight_bytes=%" PRIu64
                   " fingerprint=%s memory={ "
-                  "model_bytes=%" PRIu64 " session_bytes=%" PRIu64 " }",
+                  "model_bytes=%" PRIu64 " session_bytes=%" PRIu64
+                  " } estimate={ tokens_per_second=%.3g }",
                   i->licence, i->quantisation, i->template_family, i->parameters, i->layers, i->dim,
                   i->ffn_dim, i->heads, i->kv_heads, i->head_dim, i->vocab, i->context_tokens,
                   i->macs_per_token, i->weight_bytes, *i->fingerprint ? i->fingerprint : NULL,
-                  s->model_bytes, s->session_bytes);
+                  s->model_bytes, s->session_bytes, s->tokens_per_second);
     }
     xl_nd_put(&j, "header_bytes=%" PRIu64 " tensors=%" PRIu64 " tensor_types={", s->header_bytes,
               s->n_tensors);
@@ -162,7 +208,8 @@ static void print_json(const summary *s, const cli_model_path *path, const xl_gg
                   xl_gguf_tensor_type_name(t) ? xl_gguf_tensor_type_name(t) : "unknown",
                   s->types[t].n, s->types[t].n_bytes);
     }
-    xl_nd_put(&j, "} heads=%s }", s->heads);
+    xl_nd_put(&j, "} heads=%s catalogue=%s catalogue_heads?%d }", s->heads,
+              *s->catalogue ? s->catalogue : NULL, s->catalogue_heads);
 }
 
 static void line(const char *name, const char *text, size_t n) {
@@ -180,8 +227,18 @@ static void print_table(const summary *s, const cli_model_path *path, const xl_g
     line("name", text, n);
     text_of(g, "general.architecture", &text, &n);
     line("architecture", text, n);
-    if (!s->supported) line("not supported", s->why.message, strlen(s->why.message));
-    else {
+    text_of(g, "tokenizer.ggml.model", &text, &n);
+    line("tokenizer", text, n);
+    text_of(g, "tokenizer.ggml.pre", &text, &n);
+    if (n) line("pre-tokenizer", text, n);
+    char room[128];
+    const char *why = sentence(s, room, sizeof room);
+    line(s->supported ? "verdict" : "not supported", why, strlen(why));
+    for (const char *at = s->missing; *at; at += n + (at[n] == '\n')) {
+        n = strcspn(at, "\n");
+        line("missing", at, n);
+    }
+    if (s->supported) {
         line("licence", i->licence, strlen(i->licence));
         line("chat template", i->template_family, strlen(i->template_family));
         printf("%-14s %.1f million, %s\n", "parameters", (double)i->parameters / 1e6,
@@ -209,7 +266,10 @@ static void print_table(const summary *s, const cli_model_path *path, const xl_g
                name ? name : "of unknown type", (double)s->types[t].n_bytes / 1e6);
         first = false;
     }
-    printf("\n%-14s %s\n", "exit heads", s->heads ? s->heads : "none beside it");
+    printf("\n%-14s %s", "exit heads", s->heads ? s->heads : "none beside it");
+    if (!s->heads && s->catalogue_heads)
+        printf("; the catalogue has some: exitlm pull %s", s->catalogue);
+    printf("\n");
 }
 
 int inspect_model(const cli_model_path *path, cli_gguf_file *files, bool json) {
@@ -219,6 +279,7 @@ int inspect_model(const cli_model_path *path, cli_gguf_file *files, bool json) {
     int status = cli_model_path_heads(path, NULL, &heads);
     s->heads = heads;
     count(s, files, path->n_parts);
+    find_in_catalogue(s, path->file);
     if (status == CLI_OK) status = describe(s, files, path->n_parts, path->file);
     if (status == CLI_OK && json) print_json(s, path, &files[0].header);
     else if (status == CLI_OK) print_table(s, path, &files[0].header);

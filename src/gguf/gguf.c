@@ -15,7 +15,6 @@ enum {
     PHASE_KEYS_END,
     PHASE_TENSOR,
     PHASE_TENSORS_END,
-    PHASE_PADDING,
     PHASE_DONE
 };
 typedef enum { STEP_ON, STEP_WAIT, STEP_FAIL } step_result;
@@ -348,6 +347,7 @@ static step_result step_strings(xl_gguf *g, exitlm_error *error) {
 
 static step_result step_keys_end(xl_gguf *g, exitlm_error *error) {
     g->phase = PHASE_TENSOR;
+    if (g->keys_only) g->n_tensors = 0;
     uint32_t key = index_find(g, false, "general.alignment", 17, NULL);
     if (key == UINT32_MAX) return STEP_ON;
     uint32_t alignment =
@@ -359,9 +359,9 @@ static step_result step_keys_end(xl_gguf *g, exitlm_error *error) {
     return STEP_ON;
 }
 
-static step_result bad_tensor(const xl_gguf *g, const xl_gguf_tensor *t, exitlm_status status,
-                              const char *what, uint64_t value, exitlm_error *error) {
-    xl_fail(error, status, "tensor %.*s at offset %u: %s %llu",
+static step_result bad_tensor(const xl_gguf *g, const xl_gguf_tensor *t, const char *what,
+                              uint64_t value, exitlm_error *error) {
+    xl_fail(error, EXITLM_BAD_MODEL, "tensor %.*s at offset %u: %s %llu",
             XL_TEXT(xl_gguf_text(g, t->name_offset), t->name_bytes), t->entry_offset, what,
             (unsigned long long)value);
     return STEP_FAIL;
@@ -372,16 +372,14 @@ static step_result size_tensor(const xl_gguf *g, xl_gguf_tensor *t, exitlm_error
     uint64_t elements = 1;
     for (uint32_t i = 0; i < t->n_dims; i++) {
         if (t->dims[i] == 0 || t->dims[i] > MAX_ELEMENTS / elements)
-            return bad_tensor(g, t, EXITLM_BAD_MODEL, "an impossible dimension:", t->dims[i],
-                              error);
+            return bad_tensor(g, t, "an impossible dimension:", t->dims[i], error);
         elements *= t->dims[i];
     }
     uint32_t block_elements, block_bytes;
-    if (!xl_gguf_tensor_type_size(t->type, &block_elements, &block_bytes))
-        return bad_tensor(g, t, EXITLM_UNSUPPORTED, "unknown weight type", t->type, error);
+    if (!xl_gguf_tensor_type_size(t->type, &block_elements, &block_bytes)) return STEP_ON;
     if (t->dims[0] % block_elements)
-        return bad_tensor(g, t, EXITLM_BAD_MODEL, "its type needs rows of whole blocks, a row has",
-                          t->dims[0], error);
+        return bad_tensor(g, t, "its type needs rows of whole blocks, a row has", t->dims[0],
+                          error);
     t->n_bytes = elements / block_elements * block_bytes;
     return STEP_ON;
 }
@@ -404,8 +402,7 @@ static step_result step_tensor(xl_gguf *g, exitlm_error *error) {
     const uint8_t *p = g->blob + t->name_offset + name_bytes;
     t->n_dims = xl_load_u32(p);
     if (t->n_dims < 1 || t->n_dims > XL_GGUF_MAX_DIMS)
-        return bad_tensor(g, t, EXITLM_BAD_MODEL, "1 to 4 dimensions are allowed, not", t->n_dims,
-                          error);
+        return bad_tensor(g, t, "1 to 4 dimensions are allowed, not", t->n_dims, error);
     size_t entry_bytes = 8 + (size_t)name_bytes + 4 + 8 * (size_t)t->n_dims + 12;
     if (!have(g, entry_bytes)) return STEP_WAIT;
     for (uint32_t i = 0; i < t->n_dims; i++) t->dims[i] = xl_load_u64(p + 4 + 8 * i);
@@ -413,8 +410,7 @@ static step_result step_tensor(xl_gguf *g, exitlm_error *error) {
     t->offset = xl_load_u64(p + 8 + 8 * t->n_dims);
     if (size_tensor(g, t, error) != STEP_ON) return STEP_FAIL;
     if (t->offset % g->alignment || t->offset > MAX_FILE_BYTES)
-        return bad_tensor(g, t, EXITLM_BAD_MODEL,
-                          "its data's offset is not aligned or beyond all bounds:", t->offset,
+        return bad_tensor(g, t, "its data's offset is not aligned or beyond all bounds:", t->offset,
                           error);
     if (!index_add(g, true, g->tensors_read)) {
         xl_fail(error, EXITLM_BAD_MODEL, "tensor %.*s stands twice, again at offset %u",
@@ -430,6 +426,16 @@ static bool lies_before(const void *context, uint32_t a, uint32_t b) {
     const xl_gguf *g = context;
     const uint64_t of_a = g->tensors[a].offset, of_b = g->tensors[b].offset;
     return of_a != of_b ? of_a < of_b : a < b;
+}
+
+/* The header is complete: the blob takes its final place and size, unless it has them. */
+static step_result finish(xl_gguf *g, exitlm_error *error) {
+    bool fits = g->expected_bytes && g->blob_capacity_bytes - g->at < SLICE_BYTES;
+    if (!fits && !resize_blob(g, g->at)) return no_memory(error);
+    g->blob_bytes = g->at;
+    g->phase = PHASE_DONE;
+    g->done = true;
+    return STEP_ON;
 }
 
 static step_result step_tensors_end(xl_gguf *g, exitlm_error *error) {
@@ -455,19 +461,7 @@ static step_result step_tensors_end(xl_gguf *g, exitlm_error *error) {
         }
         g->total_bytes = t->offset + t->n_bytes;
     }
-    g->phase = PHASE_PADDING;
-    return STEP_ON;
-}
-
-/* The header is complete: the blob takes its final place and size, unless it has them. */
-static step_result step_padding(xl_gguf *g, exitlm_error *error) {
-    if (!have(g, g->data_offset - g->at)) return STEP_WAIT;
-    bool fits = g->expected_bytes && g->blob_capacity_bytes - g->at < SLICE_BYTES;
-    if (!fits && !resize_blob(g, g->at)) return no_memory(error);
-    g->blob_bytes = g->at;
-    g->phase = PHASE_DONE;
-    g->done = true;
-    return STEP_ON;
+    return finish(g, error);
 }
 
 static step_result step(xl_gguf *g, exitlm_error *error) {
@@ -477,8 +471,7 @@ static step_result step(xl_gguf *g, exitlm_error *error) {
     case PHASE_STRINGS: return step_strings(g, error);
     case PHASE_KEYS_END: return step_keys_end(g, error);
     case PHASE_TENSOR: return step_tensor(g, error);
-    case PHASE_TENSORS_END: return step_tensors_end(g, error);
-    default: return step_padding(g, error);
+    default: return step_tensors_end(g, error);
     }
 }
 
@@ -526,7 +519,7 @@ exitlm_status xl_gguf_push(xl_gguf *gguf, const void *bytes, size_t n_bytes, siz
         step_result result = STEP_ON;
         while (!gguf->done && result == STEP_ON) result = step(gguf, error);
         if (result == STEP_FAIL) return error->status;
-        *used += gguf->done ? (size_t)gguf->data_offset - before : n;
+        *used += gguf->done ? gguf->at - before : n;
         if (result == STEP_WAIT &&
             gguf->blob_bytes > (size_t)XL_GGUF_MAX_HEADER_BYTES + XL_GGUF_MAX_ALIGNMENT)
             return too_large(gguf, error), error->status;
@@ -540,9 +533,9 @@ exitlm_status xl_gguf_truncated(const xl_gguf *g, exitlm_error *error) {
                         : g->phase <= PHASE_STRINGS ? "its metadata"
                                                     : "its table of tensors";
     uint32_t number = g->phase <= PHASE_STRINGS ? g->keys_read : g->tensors_read;
-    if (g->phase == PHASE_START || g->phase == PHASE_PADDING)
+    if (g->phase == PHASE_START)
         return xl_fail(error, EXITLM_BAD_MODEL, "truncated: the file ends at %zu, within %s",
-                       g->blob_bytes, g->phase == PHASE_START ? where : "the header's padding");
+                       g->blob_bytes, where);
     return xl_fail(error, EXITLM_BAD_MODEL,
                    "truncated: the file ends at %zu, within %s (entry %u of %u)", g->blob_bytes,
                    where, number + 1, g->phase <= PHASE_STRINGS ? g->n_keys : g->n_tensors);

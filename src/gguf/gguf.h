@@ -54,10 +54,12 @@ typedef struct xl_gguf_key {
 typedef struct xl_gguf_tensor {
     uint32_t name_offset, name_bytes; /* in the blob */
     uint32_t entry_offset;            /* where its entry in the table begins */
-    uint32_t type;                    /* as numbered in the file, see xl_gguf_tensor_type_name */
+    /* as numbered in the file, see xl_gguf_tensor_type_name; it may be one that nobody knows */
+    uint32_t type;
     uint32_t n_dims;
     uint64_t dims[XL_GGUF_MAX_DIMS]; /* dims[0] is the contiguous one; unused are 1 */
-    uint64_t offset, n_bytes;        /* offset: in the file (data_offset included), once `done` */
+    /* offset: in the file (data_offset included), once `done`; n_bytes: 0 of an unknown type */
+    uint64_t offset, n_bytes;
 } xl_gguf_tensor;
 
 typedef struct xl_gguf_index { /* open addressing, 0 = empty, else index + 1 */
@@ -72,6 +74,8 @@ typedef struct xl_gguf {
     /* of the whole header, where the caller knows it (set after init), else 0: the block then
      * begins with that size */
     size_t expected_bytes;
+    /* set after init: `done` behind the keys, the table of tensors is not read */
+    bool keys_only;
     size_t peak_bytes; /* most memory held at a time so far */
     size_t at;         /* parsed up to here */
     int phase;
@@ -92,8 +96,8 @@ void xl_gguf_init(xl_gguf *gguf, const exitlm_allocator *allocator);
 void xl_gguf_free(xl_gguf *gguf);                 /* leaves it as after init */
 size_t xl_gguf_memory_bytes(const xl_gguf *gguf); /* held from the allocator now */
 
-/* Takes bytes of the header; *used of the `n_bytes` belonged to it (padding included). All are used
- * until `done`. BAD_MODEL or UNSUPPORTED with name and offset; then only xl_gguf_free. */
+/* Takes bytes of the header; *used of the `n_bytes` belonged to it (without the padding behind it,
+ * which a file without weights may lack). All are used until `done`. BAD_MODEL or UNSUPPORTED with name and offset; then only xl_gguf_free. */
 exitlm_status xl_gguf_push(xl_gguf *gguf, const void *bytes, size_t n_bytes, size_t *used,
                            exitlm_error *error);
 

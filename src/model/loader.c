@@ -52,6 +52,7 @@ exitlm_status exitlm_loader_create(exitlm_loader **loader, const exitlm_load_opt
     owner->n_parts = 1;
     xl_gguf_init(&parts[0].gguf, &allocator);
     parts[0].gguf.expected_bytes = l->options.header_bytes;
+    parts[0].gguf.keys_only = l->options.vocabulary_only;
     l->model->allocator = allocator;
     l->model->heads = l->options.heads;
     l->model->owner = owner;
@@ -285,9 +286,23 @@ static void count_places(exitlm_loader *loader, const xl_part *part) {
     }
 }
 
+/* The keys alone are known, and nothing else is wanted. */
+static exitlm_status vocabulary_known(exitlm_loader *loader, exitlm_error *error) {
+    exitlm_model *model = loader->model;
+    exitlm_status status = make_tokenizer(loader, error);
+    if (status != EXITLM_OK) return status;
+    xl_tokenizer_info info;
+    xl_tokenizer_describe(model->tokenizer, &info);
+    model->config.vocab = info.n_tokens;
+    xl_model_fill_info(model);
+    loader->header_ready = true;
+    return EXITLM_OK;
+}
+
 /* The current part's header is complete. */
 static exitlm_status header_known(exitlm_loader *loader, exitlm_error *error) {
     exitlm_model *model = loader->model;
+    if (loader->options.vocabulary_only) return vocabulary_known(loader, error);
     exitlm_status status = read_split(loader, error);
     if (status == EXITLM_OK && loader->part == 0) {
         status = xl_config_read(&current(loader)->gguf, &model->config, error);
@@ -309,7 +324,9 @@ static exitlm_status header_known(exitlm_loader *loader, exitlm_error *error) {
 /* ---- Progress ------------------------------------------------------------------------------ */
 static exitlm_status try_fingerprint(exitlm_loader *loader, exitlm_error *error) {
     exitlm_model *model = loader->model;
-    if (model->fingerprint[0] || !loader->header_ready || loader->norms_left) return EXITLM_OK;
+    if (model->fingerprint[0] || !loader->header_ready || loader->norms_left ||
+        loader->options.vocabulary_only)
+        return EXITLM_OK;
     for (uint32_t id = 0; id < XL_FINGERPRINT_ROWS && id < model->config.vocab; id++)
         if (!model->row_ready[id]) return EXITLM_OK;
     exitlm_status status = xl_fingerprint_end(model, &loader->begun, error);
@@ -324,7 +341,7 @@ static exitlm_status try_fingerprint(exitlm_loader *loader, exitlm_error *error)
 
 static void update_progress(exitlm_loader *loader) {
     exitlm_model *model = loader->model;
-    if (!loader->header_ready) return;
+    if (!loader->header_ready || loader->options.vocabulary_only) return;
     model->base_ready = loader->base_left == 0;
     while (model->layers_ready < model->config.n_layers &&
            loader->layer_left[model->layers_ready] == 0)
@@ -511,12 +528,33 @@ exitlm_model *exitlm_loader_model(const exitlm_loader *loader) {
 
 exitlm_status xl_loader_measure(const exitlm_loader *loader, const exitlm_model **model,
                                 uint64_t *model_bytes, exitlm_error *error) {
+    if (loader->options.vocabulary_only)
+        return xl_fail(error, EXITLM_USAGE,
+                       "exitlm_loader_memory: only the vocabulary was asked for (vocabulary_only)");
     if (!loader->header_ready)
         return xl_fail(error, EXITLM_USAGE, "exitlm_loader_memory: the header is not known yet%s",
                        owner_of(loader)->n_parts > 1 ? " (those of all parts are needed)" : "");
     *model = loader->model;
     *model_bytes = loader->model_bytes;
     return EXITLM_OK;
+}
+
+void exitlm_loader_missing(const exitlm_loader *loader, char *text, size_t capacity) {
+    if (!text || !capacity) return;
+    *text = 0;
+    if (!loader) return;
+    const xl_owner *owner = owner_of(loader);
+    for (uint32_t i = 0; i < owner->n_parts; i++)
+        if (owner->parts[i].gguf.done)
+            xl_model_missing(&owner->parts[i].gguf, i == 0, text, capacity);
+}
+
+const char *exitlm_loader_text(const exitlm_loader *loader, const char *key, size_t *n_bytes) {
+    const char *text = "";
+    *n_bytes = 0;
+    const xl_gguf *gguf = loader ? &owner_of(loader)->parts[0].gguf : NULL;
+    if (gguf && gguf->done && key) xl_gguf_get_string(gguf, key, &text, n_bytes);
+    return text;
 }
 
 /* ---- The end -------------------------------------------------------------------------------- */
@@ -568,7 +606,7 @@ exitlm_status exitlm_loader_finish(exitlm_loader *loader, exitlm_model **model,
     if (loader->failed)
         return xl_fail(error, EXITLM_USAGE,
                        "exitlm_loader_finish: this loader has failed and only can be freed");
-    if (loader->options.header_only && loader->header_ready)
+    if ((loader->options.header_only || loader->options.vocabulary_only) && loader->header_ready)
         return xl_fail(error, EXITLM_USAGE,
                        "exitlm_loader_finish: only the header was asked for (header_only)");
     if (!loader->model->complete) return say_missing(loader, error);

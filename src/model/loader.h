@@ -74,6 +74,9 @@ exitlm_status xl_place_find(exitlm_model *model, const xl_gguf *gguf, const xl_g
                             xl_place *place, exitlm_error *error);
 /* BAD_MODEL naming a tensor that no part of the model has. */
 exitlm_status xl_model_check_tensors(const exitlm_model *model, exitlm_error *error);
+/* Lines of exitlm_loader_missing, appended to `text`: of a part's header; with its keys only of the
+ * first part. */
+void xl_model_missing(const xl_gguf *gguf, bool first, char *text, size_t capacity);
 void xl_model_fill_info(exitlm_model *model);
 
 /* ---- fingerprint.c ---- */

@@ -158,6 +158,10 @@ exitlm_status xl_place_find(exitlm_model *model, const xl_gguf *gguf, const xl_g
                             xl_place *place, exitlm_error *error) {
     const xl_config *c = &model->config;
     *place = (xl_place){.kind = XL_PLACE_SKIP, .layer = XL_BASE};
+    if (!xl_gguf_tensor_type_name(t->type))
+        return xl_fail(error, EXITLM_UNSUPPORTED,
+                       "tensor %.*s at offset %u: unknown weight type %u", NAME(gguf, t),
+                       t->entry_offset, t->type);
     if (name_is(gguf, t, "token_embd.weight") || name_is(gguf, t, "output.weight")) {
         bool output = name_is(gguf, t, "output.weight");
         place->kind = XL_PLACE_ROWS;
@@ -426,12 +430,47 @@ static const char *main_type(const exitlm_model *model) {
 
 const char *xl_arch_name(xl_arch_id arch) { return archs[arch].name; }
 
+/* A line of exitlm_loader_missing, unless it stands there already. */
+static void add_missing(char *text, size_t capacity, const char *what, const char *name,
+                        size_t n_bytes) {
+    char line[96];
+    int n = snprintf(line, sizeof line, "%s %.*s", what, XL_TEXT(name, n_bytes));
+    for (int i = 0; i < n; i++)
+        if ((unsigned char)line[i] < 32 || line[i] == 127) line[i] = ' ';
+    for (const char *at = text; (at = strstr(at, line)); at++)
+        if ((at == text || at[-1] == '\n') && (at[n] == '\n' || !at[n])) return;
+    const size_t used = strlen(text);
+    snprintf(text + used, capacity - used, "%s%s", used ? "\n" : "", line);
+}
+
+void xl_model_missing(const xl_gguf *gguf, bool first, char *text, size_t capacity) {
+    xl_config config;
+    xl_tokenizer_source source;
+    xl_str name = {NULL, 0};
+    if (first && find_arch(gguf, &config, NULL) == EXITLM_UNSUPPORTED &&
+        xl_gguf_get_string(gguf, "general.architecture", &name.data, &name.bytes))
+        add_missing(text, capacity, "architecture", name.data, name.bytes);
+    for (uint32_t i = 0; i < gguf->n_tensors; i++) {
+        const uint32_t type = gguf->tensors[i].type;
+        const char *known = xl_gguf_tensor_type_name(type);
+        char number[16];
+        snprintf(number, sizeof number, "%u", type);
+        if (xl_type_from_ggml(type) == XL_TYPE_COUNT)
+            add_missing(text, capacity, "weight type", known ? known : number,
+                        strlen(known ? known : number));
+    }
+    if (!first || xl_tokenizer_source_from_gguf(&source, gguf, NULL) != EXITLM_OK) return;
+    const char *lacks = source.model.data ? xl_tokenizer_lacks(&source, &name) : NULL;
+    if (lacks) add_missing(text, capacity, lacks, name.data, name.bytes);
+}
+
 void xl_model_fill_info(exitlm_model *model) {
     xl_owner *owner = model->owner;
     const xl_config *c = &model->config;
     const xl_gguf *gguf = &owner->parts[0].gguf;
     exitlm_model_info *info = &model->info;
     copy_text(owner->name, sizeof owner->name, gguf, "general.name");
+    copy_text(owner->architecture, sizeof owner->architecture, gguf, "general.architecture");
     copy_text(owner->licence, sizeof owner->licence, gguf, "general.license");
     xl_tokenizer_info tokens;
     xl_tokenizer_describe(model->tokenizer, &tokens);
@@ -440,9 +479,9 @@ void xl_model_fill_info(exitlm_model *model) {
         .eos = tokens.eos,
         .add_bos = tokens.add_bos,
         .name = owner->name,
-        .architecture = xl_arch_name(c->arch),
+        .architecture = owner->architecture,
         .licence = owner->licence,
-        .quantisation = main_type(model),
+        .quantisation = c->n_layers ? main_type(model) : "",
         .template_family = xl_template_name(&model->chat),
         .layers = c->n_layers,
         .dim = c->dim,

@@ -115,7 +115,7 @@ exitlm_status exitlm_session_create(exitlm_session **session, const exitlm_model
                                     const exitlm_session_options *options, exitlm_error *error) {
     if (!session) return xl_fail(error, EXITLM_USAGE, "exitlm_session_create: `session` is NULL");
     *session = NULL;
-    if (!model)
+    if (!model || !model->config.n_layers)
         return xl_fail(error, EXITLM_USAGE, "a session needs a model whose header has been read");
     const exitlm_session_options none = {0}, *o = options ? options : &none;
     const exitlm_heads *heads = heads_of(model, o);

@@ -1,5 +1,7 @@
 #include "cost.h"
 
+#include <string.h>
+
 /* What a layer costs that a waiting position runs later, in a batch, against running it at once:
  * less natively, where waiting for weights is most of a single position's time, than in
  * WebAssembly, where arithmetic is (SPEED.md, "Rows of a batch"). */
@@ -50,4 +52,33 @@ double xl_expected_macs(const exitlm_model *m, const exitlm_heads *heads,
         left -= level->coverage[h];
     }
     return sum + left * token;
+}
+
+enum { SPEED_COLS = 576, SPEED_ROWS = 24576, SPEED_PASSES = 6 };
+
+/* 8 MB of Q4_0 weights, more than most caches hold; the best of some passes. */
+double xl_weight_speed(double (*clock_ms)(void *user)) {
+    const xl_kernels *kernels = xl_kernels_pick(NULL);
+    const exitlm_allocator libc = xl_libc_allocator;
+    size_t bytes;
+    if (!xl_matrix_bytes(XL_Q4_0, SPEED_ROWS, SPEED_COLS, &bytes)) return 0;
+    const size_t act_bytes = xl_act_bytes(SPEED_COLS),
+                 needed = bytes + act_bytes + sizeof(float) * (SPEED_ROWS + SPEED_COLS);
+    uint8_t *memory = xl_calloc(&libc, needed, 1);
+    if (!memory) return 0;
+    memset(memory, 1, bytes);
+    uint8_t *act = memory + bytes;
+    float *x = (float *)(void *)(act + act_bytes), *y = x + SPEED_COLS;
+    for (size_t i = 0; i < SPEED_COLS; i++) x[i] = (float)i;
+    kernels->quantize(act, NULL, x, SPEED_COLS);
+    double best_ms = 0;
+    for (int i = 0; i < SPEED_PASSES; i++) {
+        const double start = clock_ms(NULL);
+        kernels->matmul[XL_Q4_0](y, SPEED_ROWS, memory, SPEED_COLS, 0, SPEED_ROWS, act, act_bytes,
+                                 1);
+        const double ms = clock_ms(NULL) - start;
+        if (ms > 0 && (best_ms == 0 || ms < best_ms)) best_ms = ms;
+    }
+    xl_free(&libc, memory, needed, 1);
+    return best_ms > 0 ? (double)bytes / best_ms * 1000 : 0;
 }

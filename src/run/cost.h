@@ -1,4 +1,4 @@
-/* What work costs, in multiply-adds of matrices. */
+/* What work costs, in multiply-adds of matrices; and how fast this machine is. */
 #ifndef XL_COST_H
 #define XL_COST_H
 #include "model/heads.h"
@@ -13,5 +13,8 @@ double xl_deferred_layers(const exitlm_model *model, const exitlm_heads *heads, 
 /* A token's expected multiply-adds under a level, from its coverage, on this kind of machine. */
 double xl_expected_macs(const exitlm_model *model, const exitlm_heads *heads,
                         const exitlm_level *level);
+/* Bytes of weights a second that one row of activations is multiplied with, on this thread: what a
+ * token's speed depends on. Measured for some milliseconds; 0 where memory or a clock is missing. */
+double xl_weight_speed(double (*clock_ms)(void *user));
 
 #endif

@@ -4,79 +4,92 @@
 
 #include <string.h>
 
-/* ---- Which rule ---- */
+/* ---- The rules: names of tokenizer.ggml.pre, and their expressions, each of which cuts what the
+ * one before it left. Beside what regular expressions have: \c is a contraction, as 's or 'LL, \C
+ * one in small letters; \p{U} are letters but a-z, \p{l} letters but A-Z. ---- */
 
+#define GPT2 "\\C| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+#define LEAD "[^\r\n\\p{L}\\p{N}]?"
+#define SIGNS " ?[^\\s\\p{L}\\p{N}]+"
+#define SPACES "\\s+(?!\\S)|\\s+"
+#define BREAKS "\\s*[\r\n]+|" SPACES
+/* Llama 3's and its many relatives' */
+#define WORDS(digits) LEAD "\\p{L}+|" digits "|" SIGNS "[\r\n]*|"
+#define QWEN2 "\\c|" WORDS("\\p{N}") BREAKS
+#define HAN_TO_HANGUL "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
+#define HAN_AND_KANA "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"
+#define ASCII_SIGN "[!-/:-@\\[-`{-~]"
+#define DEEPSEEK3 ASCII_SIGN "[A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+"
+#define CASES(more) LEAD "\\p{U}*\\p{l}+" more "|" LEAD "\\p{U}+\\p{l}*" more "|"
+#define BLOOM " ?[^(\\s|.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c)]+"
+/* letters with capitals, as of one version of Unicode */
+#define CASED                                                                              \
+    "A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕ" \
+    "ἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-\u1f7dᾀ-ᾴᾶ-ᾼ\u1fbeῂ-ῄῆ-ῌῐ-\u1fd3ῖ-\u1fdbῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤ\u2126ℨ"     \
+    "\u212a-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃"
+
+enum { MERGELESS = 1, BOS = 2, ALWAYS_BOS = 4, RAW = 8, WHOLE_BREAKS = 16 };
 static const struct {
-    const char *pre;
-    xl_pre_rule rule;
+    const char *names;
+    unsigned flags;
+    const char *cuts[XL_PRE_CUTS];
 } rules[] = {
-#define SMOLLM {"smollm", XL_PRE_SMOLLM, false, false, true}
-#define GPT2 {"gpt-2", XL_PRE_GPT2, false, false, true}
-#define QWEN2 {"qwen2", XL_PRE_QWEN2, false, false, true}
-#define LLAMA3 {"llama-bpe", XL_PRE_LLAMA3, true, true, true}
-/* the same cuts, other defaults */
-#define LIKE_LLAMA3 {"llama-bpe", XL_PRE_LLAMA3, false, false, true}
-    {"smollm", SMOLLM},
-    {"starcoder", SMOLLM},
-    {"refact", SMOLLM},
-    {"command-r", SMOLLM},
-    {"codeshell", SMOLLM},
-    {"exaone", SMOLLM},
-    {"minerva-7b", SMOLLM},
-    {"mellum2", SMOLLM},
-    {"gpt-2", GPT2},
-    {"phi-2", GPT2},
-    {"mpt", GPT2},
-    {"olmo", GPT2},
-    {"jais", GPT2},
-    {"trillion", GPT2},
-    {"granite-docling", GPT2},
-    {"exaone4", GPT2},
-    {"gigachat", GPT2},
-    {"a.x-4.0", GPT2},
-    {"mellum", GPT2},
-    {"qwen2", QWEN2},
-    {"deepseek-r1-qwen", QWEN2},
-    {"megrez", QWEN2},
-    {"stablelm2", QWEN2},
-    {"hunyuan", QWEN2},
-    {"solar-open", QWEN2},
-    {"grok-2", QWEN2},
-    {"kormo", QWEN2},
-    {"llama-bpe", LLAMA3},
-    {"llama3", LLAMA3},
-    {"llama-v3", LLAMA3},
-    {"falcon3", LLAMA3},
-    {"falcon-h1", LLAMA3},
-    {"pixtral", LLAMA3},
-    {"midm-2.0", LLAMA3},
-    {"lfm2", LLAMA3},
-    {"dbrx", LIKE_LLAMA3},
-    {"smaug-bpe", LIKE_LLAMA3},
-    {"glm4", LIKE_LLAMA3},
-    {"chatglm-bpe", LIKE_LLAMA3},
-    {"default", {"default", XL_PRE_DEFAULT, false, false, true}},
-    {"", {"default", XL_PRE_DEFAULT, false, false, true}},
+    {"default", 0, {"[\\p{P}$+<=>^~|]+", GPT2, "\\p{N}+", "[0-9][0-9][0-9]"}},
+    {"gpt-2 phi-2 mpt olmo jais trillion granite-docling exaone4 gigachat a.x-4.0 mellum",
+     0,
+     {GPT2}},
+    {"smollm starcoder refact command-r codeshell exaone minerva-7b mellum2", 0, {"\\p{N}", GPT2}},
+    {"falcon", 0, {"[\\p{P}$+<=>^~|`]+", GPT2, "[0-9][0-9][0-9]"}},
+    {"llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2",
+     MERGELESS | BOS,
+     {"\\c|" WORDS("\\p{N}{1,3}") BREAKS}},
+    /* the same cuts, other defaults */
+    {"dbrx smaug-bpe glm4 chatglm-bpe", 0, {"\\c|" WORDS("\\p{N}{1,3}") BREAKS}},
+    {"qwen2 deepseek-r1-qwen megrez stablelm2 hunyuan solar-open grok-2 kormo f2llmv2", 0, {QWEN2}},
+    {"qwen35",
+     0,
+     {"\\c|" LEAD "[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\r\n]*|" BREAKS}},
+    {"deepseek-llm",
+     0,
+     {"[\r\n]", "\\s?[" CASED "]+",
+      "\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+", "\\s+$", HAN_TO_HANGUL,
+      "\\p{N}+"}},
+    {"deepseek-coder", 0, {"[\r\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", HAN_TO_HANGUL, "\\p{N}"}},
+    {"deepseek-v3 hunyuan-dense joyai-llm hy_v4",
+     0,
+     {"\\p{N}{1,3}", HAN_AND_KANA, DEEPSEEK3 "[\r\n]*|" BREAKS}},
+    {"spark2_5", 0, {"\\p{N}{1,3}", HAN_AND_KANA, DEEPSEEK3 "|[\r\n]|" SPACES, "\\p{N}"}},
+    {"gpt-4o llama4 kanana2 talkie minimax-m2",
+     0,
+     {CASES("\\c?") "\\p{N}{1,3}|" SIGNS "[\r\n/]*|" BREAKS}},
+    {"tekken", MERGELESS | BOS, {CASES("") "\\p{N}|" SIGNS "[\r\n/]*|" BREAKS}},
+    {"youtu",
+     MERGELESS,
+     {"[\uac00-\ud7a3\u3131-\u318e]+|[\uff01\u2026\u201c\u201d\u2018\u2019\u2014\uff1a\uff1b\uff0c"
+      "\u3001-\u303f\ufe30-\ufe4f]+|[\u3105-\u312f]+|" HAN_AND_KANA,
+      LEAD "[\\p{L}\\p{M}]+\\c?|\\p{N}|" SIGNS "[\r\n/]*|" BREAKS}},
+    {"bailingmoe bailingmoe2 llada-moe", 0, {"\\c|" WORDS("\\p{N}") "\\s*[\r\n]|" SPACES}},
+    {"seed-coder", 0, {"\\c|" LEAD "\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}\r\n]+|" BREAKS}},
+    {"ufakzeka", 0, {WORDS("\\p{N}") BREAKS}},
+    {"laguna", 0, {"[^\n]+|[\n]+", QWEN2}},
+    {"minicpm5", MERGELESS, {"\\p{N}{1,3}", "\\c|" WORDS("\\p{N}+") BREAKS}},
+    {"jais-2",
+     0,
+     {"\\c|" WORDS("\\p{N}{1,3}") "\\s*[\r\n]+|\\s{512}(?!\\S)|\\s{256}(?!\\S)|\\s{128}(?!\\S)|"
+                                  "\\s{64}(?!\\S)|\\s{32}(?!\\S)|\\s{16}(?!\\S)|\\s{8}(?!\\S)|\\s{"
+                                  "4}(?!\\S)|\\s{1,2}(?!\\S)|"
+                                  "\\s"}},
+    {"bloom gpt3-finnish poro-chat", 0, {BLOOM}},
+    {"viking", 0, {BLOOM, "\\p{N}"}},
+    {"chameleon",
+     BOS,
+     {"<sentinel:[0-9]+>", "IMGIMG[A-I]{1,4}Z", "[\t\n]|    |  ", "\\p{N}",
+      "[\\p{P}!-/:-@\\[-`{-~]", GPT2}},
+    {"gemma4", ALWAYS_BOS | RAW | WHOLE_BREAKS, {"[^\n]+|[\n]+"}},
+    {"sarvam-moe", RAW, {"[^\n]+|[\n]+"}},
 };
-
-xl_pre_rule xl_pre_find(const char *pre, size_t n_bytes) {
-    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
-        if (strlen(rules[i].pre) == n_bytes &&
-            (n_bytes == 0 || memcmp(rules[i].pre, pre, n_bytes) == 0))
-            return rules[i].rule;
-    return (xl_pre_rule){"default", XL_PRE_DEFAULT, false, false, false};
-}
 
 /* ---- Characters ---- */
-
-#define IN(class, mask) ((1u << (class) & (mask)) != 0)
-enum {
-    LETTERS = 1u << XL_UNICODE_LETTER,
-    NUMBERS = 1u << XL_UNICODE_NUMBER,
-    SPACES = 1u << XL_UNICODE_SPACE,
-    /* [^\s\p{L}\p{N}] */
-    SIGNS = 1u << XL_UNICODE_OTHER | 1u << XL_UNICODE_PUNCTUATION | 1u << XL_UNICODE_MARK
-};
 
 typedef struct character {
     uint32_t code_point;
@@ -90,23 +103,15 @@ static inline character look(const uint8_t *at, const uint8_t *end) {
     character c;
     c.next = at + xl_utf8_decode_lenient(at, end, &c.code_point);
     c.class = xl_unicode_classify_wide(c.code_point);
+    /* white space over 127 counts as a vertical tab, also where a range names it */
+    if (c.class == XL_UNICODE_SPACE) c.code_point = '\v';
     return c;
 }
 
-/* End of the longest run of characters of `mask`'s classes. */
-static const uint8_t *skip(const uint8_t *at, const uint8_t *end, unsigned mask) {
-    while (at < end) {
-        character c = look(at, end);
-        if (!IN(c.class, mask)) break;
-        at = c.next;
-    }
-    return at;
-}
-
-/* 's 't 're 've 'm 'll 'd: bytes of the contraction at `at` (an apostrophe), or 0. `fold`: 0x20
- * where capitals count too, else 0 (only ASCII letters fold to these). */
+/* Bytes of the contraction 's 't 're 've 'm 'll 'd at `at`, or 0. `fold`: 0x20 where capitals count
+ * too, else 0 (only ASCII letters fold to these). */
 static size_t contraction(const uint8_t *at, const uint8_t *end, uint8_t fold) {
-    if (end - at < 2) return 0;
+    if (end - at < 2 || *at != '\'') return 0;
     uint8_t a = at[1] | fold;
     if (a == 's' || a == 't' || a == 'm' || a == 'd') return 2;
     if (end - at < 3) return 0;
@@ -114,146 +119,287 @@ static size_t contraction(const uint8_t *at, const uint8_t *end, uint8_t fold) {
     return (a == 'r' && b == 'e') || (a == 'v' && b == 'e') || (a == 'l' && b == 'l') ? 3 : 0;
 }
 
-/* White space at `at`: \s+(?!\S)|\s+, that is, a run without its last character where
- * something follows and more than one is there. */
-static const uint8_t *space_word(const uint8_t *at, const uint8_t *end) {
-    const uint8_t *last = at, *past = at;
-    while (past < end) {
-        character c = look(past, end);
-        if (c.class != XL_UNICODE_SPACE) return last > at ? last : past;
-        last = past;
-        past = c.next;
+/* ---- Classes of characters ---- */
+
+/* What stands next in a class's text: a range, or an escape such as \s or \p{L}. */
+typedef struct entry {
+    char escape, property; /* 's' 'S' 'd' 'p', and of 'p' its letter; 0: a range */
+    uint32_t low, high;
+} entry;
+
+static entry next_entry(const char **at, const char *end) {
+    const char *p = *at;
+    entry e = {0};
+    if (*p == '\\' && strchr("sSdp", p[1])) {
+        e.escape = p[1];
+        if (e.escape == 'p') e.property = p[3];
+        *at = p + (e.escape == 'p' ? 5 : 2);
+        return e;
     }
-    return past;
+    p += *p == '\\';
+    p += xl_utf8_decode_lenient((const uint8_t *)p, (const uint8_t *)end, &e.low);
+    e.high = e.low;
+    if (end - p >= 2 && *p == '-') {
+        p++;
+        p += xl_utf8_decode_lenient((const uint8_t *)p, (const uint8_t *)end, &e.high);
+    }
+    *at = p;
+    return e;
 }
 
-/* ---- One word of each rule: its end ---- */
-
-/* 's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+ */
-static const uint8_t *gpt2_word(const uint8_t *at, const uint8_t *end) {
-    if (*at == '\'') {
-        size_t taken = contraction(at, end, 0);
-        if (taken) return at + taken;
+static unsigned classes_of(char property) {
+    switch (property) {
+    case 'N': return 1u << XL_UNICODE_NUMBER;
+    case 'P': return 1u << XL_UNICODE_PUNCTUATION;
+    case 'M': return 1u << XL_UNICODE_MARK;
+    case 'S': return 1u << XL_UNICODE_SYMBOL;
+    default: return 1u << XL_UNICODE_LETTER;
     }
-    const uint8_t *start = *at == ' ' && at + 1 < end ? at + 1 : at; /* after the optional space */
-    character c = look(start, end);
-    if (c.class == XL_UNICODE_SPACE) return space_word(at, end);
-    unsigned mask = c.class == XL_UNICODE_LETTER   ? LETTERS
-                    : c.class == XL_UNICODE_NUMBER ? NUMBERS
-                                                   : SIGNS;
-    return skip(c.next, end, mask);
 }
 
-static const uint8_t *skip_newlines(const uint8_t *at, const uint8_t *end) {
-    while (at < end && (*at == '\r' || *at == '\n')) at++;
-    return at;
+static bool entry_has_ascii(const entry *e, uint32_t c) {
+    const xl_unicode_class class = xl_unicode_classify(c);
+    switch (e->escape) {
+    case 's':
+    case 'S': return class == XL_UNICODE_SPACE;
+    case 'd': return class == XL_UNICODE_NUMBER;
+    case 'p':
+        if (e->property == 'U' && c >= 'a') return false;
+        if (e->property == 'l' && c <= 'Z') return false;
+        return classes_of(e->property) >> class & 1;
+    default: return c >= e->low && c <= e->high;
+    }
 }
 
-/* \s*[\r\n]+|\s+(?!\S)|\s+ */
-static const uint8_t *newline_or_space_word(const uint8_t *at, const uint8_t *end) {
-    const uint8_t *past_newline = NULL;
-    for (const uint8_t *p = at; p < end;) {
-        character c = look(p, end);
-        if (c.class != XL_UNICODE_SPACE) break;
-        p = c.next;
-        if (c.code_point == '\r' || c.code_point == '\n') past_newline = p;
+/* Fills a set from the text of a class without its brackets. */
+static void fill_set(xl_pre_set *set, const char *text, const char *end) {
+    *set = (xl_pre_set){.negated = *text == '^'};
+    const char *p = text += set->negated;
+    while (p < end) {
+        const entry e = next_entry(&p, end);
+        if (e.escape == 'p') set->classes |= (uint8_t)classes_of(e.property);
+        if (e.escape == 'S') set->negated = true;
+        if (e.high >= 128) set->ranges = text, set->ranges_end = end;
+        for (uint32_t c = 0; c < 128; c++)
+            if (entry_has_ascii(&e, c)) set->ascii[c >> 5] |= 1u << (c & 31);
     }
-    return past_newline ? past_newline : space_word(at, end);
+    for (unsigned i = 0; set->negated && i < 4; i++) set->ascii[i] = ~set->ascii[i];
 }
 
-/* (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,D}|
- * ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+ with D = max_digits: 3 in Llama 3, 1 in Qwen
- * 2. */
-static const uint8_t *llama3_word(const uint8_t *at, const uint8_t *end, unsigned max_digits) {
-    if (*at == '\'') {
-        size_t taken = contraction(at, end, 0x20);
-        if (taken) return at + taken;
+static inline bool has_bit(const uint32_t bits[4], uint32_t c) {
+    return bits[c >> 5] >> (c & 31) & 1;
+}
+
+static bool has(const xl_pre_set *set, const character *c) {
+    if (c->code_point < 128) return has_bit(set->ascii, c->code_point);
+    bool in = set->classes >> c->class & 1;
+    for (const char *p = set->ranges; p && !in && p < set->ranges_end;) {
+        const entry e = next_entry(&p, set->ranges_end);
+        in = c->code_point >= e.low && c->code_point <= e.high;
     }
-    character c = look(at, end);
-    if (c.class == XL_UNICODE_LETTER) return skip(c.next, end, LETTERS);
-    if (c.class == XL_UNICODE_NUMBER) {
-        const uint8_t *p = c.next;
-        for (unsigned digits = 1; digits < max_digits && p < end; digits++) {
-            character d = look(p, end);
-            if (d.class != XL_UNICODE_NUMBER) break;
-            p = d.next;
+    return in != set->negated;
+}
+
+/* ---- Expressions to items ---- */
+
+enum {
+    CHARACTER,
+    CLASS,
+    NOT_AHEAD,
+    CONTRACTION,
+    SMALL_CONTRACTION,
+    AT_END,
+    END_OF_WAY,
+    END_OF_CUT
+};
+
+/* "?", "*", "+", "{m}" or "{m,n}" at p; returns where it ends. */
+static const char *read_times(const char *p, xl_pre_item *item) {
+    item->min = item->max = 1;
+    if (*p == '?' || *p == '*') item->min = 0;
+    if (*p == '*' || *p == '+') item->max = UINT16_MAX;
+    if (*p == '?' || *p == '*' || *p == '+') return p + 1;
+    if (*p != '{') return p;
+    uint16_t *number = &item->min;
+    for (item->min = 0; *++p != '}';) {
+        if (*p == ',') number = &item->max, item->max = 0;
+        else *number = (uint16_t)(*number * 10 + (*p - '0'));
+    }
+    if (number == &item->min) item->max = item->min;
+    return p + 1;
+}
+
+/* A class at p, as [a-z] or \s, or one character. */
+static const char *read_class(xl_pre *pre, const char *p, xl_pre_item *item) {
+    const char *text = p, *end = p + 1;
+    if (*p == '[') {
+        text = p + 1;
+        while (*end != ']') end += *end == '\\' ? 2 : 1;
+    } else if (*p == '\\') {
+        end = p + (p[1] == 'p' ? 5 : 2);
+    } else {
+        *item = (xl_pre_item){.kind = CHARACTER, .what = (uint8_t)*p};
+        return end;
+    }
+    *item = (xl_pre_item){.kind = CLASS, .what = (uint8_t)pre->n_sets};
+    fill_set(&pre->set[pre->n_sets++], text, end);
+    return end + (*p == '[');
+}
+
+/* Adds the ASCII characters with which what a way matches may begin. */
+static void add_first(const xl_pre *pre, const xl_pre_item *item, uint32_t first[4]) {
+    do {
+        const uint8_t c = item->kind == CHARACTER ? item->what : '\'';
+        if (item->kind != CLASS) first[c >> 5] |= 1u << (c & 31);
+        for (int i = 0; item->kind == CLASS && i < 4; i++)
+            first[i] |= pre->set[item->what].ascii[i];
+    } while (item++->min == 0);
+}
+
+static void compile(xl_pre *pre, const char *p) {
+    uint32_t *first = pre->first[pre->n_cuts], way = pre->n_items;
+    pre->cut[pre->n_cuts++] = (uint8_t)pre->n_items;
+    for (;;) {
+        xl_pre_item *item = &pre->item[pre->n_items++];
+        if (!*p || *p == '|') {
+            *item = (xl_pre_item){.kind = END_OF_WAY};
+            add_first(pre, &pre->item[way], first);
+            way = pre->n_items;
+            if (*p++) continue;
+            pre->item[pre->n_items++] = (xl_pre_item){.kind = END_OF_CUT};
+            return;
         }
-        return p;
+        if (*p == '$') {
+            *item = (xl_pre_item){.kind = AT_END};
+            p++;
+        } else if (*p == '(') { /* (?!X) */
+            p = read_class(pre, p + 3, item) + 1;
+            item->kind = NOT_AHEAD;
+        } else if (*p == '\\' && (p[1] == 'c' || p[1] == 'C')) {
+            *item = (xl_pre_item){.kind = p[1] == 'c' ? CONTRACTION : SMALL_CONTRACTION};
+            p = read_times(p + 2, item);
+        } else {
+            p = read_class(pre, p, item);
+            p = read_times(p, item);
+        }
     }
-    if (c.next < end && c.code_point != '\r' && c.code_point != '\n') {
-        character d = look(c.next, end);
-        if (d.class == XL_UNICODE_LETTER) return skip(d.next, end, LETTERS);
-        if (c.code_point == ' ' && IN(d.class, SIGNS))
-            return skip_newlines(skip(d.next, end, SIGNS), end);
-    }
-    if (c.class == XL_UNICODE_SPACE) return newline_or_space_word(at, end);
-    return skip_newlines(skip(c.next, end, SIGNS), end);
 }
 
-/* ---- Rules of several cuts: each cuts what the one before it left ---- */
-
-/* \p{N}, then GPT-2's. */
-static const uint8_t *smollm_word(xl_pre_walk *walk) {
-    if (walk->at >= walk->piece_end) {
-        character c = look(walk->at, walk->end);
-        walk->piece_end = c.class == XL_UNICODE_NUMBER
-                              ? c.next
-                              : skip(c.next, walk->end, LETTERS | SPACES | SIGNS);
+/* Is this one of the names, which have spaces between? */
+static bool is_among(const char *names, const char *name, size_t n_bytes) {
+    for (;; names++) {
+        const size_t n = strcspn(names, " ");
+        if (n == n_bytes && memcmp(names, name, n) == 0) return true;
+        names += n;
+        if (!*names) return false;
     }
-    return gpt2_word(walk->at, walk->piece_end);
 }
 
-/* [\p{P}\$\+<=>\^~\|] */
-static bool is_default_sign(const character *c) {
-    if (c->code_point >= 128) return c->class == XL_UNICODE_PUNCTUATION;
-    return c->class == XL_UNICODE_PUNCTUATION ||
-           (c->code_point && strchr("$+<=>^~|", (int)c->code_point));
+bool xl_pre_find(xl_pre *pre, const char *name, size_t n_bytes) {
+    if (n_bytes == 0) name = "default", n_bytes = strlen(name);
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
+        if (!is_among(rules[i].names, name, n_bytes)) continue;
+        const unsigned flags = rules[i].flags;
+        *pre = (xl_pre){.ignore_merges = flags & MERGELESS,
+                        .add_bos = flags & BOS,
+                        .always_bos = flags & ALWAYS_BOS,
+                        .raw = flags & RAW,
+                        .whole_breaks = flags & WHOLE_BREAKS};
+        for (size_t k = 0; k < XL_PRE_CUTS && rules[i].cuts[k]; k++) compile(pre, rules[i].cuts[k]);
+        return true;
+    }
+    return false;
 }
 
-static const uint8_t *default_piece(const uint8_t *at, const uint8_t *end) {
-    character c = look(at, end);
-    bool sign = is_default_sign(&c);
-    for (at = c.next; at < end; at = c.next) {
-        c = look(at, end);
-        if (is_default_sign(&c) != sign) break;
-    }
+/* ---- Matching ---- */
+
+static const uint8_t *step_back(const uint8_t *at) {
+    do at--;
+    while ((*at & 0xC0) == 0x80);
     return at;
 }
 
-static bool is_digit(uint8_t byte) { return byte >= '0' && byte <= '9'; }
-
-/* \p{N}+, then [0-9][0-9][0-9], within the walk's word. */
-static const uint8_t *default_number(xl_pre_walk *walk) {
-    const uint8_t *at = walk->at;
-    if (at >= walk->number_end) {
-        if (look(at, walk->word_end).class != XL_UNICODE_NUMBER)
-            return walk->number_end = skip(at, walk->word_end, LETTERS | SPACES | SIGNS);
-        walk->number_end = skip(at, walk->word_end, NUMBERS);
+/* The end of what the items from `item` on match at `at`, as much as may be; NULL: nothing. No item
+ * is tried at more places than the one before it took, so this goes over the text a few times at
+ * most. */
+static const uint8_t *match(const xl_pre *pre, const xl_pre_item *item, const uint8_t *at,
+                            const uint8_t *end) {
+    const uint8_t *p = at;
+    switch (item->kind) {
+    case END_OF_WAY: return at;
+    case AT_END: return at == end ? match(pre, item + 1, at, end) : NULL;
+    case NOT_AHEAD:
+        if (at < end) {
+            const character c = look(at, end);
+            if (has(&pre->set[item->what], &c)) return NULL;
+        }
+        return match(pre, item + 1, at, end);
+    case CONTRACTION:
+    case SMALL_CONTRACTION:
+        p += contraction(at, end, item->kind == CONTRACTION ? 0x20 : 0);
+        return p > at || item->min == 0 ? match(pre, item + 1, p, end) : NULL;
+    case CHARACTER:
+        if (p < end && *p == item->what) p++;
+        break;
+    default: break;
     }
-    for (const uint8_t *p = at; walk->number_end - p >= 3; p++) {
-        if (!is_digit(p[0]) || !is_digit(p[1]) || !is_digit(p[2])) continue;
-        return p == at ? at + 3 : p;
+    size_t n = (size_t)(p - at);
+    if (item->kind == CLASS) {
+        const xl_pre_set *set = &pre->set[item->what];
+        for (const size_t max = item->max == UINT16_MAX ? SIZE_MAX : item->max; n < max && p < end;
+             n++) {
+            if (*p < 0x80) {
+                if (!has_bit(set->ascii, *p)) break;
+                p++;
+                continue;
+            }
+            const character c = look(p, end);
+            if (!has(set, &c)) break;
+            p = c.next;
+        }
     }
-    return walk->number_end;
+    if (item[1].kind == END_OF_WAY) return n >= item->min ? p : NULL;
+    for (; n >= item->min; n--, p = step_back(p)) {
+        const uint8_t *past = match(pre, item + 1, p, end);
+        if (past || n == 0) return past;
+    }
+    return NULL;
 }
 
-/* [\p{P}\$\+<=>\^~\|]+, then GPT-2's, then \p{N}+, then [0-9][0-9][0-9]. */
-static const uint8_t *default_word(xl_pre_walk *walk) {
-    if (walk->at >= walk->piece_end) walk->piece_end = default_piece(walk->at, walk->end);
-    if (walk->at >= walk->word_end) walk->word_end = gpt2_word(walk->at, walk->piece_end);
-    return default_number(walk);
+/* Where [at, end) is cut next by an expression: behind a match here, else before the next one. */
+static const uint8_t *next_stop(const xl_pre *pre, uint32_t cut, const uint8_t *at,
+                                const uint8_t *end) {
+    const xl_pre_item *first = &pre->item[pre->cut[cut]];
+    if (first[1].kind == AT_END) { /* X+$: from the end backwards, or it would be quadratic */
+        const uint8_t *p = end;
+        while (p > at) {
+            const character c = look(step_back(p), end);
+            if (!has(&pre->set[first->what], &c)) break;
+            p = step_back(p);
+        }
+        return p > at ? p : end;
+    }
+    for (const uint8_t *p = at; p < end; p = *p < 0x80 ? p + 1 : look(p, end).next) {
+        if (*p < 0x80 && !has_bit(pre->first[cut], *p)) continue;
+        for (const xl_pre_item *item = first; item->kind != END_OF_CUT; item++) {
+            const uint8_t *past = match(pre, item, p, end);
+            if (past) return p > at ? p : past;
+            while (item->kind != END_OF_WAY) item++;
+        }
+    }
+    return end;
 }
 
 bool xl_pre_next(xl_pre_walk *walk, const uint8_t **word) {
+    const xl_pre *pre = walk->pre;
     if (walk->at >= walk->end) return false;
-    if (!walk->piece_end) walk->piece_end = walk->word_end = walk->number_end = walk->at;
     *word = walk->at;
-    switch (walk->kind) {
-    case XL_PRE_GPT2: walk->at = gpt2_word(walk->at, walk->end); break;
-    case XL_PRE_SMOLLM: walk->at = smollm_word(walk); break;
-    case XL_PRE_LLAMA3: walk->at = llama3_word(walk->at, walk->end, 3); break;
-    case XL_PRE_QWEN2: walk->at = llama3_word(walk->at, walk->end, 1); break;
-    case XL_PRE_DEFAULT: walk->at = default_word(walk); break;
+    const uint8_t *end = walk->end;
+    for (uint32_t i = 0; i < pre->n_cuts; i++) {
+        if (!walk->stop[i] || walk->stop[i] <= walk->at)
+            walk->stop[i] = next_stop(pre, i, walk->at, end);
+        end = walk->stop[i];
     }
+    walk->at = end;
     return true;
 }

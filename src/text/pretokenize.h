@@ -1,36 +1,54 @@
 /* pretokenize: cuts text into the words within which byte-level BPE merges.
- * Models publish the cuts as regular expressions; here they are written out as
- * small state machines over characters, each with its expression beside it. */
+ * Models publish the cuts as regular expressions. Here they stand in a table, as the expressions
+ * that they are, and one small matcher runs them all: classes of characters, ? * + {m,n},
+ * alternatives, and a look at the next character. It takes time in proportion to the text. */
 #ifndef XL_PRETOKENIZE_H
 #define XL_PRETOKENIZE_H
 #include "exitlm.h"
 
-typedef enum xl_pre_kind {
-    XL_PRE_DEFAULT,
-    XL_PRE_GPT2,
-    XL_PRE_SMOLLM,
-    XL_PRE_LLAMA3,
-    XL_PRE_QWEN2
-} xl_pre_kind;
+#define XL_PRE_CUTS 6u
+#define XL_PRE_SETS 32u
+#define XL_PRE_ITEMS 96u
 
-typedef struct xl_pre_rule {
-    const char *name; /* the best-known value of tokenizer.ggml.pre */
-    xl_pre_kind kind;
+/* A class of characters. */
+typedef struct xl_pre_set {
+    uint32_t ascii[4]; /* bits, `negated` counted in */
+    uint8_t classes;   /* of characters over 127: mask of 1u << xl_unicode_class */
+    bool negated;
+    const char *ranges, *ranges_end; /* its text; NULL: it names no characters over 127 */
+} xl_pre_set;
+
+/* A step of an expression. */
+typedef struct xl_pre_item {
+    uint8_t kind, what; /* what: of a character itself, of a class its number */
+    uint16_t min, max;  /* how often */
+} xl_pre_item;
+
+/* How a vocabulary's text is cut, ready to run. */
+typedef struct xl_pre {
     /* a word that is a token as a whole is that token, whatever the merges say */
     bool ignore_merges;
-    bool add_bos; /* where the file does not say */
-    bool known;   /* false: `pre` is not in the table */
-} xl_pre_rule;
-/* The rule for a value of tokenizer.ggml.pre ("" is "default", as in llama.cpp). */
-xl_pre_rule xl_pre_find(const char *pre, size_t n_bytes);
+    bool add_bos;      /* where the file does not say */
+    bool always_bos;   /* whatever the file says */
+    bool raw;          /* tokens are UTF-8 with U+2581 for a space, not byte-level text */
+    bool whole_breaks; /* a run of line feeds that is a token is that token */
+    uint32_t n_cuts, n_sets, n_items;
+    uint8_t cut[XL_PRE_CUTS];         /* the first item of each expression */
+    uint32_t first[XL_PRE_CUTS][4]; /* ASCII characters that its matches may begin with */
+    xl_pre_set set[XL_PRE_SETS];
+    xl_pre_item item[XL_PRE_ITEMS];
+} xl_pre;
 
-/* A walk over the words of [at, end), text that xl_utf8_is_plain. Fill kind, at and end, the
- * rest zero. */
+/* The cuts for a value of tokenizer.ggml.pre ("" is "default", as in llama.cpp). False: it is not
+ * known. */
+bool xl_pre_find(xl_pre *pre, const char *name, size_t n_bytes);
+
+/* A walk over the words of [at, end), text that xl_utf8_is_plain. Fill pre, at and end, the rest
+ * zero. */
 typedef struct xl_pre_walk {
-    xl_pre_kind kind;
+    const xl_pre *pre;
     const uint8_t *at, *end;
-    /* of the outer cuts, where a rule has several */
-    const uint8_t *piece_end, *word_end, *number_end;
+    const uint8_t *stop[XL_PRE_CUTS]; /* where the present piece of each cut ends */
 } xl_pre_walk;
 /* The next word is [*word, walk->at); false at the end. Words are never empty and cover the
  * text. */

@@ -71,14 +71,33 @@ static bool is_text(xl_str text, const char *literal) {
     return text.bytes == strlen(literal) && memcmp(text.data, literal, text.bytes) == 0;
 }
 
+/* Are merges chosen by rank? Else by score. */
+static bool is_ranked(const xl_tokenizer_source *source) {
+    return is_text(source->model, "gpt2") || is_text(source->model, "gemma4");
+}
+
+static bool find_pre(const xl_tokenizer_source *source, xl_pre *pre, xl_str *name) {
+    *name = is_text(source->model, "gemma4") ? source->model : source->pre;
+    return xl_pre_find(pre, name->data, name->bytes);
+}
+
+const char *xl_tokenizer_lacks(const xl_tokenizer_source *source, xl_str *name) {
+    xl_pre pre;
+    *name = source->model;
+    if (!is_ranked(source)) return is_text(source->model, "llama") ? NULL : "tokenizer";
+    return find_pre(source, &pre, name) ? NULL : "pre-tokenizer";
+}
+
 static exitlm_status check_source(const xl_tokenizer_source *source, exitlm_error *error) {
     if (!source->model.data)
         return xl_fail(error, EXITLM_BAD_MODEL, "tokenizer.ggml.model is missing");
-    if (!is_text(source->model, "gpt2") && !is_text(source->model, "llama"))
+    xl_str name;
+    const char *lacks = xl_tokenizer_lacks(source, &name);
+    if (lacks)
         return xl_fail(error, EXITLM_UNSUPPORTED,
-                       "tokenizer.ggml.model: '%.*s' is not supported; supported are gpt2 "
-                       "and llama",
-                       XL_TEXT(source->model.data, source->model.bytes));
+                       "%s '%.*s' (tokenizer.ggml.%s) is not supported%s", lacks,
+                       XL_TEXT(name.data, name.bytes), *lacks == 't' ? "model" : "pre",
+                       *lacks == 't' ? "; supported are gpt2, gemma4 and llama" : "");
     size_t n = source->tokens.count;
     if (n == 0 || n > MAX_TOKENS)
         return xl_fail(error, EXITLM_BAD_MODEL,
@@ -91,9 +110,9 @@ static exitlm_status check_source(const xl_tokenizer_source *source, exitlm_erro
         return xl_fail(error, EXITLM_BAD_MODEL,
                        "tokenizer.ggml.tokens: %zu bytes of text; less than 4 GiB is possible",
                        source->tokens.bytes);
-    if (is_text(source->model, "gpt2") && !source->merges.data)
+    if (is_ranked(source) && !source->merges.data)
         return xl_fail(error, EXITLM_BAD_MODEL,
-                       "tokenizer.ggml.merges is missing; a gpt2 tokenizer needs it");
+                       "tokenizer.ggml.merges is missing; a tokenizer of this kind needs it");
     if (source->scores && source->n_scores < n)
         return xl_fail(error, EXITLM_BAD_MODEL, "tokenizer.ggml.scores: %zu scores for %zu tokens",
                        source->n_scores, n);
@@ -117,7 +136,7 @@ static exitlm_status take_id(const xl_tokenizer *t, const char *key, int64_t id,
  * custom. */
 static exitlm_status take_ids(xl_tokenizer *t, const xl_tokenizer_source *source,
                               exitlm_error *error) {
-    bool spm = !t->info.byte_level;
+    const bool spm = !t->ranked;
     int32_t eom;
     exitlm_status status =
         take_id(t, "tokenizer.ggml.bos_token_id", source->bos, spm ? 1 : -1, &t->info.bos, error);
@@ -139,20 +158,20 @@ static exitlm_status take_ids(xl_tokenizer *t, const xl_tokenizer_source *source
 
 static exitlm_status take_settings(xl_tokenizer *t, const xl_tokenizer_source *source,
                                    exitlm_error *error) {
+    xl_str name;
     t->n_tokens = t->info.n_tokens = (uint32_t)source->tokens.count;
     t->tokens = source->tokens.data;
     t->scores = source->scores;
-    t->info.byte_level = is_text(source->model, "gpt2");
-    t->pre = xl_pre_find(source->pre.data, source->pre.bytes);
-    t->info.pre_unknown = t->info.byte_level && !t->pre.known;
-    t->info.pre = t->info.byte_level ? t->pre.name : "";
+    t->ranked = is_ranked(source);
+    if (t->ranked) find_pre(source, &t->pre, &name);
+    t->info.byte_level = t->ranked && !t->pre.raw;
     exitlm_status status = take_ids(t, source, error);
     if (status != EXITLM_OK) return status;
-    bool spm = !t->info.byte_level;
     t->info.add_bos =
-        source->add_bos >= 0 ? source->add_bos : (spm || t->pre.add_bos) && t->info.bos >= 0;
+        source->add_bos >= 0 ? source->add_bos : (!t->ranked || t->pre.add_bos) && t->info.bos >= 0;
+    if (t->pre.always_bos) t->info.add_bos = true;
     t->info.add_eos = source->add_eos > 0;
-    t->info.add_space_prefix = spm && source->add_space_prefix != 0;
+    t->info.add_space_prefix = !t->ranked && source->add_space_prefix != 0;
     if (t->info.add_bos && t->info.bos < 0)
         return xl_fail(error, EXITLM_BAD_MODEL,
                        "tokenizer.ggml.add_bos_token is true, but bos_token_id is missing");
@@ -230,9 +249,8 @@ static bool encode_plain(encoder *e, size_t from, size_t to) {
     if (from == to) return true;
     bool prefix = e->t->info.add_space_prefix && e->after_special;
     e->after_special = false;
-    return e->t->info.byte_level
-               ? xl_bpe_encode(e->t, e->work, e->text + from, to - from, e->out)
-               : xl_spm_encode(e->t, e->work, e->text + from, to - from, prefix, e->out);
+    return e->t->ranked ? xl_bpe_encode(e->t, e->work, e->text + from, to - from, e->out)
+                        : xl_spm_encode(e->t, e->work, e->text + from, to - from, prefix, e->out);
 }
 
 /* First entry of special_sorted in [low, high) whose byte `depth` is >= `byte`; one that ends there
@@ -329,6 +347,10 @@ static bool encode_stretches(encoder *e, size_t n_bytes, const uint32_t *list, u
             xl_ids_put(e->out, top->then);
             e->after_special = true;
             at += xl_vocab_text(e->t, top->then).bytes;
+            /* below `top` lies the stretch that it was cut out of */
+            if (e->t->attr[top->then] & XL_TOKEN_STRIPS)
+                while (at < top[-1].end && xl_unicode_classify(e->text[at]) == XL_UNICODE_SPACE)
+                    at++;
         }
         depth--;
     }
@@ -433,7 +455,7 @@ static bool in_range(const xl_tokenizer *t, int32_t id) {
 }
 
 unsigned xl_token_attributes(const xl_tokenizer *t, int32_t id) {
-    return in_range(t, id) ? t->attr[id] & ~XL_TOKEN_EOG : 0;
+    return in_range(t, id) ? t->attr[id] & ~(XL_TOKEN_EOG | XL_TOKEN_STRIPS) : 0;
 }
 
 bool xl_token_is_eog(const xl_tokenizer *t, int32_t id) {

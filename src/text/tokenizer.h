@@ -1,8 +1,8 @@
 /* tokenizer: text to token ids and back, from a GGUF file's metadata.
  *
- * Two kinds, told by `tokenizer.ggml.model`: "gpt2" is byte-level BPE (merges,
- * and a pre-tokenizer told by `tokenizer.ggml.pre`), "llama" is SentencePiece's
- * BPE (scores, byte tokens). The ids are those of llama.cpp, also for text that
+ * Two kinds, told by `tokenizer.ggml.model`: "gpt2" and "gemma4" are BPE with merges, and with a
+ * pre-tokenizer told by `tokenizer.ggml.pre`, over bytes or (Gemma 4) over characters; "llama" is
+ * SentencePiece's BPE (scores, byte tokens). The ids are those of llama.cpp, also for text that
  * is not valid UTF-8: the whole of tests/data/tokenizer is compared with it.
  *
  * The 49k strings of a vocabulary are not copied: the tokenizer points into the
@@ -28,10 +28,12 @@ typedef struct xl_str_array {
     size_t count;
 } xl_str_array;
 
+#define XL_FIM_COUNT 6u /* kinds of fill-in-the-middle tokens */
+
 /* What the metadata says; fill with xl_tokenizer_source_init first. Nothing
  * here is trusted: xl_tokenizer_create checks all of it. */
 typedef struct xl_tokenizer_source {
-    xl_str model;        /* tokenizer.ggml.model: "gpt2" or "llama" */
+    xl_str model;        /* tokenizer.ggml.model: "gpt2", "gemma4" or "llama" */
     xl_str pre;          /* tokenizer.ggml.pre */
     xl_str_array tokens; /* tokenizer.ggml.tokens */
     xl_str_array merges; /* tokenizer.ggml.merges: "left right", best first */
@@ -48,6 +50,10 @@ typedef struct xl_tokenizer_source {
     int64_t bos, eos, unk, eot, eom, pad;
     /* tokenizer.ggml.{add_bos_token,add_eos_token,add_space_prefix}: 0, 1, or -1 where absent */
     int add_bos, add_eos, add_space_prefix;
+    /* tokenizer.ggml.fim_{pre,suf,mid,pad,rep,sep}_token_id; -1 where absent */
+    int64_t fim[XL_FIM_COUNT];
+    /* special tokens swallow the white space behind them: Phi-3, told by general.name */
+    bool strips;
 } xl_tokenizer_source;
 
 /* Everything absent. */
@@ -61,6 +67,9 @@ struct xl_gguf;
 exitlm_status xl_tokenizer_source_from_gguf(xl_tokenizer_source *source, const struct xl_gguf *gguf,
                                             exitlm_error *error);
 
+/* What of it is not supported: "tokenizer" or "pre-tokenizer" and, in *name, which; NULL: nothing. */
+const char *xl_tokenizer_lacks(const xl_tokenizer_source *source, xl_str *name);
+
 /* Bytes that xl_tokenizer_create will take from the allocator (one block, 64-byte alignment), or
  * SIZE_MAX where the source is too large to be true. Looks at the counts and the token types
  * only. */
@@ -69,7 +78,7 @@ size_t xl_tokenizer_bytes(const xl_tokenizer_source *source);
 /* Builds the tokenizer; *tokenizer is NULL after a failure. `source` itself is not
  * kept, what it points to is. `allocator` is copied.
  * BAD_MODEL (with the index of the token or merge) for metadata that breaks its
- * format, UNSUPPORTED for another tokenizer model, OUT_OF_MEMORY. */
+ * format, UNSUPPORTED naming another tokenizer model or an unknown pre-tokenizer, OUT_OF_MEMORY. */
 exitlm_status xl_tokenizer_create(xl_tokenizer **tokenizer, const xl_tokenizer_source *source,
                                   const exitlm_allocator *allocator, exitlm_error *error);
 void xl_tokenizer_free(xl_tokenizer *tokenizer); /* NULL is allowed */
@@ -81,9 +90,7 @@ typedef struct xl_tokenizer_info {
     uint32_t n_tokens;
     int32_t bos, eos, unk, eot, pad; /* -1: none */
     bool add_bos, add_eos, add_space_prefix;
-    bool byte_level;  /* true: "gpt2", false: "llama" */
-    bool pre_unknown; /* the `pre` string is not known: the default pre-tokenizer is used (warn) */
-    const char *pre;  /* name of the pre-tokenizer in use; static */
+    bool byte_level; /* tokens are texts of byte-level BPE; else UTF-8, with U+2581 for a space */
     uint32_t max_token_bytes; /* no token decodes to more */
     uint32_t max_text_bytes;  /* n tokens are at most n times as much valid UTF-8 */
 } xl_tokenizer_info;

@@ -11,7 +11,8 @@ void xl_tokenizer_source_init(xl_tokenizer_source *source) {
                                     .pad = -1,
                                     .add_bos = -1,
                                     .add_eos = -1,
-                                    .add_space_prefix = -1};
+                                    .add_space_prefix = -1,
+                                    .fim = {-1, -1, -1, -1, -1, -1}};
 }
 
 static exitlm_status wrong_type(const char *key, const char *wanted, exitlm_error *error) {
@@ -67,6 +68,17 @@ static exitlm_status take_flag(const xl_gguf *gguf, const char *key, int *flag,
     return EXITLM_OK;
 }
 
+/* Is "phi3" or "phi-3" part of it, in small letters or capitals? */
+static bool names_phi3(const char *name, size_t n_bytes) {
+    for (; n_bytes >= 4; name++, n_bytes--) {
+        const bool dash = name[3] == '-' && n_bytes >= 5;
+        if ((name[0] | 32) == 'p' && (name[1] | 32) == 'h' && (name[2] | 32) == 'i' &&
+            name[3 + dash] == '3')
+            return true;
+    }
+    return false;
+}
+
 exitlm_status xl_tokenizer_source_from_gguf(xl_tokenizer_source *source, const xl_gguf *gguf,
                                             exitlm_error *error) {
     xl_tokenizer_source_init(source);
@@ -78,7 +90,17 @@ exitlm_status xl_tokenizer_source_from_gguf(xl_tokenizer_source *source, const x
                {"tokenizer.ggml.unknown_token_id", &source->unk},
                {"tokenizer.ggml.eot_token_id", &source->eot},
                {"tokenizer.ggml.eom_token_id", &source->eom},
-               {"tokenizer.ggml.padding_token_id", &source->pad}};
+               {"tokenizer.ggml.padding_token_id", &source->pad},
+               {"tokenizer.ggml.fim_pre_token_id", &source->fim[0]},
+               {"tokenizer.ggml.fim_suf_token_id", &source->fim[1]},
+               {"tokenizer.ggml.fim_mid_token_id", &source->fim[2]},
+               {"tokenizer.ggml.fim_pad_token_id", &source->fim[3]},
+               {"tokenizer.ggml.fim_rep_token_id", &source->fim[4]},
+               {"tokenizer.ggml.fim_sep_token_id", &source->fim[5]},
+               /* older names of the first three */
+               {"tokenizer.ggml.prefix_token_id", &source->fim[0]},
+               {"tokenizer.ggml.suffix_token_id", &source->fim[1]},
+               {"tokenizer.ggml.middle_token_id", &source->fim[2]}};
     const struct {
         const char *key;
         int *flag;
@@ -101,5 +123,9 @@ exitlm_status xl_tokenizer_source_from_gguf(xl_tokenizer_source *source, const x
         status = take_id(gguf, ids[i].key, ids[i].id, error);
     for (size_t i = 0; status == EXITLM_OK && i < sizeof flags / sizeof *flags; i++)
         status = take_flag(gguf, flags[i].key, flags[i].flag, error);
+    const char *name;
+    size_t n_bytes;
+    source->strips =
+        xl_gguf_get_string(gguf, "general.name", &name, &n_bytes) && names_phi3(name, n_bytes);
     return status;
 }

@@ -23,11 +23,11 @@ static xl_unicode_class search_class(uint32_t code_point) {
     }
 }
 
-/* One digit an ASCII character: 0 other, 1 letter, 2 number, 3 space, 4 punctuation. */
+/* One digit an ASCII character: 0 other, 1 letter, 2 number, 3 space, 4 punctuation, 6 symbol. */
 const char xl_unicode_ascii[129] = "00000000033333000000000000000000"
-                                   "34440444444044442222222222440004"
-                                   "41111111111111111111111111144404"
-                                   "01111111111111111111111111140400";
+                                   "34446444444644442222222222446664"
+                                   "41111111111111111111111111144464"
+                                   "61111111111111111111111111146460";
 
 xl_unicode_class xl_unicode_classify_wide(uint32_t code_point) {
     /* The two largest blocks without a search: CJK ideographs and Hangul syllables. */

@@ -10,12 +10,13 @@
 /* Classes of a code point; a mask of them can be tested with 1u << class. The numbers are those
  * of unicode_gen.py. */
 typedef enum xl_unicode_class {
-    XL_UNICODE_OTHER,       /* symbols, controls, unassigned, out of range */
+    XL_UNICODE_OTHER,       /* controls, unassigned, out of range */
     XL_UNICODE_LETTER,      /* \p{L} */
     XL_UNICODE_NUMBER,      /* \p{N} */
     XL_UNICODE_SPACE,       /* \s: White_Space */
     XL_UNICODE_PUNCTUATION, /* \p{P} */
-    XL_UNICODE_MARK         /* \p{M} */
+    XL_UNICODE_MARK,        /* \p{M} */
+    XL_UNICODE_SYMBOL       /* \p{S} */
 } xl_unicode_class;
 xl_unicode_class xl_unicode_classify_wide(uint32_t code_point); /* any; meant for those over 127 */
 extern const char xl_unicode_ascii[129];

@@ -14,8 +14,8 @@ VERSION = "15.1.0"
 # White space as \s of the tokenizers' regular expressions means it: Unicode's White_Space.
 SPACE = {*range(0x09, 0x0E), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B),
          0x2028, 0x2029, 0x202F, 0x205F, 0x3000}
-ORDER = ["OTHER", "LETTER", "NUMBER", "SPACE", "PUNCTUATION", "MARK"]  # as in unicode.h
-CLASSES = {"L": "LETTER", "N": "NUMBER", "P": "PUNCTUATION", "M": "MARK"}
+ORDER = ["OTHER", "LETTER", "NUMBER", "SPACE", "PUNCTUATION", "MARK", "SYMBOL"]  # as in unicode.h
+CLASSES = {"L": "LETTER", "N": "NUMBER", "P": "PUNCTUATION", "M": "MARK", "S": "SYMBOL"}
 BLOCK_BITS = 11
 BLOCKS = 64  # and one more for all code points from 0x20000 on
 

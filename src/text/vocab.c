@@ -222,9 +222,14 @@ static void build_types(xl_tokenizer *t, const xl_tokenizer_source *source) {
     }
 }
 
-/* Control tokens whose very text says what they are, as llama.cpp knows them; older files have them
- * as normal ones. EOT: the first of these is the end of a turn where the file names none. */
-enum { END = 1, EOT = 2, FIM = 4 };
+/* Tokens whose very text says what they are, as llama.cpp knows them; older files have them as
+ * normal ones. EOT: the first of these is the end of a turn where the file names none; END: a
+ * reply ends there; USER: never control tokens. From FIM on, for fill-in-the-middle: the first of
+ * each kind counts where the file names none; padding, repository and file separators end a chat,
+ * too. */
+enum { END = 1, EOT = 2, USER = 4, FIM = 8 };
+#define FULLWIDTH_BAR "\uff5c"
+#define LOW_BLOCK "\u2581"
 static const struct {
     const char *text;
     int kind;
@@ -238,9 +243,7 @@ static const struct {
     {"<EOT>", END | EOT},
     {"_<EOT>", END | EOT},
     {"[EOT]", END | EOT},
-    {"<\xEF\xBD\x9C"
-     "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>",
-     END | EOT},
+    {"<" FULLWIDTH_BAR "end" LOW_BLOCK "of" LOW_BLOCK "sentence" FULLWIDTH_BAR ">", END | EOT},
     {"<end_of_utterance>", END | EOT},
     {"<|eom_id|>", END},
     {"<|return|>", END},
@@ -250,44 +253,105 @@ static const struct {
     {"</s>", END},
     {"[EOS]", END},
     {"<eos>", END},
-    /* fill-in-the-middle: padding, repository and file separators end a chat, too */
-    {"<|fim_pad|>", END | FIM},
-    {"<fim-pad>", END | FIM},
-    {"<fim_pad>", END | FIM},
-    {"<PAD>", END | FIM},
-    {"[PAD]", END | FIM},
-    {"<|fim_repo|>", END | FIM},
-    {"<|repo_name|>", END | FIM},
-    {"<fim-repo>", END | FIM},
-    {"<REPO>", END | FIM},
-    {"<reponame>", END | FIM},
-    {"<|file_sep|>", END | FIM},
+    {"<turn|>", END},
+    {"<|tool_response>", END},
+    {"[e~[", END},
+    {"<|channel|>", USER},
+    {"<|message|>", USER},
+    {"<|start|>", USER},
+    {"<|constrain|>", USER},
     {"<|fim_prefix|>", FIM},
     {"<fim-prefix>", FIM},
     {"<fim_prefix>", FIM},
+    {"<" FULLWIDTH_BAR "fim" LOW_BLOCK "begin" FULLWIDTH_BAR ">", FIM},
     {"<PRE>", FIM},
-    {"<|fim_suffix|>", FIM},
-    {"<fim-suffix>", FIM},
-    {"<fim_suffix>", FIM},
-    {"<SUF>", FIM},
-    {"<|fim_middle|>", FIM},
-    {"<fim-middle>", FIM},
-    {"<fim_middle>", FIM},
-    {"<MID>", FIM},
+    {LOW_BLOCK "<PRE>", FIM},
+    {"<|code_prefix|>", FIM},
+    {"<|prefix|>", FIM},
+    {"<|fim_suffix|>", FIM + 1},
+    {"<fim-suffix>", FIM + 1},
+    {"<fim_suffix>", FIM + 1},
+    {"<" FULLWIDTH_BAR "fim" LOW_BLOCK "hole" FULLWIDTH_BAR ">", FIM + 1},
+    {"<SUF>", FIM + 1},
+    {LOW_BLOCK "<SUF>", FIM + 1},
+    {"<|code_suffix|>", FIM + 1},
+    {"<|suffix|>", FIM + 1},
+    {"<|fim_middle|>", FIM + 2},
+    {"<fim-middle>", FIM + 2},
+    {"<fim_middle>", FIM + 2},
+    {"<" FULLWIDTH_BAR "fim" LOW_BLOCK "end" FULLWIDTH_BAR ">", FIM + 2},
+    {"<MID>", FIM + 2},
+    {LOW_BLOCK "<MID>", FIM + 2},
+    {"<|code_middle|>", FIM + 2},
+    {"<|middle|>", FIM + 2},
+    {"<|fim_pad|>", FIM + 3},
+    {"<fim-pad>", FIM + 3},
+    {"<fim_pad>", FIM + 3},
+    {"<PAD>", FIM + 3},
+    {"[PAD]", FIM + 3},
+    {"<|fim_repo|>", FIM + 4},
+    {"<|repo_name|>", FIM + 4},
+    {"<fim-repo>", FIM + 4},
+    {"<REPO>", FIM + 4},
+    {"<reponame>", FIM + 4},
+    {"<|file_sep|>", FIM + 5},
 };
 
+static uint32_t find_known(const xl_tokenizer *t, const char *text) {
+    return xl_vocab_find(t, (xl_str){text, strlen(text)}, (xl_str){NULL, 0});
+}
+
+static bool ends_reply(const xl_tokenizer *t, const char *text) {
+    const uint32_t id = find_known(t, text);
+    return id != XL_NO_ID && t->attr[id] & XL_TOKEN_EOG;
+}
+
+static void mark_end(xl_tokenizer *t, int64_t id) {
+    if (id >= 0 && id < (int64_t)t->n_tokens) t->attr[id] |= XL_TOKEN_EOG;
+}
+
+/* A token that is an end of generation by its text is none in these vocabularies. */
+static void unmark_end(xl_tokenizer *t, const char *text, xl_token_attr attr) {
+    if (ends_reply(t, text)) t->attr[find_known(t, text)] = (uint8_t)attr;
+}
+
 static void build_ends(xl_tokenizer *t, const xl_tokenizer_source *source) {
+    int64_t fim[XL_FIM_COUNT];
+    memcpy(fim, source->fim, sizeof fim);
     for (size_t i = 0; i < sizeof known_tokens / sizeof *known_tokens; i++) {
-        const char *text = known_tokens[i].text;
-        uint32_t id = xl_vocab_find(t, (xl_str){text, strlen(text)}, (xl_str){NULL, 0});
-        if (id == XL_NO_ID) continue;
-        t->attr[id] |= XL_TOKEN_CONTROL | (known_tokens[i].kind & END ? XL_TOKEN_EOG : 0);
-        if (known_tokens[i].kind & EOT && t->info.eot < 0) t->info.eot = (int32_t)id;
+        const int kind = known_tokens[i].kind;
+        const uint32_t id = find_known(t, known_tokens[i].text);
+        if (id == XL_NO_ID || (kind >= FIM && fim[kind - FIM] >= 0)) continue;
+        if (kind == USER) {
+            t->attr[id] = XL_TOKEN_USER_DEFINED;
+            continue;
+        }
+        t->attr[id] |= XL_TOKEN_CONTROL;
+        if (kind >= FIM) fim[kind - FIM] = id;
+        else mark_end(t, id);
+        if (kind < FIM && kind & EOT && t->info.eot < 0) t->info.eot = (int32_t)id;
     }
-    if (t->info.eos >= 0) t->attr[t->info.eos] |= XL_TOKEN_EOG;
-    if (t->info.eot >= 0) t->attr[t->info.eot] |= XL_TOKEN_EOG;
-    if (source->eom >= 0 && source->eom < (int64_t)t->n_tokens)
-        t->attr[source->eom] |= XL_TOKEN_EOG;
+    for (int i = 3; i < (int)XL_FIM_COUNT; i++) mark_end(t, fim[i]);
+    mark_end(t, t->info.eos);
+    mark_end(t, t->info.eot);
+    mark_end(t, source->eom);
+    /* <|end|> ends a message, not the reply, where these are */
+    const bool calls = ends_reply(t, "<|call|>") || ends_reply(t, "<|calls|>");
+    if (calls && (ends_reply(t, "<|return|>") || ends_reply(t, "<|flush|>")))
+        unmark_end(t, "<|end|>", XL_TOKEN_USER_DEFINED);
+    if (ends_reply(t, "<|tool_response>")) unmark_end(t, "</s>", XL_TOKEN_NORMAL);
+}
+
+/* Phi-3's special tokens swallow the white space behind them, but for three. */
+static void build_strips(xl_tokenizer *t) {
+    static const char *const plain[] = {"<unk>", "<s>", "<|endoftext|>"};
+    for (uint32_t id = 0; id < t->n_tokens; id++)
+        if (t->attr[id] & (XL_TOKEN_CONTROL | XL_TOKEN_USER_DEFINED | XL_TOKEN_UNKNOWN))
+            t->attr[id] |= XL_TOKEN_STRIPS;
+    for (size_t i = 0; i < sizeof plain / sizeof *plain; i++) {
+        const uint32_t id = find_known(t, plain[i]);
+        if (id != XL_NO_ID) t->attr[id] &= (uint8_t)~XL_TOKEN_STRIPS;
+    }
 }
 
 /* ---- Special tokens: two orders of the same ids ---- */
@@ -347,6 +411,7 @@ static void build_bytes(xl_tokenizer *t) {
             continue;
         }
         t->byte_id[byte] = xl_vocab_find(t, (xl_str){text, sizeof text}, none);
+        if (t->ranked) continue;
         if (t->byte_id[byte] == XL_NO_ID)
             t->byte_id[byte] = xl_vocab_find(t, (xl_str){&raw, 1}, none);
         if (t->byte_id[byte] == XL_NO_ID && t->info.unk >= 0)
@@ -373,7 +438,7 @@ static exitlm_status build_lengths(xl_tokenizer *t, exitlm_error *error) {
                            "are allowed",
                            id, text.bytes, UINT16_MAX);
         if (text.bytes > t->info.max_token_bytes) t->info.max_token_bytes = (uint32_t)text.bytes;
-        if (!t->info.byte_level && !space_only_in_front(text)) t->words_split = false;
+        if (!t->ranked && !space_only_in_front(text)) t->words_split = false;
     }
     return EXITLM_OK;
 }
@@ -391,11 +456,12 @@ exitlm_status xl_vocab_build(xl_tokenizer *t, const xl_tokenizer_source *source,
                              exitlm_error *error) {
     exitlm_status status = build_texts(t, source, error);
     if (status == EXITLM_OK) status = build_lengths(t, error);
-    if (status == EXITLM_OK && t->info.byte_level) status = build_merges(t, source, error);
-    if (status == EXITLM_OK && !t->info.byte_level) status = check_scores(t, error);
+    if (status == EXITLM_OK)
+        status = t->ranked ? build_merges(t, source, error) : check_scores(t, error);
     if (status != EXITLM_OK) return status;
     build_types(t, source);
     build_ends(t, source);
+    if (source->strips) build_strips(t);
     build_bytes(t);
     return build_special(t, error);
 }

@@ -5,7 +5,9 @@
 #include "tokenizer.h"
 
 #define XL_NO_ID UINT32_MAX
-#define XL_TOKEN_EOG 64u /* beside xl_token_attr, in `attr` */
+/* beside xl_token_attr, in `attr`: a reply ends here; white space behind it is dropped */
+#define XL_TOKEN_EOG 64u
+#define XL_TOKEN_STRIPS 128u
 #define XL_MAX_SPECIAL_BYTES 1024u
 
 /* A merge of byte-level BPE: left, right and the token that they make, 21 bits each (there are
@@ -17,12 +19,13 @@ struct xl_tokenizer {
     exitlm_allocator allocator;
     size_t block_bytes; /* of the one block that this struct begins */
     xl_tokenizer_info info;
-    xl_pre_rule pre;
+    xl_pre pre;  /* of merges by rank */
+    bool ranked; /* merges have ranks; else tokens have scores */
     uint32_t n_tokens;
     const uint8_t *tokens; /* the file's array of strings */
     /* [n_tokens] where each text begins in it; its u64 length lies before it */
     uint32_t *offsets;
-    uint8_t *attr;         /* [n_tokens] xl_token_attr | XL_TOKEN_EOG */
+    uint8_t *attr;         /* [n_tokens] xl_token_attr and the two above */
     const uint8_t *scores; /* [n_tokens] f32 LE, unaligned; NULL: all 0 */
     uint32_t *slots;       /* [n_slots] ids by hash of the text, or XL_NO_ID */
     uint32_t n_slots;

@@ -84,8 +84,9 @@ static void test_settings(void) {
     BAD("llama", (void)0, EXITLM_OK, "");
     BAD("gpt2", v.source.model = (xl_str){0}, EXITLM_BAD_MODEL, "tokenizer.ggml.model");
     BAD("gpt2", v.source.model = text_of("bert"), EXITLM_UNSUPPORTED, "'bert'");
-    BAD("gpt2", v.source.model = text_of(""), EXITLM_UNSUPPORTED, "gpt2 and llama");
-    BAD("gpt2", v.source.pre = text_of("never-heard-of"), EXITLM_OK, "");
+    BAD("gpt2", v.source.model = text_of(""), EXITLM_UNSUPPORTED, "gpt2, gemma4 and llama");
+    BAD("gpt2", v.source.pre = text_of("never-heard-of"), EXITLM_UNSUPPORTED, "'never-heard-of'");
+    BAD("gpt2", v.source.pre = text_of("smollm starcoder"), EXITLM_UNSUPPORTED, "pre-tokenizer");
     BAD("gpt2", v.source.tokens.count = 0, EXITLM_BAD_MODEL, "0 tokens");
     BAD("gpt2", v.source.tokens.count = SIZE_MAX, EXITLM_BAD_MODEL, "tokens");
     BAD("gpt2", (v.source.tokens.count = 1 << 20, v.source.types = NULL), EXITLM_BAD_MODEL,
@@ -280,6 +281,30 @@ static void test_encode_memory(void) {
 
 /* ---- Awkward texts ---- */
 
+/* The same for each rule of the pre-tokenizers: runs whose end decides, before something else. */
+static void test_long_runs(void) {
+    enum { N = 1 << 18 };
+    static const char *const units[] = {" ", "\u3000", "A", "a", "\u0416", "1", "~", "'", "\r", "\u0301"};
+    static const char *const ends[] = {"\u4e2d", "x", "\n", "", "1", "$"};
+    char *text = malloc(N + 8);
+    for (size_t i = 0; i < N_PRES * 10; i++) {
+        const char *unit = units[i % 10];
+        size_t n = 0, n_ids;
+        while (n + strlen(unit) <= N) n += (size_t)sprintf(text + n, "%s", unit);
+        n += (size_t)sprintf(text + n, "%s", ends[(i / 10 + i) % 6]);
+        vocabulary v;
+        symbols_vocabulary(&v, SYMBOLS(wide_symbols), 2, every_pre[i / 10]);
+        xl_tokenizer *t = create_tokenizer(&v);
+        exitlm_error error = {0};
+        exitlm_status status = xl_tokenizer_encode(t, text, n, 0, NULL, 0, &n_ids, &error);
+        CHECK(status == EXITLM_OK && n_ids > 0 && n_ids <= 3 * n + 5, "%s, '%s': %d %s",
+              every_pre[i / 10], unit, status, error.message);
+        xl_tokenizer_free(t);
+        free_vocabulary(&v);
+    }
+    free(text);
+}
+
 /* A megabyte of one character, and other texts that make a careless tokenizer quadratic: CTest's
  * time limit tells. */
 static void test_long_texts(void) {
@@ -342,6 +367,7 @@ int main(void) {
     test_create_memory();
     test_encode_memory();
     test_long_texts();
+    test_long_runs();
     test_capacity();
     if (failures == 0) printf("tokenizer: hostile metadata, memory and awkward texts\n");
     return failures != 0;

@@ -20,6 +20,20 @@ typedef struct vocabulary {
 static const char *const byte_level_symbols[] = {
     "a", "s", "L", "1",        " ",        "\n",           "'",
     ".", "$", "`", "\xC3\xA9", "\xC2\xB2", "\xE3\x80\x80", "\xCC\x81"};
+/* One at least of each class that a pre-tokenizer tells from others. */
+static const char *const wide_symbols[] = {
+    "a",      "S",      "l",      "1",      " ",      "\n",     "\r",
+    "\t",     "'",      ".",      "$",      "~",      "(",      "/",
+    "\x01",   "\u00e9", "\u0416", "\u00b2", "\u4e2d", "\u3042", "\uac00",
+    "\uff01", "\u3002", "\u3000", "\u0301", "\u0903", "\u20ac", "\U0001f600"};
+
+/* A name of each of the pre-tokenizers' rules. */
+static const char *const every_pre[] = {
+        "default", "gpt-2",    "smollm",       "falcon",         "llama-bpe",   "dbrx",
+        "qwen2",   "qwen35",   "deepseek-llm", "deepseek-coder", "deepseek-v3", "spark2_5",
+        "gpt-4o",  "tekken",   "youtu",        "bailingmoe",     "seed-coder",  "ufakzeka",
+        "laguna",  "minicpm5", "jais-2",       "bloom",          "viking",      "chameleon"};
+#define N_PRES (sizeof every_pre / sizeof *every_pre)
 
 static inline void put_le32(uint8_t *p, uint32_t value) {
     for (int i = 0; i < 4; i++) p[i] = (uint8_t)(value >> (8 * i));
@@ -83,26 +97,27 @@ static inline void add_merged(vocabulary *v, const uint8_t *bytes, size_t n) {
     add_token(v, text, length, 1, 0);
 }
 
-static inline void byte_level_vocabulary(vocabulary *v, const char *pre) {
+static inline void symbols_vocabulary(vocabulary *v, const char *const *symbols, size_t n_symbols,
+                                      size_t longest, const char *pre) {
     memset(v, 0, sizeof *v);
     xl_tokenizer_source_init(&v->source);
     uint8_t alphabet[256], bytes[8], seen[256] = {0};
     size_t n = 0;
     char text[16];
-    for (size_t i = 0; i < sizeof byte_level_symbols / sizeof *byte_level_symbols; i++)
-        for (const char *p = byte_level_symbols[i]; *p; p++) seen[(uint8_t)*p] = 1;
+    for (size_t i = 0; i < n_symbols; i++)
+        for (const char *p = symbols[i]; *p; p++) seen[(uint8_t)*p] = 1;
     for (uint32_t byte = 0; byte < 256; byte++) {
         uint8_t one = (uint8_t)byte;
         if (seen[byte]) alphabet[n++] = one;
         add_token(v, text, byte_chars(&one, 1, text), 1, 0);
     }
-    for (size_t length = 2, total = n * n; length <= 3; length++, total *= n)
+    for (size_t length = 2, total = n * n; length <= longest; length++, total *= n)
         for (size_t i = 0; i < total; i++) {
             for (size_t k = length, rest = i; k-- > 0; rest /= n) bytes[k] = alphabet[rest % n];
             add_merged(v, bytes, length);
         }
     memset(bytes, '1', sizeof bytes);
-    for (size_t length = 4; length < 8; length++) add_merged(v, bytes, length);
+    for (size_t length = longest + 1; length < 8; length++) add_merged(v, bytes, length);
     v->source.bos = (int64_t)v->tokens.count;
     v->source.eos = v->source.bos + 1;
     add_token(v, "<|x|>", 5, 3, 0);
@@ -111,6 +126,11 @@ static inline void byte_level_vocabulary(vocabulary *v, const char *pre) {
     add_token(v, "  ll", 4, 4, 0);
     finish_vocabulary(v, "gpt2");
     v->source.pre = text_of(pre);
+}
+
+#define SYMBOLS(list) list, sizeof list / sizeof *list
+static inline void byte_level_vocabulary(vocabulary *v, const char *pre) {
+    symbols_vocabulary(v, SYMBOLS(byte_level_symbols), 3, pre);
 }
 
 static inline bool has_inner_space(const char *text) {
@@ -148,6 +168,52 @@ static inline void sentencepiece_vocabulary(vocabulary *v, bool inner_spaces) {
     v->source.bos = 1;
     v->source.eos = 2;
     v->source.unk = 0;
+}
+
+/* Its texts with merges in place of scores, and runs of line feeds. */
+static inline void raw_vocabulary(vocabulary *v) {
+    vocabulary plain;
+    sentencepiece_vocabulary(&plain, true);
+    memset(v, 0, sizeof *v);
+    xl_tokenizer_source_init(&v->source);
+    const uint8_t *at = plain.tokens.data;
+    for (size_t i = 0; i + 2 < plain.tokens.count; i++, at += 8 + at[0])
+        add_token(v, (const char *)at + 8, at[0], plain.types[4 * i], 0);
+    /* known texts, each with a line feed before and behind */
+    char *known = malloc(plain.tokens.bytes + 2), text[64], merge[64];
+    size_t n = 0;
+    known[n++] = '\n';
+    at = plain.tokens.data;
+    for (size_t i = 0; i + 2 < plain.tokens.count; i++, at += 8 + at[0]) {
+        if (i < 259) continue;
+        memcpy(known + n, at + 8, at[0]);
+        n += at[0];
+        known[n++] = '\n';
+    }
+    known[n] = 0;
+    at = plain.tokens.data;
+    for (size_t i = 0; i + 2 < plain.tokens.count; i++, at += 8 + at[0])
+        for (size_t cut = 1; i >= 259 && cut < at[0]; cut++) {
+            snprintf(text, sizeof text, "\n%.*s\n", (int)cut, at + 8);
+            bool both = strstr(known, text) != NULL;
+            snprintf(text, sizeof text, "\n%.*s\n", (int)(at[0] - cut), at + 8 + cut);
+            if (!both || !strstr(known, text)) continue;
+            snprintf(merge, sizeof merge, "%.*s %.*s", (int)cut, at + 8, (int)(at[0] - cut),
+                     at + 8 + cut);
+            packed_text(&v->merges, merge);
+        }
+    free(known);
+    add_token(v, "<u>", 3, 4, 0);
+    add_token(v, "\n", 1, 1, 0);
+    add_token(v, "\n\n", 2, 1, 0);
+    add_token(v, "\n\n\n", 3, 1, 0);
+    finish_vocabulary(v, "gemma4");
+    v->source.bos = 1;
+    v->source.eos = 2;
+    v->source.unk = 0;
+    free(plain.tokens.data);
+    free(plain.types);
+    free(plain.scores);
 }
 
 static inline xl_tokenizer *create_tokenizer(const vocabulary *v) {

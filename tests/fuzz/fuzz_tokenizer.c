@@ -141,7 +141,8 @@ static void check_template(const xl_tokenizer *t, const char *text, size_t n_byt
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static const char *const pres[] = {"smollm", "llama-bpe", "qwen2", "gpt-2", "default", "?"};
+    static const char *const pres[] = {"smollm",  "llama-bpe",    "qwen2",  "gpt-2",
+                                       "default", "deepseek-llm", "gpt-4o", "gemma4"};
     static strings tokens, merges;
     static uint8_t types[4 * 4096], scores[4 * 4096];
     input in = {data, size};
@@ -166,8 +167,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     xl_tokenizer_source source;
     xl_tokenizer_source_init(&source);
     source.model = setup & 1 ? (xl_str){"llama", 5} : (xl_str){"gpt2", 4};
-    source.pre = (xl_str){pres[setup >> 5 < 6 ? setup >> 5 : 0],
-                          strlen(pres[setup >> 5 < 6 ? setup >> 5 : 0])};
+    source.pre = (xl_str){pres[setup >> 5], strlen(pres[setup >> 5])};
     source.tokens = (xl_str_array){tokens.data, tokens.bytes, tokens.count};
     source.merges = (xl_str_array){merges.data, merges.bytes, merges.count};
     source.types = setup & 2 ? types : NULL;

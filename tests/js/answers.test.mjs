@@ -267,7 +267,7 @@ async function packageEngine(
   const engine = needsSharedMemory(module)
     ? await createSharedEngine(module)
     : await Engine.create(module);
-  const loader = engine.make('loader_create', 0, 0, 0, false);
+  const loader = engine.make('loader_create', 0, 0, 0, 0);
   engine.staged(fs.readFileSync(model), (memory, n) => {
     engine.run('loader_push', loader, memory, n);
   });

@@ -104,7 +104,8 @@ describe('bad input', { skip: !built && 'the program is not built' }, () => {
         '-p',
         'a',
       ]);
-      bad(1, /cut\.gguf: /, ['inspect', cut(n)]);
+      // a header alone is enough for inspect, with its padding or without
+      if (n < header - 31 || n > header) bad(1, /cut\.gguf: /, ['inspect', cut(n)]);
     }
   });
 

@@ -28,7 +28,7 @@ async function score(/** @type {{ variant: string, ids: number[] }} */ { variant
     ? await createSharedEngine(module)
     : await Engine.create(module);
   const file = new Uint8Array(await (await fetch('/tests/data/tiny.gguf')).arrayBuffer());
-  const loader = engine.make('loader_create', 0, 0, 0, false);
+  const loader = engine.make('loader_create', 0, 0, 0, 0);
   engine.staged(file, (/** @type {number} */ memory, /** @type {number} */ n) => {
     engine.run('loader_push', loader, memory, n);
   });

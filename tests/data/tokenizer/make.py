@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Token ids by llama.cpp, for tests/c/test_tokenizer.c: smollm2.txt, byte_level.txt and sentencepiece.txt.
+"""Token ids by llama.cpp, for tests/c/test_tokenizer.c: smollm2.txt, byte_level.txt, wide.txt, raw.txt and sentencepiece.txt.
 
     npm install node-llama-cpp@3.22.1                 (anywhere; its prebuilt llama.cpp is release v0.5.0)
     python3 tests/data/tokenizer/make.py NODE_MODULES/@node-llama-cpp/linux-x64/bins/linux-x64 \\
@@ -41,6 +41,8 @@ class Random:
 SPECIAL = [b"<|im_start|>", b"<|im_end|>", b"<|endoftext|>", b"<|im_", b"'s", b"'LL", b" '", b"\r\n"]
 REPEATED = [b" ", b"\n", b"\t", b"a", b"1", b".", b"=", "é".encode(), "　".encode()]
 SYMBOLS = ["a", "s", "L", "1", " ", "\n", "'", ".", "$", "`", "é", "²", "　", "\u0301"]
+WIDE = ["a", "S", "l", "1", " ", "\n", "\r", "\t", "'", ".", "$", "~", "(", "/", "\x01", "é", "Ж", "²", "中", "あ", "가",
+        "！", "。", "　", "\u0301", "\u0903", "€", "😀"]
 MARKS = ["<|x|>", "<|xy|>", "<|xy|><|x|>", "  ll", "'ll", "'Ll"]
 PIECES = ["a", "b", "c", " ", " ", "é", "1", "\n", "▁", "abc", "<s>", "</s>", "ab", "<u>", "zz", "你"]
 TOO_LARGE = re.compile(rb"(\xf4[\x90-\xbf]|[\xf5-\xf7][\x80-\xbf])[\x80-\xbf]{2}")
@@ -70,11 +72,11 @@ def mixed_case(random, texts):
     return b"".join(mixed_part(random, texts) for _ in range(1 + random.pick(6)))
 
 
-def symbol_case(random, _):
+def symbol_case(random, _, symbols=SYMBOLS):
     parts = []
     for _ in range(1 + random.pick(16)):
         if random.pick(20):
-            symbol = SYMBOLS[random.pick(len(SYMBOLS))]
+            symbol = symbols[random.pick(len(symbols))]
             parts.append(symbol * (1, 1, 1, 2, 3, 5, 7)[random.pick(7)])
         else:
             parts.append(MARKS[random.pick(len(MARKS))])
@@ -83,6 +85,10 @@ def symbol_case(random, _):
         at = random.pick(len(text))
         text[at] = random.pick(0xF4)
     return bytes(text)
+
+
+def wide_case(random, texts):
+    return symbol_case(random, texts, WIDE)
 
 
 def piece_case(random, _):
@@ -106,17 +112,17 @@ def byte_characters():
     return characters
 
 
-def byte_level_vocabulary():
-    """All bytes, all strings of two and three of the symbols' bytes, runs of 1 up to seven; special tokens at the end."""
-    alphabet = sorted({byte for symbol in SYMBOLS for byte in symbol.encode()})
+def byte_level_vocabulary(symbols, longest):
+    """All bytes, all strings of 2 to `longest` of the symbols' bytes, runs of 1 up to seven; special tokens at the end."""
+    alphabet = sorted({byte for symbol in symbols for byte in symbol.encode()})
     tokens = [bytes([byte]) for byte in range(256)]
     merges = []
-    for length in (2, 3):
+    for length in range(2, longest + 1):
         for token in itertools.product(alphabet, repeat=length):
             token = bytes(token)
             merges.append((token[:-1], token[-1:]))
             tokens.append(token)
-    for length in range(4, 8):
+    for length in range(longest + 1, 8):
         merges.append((b"1" * (length - 1), b"1"))
         tokens.append(b"1" * length)
     characters = byte_characters()
@@ -162,6 +168,30 @@ def sentencepiece_vocabulary(inner_spaces):
         "tokenizer.ggml.eos_token_id": 2,
         "tokenizer.ggml.unknown_token_id": 0,
     }
+
+
+def raw_vocabulary():
+    """The texts of the SentencePiece vocabulary with merges in place of scores, and runs of line feeds."""
+    plain = sentencepiece_vocabulary(True)
+    n = len(plain["tokenizer.ggml.tokens"]) - 2
+    tokens = plain["tokenizer.ggml.tokens"][:n] + [b"<u>", b"\n", b"\n\n", b"\n\n\n"]
+    known = {token.decode() for token in tokens[259:n]}
+    merges = [f"{text[:at]} {text[at:]}".encode() for text in map(bytes.decode, tokens[259:n])
+              for at in range(1, len(text)) if text[:at] in known and text[at:] in known]
+    return {
+        "tokenizer.ggml.model": b"gemma4",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": plain["tokenizer.ggml.token_type"][:n] + [4, 1, 1, 1],
+        "tokenizer.ggml.merges": merges,
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.ggml.unknown_token_id": 0,
+    }
+
+
+PRES = ["default", "gpt-2", "smollm", "falcon", "llama-bpe", "dbrx", "qwen2", "qwen35", "deepseek-llm", "deepseek-coder",
+        "deepseek-v3", "spark2_5", "gpt-4o", "tekken", "youtu", "bailingmoe", "seed-coder", "ufakzeka", "laguna", "minicpm5",
+        "jais-2", "bloom", "viking", "chameleon"]
 
 
 def gguf_string(text):
@@ -294,9 +324,15 @@ def main():
 
         lines = []
         for pre in ("smollm", "llama-bpe", "qwen2", "gpt-2", "default", "dbrx"):
-            vocabulary = {**byte_level_vocabulary(), "tokenizer.ggml.pre": pre.encode()}
+            vocabulary = {**byte_level_vocabulary(SYMBOLS, 3), "tokenizer.ggml.pre": pre.encode()}
             lines += section(pre, load(pre, vocabulary), symbol_case, texts, 50, False)
         write("byte_level.txt", lines)
+        lines = []
+        for pre in PRES:
+            vocabulary = {**byte_level_vocabulary(WIDE, 2), "tokenizer.ggml.pre": pre.encode()}
+            lines += section(pre, load(pre, vocabulary), wide_case, texts, 20, False)
+        write("wide.txt", lines)
+        write("raw.txt", section("gemma4", load("gemma4", raw_vocabulary()), piece_case, texts, 20, False))
         lines = []
         for name, inner in (("plain", False), ("inner", True)):
             vocabulary = sentencepiece_vocabulary(inner)
@@ -304,6 +340,11 @@ def main():
             vocabulary |= {"tokenizer.ggml.add_space_prefix": False, "tokenizer.ggml.add_bos_token": False,
                            "tokenizer.ggml.add_eos_token": True}
             lines += section(name + "-bare", load(name + "-bare", vocabulary), piece_case, texts, 20, False)
+        vocabulary = {**sentencepiece_vocabulary(False), "general.name": b"Phi-3 like"}
+        vocabulary["tokenizer.ggml.tokens"].append(b"<|endoftext|>")  # llama.cpp insists on it
+        vocabulary["tokenizer.ggml.token_type"].append(3)
+        vocabulary["tokenizer.ggml.scores"].append(0.0)
+        lines += section("strips", load("strips", vocabulary), piece_case, texts, 20, False)
         write("sentencepiece.txt", lines)
 
 

@@ -64,6 +64,7 @@ export class Caller {
       cacheKey,
       kvType,
       kvMaps,
+      vocabularyOnly = false,
       sha256,
       fetch,
       wasm,
@@ -88,6 +89,8 @@ export class Caller {
     if (onProgress !== undefined && typeof onProgress !== 'function')
       usage('onProgress', 'a function', onProgress);
     if (!['undefined', 'boolean'].includes(typeof kvMaps)) usage('kvMaps', 'true or false', kvMaps);
+    if (typeof vocabularyOnly !== 'boolean')
+      usage('vocabularyOnly', 'true or false', vocabularyOnly);
     if (!['undefined', 'boolean', 'string'].includes(typeof worker) && !(worker instanceof URL))
       usage('worker', "true, false or the address of the worker's script", worker);
     this.#far = inWorker;
@@ -102,6 +105,7 @@ export class Caller {
       contextLength: number(this.#options, 'contextLength', 1, 0xffffffff, true) ?? 0,
       kvType: kvType ?? (memoryIsShort() ? 'q8' : null),
       kvMaps: kvMaps ?? null,
+      vocabularyOnly,
       sha256: sha256 === undefined ? null : checksums(sha256),
       customFetch: fetch !== undefined,
       wasm: wasmSpec(wasm),

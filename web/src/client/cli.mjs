@@ -6,10 +6,10 @@ import fs from 'node:fs';
 import path from 'node:path';
 import readline from 'node:readline';
 import { parseArgs } from 'node:util';
-import { messageOf } from '../link/errors.js';
+import { megabytes, messageOf } from '../link/errors.js';
 import { ExitLM } from './page.js';
 
-const NATIVE = ['score', 'bench', 'inspect', 'train', 'calibrate', 'eval', 'pack'];
+const NATIVE = ['score', 'bench', 'train', 'calibrate', 'eval', 'pack'];
 
 const OVERVIEW = `exitlm ${version()}: small language models on the CPU, each token as deep as it needs (WebAssembly engine)
 
@@ -18,6 +18,7 @@ usage: exitlm COMMAND [operands] [options]
   chat       Talk with a model: one question, or an interactive chat.
   serve      An OpenAI-shaped server on this machine.
   pull       Fetch a model of the catalogue and its exit heads, verified.
+  inspect    Say what a model is, whether it runs here, what it needs and what is missing.
   tokenize   Show the tokens of a text.
 
 ${NATIVE.join(', ')} need the native program: npm run build in the repository.
@@ -182,12 +183,21 @@ const commands = {
     run: pull,
     options: { output: textOption('DIR', 'folder to put it in (default models)', { short: 'o' }) },
   },
+  inspect: {
+    operands: 'MODEL',
+    about: 'Say what a model is, whether it runs here, what it needs and what is missing.',
+    run: inspect,
+    options: { json: flag('one JSON object') },
+  },
   tokenize: {
     operands: 'MODEL',
     about: 'Show the tokens of a text.',
     run: tokenize,
     options: {
-      prompt: textOption('TEXT', 'the text; without it: standard input', { short: 'p' }),
+      prompt: textOption('TEXT', 'the text; without it and without -f: standard input', {
+        short: 'p',
+      }),
+      file: textOption('FILE', 'a file with the text', { short: 'f' }),
       ids: flag('the ids alone, on one line'),
       special: flag('special tokens in the text count as such'),
       bos: flag('put begin-of-text first where the model wants it'),
@@ -557,9 +567,66 @@ async function pull([name], o) {
 }
 
 /** @param {string[]} operands @param {any} o */
+async function inspect([model], o) {
+  const file = findModel(model);
+  const { runs, reason, bytes, memory, estimate, missing, heads, ...check } =
+    await ExitLM.check(file);
+  const said = check.model;
+  if (!said?.architecture) throw new Error(`${file}: ${reason}`);
+  if (o.json) {
+    console.log(
+      JSON.stringify({
+        type: 'model',
+        file,
+        file_bytes: bytes,
+        name: said.name,
+        arch: said.architecture,
+        tokenizer: said.tokenizer,
+        pre_tokenizer: said.preTokenizer,
+        licence: said.licence,
+        quantisation: said.quantisation,
+        parameters: said.parameters,
+        layers: said.layers,
+        context_tokens: said.contextLength,
+        runs,
+        reason,
+        missing,
+        memory: memory && { model_bytes: memory.model, session_bytes: memory.session },
+        estimate: { tokens_per_second: estimate.tokensPerSecond },
+        heads: heads?.name ?? null,
+      }),
+    );
+    return;
+  }
+  const line = (/** @type {string} */ name, /** @type {unknown} */ text) =>
+    console.log(`${name.padEnd(14)} ${plain(String(text || 'not stated'))}`);
+  line('model', file);
+  line('name', said.name);
+  line('architecture', said.architecture);
+  line('tokenizer', [said.tokenizer, said.preTokenizer].filter(Boolean).join(', '));
+  line('licence', said.licence);
+  line(runs ? 'verdict' : 'does not run', reason);
+  for (const lack of missing) line('missing', lack);
+  if (memory)
+    line(
+      'memory',
+      `${megabytes(memory.model)} for the model, ${megabytes(memory.session)} for a session with the default context`,
+    );
+  if (said.parameters)
+    line('parameters', `${(said.parameters / 1e6).toFixed(1)} million, ${said.quantisation}`);
+  if (bytes !== null) line('file', megabytes(bytes));
+  line('exit heads', heads?.name ?? 'none beside it');
+}
+
+/** Text of a file cannot command the terminal. @param {string} text */
+const plain = (text) => text.replace(/[\p{Cc}\p{Cf}]/gu, '\ufffd');
+
+/** @param {string[]} operands @param {any} o */
 async function tokenize([model], o) {
-  const lm = await open(model, { heads: 'none' });
-  const ids = await lm.tokenize(o.prompt ?? fs.readFileSync(0, 'utf8'), {
+  if (o.prompt !== undefined && o.file !== undefined)
+    throw new Usage('tokenize: --prompt and --file exclude each other');
+  const lm = await ExitLM.load(findModel(model), { vocabularyOnly: true });
+  const ids = await lm.tokenize(o.prompt ?? fs.readFileSync(o.file ?? 0, 'utf8'), {
     special: o.special,
     bos: o.bos,
   });

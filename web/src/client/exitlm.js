@@ -40,6 +40,7 @@ const LOAD_OPTIONS = [
   'contextLength',
   'kvType',
   'kvMaps',
+  'vocabularyOnly',
   'worker',
   'signal',
   'onProgress',
@@ -163,13 +164,13 @@ export class ExitLM {
       unlisten();
     };
     ready.promise.then(settled, settled);
-    if (options.cache !== 'none') ready.promise.then(keepForLong, () => {});
+    if (options.cache !== 'none' && !options.vocabularyOnly) ready.promise.then(keepForLong, () => {});
     try {
       if (signal?.aborted) throw signal.reason;
       const spec = caller.spec(source, connection.inWorker);
       const described = await connection.peer.call('load', spec);
       described.info = Object.assign(known, { ...described.info, ...known });
-      if (!options.kvType && known.kvType !== 'f32')
+      if (!options.kvType && known.kvType === 'q8')
         guarded(
           warn,
           `memory is short here: the K/V cache is of type ${known.kvType}, with which a few tokens in a hundred differ and no accuracy is certified; kvType: 'f32' asks for the exact one, of four times the size`,
@@ -183,8 +184,8 @@ export class ExitLM {
   }
 
   /**
-   * Whether a model will run here, what it takes and roughly how fast it will be: from its header,
-   * before its weights are downloaded.
+   * Whether a model will run here, what it takes, roughly how fast it will be, and where it does not
+   * run what is missing: from its header, which is fetched by ranges, before its weights.
    * @param {ModelSource} source
    * @param {LoadOptions} [options]
    * @returns {Promise<Check>}

@@ -9,12 +9,15 @@ import { ExitLMError, megabytes } from '../link/errors.js';
 import { clockRuns } from '../link/platform.js';
 import { download } from '../loading/download.js';
 import { resolve } from '../loading/resolve.js';
+import { describeModel } from './describe.js';
 import { detectFeatures } from './features.js';
+import { headerText, ONLY_HEADER, readHeaders, stateOf } from './header.js';
 import { startEngine, threadsFor, variantFor } from './instance.js';
 import { sessionOptions } from './structs.js';
 
 /** Failures that say something of the model or the machine, not of the line. */
 const VERDICTS = new Set(['BAD_MODEL', 'UNSUPPORTED', 'OUT_OF_MEMORY', 'HEADS_MISMATCH']);
+const MOST_MISSING_BYTES = 512;
 
 /**
  * @param {LoadSpec} spec
@@ -31,10 +34,25 @@ export async function checkModel(spec, context) {
     memory: null,
     features: { ...detectFeatures(), threadsUsed, kernel: variantFor(threadsUsed) },
     estimate: { tokensPerSecond: null },
+    missing: [],
+    model: null,
+    heads: null,
   };
   try {
     const { engine } = await startEngine({ ...spec, threads: 1 });
-    await lookAt(engine, spec, context, check);
+    const resolved = await resolve(spec.files, spec.heads, context);
+    const loader = engine.make('loader_create', 0, 0, 0, ONLY_HEADER);
+    try {
+      const heads = findHeads(resolved, context.signal);
+      heads.catch(() => {});
+      await readHeaders(engine, loader, resolved, context.signal, (bytes) => {
+        check.bytes = bytes;
+      });
+      check.heads = await heads;
+      weigh(engine, loader, spec, check);
+    } finally {
+      if (!engine.crash) describe(engine, loader, check);
+    }
     check.runs = true;
     check.reason = sentence(check);
   } catch (error) {
@@ -45,40 +63,40 @@ export async function checkModel(spec, context) {
 }
 
 /**
+ * Exit heads beside the model, named, or of the manifest.
+ * @param {import('../loading/resolve.js').Resolved} resolved
+ * @param {AbortSignal} signal
+ * @returns {Promise<Check['heads']>}
+ */
+async function findHeads({ heads }, signal) {
+  if (!heads) return null;
+  const { source, optional } = heads;
+  /** @type {number | null} */
+  let bytes = null;
+  let start = '';
+  try {
+    const onOpen = (/** @type {{ total: number | null }} */ { total }) => {
+      bytes = total;
+    };
+    for await (const piece of download(source, 0, 4, { signal, tries: 2, onOpen }))
+      start += String.fromCharCode(...piece.bytes);
+  } catch (error) {
+    if (!optional || signal.aborted) throw error;
+  }
+  return start === 'GGUF' ? { name: source.name, bytes } : null;
+}
+
+/**
+ * What it takes, and how fast it will be.
  * @param {Engine} engine
+ * @param {number} loader
  * @param {LoadSpec} spec
- * @param {Parameters<typeof resolve>[2]} context
  * @param {Check} check filled in
  */
-async function lookAt(engine, spec, context, check) {
-  const { sources, manifest } = await resolve(spec.files, null, context);
-  const loader = engine.make('loader_create', 0, 0, 0, true);
-  const stateStruct = engine.create('load_state');
-  const state = () => {
-    engine.call('loader_state', loader, stateStruct);
-    return engine.read('load_state', stateStruct);
-  };
-  /** @type {number | null} */
-  let bytes = manifest?.bytes ?? 0;
-  for (const [i, source] of sources.entries()) {
-    if (state().headerReady) break;
-    if (!manifest && i > 0) engine.run('loader_seek', loader, i, 0);
-    for await (const { bytes: chunk } of download(source, 0, null, {
-      signal: context.signal,
-      tries: 3,
-      onOpen: ({ total }) => {
-        if (!manifest) bytes = total === null || bytes === null ? null : bytes + total;
-      },
-    })) {
-      engine.staged(chunk, (memory, n) => {
-        if (!enough(state(), i, manifest !== null)) engine.run('loader_push', loader, memory, n);
-      });
-      if (enough(state(), i, manifest !== null)) break;
-    }
-  }
+function weigh(engine, loader, spec, check) {
+  const { headerReady, nParts, headerBytes, totalBytes } = stateOf(engine, loader);
   // its sentence says what is missing
-  if (!state().headerReady) engine.make('loader_finish', loader);
-  check.bytes = bytes;
+  if (!headerReady) engine.make('loader_finish', loader);
   const options = engine.create(
     'session_options',
     sessionOptions(engine, { ...spec, threads: 1, heads: 0 }),
@@ -91,17 +109,48 @@ async function lookAt(engine, spec, context, check) {
     };
   });
   check.memory = { ...sizes, total: sizes.model + sizes.session + engine.memoryBytes };
-  claim(check.memory.total);
   if (clockRuns()) {
     const bytesPerSecond = engine.call('speed');
     if (bytesPerSecond > 0)
       check.estimate.tokensPerSecond = Math.round((bytesPerSecond / sizes.model) * 10) / 10;
   }
+  if (nParts === 1 && check.bytes !== null && check.bytes < totalBytes)
+    throw new ExitLMError(
+      'BAD_MODEL',
+      check.bytes <= headerBytes
+        ? 'the weights are not in this file: it is a header alone'
+        : `truncated: its tensors need ${totalBytes} bytes, the file ends at ${check.bytes}`,
+    );
+  claim(check.memory.total);
 }
 
-/** @param {any} state @param {number} part @param {boolean} packed */
-function enough(state, part, packed) {
-  return state.headerReady || (!packed && state.part === part && state.headerBytes > 0);
+/**
+ * What the header says of the model, also of one that does not run.
+ * @param {Engine} engine
+ * @param {number} loader
+ * @param {Check} check filled in
+ */
+function describe(engine, loader, check) {
+  const text = (/** @type {string} */ key) => headerText(engine, loader, key);
+  const known = stateOf(engine, loader).headerReady
+    ? describeModel(engine, engine.call('loader_model', loader), 0)
+    : null;
+  check.model = {
+    name: text('general.name'),
+    architecture: text('general.architecture'),
+    tokenizer: text('tokenizer.ggml.model'),
+    preTokenizer: text('tokenizer.ggml.pre'),
+    licence: text('general.license'),
+    quantisation: known?.quantisation ?? null,
+    parameters: known?.parameters ?? null,
+    layers: known?.layers ?? null,
+    contextLength: known?.modelContextLength ?? null,
+  };
+  const lines = engine.with(MOST_MISSING_BYTES, (memory) => {
+    engine.call('loader_missing', loader, memory, MOST_MISSING_BYTES);
+    return engine.text(memory);
+  });
+  check.missing = lines ? lines.split('\n') : [];
 }
 
 /**

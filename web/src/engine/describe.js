@@ -10,7 +10,7 @@
 /**
  * @param {Engine} engine
  * @param {number} model
- * @param {number} session
+ * @param {number} session 0: none
  * @returns {Omit<Info, 'memory' | 'kvType'>}
  */
 export function describeModel(engine, model, session) {

@@ -20,6 +20,7 @@ import {
   idsOfText,
   textOfIds,
 } from './describe.js';
+import { ONLY_VOCABULARY, readHeaders, stateOf } from './header.js';
 import { loadHeads, loadMaps } from './heads-loading.js';
 import { startEngine } from './instance.js';
 import { fitting } from './overflow.js';
@@ -53,6 +54,7 @@ export class Host {
   #heads = 0;
   /** @type {Exits | null} */ #exits = null;
   /** @type {Sessions | null} */ #sessions = null;
+  /** The model of which only the vocabulary was loaded. */ #vocabulary = 0;
   /** The heads' K/V maps are here, or will not come. */ #maps = deferred();
   #memoryNeeded = { model: 0, session: 0 };
   #kvType = '';
@@ -106,6 +108,7 @@ export class Host {
    * @param {LoadSpec} spec
    */
   async #load(spec) {
+    if (spec.vocabularyOnly) return this.#loadVocabulary(spec);
     const starting = startEngine(spec);
     starting.catch(() => {});
     const resolved = await resolve(spec.files, spec.heads, this.#context(spec));
@@ -132,6 +135,28 @@ export class Host {
       ); // twice does no harm
       throw error;
     }
+  }
+
+  /**
+   * The tokenizer and the chat template, from the header.
+   * @param {LoadSpec} spec
+   */
+  async #loadVocabulary(spec) {
+    const { engine } = await startEngine({ ...spec, threads: 1 });
+    const resolved = await resolve(spec.files.slice(0, 1), null, this.#context(spec));
+    if (!resolved.manifest) resolved.sources.splice(1); // the first part has it all
+    const loader = engine.make('loader_create', 0, 0, 0, ONLY_VOCABULARY);
+    await readHeaders(engine, loader, resolved, this.#abort.signal);
+    if (!stateOf(engine, loader).headerReady) engine.make('loader_finish', loader); // says why
+    const model = engine.call('loader_model', loader);
+    this.#engine = engine;
+    this.#vocabulary = model;
+    this.#template = createTemplate(describeTemplate(engine, model));
+    const memory = { model: 0, session: 0, total: engine.memoryBytes };
+    /** @type {Info} */
+    const info = { ...describeModel(engine, model, 0), kvType: '', memory };
+    this.#peer.notify('ready', info);
+    return { info, exits: null };
   }
 
   /** @param {LoadSpec} spec */
@@ -384,6 +409,11 @@ export class Host {
         { cause: this.#failure },
       );
     }
+    if (this.#engine && this.#vocabulary)
+      throw new ExitLMError(
+        'USAGE',
+        'only the vocabulary of this model was loaded (vocabularyOnly): it tokenizes, and does not answer',
+      );
     if (!this.#engine || !this.#loader || !this.#replies || !this.#template || !this.#sessions)
       throw new ExitLMError('DISPOSED', 'the model was disposed of');
     if (this.#engine.crash) this.#engine.call('version'); // throws, with the reason
@@ -396,23 +426,31 @@ export class Host {
     };
   }
 
+  /** The tokenizer and the chat template. */
+  #texts() {
+    if (this.#engine && this.#vocabulary && this.#template)
+      return { engine: this.#engine, model: this.#vocabulary, template: this.#template };
+    const { engine, loader, template } = this.#alive();
+    return { engine, model: loader.model, template };
+  }
+
   /**
    * @param {string | import('./template.js').Prompt} text
    * @param {boolean} special
    * @param {boolean} bos
    */
   #tokenize(text, special, bos) {
-    const { engine, loader } = this.#alive();
-    return idsOfText(engine, loader.model, text, special, bos);
+    const { engine, model } = this.#texts();
+    return idsOfText(engine, model, text, special, bos);
   }
 
   /** @param {number[]} ids */
   #detokenize(ids) {
-    const { engine, loader } = this.#alive();
+    const { engine, model } = this.#texts();
     for (const id of ids)
       if (!Number.isInteger(id))
         throw new ExitLMError('USAGE', `detokenize takes token ids; ${id} is none`);
-    return textOfIds(engine, loader.model, ids);
+    return textOfIds(engine, model, ids);
   }
 
   /**
@@ -420,7 +458,7 @@ export class Host {
    *   the tools
    */
   async #countTokens(messages, options) {
-    const { template } = this.#alive();
+    const { template } = this.#texts();
     return this.#tokenize(await template(messages, toolsIn(options)), true, true).length;
   }
 

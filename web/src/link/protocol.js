@@ -73,6 +73,7 @@
  * @property {string | null} kvType
  * @property {boolean | null} kvMaps null: with the heads where they are local, else after the
  *   weights where a level is calibrated with them
+ * @property {boolean} vocabularyOnly
  * @property {(string | null)[] | null} sha256 of each file
  * @property {boolean} customFetch the caller's thread fetches
  * @property {WebAssembly.Module | Uint8Array | string | null} wasm

@@ -35,6 +35,8 @@
  *   model's 3.4), which replies with `kv: 'maps'` need and levels that are calibrated with them;
  *   left out: with the heads where those are a local file or bytes, else after the last weight,
  *   where a level is calibrated with them (never by `exitlm/edge`)
+ * @property {boolean} [vocabularyOnly] only the tokenizer and the chat template, from the header of
+ *   a model of any architecture: `tokenize`, `detokenize` and `countTokens`, but no replies
  * @property {boolean | string | URL} [worker] run the engine in a worker (where there are any: the
  *   default); or the address of the worker's script, `web/src/worker.js` of a copy of this package,
  *   where a bundler leaves it behind
@@ -154,7 +156,16 @@
  * @property {{ model: number, session: number, total: number } | null} memory bytes that it will
  *   take
  * @property {Features & { threadsUsed: number, kernel: string }} features
- * @property {{ tokensPerSecond: number | null }} estimate a rough one
+ * @property {{ tokensPerSecond: number | null }} estimate a rough one, of the whole model on one
+ *   thread
+ * @property {string[]} missing what of the model this engine lacks: 'architecture mamba', 'weight
+ *   type IQ2_XXS', 'tokenizer bert', 'pre-tokenizer kimi-k2'
+ * @property {{ name: string, architecture: string, tokenizer: string, preTokenizer: string, licence:
+ *   string, quantisation: string | null, parameters: number | null, layers: number | null,
+ *   contextLength: number | null } | null} model what its header says; null where that is not known
+ *   of a model that does not run
+ * @property {{ name: string, bytes: number | null } | null} heads exit heads: those named, or beside
+ *   the model
  *
  * @typedef {object} CachedModel
  * @property {string} url

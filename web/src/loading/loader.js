@@ -139,7 +139,7 @@ export class ModelLoader {
     // memory.
     const first = options.shards?.[0]?.spans.at(0);
     const headerBytes = first?.part === 0 && first.offset === 0 ? first.bytes : 0;
-    this.#pointer = this.#engine.make('loader_create', options.heads, 0, headerBytes, false);
+    this.#pointer = this.#engine.make('loader_create', options.heads, 0, headerBytes, 0);
     this.#readState();
     this.#headerReady.promise.catch(() => {});
     this.#answered.promise.catch(() => {});
