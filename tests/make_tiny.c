@@ -1,8 +1,8 @@
 /* Writes a model with random weights: tests/data/tiny.gguf, and relatives of it for single tests.
  *
- *   make_tiny OUT.gguf [--arch llama|qwen2|qwen3] [--type mixed|TYPE] [--embedding TYPE] [--dim N]
+ *   make_tiny OUT.gguf [--arch NAME] [--type mixed|TYPE] [--embedding TYPE] [--dim N]
  *   [--ffn N] [--layers N]
- *             [--heads N] [--kv-heads N] [--head-dim N] [--ctx N] [--merges N] [--alignment N]
+ *             [--heads N] [--kv-heads N] [--head-dim N] [--rope-dims N] [--window N] [--ctx N] [--merges N] [--alignment N]
  *             [--seed N] [--untied] [--rope-freqs] [--rope-linear F] [--shuffled] [--extra]
  *             [--split N]
  *
@@ -53,6 +53,8 @@ int main(int argc, char **argv) {
                    {"--heads", 0, &m.heads, 0},
                    {"--kv-heads", 0, &m.kv_heads, 0},
                    {"--head-dim", 0, &m.head_dim, 0},
+                   {"--rope-dims", 0, &m.rope_dims, 0},
+                   {"--window", 0, &m.window, 0},
                    {"--ctx", 0, &m.context_tokens, 0},
                    {"--merges", 0, &m.merges, 0},
                    {"--alignment", 0, &m.alignment, 0},

@@ -9,12 +9,12 @@
 #include "engine.h"
 #include "files.h"
 #include "inspect.h"
+#include "model/loader.h"
 #include "platform.h"
 #include "run/cost.h"
 #include "text.h"
 
-#define FINGERPRINT_ROWS 4u /* first rows of the token embedding that the fingerprint covers */
-#define MAX_TYPES 64u       /* tensor types as numbered in the file */
+#define MAX_TYPES 64u /* tensor types as numbered in the file */
 
 typedef struct type_count {
     uint32_t n;
@@ -64,16 +64,15 @@ static exitlm_status push_headers(exitlm_loader *loader, cli_gguf_file *files, u
 /* The norms of layer 0 and the first rows of the embedding. */
 static exitlm_status push_fingerprint(exitlm_loader *loader, cli_gguf_file *files, uint32_t n_parts,
                                       exitlm_error *error) {
-    static const char *const names[] = {"blk.0.attn_norm.weight", "blk.0.ffn_norm.weight",
-                                        "blk.0.attn_q_norm.weight", "blk.0.attn_k_norm.weight",
-                                        "token_embd.weight"};
     exitlm_status status = EXITLM_OK;
     for (uint32_t part = 0; part < n_parts; part++)
-        for (size_t i = 0; i < sizeof names / sizeof *names && status == EXITLM_OK; i++) {
-            const xl_gguf_tensor *t = xl_gguf_find_tensor(&files[part].header, names[i]);
+        for (size_t i = 0; i <= XL_FINGERPRINT_NORMS && status == EXITLM_OK; i++) {
+            const bool rows = i == XL_FINGERPRINT_NORMS;
+            const xl_gguf_tensor *t = xl_gguf_find_tensor(
+                &files[part].header, rows ? "token_embd.weight" : xl_fingerprint_norms[i]);
             if (!t) continue;
             uint64_t n = t->n_bytes;
-            if (i == 4 && t->dims[1] > FINGERPRINT_ROWS) n = n / t->dims[1] * FINGERPRINT_ROWS;
+            if (rows && t->dims[1] > XL_FINGERPRINT_ROWS) n = n / t->dims[1] * XL_FINGERPRINT_ROWS;
             status = push_range(loader, &files[part], part, t->offset, n, error);
         }
     return status;

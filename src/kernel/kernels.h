@@ -52,6 +52,20 @@ static inline size_t xl_act_bytes(size_t cols) { return (cols / 32 * 192 + 127) 
  * (i, i + rot_dim/2) as in qwen. */
 typedef enum xl_rope_style { XL_ROPE_NORM, XL_ROPE_NEOX } xl_rope_style;
 
+/* What a feed-forward network does between its matrices. All are x / (1 + e^-a(x)):
+ * X(NAME, coefficients of a(x) = x * (c0 + c1 z + c2 z^2 ...), z = min(x^2, XL_GELU_MAX))
+ *   SILU       a(x) = x
+ *   GELU_TANH  0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), as 1 / (1 + e^-2u) is that
+ *   GELU       x Phi(x), Phi of the normal distribution: a(x) = log(Phi(x) / Phi(-x)), within 1e-7 of
+ *              the result (weighted minimax fit) */
+#define XL_GELU_TERMS 7
+#define XL_GELU_MAX 30.0f
+#define XL_GELU_TANH_COEFFICIENTS 1.5957691216f, 0.0713548162726f
+#define XL_GELU_COEFFICIENTS                                                                \
+    1.595768432f, 7.266856701e-02f, -6.625997029e-05f, -1.104803223e-04f, 7.938219666e-06f, \
+        -2.668928653e-07f, 3.611233873e-09f
+typedef enum xl_activation { XL_SILU, XL_GELU_TANH, XL_GELU } xl_activation;
+
 /* K/V cache element types. X(NAME, option name) */
 #define XL_KV_LIST(X) X(F32, "f32") X(F16, "f16") X(Q8, "q8")
 typedef enum xl_kv_type {
@@ -62,10 +76,11 @@ typedef enum xl_kv_type {
 } xl_kv_type;
 
 /* The cache of one layer and one K/V head is two areas, K and V, of xl_kv_bytes() bytes each,
- * 16-byte aligned. K lies in tiles of 8 positions with the positions as lanes; V has a row for each
+ * 16-byte aligned. An area holds a number of slots, a multiple of 8, position p in slot p mod
+ * slots. K lies in tiles of 8 positions with the positions as lanes; V has a row for each
  * position; a q8 tile starts with its 8 f32 scales, one for each position. Both are written by
  * store_kv and read by attend alone, grow in position order without moving, and may be rolled back
- * by just using a smaller n_pos and storing over it. `positions` is rounded up to a multiple of
+ * by just using a smaller end and storing over it. `positions` is rounded up to a multiple of
  * 8; head_dim a multiple of 8, at most 256. No overflow check: keep positions * head_dim <=
  * SIZE_MAX / 8. */
 size_t xl_kv_bytes(xl_kv_type type, size_t head_dim, size_t positions);
@@ -104,29 +119,34 @@ typedef struct xl_softmax_stats {
  *
  * rmsnorm       y [n] = (x * r) * w, r = 1 / sqrt(ss / n + eps), ss = sum of x*x: 8 lanes by index,
  *               sum8. y may be x.
+ * layernorm     y [n] = (d * r) * w + b, d = x - m, m = sum of x / n, r = 1 / sqrt(ss / n + eps), ss =
+ *               sum of d*d; both sums 8 lanes by index, sum8. n a multiple of 8. y may be x.
  *
  * rope          rotate the first rot_dim (even, <= head_dim) elements of each head of x
  *               [n_heads][head_dim], in place, by the angles of one position: cos, sin [rot_dim /
  *               2];  a' = a*cos - b*sin, b' = a*sin + b*cos.
  *
- * silu_mul      gate [n] = (g / (1 + xl_expf(-g))) * up, in place.
+ * activate      x [n] = (x / (1 + xl_expf(-a))) * up, in place, a as xl_activation says (Horner's way);
+ *               up NULL: without that factor.
  * add, mul      x [n] = x + y, x * y, in place.
  * axpy          y [n] = y + a * x, in place.
  *
  * argmax        lowest index of the largest of x [n]; n >= 1.
  * softmax_stats see xl_softmax_stats; n >= 1, x finite (or -inf, which counts nothing).
  */
-#define XL_KERNEL_LIST(X)                                                             \
-    X(void, quantize, (void *act, float *rest, const float *x, size_t cols))          \
-    X(void, rmsnorm, (float *y, const float *x, const float *w, size_t n, float eps)) \
-    X(void, rope,                                                                     \
-      (float *x, const float *cos, const float *sin, size_t n_heads, size_t head_dim, \
-       size_t rot_dim, xl_rope_style style))                                          \
-    X(void, silu_mul, (float *gate, const float *up, size_t n))                       \
-    X(void, add, (float *x, const float *y, size_t n))                                \
-    X(void, mul, (float *x, const float *y, size_t n))                                \
-    X(void, axpy, (float *y, float a, const float *x, size_t n))                      \
-    X(size_t, argmax, (const float *x, size_t n))                                     \
+#define XL_KERNEL_LIST(X)                                                              \
+    X(void, quantize, (void *act, float *rest, const float *x, size_t cols))           \
+    X(void, rmsnorm, (float *y, const float *x, const float *w, size_t n, float eps))  \
+    X(void, layernorm,                                                                 \
+      (float *y, const float *x, const float *w, const float *b, size_t n, float eps)) \
+    X(void, rope,                                                                      \
+      (float *x, const float *cos, const float *sin, size_t n_heads, size_t head_dim,  \
+       size_t rot_dim, xl_rope_style style))                                           \
+    X(void, activate, (float *x, const float *up, size_t n, xl_activation kind))       \
+    X(void, add, (float *x, const float *y, size_t n))                                 \
+    X(void, mul, (float *x, const float *y, size_t n))                                 \
+    X(void, axpy, (float *y, float a, const float *x, size_t n))                       \
+    X(size_t, argmax, (const float *x, size_t n))                                      \
     X(void, softmax_stats, (const float *x, size_t n, xl_softmax_stats *out))
 
 /* y[i * y_stride + r] = row r of the matrix . row i of the activations, for r in [row0, row0 +
@@ -142,11 +162,17 @@ typedef struct xl_softmax_stats {
 typedef void (*xl_matmul_fn)(float *y, size_t y_stride, const void *w, size_t cols, size_t row0,
                              size_t rows, const void *act, size_t act_stride_bytes, size_t n);
 
+/* The positions [first, end) that a query looks at, first < end, and the slots of the cache that
+ * has them: slots >= end - first / 8 * 8. */
+typedef struct xl_reach {
+    size_t first, end, slots;
+} xl_reach;
+
 /* Attention of one query position over the cache of one K/V head, for the `group` query heads that
  * share it.
  *   out, q   [group][head_dim] f32, contiguous
- *   k, v     the cache of this layer and K/V head, positions 0..n_pos-1 stored; n_pos >= 1
- *   scratch  xl_attend_scratch_floats(group, n_pos, head_dim) floats
+ *   k, v     the cache of this layer and K/V head
+ *   scratch  xl_attend_scratch_floats(group, end, head_dim) floats
  * f32, f16: score[p] = (sum over c ascending of q[c] * k[p][c]) * scale.
  * q8:       q, k and v are rotated (xl_rotate) before they are quantised, so that no element stands
  *           out; q as one block (dq, q8): score[p] = ((float)(sum of q8 * k8, exact) * (dq *
@@ -154,12 +180,13 @@ typedef void (*xl_matmul_fn)(float *y, size_t y_stride, const void *w, size_t co
  * Then      e[p] = xl_expf(score[p] - max), Z = sum of e, 8 lanes by position, sum8;
  *           out[c] = (sum over p ascending of e[p] * v[p][c]) * (1 / Z), for q8 of (e[p] *
  *           dv[p]) * (float)v8[p][c], by (1 / Z / block), and rotated back. */
-typedef void (*xl_attend_fn)(float *out, const float *q, const void *k, const void *v, size_t n_pos,
-                             size_t head_dim, size_t group, float scale, float *scratch);
+typedef void (*xl_attend_fn)(float *out, const float *q, const void *k, const void *v,
+                             xl_reach span, size_t head_dim, size_t group, float scale,
+                             float *scratch);
 
-/* Store k [head_dim] and v [head_dim] of one position; f16 rounds to nearest even and saturates
+/* Store k [head_dim] and v [head_dim] in a slot; f16 rounds to nearest even and saturates
  * at +-65504; q8 rotated, as one block of int8. */
-typedef void (*xl_store_kv_fn)(void *k_cache, void *v_cache, size_t pos, const float *k,
+typedef void (*xl_store_kv_fn)(void *k_cache, void *v_cache, size_t slot, const float *k,
                                const float *v, size_t head_dim);
 
 typedef struct xl_kernels {

@@ -226,6 +226,16 @@ static void rmsnorm(float *y, const float *x, const float *w, size_t n, float ep
     for (size_t i = 0; i < n; i++) y[i] = (x[i] * r) * w[i];
 }
 
+static void layernorm(float *y, const float *x, const float *w, const float *b, size_t n,
+                      float eps) {
+    float sums[8] = {0.0f}, squares[8] = {0.0f};
+    for (size_t i = 0; i < n; i++) sums[i % 8] = sums[i % 8] + x[i];
+    float mean = sum8(sums) / (float)n;
+    for (size_t i = 0; i < n; i++) squares[i % 8] = squares[i % 8] + (x[i] - mean) * (x[i] - mean);
+    float r = 1.0f / sqrtf(sum8(squares) / (float)n + eps);
+    for (size_t i = 0; i < n; i++) y[i] = ((x[i] - mean) * r) * w[i] + b[i];
+}
+
 static void rope(float *x, const float *cos, const float *sin, size_t n_heads, size_t head_dim,
                  size_t rot_dim, xl_rope_style style) {
     size_t half = rot_dim / 2;
@@ -240,8 +250,16 @@ static void rope(float *x, const float *cos, const float *sin, size_t n_heads, s
     }
 }
 
-static void silu_mul(float *gate, const float *up, size_t n) {
-    for (size_t i = 0; i < n; i++) gate[i] = (gate[i] / (1.0f + xl_expf(-gate[i]))) * up[i];
+static void activate(float *x, const float *up, size_t n, xl_activation kind) {
+    static const float coefficients[][XL_GELU_TERMS] = {
+        [XL_GELU_TANH] = {XL_GELU_TANH_COEFFICIENTS}, [XL_GELU] = {XL_GELU_COEFFICIENTS}};
+    for (size_t i = 0; i < n; i++) {
+        float a = x[i], z = a * a < XL_GELU_MAX ? a * a : XL_GELU_MAX, p = 0.0f;
+        for (int c = XL_GELU_TERMS; c-- > 0;) p = p * z + coefficients[kind][c];
+        if (kind != XL_SILU) a = a * p;
+        x[i] = x[i] / (1.0f + xl_expf(-a));
+        if (up) x[i] = x[i] * up[i];
+    }
 }
 
 static void add(float *x, const float *y, size_t n) {
@@ -281,11 +299,11 @@ static void softmax_stats(const float *x, size_t n, xl_softmax_stats *out) {
 
 /* ---- attention ---- */
 
-/* e [n] <- exp(score - max); returns their sum. */
-static float exp_scores(float *score, size_t n) {
-    float max = score[0], lanes[8] = {0.0f};
-    for (size_t p = 1; p < n; p++) max = score[p] > max ? score[p] : max;
-    for (size_t p = 0; p < n; p++) {
+/* e [p] <- exp(score - max) for the positions of the span; returns their sum. */
+static float exp_scores(float *score, xl_reach span) {
+    float max = score[span.first], lanes[8] = {0.0f};
+    for (size_t p = span.first; p < span.end; p++) max = score[p] > max ? score[p] : max;
+    for (size_t p = span.first; p < span.end; p++) {
         score[p] = xl_expf(score[p] - max);
         lanes[p % 8] = lanes[p % 8] + score[p];
     }
@@ -298,42 +316,43 @@ static float load_kv(xl_kv_type type, const void *cache, size_t element) {
 }
 
 static void attend_float(xl_kv_type type, float *out, const float *q, const void *k, const void *v,
-                         size_t n_pos, size_t head_dim, size_t group, float scale, float *score) {
+                         xl_reach span, size_t head_dim, size_t group, float scale, float *score) {
     for (size_t g = 0; g < group; g++, q += head_dim, out += head_dim) {
-        for (size_t p = 0; p < n_pos; p++) {
+        for (size_t p = span.first; p < span.end; p++) {
+            const size_t slot = p % span.slots;
             float dot = 0.0f;
             for (size_t c = 0; c < head_dim; c++)
-                dot = dot + q[c] * load_kv(type, k, (p / 8 * head_dim + c) * 8 + p % 8);
+                dot = dot + q[c] * load_kv(type, k, (slot / 8 * head_dim + c) * 8 + slot % 8);
             score[p] = dot * scale;
         }
-        float inverse = 1.0f / exp_scores(score, n_pos);
+        float inverse = 1.0f / exp_scores(score, span);
         for (size_t c = 0; c < head_dim; c++) {
             float sum = 0.0f;
-            for (size_t p = 0; p < n_pos; p++)
-                sum = sum + score[p] * load_kv(type, v, p * head_dim + c);
+            for (size_t p = span.first; p < span.end; p++)
+                sum = sum + score[p] * load_kv(type, v, p % span.slots * head_dim + c);
             out[c] = sum * inverse;
         }
     }
 }
 
-static void attend_F32(float *out, const float *q, const void *k, const void *v, size_t n_pos,
+static void attend_F32(float *out, const float *q, const void *k, const void *v, xl_reach span,
                        size_t head_dim, size_t group, float scale, float *scratch) {
-    attend_float(XL_KV_F32, out, q, k, v, n_pos, head_dim, group, scale, scratch);
+    attend_float(XL_KV_F32, out, q, k, v, span, head_dim, group, scale, scratch);
 }
 
-static void attend_F16(float *out, const float *q, const void *k, const void *v, size_t n_pos,
+static void attend_F16(float *out, const float *q, const void *k, const void *v, xl_reach span,
                        size_t head_dim, size_t group, float scale, float *scratch) {
-    attend_float(XL_KV_F16, out, q, k, v, n_pos, head_dim, group, scale, scratch);
+    attend_float(XL_KV_F16, out, q, k, v, span, head_dim, group, scale, scratch);
 }
 
-/* A q8 tile of 8 positions: f32 d[8], then K as words of 4 columns [head_dim/4][8][4], V as rows
+/* A q8 tile of 8 slots: f32 d[8], then K as words of 4 columns [head_dim/4][8][4], V as rows
  * [8][head_dim]. */
-static const uint8_t *q8_tile(const void *cache, size_t pos, size_t head_dim) {
-    return (const uint8_t *)cache + pos / 8 * (32 + 8 * head_dim);
+static const uint8_t *q8_tile(const void *cache, size_t slot, size_t head_dim) {
+    return (const uint8_t *)cache + slot / 8 * (32 + 8 * head_dim);
 }
 
-static float q8_scale(const uint8_t *tile, size_t pos) {
-    return load_weight(XL_F32, tile, pos % 8);
+static float q8_scale(const uint8_t *tile, size_t slot) {
+    return load_weight(XL_F32, tile, slot % 8);
 }
 
 /* Sums and differences of elements that lie `half` apart. */
@@ -363,27 +382,28 @@ static float rotate_group(int8_t *q, const float *x, size_t n) {
     return quantize_group(q, rotated, n);
 }
 
-static void attend_Q8(float *out, const float *q, const void *k, const void *v, size_t n_pos,
+static void attend_Q8(float *out, const float *q, const void *k, const void *v, xl_reach span,
                       size_t head_dim, size_t group, float scale, float *score) {
     int8_t q8[XL_MAX_HEAD_DIM];
     const float block = (float)xl_rotation_block(head_dim);
     for (size_t g = 0; g < group; g++, q += head_dim, out += head_dim) {
         float dq = rotate_group(q8, q, head_dim);
-        for (size_t p = 0; p < n_pos; p++) {
-            const uint8_t *tile = q8_tile(k, p, head_dim);
+        for (size_t p = span.first; p < span.end; p++) {
+            const uint8_t *tile = q8_tile(k, p % span.slots, head_dim);
             int32_t dot = 0;
             for (size_t c = 0; c < head_dim; c++)
                 dot += q8[c] * (int8_t)tile[32 + c / 4 * 32 + p % 8 * 4 + c % 4];
             score[p] = ((float)dot * (dq * q8_scale(tile, p))) * (scale / block);
         }
-        float inverse = 1.0f / exp_scores(score, n_pos) / block;
-        for (size_t p = 0; p < n_pos; p++)
-            score[p] = score[p] * q8_scale(q8_tile(v, p, head_dim), p);
+        float inverse = 1.0f / exp_scores(score, span) / block;
+        for (size_t p = span.first; p < span.end; p++)
+            score[p] = score[p] * q8_scale(q8_tile(v, p % span.slots, head_dim), p);
         for (size_t c = 0; c < head_dim; c++) {
             float sum = 0.0f;
-            for (size_t p = 0; p < n_pos; p++)
-                sum = sum +
-                      score[p] * (float)(int8_t)q8_tile(v, p, head_dim)[32 + p % 8 * head_dim + c];
+            for (size_t p = span.first; p < span.end; p++) {
+                const uint8_t *tile = q8_tile(v, p % span.slots, head_dim);
+                sum = sum + score[p] * (float)(int8_t)tile[32 + p % 8 * head_dim + c];
+            }
             out[c] = sum * inverse;
         }
         xl_rotate(out, head_dim);

@@ -6,6 +6,10 @@
 #include "base/sort.h"
 #include "loader.h"
 
+const char *const xl_fingerprint_norms[XL_FINGERPRINT_NORMS] = {
+    "blk.0.attn_norm.weight", "blk.0.ffn_norm.weight", "blk.0.attn_q_norm.weight",
+    "blk.0.attn_k_norm.weight"};
+
 static void hash_u64(xl_sha256 *sha, uint64_t value) {
     uint8_t bytes[8];
     for (int i = 0; i < 8; i++) bytes[i] = (uint8_t)(value >> (8 * i));
@@ -33,6 +37,10 @@ static void hash_config(xl_sha256 *sha, const exitlm_model *model) {
     hash_f32(sha, c->norm_eps);
     hash_f32(sha, c->rope_base);
     hash_f32(sha, c->rope_scale);
+    if (c->window == 0) return;
+    hash_u64(sha, c->window);
+    hash_u64(sha, c->window_period);
+    hash_f32(sha, c->local_rope_base);
 }
 
 /* The raw items of an array, or nothing where it is missing. */
@@ -133,15 +141,14 @@ static void hash_norm(xl_sha256 *sha, const exitlm_model *model, const char *nam
 }
 
 exitlm_status xl_fingerprint_end(exitlm_model *model, const xl_sha256 *begun, exitlm_error *error) {
-    static const char *const norms[] = {"blk.0.attn_norm.weight", "blk.0.ffn_norm.weight",
-                                        "blk.0.attn_q_norm.weight", "blk.0.attn_k_norm.weight"};
     const xl_matrix *embedding = &model->embedding;
     size_t row_bytes = 0;
     xl_row_file_bytes(embedding->type, embedding->cols, &row_bytes);
     uint8_t *row = xl_calloc(&model->allocator, row_bytes, 1);
     if (!row) return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for the model's fingerprint");
     xl_sha256 sha = *begun;
-    for (size_t i = 0; i < sizeof norms / sizeof *norms; i++) hash_norm(&sha, model, norms[i]);
+    for (size_t i = 0; i < XL_FINGERPRINT_NORMS; i++)
+        hash_norm(&sha, model, xl_fingerprint_norms[i]);
     for (uint32_t id = 0; id < XL_FINGERPRINT_ROWS && id < model->config.vocab; id++) {
         xl_unpack_row(embedding->type, embedding->data, embedding->cols, xl_slot(model, id), row);
         hash_bytes(&sha, row, row_bytes);

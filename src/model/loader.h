@@ -37,6 +37,7 @@ typedef struct xl_place {
     uint32_t rows, cols;   /* a vector: 1, n */
     size_t row_bytes;      /* in the file */
     bool in_fingerprint;   /* a norm of layer 0 */
+    bool fused;            /* Q, K and V, whose fields follow each other */
     void *target;          /* the xl_matrix, or the const float *, in the model */
     void *data;            /* the memory; NULL: none yet */
     uint64_t n_done_bytes; /* VECTOR, MATRIX: they come in order. ROWS: of complete rows */
@@ -80,6 +81,9 @@ void xl_model_missing(const xl_gguf *gguf, bool first, char *text, size_t capaci
 void xl_model_fill_info(exitlm_model *model);
 
 /* ---- fingerprint.c ---- */
+/* Names of the tensors, all of layer 0, whose bytes are in it where a model has them. */
+#define XL_FINGERPRINT_NORMS 4
+extern const char *const xl_fingerprint_norms[XL_FINGERPRINT_NORMS];
 /* The part that the header decides; needs all parts. OUT_OF_MEMORY. */
 exitlm_status xl_fingerprint_begin(const exitlm_model *model, xl_sha256 *sha, exitlm_error *error);
 /* The rest, once layer 0's norms and the first rows are there. */

@@ -9,56 +9,110 @@
 #include "loader.h"
 #include "text/template.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdatomic.h>
 #include <string.h>
 
+/* What no tensor tells. */
 typedef struct {
     const char *name; /* general.architecture, and prefix of its keys */
     xl_rope_style rope_style;
+    xl_activation activation;
+    bool layer_norm; /* not RMS */
+    bool gated, parallel;
+    bool scales_embedding;  /* by sqrt(dim) */
+    uint32_t window_period; /* with attention.sliding_window; 0: the context ends there */
+    uint32_t rope_period;
 } arch_entry;
 
 static const arch_entry archs[XL_ARCH_COUNT] = {
-    [XL_ARCH_LLAMA] = {"llama", XL_ROPE_NORM},
-    [XL_ARCH_QWEN2] = {"qwen2", XL_ROPE_NEOX},
-    [XL_ARCH_QWEN3] = {"qwen3", XL_ROPE_NEOX},
+    [XL_ARCH_LLAMA] = {"llama", XL_ROPE_NORM, XL_SILU, .gated = true},
+    [XL_ARCH_SMOLLM3] = {"smollm3", XL_ROPE_NORM, XL_SILU, .gated = true, .rope_period = 4},
+    [XL_ARCH_QWEN2] = {"qwen2", XL_ROPE_NEOX, XL_SILU, .gated = true},
+    [XL_ARCH_QWEN3] = {"qwen3", XL_ROPE_NEOX, XL_SILU, .gated = true},
+    [XL_ARCH_GEMMA3] = {"gemma3", XL_ROPE_NEOX, XL_GELU_TANH, .gated = true,
+                        .scales_embedding = true, .window_period = 6},
+    [XL_ARCH_GPTNEOX] = {"gptneox", XL_ROPE_NEOX, XL_GELU, .layer_norm = true, .parallel = true},
+    [XL_ARCH_PHI2] = {"phi2", XL_ROPE_NEOX, XL_GELU_TANH, .layer_norm = true, .parallel = true},
 };
-#define SUPPORTED_ARCHS "llama, qwen2, qwen3"
+#define SUPPORTED_ARCHS "llama, smollm3, qwen2, qwen3, gemma3, gptneox, phi2"
 
 /* ---- Tensors ------------------------------------------------------------------ */
-typedef enum { SIZE_ONE, SIZE_DIM, SIZE_FFN, SIZE_Q, SIZE_KV, SIZE_HEAD } size_name;
+typedef enum {
+    SIZE_ONE,
+    SIZE_DIM,
+    SIZE_FFN,
+    SIZE_Q,
+    SIZE_KV,
+    SIZE_QKV,
+    SIZE_HEAD,
+    SIZE_ANGLES,
+    SIZE_VOCAB
+} size_name;
 enum {
-    LLAMA = 1 << XL_ARCH_LLAMA,
     QWEN2 = 1 << XL_ARCH_QWEN2,
     QWEN3 = 1 << XL_ARCH_QWEN3,
-    ALL = LLAMA | QWEN2 | QWEN3
+    GEMMA3 = 1 << XL_ARCH_GEMMA3,
+    GPTNEOX = 1 << XL_ARCH_GPTNEOX,
+    PHI2 = 1 << XL_ARCH_PHI2,
+    LAYER_NORM = GPTNEOX | PHI2,
+    LLAMAS = 1 << XL_ARCH_LLAMA | 1 << XL_ARCH_SMOLLM3,
+    GATED = LLAMAS | QWEN2 | QWEN3 | GEMMA3,
+    ALL = GATED | LAYER_NORM
 };
 
+/* Of the layers' rules the names are what follows "blk.N.". */
 typedef struct {
-    const char *suffix; /* blk.N.<suffix> */
-    bool vector;
-    size_name rows, cols;
+    const char *name;
+    size_name rows, cols;        /* rows ONE: a vector */
     unsigned required, optional; /* architectures */
-    size_t offset;               /* in xl_layer */
-} layer_rule;
+    size_t offset;               /* in xl_layer, or in exitlm_model */
+    int32_t place;               /* xl_place.layer, of those that are in no layer */
+    const char *fused;           /* the tensor that may have it in the place of one of its own */
+} tensor_rule;
 
-static const layer_rule layer_rules[] = {
-    {"attn_norm.weight", true, SIZE_ONE, SIZE_DIM, ALL, 0, offsetof(xl_layer, attn_norm)},
-    {"ffn_norm.weight", true, SIZE_ONE, SIZE_DIM, ALL, 0, offsetof(xl_layer, ffn_norm)},
-    {"attn_q_norm.weight", true, SIZE_ONE, SIZE_HEAD, QWEN3, 0, offsetof(xl_layer, q_norm)},
-    {"attn_k_norm.weight", true, SIZE_ONE, SIZE_HEAD, QWEN3, 0, offsetof(xl_layer, k_norm)},
-    {"attn_q.weight", false, SIZE_Q, SIZE_DIM, ALL, 0, offsetof(xl_layer, wq)},
-    {"attn_k.weight", false, SIZE_KV, SIZE_DIM, ALL, 0, offsetof(xl_layer, wk)},
-    {"attn_v.weight", false, SIZE_KV, SIZE_DIM, ALL, 0, offsetof(xl_layer, wv)},
-    {"attn_output.weight", false, SIZE_DIM, SIZE_Q, ALL, 0, offsetof(xl_layer, wo)},
-    {"attn_q.bias", true, SIZE_ONE, SIZE_Q, QWEN2, LLAMA, offsetof(xl_layer, bq)},
-    {"attn_k.bias", true, SIZE_ONE, SIZE_KV, QWEN2, LLAMA, offsetof(xl_layer, bk)},
-    {"attn_v.bias", true, SIZE_ONE, SIZE_KV, QWEN2, LLAMA, offsetof(xl_layer, bv)},
-    {"ffn_gate.weight", false, SIZE_FFN, SIZE_DIM, ALL, 0, offsetof(xl_layer, w_gate)},
-    {"ffn_up.weight", false, SIZE_FFN, SIZE_DIM, ALL, 0, offsetof(xl_layer, w_up)},
-    {"ffn_down.weight", false, SIZE_DIM, SIZE_FFN, ALL, 0, offsetof(xl_layer, w_down)},
+#define IN(FIELD) offsetof(xl_layer, FIELD)
+static const tensor_rule layer_rules[] = {
+    {"attn_norm.weight", SIZE_ONE, SIZE_DIM, ALL, 0, IN(attn_norm.weight), 0, NULL},
+    {"attn_norm.bias", SIZE_ONE, SIZE_DIM, LAYER_NORM, 0, IN(attn_norm.bias), 0, NULL},
+    {"ffn_norm.weight", SIZE_ONE, SIZE_DIM, ALL & ~PHI2, 0, IN(ffn_norm.weight), 0, NULL},
+    {"ffn_norm.bias", SIZE_ONE, SIZE_DIM, GPTNEOX, 0, IN(ffn_norm.bias), 0, NULL},
+    {"post_attention_norm.weight", SIZE_ONE, SIZE_DIM, GEMMA3, 0, IN(post_attn_norm.weight), 0,
+     NULL},
+    {"post_ffw_norm.weight", SIZE_ONE, SIZE_DIM, GEMMA3, 0, IN(post_ffn_norm.weight), 0, NULL},
+    {"attn_q_norm.weight", SIZE_ONE, SIZE_HEAD, QWEN3 | GEMMA3, 0, IN(q_norm), 0, NULL},
+    {"attn_k_norm.weight", SIZE_ONE, SIZE_HEAD, QWEN3 | GEMMA3, 0, IN(k_norm), 0, NULL},
+    {"attn_q.weight", SIZE_Q, SIZE_DIM, ALL, 0, IN(wq), 0, "attn_qkv.weight"},
+    {"attn_k.weight", SIZE_KV, SIZE_DIM, ALL, 0, IN(wk), 0, "attn_qkv.weight"},
+    {"attn_v.weight", SIZE_KV, SIZE_DIM, ALL, 0, IN(wv), 0, "attn_qkv.weight"},
+    {"attn_qkv.weight", SIZE_QKV, SIZE_DIM, 0, LAYER_NORM, IN(wq), 0, NULL},
+    {"attn_output.weight", SIZE_DIM, SIZE_Q, ALL, 0, IN(wo), 0, NULL},
+    {"attn_q.bias", SIZE_ONE, SIZE_Q, QWEN2 | LAYER_NORM, LLAMAS, IN(bq), 0, "attn_qkv.bias"},
+    {"attn_k.bias", SIZE_ONE, SIZE_KV, QWEN2 | LAYER_NORM, LLAMAS, IN(bk), 0, "attn_qkv.bias"},
+    {"attn_v.bias", SIZE_ONE, SIZE_KV, QWEN2 | LAYER_NORM, LLAMAS, IN(bv), 0, "attn_qkv.bias"},
+    {"attn_qkv.bias", SIZE_ONE, SIZE_QKV, 0, LAYER_NORM, IN(bq), 0, NULL},
+    {"attn_output.bias", SIZE_ONE, SIZE_DIM, LAYER_NORM, LLAMAS, IN(bo), 0, NULL},
+    {"ffn_gate.weight", SIZE_FFN, SIZE_DIM, GATED, 0, IN(w_gate), 0, NULL},
+    {"ffn_up.weight", SIZE_FFN, SIZE_DIM, ALL, 0, IN(w_up), 0, NULL},
+    {"ffn_up.bias", SIZE_ONE, SIZE_FFN, LAYER_NORM, 0, IN(b_up), 0, NULL},
+    {"ffn_down.weight", SIZE_DIM, SIZE_FFN, ALL, 0, IN(w_down), 0, NULL},
+    {"ffn_down.bias", SIZE_ONE, SIZE_DIM, LAYER_NORM, 0, IN(b_down), 0, NULL},
 };
+#undef IN
 #define N_LAYER_RULES (sizeof layer_rules / sizeof layer_rules[0])
+
+#define IN(FIELD) offsetof(exitlm_model, FIELD)
+static const tensor_rule base_rules[] = {
+    {"token_embd.weight", SIZE_VOCAB, SIZE_DIM, ALL, 0, IN(embedding), XL_EMBEDDING, NULL},
+    {"output.weight", SIZE_VOCAB, SIZE_DIM, 0, ALL, IN(output), XL_OUTPUT, NULL},
+    {"output.bias", SIZE_ONE, SIZE_VOCAB, PHI2, 0, IN(output_bias), XL_BASE, NULL},
+    {"output_norm.weight", SIZE_ONE, SIZE_DIM, ALL, 0, IN(output_norm.weight), XL_BASE, NULL},
+    {"output_norm.bias", SIZE_ONE, SIZE_DIM, LAYER_NORM, 0, IN(output_norm.bias), XL_BASE, NULL},
+    {"rope_freqs.weight", SIZE_ONE, SIZE_ANGLES, 0, ALL, IN(rope_factors), XL_BASE, NULL},
+};
+#undef IN
+#define N_BASE_RULES (sizeof base_rules / sizeof base_rules[0])
 
 /* In old files, without a meaning for the result. */
 static const char *const ignored_suffixes[] = {"attn_rot_embd.weight", "attn.rope.freqs"};
@@ -69,16 +123,23 @@ static uint32_t size_of(const xl_config *c, size_name name) {
     case SIZE_FFN: return c->ffn_dim;
     case SIZE_Q: return c->q_dim;
     case SIZE_KV: return c->kv_dim;
+    case SIZE_QKV: return c->q_dim + 2 * c->kv_dim;
     case SIZE_HEAD: return c->head_dim;
+    case SIZE_ANGLES: return c->rope_dims / 2;
+    case SIZE_VOCAB: return c->vocab;
     default: return 1;
     }
 }
 
 #define NAME(gguf, t) XL_TEXT(xl_gguf_text(gguf, (t)->name_offset), (t)->name_bytes)
 
-static bool name_is(const xl_gguf *gguf, const xl_gguf_tensor *t, const char *text) {
-    return t->name_bytes == strlen(text) &&
-           memcmp(xl_gguf_text(gguf, t->name_offset), text, t->name_bytes) == 0;
+/* The rule of this name, whatever the architecture; NULL: there is none. */
+static const tensor_rule *find_rule(const tensor_rule *rules, size_t n, const char *name,
+                                    size_t n_bytes) {
+    for (size_t i = 0; i < n; i++)
+        if (strlen(rules[i].name) == n_bytes && memcmp(rules[i].name, name, n_bytes) == 0)
+            return &rules[i];
+    return NULL;
 }
 
 /* "blk.N.suffix": the layer number and the suffix. */
@@ -134,15 +195,14 @@ static exitlm_status find_in_layer(exitlm_model *model, const xl_gguf *gguf,
         return xl_fail(error, EXITLM_BAD_MODEL,
                        "tensor %.*s: %s.block_count says that there are %u layers", NAME(gguf, t),
                        archs[c->arch].name, c->n_layers);
-    for (size_t i = 0; i < N_LAYER_RULES; i++) {
-        const layer_rule *rule = &layer_rules[i];
-        if (strlen(rule->suffix) != suffix_bytes || memcmp(rule->suffix, suffix, suffix_bytes) != 0)
-            continue;
-        if (!((rule->required | rule->optional) & 1u << c->arch)) break;
-        place->kind = rule->vector ? XL_PLACE_VECTOR : XL_PLACE_MATRIX;
+    const tensor_rule *rule = find_rule(layer_rules, N_LAYER_RULES, suffix, suffix_bytes);
+    if (rule && ((rule->required | rule->optional) & 1u << c->arch)) {
+        place->kind = rule->rows == SIZE_ONE ? XL_PLACE_VECTOR : XL_PLACE_MATRIX;
         place->layer = (int32_t)layer;
-        place->in_fingerprint = layer == 0 && strstr(rule->suffix, "_norm.") != NULL;
+        for (size_t i = 0; i < XL_FINGERPRINT_NORMS && layer == 0; i++)
+            place->in_fingerprint |= strcmp(rule->name, xl_fingerprint_norms[i] + 6) == 0;
         place->target = (char *)&model->layers[layer] + rule->offset;
+        place->fused = rule->rows == SIZE_QKV || rule->cols == SIZE_QKV;
         return set_shape(gguf, t, size_of(c, rule->rows), size_of(c, rule->cols), place, error);
     }
     for (size_t i = 0; i < sizeof ignored_suffixes / sizeof *ignored_suffixes; i++)
@@ -158,32 +218,21 @@ exitlm_status xl_place_find(exitlm_model *model, const xl_gguf *gguf, const xl_g
                             xl_place *place, exitlm_error *error) {
     const xl_config *c = &model->config;
     *place = (xl_place){.kind = XL_PLACE_SKIP, .layer = XL_BASE};
+    const tensor_rule *rule =
+        find_rule(base_rules, N_BASE_RULES, xl_gguf_text(gguf, t->name_offset), t->name_bytes);
     if (!xl_gguf_tensor_type_name(t->type))
         return xl_fail(error, EXITLM_UNSUPPORTED,
                        "tensor %.*s at offset %u: unknown weight type %u", NAME(gguf, t),
                        t->entry_offset, t->type);
-    if (name_is(gguf, t, "token_embd.weight") || name_is(gguf, t, "output.weight")) {
-        bool output = name_is(gguf, t, "output.weight");
-        place->kind = XL_PLACE_ROWS;
-        place->layer = output ? XL_OUTPUT : XL_EMBEDDING;
-        place->target = output ? &model->output : &model->embedding;
-        return set_shape(gguf, t, c->vocab, c->dim, place, error);
-    }
-    if (name_is(gguf, t, "output_norm.weight")) {
-        place->kind = XL_PLACE_VECTOR;
-        place->target = &model->output_norm;
-        return set_shape(gguf, t, 1, c->dim, place, error);
-    }
-    if (name_is(gguf, t, "rope_freqs.weight")) {
-        place->kind = XL_PLACE_VECTOR;
-        place->target = &model->rope_factors;
-        return set_shape(gguf, t, 1, c->rope_dims / 2, place, error);
-    }
-    if (name_is(gguf, t, "output.bias") || name_is(gguf, t, "output_norm.bias"))
+    if (!rule) return find_in_layer(model, gguf, t, place, error);
+    if (!((rule->required | rule->optional) & 1u << c->arch))
         return xl_fail(error, EXITLM_UNSUPPORTED,
                        "tensor %.*s: this variant of architecture %s is not supported",
                        NAME(gguf, t), archs[c->arch].name);
-    return find_in_layer(model, gguf, t, place, error);
+    place->kind = rule->rows == SIZE_ONE ? XL_PLACE_VECTOR : XL_PLACE_ROWS;
+    place->layer = rule->place;
+    place->target = (char *)model + rule->offset;
+    return set_shape(gguf, t, size_of(c, rule->rows), size_of(c, rule->cols), place, error);
 }
 
 static bool present(const exitlm_model *model, const char *name) {
@@ -193,22 +242,33 @@ static bool present(const exitlm_model *model, const char *name) {
     return false;
 }
 
-exitlm_status xl_model_check_tensors(const exitlm_model *model, exitlm_error *error) {
+static bool present_in(const exitlm_model *model, int32_t layer, const char *suffix) {
     char name[64];
+    snprintf(name, sizeof name, "blk.%d.%s", (int)layer, suffix);
+    return present(model, layer < 0 ? suffix : name);
+}
+
+/* Is the tensor of layer `layer` (-1: of none) there, where the rule requires it? */
+static exitlm_status check_rule(const exitlm_model *model, const tensor_rule *rule, int32_t layer,
+                                exitlm_error *error) {
+    if (!(rule->required & 1u << model->config.arch) || present_in(model, layer, rule->name) ||
+        (rule->fused && present_in(model, layer, rule->fused)))
+        return EXITLM_OK;
+    if (layer < 0)
+        return xl_fail(error, EXITLM_BAD_MODEL, "tensor %s is missing from the file's table",
+                       rule->name);
+    return xl_fail(error, EXITLM_BAD_MODEL, "tensor blk.%d.%s is missing from the file's table",
+                   (int)layer, rule->name);
+}
+
+exitlm_status xl_model_check_tensors(const exitlm_model *model, exitlm_error *error) {
+    exitlm_status status = EXITLM_OK;
     for (uint32_t layer = 0; layer < model->config.n_layers; layer++)
-        for (size_t i = 0; i < N_LAYER_RULES; i++) {
-            if (!(layer_rules[i].required & 1u << model->config.arch)) continue;
-            snprintf(name, sizeof name, "blk.%u.%s", layer, layer_rules[i].suffix);
-            if (!present(model, name))
-                return xl_fail(error, EXITLM_BAD_MODEL,
-                               "tensor %s is missing from the file's table", name);
-        }
-    static const char *const base[] = {"token_embd.weight", "output_norm.weight"};
-    for (size_t i = 0; i < 2; i++)
-        if (!present(model, base[i]))
-            return xl_fail(error, EXITLM_BAD_MODEL, "tensor %s is missing from the file's table",
-                           base[i]);
-    return EXITLM_OK;
+        for (size_t i = 0; i < N_LAYER_RULES && status == EXITLM_OK; i++)
+            status = check_rule(model, &layer_rules[i], (int32_t)layer, error);
+    for (size_t i = 0; i < N_BASE_RULES && status == EXITLM_OK; i++)
+        status = check_rule(model, &base_rules[i], -1, error);
+    return status;
 }
 
 /* ---- Hyperparameters ------------------------------------------------------------ */
@@ -276,6 +336,10 @@ static exitlm_status find_arch(const xl_gguf *gguf, xl_config *config, exitlm_er
         if (strlen(archs[i].name) == n && memcmp(archs[i].name, text, n) == 0) {
             config->arch = (xl_arch_id)i;
             config->rope_style = archs[i].rope_style;
+            config->rope_period = archs[i].rope_period;
+            config->activation = archs[i].activation;
+            config->gated = archs[i].gated;
+            config->parallel = archs[i].parallel;
             return EXITLM_OK;
         }
     if (n == 6 && memcmp(text, "exitlm", 6) == 0)
@@ -318,6 +382,20 @@ static void read_rope(key_reader *r, xl_config *c) {
     if (!none) c->rope_scale = 1 / factor;
 }
 
+static void read_window(key_reader *r, xl_config *c) {
+    char full[80];
+    if (!find_key(r, "attention.sliding_window", full)) return;
+    const uint32_t window = read_u32(r, "attention.sliding_window", 0, UINT32_MAX, 0);
+    /* Within a sliding window attention is the plain one. */
+    if (window && window < c->context_tokens && archs[c->arch].window_period == 0)
+        c->context_tokens = window;
+    if (archs[c->arch].window_period == 0) return;
+    c->window = window;
+    c->window_period = read_u32(r, "attention.sliding_window_pattern", 1, UINT32_MAX,
+                                archs[c->arch].window_period);
+    c->local_rope_base = read_f32(r, "rope.freq_base_swa", 0.5f, 1e12f, 10000.0f);
+}
+
 static exitlm_status check_config(const xl_config *c, const char *arch, exitlm_error *error) {
     if (c->n_heads % c->n_kv_heads)
         return xl_fail(error, EXITLM_BAD_MODEL,
@@ -347,8 +425,12 @@ exitlm_status xl_config_read(const xl_gguf *gguf, xl_config *config, exitlm_erro
     c.n_heads = read_u32(&r, "attention.head_count", 1, 1024, 0);
     c.n_kv_heads = read_u32(&r, "attention.head_count_kv", 1, 1024, c.n_heads);
     c.context_tokens = read_u32(&r, "context_length", 1, INT32_MAX, 0);
-    c.norm_eps = read_f32(&r, "attention.layer_norm_rms_epsilon", 0, 1, 0);
+    c.norm_eps = read_f32(&r,
+                          archs[c.arch].layer_norm ? "attention.layer_norm_epsilon"
+                                                   : "attention.layer_norm_rms_epsilon",
+                          0, 1, 0);
     char full[80];
+    if (find_key(&r, "use_parallel_residual", full)) xl_gguf_get_bool(gguf, full, &c.parallel);
     if (r.status == EXITLM_OK && !find_key(&r, "attention.key_length", full) && c.dim % c.n_heads)
         return xl_fail(error, EXITLM_BAD_MODEL,
                        "%s.embedding_length (%u) is no multiple of attention.head_count (%u)",
@@ -364,19 +446,24 @@ exitlm_status xl_config_read(const xl_gguf *gguf, xl_config *config, exitlm_erro
         r.status == EXITLM_OK)
         return xl_fail(error, EXITLM_UNSUPPORTED,
                        "%s.attention.value_length differs from key_length: not supported", r.arch);
+    float cap = 0;
+    if (r.status == EXITLM_OK && find_key(&r, "final_logit_softcapping", full) &&
+        (!xl_gguf_get_f32(gguf, full, &cap) || cap != 0))
+        return xl_fail(error, EXITLM_UNSUPPORTED, "key %s: capped logits are not supported", full);
     if (find_key(&r, "expert_count", full) && read_u32(&r, "expert_count", 0, 65536, 0) > 0 &&
         r.status == EXITLM_OK)
         return xl_fail(error, EXITLM_UNSUPPORTED, "key %s: mixtures of experts are not supported",
                        full);
-    /* Within a sliding window attention is the plain one. */
-    if (find_key(&r, "attention.sliding_window", full)) {
-        uint32_t window = read_u32(&r, "attention.sliding_window", 0, UINT32_MAX, 0);
-        if (window && window < c.context_tokens) c.context_tokens = window;
-    }
+    read_window(&r, &c);
     if (r.status == EXITLM_OK) read_rope(&r, &c);
     if (r.status != EXITLM_OK) return r.status;
     c.q_dim = c.n_heads * c.head_dim;
     c.kv_dim = c.n_kv_heads * c.head_dim;
+    c.embedding_scale = archs[c.arch].scales_embedding ? sqrtf((float)c.dim) : 1;
+    /* Gemma 3 27B, the one of 62 layers, is scaled as if its heads divided the embedding. */
+    c.attention_scale =
+        1.0f / sqrtf((float)(c.arch == XL_ARCH_GEMMA3 && c.n_layers == 62 ? c.dim / c.n_heads
+                                                                          : c.head_dim));
     status = check_config(&c, r.arch, error);
     if (status != EXITLM_OK) return status;
 

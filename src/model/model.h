@@ -17,37 +17,68 @@ typedef struct xl_matrix {
     uint32_t rows, cols; /* rows as in the file; storage is padded to a multiple of 8 */
 } xl_matrix;
 
-typedef enum xl_arch_id { XL_ARCH_LLAMA, XL_ARCH_QWEN2, XL_ARCH_QWEN3, XL_ARCH_COUNT } xl_arch_id;
+typedef enum xl_arch_id {
+    XL_ARCH_LLAMA,
+    XL_ARCH_SMOLLM3,
+    XL_ARCH_QWEN2,
+    XL_ARCH_QWEN3,
+    XL_ARCH_GEMMA3,
+    XL_ARCH_GPTNEOX,
+    XL_ARCH_PHI2,
+    XL_ARCH_COUNT
+} xl_arch_id;
 
 const char *xl_arch_name(xl_arch_id arch); /* as general.architecture has it */
 
 typedef struct xl_config {
     xl_arch_id arch;
     xl_rope_style rope_style;
+    xl_activation activation; /* of the feed-forward network */
+    bool gated;               /* it has a gate beside `up` */
+    bool parallel;            /* it takes the layer's input, not attention's output */
     /* kv_dim = n_kv_heads * head_dim */
     uint32_t n_layers, dim, ffn_dim, n_heads, n_kv_heads, head_dim, kv_dim;
     uint32_t q_dim; /* n_heads * head_dim */
     uint32_t vocab, context_tokens;
     float norm_eps;
+    float embedding_scale, attention_scale;
+    /* Every window_period-th layer looks at all positions, the others at the last `window` of them;
+     * window 0: all layers look at all. */
+    uint32_t window, window_period;
     /* angle = position * rope_scale / base^(2i/head_dim) [/ rope_factors[i]] */
     float rope_base, rope_scale;
-    uint32_t rope_dims; /* dimensions that rotate, <= head_dim */
+    float local_rope_base; /* of layers with a window, without scale and factors */
+    uint32_t rope_dims;    /* dimensions that rotate, <= head_dim */
+    uint32_t rope_period;  /* every rope_period-th layer does not rotate; 0: all do */
 } xl_config;
+
+/* Does the layer look at the last `window` positions alone? */
+static inline bool xl_layer_is_local(const xl_config *c, uint32_t layer) {
+    return c->window && (layer + 1) % c->window_period;
+}
+
+typedef struct xl_norm {
+    const float *weight; /* [dim] */
+    const float *bias;   /* [dim]; NULL: the norm is RMS, else layer norm */
+} xl_norm;
 
 /* NULL vectors: this architecture has none. All f32. */
 typedef struct xl_layer {
-    const float *attn_norm, *ffn_norm; /* [dim] */
-    const float *q_norm, *k_norm;      /* [head_dim], qwen3 */
-    const float *bq, *bk, *bv;         /* [q_dim] [kv_dim] [kv_dim], qwen2 */
-    xl_matrix wq, wk, wv, wo;          /* [q_dim][dim] [kv_dim][dim] [kv_dim][dim] [dim][q_dim] */
-    xl_matrix w_gate, w_up, w_down;    /* [ffn][dim] [ffn][dim] [dim][ffn] */
+    xl_norm attn_norm, ffn_norm;           /* ffn_norm none: both read what attn_norm gives */
+    xl_norm post_attn_norm, post_ffn_norm; /* of what is added to the residual stream */
+    const float *q_norm, *k_norm;          /* [head_dim] */
+    const float *bq, *bk, *bv, *bo;        /* [q_dim] [kv_dim] [kv_dim] [dim] */
+    const float *b_up, *b_down;            /* [ffn] [dim] */
+    xl_matrix wq, wk, wv, wo;       /* [q_dim][dim] [kv_dim][dim] [kv_dim][dim] [dim][q_dim] */
+    xl_matrix w_gate, w_up, w_down; /* [ffn][dim] [ffn][dim] [dim][ffn] */
 } xl_layer;
 
 struct exitlm_model {
     exitlm_allocator allocator;
     xl_config config;
-    xl_layer *layers;          /* [n_layers] */
-    const float *output_norm;  /* [dim] */
+    xl_layer *layers; /* [n_layers] */
+    xl_norm output_norm;
+    const float *output_bias;  /* [vocab] by token id */
     const float *rope_factors; /* [rope_dims / 2] (rope_freqs.weight, Llama 3), or NULL */
     xl_matrix embedding;       /* [vocab][dim], rows in slot order */
     xl_matrix output;          /* the same matrix where the head is tied; slot order too */

@@ -51,15 +51,23 @@ exitlm_status xl_part_places(exitlm_model *model, xl_part *part, exitlm_error *e
     return EXITLM_OK;
 }
 
-/* Tells the model where the weights will lie. */
-static void connect(xl_place *place) {
-    if (place->kind == XL_PLACE_VECTOR) {
-        *(const float **)place->target = place->data;
-        return;
+/* Tells the model where the weights will lie. Q, K and V of one tensor are runs of its rows. */
+static void connect(const xl_config *c, xl_place *place) {
+    const bool vector = place->kind == XL_PLACE_VECTOR;
+    const uint32_t all = vector ? place->cols : place->rows;
+    const uint32_t runs[] = {place->fused ? c->q_dim : all, c->kv_dim, c->kv_dim};
+    uint8_t *data = place->data;
+    for (size_t i = 0; i < (place->fused ? 3 : 1); i++) {
+        if (vector) {
+            ((const float **)place->target)[i] = (const float *)(void *)data;
+            data += runs[i] * sizeof(float);
+            continue;
+        }
+        ((xl_matrix *)place->target)[i] =
+            (xl_matrix){.data = data, .type = place->type, .rows = runs[i], .cols = place->cols};
+        data += runs[i] / XL_TILE_ROWS * xl_tile_bytes(place->type, place->cols);
     }
-    *(xl_matrix *)place->target = (xl_matrix){
-        .data = place->data, .type = place->type, .rows = place->rows, .cols = place->cols};
-    xl_clear_last_tile(place->type, place->data, place->rows, place->cols);
+    if (!vector) xl_clear_last_tile(place->type, place->data, place->rows, place->cols);
 }
 
 exitlm_status xl_part_allocate(exitlm_model *model, xl_part *part, exitlm_error *error) {
@@ -71,7 +79,7 @@ exitlm_status xl_part_allocate(exitlm_model *model, xl_part *part, exitlm_error 
     xl_arena arena = {.base = part->weights, .capacity_bytes = part->weights_bytes};
     cut_weights(part, &arena);
     for (uint32_t i = 0; i < part->gguf.n_tensors; i++)
-        if (part->places[i].kind != XL_PLACE_SKIP) connect(&part->places[i]);
+        if (part->places[i].kind != XL_PLACE_SKIP) connect(&model->config, &part->places[i]);
     return EXITLM_OK;
 }
 

@@ -312,8 +312,7 @@ exitlm_status xl_generation_start(exitlm_session *s, const int32_t *ids, size_t 
     g->chain = chain;
     g->uncertified = why_uncertified(s, o, &chain);
     begin_reply(s, o);
-    g->reused = common_prefix(stair, ids, n, chain.kv);
-    xl_stair_truncate(stair, g->reused);
+    g->reused = xl_stair_truncate(stair, common_prefix(stair, ids, n, chain.kv));
     status = xl_stair_append(stair, ids + g->reused, n - g->reused, error);
     if (status != EXITLM_OK) return status;
     g->prompt_n = g->sampler.reply_from = (uint32_t)n;

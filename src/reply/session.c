@@ -89,9 +89,9 @@ static exitlm_status check_options(const exitlm_model *m, const exitlm_heads *he
  * memory, are not touched before they are needed. */
 static void clear_but_cache(const exitlm_session *s) {
     const xl_kv *kv = &s->stair.kv;
-    const size_t areas = (size_t)s->run.model->config.n_layers * s->run.model->config.n_kv_heads;
+    const xl_config *c = &s->run.model->config;
     const size_t before = (size_t)(kv->k - s->memory),
-                 end = (size_t)(kv->v - s->memory) + areas * kv->area_bytes;
+                 end = (size_t)(xl_kv_area(kv->v, kv, c, c->n_layers, 0) - s->memory);
     memset(s->memory, 0, before);
     memset(s->memory + end, 0, s->memory_bytes - end);
 }

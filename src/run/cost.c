@@ -15,8 +15,8 @@ static uint64_t matrix_macs(const xl_matrix *w) { return (uint64_t)w->rows * w->
 
 uint64_t xl_layer_macs(const exitlm_model *m) {
     const xl_config *c = &m->config;
-    return (uint64_t)c->dim *
-           (2 * (uint64_t)c->q_dim + 2 * (uint64_t)c->kv_dim + 3 * (uint64_t)c->ffn_dim);
+    return (uint64_t)c->dim * (2 * (uint64_t)c->q_dim + 2 * (uint64_t)c->kv_dim +
+                               (c->gated ? 3 : 2) * (uint64_t)c->ffn_dim);
 }
 
 uint64_t xl_token_macs(const exitlm_model *m) {

@@ -195,14 +195,14 @@ static const float *transform(xl_exits *e, const xl_head *head, const float *hid
     xl_run *run = e->run;
     const xl_kernels *k = run->kernels;
     const xl_config *c = &run->model->config;
-    k->rmsnorm(e->x, hidden, head->norm ? head->norm : run->model->output_norm, c->dim,
-               c->norm_eps);
+    xl_norm_row(run, e->x, hidden,
+                head->norm ? &(xl_norm){.weight = head->norm} : &run->model->output_norm);
     if (head->form == XL_FORM_TIED && head->map.data) {
         xl_matmul(run, e->out, run->work.dim_stride, &head->map, e->x, 1);
         k->add(e->x, e->out, c->dim);
     } else if (head->form == XL_FORM_MLP) {
         xl_matmul(run, e->inner, head->up.rows, &head->up, e->x, 1);
-        k->silu_mul(e->inner, run->work.ones, head->up.rows);
+        k->activate(e->inner, NULL, head->up.rows, XL_SILU);
         xl_matmul(run, e->out, run->work.dim_stride, &head->down, e->inner, 1);
         k->add(e->x, e->out, c->dim);
     }
@@ -243,14 +243,17 @@ static int32_t id_of_candidate(const xl_exits *e, const xl_head *head, size_t i)
 /* The candidates' scores: static rows, then context rows; a token stands once. Returns their
  * number. */
 static uint32_t score_candidates(xl_exits *e, const xl_head *head, const float *x) {
+    const float *bias = head->bias ? NULL : e->run->model->output_bias;
+    const uint32_t n = head->form == XL_FORM_FULL ? head->rows : head->rows + e->n_context;
     score_static(e, head, x);
-    if (head->form == XL_FORM_FULL || e->n_context == 0) return head->rows;
-    xl_matmul_rows(e->run, e->scores + head->rows, e->capacity, &e->context_rows, 0, e->n_context,
-                   x, 1);
-    for (uint32_t i = 0; i < e->n_context; i++)
-        if (is_listed(e, (uint32_t)e->context_ids[i], head->rows))
-            e->scores[head->rows + i] = -INFINITY;
-    return head->rows + e->n_context;
+    if (n > head->rows)
+        xl_matmul_rows(e->run, e->scores + head->rows, e->capacity, &e->context_rows, 0,
+                       e->n_context, x, 1);
+    for (uint32_t i = 0; bias && i < n; i++) e->scores[i] += bias[id_of_candidate(e, head, i)];
+    for (uint32_t i = head->rows; i < n; i++)
+        if (is_listed(e, (uint32_t)e->context_ids[i - head->rows], head->rows))
+            e->scores[i] = -INFINITY;
+    return n;
 }
 
 static void fill_check(const xl_softmax_stats *stats, uint32_t n, const float *scores,

@@ -49,20 +49,26 @@ static void refine(xl_logits *l, float *logits, const float *x) {
     }
 }
 
+static void add_bias(const exitlm_model *m, float *slots) {
+    for (uint32_t i = 0; i < m->config.vocab; i++) slots[i] += m->output_bias[xl_id(m, i)];
+}
+
 void xl_logits_of(xl_logits *logits, const float *x, uint32_t n, uint32_t row0) {
     xl_run *run = logits->stair->run;
     xl_matmul_rows(run, logits->row, logits->stride, &run->model->output, row0,
                    run->model->config.vocab - row0, x, n);
-    for (uint32_t r = 0; r < n; r++)
-        refine(logits, xl_logits_row(logits, r), x + r * run->work.dim_stride);
+    for (uint32_t r = 0; r < n; r++) {
+        float *row = xl_logits_row(logits, r);
+        refine(logits, row, x + r * run->work.dim_stride);
+        if (run->model->output_bias) add_bias(run->model, row);
+    }
 }
 
 void xl_logits_inputs(const xl_logits *logits, uint32_t pos, uint32_t n, float *x) {
     const xl_run *run = logits->stair->run;
-    const exitlm_model *m = run->model;
     for (uint32_t r = 0; r < n; r++)
-        run->kernels->rmsnorm(x + r * run->work.dim_stride, xl_hidden(logits->stair, pos + r),
-                              m->output_norm, m->config.dim, m->config.norm_eps);
+        xl_norm_row(run, x + r * run->work.dim_stride, xl_hidden(logits->stair, pos + r),
+                    &run->model->output_norm);
 }
 
 exitlm_status xl_logits_compute(xl_logits *logits, uint32_t pos, uint32_t n, uint32_t row0,

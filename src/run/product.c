@@ -36,11 +36,15 @@ static void run_part(void *arg, uint32_t part, uint32_t parts) {
     for (uint32_t i = 0; i < p->n_matrices; i++) {
         rows_of_part(p->rows ? p->rows : p->w[i]->rows, part, parts, &first, &last);
         if (first < last) multiply(p, i, first, last);
+        for (uint32_t r = 0; r < p->n && p->bias[i]; r++)
+            p->run->kernels->add(p->y[i] + r * p->y_stride[i] + first, p->bias[i] + first,
+                                 last - first);
     }
-    if (!p->gated || first >= last) return;
+    if (!p->activated || first >= last) return;
     for (uint32_t r = 0; r < p->n; r++)
-        p->run->kernels->silu_mul(p->y[0] + r * p->y_stride[0] + first,
-                                  p->y[1] + r * p->y_stride[1] + first, last - first);
+        p->run->kernels->activate(p->y[0] + r * p->y_stride[0] + first,
+                                  p->n_matrices > 1 ? p->y[1] + r * p->y_stride[1] + first : NULL,
+                                  last - first, p->run->model->config.activation);
 }
 
 static void quantise_rows(const xl_product *p) {

@@ -7,6 +7,7 @@
 typedef struct xl_product {
     xl_run *run;
     const xl_matrix *w[3];
+    const float *bias[3]; /* added to y; NULL: none */
     float *y[3];
     size_t y_stride[3];              /* floats */
     uint32_t n_matrices, row0, rows; /* row0, rows: of a single matrix; rows 0: all */
@@ -16,7 +17,7 @@ typedef struct xl_product {
     /* inputs are quantised twice: themselves and, in as many more rows, what that leaves; y has
      * room for XL_RESIDUAL_ROWS more */
     bool residual;
-    bool gated; /* w[0], w[1] are gate and up: y[0] = silu(gate) * up */
+    bool activated; /* then y[0] = activation(y[0]), where there are two times y[1] */
 } xl_product;
 
 void xl_product_run(const xl_product *product);

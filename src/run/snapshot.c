@@ -2,68 +2,72 @@
 
 #include <string.h>
 
+#include "base/bytes.h"
+
 uint32_t xl_snapshot_exact(const xl_stair *stair) {
     uint32_t n = 0;
     while (n < stair->n && stair->depth[n] == stair->run->model->config.n_layers &&
            stair->made[n] == XL_MADE_EXACT)
         n++;
-    return n;
+    return xl_stair_in_window(stair, n) ? n : 0;
 }
 
 /* ---- Areas ---- */
 
-/* The bytes of n positions in one area: whole tiles, and the last one that n does not fill. */
-typedef struct areas {
-    uint32_t n; /* K and V in turn */
-    size_t whole, rest;
-    uint32_t used; /* positions in the last tile */
-} areas;
+/* What one area has of n positions: whole tiles, and the last one that n does not fill. */
+typedef struct area {
+    uint8_t *at;
+    size_t whole, rest; /* bytes */
+    uint32_t n;         /* positions that it has */
+} area;
 
-static areas areas_of(const xl_stair *stair, uint32_t n) {
+static uint32_t n_areas(const xl_stair *stair) {
     const xl_config *c = &stair->run->model->config;
-    const size_t whole = xl_kv_bytes(stair->kv.type, c->head_dim, n / 8 * 8);
-    return (areas){2 * c->n_layers * c->n_kv_heads, whole,
-                   xl_kv_bytes(stair->kv.type, c->head_dim, n) - whole, n % 8};
+    return 2 * c->n_layers * c->n_kv_heads;
 }
 
-static uint8_t *area_at(const xl_stair *stair, uint32_t i) {
-    return (i % 2 ? stair->kv.v : stair->kv.k) + i / 2 * stair->kv.area_bytes;
+/* Area i; K and V in turn. */
+static area area_of(const xl_stair *stair, uint32_t i, uint32_t n) {
+    const xl_config *c = &stair->run->model->config;
+    const xl_kv *kv = &stair->kv;
+    const uint32_t layer = i / 2 / c->n_kv_heads, held = xl_min_u32(n, xl_kv_slots(kv, c, layer));
+    const size_t whole = xl_kv_bytes(kv->type, c->head_dim, held / 8 * 8);
+    return (area){xl_kv_area(i % 2 ? kv->v : kv->k, kv, c, layer, i / 2 % c->n_kv_heads), whole,
+                  xl_kv_bytes(kv->type, c->head_dim, held) - whole, held};
 }
 
 bool xl_snapshot_write(const xl_stair *stair, uint32_t n, exitlm_write write, void *user) {
-    const areas a = areas_of(stair, n);
     uint8_t *tile = stair->run->work.act; /* free between passes, and 32 rows of it are a tile */
     bool good = n == 0 || write(user, stair->ids, n * sizeof *stair->ids);
-    for (uint32_t i = 0; good && i < a.n; i++) {
-        const uint8_t *area = area_at(stair, i);
-        if (a.whole) good = write(user, area, a.whole);
+    for (uint32_t i = 0; good && i < n_areas(stair); i++) {
+        const area a = area_of(stair, i, n);
+        if (a.whole) good = write(user, a.at, a.whole);
         if (!good || !a.rest) continue;
-        memcpy(tile, area + a.whole, a.rest);
-        xl_kv_clear(stair->kv.type, i % 2 == 0, stair->run->model->config.head_dim, tile, a.used);
+        memcpy(tile, a.at + a.whole, a.rest);
+        xl_kv_clear(stair->kv.type, i % 2 == 0, stair->run->model->config.head_dim, tile, a.n % 8);
         good = write(user, tile, a.rest);
     }
     return good;
 }
 
-static bool read_area(xl_stair *stair, const areas *a, uint32_t i, exitlm_read read, void *user) {
-    uint8_t *area = area_at(stair, i);
-    return (!a->whole || read(user, area, a->whole)) &&
-           (!a->rest || read(user, area + a->whole, a->rest));
+static bool read_area(const area *a, exitlm_read read, void *user) {
+    return (!a->whole || read(user, a->at, a->whole)) &&
+           (!a->rest || read(user, a->at + a->whole, a->rest));
 }
 
 exitlm_status xl_snapshot_read(xl_stair *stair, uint32_t n, exitlm_read read, void *user,
                                exitlm_error *error) {
-    const areas a = areas_of(stair, n);
     xl_stair_truncate(stair, 0);
     if (n == 0) return EXITLM_OK;
     if (n <= stair->ctx && !read(user, stair->ids, n * sizeof *stair->ids))
         return xl_fail(error, EXITLM_BAD_MODEL, "a saved conversation that ends too early");
     exitlm_status status = xl_stair_append(stair, stair->ids, n, error);
-    for (uint32_t i = 0; status == EXITLM_OK && i < a.n; i++) {
-        if (!read_area(stair, &a, i, read, user))
+    for (uint32_t i = 0; status == EXITLM_OK && i < n_areas(stair); i++) {
+        const area a = area_of(stair, i, n);
+        if (!read_area(&a, read, user))
             status = xl_fail(error, EXITLM_BAD_MODEL, "a saved conversation that ends too early");
-        else if (!xl_kv_is_sane(stair->kv.type, stair->run->model->config.head_dim,
-                                area_at(stair, i), (n + 7) / 8))
+        else if (!xl_kv_is_sane(stair->kv.type, stair->run->model->config.head_dim, a.at,
+                                (a.n + 7) / 8))
             status = xl_fail(error, EXITLM_BAD_MODEL,
                              "a saved conversation with numbers that no model computes");
     }
@@ -73,11 +77,13 @@ exitlm_status xl_snapshot_read(xl_stair *stair, uint32_t n, exitlm_read read, vo
 
 exitlm_status xl_snapshot_copy(xl_stair *to, const xl_stair *from, uint32_t n,
                                exitlm_error *error) {
-    const areas a = areas_of(from, n);
     xl_stair_truncate(to, 0);
     exitlm_status status = xl_stair_append(to, from->ids, n, error);
     if (status != EXITLM_OK) return status;
-    for (uint32_t i = 0; i < a.n; i++) memcpy(area_at(to, i), area_at(from, i), a.whole + a.rest);
+    for (uint32_t i = 0; i < n_areas(to); i++) {
+        const area a = area_of(from, i, n);
+        memcpy(area_of(to, i, n).at, a.at, a.whole + a.rest);
+    }
     xl_stair_set_through(to);
     return EXITLM_OK;
 }
@@ -104,9 +110,11 @@ static bool get(void *user, void *bytes, size_t n_bytes) {
 }
 
 xl_snapshot *xl_snapshot_take(const xl_stair *stair) {
-    const areas a = areas_of(stair, stair->n);
-    const size_t bytes =
-        sizeof(xl_snapshot) + stair->n * sizeof *stair->ids + a.n * (a.whole + a.rest);
+    size_t bytes = sizeof(xl_snapshot) + stair->n * sizeof *stair->ids;
+    for (uint32_t i = 0; i < n_areas(stair); i++) {
+        const area a = area_of(stair, i, stair->n);
+        bytes += a.whole + a.rest;
+    }
     xl_snapshot *snapshot = xl_calloc(&xl_libc_allocator, 1, bytes);
     if (!snapshot) return NULL;
     *snapshot = (xl_snapshot){bytes, stair->n};

@@ -5,6 +5,22 @@
 
 #include "base/bytes.h"
 
+static void take_kv(xl_kv *kv, xl_arena *arena, const xl_config *c, uint32_t ctx, xl_kv_type type) {
+    kv->type = type;
+    for (int local = 0; local < 2; local++) {
+        const uint32_t most =
+            local && c->window < ctx ? xl_min_u32(ctx, c->window + XL_BESIDE_WINDOW) : ctx;
+        kv->slots[local] = (most + 7) / 8 * 8;
+        kv->area_bytes[local] =
+            (xl_kv_bytes(type, c->head_dim, kv->slots[local]) + XL_ALIGN - 1) / XL_ALIGN * XL_ALIGN;
+    }
+    const uint32_t global = c->window ? c->n_layers / c->window_period : c->n_layers;
+    kv->k = xl_arena_take2(arena, (size_t)global * c->n_kv_heads, kv->area_bytes[0], 1);
+    xl_arena_take2(arena, (size_t)(c->n_layers - global) * c->n_kv_heads, kv->area_bytes[1], 1);
+    kv->v = xl_arena_take2(arena, (size_t)global * c->n_kv_heads, kv->area_bytes[0], 1);
+    xl_arena_take2(arena, (size_t)(c->n_layers - global) * c->n_kv_heads, kv->area_bytes[1], 1);
+}
+
 void xl_stair_take(xl_stair *stair, xl_arena *arena, xl_run *run, uint32_t ctx,
                    xl_kv_type kv_type) {
     const xl_config *c = &run->model->config;
@@ -14,11 +30,7 @@ void xl_stair_take(xl_stair *stair, xl_arena *arena, xl_run *run, uint32_t ctx,
     stair->ids = xl_arena_take(arena, ctx, sizeof *stair->ids);
     stair->depth = xl_arena_take(arena, ctx, sizeof *stair->depth);
     stair->made = xl_arena_take(arena, ctx, sizeof *stair->made);
-    stair->kv.type = kv_type;
-    stair->kv.area_bytes =
-        (xl_kv_bytes(kv_type, c->head_dim, ctx) + XL_ALIGN - 1) / XL_ALIGN * XL_ALIGN;
-    stair->kv.k = xl_arena_take2(arena, c->n_layers, c->n_kv_heads, stair->kv.area_bytes);
-    stair->kv.v = xl_arena_take2(arena, c->n_layers, c->n_kv_heads, stair->kv.area_bytes);
+    take_kv(&stair->kv, arena, c, ctx, kv_type);
     stair->hidden = xl_arena_take2(arena, stair->n_waiting, run->work.dim_stride, sizeof(float));
 }
 
@@ -69,14 +81,24 @@ exitlm_status xl_stair_append(xl_stair *stair, const int32_t *ids, size_t n, exi
     return EXITLM_OK;
 }
 
-void xl_stair_truncate(xl_stair *stair, uint32_t n) {
-    if (n >= stair->n) return;
+bool xl_stair_in_window(const xl_stair *stair, uint32_t pos) {
+    const uint32_t window = stair->run->model->config.window, slots = stair->kv.slots[1];
+    return window == 0 || stair->stored <= slots || pos + 1 >= window + (stair->stored - slots);
+}
+
+uint32_t xl_stair_truncate(xl_stair *stair, uint32_t n) {
+    uint32_t first = xl_min_u32(n, stair->n);
+    while (first > 0 && stair->depth[first - 1] < stair->run->model->config.n_layers) first--;
+    if (!xl_stair_in_window(stair, first)) n = 0;
+    if (n == 0) stair->stored = 0;
+    if (n >= stair->n) return stair->n;
     stair->n = n;
     stair->embedded = xl_min_u32(stair->embedded, n);
     stair->through = xl_min_u32(stair->through, n);
     stair->kv_only_until = xl_min_u32(stair->kv_only_until, n);
     stair->unseen_from = xl_min_u32(stair->unseen_from, n);
     assert(xl_stair_check(stair));
+    return n;
 }
 
 exitlm_status xl_stair_embed(xl_stair *stair, exitlm_error *error) {
@@ -87,8 +109,11 @@ exitlm_status xl_stair_embed(xl_stair *stair, exitlm_error *error) {
     for (; stair->embedded < end; stair->embedded++) {
         int32_t id = stair->ids[stair->embedded];
         if (!m->row_ready[id]) return xl_stair_wait(stair, -1, id, error);
+        float *hidden = xl_hidden(stair, stair->embedded);
         xl_dequant_row(m->embedding.type, m->embedding.data, m->embedding.cols,
-                       xl_slot(m, (uint32_t)id), xl_hidden(stair, stair->embedded));
+                       xl_slot(m, (uint32_t)id), hidden);
+        if (m->config.embedding_scale != 1)
+            for (uint32_t i = 0; i < m->config.dim; i++) hidden[i] *= m->config.embedding_scale;
     }
     return EXITLM_OK;
 }
@@ -123,6 +148,7 @@ void xl_stair_rows(xl_stair *stair, const xl_slice *slice, xl_row *rows) {
 }
 
 void xl_stair_passed(xl_stair *stair, const xl_slice *slice, uint64_t macs) {
+    stair->stored = xl_max_u32(stair->stored, slice->start + slice->n);
     for (uint32_t r = 0; r < slice->n; r++) {
         stair->depth[slice->start + r] = (uint16_t)(slice->layer + 1);
         if (slice->start + r < stair->prefix) stair->prefix_macs += macs / slice->n;
@@ -165,6 +191,9 @@ void xl_stair_set_through(xl_stair *stair) {
     for (uint32_t p = stair->through; p < stair->n; p++)
         stair->depth[p] = (uint16_t)stair->run->model->config.n_layers;
     stair->embedded = stair->n;
+    const uint32_t window = stair->run->model->config.window, slots = stair->kv.slots[1];
+    stair->stored = stair->n;
+    if (window && stair->n > window) stair->stored = stair->n + 1 + slots - window;
     assert(xl_stair_check(stair));
 }
 
@@ -176,6 +205,7 @@ static void make_skipped(xl_stair *stair, uint32_t pos, const xl_head *maps) {
     for (uint32_t layer = stair->depth[pos]; layer < n_layers; layer++)
         xl_forward_skipped(stair->run, layer, &row, maps);
     stair->depth[pos] = (uint16_t)n_layers;
+    stair->stored = xl_max_u32(stair->stored, pos + 1);
     stair->made[pos] = maps ? XL_MADE_MAPS : XL_MADE_PROPAGATE;
 }
 

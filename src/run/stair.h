@@ -9,6 +9,9 @@
 #define XL_MAX_VERIFY 9
 /* most positions that may wait for layers at a time; a multiple of XL_CHUNK */
 #define XL_WAITING 256
+/* Positions that a layer with a window keeps beside its window: those of a pass, and as many as may
+ * be dropped again without anything being computed anew. */
+#define XL_BESIDE_WINDOW (XL_CHUNK + 256)
 /* Positions that may be run before the logits of all are asked for. */
 #define XL_SCORED (XL_WAITING / XL_MAX_VERIFY * XL_MAX_VERIFY)
 
@@ -26,6 +29,8 @@ typedef struct xl_stair {
     /* ring [n_waiting][dim_stride], see xl_hidden: residual stream after `depth` layers */
     float *hidden;
     xl_kv kv;
+    /* No position from here on has had its K/V stored since the stair was empty. */
+    uint32_t stored;
     /* positions from here on have changed since the exits looked (exits.c) */
     uint32_t unseen_from;
     /* of positions below it nobody wants the last hidden state: the last layer makes only their K
@@ -69,8 +74,9 @@ exitlm_status xl_stair_check_ids(const xl_stair *stair, const int32_t *ids, size
 /* Appends ids at depth 0. CONTEXT_FULL where they do not fit, USAGE for an id outside the
  * vocabulary (nothing appended). */
 exitlm_status xl_stair_append(xl_stair *stair, const int32_t *ids, size_t n, exitlm_error *error);
-/* Drops positions from n on. */
-void xl_stair_truncate(xl_stair *stair, uint32_t n);
+/* Drops positions from n on; all, where layers with a window have lost what the next position is to
+ * look at. Returns how many are left: n, or 0. */
+uint32_t xl_stair_truncate(xl_stair *stair, uint32_t n);
 /* Starts the hidden states of all positions, or of as many as may wait at a time. */
 exitlm_status xl_stair_embed(xl_stair *stair, exitlm_error *error);
 /* One slice of advancing: the chunk of rows that is next on the way of all positions to depth `to`.
@@ -83,7 +89,10 @@ void xl_stair_rows(xl_stair *stair, const xl_slice *slice, xl_row *rows);
 void xl_stair_passed(xl_stair *stair, const xl_slice *slice, uint64_t macs);
 /* Slices until done. */
 exitlm_status xl_stair_advance(xl_stair *stair, uint32_t to, exitlm_error *error);
-/* All positions are through all layers, by a pass or a copy from elsewhere. */
+/* Is the oldest position that those from `pos` on look at still in the layers with a window? */
+bool xl_stair_in_window(const xl_stair *stair, uint32_t pos);
+/* All positions are through all layers by a copy from elsewhere. Layers with a window are not known
+ * to hold more than the window of what comes next. */
 void xl_stair_set_through(xl_stair *stair);
 /* What the exit of the last position, pos, at `head` does about the K/V of the layers that it
  * skips: nothing (it waits), or they are made from its hidden state by the layers' own projections

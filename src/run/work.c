@@ -1,7 +1,5 @@
 #include "work.h"
 
-#include <math.h>
-
 #include "base/bytes.h"
 
 static uint32_t widest_head(const exitlm_heads *heads, uint32_t dim) {
@@ -25,6 +23,7 @@ void xl_run_take(xl_run *run, xl_arena *arena, const exitlm_heads *heads, uint32
     const xl_config *c = &run->model->config;
     xl_work *w = &run->work;
     take_angles(&run->angles, arena, n_angles, c->rope_dims / 2);
+    take_angles(&run->local_angles, arena, c->window ? n_angles : 0, c->rope_dims / 2);
     w->dim_stride = xl_whole_tiles(c->dim);
     w->q_stride = xl_whole_tiles(c->q_dim);
     w->kv_stride = xl_whole_tiles(c->kv_dim);
@@ -54,8 +53,13 @@ void xl_run_take_sections(xl_run *run, xl_arena *arena) {
     w->up = xl_arena_take2(arena, rows, w->ffn_stride, sizeof(float));
 }
 
+void xl_norm_row(const xl_run *run, float *y, const float *x, const xl_norm *norm) {
+    const xl_config *c = &run->model->config;
+    if (norm->bias) run->kernels->layernorm(y, x, norm->weight, norm->bias, c->dim, c->norm_eps);
+    else run->kernels->rmsnorm(y, x, norm->weight, c->dim, c->norm_eps);
+}
+
 void xl_run_fill(xl_run *run, const exitlm_heads *heads) {
-    run->work.attention_scale = 1.0f / sqrtf((float)run->model->config.head_dim);
     if (!heads) return;
     const size_t n = xl_whole_tiles(widest_head(heads, run->model->config.dim));
     for (size_t i = 0; i < n; i++) run->work.ones[i] = 1.0f;

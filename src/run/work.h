@@ -27,13 +27,12 @@ typedef struct xl_work {
     float *scores;    /* [threads][scores_floats] */
     size_t scores_floats;
     size_t dim_stride, q_stride, kv_stride, ffn_stride; /* floats from row to row */
-    float attention_scale;                              /* 1 / sqrt(head_dim) */
     float *ones; /* [widest input of a head] 1.0; NULL without heads */
 } xl_work;
 
 /* RoPE's angles of the positions that were run of late. */
 typedef struct xl_angles {
-    uint32_t n_slots;
+    uint32_t n_slots;  /* 0: no layer of the model has such angles */
     float *cos, *sin;  /* [n_slots][rope_dims / 2] of the positions in `of` */
     uint32_t *of;      /* [n_slots] position + 1; 0: none */
     double *frequency; /* [rope_dims / 2] angle of position 1 */
@@ -45,8 +44,8 @@ typedef struct xl_run {
     const xl_kernels *kernels;
     xl_pool *pool;
     xl_work work;
-    xl_angles angles;
-    uint64_t macs; /* multiply-adds done, matrices only */
+    xl_angles angles, local_angles; /* of layers that look at all positions; with a window */
+    uint64_t macs;                  /* multiply-adds done, matrices only */
 } xl_run;
 
 /* n numbers in whole tiles: how far rows lie apart. */
@@ -61,6 +60,9 @@ void xl_run_take(xl_run *run, xl_arena *arena, const exitlm_heads *heads, uint32
 void xl_run_take_sections(xl_run *run, xl_arena *arena);
 /* Fills the constants, once the memory is there. */
 void xl_run_fill(xl_run *run, const exitlm_heads *heads);
+
+/* y [dim] <- the model's kind of norm of x [dim]. */
+void xl_norm_row(const xl_run *run, float *y, const float *x, const xl_norm *norm);
 
 /* y[n][rows] = W x for n rows of f32 inputs [n][cols] (quantised here as the type wants).
  * y_stride in floats. */

@@ -161,8 +161,9 @@ static exitlm_status begin(writing *w, const int32_t **ids, size_t *n, exitlm_er
            w->writer->stair.made[same] == XL_MADE_EXACT)
         same++;
     if (same > w->reader->stair.n) same = w->reader->stair.n;
-    xl_stair_truncate(&w->writer->stair, same);
-    xl_stair_truncate(&w->reader->stair, same);
+    same = xl_stair_truncate(&w->writer->stair, same);
+    if (xl_stair_truncate(&w->reader->stair, same) < same)
+        same = xl_stair_truncate(&w->writer->stair, 0);
     *ids += same;
     *n -= *n ? same : 0;
     return status;

@@ -18,7 +18,7 @@ static exitlm_status dequantise_output(xl_training *run, exitlm_error *error) {
         xl_dequant_row(m->output.type, m->output.data, dim, xl_slot(m, id),
                        run->output + (size_t)id * dim);
     run->base = (xl_train_base){
-        .dim = dim, .vocab = vocab, .output = run->output, .output_norm = m->output_norm};
+        .dim = dim, .vocab = vocab, .output = run->output, .output_norm = m->output_norm.weight};
     return EXITLM_OK;
 }
 

@@ -43,9 +43,9 @@ static void project(fitting *f, uint32_t kept, uint32_t n) {
     for (uint32_t pos = 0; pos < n; pos += XL_CHUNK) {
         const uint32_t rows = n - pos < XL_CHUNK ? n - pos : XL_CHUNK;
         for (uint32_t r = 0; r < rows; r++)
-            s->run.kernels->rmsnorm(s->run.work.norm + (size_t)r * s->run.work.dim_stride,
-                                    f->hidden + ((size_t)kept * s->stair.ctx + pos + r) * c->dim,
-                                    layer->attn_norm, c->dim, c->norm_eps);
+            xl_norm_row(&s->run, s->run.work.norm + (size_t)r * s->run.work.dim_stride,
+                        f->hidden + ((size_t)kept * s->stair.ctx + pos + r) * c->dim,
+                        &layer->attn_norm);
         xl_matmul(&s->run, s->run.work.k, s->run.work.kv_stride, &layer->wk, s->run.work.norm,
                   rows);
         xl_matmul(&s->run, s->run.work.v, s->run.work.kv_stride, &layer->wv, s->run.work.norm,

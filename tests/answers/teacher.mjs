@@ -3,7 +3,7 @@
 // llama.cpp.
 //
 //   node tests/answers/text.mjs && node tests/answers/teacher.mjs [--model FILE] [--ids FILE]
-//   [--context 2048] [--jobs 1] [--kv-type T] [--no-llama]
+//   [--context 2048] [--jobs 1] [--kv-type T] [--no-llama] [--reference "python tests/reference/families.py"]
 //
 // Passes where the best token is the same wherever the reference's two best are over 0.5 apart, and
 // in at least 98 % of all positions, and the perplexity is within 0.5 %. The exit status is 1
@@ -24,6 +24,7 @@ const { values } = parseArgs({
     'jobs': { type: 'string', default: '1' },
     'kv-type': { type: 'string', default: 'f32' },
     'llama': { type: 'boolean', default: true },
+    'reference': { type: 'string' }, // instead of tests/reference/reference.c
   },
 });
 const context = Number(values.context);
@@ -42,7 +43,9 @@ const seconds = async (/** @type {string} */ what, /** @type {() => Promise<any>
 
 const reference = (
   await seconds('float32 reference', () =>
-    inParallel(segments, Number(values.jobs), (s) => runReference(values.model, s)),
+    inParallel(segments, Number(values.jobs), (s) =>
+      runReference(values.model, s, { command: values.reference?.split(' ') }),
+    ),
   )
 ).flat();
 const rows = [];

@@ -67,10 +67,17 @@ async function positions(
 export async function runReference(
   /** @type {string} */ model,
   /** @type {number[]} */ ids,
-  { top = 2, from = 1, next = false, real = 'float' } = {},
+  {
+    top = 2,
+    from = 1,
+    next = false,
+    real = 'float',
+    command = /** @type {string[] | undefined} */ (undefined),
+  } = {},
 ) {
+  const [file, ...first] = command ?? [buildReference(real)];
   const args = [model, '--top', String(top), '--from', String(from), ...(next ? ['--next'] : [])];
-  return (await positions(buildReference(real), args, ids)).positions;
+  return (await positions(file, [...first, ...args], ids)).positions;
 }
 
 /** The engine's positions, and the text that it printed (logits with all their digits). */

@@ -75,8 +75,8 @@ static void bench_attend(const xl_kernels *k, xl_kv_type type, double seconds) {
     do {
         double start = now_s();
         for (size_t h = 0; h < HEADS; h++)
-            k->attend[type](out, q, cache + 2 * h * bytes, cache + (2 * h + 1) * bytes, POSITIONS,
-                            HEAD_DIM, GROUP, 0.125f, scratch);
+            k->attend[type](out, q, cache + 2 * h * bytes, cache + (2 * h + 1) * bytes,
+                            (xl_reach){0, POSITIONS, POSITIONS}, HEAD_DIM, GROUP, 0.125f, scratch);
         double took = now_s() - start;
         best = took < best ? took : best;
     } while (now_s() < until);
@@ -93,7 +93,7 @@ static void bench_vectors(const xl_kernels *k, double seconds) {
     float *x = aligned(N * sizeof(float)), *y = aligned(N * sizeof(float));
     void *act = aligned(xl_act_bytes(N));
     for (int i = 0; i < N; i++) x[i] = (float)(i * 7919 % 1000) * 0.02f, y[i] = 1.0f;
-    static const char *const names[] = {"quantize", "silu_mul", "softmax_stats", "argmax",
+    static const char *const names[] = {"quantize", "activate", "softmax_stats", "argmax",
                                         "rmsnorm"};
     printf("%-10s ns an element:", k->name);
     for (int what = 0; what < 5; what++) {
@@ -103,7 +103,7 @@ static void bench_vectors(const xl_kernels *k, double seconds) {
         do {
             double start = now_s();
             if (what == 0) k->quantize(act, NULL, x, N);
-            if (what == 1) k->silu_mul(y, x, N);
+            if (what == 1) k->activate(y, x, N, XL_SILU);
             if (what == 2) k->softmax_stats(x, N, &stats);
             if (what == 3) sink += k->argmax(x, N);
             if (what == 4) k->rmsnorm(y, x, x, N, 1e-5f);

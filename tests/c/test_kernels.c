@@ -227,14 +227,57 @@ static void test_vectors(const xl_kernels *k, size_t n) {
     k->rmsnorm(a, a, w, n, 1e-5f);
     CHECK(same(a, b, n), "%s rmsnorm in place %zu", k->name, n);
     for (size_t i = 0; i < n; i++) w[i] *= 100.0f;
+    for (int kind = 0; kind < 6; kind++) {
+        const float *up = kind % 2 ? NULL : x;
+        memcpy(a, w, 4 * n), memcpy(b, w, 4 * n);
+        k->activate(a, up, n, (xl_activation)(kind / 2));
+        ref->activate(b, up, n, (xl_activation)(kind / 2));
+        CHECK(same(a, b, n), "%s activate %d %zu", k->name, kind, n);
+    }
+    if (n % 8 == 0) {
+        k->layernorm(a, x, w, x, n, 1e-5f), ref->layernorm(b, x, w, x, n, 1e-5f);
+        CHECK(same(a, b, n), "%s layernorm %zu", k->name, n);
+        memcpy(a, x, 4 * n);
+        k->layernorm(a, a, w, x, n, 1e-5f);
+        CHECK(same(a, b, n), "%s layernorm in place %zu", k->name, n);
+    }
     memcpy(a, w, 4 * n), memcpy(b, w, 4 * n);
-    k->silu_mul(a, x, n), ref->silu_mul(b, x, n);
-    CHECK(same(a, b, n), "%s silu_mul %zu", k->name, n);
     k->add(a, w, n), ref->add(b, w, n);
     k->mul(a, x, n), ref->mul(b, x, n);
     k->axpy(a, -0.37f, w, n), ref->axpy(b, -0.37f, w, n);
     CHECK(same(a, b, n), "%s add, mul, axpy %zu", k->name, n);
     free(x), free(w), free(a), free(b);
+}
+
+/* What the vectors' functions mean, in double. */
+static void test_meaning_of_vectors(void) {
+    const xl_kernels *ref = xl_kernels_pick("scalar");
+    enum { N = 64 };
+    float x[N], y[N], w[N], b[N];
+    for (int kind = 0; kind < 3; kind++) {
+        for (double at = -40; at < 40; at += 0.0137) {
+            double gate =
+                kind == XL_SILU ? 1 / (1 + exp(-at))
+                : kind == XL_GELU
+                    ? 0.5 * erfc(-at / sqrt(2))
+                    : 0.5 * (1 + tanh(sqrt(2 / acos(-1)) * (at + 0.044715 * at * at * at)));
+            x[0] = (float)at;
+            ref->activate(x, NULL, 1, (xl_activation)kind);
+            CHECK(fabs((double)x[0] - at * gate) < 3e-7 * (1 + fabs(at)), "activation %d of %g: %g",
+                  kind, at, (double)x[0]);
+        }
+    }
+    double mean = 0, variance = 0;
+    for (int i = 0; i < N; i++) {
+        x[i] = 3 + (float)(i * 37 % 64) / 9, w[i] = 1 + (float)i / 64, b[i] = (float)(i % 5) - 2;
+        mean += (double)x[i] / N;
+    }
+    for (int i = 0; i < N; i++) variance += ((double)x[i] - mean) * ((double)x[i] - mean) / N;
+    ref->layernorm(y, x, w, b, N, 1e-5f);
+    for (int i = 0; i < N; i++) {
+        double wanted = ((double)x[i] - mean) / sqrt(variance + 1e-5) * (double)w[i] + (double)b[i];
+        CHECK(fabs((double)y[i] - wanted) < 1e-5, "layernorm: %g, not %g", (double)y[i], wanted);
+    }
 }
 
 static void test_rope(const xl_kernels *k) {
@@ -289,12 +332,15 @@ static void test_stats(const xl_kernels *k, size_t n) {
 
 /* ---- attention ---- */
 
-/* `outlier`: one element of keys and one of values is 40 times as large as the others, as in real
- * models; 8 bits have to hold the others too. */
+/* slots: as many as the cache has positions, or fewer: then the query looks at those that the last
+ * but 7 of them hold. `outlier`: one element of keys and one of values is 40 times as large as the
+ * others, as in real models; 8 bits have to hold the others too. */
 static void test_attend(const xl_kernels *k, xl_kv_type type, size_t head_dim, size_t group,
-                        size_t n_pos, bool outlier) {
+                        size_t n_pos, size_t slots, bool outlier) {
     const xl_kernels *ref = xl_kernels_pick("scalar");
-    size_t bytes = xl_kv_bytes(type, head_dim, n_pos);
+    const size_t first = head_dim % 64 ? n_pos / 3 : 0;
+    const xl_reach span = {n_pos < slots ? first : n_pos - slots + 7, n_pos, slots};
+    size_t bytes = xl_kv_bytes(type, head_dim, slots);
     uint8_t *kc = aligned(bytes), *vc = aligned(bytes), *kr = aligned(bytes), *vr = aligned(bytes);
     /* what lies after the last position must not matter */
     memset(kc, 0xff, bytes), memset(vc, 0xff, bytes);
@@ -310,17 +356,18 @@ static void test_attend(const xl_kernels *k, xl_kv_type type, size_t head_dim, s
     }
     for (size_t g = 0; g < group && outlier; g++) q[g * head_dim + 5] *= 0.1f;
     for (size_t p = 0; p < n_pos; p++) {
-        k->store_kv[type](kc, vc, p, kf + p * head_dim, vf + p * head_dim, head_dim);
-        ref->store_kv[type](kr, vr, p, kf + p * head_dim, vf + p * head_dim, head_dim);
+        const size_t at = p % slots;
+        k->store_kv[type](kc, vc, at, kf + p * head_dim, vf + p * head_dim, head_dim);
+        ref->store_kv[type](kr, vr, at, kf + p * head_dim, vf + p * head_dim, head_dim);
     }
-    k->attend[type](a, q, kc, vc, n_pos, head_dim, group, scale, scratch);
-    ref->attend[type](b, q, kr, vr, n_pos, head_dim, group, scale, scratch);
+    k->attend[type](a, q, kc, vc, span, head_dim, group, scale, scratch);
+    ref->attend[type](b, q, kr, vr, span, head_dim, group, scale, scratch);
     CHECK(same(a, b, group * head_dim), "%s attend kv %d head_dim %zu group %zu positions %zu",
           k->name, (int)type, head_dim, group, n_pos);
     double tolerance = type == XL_KV_F32 ? 1e-5 : type == XL_KV_F16 ? 2e-3 : outlier ? 0.1 : 0.05;
     for (size_t g = 0; g < group; g++) { /* the reference against double */
         double score[600], z = 0;
-        for (size_t p = 0; p < n_pos; p++) {
+        for (size_t p = span.first; p < n_pos; p++) {
             score[p] = 0;
             for (size_t c = 0; c < head_dim; c++)
                 score[p] += (double)q[g * head_dim + c] * (double)kf[p * head_dim + c];
@@ -329,7 +376,8 @@ static void test_attend(const xl_kernels *k, xl_kv_type type, size_t head_dim, s
         }
         for (size_t c = 0; c < head_dim; c++) {
             double sum = 0;
-            for (size_t p = 0; p < n_pos; p++) sum += score[p] / z * (double)vf[p * head_dim + c];
+            for (size_t p = span.first; p < n_pos; p++)
+                sum += score[p] / z * (double)vf[p * head_dim + c];
             if (outlier && c == 7) continue;
             CHECK(fabs(sum - (double)b[g * head_dim + c]) < tolerance,
                   "attend reference kv %d: %g, in double %g", (int)type,
@@ -353,12 +401,15 @@ static void test_table(const xl_kernels *k) {
     static const size_t positions[] = {1, 2, 7, 8, 9, 16, 23, 65, 200, 513};
     for (int t = 0; t < XL_KV_COUNT; t++)
         for (size_t i = 0; i < sizeof positions / sizeof *positions; i++) {
-            test_attend(k, (xl_kv_type)t, 64, 3, positions[i], false);
-            test_attend(k, (xl_kv_type)t, 80, 1, positions[i], false);
-            test_attend(k, (xl_kv_type)t, 128, 4, positions[i], false);
-            test_attend(k, (xl_kv_type)t, 24, 7, positions[i], false);
-            test_attend(k, (xl_kv_type)t, 96, 2, positions[i], false);
-            if (t == XL_KV_Q8) test_attend(k, XL_KV_Q8, 64, 3, positions[i], true);
+            const size_t all = (positions[i] + 8) / 8 * 8;
+            test_attend(k, (xl_kv_type)t, 64, 3, positions[i], all, false);
+            test_attend(k, (xl_kv_type)t, 80, 1, positions[i], all, false);
+            test_attend(k, (xl_kv_type)t, 128, 4, positions[i], all, false);
+            test_attend(k, (xl_kv_type)t, 24, 7, positions[i], all, false);
+            test_attend(k, (xl_kv_type)t, 96, 2, positions[i], all, false);
+            test_attend(k, (xl_kv_type)t, 256, 4, positions[i], 40, false);
+            test_attend(k, (xl_kv_type)t, 32, 3, positions[i], 16, false);
+            if (t == XL_KV_Q8) test_attend(k, XL_KV_Q8, 64, 3, positions[i], all, true);
         }
 }
 
@@ -375,6 +426,7 @@ static void test_pick(void) {
 
 int main(int argc, char **argv) {
     test_pick();
+    test_meaning_of_vectors();
     for (int t = 0; t < XL_TYPE_COUNT; t++) test_reference((xl_type)t);
     const xl_kernels *list[XL_KERNELS_MAX];
     size_t n = xl_kernels_list(list);

@@ -189,7 +189,7 @@ static void test_chunking(void) {
 }
 
 static void test_kinds(void) {
-    random_model kinds[16];
+    random_model kinds[16 + RANDOM_FAMILIES];
     size_t n = 0;
     for (size_t i = 0; i < 16; i++) random_model_defaults(&kinds[i]);
     kinds[n].arch = "qwen2", kinds[n++].untied = true;
@@ -205,15 +205,28 @@ static void test_kinds(void) {
     static const char *const others[] = {"Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"};
     for (int i = 0; i < 5; i++)
         kinds[n].type = others[i], kinds[n].rope_linear = 4, kinds[n++].untied = true;
+    for (uint32_t i = 0; i < RANDOM_FAMILIES; i++) random_model_family(&kinds[n++], i);
     for (size_t i = 0; i < n; i++) {
         xl_buffer file = make(&kinds[i]);
         exitlm_model *model = load(&file, 1009, NULL);
         const xl_config *c = &model->config;
         compare_with_file(model, file.data);
         CHECK(model->tied == !kinds[i].untied && model->output.rows == 500);
-        CHECK((model->layers[0].bq != NULL) == (c->arch == XL_ARCH_QWEN2) &&
-              (model->layers[0].k_norm != NULL) == (c->arch == XL_ARCH_QWEN3));
-        CHECK((c->rope_style == XL_ROPE_NORM) == (c->arch == XL_ARCH_LLAMA) &&
+        const xl_layer *l = &model->layers[0];
+        const bool biased = c->arch == XL_ARCH_GPTNEOX || c->arch == XL_ARCH_PHI2,
+                   gemma = c->arch == XL_ARCH_GEMMA3;
+        CHECK((l->bq != NULL) == (biased || c->arch == XL_ARCH_QWEN2) &&
+              (l->k_norm != NULL) == (gemma || c->arch == XL_ARCH_QWEN3));
+        CHECK((l->bo && l->b_up && l->b_down && l->attn_norm.bias && model->output_norm.bias) ==
+                  biased &&
+              (l->w_gate.data == NULL) == biased && c->gated != biased && c->parallel == biased);
+        CHECK((model->output_bias != NULL) == (c->arch == XL_ARCH_PHI2) &&
+              (l->ffn_norm.weight == NULL) == (c->arch == XL_ARCH_PHI2));
+        CHECK((l->post_attn_norm.weight && l->post_ffn_norm.weight) == gemma &&
+              (c->embedding_scale == 8) == gemma && (c->window == 11) == gemma);
+        CHECK(l->wq.rows == c->q_dim && l->wk.rows == c->kv_dim && l->wv.rows == c->kv_dim);
+        CHECK((c->rope_style == XL_ROPE_NORM) ==
+                  (c->arch == XL_ARCH_LLAMA || c->arch == XL_ARCH_SMOLLM3) &&
               (model->rope_factors != NULL) == kinds[i].rope_freqs);
         CHECK(c->rope_scale == (kinds[i].rope_linear != 0 ? 0.25f : 1.0f) &&
               c->q_dim == c->n_heads * c->head_dim);
@@ -602,9 +615,10 @@ static void test_broken(void) {
         exitlm_status status;
         const char *message;
     } cases[] = {
-        {{.key = "general.architecture", .text = "gptneox"},
+        {{.key = "general.architecture", .text = "mamba"},
          EXITLM_UNSUPPORTED,
-         "architecture \"gptneox\" is not supported; supported are llama, qwen2, qwen3"},
+         "architecture \"mamba\" is not supported; supported are llama, smollm3, qwen2, qwen3, "
+         "gemma3, gptneox, phi2"},
         {{.key = "general.architecture", .text = "exitlm"},
          EXITLM_BAD_MODEL,
          "a file of exit heads, not a model"},

@@ -7,6 +7,7 @@
 
 #include "random_model.h"
 #include "run/batch.h"
+#include "run/snapshot.h"
 #include "tiny.h"
 
 enum { N = 90, PROMPT = 40 };
@@ -136,6 +137,22 @@ static void test_more_than_may_wait(void) {
         last_logits(s, ids, n, 32, other);
         assert(memcmp(all + n * plain->config.vocab, other, row_bytes()) == 0);
     }
+    /* a copy goes on as the original, also from where later positions have been dropped */
+    exitlm_session *copy =
+        tiny_session(model, &(exitlm_session_options){.context_tokens = LONG + 1});
+    for (uint32_t n = LONG - 3; n > LONG - 100; n -= 90) {
+        xl_stair_truncate(&s->stair, n);
+        assert(xl_snapshot_exact(&s->stair) == n);
+        CHECK_OK(xl_snapshot_copy(&copy->stair, &s->stair, n, &error_));
+        CHECK_OK(xl_stair_append(&copy->stair, ids + n, LONG - n, &error_));
+        CHECK_OK(xl_stair_advance(&copy->stair, layers, &error_));
+        CHECK_OK(xl_logits_compute(&copy->logits, LONG - 1, 1, 0, &error_));
+        xl_logits_by_id(&copy->logits, copy->logits.row, other);
+        assert(memcmp(reference, other, row_bytes()) == 0);
+    }
+    exitlm_session_free(copy);
+    /* what a window has lost is computed anew */
+    assert(xl_stair_truncate(&s->stair, 5) == (model->config.window ? 0 : 5));
     exitlm_session_free(s);
     free(reference);
     free(other);
@@ -448,9 +465,11 @@ static void test_on(const random_model *kind) {
     const exitlm_model *const kept_plain = plain, *const kept_model = model;
     const exitlm_heads *const kept_heads = heads;
     plain = without, model = with, heads = own;
+    test_batches_threads_kernels_and_row_order_change_nothing();
     test_exact_kv();
     test_together();
     test_few_lossless();
+    if (kind->window) test_more_than_may_wait(); /* the windows' rings have begun anew by then */
     test_heads_given_late();
     plain = kept_plain, model = kept_model, heads = kept_heads;
     exitlm_model_free(with);
@@ -477,6 +496,10 @@ static void test_other_models(void) {
     for (size_t i = 0; i < 8; i++) {
         if (i == 6) kinds[i].head_dim = 32;
         test_on(&kinds[i]);
+    }
+    for (uint32_t i = 0; i < RANDOM_FAMILIES; i++) {
+        random_model_family(&base, i);
+        test_on(&base);
     }
 }
 

@@ -68,10 +68,33 @@ function randomModel(/** @type {string} */ name, /** @type {string[]} */ options
 }
 
 /**
- * Root mean square of the logits' differences in units of the logits' own spread, over the
- * reference's best 40 of each position.
+ * Root mean square of the logits' differences in units of the logits' own spread, over the best of
+ * the reference's positions.
+ * @param {{ index: number, top: { id: number, logit: number }[] }[]} reference
+ * @param {{ index: number, top: { id: number, logit: number }[] }[]} given all logits of each
  */
-async function logitError(/** @type {string} */ model) {
+function logitError(reference, given) {
+  let errors = 0;
+  let n = 0;
+  let spread = 0;
+  for (const { index, top: expected } of reference) {
+    const { top } = /** @type {(typeof given)[0]} */ (given.find((p) => p.index === index));
+    const logits = new Map(top.map(({ id, logit }) => [id, logit]));
+    const mean = top.reduce((sum, { logit }) => sum + logit, 0) / top.length;
+    spread +=
+      top.reduce((sum, { logit }) => sum + (logit - mean) ** 2, 0) / top.length / reference.length;
+    for (const { id, logit } of expected) {
+      const ours = logits.get(id);
+      assert.ok(ours !== undefined, `position ${index}: id ${id} has no logit`);
+      errors += (ours - logit) ** 2;
+      n++;
+    }
+  }
+  return Math.sqrt(errors / n / spread);
+}
+
+/** A model's error over 100 positions, and how its best tokens are those of the reference. */
+async function errorOf(/** @type {string} */ model) {
   const vocab = vocabOf(model);
   const ids = someIds(100, vocab);
   const [reference, { positions }] = await Promise.all([
@@ -79,22 +102,7 @@ async function logitError(/** @type {string} */ model) {
     runEngine(model, ids, { top: 1000 }),
   ]);
   assert.equal(positions.length, ids.length - 1);
-  let errors = 0;
-  let n = 0;
-  let spread = 0;
-  positions.forEach(({ top }, i) => {
-    const logits = new Map(top.map(({ id, logit }) => [id, logit]));
-    const mean = top.reduce((sum, { logit }) => sum + logit, 0) / top.length;
-    spread +=
-      top.reduce((sum, { logit }) => sum + (logit - mean) ** 2, 0) / top.length / positions.length;
-    for (const { id, logit } of reference[i].top) {
-      const ours = logits.get(id);
-      assert.ok(ours !== undefined, `position ${i + 1}: id ${id} has no logit`);
-      errors += (ours - logit) ** 2;
-      n++;
-    }
-  });
-  return { error: Math.sqrt(errors / n / spread), ...compare(reference, positions, 1) };
+  return { error: logitError(reference, positions), ...compare(reference, positions, 1) };
 }
 
 // With float weights nothing is rounded but float32 sums. With quantised ones the activations are
@@ -151,10 +159,29 @@ const randomModels = [
   ],
 ];
 
+describe('every family agrees with transformers', () => {
+  // made by tests/reference/families.py
+  const file = path.join(root, 'tests/data/answers/families.json');
+  for (const { name, options, ids, positions } of JSON.parse(fs.readFileSync(file, 'utf8'))
+    .families) {
+    test(name, async () => {
+      const given = (await runEngine(randomModel(name, options), ids, { top: 1000 })).positions;
+      const reference = positions.map(
+        (/** @type {[number, ...[number, number][]]} */ [index, ...top]) => ({
+          index,
+          top: top.map(([id, logit]) => ({ id, logit })),
+        }),
+      );
+      const error = logitError(reference, given);
+      assert.ok(error < FLOAT_ERROR, `off by ${error.toExponential(2)} of the logits' spread`);
+    });
+  }
+});
+
 describe('random models agree with the float32 reference', () => {
   for (const [name, options, bound] of randomModels) {
     test(name, async () => {
-      const result = await logitError(randomModel(name, options));
+      const result = await errorOf(randomModel(name, options));
       assert.ok(
         result.error < bound,
         `the logits are off by ${result.error.toExponential(2)} of their spread, allowed is ${bound}`,
@@ -165,7 +192,7 @@ describe('random models agree with the float32 reference', () => {
   }
 
   test('the committed tests/data/tiny.gguf', async () => {
-    const result = await logitError(tiny);
+    const result = await errorOf(tiny);
     assert.ok(result.error < QUANTISED_ERROR, `off by ${result.error}`);
     assert.deepEqual(result.wide, []);
   });

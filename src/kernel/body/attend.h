@@ -16,7 +16,7 @@ INLINE vf load_kv(const xl_kv_type type, const void *cache, size_t element, cons
 
 /* ---- scores ---- */
 
-/* A tile of f32 or f16 keys: score [G][score_stride]. */
+/* Tile `tile` of f32 or f16 keys: score [G][score_stride]. */
 INLINE void score_tile(const xl_kv_type type, const int G, float *score, size_t score_stride,
                        const float *q, const void *k, size_t tile, size_t head_dim, float scale) {
     const consts loaded = load_consts(), *consts = &loaded;
@@ -33,14 +33,12 @@ INLINE void score_tile(const xl_kv_type type, const int G, float *score, size_t 
     }
     EACH(g, G)
         EACH(v, TILE_VECTORS)
-            vf_store(score + (size_t)g * score_stride + tile * 8 + v * LANES,
-                     vf_mul(acc[g][v], sv));
+            vf_store(score + (size_t)g * score_stride + v * LANES, vf_mul(acc[g][v], sv));
 }
 
 /* One tile of q8 keys: words of 4 columns as in a Q8_0 weight tile. */
 INLINE void score_tile_q8(const int G, float *score, size_t score_stride, const act_block *q,
-                          const float *dq, const uint8_t *tile, size_t first, size_t head_dim,
-                          float scale) {
+                          const float *dq, const uint8_t *tile, size_t head_dim, float scale) {
     const consts loaded = load_consts(), *consts = &loaded;
     vi dot[3][TILE_VECTORS];
     EACH(g, G)
@@ -70,7 +68,7 @@ INLINE void score_tile_q8(const int G, float *score, size_t score_stride, const 
         EACH(v, TILE_VECTORS) {
             vf dk = vf_load((const float *)(const void *)tile + v * LANES);
             vf s = vf_mul(vf_mul(vf_from_vi(dot[g][v]), vf_mul(vf_set1(dq[g]), dk)), sv);
-            vf_store(score + (size_t)g * score_stride + first * 8 + v * LANES, s);
+            vf_store(score + (size_t)g * score_stride + v * LANES, s);
         }
 }
 
@@ -91,22 +89,31 @@ INLINE float quantize_query(act_block *out, const float *q, size_t head_dim) {
     return d;
 }
 
-INLINE void scores_q8(const int G, float *score, size_t score_stride, const float *q, const void *k,
-                      size_t n_tiles, size_t head_dim, float scale) {
+/* Scores of all tiles that the span touches: score [G][score_stride]. */
+INLINE void scores(const xl_kv_type type, const int G, float *score, size_t score_stride,
+                   const float *q, const void *k, xl_reach span, size_t head_dim, float scale) {
     act_block blocks[3][XL_MAX_HEAD_DIM / 32];
     float dq[3];
-    EACH(g, G) dq[g] = quantize_query(blocks[g], q + (size_t)g * head_dim, head_dim);
-    for (size_t t = 0; t < n_tiles; t++)
-        score_tile_q8(G, score, score_stride, blocks[0], dq,
-                      (const uint8_t *)k + t * (32 + 8 * head_dim), t, head_dim, scale);
+    const size_t n_tiles = span.slots / 8;
+    size_t tile = span.first / 8 % n_tiles;
+    if (type == XL_KV_Q8)
+        EACH(g, G) dq[g] = quantize_query(blocks[g], q + (size_t)g * head_dim, head_dim);
+    for (size_t at = 0; at < score_stride; at += 8) {
+        if (type == XL_KV_Q8)
+            score_tile_q8(G, score + at, score_stride, blocks[0], dq,
+                          (const uint8_t *)k + tile * (32 + 8 * head_dim), head_dim, scale);
+        else score_tile(type, G, score + at, score_stride, q, k, tile, head_dim, scale);
+        if (++tile == n_tiles) tile = 0;
+    }
 }
 
 /* ---- softmax ---- */
 
-/* score [n] -> exp(score - max), the lanes after n become 0; returns the sum. */
-INLINE float exp_scores(float *score, size_t n) {
+/* score [first, n) -> exp(score - max), the lanes before and after become 0; returns the sum. */
+INLINE float exp_scores(float *score, size_t first, size_t n) {
     const exp_consts loaded = load_exp_consts(), *k = &loaded;
     size_t padded = (n + 7) / 8 * 8;
+    for (size_t p = 0; p < first; p++) score[p] = -INFINITY;
     for (size_t p = n; p < padded; p++) score[p] = -INFINITY;
     vf max = vf_set1(largest(score, n)), sum[TILE_VECTORS];
     EACH(v, TILE_VECTORS) sum[v] = vf_set1(0.0f);
@@ -121,23 +128,28 @@ INLINE float exp_scores(float *score, size_t n) {
 
 /* ---- output ---- */
 
-/* D vectors of the head from element c on, for G heads. */
+/* D vectors of the head from element c on, for G heads; e [G][e_stride] from the span's first
+ * position on. */
 INLINE void output_part(const xl_kv_type type, const int G, const int D, float *out, const float *e,
-                        size_t e_stride, const float *inverse, const void *v, size_t n_pos,
+                        size_t e_stride, const float *inverse, const void *v, xl_reach span,
                         size_t head_dim, size_t c) {
     const consts loaded = load_consts(), *consts = &loaded;
     vf acc[3][OUTPUT_VECTORS];
     EACH(g, G)
         EACH(d, D) acc[g][d] = vf_set1(0.0f);
-    for (size_t p = 0; p < n_pos; p++) {
-        size_t row =
-            type == XL_KV_Q8 ? p / 8 * (32 + 8 * head_dim) + 32 + p % 8 * head_dim : p * head_dim;
-        vf ev[3];
-        EACH(g, G) ev[g] = vf_splat(e + (size_t)g * e_stride + p);
-        EACH(d, D) {
-            vf value = load_kv(type, v, row + c + (size_t)d * LANES, consts);
-            EACH(g, G) acc[g][d] = vf_add(acc[g][d], vf_mul(ev[g], value));
+    for (size_t left = span.end - span.first, slot = span.first % span.slots; left; slot = 0) {
+        const size_t n = left < span.slots - slot ? left : span.slots - slot;
+        for (size_t p = slot; p < slot + n; p++, e++) {
+            size_t row = type == XL_KV_Q8 ? p / 8 * (32 + 8 * head_dim) + 32 + p % 8 * head_dim
+                                          : p * head_dim;
+            vf ev[3];
+            EACH(g, G) ev[g] = vf_splat(e + (size_t)g * e_stride);
+            EACH(d, D) {
+                vf value = load_kv(type, v, row + c + (size_t)d * LANES, consts);
+                EACH(g, G) acc[g][d] = vf_add(acc[g][d], vf_mul(ev[g], value));
+            }
         }
+        left -= n;
     }
     EACH(g, G) {
         vf iv = vf_set1(inverse[g]);
@@ -145,57 +157,58 @@ INLINE void output_part(const xl_kv_type type, const int G, const int D, float *
     }
 }
 
+/* The values' scales of a q8 cache: e [end - first]. */
+INLINE void scale_values(float *e, const void *v, xl_reach span, size_t head_dim) {
+    for (size_t p = span.first; p < span.end; p++, e++) {
+        const size_t slot = p % span.slots;
+        float dv;
+        memcpy(&dv, (const uint8_t *)v + slot / 8 * (32 + 8 * head_dim) + slot % 8 * 4, sizeof dv);
+        *e = *e * dv;
+    }
+}
+
 /* G query heads. */
 INLINE void attend_heads(const xl_kv_type type, const int G, float *out, const float *q,
-                         const void *k, const void *v, size_t n_pos, size_t head_dim, float scale,
+                         const void *k, const void *v, xl_reach span, size_t head_dim, float scale,
                          float *score) {
-    size_t n_tiles = (n_pos + 7) / 8, stride = n_tiles * 8, c = 0;
+    const size_t from = span.first % 8, n = from + span.end - span.first, stride = (n + 7) / 8 * 8;
     const float block = type == XL_KV_Q8 ? (float)xl_rotation_block(head_dim) : 1.0f;
-    if (type == XL_KV_Q8) {
-        scores_q8(G, score, stride, q, k, n_tiles, head_dim, scale / block);
-    } else {
-        for (size_t t = 0; t < n_tiles; t++)
-            score_tile(type, G, score, stride, q, k, t, head_dim, scale);
-    }
+    size_t c = 0;
+    scores(type, G, score, stride, q, k, span, head_dim, scale / block);
     float inverse[3];
     EACH(g, G) {
         float *e = score + (size_t)g * stride;
-        inverse[g] = 1.0f / exp_scores(e, n_pos) / block;
-        /* the values' scales; padding positions have e = 0 and are not used */
-        if (type == XL_KV_Q8)
-            for (size_t p = 0; p < n_pos; p++) {
-                float dv;
-                memcpy(&dv, (const uint8_t *)v + p / 8 * (32 + 8 * head_dim) + p % 8 * 4,
-                       sizeof dv);
-                e[p] = e[p] * dv;
-            }
+        inverse[g] = 1.0f / exp_scores(e, from, n) / block;
+        if (type == XL_KV_Q8) scale_values(e + from, v, span, head_dim);
     }
     for (; c + OUTPUT_VECTORS * LANES <= head_dim; c += OUTPUT_VECTORS * LANES)
-        output_part(type, G, OUTPUT_VECTORS, out, score, stride, inverse, v, n_pos, head_dim, c);
+        output_part(type, G, OUTPUT_VECTORS, out, score + from, stride, inverse, v, span, head_dim,
+                    c);
     for (; c < head_dim; c += 8)
-        output_part(type, G, TILE_VECTORS, out, score, stride, inverse, v, n_pos, head_dim, c);
+        output_part(type, G, TILE_VECTORS, out, score + from, stride, inverse, v, span, head_dim,
+                    c);
     if (type == XL_KV_Q8)
         EACH(g, G) xl_rotate(out + (size_t)g * head_dim, head_dim);
 }
 
 INLINE void attend(const xl_kv_type type, float *out, const float *q, const void *k, const void *v,
-                   size_t n_pos, size_t head_dim, size_t group, float scale, float *scratch) {
+                   xl_reach span, size_t head_dim, size_t group, float scale, float *scratch) {
     while (group) {
         size_t g = group >= 3 && group != 4 ? 3 : group >= 2 ? 2 : 1;
-        if (g == 3) attend_heads(type, 3, out, q, k, v, n_pos, head_dim, scale, scratch);
-        if (g == 2) attend_heads(type, 2, out, q, k, v, n_pos, head_dim, scale, scratch);
-        if (g == 1) attend_heads(type, 1, out, q, k, v, n_pos, head_dim, scale, scratch);
+        if (g == 3) attend_heads(type, 3, out, q, k, v, span, head_dim, scale, scratch);
+        if (g == 2) attend_heads(type, 2, out, q, k, v, span, head_dim, scale, scratch);
+        if (g == 1) attend_heads(type, 1, out, q, k, v, span, head_dim, scale, scratch);
         group -= g;
         q += g * head_dim;
         out += g * head_dim;
     }
 }
 
-#define X(NAME, TEXT)                                                                   \
-    static void attend_##NAME(float *out, const float *q, const void *k, const void *v, \
-                              size_t n_pos, size_t head_dim, size_t group, float scale, \
-                              float *scratch) {                                         \
-        attend(XL_KV_##NAME, out, q, k, v, n_pos, head_dim, group, scale, scratch);     \
+#define X(NAME, TEXT)                                                                    \
+    static void attend_##NAME(float *out, const float *q, const void *k, const void *v,  \
+                              xl_reach span, size_t head_dim, size_t group, float scale, \
+                              float *scratch) {                                          \
+        attend(XL_KV_##NAME, out, q, k, v, span, head_dim, group, scale, scratch);       \
     }
 XL_KV_LIST(X)
 #undef X

@@ -14,6 +14,12 @@ INLINE vf vf_load_part(const float *x, size_t n, float fill) { /* the first n < 
     return vf_load(f);
 }
 
+INLINE void vf_store_part(float *x, size_t n, vf v) {
+    float f[LANES];
+    vf_store(f, v);
+    for (size_t i = 0; i < n; i++) x[i] = f[i];
+}
+
 /* ---- quantisation ---- */
 
 /* The largest magnitude of x [n] as bits, n a multiple of 8. */
@@ -99,14 +105,34 @@ INLINE vf vf_exp(vf x, const exp_consts *k) {
     return vf_of_bits(vi_and_not(vi_bits_of_vf(vf_mul(p, scale)), under));
 }
 
-static void silu_mul(float *gate, const float *up, size_t n) {
+/* a(x) of xl_activation; c [XL_GELU_TERMS], NULL for SiLU. */
+INLINE vf vf_gate(vf x, const float *c, vf most) {
+    if (!c) return x;
+    vf z = vf_mul(x, x), p = vf_splat(c + XL_GELU_TERMS - 1);
+    z = vf_select(vf_less(z, most), z, most);
+    for (int i = XL_GELU_TERMS - 1; i-- > 0;) p = vf_add(vf_mul(p, z), vf_splat(c + i));
+    return vf_mul(x, p);
+}
+
+INLINE void activate_with(float *x, const float *up, size_t n, const float *c) {
     const exp_consts loaded = load_exp_consts(), *k = &loaded;
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        vf g = vf_load(gate + i), e = vf_exp(vf_negate(g), k);
-        vf_store(gate + i, vf_mul(vf_div(g, vf_add(k->one, e)), vf_load(up + i)));
+    const vf most = vf_set1(XL_GELU_MAX);
+    for (size_t i = 0; i < n; i += LANES) {
+        const size_t left = n - i;
+        vf g = left >= LANES ? vf_load(x + i) : vf_load_part(x + i, left, 0.0f);
+        vf y = vf_div(g, vf_add(k->one, vf_exp(vf_negate(vf_gate(g, c, most)), k)));
+        if (up) y = vf_mul(y, left >= LANES ? vf_load(up + i) : vf_load_part(up + i, left, 0.0f));
+        if (left >= LANES) vf_store(x + i, y);
+        else vf_store_part(x + i, left, y);
     }
-    for (; i < n; i++) gate[i] = (gate[i] / (1.0f + xl_expf(-gate[i]))) * up[i];
+}
+
+static void activate(float *x, const float *up, size_t n, xl_activation kind) {
+    static const float coefficients[][XL_GELU_TERMS] = {{XL_GELU_TANH_COEFFICIENTS},
+                                                        {XL_GELU_COEFFICIENTS}};
+    if (kind == XL_SILU && up) activate_with(x, up, n, NULL);
+    else if (kind == XL_SILU) activate_with(x, NULL, n, NULL);
+    else activate_with(x, up, n, coefficients[kind == XL_GELU]);
 }
 
 static void add(float *x, const float *y, size_t n) {
@@ -150,6 +176,25 @@ static void rmsnorm(float *y, const float *x, const float *w, size_t n, float ep
     for (; i < n; i++) y[i] = (x[i] * r) * w[i];
 }
 
+static void layernorm(float *y, const float *x, const float *w, const float *b, size_t n,
+                      float eps) {
+    vf sums[TILE_VECTORS], squares[TILE_VECTORS];
+    EACH(v, TILE_VECTORS) sums[v] = squares[v] = vf_set1(0.0f);
+    for (size_t i = 0; i < n; i += 8)
+        EACH(v, TILE_VECTORS) sums[v] = vf_add(sums[v], vf_load(x + i + v * LANES));
+    vf mean = vf_set1(sum8(sums) / (float)n);
+    for (size_t i = 0; i < n; i += 8)
+        EACH(v, TILE_VECTORS) {
+            vf d = vf_sub(vf_load(x + i + v * LANES), mean);
+            squares[v] = vf_add(squares[v], vf_mul(d, d));
+        }
+    vf r = vf_set1(1.0f / sqrtf(sum8(squares) / (float)n + eps));
+    for (size_t i = 0; i < n; i += LANES) {
+        vf d = vf_mul(vf_sub(vf_load(x + i), mean), r);
+        vf_store(y + i, vf_add(vf_mul(d, vf_load(w + i)), vf_load(b + i)));
+    }
+}
+
 INLINE void rope_pair(float *a, float *b, float c, float s) {
     float old_a = *a, old_b = *b;
     *a = old_a * c - old_b * s;
@@ -179,7 +224,7 @@ static void rope(float *x, const float *cos, const float *sin, size_t n_heads, s
 
 INLINE vf vf_max(vf a, vf b) { return vf_select(vf_less(a, b), b, a); }
 
-/* The largest of x [n], and how many of its chunks of 64 come before the first that holds it. */
+/* The largest of x [n]. */
 INLINE float largest(const float *x, size_t n) {
     vf max[4];
     EACH(k, 4) max[k] = vf_set1(-INFINITY);
@@ -208,20 +253,41 @@ INLINE size_t index_of(const float *x, size_t n, float value) {
     return i < n ? i : 0;
 }
 
-static size_t argmax(const float *x, size_t n) { return index_of(x, n, largest(x, n)); }
-
 /* The largest value apart from x[arg]. */
 INLINE float second_largest(const float *x, size_t n, size_t arg) {
     float before = arg ? largest(x, arg) : -INFINITY,
           after = arg + 1 < n ? largest(x + arg + 1, n - arg - 1) : -INFINITY;
-    float second = before > after ? before : after;
-    return second > -FLT_MAX ? second : -FLT_MAX;
+    return before > after ? before : after;
+}
+
+/* The lowest index of the largest, and the largest at any other index: one pass over x, and a second
+ * one over the part that has it. */
+static size_t two_largest(const float *x, size_t n, float *first, float *second) {
+    enum { PART = 2048 };
+    size_t at = 0;
+    *first = *second = -INFINITY;
+    for (size_t i = 0; i < n; i += PART) {
+        const float here = largest(x + i, n - i < PART ? n - i : PART);
+        if (here > *first) {
+            *second = *first;
+            *first = here;
+            at = i;
+        } else if (here > *second) *second = here;
+    }
+    const size_t rest = n - at < PART ? n - at : PART, arg = index_of(x + at, rest, *first);
+    const float beside = second_largest(x + at, rest, arg);
+    *second = beside > *second ? beside : *second;
+    *second = *second > -FLT_MAX ? *second : -FLT_MAX;
+    return at + arg;
+}
+
+static size_t argmax(const float *x, size_t n) {
+    float first, second;
+    return two_largest(x, n, &first, &second);
 }
 
 static void softmax_stats(const float *x, size_t n, xl_softmax_stats *out) {
-    out->max = largest(x, n);
-    out->arg = index_of(x, n, out->max);
-    out->second = second_largest(x, n, out->arg);
+    out->arg = two_largest(x, n, &out->max, &out->second);
     const exp_consts loaded = load_exp_consts(), *k = &loaded;
     vf sum[TILE_VECTORS], weighted[TILE_VECTORS], max = vf_set1(out->max);
     EACH(v, TILE_VECTORS) sum[v] = weighted[v] = vf_set1(0.0f);

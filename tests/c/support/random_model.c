@@ -243,39 +243,65 @@ static float layer_gain(const random_model *m, uint32_t layer) {
     return 2.4f * (1 - depth) * (1 - depth) + 0.15f;
 }
 
+static bool is(const random_model *m, const char *arch) { return strcmp(m->arch, arch) == 0; }
+static bool has_layer_norm(const random_model *m) { return is(m, "gptneox") || is(m, "phi2"); }
+
+/* A norm's weight, times `gain`, and its bias. */
+static void add_norm(tensor_list *list, const random_model *m, const char *prefix, uint32_t n,
+                     int content, float gain) {
+    char name[64];
+    snprintf(name, sizeof name, "%.50s.weight", prefix);
+    add(list, name, XL_F32, 1, n, content, gain);
+    snprintf(name, sizeof name, "%.50s.bias", prefix);
+    if (has_layer_norm(m)) add(list, name, XL_F32, 1, n, WEIGHTS, 0.3f);
+}
+
 static void add_layer(tensor_list *list, const random_model *m, uint32_t layer) {
-    static const xl_type mixed[7] = {XL_Q4_0, XL_F16, XL_Q8_0, XL_Q5_1, XL_Q4_1, XL_Q5_0, XL_Q4_1};
-    bool mix = strcmp(m->type, "mixed") == 0, qwen3 = strcmp(m->arch, "qwen3") == 0,
-         qwen2 = strcmp(m->arch, "qwen2") == 0;
+    enum { QKV = 7, GATE = 4, N_MATRICES = 8 };
+    static const xl_type mixed[N_MATRICES] = {XL_Q4_0, XL_F16,  XL_Q8_0, XL_Q5_1,
+                                              XL_Q4_1, XL_Q5_0, XL_Q4_1, XL_Q4_0};
+    const bool mix = strcmp(m->type, "mixed") == 0, gemma3 = is(m, "gemma3"),
+               fused = is(m, "gptneox");
     uint32_t q_dim = m->heads * m->head_dim, kv_dim = m->kv_heads * m->head_dim;
     float gain = layer_gain(m, layer);
     const struct {
         const char *suffix;
         uint32_t rows, cols;
         float gain;
-    } matrices[7] = {{"attn_q", q_dim, m->dim, 1.2f},
-                     {"attn_k", kv_dim, m->dim, 1.2f},
-                     {"attn_v", kv_dim, m->dim, 1},
-                     {"attn_output", m->dim, q_dim, gain},
-                     {"ffn_gate", m->ffn_dim, m->dim, 1},
-                     {"ffn_up", m->ffn_dim, m->dim, 1},
-                     {"ffn_down", m->dim, m->ffn_dim, 1.5f * gain}};
+    } matrices[N_MATRICES] = {{"attn_q", q_dim, m->dim, 1.2f},
+                              {"attn_k", kv_dim, m->dim, 1.2f},
+                              {"attn_v", kv_dim, m->dim, 1},
+                              {"attn_output", m->dim, q_dim, gain},
+                              {"ffn_gate", m->ffn_dim, m->dim, 1},
+                              {"ffn_up", m->ffn_dim, m->dim, 1},
+                              {"ffn_down", m->dim, m->ffn_dim, 1.5f * gain},
+                              {"attn_qkv", q_dim + 2 * kv_dim, m->dim, 1.2f}};
     char name[64];
-    for (int i = 0; i < 7; i++) {
+    for (int i = 0; i < N_MATRICES; i++) {
+        if (fused ? i < 3 : i == QKV) continue;
+        if (has_layer_norm(m) && i == GATE) continue;
         snprintf(name, sizeof name, "blk.%u.%s.weight", layer, matrices[i].suffix);
         add(list, name, mix ? mixed[i] : xl_type_from_name(m->type), matrices[i].rows,
             matrices[i].cols, WEIGHTS, matrices[i].gain * inverse_root(matrices[i].cols));
         snprintf(name, sizeof name, "blk.%u.%s.bias", layer, matrices[i].suffix);
-        if (qwen2 && i < 3) add(list, name, XL_F32, 1, matrices[i].rows, WEIGHTS, 0.3f);
+        if (has_layer_norm(m) || (is(m, "qwen2") && i < 3))
+            add(list, name, XL_F32, 1, matrices[i].rows, WEIGHTS, 0.3f);
     }
-    snprintf(name, sizeof name, "blk.%u.attn_norm.weight", layer);
-    add(list, name, XL_F32, 1, m->dim, GAIN, 0);
-    snprintf(name, sizeof name, "blk.%u.ffn_norm.weight", layer);
-    add(list, name, XL_F32, 1, m->dim, GAIN, 0);
-    snprintf(name, sizeof name, "blk.%u.attn_q_norm.weight", layer);
-    if (qwen3) add(list, name, XL_F32, 1, m->head_dim, GAIN, 0);
-    snprintf(name, sizeof name, "blk.%u.attn_k_norm.weight", layer);
-    if (qwen3) add(list, name, XL_F32, 1, m->head_dim, GAIN, 0);
+    const struct {
+        const char *name;
+        bool has;
+        uint32_t n;
+        float gain;
+    } norms[] = {{"attn_norm", true, m->dim, 1},
+                 {"ffn_norm", !is(m, "phi2"), m->dim, 1},
+                 {"attn_q_norm", gemma3 || is(m, "qwen3"), m->head_dim, 1},
+                 {"attn_k_norm", gemma3 || is(m, "qwen3"), m->head_dim, 1},
+                 {"post_attention_norm", gemma3, m->dim, gain},
+                 {"post_ffw_norm", gemma3, m->dim, gain}};
+    for (size_t i = 0; i < sizeof norms / sizeof *norms; i++) {
+        snprintf(name, sizeof name, "blk.%u.%s", layer, norms[i].name);
+        if (norms[i].has) add_norm(list, m, name, norms[i].n, GAIN, norms[i].gain);
+    }
 }
 
 static int by_name(const void *a, const void *b) {
@@ -285,11 +311,14 @@ static int by_name(const void *a, const void *b) {
 static void list_tensors(tensor_list *list, const random_model *m, uint32_t vocab) {
     xl_type embedding = xl_type_from_name(m->embedding);
     if (m->rope_freqs) add(list, "rope_freqs.weight", XL_F32, 1, m->head_dim / 2, FACTORS, 0);
-    add(list, "token_embd.weight", embedding, vocab, m->dim, TOKENS, 1);
+    /* what scales the embedding by sqrt(dim) has smaller rows */
+    const float row = is(m, "gemma3") ? inverse_root(m->dim) : 1;
+    add(list, "token_embd.weight", embedding, vocab, m->dim, TOKENS, row);
     for (uint32_t i = 0; i < m->layers; i++) add_layer(list, m, i);
     if (m->extra) add(list, "vision.note.weight", XL_F16, 3, 5, WEIGHTS, 1);
-    add(list, "output_norm.weight", XL_F32, 1, m->dim, SIGNED_GAIN, 4 * inverse_root(m->dim));
-    if (m->untied) add(list, "output.weight", embedding, vocab, m->dim, TOKENS, 1);
+    add_norm(list, m, "output_norm", m->dim, SIGNED_GAIN, 4 * inverse_root(m->dim) / row);
+    if (m->untied) add(list, "output.weight", embedding, vocab, m->dim, TOKENS, row);
+    if (is(m, "phi2")) add(list, "output.bias", XL_F32, 1, vocab, WEIGHTS, 0.3f);
     /* the embedding comes last */
     if (m->shuffled) qsort(list->items, list->n, sizeof *list->items, by_name);
 }
@@ -313,13 +342,15 @@ static bool write_tensor(const random_model *m, const xl_gguf_writer *w, const t
     bool good = x && row;
     for (uint32_t r = 0; r < t->rows && good; r++) {
         if (t->content == WEIGHTS || t->content == TOKENS)
-            good = random_row(t->type, t->cols, t->content == TOKENS ? token_scale(r) : t->sd,
-                              &state, x, row);
+            good =
+                random_row(t->type, t->cols, t->content == TOKENS ? token_scale(r) * t->sd : t->sd,
+                           &state, x, row);
         else {
             for (uint32_t i = 0; i < t->cols; i++) {
                 x[i] = 0.6f + 0.8f * uniform(&state);
                 /* else a token would answer itself */
                 if (t->content == SIGNED_GAIN) x[i] *= next(&state) & 1 ? t->sd : -t->sd;
+                if (t->content == GAIN) x[i] *= t->sd;
                 if (t->content == FACTORS) x[i] = i < t->cols / 2 ? 1 : 4;
             }
             good = xl_quantize_row(t->type, x, t->cols, row);
@@ -361,7 +392,14 @@ static void put_keys(xl_gguf_writer *w, const random_model *m, const vocabulary 
         put_u32(w, m, "attention.key_length", m->head_dim);
         put_u32(w, m, "attention.value_length", m->head_dim);
     }
-    put_f32(w, m, "attention.layer_norm_rms_epsilon", 1e-5f);
+    put_f32(w, m,
+            has_layer_norm(m) ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon",
+            1e-5f);
+    if (m->rope_dims) put_u32(w, m, "rope.dimension_count", m->rope_dims);
+    if (m->window) {
+        put_u32(w, m, "attention.sliding_window", m->window);
+        put_u32(w, m, "attention.sliding_window_pattern", 3);
+    }
     put_f32(w, m, "rope.freq_base", 10000);
     if (m->rope_linear != 0) {
         snprintf(key, sizeof key, "%s.rope.scaling.type", m->arch);
@@ -386,6 +424,15 @@ void random_model_defaults(random_model *model) {
                             .merges = 241,
                             .alignment = 32,
                             .seed = 9};
+}
+
+void random_model_family(random_model *model, uint32_t number) {
+    static const char *const archs[RANDOM_FAMILIES] = {"smollm3", "gemma3", "gptneox", "phi2"};
+    random_model_defaults(model);
+    model->arch = archs[number];
+    model->untied = has_layer_norm(model);
+    if (has_layer_norm(model)) model->rope_dims = 8;
+    if (is(model, "gemma3")) model->window = 11, model->kv_heads = 1, model->head_dim = 32;
 }
 
 bool random_model_write(const random_model *model, xl_buffer *out) {
