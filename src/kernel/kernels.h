@@ -148,17 +148,17 @@ typedef void (*xl_matmul_fn)(float *y, size_t y_stride, const void *w, size_t co
  *   k, v     the cache of this layer and K/V head, positions 0..n_pos-1 stored; n_pos >= 1
  *   scratch  xl_attend_scratch_floats(group, n_pos, head_dim) floats
  * f32, f16: score[p] = (sum over c ascending of q[c] * k[p][c]) * scale.
- * q8:       q, k and v are rotated (xl_rotate) before they are quantised, so that no element stands
+ * q8:       q and k are rotated (xl_rotate) before they are quantised, so that no element stands
  *           out; q as one block (dq, q8): score[p] = ((float)(sum of q8 * k8, exact) * (dq *
  *           dk[p])) * (scale / block).
  * Then      e[p] = xl_expf(score[p] - max), Z = sum of e, 8 lanes by position, sum8;
  *           out[c] = (sum over p ascending of e[p] * v[p][c]) * (1 / Z), for q8 of (e[p] *
- *           dv[p]) * (float)v8[p][c], by (1 / Z / block), and rotated back. */
+ *           dv[p]) * (float)v8[p][c]. */
 typedef void (*xl_attend_fn)(float *out, const float *q, const void *k, const void *v, size_t n_pos,
                              size_t head_dim, size_t group, float scale, float *scratch);
 
 /* Store k [head_dim] and v [head_dim] of one position; f16 rounds to nearest even and saturates
- * at +-65504; q8 rotated, as one block of int8. */
+ * at +-65504; q8 as one block of int8, k rotated. */
 typedef void (*xl_store_kv_fn)(void *k_cache, void *v_cache, size_t pos, const float *k,
                                const float *v, size_t head_dim);
 

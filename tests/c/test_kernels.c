@@ -289,7 +289,7 @@ static void test_stats(const xl_kernels *k, size_t n) {
 
 /* ---- attention ---- */
 
-/* `outlier`: one element of keys and one of values is 40 times as large as the others, as in real
+/* `outlier`: one element of keys is 40 times as large as the others, as in real
  * models; 8 bits have to hold the others too. */
 static void test_attend(const xl_kernels *k, xl_kv_type type, size_t head_dim, size_t group,
                         size_t n_pos, bool outlier) {
@@ -304,10 +304,7 @@ static void test_attend(const xl_kernels *k, xl_kv_type type, size_t head_dim, s
     float *q = random_floats(group * head_dim, PLAIN), *a = malloc(4 * group * head_dim),
           *b = malloc(4 * group * head_dim);
     float *scratch = malloc(4 * xl_attend_scratch_floats(group, n_pos, head_dim)), scale = 0.7f;
-    for (size_t p = 0; p < n_pos && outlier; p++) {
-        kf[p * head_dim + 5] *= 40;
-        vf[p * head_dim + 7] *= 40;
-    }
+    for (size_t p = 0; p < n_pos && outlier; p++) kf[p * head_dim + 5] *= 40;
     for (size_t g = 0; g < group && outlier; g++) q[g * head_dim + 5] *= 0.1f;
     for (size_t p = 0; p < n_pos; p++) {
         k->store_kv[type](kc, vc, p, kf + p * head_dim, vf + p * head_dim, head_dim);
@@ -330,7 +327,6 @@ static void test_attend(const xl_kernels *k, xl_kv_type type, size_t head_dim, s
         for (size_t c = 0; c < head_dim; c++) {
             double sum = 0;
             for (size_t p = 0; p < n_pos; p++) sum += score[p] / z * (double)vf[p * head_dim + c];
-            if (outlier && c == 7) continue;
             CHECK(fabs(sum - (double)b[g * head_dim + c]) < tolerance,
                   "attend reference kv %d: %g, in double %g", (int)type,
                   (double)b[g * head_dim + c], sum);

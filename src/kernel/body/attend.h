@@ -150,9 +150,9 @@ INLINE void attend_heads(const xl_kv_type type, const int G, float *out, const f
                          const void *k, const void *v, size_t n_pos, size_t head_dim, float scale,
                          float *score) {
     size_t n_tiles = (n_pos + 7) / 8, stride = n_tiles * 8, c = 0;
-    const float block = type == XL_KV_Q8 ? (float)xl_rotation_block(head_dim) : 1.0f;
     if (type == XL_KV_Q8) {
-        scores_q8(G, score, stride, q, k, n_tiles, head_dim, scale / block);
+        scores_q8(G, score, stride, q, k, n_tiles, head_dim,
+                  scale / (float)xl_rotation_block(head_dim));
     } else {
         for (size_t t = 0; t < n_tiles; t++)
             score_tile(type, G, score, stride, q, k, t, head_dim, scale);
@@ -160,7 +160,7 @@ INLINE void attend_heads(const xl_kv_type type, const int G, float *out, const f
     float inverse[3];
     EACH(g, G) {
         float *e = score + (size_t)g * stride;
-        inverse[g] = 1.0f / exp_scores(e, n_pos) / block;
+        inverse[g] = 1.0f / exp_scores(e, n_pos);
         /* the values' scales; padding positions have e = 0 and are not used */
         if (type == XL_KV_Q8)
             for (size_t p = 0; p < n_pos; p++) {
@@ -174,8 +174,6 @@ INLINE void attend_heads(const xl_kv_type type, const int G, float *out, const f
         output_part(type, G, OUTPUT_VECTORS, out, score, stride, inverse, v, n_pos, head_dim, c);
     for (; c < head_dim; c += 8)
         output_part(type, G, TILE_VECTORS, out, score, stride, inverse, v, n_pos, head_dim, c);
-    if (type == XL_KV_Q8)
-        EACH(g, G) xl_rotate(out + (size_t)g * head_dim, head_dim);
 }
 
 INLINE void attend(const xl_kv_type type, float *out, const float *q, const void *k, const void *v,
