@@ -1,7 +1,7 @@
 // The chat page as a person uses it, in Chromium, on the tiny model.
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
-import { tinyBytes, tinyHeads } from '../js/support/tiny-model.mjs';
+import { roomyBytes, tinyBytes, tinyHeads } from '../js/support/tiny-model.mjs';
 import { startTiny } from './tiny.mjs';
 
 const it = await startTiny();
@@ -662,7 +662,10 @@ describe('everybody', () => {
   });
 
   test('JSON of a schema and the call of a tool: what is free is seen to be', async () => {
-    const page = await ready();
+    const own = await startTiny({ model: roomyBytes });
+    const page = await own.open('/web/demo/');
+    await page.getByRole('button', { name: /^Load / }).click();
+    await isReady(page);
     await set(page, { maxTokens: 300, mode: 'lossless' });
     for (const [name, form] of /** @type {[string, RegExp][]} */ ([
       ['Extract as JSON', /^\{"full_name": "[^]*"is_employed": (true|false)\}$/],
@@ -691,8 +694,8 @@ describe('everybody', () => {
       await answered(page, 'And now?');
       assert.equal((await runs(page))[0].result.toolCalls, undefined, 'the next one is free text');
     }
-    quiet();
-    await page.context().close();
+    assert.deepEqual(own.errors, []);
+    await own.close();
   });
 
   test('keyboard alone: from the start to an answer, its tokens and its charts', async () => {

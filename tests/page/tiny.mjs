@@ -1,17 +1,23 @@
 // The chat page with the tiny model in its catalogue: with heads made for the test (random, so
 // their promises mean nothing), or without.
 import { createHash } from 'node:crypto';
-import { tinyBytes as model, tinyHeads } from '../js/support/tiny-model.mjs';
+import { tinyBytes, tinyHeads } from '../js/support/tiny-model.mjs';
 import { start } from './browser.mjs';
 
 /**
  * @param {object} [options]
+ * @param {Uint8Array} [options.model]
  * @param {boolean} [options.heads] whether there are heads beside the model (true)
  * @param {import('../../web/serve.mjs').ServeOptions} [options.serve]
  * @param {boolean} [options.browser] whether to start Chromium (true)
  */
-export async function startTiny({ heads = true, serve = {}, browser = true } = {}) {
-  const headsBytes = heads ? await tinyHeads() : null;
+export async function startTiny({
+  model = tinyBytes,
+  heads = true,
+  serve = {},
+  browser = true,
+} = {}) {
+  const headsBytes = heads ? await tinyHeads(undefined, model) : null;
   const catalogue = JSON.stringify({
     format: 1,
     default: 'tiny',
