@@ -4,7 +4,7 @@
 // those of this form, from passes of as many rows as it has; those at its end are never computed.
 //
 //   cmake --build --preset native --target bench_masks
-//   node tests/bench/shaped.mjs [--reps 5] [--build build] [--model FILE]
+//   node tests/bench/shaped.mjs [--reps 5] [--form NAME] [--build build] [--model FILE]
 //
 // Each rep runs the form, the same prompt without a form, and the passes, one after the other; medians
 // of each rep's ratios. Mode full: what is free is free without drafts. The mask's share of a token's
@@ -19,6 +19,7 @@ import { median } from './hosts.mjs';
 const { values } = parseArgs({
   options: {
     reps: { type: 'string', default: '5' },
+    form: { type: 'string', default: '' },
     build: { type: 'string', default: path.join(root, 'build') },
     model: { type: 'string', default: defaultModel },
   },
@@ -122,6 +123,7 @@ function priceOf(tokens, forced) {
 
 console.log('form        tokens  f     r     faster  1/(1-f(1-r))  of it  mask, % of a token');
 for (const [name, schema] of Object.entries(schemas)) {
+  if (values.form && values.form !== name) continue;
   const json = JSON.stringify(schema);
   const chat = ['chat', values.model, '-p', `${letter}\n\nExtract the ${name} as JSON.`, '--json'];
   const all = [];

@@ -342,8 +342,8 @@ describe('replies', () => {
       lm.chat([/** @type {any} */ ({ role: 'user' })]).result,
       code('USAGE', /messages\[0\]\.content/),
     );
-    for (const role of ['tool', 'admin<|im_end|>', undefined]) {
-      const says = code('USAGE', /messages\[1\]\.role: 'system', 'user' or 'assistant' .* not /);
+    for (const role of ['function', 'admin<|im_end|>', undefined]) {
+      const says = code('USAGE', /messages\[1\]\.role: 'system', 'user', .* or 'tool' .* not /);
       const messages = [...hi, /** @type {any} */ ({ role, content: 'x' })];
       await assert.rejects(lm.chat(messages).result, says);
       await assert.rejects(lm.countTokens(messages), says);

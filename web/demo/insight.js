@@ -83,15 +83,17 @@ function figures(run, full) {
 /** @param {Run} run */
 function histogram(run) {
   const heads = [...run.exits.keys(), -1];
+  const free = run.tokens.filter((row) => row[7]);
   const rows = heads.map((index) => {
-    const tokens = run.tokens.filter((row) => row[3] === index);
+    const tokens = run.tokens.filter((row) => row[3] === index && !row[7]);
     const expected = index < 0 ? 1 : run.exits[index] / run.of;
     return {
-      index,
+      name: nameOfHead(index, run),
       n: tokens.length,
       work: tokens.length ? tokens.reduce((sum, row) => sum + row[2], 0) / tokens.length : expected,
     };
   });
+  if (free.length) rows.unshift({ name: 'no layer: free', n: free.length, work: 0 });
   const total = run.tokens.length;
   const low = lowest(run);
   return section(
@@ -99,14 +101,14 @@ function histogram(run) {
     el(
       'ul',
       { class: 'histogram' },
-      ...rows.map(({ index, n, work }) => {
+      ...rows.map(({ name, n, work }) => {
         const share = n / total;
         const bar = el('span', { 'class': 'bar-fill', 'data-step': stepOf(work, low) });
         bar.style.inlineSize = `${share * 100}%`;
         return el(
           'li',
           {},
-          el('span', { class: 'bar-name' }, nameOfHead(index, run)),
+          el('span', { class: 'bar-name' }, name),
           el('span', { class: 'bar-track' }, bar),
           el('span', { class: 'bar-value', title: count(n, 'token') }, percent(share)),
         );
