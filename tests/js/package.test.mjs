@@ -71,6 +71,7 @@ test(
   'from CommonJS by require',
   { skip: !(/** @type {any} */ (process.features).require_module) && 'this Node has none of it' },
   () => {
+    fs.symlinkSync(path.resolve('node_modules/react'), path.join(app, 'node_modules/react'));
     fs.writeFileSync(
       path.join(app, 'app.cjs'),
       Object.keys(manifest.exports)
