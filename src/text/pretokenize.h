@@ -33,7 +33,7 @@ typedef struct xl_pre {
     bool raw;          /* tokens are UTF-8 with U+2581 for a space, not byte-level text */
     bool whole_breaks; /* a run of line feeds that is a token is that token */
     uint32_t n_cuts, n_sets, n_items;
-    uint8_t cut[XL_PRE_CUTS];         /* the first item of each expression */
+    uint8_t cut[XL_PRE_CUTS];       /* the first item of each expression */
     uint32_t first[XL_PRE_CUTS][4]; /* ASCII characters that its matches may begin with */
     xl_pre_set set[XL_PRE_SETS];
     xl_pre_item item[XL_PRE_ITEMS];

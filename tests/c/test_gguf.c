@@ -300,8 +300,8 @@ static void test_keys_only(void) {
     size_t used;
     xl_gguf_init(&g, &xl_libc_allocator);
     g.keys_only = true;
-    CHECK(xl_gguf_push(&g, b.data, b.n_bytes, &used, &error) == EXITLM_OK && g.done &&
-          used == 24 && g.n_tensors == 0 && g.data_offset == 24);
+    CHECK(xl_gguf_push(&g, b.data, b.n_bytes, &used, &error) == EXITLM_OK && g.done && used == 24 &&
+          g.n_tensors == 0 && g.data_offset == 24);
     xl_gguf_free(&g);
     xl_buffer_free(&b);
 }
@@ -476,7 +476,7 @@ int main(void) {
     xl_gguf g;
     exitlm_error error;
     CHECK(parse(tiny.data, tiny.n_bytes, 1 << 20, &xl_libc_allocator, &g, &error) == EXITLM_OK);
-    size_t header_bytes = (size_t)g.data_offset;
+    size_t header_bytes = g.at;
     xl_gguf_free(&g);
 
     test_chunking();

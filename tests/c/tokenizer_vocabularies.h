@@ -29,10 +29,10 @@ static const char *const wide_symbols[] = {
 
 /* A name of each of the pre-tokenizers' rules. */
 static const char *const every_pre[] = {
-        "default", "gpt-2",    "smollm",       "falcon",         "llama-bpe",   "dbrx",
-        "qwen2",   "qwen35",   "deepseek-llm", "deepseek-coder", "deepseek-v3", "spark2_5",
-        "gpt-4o",  "tekken",   "youtu",        "bailingmoe",     "seed-coder",  "ufakzeka",
-        "laguna",  "minicpm5", "jais-2",       "bloom",          "viking",      "chameleon"};
+    "default", "gpt-2",    "smollm",       "falcon",         "llama-bpe",   "dbrx",
+    "qwen2",   "qwen35",   "deepseek-llm", "deepseek-coder", "deepseek-v3", "spark2_5",
+    "gpt-4o",  "tekken",   "youtu",        "bailingmoe",     "seed-coder",  "ufakzeka",
+    "laguna",  "minicpm5", "jais-2",       "bloom",          "viking",      "chameleon"};
 #define N_PRES (sizeof every_pre / sizeof *every_pre)
 
 static inline void put_le32(uint8_t *p, uint32_t value) {

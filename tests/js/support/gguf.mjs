@@ -15,6 +15,9 @@ export const U32 = 4,
  *   }} Tensor
  */
 
+/** @type {Record<string, number>} */
+const USUAL = { string: STRING, boolean: BOOL };
+
 /** @param {string} name @param {any} value @param {number} [type] @returns {Key} */
 export function key(name, value, type) {
   if (Array.isArray(value))
@@ -24,9 +27,8 @@ export function key(name, value, type) {
       items: type ?? (typeof value[0] === 'string' ? STRING : I32),
       value,
     };
-  if (type === undefined)
-    type = typeof value === 'string' ? STRING : typeof value === 'boolean' ? BOOL : U32;
-  return { name, type, value };
+  const usual = USUAL[typeof value] ?? U32;
+  return { name, type: type ?? usual, value };
 }
 
 /** @param {number} bytes @param {(b: Buffer) => void} write */

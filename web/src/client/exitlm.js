@@ -164,7 +164,8 @@ export class ExitLM {
       unlisten();
     };
     ready.promise.then(settled, settled);
-    if (options.cache !== 'none' && !options.vocabularyOnly) ready.promise.then(keepForLong, () => {});
+    if (options.cache !== 'none' && !options.vocabularyOnly)
+      ready.promise.then(keepForLong, () => {});
     try {
       if (signal?.aborted) throw signal.reason;
       const spec = caller.spec(source, connection.inWorker);
