@@ -257,7 +257,15 @@ export class Replies {
       engine.write('turn', this.#turns + i * bytes, { session: one.address });
     }
     engine.run('sessions_step', this.#turns, all.length);
-    const waits = all.filter((one, i) => this.#take(one, this.#turns + i * bytes) === 'WAIT');
+    const waits = all.filter((one, i) => {
+      try {
+        return this.#take(one, this.#turns + i * bytes) === 'WAIT';
+      } catch (error) {
+        this.#running.delete(one); // the others go on
+        one.reject(error);
+        return false;
+      }
+    });
     return waits.length === all.length;
   }
 
