@@ -231,6 +231,10 @@ static void test_kinds(void) {
         CHECK(c->rope_scale == (kinds[i].rope_linear != 0 ? 0.25f : 1.0f) &&
               c->q_dim == c->n_heads * c->head_dim);
         exitlm_model_free(model);
+        exitlm_error error;
+        for (size_t part = 0; part < 8; part++) /* truncated */
+            CHECK(try_load(file.data, file.n_bytes / 8 * part, 4096, NULL, &error) ==
+                  EXITLM_BAD_MODEL);
         xl_buffer_free(&file);
     }
 }

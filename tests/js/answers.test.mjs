@@ -348,6 +348,17 @@ for (const [
   skip,
 ] of /** @type {[string, string, () => number[], string | false][]} */ ([
   ['tiny.gguf', tiny, () => someIds(90, 300), false],
+  ...[
+    ['smollm3'],
+    ['gemma3', '--head-dim', '32', '--kv-heads', '1', '--window', '24'],
+    ['gptneox', '--rope-dims', '4', '--untied'],
+    ['phi2', '--rope-dims', '8', '--untied'],
+  ].map(([arch, ...options]) => [
+    arch,
+    randomModel(`bits-${arch}`, ['--arch', arch, ...options]),
+    () => someIds(90, 300),
+    false,
+  ]),
   ['the default model', defaultModel, () => vectors.texts[1].ids.slice(0, 24), noModel],
 ])) {
   describe(`${name}: the same logits, bit for bit`, { skip }, () => {
