@@ -244,8 +244,8 @@ exitlm_status exitlm_apply_template(const exitlm_model *model, const exitlm_mess
     X(AUTO, "auto") X(EXACT, "exact") X(MAPS, "maps") X(PROPAGATE, "propagate")
 #define EXITLM_MODE_LIST(X) X(FULL, "full") X(EXIT, "exit") X(LOSSLESS, "lossless")
 #define EXITLM_METRIC_LIST(X) \
-    X(ENTROPY, "entropy") X(MAXPROB, "maxprob") X(MARGIN, "margin") X(LOGISTIC, "logistic") \
-    X(REGRET, "regret")
+    X(ENTROPY, "entropy")     \
+    X(MAXPROB, "maxprob") X(MARGIN, "margin") X(LOGISTIC, "logistic") X(REGRET, "regret")
 #define EXITLM_STRATEGY_LIST(X)     \
     X(RISK, "risk")                 \
     X(MAX_COVERAGE, "max-coverage") \

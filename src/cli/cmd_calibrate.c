@@ -194,7 +194,8 @@ static int choose_by_tasks(const cli_engine *engine, const calibrate_options *o,
         return cli_fail("%s: has no certified level to choose from", engine->heads_file);
     int status = cli_done(xl_tasks_read(&tasks, o->tasks, &error), &error);
     if (status == CLI_OK)
-        status = cli_done(xl_tasks_run(&tasks, engine->session, &options, observer, &error), &error);
+        status =
+            cli_done(xl_tasks_run(&tasks, engine->session, &options, observer, &error), &error);
     if (status == CLI_OK) {
         const size_t boldest = xl_tasks_boldest(&tasks, 1);
         cli_tasks_show(&tasks, o->tasks, options.max_tokens);
@@ -232,7 +233,8 @@ static int run_calibrate(const cli_call *call) {
     cli_progress progress = {0};
     const xl_observer observer = cli_observer(&progress, o.quiet);
     if (o.default_accuracy > 0 && o.tasks)
-        return cli_usage("calibrate: --default and --tasks both name the default: give one of them");
+        return cli_usage(
+            "calibrate: --default and --tasks both name the default: give one of them");
     cli_interrupt_catch();
     if (names_default && o.data.n == 0) return set_default(call, &o, &observer);
     xl_calibration *c = calloc(1, sizeof *c);

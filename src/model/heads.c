@@ -139,8 +139,7 @@ static bool read_chain(reader *r) {
 static bool read_logistic(reader *r) {
     exitlm_heads *h = r->h;
     xl_gguf_array array;
-    if (!xl_metric_weighs(h->metric) && !xl_gguf_find(&r->gguf, "exitlm.logistic"))
-        return true;
+    if (!xl_metric_weighs(h->metric) && !xl_gguf_find(&r->gguf, "exitlm.logistic")) return true;
     if (!read_array(r, "exitlm.logistic", XL_GGUF_F32, h->n_heads * 6, &array)) return false;
     for (uint32_t i = 0; i < h->n_heads * 6; i++) {
         float w = (float)xl_gguf_array_float(&array, i);
@@ -467,12 +466,11 @@ static bool read_levels(reader *r) {
         }
         if (kv <= EXITLM_POLICY_AUTO)
             return fail(r, kv_key, "names a policy that this version does not know");
-        levels[i] =
-            (exitlm_level){.strategy = (exitlm_strategy)strategy,
-                           .kv = (exitlm_kv_policy)kv,
-                           .regret = 1,
-                           .regret_bound = 1,
-                           .unwanted = 1};
+        levels[i] = (exitlm_level){.strategy = (exitlm_strategy)strategy,
+                                   .kv = (exitlm_kv_policy)kv,
+                                   .regret = 1,
+                                   .regret_bound = 1,
+                                   .unwanted = 1};
     }
     for (int c = 0; c < XL_LEVEL_COLUMNS; c++)
         if (!read_column(r, &xl_level_columns[c], levels)) return false;

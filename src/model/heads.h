@@ -138,8 +138,8 @@ typedef struct xl_level_column {
     const char *key;
     size_t offset; /* of the field in exitlm_level */
     enum { XL_COLUMN_FLOAT, XL_COLUMN_BOOL, XL_COLUMN_U32 } kind;
-    bool by_head; /* an item for each head */
-    float most;   /* FLOAT: items are 0 … most */
+    bool by_head;  /* an item for each head */
+    float most;    /* FLOAT: items are 0 … most */
     bool optional; /* 1 where the file does not say */
 } xl_level_column;
 extern const xl_level_column xl_level_columns[XL_LEVEL_COLUMNS];

@@ -2,8 +2,8 @@
 #include "calibrate.h"
 #include <math.h>
 
-const float xl_levels[XL_LEVELS] = {0.60f, 0.65f, 0.70f, 0.75f, 0.80f,
-                                    0.85f, 0.90f, 0.95f, 0.97f, 0.98f, 0.99f};
+const float xl_levels[XL_LEVELS] = {0.60f, 0.65f, 0.70f, 0.75f, 0.80f, 0.85f,
+                                    0.90f, 0.95f, 0.97f, 0.98f, 0.99f};
 
 /* Wealth W_t = prod (1 + nu_i (alpha - x_i)) with nu_i chosen from x_1 … x_{i-1} only and nu_i (1 -
  * alpha) < 1, so that W stays positive. Under H the factors' expectation is below 1, W is a

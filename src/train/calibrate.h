@@ -31,9 +31,7 @@ extern const float xl_levels[XL_LEVELS];
 
 /* Regret of a token that the full model puts `gap` logits below its own choice in the same context:
  * 0 for a near-tie, up to 0.5; as a share of 8, which is the most. */
-static inline float xl_regret(float gap) {
-    return !(gap > 0.5f) ? 0 : gap < 8 ? gap / 8 : 1;
-}
+static inline float xl_regret(float gap) { return !(gap > 0.5f) ? 0 : gap < 8 ? gap / 8 : 1; }
 
 /* ---- p-values of H: E[X] > alpha, for n >= 1 independent x in [0, 1] and 0 < alpha < 1 ----
  * Betting: the largest wealth of a gambler who bets on x < alpha; the stakes follow WSR's
@@ -55,8 +53,7 @@ typedef struct xl_losses {
 } xl_losses;
 /* Fixed-sequence test of m settings, safest first. The boldest setting before the first that is
  * not rejected, or -1. Those after it are not looked at. */
-int32_t xl_fixed_sequence(const xl_losses *x, size_t m, size_t planned, double alpha,
-                          double delta);
+int32_t xl_fixed_sequence(const xl_losses *x, size_t m, size_t planned, double alpha, double delta);
 
 /* ---- Paper's strategies (arXiv 2407.21082): agreement in the sample, no guarantee ----
  * Tokens that reach one head: uncertainty u [n] in 0..1, ok [n] 1 where the head's choice is the

@@ -202,8 +202,8 @@ static void sum_trial(const xl_measure_result *r, trial *t) {
         variance += squares / n - sum / n * (sum / n);
         means += sum / n;
         /* few conversations may show nothing, or less for the bolder one */
-        t->measured[k] = fmax(sum / n, t->measured[k - 1] +
-                                           (t->expected[k] - t->expected[k - 1]) / 2);
+        t->measured[k] =
+            fmax(sum / n, t->measured[k - 1] + (t->expected[k] - t->expected[k - 1]) / 2);
     }
     t->spread = means > 0 ? variance / means : 0.1;
 }
@@ -220,8 +220,8 @@ static exitlm_status try_out(xl_calibration *c, const layout *l, trial *t, exitl
     for (int k = 1; k <= TRIALS; k++) {
         const double wrong = least * pow(most / least, (k - 1.0) / (TRIALS - 1));
         xl_curve_at(&l->curve, &l->data, wrong, settings[k].threshold);
-        t->expected[k] = fmax(xl_path_measure(&l->data, settings[k].threshold).wrong,
-                              t->expected[k - 1] + 1e-9);
+        t->expected[k] =
+            fmax(xl_path_measure(&l->data, settings[k].threshold).wrong, t->expected[k - 1] + 1e-9);
     }
     xl_measure_result result = {0};
     exitlm_status status = measure(c, &c->path_data, settings, TRIALS + 1, c->options->kv,

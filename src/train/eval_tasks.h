@@ -41,7 +41,7 @@ typedef struct xl_task_row {
 } xl_task_row;
 
 #define XL_TASK_TOKENS 48 /* of a reply, where nothing else is asked for */
-#define XL_TASK_ROWS 33 /* the full model, and as many levels as an option takes */
+#define XL_TASK_ROWS 33   /* the full model, and as many levels as an option takes */
 typedef struct xl_tasks {
     xl_task *tasks;
     size_t n, capacity;

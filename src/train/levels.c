@@ -127,10 +127,10 @@ xl_losses xl_level_sample(const xl_measure_result *r, size_t setting, xl_level_l
     sample.x = malloc((sample.n + 1) * sizeof *sample.x);
     for (size_t i = 0; sample.x && i < sample.n; i++) {
         const xl_measure_sum *s = xl_measure_at(r, i, setting);
-        sample.x[i] = loss == XL_LOSS_WRONG    ? xl_measure_x(s)
-                      : loss == XL_LOSS_REGRET ? xl_measure_mean_regret(s)
-                                               : xl_measure_wrong_exits(s) -
-                                                     alpha * xl_measure_exited(s) + alpha;
+        sample.x[i] = loss == XL_LOSS_WRONG ? xl_measure_x(s)
+                      : loss == XL_LOSS_REGRET
+                          ? xl_measure_mean_regret(s)
+                          : xl_measure_wrong_exits(s) - alpha * xl_measure_exited(s) + alpha;
     }
     return sample;
 }
@@ -179,9 +179,9 @@ static bool test_level(const xl_level_risk *risk, size_t first, size_t end, xl_l
         samples[j - first] = xl_level_sample(risk->result, j + 1, loss, alpha);
         fine &= samples[j - first].x != NULL;
     }
-    *chosen = fine ? xl_fixed_sequence(samples, end - first, risk->result->n_items, alpha,
-                                       risk->delta)
-                   : -1;
+    *chosen =
+        fine ? xl_fixed_sequence(samples, end - first, risk->result->n_items, alpha, risk->delta)
+             : -1;
     if (*chosen >= 0) *chosen += (int32_t)first;
     for (size_t j = first; j < end; j++) free(samples[j - first].x);
     return fine;

@@ -237,15 +237,14 @@ static exitlm_status keep_checks(moment *m, exitlm_error *error) {
         exitlm_status status = ask(m, h, error);
         if (status != EXITLM_OK) return status;
         const xl_check *c = &m->checks[h];
-        r->checks[r->n * n_heads + h] =
-            (xl_measure_check){.entropy = c->entropy,
-                               .p1 = c->p1,
-                               .margin = c->margin,
-                               .other = c->other,
-                               .regret = xl_token_regret(m->talk->session,
-                                                         m->talk->session->logits.row, m->full,
-                                                         c->argmax),
-                               .argmax = c->argmax};
+        r->checks[r->n * n_heads + h] = (xl_measure_check){
+            .entropy = c->entropy,
+            .p1 = c->p1,
+            .margin = c->margin,
+            .other = c->other,
+            .regret =
+                xl_token_regret(m->talk->session, m->talk->session->logits.row, m->full, c->argmax),
+            .argmax = c->argmax};
     }
     r->n++;
     return EXITLM_OK;
@@ -468,8 +467,7 @@ static bool append_record(xl_measure_record *to, const xl_measure_record *r, uin
         to->conversation[to->n] = r->conversation[i] + from;
         to->first[to->n] = r->first[i];
         to->full[to->n] = r->full[i];
-        memcpy(to->checks + to->n * n_heads, r->checks + i * n_heads,
-               n_heads * sizeof *to->checks);
+        memcpy(to->checks + to->n * n_heads, r->checks + i * n_heads, n_heads * sizeof *to->checks);
         to->n++;
     }
     return true;
@@ -507,8 +505,7 @@ exitlm_status xl_measure_run(const xl_measure_plan *plan, xl_pool *pool, xl_meas
     all.depths = calloc(n_sums + 1, plan->context_tokens);
     all.records = calloc(plan->n_items + 1, sizeof *all.records);
     exitlm_status status = EXITLM_OK;
-    if (!begun || !all.depths || !all.records)
-        status = xl_no_memory(error, "the measurements");
+    if (!begun || !all.depths || !all.records) status = xl_no_memory(error, "the measurements");
     all.layer_macs = (double)xl_layer_macs(plan->model);
     all.token_macs = (double)xl_token_macs(plan->model);
     for (uint32_t h = 0; h < plan->heads->n_heads; h++)

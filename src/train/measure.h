@@ -34,7 +34,7 @@ typedef struct xl_measure_sum {
     bool departed;
     /* sums over tokens, shares of full; work with failed checks and K/V filled later */
     double depth, work;
-    double loss; /* sum of -log p of the emitted tokens under the full model */
+    double loss;       /* sum of -log p of the emitted tokens under the full model */
     double regret;     /* sum of xl_regret (calibrate.h) */
     uint32_t unwanted; /* tokens that cost any */
 } xl_measure_sum;

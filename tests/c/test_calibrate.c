@@ -146,8 +146,8 @@ static void test_vectors(void) {
     double x[400];
     for (int i = 0; i < 400; i++) x[i] = i * 37 % 101 < 12 ? i * 13 % 10 / 20.0 : 0;
     for (int v = 0; v < 4; v++) {
-        const double p = xl_risk_p(x, vectors[v].n, vectors[v].planned, vectors[v].alpha,
-                                   vectors[v].delta);
+        const double p =
+            xl_risk_p(x, vectors[v].n, vectors[v].planned, vectors[v].alpha, vectors[v].delta);
         CHECK(fabs(p / vectors[v].p - 1) < 1e-9, "vector %d: p %.15g", v, p);
     }
 }
@@ -257,8 +257,7 @@ static void test_curve(void) {
         CHECK(mean.wrong <= target[j] + 1e-6 && mean.wrong > target[j] * .7,
               "target %.3f, wrong %.4f", target[j], mean.wrong);
         CHECK(mean.cost < cost, "bolder and dearer at %zu: %.3f %.3f", j, cost, mean.cost);
-        for (int h = 0; h < 2; h++)
-            CHECK(now[h] >= before[h], "not nested at %zu, head %d", j, h);
+        for (int h = 0; h < 2; h++) CHECK(now[h] >= before[h], "not nested at %zu, head %d", j, h);
         memcpy(before, now, sizeof now);
         cost = mean.cost;
         if (j == 3) memcpy(middle, now, sizeof now);

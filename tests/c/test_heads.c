@@ -55,9 +55,21 @@ static void fill(fixture *f) {
         for (int l = 0; l < LAYERS; l++)
             f->kv[v][l] = floats(KV * DIM), f->kv_bias[v][l] = floats(KV);
     for (int i = 0; i < SHORT; i++) f->shortlist[i] = (i * 31 + 7) % VOCAB;
-    f->levels[0] =
-        (exitlm_level){EXITLM_STRATEGY_RISK, 0.9f,  true,  0.05f, 0.09f, {0.1f, 0.2f, 0, 0.4f, 2},
-                       {0.25f, 0, 0, 0, 1},  0.93f, 0.88f, 600,   12345, EXITLM_POLICY_EXACT, 0.01f, 0.02f, 0.03f};
+    f->levels[0] = (exitlm_level){EXITLM_STRATEGY_RISK,
+                                  0.9f,
+                                  true,
+                                  0.05f,
+                                  0.09f,
+                                  {0.1f, 0.2f, 0, 0.4f, 2},
+                                  {0.25f, 0, 0, 0, 1},
+                                  0.93f,
+                                  0.88f,
+                                  600,
+                                  12345,
+                                  EXITLM_POLICY_EXACT,
+                                  0.01f,
+                                  0.02f,
+                                  0.03f};
     f->levels[1] = (exitlm_level){EXITLM_STRATEGY_RISK,
                                   0.95f,
                                   true,

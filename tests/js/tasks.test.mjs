@@ -345,7 +345,11 @@ describe('the default level', { skip: !built && 'the program is not built' }, ()
     const asked = Array.from({ length: 12 }, (_, i) => ({ id: `t${i}`, turns: [`Number ${i}`] }));
     const judged = (/** @type {string} */ name, /** @type {(i: number) => string} */ answer) =>
       scratch(name, jsonl(asked.map((t, i) => ({ ...t, answer: [answer(i)], match: 'exact' }))));
-    const seen = evaluate(tiny, file, judged('unjudged.jsonl', () => 'x'));
+    const seen = evaluate(
+      tiny,
+      file,
+      judged('unjudged.jsonl', () => 'x'),
+    );
     const full = judged('full.jsonl', (i) => seen.items[i].replies[0].trim() || 'x');
     const out = good(['calibrate', tiny, file, '--tasks', full, '-q']);
     assert.match(out, /^0\.95 .* \+?0\.0 {2}[^\n]*\n0\.90 .* -\d/m);
