@@ -256,7 +256,8 @@ exitlm_status exitlm_apply_template(const exitlm_model *model, const exitlm_mess
     X(AUTO, "auto") X(EXACT, "exact") X(MAPS, "maps") X(PROPAGATE, "propagate")
 #define EXITLM_MODE_LIST(X) X(FULL, "full") X(EXIT, "exit") X(LOSSLESS, "lossless")
 #define EXITLM_METRIC_LIST(X) \
-    X(ENTROPY, "entropy") X(MAXPROB, "maxprob") X(MARGIN, "margin") X(LOGISTIC, "logistic")
+    X(ENTROPY, "entropy")     \
+    X(MAXPROB, "maxprob") X(MARGIN, "margin") X(LOGISTIC, "logistic") X(REGRET, "regret")
 #define EXITLM_STRATEGY_LIST(X)     \
     X(RISK, "risk")                 \
     X(MAX_COVERAGE, "max-coverage") \
@@ -578,6 +579,10 @@ typedef struct exitlm_level {
     float agreement, agreement_exited; /* mean over conversations, measured */
     uint32_t conversations, tokens;
     exitlm_kv_policy kv; /* what it was calibrated with, and so is good for */
+    /* Regret of a token: by how many logits the full model preferred its own choice in the same
+     * context, as a share of 8; 0 up to 0.5, a near-tie. Measured mean, its upper bound at
+     * 1 - delta, and the share of tokens that have any. All 1 where nobody has measured it. */
+    float regret, regret_bound, unwanted;
 } exitlm_level;
 size_t exitlm_heads_levels(const exitlm_heads *heads); /* number of rows in the table */
 exitlm_status exitlm_heads_level(const exitlm_heads *heads, size_t index, exitlm_level *level,

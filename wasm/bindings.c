@@ -276,6 +276,9 @@ static const wasm_field fields[] = {
     FIELD(level, conversations),
     FIELD(level, tokens),
     FIELD(level, kv),
+    FIELD(level, regret),
+    FIELD(level, regret_bound),
+    FIELD(level, unwanted),
 
     {NULL, NULL, NULL, 0, 0, 0},
 };

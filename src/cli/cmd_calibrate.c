@@ -5,6 +5,7 @@
 
 #include "cli.h"
 #include "engine.h"
+#include "eval_tasks_show.h"
 #include "model/heads.h"
 #include "progress.h"
 #include "signals.h"
@@ -15,6 +16,7 @@ typedef struct calibrate_options {
     cli_engine_options engine;
     xl_calibration_options calibration;
     cli_texts data;
+    const char *tasks;
     int kv;
     float default_accuracy; /* 0: as the file has it */
     cli_numbers accuracy;
@@ -35,9 +37,13 @@ static const cli_option options[] = {
     CLI_ONE_OF("kv", kv, xl_policy_names + 1, "exact",
                "K/V of skipped layers that the levels are to hold with; exact replaces all of the "
                "table, another is added to it (strategy risk)"),
-    CLI_RANGE(NUMBERS, "accuracy", accuracy, "A,...", 0.7, 0.99, NULL,
-              "run the settings that are laid out for these levels (.70, .75, .80, .85, .90, .95, "
-              ".98, .99) alone; default: all"),
+    CLI_RANGE(NUMBERS, "accuracy", accuracy, "A,...", 0.6, 0.99, NULL,
+              "certify these levels (.60, .65, .70, .75, .80, .85, .90, .95, .97, .98, .99) alone; "
+              "default: all"),
+    CLI_VALUE(TEXT, 0, "tasks", tasks, "FILE.jsonl", NULL,
+              "tasks with checkable answers (tests/data/README.md): the boldest certified level at "
+              "which at most one in a hundred fewer come out right than in full becomes the "
+              "default; without --data nothing else in the file changes"),
     CLI_RANGE(
         NUMBER, "default", default_accuracy, "A", 0.5, 1, NULL,
         "the certified level that is taken where none is asked for, see eval --tasks; without "
@@ -89,7 +95,7 @@ static void print_settings(const xl_calibration *c) {
         const int32_t j = c->exited[i];
         if (j >= 0)
             printf("  %.2f: setting %d (expected work %.3f)", (double)xl_levels[i], j + 1,
-                   (double)c->path.cost[j]);
+                   c->path.expected[j].cost);
     }
     printf("\n");
 }
@@ -102,7 +108,10 @@ static void print_row(const exitlm_level *l, uint32_t n_heads) {
     }
     printf("agreement %.4f", (double)l->agreement);
     if (l->strategy == EXITLM_STRATEGY_RISK) printf(" (>= %.4f)", 1 - (double)l->bound);
-    printf("  among exits %.4f  coverage", (double)l->agreement_exited);
+    printf("  regret %.5f", (double)l->regret);
+    if (l->strategy == EXITLM_STRATEGY_RISK) printf(" (<= %.5f)", (double)l->regret_bound);
+    printf("  unwanted %.4f  among exits %.4f  coverage", (double)l->unwanted,
+           (double)l->agreement_exited);
     for (uint32_t h = 0; h < n_heads; h++) printf(" %.3f", (double)l->coverage[h]);
     printf("\n");
 }
@@ -146,8 +155,6 @@ static int calibrate(xl_calibration *c, const calibrate_options *o, const char *
     if (o->calibration.strategy < 0 || o->calibration.strategy == EXITLM_STRATEGY_RISK)
         print_settings(c);
     status = cli_done(xl_calibration_write(c, heads_path, &error), &error);
-    if (status == CLI_OK && o->default_accuracy > 0)
-        status = cli_done(xl_heads_set_default(heads_path, o->default_accuracy, &error), &error);
     if (status != CLI_OK) return status;
     printf("risk holds with probability %.3g for conversations like these; the other strategies "
            "state the agreement of this sample, "
@@ -155,18 +162,66 @@ static int calibrate(xl_calibration *c, const calibrate_options *o, const char *
            1 - (double)o->calibration.delta);
     for (size_t i = c->n_kept; i < c->n_levels; i++) print_row(&c->levels[i], c->heads->n_heads);
     print_untried(c);
-    if (o->default_accuracy == 0) check_default(c);
+    if (o->default_accuracy == 0 && !o->tasks) check_default(c);
     return CLI_OK;
 }
 
-/* Names the default level, and leaves all else: for this the model is only looked at. */
-static int set_default(const cli_call *call, const calibrate_options *o) {
-    cli_engine engine;
+/* Certified levels, strict first. */
+static size_t certified_levels(const exitlm_heads *heads, float *accuracy) {
+    size_t n = 0;
+    for (int i = XL_LEVELS; i-- > 0;) {
+        bool certified = false;
+        for (size_t l = 0; l < heads->n_levels; l++)
+            certified |= heads->levels[l].strategy == EXITLM_STRATEGY_RISK &&
+                         heads->levels[l].certified &&
+                         xl_level_wanted(&heads->levels[l].accuracy, 1, xl_levels[i]);
+        if (certified) accuracy[n++] = xl_levels[i];
+    }
+    return n;
+}
+
+/* The level that the tasks allow: *accuracy. */
+static int choose_by_tasks(const cli_engine *engine, const calibrate_options *o,
+                           const xl_observer *observer, float *accuracy) {
+    float levels[XL_LEVELS];
+    const xl_task_options options = {.strategy = EXITLM_STRATEGY_RISK,
+                                     .max_tokens = XL_TASK_TOKENS,
+                                     .accuracy = levels,
+                                     .n_levels = certified_levels(engine->heads, levels)};
     exitlm_error error;
-    int status = cli_engine_open(&engine, call->operands[0], &o->engine, CLI_HEADER);
+    xl_tasks tasks = {0};
+    if (options.n_levels == 0)
+        return cli_fail("%s: has no certified level to choose from", engine->heads_file);
+    int status = cli_done(xl_tasks_read(&tasks, o->tasks, &error), &error);
     if (status == CLI_OK)
         status =
-            cli_done(xl_heads_set_default(call->operands[1], o->default_accuracy, &error), &error);
+            cli_done(xl_tasks_run(&tasks, engine->session, &options, observer, &error), &error);
+    if (status == CLI_OK) {
+        const size_t boldest = xl_tasks_boldest(&tasks, 1);
+        cli_tasks_show(&tasks, o->tasks, options.max_tokens);
+        *accuracy = levels[boldest ? boldest - 1 : 0];
+        if (!boldest)
+            cli_warn("no certified level keeps the right answers within a point of full: the "
+                     "strictest, %g, becomes the default",
+                     (double)*accuracy);
+        else printf("the default level is %g\n", (double)*accuracy);
+    }
+    xl_tasks_free(&tasks);
+    return status;
+}
+
+/* Names the default level, and leaves all else: for one that is given the model is only looked
+ * at. */
+static int set_default(const cli_call *call, const calibrate_options *o,
+                       const xl_observer *observer) {
+    cli_engine engine;
+    exitlm_error error;
+    float accuracy = o->default_accuracy;
+    int status = cli_engine_open(&engine, call->operands[0], &o->engine,
+                                 o->tasks ? CLI_SESSION : CLI_HEADER);
+    if (status == CLI_OK && o->tasks) status = choose_by_tasks(&engine, o, observer, &accuracy);
+    if (status == CLI_OK)
+        status = cli_done(xl_heads_set_default(call->operands[1], accuracy, &error), &error);
     cli_engine_close(&engine);
     return status;
 }
@@ -174,12 +229,17 @@ static int set_default(const cli_call *call, const calibrate_options *o) {
 static int run_calibrate(const cli_call *call) {
     calibrate_options o = *(const calibrate_options *)call->values;
     o.engine.heads = call->operands[1];
-    if (o.default_accuracy > 0 && o.data.n == 0) return set_default(call, &o);
+    const bool names_default = o.default_accuracy > 0 || o.tasks;
+    cli_progress progress = {0};
+    const xl_observer observer = cli_observer(&progress, o.quiet);
+    if (o.default_accuracy > 0 && o.tasks)
+        return cli_usage(
+            "calibrate: --default and --tasks both name the default: give one of them");
+    cli_interrupt_catch();
+    if (names_default && o.data.n == 0) return set_default(call, &o, &observer);
     xl_calibration *c = calloc(1, sizeof *c);
     if (!c) return cli_no_memory("the calibration");
     cli_engine engine;
-    cli_progress progress = {0};
-    const xl_observer observer = cli_observer(&progress, o.quiet);
     exitlm_error error;
     o.calibration.kv = (exitlm_kv_policy)(o.kv + 1);
     o.calibration.accuracy = o.accuracy.items;
@@ -187,7 +247,6 @@ static int run_calibrate(const cli_call *call) {
     o.calibration.context_tokens = o.engine.ctx;
     o.calibration.kv_type = (exitlm_kv_type)o.engine.kv_type;
     o.calibration.kernel = o.engine.kernel;
-    cli_interrupt_catch();
     int status = cli_engine_open(&engine, call->operands[0], &o.engine, CLI_WEIGHTS);
     c->options = &o.calibration;
     c->model = engine.model;
@@ -202,7 +261,7 @@ static int run_calibrate(const cli_call *call) {
     xl_calibration_free(c);
     cli_engine_close(&engine);
     free(c);
-    return status;
+    return status == CLI_OK && names_default ? set_default(call, &o, &observer) : status;
 }
 
 const cli_command cli_command_calibrate = {

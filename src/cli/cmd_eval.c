@@ -64,9 +64,10 @@ static void json_row(ndjson *j, const xl_eval_row *r, uint32_t n_heads, size_t c
               xl_strategy_names[r->level.strategy], xl_policy_names[r->level.kv], r->level.accuracy,
               r->level.certified);
     for (uint32_t h = 0; h < n_heads; h++) xl_nd_put(j, "%g", r->means.coverage[h]);
-    xl_nd_put(j, "] agreement=%g agreement_exited=%g mean_depth=%g mean_work=%g",
-              r->means.agreement, r->means.agreement_exited, r->means.mean_depth,
-              r->means.mean_work);
+    xl_nd_put(j,
+              "] agreement=%g agreement_exited=%g regret=%g unwanted=%g mean_depth=%g mean_work=%g",
+              r->means.agreement, r->means.agreement_exited, r->means.regret, r->means.unwanted,
+              r->means.mean_depth, r->means.mean_work);
     xl_nd_put(
         j,
         "speedup=%g expected_speedup=%g conversations=%zu holds?%d common_prefix=%g perplexity=%g "
@@ -100,13 +101,14 @@ static void print_json(const evaluation *e) {
 
 static void print_rows(const evaluation *e) {
     const uint32_t n_heads = e->run.heads->n_heads;
-    printf("strategy      level  agreement  exits   depth  work   speed  prefix  ppl    repeat  "
-           "coverage; K/V\n");
+    printf("strategy      level  agreement  exits   regret  unwanted  depth  work   speed  prefix  "
+           "ppl    repeat  coverage; K/V\n");
     for (size_t i = 0; i < e->run.n_rows; i++) {
         const xl_eval_row *r = &e->run.rows[i];
-        printf("%-13s %.2f   %.4f     %.4f  %.3f  %.3f  ", xl_strategy_names[r->level.strategy],
-               (double)r->level.accuracy, r->means.agreement, r->means.agreement_exited,
-               r->means.mean_depth, r->means.mean_work);
+        printf("%-13s %.2f   %.4f     %.4f  %.5f %.4f    %.3f  %.3f  ",
+               xl_strategy_names[r->level.strategy], (double)r->level.accuracy, r->means.agreement,
+               r->means.agreement_exited, r->means.regret, r->means.unwanted, r->means.mean_depth,
+               r->means.mean_work);
         if (r->speedup >= 0) printf("%.2fx  ", r->speedup);
         else printf("  -    ");
         printf("%5.1f   %.3f  %.3f  ", r->means.common_prefix, r->means.perplexity,
@@ -189,7 +191,7 @@ static int run_tasks(const cli_call *call, const eval_options *o) {
     const xl_task_options options = {
         .strategy = o->eval.strategy < 0 ? EXITLM_STRATEGY_RISK : (exitlm_strategy)o->eval.strategy,
         .kv = (exitlm_kv_policy)o->kv,
-        .max_tokens = o->eval.reply_tokens ? o->eval.reply_tokens : 48,
+        .max_tokens = o->eval.reply_tokens ? o->eval.reply_tokens : XL_TASK_TOKENS,
         .accuracy = own ? o->accuracy.items : usual,
         .n_levels = own ? o->accuracy.n : sizeof usual / sizeof *usual};
     cli_engine engine = {0};

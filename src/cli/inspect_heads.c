@@ -19,8 +19,10 @@ static void json_level(ndjson *j, const exitlm_level *level, uint32_t n_heads) {
     for (uint32_t i = 0; i < n_heads; i++) xl_nd_put(j, "%f", level->threshold[i]);
     xl_nd_put(j, "] coverage=[");
     for (uint32_t i = 0; i < n_heads; i++) xl_nd_put(j, "%f", level->coverage[i]);
-    xl_nd_put(j, "] agreement=%f agreement_exited=%f conversations=%u tokens=%u }",
-              level->agreement, level->agreement_exited, level->conversations, level->tokens);
+    xl_nd_put(j, "] agreement=%f agreement_exited=%f regret=%f regret_bound=%f unwanted=%f",
+              level->agreement, level->agreement_exited, level->regret, level->regret_bound,
+              level->unwanted);
+    xl_nd_put(j, "conversations=%u tokens=%u }", level->conversations, level->tokens);
 }
 
 static void print_json(const exitlm_heads *heads, const exitlm_heads_info *info, const char *path,
@@ -60,8 +62,9 @@ static void print_levels(const exitlm_heads *heads, const exitlm_heads_info *inf
         printf("\nnot calibrated: \"exitlm calibrate\" finds the thresholds\n");
         return;
     }
-    printf("\n%-13s %8s  %9s  %6s %6s  %13s  %s\n", "strategy", "accuracy", "agreement", "exited",
-           "bound", "conversations", "coverage of each head, then the model's own; K/V");
+    printf("\n%-13s %8s  %9s  %6s %6s  %-16s  %8s  %13s  %s\n", "strategy", "accuracy", "agreement",
+           "exited", "bound", "regret (bound)", "unwanted", "conversations",
+           "coverage of each head, then the model's own; K/V");
     for (size_t i = 0; i < n; i++) {
         if (exitlm_heads_level(heads, i, &level, &error) != EXITLM_OK) continue;
         printf("%-13s %8.2f  ", xl_strategy_names[level.strategy], (double)level.accuracy);
@@ -70,8 +73,9 @@ static void print_levels(const exitlm_heads *heads, const exitlm_heads_info *inf
             continue;
         }
         double rest = 1;
-        printf("%9.4f  %6.4f %6.4f  %13u  ", (double)level.agreement,
-               (double)level.agreement_exited, (double)level.bound, level.conversations);
+        printf("%9.4f  %6.4f %6.4f  %.5f (%.5f)  %8.4f  %13u  ", (double)level.agreement,
+               (double)level.agreement_exited, (double)level.bound, (double)level.regret,
+               (double)level.regret_bound, (double)level.unwanted, level.conversations);
         for (uint32_t h = 0; h < info->n_heads; h++) {
             printf("%3.0f %%  ", (double)level.coverage[h] * 100);
             rest -= (double)level.coverage[h];

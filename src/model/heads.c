@@ -139,8 +139,7 @@ static bool read_chain(reader *r) {
 static bool read_logistic(reader *r) {
     exitlm_heads *h = r->h;
     xl_gguf_array array;
-    if (h->metric != EXITLM_METRIC_LOGISTIC && !xl_gguf_find(&r->gguf, "exitlm.logistic"))
-        return true;
+    if (!xl_metric_weighs(h->metric) && !xl_gguf_find(&r->gguf, "exitlm.logistic")) return true;
     if (!read_array(r, "exitlm.logistic", XL_GGUF_F32, h->n_heads * 6, &array)) return false;
     for (uint32_t i = 0; i < h->n_heads * 6; i++) {
         float w = (float)xl_gguf_array_float(&array, i);
@@ -394,7 +393,9 @@ static bool read_shortlist(reader *r, uint8_t *used) {
 
 const xl_level_column xl_level_columns[XL_LEVEL_COLUMNS] = {
 #define COLUMN(field, kind, by_head, most) \
-    {"exitlm.levels." #field, offsetof(exitlm_level, field), kind, by_head, most}
+    {"exitlm.levels." #field, offsetof(exitlm_level, field), kind, by_head, most, false}
+#define LATER(field) \
+    {"exitlm.levels." #field, offsetof(exitlm_level, field), XL_COLUMN_FLOAT, false, 1, true}
     COLUMN(accuracy, XL_COLUMN_FLOAT, false, 1),
     COLUMN(certified, XL_COLUMN_BOOL, false, 1),
     COLUMN(delta, XL_COLUMN_FLOAT, false, 1),
@@ -405,13 +406,18 @@ const xl_level_column xl_level_columns[XL_LEVEL_COLUMNS] = {
     COLUMN(agreement_exited, XL_COLUMN_FLOAT, false, 1),
     COLUMN(conversations, XL_COLUMN_U32, false, 0),
     COLUMN(tokens, XL_COLUMN_U32, false, 0),
+    LATER(regret),
+    LATER(regret_bound),
+    LATER(unwanted),
 #undef COLUMN
+#undef LATER
 };
 
 static bool read_column(reader *r, const xl_level_column *c, exitlm_level *levels) {
     const uint32_t n = c->by_head ? r->h->n_heads : 1;
     const bool is_float = c->kind == XL_COLUMN_FLOAT;
     xl_gguf_array array;
+    if (c->optional && !xl_gguf_find(&r->gguf, c->key)) return true;
     if (!read_array(r, c->key, is_float ? XL_GGUF_F32 : XL_GGUF_U32, r->h->n_levels * n, &array))
         return false;
     for (uint32_t i = 0; i < array.n; i++) {
@@ -460,8 +466,11 @@ static bool read_levels(reader *r) {
         }
         if (kv <= EXITLM_POLICY_AUTO)
             return fail(r, kv_key, "names a policy that this version does not know");
-        levels[i] =
-            (exitlm_level){.strategy = (exitlm_strategy)strategy, .kv = (exitlm_kv_policy)kv};
+        levels[i] = (exitlm_level){.strategy = (exitlm_strategy)strategy,
+                                   .kv = (exitlm_kv_policy)kv,
+                                   .regret = 1,
+                                   .regret_bound = 1,
+                                   .unwanted = 1};
     }
     for (int c = 0; c < XL_LEVEL_COLUMNS; c++)
         if (!read_column(r, &xl_level_columns[c], levels)) return false;

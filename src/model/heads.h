@@ -16,7 +16,8 @@
  *   exitlm.kv_policy             string: the calibration's, where a row does not say;
  *                                exitlm.kv_type string: what it ran with
  *   exitlm.logistic              f32[n_heads * 6] bias and weights on [entropy, log p1, margin,
- *                                other, agrees] (metric "logistic")
+ *                                other, agrees] (metric "logistic"), or on [log entropy, log(1 -
+ *                                p1), log(1 - margin), log other, agrees] (metric "regret")
  *   exitlm.sampling_scale        f32[n_heads] what an exit's logits are multiplied with where
  *                                tokens are sampled from them (optional: 1)
  *   exitlm.default_accuracy      f32 the level that is taken where none is asked for (optional: the
@@ -25,7 +26,8 @@
  *   exitlm.levels.count          u32 and parallel arrays over the rows of the calibration table:
  *   exitlm.levels.strategy string[], .kv_policy string[] (optional), .accuracy f32[], .certified
  *   u32[], .delta f32[], .bound f32[], .threshold f32[count * n_heads], .coverage f32[count *
- *   n_heads], .agreement f32[], .agreement_exited f32[], .conversations u32[], .tokens u32[]
+ *   n_heads], .agreement f32[], .agreement_exited f32[], .conversations u32[], .tokens u32[],
+ *   .regret f32[], .regret_bound f32[], .unwanted f32[] (optional, all three: 1)
  * Tensors, for head i (file layout as in any GGUF; matrices may be F32, F16 or Q8_0):
  *   exit.i.norm.weight           F32 [dim]           (absent: "vocabulary", the model's
  *                                output_norm)
@@ -125,14 +127,20 @@ uint32_t xl_heads_mapping(const exitlm_heads *heads);
 extern const char *const xl_metric_names[],
     *const xl_policy_names[], *const xl_kv_type_names[], *const xl_strategy_names[];
 
+/* Does the metric weigh what a check says, by exitlm.logistic? */
+static inline bool xl_metric_weighs(exitlm_metric metric) {
+    return metric == EXITLM_METRIC_LOGISTIC || metric == EXITLM_METRIC_REGRET;
+}
+
 /* Columns of the calibration table in their order in the file, behind strategy and K/V policy. */
-#define XL_LEVEL_COLUMNS 10
+#define XL_LEVEL_COLUMNS 13
 typedef struct xl_level_column {
     const char *key;
     size_t offset; /* of the field in exitlm_level */
     enum { XL_COLUMN_FLOAT, XL_COLUMN_BOOL, XL_COLUMN_U32 } kind;
-    bool by_head; /* an item for each head */
-    float most;   /* FLOAT: items are 0 … most */
+    bool by_head;  /* an item for each head */
+    float most;    /* FLOAT: items are 0 … most */
+    bool optional; /* 1 where the file does not say */
 } xl_level_column;
 extern const xl_level_column xl_level_columns[XL_LEVEL_COLUMNS];
 
@@ -150,7 +158,7 @@ typedef struct xl_head_source {
     const float *output;                                /* [vocab][dim], full */
     const float *bias;                                  /* [rows] */
     const float *other;                                 /* [dim + 1] */
-    float logistic[6];                                  /* written where the metric is logistic */
+    float logistic[6];                                  /* written where the metric weighs */
     float sampling_scale;                               /* 0: 1 */
     const float *const *map_k, *const *map_v;           /* [n_layers - layer] of [kv_dim][dim] */
     const float *const *map_k_bias, *const *map_v_bias; /* [n_layers - layer] of [kv_dim] */

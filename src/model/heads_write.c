@@ -87,7 +87,7 @@ static void put_keys(xl_gguf_writer *w, const xl_heads_source *s) {
     put_text(w, "exitlm.metric", xl_metric_names[s->metric]);
     put_text(w, "exitlm.kv_policy", xl_policy_names[s->kv]);
     put_text(w, "exitlm.kv_type", xl_kv_type_names[s->kv_type]);
-    if (s->metric == EXITLM_METRIC_LOGISTIC)
+    if (xl_metric_weighs(s->metric))
         xl_gguf_put_array(w, "exitlm.logistic", XL_GGUF_F32, logistic, (size_t)s->n_heads * 6);
     if (scaled) xl_gguf_put_array(w, "exitlm.sampling_scale", XL_GGUF_F32, scale, s->n_heads);
     put_text(w, "exitlm.data", s->data);

@@ -323,6 +323,17 @@ uint32_t xl_scored_rows(const xl_exits *e, uint32_t index) {
                : 0;
 }
 
+static float log_from(float x, float least) { return (float)xl_log(x > least ? x : least); }
+
+void xl_metric_features(exitlm_metric metric, const xl_check *c, bool agrees, float *f) {
+    const bool regret = metric == EXITLM_METRIC_REGRET;
+    f[0] = regret ? log_from(c->entropy, 1e-7f) : c->entropy;
+    f[1] = regret ? log_from(1 - c->p1, 1e-7f) : log_from(c->p1, 1e-30f);
+    f[2] = regret ? log_from(1 - c->margin, 1e-7f) : c->margin;
+    f[3] = regret ? log_from(c->other, 1e-7f) : c->other;
+    f[4] = agrees ? 1.0f : 0.0f;
+}
+
 float xl_uncertainty(const exitlm_heads *heads, uint32_t head, exitlm_metric metric,
                      const xl_check *check, const xl_check *previous) {
     switch (metric) {
@@ -332,9 +343,8 @@ float xl_uncertainty(const exitlm_heads *heads, uint32_t head, exitlm_metric met
     default: break;
     }
     const float *w = heads->head[head].logistic;
-    float agrees = previous && previous->argmax == check->argmax ? 1.0f : 0.0f;
-    float z = w[0] + w[1] * check->entropy +
-              w[2] * (float)xl_log(check->p1 > 1e-30f ? check->p1 : 1e-30f) + w[3] * check->margin +
-              w[4] * check->other + w[5] * agrees;
+    float f[XL_FEATURES], z = w[0];
+    xl_metric_features(metric, check, previous && previous->argmax == check->argmax, f);
+    for (int i = 0; i < XL_FEATURES; i++) z = z + w[i + 1] * f[i];
     return 1.0f / (1.0f + xl_expf(z));
 }

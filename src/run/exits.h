@@ -43,8 +43,12 @@ static inline bool xl_head_answers(const xl_check *check, float threshold) {
     return check->id >= 0 && check->uncertainty < threshold;
 }
 
-/* Uncertainty by a metric from the ingredients (logistic: of heads->head[head], agrees with
- * previous). */
+/* What the metrics logistic and regret weigh; the latter by magnitude, for there are worlds between
+ * p1 = .99 and .9999. `agrees`: with the head that was asked before. */
+#define XL_FEATURES 5
+void xl_metric_features(exitlm_metric metric, const xl_check *check, bool agrees, float *features);
+/* Uncertainty by a metric from the ingredients; logistic and regret weigh them as heads->head[head]
+ * says. */
 float xl_uncertainty(const exitlm_heads *heads, uint32_t head, exitlm_metric metric,
                      const xl_check *check, const xl_check *previous);
 /* Output rows, in whole tiles, whose scores a check by this head has just left in the first

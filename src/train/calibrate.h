@@ -6,9 +6,13 @@
  *   X_i = (tokens of conversation i that exit and differ from the full-depth choice in the same
  *   context) / (tokens of conversation i),
  * in [0, 1], independent over conversations. H: E[X] > alpha is rejected where a p-value that is
- * valid for every distribution on [0, 1] is <= delta. Settings are tested in a fixed order from
- * safe to bold; the first that is not rejected ends the test. Then, with probability at least 1 -
- * delta over the draw of the conversations, the setting that is used has E[X] <= alpha.
+ * valid for every distribution on [0, 1] is <= delta. Each level has settings of its own, tested in
+ * a fixed order from safe to bold; the first that is not rejected ends the test. Then, with
+ * probability at least 1 - delta over the draw of the conversations, the setting that is used has
+ * E[X] <= alpha.
+ *
+ * Agreement counts a comma like a fact, so what a token costs is told by its regret, and settings
+ * are laid out to save work at least regret.
  *
  * Sources: Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting";
  * Angelopoulos et al., "Learn then test" (fixed-sequence testing). */
@@ -21,22 +25,35 @@
 extern "C" {
 #endif
 
-/* The levels of every table: .60 .65 … .95 .98 .99. */
-#define XL_LEVELS 10
+/* The levels of every table: .60 .65 … .95 .97 .98 .99. */
+#define XL_LEVELS 11
 extern const float xl_levels[XL_LEVELS];
+
+/* Regret of a token that the full model puts `gap` logits below its own choice in the same context:
+ * 0 for a near-tie, up to 0.5; as a share of 8, which is the most. */
+static inline float xl_regret(float gap) { return !(gap > 0.5f) ? 0 : gap < 8 ? gap / 8 : 1; }
 
 /* ---- p-values of H: E[X] > alpha, for n >= 1 independent x in [0, 1] and 0 < alpha < 1 ----
  * Betting: the largest wealth of a gambler who bets on x < alpha; the stakes follow WSR's
  * predictable plug-in, tuned for a test at `delta` (the p-value is valid whatever delta was).
- * The order of x must not depend on their values. */
-double xl_risk_p(const double *x, size_t n, double alpha, double delta);
+ * The order of x must not depend on their values. Of the `planned` conversations the first n may
+ * be all that there are, whatever it was that ended it: the wealth of more is no smaller. */
+double xl_risk_p(const double *x, size_t n, size_t planned, double alpha, double delta);
 /* The smallest alpha (to 1e-4) that is rejected at delta: an upper bound of E[X]; 1 where there
  * is none. */
-double xl_risk_upper(const double *x, size_t n, double delta);
+double xl_risk_upper(const double *x, size_t n, size_t planned, double delta);
+/* About the largest E[X] at which so many conversations are expected to reject E[X] > alpha, where
+ * the variance of X is `spread` times its mean; 0: none is. */
+double xl_risk_boundary(double alpha, double spread, size_t n, double delta);
 
-/* Fixed-sequence test of m settings, safest first: x [m][n]. The boldest setting before the first
- * that is not rejected, or -1. Rows after the first that is not rejected are not looked at. */
-int32_t xl_fixed_sequence(const double *x, size_t m, size_t n, double alpha, double delta);
+/* X of one setting, of the conversations that it ran on. */
+typedef struct xl_losses {
+    double *x;
+    size_t n;
+} xl_losses;
+/* Fixed-sequence test of m settings, safest first. The boldest setting before the first that is
+ * not rejected, or -1. Those after it are not looked at. */
+int32_t xl_fixed_sequence(const xl_losses *x, size_t m, size_t planned, double alpha, double delta);
 
 /* ---- Paper's strategies (arXiv 2407.21082): agreement in the sample, no guarantee ----
  * Tokens that reach one head: uncertainty u [n] in 0..1, ok [n] 1 where the head's choice is the
@@ -55,36 +72,39 @@ bool xl_threshold_paper(exitlm_strategy strategy, float *u, uint8_t *ok, size_t 
 void xl_logistic_fit(const float *f, const uint8_t *y, const float *weight, size_t n, size_t dim,
                      double ridge, float *w);
 
-/* ---- The path from lambda to thresholds, laid out on data disjoint from the calibration set
- * ---- */
+/* ---- The curve of settings, laid out on data disjoint from the calibration set ---- */
 /* What every token did at every head, in chains of up to EXITLM_MAX_HEADS heads. */
 typedef struct xl_path_data {
     size_t n, n_heads;
     const float *u;       /* [n][n_heads] uncertainty; > 1: the head declines and never exits */
     const uint8_t *wrong; /* [n][n_heads] 1: the head's choice is not the model's */
+    const float *regret;  /* [n][n_heads] what it costs, 0 … 1 */
     /* [n] 1 / tokens of the conversation, so that every conversation counts the same */
     const float *weight;
-    /* cost of a token that exits at head h, failed checks before it included, as a share of full */
-    float exit_cost[EXITLM_MAX_HEADS];
-    float full_cost; /* of a token that fails all checks (1 + the checks) */
+    /* shares of a full token: one that exits at head h, its check included, and what a check that
+     * fails there adds; a head whose threshold is 0 is not asked */
+    float exit_cost[EXITLM_MAX_HEADS], fail_cost[EXITLM_MAX_HEADS];
 } xl_path_data;
 
-#define XL_PATH_MAX 16 /* settings of a path */
-typedef struct xl_path {
-    /* settings, safest first; thresholds never fall along the path */
-    size_t n;
-    float threshold[XL_PATH_MAX][EXITLM_MAX_HEADS];
-    float risk[XL_PATH_MAX], cost[XL_PATH_MAX]; /* expected on the path's own data */
-} xl_path;
+/* Of one setting on the data: means over conversations. */
+typedef struct xl_path_mean {
+    double wrong, regret, cost;
+} xl_path_mean;
+xl_path_mean xl_path_measure(const xl_path_data *data, const float *threshold);
 
-/* Risk and cost of one threshold vector on the data: means over conversations. */
-void xl_path_measure(const xl_path_data *data, const float *threshold, double *risk, double *cost);
-/* Lays out n <= XL_PATH_MAX settings with the expected risks target[n] (ascending): for a price mu
- * of an error, coordinate ascent finds thresholds that minimise cost + mu * risk; falling mu makes
- * the path, cumulative maxima make it nested, and interpolation meets the targets. False where
- * the allocator has no memory. */
-bool xl_path_build(const xl_path_data *data, const float *target, size_t n,
-                   const exitlm_allocator *allocator, xl_path *path);
+/* Settings from no exits to bold; thresholds never fall along it. */
+#define XL_CURVE 64
+typedef struct xl_curve {
+    float threshold[XL_CURVE + 1][EXITLM_MAX_HEADS];
+    double wrong[XL_CURVE + 1]; /* on the data */
+    double price;               /* cost + mu * regret, mean over the curve: less is better */
+} xl_curve;
+/* For a price mu of regret, coordinate ascent finds thresholds that minimise cost + mu * regret;
+ * falling mu makes the curve, cumulative maxima make it nested. False where the allocator has no
+ * memory. */
+bool xl_curve_build(const xl_path_data *data, const exitlm_allocator *allocator, xl_curve *curve);
+/* The boldest setting on the curve with at most so many wrong tokens on its data. */
+void xl_curve_at(const xl_curve *curve, const xl_path_data *data, double wrong, float *threshold);
 
 /* One-sided t-test at 95 %: true where E[X] <= alpha is rejected (what `holds` of eval is the
  * negation of). */

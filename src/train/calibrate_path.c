@@ -1,4 +1,4 @@
-/* Thresholds: the paper's strategies for one head, and the path of a chain. See calibrate.h. */
+/* Thresholds: the paper's strategies for one head, and the curve of a chain. See calibrate.h. */
 #include "calibrate.h"
 #include <math.h>
 #include <string.h>
@@ -78,63 +78,75 @@ bool xl_threshold_paper(exitlm_strategy strategy, float *u, uint8_t *ok, size_t 
     return true;
 }
 
-/* ---- The path ---- */
-#define CANDIDATES 48 /* prices that are tried */
+/* ---- The curve ---- */
+/* Prices of regret that are tried, geometrically from the most to the least. */
+#define MOST_PRICE 2000.0
+#define LEAST_PRICE 0.5
 
-void xl_path_measure(const xl_path_data *data, const float *threshold, double *risk, double *cost) {
-    double r = 0, c = 0, total = 0;
-    for (size_t t = 0; t < data->n; t++) {
-        const float *u = data->u + t * data->n_heads;
-        size_t h = 0;
-        while (h < data->n_heads && !(u[h] < threshold[h] && u[h] <= 1)) h++;
-        total += data->weight[t];
-        if (h == data->n_heads) {
-            c += data->weight[t] * data->full_cost;
-        } else {
-            c += data->weight[t] * data->exit_cost[h];
-            r += data->weight[t] * data->wrong[t * data->n_heads + h];
+/* What becomes of token t from head `from` on: the head that exits it, or n_heads, and its cost. */
+static size_t follow(const xl_path_data *d, size_t t, size_t from, const float *threshold,
+                     double *cost) {
+    const float *u = d->u + t * d->n_heads;
+    *cost = 0;
+    for (size_t h = from; h < d->n_heads; h++) {
+        if (!(threshold[h] > 0)) continue;
+        if (u[h] < threshold[h] && u[h] <= 1) {
+            *cost += d->exit_cost[h];
+            return h;
         }
+        *cost += d->fail_cost[h];
     }
-    *risk = total > 0 ? r / total : 0;
-    *cost = total > 0 ? c / total : 1;
+    *cost += 1;
+    return d->n_heads;
+}
+
+xl_path_mean xl_path_measure(const xl_path_data *d, const float *threshold) {
+    xl_path_mean m = {0};
+    double total = 0;
+    for (size_t t = 0; t < d->n; t++) {
+        double cost, weight = d->weight[t];
+        const size_t h = follow(d, t, 0, threshold, &cost), at = t * d->n_heads + h;
+        m.cost += weight * cost;
+        total += weight;
+        if (h == d->n_heads) continue;
+        m.wrong += weight * d->wrong[at];
+        m.regret += weight * (double)d->regret[at];
+    }
+    if (!(total > 0)) return (xl_path_mean){.cost = 1};
+    return (xl_path_mean){m.wrong / total, m.regret / total, m.cost / total};
 }
 
 typedef struct ascent {
     const xl_path_data *data;
     pair *order[EXITLM_MAX_HEADS]; /* tokens by uncertainty of that head */
-    double mu;                     /* price of an error */
+    double mu;                     /* price of regret */
 } ascent;
 
-/* What token t costs if heads before `from` do not exit it. */
-static double price_after(const ascent *a, size_t t, size_t from, const float *threshold) {
-    const xl_path_data *d = a->data;
-    for (size_t h = from; h < d->n_heads; h++) {
-        float u = d->u[t * d->n_heads + h];
-        if (u < threshold[h] && u <= 1)
-            return d->exit_cost[h] + a->mu * d->wrong[t * d->n_heads + h];
-    }
-    return d->full_cost;
+/* What token t costs from head `from` on, its regret included. */
+static double price(const ascent *a, size_t t, size_t from, const float *threshold) {
+    double cost;
+    const size_t h = follow(a->data, t, from, threshold, &cost), n = a->data->n_heads;
+    return h < n ? cost + a->mu * (double)a->data->regret[t * n + h] : cost;
 }
 
 /* The best threshold of head h with the others fixed: the prefix of its tokens, surest first,
  * that saves most. */
 static float best_threshold(const ascent *a, size_t h, const float *threshold) {
     const xl_path_data *d = a->data;
-    double sum = 0, best = 0;
+    double sum = 0, best = 0, ignored;
     float result = 0;
+    for (size_t t = 0; t < d->n && d->fail_cost[h] > 0; t++)
+        if (follow(d, t, 0, threshold, &ignored) >= h) sum -= d->weight[t] * d->fail_cost[h];
     for (size_t i = 0; i < d->n; i++) {
-        size_t t = a->order[h][i].index, earlier = 0;
-        const float *u = d->u + t * d->n_heads;
-        if (!(u[h] <= 1)) break;
-        while (earlier < h && !(u[earlier] < threshold[earlier] && u[earlier] <= 1)) earlier++;
-        if (earlier == h) {
-            double here = d->exit_cost[h] + a->mu * d->wrong[t * d->n_heads + h];
-            sum += d->weight[t] * (price_after(a, t, h + 1, threshold) - here);
-        }
+        const size_t t = a->order[h][i].index, at = t * d->n_heads + h;
+        if (!(d->u[at] <= 1)) break;
+        if (follow(d, t, 0, threshold, &ignored) >= h)
+            sum += d->weight[t] * (d->fail_cost[h] + price(a, t, h + 1, threshold) -
+                                   d->exit_cost[h] - a->mu * (double)d->regret[at]);
         float next = i + 1 < d->n ? a->order[h][i + 1].u : 2;
-        if (next == u[h] || sum <= best) continue;
+        if (next == d->u[at] || sum <= best) continue;
         best = sum;
-        result = next <= 1 ? between(u[h], next) : nextafterf(u[h], 2);
+        result = next <= 1 ? between(d->u[at], next) : nextafterf(d->u[at], 2);
     }
     return result;
 }
@@ -161,57 +173,40 @@ static void blend(const float *a, const float *b, double s, size_t n, float *out
     }
 }
 
-/* The setting on the polyline of candidates whose risk on the data is `target`. */
-static void meet_target(const xl_path_data *data, float (*candidate)[EXITLM_MAX_HEADS], size_t n,
-                        double target, float *out) {
-    double risk, cost;
+void xl_curve_at(const xl_curve *curve, const xl_path_data *data, double wrong, float *threshold) {
     size_t i = 0;
-    for (; i + 1 < n; i++) {
-        xl_path_measure(data, candidate[i + 1], &risk, &cost);
-        if (risk > target) break;
-    }
-    if (i + 1 == n) {
-        memcpy(out, candidate[i], sizeof *candidate);
-        return;
-    }
+    while (i < XL_CURVE && curve->wrong[i + 1] <= wrong) i++;
+    memcpy(threshold, curve->threshold[i], sizeof curve->threshold[i]);
+    if (i == XL_CURVE) return;
     double low = 0, high = 1;
     for (int step = 0; step < 14; step++) {
         double middle = (low + high) / 2;
-        blend(candidate[i], candidate[i + 1], middle, data->n_heads, out);
-        xl_path_measure(data, out, &risk, &cost);
-        if (risk <= target) low = middle;
+        blend(curve->threshold[i], curve->threshold[i + 1], middle, data->n_heads, threshold);
+        if (xl_path_measure(data, threshold).wrong <= wrong) low = middle;
         else high = middle;
     }
-    blend(candidate[i], candidate[i + 1], low, data->n_heads, out);
+    blend(curve->threshold[i], curve->threshold[i + 1], low, data->n_heads, threshold);
 }
 
-static void lay_out(ascent *a, const float *target, size_t n, xl_path *path) {
+static void lay_out(ascent *a, xl_curve *curve) {
     const xl_path_data *data = a->data;
-    float candidate[CANDIDATES + 1][EXITLM_MAX_HEADS] = {{0}}; /* [0]: no exits */
-    for (size_t i = 1; i <= CANDIDATES; i++) {
-        float *now = candidate[i];
-        a->mu = 300 * pow(0.25 / 300, (double)(i - 1) / (CANDIDATES - 1));
-        memcpy(now, candidate[i - 1], sizeof *candidate);
+    for (size_t i = 1; i <= XL_CURVE; i++) {
+        float *now = curve->threshold[i];
+        const float *before = curve->threshold[i - 1];
+        a->mu = MOST_PRICE * pow(LEAST_PRICE / MOST_PRICE, (double)(i - 1) / (XL_CURVE - 1));
+        memcpy(now, before, sizeof curve->threshold[i]);
         ascend(a, now);
-        for (size_t h = 0; h < data->n_heads; h++)
-            if (now[h] < candidate[i - 1][h]) now[h] = candidate[i - 1][h];
-    }
-    path->n = n;
-    for (size_t j = 0; j < n; j++) {
-        double risk, cost;
-        meet_target(data, candidate, CANDIDATES + 1, target[j], path->threshold[j]);
-        xl_path_measure(data, path->threshold[j], &risk, &cost);
-        path->risk[j] = (float)risk;
-        path->cost[j] = (float)cost;
+        for (size_t h = 0; h < data->n_heads; h++) now[h] = fmaxf(now[h], before[h]);
+        const xl_path_mean mean = xl_path_measure(data, now);
+        curve->wrong[i] = mean.wrong;
+        curve->price += (mean.cost + a->mu * mean.regret) / XL_CURVE;
     }
 }
 
-bool xl_path_build(const xl_path_data *data, const float *target, size_t n,
-                   const exitlm_allocator *allocator, xl_path *path) {
+bool xl_curve_build(const xl_path_data *data, const exitlm_allocator *allocator, xl_curve *curve) {
     ascent a = {.data = data};
-    memset(path, 0, sizeof *path);
-    if (data->n_heads == 0 || data->n_heads > EXITLM_MAX_HEADS || n > XL_PATH_MAX ||
-        data->n > UINT32_MAX)
+    *curve = (xl_curve){0};
+    if (data->n_heads == 0 || data->n_heads > EXITLM_MAX_HEADS || data->n > UINT32_MAX)
         return false;
     const size_t count = data->n * (data->n_heads + 1);
     pair *pairs = xl_calloc(allocator, count ? count : 1, sizeof *pairs);
@@ -222,7 +217,7 @@ bool xl_path_build(const xl_path_data *data, const float *target, size_t n,
             a.order[h][t] = (pair){data->u[t * data->n_heads + h], (uint32_t)t};
         sort_pairs(a.order[h], pairs + data->n_heads * data->n, data->n);
     }
-    lay_out(&a, target, n, path);
+    lay_out(&a, curve);
     xl_free(allocator, pairs, count ? count : 1, sizeof *pairs);
     return true;
 }

@@ -1,5 +1,7 @@
 #include "calibration.h"
 
+#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,31 +10,14 @@
 
 #define MAX_HEADS_BYTES ((uint64_t)1 << 30)
 
-/* Expected disagreement of the settings on the path, safest first, and the level that each may just
- * hold: what was expected and what is measured differ by a tenth. What is expected is measured with
- * exact K/V; with another policy the text departs further, even where little exits. */
-typedef struct goal {
-    float target, accuracy;
-} goal;
-static const goal exact_goals[] = {
-    {0.003f, 0.99f},  {0.005f, 0.99f},  {0.0115f, 0.98f}, {0.0135f, 0.98f},
-    {0.0155f, 0.98f}, {0.0455f, 0.95f}, {0.049f, 0.95f},  {0.052f, 0.95f},
-    {0.098f, 0.90f},  {0.103f, 0.90f},  {0.108f, 0.90f},  {0.157f, 0.85f},
-    {0.166f, 0.85f},  {0.214f, 0.80f},  {0.26f, 0.75f},   {0.33f, 0.70f}};
-static const goal other_goals[] = {{0.002f, 0.99f}, {0.004f, 0.98f}, {0.0235f, 0.95f},
-                                   {0.074f, 0.90f}, {0.125f, 0.85f}, {0.175f, 0.80f},
-                                   {0.225f, 0.75f}, {0.28f, 0.70f}};
-#define COUNT(array) (sizeof array / sizeof *array)
+static bool wanted_level(const xl_calibration_options *o, int level) {
+    return xl_level_wanted(o->accuracy, o->n_accuracy, xl_levels[level]);
+}
 
-static size_t wanted_targets(const xl_calibration_options *o, float *targets) {
-    const bool exact = o->kv == EXITLM_POLICY_EXACT;
-    const goal *goals = exact ? exact_goals : other_goals;
-    const size_t n_goals = exact ? COUNT(exact_goals) : COUNT(other_goals);
-    size_t n = 0;
-    for (size_t i = 0; i < n_goals; i++)
-        if (xl_level_wanted(o->accuracy, o->n_accuracy, goals[i].accuracy))
-            targets[n++] = goals[i].target;
-    return n;
+static bool wants_level(const xl_calibration_options *o) {
+    bool any = false;
+    for (int i = 0; i < XL_LEVELS; i++) any |= wanted_level(o, i);
+    return any;
 }
 
 /* Another K/V policy's rows are added to a table whose metric they share. */
@@ -42,11 +27,9 @@ static bool adds(const xl_calibration *c) {
 
 exitlm_status xl_calibration_check(const xl_calibration *c, exitlm_error *error) {
     const xl_calibration_options *o = c->options;
-    float targets[XL_PATH_MAX];
-    if (wanted_targets(o, targets) == 0)
-        return xl_fail(
-            error, EXITLM_USAGE,
-            "--accuracy: no settings are laid out for this level: see exitlm calibrate --help");
+    if (!wants_level(o))
+        return xl_fail(error, EXITLM_USAGE,
+                       "--accuracy: is no level of the table: see exitlm calibrate --help");
     if (o->kv == EXITLM_POLICY_EXACT) return EXITLM_OK;
     if (o->kv == EXITLM_POLICY_MAPS && !exitlm_heads_have_maps(c->heads))
         return xl_fail(error, EXITLM_USAGE,
@@ -131,80 +114,210 @@ static exitlm_status measure(xl_calibration *c, const xl_dataset *data,
                : status;
 }
 
-/* Thresholds of the path by one metric. */
-static exitlm_status lay_path(xl_calibration *c, const xl_measure_record *record,
-                              exitlm_metric metric, xl_path *path, exitlm_error *error) {
+/* The path's data and the curve by one metric. */
+typedef struct layout {
     xl_level_tokens tokens;
+    xl_path_data data;
+    xl_curve curve;
+} layout;
+
+static void free_layout(layout *l) {
+    if (l) xl_level_tokens_free(&l->tokens);
+    free(l);
+}
+
+static exitlm_status lay_curve(const xl_calibration *c, const xl_measure_record *record,
+                               exitlm_metric metric, layout **out, exitlm_error *error) {
     const exitlm_heads *heads = c->heads;
-    float targets[XL_PATH_MAX];
-    const size_t n = wanted_targets(c->options, targets);
-    bool laid =
-        xl_level_tokens_make(&tokens, heads, metric, heads->n_layers, record, c->path_data.n);
-    xl_path_data data = {.n = tokens.n,
-                         .n_heads = heads->n_heads,
-                         .u = tokens.u,
-                         .wrong = tokens.wrong,
-                         .weight = tokens.weight};
-    xl_level_costs(c->model, heads, c->options->kv, &data);
-    if (laid) laid = xl_path_build(&data, targets, n, &xl_libc_allocator, path);
-    xl_level_tokens_free(&tokens);
+    layout *l = *out = calloc(1, sizeof *l);
+    bool laid = l && xl_level_tokens_make(&l->tokens, heads, metric, heads->n_layers, record,
+                                          c->path_data.n);
+    if (laid) {
+        l->data = xl_level_path_data(&l->tokens, c->model, heads, c->options->kv);
+        laid = xl_curve_build(&l->data, &xl_libc_allocator, &l->curve);
+    }
     return laid ? EXITLM_OK : xl_no_memory(error, "the path");
 }
 
-/* What the logistic metric weighs by: fitted, or what rows are added to. */
-static exitlm_status fit_logistic(xl_calibration *c, const xl_measure_record *record,
-                                  exitlm_error *error) {
-    exitlm_heads *heads = c->heads;
-    if (adds(c)) {
-        for (uint32_t h = 0; h < heads->n_heads; h++)
-            memcpy(c->logistic + 6 * h, heads->head[h].logistic, sizeof heads->head[h].logistic);
-        return EXITLM_OK;
-    }
-    if (!xl_level_fit_logistic(heads, heads->n_layers, record, c->logistic))
-        return xl_no_memory(error, "the metric");
+static void set_weights(exitlm_heads *heads, const float *w) {
     for (uint32_t h = 0; h < heads->n_heads; h++)
-        memcpy(heads->head[h].logistic, c->logistic + 6 * h, sizeof heads->head[h].logistic);
-    return EXITLM_OK;
+        memcpy(heads->head[h].logistic, w + 6 * h, sizeof heads->head[h].logistic);
 }
 
-/* The metric that saves most at 2 to 10 % disagreement. */
-static exitlm_status try_metrics(xl_calibration *c, const xl_measure_record *record,
-                                 exitlm_error *error) {
-    const int wanted = adds(c) ? (int)c->heads->metric : c->options->metric;
-    double best = 2;
-    for (int m = 0; m < EXITLM_METRIC_COUNT; m++) {
-        xl_path path;
+static void get_weights(const exitlm_heads *heads, float *w) {
+    for (uint32_t h = 0; h < heads->n_heads; h++)
+        memcpy(w + 6 * h, heads->head[h].logistic, sizeof heads->head[h].logistic);
+}
+
+/* The metric whose curve costs least; what it weighs by is fitted, or what rows are added to. */
+static exitlm_status choose_metric(xl_calibration *c, const xl_measure_record *record,
+                                   layout **best, exitlm_error *error) {
+    exitlm_heads *heads = c->heads;
+    const int wanted = adds(c) ? (int)heads->metric : c->options->metric;
+    exitlm_status status = EXITLM_OK;
+    get_weights(heads, c->logistic);
+    for (int m = 0; m < EXITLM_METRIC_COUNT && status == EXITLM_OK; m++) {
+        const exitlm_metric metric = (exitlm_metric)m;
+        float w[EXITLM_MAX_HEADS * 6];
+        layout *l = NULL;
         if (wanted >= 0 && wanted != m) continue;
-        exitlm_status status = lay_path(c, record, (exitlm_metric)m, &path, error);
-        if (status != EXITLM_OK) return status;
-        double cost = 0;
-        for (size_t k = 1; k < 4; k++) cost += path.cost[path.n * k / 4] / 3;
-        if (cost >= best) continue;
-        best = cost;
-        c->metric = (exitlm_metric)m;
-        c->path = path;
+        get_weights(heads, w);
+        if (xl_metric_weighs(metric) && !adds(c) &&
+            !xl_level_fit(heads, metric, heads->n_layers, record, w))
+            return xl_no_memory(error, "the metric");
+        set_weights(heads, w);
+        status = lay_curve(c, record, metric, &l, error);
+        if (status == EXITLM_OK && (!*best || l->curve.price < (*best)->curve.price)) {
+            layout *worse = *best;
+            *best = l;
+            l = worse;
+            c->metric = metric;
+            memcpy(c->logistic, w, sizeof w);
+        }
+        free_layout(l);
     }
-    c->heads->metric = c->metric;
-    return EXITLM_OK;
+    set_weights(heads, c->logistic);
+    heads->metric = c->metric;
+    return status;
+}
+
+/* Three settings on the path's data, with the K/V policy in question: what was expected along the
+ * full model's text, and what is measured where the exits write it. */
+#define TRIALS 3
+typedef struct trial {
+    double expected[TRIALS + 1], measured[TRIALS + 1]; /* [0]: 0; ascending */
+    double spread; /* variance of a conversation's X, as a multiple of its mean */
+} trial;
+
+static void sum_trial(const xl_measure_result *r, trial *t) {
+    double variance = 0, means = 0;
+    for (int k = 1; k <= TRIALS; k++) {
+        double sum = 0, squares = 0;
+        const double n = (double)r->n_items;
+        for (size_t i = 0; i < r->n_items; i++) {
+            const double x = xl_measure_x(xl_measure_at(r, i, (size_t)k));
+            sum += x;
+            squares += x * x;
+        }
+        variance += squares / n - sum / n * (sum / n);
+        means += sum / n;
+        /* few conversations may show nothing, or less for the bolder one */
+        t->measured[k] =
+            fmax(sum / n, t->measured[k - 1] + (t->expected[k] - t->expected[k - 1]) / 2);
+    }
+    t->spread = means > 0 ? variance / means : 0.1;
+}
+
+static exitlm_status try_out(xl_calibration *c, const layout *l, trial *t, exitlm_error *error) {
+    xl_measure_setting settings[TRIALS + 1] = {{{0}}};
+    double least = 1, most = 0;
+    for (int i = 0; i < XL_LEVELS; i++) {
+        if (!wanted_level(c->options, i)) continue;
+        least = fmin(least, 1 - (double)xl_levels[i]);
+        most = fmax(most, 1 - (double)xl_levels[i]);
+    }
+    *t = (trial){0};
+    for (int k = 1; k <= TRIALS; k++) {
+        const double wrong = least * pow(most / least, (k - 1.0) / (TRIALS - 1));
+        xl_curve_at(&l->curve, &l->data, wrong, settings[k].threshold);
+        t->expected[k] =
+            fmax(xl_path_measure(&l->data, settings[k].threshold).wrong, t->expected[k - 1] + 1e-9);
+    }
+    xl_measure_result result = {0};
+    exitlm_status status = measure(c, &c->path_data, settings, TRIALS + 1, c->options->kv,
+                                   "trial     ", &result, error);
+    if (status == EXITLM_OK) sum_trial(&result, t);
+    xl_measure_free(&result);
+    return status;
+}
+
+/* What is to be expected along the full model's text where so much is to be measured. */
+static double expected_for(const trial *t, double measured) {
+    int k = 1;
+    while (k < TRIALS && t->measured[k] < measured) k++;
+    const double share = (measured - t->measured[k - 1]) / (t->measured[k] - t->measured[k - 1]);
+    return t->expected[k - 1] + share * (t->expected[k] - t->expected[k - 1]);
+}
+
+/* A level's settings lie at these shares of the expected boundary: what is measured on other
+ * conversations differs by a tenth or two, and each setting more takes as long as the others. */
+static const double shares[XL_LEVEL_SETTINGS] = {0.8, 0.96};
+
+static void place_settings(xl_calibration *c, const layout *l, const trial *t) {
+    xl_path *path = &c->path;
+    *path = (xl_path){0};
+    for (int i = XL_LEVELS; i-- > 0;) {
+        if (!wanted_level(c->options, i)) continue;
+        const double boundary = xl_risk_boundary(1 - (double)xl_levels[i], t->spread, c->data.n,
+                                                 (double)c->options->delta);
+        for (size_t k = 0; k < XL_LEVEL_SETTINGS && boundary > 0; k++) {
+            float *threshold = path->threshold[path->n];
+            xl_curve_at(&l->curve, &l->data, expected_for(t, shares[k] * boundary), threshold);
+            path->expected[path->n] = xl_path_measure(&l->data, threshold);
+            path->level[path->n++] = i;
+        }
+    }
 }
 
 exitlm_status xl_calibration_choose_path(xl_calibration *c, exitlm_error *error) {
     xl_measure_result held_out = {0};
     const xl_measure_setting full = {{0}};
+    layout *l = NULL;
+    trial t;
     exitlm_status status =
         measure(c, &c->path_data, &full, 1, EXITLM_POLICY_EXACT, "path      ", &held_out, error);
-    if (status == EXITLM_OK) status = fit_logistic(c, &held_out.record, error);
-    if (status == EXITLM_OK) status = try_metrics(c, &held_out.record, error);
+    if (status == EXITLM_OK) status = choose_metric(c, &held_out.record, &l, error);
+    if (status == EXITLM_OK && c->options->strategy <= EXITLM_STRATEGY_RISK) {
+        status = try_out(c, l, &t, error);
+        if (status == EXITLM_OK) place_settings(c, l, &t);
+    }
+    free_layout(l);
     xl_measure_free(&held_out);
     return status;
 }
 
+/* Conversations are measured in so many parts; after each, what is decided is left out. */
+#define PARTS 8
+#define LEAST_PART 100
+
+/* The full model, and the settings that are not decided. Returns their number. */
+static size_t list_settings(const xl_calibration *c, size_t *list, xl_measure_setting *settings) {
+    const xl_level_risk risk = {&c->result, &c->path, c->options->delta, c->options->kv};
+    size_t n = 1;
+    list[0] = 0;
+    settings[0] = (xl_measure_setting){{0}};
+    for (size_t j = 0; j < c->path.n; j++) {
+        if (c->result.measured[0] && !xl_level_undecided(&risk, j)) continue;
+        memcpy(settings[n].threshold, c->path.threshold[j], sizeof settings[n].threshold);
+        list[n++] = j + 1;
+    }
+    return n;
+}
+
 exitlm_status xl_calibration_measure(xl_calibration *c, exitlm_error *error) {
-    xl_measure_setting settings[XL_PATH_MAX + 1] = {{{0}}};
-    for (size_t j = 0; j < c->path.n; j++)
-        memcpy(settings[j + 1].threshold, c->path.threshold[j], sizeof settings[0].threshold);
-    return measure(c, &c->data, settings, c->path.n + 1, c->options->kv, "calibrate ", &c->result,
-                   error);
+    size_t list[XL_PATH_MAX + 1], n;
+    xl_measure_setting settings[XL_PATH_MAX + 1];
+    const size_t part = c->data.n / PARTS > LEAST_PART ? c->data.n / PARTS : LEAST_PART;
+    if (!xl_measure_begin(&c->result, c->data.n, c->path.n + 1))
+        return xl_no_memory(error, "the measurements");
+    exitlm_status status = EXITLM_OK;
+    for (size_t from = 0; from < c->data.n && status == EXITLM_OK; from += part) {
+        xl_measure_result result = {0};
+        char label[96];
+        const xl_dataset some = {.items = c->data.items + from,
+                                 .n = c->data.n - from < part ? c->data.n - from : part};
+        n = list_settings(c, list, settings);
+        /* the paper's strategies want the full model's text alone */
+        if (n == 1 && c->path.n) break;
+        snprintf(label, sizeof label, "calibrate  %zu to %zu, %zu settings", from + 1,
+                 from + some.n, n - 1);
+        status = measure(c, &some, settings, n, c->options->kv, label, &result, error);
+        if (status == EXITLM_OK &&
+            !xl_measure_add(&c->result, &result, from, list, c->heads->n_heads))
+            status = xl_no_memory(error, "the measurements");
+        xl_measure_free(&result);
+    }
+    return status;
 }
 
 /* ---- Tables ---- */
@@ -223,16 +336,13 @@ static exitlm_status keep_rows(xl_calibration *c, exitlm_error *error) {
 
 static exitlm_status make_risk_rows(xl_calibration *c, exitlm_error *error) {
     const xl_calibration_options *o = c->options;
-    xl_level_risk risk = {&c->result, &c->path, o->delta, o->kv, xl_level_x(&c->result, c->path.n)};
-    if (!risk.x) return xl_no_memory(error, "the tables");
+    const xl_level_risk risk = {&c->result, &c->path, o->delta, o->kv};
     for (int i = 0; i < XL_LEVELS; i++) {
-        exitlm_level *row = &c->levels[c->n_levels];
-        xl_level_of_risk(&risk, xl_levels[i], row);
-        /* What no setting was laid out for was not tried. */
-        c->n_levels += row->certified || xl_level_wanted(o->accuracy, o->n_accuracy, xl_levels[i]);
-        c->exited[i] = xl_level_of_exited(&risk, xl_levels[i]);
+        c->exited[i] = -1;
+        if (wanted_level(o, i) &&
+            !xl_level_of_risk(&risk, i, &c->levels[c->n_levels++], &c->exited[i]))
+            return xl_no_memory(error, "the tables");
     }
-    free(risk.x);
     return EXITLM_OK;
 }
 
@@ -240,7 +350,7 @@ static exitlm_status make_paper_rows(xl_calibration *c, exitlm_error *error) {
     xl_level_tokens tokens;
     const exitlm_heads *heads = c->heads;
     bool made = xl_level_tokens_make(&tokens, heads, c->metric, heads->n_layers, &c->result.record,
-                                     c->data.n);
+                                     c->result.measured[0]);
     for (int s = EXITLM_STRATEGY_MAX_COVERAGE; s < EXITLM_STRATEGY_COUNT && made; s++) {
         if (c->options->strategy >= 0 && c->options->strategy != s) continue;
         for (int i = 0; i < XL_LEVELS && made; i++)

@@ -1,5 +1,6 @@
 /* Thresholds for accuracy levels, with a guarantee by conversation, into a heads file: in steps,
- * each of which leaves what it found in the struct. */
+ * each of which leaves what it found in the struct. What is tried follows from the path's data, the
+ * number of conversations and delta alone. */
 #ifndef XL_CALIBRATION_H
 #define XL_CALIBRATION_H
 #include "levels.h"
@@ -8,8 +9,7 @@ typedef struct xl_calibration_options {
     int metric, strategy; /* -1: the metric that saves most; all strategies */
     exitlm_kv_policy kv;  /* that the levels are to hold with */
     float delta;
-    /* [n_accuracy] settings that are laid out for these levels alone; none: all. The table has no
-     * row for a level that was not tried. */
+    /* [n_accuracy] these levels alone; none: all. The table has no row for the others. */
     const float *accuracy;
     size_t n_accuracy;
     uint32_t reply_tokens, batch, context_tokens; /* context_tokens 0: the model's, at most 1024 */
@@ -41,9 +41,11 @@ exitlm_status xl_calibration_check(const xl_calibration *c, exitlm_error *error)
  * is shuffled, the same way each time: the bound is for conversations that may come in any order,
  * and a list may be sorted by topic. */
 exitlm_status xl_calibration_split(xl_calibration *c, exitlm_error *error);
-/* The metric and the path: `metric`, `path`. */
+/* The metric and the path: `metric`, `path`. Settings lie on the curve of least work and regret;
+ * three of them are tried with the K/V policy in question, and tell where on it a level's boundary
+ * is to be expected. Each level gets its settings from some way before it up to it. */
 exitlm_status xl_calibration_choose_path(xl_calibration *c, exitlm_error *error);
-/* The data under the path's settings: `result`. */
+/* The data under the path's settings, part by part, each setting until it is decided: `result`. */
 exitlm_status xl_calibration_measure(xl_calibration *c, exitlm_error *error);
 /* The table's rows: `levels`; with strategy risk also `exited`. */
 exitlm_status xl_calibration_make_levels(xl_calibration *c, exitlm_error *error);

@@ -251,6 +251,12 @@ static void sum_up(xl_tasks *tasks) {
     }
 }
 
+size_t xl_tasks_boldest(const xl_tasks *tasks, double points) {
+    size_t r = 0;
+    while (r + 1 < tasks->n_rows && 100 * tasks->row[r + 1].difference >= -points - 1e-9) r++;
+    return r;
+}
+
 static void show(const xl_tasks *tasks, size_t done, const xl_observer *observer) {
     const xl_progress now = {.stage = XL_STAGE_TASKS,
                              .done = (double)done,

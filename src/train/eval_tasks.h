@@ -40,7 +40,8 @@ typedef struct xl_task_row {
     uint64_t tokens;
 } xl_task_row;
 
-#define XL_TASK_ROWS 33 /* the full model, and as many levels as an option takes */
+#define XL_TASK_TOKENS 48 /* of a reply, where nothing else is asked for */
+#define XL_TASK_ROWS 33   /* the full model, and as many levels as an option takes */
 typedef struct xl_tasks {
     xl_task *tasks;
     size_t n, capacity;
@@ -63,6 +64,9 @@ exitlm_status xl_tasks_read(xl_tasks *tasks, const char *path, exitlm_error *err
  * and replies. The session has heads. */
 exitlm_status xl_tasks_run(xl_tasks *tasks, exitlm_session *session, const xl_task_options *options,
                            const xl_observer *observer, exitlm_error *error);
+/* Of rows from strict to bold, the last before the first that gets over `points` of a hundred tasks
+ * fewer right than full; 0: none. */
+size_t xl_tasks_boldest(const xl_tasks *tasks, double points);
 void xl_tasks_free(xl_tasks *tasks);
 
 /* Is the reply right? */

@@ -34,6 +34,7 @@ static void fill_token(xl_level_tokens *t, size_t i, const exitlm_heads *heads,
         t->u[i * t->n_heads + h] =
             asked && check.argmax >= 0 ? xl_uncertainty(heads, h, metric, &check, before) : 2;
         t->wrong[i * t->n_heads + h] = check.argmax != r->full[i];
+        t->regret[i * t->n_heads + h] = r->checks[i * t->n_heads + h].regret;
         if (!asked) continue;
         previous = check;
         before = &previous;
@@ -48,8 +49,9 @@ bool xl_level_tokens_make(xl_level_tokens *t, const exitlm_heads *heads, exitlm_
                            .conversation = r->conversation};
     t->u = malloc((r->n * heads->n_heads + 1) * sizeof *t->u);
     t->wrong = malloc(r->n * heads->n_heads + 1);
+    t->regret = malloc((r->n * heads->n_heads + 1) * sizeof *t->regret);
     t->weight = malloc((r->n + 1) * sizeof *t->weight);
-    if (!t->u || !t->wrong || !t->weight) return false;
+    if (!t->u || !t->wrong || !t->regret || !t->weight) return false;
     for (size_t i = 0; i < r->n; i++) fill_token(t, i, heads, metric, n_layers, r);
     for (size_t i = 0, end; i < r->n; i = end) {
         for (end = i; end < r->n; end++)
@@ -62,29 +64,35 @@ bool xl_level_tokens_make(xl_level_tokens *t, const exitlm_heads *heads, exitlm_
 void xl_level_tokens_free(xl_level_tokens *t) {
     free(t->u);
     free(t->wrong);
+    free(t->regret);
     free(t->weight);
     *t = (xl_level_tokens){0};
 }
 
-bool xl_level_fit_logistic(const exitlm_heads *heads, uint32_t n_layers, const xl_measure_record *r,
-                           float *w) {
-    float *f = malloc((r->n * 5 + 1) * sizeof *f);
-    uint8_t *y = malloc(r->n + 1);
-    bool fine = f && y;
+bool xl_level_fit(const exitlm_heads *heads, exitlm_metric metric, uint32_t n_layers,
+                  const xl_measure_record *r, float *w) {
+    /* a token stands for "no regret" and for "regret", by weight */
+    float *f = malloc((r->n * 2 * XL_FEATURES + 1) * sizeof *f),
+          *weight = malloc((r->n * 2 + 1) * sizeof *weight);
+    uint8_t *y = malloc(r->n * 2 + 1);
+    bool fine = f && y && weight;
     for (uint32_t h = 0; fine && h < heads->n_heads; h++) {
         size_t n = 0;
         for (size_t i = 0; i < r->n; i++) {
             const xl_measure_check *c = &r->checks[i * heads->n_heads + h];
             if (c->argmax < 0 || (r->first[i] && heads->head[h].layer < n_layers)) continue;
+            const xl_check check = check_of(c);
             const bool agrees = h && !r->first[i] && c[-1].argmax == c->argmax;
-            const float features[5] = {c->entropy, logf(c->p1 > 1e-30f ? c->p1 : 1e-30f), c->margin,
-                                       c->other, agrees};
-            memcpy(f + n * 5, features, sizeof features);
-            y[n++] = c->argmax == r->full[i];
+            for (int bad = 0; bad < (c->regret > 0 ? 2 : 1); bad++) {
+                xl_metric_features(metric, &check, agrees, f + n * XL_FEATURES);
+                weight[n] = bad ? c->regret : 1 - c->regret;
+                y[n++] = !bad;
+            }
         }
-        xl_logistic_fit(f, y, NULL, n, 5, 1.0, w + h * 6);
+        xl_logistic_fit(f, y, weight, n, XL_FEATURES, 1.0, w + h * (XL_FEATURES + 1));
     }
     free(f);
+    free(weight);
     free(y);
     return fine;
 }
@@ -92,82 +100,116 @@ bool xl_level_fit_logistic(const exitlm_heads *heads, uint32_t n_layers, const x
 /* ---- Costs ---- */
 #define BATCH_FILL 0.35 /* what a layer costs that a waiting position runs later in a batch */
 
-void xl_level_costs(const exitlm_model *model, const exitlm_heads *heads, exitlm_kv_policy kv,
-                    xl_path_data *data) {
+xl_path_data xl_level_path_data(const xl_level_tokens *t, const exitlm_model *model,
+                                const exitlm_heads *heads, exitlm_kv_policy kv) {
+    xl_path_data data = {.n = t->n,
+                         .n_heads = t->n_heads,
+                         .u = t->u,
+                         .wrong = t->wrong,
+                         .regret = t->regret,
+                         .weight = t->weight};
     const double layer = (double)xl_layer_macs(model), token = (double)xl_token_macs(model);
-    double checks = 0, reused = 0;
     for (uint32_t h = 0; h < heads->n_heads; h++) {
         const double own = (double)xl_head_macs(model, &heads->head[h]), at = heads->head[h].layer;
-        checks += own;
-        data->exit_cost[h] =
-            (float)((layer * (at + xl_deferred_layers(model, heads, h, kv, BATCH_FILL)) + checks) /
+        data.exit_cost[h] =
+            (float)((layer * (at + xl_deferred_layers(model, heads, h, kv, BATCH_FILL)) + own) /
                     token);
-        /* the final head starts from its scores */
-        if (heads->head[h].form == XL_FORM_VOCABULARY) reused = own;
+        /* the final head starts from the scores of the vocabulary exit */
+        data.fail_cost[h] = (float)(heads->head[h].form == XL_FORM_VOCABULARY ? 0 : own / token);
     }
-    data->full_cost = (float)((token + checks - reused) / token);
+    return data;
 }
 
 /* ---- Risk ---- */
-double *xl_level_x(const xl_measure_result *r, size_t n_path) {
-    double *x = malloc((n_path * r->n_items + 1) * sizeof *x);
-    if (!x) return NULL;
-    for (size_t j = 0; j < n_path; j++)
-        for (size_t i = 0; i < r->n_items; i++)
-            x[j * r->n_items + i] = xl_measure_x(xl_measure_at(r, i, j + 1));
-    return x;
+xl_losses xl_level_sample(const xl_measure_result *r, size_t setting, xl_level_loss loss,
+                          double alpha) {
+    xl_losses sample = {.n = r->measured[setting]};
+    sample.x = malloc((sample.n + 1) * sizeof *sample.x);
+    for (size_t i = 0; sample.x && i < sample.n; i++) {
+        const xl_measure_sum *s = xl_measure_at(r, i, setting);
+        sample.x[i] = loss == XL_LOSS_WRONG ? xl_measure_x(s)
+                      : loss == XL_LOSS_REGRET
+                          ? xl_measure_mean_regret(s)
+                          : xl_measure_wrong_exits(s) - alpha * xl_measure_exited(s) + alpha;
+    }
+    return sample;
 }
 
-/* Coverage and agreement of setting j over the conversations. */
-static void describe(const xl_measure_result *r, size_t j, exitlm_level *row) {
+/* Coverage, agreement and regret of setting j over the conversations. */
+static bool describe(const xl_level_risk *risk, size_t j, exitlm_level *row) {
+    const xl_measure_result *r = risk->result;
     const xl_measure_means means = xl_measure_means_of(r, j);
     for (int h = 0; h < EXITLM_MAX_HEADS; h++) row->coverage[h] = (float)means.coverage[h];
     row->agreement = (float)means.agreement;
     row->agreement_exited = (float)means.agreement_exited;
-    row->conversations = (uint32_t)r->n_items;
+    row->regret = (float)means.regret;
+    row->unwanted = (float)means.unwanted;
+    row->conversations = (uint32_t)r->measured[j];
     row->tokens = (uint32_t)(means.tokens < UINT32_MAX ? means.tokens : UINT32_MAX);
+    row->bound = row->regret_bound = 1;
+    if (j == 0) return true; /* no exits */
+    const xl_losses wrong = xl_level_sample(r, j, XL_LOSS_WRONG, 0),
+                    regret = xl_level_sample(r, j, XL_LOSS_REGRET, 0);
+    const bool fine = wrong.x && regret.x;
+    if (fine) {
+        row->bound = (float)xl_risk_upper(wrong.x, wrong.n, r->n_items, risk->delta);
+        row->regret_bound = (float)xl_risk_upper(regret.x, regret.n, r->n_items, risk->delta);
+    }
+    free(wrong.x);
+    free(regret.x);
+    return fine;
 }
 
-bool xl_level_of_risk(const xl_level_risk *risk, float accuracy, exitlm_level *row) {
-    const size_t n = risk->result->n_items;
-    const double alpha = 1 - (double)accuracy;
-    int32_t j = n ? xl_fixed_sequence(risk->x, risk->path->n, n, alpha, risk->delta) : -1;
+bool xl_level_undecided(const xl_level_risk *risk, size_t j) {
+    const double alpha = 1 - (double)xl_levels[risk->path->level[j]];
+    const xl_losses s = xl_level_sample(risk->result, j + 1, XL_LOSS_WRONG, alpha);
+    const bool undecided =
+        s.x && xl_risk_p(s.x, s.n, risk->result->n_items, alpha, risk->delta) > risk->delta &&
+        !xl_mean_exceeds(s.x, s.n, alpha);
+    free(s.x);
+    return undecided;
+}
+
+/* The level's own settings, [first, end) of the path. */
+static bool test_level(const xl_level_risk *risk, size_t first, size_t end, xl_level_loss loss,
+                       double alpha, int32_t *chosen) {
+    xl_losses samples[XL_PATH_MAX] = {{0}};
+    bool fine = true;
+    for (size_t j = first; j < end; j++) {
+        samples[j - first] = xl_level_sample(risk->result, j + 1, loss, alpha);
+        fine &= samples[j - first].x != NULL;
+    }
+    *chosen =
+        fine ? xl_fixed_sequence(samples, end - first, risk->result->n_items, alpha, risk->delta)
+             : -1;
+    if (*chosen >= 0) *chosen += (int32_t)first;
+    for (size_t j = first; j < end; j++) free(samples[j - first].x);
+    return fine;
+}
+
+bool xl_level_of_risk(const xl_level_risk *risk, int level, exitlm_level *row, int32_t *exited) {
+    const xl_path *path = risk->path;
+    const double alpha = 1 - (double)xl_levels[level];
+    size_t first = 0, end;
+    while (first < path->n && path->level[first] != level) first++;
+    for (end = first; end < path->n && path->level[end] == level;) end++;
+    int32_t j;
+    if (!test_level(risk, first, end, XL_LOSS_WRONG, alpha, &j) ||
+        !test_level(risk, first, end, XL_LOSS_EXITED, alpha, exited))
+        return false;
     *row = (exitlm_level){.strategy = EXITLM_STRATEGY_RISK,
-                          .accuracy = accuracy,
+                          .accuracy = xl_levels[level],
                           .certified = j >= 0,
                           .delta = (float)risk->delta,
                           .kv = risk->kv};
-    if (j < 0) {
-        describe(risk->result, 0, row); /* no exits */
-        row->bound = 1;
-        return true;
-    }
-    memcpy(row->threshold, risk->path->threshold[j], sizeof row->threshold);
-    describe(risk->result, (size_t)j + 1, row);
-    row->bound = (float)xl_risk_upper(risk->x + (size_t)j * n, n, risk->delta);
-    return true;
-}
-
-/* E[wrong] <= alpha E[exits], in shares of a conversation's tokens: Z = wrong - alpha C + alpha
- * lies in [0, 1], and E[Z] <= alpha says it. */
-int32_t xl_level_of_exited(const xl_level_risk *risk, float accuracy) {
-    const size_t n = risk->result->n_items, m = risk->path->n;
-    const double alpha = 1 - (double)accuracy;
-    double *z = malloc((m * n + 1) * sizeof *z);
-    if (!z) return -2;
-    for (size_t j = 0; j < m; j++)
-        for (size_t i = 0; i < n; i++) {
-            const xl_measure_sum *s = xl_measure_at(risk->result, i, j + 1);
-            z[j * n + i] = xl_measure_wrong_exits(s) - alpha * xl_measure_exited(s) + alpha;
-        }
-    int32_t chosen = n ? xl_fixed_sequence(z, m, n, alpha, risk->delta) : -1;
-    free(z);
-    return chosen;
+    if (j >= 0) memcpy(row->threshold, path->threshold[j], sizeof row->threshold);
+    return describe(risk, (size_t)(j + 1), row);
 }
 
 /* ---- The paper's strategies ---- */
 static void describe_tokens(const xl_level_tokens *t, const float *threshold, exitlm_level *row) {
-    double agreement = 0, exited = 0, weight = 0, exit_weight = 0, coverage[EXITLM_MAX_HEADS] = {0};
+    double agreement = 0, exited = 0, weight = 0, exit_weight = 0, regret = 0, unwanted = 0,
+           coverage[EXITLM_MAX_HEADS] = {0};
     for (size_t i = 0; i < t->n; i++) {
         const float *u = t->u + i * t->n_heads;
         uint32_t h = 0;
@@ -177,6 +219,8 @@ static void describe_tokens(const xl_level_tokens *t, const float *threshold, ex
         agreement += t->weight[i] * !wrong;
         if (h == t->n_heads) continue;
         coverage[h]++;
+        regret += (double)t->weight[i] * t->regret[i * t->n_heads + h];
+        unwanted += t->regret[i * t->n_heads + h] > 0 ? t->weight[i] : 0;
         exit_weight += t->weight[i];
         exited += t->weight[i] * !wrong;
     }
@@ -184,6 +228,8 @@ static void describe_tokens(const xl_level_tokens *t, const float *threshold, ex
         row->coverage[h] = (float)(t->n ? coverage[h] / (double)t->n : 0);
     row->agreement = (float)(weight > 0 ? agreement / weight : 1);
     row->agreement_exited = (float)(exit_weight > 0 ? exited / exit_weight : 1);
+    row->regret = (float)(weight > 0 ? regret / weight : 0);
+    row->unwanted = (float)(weight > 0 ? unwanted / weight : 0);
     row->conversations = (uint32_t)t->n_conversations;
     row->tokens = (uint32_t)t->n;
 }
@@ -197,6 +243,7 @@ bool xl_level_of_paper(const xl_level_tokens *t, exitlm_strategy strategy, float
                           .accuracy = accuracy,
                           .certified = true,
                           .bound = 1,
+                          .regret_bound = 1,
                           .kv = EXITLM_POLICY_EXACT};
     for (uint32_t h = 0; fine && h < t->n_heads; h++) {
         size_t n = 0;

@@ -15,6 +15,7 @@ typedef struct xl_level_tokens {
     /* [n][n_heads]; 2: the head declines, or is not asked at a reply's first token */
     float *u;
     uint8_t *wrong; /* [n][n_heads] */
+    float *regret;  /* [n][n_heads] */
     float *weight;  /* [n] 1 / tokens of the conversation */
     const uint32_t *conversation;
 } xl_level_tokens;
@@ -23,27 +24,43 @@ bool xl_level_tokens_make(xl_level_tokens *tokens, const exitlm_heads *heads, ex
                           size_t n_conversations);
 void xl_level_tokens_free(xl_level_tokens *tokens);
 
-/* Fits the metric "logistic" of every head: w [n_heads][6]. */
-bool xl_level_fit_logistic(const exitlm_heads *heads, uint32_t n_layers,
-                           const xl_measure_record *record, float *w);
+/* Fits a metric that weighs, for every head, as an expectation of regret: w [n_heads][6]. */
+bool xl_level_fit(const exitlm_heads *heads, exitlm_metric metric, uint32_t n_layers,
+                  const xl_measure_record *record, float *w);
 
-/* What exits at each head cost under a K/V policy (calibrate.h, xl_path_data). */
-void xl_level_costs(const exitlm_model *model, const exitlm_heads *heads, exitlm_kv_policy kv,
-                    xl_path_data *data);
+/* The tokens, with what exits at each head cost under a K/V policy. */
+xl_path_data xl_level_path_data(const xl_level_tokens *tokens, const exitlm_model *model,
+                                const exitlm_heads *heads, exitlm_kv_policy kv);
 
-/* Row of the strategy risk: settings 1 … n_path of the measurement are the path. */
+/* Settings, safest first; each is tested for one level. */
+#define XL_LEVEL_SETTINGS 2
+#define XL_PATH_MAX (XL_LEVEL_SETTINGS * XL_LEVELS)
+typedef struct xl_path {
+    size_t n;
+    float threshold[XL_PATH_MAX][EXITLM_MAX_HEADS];
+    int level[XL_PATH_MAX]; /* index in xl_levels */
+    xl_path_mean expected[XL_PATH_MAX];
+} xl_path;
+
+/* Rows of the strategy risk: settings 1 … path->n of the measurement are the path. */
 typedef struct xl_level_risk {
     const xl_measure_result *result;
     const xl_path *path;
     double delta;
     exitlm_kv_policy kv; /* that the measurement ran with */
-    double *x;           /* [n_path][n_items], from xl_level_x */
 } xl_level_risk;
-double *xl_level_x(const xl_measure_result *result, size_t n_path); /* NULL: no memory */
-bool xl_level_of_risk(const xl_level_risk *risk, float accuracy, exitlm_level *row);
-/* Boldest setting at which the disagreement among exits is certified to be at most 1 - accuracy,
- * or -1; -2: no memory. */
-int32_t xl_level_of_exited(const xl_level_risk *risk, float accuracy);
+/* One setting's X, the mean regret by conversation, or, for what exits alone, wrong - alpha C +
+ * alpha, whose mean is at most alpha where E[wrong] <= alpha E[exits] in shares of a
+ * conversation's tokens. x is fresh memory; NULL: none. */
+typedef enum xl_level_loss { XL_LOSS_WRONG, XL_LOSS_REGRET, XL_LOSS_EXITED } xl_level_loss;
+xl_losses xl_level_sample(const xl_measure_result *result, size_t setting, xl_level_loss loss,
+                          double alpha);
+/* Is more of setting j of the path worth its time? Not once the level's test is won, nor where it
+ * has shown more disagreement than the level allows. */
+bool xl_level_undecided(const xl_level_risk *risk, size_t j);
+/* Row of level number `level`, and the boldest setting at which the disagreement among exits is
+ * certified likewise, or -1. False: no memory. */
+bool xl_level_of_risk(const xl_level_risk *risk, int level, exitlm_level *row, int32_t *exited);
 
 /* Row of one of the paper's strategies: thresholds head by head, each from the tokens that reach
  * it. */

@@ -24,6 +24,10 @@ double xl_measure_wrong_exits(const xl_measure_sum *s) {
     return s->tokens ? (double)wrong_exits(s) / s->tokens : 0;
 }
 
+double xl_measure_mean_regret(const xl_measure_sum *s) {
+    return s->tokens ? s->regret / s->tokens : 0;
+}
+
 double xl_measure_exited(const xl_measure_sum *s) {
     uint32_t exits = 0;
     for (int h = 0; h < EXITLM_MAX_HEADS; h++) exits += s->exits[h];
@@ -34,10 +38,12 @@ xl_measure_means xl_measure_means_of(const xl_measure_result *r, size_t setting)
     xl_measure_means m = {0};
     double loss = 0, repeats = 0;
     size_t n_exited = 0;
-    for (size_t i = 0; i < r->n_items; i++) {
+    for (size_t i = 0; i < r->measured[setting]; i++) {
         const xl_measure_sum *s = xl_measure_at(r, i, setting);
         const double exited = xl_measure_exited(s);
         m.agreement += 1 - xl_measure_x(s);
+        m.regret += xl_measure_mean_regret(s);
+        m.unwanted += s->tokens ? (double)s->unwanted / s->tokens : 0;
         if (exited > 0) {
             m.agreement_exited += 1 - xl_measure_wrong_exits(s) / exited;
             n_exited++;
@@ -50,9 +56,12 @@ xl_measure_means xl_measure_means_of(const xl_measure_result *r, size_t setting)
         m.tokens += s->tokens;
         for (int h = 0; h < EXITLM_MAX_HEADS; h++) m.coverage[h] += s->exits[h];
     }
-    const double n = r->n_items ? (double)r->n_items : 1, tokens = m.tokens ? (double)m.tokens : 1;
+    const double n = (double)r->measured[setting], tokens = m.tokens ? (double)m.tokens : 1;
+    if (n == 0) return (xl_measure_means){.agreement = 1, .agreement_exited = 1};
     for (int h = 0; h < EXITLM_MAX_HEADS; h++) m.coverage[h] /= tokens;
-    m.agreement = r->n_items ? m.agreement / n : 1;
+    m.agreement /= n;
+    m.regret /= n;
+    m.unwanted /= n;
     m.agreement_exited = n_exited ? m.agreement_exited / (double)n_exited : 1;
     m.mean_depth /= n;
     m.mean_work /= n;
@@ -162,6 +171,9 @@ static void count(moment *m, uint32_t setting, const decision *d, int32_t emitte
         sum->exits[d->head]++;
         sum->wrong[d->head] += d->id != m->full;
     }
+    const float regret = xl_token_regret(s, s->logits.row, m->full, d->id);
+    sum->regret += regret;
+    sum->unwanted += regret > 0;
     if (d->id != m->full) sum->departed = true;
     if (!sum->departed) sum->common++;
     sum->depth += (double)layer / layers;
@@ -225,8 +237,14 @@ static exitlm_status keep_checks(moment *m, exitlm_error *error) {
         exitlm_status status = ask(m, h, error);
         if (status != EXITLM_OK) return status;
         const xl_check *c = &m->checks[h];
-        r->checks[r->n * n_heads + h] =
-            (xl_measure_check){c->entropy, c->p1, c->margin, c->other, c->argmax};
+        r->checks[r->n * n_heads + h] = (xl_measure_check){
+            .entropy = c->entropy,
+            .p1 = c->p1,
+            .margin = c->margin,
+            .other = c->other,
+            .regret =
+                xl_token_regret(m->talk->session, m->talk->session->logits.row, m->full, c->argmax),
+            .argmax = c->argmax};
     }
     r->n++;
     return EXITLM_OK;
@@ -441,47 +459,53 @@ static void free_record(xl_measure_record *r) {
     *r = (xl_measure_record){0};
 }
 
-/* The conversations' records one after the other. */
-static exitlm_status collect_records(xl_measuring *all, xl_measure_record *out,
-                                     exitlm_error *error) {
-    const uint32_t n_heads = all->plan->heads->n_heads;
-    size_t total = 0;
-    for (size_t i = 0; i < all->plan->n_items; i++) total += all->records[i].n;
-    *out = (xl_measure_record){.capacity = total,
-                               .conversation = malloc((total + 1) * sizeof(uint32_t)),
-                               .first = malloc(total + 1),
-                               .full = malloc((total + 1) * sizeof(int32_t)),
-                               .checks = malloc((total * n_heads + 1) * sizeof(xl_measure_check))};
-    if (!out->conversation || !out->first || !out->full || !out->checks)
-        return xl_no_memory(error, "the heads' answers");
-    for (size_t i = 0; i < all->plan->n_items; i++) {
-        const xl_measure_record *r = &all->records[i];
-        if (!r->n) continue;
-        memcpy(out->conversation + out->n, r->conversation, r->n * sizeof *r->conversation);
-        memcpy(out->first + out->n, r->first, r->n);
-        memcpy(out->full + out->n, r->full, r->n * sizeof *r->full);
-        memcpy(out->checks + out->n * n_heads, r->checks, r->n * n_heads * sizeof *r->checks);
-        out->n += r->n;
+/* Appends a record; its conversations count from `from` on. */
+static bool append_record(xl_measure_record *to, const xl_measure_record *r, uint32_t from,
+                          uint32_t n_heads) {
+    for (size_t i = 0; i < r->n; i++) {
+        if (!grow_record(to, n_heads)) return false;
+        to->conversation[to->n] = r->conversation[i] + from;
+        to->first[to->n] = r->first[i];
+        to->full[to->n] = r->full[i];
+        memcpy(to->checks + to->n * n_heads, r->checks + i * n_heads, n_heads * sizeof *to->checks);
+        to->n++;
     }
-    return EXITLM_OK;
+    return true;
+}
+
+bool xl_measure_begin(xl_measure_result *result, size_t n_items, size_t n_settings) {
+    *result = (xl_measure_result){.n_items = n_items, .n_settings = n_settings};
+    result->sums = calloc(n_items * n_settings + 1, sizeof *result->sums);
+    return result->sums != NULL;
+}
+
+bool xl_measure_add(xl_measure_result *result, const xl_measure_result *part, size_t from,
+                    const size_t *settings, uint32_t n_heads) {
+    for (size_t j = 0; j < part->n_settings; j++) {
+        for (size_t i = 0; i < part->n_items; i++)
+            result->sums[(from + i) * result->n_settings + settings[j]] =
+                *xl_measure_at(part, i, j);
+        result->measured[settings[j]] = from + part->n_items;
+    }
+    return append_record(&result->record, &part->record, (uint32_t)from, n_heads);
 }
 
 exitlm_status xl_measure_run(const xl_measure_plan *plan, xl_pool *pool, xl_measure_result *result,
                              bool *complete, exitlm_error *error) {
     const size_t n_sums = plan->n_items * plan->n_settings;
     xl_measuring all = {.plan = plan, .result = result};
-    *result = (xl_measure_result){.n_items = plan->n_items, .n_settings = plan->n_settings};
+    *result = (xl_measure_result){0};
     *complete = false;
     if (plan->n_settings == 0 || plan->n_settings > XL_MEASURE_MAX)
         return xl_fail(error, EXITLM_USAGE, "internal: %zu settings", plan->n_settings);
     if (plan->record && plan->kv != EXITLM_POLICY_EXACT)
         return xl_fail(error, EXITLM_USAGE, "internal: nothing is recorded where K/V is not exact");
-    result->sums = calloc(n_sums + 1, sizeof *result->sums);
+    const bool begun = xl_measure_begin(result, plan->n_items, plan->n_settings);
+    for (size_t j = 0; j < plan->n_settings; j++) result->measured[j] = plan->n_items;
     all.depths = calloc(n_sums + 1, plan->context_tokens);
     all.records = calloc(plan->n_items + 1, sizeof *all.records);
     exitlm_status status = EXITLM_OK;
-    if (!result->sums || !all.depths || !all.records)
-        status = xl_no_memory(error, "the measurements");
+    if (!begun || !all.depths || !all.records) status = xl_no_memory(error, "the measurements");
     all.layer_macs = (double)xl_layer_macs(plan->model);
     all.token_macs = (double)xl_token_macs(plan->model);
     for (uint32_t h = 0; h < plan->heads->n_heads; h++)
@@ -493,9 +517,12 @@ exitlm_status xl_measure_run(const xl_measure_plan *plan, xl_pool *pool, xl_meas
         status = xl_failure_give(&all.failure, error);
     }
     *complete = !atomic_load(&all.stop);
-    if (status == EXITLM_OK && plan->record) status = collect_records(&all, &result->record, error);
-    if (all.records)
-        for (size_t i = 0; i < plan->n_items; i++) free_record(&all.records[i]);
+    for (size_t i = 0; all.records && i < plan->n_items; i++) {
+        if (status == EXITLM_OK &&
+            !append_record(&result->record, &all.records[i], 0, plan->heads->n_heads))
+            status = xl_no_memory(error, "the heads' answers");
+        free_record(&all.records[i]);
+    }
     free(all.records);
     free(all.depths);
     return status;

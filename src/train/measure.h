@@ -34,12 +34,15 @@ typedef struct xl_measure_sum {
     bool departed;
     /* sums over tokens, shares of full; work with failed checks and K/V filled later */
     double depth, work;
-    double loss; /* sum of -log p of the emitted tokens under the full model */
+    double loss;       /* sum of -log p of the emitted tokens under the full model */
+    double regret;     /* sum of xl_regret (calibrate.h) */
+    uint32_t unwanted; /* tokens that cost any */
 } xl_measure_sum;
 
 /* What a head says at one position. */
 typedef struct xl_measure_check {
     float entropy, p1, margin, other;
+    float regret; /* of its choice; 1 where it declines */
     int32_t argmax;
 } xl_measure_check;
 
@@ -72,7 +75,8 @@ typedef struct xl_measure_record {
 
 typedef struct xl_measure_result {
     size_t n_items, n_settings;
-    xl_measure_sum *sums; /* [n_items][n_settings] */
+    size_t measured[XL_MEASURE_MAX]; /* of each setting: so many of the first items */
+    xl_measure_sum *sums;            /* [n_items][n_settings] */
     xl_measure_record record;
 } xl_measure_result;
 
@@ -80,6 +84,11 @@ typedef struct xl_measure_result {
 exitlm_status xl_measure_run(const xl_measure_plan *plan, xl_pool *pool, xl_measure_result *result,
                              bool *complete, exitlm_error *error);
 void xl_measure_free(xl_measure_result *result);
+/* Room for sums, all 0. False: no memory. */
+bool xl_measure_begin(xl_measure_result *result, size_t n_items, size_t n_settings);
+/* Adds `part`, which measured the items from `from` on under these settings of `result`. */
+bool xl_measure_add(xl_measure_result *result, const xl_measure_result *part, size_t from,
+                    const size_t *settings, uint32_t n_heads);
 static inline const xl_measure_sum *xl_measure_at(const xl_measure_result *r, size_t item,
                                                   size_t setting) {
     return &r->sums[item * r->n_settings + setting];
@@ -89,6 +98,7 @@ static inline const xl_measure_sum *xl_measure_at(const xl_measure_result *r, si
 typedef struct xl_measure_means {
     double coverage[EXITLM_MAX_HEADS], agreement, agreement_exited, mean_depth, mean_work;
     double common_prefix, perplexity, repetition;
+    double regret, unwanted;
     size_t tokens;
 } xl_measure_means;
 xl_measure_means xl_measure_means_of(const xl_measure_result *result, size_t setting);
@@ -99,6 +109,8 @@ double xl_measure_x(const xl_measure_sum *sum);
 double xl_measure_wrong_exits(const xl_measure_sum *sum);
 /* Share that exits. */
 double xl_measure_exited(const xl_measure_sum *sum);
+/* Mean regret of its tokens, 0 … 1. */
+double xl_measure_mean_regret(const xl_measure_sum *sum);
 /* The context that conversations are measured in: `wanted`, or where it is 0 the model's, at
  * most 1024 tokens. */
 uint32_t xl_measure_context(const exitlm_model *model, uint32_t wanted);

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "calibrate.h"
 #include "script.h"
 
 void xl_measuring_show(xl_measuring *all, bool ended) {
@@ -26,6 +27,12 @@ bool xl_measuring_step(xl_measuring *all, bool leader) {
 double xl_token_loss(const exitlm_session *s, const float *logits, const xl_softmax_stats *stats,
                      int32_t id) {
     return log(stats->sum_exp) - (logits[xl_slot(s->run.model, (uint32_t)id)] - stats->max);
+}
+
+float xl_token_regret(const exitlm_session *s, const float *logits, int32_t full, int32_t id) {
+    if (id < 0) return 1;
+    return xl_regret(logits[xl_slot(s->run.model, (uint32_t)full)] -
+                     logits[xl_slot(s->run.model, (uint32_t)id)]);
 }
 
 bool xl_reply_repeats(const int32_t *reply, uint32_t n, int32_t id) {

@@ -116,6 +116,9 @@ static void count(writing *w, uint32_t index, const float *logits) {
     } else {
         sum->wrong_full += wrong;
     }
+    const float regret = xl_token_regret(w->reader, logits, full, d->id);
+    sum->regret += regret;
+    sum->unwanted += regret > 0;
     sum->departed |= wrong;
     sum->common += !sum->departed;
     if (d->emitted < 0) return;

@@ -1,5 +1,6 @@
 /* Heads from the gathered data: training with progress and checkpoints, and the choice of
  * layers. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -210,45 +211,59 @@ static double check_layers(const xl_training *run, bool vocabulary) {
 static void fill_costs(const choice *c, const uint32_t *chain, uint32_t n, xl_path_data *data) {
     const double last = c->run->info.layers,
                  full = layers_of(c->run, (double)xl_token_macs(c->run->model));
-    double checks = 0;
     for (uint32_t i = 0; i < n; i++) {
         const double layer = c->results[chain[i]].layer;
-        checks += check_layers(c->run, chain[i] + 1 == c->n);
-        data->exit_cost[i] = (float)((layer + BATCH_FILL * (last - layer) + checks) / full);
+        const bool vocabulary = chain[i] + 1 == c->n;
+        const double check = check_layers(c->run, vocabulary);
+        data->exit_cost[i] = (float)((layer + BATCH_FILL * (last - layer) + check) / full);
+        /* The vocabulary exit's scores are part of the final head's. */
+        data->fail_cost[i] = (float)(vocabulary ? 0 : check / full);
     }
-    /* The vocabulary exit's scores are part of the final head's. */
-    data->full_cost =
-        (float)((full + checks - (n && chain[n - 1] + 1 == c->n ? check_layers(c->run, true) : 0)) /
-                full);
+}
+
+/* What the token costs at position t, by the gathered probabilities. */
+static float regret_at(const xl_train_part *part, size_t t, int32_t id) {
+    const int32_t *ids = part->top_ids + t * XL_GATHER_TOP;
+    const uint16_t *p = part->top_p + t * XL_GATHER_TOP;
+    for (int k = 0; k < XL_GATHER_TOP; k++)
+        if (ids[k] == id) return xl_regret(logf(xl_f16_to_f32(p[0]) / xl_f16_to_f32(p[k])));
+    return 1;
 }
 
 /* Expected cost of a token at 5 % disagreement on the validation part. */
 static exitlm_status cost_of(const choice *c, const uint32_t *chain, uint32_t n, double *cost,
                              exitlm_error *error) {
     const size_t count = c->part->set.n;
-    const float target = 0.05f;
-    xl_path_data data = {.n = count, .n_heads = n, .weight = c->part->weight};
-    float *u = malloc((count * n + 1) * sizeof *u);
+    float *u = malloc((count * n + 1) * sizeof *u), *regret = malloc((count * n + 1) * sizeof *u);
     uint8_t *wrong = malloc(count * n + 1);
-    xl_path *path = malloc(sizeof *path);
-    exitlm_status status =
-        u && wrong && path ? EXITLM_OK : xl_no_memory(error, "the choice of layers");
-    for (size_t t = 0; status == EXITLM_OK && t < count; t++)
+    xl_curve *curve = malloc(sizeof *curve);
+    xl_path_data data = {.n = count,
+                         .n_heads = n,
+                         .u = u,
+                         .wrong = wrong,
+                         .regret = regret,
+                         .weight = c->part->weight};
+    bool fine = u && regret && wrong && curve;
+    *cost = 1;
+    for (size_t t = 0; fine && t < count; t++)
         for (uint32_t i = 0; i < n; i++) {
             const xl_head_answer *a = &c->results[chain[i]].answers[t];
             u[t * n + i] = a->id < 0 ? 2 : 1 - a->margin;
             wrong[t * n + i] = a->id != c->part->top_ids[t * XL_GATHER_TOP];
+            regret[t * n + i] = regret_at(c->part, t, a->id);
         }
-    data.u = u;
-    data.wrong = wrong;
     fill_costs(c, chain, n, &data);
-    if (status == EXITLM_OK && !xl_path_build(&data, &target, 1, &xl_libc_allocator, path))
-        status = xl_no_memory(error, "the choice of layers");
-    if (status == EXITLM_OK) *cost = path->cost[0];
+    fine = fine && xl_curve_build(&data, &xl_libc_allocator, curve);
+    if (fine) {
+        float threshold[EXITLM_MAX_HEADS];
+        xl_curve_at(curve, &data, 0.05, threshold);
+        *cost = xl_path_measure(&data, threshold).cost;
+    }
     free(u);
+    free(regret);
     free(wrong);
-    free(path);
-    return status;
+    free(curve);
+    return fine ? EXITLM_OK : xl_no_memory(error, "the choice of layers");
 }
 
 #define LEAST_GAIN 0.004 /* of a full token's work, for one more head */

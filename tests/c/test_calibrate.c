@@ -65,15 +65,17 @@ static void path_means(double alpha, double *mean) {
 /* How often the fixed sequence ends at a setting whose true risk is above alpha, over many draws
  * of the conversations. */
 static double miss_rate(double alpha, double delta, double *mean_choice) {
-    static double x[SETTINGS * CONVERSATIONS];
+    static double x[SETTINGS][CONVERSATIONS];
+    xl_losses samples[SETTINGS];
     double mean[SETTINGS], sum = 0;
     int misses = 0;
     path_means(alpha, mean);
     for (int draw = 0; draw < DRAWS; draw++) {
-        for (int j = 0; j < SETTINGS; j++)
-            for (int i = 0; i < CONVERSATIONS; i++)
-                x[j * CONVERSATIONS + i] = conversation(mean[j]);
-        int32_t chosen = xl_fixed_sequence(x, SETTINGS, CONVERSATIONS, alpha, delta);
+        for (int j = 0; j < SETTINGS; j++) {
+            for (int i = 0; i < CONVERSATIONS; i++) x[j][i] = conversation(mean[j]);
+            samples[j] = (xl_losses){x[j], CONVERSATIONS};
+        }
+        int32_t chosen = xl_fixed_sequence(samples, SETTINGS, CONVERSATIONS, alpha, delta);
         misses += chosen >= 0 && mean[chosen] > alpha;
         sum += chosen;
     }
@@ -89,7 +91,7 @@ static double false_rejections(double alpha, double delta, bool two_point) {
     for (int draw = 0; draw < 4000; draw++) {
         for (int i = 0; i < CONVERSATIONS; i++)
             x[i] = two_point ? uniform() < alpha : conversation(alpha);
-        rejected += xl_risk_p(x, CONVERSATIONS, alpha, delta) <= delta;
+        rejected += xl_risk_p(x, CONVERSATIONS, CONVERSATIONS, alpha, delta) <= delta;
     }
     return rejected / 4000.0;
 }
@@ -119,24 +121,44 @@ static void test_guarantee(void) {
 static void test_power(void) {
     double x[600];
     for (int i = 0; i < 600; i++) x[i] = i % 5 == 3 ? 0.2 : 0; /* mean .04 */
-    CHECK(xl_risk_p(x, 600, 0.05, 0.05) <= 0.05, "mean .04 of 600 not certified: p %.4f",
-          xl_risk_p(x, 600, .05, .05));
+    CHECK(xl_risk_p(x, 600, 600, 0.05, 0.05) <= 0.05, "mean .04 of 600 not certified: p %.4f",
+          xl_risk_p(x, 600, 600, .05, .05));
     memset(x, 0, sizeof x);
-    CHECK(xl_risk_p(x, 600, 0.01, 0.05) <= 0.05, "no errors in 600 do not certify .01");
-    CHECK(xl_risk_p(x, 50, 0.05, 0.05) > 0.05, "50 conversations certify .05");
-    CHECK(xl_risk_p(x, 0, 0.05, 0.05) == 1, "no conversations certify something");
-    double upper = xl_risk_upper(x, 600, 0.05);
+    CHECK(xl_risk_p(x, 600, 600, 0.01, 0.05) <= 0.05, "no errors in 600 do not certify .01");
+    CHECK(xl_risk_p(x, 50, 50, 0.05, 0.05) > 0.05, "50 conversations certify .05");
+    CHECK(xl_risk_p(x, 0, 0, 0.05, 0.05) == 1, "no conversations certify something");
+    double upper = xl_risk_upper(x, 600, 600, 0.05);
     CHECK(upper > 0.004 && upper < 0.012, "upper bound without errors in 600: %.4f", upper);
     for (int i = 0; i < 600; i++) x[i] = 1;
-    CHECK(xl_risk_upper(x, 600, 0.05) > 0.99, "all wrong, and bounded below 1");
+    CHECK(xl_risk_upper(x, 600, 600, 0.05) > 0.99, "all wrong, and bounded below 1");
+}
+
+/* The bound against another implementation of it: 30 lines of Python from the paper's formulas, which
+ * sum a conversation's past anew at every step. */
+static void test_vectors(void) {
+    const struct {
+        size_t n, planned;
+        double alpha, delta, p;
+    } vectors[] = {{400, 400, 0.05, 0.05, 0.007054940102080448},
+                   {400, 400, 0.03, 0.05, 0.9367694670665327},
+                   {200, 400, 0.05, 0.10, 0.10979193143573136},
+                   {400, 1000, 0.10, 0.01, 5.388274534429251e-10}};
+    double x[400];
+    for (int i = 0; i < 400; i++) x[i] = i * 37 % 101 < 12 ? i * 13 % 10 / 20.0 : 0;
+    for (int v = 0; v < 4; v++) {
+        const double p =
+            xl_risk_p(x, vectors[v].n, vectors[v].planned, vectors[v].alpha, vectors[v].delta);
+        CHECK(fabs(p / vectors[v].p - 1) < 1e-9, "vector %d: p %.15g", v, p);
+    }
 }
 
 static void test_sequence_stops(void) {
-    double x[3 * 300] = {0};
+    double none[300] = {0}, half[300];
+    for (int i = 0; i < 300; i++) half[i] = 0.5;
     /* the middle setting fails: what follows is not reached */
-    for (int i = 0; i < 300; i++) x[300 + i] = 0.5;
+    const xl_losses x[] = {{none, 300}, {half, 300}, {none, 300}};
     CHECK(xl_fixed_sequence(x, 3, 300, 0.1, 0.05) == 0, "walked past a setting that fails");
-    CHECK(xl_fixed_sequence(x + 300, 2, 300, 0.1, 0.05) == -1, "began at a setting that fails");
+    CHECK(xl_fixed_sequence(x + 1, 2, 300, 0.1, 0.05) == -1, "began at a setting that fails");
 }
 
 static float paper(exitlm_strategy s, double level) {
@@ -171,50 +193,90 @@ static void test_paper(void) {
           "no tokens, threshold %f", t);
 }
 
-/* Two heads whose uncertainty is the true probability of an error: the path meets its targets,
- * is nested, saves more when bolder. */
-static void test_path(void) {
+/* What is expected to be certified is certified about as often as not: some way below the boundary
+ * mostly, some way above it seldom. And a test that ends early is no easier. */
+static void test_boundary(void) {
+    enum { N = 1000, TESTS = 150 };
+    const double alphas[] = {0.02, 0.05, 0.10};
+    double x[N];
+    for (int a = 0; a < 3; a++) {
+        double sum = 0, squares = 0;
+        for (int i = 0; i < 20000; i++) {
+            const double v = conversation(alphas[a]);
+            sum += v / 20000;
+            squares += v * v / 20000;
+        }
+        const double edge = xl_risk_boundary(alphas[a], (squares - sum * sum) / sum, N, 0.05);
+        int won[2] = {0};
+        for (int draw = 0; draw < TESTS; draw++)
+            for (int side = 0; side < 2; side++) {
+                for (int i = 0; i < N; i++) x[i] = conversation(edge * (side ? 1.15 : 0.85));
+                won[side] += xl_risk_p(x, N, N, alphas[a], 0.05) <= 0.05;
+            }
+        CHECK(edge > alphas[a] / 2 && edge < alphas[a], "alpha %.2f: boundary %.4f", alphas[a],
+              edge);
+        CHECK(won[0] > TESTS * 3 / 4 && won[1] < TESTS / 2, "alpha %.2f: certified %d and %d of %d",
+              alphas[a], won[0], won[1], TESTS);
+        CHECK(xl_risk_p(x, N / 2, N, alphas[a], 0.05) >= xl_risk_p(x, N, N, alphas[a], 0.05),
+              "fewer of the same conversations certify more");
+    }
+    CHECK(xl_risk_boundary(0.01, 0.05, 100, 0.05) == 0, "100 conversations for .99");
+}
+
+/* Two heads whose uncertainty is the true probability of an error; an error of the second costs a
+ * quarter. The curve is nested, meets what is asked of it, and saves more when bolder. */
+static void test_curve(void) {
     enum { N = 20000 };
-    float *u = malloc(2 * N * sizeof *u), *weight = malloc(N * sizeof *weight);
+    float *u = malloc(2 * N * sizeof *u), *weight = malloc(N * sizeof *weight),
+          *regret = malloc(2 * N * sizeof *regret);
     uint8_t *wrong = malloc(2 * N);
     for (int t = 0; t < N; t++) {
         weight[t] = 1;
         for (int h = 0; h < 2; h++) {
             u[2 * t + h] = (float)pow(uniform(), h ? 4 : 2);
             wrong[2 * t + h] = uniform() < u[2 * t + h];
+            regret[2 * t + h] = wrong[2 * t + h] ? (h ? 0.25f : 1) : 0;
         }
     }
-    xl_path_data data = {.n = N,
-                         .n_heads = 2,
-                         .u = u,
-                         .wrong = wrong,
-                         .weight = weight,
-                         .exit_cost = {.6f, .85f},
-                         .full_cost = 1.03f};
-    const float target[] = {.002f, .01f, .02f, .05f, .1f, .2f};
-    xl_path path;
-    CHECK(xl_path_build(&data, target, 6, &xl_libc_allocator, &path), "path failed");
+    const xl_path_data data = {.n = N,
+                               .n_heads = 2,
+                               .u = u,
+                               .wrong = wrong,
+                               .regret = regret,
+                               .weight = weight,
+                               .exit_cost = {.6f, .85f},
+                               .fail_cost = {.01f, .02f}};
+    const double target[] = {.002, .01, .02, .05, .1, .2};
+    xl_curve *curve = malloc(sizeof *curve);
+    CHECK(curve && xl_curve_build(&data, &xl_libc_allocator, curve), "no curve");
+    float before[EXITLM_MAX_HEADS] = {0}, now[EXITLM_MAX_HEADS], middle[EXITLM_MAX_HEADS];
+    double cost = 2;
     for (size_t j = 0; j < 6; j++) {
-        CHECK(path.risk[j] <= target[j] + 1e-6 && path.risk[j] > target[j] * .7,
-              "target %.3f, risk %.4f", target[j], path.risk[j]);
-        if (!j) continue;
-        CHECK(path.cost[j] < path.cost[j - 1], "bolder and dearer at %zu: %.3f %.3f", j,
-              path.cost[j - 1], path.cost[j]);
-        for (int h = 0; h < 2; h++)
-            CHECK(path.threshold[j][h] >= path.threshold[j - 1][h], "not nested at %zu, head %d", j,
-                  h);
+        xl_curve_at(curve, &data, target[j], now);
+        const xl_path_mean mean = xl_path_measure(&data, now);
+        CHECK(mean.wrong <= target[j] + 1e-6 && mean.wrong > target[j] * .7,
+              "target %.3f, wrong %.4f", target[j], mean.wrong);
+        CHECK(mean.cost < cost, "bolder and dearer at %zu: %.3f %.3f", j, cost, mean.cost);
+        for (int h = 0; h < 2; h++) CHECK(now[h] >= before[h], "not nested at %zu, head %d", j, h);
+        memcpy(before, now, sizeof now);
+        cost = mean.cost;
+        if (j == 3) memcpy(middle, now, sizeof now);
     }
-    double best = 1; /* no pair of a fine grid within the risk is much cheaper */
+    /* no pair of a fine grid with no more regret is much cheaper */
+    const xl_path_mean chosen = xl_path_measure(&data, middle);
+    double best = 1;
     for (float a = 0; a < 1; a += .02f)
         for (float b = 0; b < 1; b += .02f) {
-            double risk, cost;
-            xl_path_measure(&data, (const float[]){a, b}, &risk, &cost);
-            if (risk <= .05 && cost < best) best = cost;
+            const xl_path_mean mean = xl_path_measure(&data, (const float[]){a, b});
+            if (mean.regret <= chosen.regret && mean.cost < best) best = mean.cost;
         }
-    CHECK(path.cost[3] < best + .01, "cost %.4f, exhaustive search %.4f", path.cost[3], best);
+    CHECK(chosen.cost < best + .01, "cost %.4f, exhaustive search %.4f", chosen.cost, best);
+    CHECK(middle[1] > middle[0], "cheap errors are not preferred: %f %f", middle[0], middle[1]);
     free(u);
     free(weight);
+    free(regret);
     free(wrong);
+    free(curve);
 }
 
 static void test_holds(void) {
@@ -249,8 +311,8 @@ static void test_sorted_list(void) {
     }
     xl_dataset_free(&set);
     CHECK(hard == 400, "%d of 400 are left", hard);
-    CHECK(xl_risk_p(x[0], N, 0.05, 0.05) < 0.05, "the order makes no difference");
-    CHECK(xl_risk_p(x[1], N, 0.05, 0.05) > 0.2, "certified against the mean");
+    CHECK(xl_risk_p(x[0], N, N, 0.05, 0.05) < 0.05, "the order makes no difference");
+    CHECK(xl_risk_p(x[1], N, N, 0.05, 0.05) > 0.2, "certified against the mean");
 }
 
 /* Words end where letters and digits of any script end; signs are none. */
@@ -280,9 +342,11 @@ int main(void) {
     test_sorted_list();
     test_guarantee();
     test_power();
+    test_vectors();
     test_sequence_stops();
     test_paper();
-    test_path();
+    test_boundary();
+    test_curve();
     test_holds();
     if (!failures) puts("calibrate: ok");
     return failures != 0;

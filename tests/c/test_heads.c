@@ -55,9 +55,21 @@ static void fill(fixture *f) {
         for (int l = 0; l < LAYERS; l++)
             f->kv[v][l] = floats(KV * DIM), f->kv_bias[v][l] = floats(KV);
     for (int i = 0; i < SHORT; i++) f->shortlist[i] = (i * 31 + 7) % VOCAB;
-    f->levels[0] =
-        (exitlm_level){EXITLM_STRATEGY_RISK, 0.9f,  true,  0.05f, 0.09f, {0.1f, 0.2f, 0, 0.4f, 2},
-                       {0.25f, 0, 0, 0, 1},  0.93f, 0.88f, 600,   12345, EXITLM_POLICY_EXACT};
+    f->levels[0] = (exitlm_level){EXITLM_STRATEGY_RISK,
+                                  0.9f,
+                                  true,
+                                  0.05f,
+                                  0.09f,
+                                  {0.1f, 0.2f, 0, 0.4f, 2},
+                                  {0.25f, 0, 0, 0, 1},
+                                  0.93f,
+                                  0.88f,
+                                  600,
+                                  12345,
+                                  EXITLM_POLICY_EXACT,
+                                  0.01f,
+                                  0.02f,
+                                  0.03f};
     f->levels[1] = (exitlm_level){EXITLM_STRATEGY_RISK,
                                   0.95f,
                                   true,
@@ -69,7 +81,10 @@ static void fill(fixture *f) {
                                   NAN,
                                   600,
                                   12346,
-                                  EXITLM_POLICY_EXACT};
+                                  EXITLM_POLICY_EXACT,
+                                  1,
+                                  1,
+                                  1};
     f->levels[2] = (exitlm_level){.strategy = EXITLM_STRATEGY_RISK,
                                   .accuracy = 0.99f,
                                   .delta = 0.05f,
@@ -225,6 +240,7 @@ static void test_levels(fixture *f) {
     CHECK(level.accuracy == 0.9f && level.certified && level.bound == 0.09f &&
           level.threshold[3] == 0.4f && level.coverage[0] == 0.25f);
     CHECK(level.conversations == 600 && level.tokens == 12345 && level.agreement_exited == 0.88f);
+    CHECK(level.regret == 0.01f && level.regret_bound == 0.02f && level.unwanted == 0.03f);
     good(exitlm_heads_level(h, 1, &level, &error), &error);
     CHECK(level.agreement_exited == 0); /* was not a number */
     CHECK(exitlm_heads_level(h, 4, &level, &error) == EXITLM_USAGE);

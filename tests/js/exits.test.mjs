@@ -28,7 +28,7 @@ test('what is told of the heads', () => {
   assert.deepEqual(exits.layers, [2, 4, 6]);
   assert.equal(exits.heads.length, 3);
   assert.equal(exits.heads[0].rows, 200);
-  assert.ok(['entropy', 'maxprob', 'margin', 'logistic'].includes(exits.metric));
+  assert.ok(['entropy', 'maxprob', 'margin', 'logistic', 'regret'].includes(exits.metric));
   assert.match(exits.fingerprint, /^[0-9a-f]{64}$/);
   assert.equal(exits.fingerprint, lm.info.fingerprint);
   const level = exits.levels.find((l) => Math.abs(l.accuracy - 0.9) < 1e-6);

@@ -317,6 +317,9 @@ describe('the default level', { skip: !built && 'the program is not built' }, ()
     const file = headsOf('named.exits.gguf', levels);
     const [before] = objects(['inspect', file]);
     assert.equal(before.default_accuracy, 0.95);
+    // a file from before regret was measured
+    const { regret, regret_bound: bound, unwanted } = before.levels[0];
+    assert.deepEqual([regret, bound, unwanted], [1, 1, 1]);
     assert.equal(start(file).start.accuracy, 0.95);
     assert.equal(good(['calibrate', tiny, file, '--default', '0.9', '-q']), '');
     const [named] = objects(['inspect', file]);
@@ -331,6 +334,34 @@ describe('the default level', { skip: !built && 'the program is not built' }, ()
       assert.match(err, new RegExp(`named\\.exits\\.gguf: ${level} is no certified level`));
     }
     assert.deepEqual(objects(['inspect', file])[0], named);
+  });
+
+  test('calibrate --tasks names the boldest level that keeps the right answers', () => {
+    const file = headsOf('chosen.exits.gguf', [
+      { accuracy: 0.9, thresholds: [0.97, 0.97] },
+      { accuracy: 0.95, thresholds: [0, 1e-9] },
+      { accuracy: 0.99, thresholds: [0, 0], certified: false },
+    ]);
+    const asked = Array.from({ length: 12 }, (_, i) => ({ id: `t${i}`, turns: [`Number ${i}`] }));
+    const judged = (/** @type {string} */ name, /** @type {(i: number) => string} */ answer) =>
+      scratch(name, jsonl(asked.map((t, i) => ({ ...t, answer: [answer(i)], match: 'exact' }))));
+    const seen = evaluate(
+      tiny,
+      file,
+      judged('unjudged.jsonl', () => 'x'),
+    );
+    const full = judged('full.jsonl', (i) => seen.items[i].replies[0].trim() || 'x');
+    const out = good(['calibrate', tiny, file, '--tasks', full, '-q']);
+    assert.match(out, /^0\.95 .* \+?0\.0 {2}[^\n]*\n0\.90 .* -\d/m);
+    assert.match(out, /^the default level is 0\.95$/m);
+    assert.equal(objects(['inspect', file])[0].default_accuracy, 0.95);
+    // Where the exits' own replies are the right ones, the boldest.
+    const own = evaluate(tiny, file, full, '--accuracy', '0.9');
+    const bold = judged('bold.jsonl', (i) => own.items[i].replies[1].trim() || 'x');
+    good(['calibrate', tiny, file, '--tasks', bold, '-q']);
+    assert.equal(objects(['inspect', file])[0].default_accuracy, 0.9);
+    const both = run(['calibrate', tiny, file, '--tasks', full, '--default', '0.9', '-q']);
+    assert.deepEqual([both.status, /give one of them/.test(both.err)], [2, true]);
   });
 
   test('without any certified level nothing exits', () => {

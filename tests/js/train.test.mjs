@@ -184,7 +184,7 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
     ]);
     assert.equal(calibrated.status, 0, calibrated.err);
     const [info] = objects(['inspect', heads]);
-    assert.equal(info.levels.length, 50);
+    assert.equal(info.levels.length, 55);
     const result = run([
       'eval',
       tiny,
@@ -209,7 +209,7 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
     );
     assert.equal(eval_.type, 'eval');
     assert.equal(eval_.conversations, 100);
-    assert.equal(eval_.levels.length, 50);
+    assert.equal(eval_.levels.length, 55);
     for (const row of eval_.levels) {
       assert.equal(row.coverage.length, 2);
       assert.ok(
@@ -281,7 +281,7 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
     const [info] = objects(['inspect', heads]);
     assert.deepEqual(info.levels.slice(0, before.levels.length), before.levels);
     const added = info.levels.slice(before.levels.length);
-    assert.equal(added.length, 10);
+    assert.equal(added.length, 11);
     assert.ok(
       added.every((/** @type {any} */ l) => l.kv === 'maps' && l.strategy === 'risk') &&
         before.levels.every((/** @type {any} */ l) => l.kv === 'exact'),
@@ -377,7 +377,7 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
       '0',
     ]);
     const [all] = lines(again.out);
-    assert.equal(all.levels.length, 10);
+    assert.equal(all.levels.length, 11);
     for (const l of all.levels) if (l.certified) assert.ok(l.holds, JSON.stringify(l));
     const without = train(
       'mapless',

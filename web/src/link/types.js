@@ -131,6 +131,10 @@
  * @property {number[]} coverage share of tokens that exit at each head
  * @property {number} agreement
  * @property {number} agreementExited
+ * @property {number} regret of a token: by how many logits the full model preferred its own choice
+ *   in the same context, as a share of 8 (0 up to 0.5, a near-tie); mean. 1: not measured
+ * @property {number} regretBound upper bound of it at 1 - delta
+ * @property {number} unwanted share of tokens that have any
  * @property {number} conversations
  * @property {number} tokens
  * @property {boolean} [onDevice] made here by `calibrate`
