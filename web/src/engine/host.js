@@ -485,8 +485,14 @@ export class Host {
   }
 
   #memory() {
-    const { engine, loader } = this.#alive();
-    return { total: engine.memoryBytes, ...this.#memoryNeeded, networkBytes: loader.networkBytes };
+    const { engine, loader, sessions } = this.#alive();
+    const { model, session } = this.#memoryNeeded;
+    return {
+      total: engine.memoryBytes,
+      model,
+      session: session * sessions.most,
+      networkBytes: loader.networkBytes,
+    };
   }
 
   async #dispose() {

@@ -19,6 +19,8 @@ export class Sessions {
   #make;
   /** By the caller's number; 0 belongs to `lm`. @type {Map<number, Session>} */
   #sessions = new Map();
+  /** So many were there at once: memory does not shrink. */
+  most = 0;
 
   /**
    * @param {Engine} engine
@@ -35,6 +37,7 @@ export class Sessions {
   /** @param {number} id @param {number} address */
   #keep(id, address) {
     this.#sessions.set(id, { address, before: Promise.resolve(), dropped: 0, messages: 0 });
+    this.most = Math.max(this.most, this.#sessions.size);
   }
 
   /** @param {number} id */
