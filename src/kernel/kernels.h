@@ -174,18 +174,18 @@ typedef struct xl_reach {
  *   k, v     the cache of this layer and K/V head
  *   scratch  xl_attend_scratch_floats(group, end, head_dim) floats
  * f32, f16: score[p] = (sum over c ascending of q[c] * k[p][c]) * scale.
- * q8:       q, k and v are rotated (xl_rotate) before they are quantised, so that no element stands
+ * q8:       q and k are rotated (xl_rotate) before they are quantised, so that no element stands
  *           out; q as one block (dq, q8): score[p] = ((float)(sum of q8 * k8, exact) * (dq *
  *           dk[p])) * (scale / block).
  * Then      e[p] = xl_expf(score[p] - max), Z = sum of e, 8 lanes by position, sum8;
  *           out[c] = (sum over p ascending of e[p] * v[p][c]) * (1 / Z), for q8 of (e[p] *
- *           dv[p]) * (float)v8[p][c], by (1 / Z / block), and rotated back. */
+ *           dv[p]) * (float)v8[p][c]. */
 typedef void (*xl_attend_fn)(float *out, const float *q, const void *k, const void *v,
                              xl_reach span, size_t head_dim, size_t group, float scale,
                              float *scratch);
 
 /* Store k [head_dim] and v [head_dim] in a slot; f16 rounds to nearest even and saturates
- * at +-65504; q8 rotated, as one block of int8. */
+ * at +-65504; q8 as one block of int8, k rotated. */
 typedef void (*xl_store_kv_fn)(void *k_cache, void *v_cache, size_t slot, const float *k,
                                const float *v, size_t head_dim);
 

@@ -35,7 +35,7 @@ bool xl_relaxed_dot_widens(void);
 
 /* x [n], n a multiple of 8, through Walsh and Hadamard's transform, in blocks of as many elements as
  * the largest power of two that divides n. Not normalised: the product of two rows becomes `block`
- * times what it was, and twice the transform is `block` times the row. */
+ * times what it was. */
 static inline size_t xl_rotation_block(size_t n) { return n & (~n + 1); }
 void xl_rotate(float *x, size_t n);
 

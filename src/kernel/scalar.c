@@ -395,7 +395,7 @@ static void attend_Q8(float *out, const float *q, const void *k, const void *v, 
                 dot += q8[c] * (int8_t)tile[32 + c / 4 * 32 + p % 8 * 4 + c % 4];
             score[p] = ((float)dot * (dq * q8_scale(tile, p))) * (scale / block);
         }
-        float inverse = 1.0f / exp_scores(score, span) / block;
+        float inverse = 1.0f / exp_scores(score, span);
         for (size_t p = span.first; p < span.end; p++)
             score[p] = score[p] * q8_scale(q8_tile(v, p % span.slots, head_dim), p);
         for (size_t c = 0; c < head_dim; c++) {
@@ -406,7 +406,6 @@ static void attend_Q8(float *out, const float *q, const void *k, const void *v, 
             }
             out[c] = sum * inverse;
         }
-        xl_rotate(out, head_dim);
     }
 }
 
@@ -439,7 +438,7 @@ void xl_store_kv_Q8(void *k_cache, void *v_cache, size_t pos, const float *k, co
     float d = rotate_group(q, k, head_dim);
     memcpy(kt + pos % 8 * 4, &d, sizeof d);
     for (size_t c = 0; c < head_dim; c += 4) memcpy(kt + 32 + c * 8 + pos % 8 * 4, q + c, 4);
-    d = rotate_group((int8_t *)vt + 32 + pos % 8 * head_dim, v, head_dim);
+    d = quantize_group((int8_t *)vt + 32 + pos % 8 * head_dim, v, head_dim);
     memcpy(vt + pos % 8 * 4, &d, sizeof d);
 }
 

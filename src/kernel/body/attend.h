@@ -178,7 +178,7 @@ INLINE void attend_heads(const xl_kv_type type, const int G, float *out, const f
     float inverse[3];
     EACH(g, G) {
         float *e = score + (size_t)g * stride;
-        inverse[g] = 1.0f / exp_scores(e, from, n) / block;
+        inverse[g] = 1.0f / exp_scores(e, from, n);
         if (type == XL_KV_Q8) scale_values(e + from, v, span, head_dim);
     }
     for (; c + OUTPUT_VECTORS * LANES <= head_dim; c += OUTPUT_VECTORS * LANES)
@@ -187,8 +187,6 @@ INLINE void attend_heads(const xl_kv_type type, const int G, float *out, const f
     for (; c < head_dim; c += 8)
         output_part(type, G, TILE_VECTORS, out, score + from, stride, inverse, v, span, head_dim,
                     c);
-    if (type == XL_KV_Q8)
-        EACH(g, G) xl_rotate(out + (size_t)g * head_dim, head_dim);
 }
 
 INLINE void attend(const xl_kv_type type, float *out, const float *q, const void *k, const void *v,
