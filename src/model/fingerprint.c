@@ -6,10 +6,6 @@
 #include "base/sort.h"
 #include "loader.h"
 
-const char *const xl_fingerprint_norms[XL_FINGERPRINT_NORMS] = {
-    "blk.0.attn_norm.weight", "blk.0.ffn_norm.weight", "blk.0.attn_q_norm.weight",
-    "blk.0.attn_k_norm.weight"};
-
 static void hash_u64(xl_sha256 *sha, uint64_t value) {
     uint8_t bytes[8];
     for (int i = 0; i < 8; i++) bytes[i] = (uint8_t)(value >> (8 * i));

@@ -80,10 +80,14 @@ exitlm_status xl_model_check_tensors(const exitlm_model *model, exitlm_error *er
 void xl_model_missing(const xl_gguf *gguf, bool first, char *text, size_t capacity);
 void xl_model_fill_info(exitlm_model *model);
 
-/* ---- fingerprint.c ---- */
-/* Names of the tensors, all of layer 0, whose bytes are in it where a model has them. */
+/* Names of the tensors, all of layer 0, whose bytes are in the fingerprint where a model has them. */
 #define XL_FINGERPRINT_NORMS 4
 extern const char *const xl_fingerprint_norms[XL_FINGERPRINT_NORMS];
+/* Frees the first stop of a list. */
+void xl_stop_drop(const exitlm_model *model, const xl_place *place, xl_stop **at);
+void xl_part_free(exitlm_model *model, xl_part *part);
+
+/* ---- fingerprint.c ---- */
 /* The part that the header decides; needs all parts. OUT_OF_MEMORY. */
 exitlm_status xl_fingerprint_begin(const exitlm_model *model, xl_sha256 *sha, exitlm_error *error);
 /* The rest, once layer 0's norms and the first rows are there. */
@@ -95,7 +99,6 @@ exitlm_status xl_fingerprint_end(exitlm_model *model, const xl_sha256 *begun, ex
 exitlm_status xl_part_places(exitlm_model *model, xl_part *part, exitlm_error *error);
 /* Takes the memory for its weights, one block. */
 exitlm_status xl_part_allocate(exitlm_model *model, xl_part *part, exitlm_error *error);
-void xl_part_free(exitlm_model *model, xl_part *part);
 /* Takes up to `n_bytes` of tensor `index`'s data from byte `offset` of it on; *used of them.
  * *tensor_done: the last byte came.
  * *new_bytes: of those used, the ones that were not there yet. BAD_MODEL for a weight that is no

@@ -73,6 +73,10 @@ typedef struct {
 } tensor_rule;
 
 #define IN(FIELD) offsetof(xl_layer, FIELD)
+const char *const xl_fingerprint_norms[XL_FINGERPRINT_NORMS] = {
+    "blk.0.attn_norm.weight", "blk.0.ffn_norm.weight", "blk.0.attn_q_norm.weight",
+    "blk.0.attn_k_norm.weight"};
+
 static const tensor_rule layer_rules[] = {
     {"attn_norm.weight", SIZE_ONE, SIZE_DIM, ALL, 0, IN(attn_norm.weight), 0, NULL},
     {"attn_norm.bias", SIZE_ONE, SIZE_DIM, LAYER_NORM, 0, IN(attn_norm.bias), 0, NULL},
@@ -617,6 +621,20 @@ const xl_vocabulary *xl_model_vocabulary(const exitlm_model *model) {
     if (!made || atomic_compare_exchange_strong(kept, &known, made)) return made;
     xl_vocabulary_free(made); /* another thread came first */
     return known;
+}
+
+void xl_stop_drop(const exitlm_model *model, const xl_place *place, xl_stop **at) {
+    xl_stop *stop = *at;
+    *at = stop->next;
+    xl_free(&model->allocator, stop, 1, sizeof *stop + xl_quant_types[place->type].block_bytes);
+}
+
+void xl_part_free(exitlm_model *model, xl_part *part) {
+    for (uint32_t i = 0; part->places && i < part->gguf.n_tensors; i++)
+        while (part->places[i].stops) xl_stop_drop(model, &part->places[i], &part->places[i].stops);
+    xl_free(&model->allocator, part->places, part->gguf.n_tensors, sizeof *part->places);
+    xl_gguf_free(&part->gguf);
+    xl_free(&model->allocator, part->weights, part->weights_bytes, 1);
 }
 
 void exitlm_model_free(exitlm_model *model) {

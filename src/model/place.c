@@ -101,20 +101,6 @@ static xl_stop **find_stop(xl_place *place, uint32_t row) {
     return at;
 }
 
-static void drop_stop(const exitlm_model *model, const xl_place *place, xl_stop **at) {
-    xl_stop *stop = *at;
-    *at = stop->next;
-    xl_free(&model->allocator, stop, 1, sizeof *stop + xl_quant_types[place->type].block_bytes);
-}
-
-void xl_part_free(exitlm_model *model, xl_part *part) {
-    for (uint32_t i = 0; part->places && i < part->gguf.n_tensors; i++)
-        while (part->places[i].stops) drop_stop(model, &part->places[i], &part->places[i].stops);
-    xl_free(&model->allocator, part->places, part->gguf.n_tensors, sizeof *part->places);
-    xl_gguf_free(&part->gguf);
-    xl_free(&model->allocator, part->weights, part->weights_bytes, 1);
-}
-
 bool xl_place_may_seek(const exitlm_model *model, const xl_place *place, uint64_t offset) {
     if (place->kind == XL_PLACE_SKIP) return true;
     if (place->kind != XL_PLACE_ROWS) return offset <= place->n_done_bytes;
@@ -236,7 +222,7 @@ static exitlm_status take_row(exitlm_model *model, xl_part *part, uint32_t index
     stop->n_bytes += n;
     taken->new_bytes = n;
     if (stop->n_bytes < place->row_bytes) return EXITLM_OK;
-    drop_stop(model, place, at);
+    xl_stop_drop(model, place, at);
     row_done(model, place, row);
     taken->tensor_done = place->n_done_bytes == (uint64_t)place->row_bytes * place->rows;
     return EXITLM_OK;
