@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/alloc.h"
 #include "grammar/grammar.h"
 #include "text/tokenizer.h"
 
