@@ -56,7 +56,6 @@ export class Replies {
   #shapes;
   #form;
   /** @type {Set<Running>} */ #running = new Set();
-  #advancing = false;
   /** Resolved when one more runs. */ #joined = deferred();
   /** @type {Map<number, Reply>} */ #open = new Map();
   /** Levels that were calibrated here, by accuracy. @type {OwnLevel[]} */ #ownLevels = [];
@@ -198,44 +197,51 @@ export class Replies {
         free();
       }
       if (!loader.finished) loader.needRows(idsOfText(engine, loader.model, text, true, true));
-      return await new Promise((resolve, reject) => {
-        this.#running.add({
-          id,
-          reply,
-          address,
-          dropped,
-          seed,
-          options,
-          calls,
-          stopSent: false,
-          resolve,
-          reject,
-        });
-        this.#joined.resolve(undefined);
-        if (!this.#advancing) this.#advance();
-      });
+      const { promise, resolve, reject } = deferred();
+      promise.catch(() => {});
+      /** @type {Running} */
+      const one = {
+        id,
+        reply,
+        address,
+        dropped,
+        seed,
+        options,
+        calls,
+        stopSent: false,
+        resolve,
+        reject,
+      };
+      this.#running.add(one);
+      this.#joined.resolve(undefined);
+      await this.#advance(one);
+      return await promise;
     } finally {
       this.#shapes.release(grammar);
     }
   }
 
-  /** Steps until no reply runs any more. */
-  async #advance() {
+  /**
+   * Steps until this reply is done. Each drives all of them: in a Worker what another request waits
+   * for ends with that request.
+   * @param {Running} one
+   */
+  async #advance(one) {
     let lastTurn = now();
-    this.#advancing = true;
-    while (this.#running.size > 0) {
+    while (this.#running.has(one)) {
       try {
-        if (this.#step()) await this.#news();
+        const waits = this.#step();
+        if (!this.#running.has(one)) return;
+        if (waits) await this.#news();
         // Without a clock nobody knows how long this has taken: each step is a turn.
         else if (!this.#clock || now() - lastTurn > TURN_MS) await this.#pause();
         else continue;
       } catch (error) {
-        for (const one of this.#running) one.reject(error);
-        this.#running.clear();
+        this.#running.delete(one);
+        one.reject(error);
       }
       lastTurn = now();
     }
-    this.#advancing = false;
   }
 
   /** Something that replies wait for has come, or one is stopped, or joins. */
