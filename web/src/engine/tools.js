@@ -50,6 +50,7 @@ export function toolsIn({ tools, toolChoice, parallelToolCalls }) {
   if (toolChoice === 'none') return null;
   return tools.map((/** @type {any} */ tool) => {
     const { name, description, parameters } = tool?.function ?? tool ?? {};
+    if (typeof name !== 'string') usage('tools', 'tools with a name each', tool);
     return {
       type: 'function',
       function: {
