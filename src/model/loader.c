@@ -478,6 +478,7 @@ exitlm_status exitlm_loader_seek(exitlm_loader *loader, uint32_t part, uint64_t 
                            part, gguf->blob_bytes);
         loader->loaded_bytes -= gguf->blob_bytes;
         xl_gguf_free(gguf);
+        gguf->keys_only = loader->options.vocabulary_only;
     }
     if (gguf->done) {
         uint32_t tensor = find_tensor(gguf, offset, 0);

@@ -966,6 +966,23 @@ static void test_header_only(void) {
     xl_buffer_free(&file);
 }
 
+/* A header that is begun anew is still read for its vocabulary alone. */
+static void test_vocabulary_anew(void) {
+    xl_buffer file = make_default();
+    counting c;
+    counting_init(&c);
+    exitlm_load_options options = {.allocator = &c.allocator, .vocabulary_only = true};
+    exitlm_loader *loader = loader_for(&options);
+    exitlm_error error = {0};
+    good(exitlm_loader_push(loader, file.data, 100, &error), &error);
+    good(exitlm_loader_seek(loader, 0, 0, &error), &error);
+    good(exitlm_loader_push(loader, file.data, file.n_bytes, &error), &error);
+    CHECK(state_of(loader).header_ready);
+    exitlm_loader_free(loader);
+    CHECK(c.blocks == 0);
+    xl_buffer_free(&file);
+}
+
 static void test_usage(void) {
     exitlm_loader *loader = loader_for(NULL);
     exitlm_error error;
@@ -1024,6 +1041,7 @@ int main(void) {
     test_session_bound();
     test_no_memory();
     test_header_only();
+    test_vocabulary_anew();
     test_usage();
     test_real_model();
     puts("loader: good");
