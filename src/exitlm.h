@@ -454,7 +454,7 @@ typedef struct exitlm_stats {
     /* the reply lies inside what its accuracy is certified for; always in FULL and LOSSLESS */
     bool certified;
     const char *uncertified; /* else why not, in a few words; "". Static */
-    const char *text;        /* the whole reply */
+    const char *text;        /* the whole reply, NUL-terminated */
     size_t text_bytes;
 } exitlm_stats;
 

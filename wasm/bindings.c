@@ -415,11 +415,6 @@ exitlm_status EXPORT(exitlm_wasm_detokenize)(const exitlm_model *model, const in
 }
 
 /* ---- Sessions ---------------------------------------------------------------- */
-static double host_clock_ms(void *user) {
-    (void)user;
-    return exitlm_host_clock_ms();
-}
-
 /* has_clock false: the host's clock stands still while the engine computes; times are then
  * reported as negative. */
 exitlm_session *EXPORT(exitlm_wasm_session_create)(const exitlm_model *model,
@@ -466,10 +461,6 @@ exitlm_status EXPORT(exitlm_wasm_session_text)(exitlm_session *session, const ch
                                                exitlm_error *error) {
     return xl_session_text(session, text, n_bytes, &(xl_spans){plain, n_plain, 0}, true, options,
                            error);
-}
-exitlm_status EXPORT(exitlm_wasm_session_step)(exitlm_session *session, exitlm_event *event,
-                                               exitlm_error *error) {
-    return exitlm_session_step(session, event, error);
 }
 exitlm_status EXPORT(exitlm_wasm_sessions_step)(exitlm_turn *turns, size_t n, exitlm_error *error) {
     return exitlm_sessions_step(turns, n, error);

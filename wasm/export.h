@@ -12,5 +12,9 @@ __attribute__((import_module("exitlm"), import_name("pass"))) bool exitlm_host_p
                                                                                     size_t n_bytes);
 /* Milliseconds from any start. */
 __attribute__((import_module("exitlm"), import_name("clock_ms"))) double exitlm_host_clock_ms(void);
+static inline double host_clock_ms(void *user) {
+    (void)user;
+    return exitlm_host_clock_ms();
+}
 
 #endif

@@ -29,8 +29,4 @@ uint32_t EXPORT(exitlm_wasm_session_threads)(const exitlm_session *session) {
     return session ? xl_pool_threads(session->run.pool) : 0;
 }
 /* See xl_weight_speed; 0 where there is no clock. */
-static double host_clock_ms(void *user) {
-    (void)user;
-    return exitlm_host_clock_ms();
-}
 double EXPORT(exitlm_wasm_speed)(void) { return xl_weight_speed(host_clock_ms); }

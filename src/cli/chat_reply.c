@@ -66,19 +66,11 @@ static void json_exits(chat *c, const exitlm_stats *s) {
     xl_nd_put(j, "-1=%u }", s->full_tokens);
 }
 
-static char *copy_text(const char *text, size_t n_bytes) {
-    char *copy = malloc(n_bytes + 1);
-    if (!copy) return NULL;
-    memcpy(copy, text, n_bytes);
-    copy[n_bytes] = 0;
-    return copy;
-}
-
 static void json_done(chat *c, const exitlm_stats *s) {
     static const char *const reasons[] = {"stop", "length", "abort"};
     const char *reason = reasons[s->reason];
     size_t text_bytes = s->text_bytes;
-    char *said = c->options->tools ? copy_text(s->text, s->text_bytes) : NULL;
+    const char *said = c->options->tools ? s->text : NULL;
     if (said) {
         const char *call = strstr(said, "<tool_call>");
         if (call) text_bytes = (size_t)(call - said) - (call > said && call[-1] == '\n');
@@ -94,7 +86,6 @@ static void json_done(chat *c, const exitlm_stats *s) {
               time_or_null(s->tokens_per_second), s->mean_depth, s->mean_work, s->certified);
     if (!s->certified) xl_nd_put(j, "uncertified=%s", s->uncertified);
     if (said) chat_tool_calls(c, said, true);
-    free(said);
     json_exits(c, s);
     if (c->generate.grammar) xl_nd_put(j, "forced=%u", s->forced_tokens);
     xl_nd_put(j, "drafted=%u accepted=%u", s->drafted, s->accepted);
@@ -165,6 +156,6 @@ int chat_reply(chat *c, const exitlm_message *messages, size_t n_messages, const
     if (c->options->json) json_done(c, &event.stats);
     else show_done(c, &event.stats);
     if (!reply) return CLI_OK;
-    *reply = copy_text(event.stats.text, event.stats.text_bytes);
+    *reply = xl_format("%s", event.stats.text);
     return *reply ? CLI_OK : cli_no_memory("the conversation");
 }

@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "chat.h"
 #include "files.h"
+#include "train/dataset.h"
 
 #define MAX_LINE_BYTES ((size_t)64 << 20)
 
@@ -90,15 +91,12 @@ static char *read_line(FILE *in, size_t *n) {
 
 /* False: it is no line of messages. */
 static bool take_messages(chat_talk *talk, const xl_json *root) {
-    static const char *const roles[] = {"system", "user", "assistant"};
     const xl_json *messages = xl_json_get(root, "messages");
     if (!messages || messages->kind != XL_JSON_ARRAY) return false;
     for (const xl_json *m = messages->first; m; m = m->next) {
-        const char *role = xl_json_string(m, "role"), *content = xl_json_string(m, "content");
-        size_t r = 0;
-        while (r < 3 && (!role || strcmp(role, roles[r]) != 0)) r++;
-        if (r == 3 || !content || !chat_talk_add(talk, roles[r], xl_format("%s", content)))
-            return false;
+        const char *role = xl_known_role(xl_json_string(m, "role")),
+                   *content = xl_json_string(m, "content");
+        if (!role || !content || !chat_talk_add(talk, role, xl_format("%s", content))) return false;
     }
     return true;
 }

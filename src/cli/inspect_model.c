@@ -1,12 +1,10 @@
 /* inspect of a model: hyperparameters, tensors by type, memory need, fingerprint. */
-#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "catalog.h"
 #include "cli.h"
-#include "engine.h"
 #include "files.h"
 #include "inspect.h"
 #include "model/loader.h"

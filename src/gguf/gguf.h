@@ -97,7 +97,8 @@ void xl_gguf_free(xl_gguf *gguf);                 /* leaves it as after init */
 size_t xl_gguf_memory_bytes(const xl_gguf *gguf); /* held from the allocator now */
 
 /* Takes bytes of the header; *used of the `n_bytes` belonged to it (without the padding behind it,
- * which a file without weights may lack). All are used until `done`. BAD_MODEL or UNSUPPORTED with name and offset; then only xl_gguf_free. */
+ * which a file without weights may lack). All are used until `done`. BAD_MODEL or
+ * UNSUPPORTED with name and offset; then only xl_gguf_free. */
 exitlm_status xl_gguf_push(xl_gguf *gguf, const void *bytes, size_t n_bytes, size_t *used,
                            exitlm_error *error);
 

@@ -47,7 +47,6 @@ typedef struct config_set {
 struct exitlm_grammar {
     exitlm_allocator allocator;
     const xl_vocabulary *vocabulary;
-    const xl_tokenizer *tokenizer; /* its own */
     xl_automaton automaton;
     void *block;
     size_t block_bytes;
@@ -268,8 +267,9 @@ static uint32_t step(xl_grammar *g, uint32_t from, uint8_t byte) {
 
 static uint32_t step_token(xl_grammar *g, uint32_t set, int32_t id) {
     char bytes[XL_MAX_SPOKEN_BYTES];
-    if (xl_token_attributes(g->tokenizer, id) & (XL_TOKEN_CONTROL | XL_TOKEN_UNUSED)) return DEAD;
-    const size_t n = xl_token_bytes(g->tokenizer, id, bytes, sizeof bytes);
+    if (xl_token_attributes(g->vocabulary->tokenizer, id) & (XL_TOKEN_CONTROL | XL_TOKEN_UNUSED))
+        return DEAD;
+    const size_t n = xl_token_bytes(g->vocabulary->tokenizer, id, bytes, sizeof bytes);
     if (n == 0) return DEAD;
     for (size_t i = 0; i < n && set != DEAD; i++) set = step(g, set, (uint8_t)bytes[i]);
     return set;
@@ -313,7 +313,7 @@ bool xl_grammar_goes_on(xl_grammar *g, const int32_t *ids, uint32_t n) {
 
 bool xl_grammar_allows(xl_grammar *g, const int32_t *ids, uint32_t n, int32_t id) {
     const uint32_t set = here(g, ids, n);
-    if (xl_token_is_eog(g->tokenizer, id)) return g->sets[set].accepts;
+    if (xl_token_is_eog(g->vocabulary->tokenizer, id)) return g->sets[set].accepts;
     return set != DEAD && step_token(g, set, id) != DEAD;
 }
 
@@ -500,10 +500,8 @@ exitlm_status xl_grammar_create(xl_grammar **grammar, const xl_vocabulary *vocab
     xl_tokenizer_describe(vocabulary->tokenizer, &info);
     xl_grammar *g = xl_calloc(&own, 1, sizeof *g);
     if (!g) return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for a grammar");
-    *g = (xl_grammar){.allocator = own,
-                      .vocabulary = vocabulary,
-                      .tokenizer = vocabulary->tokenizer,
-                      .mask_words = (info.n_tokens + 63) / 64};
+    *g = (xl_grammar){
+        .allocator = own, .vocabulary = vocabulary, .mask_words = (info.n_tokens + 63) / 64};
     exitlm_status status = lay_automaton(g, source, error);
     xl_arena arena = {0};
     lay_out(g, &arena);

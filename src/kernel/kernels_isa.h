@@ -41,11 +41,11 @@ void xl_rotate(float *x, size_t n);
 
 /* Storing is memory traffic and one position at a time; every instruction set shares the scalar
  * form. */
-void xl_store_kv_F32(void *k_cache, void *v_cache, size_t pos, const float *k, const float *v,
+void xl_store_kv_F32(void *k_cache, void *v_cache, size_t slot, const float *k, const float *v,
                      size_t head_dim);
-void xl_store_kv_F16(void *k_cache, void *v_cache, size_t pos, const float *k, const float *v,
+void xl_store_kv_F16(void *k_cache, void *v_cache, size_t slot, const float *k, const float *v,
                      size_t head_dim);
-void xl_store_kv_Q8(void *k_cache, void *v_cache, size_t pos, const float *k, const float *v,
+void xl_store_kv_Q8(void *k_cache, void *v_cache, size_t slot, const float *k, const float *v,
                     size_t head_dim);
 
 #endif

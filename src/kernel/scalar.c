@@ -409,11 +409,11 @@ static void attend_Q8(float *out, const float *q, const void *k, const void *v, 
     }
 }
 
-void xl_store_kv_F32(void *k_cache, void *v_cache, size_t pos, const float *k, const float *v,
+void xl_store_kv_F32(void *k_cache, void *v_cache, size_t slot, const float *k, const float *v,
                      size_t head_dim) {
-    float *kt = (float *)k_cache + pos / 8 * 8 * head_dim + pos % 8;
+    float *kt = (float *)k_cache + slot / 8 * 8 * head_dim + slot % 8;
     for (size_t c = 0; c < head_dim; c++) kt[c * 8] = k[c];
-    memcpy((float *)v_cache + pos * head_dim, v, head_dim * sizeof(float));
+    memcpy((float *)v_cache + slot * head_dim, v, head_dim * sizeof(float));
 }
 
 static uint16_t saturate_f16(float f) {
@@ -422,24 +422,24 @@ static uint16_t saturate_f16(float f) {
     return (h & 0x7fffu) == 0x7c00u ? (uint16_t)(h - 1) : h;
 }
 
-void xl_store_kv_F16(void *k_cache, void *v_cache, size_t pos, const float *k, const float *v,
+void xl_store_kv_F16(void *k_cache, void *v_cache, size_t slot, const float *k, const float *v,
                      size_t head_dim) {
-    uint16_t *kt = (uint16_t *)k_cache + pos / 8 * 8 * head_dim + pos % 8,
-             *vt = (uint16_t *)v_cache + pos * head_dim;
+    uint16_t *kt = (uint16_t *)k_cache + slot / 8 * 8 * head_dim + slot % 8,
+             *vt = (uint16_t *)v_cache + slot * head_dim;
     for (size_t c = 0; c < head_dim; c++) kt[c * 8] = saturate_f16(k[c]);
     for (size_t c = 0; c < head_dim; c++) vt[c] = saturate_f16(v[c]);
 }
 
-void xl_store_kv_Q8(void *k_cache, void *v_cache, size_t pos, const float *k, const float *v,
+void xl_store_kv_Q8(void *k_cache, void *v_cache, size_t slot, const float *k, const float *v,
                     size_t head_dim) {
-    uint8_t *kt = (uint8_t *)k_cache + pos / 8 * (32 + 8 * head_dim),
-            *vt = (uint8_t *)v_cache + pos / 8 * (32 + 8 * head_dim);
+    uint8_t *kt = (uint8_t *)k_cache + slot / 8 * (32 + 8 * head_dim),
+            *vt = (uint8_t *)v_cache + slot / 8 * (32 + 8 * head_dim);
     int8_t q[XL_MAX_HEAD_DIM];
     float d = rotate_group(q, k, head_dim);
-    memcpy(kt + pos % 8 * 4, &d, sizeof d);
-    for (size_t c = 0; c < head_dim; c += 4) memcpy(kt + 32 + c * 8 + pos % 8 * 4, q + c, 4);
-    d = quantize_group((int8_t *)vt + 32 + pos % 8 * head_dim, v, head_dim);
-    memcpy(vt + pos % 8 * 4, &d, sizeof d);
+    memcpy(kt + slot % 8 * 4, &d, sizeof d);
+    for (size_t c = 0; c < head_dim; c += 4) memcpy(kt + 32 + c * 8 + slot % 8 * 4, q + c, 4);
+    d = quantize_group((int8_t *)vt + 32 + slot % 8 * head_dim, v, head_dim);
+    memcpy(vt + slot % 8 * 4, &d, sizeof d);
 }
 
 #define ISA scalar

@@ -324,9 +324,7 @@ static exitlm_status header_known(exitlm_loader *loader, exitlm_error *error) {
 /* ---- Progress ------------------------------------------------------------------------------ */
 static exitlm_status try_fingerprint(exitlm_loader *loader, exitlm_error *error) {
     exitlm_model *model = loader->model;
-    if (model->fingerprint[0] || !loader->header_ready || loader->norms_left ||
-        loader->options.vocabulary_only)
-        return EXITLM_OK;
+    if (model->fingerprint[0] || loader->norms_left) return EXITLM_OK;
     for (uint32_t id = 0; id < XL_FINGERPRINT_ROWS && id < model->config.vocab; id++)
         if (!model->row_ready[id]) return EXITLM_OK;
     exitlm_status status = xl_fingerprint_end(model, &loader->begun, error);
@@ -341,7 +339,6 @@ static exitlm_status try_fingerprint(exitlm_loader *loader, exitlm_error *error)
 
 static void update_progress(exitlm_loader *loader) {
     exitlm_model *model = loader->model;
-    if (!loader->header_ready || loader->options.vocabulary_only) return;
     model->base_ready = loader->base_left == 0;
     while (model->layers_ready < model->config.n_layers &&
            loader->layer_left[model->layers_ready] == 0)
@@ -452,8 +449,10 @@ exitlm_status exitlm_loader_push(exitlm_loader *loader, const void *bytes, size_
         else status = push_header(loader, p, n_bytes, &used, error);
         p += used, n_bytes -= used;
     }
-    if (status == EXITLM_OK) status = try_fingerprint(loader, error);
-    if (status == EXITLM_OK) update_progress(loader);
+    if (status == EXITLM_OK && loader->header_ready && !loader->options.vocabulary_only) {
+        status = try_fingerprint(loader, error);
+        if (status == EXITLM_OK) update_progress(loader);
+    }
     loader->failed = status != EXITLM_OK;
     return status;
 }

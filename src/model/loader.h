@@ -36,7 +36,7 @@ typedef struct xl_place {
     int32_t layer;
     uint32_t rows, cols;   /* a vector: 1, n */
     size_t row_bytes;      /* in the file */
-    bool in_fingerprint;   /* a norm of layer 0 */
+    bool in_fingerprint;   /* one of xl_fingerprint_norms */
     bool fused;            /* Q, K and V, whose fields follow each other */
     void *target;          /* the xl_matrix, or the const float *, in the model */
     void *data;            /* the memory; NULL: none yet */

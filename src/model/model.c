@@ -4,7 +4,7 @@
  * The fingerprint of a model (fingerprint.c) tells whether exit heads belong to it. It is the
  * SHA-256, in hexadecimal, of: the hyperparameters; the table of all tensors sorted by name (name,
  * dimensions, type); the tokenizer (kind, pre-tokenizer, tokens, merges, scores, token types); the
- * bytes, as in the file, of layer 0's norms and of rows 0, 1, 2, 3 of the token embedding. It is
+ * bytes, as in the file, of the norms in xl_fingerprint_norms and of rows 0, 1, 2, 3 of the token embedding. It is
  * the same for a plain, a split and a packed file. */
 #include "loader.h"
 #include "text/template.h"
@@ -72,11 +72,11 @@ typedef struct {
     const char *fused;           /* the tensor that may have it in the place of one of its own */
 } tensor_rule;
 
-#define IN(FIELD) offsetof(xl_layer, FIELD)
 const char *const xl_fingerprint_norms[XL_FINGERPRINT_NORMS] = {
     "blk.0.attn_norm.weight", "blk.0.ffn_norm.weight", "blk.0.attn_q_norm.weight",
     "blk.0.attn_k_norm.weight"};
 
+#define IN(FIELD) offsetof(xl_layer, FIELD)
 static const tensor_rule layer_rules[] = {
     {"attn_norm.weight", SIZE_ONE, SIZE_DIM, ALL, 0, IN(attn_norm.weight), 0, NULL},
     {"attn_norm.bias", SIZE_ONE, SIZE_DIM, LAYER_NORM, 0, IN(attn_norm.bias), 0, NULL},
@@ -246,23 +246,23 @@ static bool present(const exitlm_model *model, const char *name) {
     return false;
 }
 
-static bool present_in(const exitlm_model *model, int32_t layer, const char *suffix) {
-    char name[64];
-    snprintf(name, sizeof name, "blk.%d.%s", (int)layer, suffix);
-    return present(model, layer < 0 ? suffix : name);
+/* The name of a rule's tensor in layer `layer` (-1: in none). */
+static const char *full_name(int32_t layer, const char *name, char full[64]) {
+    if (layer < 0) return name;
+    snprintf(full, 64, "blk.%d.%s", (int)layer, name);
+    return full;
 }
 
 /* Is the tensor of layer `layer` (-1: of none) there, where the rule requires it? */
 static exitlm_status check_rule(const exitlm_model *model, const tensor_rule *rule, int32_t layer,
                                 exitlm_error *error) {
-    if (!(rule->required & 1u << model->config.arch) || present_in(model, layer, rule->name) ||
-        (rule->fused && present_in(model, layer, rule->fused)))
+    char full[64];
+    if (!(rule->required & 1u << model->config.arch) ||
+        present(model, full_name(layer, rule->name, full)) ||
+        (rule->fused && present(model, full_name(layer, rule->fused, full))))
         return EXITLM_OK;
-    if (layer < 0)
-        return xl_fail(error, EXITLM_BAD_MODEL, "tensor %s is missing from the file's table",
-                       rule->name);
-    return xl_fail(error, EXITLM_BAD_MODEL, "tensor blk.%d.%s is missing from the file's table",
-                   (int)layer, rule->name);
+    return xl_fail(error, EXITLM_BAD_MODEL, "tensor %s is missing from the file's table",
+                   full_name(layer, rule->name, full));
 }
 
 exitlm_status xl_model_check_tensors(const exitlm_model *model, exitlm_error *error) {
@@ -390,13 +390,13 @@ static void read_window(key_reader *r, xl_config *c) {
     char full[80];
     if (!find_key(r, "attention.sliding_window", full)) return;
     const uint32_t window = read_u32(r, "attention.sliding_window", 0, UINT32_MAX, 0);
-    /* Within a sliding window attention is the plain one. */
-    if (window && window < c->context_tokens && archs[c->arch].window_period == 0)
-        c->context_tokens = window;
-    if (archs[c->arch].window_period == 0) return;
+    const uint32_t period = archs[c->arch].window_period;
+    if (period == 0) { /* Within a sliding window attention is the plain one. */
+        if (window && window < c->context_tokens) c->context_tokens = window;
+        return;
+    }
     c->window = window;
-    c->window_period = read_u32(r, "attention.sliding_window_pattern", 1, UINT32_MAX,
-                                archs[c->arch].window_period);
+    c->window_period = read_u32(r, "attention.sliding_window_pattern", 1, UINT32_MAX, period);
     c->local_rope_base = read_f32(r, "rope.freq_base_swa", 0.5f, 1e12f, 10000.0f);
 }
 

@@ -94,9 +94,9 @@ struct exitlm_model {
     xl_template chat;                    /* points into the metadata */
     /* Progress of loading; all monotone. `layers_ready` and `base_ready` may be
      * read while another thread of the same program pushes only under the caller's own lock. */
-    bool base_ready;                  /* output_norm and rope_factors are there */
-    uint32_t layers_ready;            /* layers [0, layers_ready) are complete */
-    uint32_t rows_ready_count;        /* embedding rows there */
+    bool base_ready;           /* what is in no layer is there, but for embedding and output */
+    uint32_t layers_ready;     /* layers [0, layers_ready) are complete */
+    uint32_t rows_ready_count; /* embedding rows there */
     uint32_t output_rows_ready_count; /* output rows there (the same number where tied) */
     uint8_t *row_ready;               /* [vocab] by token id: 1 = embedding row is there */
     uint8_t *output_row_ready;        /* the same array where tied */

@@ -7,7 +7,6 @@
 #include "run/cost.h"
 #include "session.h"
 
-enum { MAX_FORCED = 256 };   /* bytes at a time */
 #define DRAFT_ACCURACY 0.90f /* level whose thresholds make a draft, in mode LOSSLESS */
 
 xl_generation *xl_generation_take(xl_arena *arena, const exitlm_model *model, uint32_t ctx) {

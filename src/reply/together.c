@@ -28,16 +28,18 @@ static void write_together(exitlm_turn *turns, uint32_t n, exitlm_session *lead)
         writes[i] = !is_reading(&turns[i]);
         turns[i].session->stair.deferred = writes[i];
     }
-    for (uint32_t count = 1; count > 0;) {
-        count = 0;
+    for (;;) {
+        uint32_t n_together = 1;
+        bool any = false;
         for (uint32_t i = 0; i < n; i++) {
             if (writes[i] && !wants(&turns[i])) take_step(&turns[i]);
             writes[i] &= wants(&turns[i]);
+            any |= writes[i];
             if (writes[i] && turns[i].session != lead)
-                together[++count] = &turns[i].session->logits;
+                together[n_together++] = &turns[i].session->logits;
         }
-        count += xl_batch_wants(&lead->logits);
-        if (count) xl_batch_run(together, count + !xl_batch_wants(&lead->logits));
+        if (!any) break;
+        xl_batch_run(together, n_together);
     }
     for (uint32_t i = 0; i < n; i++) turns[i].session->stair.deferred = false;
 }

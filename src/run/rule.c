@@ -20,6 +20,16 @@ bool xl_rule_allows(const xl_sampler *sampler, const xl_stair *stair, uint32_t p
                              pos + 1 - sampler->reply_from, id);
 }
 
+/* What a grammar's mask leaves of logits->by_id. */
+static int32_t choose_masked(const xl_sampler *sampler, xl_logits *logits, uint32_t pos,
+                             float *work) {
+    const uint32_t vocab = logits->stair->run->model->config.vocab;
+    if (sampler->grammar)
+        xl_grammar_mask(sampler->grammar, logits->stair->ids + sampler->reply_from,
+                        pos + 1 - sampler->reply_from, logits->by_id, vocab);
+    return xl_rule_among(sampler, logits->stair, logits->by_id, NULL, vocab, pos, work);
+}
+
 /* The choice by logits in the order of ids, in logits->by_id. A grammar's mask comes before a cut; where
  * there is none the token that is drawn mostly may come, and if not, the next one is what the mask
  * would give. */
@@ -35,10 +45,7 @@ static int32_t choose_by_id(const xl_sampler *sampler, xl_logits *logits, uint32
         logits->by_id[id] = -INFINITY;
         again.repeat_penalty = 1; /* done */
     }
-    if (sampler->grammar)
-        xl_grammar_mask(sampler->grammar, logits->stair->ids + sampler->reply_from,
-                        pos + 1 - sampler->reply_from, logits->by_id, vocab);
-    return xl_rule_among(&again, logits->stair, logits->by_id, NULL, vocab, pos, work);
+    return choose_masked(&again, logits, pos, work);
 }
 
 /* Greedy under a grammar: mostly the likeliest token may come, and no mask is needed. */
@@ -51,7 +58,7 @@ static int32_t likeliest_allowed(const xl_sampler *sampler, xl_logits *logits, f
         slots[xl_slot(m, (uint32_t)id)] = -INFINITY;
     }
     xl_logits_by_id(logits, slots, logits->by_id);
-    return choose_by_id(sampler, logits, pos, slots);
+    return choose_masked(sampler, logits, pos, slots);
 }
 
 static int32_t choose(const xl_sampler *sampler, xl_logits *logits, float *slots, uint32_t pos,

@@ -21,7 +21,7 @@ exitlm_status xl_snapshot_copy(xl_stair *to, const xl_stair *from, uint32_t n, e
 typedef struct xl_snapshot xl_snapshot;
 /* Of all positions; NULL: no memory. */
 xl_snapshot *xl_snapshot_take(const xl_stair *stair);
-/* As xl_snapshot_read; the capacities may differ. */
+/* As xl_snapshot_read, whose checks of the numbers it does not need; the capacities may differ. */
 exitlm_status xl_snapshot_restore(const xl_snapshot *snapshot, xl_stair *stair,
                                   exitlm_error *error);
 void xl_snapshot_free(xl_snapshot *snapshot);

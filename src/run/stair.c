@@ -15,10 +15,11 @@ static void take_kv(xl_kv *kv, xl_arena *arena, const xl_config *c, uint32_t ctx
             (xl_kv_bytes(type, c->head_dim, kv->slots[local]) + XL_ALIGN - 1) / XL_ALIGN * XL_ALIGN;
     }
     const uint32_t global = c->window ? c->n_layers / c->window_period : c->n_layers;
-    kv->k = xl_arena_take2(arena, (size_t)global * c->n_kv_heads, kv->area_bytes[0], 1);
-    xl_arena_take2(arena, (size_t)(c->n_layers - global) * c->n_kv_heads, kv->area_bytes[1], 1);
-    kv->v = xl_arena_take2(arena, (size_t)global * c->n_kv_heads, kv->area_bytes[0], 1);
-    xl_arena_take2(arena, (size_t)(c->n_layers - global) * c->n_kv_heads, kv->area_bytes[1], 1);
+    uint8_t **const areas[] = {&kv->k, &kv->v};
+    for (int i = 0; i < 2; i++) { /* of layers without a window, then of those with one */
+        *areas[i] = xl_arena_take2(arena, (size_t)global * c->n_kv_heads, kv->area_bytes[0], 1);
+        xl_arena_take2(arena, (size_t)(c->n_layers - global) * c->n_kv_heads, kv->area_bytes[1], 1);
+    }
 }
 
 void xl_stair_take(xl_stair *stair, xl_arena *arena, xl_run *run, uint32_t ctx,
@@ -101,7 +102,8 @@ uint32_t xl_stair_truncate(xl_stair *stair, uint32_t n) {
     return n;
 }
 
-exitlm_status xl_stair_embed(xl_stair *stair, exitlm_error *error) {
+/* Starts the hidden states of all positions, or of as many as may wait at a time. */
+static exitlm_status embed(xl_stair *stair, exitlm_error *error) {
     const exitlm_model *m = stair->run->model;
     while (stair->through < stair->n && stair->depth[stair->through] == m->config.n_layers)
         stair->through++;
@@ -129,7 +131,7 @@ static uint32_t rows_of_slice(const xl_stair *stair, uint32_t start, uint32_t en
 exitlm_status xl_stair_next(xl_stair *stair, uint32_t to, xl_slice *slice, exitlm_error *error) {
     const exitlm_model *m = stair->run->model;
     *slice = (xl_slice){0};
-    exitlm_status status = xl_stair_embed(stair, error);
+    exitlm_status status = embed(stair, error);
     if (status != EXITLM_OK || stair->n == 0 || stair->depth[stair->n - 1] >= to) return status;
     /* Where more wait than there is room for, those that have begun go through all layers first. */
     const uint32_t end = stair->embedded, layer = stair->depth[end - 1];

@@ -77,8 +77,6 @@ exitlm_status xl_stair_append(xl_stair *stair, const int32_t *ids, size_t n, exi
 /* Drops positions from n on; all, where layers with a window have lost what the next position is to
  * look at. Returns how many are left: n, or 0. */
 uint32_t xl_stair_truncate(xl_stair *stair, uint32_t n);
-/* Starts the hidden states of all positions, or of as many as may wait at a time. */
-exitlm_status xl_stair_embed(xl_stair *stair, exitlm_error *error);
 /* One slice of advancing: the chunk of rows that is next on the way of all positions to depth `to`.
  * *done: all positions have depth >= to. WAIT: the layer or an embedding row is not there. */
 exitlm_status xl_stair_advance_slice(xl_stair *stair, uint32_t to, bool *done, exitlm_error *error);

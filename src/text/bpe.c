@@ -3,8 +3,6 @@
 #include "unicode.h"
 #include "vocab.h"
 
-#include <string.h>
-
 /* A first symbol that is no token, with its code point: no merge has it. */
 #define NO_TOKEN 0x80000000u
 

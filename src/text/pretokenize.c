@@ -299,6 +299,7 @@ bool xl_pre_find(xl_pre *pre, const char *name, size_t n_bytes) {
     if (n_bytes == 0) name = "default", n_bytes = strlen(name);
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
         if (!is_among(rules[i].names, name, n_bytes)) continue;
+        if (!pre) return true;
         const unsigned flags = rules[i].flags;
         *pre = (xl_pre){.ignore_merges = flags & MERGELESS,
                         .add_bos = flags & BOS,

@@ -1,4 +1,4 @@
-/* pretokenize: cuts text into the words within which byte-level BPE merges.
+/* pretokenize: cuts text into the words within which BPE with ranked merges works.
  * Models publish the cuts as regular expressions. Here they stand in a table, as the expressions
  * that they are, and one small matcher runs them all: classes of characters, ? * + {m,n},
  * alternatives, and a look at the next character. It takes time in proportion to the text. */
@@ -39,8 +39,8 @@ typedef struct xl_pre {
     xl_pre_item item[XL_PRE_ITEMS];
 } xl_pre;
 
-/* The cuts for a value of tokenizer.ggml.pre ("" is "default", as in llama.cpp). False: it is not
- * known. */
+/* The cuts for a value of tokenizer.ggml.pre ("" is "default", as in llama.cpp); NULL: only looks
+ * whether it is known. False: it is not. */
 bool xl_pre_find(xl_pre *pre, const char *name, size_t n_bytes);
 
 /* A walk over the words of [at, end), text that xl_utf8_is_plain. Fill pre, at and end, the rest

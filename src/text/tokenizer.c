@@ -82,10 +82,9 @@ static bool find_pre(const xl_tokenizer_source *source, xl_pre *pre, xl_str *nam
 }
 
 const char *xl_tokenizer_lacks(const xl_tokenizer_source *source, xl_str *name) {
-    xl_pre pre;
     *name = source->model;
     if (!is_ranked(source)) return is_text(source->model, "llama") ? NULL : "tokenizer";
-    return find_pre(source, &pre, name) ? NULL : "pre-tokenizer";
+    return find_pre(source, NULL, name) ? NULL : "pre-tokenizer";
 }
 
 static exitlm_status check_source(const xl_tokenizer_source *source, exitlm_error *error) {
@@ -132,7 +131,7 @@ static exitlm_status take_id(const xl_tokenizer *t, const char *key, int64_t id,
     return EXITLM_OK;
 }
 
-/* Where the file is silent, SentencePiece's own ids hold; byte-level vocabularies have no such
+/* Where the file is silent, SentencePiece's own ids hold; those with ranked merges have no such
  * custom. */
 static exitlm_status take_ids(xl_tokenizer *t, const xl_tokenizer_source *source,
                               exitlm_error *error) {

@@ -223,28 +223,35 @@ static void build_types(xl_tokenizer *t, const xl_tokenizer_source *source) {
 }
 
 /* Tokens whose very text says what they are, as llama.cpp knows them; older files have them as
- * normal ones. EOT: the first of these is the end of a turn where the file names none; END: a
- * reply ends there; USER: never control tokens. From FIM on, for fill-in-the-middle: the first of
+ * normal ones. END: a reply ends there; EOT: too, and the first of these is the end of a turn where the file
+ * names none; USER: never control tokens. From FIM on, for fill-in-the-middle: the first of
  * each kind counts where the file names none; padding, repository and file separators end a chat,
  * too. */
-enum { END = 1, EOT = 2, USER = 4, FIM = 8 };
+enum { END, EOT, USER, FIM };
 #define FULLWIDTH_BAR "\uff5c"
 #define LOW_BLOCK "\u2581"
+/* clang-format off */
+#define FIM_NAMES(KIND, NAME, DEEPSEEK, LLAMA)                                              \
+    {"<|fim_" NAME "|>", KIND}, {"<fim-" NAME ">", KIND}, {"<fim_" NAME ">", KIND},         \
+    {"<" FULLWIDTH_BAR "fim" LOW_BLOCK DEEPSEEK FULLWIDTH_BAR ">", KIND},                   \
+    {"<" LLAMA ">", KIND}, {LOW_BLOCK "<" LLAMA ">", KIND},                                 \
+    {"<|code_" NAME "|>", KIND}, {"<|" NAME "|>", KIND}
+/* clang-format on */
 static const struct {
     const char *text;
     int kind;
 } known_tokens[] = {
-    {"<|eot_id|>", END | EOT},
-    {"<|im_end|>", END | EOT},
-    {"<|end|>", END | EOT},
-    {"<end_of_turn>", END | EOT},
-    {"<|endoftext|>", END | EOT},
-    {"<|end_of_text|>", END | EOT},
-    {"<EOT>", END | EOT},
-    {"_<EOT>", END | EOT},
-    {"[EOT]", END | EOT},
-    {"<" FULLWIDTH_BAR "end" LOW_BLOCK "of" LOW_BLOCK "sentence" FULLWIDTH_BAR ">", END | EOT},
-    {"<end_of_utterance>", END | EOT},
+    {"<|eot_id|>", EOT},
+    {"<|im_end|>", EOT},
+    {"<|end|>", EOT},
+    {"<end_of_turn>", EOT},
+    {"<|endoftext|>", EOT},
+    {"<|end_of_text|>", EOT},
+    {"<EOT>", EOT},
+    {"_<EOT>", EOT},
+    {"[EOT]", EOT},
+    {"<" FULLWIDTH_BAR "end" LOW_BLOCK "of" LOW_BLOCK "sentence" FULLWIDTH_BAR ">", EOT},
+    {"<end_of_utterance>", EOT},
     {"<|eom_id|>", END},
     {"<|return|>", END},
     {"<|call|>", END},
@@ -260,30 +267,9 @@ static const struct {
     {"<|message|>", USER},
     {"<|start|>", USER},
     {"<|constrain|>", USER},
-    {"<|fim_prefix|>", FIM},
-    {"<fim-prefix>", FIM},
-    {"<fim_prefix>", FIM},
-    {"<" FULLWIDTH_BAR "fim" LOW_BLOCK "begin" FULLWIDTH_BAR ">", FIM},
-    {"<PRE>", FIM},
-    {LOW_BLOCK "<PRE>", FIM},
-    {"<|code_prefix|>", FIM},
-    {"<|prefix|>", FIM},
-    {"<|fim_suffix|>", FIM + 1},
-    {"<fim-suffix>", FIM + 1},
-    {"<fim_suffix>", FIM + 1},
-    {"<" FULLWIDTH_BAR "fim" LOW_BLOCK "hole" FULLWIDTH_BAR ">", FIM + 1},
-    {"<SUF>", FIM + 1},
-    {LOW_BLOCK "<SUF>", FIM + 1},
-    {"<|code_suffix|>", FIM + 1},
-    {"<|suffix|>", FIM + 1},
-    {"<|fim_middle|>", FIM + 2},
-    {"<fim-middle>", FIM + 2},
-    {"<fim_middle>", FIM + 2},
-    {"<" FULLWIDTH_BAR "fim" LOW_BLOCK "end" FULLWIDTH_BAR ">", FIM + 2},
-    {"<MID>", FIM + 2},
-    {LOW_BLOCK "<MID>", FIM + 2},
-    {"<|code_middle|>", FIM + 2},
-    {"<|middle|>", FIM + 2},
+    FIM_NAMES(FIM, "prefix", "begin", "PRE"),
+    FIM_NAMES(FIM + 1, "suffix", "hole", "SUF"),
+    FIM_NAMES(FIM + 2, "middle", "end", "MID"),
     {"<|fim_pad|>", FIM + 3},
     {"<fim-pad>", FIM + 3},
     {"<fim_pad>", FIM + 3},
@@ -329,7 +315,7 @@ static void build_ends(xl_tokenizer *t, const xl_tokenizer_source *source) {
         t->attr[id] |= XL_TOKEN_CONTROL;
         if (kind >= FIM) fim[kind - FIM] = id;
         else mark_end(t, id);
-        if (kind < FIM && kind & EOT && t->info.eot < 0) t->info.eot = (int32_t)id;
+        if (kind == EOT && t->info.eot < 0) t->info.eot = (int32_t)id;
     }
     for (int i = 3; i < (int)XL_FIM_COUNT; i++) mark_end(t, fim[i]);
     mark_end(t, t->info.eos);

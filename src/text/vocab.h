@@ -10,7 +10,7 @@
 #define XL_TOKEN_STRIPS 128u
 #define XL_MAX_SPECIAL_BYTES 1024u
 
-/* A merge of byte-level BPE: left, right and the token that they make, 21 bits each (there are
+/* A merge by rank: left, right and the token that they make, 21 bits each (there are
  * 48,900 of them, and an edge worker counts each byte). */
 typedef uint64_t xl_merge;
 #define XL_MERGE_ID_BITS 21

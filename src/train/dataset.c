@@ -34,14 +34,6 @@ bool xl_dataset_held_out(uint64_t seed, uint32_t index) {
     return xl_mix64(seed * 0x9e3779b97f4a7c15u + index + 0x632be59bd9b4e019u) % 8 == 0;
 }
 
-static char *copy_text(const char *text, size_t n) {
-    char *copy = malloc(n + 1);
-    if (!copy) return NULL;
-    memcpy(copy, text, n);
-    copy[n] = 0;
-    return copy;
-}
-
 bool xl_dataset_add(xl_dataset *set, xl_dataset_kind kind, xl_dataset_split split,
                     const char *const *roles, const char *const *texts, size_t n) {
     if (set->n == set->capacity) {
@@ -58,7 +50,7 @@ bool xl_dataset_add(xl_dataset *set, xl_dataset_kind kind, xl_dataset_split spli
     bool fine = item.texts && item.roles;
     for (; fine && item.n < n; item.n++) {
         if (roles) item.roles[item.n] = (char *)(uintptr_t)roles[item.n];
-        item.texts[item.n] = copy_text(texts[item.n], strlen(texts[item.n]));
+        item.texts[item.n] = xl_format("%s", texts[item.n]);
         fine = item.texts[item.n] != NULL;
     }
     if (fine) set->items[set->n++] = item;
@@ -142,7 +134,7 @@ static exitlm_status add_turns(xl_dataset *set, xl_dataset_split split, const xl
     return status;
 }
 
-static const char *known_role(const char *role) {
+const char *xl_known_role(const char *role) {
     if (!role) return NULL;
     for (size_t i = 0; i < 3; i++)
         if (strcmp(role, roles_known[i]) == 0) return roles_known[i];
@@ -156,7 +148,7 @@ static exitlm_status add_messages(xl_dataset *set, xl_dataset_split split, const
     if (!texts) return xl_no_memory(error, "a conversation");
     exitlm_status status = EXITLM_OK;
     for (const xl_json *m = messages->first; m && status == EXITLM_OK; m = m->next, n++) {
-        roles[n] = known_role(xl_json_string(m, "role"));
+        roles[n] = xl_known_role(xl_json_string(m, "role"));
         texts[n] = xl_json_string(m, "content");
         if (!roles[n] || !texts[n])
             status = complain(
@@ -250,7 +242,7 @@ static exitlm_status add_text(xl_dataset *set, const char *text, size_t n_bytes,
                               exitlm_error *error) {
     while (n_bytes) {
         size_t n = piece_of(text, n_bytes);
-        char *piece = copy_text(text, n);
+        char *piece = xl_format("%.*s", (int)n, text);
         const char *const texts[1] = {piece};
         bool blank = piece && strspn(piece, " \t\r\n") >= n,
              fine = piece &&

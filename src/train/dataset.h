@@ -42,6 +42,8 @@ typedef struct xl_dataset {
     size_t n, capacity;
 } xl_dataset;
 
+/* "system", "user" or "assistant" as a static string; NULL for anything else. */
+const char *xl_known_role(const char *role);
 /* Adds what `path` holds. The message of a failure tells file, line, what. */
 exitlm_status xl_dataset_read(xl_dataset *set, const char *path, exitlm_error *error);
 /* Adds one item whose texts are copied. False: no memory. */

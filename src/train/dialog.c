@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dataset.h"
+
 static exitlm_status no_memory(exitlm_error *error) {
     return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for a conversation");
 }
@@ -52,10 +54,7 @@ void xl_dialog_free(xl_dialog *d) {
 
 exitlm_status xl_dialog_add(xl_dialog *d, const char *role, const char *text, size_t n_bytes,
                             exitlm_error *error) {
-    static const char *const roles[] = {"system", "user", "assistant"};
-    const char *known = NULL;
-    for (int i = 0; i < 3; i++)
-        if (strcmp(role, roles[i]) == 0) known = roles[i];
+    const char *known = xl_known_role(role);
     if (!known)
         return xl_fail(error, EXITLM_USAGE, "unknown role \"%.32s\": system, user or assistant",
                        role);

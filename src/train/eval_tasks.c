@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dataset.h"
 #include "files.h"
 #include "model/heads.h"
 #include "reply/session.h"
@@ -27,10 +28,7 @@ static bool is_talk(const xl_json *messages) {
     if (!messages || messages->kind != XL_JSON_ARRAY) return false;
     for (const xl_json *m = messages->first; m; m = m->next) {
         role = xl_json_string(m, "role");
-        if (!role || !xl_json_string(m, "content")) return false;
-        if (strcmp(role, "system") != 0 && strcmp(role, "user") != 0 &&
-            strcmp(role, "assistant") != 0)
-            return false;
+        if (!xl_known_role(role) || !xl_json_string(m, "content")) return false;
     }
     return role && strcmp(role, "user") == 0;
 }
@@ -167,14 +165,6 @@ bool xl_task_right(const xl_task *task, const char *reply) {
 }
 
 /* ---- Replies ---- */
-static char *copy_text(const char *text, size_t n) {
-    char *copy = malloc(n + 1);
-    if (!copy) return NULL;
-    memcpy(copy, text, n);
-    copy[n] = 0;
-    return copy;
-}
-
 typedef struct answering {
     exitlm_session *session;
     const xl_observer *observer;
@@ -195,7 +185,7 @@ static exitlm_status reply_to(const answering *a, const exitlm_message *messages
     }
     if (status != EXITLM_OK) return xl_about(a->task->id, status, error);
     if (xl_stopped(a->observer)) return xl_fail(error, EXITLM_IO, "stopped");
-    *text = copy_text(event.stats.text, event.stats.text_bytes);
+    *text = xl_format("%s", event.stats.text);
     row->tokens += event.stats.completion_tokens;
     /* a sum until all tasks are done */
     row->mean_work += event.stats.mean_work * event.stats.completion_tokens;

@@ -121,14 +121,19 @@ xl_path_data xl_level_path_data(const xl_level_tokens *t, const exitlm_model *mo
 }
 
 /* ---- Risk ---- */
-xl_losses xl_level_sample(const xl_measure_result *r, size_t setting, xl_level_loss loss,
-                          double alpha) {
+typedef enum loss_kind { LOSS_WRONG, LOSS_REGRET, LOSS_EXITED } loss_kind;
+
+/* One setting's X, the mean regret by conversation, or, for what exits alone, wrong - alpha C +
+ * alpha, whose mean is at most alpha where E[wrong] <= alpha E[exits] in shares of a
+ * conversation's tokens. x is fresh memory; NULL: none. */
+static xl_losses sample_of(const xl_measure_result *r, size_t setting, loss_kind loss,
+                           double alpha) {
     xl_losses sample = {.n = r->measured[setting]};
     sample.x = malloc((sample.n + 1) * sizeof *sample.x);
     for (size_t i = 0; sample.x && i < sample.n; i++) {
         const xl_measure_sum *s = xl_measure_at(r, i, setting);
-        sample.x[i] = loss == XL_LOSS_WRONG ? xl_measure_x(s)
-                      : loss == XL_LOSS_REGRET
+        sample.x[i] = loss == LOSS_WRONG ? xl_measure_x(s)
+                      : loss == LOSS_REGRET
                           ? xl_measure_mean_regret(s)
                           : xl_measure_wrong_exits(s) - alpha * xl_measure_exited(s) + alpha;
     }
@@ -148,8 +153,8 @@ static bool describe(const xl_level_risk *risk, size_t j, exitlm_level *row) {
     row->tokens = (uint32_t)(means.tokens < UINT32_MAX ? means.tokens : UINT32_MAX);
     row->bound = row->regret_bound = 1;
     if (j == 0) return true; /* no exits */
-    const xl_losses wrong = xl_level_sample(r, j, XL_LOSS_WRONG, 0),
-                    regret = xl_level_sample(r, j, XL_LOSS_REGRET, 0);
+    const xl_losses wrong = sample_of(r, j, LOSS_WRONG, 0),
+                    regret = sample_of(r, j, LOSS_REGRET, 0);
     const bool fine = wrong.x && regret.x;
     if (fine) {
         row->bound = (float)xl_risk_upper(wrong.x, wrong.n, r->n_items, risk->delta);
@@ -162,7 +167,7 @@ static bool describe(const xl_level_risk *risk, size_t j, exitlm_level *row) {
 
 bool xl_level_undecided(const xl_level_risk *risk, size_t j) {
     const double alpha = 1 - (double)xl_levels[risk->path->level[j]];
-    const xl_losses s = xl_level_sample(risk->result, j + 1, XL_LOSS_WRONG, alpha);
+    const xl_losses s = sample_of(risk->result, j + 1, LOSS_WRONG, alpha);
     const bool undecided =
         s.x && xl_risk_p(s.x, s.n, risk->result->n_items, alpha, risk->delta) > risk->delta &&
         !xl_mean_exceeds(s.x, s.n, alpha);
@@ -171,12 +176,12 @@ bool xl_level_undecided(const xl_level_risk *risk, size_t j) {
 }
 
 /* The level's own settings, [first, end) of the path. */
-static bool test_level(const xl_level_risk *risk, size_t first, size_t end, xl_level_loss loss,
+static bool test_level(const xl_level_risk *risk, size_t first, size_t end, loss_kind loss,
                        double alpha, int32_t *chosen) {
     xl_losses samples[XL_PATH_MAX] = {{0}};
     bool fine = true;
     for (size_t j = first; j < end; j++) {
-        samples[j - first] = xl_level_sample(risk->result, j + 1, loss, alpha);
+        samples[j - first] = sample_of(risk->result, j + 1, loss, alpha);
         fine &= samples[j - first].x != NULL;
     }
     *chosen =
@@ -194,8 +199,8 @@ bool xl_level_of_risk(const xl_level_risk *risk, int level, exitlm_level *row, i
     while (first < path->n && path->level[first] != level) first++;
     for (end = first; end < path->n && path->level[end] == level;) end++;
     int32_t j;
-    if (!test_level(risk, first, end, XL_LOSS_WRONG, alpha, &j) ||
-        !test_level(risk, first, end, XL_LOSS_EXITED, alpha, exited))
+    if (!test_level(risk, first, end, LOSS_WRONG, alpha, &j) ||
+        !test_level(risk, first, end, LOSS_EXITED, alpha, exited))
         return false;
     *row = (exitlm_level){.strategy = EXITLM_STRATEGY_RISK,
                           .accuracy = xl_levels[level],

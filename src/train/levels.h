@@ -49,12 +49,6 @@ typedef struct xl_level_risk {
     double delta;
     exitlm_kv_policy kv; /* that the measurement ran with */
 } xl_level_risk;
-/* One setting's X, the mean regret by conversation, or, for what exits alone, wrong - alpha C +
- * alpha, whose mean is at most alpha where E[wrong] <= alpha E[exits] in shares of a
- * conversation's tokens. x is fresh memory; NULL: none. */
-typedef enum xl_level_loss { XL_LOSS_WRONG, XL_LOSS_REGRET, XL_LOSS_EXITED } xl_level_loss;
-xl_losses xl_level_sample(const xl_measure_result *result, size_t setting, xl_level_loss loss,
-                          double alpha);
 /* Is more of setting j of the path worth its time? Not once the level's test is won, nor where it
  * has shown more disagreement than the level allows. */
 bool xl_level_undecided(const xl_level_risk *risk, size_t j);

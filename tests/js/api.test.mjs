@@ -5,7 +5,8 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import { after, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { ExitLM, ExitLMError } from '../../web/src/index.js';
+import { ExitLM } from '../../web/src/index.js';
+import { code } from './support/errors.mjs';
 
 const path = fileURLToPath(new URL('../data/tiny.gguf', import.meta.url));
 const bytes = new Uint8Array(fs.readFileSync(path));
@@ -19,15 +20,6 @@ const load = async (/** @type {any} */ source = path, /** @type {any} */ options
   return lm;
 };
 after(() => Promise.all(open.map((lm) => lm.dispose())));
-
-const code =
-  (/** @type {string} */ expected, /** @type {RegExp} */ message = /./) =>
-  (/** @type {any} */ error) => {
-    assert.ok(error instanceof ExitLMError, `an ExitLMError, not ${error?.stack ?? error}`);
-    assert.equal(error.code, expected);
-    assert.match(error.message, message);
-    return true;
-  };
 
 const collect = async (/** @type {AsyncIterable<any>} */ reply) => {
   const tokens = [];

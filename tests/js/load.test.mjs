@@ -8,11 +8,12 @@ import { Ranges } from '../../web/src/cache/ranges.js';
 import { loadHeads, loadMaps } from '../../web/src/engine/heads-loading.js';
 import { download, downloadJson } from '../../web/src/loading/download.js';
 import { downloadWithoutMaps, withoutMaps } from '../../web/src/loading/heads.js';
-import { ExitLM, ExitLMError } from '../../web/src/index.js';
+import { ExitLM } from '../../web/src/index.js';
 import { jobsByRange } from '../../web/src/loading/plan.js';
 import { httpSource } from '../../web/src/loading/http.js';
 import { resolve as resolveFiles } from '../../web/src/loading/resolve.js';
 import { verifyKept } from '../../web/src/loading/verify.js';
+import { code } from './support/errors.mjs';
 import { modelServer } from './support/model-server.mjs';
 import { tinyBytes, tinyHeads } from './support/tiny-model.mjs';
 
@@ -42,15 +43,6 @@ const check = async (/** @type {any} */ source, /** @type {any} */ more = {}) =>
   await lm.dispose();
   return memory;
 };
-const code =
-  (/** @type {string} */ expected, /** @type {RegExp} */ message = /./) =>
-  (/** @type {any} */ error) => {
-    assert.ok(error instanceof ExitLMError, `an ExitLMError, not ${error?.stack ?? error}`);
-    assert.equal(error.code, expected, error.message);
-    assert.match(error.message, message);
-    return true;
-  };
-
 test('with ranges: headers first, then what is needed, nothing twice', async () => {
   const { url, seen } = await serve();
   const { networkBytes } = await check(url);

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
 import { ExitLMError } from '../../web/src/index.js';
 import { LanguageModel } from '../../web/src/prompt-api.js';
+import { code } from './support/errors.mjs';
 import { loadTiny, tinyBytes, tinyPath } from './support/tiny-model.mjs';
 
 const lm = await loadTiny();
@@ -12,14 +13,6 @@ const text = async (/** @type {ReadableStream<string>} */ stream) => {
   for await (const piece of /** @type {any} */ (stream)) pieces.push(piece);
   return pieces;
 };
-const code =
-  (/** @type {string} */ expected, /** @type {RegExp} */ message = /./) =>
-  (/** @type {any} */ error) => {
-    assert.ok(error instanceof ExitLMError, String(error?.stack ?? error));
-    assert.equal(error.code, expected);
-    assert.match(error.message, message);
-    return true;
-  };
 const short = { mode: /** @type {const} */ ('full') };
 /** The tiny model never ends by itself: sessions go up to the end of its context. */
 const reply = (/** @type {{ role: string, content: string }[]} */ messages) =>

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { ExitLM as EdgeLM } from '../../web/src/edge.js';
 import { ExitLM, ExitLMError } from '../../web/src/index.js';
+import { code } from './support/errors.mjs';
 import { loadTiny, tinyHeads, tinyPath } from './support/tiny-model.mjs';
 
 /** @type {ExitLM} */
@@ -15,15 +16,6 @@ before(async () => {
 after(() => lm.dispose());
 
 const ask = (/** @type {string} */ content) => [{ role: 'user', content }];
-const code =
-  (/** @type {string} */ expected, /** @type {RegExp} */ message = /./) =>
-  (/** @type {any} */ error) => {
-    assert.ok(error instanceof ExitLMError, `an ExitLMError, not ${error?.stack ?? error}`);
-    assert.equal(error.code, expected);
-    assert.match(error.message, message);
-    return true;
-  };
-
 /** @type {import('../../web/src/index.js').GenerateOptions[]} */
 const kinds = [
   { mode: 'full' },

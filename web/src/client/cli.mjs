@@ -46,6 +46,17 @@ const numberOption = (value, range, about) => textOption(value, about, { number:
 /** @param {string[]} choices @param {string} about */
 const oneOf = (choices, about) => textOption(choices.join('|'), about, { choices });
 
+const HEADS = textOption(
+  'FILE',
+  'exit heads, or none; default: NAME.exits.gguf beside the model, if it is there',
+);
+const CONTEXT = numberOption(
+  'N',
+  [1, MOST, true],
+  "context in tokens; default: the model's, at most 2048",
+);
+const KV_TYPE = oneOf(['f32', 'f16', 'q8'], 'numbers of the K/V cache (default f32)');
+
 /**
  * @type {Record<string, { operands: string, about: string, options: Options, run: (operands:
  *   string[], options: any) => Promise<void> }>}
@@ -63,10 +74,7 @@ const commands = {
       ),
       'system': textOption('TEXT', 'system message'),
       'raw': flag('no chat template: the text as it stands is continued'),
-      'heads': textOption(
-        'FILE',
-        'exit heads, or none; default: NAME.exits.gguf beside the model, if it is there',
-      ),
+      'heads': HEADS,
       'mode': oneOf(['full', 'exit', 'lossless'], 'default: exit where there are heads, else full'),
       'accuracy': numberOption(
         'A',
@@ -139,12 +147,8 @@ const commands = {
         "of --json: each token's log-probability, and the K likeliest tokens",
       ),
       'threads': textOption('N', 'threads that compute (or auto, default 1)'),
-      'ctx': numberOption(
-        'N',
-        [1, MOST, true],
-        "context in tokens; default: the model's, at most 2048",
-      ),
-      'kv-type': oneOf(['f32', 'f16', 'q8'], 'numbers of the K/V cache (default f32)'),
+      'ctx': CONTEXT,
+      'kv-type': KV_TYPE,
       'json': flag('one JSON object a line: start, tokens, done'),
     },
   },
@@ -153,10 +157,7 @@ const commands = {
     about: 'An OpenAI-shaped server on this machine: chat completions, completions, responses.',
     run: serve,
     options: {
-      'heads': textOption(
-        'FILE',
-        'exit heads, or none; default: NAME.exits.gguf beside the model, if it is there',
-      ),
+      'heads': HEADS,
       'port': numberOption('N', [0, 65535, true], 'port (default 8080); 0: any that is free'),
       'host': textOption(
         'ADDRESS',
@@ -169,12 +170,8 @@ const commands = {
         'questions that are answered together, and conversations that are kept (default 1)',
       ),
       'threads': textOption('N', 'threads that compute (default auto)'),
-      'ctx': numberOption(
-        'N',
-        [1, MOST, true],
-        "context in tokens; default: the model's, at most 2048",
-      ),
-      'kv-type': oneOf(['f32', 'f16', 'q8'], 'numbers of the K/V cache (default f32)'),
+      'ctx': CONTEXT,
+      'kv-type': KV_TYPE,
     },
   },
   pull: {

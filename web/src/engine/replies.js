@@ -56,7 +56,6 @@ export class Replies {
   #shapes;
   #form;
   /** @type {Set<Running>} */ #running = new Set();
-  /** Resolved when one more runs. */ #joined = deferred();
   /** @type {Map<number, Reply>} */ #open = new Map();
   /** Levels that were calibrated here, by accuracy. @type {OwnLevel[]} */ #ownLevels = [];
 
@@ -213,7 +212,6 @@ export class Replies {
         reject,
       };
       this.#running.add(one);
-      this.#joined.resolve(undefined);
       await this.#advance(one);
       return await promise;
     } finally {
@@ -232,7 +230,7 @@ export class Replies {
       try {
         const waits = this.#step();
         if (!this.#running.has(one)) return;
-        if (waits) await this.#news();
+        if (waits) await Promise.race([this.#loader.nextChange(), one.reply.wake.promise]);
         // Without a clock nobody knows how long this has taken: each step is a turn.
         else if (!this.#clock || now() - lastTurn > TURN_MS) await this.#pause();
         else continue;
@@ -242,13 +240,6 @@ export class Replies {
       }
       lastTurn = now();
     }
-  }
-
-  /** Something that replies wait for has come, or one is stopped, or joins. */
-  #news() {
-    this.#joined = deferred();
-    const wakes = Array.from(this.#running, ({ reply }) => reply.wake.promise);
-    return Promise.race([this.#loader.nextChange(), this.#joined.promise, ...wakes]);
   }
 
   /** A step of all. @returns {boolean} they all wait for the model's bytes */

@@ -13,7 +13,8 @@
  * @property {number} left bytes
  * @property {Lane} lane
  * @property {number} began
- * @property {Running | undefined} [after] it goes on in the middle of a tensor that this one brings
+ * @property {Promise<void>} [after] settles when the one is done in the middle of whose tensor it goes
+ *   on
  * @property {ReturnType<typeof deferred<void>>} [ended] settles when it is done
  */
 import { deferred } from '../link/platform.js';
@@ -346,7 +347,7 @@ export class Jobs {
         left: job.to - job.from,
         lane,
         began: this.#clock(),
-        after: this.#before(job),
+        after: this.#before(job)?.ended?.promise,
         ended: deferred(),
       };
       this.#running.add(running);

@@ -457,7 +457,7 @@ export class ModelLoader {
       /** @type {Uint8Array | Staged} */ bytes,
       /** @type {Origin} */ origin,
     ) => {
-      await running.after?.ended?.promise;
+      await running.after;
       sum?.update(bytes);
       const end = at + bytes.length;
       // Before the last bytes go in: nothing is computed with a shard that is not what it should be
