@@ -1,21 +1,35 @@
 // exitlm/ai-sdk with the real `ai` package.
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
-import fs from 'node:fs';
-import { createRequire } from 'node:module';
-import path from 'node:path';
 import { after, describe, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
-import { generateObject, generateText, jsonSchema, stepCountIs, streamText, tool } from 'ai';
-import { exitlm } from '../../web/src/ai-sdk.js';
+import {
+  createProviderRegistry,
+  generateObject,
+  generateText,
+  jsonSchema,
+  NoSuchModelError,
+  Output,
+  stepCountIs,
+  streamText,
+  tool,
+  ToolLoopAgent,
+} from 'ai';
+import { createExitLM, exitlm } from '../../web/src/ai-sdk.js';
+import { hasReal } from './support/cli.mjs';
+import { examplesOf } from './support/examples.mjs';
 import { loadRoomy, loadTiny, tinyPath } from './support/tiny-model.mjs';
+import { tscAccepts } from './support/tsc.mjs';
 
 /** @type {any} */ (globalThis).AI_SDK_LOG_WARNINGS = false;
-const root = fileURLToPath(new URL('../..', import.meta.url));
 const lm = await loadTiny();
 after(() => lm.dispose());
 const prompt = 'Hello there';
 const chat = [{ role: 'user', content: prompt }];
+const yesOrNo = jsonSchema({
+  type: 'object',
+  properties: { ok: { type: 'boolean' } },
+  required: ['ok'],
+  additionalProperties: false,
+});
 
 describe('ai-sdk', () => {
   test('generateText: text, usage, why it ended, how deep it went', async () => {
@@ -136,14 +150,16 @@ describe('ai-sdk', () => {
       model: exitlm(lm),
       prompt,
       maxOutputTokens: 60,
-      schema: jsonSchema({
-        type: 'object',
-        properties: { ok: { type: 'boolean' } },
-        required: ['ok'],
-        additionalProperties: false,
-      }),
+      schema: yesOrNo,
     });
     assert.equal(typeof (/** @type {any} */ (object).ok), 'boolean');
+    const streamed = streamText({
+      model: exitlm(lm),
+      prompt,
+      maxOutputTokens: 60,
+      output: Output.object({ schema: yesOrNo }),
+    });
+    assert.equal(typeof (/** @type {any} */ (await streamed.output).ok), 'boolean');
   });
 
   test('a tool is called, run, and its result goes back', async () => {
@@ -195,7 +211,44 @@ describe('ai-sdk', () => {
       [['get_weather', ran[1]]],
     );
     assert.equal(await streamed.finishReason, 'tool-calls');
+
+    const agent = new ToolLoopAgent({
+      model: createExitLM({ models: { own } }).languageModel('own'),
+      instructions: 'Be brief.',
+      tools,
+      maxOutputTokens: 100,
+      output: Output.object({ schema: yesOrNo }),
+      prepareStep: ({ stepNumber }) => ({ toolChoice: stepNumber ? 'auto' : 'required' }),
+      providerOptions: { exitlm: { parallelToolCalls: false } },
+    });
+    const answer = await agent.generate({ prompt });
+    assert.deepEqual(
+      answer.steps.map(({ finishReason }) => finishReason),
+      ['tool-calls', 'stop'],
+    );
+    assert.equal(ran.length, 3);
+    assert.equal(typeof (/** @type {any} */ (answer.output).ok), 'boolean', 'words were no call');
     await own.dispose();
+  });
+
+  test('a provider has models by their names', async () => {
+    const registry = createProviderRegistry({ local: createExitLM({ models: { small: lm } }) });
+    const { text } = await generateText({
+      model: registry.languageModel('local:small'),
+      prompt,
+      maxOutputTokens: 3,
+    });
+    assert.equal(text, (await lm.chat(chat, { maxTokens: 3 }).result).text);
+    const provider = createExitLM({ mode: 'full', load: { worker: false, heads: false } });
+    assert.equal(provider(tinyPath), provider.languageModel(tinyPath));
+    const full = await generateText({ model: provider(tinyPath), prompt, maxOutputTokens: 3 });
+    assert.equal(/** @type {any} */ (full.providerMetadata?.exitlm)?.meanDepth, 1);
+    for (const ask of [
+      () => registry.languageModel('local:large'),
+      () => provider.embeddingModel('x'),
+      () => provider.imageModel('x'),
+    ])
+      assert.throws(ask, (error) => NoSuchModelError.isInstance(error));
   });
 
   test('what cannot be done is a warning, or an error where it would be lost', async () => {
@@ -204,10 +257,11 @@ describe('ai-sdk', () => {
       prompt,
       maxOutputTokens: 2,
       presencePenalty: 0.5,
+      reasoning: 'high',
     });
     assert.deepEqual(
       warnings?.map((w) => w.type === 'unsupported' && w.feature),
-      ['presencePenalty'],
+      ['presencePenalty', 'reasoning'],
     );
     await assert.rejects(
       generateText({
@@ -277,40 +331,20 @@ describe('ai-sdk', () => {
   });
 
   test("the SDK's types accept it", () => {
-    const require = createRequire(import.meta.url);
-    const folder = fs.mkdtempSync(path.join(root, 'tests/js/types-'));
-    try {
-      fs.writeFileSync(
-        path.join(folder, 'a.ts'),
-        `import { exitlm } from '../../../web/src/ai-sdk.js';\nimport { streamText, type LanguageModel } from 'ai';\n` +
-          `const model: LanguageModel = exitlm('/m.gguf', { mode: 'lossless', load: { threads: 1 } });\nexport const result = streamText({ model, prompt: 'x' });\n` +
-          `// @ts-expect-error there is no such mode\nexitlm('/m.gguf', { mode: 'fast' });\n`,
-      );
-      const { status, stdout } = spawnSync(
-        process.execPath,
-        [
-          path.join(path.dirname(require.resolve('typescript-native/package.json')), 'bin/tsc'),
-          '--noEmit',
-          '--strict',
-          '--skipLibCheck',
-          '--allowJs',
-          '--checkJs',
-          'false',
-          '--target',
-          'es2022',
-          '--module',
-          'nodenext',
-          '--lib',
-          'es2023,esnext.disposable,esnext.promise,dom,dom.iterable,dom.asynciterable',
-          '--types',
-          'node',
-          path.join(folder, 'a.ts'),
-        ],
-        { cwd: root, encoding: 'utf8' },
-      );
-      assert.equal(status, 0, stdout);
-    } finally {
-      fs.rmSync(folder, { recursive: true });
-    }
+    const { status, stdout } = tscAccepts(`
+import { createExitLM, exitlm } from '../../../web/src/ai-sdk.js';
+import { createProviderRegistry, streamText, type LanguageModel } from 'ai';
+const model: LanguageModel = exitlm('/m.gguf', { mode: 'lossless', load: { threads: 1 } });
+export const result = streamText({ model, prompt: 'x' });
+export const registry = createProviderRegistry({ local: createExitLM({ mode: 'full' }) });
+// @ts-expect-error there is no such mode
+exitlm('/m.gguf', { mode: 'fast' });
+`);
+    assert.equal(status, 0, stdout);
   });
+});
+
+test('docs/ai-sdk.md: its example runs as it stands', { skip: !hasReal }, () => {
+  const [said] = examplesOf('docs/ai-sdk.md');
+  assert.match(said, /\{ city: 'Oslo' \}\n$/);
 });

@@ -255,12 +255,12 @@ describe('openai', () => {
       [{ tool_choice: 'required' }, /toolChoice: there are no tools/],
       [{ top_logprobs: 2 }, /top_logprobs: needs logprobs/],
       [{ logprobs: true, top_logprobs: 21 }, /logprobs: an integer from 0 to 20/],
-      [{ n: 2 }, /n: not supported/],
+      [{ n: 9 }, /n: an integer from 1 to 8/],
       [{ response_format: { type: 'grammar' } }, /response_format: its type is/],
       [{ response_format: { type: 'json_schema' } }, /response_format: its type is/],
       [{ logit_bias: { 5: 1 } }, /logit_bias: not supported/],
-      [{ presence_penalty: 0.5 }, /presence_penalty: not supported/],
-      [{ max_token: 5 }, /max_token: unknown to ExitLM; it takes .*max_tokens/],
+      [{ web_search_options: {} }, /web_search_options: not supported/],
+      [{ modalities: ['text', 'audio'] }, /modalities: not supported/],
       [{ max_tokens: 0 }, /maxTokens/],
       [{ temperature: -1 }, /temperature/],
     ]);
@@ -293,6 +293,52 @@ describe('openai', () => {
       (await client.chat.completions.create({ messages, max_tokens: 2 })).usage.completion_tokens,
       2,
       'and it goes on working',
+    );
+  });
+
+  test('what is not known is ignored, and a header says so', async () => {
+    const warningOf = async (/** @type {any} */ more, { stream = false } = {}) => {
+      const asked = { messages, max_tokens: 2, stream, ...more };
+      const { response } = await client.chat.completions.create(asked).withResponse();
+      await response.body?.cancel().catch(() => {});
+      return response.headers.get('x-exitlm-warning');
+    };
+    assert.equal(await warningOf({ presence_penalty: 0, n: 1, user: 'me' }), null);
+    const asked = { presence_penalty: 0.5, max_token: 5, ['a\nb']: 1 };
+    for (const stream of [false, true])
+      assert.equal(
+        await warningOf(asked, { stream }),
+        'ignored parameters: presence_penalty, max_token, a?b',
+      );
+    const { response } = await client.responses
+      .create({ input: 'x', max_output_tokens: 2, moderation: 'low' })
+      .withResponse();
+    assert.equal(response.headers.get('x-exitlm-warning'), 'ignored parameters: moderation');
+    for (const parameter of ['conversation', 'prompt'])
+      await assert.rejects(
+        client.responses.create({ input: 'x', [parameter]: { id: 'x' } }),
+        refused(/not supported/),
+      );
+  });
+
+  test('several choices: each its own, together one usage', async () => {
+    const asked = { messages, max_tokens: 6, n: 3, temperature: 1, seed: 5 };
+    const { choices, usage } = await client.chat.completions.create(asked);
+    const alone = await client.chat.completions.create({ ...asked, n: 1, seed: 7 });
+    assert.deepEqual(
+      choices.map((/** @type {any} */ c) => c.index),
+      [0, 1, 2],
+    );
+    assert.equal(choices[2].message.content, alone.choices[0].message.content);
+    assert.notEqual(choices[0].message.content, choices[1].message.content);
+    assert.deepEqual(
+      [usage.prompt_tokens, usage.completion_tokens],
+      [alone.usage.prompt_tokens, 18],
+    );
+    const streamed = await client.chat.completions.stream({ ...asked }).finalChatCompletion();
+    assert.deepEqual(
+      streamed.choices.map((/** @type {any} */ c) => c.message.content),
+      choices.map((/** @type {any} */ c) => c.message.content),
     );
   });
 

@@ -3,8 +3,10 @@ import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
 import { ExitLMError } from '../../web/src/index.js';
 import { LanguageModel } from '../../web/src/prompt-api.js';
-import { code } from './support/errors.mjs';
-import { loadTiny, tinyBytes, tinyPath } from './support/tiny-model.mjs';
+import { hasReal } from './support/cli.mjs';
+import { examplesOf } from './support/examples.mjs';
+import { loadRoomy, loadTiny, tinyBytes, tinyPath } from './support/tiny-model.mjs';
+import { tscAccepts } from './support/tsc.mjs';
 
 const lm = await loadTiny();
 after(() => lm.dispose());
@@ -13,14 +15,26 @@ const text = async (/** @type {ReadableStream<string>} */ stream) => {
   for await (const piece of /** @type {any} */ (stream)) pieces.push(piece);
   return pieces;
 };
-const short = { mode: /** @type {const} */ ('full') };
+const greedy = { samplingMode: /** @type {const} */ ('most-predictable') };
+const short = { ...greedy, mode: /** @type {const} */ ('full') };
+/** @param {string} name @param {RegExp} [message] @param {object} [fields] */
+const dom = (name, message, fields) => (/** @type {any} */ error) => {
+  assert.ok(error instanceof DOMException, String(error?.stack ?? error));
+  assert.equal(error.name, name);
+  if (message) assert.match(error.message, message);
+  if (fields) assert.deepEqual({ ...error }, fields);
+  return true;
+};
+/** @param {any} given what the types do not allow */
+const wrong = (given) => given;
 /** The tiny model never ends by itself: sessions go up to the end of its context. */
 const reply = (/** @type {{ role: string, content: string }[]} */ messages) =>
-  lm.chat(messages, short).result.then((r) => r.text);
+  lm.chat(messages, { mode: 'full' }).result.then((r) => r.text);
 
 describe('prompt-api', () => {
   test('before there is a model', async () => {
-    await assert.rejects(LanguageModel.create(), code('USAGE', /configure/));
+    assert.equal(await LanguageModel.availability(), 'unavailable');
+    await assert.rejects(LanguageModel.create(), dom('NotSupportedError', /configure/));
     assert.throws(() => new /** @type {any} */ (LanguageModel)(), /Illegal constructor/);
     const { defaultTopK, maxTopK, defaultTemperature, maxTemperature } =
       await LanguageModel.params();
@@ -107,19 +121,28 @@ describe('prompt-api', () => {
       ]),
     );
     assert.equal(overflows, 2);
-    await assert.rejects(session.prompt('word '.repeat(1000)), code('CONTEXT_FULL', /512/));
+    const long = 'word '.repeat(1000);
+    const empty = await LanguageModel.create({ model: lm });
+    const tooLong = dom('QuotaExceededError', /512/, {
+      requested: await empty.measureContextUsage(long),
+      quota: empty.contextWindow,
+    });
+    await assert.rejects(empty.prompt(long), tooLong);
+    await assert.rejects(empty.append(long), tooLong);
+    await assert.rejects(text(empty.promptStreaming(long)), tooLong);
+    assert.equal(empty.contextUsage, 0);
+    empty.destroy();
+    const system = { role: /** @type {const} */ ('system'), content: long };
     await assert.rejects(
-      LanguageModel.create({
-        model: lm,
-        initialPrompts: [{ role: 'system', content: 'word '.repeat(1000) }],
-      }),
-      code('CONTEXT_FULL'),
+      LanguageModel.create({ model: lm, initialPrompts: [system] }),
+      dom('QuotaExceededError', /512/, { requested: await lm.countTokens([system]), quota: 512 }),
     );
     session.destroy();
   });
 
   test('prompts follow each other; abort, cancel and destroy stop', async () => {
     const session = await LanguageModel.create({ model: lm, ...short });
+    const other = await session.clone();
     const [a, b] = await Promise.all([
       session.prompt('One'),
       session.prompt('Two').catch((error) => error),
@@ -141,13 +164,30 @@ describe('prompt-api', () => {
     assert.ok(await session.prompt('Five'));
     const running = session.prompt('Six');
     setTimeout(() => session.destroy(), 20);
-    await assert.rejects(running, { name: 'AbortError' });
-    await assert.rejects(session.prompt('Seven'), code('DISPOSED', /destroyed/));
-    await assert.rejects(session.clone(), code('DISPOSED'));
+    await assert.rejects(running, dom('InvalidStateError'));
+    for (const call of [
+      () => session.prompt('Seven'),
+      () => text(session.promptStreaming('Seven')),
+      () => session.append('Seven'),
+      () => session.measureContextUsage('Seven'),
+      () => session.clone(),
+    ])
+      await assert.rejects(call(), dom('InvalidStateError', /destroyed/));
+    assert.equal(typeof session.contextUsage, 'number');
     const ending = new AbortController();
     const ended = await LanguageModel.create({ model: lm, signal: ending.signal });
     ending.abort();
-    await assert.rejects(ended.append('x'), code('DISPOSED'));
+    await assert.rejects(ended.append('x'), dom('InvalidStateError'));
+    const aborted = AbortSignal.abort();
+    for (const call of [
+      () => LanguageModel.create({ model: lm, signal: aborted }),
+      () => other.prompt('x', { signal: aborted }),
+      () => other.append('x', { signal: aborted }),
+      () => other.clone({ signal: aborted }),
+      () => other.measureContextUsage('x', { signal: aborted }),
+    ])
+      await assert.rejects(call(), dom('AbortError'));
+    other.destroy();
   });
 
   test('who reads no further does not keep the session', async () => {
@@ -166,7 +206,10 @@ describe('prompt-api', () => {
         load: { worker: false, heads: false, contextLength },
       });
     const [small, large, again] = [await make(64), await make(128), await make(128)];
-    assert.deepEqual([small.inputQuota, large.inputQuota, again.inputQuota], [64, 128, 128]);
+    assert.deepEqual(
+      [small, large, again].map((session) => session.contextWindow),
+      [64, 128, 128],
+    );
     for (const session of [small, large, again]) session.destroy();
   });
 
@@ -199,35 +242,263 @@ describe('prompt-api', () => {
     }
   });
 
-  test('what is not supported is refused', async () => {
-    const session = await LanguageModel.create({ model: lm });
-    await assert.rejects(
-      session.prompt('x', { responseConstraint: {} }),
-      code('USAGE', /responseConstraint/),
-    );
-    await assert.rejects(
-      session.prompt([{ role: 'user', content: [{ type: 'image', value: null }] }]),
-      code('UNSUPPORTED', /text only/),
-    );
-    await assert.rejects(
-      session.prompt([{ role: 'assistant', content: '{', prefix: true }]),
-      code('USAGE', /prefix/),
-    );
-    await assert.rejects(session.prompt([]), code('USAGE', /at least one/));
-    await assert.rejects(session.prompt(/** @type {any} */ (5)), code('USAGE', /number/));
-    await assert.rejects(
-      LanguageModel.create({ model: lm, temperature: 3 }),
-      code('USAGE', /temperature/),
-    );
-    await assert.rejects(
-      LanguageModel.create({ model: lm, expectedInputs: [{ type: 'audio' }] }),
-      code('UNSUPPORTED', /audio/),
-    );
+  test('input is taken as the specification says', async () => {
+    const session = await LanguageModel.create({ model: lm, ...short });
+    await session.append([]);
+    assert.equal(session.contextUsage, 0);
+    await session.append(wrong({}));
+    const said = [{ role: 'user', content: '[object Object]' }];
+    assert.equal(session.contextUsage, await lm.countTokens(said));
+    session.destroy();
+    const empty = await LanguageModel.create({ model: lm, ...short });
+    assert.equal(await empty.prompt([]), await reply([{ role: 'user', content: '' }]));
+    empty.destroy();
+    const first = await LanguageModel.create({ model: lm, ...short });
+    const system = { role: /** @type {const} */ ('system'), content: 'S' };
+    const asked = [system, { role: /** @type {const} */ ('user'), content: 'Hi' }];
+    assert.equal(await first.prompt(asked), await reply(asked));
     assert.equal(
-      await LanguageModel.availability({ model: lm, expectedInputs: [{ type: 'image' }] }),
-      'unavailable',
+      await first.prompt('Again'),
+      await reply([system, { role: 'user', content: 'Again' }]),
+      'it stays when room is made',
+    );
+    const image = { type: /** @type {const} */ ('image'), value: null };
+    const user = /** @type {const} */ ('user');
+    for (const [input, error] of /** @type {[any, any][]} */ ([
+      [asked, TypeError], // the system prompt comes too late
+      [[{ role: 'robot', content: 'x' }], TypeError],
+      [[{ role: user }], TypeError],
+      [[{ role: user, content: [{ type: 'text', value: 5 }] }], TypeError],
+      [[{ role: user, content: [{ type: 'smell', value: '' }] }], TypeError],
+      [[{ role: user, content: [image] }], dom('NotSupportedError', /text only/)],
+      [[{ role: user, content: 'x', prefix: true }], dom('SyntaxError', /prefix/)],
+      [
+        [
+          { role: 'assistant', content: 'x', prefix: true },
+          { role: user, content: 'y' },
+        ],
+        dom('SyntaxError', /prefix/),
+      ],
+    ])) {
+      await assert.rejects(first.prompt(input), error, JSON.stringify(input));
+      await assert.rejects(text(first.promptStreaming(input)), error);
+      await assert.rejects(first.append(input), error);
+    }
+    first.destroy();
+    for (const initialPrompts of [
+      [{ role: user, content: 'x' }, system],
+      [system, system],
+    ])
+      await assert.rejects(LanguageModel.create({ model: lm, initialPrompts }), TypeError);
+  });
+
+  test('a prefix: the reply goes on from it', async () => {
+    const session = await LanguageModel.create({ model: lm, ...short });
+    const user = { role: /** @type {const} */ ('user'), content: 'Hello' };
+    const begun = {
+      role: /** @type {const} */ ('assistant'),
+      content: '<|im_end|> ab',
+      prefix: true,
+    };
+    const answer = await session.prompt([user, begun]);
+    const { text: direct, usage } = await lm.chat([user, begun], { mode: 'full' }).result;
+    assert.equal(answer, direct);
+    assert.equal(usage.promptTokens, await lm.countTokens([user, begun]));
+    const before = await lm.countTokens([user]);
+    assert.equal(
+      usage.promptTokens,
+      before + (await lm.tokenize(begun.content, { special: false, bos: false })).length,
+      'what it says is text, right behind the opened turn',
     );
     session.destroy();
+    for (const messages of [[begun, user], [{ ...user, prefix: true }]])
+      await assert.rejects(lm.chat(messages).result, /prefix: only the last message/);
+  });
+
+  test('samplingMode, and temperature with topK as they were before', async () => {
+    const make = (/** @type {any} */ options) => LanguageModel.create({ model: lm, ...options });
+    const got = async (/** @type {any} */ options) => {
+      const { samplingMode, temperature, topK } = await make(options);
+      return [samplingMode, temperature, topK];
+    };
+    const { defaultTemperature, defaultTopK, maxTemperature, maxTopK } =
+      await LanguageModel.params();
+    assert.deepEqual(await got({}), ['balanced', defaultTemperature, defaultTopK]);
+    assert.equal((await got(greedy))[1], 0);
+    const temperatures = await Promise.all(
+      ['predictable', 'balanced', 'creative', 'most-creative'].map(
+        async (samplingMode) => (await make({ samplingMode })).temperature,
+      ),
+    );
+    assert.deepEqual(
+      temperatures,
+      [...temperatures].sort((a, b) => a - b),
+    );
+    assert.deepEqual((await got({ temperature: 0.6, topK: 3.7 })).slice(1), [0.6, 3]);
+    assert.deepEqual((await got({ temperature: Infinity, topK: Infinity })).slice(1), [
+      maxTemperature,
+      maxTopK,
+    ]);
+    await assert.rejects(make({ temperature: -0.5 }), RangeError);
+    await assert.rejects(make({ topK: 0 }), RangeError);
+    await assert.rejects(make({ samplingMode: 'wild' }), TypeError);
+    await assert.rejects(make({ samplingMode: 'creative', topK: 3 }), TypeError);
+    const [a, b] = [await make({ samplingMode: 'most-creative' }), await make({})];
+    assert.notEqual(await a.prompt('Hello'), await b.prompt('Hello'), 'they do sample');
+  });
+
+  test('languages and kinds of content', async () => {
+    const at = (/** @type {any} */ options) =>
+      LanguageModel.availability({ model: lm, ...options });
+    const inText = (/** @type {string[]} */ ...languages) => [{ type: 'text', languages }];
+    assert.equal(await at({ expectedInputs: inText('EN', 'en-US') }), 'available');
+    assert.equal(await at({ expectedOutputs: inText('ja') }), 'unavailable');
+    assert.equal(await at({ expectedOutputs: inText('ja'), languages: ['en', 'ja'] }), 'available');
+    assert.equal(await at({ expectedInputs: [{ type: 'image' }] }), 'unavailable');
+    assert.equal(await at({ expectedInputs: [{ type: 'tool-response' }] }), 'available');
+    await assert.rejects(at({ expectedInputs: inText('en-abc-invalid') }), RangeError);
+    await assert.rejects(at({ expectedInputs: [{ type: 'smell' }] }), TypeError);
+    const make = (/** @type {any} */ options) => LanguageModel.create({ model: lm, ...options });
+    await assert.rejects(make({ expectedOutputs: inText('ja') }), dom('NotSupportedError', /ja/));
+    await assert.rejects(make({ expectedInputs: [{ type: 'audio' }] }), dom('NotSupportedError'));
+    await assert.rejects(make({ expectedInputs: inText('en-abc-invalid') }), RangeError);
+  });
+
+  test('responseConstraint: a schema, a RegExp, and what cannot be held', async () => {
+    const session = await LanguageModel.create({ model: lm, ...short });
+    const schema = {
+      type: 'object',
+      properties: { rating: { type: 'integer', minimum: 0, maximum: 5 } },
+      required: ['rating'],
+      additionalProperties: false,
+    };
+    const answer = await session.prompt('Rate it.', { responseConstraint: schema });
+    assert.ok(JSON.parse(answer).rating <= 5, answer);
+    const omit = { responseConstraint: schema, omitResponseConstraintInput: true };
+    assert.equal(
+      await session.measureContextUsage('x', omit),
+      await session.measureContextUsage('x'),
+    );
+    assert.ok(
+      (await session.measureContextUsage('x', { responseConstraint: schema })) >
+        (await session.measureContextUsage('x', omit)),
+      'the model is told of the schema',
+    );
+    assert.match(
+      (await text(session.promptStreaming('x', omit))).join(''),
+      /^\{"rating": [0-5]\}$/,
+    );
+    const pattern = /-?\d/;
+    assert.match(await session.prompt('x', { responseConstraint: pattern }), /^-?\d$/);
+    const used = session.contextUsage;
+    const loop = {};
+    loop.self = loop;
+    for (const [options, error] of /** @type {[any, any][]} */ ([
+      [{ responseConstraint: loop }, dom('NotSupportedError', /no JSON Schema/)],
+      [{ responseConstraint: { not: {} } }, dom('NotSupportedError', /#\/not/)],
+      [{ responseConstraint: /(?=a)/ }, dom('NotSupportedError')],
+      [{ responseConstraint: 'a' }, TypeError],
+      [{ omitResponseConstraintInput: true }, TypeError],
+      [
+        { responseConstraint: { type: 'array', items: {}, minItems: 600 } },
+        dom('SyntaxError', /context ended/),
+      ],
+    ])) {
+      await assert.rejects(session.prompt('x', options), error, String(error));
+      assert.equal(session.contextUsage, used, 'nothing of it was said');
+    }
+    const begun = { role: /** @type {const} */ ('assistant'), content: '{', prefix: true };
+    await assert.rejects(
+      session.prompt([begun], { responseConstraint: schema }),
+      dom('NotSupportedError', /prefix/),
+    );
+    session.destroy();
+  });
+
+  test('tools are run while the model answers', async () => {
+    const own = await loadRoomy();
+    // the tiny model would never call by itself
+    const model = /** @type {typeof own} */ (
+      wrong({
+        info: own.info,
+        exits: own.exits,
+        countTokens: own.countTokens.bind(own),
+        chat: (/** @type {any[]} */ messages, /** @type {any} */ options) =>
+          own.chat(messages, {
+            ...options,
+            toolChoice: messages.some(({ role }) => role === 'tool') ? 'none' : 'required',
+            maxTokens: 120,
+          }),
+      })
+    );
+    /** @type {any[]} */
+    const ran = [];
+    const weather = {
+      name: 'get_weather',
+      description: 'The weather of a city',
+      inputSchema: {
+        type: 'object',
+        properties: { city: { enum: ['Oslo', 'Rome'] } },
+        required: ['city'],
+      },
+      execute: async (/** @type {any} */ given) => {
+        ran.push(given);
+        return '{"sky":"rain"}';
+      },
+    };
+    const options = {
+      model,
+      ...short,
+      tools: [weather],
+      expectedOutputs: [{ type: /** @type {const} */ ('tool-call') }],
+    };
+    const session = await LanguageModel.create(options);
+    assert.ok(await session.prompt('Hello'));
+    assert.ok(ran.length > 0);
+    for (const { city } of ran) assert.match(city, /^(Oslo|Rome)$/);
+    await assert.rejects(
+      session.prompt('x', { responseConstraint: /a/ }),
+      dom('NotSupportedError', /tools/),
+    );
+    session.destroy();
+    const broken = { ...weather, execute: () => Promise.reject(new Error('no line')) };
+    const failing = await LanguageModel.create({ ...options, tools: [broken] });
+    await assert.rejects(failing.prompt('Hello'), /^Error: no line$/);
+    failing.destroy();
+    const loop = { type: 'object' };
+    /** @type {any} */ (loop).self = loop;
+    for (const tools of [
+      [weather, weather],
+      [{ ...weather, name: '' }],
+      [{ ...weather, description: '' }],
+      [{ ...weather, execute: undefined }],
+      ...[null, 'x', {}, { type: 'string' }, { type: 'object', required: 'x' }, loop].map(
+        (inputSchema) => [{ ...weather, inputSchema }],
+      ),
+    ])
+      await assert.rejects(LanguageModel.create({ ...options, tools: wrong(tools) }), TypeError);
+    await own.dispose();
+  });
+
+  test("it has the types of Chrome's", () => {
+    const { status, stdout } = tscAccepts(
+      `
+import { LanguageModel as Own } from '../../../web/src/prompt-api.js';
+const same: typeof LanguageModel = Own;
+const options: LanguageModelCreateOptions = { samplingMode: 'creative', initialPrompts: [{ role: 'user', content: 'x' }] };
+const session: LanguageModel = await Own.create({
+  ...options,
+  monitor: (monitor) => { monitor.ondownloadprogress = ({ loaded }) => void loaded.toFixed(); },
+});
+session.oncontextoverflow = null;
+const used: number = await session.measureContextUsage('x', { responseConstraint: { type: 'string' } });
+// @ts-expect-error there is no such mode
+Own.create({ samplingMode: 'wild' });
+export { same, used };
+`,
+      ['node', 'dom-chromium-ai'],
+    );
+    assert.equal(status, 0, stdout);
   });
 
   test('a model to download: availability, the monitor, sharing, letting go', async () => {
@@ -291,7 +562,7 @@ describe('prompt-api', () => {
     );
     await assert.rejects(
       LanguageModel.create({ model: `${tinyPath}.missing`, load: { worker: false } }),
-      (error) => error instanceof ExitLMError,
+      (error) => dom('NetworkError')(error) && error.cause instanceof ExitLMError,
     );
     await assert.rejects(
       LanguageModel.create({
@@ -302,4 +573,10 @@ describe('prompt-api', () => {
       /no/,
     );
   });
+});
+
+test('docs/prompt-api.md: its example runs as it stands', { skip: !hasReal }, () => {
+  const [said] = examplesOf('docs/prompt-api.md');
+  assert.match(said, /^0\n/, 'the monitor tells');
+  assert.match(said, /\n(true|false)\n$/);
 });

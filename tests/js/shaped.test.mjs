@@ -1,15 +1,14 @@
 // Shaped replies: schemas and patterns. The tiny random model at a high temperature says anything
 // that it may, so a mask that lets something wrong through is found; ajv is the judge.
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import { after, before, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { Ajv } from 'ajv';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import addFormats from 'ajv-formats';
 import { builtinRules } from 'eslint/use-at-your-own-risk';
 import { defaultModel } from '../answers/tools.mjs';
+import { examplesOf } from './support/examples.mjs';
 import { loadTiny } from './support/tiny-model.mjs';
 
 const ajv = new Ajv2020({ strict: false });
@@ -278,16 +277,7 @@ test(
   'docs/shaped.md: its example runs as it stands',
   { skip: !fs.existsSync(defaultModel) },
   () => {
-    const root = fileURLToPath(new URL('../..', import.meta.url));
-    const [, code] =
-      /```js\n(.*?)```/s.exec(fs.readFileSync(`${root}/docs/shaped.md`, 'utf8')) ?? [];
-    const folder = `${root}/build/readme`; // inside the package, so that it finds `exitlm` by its name
-    fs.mkdirSync(folder, { recursive: true });
-    fs.writeFileSync(`${folder}/shaped.mjs`, code ?? '');
-    const out = execFileSync(process.execPath, [`${folder}/shaped.mjs`], {
-      cwd: root,
-      encoding: 'utf8',
-    });
+    const [out] = examplesOf('docs/shaped.md');
     const [, json, forced] = /^(\{.*\}) (\d+)/.exec(out) ?? [];
     assert.equal(json, "{ name: 'Anna', age: 31, city: 'Oslo' }");
     assert.ok(Number(forced) > 5, out);

@@ -1,14 +1,12 @@
 // Tools: the shape of calls is always right, whatever the model is; what a template is told; the
 // command line; the examples of docs/tools.md.
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import fs from 'node:fs';
-import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { createTemplate } from '../../web/src/engine/template.js';
 import { CallReader, formOf } from '../../web/src/engine/tools.js';
-import { bad, built, chat, hasReal, objects, root, scratch } from './support/cli.mjs';
+import { bad, built, chat, hasReal, objects, scratch } from './support/cli.mjs';
+import { examplesOf } from './support/examples.mjs';
 import { loadRoomy, roomyBytes } from './support/tiny-model.mjs';
 
 const short = { type: 'string', maxLength: 6 };
@@ -350,15 +348,6 @@ test('the command line: the same prompt and calls', { skip: !built }, async () =
 });
 
 test('docs/tools.md: its examples run as they stand', { skip: !hasReal }, () => {
-  const page = fs.readFileSync(path.join(root, 'docs/tools.md'), 'utf8');
-  const blocks = [...page.matchAll(/```js\n(.*?)```/gs)].map(([, code]) => code);
-  assert.ok(blocks.length > 0);
-  const folder = path.join(root, 'build/readme'); // inside the package, so that it finds `exitlm` by its name
-  fs.mkdirSync(folder, { recursive: true });
-  for (const [i, code] of blocks.entries()) {
-    const file = path.join(folder, `tools-${i}.mjs`);
-    fs.writeFileSync(file, code);
-    const out = execFileSync(process.execPath, [file], { cwd: root, encoding: 'utf8' });
-    assert.match(out, /get_weather/);
-  }
+  const [said] = examplesOf('docs/tools.md');
+  assert.match(said, /get_weather/);
 });

@@ -12,6 +12,11 @@ const tsc = fileURLToPath(new URL('../../node_modules/typescript-native/bin/tsc'
 const app = temporary();
 before(() => {
   install(app);
+  fs.mkdirSync(path.join(app, 'node_modules/@ai-sdk'));
+  fs.symlinkSync(
+    path.resolve('node_modules/@ai-sdk/provider'),
+    path.join(app, 'node_modules/@ai-sdk/provider'),
+  );
   fs.writeFileSync(
     path.join(app, 'package.json'),
     JSON.stringify({ name: 'app', private: true, type: 'module' }),
@@ -23,7 +28,7 @@ import { ExitLM, ExitLMError, type Token, type DraftEvent, type Result, type Cal
 import { ExitLM as EdgeLM } from 'exitlm/edge';
 import { openaiFetch, type Exit } from 'exitlm/openai';
 import { useExitLM } from 'exitlm/react';
-import { exitlm } from 'exitlm/ai-sdk';
+import { createExitLM, exitlm } from 'exitlm/ai-sdk';
 import { LanguageModel } from 'exitlm/prompt-api';
 
 const options: LoadOptions = { threads: 'auto', cache: { get: async () => undefined, put: async () => {} }, onProgress: ({ loaded, layersReady, source }) => {
@@ -59,7 +64,7 @@ const fetchLike: typeof fetch = openaiFetch(lm, { model: 'x' });
 const exit: Exit = JSON.parse('{}');
 const chat = useExitLM('/a.gguf', { threads: 1 });
 if (chat.state === 'ready') void chat.send('x', { maxTokens: 3 }).then((r) => r?.text);
-void [perSecond, bytes, fetchLike, exit.depth, chat.tokens[0]?.depth, exitlm(lm), LanguageModel.availability(), EdgeLM.load(new Uint8Array(8))];
+void [perSecond, bytes, fetchLike, exit.depth, chat.tokens[0]?.depth, exitlm(lm), createExitLM({ models: { small: lm } }).languageModel('small'), LanguageModel.availability(), EdgeLM.load(new Uint8Array(8))];
 
 // @ts-expect-error a mode that there is not
 lm.chat([], { mode: 'fast' });

@@ -9,8 +9,9 @@
  * ```
  *
  * Beside OpenAI's parameters `mode`, `accuracy`, `strategy`, `top_k`, `min_p`, `repeat_penalty`, `kv` and
- * `audit` are taken. What the engine does not do (several choices, …) is refused by name, with status
- * 400. Temperature is 0 where it is left out.
+ * `audit` are taken. A parameter that is not known is ignored, and the header `X-ExitLM-Warning` names
+ * it; one without which the answer would mean something else (`logit_bias`, …) is refused by name,
+ * with status 400. Temperature is 0 where it is left out.
  *
  * @typedef {import('./chat/shared.js').Exit} Exit how deep a token went: `choices[0].delta.exit`
  * @typedef {import('./chat/shared.js').ExitSummary} ExitSummary of a reply: `choices[0].message.exit`

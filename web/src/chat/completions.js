@@ -19,6 +19,8 @@
  * @property {string | null} model
  * @property {boolean} stream
  * @property {boolean} withUsage a last chunk tells of the tokens
+ * @property {number} n choices
+ * @property {string[]} ignored parameters that are not understood
  *
  * @typedef {object} OpenAIMessage
  * @property {'system' | 'developer' | 'user' | 'assistant' | (string & {})} role
@@ -54,7 +56,7 @@
  * @property {number | null} [max_completion_tokens]
  * @property {string | string[] | null} [stop]
  * @property {number | null} [seed]
- * @property {number | null} [n] 1
+ * @property {number | null} [n] choices, 1 … 8
  * @property {{ type: 'function', function: { name: string, description?: string, parameters?: any,
  *   strict?: boolean | null } }[] | null} [tools]
  * @property {'none' | 'auto' | 'required' | { type: 'function', function: { name: string } } | null}
@@ -71,6 +73,7 @@
  * @property {number} completion_tokens
  * @property {number} total_tokens
  * @property {{ cached_tokens: number }} prompt_tokens_details
+ * @property {{ reasoning_tokens: 0 }} completion_tokens_details
  *
  * @typedef {'stop' | 'length' | 'tool_calls'} FinishReason
  *
@@ -80,7 +83,7 @@
  * @property {number} created seconds since 1970
  * @property {string} model
  * @property {string} system_fingerprint
- * @property {{ index: 0, message: { role: 'assistant', content: string | null, refusal: null,
+ * @property {{ index: number, message: { role: 'assistant', content: string | null, refusal: null,
  *   tool_calls?: OpenAIToolCall[], exit: ExitSummary & { tokens: Exit[] } }, finish_reason:
  *   FinishReason, logprobs: Logprobs | null }[]} choices
  * @property {CompletionUsage} usage
@@ -91,7 +94,7 @@
  * @property {number} created
  * @property {string} model
  * @property {string} system_fingerprint
- * @property {{ index: 0, delta: { role?: 'assistant', content?: string, exit?: Exit, tool_calls?:
+ * @property {{ index: number, delta: { role?: 'assistant', content?: string, exit?: Exit, tool_calls?:
  *   (OpenAIToolCall & { index: number })[] }, finish_reason: FinishReason | null, logprobs: Logprobs
  *   | null }[]} choices
  * @property {CompletionUsage | null} [usage] with `stream_options: { include_usage: true }`: null
@@ -116,24 +119,25 @@ const WITHOUT_EFFECT = new Set([
   'prompt_cache_retention',
   'reasoning_effort',
   'verbosity',
+  'n',
 ]);
 
 /**
- * Parameters that are taken only with the value that asks for nothing. @type {Record<string,
- * (value: any) => boolean>}
+ * Parameters that are taken only with the value that asks for nothing: without them the answer would
+ * mean something else. @type {Record<string, (value: any) => boolean>}
  */
 const ONLY_NEUTRAL = {
-  n: (value) => value === 1,
   functions: (value) => Array.isArray(value) && value.length === 0,
   function_call: (value) => value === 'none' || value === 'auto',
   logit_bias: (value) => Object.keys(value).length === 0,
-  presence_penalty: (value) => value === 0,
-  frequency_penalty: (value) => value === 0,
   modalities: (value) => Array.isArray(value) && value.every((m) => m === 'text'),
   audio: () => false,
-  prediction: () => false,
   web_search_options: () => false,
+  conversation: () => false,
+  prompt: () => false,
 };
+
+const MOST_CHOICES = 8;
 
 /** @type {Record<string, keyof GenerateOptions>} */
 const TAKEN = {
@@ -164,10 +168,16 @@ const TAKEN = {
  */
 export function readRequest(parameters) {
   const messages = readMessages(parameters?.messages);
-  const { model, stream, stream_options: streaming } = parameters;
+  const { model, stream, stream_options: streaming, n } = parameters;
+  if (n !== undefined && n !== null && !(Number.isInteger(n) && n >= 1 && n <= MOST_CHOICES))
+    throw new ExitLMError(
+      'USAGE',
+      `parameter n: an integer from 1 to ${MOST_CHOICES} was expected, not ${JSON.stringify(n)}`,
+    );
   return {
     messages,
-    options: optionsIn(parameters),
+    ...optionsIn(parameters),
+    n: n ?? 1,
     model: model ?? null,
     stream: Boolean(stream),
     withUsage: streaming?.include_usage === true,
@@ -187,10 +197,12 @@ function shapeOf(format) {
   return { schema };
 }
 
-/** @param {CreateParameters} parameters @returns {GenerateOptions} */
+/** @param {CreateParameters} parameters @returns {{ options: GenerateOptions, ignored: string[] }} */
 function optionsIn(parameters) {
   /** @type {Record<string, unknown>} */
   const options = {};
+  /** @type {string[]} */
+  const ignored = [];
   for (const [name, value] of Object.entries(parameters)) {
     if (value === null || value === undefined || WITHOUT_EFFECT.has(name)) continue;
     if (name === 'logprobs') options.logprobs ??= value ? 0 : undefined;
@@ -204,18 +216,14 @@ function optionsIn(parameters) {
           'USAGE',
           `parameter ${name}: not supported by ExitLM (${JSON.stringify(value)?.slice(0, 80)} was given); leave it out`,
         );
-    } else
-      throw new ExitLMError(
-        'USAGE',
-        `parameter ${name}: unknown to ExitLM; it takes ${Object.keys(TAKEN).join(', ')}`,
-      );
+    } else if (value !== 0) ignored.push(name); // a penalty of 0
   }
   if (!parameters.logprobs) {
     if (options.logprobs)
       throw new ExitLMError('USAGE', 'parameter top_logprobs: needs logprobs: true');
     delete options.logprobs;
   }
-  return options;
+  return { options, ignored };
 }
 
 /** @param {OpenAIToolCall[]} calls @param {string} where @returns {ToolCall[]} */
@@ -261,13 +269,18 @@ const about = ({ info }, { model }) => ({
   system_fingerprint: `exitlm-${info.version}`,
 });
 
-/** @param {Result} result @returns {CompletionUsage} */
-const usageOf = ({ usage: { promptTokens, completionTokens, reusedTokens } }) => ({
-  prompt_tokens: promptTokens,
-  completion_tokens: completionTokens,
-  total_tokens: promptTokens + completionTokens,
-  prompt_tokens_details: { cached_tokens: reusedTokens },
-});
+/** @param {Result[]} results one a choice, of the same prompt @returns {CompletionUsage} */
+function usageOf(results) {
+  const [{ promptTokens, reusedTokens }] = results.map(({ usage }) => usage);
+  const written = results.reduce((sum, { usage }) => sum + usage.completionTokens, 0);
+  return {
+    prompt_tokens: promptTokens,
+    completion_tokens: written,
+    total_tokens: promptTokens + written,
+    prompt_tokens_details: { cached_tokens: reusedTokens },
+    completion_tokens_details: { reasoning_tokens: 0 },
+  };
+}
 
 /** @param {Result} result @returns {FinishReason} */
 function finishOf({ reason }) {
@@ -307,71 +320,78 @@ const logprobsOf = (tokens) =>
  * The whole reply.
  * @param {Model} lm
  * @param {ChatRequest} request
- * @param {Reply} reply
+ * @param {(index: number) => Reply} begin one choice after the other
  * @returns {Promise<ChatCompletion>}
  */
-export async function makeCompletion(lm, request, reply) {
+export async function makeCompletion(lm, request, begin) {
   const head = about(lm, request);
-  /** @type {Token[]} */
-  const tokens = [];
-  for await (const token of reply) tokens.push(token);
-  const result = await reply.result;
-  const calls = callsOf(result);
-  return {
-    ...head,
-    object: 'chat.completion',
-    choices: [
-      {
-        index: 0,
-        message: {
-          role: 'assistant',
-          content: calls.length && !result.text ? null : result.text,
-          refusal: null,
-          ...(calls.length ? { tool_calls: calls } : {}),
-          exit: { ...summaryOf(result, lm, request.options), tokens: tokens.map(exitOf) },
-        },
-        finish_reason: finishOf(result),
-        logprobs: logprobsOf(tokens),
+  /** @type {ChatCompletion['choices']} */
+  const choices = [];
+  /** @type {Result[]} */
+  const results = [];
+  for (let index = 0; index < request.n; index++) {
+    const reply = begin(index);
+    /** @type {Token[]} */
+    const tokens = [];
+    for await (const token of reply) tokens.push(token);
+    const result = await reply.result;
+    const calls = callsOf(result);
+    results.push(result);
+    choices.push({
+      index,
+      message: {
+        role: 'assistant',
+        content: calls.length && !result.text ? null : result.text,
+        refusal: null,
+        ...(calls.length ? { tool_calls: calls } : {}),
+        exit: { ...summaryOf(result, lm, request.options), tokens: tokens.map(exitOf) },
       },
-    ],
-    usage: usageOf(result),
-  };
+      finish_reason: finishOf(result),
+      logprobs: logprobsOf(tokens),
+    });
+  }
+  return { ...head, object: 'chat.completion', choices, usage: usageOf(results) };
 }
 
 /**
  * The reply in chunks. It is begun when the first is asked for.
  * @param {Model} lm
  * @param {ChatRequest} request
- * @param {() => Reply} begin
+ * @param {(index: number) => Reply} begin one choice after the other
  * @returns {AsyncGenerator<ChatCompletionChunk, void, undefined>}
  */
 export async function* makeChunks(lm, request, begin) {
-  const head = about(lm, request);
-  /**
-   * @type {(delta: ChatCompletionChunk['choices'][0]['delta'], finish?: FinishReason | null,
-   *   logprobs?: Logprobs | null) => ChatCompletionChunk}
-   */
-  const chunk = (delta, finish = null, logprobs = null) => ({
-    ...head,
-    object: 'chat.completion.chunk',
-    choices: [{ index: 0, delta, finish_reason: finish, logprobs }],
-    ...(request.withUsage ? { usage: null } : {}),
-  });
-  const reply = begin();
-  try {
-    let first = true;
-    for await (const token of reply) {
+  const head = { ...about(lm, request), object: /** @type {const} */ ('chat.completion.chunk') };
+  const more = request.withUsage ? { usage: null } : {};
+  /** @type {Result[]} */
+  const results = [];
+  for (let index = 0; index < request.n; index++) {
+    /**
+     * @type {(delta: ChatCompletionChunk['choices'][0]['delta'], finish?: FinishReason | null,
+     *   logprobs?: Logprobs | null) => ChatCompletionChunk}
+     */
+    const chunk = (delta, finish = null, logprobs = null) => ({
+      ...head,
+      choices: [{ index, delta, finish_reason: finish, logprobs }],
+      ...more,
+    });
+    const reply = begin(index);
+    try {
+      let first = true;
+      for await (const token of reply) {
+        if (first) yield chunk({ role: 'assistant', content: '' });
+        first = false;
+        yield chunk({ content: token.text, exit: exitOf(token) }, null, logprobsOf([token]));
+      }
+      const result = await reply.result;
       if (first) yield chunk({ role: 'assistant', content: '' });
-      first = false;
-      yield chunk({ content: token.text, exit: exitOf(token) }, null, logprobsOf([token]));
+      for (const [at, call] of callsOf(result).entries())
+        yield chunk({ tool_calls: [{ index: at, ...call }] });
+      yield chunk({}, finishOf(result));
+      results.push(result);
+    } finally {
+      reply.cancel();
     }
-    const result = await reply.result;
-    if (first) yield chunk({ role: 'assistant', content: '' });
-    for (const [index, call] of callsOf(result).entries())
-      yield chunk({ tool_calls: [{ index, ...call }] });
-    yield chunk({}, finishOf(result));
-    if (request.withUsage) yield { ...chunk({}), choices: [], usage: usageOf(result) };
-  } finally {
-    reply.cancel();
   }
+  if (request.withUsage) yield { ...head, choices: [], usage: usageOf(results) };
 }

@@ -1,5 +1,5 @@
 /**
- * A language model for the Vercel AI SDK (`ai` 6 and later; specification version 3):
+ * A provider for the Vercel AI SDK (`ai` 7; specification version 4):
  *
  * ```js
  * import { streamText } from 'ai';
@@ -7,11 +7,14 @@
  * const { textStream } = streamText({ model: exitlm(lm), prompt: 'Why is the sky blue?' });
  * ```
  *
+ * `createExitLM({ models: { small: lm } })` is a provider for registries: `languageModel('small')`.
+ *
  * Each text part carries the exit of its token in `providerMetadata.exitlm`, the end the summary.
  * Options of ExitLM's own (mode, accuracy, …) are given to `exitlm(lm, { mode: 'lossless' })` or,
  * for one call, in `providerOptions.exitlm`. Structured output is held to its schema
- * (docs/shaped.md), and tools are called (docs/tools.md). What the engine does not do (penalties) is
- * reported as a warning, as the SDK's providers do; messages that are not text are refused.
+ * (docs/shaped.md), and tools are called (docs/tools.md). With both, a reply that begins with words is
+ * no call and is written anew under the schema. What the engine does not do (penalties, reasoning
+ * effort) is reported as a warning, as the SDK's providers do; messages that are not text are refused.
  *
  * @typedef {import('./lazy-model.js').ModelOrSource} ModelOrSource
  * @typedef {import('../link/types.js').ChatMessage} ChatMessage
@@ -19,53 +22,19 @@
  * @typedef {import('../link/types.js').LoadOptions} LoadOptions
  * @typedef {import('../link/types.js').Result} Result
  *
- * The SDK's own types are spelled out, so that this module has no need of it.
- * @typedef {null | string | number | boolean | { [key: string]: any } | any[]} JSONValue
- * @typedef {Record<string, Record<string, any>>} ProviderMetadata
- * @typedef {{ type: 'unsupported' | 'compatibility', feature: string, details?: string } | { type:
- *   'other', message: string }} Warning
- * @typedef {{ unified: 'stop' | 'length' | 'tool-calls' | 'other', raw: string | undefined }}
- *   FinishReason
- * @typedef {{ type: 'tool-call', toolCallId: string, toolName: string, input: string }} ToolCallPart
- * @typedef {{ inputTokens: { total: number, noCache: number, cacheRead: number, cacheWrite:
- *   undefined }, outputTokens: { total: number, text: number, reasoning: 0 } }} Usage
- * @typedef {{ id?: string, timestamp?: Date, modelId?: string }} ResponseMetadata
+ * @typedef {import('@ai-sdk/provider').LanguageModelV4} LanguageModelV4
+ * @typedef {import('@ai-sdk/provider').LanguageModelV4CallOptions} CallOptions
+ * @typedef {import('@ai-sdk/provider').LanguageModelV4FinishReason} FinishReason
+ * @typedef {import('@ai-sdk/provider').LanguageModelV4StreamPart} StreamPart
+ * @typedef {import('@ai-sdk/provider').LanguageModelV4ToolCall} ToolCallPart
+ * @typedef {import('@ai-sdk/provider').LanguageModelV4Usage} Usage
+ * @typedef {import('@ai-sdk/provider').ProviderV4} ProviderV4
+ * @typedef {import('@ai-sdk/provider').SharedV4Warning} Warning
+ * @typedef {AsyncIterable<import('../link/types.js').Token> & { result: Promise<Result>, cancel():
+ *   void }} Reply
  *
- * @typedef {object} CallOptions
- * @property {any[]} prompt
- * @property {number} [maxOutputTokens]
- * @property {number} [temperature]
- * @property {string[]} [stopSequences]
- * @property {number} [topP]
- * @property {number} [topK]
- * @property {number} [presencePenalty]
- * @property {number} [frequencyPenalty]
- * @property {{ type: 'text' } | { type: 'json', schema?: any, name?: string, description?: string
- *   }} [responseFormat]
- * @property {number} [seed]
- * @property {any[]} [tools]
- * @property {{ type: string, toolName?: string }} [toolChoice]
- * @property {AbortSignal} [abortSignal]
- * @property {ProviderMetadata} [providerOptions]
- *
- * @typedef {{ type: 'stream-start', warnings: Warning[] } | ({ type: 'response-metadata' } &
- *   ResponseMetadata) | { type: 'text-start', id: string }
- *   | { type: 'text-delta', id: string, delta: string, providerMetadata?: ProviderMetadata } | {
- *   type: 'text-end', id: string } | { type: 'tool-input-start', id: string, toolName: string } | {
- *   type: 'tool-input-delta', id: string, delta: string } | { type: 'tool-input-end', id: string } |
- *   ToolCallPart
- *   | { type: 'finish', usage: Usage, finishReason: FinishReason, providerMetadata?:
- *   ProviderMetadata } | { type: 'error', error: unknown }} StreamPart
- *
- * @typedef {object} LanguageModel
- * @property {'v3'} specificationVersion
- * @property {'exitlm'} provider
- * @property {string} modelId
- * @property {Record<string, RegExp[]>} supportedUrls
- * @property {(options: CallOptions) => Promise<{ content: ({ type: 'text', text: string,
- *   providerMetadata?: ProviderMetadata } | ToolCallPart)[], finishReason: FinishReason, usage: Usage, warnings:
- *   Warning[], providerMetadata: ProviderMetadata, response: ResponseMetadata }>} doGenerate
- * @property {(options: CallOptions) => Promise<{ stream: ReadableStream<StreamPart> }>} doStream
+ * @typedef {GenerateOptions & { load?: LoadOptions }} ModelSettings of every call; `load`: the
+ *   options of ExitLM.load
  */
 import { exitOf, summaryOf, textOf } from '../chat/shared.js';
 import { orAbort } from '../link/abort.js';
@@ -75,14 +44,13 @@ import { isModel, lazyModel } from './lazy-model.js';
 
 /**
  * @param {ModelOrSource} model a loaded model, or what to load at the first call
- * @param {GenerateOptions & { load?: LoadOptions }} [settings] of every call; `load`: the options
- *   of ExitLM.load
- * @returns {LanguageModel}
+ * @param {ModelSettings} [settings]
+ * @returns {LanguageModelV4}
  */
 export function exitlm(model, { load, ...settings } = {}) {
   const get = lazyModel(model, load);
   const start = async (/** @type {CallOptions} */ call) => {
-    const messages = promptMessages(call.prompt);
+    const messages = call.prompt.flatMap(messagesOf);
     const { options, warnings } = callOptions(call, settings);
     call.abortSignal?.throwIfAborted();
     const lm = await orAbort(get(), call.abortSignal);
@@ -90,14 +58,14 @@ export function exitlm(model, { load, ...settings } = {}) {
       lm,
       options,
       warnings,
-      reply: lm.chat(messages, options),
+      reply: await replyTo(lm, messages, options),
       response: { id: `exitlm-${newId()}`, timestamp: new Date(), modelId: lm.info.name },
     };
   };
   let modelId = typeof model === 'string' ? model : 'exitlm';
   if (isModel(model)) modelId = model.info.name;
   return {
-    specificationVersion: 'v3',
+    specificationVersion: 'v4',
     provider: 'exitlm',
     modelId,
     supportedUrls: {},
@@ -176,6 +144,76 @@ export function exitlm(model, { load, ...settings } = {}) {
 }
 
 /**
+ * A provider: models by their names, for `createProviderRegistry` and whatever asks by a name.
+ * @param {{ models?: Record<string, ModelOrSource> } & ModelSettings} [options] `models`: by their
+ *   names; left out: a name is a model's address. The rest is for all of them
+ * @returns {ProviderV4 & ((name: string) => LanguageModelV4)}
+ */
+export function createExitLM({ models, ...settings } = {}) {
+  /** @type {Map<string, LanguageModelV4>} */
+  const made = new Map();
+  const languageModel = (/** @type {string} */ name) => {
+    if (models && !Object.hasOwn(models, name)) throw noSuchModel(name, 'languageModel');
+    const model = made.get(name) ?? exitlm(models?.[name] ?? name, settings);
+    made.set(name, model);
+    return model;
+  };
+  const none = (/** @type {string} */ modelType) => (/** @type {string} */ name) => {
+    throw noSuchModel(name, modelType);
+  };
+  return Object.assign((/** @type {string} */ name) => languageModel(name), {
+    specificationVersion: /** @type {const} */ ('v4'),
+    languageModel,
+    embeddingModel: none('embeddingModel'),
+    imageModel: none('imageModel'),
+  });
+}
+
+/**
+ * `NoSuchModelError.isInstance` of the SDK goes by these marks. @param {string} modelId @param
+ * {string} modelType
+ */
+function noSuchModel(modelId, modelType) {
+  const marks = ['vercel.ai.error', 'vercel.ai.error.AI_NoSuchModelError'];
+  return Object.assign(
+    new ExitLMError('USAGE', `No such ${modelType}: ${modelId}`),
+    { modelId, modelType },
+    Object.fromEntries(marks.map((mark) => [Symbol.for(mark), true])),
+  );
+}
+
+/**
+ * The engine holds a reply to one shape. With tools and another, calls come first; a reply that
+ * begins with words is none and is left.
+ * @param {import('./exitlm.js').ExitLM} lm
+ * @param {ChatMessage[]} messages
+ * @param {GenerateOptions} options
+ * @returns {Promise<Reply>}
+ */
+async function replyTo(lm, messages, { schema, json, ...options }) {
+  const shape = { ...(schema === undefined ? {} : { schema }), ...(json ? { json } : {}) };
+  const { tools, toolChoice, ...others } = options;
+  if (!tools || toolChoice === 'none' || Object.keys(shape).length === 0)
+    return lm.chat(messages, tools ? options : { ...options, ...shape });
+  const first = lm.chat(messages, options);
+  /** @type {import('../link/types.js').Token[]} */
+  const tokens = [];
+  for await (const token of first) {
+    if (token.text.trim()) break;
+    tokens.push(token);
+  }
+  const result = await first.result;
+  if (!result.toolCalls?.length) return lm.chat(messages, { ...others, ...shape });
+  return {
+    result: Promise.resolve(result),
+    cancel() {},
+    async *[Symbol.asyncIterator]() {
+      yield* tokens;
+    },
+  };
+}
+
+/**
  * @param {CallOptions} call
  * @param {GenerateOptions} settings
  * @returns {{ options: GenerateOptions, warnings: Warning[] }}
@@ -189,9 +227,12 @@ function callOptions(call, settings) {
     unsupported('presencePenalty', 'providerOptions.exitlm.repeatPenalty does something alike');
   if (call.frequencyPenalty)
     unsupported('frequencyPenalty', 'providerOptions.exitlm.repeatPenalty does something alike');
-  const tools = call.tools?.filter(({ type }) => type === 'function') ?? [];
+  if (call.reasoning && !['provider-default', 'none'].includes(call.reasoning))
+    unsupported('reasoning', 'how long a model thinks is its own');
+  const tools = call.tools?.flatMap((tool) => (tool.type === 'function' ? [tool] : [])) ?? [];
   for (const { type, name } of call.tools ?? [])
     if (type !== 'function') unsupported(`tool ${name}`, 'only tools of type function are called');
+  /** @type {GenerateOptions} */
   const own = call.providerOptions?.exitlm ?? {};
   const events = own.events ?? settings.events;
   if (events) throw new ExitLMError('USAGE', 'option events: not available through the AI SDK');
@@ -210,7 +251,8 @@ function callOptions(call, settings) {
             description,
             parameters: inputSchema,
           })),
-          toolChoice: call.toolChoice?.toolName ?? call.toolChoice?.type,
+          toolChoice:
+            call.toolChoice?.type === 'tool' ? call.toolChoice.toolName : call.toolChoice?.type,
         }
       : {}),
     signal: call.abortSignal,
@@ -227,21 +269,14 @@ function shapeOf(format) {
   return format.schema ? { schema: format.schema } : { json: true };
 }
 
-/** @param {any[]} prompt @returns {ChatMessage[]} */
-function promptMessages(prompt) {
-  return prompt.flatMap(messagesOf);
-}
-
 /** @param {any} message @param {number} i @returns {ChatMessage[]} */
 function messagesOf({ role, content }, i) {
   const where = `prompt[${i}].content`;
   if (!Array.isArray(content)) return [{ role, content: textOf(content, where) }];
   if (role === 'tool')
-    return content.map(({ toolCallId, output: { type, value } }) => ({
-      role,
-      toolCallId,
-      content: type.endsWith('text') ? value : JSON.stringify(value),
-    }));
+    return content
+      .filter(({ type }) => type === 'tool-result')
+      .map(({ toolCallId, output }) => ({ role, toolCallId, content: answerOf(output, where) }));
   const calls = content.filter(({ type }) => type === 'tool-call');
   const parts = content.filter(({ type }) => type !== 'reasoning' && type !== 'tool-call');
   const toolCalls = calls.map(({ toolCallId, toolName, input }) => ({
@@ -250,6 +285,13 @@ function messagesOf({ role, content }, i) {
     arguments: input,
   }));
   return [{ role, content: textOf(parts, where), ...(calls.length ? { toolCalls } : {}) }];
+}
+
+/** @param {any} output of a tool @param {string} where */
+function answerOf({ type, value, reason }, where) {
+  if (type === 'execution-denied') return reason ?? 'denied by the user';
+  if (type === 'content') return textOf(value, where);
+  return type.endsWith('text') ? value : JSON.stringify(value);
 }
 
 /** @param {Result} result @returns {ToolCallPart[]} */

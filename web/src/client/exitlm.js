@@ -558,6 +558,11 @@ function plainMessages(messages) {
       );
     if (typeof content !== 'string')
       throw new ExitLMError('USAGE', `messages[${i}].content: a string was expected`);
+    if (message.prefix && (role !== 'assistant' || i < messages.length - 1))
+      throw new ExitLMError(
+        'USAGE',
+        `messages[${i}].prefix: only the last message can have it, and only an assistant's`,
+      );
   }
   return plain(messages);
 }

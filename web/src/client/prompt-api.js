@@ -9,11 +9,11 @@
  * for await (const text of session.promptStreaming('Why is the sky blue?')) show(text);
  * ```
  *
- * What differs: `create` resolves once the model can be talked to, which is before all of it has
- * arrived (the monitor goes on telling); the temperature is 0 where it is left out; errors are
- * ExitLMError; text only, no tools, no responseConstraint. What is ExitLM's own: `model`, `mode`
- * and `accuracy` of `create`, `token` events with each token's exit, and `session.exit` for the
- * last reply.
+ * `globalThis.LanguageModel ??= LanguageModel` gives a page that is written for Chrome's the same
+ * everywhere. Errors are the specification's (a QuotaExceededError with `requested` and `quota`, a
+ * NotSupportedError, …), with ExitLM's own as their `cause`. docs/prompt-api.md says what differs.
+ * ExitLM's own: `model`, `languages`, `mode` and `accuracy` of `create`, `token` events with each
+ * token's exit, and `session.exit` for the last reply.
  *
  * @typedef {import('./exitlm.js').ExitLM} ExitLM
  * @typedef {import('./lazy-model.js').ModelOrSource} ModelOrSource
@@ -25,37 +25,61 @@
  * @typedef {import('../link/types.js').ModelSource} ModelSource
  * @typedef {import('../link/types.js').Token} Token
  *
- * @typedef {{ role: 'system' | 'user' | 'assistant', content: string | { type: string, value?:
- *   unknown }[], prefix?: boolean }} PromptMessage
- * @typedef {string | PromptMessage[]} PromptInput
- * @typedef {{ type: string, languages?: string[] }} Expected
+ * @typedef {import('./prompt-input.js').PromptMessage} PromptMessage
+ * @typedef {import('./prompt-input.js').PromptInput} PromptInput
+ * @typedef {import('./prompt-input.js').PromptTool} PromptTool
+ * @typedef {import('./prompt-input.js').Expected} Expected
+ * @typedef {import('./prompt-input.js').SamplingMode} SamplingMode
  *
  * @typedef {object} CoreOptions
  * @property {ModelOrSource} [model] left out: the one of `configure`
  * @property {LoadOptions} [load] options of ExitLM.load, for a `model` given here
+ * @property {string[]} [languages] that the model is for; left out: those of `configure`, else English
  * @property {Expected[]} [expectedInputs]
  * @property {Expected[]} [expectedOutputs]
- * @property {number} [temperature]
- * @property {number} [topK]
- * @property {unknown[]} [tools] none
+ * @property {SamplingMode} [samplingMode] 'balanced'
+ * @property {number} [temperature] in place of a samplingMode
+ * @property {number} [topK] in place of a samplingMode
+ * @property {PromptTool[]} [tools] run while the model answers
  *
  * @typedef {object} OwnOptions
  * @property {GenerateOptions['mode']} [mode]
  * @property {number} [accuracy]
  * @property {PromptMessage[]} [initialPrompts]
  * @property {AbortSignal} [signal]
- * @property {(monitor: EventTarget) => void} [monitor] gets `downloadprogress` events; `loaded`
+ * @property {(monitor: CreateMonitor) => void} [monitor] gets `downloadprogress` events; `loaded`
  *   goes from 0 to 1
  *
  * @typedef {CoreOptions & OwnOptions} CreateOptions
- * @typedef {{ signal?: AbortSignal, responseConstraint?: unknown }} PromptOptions
+ * @typedef {{ signal?: AbortSignal, responseConstraint?: object, omitResponseConstraintInput?:
+ *   boolean }} PromptOptions `responseConstraint`: a JSON Schema (docs/shaped.md says what of it is
+ *   understood) or a RegExp
+ *
+ * @typedef {object} Settings of a session
+ * @property {ReturnType<typeof samplingOf>} sampling
+ * @property {Pick<GenerateOptions, 'mode' | 'accuracy'>} exits
+ * @property {Pick<GenerateOptions, 'tools'>} tools for the engine
+ * @property {Record<string, PromptTool['execute']>} run
  */
-import { summaryOf, textOf } from '../chat/shared.js';
+import { summaryOf } from '../chat/shared.js';
 import { linked, orAbort } from '../link/abort.js';
 import { absolute } from '../link/address.js';
-import { ExitLMError } from '../link/errors.js';
 import { deferred } from '../link/platform.js';
-import { DownloadProgressEvent, SharedModel } from './shared-model.js';
+import {
+  conforming,
+  constrained,
+  exception,
+  lacking,
+  messagesOf,
+  PARAMS,
+  samplingOf,
+  tooLong,
+  toolsOf,
+} from './prompt-input.js';
+import { CreateMonitor, SharedModel } from './shared-model.js';
+
+/** After so many rounds of calls the model answers without tools. */
+const MOST_ROUNDS = 8;
 
 /** Tells of one token of a reply. */
 export class TokenEvent extends Event {
@@ -76,15 +100,12 @@ const byAddress = new Map();
 /** Models given as objects, as long as those live. @type {WeakMap<object, SharedModel>} */
 const byObject = new WeakMap();
 
-/** @param {CoreOptions} options @returns {SharedModel} */
+/** @type {string[]} */
+let languagesConfigured = ['en'];
+
+/** @param {CoreOptions} options @returns {SharedModel | null} */
 function sharedFor({ model, load }) {
-  if (model === undefined) {
-    if (configured) return configured;
-    throw new ExitLMError(
-      'USAGE',
-      'no model: call LanguageModel.configure({ model }) first, or give create() one',
-    );
-  }
+  if (model === undefined) return configured;
   const address = typeof model === 'string' || model instanceof URL ? String(model) : null;
   const known = /** @type {Map<unknown, SharedModel>} */ (address === null ? byObject : byAddress);
   const key = address ?? model;
@@ -99,17 +120,13 @@ const sameOptions = (a, b) =>
   [...Object.keys(a), ...Object.keys(b)].every((name) => Object.is(a[name], b[name]));
 
 /** @param {CoreOptions} options what cannot be had here, or null */
-function lacking({ expectedInputs = [], expectedOutputs = [], tools = [] }) {
-  const kind = [...expectedInputs, ...expectedOutputs].find(({ type }) => type !== 'text');
-  if (kind) return `the model reads and writes text, not ${kind.type}`;
-  return tools.length ? 'tools are not supported' : null;
-}
+const lacks = (options) => lacking(options, options.languages ?? languagesConfigured);
 
 /** A conversation. */
 export class LanguageModel extends EventTarget {
   #shared;
   #lm;
-  #options;
+  #settings;
   /** @type {ChatMessage[]} */ #initial;
   /** @type {ChatMessage[]} */ #turns;
   #usage = 0;
@@ -118,13 +135,15 @@ export class LanguageModel extends EventTarget {
   /** @type {ExitSummary | null} */ #exit = null;
   /** Listeners by their events. @type {Record<string, ((event: Event) => void) | null>} */
   #onOverflow = { quotaoverflow: null, contextoverflow: null };
-  /** @type {EventTarget | null} */ #monitor = null;
+  /** @type {CreateMonitor | null} */ #monitor = null;
 
   /**
    * The model that sessions are made of from now on.
-   * @param {{ model: ModelOrSource } & LoadOptions} options with those of ExitLM.load
+   * @param {{ model: ModelOrSource, languages?: string[] } & LoadOptions} options with those of
+   *   ExitLM.load; `languages`: those that the model is for, English where they are left out
    */
-  static configure({ model, ...load }) {
+  static configure({ model, languages = ['en'], ...load }) {
+    languagesConfigured = Intl.getCanonicalLocales(languages);
     configured = new SharedModel(model, load);
   }
 
@@ -135,8 +154,10 @@ export class LanguageModel extends EventTarget {
    * @returns {Promise<Availability>}
    */
   static async availability(options = {}) {
-    if (lacking(options)) return 'unavailable';
+    samplingOf(options);
+    toolsOf(options);
     const shared = sharedFor(options);
+    if (lacks(options) || !shared) return 'unavailable';
     if (shared.state !== 'downloadable') return shared.state;
     const { ExitLM } = await import('./page.js');
     const { given } = shared;
@@ -152,14 +173,18 @@ export class LanguageModel extends EventTarget {
     } catch {
       // no address, or nothing is kept here: the header tells
     }
-    return (await ExitLM.check(/** @type {ModelSource} */ (given), shared.options)).runs
-      ? 'downloadable'
-      : 'unavailable';
+    try {
+      return (await ExitLM.check(/** @type {ModelSource} */ (given), shared.options)).runs
+        ? 'downloadable'
+        : 'unavailable';
+    } catch (error) {
+      throw conforming(error);
+    }
   }
 
-  /** Ranges of the parameters. */
+  /** Ranges of `temperature` and `topK`. */
   static async params() {
-    return { defaultTopK: 40, maxTopK: 128, defaultTemperature: 0, maxTemperature: 2 };
+    return PARAMS;
   }
 
   /**
@@ -168,82 +193,74 @@ export class LanguageModel extends EventTarget {
    * @returns {Promise<LanguageModel>}
    */
   static async create(options = {}) {
-    const {
-      initialPrompts = [],
-      temperature = 0,
-      topK = 40,
-      mode,
-      accuracy,
-      signal,
-      monitor,
-    } = options;
-    const lack = lacking(options);
-    if (lack) throw new ExitLMError('UNSUPPORTED', lack);
-    inRange('temperature', temperature, 2);
-    inRange('topK', topK, 128);
-    signal?.throwIfAborted();
+    const { initialPrompts = [], tools = [], mode, accuracy, signal, monitor } = options;
+    const sampling = samplingOf(options);
+    const engineTools = toolsOf(options);
+    const initial = messagesOf(initialPrompts, false).map(whole);
     const shared = sharedFor(options);
-    const initial = inputMessages(initialPrompts);
-    if (initial.slice(1).some(({ role }) => role === 'system'))
-      throw new ExitLMError('USAGE', 'initialPrompts: a system prompt comes first');
-    const target = new EventTarget();
-    if (monitor) {
-      monitor(target);
-      shared.monitors.add(target);
-      if (shared.state === 'available')
-        queueMicrotask(() =>
-          [0, 1].forEach((part) => target.dispatchEvent(new DownloadProgressEvent(part))),
-        );
-    }
+    const lack = lacks(options);
+    signal?.throwIfAborted();
+    const target = new CreateMonitor();
+    monitor?.(target);
+    if (lack) throw exception('NotSupportedError', lack);
+    if (!shared)
+      throw exception(
+        'NotSupportedError',
+        'no model: call LanguageModel.configure({ model }) first, or give create() one',
+      );
+    shared.monitors.add(target);
+    if (shared.state === 'available')
+      queueMicrotask(() => {
+        if (shared.monitors.has(target)) for (const part of [0, 1]) target.tell(part);
+      });
     shared.users++;
     try {
       const lm = await orAbort(shared.get(), signal);
       const session = new LanguageModel(token, shared, lm, initial, [], {
-        temperature,
-        topK,
-        mode,
-        accuracy,
+        sampling,
+        exits: {
+          ...(mode === undefined ? {} : { mode }),
+          ...(accuracy === undefined ? {} : { accuracy }),
+        },
+        tools: engineTools ? { tools: engineTools } : {},
+        run: Object.fromEntries(tools.map(({ name, execute }) => [name, execute])),
       });
       session.#monitor = target;
-      await session.#count();
+      await orAbort(session.#count(), signal);
       if (session.#usage > session.inputQuota) throw tooLong(session.#usage, session.inputQuota);
-      signal?.addEventListener('abort', () => session.#end(signal.reason), {
-        once: true,
-        signal: session.#gone.signal,
-      });
+      session.#endWith(signal);
       return session;
     } catch (error) {
       shared.release(target);
-      throw error;
+      throw conforming(error);
     }
   }
 
   /**
    * Use LanguageModel.create.
-   * @param {symbol} secret
-   * @param {SharedModel} shared
-   * @param {ExitLM} lm
-   * @param {ChatMessage[]} initial
-   * @param {ChatMessage[]} turns
-   * @param {{ temperature: number, topK: number, mode?: GenerateOptions['mode'], accuracy?: number
-   *   }} options
+   * @param {any[]} inside
    */
-  constructor(secret, shared, lm, initial, turns, options) {
+  constructor(...inside) {
     super();
+    const [secret, shared, lm, initial, turns, settings] = inside;
     if (secret !== token) throw new TypeError('Illegal constructor: use LanguageModel.create()');
-    this.#shared = shared;
-    this.#lm = lm;
+    this.#shared = /** @type {SharedModel} */ (shared);
+    this.#lm = /** @type {ExitLM} */ (lm);
     this.#initial = initial;
     this.#turns = turns;
-    this.#options = options;
+    this.#settings = /** @type {Settings} */ (settings);
+  }
+
+  get samplingMode() {
+    return this.#settings.sampling.samplingMode;
   }
 
   get temperature() {
-    return this.#options.temperature;
+    return this.#settings.sampling.temperature;
   }
 
   get topK() {
-    return this.#options.topK;
+    return this.#settings.sampling.topK;
   }
 
   /** Tokens that the conversation takes of the context. */
@@ -334,14 +351,19 @@ export class LanguageModel extends EventTarget {
    * @returns {Promise<undefined>}
    */
   async append(input, { signal } = {}) {
-    const messages = inputMessages(input);
-    const over = await this.#turn(signal);
     try {
-      const dropped = await this.#fit(messages, 0);
-      this.#turns = [...this.#turns.slice(dropped), ...messages];
-      await this.#count();
-    } finally {
-      over();
+      const over = await this.#turn(signal);
+      try {
+        const messages = this.#messagesOf(input).map(whole);
+        if (!messages.length) return;
+        const dropped = await orAbort(this.#fit(messages, 0), signal);
+        this.#say([...this.#turns.slice(dropped), ...messages]);
+        await this.#count();
+      } finally {
+        over();
+      }
+    } catch (error) {
+      throw conforming(error);
     }
   }
 
@@ -351,24 +373,31 @@ export class LanguageModel extends EventTarget {
    * @param {PromptOptions} [options]
    * @returns {Promise<number>}
    */
-  async measureInputUsage(input, { signal } = {}) {
-    this.#check(signal);
-    const messages = inputMessages(input);
-    const before = [...this.#initial, ...this.#turns];
-    const [all, already] = await Promise.all([
-      this.#lm.countTokens([...before, ...messages]),
-      before.length ? this.#lm.countTokens(before) : 0,
-    ]);
-    this.#check(signal);
-    return all - already;
+  async measureContextUsage(input, options = {}) {
+    try {
+      this.#check(options.signal);
+      const { messages } = constrained(messagesOf(input, false), options);
+      const before = [...this.#initial, ...this.#turns];
+      // measured alone a system prompt is allowed, as for a session that is still to be made
+      if (messages[0]?.role === 'system') before.length = 0;
+      if (!messages.length) return 0;
+      const [all, already] = await orAbort(
+        Promise.all([this.#tokens([...before, ...messages]), this.#tokens(before)]),
+        options.signal,
+      );
+      this.#check();
+      return all - already;
+    } catch (error) {
+      throw conforming(error);
+    }
   }
 
   /**
-   * The newer name of measureInputUsage. @param {PromptInput} input @param {PromptOptions}
+   * The older name of measureContextUsage. @param {PromptInput} input @param {PromptOptions}
    * [options]
    */
-  measureContextUsage(input, options) {
-    return this.measureInputUsage(input, options);
+  measureInputUsage(input, options) {
+    return this.measureContextUsage(input, options);
   }
 
   /**
@@ -384,20 +413,17 @@ export class LanguageModel extends EventTarget {
       this.#lm,
       this.#initial,
       this.#turns,
-      this.#options,
+      this.#settings,
     );
     session.#usage = this.#usage;
     this.#shared.users++;
-    signal?.addEventListener('abort', () => session.#end(signal.reason), {
-      once: true,
-      signal: session.#gone.signal,
-    });
+    session.#endWith(signal);
     return session;
   }
 
-  /** Ends the session: what is under way rejects with an AbortError. */
+  /** Ends the session: what is under way rejects with an InvalidStateError. @returns {undefined} */
   destroy() {
-    this.#end(new DOMException('The session was destroyed', 'AbortError'));
+    this.#end(exception('InvalidStateError', 'the session was destroyed'));
   }
 
   /** @param {unknown} reason */
@@ -408,17 +434,46 @@ export class LanguageModel extends EventTarget {
   }
 
   /** @param {AbortSignal} [signal] */
+  #endWith(signal) {
+    signal?.addEventListener('abort', () => this.#end(signal.reason), {
+      once: true,
+      signal: this.#gone.signal,
+    });
+  }
+
+  /** @param {AbortSignal} [signal] */
   #check(signal) {
     if (this.#gone.signal.aborted)
-      throw new ExitLMError('DISPOSED', 'the session was destroyed; create or clone another', {
-        cause: this.#gone.signal.reason,
-      });
+      throw exception(
+        'InvalidStateError',
+        'the session was destroyed; create or clone another',
+        this.#gone.signal.reason,
+      );
     signal?.throwIfAborted();
   }
 
+  /** @param {PromptInput} input */
+  #messagesOf(input) {
+    return messagesOf(input, this.#initial.length + this.#turns.length > 0);
+  }
+
+  /** @param {ChatMessage[]} messages */
+  async #tokens(messages) {
+    return messages.length ? this.#lm.countTokens(messages, this.#settings.tools) : 0;
+  }
+
   async #count() {
-    const messages = [...this.#initial, ...this.#turns];
-    this.#usage = messages.length ? await this.#lm.countTokens(messages) : 0;
+    this.#usage = await this.#tokens([...this.#initial, ...this.#turns]);
+  }
+
+  /**
+   * All that was said after the initial prompts; a system prompt among it becomes one of those, which
+   * stay when room is made. @param {ChatMessage[]} turns
+   */
+  #say(turns) {
+    const systems = turns.filter(({ role }) => role === 'system');
+    this.#initial = [...this.#initial, ...systems];
+    this.#turns = turns.slice(systems.length);
   }
 
   /**
@@ -451,7 +506,7 @@ export class LanguageModel extends EventTarget {
   async #fit(messages, reserve) {
     let dropped = 0;
     for (;;) {
-      const tokens = await this.#lm.countTokens([
+      const tokens = await this.#tokens([
         ...this.#initial,
         ...this.#turns.slice(dropped),
         ...messages,
@@ -462,11 +517,11 @@ export class LanguageModel extends EventTarget {
         throw tooLong(tokens, this.inputQuota);
       }
       dropped++;
-      while (dropped < this.#turns.length && this.#turns[dropped].role === 'assistant') dropped++;
+      while (dropped < this.#turns.length && this.#turns[dropped].role !== 'user') dropped++;
     }
     for (const [name, listener] of dropped ? Object.entries(this.#onOverflow) : []) {
       const event = new Event(name);
-      listener?.(event);
+      listener?.call(this, event);
       this.dispatchEvent(event);
     }
     return dropped;
@@ -477,92 +532,83 @@ export class LanguageModel extends EventTarget {
    * @param {PromptOptions} [options]
    * @returns {AsyncGenerator<string, void, undefined>}
    */
-  async *#reply(input, { signal, responseConstraint } = {}) {
-    this.#check(signal);
-    if (responseConstraint !== undefined && responseConstraint !== null)
-      throw new ExitLMError(
-        'USAGE',
-        'option responseConstraint: not supported by ExitLM; leave it out',
-      );
-    const messages = inputMessages(input);
-    if (!messages.length)
-      throw new ExitLMError(
-        'USAGE',
-        'input: a text or a list with at least one message was expected',
-      );
-    const over = await this.#turn(signal);
+  async *#reply(input, options = {}) {
+    const { signal } = options;
     try {
-      const dropped = await orAbort(
-        this.#fit(messages, Math.min(256, Math.floor(this.inputQuota / 8))),
-        signal,
-      );
-      const turns = [...this.#turns.slice(dropped), ...messages];
+      const over = await this.#turn(signal);
       const stop = linked(signal, this.#gone.signal);
-      const options = { ...this.#generateOptions(), signal: stop.signal };
-      const reply = this.#lm.chat([...this.#initial, ...turns], options);
       try {
-        for await (const piece of reply) {
-          this.dispatchEvent(new TokenEvent(piece));
-          if (piece.text) yield piece.text;
-        }
-        const result = await reply.result;
-        this.#exit = summaryOf(result, this.#lm, options);
-        this.#turns = [...turns, { role: 'assistant', content: result.text }];
-        this.#usage = result.usage.promptTokens + result.usage.completionTokens;
+        const said = this.#messagesOf(input);
+        if (!said.length) said.push({ role: 'user', content: '' });
+        const { messages, shape } = constrained(said, options);
+        if (shape && this.#settings.tools.tools)
+          throw exception('NotSupportedError', 'responseConstraint: does not go with tools');
+        const dropped = await orAbort(
+          this.#fit(messages, Math.min(256, Math.floor(this.inputQuota / 8))),
+          stop.signal,
+        );
+        const turns = [...this.#turns.slice(dropped), ...messages];
+        yield* this.#answer(turns, shape, stop.signal);
+        this.#say(turns);
       } finally {
         stop.release();
+        over();
       }
-    } finally {
-      over();
+    } catch (error) {
+      throw conforming(error);
     }
   }
 
-  /** @returns {GenerateOptions} */
-  #generateOptions() {
-    const { temperature, topK, mode, accuracy } = this.#options;
-    return {
-      temperature,
-      ...(temperature > 0 ? { topK } : {}),
-      ...(mode === undefined ? {} : { mode }),
-      ...(accuracy === undefined ? {} : { accuracy }),
-    };
+  /**
+   * One reply, or several with calls of tools between them.
+   * @param {ChatMessage[]} turns what is said is added
+   * @param {Pick<GenerateOptions, 'schema' | 'pattern'> | null} shape
+   * @param {AbortSignal} signal
+   * @returns {AsyncGenerator<string, void, undefined>}
+   */
+  async *#answer(turns, shape, signal) {
+    const { sampling, exits, tools, run } = this.#settings;
+    const { temperature, topK } = sampling;
+    for (let round = 0; ; round++) {
+      /** @type {GenerateOptions} */
+      const options = {
+        temperature,
+        ...(temperature > 0 ? { topK } : {}),
+        ...exits,
+        ...shape,
+        ...tools,
+        ...(tools.tools && round === MOST_ROUNDS ? { toolChoice: 'none' } : {}),
+        signal,
+      };
+      const reply = this.#lm.chat([...this.#initial, ...turns], options);
+      for await (const piece of reply) {
+        this.dispatchEvent(new TokenEvent(piece));
+        if (piece.text) yield piece.text;
+      }
+      const result = await reply.result;
+      const { text, reason, toolCalls = [], usage } = result;
+      if (shape && reason !== 'stop')
+        throw exception(
+          'SyntaxError',
+          'responseConstraint: the context ended before the reply did',
+        );
+      const begun = turns[turns.length - 1].prefix ? (turns.pop()?.content ?? '') : '';
+      const calls = toolCalls.length ? { toolCalls } : {};
+      turns.push({ role: 'assistant', content: begun + text, ...calls });
+      this.#exit = summaryOf(result, this.#lm, options);
+      this.#usage = usage.promptTokens + usage.completionTokens;
+      if (reason !== 'tool') return;
+      const answers = toolCalls.map(async ({ id, name, arguments: given }) => ({
+        role: 'tool',
+        toolCallId: id,
+        content: String(await run[name](given)),
+      }));
+      turns.push(...(await orAbort(Promise.all(answers), signal)));
+    }
   }
 }
 
+/** A message that is through. @param {ChatMessage} message @returns {ChatMessage} */
+const whole = ({ role, content }) => ({ role, content });
+
 const token = Symbol('LanguageModel.create');
-
-/** @param {PromptInput} input @returns {ChatMessage[]} */
-function inputMessages(input) {
-  if (typeof input === 'string') return [{ role: 'user', content: input }];
-  if (!Array.isArray(input))
-    throw new ExitLMError(
-      'USAGE',
-      `input: a string or a list of messages was expected, not ${typeof input}`,
-    );
-  return input.map(({ role = 'user', content, prefix }, i) => {
-    if (!['system', 'user', 'assistant'].includes(role))
-      throw new ExitLMError(
-        'USAGE',
-        `input[${i}].role: 'system', 'user' or 'assistant' was expected, not ${JSON.stringify(role)}`,
-      );
-    if (prefix)
-      throw new ExitLMError('USAGE', `input[${i}].prefix: not supported by ExitLM; leave it out`);
-    return { role, content: textOf(content, `input[${i}].content`) };
-  });
-}
-
-/** @param {string} name @param {unknown} value @param {number} most */
-function inRange(name, value, most) {
-  if (typeof value !== 'number' || !(value >= 0 && value <= most))
-    throw new ExitLMError(
-      'USAGE',
-      `option ${name}: a number from 0 to ${most} was expected, not ${value}`,
-    );
-}
-
-/** @param {number} tokens @param {number} quota */
-const tooLong = (tokens, quota) =>
-  new ExitLMError(
-    'CONTEXT_FULL',
-    `the prompt takes ${tokens} tokens, the context has room for ${quota}`,
-  );

@@ -15,7 +15,7 @@ export class SharedModel {
   /** @type {Availability} */ state = 'downloadable';
   /** The part that has arrived, 0 … 1. */ loaded = 0;
   users = 0;
-  /** @type {Set<EventTarget>} */ monitors = new Set();
+  /** @type {Set<CreateMonitor>} */ monitors = new Set();
   /** @type {Promise<ExitLM> | null} */ #loading = null;
 
   /**
@@ -72,10 +72,10 @@ export class SharedModel {
   /** @param {number} loaded */
   tell(loaded) {
     this.loaded = loaded;
-    for (const monitor of this.monitors) monitor.dispatchEvent(new DownloadProgressEvent(loaded));
+    for (const monitor of this.monitors) monitor.tell(loaded);
   }
 
-  /** @param {EventTarget | null} monitor of the user that goes */
+  /** @param {CreateMonitor | null} monitor of the user that goes */
   release(monitor) {
     if (monitor) this.monitors.delete(monitor);
     this.users--;
@@ -89,11 +89,26 @@ export class SharedModel {
   }
 }
 
-export class DownloadProgressEvent extends Event {
-  lengthComputable = true;
-  total = 1;
+/** What `create` tells of a download. */
+export class CreateMonitor extends EventTarget {
+  /** @type {((event: ProgressEvent) => any) | null} */
+  ondownloadprogress = null;
 
   /** @param {number} loaded 0 … 1 */
+  tell(loaded) {
+    const event = new DownloadProgressEvent(loaded);
+    this.ondownloadprogress?.(/** @type {any} */ (event));
+    this.dispatchEvent(event);
+  }
+}
+
+/** Its own fields, since older browsers' ProgressEvent takes whole numbers alone. */
+class DownloadProgressEvent extends (globalThis.ProgressEvent ?? Event) {
+  /** @override */ lengthComputable = true;
+  /** @override */ loaded;
+  /** @override */ total = 1;
+
+  /** @param {number} loaded */
   constructor(loaded) {
     super('downloadprogress');
     this.loaded = loaded;

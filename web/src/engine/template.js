@@ -24,7 +24,7 @@ export function createTemplate({ source, bosToken, eosToken, addBos, specialsIn 
   /** @type {Promise<Template> | undefined} */
   let compiling;
   /** A conversation is often counted, then asked. */
-  let last = { key: '', prompt: /** @type {Prompt} */ ({ text: '', plain: [] }) };
+  let known = { key: '', prompt: /** @type {Prompt} */ ({ text: '', plain: [] }) };
   const form = formOf(source);
   return async (messages, tools = null) => {
     if (!source) {
@@ -35,12 +35,17 @@ export function createTemplate({ source, bosToken, eosToken, addBos, specialsIn 
     }
     const template = await (compiling ??= compile(source));
     const key = JSON.stringify({ messages, tools });
-    if (last.key !== key) {
+    if (known.key !== key) {
       const { marked, mark } = markSpecials({ messages, tools }, specialsIn);
+      const last = marked.messages[messages.length - 1];
       let text;
       try {
         text = template.render({
-          ...forTemplate(form, marked.messages, marked.tools),
+          ...forTemplate(
+            form,
+            last?.prefix ? marked.messages.slice(0, -1) : marked.messages,
+            marked.tools,
+          ),
           add_generation_prompt: true,
           bos_token: bosToken,
           eos_token: eosToken,
@@ -53,9 +58,10 @@ export function createTemplate({ source, bosToken, eosToken, addBos, specialsIn 
         );
       }
       if (addBos && bosToken && text.startsWith(bosToken)) text = text.slice(bosToken.length);
-      last = { key, prompt: withoutMarks(text, mark) };
+      if (last?.prefix) text += last.content;
+      known = { key, prompt: withoutMarks(text, mark) };
     }
-    return last.prompt;
+    return known.prompt;
   };
 }
 

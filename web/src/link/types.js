@@ -189,6 +189,7 @@
  * @property {string} content
  * @property {ToolCall[]} [toolCalls] of an assistant: the calls of Result.toolCalls
  * @property {string} [toolCallId] of a tool: the call that it answers
+ * @property {boolean} [prefix] of the last one, an assistant's: the reply goes on from its content
  *
  * @typedef {object} Token one token of a reply
  * @property {number} index 0, 1, …

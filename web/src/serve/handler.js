@@ -71,6 +71,15 @@ import { Places } from './places.js';
  */
 const SOON_MS = 500;
 const SLOW = Symbol('slow');
+
+/** What of a request was not understood, and changes nothing about what its answer means. */
+const WARNING = 'X-ExitLM-Warning';
+const warningOf = (/** @type {string[]} */ names) =>
+  `ignored parameters: ${names.map((name) => name.slice(0, 40).replace(/[^\w.-]/g, '?')).join(', ')}`.slice(
+    0,
+    400,
+  );
+
 const soon = () => new Promise((resolve) => setTimeout(resolve, SOON_MS, SLOW));
 
 /**
@@ -162,13 +171,11 @@ class Service {
     const { cors } = this.#options;
     const origin = request.headers.get('origin');
     if (!cors || origin === null) return {};
-    if (cors === '*')
-      return { 'Access-Control-Allow-Origin': '*', 'Access-Control-Expose-Headers': 'Retry-After' };
+    const exposed = { 'Access-Control-Expose-Headers': `Retry-After, ${WARNING}` };
+    if (cors === '*') return { 'Access-Control-Allow-Origin': '*', ...exposed };
     return {
       Vary: 'Origin',
-      ...(cors.includes(origin)
-        ? { 'Access-Control-Allow-Origin': origin, 'Access-Control-Expose-Headers': 'Retry-After' }
-        : {}),
+      ...(cors.includes(origin) ? { 'Access-Control-Allow-Origin': origin, ...exposed } : {}),
     };
   }
 
@@ -307,7 +314,9 @@ class Service {
     try {
       await this.#lane.acquire(turn, stop.signal);
       beating = this.#signsOfLife(turn, stop);
-      return await this.#answer(asked, turn, stop, end, env, ctx);
+      const response = await this.#answer(asked, turn, stop, end, env, ctx);
+      if (asked.ignored.length) response.headers.set(WARNING, warningOf(asked.ignored));
+      return response;
     } catch (error) {
       await end(error);
       throw error;
@@ -367,11 +376,14 @@ class Service {
     const { session, leave } = await places.take(request.messages);
     turn.leave = leave;
     // An abort asks the engine to stop and ends the reply when it has.
-    const begin = () => {
+    const begin = (/** @type {number} */ index) => {
+      const { seed } = request.options;
+      const again = index > 0 && seed !== undefined ? { seed: Number(seed) + index } : {};
+      const options = { ...request.options, ...again };
       const reply =
         request.prompt === undefined
-          ? session.chat(request.messages, request.options)
-          : session.complete(request.prompt, request.options);
+          ? session.chat(request.messages, options)
+          : session.complete(request.prompt, options);
       turn.settled = reply.result.then((result) => this.#count(result)).catch(() => {});
       onAbort(signal, () => reply.cancel());
       return reply;
@@ -379,7 +391,7 @@ class Service {
     const { shape } = request;
     return request.stream
       ? this.#events(shape.events(makeChunks(lm, request, begin)), stop, end)
-      : this.#whole(makeCompletion(lm, request, begin()).then(shape.whole), stop, end);
+      : this.#whole(makeCompletion(lm, request, begin).then(shape.whole), stop, end);
   }
 
   /** @param {import('../link/types.js').Result} result */
