@@ -29,7 +29,7 @@ function load(app) {
 
 /** @type {import('typedoc').TypeDocOptions & import('typedoc-plugin-markdown').PluginOptions} */
 export default {
-  intentionallyNotExported: ['Connect', 'SharedModel', 'Context', 'CachedModel'],
+  intentionallyNotExported: ['Connect', 'Context', 'CachedModel'],
   plugin: ['typedoc-plugin-markdown', load],
   entryPoints: Object.values(exports).flatMap((one) => (one.types ? [`../${one.types}`] : [])),
   tsconfig: 'tsconfig.json',

@@ -25,6 +25,8 @@
  * @typedef {import('../link/types.js').ModelSource} ModelSource
  * @typedef {import('../link/types.js').Token} Token
  *
+ * @typedef {import('./shared-model.js').CreateMonitor} CreateMonitor
+ * @typedef {import('./prompt-input.js').PromptContentType} PromptContentType
  * @typedef {import('./prompt-input.js').PromptMessage} PromptMessage
  * @typedef {import('./prompt-input.js').PromptInput} PromptInput
  * @typedef {import('./prompt-input.js').PromptTool} PromptTool
@@ -54,12 +56,6 @@
  * @typedef {{ signal?: AbortSignal, responseConstraint?: object, omitResponseConstraintInput?:
  *   boolean }} PromptOptions `responseConstraint`: a JSON Schema (docs/shaped.md says what of it is
  *   understood) or a RegExp
- *
- * @typedef {object} Settings of a session
- * @property {ReturnType<typeof samplingOf>} sampling
- * @property {Pick<GenerateOptions, 'mode' | 'accuracy'>} exits
- * @property {Pick<GenerateOptions, 'tools'>} tools for the engine
- * @property {Record<string, PromptTool['execute']>} run
  */
 import { summaryOf } from '../chat/shared.js';
 import { linked, orAbort } from '../link/abort.js';
@@ -76,7 +72,7 @@ import {
   tooLong,
   toolsOf,
 } from './prompt-input.js';
-import { CreateMonitor, SharedModel } from './shared-model.js';
+import { CreateMonitor as Monitor, SharedModel } from './shared-model.js';
 
 /** After so many rounds of calls the model answers without tools. */
 const MOST_ROUNDS = 8;
@@ -200,7 +196,7 @@ export class LanguageModel extends EventTarget {
     const shared = sharedFor(options);
     const lack = lacks(options);
     signal?.throwIfAborted();
-    const target = new CreateMonitor();
+    const target = new Monitor();
     monitor?.(target);
     if (lack) throw exception('NotSupportedError', lack);
     if (!shared)
@@ -248,7 +244,7 @@ export class LanguageModel extends EventTarget {
     this.#lm = /** @type {ExitLM} */ (lm);
     this.#initial = initial;
     this.#turns = turns;
-    this.#settings = /** @type {Settings} */ (settings);
+    this.#settings = /** @type {import('./prompt-input.js').Settings} */ (settings);
   }
 
   get samplingMode() {

@@ -15,6 +15,12 @@
  *   SamplingMode
  * @typedef {{ name: string, description: string, inputSchema: object, execute: (...given: any[]) =>
  *   Promise<string> }} PromptTool
+ *
+ * @typedef {object} Settings of a session
+ * @property {ReturnType<typeof samplingOf>} sampling
+ * @property {Pick<GenerateOptions, 'mode' | 'accuracy'>} exits
+ * @property {Pick<GenerateOptions, 'tools'>} tools for the engine
+ * @property {Record<string, PromptTool['execute']>} run
  */
 import { ExitLMError } from '../link/errors.js';
 
