@@ -5,10 +5,11 @@
 //
 //   node tests/run.mjs [--only PHASE,…] [--filter TEXT]
 //
-// PHASE is one of lint, c, sanitize, fuzz, neon, js, page, bundlers, browsers, edge; set-up and
-// build always run. Left out unless named: browsers, the page in Firefox and WebKitGTK (npm run
-// test:browsers), and neon, the C tests for 64-bit ARM under qemu (npm run test:neon). --filter
-// runs the test files (ctest: the tests) whose name contains TEXT. Test files:
+// PHASE is one of lint, c, sanitize, fuzz, neon, js, node-lts, page, bundlers, browsers, edge; set-up
+// and build always run. Left out unless named: browsers, the page in Firefox and WebKitGTK (npm run
+// test:browsers), neon, the C tests for 64-bit ARM under qemu (npm run test:neon), and node-lts, the
+// JavaScript tests under Node's current LTS (npm run test:node-lts). --filter runs the test files
+// (ctest: the tests) whose name contains TEXT. Test files:
 //   tests/c/test_*.c   tests/fuzz/fuzz_*.c   tests/js/**/*.test.mjs   tests/page/**/*.test.mjs
 //                      tests/bundlers/**/*.test.mjs   tests/edge/**/*.test.mjs
 import { spawnSync } from 'node:child_process';
@@ -17,6 +18,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { build, buildPreset } from '../wasm/setup/build.mjs';
+import { nodeLts } from './js/support/node-lts.mjs';
 import { lint } from './lint.mjs';
 import { SetupError, root, setUp } from '../wasm/setup/setup.mjs';
 
@@ -27,6 +29,7 @@ const PHASES = [
   'fuzz',
   'neon',
   'js',
+  'node-lts',
   'page',
   'bundlers',
   'browsers',
@@ -36,13 +39,15 @@ const { values } = parseArgs({
   options: { only: { type: 'string' }, filter: { type: 'string', default: '' } },
 });
 const chosen =
-  values.only?.split(',') ?? PHASES.filter((name) => !['neon', 'browsers'].includes(name));
+  values.only?.split(',') ??
+  PHASES.filter((name) => !['neon', 'browsers', 'node-lts'].includes(name));
 const unknown = chosen.find((name) => !PHASES.includes(name));
 if (unknown) {
   console.error(`exitlm: --only ${unknown}: the phases are ${PHASES.join(', ')}`);
   process.exit(2);
 }
 
+const INVARIANTS = ['--import', './tests/js/support/invariants.mjs'];
 const cores = String(os.availableParallelism());
 /** @type {{ name: string, seconds: number, result: string, failed: boolean }[]} */
 const phases = [];
@@ -115,6 +120,7 @@ function nodeTests(
   /** @type {string} */ folder,
   /** @type {string[]} */ extra = [],
   wanted = (/** @type {string} */ file) => file !== 'engines.test.mjs',
+  node = process.execPath,
 ) {
   const at = path.join(root, 'tests', folder);
   const files = (fs.existsSync(at) ? fs.readdirSync(at, { recursive: true }) : [])
@@ -124,13 +130,7 @@ function nodeTests(
     .map((f) => path.join('tests', folder, f));
   if (files.length === 0) return 'no test files';
   return summary(
-    show(process.execPath, [
-      '--test',
-      '--test-reporter=spec',
-      '--test-timeout=900000',
-      ...extra,
-      ...files,
-    ]),
+    show(node, ['--test', '--test-reporter=spec', '--test-timeout=900000', ...extra, ...files]),
   );
 }
 
@@ -147,28 +147,30 @@ const ready =
 
 if (ready) {
   const run = {
-    lint: () => phase('lint', () => lint()),
-    c: () => phase('C tests', () => ctest('native')),
-    sanitize: () =>
+    'lint': () => phase('lint', () => lint()),
+    'c': () => phase('C tests', () => ctest('native')),
+    'sanitize': () =>
       phase('C tests under AddressSanitizer and UndefinedBehaviorSanitizer', () =>
         buildAndTest('sanitize'),
       ),
-    fuzz: () => phase('fuzz targets, a short run each', () => buildAndTest('fuzz')),
-    neon: () => phase('C tests for 64-bit ARM, under qemu', () => buildAndTest('neon')),
-    js: () =>
-      phase('JavaScript tests', () =>
-        nodeTests('js', ['--import', './tests/js/support/invariants.mjs']),
+    'fuzz': () => phase('fuzz targets, a short run each', () => buildAndTest('fuzz')),
+    'neon': () => phase('C tests for 64-bit ARM, under qemu', () => buildAndTest('neon')),
+    'js': () => phase('JavaScript tests', () => nodeTests('js', INVARIANTS)),
+    'node-lts': () =>
+      phase("JavaScript tests under Node's current LTS", () =>
+        nodeTests('js', INVARIANTS, undefined, nodeLts()),
       ),
-    page: () => phase('page tests in Chromium', () => nodeTests('page', ['--test-concurrency=1'])),
-    bundlers: () =>
+    'page': () =>
+      phase('page tests in Chromium', () => nodeTests('page', ['--test-concurrency=1'])),
+    'bundlers': () =>
       phase('the package in Vite, webpack, esbuild and Rollup', () =>
         nodeTests('bundlers', ['--test-concurrency=1']),
       ),
-    browsers: () =>
+    'browsers': () =>
       phase('page tests in Firefox and WebKitGTK', () =>
         nodeTests('page', ['--test-concurrency=1'], (file) => file === 'engines.test.mjs'),
       ),
-    edge: () => phase('edge tests', () => nodeTests('edge', ['--test-concurrency=1'])),
+    'edge': () => phase('edge tests', () => nodeTests('edge', ['--test-concurrency=1'])),
   };
   for (const name of PHASES)
     if (chosen.includes(name)) await run[/** @type {keyof typeof run} */ (name)]();
