@@ -1,5 +1,7 @@
 // exitlm/prompt-api: sessions as Chrome's LanguageModel has them.
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import path from 'node:path';
 import { after, describe, test } from 'node:test';
 import { ExitLMError } from '../../web/src/index.js';
 import { LanguageModel } from '../../web/src/prompt-api.js';
@@ -579,4 +581,35 @@ test('docs/prompt-api.md: its example runs as it stands', { skip: !hasReal }, ()
   const [said] = examplesOf('docs/prompt-api.md');
   assert.match(said, /^0\n/, 'the monitor tells');
   assert.match(said, /\n(true|false)\n$/);
+});
+
+test('docs/prompt-api.md: the back end for the polyfill', async () => {
+  const [, code = ''] =
+    /```javascript\n(.*?)```/s.exec(fs.readFileSync('docs/prompt-api.md', 'utf8')) ?? [];
+  const folder = 'build/readme/backends'; // inside the package, so that it finds `exitlm` by its name
+  fs.mkdirSync(folder, { recursive: true });
+  fs.writeFileSync(
+    `${folder}/base.js`,
+    'export default class { constructor(name) { this.modelName = name; } }',
+  );
+  fs.writeFileSync(`${folder}/exitlm.js`, code);
+  const { default: Backend } = await import(path.resolve(folder, 'exitlm.js'));
+  assert.equal(Backend.availability({ expectedInputs: [{ type: 'image' }] }), 'unavailable');
+  const backend = new Backend({ model: tinyPath, load: { worker: false, heads: false } });
+  const session = { systemInstruction: 'S', generationConfig: { responseSchema: /[a-z]{4}/ } };
+  const own = await backend.createSession({}, session);
+  const contents = [{ role: 'user', parts: [{ text: 'Hel' }, { text: 'lo' }] }];
+  const { text: whole, usage } = await backend.generateContent(contents);
+  assert.match(whole, /^[a-z]{4}$/);
+  const messages = [
+    { role: 'system', content: 'S' },
+    { role: 'user', content: 'Hello' },
+  ];
+  assert.equal(await backend.countTokens(contents), await own.countTokens(messages));
+  assert.ok(usage > (await own.countTokens(messages)));
+  const pieces = [];
+  for await (const piece of await backend.generateContentStream(contents))
+    pieces.push(piece.text());
+  assert.equal(pieces.join(''), whole);
+  await own.dispose();
 });
