@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
 import OpenAI from 'openai';
+import { createHandler } from '../../web/src/edge.js';
 import { openaiFetch } from '../../web/src/openai.js';
 import { loadRoomy, loadTiny } from './support/tiny-model.mjs';
 
@@ -340,6 +341,31 @@ describe('openai', () => {
       streamed.choices.map((/** @type {any} */ c) => c.message.content),
       choices.map((/** @type {any} */ c) => c.message.content),
     );
+  });
+
+  test("a server's refusals are the client's errors", async () => {
+    const asked = /** @type {any} */ ({ model: 'x', messages });
+    const kinds = /** @type {[any, any][]} */ ([
+      [{ maxPerClient: 0 }, OpenAI.RateLimitError],
+      [{ token: 'word' }, OpenAI.AuthenticationError],
+      [{ cors: false }, OpenAI.PermissionDeniedError],
+      [{ model: 'y' }, OpenAI.NotFoundError],
+      [
+        { load: () => Promise.reject(new Error('gone')), onError: () => {} },
+        OpenAI.InternalServerError,
+      ],
+    ]);
+    for (const [options, kind] of kinds) {
+      const answer = createHandler({ model: 'x', load: () => lm, ...options });
+      const one = new OpenAI({
+        baseURL: 'http://exitlm/v1',
+        apiKey: 'none',
+        maxRetries: 0,
+        defaultHeaders: { origin: 'http://other.example' },
+        fetch: (input, init) => answer(new Request(input, /** @type {any} */ (init))),
+      });
+      await assert.rejects(one.chat.completions.create(asked), (error) => error instanceof kind);
+    }
   });
 
   test('break, controller.abort() and a signal stop the work', async () => {
