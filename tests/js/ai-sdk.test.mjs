@@ -227,6 +227,15 @@ describe('ai-sdk', () => {
       ['tool-calls', 'stop'],
     );
     assert.equal(ran.length, 3);
+    const uncalled = await generateText({
+      model: exitlm(own),
+      prompt,
+      tools,
+      toolChoice: 'none',
+      maxOutputTokens: 60,
+      output: Output.object({ schema: yesOrNo }),
+    });
+    assert.equal(typeof (/** @type {any} */ (uncalled.output).ok), 'boolean');
     assert.equal(typeof (/** @type {any} */ (answer.output).ok), 'boolean', 'words were no call');
     await own.dispose();
   });

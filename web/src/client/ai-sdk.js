@@ -30,8 +30,6 @@
  * @typedef {import('@ai-sdk/provider').LanguageModelV4Usage} Usage
  * @typedef {import('@ai-sdk/provider').ProviderV4} ProviderV4
  * @typedef {import('@ai-sdk/provider').SharedV4Warning} Warning
- * @typedef {AsyncIterable<import('../link/types.js').Token> & { result: Promise<Result>, cancel():
- *   void }} Reply
  *
  * @typedef {GenerateOptions & { load?: LoadOptions }} ModelSettings of every call; `load`: the
  *   options of ExitLM.load
@@ -41,6 +39,7 @@ import { orAbort } from '../link/abort.js';
 import { ExitLMError } from '../link/errors.js';
 import { newId } from '../link/platform.js';
 import { isModel, lazyModel } from './lazy-model.js';
+import { shapeOrCall } from './shape-or-call.js';
 
 /**
  * @param {ModelOrSource} model a loaded model, or what to load at the first call
@@ -58,7 +57,7 @@ export function exitlm(model, { load, ...settings } = {}) {
       lm,
       options,
       warnings,
-      reply: await replyTo(lm, messages, options),
+      reply: await shapeOrCall(lm, messages, options),
       response: { id: `exitlm-${newId()}`, timestamp: new Date(), modelId: lm.info.name },
     };
   };
@@ -180,37 +179,6 @@ function noSuchModel(modelId, modelType) {
     { modelId, modelType },
     Object.fromEntries(marks.map((mark) => [Symbol.for(mark), true])),
   );
-}
-
-/**
- * The engine holds a reply to one shape. With tools and another, calls come first; a reply that
- * begins with words is none and is left.
- * @param {import('./exitlm.js').ExitLM} lm
- * @param {ChatMessage[]} messages
- * @param {GenerateOptions} options
- * @returns {Promise<Reply>}
- */
-async function replyTo(lm, messages, { schema, json, ...options }) {
-  const shape = { ...(schema === undefined ? {} : { schema }), ...(json ? { json } : {}) };
-  const { tools, toolChoice, ...others } = options;
-  if (!tools || toolChoice === 'none' || Object.keys(shape).length === 0)
-    return lm.chat(messages, tools ? options : { ...options, ...shape });
-  const first = lm.chat(messages, options);
-  /** @type {import('../link/types.js').Token[]} */
-  const tokens = [];
-  for await (const token of first) {
-    if (token.text.trim()) break;
-    tokens.push(token);
-  }
-  const result = await first.result;
-  if (!result.toolCalls?.length) return lm.chat(messages, { ...others, ...shape });
-  return {
-    result: Promise.resolve(result),
-    cancel() {},
-    async *[Symbol.asyncIterator]() {
-      yield* tokens;
-    },
-  };
 }
 
 /**

@@ -72,6 +72,7 @@ import {
   tooLong,
   toolsOf,
 } from './prompt-input.js';
+import { shapeOrCall } from './shape-or-call.js';
 import { CreateMonitor as Monitor, SharedModel } from './shared-model.js';
 
 /** After so many rounds of calls the model answers without tools. */
@@ -537,8 +538,6 @@ export class LanguageModel extends EventTarget {
         const said = this.#messagesOf(input);
         if (!said.length) said.push({ role: 'user', content: '' });
         const { messages, shape } = constrained(said, options);
-        if (shape && this.#settings.tools.tools)
-          throw exception('NotSupportedError', 'responseConstraint: does not go with tools');
         const dropped = await orAbort(
           this.#fit(messages, Math.min(256, Math.floor(this.inputQuota / 8))),
           stop.signal,
@@ -576,14 +575,14 @@ export class LanguageModel extends EventTarget {
         ...(tools.tools && round === MOST_ROUNDS ? { toolChoice: 'none' } : {}),
         signal,
       };
-      const reply = this.#lm.chat([...this.#initial, ...turns], options);
+      const reply = await shapeOrCall(this.#lm, [...this.#initial, ...turns], options);
       for await (const piece of reply) {
         this.dispatchEvent(new TokenEvent(piece));
         if (piece.text) yield piece.text;
       }
       const result = await reply.result;
       const { text, reason, toolCalls = [], usage } = result;
-      if (shape && reason !== 'stop')
+      if (shape && reason === 'length')
         throw exception(
           'SyntaxError',
           'responseConstraint: the context ended before the reply did',

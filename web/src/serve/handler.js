@@ -36,7 +36,7 @@
  *   page of another one: 403
  * @property {number} [maxBodyBytes] of a request (65536); longer: 413
  * @property {number} [maxPromptTokens] longer: 400; left out: what the context holds
- * @property {number} [maxOutputTokens] more asked for, or nothing: this many (256)
+ * @property {number} [maxOutputTokens] more asked for, or nothing: this many (256), for each choice
  * @property {number} [sessions] questions that are answered together, and conversations that are kept
  *   (1); each takes `lm.info.memory.session` bytes. On Cloudflare, where memory is short and a request
  *   may end at any time, it stays 1
