@@ -583,6 +583,11 @@ typedef struct exitlm_level {
      * context, as a share of 8; 0 up to 0.5, a near-tie. Measured mean, its upper bound at
      * 1 - delta, and the share of tokens that have any. All 1 where nobody has measured it. */
     float regret, regret_bound, unwanted;
+    /* And what else it is good for: replies with this K/V type, drawn at up to this temperature by
+     * the noise that the full model draws with (0: greedy), of up to so many tokens. */
+    exitlm_kv_type kv_type;
+    float temperature;
+    uint32_t max_tokens;
 } exitlm_level;
 size_t exitlm_heads_levels(const exitlm_heads *heads); /* number of rows in the table */
 exitlm_status exitlm_heads_level(const exitlm_heads *heads, size_t index, exitlm_level *level,

@@ -279,6 +279,9 @@ static const wasm_field fields[] = {
     FIELD(level, regret),
     FIELD(level, regret_bound),
     FIELD(level, unwanted),
+    FIELD(level, kv_type),
+    FIELD(level, temperature),
+    FIELD(level, max_tokens),
 
     {NULL, NULL, NULL, 0, 0, 0},
 };

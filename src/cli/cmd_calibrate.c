@@ -35,8 +35,12 @@ static const cli_option options[] = {
     CLI_ONE_OF("metric", calibration.metric, xl_metric_names, NULL,
                "measure of uncertainty; default: the one that saves most on the path's data"),
     CLI_ONE_OF("kv", kv, xl_policy_names + 1, "exact",
-               "K/V of skipped layers that the levels are to hold with; exact replaces all of the "
-               "table, another is added to it (strategy risk)"),
+               "K/V of skipped layers that the levels are to hold with. This, --kv-type, --temp and "
+               "--reply-tokens as they are by default replace all of the table; with any other "
+               "rows for such replies are added to it, or replaced (strategy risk)"),
+    CLI_RANGE(NUMBER, "temp", calibration.use.temperature, "T", 0, 2, "0",
+              "tokens are drawn at this temperature, and compared with what the full model draws "
+              "with the same noise; 0: the likeliest"),
     CLI_RANGE(NUMBERS, "accuracy", accuracy, "A,...", 0.6, 0.99, NULL,
               "certify these levels (.60, .65, .70, .75, .80, .85, .90, .95, .97, .98, .99) alone; "
               "default: all"),
@@ -52,8 +56,9 @@ static const cli_option options[] = {
     CLI_RANGE(
         NUMBER, "delta", calibration.delta, "D", 1e-6, 0.5, "0.05",
         "a level's promise may fail with this probability over the draw of the conversations"),
-    CLI_RANGE(COUNT, "reply-tokens", calibration.reply_tokens, "N", 8, 1024, "96",
-              "longest answer"),
+    CLI_RANGE(COUNT, "reply-tokens", calibration.use.max_tokens, "N", 8, 1024, "96",
+              "longest answer; beyond 96 the levels are to hold in each 96 tokens of it, and say "
+              "how far they do"),
     CLI_RANGE(COUNT, "batch", calibration.batch, "N", 1, 32, "32",
               "conversations side by side, a thread"),
     CLI_VALUE(SEED, 0, "seed", calibration.seed, "S", "1",
@@ -113,6 +118,8 @@ static void print_row(const exitlm_level *l, uint32_t n_heads) {
     printf("  unwanted %.4f  among exits %.4f  coverage", (double)l->unwanted,
            (double)l->agreement_exited);
     for (uint32_t h = 0; h < n_heads; h++) printf(" %.3f", (double)l->coverage[h]);
+    printf("  ");
+    cli_print_use(l);
     printf("\n");
 }
 
@@ -166,14 +173,14 @@ static int calibrate(xl_calibration *c, const calibrate_options *o, const char *
     return CLI_OK;
 }
 
-/* Certified levels, strict first. */
-static size_t certified_levels(const exitlm_heads *heads, float *accuracy) {
+/* Levels that are certified with this K/V type, strict first. */
+static size_t certified_levels(const exitlm_heads *heads, exitlm_kv_type kv_type, float *accuracy) {
     size_t n = 0;
     for (int i = XL_LEVELS; i-- > 0;) {
         bool certified = false;
         for (size_t l = 0; l < heads->n_levels; l++)
             certified |= heads->levels[l].strategy == EXITLM_STRATEGY_RISK &&
-                         heads->levels[l].certified &&
+                         heads->levels[l].certified && heads->levels[l].kv_type == kv_type &&
                          xl_level_wanted(&heads->levels[l].accuracy, 1, xl_levels[i]);
         if (certified) accuracy[n++] = xl_levels[i];
     }
@@ -187,7 +194,8 @@ static int choose_by_tasks(const cli_engine *engine, const calibrate_options *o,
     const xl_task_options options = {.strategy = EXITLM_STRATEGY_RISK,
                                      .max_tokens = XL_TASK_TOKENS,
                                      .accuracy = levels,
-                                     .n_levels = certified_levels(engine->heads, levels)};
+                                     .n_levels = certified_levels(
+                                         engine->heads, (exitlm_kv_type)o->engine.kv_type, levels)};
     exitlm_error error;
     xl_tasks tasks = {0};
     if (options.n_levels == 0)
@@ -245,7 +253,7 @@ static int run_calibrate(const cli_call *call) {
     o.calibration.accuracy = o.accuracy.items;
     o.calibration.n_accuracy = o.accuracy.n;
     o.calibration.context_tokens = o.engine.ctx;
-    o.calibration.kv_type = (exitlm_kv_type)o.engine.kv_type;
+    o.calibration.use.kv_type = (exitlm_kv_type)o.engine.kv_type;
     o.calibration.kernel = o.engine.kernel;
     int status = cli_engine_open(&engine, call->operands[0], &o.engine, CLI_WEIGHTS);
     c->options = &o.calibration;

@@ -40,7 +40,7 @@ static const cli_option options[] = {
     CLI_RANGE(NUMBERS, "accuracy", accuracy, "A,...", 0.5, 1, NULL,
               "rows of these levels alone; of tasks 0.99,0.98,0.95,0.9"),
     CLI_RANGE(COUNT, "reply-tokens", eval.reply_tokens, "N", 8, 1024, NULL,
-              "longest answer; default: 96, to a task 48"),
+              "longest answer; default: the row's, to a task 48"),
     CLI_RANGE(COUNT, "batch", eval.batch, "N", 1, 32, "32", "conversations side by side, a thread"),
     CLI_RANGE(COUNT, "speed", eval.speed, "N", 0, 10000, "8",
               "conversations on which decode speed is measured against full, interleaved; 0: not"),
@@ -60,9 +60,12 @@ typedef struct evaluation {
 
 /* ---- Output ---- */
 static void json_row(ndjson *j, const xl_eval_row *r, uint32_t n_heads, size_t conversations) {
-    xl_nd_put(j, "{ strategy=%s kv=%s accuracy=%f certified?%d coverage=[",
-              xl_strategy_names[r->level.strategy], xl_policy_names[r->level.kv], r->level.accuracy,
-              r->level.certified);
+    xl_nd_put(j,
+              "{ strategy=%s kv=%s kv_type=%s temperature=%f max_tokens=%u accuracy=%f certified?%d "
+              "coverage=[",
+              xl_strategy_names[r->level.strategy], xl_policy_names[r->level.kv],
+              xl_kv_type_names[r->level.kv_type], r->level.temperature, r->level.max_tokens,
+              r->level.accuracy, r->level.certified);
     for (uint32_t h = 0; h < n_heads; h++) xl_nd_put(j, "%g", r->means.coverage[h]);
     xl_nd_put(j,
               "] agreement=%g agreement_exited=%g regret=%g unwanted=%g mean_depth=%g mean_work=%g",
@@ -102,7 +105,7 @@ static void print_json(const evaluation *e) {
 static void print_rows(const evaluation *e) {
     const uint32_t n_heads = e->run.heads->n_heads;
     printf("strategy      level  agreement  exits   regret  unwanted  depth  work   speed  prefix  "
-           "ppl    repeat  coverage; K/V\n");
+           "ppl    repeat  coverage; replies\n");
     for (size_t i = 0; i < e->run.n_rows; i++) {
         const xl_eval_row *r = &e->run.rows[i];
         printf("%-13s %.2f   %.4f     %.4f  %.5f %.4f    %.3f  %.3f  ",
@@ -114,8 +117,10 @@ static void print_rows(const evaluation *e) {
         printf("%5.1f   %.3f  %.3f  ", r->means.common_prefix, r->means.perplexity,
                r->means.repetition);
         for (uint32_t h = 0; h < n_heads; h++) printf(" %.3f", r->means.coverage[h]);
-        printf("  %s%s%s\n", xl_policy_names[r->level.kv],
-               r->level.certified ? "" : "  uncertifiable", r->holds ? "" : "  DOES NOT HOLD");
+        printf("  ");
+        cli_print_use(&r->level);
+        printf("%s%s\n", r->level.certified ? "" : "  uncertifiable",
+               r->holds ? "" : "  DOES NOT HOLD");
     }
 }
 
@@ -225,12 +230,10 @@ static int run_eval(const cli_call *call) {
     const xl_observer observer = cli_observer(&progress, o.quiet);
     o.engine.heads = call->operands[1];
     if (o.tasks) return run_tasks(call, &o);
-    if (!o.eval.reply_tokens) o.eval.reply_tokens = 96;
     o.eval.kv = (exitlm_kv_policy)o.kv;
     o.eval.accuracy = o.accuracy.items;
     o.eval.n_accuracy = o.accuracy.n;
     o.eval.context_tokens = o.engine.ctx;
-    o.eval.kv_type = (exitlm_kv_type)o.engine.kv_type;
     o.eval.kernel = o.engine.kernel;
     const uint32_t threads = o.engine.threads;
     o.engine.threads = 1; /* speed is measured on one; conversations share the others */

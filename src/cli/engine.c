@@ -203,6 +203,13 @@ void cli_engine_close(cli_engine *engine) {
     *engine = (cli_engine){0};
 }
 
+void cli_print_use(const exitlm_level *level) {
+    printf("%s", xl_policy_names[level->kv]);
+    if (level->kv_type != EXITLM_KV_F32) printf(", %s", xl_kv_type_names[level->kv_type]);
+    if (level->temperature > 0) printf(", drawn to %g", (double)level->temperature);
+    if (level->max_tokens != XL_CALIBRATED_TOKENS) printf(", to %u tokens", level->max_tokens);
+}
+
 void cli_engine_check_level(const cli_engine *engine, exitlm_strategy strategy, float accuracy,
                             exitlm_kv_policy kv) {
     exitlm_error error;

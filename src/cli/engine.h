@@ -66,6 +66,10 @@ int cli_engine_session(const cli_engine *engine, const cli_engine_options *optio
                        exitlm_session **session);
 void cli_engine_close(cli_engine *engine);
 
+/* What replies a row of the table is for: "exact", "exact, q8", "exact, drawn to 0.7, to 384
+ * tokens". */
+void cli_print_use(const exitlm_level *level);
+
 /* Warns where no exits will be taken at this accuracy: above the strictest certified level of
  * the strategy (kv AUTO: with any K/V policy). Needs heads. */
 void cli_engine_check_level(const cli_engine *engine, exitlm_strategy strategy, float accuracy,

@@ -22,7 +22,9 @@ static void json_level(ndjson *j, const exitlm_level *level, uint32_t n_heads) {
     xl_nd_put(j, "] agreement=%f agreement_exited=%f regret=%f regret_bound=%f unwanted=%f",
               level->agreement, level->agreement_exited, level->regret, level->regret_bound,
               level->unwanted);
-    xl_nd_put(j, "conversations=%u tokens=%u }", level->conversations, level->tokens);
+    xl_nd_put(j, "conversations=%u tokens=%u kv_type=%s temperature=%f max_tokens=%u }",
+              level->conversations, level->tokens, xl_kv_type_names[level->kv_type],
+              level->temperature, level->max_tokens);
 }
 
 static void print_json(const exitlm_heads *heads, const exitlm_heads_info *info, const char *path,
@@ -64,12 +66,14 @@ static void print_levels(const exitlm_heads *heads, const exitlm_heads_info *inf
     }
     printf("\n%-13s %8s  %9s  %6s %6s  %-16s  %8s  %13s  %s\n", "strategy", "accuracy", "agreement",
            "exited", "bound", "regret (bound)", "unwanted", "conversations",
-           "coverage of each head, then the model's own; K/V");
+           "coverage of each head, then the model's own; replies");
     for (size_t i = 0; i < n; i++) {
         if (exitlm_heads_level(heads, i, &level, &error) != EXITLM_OK) continue;
         printf("%-13s %8.2f  ", xl_strategy_names[level.strategy], (double)level.accuracy);
         if (!level.certified) {
-            printf("uncertifiable  %s\n", xl_policy_names[level.kv]);
+            printf("uncertifiable  ");
+            cli_print_use(&level);
+            printf("\n");
             continue;
         }
         double rest = 1;
@@ -80,7 +84,9 @@ static void print_levels(const exitlm_heads *heads, const exitlm_heads_info *inf
             printf("%3.0f %%  ", (double)level.coverage[h] * 100);
             rest -= (double)level.coverage[h];
         }
-        printf("%3.0f %%  %s\n", rest * 100, xl_policy_names[level.kv]);
+        printf("%3.0f %%  ", rest * 100);
+        cli_print_use(&level);
+        printf("\n");
     }
 }
 

@@ -391,90 +391,119 @@ static bool read_shortlist(reader *r, uint8_t *used) {
     return true;
 }
 
-const xl_level_column xl_level_columns[XL_LEVEL_COLUMNS] = {
-#define COLUMN(field, kind, by_head, most) \
-    {"exitlm.levels." #field, offsetof(exitlm_level, field), kind, by_head, most, false}
-#define LATER(field) \
-    {"exitlm.levels." #field, offsetof(exitlm_level, field), XL_COLUMN_FLOAT, false, 1, true}
-    COLUMN(accuracy, XL_COLUMN_FLOAT, false, 1),
-    COLUMN(certified, XL_COLUMN_BOOL, false, 1),
-    COLUMN(delta, XL_COLUMN_FLOAT, false, 1),
-    COLUMN(bound, XL_COLUMN_FLOAT, false, 1),
-    COLUMN(threshold, XL_COLUMN_FLOAT, true, 2),
-    COLUMN(coverage, XL_COLUMN_FLOAT, true, 1),
-    COLUMN(agreement, XL_COLUMN_FLOAT, false, 1),
-    COLUMN(agreement_exited, XL_COLUMN_FLOAT, false, 1),
-    COLUMN(conversations, XL_COLUMN_U32, false, 0),
-    COLUMN(tokens, XL_COLUMN_U32, false, 0),
-    LATER(regret),
-    LATER(regret_bound),
-    LATER(unwanted),
-#undef COLUMN
-#undef LATER
-};
+const char *xl_level_key_of(xl_level_key key, xl_level_table table, const xl_level_column *column) {
+    static const char *const tables[XL_LEVEL_TABLES] = {"exitlm.levels.", "exitlm.further."};
+    snprintf(key, sizeof(xl_level_key), "%s%s", tables[table], column->key);
+    return key;
+}
 
-static bool read_column(reader *r, const xl_level_column *c, exitlm_level *levels) {
-    const uint32_t n = c->by_head ? r->h->n_heads : 1;
-    const bool is_float = c->kind == XL_COLUMN_FLOAT;
-    xl_gguf_array array;
-    if (c->optional && !xl_gguf_find(&r->gguf, c->key)) return true;
-    if (!read_array(r, c->key, is_float ? XL_GGUF_F32 : XL_GGUF_U32, r->h->n_levels * n, &array))
-        return false;
-    for (uint32_t i = 0; i < array.n; i++) {
-        void *field = (char *)&levels[i / n] + c->offset;
-        if (is_float) {
-            const float value = (float)xl_gguf_array_float(&array, i);
-            if (!(value >= 0 && value <= c->most))
-                return fail(r, c->key,
-                            c->most == 1 ? "has a number that is not between 0 and 1"
-                                         : "has a number that is not between 0 and 2");
-            ((float *)field)[i % n] = value;
-        } else if (c->kind == XL_COLUMN_BOOL) {
-            *(bool *)field = xl_gguf_array_int(&array, i) != 0;
-        } else {
-            *(uint32_t *)field = (uint32_t)xl_gguf_array_int(&array, i);
-        }
+#define COLUMN(key, field, kind, where, by_head, most, names) \
+    {key, offsetof(exitlm_level, field), XL_COLUMN_##kind, XL_COLUMN_##where, by_head, most, names}
+#define NUMBER(field, kind, where) COLUMN(#field, field, kind, where, false, 1, NULL)
+#define BY_HEAD(field, most) COLUMN(#field, field, FLOAT, NEEDED, true, most, NULL)
+#define NAME(key, field, where, names) COLUMN(key, field, NAME, where, false, 0, names)
+const xl_level_column xl_level_columns[XL_LEVEL_COLUMNS] = {
+    NAME("strategy", strategy, NEEDED, xl_strategy_names),
+    NAME("kv_policy", kv, OPTIONAL, xl_policy_names),
+    NUMBER(accuracy, FLOAT, NEEDED),
+    NUMBER(certified, BOOL, NEEDED),
+    NUMBER(delta, FLOAT, NEEDED),
+    NUMBER(bound, FLOAT, NEEDED),
+    BY_HEAD(threshold, 2),
+    BY_HEAD(coverage, 1),
+    NUMBER(agreement, FLOAT, NEEDED),
+    NUMBER(agreement_exited, FLOAT, NEEDED),
+    NUMBER(conversations, U32, NEEDED),
+    NUMBER(tokens, U32, NEEDED),
+    NUMBER(regret, FLOAT, OPTIONAL),
+    NUMBER(regret_bound, FLOAT, OPTIONAL),
+    NUMBER(unwanted, FLOAT, OPTIONAL),
+    NAME("kv_type", kv_type, FURTHER, xl_kv_type_names),
+    COLUMN("temperature", temperature, FLOAT, FURTHER, false, 2, NULL),
+    NUMBER(max_tokens, U32, FURTHER),
+};
+#undef COLUMN
+#undef NUMBER
+#undef BY_HEAD
+#undef NAME
+
+/* A name's value; the enums of a level are as large as an int. */
+_Static_assert(sizeof(exitlm_strategy) == sizeof(int) && sizeof(exitlm_kv_policy) == sizeof(int) &&
+                   sizeof(exitlm_kv_type) == sizeof(int),
+               "names of a level are read as int");
+
+static bool read_item(reader *r, const xl_level_column *c, const char *key,
+                      const xl_gguf_array *array, uint32_t i, size_t *cursor, void *field) {
+    if (c->kind == XL_COLUMN_FLOAT) {
+        const float value = (float)xl_gguf_array_float(array, i);
+        if (!(value >= 0 && value <= c->most))
+            return fail(r, key,
+                        c->most == 1 ? "has a number that is not between 0 and 1"
+                                     : "has a number that is not between 0 and 2");
+        *(float *)field = value;
+    } else if (c->kind == XL_COLUMN_BOOL) {
+        *(bool *)field = xl_gguf_array_int(array, i) != 0;
+    } else if (c->kind == XL_COLUMN_U32) {
+        *(uint32_t *)field = (uint32_t)xl_gguf_array_int(array, i);
+    } else {
+        size_t n_bytes;
+        const char *text = xl_gguf_array_next(array, cursor, &n_bytes);
+        const int value = find_name(text, n_bytes, c->names);
+        if (value < 0 || (c->names == xl_policy_names && value == EXITLM_POLICY_AUTO))
+            return fail(r, key, "has a name that this version does not know");
+        memcpy(field, &value, sizeof value);
     }
     return true;
 }
 
-static bool read_levels(reader *r) {
-    exitlm_heads *h = r->h;
-    static const char strategy_key[] = "exitlm.levels.strategy",
-                      kv_key[] = "exitlm.levels.kv_policy";
-    xl_gguf_array strategies, policies = {0};
-    uint32_t n = 0;
-    if (!xl_gguf_find(&r->gguf, "exitlm.levels.count")) return true; /* not calibrated yet */
-    if (!read_u32(r, "exitlm.levels.count", 0, MAX_LEVELS, &n)) return false;
-    h->n_levels = n;
-    if (n == 0) return true;
-    if (!read_array(r, strategy_key, XL_GGUF_STRING, n, &strategies) ||
-        (xl_gguf_find(&r->gguf, kv_key) && !read_array(r, kv_key, XL_GGUF_STRING, n, &policies)))
-        return false;
-    exitlm_level *levels = h->levels = xl_arena_take(&r->arena, n, sizeof *levels);
-    if (!levels) return true;
-    size_t cursor = 0, kv_cursor = 0, text_bytes;
-    for (uint32_t i = 0; i < n; i++) {
-        int kv = (int)h->kv;
-        const char *text = xl_gguf_array_next(&strategies, &cursor, &text_bytes);
-        int strategy = find_name(text, text_bytes, xl_strategy_names);
-        if (strategy < 0)
-            return fail(r, strategy_key, "names a strategy that this version does not know");
-        if (policies.n) {
-            text = xl_gguf_array_next(&policies, &kv_cursor, &text_bytes);
-            kv = find_name(text, text_bytes, xl_policy_names);
-        }
-        if (kv <= EXITLM_POLICY_AUTO)
-            return fail(r, kv_key, "names a policy that this version does not know");
-        levels[i] = (exitlm_level){.strategy = (exitlm_strategy)strategy,
-                                   .kv = (exitlm_kv_policy)kv,
+static bool read_column(reader *r, xl_level_table table, const xl_level_column *c,
+                        exitlm_level *levels, uint32_t n_levels) {
+    static const xl_gguf_type types[] = {[XL_COLUMN_FLOAT] = XL_GGUF_F32,
+                                         [XL_COLUMN_BOOL] = XL_GGUF_U32,
+                                         [XL_COLUMN_U32] = XL_GGUF_U32,
+                                         [XL_COLUMN_NAME] = XL_GGUF_STRING};
+    const uint32_t n = c->by_head ? r->h->n_heads : 1;
+    const size_t item_bytes = c->kind == XL_COLUMN_BOOL ? sizeof(bool) : sizeof(float);
+    xl_gguf_array array;
+    size_t cursor = 0;
+    xl_level_key key;
+    xl_level_key_of(key, table, c);
+    if (c->where == XL_COLUMN_FURTHER && table == XL_LEVELS_FIRST) return true;
+    if (c->where == XL_COLUMN_OPTIONAL && !xl_gguf_find(&r->gguf, key)) return true;
+    if (!read_array(r, key, types[c->kind], (uint64_t)n_levels * n, &array)) return false;
+    for (uint32_t i = 0; i < array.n; i++)
+        if (!read_item(r, c, key, &array, i, &cursor,
+                       (char *)&levels[i / n] + c->offset + i % n * item_bytes))
+            return false;
+    return true;
+}
+
+static bool read_table(reader *r, xl_level_table table, exitlm_level *levels, uint32_t n) {
+    const exitlm_heads *h = r->h;
+    for (uint32_t i = 0; i < n; i++)
+        levels[i] = (exitlm_level){.kv = h->kv,
                                    .regret = 1,
                                    .regret_bound = 1,
-                                   .unwanted = 1};
-    }
-    for (int c = 0; c < XL_LEVEL_COLUMNS; c++)
-        if (!read_column(r, &xl_level_columns[c], levels)) return false;
+                                   .unwanted = 1,
+                                   .kv_type = h->kv_type,
+                                   .max_tokens = XL_CALIBRATED_TOKENS};
+    for (int c = 0; c < XL_LEVEL_COLUMNS && n; c++)
+        if (!read_column(r, table, &xl_level_columns[c], levels, n)) return false;
     return true;
+}
+
+static bool read_levels(reader *r) {
+    static const char *const counts[XL_LEVEL_TABLES] = {"exitlm.levels.count",
+                                                        "exitlm.further.count"};
+    uint32_t n[XL_LEVEL_TABLES] = {0};
+    for (int t = 0; t < XL_LEVEL_TABLES; t++)
+        if (xl_gguf_find(&r->gguf, counts[t]) && !read_u32(r, counts[t], 0, MAX_LEVELS, &n[t]))
+            return false;
+    r->h->n_levels = (size_t)n[0] + n[1];
+    if (r->h->n_levels == 0) return true; /* not calibrated yet */
+    exitlm_level *levels = r->h->levels = xl_arena_take(&r->arena, r->h->n_levels, sizeof *levels);
+    return !levels || (read_table(r, XL_LEVELS_FIRST, levels, n[0]) &&
+                       read_table(r, XL_LEVELS_FURTHER, levels + n[0], n[1]));
 }
 
 /* ---- All of it ------------------------------------------------------------------------------ */
@@ -648,15 +677,39 @@ exitlm_status xl_heads_check(const exitlm_heads *heads, const exitlm_model *m,
                    heads->fingerprint, m->fingerprint[0] ? m->fingerprint : "(not known yet)");
 }
 
+unsigned xl_level_misfit(const exitlm_level *level, const xl_use *use) {
+    return (level->kv_type != use->kv_type ? XL_OTHER_TYPE : 0u) |
+           (level->temperature < use->temperature - 1e-6f ? XL_TOO_COLD : 0u) |
+           (level->max_tokens < use->max_tokens ? XL_TOO_SHORT : 0u);
+}
+
+int xl_level_compare(const exitlm_level *a, const exitlm_level *b, const xl_use *use) {
+    const unsigned misfit = xl_level_misfit(a, use), other = xl_level_misfit(b, use);
+    if (misfit != other) return misfit < other ? -1 : 1;
+    if (misfit & XL_TOO_COLD && a->temperature != b->temperature)
+        return a->temperature > b->temperature ? -1 : 1;
+    if (misfit & XL_TOO_SHORT && a->max_tokens != b->max_tokens)
+        return a->max_tokens > b->max_tokens ? -1 : 1;
+    return 0;
+}
+
+static bool goes_before(const exitlm_level *a, const exitlm_level *b, const xl_use *use) {
+    const int cover = xl_level_compare(a, b, use);
+    if (cover) return cover < 0;
+    if (a->accuracy != b->accuracy) return a->accuracy < b->accuracy;
+    if (a->temperature != b->temperature) return a->temperature < b->temperature;
+    return a->max_tokens < b->max_tokens;
+}
+
 const exitlm_level *xl_heads_row(const exitlm_heads *heads, exitlm_strategy strategy,
-                                 float accuracy, exitlm_kv_policy kv) {
+                                 float accuracy, exitlm_kv_policy kv, const xl_use *use) {
     const exitlm_level *best = NULL;
     for (size_t i = 0; i < heads->n_levels; i++) {
         const exitlm_level *level = &heads->levels[i];
         if (level->strategy != strategy || level->kv != kv || !level->certified ||
             level->accuracy < accuracy - 1e-6f)
             continue;
-        if (!best || level->accuracy < best->accuracy) best = level;
+        if (!best || goes_before(level, best, use)) best = level;
     }
     return best;
 }
@@ -675,13 +728,6 @@ bool xl_heads_calibrated(const exitlm_heads *heads, exitlm_strategy strategy, ex
     for (size_t i = 0; i < heads->n_levels; i++)
         if (heads->levels[i].strategy == strategy && heads->levels[i].kv == kv) return true;
     return false;
-}
-
-bool xl_heads_thresholds(const exitlm_heads *heads, exitlm_strategy strategy, float accuracy,
-                         exitlm_kv_policy kv, float *threshold) {
-    const exitlm_level *row = xl_heads_row(heads, strategy, accuracy, kv);
-    for (uint32_t i = 0; i < heads->n_heads; i++) threshold[i] = row ? row->threshold[i] : 0;
-    return row != NULL;
 }
 
 uint32_t xl_heads_mapping(const exitlm_heads *heads) {

@@ -28,6 +28,11 @@
  *   u32[], .delta f32[], .bound f32[], .threshold f32[count * n_heads], .coverage f32[count *
  *   n_heads], .agreement f32[], .agreement_exited f32[], .conversations u32[], .tokens u32[],
  *   .regret f32[], .regret_bound f32[], .unwanted f32[] (optional, all three: 1)
+ *                                These rows are of replies with the K/V type exitlm.kv_type, greedy,
+ *                                of up to 96 tokens.
+ *   exitlm.further.…             the same columns, and .kv_type string[], .temperature f32[],
+ *                                .max_tokens u32[] (optional): rows for other replies, which the
+ *                                first programs would take for all; they do not look here
  * Tensors, for head i (file layout as in any GGUF; matrices may be F32, F16 or Q8_0):
  *   exit.i.norm.weight           F32 [dim]           (absent: "vocabulary", the model's
  *                                output_norm)
@@ -101,22 +106,32 @@ struct exitlm_heads {
 exitlm_status xl_heads_check(const exitlm_heads *heads, const exitlm_model *model,
                              exitlm_error *error);
 
-/* Most tokens of a reply in calibration (calibrate --reply-tokens, by default; the file does not
- * store it). */
+/* Most tokens of a reply in calibration where a row does not say. */
 #define XL_CALIBRATED_TOKENS 96
 
-/* The row for a wanted accuracy: the stricter of the neighbouring certified levels of the
- * strategy with this K/V policy. NULL: none. */
+/* How a reply is made, as far as what a level promises depends on it. */
+typedef struct xl_use {
+    exitlm_kv_type kv_type;
+    float temperature;   /* 0: greedy */
+    uint32_t max_tokens; /* that it may have */
+} xl_use;
+
+/* What of the use a row does not cover: the sum of these; 0: it fits. */
+enum { XL_TOO_SHORT = 1, XL_TOO_COLD = 2, XL_OTHER_TYPE = 4 };
+unsigned xl_level_misfit(const exitlm_level *level, const xl_use *use);
+/* < 0: row a covers more of the use than b, the K/V type counting most, then the temperature, then
+ * the length; 0: as much. */
+int xl_level_compare(const exitlm_level *a, const exitlm_level *b, const xl_use *use);
+
+/* The row for a wanted accuracy and use: of the certified rows of the strategy with this K/V policy,
+ * at this accuracy or above, that which covers most of the use; of such the least strict, then that
+ * for least else. NULL: none. */
 const exitlm_level *xl_heads_row(const exitlm_heads *heads, exitlm_strategy strategy,
-                                 float accuracy, exitlm_kv_policy kv);
+                                 float accuracy, exitlm_kv_policy kv, const xl_use *use);
 /* The strictest certified level of the strategy, with any K/V policy; 0: none. */
 float xl_heads_strictest(const exitlm_heads *heads, exitlm_strategy strategy);
 /* Has the strategy rows of this policy, certified or not? */
 bool xl_heads_calibrated(const exitlm_heads *heads, exitlm_strategy strategy, exitlm_kv_policy kv);
-/* Its thresholds [n_heads]. False where no level of this policy is certified at or above the
- * accuracy: then no exits are taken. */
-bool xl_heads_thresholds(const exitlm_heads *heads, exitlm_strategy strategy, float accuracy,
-                         exitlm_kv_policy kv, float *threshold);
 /* The head whose maps the policy `maps` uses: the last one before the last layer. Exits of earlier
  * heads wait, as with exact K/V, until a later token comes to its layer, and are mapped from
  * there: half of the way is made exactly, and what is left is guessed from close by. n_heads:
@@ -132,17 +147,22 @@ static inline bool xl_metric_weighs(exitlm_metric metric) {
     return metric == EXITLM_METRIC_LOGISTIC || metric == EXITLM_METRIC_REGRET;
 }
 
-/* Columns of the calibration table in their order in the file, behind strategy and K/V policy. */
-#define XL_LEVEL_COLUMNS 13
+/* The two tables of the file: rows as all programs know them, and those for other replies. */
+typedef enum xl_level_table { XL_LEVELS_FIRST, XL_LEVELS_FURTHER, XL_LEVEL_TABLES } xl_level_table;
+/* Their columns in their order in the file. */
+#define XL_LEVEL_COLUMNS 18
 typedef struct xl_level_column {
-    const char *key;
-    size_t offset; /* of the field in exitlm_level */
-    enum { XL_COLUMN_FLOAT, XL_COLUMN_BOOL, XL_COLUMN_U32 } kind;
-    bool by_head;  /* an item for each head */
-    float most;    /* FLOAT: items are 0 … most */
-    bool optional; /* 1 where the file does not say */
+    const char *key; /* behind the table's name */
+    size_t offset;   /* of the field in exitlm_level */
+    enum { XL_COLUMN_FLOAT, XL_COLUMN_BOOL, XL_COLUMN_U32, XL_COLUMN_NAME } kind;
+    enum { XL_COLUMN_NEEDED, XL_COLUMN_OPTIONAL, XL_COLUMN_FURTHER } where; /* FURTHER: only there */
+    bool by_head;             /* an item for each head */
+    float most;               /* FLOAT: items are 0 … most */
+    const char *const *names; /* NAME: of the values of an enum */
 } xl_level_column;
 extern const xl_level_column xl_level_columns[XL_LEVEL_COLUMNS];
+typedef char xl_level_key[64];
+const char *xl_level_key_of(xl_level_key key, xl_level_table table, const xl_level_column *column);
 
 /* ---- Writing a heads file (train, calibrate) ---- */
 /* Plain f32 arrays, row major (a row = one output); NULL: the head has no such part. Nothing is

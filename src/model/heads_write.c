@@ -12,45 +12,64 @@ static bool is_policy(exitlm_kv_policy kv) {
 /* What is not a number (a share of nothing) becomes 0. */
 static float within(float x, float most) { return x > 0 ? (x < most ? x : most) : 0; }
 
-static void put_column(xl_gguf_writer *w, const xl_level_column *c, const exitlm_level *levels,
-                       size_t n_levels, uint32_t n_heads) {
+/* An item of a column: a number's bits, or a name. */
+typedef union level_item {
+    float real;
+    uint32_t whole;
+} level_item;
+
+static void put_column(xl_gguf_writer *w, xl_level_table table, const xl_level_column *c,
+                       const exitlm_level *levels, size_t n_levels, uint32_t n_heads) {
     const uint32_t per_level = c->by_head ? n_heads : 1;
     const size_t n = n_levels * per_level;
-    union {
-        float real;
-        uint32_t whole;
-    } *items = xl_calloc(&w->allocator, n, sizeof *items);
-    for (size_t i = 0; i < n && items; i++) {
+    xl_level_key key;
+    level_item *items = xl_calloc(&w->allocator, n, sizeof *items);
+    const char **names = xl_calloc(&w->allocator, n, sizeof *names);
+    const bool fine = items && names;
+    for (size_t i = 0; i < n && fine; i++) {
         const void *field = (const char *)&levels[i / per_level] + c->offset;
         if (c->kind == XL_COLUMN_FLOAT)
             items[i].real = within(((const float *)field)[i % per_level], c->most);
         else if (c->kind == XL_COLUMN_BOOL) items[i].whole = *(const bool *)field;
-        else items[i].whole = *(const uint32_t *)field;
+        else memcpy(&items[i].whole, field, sizeof items[i].whole);
+        if (c->kind == XL_COLUMN_NAME) names[i] = c->names[items[i].whole];
     }
-    if (items)
-        xl_gguf_put_array(w, c->key, c->kind == XL_COLUMN_FLOAT ? XL_GGUF_F32 : XL_GGUF_U32, items,
-                          n);
-    else w->keys.failed = true;
+    xl_level_key_of(key, table, c);
+    if (!fine) w->keys.failed = true;
+    else if (c->kind == XL_COLUMN_NAME) xl_gguf_put_strings(w, key, names, n);
+    else
+        xl_gguf_put_array(w, key, c->kind == XL_COLUMN_FLOAT ? XL_GGUF_F32 : XL_GGUF_U32, items, n);
+    xl_free(&w->allocator, names, n, sizeof *names);
     xl_free(&w->allocator, items, n, sizeof *items);
 }
 
-static void put_levels(xl_gguf_writer *w, const exitlm_level *levels, size_t n, uint32_t n_heads) {
-    xl_gguf_put_u32(w, "exitlm.levels.count", (uint32_t)n);
-    if (n == 0) return;
-    const char **names = xl_calloc(&w->allocator, 2 * n, sizeof *names);
-    for (size_t i = 0; i < n && names; i++) {
-        names[i] = xl_strategy_names[levels[i].strategy];
-        names[n + i] = xl_policy_names[levels[i].kv];
+/* A row as the first programs took all of them. */
+static xl_level_table table_of(const exitlm_level *level, exitlm_kv_type kv_type) {
+    return level->kv_type == kv_type && level->temperature == 0 &&
+                   level->max_tokens == XL_CALIBRATED_TOKENS
+               ? XL_LEVELS_FIRST
+               : XL_LEVELS_FURTHER;
+}
+
+static void put_levels(xl_gguf_writer *w, const exitlm_level *levels, size_t n_levels,
+                       uint32_t n_heads, exitlm_kv_type kv_type) {
+    exitlm_level *rows = xl_calloc(&w->allocator, n_levels, sizeof *rows);
+    if (n_levels && !rows) w->keys.failed = true;
+    for (int t = 0; t < XL_LEVEL_TABLES; t++) {
+        const bool first = t == XL_LEVELS_FIRST;
+        size_t n = 0;
+        for (size_t i = 0; i < n_levels && rows; i++) {
+            rows[n] = levels[i];
+            if (rows[n].max_tokens == 0) rows[n].max_tokens = XL_CALIBRATED_TOKENS;
+            n += table_of(&rows[n], kv_type) == (xl_level_table)t;
+        }
+        if (n || first)
+            xl_gguf_put_u32(w, first ? "exitlm.levels.count" : "exitlm.further.count", (uint32_t)n);
+        for (int c = 0; c < XL_LEVEL_COLUMNS && n; c++)
+            if (!first || xl_level_columns[c].where != XL_COLUMN_FURTHER)
+                put_column(w, (xl_level_table)t, &xl_level_columns[c], rows, n, n_heads);
     }
-    if (names) {
-        xl_gguf_put_strings(w, "exitlm.levels.strategy", names, n);
-        xl_gguf_put_strings(w, "exitlm.levels.kv_policy", names + n, n);
-    } else {
-        w->keys.failed = true;
-    }
-    xl_free(&w->allocator, names, 2 * n, sizeof *names);
-    for (int c = 0; c < XL_LEVEL_COLUMNS; c++)
-        put_column(w, &xl_level_columns[c], levels, n, n_heads);
+    xl_free(&w->allocator, rows, n_levels, sizeof *rows);
 }
 
 static void put_text(xl_gguf_writer *w, const char *key, const char *text) {
@@ -91,7 +110,7 @@ static void put_keys(xl_gguf_writer *w, const xl_heads_source *s) {
         xl_gguf_put_array(w, "exitlm.logistic", XL_GGUF_F32, logistic, (size_t)s->n_heads * 6);
     if (scaled) xl_gguf_put_array(w, "exitlm.sampling_scale", XL_GGUF_F32, scale, s->n_heads);
     put_text(w, "exitlm.data", s->data);
-    put_levels(w, s->levels, s->n_levels, s->n_heads);
+    put_levels(w, s->levels, s->n_levels, s->n_heads, s->kv_type);
 }
 
 /* ---- Tensors ------------------------------------------------------------------------------- */
@@ -166,7 +185,8 @@ static void put_tensors(tensor_writer *t, const xl_heads_source *s) {
 
 static bool levels_valid(const exitlm_level *levels, size_t n) {
     for (size_t i = 0; i < n; i++)
-        if ((unsigned)levels[i].strategy >= EXITLM_STRATEGY_COUNT || !is_policy(levels[i].kv))
+        if ((unsigned)levels[i].strategy >= EXITLM_STRATEGY_COUNT || !is_policy(levels[i].kv) ||
+            (unsigned)levels[i].kv_type >= EXITLM_KV_TYPE_COUNT)
             return false;
     return true;
 }
@@ -247,6 +267,10 @@ typedef struct change {
     bool drop_maps;
 } change;
 
+static bool begins(const char *text, size_t n_bytes, const char *with) {
+    return n_bytes > strlen(with) && memcmp(text, with, strlen(with)) == 0;
+}
+
 static bool is_replaced(const xl_gguf *gguf, const xl_gguf_key *key, const change *change) {
     const char *text = xl_gguf_text(gguf, key->name_offset);
     const xl_heads_calibration *c = change->calibration;
@@ -260,7 +284,9 @@ static bool is_replaced(const xl_gguf *gguf, const xl_gguf_key *key, const chang
         memcmp(text, default_key, key->name_bytes) == 0)
         return true;
     if (!c) return false;
-    if (key->name_bytes > 14 && memcmp(text, "exitlm.levels.", 14) == 0) return true;
+    if (begins(text, key->name_bytes, "exitlm.levels.") ||
+        begins(text, key->name_bytes, "exitlm.further."))
+        return true;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (key->name_bytes == strlen(names[i]) && memcmp(text, names[i], key->name_bytes) == 0)
             return true;
@@ -284,7 +310,7 @@ static void put_calibration(xl_gguf_writer *w, const xl_heads_calibration *c, ui
     if (c->logistic)
         xl_gguf_put_array(w, "exitlm.logistic", XL_GGUF_F32, c->logistic, (size_t)n_heads * 6);
     if (c->data) put_text(w, "exitlm.data", c->data);
-    put_levels(w, c->levels, c->n_levels, n_heads);
+    put_levels(w, c->levels, c->n_levels, n_heads, c->kv_type);
 }
 
 static exitlm_status copy_file(const xl_gguf *gguf, const uint8_t *bytes, const change *change,

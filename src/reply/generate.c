@@ -113,41 +113,48 @@ static exitlm_status check_prompt(const exitlm_session *s, const int32_t *ids, s
     return xl_stair_check_ids(&s->stair, ids, n, error);
 }
 
-/* The K/V policy for who asks for none: of those that are calibrated for the level, the one that
- * is expected to cost least here. */
-static exitlm_kv_policy choose_policy(const exitlm_session *s, exitlm_strategy strategy,
-                                      float accuracy) {
+/* The row for who asks for no K/V policy: of those that are calibrated for the level, the one that
+ * covers most of the use, and of such the one that is expected to cost least here. */
+static const exitlm_level *cheapest_row(const exitlm_session *s, exitlm_strategy strategy,
+                                        float accuracy, const xl_use *use) {
     const exitlm_heads *heads = s->heads;
     const exitlm_level *best = NULL;
     for (int kv = EXITLM_POLICY_EXACT; kv <= EXITLM_POLICY_MAPS; kv++) {
-        const exitlm_level *row = xl_heads_row(heads, strategy, accuracy, (exitlm_kv_policy)kv);
+        const exitlm_level *row =
+            xl_heads_row(heads, strategy, accuracy, (exitlm_kv_policy)kv, use);
         if (!row || (kv == EXITLM_POLICY_MAPS && !exitlm_heads_have_maps(heads))) continue;
-        if (!best || xl_expected_macs(s->run.model, heads, row) <
-                         xl_expected_macs(s->run.model, heads, best))
+        const int cover = best ? xl_level_compare(row, best, use) : -1;
+        if (cover < 0 || (cover == 0 && xl_expected_macs(s->run.model, heads, row) <
+                                            xl_expected_macs(s->run.model, heads, best)))
             best = row;
     }
-    return best ? best->kv : heads->kv;
+    return best;
 }
 
 static float accuracy_of(const exitlm_session *s, const exitlm_generate_options *o) {
     return o->accuracy != 0 ? o->accuracy : s->heads->info.default_accuracy;
 }
 
-static exitlm_status choose_exit_policy(const exitlm_session *s, const exitlm_generate_options *o,
-                                        float accuracy, exitlm_kv_policy *kv, exitlm_error *error) {
-    *kv = o->kv;
-    if (*kv == EXITLM_POLICY_AUTO)
-        *kv = o->thresholds ? s->heads->kv : choose_policy(s, o->strategy, accuracy);
-    if (*kv == EXITLM_POLICY_MAPS && !exitlm_heads_have_maps(s->heads))
+/* Row and K/V policy of mode EXIT. */
+static exitlm_status choose_exit_row(const exitlm_session *s, const exitlm_generate_options *o,
+                                     const xl_use *use, xl_chain *chain, exitlm_error *error) {
+    const float accuracy = accuracy_of(s, o);
+    chain->kv = o->kv;
+    if (!o->thresholds && o->kv == EXITLM_POLICY_AUTO)
+        chain->row = cheapest_row(s, o->strategy, accuracy, use);
+    else if (!o->thresholds)
+        chain->row = xl_heads_row(s->heads, o->strategy, accuracy, o->kv, use);
+    if (o->kv == EXITLM_POLICY_AUTO) chain->kv = chain->row ? chain->row->kv : s->heads->kv;
+    if (chain->kv == EXITLM_POLICY_MAPS && !exitlm_heads_have_maps(s->heads))
         return xl_fail(error, EXITLM_USAGE,
                        "K/V policy maps: this heads file holds no maps; use exact");
     return EXITLM_OK;
 }
 
 /* Thresholds and K/V policy of mode EXIT, and of the heads that draft in LOSSLESS, where nothing
- * is left out of the K/V. */
+ * is left out of the K/V and drafts need no certificate. */
 static exitlm_status choose_chain(const exitlm_session *s, const exitlm_generate_options *o,
-                                  xl_chain *chain, exitlm_error *error) {
+                                  const xl_use *use, xl_chain *chain, exitlm_error *error) {
     *chain = (xl_chain){.kv = EXITLM_POLICY_EXACT};
     if (o->mode == EXITLM_MODE_FULL) return EXITLM_OK;
     const bool exits = o->mode == EXITLM_MODE_EXIT;
@@ -157,23 +164,20 @@ static exitlm_status choose_chain(const exitlm_session *s, const exitlm_generate
                        "one with exitlm train) or use mode full",
                        exits ? "exit" : "lossless");
     exitlm_status status = xl_heads_check(s->heads, s->run.model, error);
+    if (status == EXITLM_OK && exits) status = choose_exit_row(s, o, use, chain, error);
     if (status != EXITLM_OK) return status;
-    const float accuracy = exits              ? accuracy_of(s, o)
-                           : o->accuracy != 0 ? o->accuracy
-                                              : DRAFT_ACCURACY;
-    const exitlm_kv_policy table = s->heads->kv;
-    if (exits) {
-        status = choose_exit_policy(s, o, accuracy, &chain->kv, error);
-        if (status != EXITLM_OK) return status;
+    if (!exits && !o->thresholds) {
+        const float accuracy = o->accuracy != 0 ? o->accuracy : DRAFT_ACCURACY;
+        chain->row = xl_heads_row(s->heads, o->strategy, accuracy, s->heads->kv, use);
+        if (!chain->row)
+            chain->row = xl_heads_row(s->heads, EXITLM_STRATEGY_MAX_COVERAGE, accuracy,
+                                      s->heads->kv, use);
     }
     chain->n = s->heads->n_heads;
-    if (o->thresholds) memcpy(chain->threshold, o->thresholds, chain->n * sizeof(float));
-    else if (!xl_heads_thresholds(s->heads, o->strategy, accuracy, exits ? chain->kv : table,
-                                  chain->threshold) &&
-             !exits)
-        /* drafts need no certificate */
-        xl_heads_thresholds(s->heads, EXITLM_STRATEGY_MAX_COVERAGE, accuracy, table,
-                            chain->threshold);
+    const float *threshold = o->thresholds ? o->thresholds
+                             : chain->row  ? chain->row->threshold
+                                           : NULL;
+    if (threshold) memcpy(chain->threshold, threshold, chain->n * sizeof *threshold);
     return EXITLM_OK;
 }
 
@@ -190,20 +194,24 @@ static const char *why_no_row(const exitlm_heads *heads, exitlm_strategy strateg
 }
 
 /* Why the level's promise does not cover this reply, as far as that is known now: "", or a
- * sentence. */
+ * sentence. Its length is known when it ends. */
 static const char *why_uncertified(const exitlm_session *s, const exitlm_generate_options *o,
-                                   const xl_chain *chain) {
+                                   const xl_use *use, const xl_chain *chain) {
     if (o->mode != EXITLM_MODE_EXIT) return "";
     if (o->thresholds) return "the thresholds are the caller's, not the calibration's";
     if (o->strategy != EXITLM_STRATEGY_RISK) return "only the strategy risk is certified";
-    if (!xl_heads_row(s->heads, o->strategy, accuracy_of(s, o), chain->kv))
-        return why_no_row(s->heads, o->strategy, accuracy_of(s, o), chain->kv);
+    if (!chain->row) return why_no_row(s->heads, o->strategy, accuracy_of(s, o), chain->kv);
+    const unsigned misfit = xl_level_misfit(chain->row, use);
     if (o->grammar) return "a schema or pattern restricts the tokens";
-    if (o->temperature > 0) return "tokens are drawn: the level speaks of the likeliest token";
+    if (misfit & XL_TOO_COLD)
+        return chain->row->temperature > 0
+                   ? "tokens are drawn at a higher temperature than the calibration's"
+                   : "tokens are drawn: the level speaks of the likeliest token";
+    if (o->temperature > 0 && (o->top_k || (o->top_p > 0 && o->top_p < 1) || o->min_p > 0))
+        return "tokens are drawn from a cut (top-k, top-p, min-p), and the calibration has none";
     if (o->repeat_penalty != 0 && o->repeat_penalty != 1)
         return "a repeat penalty changes which token is chosen";
-    if ((exitlm_kv_type)s->stair.kv.type != s->heads->kv_type)
-        return "the K/V cache is of another type than the calibration's";
+    if (misfit & XL_OTHER_TYPE) return "the K/V cache is of another type than the calibration's";
     if (!s->run.model->complete) return "the model was still loading when the reply began";
     return "";
 }
@@ -297,19 +305,19 @@ exitlm_status xl_generation_start(exitlm_session *s, const int32_t *ids, size_t 
     xl_generation *g = s->generation;
     xl_stair *stair = &s->stair;
     xl_chain chain;
+    uint32_t limit = n < stair->ctx ? stair->ctx - (uint32_t)n : 0;
+    if (o->max_tokens && o->max_tokens < limit) limit = o->max_tokens;
+    const xl_use use = {(exitlm_kv_type)stair->kv.type, o->temperature, limit};
     exitlm_status status = check_numbers(o, s->run.model->config.n_layers, error);
     if (status == EXITLM_OK) status = check_stops(o, error);
     if (status == EXITLM_OK) status = check_prompt(s, ids, n, error);
-    if (status == EXITLM_OK) status = choose_chain(s, o, &chain, error);
-    if (status != EXITLM_OK) return status;
-    uint32_t limit = stair->ctx - (uint32_t)n;
-    if (o->max_tokens && o->max_tokens < limit) limit = o->max_tokens;
-    status = take_logprobs(s, o, limit, error);
+    if (status == EXITLM_OK) status = choose_chain(s, o, &use, &chain, error);
+    if (status == EXITLM_OK) status = take_logprobs(s, o, limit, error);
     if (status != EXITLM_OK) return status;
 
     /* Nothing has been changed so far, and nothing fails from here on. */
     g->chain = chain;
-    g->uncertified = why_uncertified(s, o, &chain);
+    g->uncertified = why_uncertified(s, o, &use, &chain);
     begin_reply(s, o);
     g->reused = xl_stair_truncate(stair, common_prefix(stair, ids, n, chain.kv));
     status = xl_stair_append(stair, ids + g->reused, n - g->reused, error);
@@ -384,8 +392,8 @@ static void emit(exitlm_session *s, const xl_chosen *chosen) {
 /* ---- One token of the modes full and exit ---------------------------------------------------- */
 
 /* A random share of the exits is run to the end and compared: the token that the full model would
- * choose in this context, and, where tokens are drawn, its likeliest one, since of that the
- * level speaks. */
+ * choose in this context, and, where tokens are drawn at a level for greedy replies, its likeliest
+ * one, since of that the level speaks. */
 static exitlm_status audit(exitlm_session *s, const xl_check *check, exitlm_error *error) {
     xl_generation *g = s->generation;
     const uint32_t pos = s->stair.n - 1;
@@ -397,7 +405,7 @@ static exitlm_status audit(exitlm_session *s, const xl_check *check, exitlm_erro
     xl_sampler sampler = g->sampler;
     sampler.logprobs = NULL; /* the exit has chosen */
     g->audited++;
-    if (g->sampler.temperature > 0)
+    if (g->sampler.temperature > 0 && !(g->chain.row && g->chain.row->temperature > 0))
         g->audit_disagreed +=
             xl_logits_argmax(&s->logits, xl_logits_row(&s->logits, 0)) != check->argmax;
     else g->audit_disagreed += xl_rule_full(&sampler, &s->logits, 0, pos, &confidence) != check->id;
@@ -644,8 +652,8 @@ static void fill_stats(const exitlm_session *s, exitlm_stats *stats) {
     stats->mean_work = g->computed ? macs / ((double)xl_token_macs(s->run.model) * g->computed) : 0;
     stats->uncertified = g->uncertified;
     if (g->options.mode == EXITLM_MODE_EXIT && !stats->uncertified[0] &&
-        g->n_tokens > XL_CALIBRATED_TOKENS)
-        stats->uncertified = "the reply is longer than those of the calibration, 96 tokens";
+        g->n_tokens > g->chain.row->max_tokens)
+        stats->uncertified = "the reply is longer than those of the calibration";
     stats->certified = !stats->uncertified[0];
     fill_times(s, stats);
 }

@@ -21,6 +21,7 @@ typedef struct xl_chosen {
 /* The chain of exits of a reply. */
 typedef struct xl_chain {
     exitlm_kv_policy kv;
+    const exitlm_level *row; /* that the thresholds are of; NULL: none, or the caller's */
     uint32_t n; /* heads in use; 0 in mode FULL */
     float threshold[EXITLM_MAX_HEADS];
 } xl_chain;

@@ -20,9 +20,26 @@ static bool wants_level(const xl_calibration_options *o) {
     return any;
 }
 
-/* Another K/V policy's rows are added to a table whose metric they share. */
-static bool adds(const xl_calibration *c) {
-    return c->options->kv != EXITLM_POLICY_EXACT && c->heads->n_levels > 0;
+static bool is_plain(const xl_calibration_options *o) {
+    return o->kv == EXITLM_POLICY_EXACT && o->use.kv_type == EXITLM_KV_F32 &&
+           o->use.temperature == 0 && o->use.max_tokens == XL_CALIBRATED_TOKENS;
+}
+
+/* Rows for other replies are added to a table whose metric they share. */
+static bool adds(const xl_calibration *c) { return !is_plain(c->options) && c->heads->n_levels > 0; }
+
+/* Would this row be made anew? Those of replies longer than one window are one kind: each holds as
+ * far as it could be shown. */
+static bool is_like(const exitlm_level *level, const xl_calibration_options *o) {
+    return level->strategy == EXITLM_STRATEGY_RISK && level->kv == o->kv &&
+           level->kv_type == o->use.kv_type &&
+           fabsf(level->temperature - o->use.temperature) < 1e-6f &&
+           (level->max_tokens == o->use.max_tokens ||
+            (level->max_tokens > XL_MEASURE_WINDOW && o->use.max_tokens > XL_MEASURE_WINDOW));
+}
+
+static bool knows_papers(const xl_calibration *c) {
+    return c->options->kv == EXITLM_POLICY_EXACT && c->options->use.temperature == 0 && !adds(c);
 }
 
 exitlm_status xl_calibration_check(const xl_calibration *c, exitlm_error *error) {
@@ -30,19 +47,22 @@ exitlm_status xl_calibration_check(const xl_calibration *c, exitlm_error *error)
     if (!wants_level(o))
         return xl_fail(error, EXITLM_USAGE,
                        "--accuracy: is no level of the table: see exitlm calibrate --help");
-    if (o->kv == EXITLM_POLICY_EXACT) return EXITLM_OK;
     if (o->kv == EXITLM_POLICY_MAPS && !exitlm_heads_have_maps(c->heads))
         return xl_fail(error, EXITLM_USAGE,
                        "--kv maps: these heads have no maps: train them without --no-maps");
-    if (o->strategy > EXITLM_STRATEGY_RISK)
+    if (o->kv != EXITLM_POLICY_EXACT && o->use.temperature > 0)
         return xl_fail(error, EXITLM_USAGE,
-                       "--kv %s: the paper's strategies know exact K/V alone: use --strategy risk",
+                       "--temp: tokens are drawn with exact K/V alone: leave out --kv %s",
                        xl_policy_names[o->kv]);
+    if (o->strategy > EXITLM_STRATEGY_RISK && !knows_papers(c))
+        return xl_fail(error, EXITLM_USAGE,
+                       "--strategy %s: the paper's strategies know greedy replies with exact K/V, and "
+                       "are made with all of the table; rows that are added are of --strategy risk",
+                       xl_strategy_names[o->strategy]);
     if (adds(c) && o->metric >= 0 && o->metric != (int)c->heads->metric)
-        return xl_fail(
-            error, EXITLM_USAGE,
-            "--metric: the heads file's table goes by %s, and rows for --kv %s are added to it",
-            xl_metric_names[c->heads->metric], xl_policy_names[o->kv]);
+        return xl_fail(error, EXITLM_USAGE,
+                       "--metric: the heads file's table goes by %s, and these rows are added to it",
+                       xl_metric_names[c->heads->metric]);
     return EXITLM_OK;
 }
 
@@ -100,10 +120,12 @@ static exitlm_status measure(xl_calibration *c, const xl_dataset *data,
                                   .settings = settings,
                                   .n_settings = n,
                                   .record = kv == EXITLM_POLICY_EXACT,
-                                  .reply_tokens = o->reply_tokens,
+                                  .reply_tokens = o->use.max_tokens,
                                   .batch = o->batch,
                                   .context_tokens = xl_measure_context(c->model, o->context_tokens),
-                                  .kv_type = o->kv_type,
+                                  .kv_type = o->use.kv_type,
+                                  .temperature = o->use.temperature,
+                                  .seed = o->seed,
                                   .kv = kv,
                                   .kernel = o->kernel,
                                   .label = label,
@@ -187,23 +209,51 @@ static exitlm_status choose_metric(xl_calibration *c, const xl_measure_record *r
 typedef struct trial {
     double expected[TRIALS + 1], measured[TRIALS + 1]; /* [0]: 0; ascending */
     double spread; /* variance of a conversation's X, as a multiple of its mean */
+    double reach;  /* share of the conversations that it is of: those that reach the window */
 } trial;
+
+/* A setting's mean X in one window, over the conversations that reach it, and their spread. */
+typedef struct window_mean {
+    double mean, variance;
+    size_t n;
+} window_mean;
+
+static window_mean mean_in(const xl_measure_result *r, size_t setting, uint32_t window) {
+    double sum = 0, squares = 0;
+    window_mean m = {0};
+    for (size_t i = 0; i < r->n_items; i++) {
+        const double x = xl_measure_x_in(xl_measure_at(r, i, setting), window);
+        if (x < 0) continue;
+        sum += x;
+        squares += x * x;
+        m.n++;
+    }
+    const double n = (double)m.n;
+    if (m.n) m.mean = sum / n, m.variance = squares / n - sum / n * (sum / n);
+    return m;
+}
+
+/* In the window where it is worst, of those that many conversations reach. */
+static window_mean worst_mean(const xl_measure_result *r, size_t setting) {
+    window_mean worst = mean_in(r, setting, 0);
+    for (uint32_t w = 1; w < XL_MEASURE_WINDOWS; w++) {
+        const window_mean m = mean_in(r, setting, w);
+        if (m.n >= r->n_items / 4 + 1 && m.mean > worst.mean) worst = m;
+    }
+    return worst;
+}
 
 static void sum_trial(const xl_measure_result *r, trial *t) {
     double variance = 0, means = 0;
+    t->reach = 1;
     for (int k = 1; k <= TRIALS; k++) {
-        double sum = 0, squares = 0;
-        const double n = (double)r->n_items;
-        for (size_t i = 0; i < r->n_items; i++) {
-            const double x = xl_measure_x(xl_measure_at(r, i, (size_t)k));
-            sum += x;
-            squares += x * x;
-        }
-        variance += squares / n - sum / n * (sum / n);
-        means += sum / n;
+        const window_mean m = worst_mean(r, (size_t)k);
+        variance += m.variance;
+        means += m.mean;
+        if (m.n < r->n_items) t->reach = fmin(t->reach, (double)m.n / (double)r->n_items);
         /* few conversations may show nothing, or less for the bolder one */
         t->measured[k] =
-            fmax(sum / n, t->measured[k - 1] + (t->expected[k] - t->expected[k - 1]) / 2);
+            fmax(m.mean, t->measured[k - 1] + (t->expected[k] - t->expected[k - 1]) / 2);
     }
     t->spread = means > 0 ? variance / means : 0.1;
 }
@@ -248,8 +298,9 @@ static void place_settings(xl_calibration *c, const layout *l, const trial *t) {
     *path = (xl_path){0};
     for (int i = XL_LEVELS; i-- > 0;) {
         if (!wanted_level(c->options, i)) continue;
-        const double boundary = xl_risk_boundary(1 - (double)xl_levels[i], t->spread, c->data.n,
-                                                 (double)c->options->delta);
+        const double boundary =
+            xl_risk_boundary(1 - (double)xl_levels[i], t->spread,
+                             (size_t)(t->reach * (double)c->data.n), (double)c->options->delta);
         for (size_t k = 0; k < XL_LEVEL_SETTINGS && boundary > 0; k++) {
             float *threshold = path->threshold[path->n];
             xl_curve_at(&l->curve, &l->data, expected_for(t, shares[k] * boundary), threshold);
@@ -282,7 +333,8 @@ exitlm_status xl_calibration_choose_path(xl_calibration *c, exitlm_error *error)
 
 /* The full model, and the settings that are not decided. Returns their number. */
 static size_t list_settings(const xl_calibration *c, size_t *list, xl_measure_setting *settings) {
-    const xl_level_risk risk = {&c->result, &c->path, c->options->delta, c->options->kv};
+    const xl_level_risk risk = {&c->result, &c->path, c->options->delta, c->options->kv,
+                                c->options->use};
     size_t n = 1;
     list[0] = 0;
     settings[0] = (xl_measure_setting){{0}};
@@ -326,17 +378,15 @@ static exitlm_status keep_rows(xl_calibration *c, exitlm_error *error) {
     const exitlm_heads *heads = c->heads;
     c->levels = calloc(XL_LEVELS * EXITLM_STRATEGY_COUNT + heads->n_levels, sizeof *c->levels);
     if (!c->levels) return xl_no_memory(error, "the tables");
-    if (c->options->kv != EXITLM_POLICY_EXACT) {
-        for (size_t i = 0; i < heads->n_levels; i++)
-            if (heads->levels[i].kv != c->options->kv) c->levels[c->n_levels++] = heads->levels[i];
-    }
+    for (size_t i = 0; i < heads->n_levels && adds(c); i++)
+        if (!is_like(&heads->levels[i], c->options)) c->levels[c->n_levels++] = heads->levels[i];
     c->n_kept = c->n_levels;
     return EXITLM_OK;
 }
 
 static exitlm_status make_risk_rows(xl_calibration *c, exitlm_error *error) {
     const xl_calibration_options *o = c->options;
-    const xl_level_risk risk = {&c->result, &c->path, o->delta, o->kv};
+    const xl_level_risk risk = {&c->result, &c->path, o->delta, o->kv, o->use};
     for (int i = 0; i < XL_LEVELS; i++) {
         c->exited[i] = -1;
         if (wanted_level(o, i) &&
@@ -355,7 +405,7 @@ static exitlm_status make_paper_rows(xl_calibration *c, exitlm_error *error) {
         if (c->options->strategy >= 0 && c->options->strategy != s) continue;
         for (int i = 0; i < XL_LEVELS && made; i++)
             made = xl_level_of_paper(&tokens, (exitlm_strategy)s, xl_levels[i],
-                                     &c->levels[c->n_levels++]);
+                                     &c->options->use, &c->levels[c->n_levels++]);
     }
     xl_level_tokens_free(&tokens);
     return made ? EXITLM_OK : xl_no_memory(error, "the tables");
@@ -366,8 +416,7 @@ exitlm_status xl_calibration_make_levels(xl_calibration *c, exitlm_error *error)
     exitlm_status status = keep_rows(c, error);
     if (status == EXITLM_OK && (strategy < 0 || strategy == EXITLM_STRATEGY_RISK))
         status = make_risk_rows(c, error);
-    if (status == EXITLM_OK && c->options->kv == EXITLM_POLICY_EXACT &&
-        strategy != EXITLM_STRATEGY_RISK)
+    if (status == EXITLM_OK && knows_papers(c) && strategy != EXITLM_STRATEGY_RISK)
         status = make_paper_rows(c, error);
     return status;
 }
@@ -381,7 +430,7 @@ static char *describe_data(const xl_calibration *c) {
     const size_t kept = cut ? (size_t)(cut - old) : strlen(old);
     return xl_format(
         "%.*s; calibrated on %zu conversations whose answers (at most %u tokens) the engine wrote",
-        (int)kept, old, c->data.n, c->options->reply_tokens);
+        (int)kept, old, c->data.n, c->options->use.max_tokens);
 }
 
 exitlm_status xl_calibration_write(const xl_calibration *c, const char *path, exitlm_error *error) {
@@ -389,15 +438,16 @@ exitlm_status xl_calibration_write(const xl_calibration *c, const char *path, ex
     size_t n_bytes;
     exitlm_status status = xl_file_read(path, MAX_HEADS_BYTES, &bytes, &n_bytes, error);
     if (status != EXITLM_OK) return status;
-    char *data = describe_data(c);
+    char *data = adds(c) ? NULL : describe_data(c);
     xl_buffer out;
     xl_buffer_init(&out, &xl_libc_allocator);
-    if (!data) {
+    if (!data && !adds(c)) {
         status = xl_no_memory(error, "the heads");
     } else {
         const xl_heads_calibration calibration = {.metric = c->metric,
                                                   .kv = adds(c) ? c->heads->kv : c->options->kv,
-                                                  .kv_type = c->options->kv_type,
+                                                  .kv_type = adds(c) ? c->heads->kv_type
+                                                                     : c->options->use.kv_type,
                                                   .logistic = c->logistic,
                                                   .data = data,
                                                   .n_levels = c->n_levels,

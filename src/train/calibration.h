@@ -7,14 +7,17 @@
 
 typedef struct xl_calibration_options {
     int metric, strategy; /* -1: the metric that saves most; all strategies */
-    exitlm_kv_policy kv;  /* that the levels are to hold with */
+    /* What the levels are to hold with. The plain case, EXACT and zeroed with XL_CALIBRATED_TOKENS,
+     * makes all of the table anew, the metric's weights too; any other adds its rows to a table that
+     * is there, in place of those like them. */
+    exitlm_kv_policy kv;
+    xl_use use;
     float delta;
     /* [n_accuracy] these levels alone; none: all. The table has no row for the others. */
     const float *accuracy;
     size_t n_accuracy;
-    uint32_t reply_tokens, batch, context_tokens; /* context_tokens 0: the model's, at most 1024 */
+    uint32_t batch, context_tokens; /* context_tokens 0: the model's, at most 1024 */
     uint64_t seed; /* of the training: says which lines it held out */
-    exitlm_kv_type kv_type;
     const char *kernel;
 } xl_calibration_options;
 

@@ -11,13 +11,14 @@ typedef struct xl_eval_options {
     exitlm_kv_policy kv;   /* rows of this K/V policy alone; AUTO: all */
     const float *accuracy; /* [n_accuracy] rows of these levels alone; none: all */
     size_t n_accuracy;
-    uint32_t reply_tokens, batch, context_tokens; /* context_tokens 0: the model's, at most 1024 */
+    uint32_t reply_tokens; /* 0: as each row says */
+    uint64_t seed;         /* of tokens that are drawn */
+    uint32_t batch, context_tokens; /* context_tokens 0: the model's, at most 1024 */
     uint32_t speed, reps;                         /* conversations that are timed, and how often */
-    exitlm_kv_type kv_type;
     const char *kernel;
 } xl_eval_options;
 
-/* One row of the heads file's table, measured again. */
+/* One row of the heads file's table, measured again with replies as it is for. */
 typedef struct xl_eval_row {
     exitlm_level level; /* as in the file */
     xl_measure_means means;

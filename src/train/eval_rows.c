@@ -6,8 +6,9 @@
 #include "eval.h"
 #include "reply/session.h"
 
+/* `kind`: a row for replies like those to be measured. */
 static exitlm_status measure(const xl_eval_run *run, const xl_measure_setting *settings, size_t n,
-                             exitlm_kv_policy kv, bool record, const char *label,
+                             const exitlm_level *kind, bool record, const char *label,
                              xl_measure_result *result, exitlm_error *error) {
     const xl_eval_options *o = run->options;
     bool complete;
@@ -18,12 +19,15 @@ static exitlm_status measure(const xl_eval_run *run, const xl_measure_setting *s
                                   .settings = settings,
                                   .n_settings = n,
                                   .record = record,
-                                  .reply_tokens = o->reply_tokens,
+                                  .reply_tokens =
+                                      o->reply_tokens ? o->reply_tokens : kind->max_tokens,
                                   .batch = o->batch,
                                   .context_tokens =
                                       xl_measure_context(run->model, o->context_tokens),
-                                  .kv_type = o->kv_type,
-                                  .kv = kv,
+                                  .kv_type = kind->kv_type,
+                                  .temperature = kind->temperature,
+                                  .seed = o->seed,
+                                  .kv = kind->kv,
                                   .kernel = o->kernel,
                                   .label = label,
                                   .observer = run->observer};
@@ -115,34 +119,37 @@ static exitlm_status take_full(xl_eval_run *run, xl_measure_result *result, exit
     return status;
 }
 
+static bool same_kind(const exitlm_level *a, const exitlm_level *b) {
+    return a->kv == b->kv && a->kv_type == b->kv_type && a->temperature == b->temperature &&
+           a->max_tokens == b->max_tokens;
+}
+
 static exitlm_status take_rows(xl_eval_run *run, const xl_measure_setting *settings, size_t n,
-                               exitlm_kv_policy kv, xl_measure_result *result,
+                               const exitlm_level *kind, xl_measure_result *result,
                                exitlm_error *error) {
-    exitlm_status status =
-        kv == EXITLM_POLICY_EXACT && !run->record.n ? take_full(run, result, error) : EXITLM_OK;
+    exitlm_status status = EXITLM_OK;
     for (size_t i = 0; i < run->n_rows && status == EXITLM_OK; i++) {
         xl_eval_row *row = &run->rows[i];
         const xl_measure_setting wanted_setting = setting_of(&row->level);
         const size_t s = find_setting(settings, n, &wanted_setting);
-        if (row->measured || row->level.kv != kv || s == n) continue;
+        if (row->measured || !same_kind(&row->level, kind) || s == n) continue;
         status = fill_row(row, result, s, error);
         row->measured = true;
     }
     return status;
 }
 
-/* Rows with the same thresholds share a setting; settings are run in rounds of what measure can
- * hold. *more: there is another round to run. */
-static exitlm_status run_round(xl_eval_run *run, exitlm_kv_policy kv, bool *more,
+/* Rows of a kind; those with the same thresholds share a setting. *more: some wait for another
+ * round. `full`: the full model's text is recorded as well. */
+static exitlm_status run_round(xl_eval_run *run, const exitlm_level *kind, bool full, bool *more,
                                exitlm_error *error) {
     /* [0]: the full model, which is only run with exact K/V */
     xl_measure_setting settings[XL_MEASURE_MAX] = {{{0}}};
-    const bool record = kv == EXITLM_POLICY_EXACT && !run->record.n;
     size_t n = 1;
     *more = false;
     for (size_t i = 0; i < run->n_rows; i++) {
         const xl_measure_setting wanted_setting = setting_of(&run->rows[i].level);
-        if (run->rows[i].level.kv != kv || run->rows[i].measured ||
+        if (!same_kind(&run->rows[i].level, kind) || run->rows[i].measured ||
             find_setting(settings, n, &wanted_setting) < n)
             continue;
         if (n < XL_MEASURE_MAX) settings[n++] = wanted_setting;
@@ -150,22 +157,27 @@ static exitlm_status run_round(xl_eval_run *run, exitlm_kv_policy kv, bool *more
     }
     xl_measure_result result = {0};
     exitlm_status status =
-        n > 1 || record
-            ? measure(run, settings, n, kv, record,
-                      kv == EXITLM_POLICY_EXACT ? "evaluate  " : "K/V policy", &result, error)
+        n > 1 || full
+            ? measure(run, settings, n, kind, full,
+                      kind->kv == EXITLM_POLICY_EXACT ? "evaluate  " : "K/V policy", &result, error)
             : EXITLM_OK;
+    if (status == EXITLM_OK && full) status = take_full(run, &result, error);
     if (status == EXITLM_OK && result.n_settings)
-        status = take_rows(run, settings, n, kv, &result, error);
+        status = take_rows(run, settings, n, kind, &result, error);
     xl_measure_free(&result);
     return status;
 }
 
 exitlm_status xl_eval_measure_rows(xl_eval_run *run, exitlm_error *error) {
-    exitlm_status status = EXITLM_OK;
-    for (int kv = EXITLM_POLICY_EXACT; kv < EXITLM_POLICY_COUNT && status == EXITLM_OK; kv++) {
-        bool more = true;
-        while (status == EXITLM_OK && more)
-            status = run_round(run, (exitlm_kv_policy)kv, &more, error);
+    const exitlm_level plain = {.kv = EXITLM_POLICY_EXACT,
+                                .kv_type = run->heads->kv_type,
+                                .max_tokens = XL_CALIBRATED_TOKENS};
+    bool more;
+    exitlm_status status = run_round(run, &plain, true, &more, error);
+    for (size_t i = 0; i < run->n_rows && status == EXITLM_OK; i++) {
+        const exitlm_level kind = run->rows[i].level;
+        more = !run->rows[i].measured;
+        while (status == EXITLM_OK && more) status = run_round(run, &kind, false, &more, error);
     }
     return status;
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "eval.h"
+#include "reply/session.h"
 
 #define MAX_REPS 15
 
@@ -21,7 +22,9 @@ static exitlm_status run_reply(xl_eval_run *run, exitlm_session *session,
         options.kv = level->kv;
         options.thresholds = level->threshold;
     }
-    options.max_tokens = run->options->reply_tokens;
+    options.max_tokens = run->options->reply_tokens
+                             ? run->options->reply_tokens
+                             : XL_CALIBRATED_TOKENS;
     exitlm_session_reset(session);
     exitlm_status status = exitlm_session_chat(session, &message, 1, &options, error);
     while (status == EXITLM_OK && event.type != EXITLM_EVENT_DONE)
@@ -53,7 +56,10 @@ static exitlm_status run_rows(xl_eval_run *run, exitlm_session *session,
     exitlm_status status = run_reply(run, session, item, NULL, &times[run->n_rows], rep, error);
     for (size_t r = 0; r < run->n_rows && status == EXITLM_OK; r++) {
         const exitlm_level *level = &run->rows[r].level;
-        if (level->strategy != EXITLM_STRATEGY_RISK || !level->certified) continue;
+        const xl_use use = {(exitlm_kv_type)session->stair.kv.type, 0, 0};
+        if (level->strategy != EXITLM_STRATEGY_RISK || !level->certified ||
+            level->temperature > 0 || xl_level_misfit(level, &use))
+            continue;
         status = run_reply(run, session, item, level, &times[r], rep, error);
     }
     return status;

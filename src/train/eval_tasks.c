@@ -190,6 +190,7 @@ static exitlm_status reply_to(const answering *a, const exitlm_message *messages
     /* a sum until all tasks are done */
     row->mean_work += event.stats.mean_work * event.stats.completion_tokens;
     row->kv = a->session->generation->chain.kv;
+    row->certified = !row->accuracy || a->session->generation->chain.row;
     return *text ? EXITLM_OK : xl_no_memory(error, "a reply");
 }
 
@@ -261,7 +262,6 @@ exitlm_status xl_tasks_run(xl_tasks *tasks, exitlm_session *session, const xl_ta
                                         .strategy = options->strategy};
     exitlm_status status = EXITLM_OK;
     tasks->n_rows = 1 + (options->n_levels < XL_TASK_ROWS ? options->n_levels : XL_TASK_ROWS - 1);
-    tasks->row[0].certified = true;
     tasks->replies = calloc(tasks->n * tasks->n_rows, sizeof *tasks->replies);
     if (!tasks->replies) return xl_no_memory(error, "the replies");
     for (size_t i = 0; i < tasks->n && status == EXITLM_OK; i++) {
@@ -273,9 +273,6 @@ exitlm_status xl_tasks_run(xl_tasks *tasks, exitlm_session *session, const xl_ta
             generate.kv = r ? options->kv : EXITLM_POLICY_AUTO;
             generate.accuracy = row->accuracy = r ? options->accuracy[r - 1] : 0;
             status = run_task(&a, &tasks->replies[i * tasks->n_rows + r], error);
-            if (r)
-                row->certified =
-                    xl_heads_row(session->heads, options->strategy, row->accuracy, row->kv) != NULL;
         }
     }
     if (status != EXITLM_OK) return status;

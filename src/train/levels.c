@@ -16,7 +16,7 @@ bool xl_level_wanted(const float *accuracy, size_t n, float x) {
 
 /* ---- Tokens ---- */
 static xl_check check_of(const xl_measure_check *c) {
-    return (xl_check){.id = c->argmax,
+    return (xl_check){.id = c->id,
                       .argmax = c->argmax,
                       .entropy = c->entropy,
                       .p1 = c->p1,
@@ -33,7 +33,7 @@ static void fill_token(xl_level_tokens *t, size_t i, const exitlm_heads *heads,
         const bool asked = !r->first[i] || heads->head[h].layer == n_layers;
         t->u[i * t->n_heads + h] =
             asked && check.argmax >= 0 ? xl_uncertainty(heads, h, metric, &check, before) : 2;
-        t->wrong[i * t->n_heads + h] = check.argmax != r->full[i];
+        t->wrong[i * t->n_heads + h] = check.id != r->full[i];
         t->regret[i * t->n_heads + h] = r->checks[i * t->n_heads + h].regret;
         if (!asked) continue;
         previous = check;
@@ -121,21 +121,24 @@ xl_path_data xl_level_path_data(const xl_level_tokens *t, const exitlm_model *mo
 }
 
 /* ---- Risk ---- */
-typedef enum loss_kind { LOSS_WRONG, LOSS_REGRET, LOSS_EXITED } loss_kind;
+typedef enum loss_kind { LOSS_WRONG, LOSS_REGRET, LOSS_EXITED, LOSS_WINDOW } loss_kind;
 
-/* One setting's X, the mean regret by conversation, or, for what exits alone, wrong - alpha C +
+/* One setting's X, the same of LOSS_WINDOW + w in window w by the conversations that reach it, the
+ * mean regret by conversation, or, for what exits alone, wrong - alpha C +
  * alpha, whose mean is at most alpha where E[wrong] <= alpha E[exits] in shares of a
  * conversation's tokens. x is fresh memory; NULL: none. */
-static xl_losses sample_of(const xl_measure_result *r, size_t setting, loss_kind loss,
+static xl_losses sample_of(const xl_measure_result *r, size_t setting, uint32_t loss,
                            double alpha) {
-    xl_losses sample = {.n = r->measured[setting]};
-    sample.x = malloc((sample.n + 1) * sizeof *sample.x);
-    for (size_t i = 0; sample.x && i < sample.n; i++) {
+    xl_losses sample = {.x = malloc((r->measured[setting] + 1) * sizeof *sample.x)};
+    for (size_t i = 0; sample.x && i < r->measured[setting]; i++) {
         const xl_measure_sum *s = xl_measure_at(r, i, setting);
-        sample.x[i] = loss == LOSS_WRONG ? xl_measure_x(s)
-                      : loss == LOSS_REGRET
-                          ? xl_measure_mean_regret(s)
-                          : xl_measure_wrong_exits(s) - alpha * xl_measure_exited(s) + alpha;
+        const double x = loss == LOSS_WRONG    ? xl_measure_x(s)
+                         : loss == LOSS_REGRET ? xl_measure_mean_regret(s)
+                         : loss == LOSS_EXITED
+                             ? xl_measure_wrong_exits(s) - alpha * xl_measure_exited(s) + alpha
+                             : xl_measure_x_in(s, loss - LOSS_WINDOW);
+        if (loss >= LOSS_WINDOW && x < 0) continue;
+        sample.x[sample.n++] = x;
     }
     return sample;
 }
@@ -167,48 +170,62 @@ static bool describe(const xl_level_risk *risk, size_t j, exitlm_level *row) {
 
 bool xl_level_undecided(const xl_level_risk *risk, size_t j) {
     const double alpha = 1 - (double)xl_levels[risk->path->level[j]];
-    const xl_losses s = sample_of(risk->result, j + 1, LOSS_WRONG, alpha);
-    const bool undecided =
-        s.x && xl_risk_p(s.x, s.n, risk->result->n_items, alpha, risk->delta) > risk->delta &&
-        !xl_mean_exceeds(s.x, s.n, alpha);
-    free(s.x);
+    bool undecided = false, lost = false;
+    for (uint32_t w = 0; w < xl_measure_windows(risk->use.max_tokens) && !lost; w++) {
+        const xl_losses s = sample_of(risk->result, j + 1, LOSS_WINDOW + w, alpha);
+        lost = !s.x || xl_mean_exceeds(s.x, s.n, alpha);
+        undecided |= !lost && (s.n == 0 || xl_risk_p(s.x, s.n, risk->result->n_items, alpha,
+                                                     risk->delta) > risk->delta);
+        free(s.x);
+    }
     return undecided;
 }
 
-/* The level's own settings, [first, end) of the path. */
-static bool test_level(const xl_level_risk *risk, size_t first, size_t end, loss_kind loss,
-                       double alpha, int32_t *chosen) {
-    xl_losses samples[XL_PATH_MAX] = {{0}};
+/* The level's own settings, [first, end) of the path, each tested on `n_losses` losses one after the
+ * other, from `loss` on. *passed: so many of all these in a row. */
+static bool test_level(const xl_level_risk *risk, size_t first, size_t end, uint32_t loss,
+                       uint32_t n_losses, double alpha, size_t *passed) {
+    xl_losses samples[XL_LEVEL_SETTINGS * XL_MEASURE_WINDOWS] = {{0}};
+    const size_t n = (end - first) * n_losses;
     bool fine = true;
-    for (size_t j = first; j < end; j++) {
-        samples[j - first] = sample_of(risk->result, j + 1, loss, alpha);
-        fine &= samples[j - first].x != NULL;
+    for (size_t i = 0; i < n; i++) {
+        samples[i] = sample_of(risk->result, first + i / n_losses + 1,
+                               loss + (uint32_t)(i % n_losses), alpha);
+        fine &= samples[i].x != NULL;
     }
-    *chosen =
-        fine ? xl_fixed_sequence(samples, end - first, risk->result->n_items, alpha, risk->delta)
-             : -1;
-    if (*chosen >= 0) *chosen += (int32_t)first;
-    for (size_t j = first; j < end; j++) free(samples[j - first].x);
+    *passed = fine ? (size_t)(xl_fixed_sequence(samples, n, risk->result->n_items, alpha,
+                                                risk->delta) +
+                              1)
+                   : 0;
+    for (size_t i = 0; i < n; i++) free(samples[i].x);
     return fine;
 }
 
 bool xl_level_of_risk(const xl_level_risk *risk, int level, exitlm_level *row, int32_t *exited) {
     const xl_path *path = risk->path;
     const double alpha = 1 - (double)xl_levels[level];
-    size_t first = 0, end;
+    const uint32_t windows = xl_measure_windows(risk->use.max_tokens);
+    size_t first = 0, end, passed, alone;
     while (first < path->n && path->level[first] != level) first++;
     for (end = first; end < path->n && path->level[end] == level;) end++;
-    int32_t j;
-    if (!test_level(risk, first, end, LOSS_WRONG, alpha, &j) ||
-        !test_level(risk, first, end, LOSS_EXITED, alpha, exited))
+    if (!test_level(risk, first, end, LOSS_WINDOW, windows, alpha, &passed) ||
+        !test_level(risk, first, end, LOSS_EXITED, 1, alpha, &alone))
         return false;
+    *exited = alone ? (int32_t)(first + alone - 1) : -1;
+    const bool whole = passed >= windows, certified = whole || passed > 1;
+    const size_t j = whole ? first + passed / windows - 1 : first;
     *row = (exitlm_level){.strategy = EXITLM_STRATEGY_RISK,
                           .accuracy = xl_levels[level],
-                          .certified = j >= 0,
+                          .certified = certified,
                           .delta = (float)risk->delta,
-                          .kv = risk->kv};
-    if (j >= 0) memcpy(row->threshold, path->threshold[j], sizeof row->threshold);
-    return describe(risk, (size_t)(j + 1), row);
+                          .kv = risk->kv,
+                          .kv_type = risk->use.kv_type,
+                          .temperature = risk->use.temperature,
+                          .max_tokens = whole || !certified
+                                            ? risk->use.max_tokens
+                                            : (uint32_t)passed * XL_MEASURE_WINDOW};
+    if (certified) memcpy(row->threshold, path->threshold[j], sizeof row->threshold);
+    return describe(risk, certified ? j + 1 : 0, row);
 }
 
 /* ---- The paper's strategies ---- */
@@ -240,7 +257,7 @@ static void describe_tokens(const xl_level_tokens *t, const float *threshold, ex
 }
 
 bool xl_level_of_paper(const xl_level_tokens *t, exitlm_strategy strategy, float accuracy,
-                       exitlm_level *row) {
+                       const xl_use *use, exitlm_level *row) {
     float *u = malloc((t->n + 1) * sizeof *u);
     uint8_t *ok = malloc(t->n + 1), *gone = calloc(t->n + 1, 1);
     bool fine = u && ok && gone;
@@ -249,7 +266,9 @@ bool xl_level_of_paper(const xl_level_tokens *t, exitlm_strategy strategy, float
                           .certified = true,
                           .bound = 1,
                           .regret_bound = 1,
-                          .kv = EXITLM_POLICY_EXACT};
+                          .kv = EXITLM_POLICY_EXACT,
+                          .kv_type = use->kv_type,
+                          .max_tokens = use->max_tokens};
     for (uint32_t h = 0; fine && h < t->n_heads; h++) {
         size_t n = 0;
         for (size_t i = 0; i < t->n; i++) {

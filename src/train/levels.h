@@ -47,18 +47,21 @@ typedef struct xl_level_risk {
     const xl_measure_result *result;
     const xl_path *path;
     double delta;
-    exitlm_kv_policy kv; /* that the measurement ran with */
+    exitlm_kv_policy kv; /* that the measurement ran with, and of what replies */
+    xl_use use;
 } xl_level_risk;
 /* Is more of setting j of the path worth its time? Not once the level's test is won, nor where it
- * has shown more disagreement than the level allows. */
+ * has shown more disagreement than the level allows. Replies longer than one window are tested window
+ * by window. */
 bool xl_level_undecided(const xl_level_risk *risk, size_t j);
-/* Row of level number `level`, and the boldest setting at which the disagreement among exits is
+/* Row of level number `level`: the boldest setting that holds in every window, or, where none does,
+ * the safest up to the last window that it holds in, if that is more than one. And the boldest setting at which the disagreement among exits is
  * certified likewise, or -1. False: no memory. */
 bool xl_level_of_risk(const xl_level_risk *risk, int level, exitlm_level *row, int32_t *exited);
 
 /* Row of one of the paper's strategies: thresholds head by head, each from the tokens that reach
  * it. */
 bool xl_level_of_paper(const xl_level_tokens *tokens, exitlm_strategy strategy, float accuracy,
-                       exitlm_level *row);
+                       const xl_use *use, exitlm_level *row);
 
 #endif

@@ -1,6 +1,8 @@
 /* Conversations under many settings of the exits at once. See measure.h. */
 #include "measure_parts.h"
+#include "base/bytes.h"
 #include "run/cost.h"
+#include "run/rule.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -18,6 +20,11 @@ static uint32_t wrong_exits(const xl_measure_sum *s) {
 
 double xl_measure_x(const xl_measure_sum *s) {
     return s->tokens ? (double)(wrong_exits(s) + s->wrong_full) / s->tokens : 0;
+}
+
+double xl_measure_x_in(const xl_measure_sum *s, uint32_t window) {
+    if (s->window_tokens[window] == 0) return window == 0 ? 0 : -1;
+    return (double)s->window_wrong[window] / s->window_tokens[window];
 }
 
 double xl_measure_wrong_exits(const xl_measure_sum *s) {
@@ -94,6 +101,7 @@ typedef struct worker {
     xl_talk *talks;
     node *nodes; /* [batch] */
     fork_point *waiting;
+    float *drawn_from; /* [vocab] the full logits, which a draw uses up; NULL: greedy */
 } worker;
 
 /* What one setting does at the current position. */
@@ -108,7 +116,10 @@ typedef struct moment {
     xl_talk *talk;
     node *node;
     int32_t full;
-    xl_softmax_stats stats; /* of the full logits */
+    const float *logits;    /* the full ones */
+    xl_softmax_stats stats; /* of them */
+    xl_sampler noise;
+    const xl_sampler *sampler; /* &noise, or NULL: greedy */
     xl_check checks[EXITLM_MAX_HEADS];
     bool asked[EXITLM_MAX_HEADS];
 } moment;
@@ -120,7 +131,7 @@ static exitlm_status ask(moment *m, uint32_t h, exitlm_error *error) {
     exitlm_session *s = m->talk->session;
     if (m->asked[h]) return EXITLM_OK;
     exitlm_status status = xl_exit_check(s->exits, h, s->stair.n - 1, xl_watched(m->talk, h), NULL,
-                                         NULL, &m->checks[h], error);
+                                         m->sampler, &m->checks[h], error);
     m->asked[h] = true;
     return status;
 }
@@ -142,8 +153,8 @@ static exitlm_status decide(moment *m, const float *threshold, decision *d, exit
                          (heads->head[h].form == XL_FORM_FULL
                               ? 0
                               : (double)xl_context_rows(s->exits) * s->run.model->config.dim);
-        if (c->argmax >= 0 && xl_uncertainty(heads, h, heads->metric, c, previous) < threshold[h]) {
-            d->id = c->argmax;
+        if (c->id >= 0 && xl_uncertainty(heads, h, heads->metric, c, previous) < threshold[h]) {
+            d->id = c->id;
             d->head = (int32_t)h;
             return EXITLM_OK;
         }
@@ -166,23 +177,15 @@ static void count(moment *m, uint32_t setting, const decision *d, int32_t emitte
     const uint32_t layers = s->run.model->config.n_layers, at = m->talk->index;
     xl_measure_sum *sum = &all->result->sums[m->node->item * all->plan->n_settings + setting];
     const uint32_t layer = d->head < 0 ? layers : s->heads->head[d->head].layer;
-    sum->tokens++;
-    if (d->head >= 0) {
-        sum->exits[d->head]++;
-        sum->wrong[d->head] += d->id != m->full;
-    }
-    const float regret = xl_token_regret(s, s->logits.row, m->full, d->id);
-    sum->regret += regret;
-    sum->unwanted += regret > 0;
-    if (d->id != m->full) sum->departed = true;
-    if (!sum->departed) sum->common++;
+    xl_count_token(all->plan, sum, at, d->head, d->id != m->full,
+                   xl_token_regret(s, m->logits, m->full, d->id, m->sampler));
     sum->depth += (double)layer / layers;
     sum->work += d->check_macs / all->token_macs +
                  (d->head < 0 ? 1 - layers * all->layer_macs / all->token_macs : 0);
     if (at < all->plan->context_tokens)
         depths_of(all, m->node->item, setting)[at] = (uint8_t)(layer < 255 ? layer : 255);
     if (emitted < 0) return; /* a stop that the full model would not have made */
-    sum->loss += xl_token_loss(s, s->logits.row, &m->stats, emitted);
+    sum->loss += xl_token_loss(s, m->logits, &m->stats, emitted);
     sum->repeats += xl_reply_repeats(s->stair.ids + m->talk->reply_pos,
                                      s->stair.n - m->talk->reply_pos, emitted);
 }
@@ -242,9 +245,9 @@ static exitlm_status keep_checks(moment *m, exitlm_error *error) {
             .p1 = c->p1,
             .margin = c->margin,
             .other = c->other,
-            .regret =
-                xl_token_regret(m->talk->session, m->talk->session->logits.row, m->full, c->argmax),
-            .argmax = c->argmax};
+            .regret = xl_token_regret(m->talk->session, m->logits, m->full, c->id, m->sampler),
+            .argmax = c->argmax,
+            .id = c->id};
     }
     r->n++;
     return EXITLM_OK;
@@ -291,6 +294,34 @@ static exitlm_status resume(worker *w, xl_talk *talk, exitlm_error *error) {
 }
 
 /* ---- Callbacks ---- */
+/* A seed of its own for each conversation: they are to be independent. */
+static uint64_t seed_of(const xl_measure_plan *plan, const xl_dataset_item *item) {
+    uint32_t hash = XL_HASH_START;
+    for (size_t i = 0; i < item->n; i++)
+        hash = xl_hash_more(hash, item->texts[i], strlen(item->texts[i]));
+    return plan->seed + hash;
+}
+
+/* The full model's choice, greedy or drawn. */
+static void choose_full(moment *m) {
+    exitlm_session *s = m->talk->session;
+    const xl_measure_plan *plan = m->w->all->plan;
+    const uint32_t vocab = s->run.model->config.vocab;
+    float confidence;
+    s->run.kernels->softmax_stats(s->logits.row, vocab, &m->stats);
+    if (!m->w->drawn_from) {
+        m->logits = s->logits.row;
+        m->full = xl_logits_argmax(&s->logits, s->logits.row);
+        return;
+    }
+    m->noise = (xl_sampler){.temperature = plan->temperature,
+                            .repeat_penalty = 1,
+                            .seed = seed_of(plan, &plan->items[m->node->item])};
+    m->sampler = &m->noise;
+    m->logits = memcpy(m->w->drawn_from, s->logits.row, vocab * sizeof *m->w->drawn_from);
+    m->full = xl_rule_full(m->sampler, &s->logits, 0, s->stair.n - 1, &confidence);
+}
+
 static exitlm_status begin(void *user, xl_talk *talk, const int32_t **ids, size_t *n,
                            exitlm_error *error) {
     worker *w = user;
@@ -359,10 +390,7 @@ static exitlm_status choose(void *user, xl_talk *talk, int32_t *id, exitlm_error
     int32_t next = -1;
     const bool follows = xl_script_token(&m.node->script, talk->index, &next);
     const bool over = follows ? next < 0 : talk->index >= plan->reply_tokens;
-    if (!over) {
-        m.full = xl_logits_argmax(&s->logits, s->logits.row);
-        s->run.kernels->softmax_stats(s->logits.row, s->run.model->config.vocab, &m.stats);
-    }
+    if (!over) choose_full(&m);
     exitlm_status status = EXITLM_OK;
     for (uint32_t j = 0; j < plan->n_settings && status == EXITLM_OK; j++) {
         decision d;
@@ -426,7 +454,13 @@ static exitlm_status follow(worker *w, exitlm_error *error) {
 static exitlm_status run_worker(xl_measuring *all, bool leader, exitlm_error *error) {
     const xl_measure_plan *plan = all->plan;
     worker w = {.all = all, .leader = leader, .nodes = calloc(plan->batch, sizeof(node))};
-    if (!w.nodes) return xl_no_memory(error, "conversations");
+    if (plan->temperature > 0)
+        w.drawn_from = calloc(plan->model->config.vocab, sizeof *w.drawn_from);
+    if (!w.nodes || (plan->temperature > 0 && !w.drawn_from)) {
+        free(w.nodes);
+        free(w.drawn_from);
+        return xl_no_memory(error, "conversations");
+    }
     for (uint32_t i = 0; i < plan->batch; i++) xl_script_init(&w.nodes[i].script, plan->model);
     exitlm_status status = follow(&w, error);
     while (w.waiting) {
@@ -436,6 +470,7 @@ static exitlm_status run_worker(xl_measuring *all, bool leader, exitlm_error *er
     }
     for (uint32_t i = 0; i < plan->batch; i++) xl_script_free(&w.nodes[i].script);
     free(w.nodes);
+    free(w.drawn_from);
     return status;
 }
 
@@ -500,6 +535,8 @@ exitlm_status xl_measure_run(const xl_measure_plan *plan, xl_pool *pool, xl_meas
         return xl_fail(error, EXITLM_USAGE, "internal: %zu settings", plan->n_settings);
     if (plan->record && plan->kv != EXITLM_POLICY_EXACT)
         return xl_fail(error, EXITLM_USAGE, "internal: nothing is recorded where K/V is not exact");
+    if (plan->temperature > 0 && plan->kv != EXITLM_POLICY_EXACT)
+        return xl_fail(error, EXITLM_USAGE, "internal: tokens are drawn with exact K/V alone");
     const bool begun = xl_measure_begin(result, plan->n_items, plan->n_settings);
     for (size_t j = 0; j < plan->n_settings; j++) result->measured[j] = plan->n_items;
     all.depths = calloc(n_sums + 1, plan->context_tokens);

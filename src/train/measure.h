@@ -19,6 +19,15 @@
 
 #define XL_MEASURE_MAX 32 /* settings */
 
+/* A reply's tokens are counted by windows of so many as well, the last of which has the rest. */
+#define XL_MEASURE_WINDOW XL_CALIBRATED_TOKENS
+#define XL_MEASURE_WINDOWS 11
+/* Of replies of up to so many tokens. */
+static inline uint32_t xl_measure_windows(uint32_t reply_tokens) {
+    const uint32_t n = (reply_tokens + XL_MEASURE_WINDOW - 1) / XL_MEASURE_WINDOW;
+    return n < XL_MEASURE_WINDOWS ? n : XL_MEASURE_WINDOWS;
+}
+
 typedef struct xl_measure_setting {
     float threshold[EXITLM_MAX_HEADS]; /* all 0: the full model */
 } xl_measure_setting;
@@ -37,13 +46,14 @@ typedef struct xl_measure_sum {
     double loss;       /* sum of -log p of the emitted tokens under the full model */
     double regret;     /* sum of xl_regret (calibrate.h) */
     uint32_t unwanted; /* tokens that cost any */
+    uint32_t window_tokens[XL_MEASURE_WINDOWS], window_wrong[XL_MEASURE_WINDOWS];
 } xl_measure_sum;
 
 /* What a head says at one position. */
 typedef struct xl_measure_check {
     float entropy, p1, margin, other;
     float regret; /* of its choice; 1 where it declines */
-    int32_t argmax;
+    int32_t argmax, id; /* id: what it says, which may be drawn */
 } xl_measure_check;
 
 typedef struct xl_measure_plan {
@@ -57,6 +67,10 @@ typedef struct xl_measure_plan {
     bool record; /* keep what every head says along the full model's text */
     uint32_t reply_tokens, context_tokens, batch;
     exitlm_kv_type kv_type;
+    /* > 0: tokens are drawn, the full model's with the same noise, which is each conversation's own.
+     * Only with kv EXACT */
+    float temperature;
+    uint64_t seed;
     /* not EXACT: without `record`; a setting without exits is not run, its sums stay 0 */
     exitlm_kv_policy kv;
     const char *kernel;
@@ -105,6 +119,9 @@ xl_measure_means xl_measure_means_of(const xl_measure_result *result, size_t set
 /* Share of the conversation's tokens that are not the full model's choice: X of calibrate.h.
  * With exact K/V they are all exits. */
 double xl_measure_x(const xl_measure_sum *sum);
+/* The same of its tokens in one window alone. Negative: it has none there, but for the first, which
+ * every conversation has. */
+double xl_measure_x_in(const xl_measure_sum *sum, uint32_t window);
 /* Share that exits wrongly. */
 double xl_measure_wrong_exits(const xl_measure_sum *sum);
 /* Share that exits. */

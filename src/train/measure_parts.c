@@ -29,10 +29,35 @@ double xl_token_loss(const exitlm_session *s, const float *logits, const xl_soft
     return log(stats->sum_exp) - (logits[xl_slot(s->run.model, (uint32_t)id)] - stats->max);
 }
 
-float xl_token_regret(const exitlm_session *s, const float *logits, int32_t full, int32_t id) {
+void xl_count_token(const xl_measure_plan *plan, xl_measure_sum *sum, uint32_t index, int32_t head,
+                    bool wrong, float regret) {
+    const uint32_t window = index / XL_MEASURE_WINDOW,
+                   last = xl_measure_windows(plan->reply_tokens) - 1,
+                   w = window < last ? window : last;
+    sum->tokens++;
+    sum->window_tokens[w]++;
+    sum->window_wrong[w] += wrong;
+    if (head < 0) {
+        sum->wrong_full += wrong;
+    } else {
+        sum->exits[head]++;
+        sum->wrong[head] += wrong;
+    }
+    sum->regret += regret;
+    sum->unwanted += regret > 0;
+    sum->departed |= wrong;
+    sum->common += !sum->departed;
+}
+
+float xl_token_regret(const exitlm_session *s, const float *logits, int32_t full, int32_t id,
+                      const xl_sampler *sampler) {
     if (id < 0) return 1;
-    return xl_regret(logits[xl_slot(s->run.model, (uint32_t)full)] -
-                     logits[xl_slot(s->run.model, (uint32_t)id)]);
+    float gap = logits[xl_slot(s->run.model, (uint32_t)full)] -
+                logits[xl_slot(s->run.model, (uint32_t)id)];
+    if (sampler)
+        gap += sampler->temperature * (float)(xl_gumbel(sampler->seed, s->stair.n, full) -
+                                              xl_gumbel(sampler->seed, s->stair.n, id));
+    return xl_regret(gap);
 }
 
 bool xl_reply_repeats(const int32_t *reply, uint32_t n, int32_t id) {

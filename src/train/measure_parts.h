@@ -23,8 +23,13 @@ void xl_measuring_show(xl_measuring *all, bool ended);
 bool xl_measuring_step(xl_measuring *all, bool leader);
 /* Has the reply [n] said its last three tokens and `id` before? */
 bool xl_reply_repeats(const int32_t *reply, uint32_t n, int32_t id);
-/* Regret of token `id` where the full model's choice is `full`; id < 0: 1. */
-float xl_token_regret(const exitlm_session *s, const float *logits, int32_t full, int32_t id);
+/* Counts token number `index` of a reply, which head `head` (-1: the final one) answered. */
+void xl_count_token(const xl_measure_plan *plan, xl_measure_sum *sum, uint32_t index, int32_t head,
+                    bool wrong, float regret);
+/* Regret of token `id` where the full model's choice is `full`, both for the last position by
+ * `logits` (slot order); id < 0: 1. sampler: the noise counts; NULL: greedy. */
+float xl_token_regret(const exitlm_session *s, const float *logits, int32_t full, int32_t id,
+                      const xl_sampler *sampler);
 /* -log p of token `id` under logits (slot order) of these statistics. */
 double xl_token_loss(const exitlm_session *s, const float *logits, const xl_softmax_stats *stats,
                      int32_t id);

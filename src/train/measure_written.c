@@ -109,18 +109,7 @@ static void count(writing *w, uint32_t index, const float *logits) {
     const int32_t full = xl_logits_argmax(&w->reader->logits, logits);
     const bool wrong = d->id != full;
     if (d->emitted < 0 && !wrong) return;
-    sum->tokens++;
-    if (d->head >= 0) {
-        sum->exits[d->head]++;
-        sum->wrong[d->head] += wrong;
-    } else {
-        sum->wrong_full += wrong;
-    }
-    const float regret = xl_token_regret(w->reader, logits, full, d->id);
-    sum->regret += regret;
-    sum->unwanted += regret > 0;
-    sum->departed |= wrong;
-    sum->common += !sum->departed;
+    xl_count_token(w->all->plan, sum, index, d->head, wrong, xl_token_regret(w->reader, logits, full, d->id, NULL));
     if (d->emitted < 0) return;
     xl_softmax_stats stats;
     w->reader->run.kernels->softmax_stats(logits, w->reader->run.model->config.vocab, &stats);

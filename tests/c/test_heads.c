@@ -69,7 +69,10 @@ static void fill(fixture *f) {
                                   EXITLM_POLICY_EXACT,
                                   0.01f,
                                   0.02f,
-                                  0.03f};
+                                  0.03f,
+                                  EXITLM_KV_Q8,
+                                  0,
+                                  XL_CALIBRATED_TOKENS};
     f->levels[1] = (exitlm_level){EXITLM_STRATEGY_RISK,
                                   0.95f,
                                   true,
@@ -84,16 +87,21 @@ static void fill(fixture *f) {
                                   EXITLM_POLICY_EXACT,
                                   1,
                                   1,
-                                  1};
+                                  1,
+                                  EXITLM_KV_Q8,
+                                  0,
+                                  0};
     f->levels[2] = (exitlm_level){.strategy = EXITLM_STRATEGY_RISK,
                                   .accuracy = 0.99f,
                                   .delta = 0.05f,
                                   .bound = 1,
+                                  .kv_type = EXITLM_KV_Q8,
                                   .kv = EXITLM_POLICY_EXACT};
     f->levels[3] = (exitlm_level){.strategy = EXITLM_STRATEGY_RISK,
                                   .accuracy = 0.6f,
                                   .certified = true,
                                   .threshold = {0.3f},
+                                  .kv_type = EXITLM_KV_Q8,
                                   .kv = EXITLM_POLICY_MAPS};
     f->source = (xl_heads_source){.fingerprint = fingerprint,
                                   .base_name = "base",
@@ -234,7 +242,6 @@ static void test_levels(fixture *f) {
     exitlm_heads *h = read_back(&file);
     exitlm_level level;
     exitlm_error error;
-    float t[N_HEADS];
     CHECK(exitlm_heads_levels(h) == 4);
     good(exitlm_heads_level(h, 0, &level, &error), &error);
     CHECK(level.accuracy == 0.9f && level.certified && level.bound == 0.09f &&
@@ -247,20 +254,97 @@ static void test_levels(fixture *f) {
     CHECK(level.kv == EXITLM_POLICY_EXACT);
     const exitlm_strategy risk = EXITLM_STRATEGY_RISK;
     const exitlm_kv_policy exact = EXITLM_POLICY_EXACT, maps = EXITLM_POLICY_MAPS;
-    CHECK(xl_heads_thresholds(h, risk, 0.9f, exact, t) && t[0] == 0.1f && t[4] == 2);
-    CHECK(xl_heads_thresholds(h, risk, 0.7f, exact, t) && t[0] == 0.1f);
+    CHECK(level.kv_type == EXITLM_KV_Q8 && level.temperature == 0 &&
+          level.max_tokens == XL_CALIBRATED_TOKENS);
+    const xl_use use = {EXITLM_KV_Q8, 0, 96};
+    CHECK(xl_heads_row(h, risk, 0.9f, exact, &use) == &h->levels[0]);
+    CHECK(xl_heads_row(h, risk, 0.7f, exact, &use) == &h->levels[0]);
     /* the stricter of two neighbours */
-    CHECK(xl_heads_thresholds(h, risk, 0.92f, exact, t) && t[0] == 0.05f);
+    CHECK(xl_heads_row(h, risk, 0.92f, exact, &use) == &h->levels[1]);
     /* 0.99 is not certified */
-    CHECK(!xl_heads_thresholds(h, risk, 0.96f, exact, t) && t[0] == 0 && t[4] == 0);
-    CHECK(!xl_heads_thresholds(h, EXITLM_STRATEGY_PLATT, 0.6f, exact, t));
-    /* a policy with a row of its own */
-    CHECK(xl_heads_thresholds(h, risk, 0.6f, maps, t) && t[0] == 0.3f);
-    CHECK(!xl_heads_thresholds(h, risk, 0.9f, maps, t) && t[0] == 0);
-    CHECK(!xl_heads_row(h, risk, 0.9f, EXITLM_POLICY_PROPAGATE) &&
-          xl_heads_row(h, risk, 0.9f, exact)->threshold[0] == 0.1f);
-    /* one without is not served another's */
-    CHECK(!xl_heads_thresholds(h, risk, 0.9f, EXITLM_POLICY_PROPAGATE, t) && t[0] == 0);
+    CHECK(!xl_heads_row(h, risk, 0.96f, exact, &use));
+    CHECK(!xl_heads_row(h, EXITLM_STRATEGY_PLATT, 0.6f, exact, &use));
+    /* a policy with a row of its own; one without is not served another's */
+    CHECK(xl_heads_row(h, risk, 0.6f, maps, &use) == &h->levels[3]);
+    CHECK(!xl_heads_row(h, risk, 0.9f, maps, &use));
+    CHECK(!xl_heads_row(h, risk, 0.9f, EXITLM_POLICY_PROPAGATE, &use));
+    exitlm_heads_free(h);
+    xl_buffer_free(&file);
+}
+
+/* Which row of the fixture's with further ones (test_uses) serves a use; -1: none. *misfit: of it. */
+static int row_for(const exitlm_heads *h, float accuracy, xl_use use, unsigned *misfit) {
+    const exitlm_level *row =
+        xl_heads_row(h, EXITLM_STRATEGY_RISK, accuracy, EXITLM_POLICY_EXACT, &use);
+    *misfit = row ? xl_level_misfit(row, &use) : 0;
+    return row ? (int)(row - h->levels) : -1;
+}
+
+/* Rows for other replies: kept where the first programs do not see them, and picked by what a reply
+ * is. */
+static void test_uses(fixture *f) {
+    exitlm_level levels[8];
+    memcpy(levels, f->levels, sizeof f->levels);
+    for (int i = 4; i < 8; i++) levels[i] = f->levels[0]; /* .90, q8, greedy, 96 tokens */
+    levels[4].kv_type = EXITLM_KV_F16;
+    levels[5].temperature = 0.7f;
+    levels[6].max_tokens = 384, levels[6].accuracy = 0.97f;
+    levels[7].kv_type = EXITLM_KV_F16, levels[7].max_tokens = 192;
+    f->source.n_levels = 8, f->source.levels = levels;
+    xl_buffer file = written(&f->source), again = new_buffer();
+    f->source.n_levels = 4, f->source.levels = f->levels;
+
+    xl_gguf gguf;
+    exitlm_error error;
+    size_t used;
+    uint32_t first, further;
+    xl_gguf_init(&gguf, &xl_libc_allocator);
+    good(xl_gguf_push(&gguf, file.data, file.n_bytes, &used, &error), &error);
+    CHECK(xl_gguf_get_u32(&gguf, "exitlm.levels.count", &first) && first == 4);
+    CHECK(xl_gguf_get_u32(&gguf, "exitlm.further.count", &further) && further == 4);
+    CHECK(!xl_gguf_find(&gguf, "exitlm.levels.kv_type"));
+    xl_gguf_free(&gguf);
+
+    exitlm_heads *h = read_back(&file);
+    CHECK(h->n_levels == 8);
+    for (int i = 4; i < 8; i++)
+        CHECK(h->levels[i].kv_type == levels[i].kv_type &&
+              h->levels[i].temperature == levels[i].temperature &&
+              h->levels[i].max_tokens == levels[i].max_tokens &&
+              h->levels[i].threshold[3] == 0.4f && h->levels[i].unwanted == 0.03f);
+    unsigned misfit;
+    const exitlm_kv_type q8 = EXITLM_KV_Q8, f16 = EXITLM_KV_F16, f32 = EXITLM_KV_F32;
+    CHECK(row_for(h, 0.9f, (xl_use){q8, 0, 96}, &misfit) == 0 && !misfit);
+    CHECK(row_for(h, 0.9f, (xl_use){f16, 0, 40}, &misfit) == 4 && !misfit);
+    CHECK(row_for(h, 0.9f, (xl_use){f16, 0, 97}, &misfit) == 7 && !misfit);
+    CHECK(row_for(h, 0.9f, (xl_use){q8, 0.5f, 96}, &misfit) == 5 && !misfit);
+    CHECK(row_for(h, 0.9f, (xl_use){q8, 0.7f, 96}, &misfit) == 5 && !misfit);
+    /* a stricter level where it alone reaches so far; then the one that reaches farthest */
+    CHECK(row_for(h, 0.9f, (xl_use){q8, 0, 200}, &misfit) == 6 && !misfit);
+    CHECK(row_for(h, 0.9f, (xl_use){q8, 0, 2000}, &misfit) == 6 && misfit == XL_TOO_SHORT);
+    CHECK(row_for(h, 0.9f, (xl_use){q8, 0.8f, 96}, &misfit) == 5 && misfit == XL_TOO_COLD);
+    CHECK(row_for(h, 0.9f, (xl_use){q8, 0.7f, 97}, &misfit) == 5 && misfit == XL_TOO_SHORT);
+    CHECK(row_for(h, 0.9f, (xl_use){f16, 0.7f, 96}, &misfit) == 4 && misfit == XL_TOO_COLD);
+    CHECK(row_for(h, 0.9f, (xl_use){f32, 0, 96}, &misfit) >= 0 && misfit == XL_OTHER_TYPE);
+    CHECK(row_for(h, 0.98f, (xl_use){q8, 0, 96}, &misfit) == -1);
+
+    /* a copy keeps both tables, another calibration replaces both */
+    good(xl_heads_with_default(file.data, file.n_bytes, 0.97f, &again, &error), &error);
+    exitlm_heads *copy = read_back(&again);
+    CHECK(copy->n_levels == 8 && copy->levels[6].max_tokens == 384);
+    exitlm_heads_free(copy);
+    xl_buffer_free(&again);
+    again = new_buffer();
+    const xl_heads_calibration c = {.metric = h->metric,
+                                    .kv = h->kv,
+                                    .kv_type = h->kv_type,
+                                    .n_levels = 1,
+                                    .levels = &h->levels[5]};
+    good(xl_heads_rewrite(file.data, file.n_bytes, &c, &again, &error), &error);
+    copy = read_back(&again);
+    CHECK(copy->n_levels == 1 && copy->levels[0].temperature == 0.7f);
+    exitlm_heads_free(copy);
+    xl_buffer_free(&again);
     exitlm_heads_free(h);
     xl_buffer_free(&file);
 }
@@ -591,6 +675,7 @@ int main(void) {
     fill(&f);
     test_round_trip(&f);
     test_levels(&f);
+    test_uses(&f);
     test_rewrite(&f);
     test_default(&f);
     test_without_maps(&f);

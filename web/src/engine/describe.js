@@ -37,6 +37,9 @@ export function describeModel(engine, model, session) {
   };
 }
 
+/** 0.99, not the nearest float. @param {number} x */
+const rounded = (x) => Math.round(x * 1e6) / 1e6;
+
 /**
  * @param {Engine} engine
  * @param {number} heads
@@ -56,6 +59,8 @@ export function describeHeads(engine, heads) {
         ...level,
         strategy: engine.names.strategy[level.strategy],
         kv: engine.names.kv[level.kv],
+        kvType: engine.names.kvType[level.kvType],
+        temperature: rounded(level.temperature),
         threshold: ofHeads(level.threshold),
         coverage: ofHeads(level.coverage),
       };
@@ -67,7 +72,7 @@ export function describeHeads(engine, heads) {
     metric: engine.names.metric[info.metric],
     kv: engine.names.kv[info.kv],
     kvType: engine.names.kvType[info.kvType],
-    defaultAccuracy: Math.round(info.defaultAccuracy * 1e6) / 1e6, // 0.99, not the nearest float
+    defaultAccuracy: rounded(info.defaultAccuracy),
     fingerprint: engine.text(info.fingerprint),
     licence: engine.text(info.licence),
     data: engine.text(info.data),

@@ -123,6 +123,9 @@
  * @typedef {object} Level a line of the calibration
  * @property {string} strategy
  * @property {string} kv K/V policy that it was calibrated with
+ * @property {string} kvType …and K/V type
+ * @property {number} temperature up to which it holds; 0: greedy replies
+ * @property {number} maxTokens of the longest replies that it holds for
  * @property {number} accuracy
  * @property {boolean} certified
  * @property {number} delta
