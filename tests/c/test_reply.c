@@ -142,6 +142,55 @@ static void test_certified(void) {
     exitlm_session_free(q8);
 }
 
+/* Rows for other replies: the one that fits is taken, and a reply says what none fits. */
+static void test_rows(void) {
+    exitlm_heads *const table = (exitlm_heads *)(uintptr_t)heads;
+    exitlm_level rows[4], *const levels = table->levels;
+    for (int i = 0; i < 4; i++) rows[i] = levels[0];
+    rows[1].kv_type = EXITLM_KV_Q8;
+    rows[2].temperature = 0.7f;
+    rows[3].max_tokens = 120;
+    for (int i = 1; i < 4; i++) memset(rows[i].threshold, 0, sizeof rows[i].threshold);
+    rows[3].threshold[0] = 2; /* longer greedy replies leave at head 0 alone */
+    table->levels = rows, table->n_levels = 4;
+    make_prompt(7);
+    exitlm_session *s = session_of(EXITLM_KV_F32), *q8 = session_of(EXITLM_KV_Q8),
+                   *f16 = session_of(EXITLM_KV_F16);
+    exitlm_generate_options o = options(EXITLM_MODE_EXIT), that = o;
+    assert(o.max_tokens && o.max_tokens <= XL_CALIBRATED_TOKENS);
+    run(s, &o, &reply);
+    assert(reply.stats.certified && reply.stats.full_tokens < reply.n);
+    run(q8, &o, &reply);
+    assert(reply.stats.certified && reply.stats.full_tokens == reply.n);
+    that.temperature = 0.6f;
+    run(s, &that, &reply);
+    assert(reply.stats.certified && reply.stats.full_tokens == reply.n);
+    that.temperature = 0.8f;
+    expect_uncertified(s, that, "higher temperature");
+    that.temperature = 0.7f, that.top_p = 0.9f;
+    expect_uncertified(s, that, "cut");
+    expect_uncertified(f16, o, "type");
+    /* a longer one than the first row's: the one that reaches so far */
+    that = o, that.max_tokens = XL_CALIBRATED_TOKENS + 1;
+    run(s, &that, &reply);
+    assert(reply.stats.certified && reply.stats.exits[0] && !reply.stats.exits[1]);
+    /* of unknown length: the row that reaches farthest, and certified as far as it does */
+    bool longer = false;
+    for (uint32_t seed = 0; seed < 40 && !longer; seed++) {
+        make_prompt(seed);
+        that.max_tokens = 0;
+        run(s, &that, &reply);
+        longer = reply.n > rows[3].max_tokens;
+        assert(reply.stats.certified == !longer);
+        assert(reply.stats.exits[0] && !reply.stats.exits[1]);
+    }
+    assert(longer && strstr(reply.stats.uncertified, "longer"));
+    table->levels = levels, table->n_levels = 1;
+    exitlm_session_free(s);
+    exitlm_session_free(q8);
+    exitlm_session_free(f16);
+}
+
 /* ---- K/V that is there already ---- */
 
 static uint32_t first_guess(const exitlm_session *s) {
@@ -444,6 +493,7 @@ int main(void) {
     make_prompt(1);
     test_statistics();
     test_certified();
+    test_rows();
     test_policies_do_not_mix();
     test_a_message_is_text();
     test_turns();

@@ -398,6 +398,104 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
     );
   });
 
+  test('rows for other K/V types, drawn tokens and longer replies are added; a reply takes the one that fits', () => {
+    const heads = train(
+      'uses',
+      '--layers',
+      '4,6',
+      '--data',
+      data,
+      '--self-chat',
+      '100',
+      '--epochs',
+      '3',
+    );
+    const calibrate = (/** @type {string[]} */ ...options) => {
+      const { status, err } = run([
+        ...['calibrate', tiny, heads, '--data', data, '--accuracy', '0.6,0.7', '-q'],
+        ...options,
+      ]);
+      assert.equal(status, 0, err);
+    };
+    const table = () => objects(['inspect', heads])[0];
+    const risk = ['--strategy', 'risk'];
+    calibrate(...risk, '--reply-tokens', '24');
+    const before = table();
+    calibrate('--reply-tokens', '24', '--kv-type', 'q8');
+    calibrate('--reply-tokens', '24', '--temp', '0.7');
+    calibrate('--reply-tokens', '120');
+    const { levels, metric, kv_type: type, data: described } = table();
+    assert.deepEqual([metric, type, described], [before.metric, 'f32', before.data]);
+    assert.deepEqual(levels.slice(0, 2), before.levels);
+    assert.deepEqual(
+      levels.map((/** @type {any} */ l) => [l.kv_type, l.temperature, l.max_tokens].join()),
+      [
+        ...['f32,0,24', 'f32,0,24', 'q8,0,24', 'q8,0,24'],
+        ...['f32,0.7,24', 'f32,0.7,24', 'f32,0,120', 'f32,0,120'],
+      ],
+    );
+    for (const l of levels) assert.ok(l.certified && l.coverage[0] > 0.02, JSON.stringify(l));
+    calibrate('--reply-tokens', '24', '--kv-type', 'q8', '--accuracy', '0.8');
+    assert.deepEqual(
+      table().levels.map((/** @type {any} */ l) => [l.kv_type, l.accuracy.toFixed(1)].join()),
+      ['f32,0.6', 'f32,0.7', 'f32,0.6', 'f32,0.7', 'f32,0.6', 'f32,0.7', 'q8,0.8'],
+    );
+    assert.match(good(['inspect', heads]), /exact, drawn to 0\.7, to 24 tokens/);
+
+    const chat = (/** @type {string} */ prompt, /** @type {string[]} */ ...options) =>
+      objects([
+        ...['chat', tiny, '--heads', heads, '-p', prompt, '--mode', 'exit', '--accuracy', '0.6'],
+        ...['--max-tokens', '24', ...options],
+      ]).at(-1);
+    const said = (/** @type {string[]} */ ...options) => {
+      const { certified, uncertified } = chat('hello', ...options);
+      return certified || uncertified;
+    };
+    assert.equal(said(), true);
+    assert.equal(said('--kv-type', 'q8'), true);
+    assert.equal(said('--temp', '0.7'), true);
+    assert.equal(said('--max-tokens', '120'), true);
+    assert.match(said('--kv-type', 'f16'), /another type/);
+    assert.match(said('--temp', '0.71'), /higher temperature/);
+    assert.match(said('--temp', '0.7', '--min-p', '0.1'), /cut/);
+    assert.match(said('--temp', '0.7', '--kv-type', 'q8'), /drawn/);
+
+    // What was drawn side by side is what chat draws by the same seed, and compares by.
+    const fnv = (/** @type {string} */ text) =>
+      [...text].reduce((h, c) => Math.imul(h ^ c.charCodeAt(0), 16777619) >>> 0, 2166136261);
+    const drawn = turns
+      .filter((t) => t.split === 'test' && t.turns.length === 1)
+      .slice(0, 12)
+      .map(({ turns: [prompt] }) => ({
+        prompt,
+        done: chat(prompt, '--temp', '0.7', '--seed', String(fnv(prompt)), '--audit', '1'),
+      }))
+      .filter(({ done }) => done.reason === 'length');
+    assert.ok(drawn.length > 3);
+    const file = scratch('drawn.jsonl', jsonl(drawn.map(({ prompt }) => ({ turns: [prompt] }))));
+    const [{ levels: rows }] = lines(
+      run([
+        ...['eval', tiny, heads, '--data', file, '--accuracy', '0.6', '--json', '--speed', '0'],
+        '-q',
+      ]).out,
+    );
+    const row = rows.find((/** @type {any} */ r) => r.temperature > 0);
+    const wrong = drawn.map(({ done }) => (done.audited * done.audit_disagreement) / 24);
+    const agreement = 1 - wrong.reduce((sum, x) => sum + x, 0) / wrong.length;
+    assert.ok(agreement < 1);
+    assert.ok(Math.abs(row.agreement - agreement) < 1e-5, `${row.agreement} ${agreement}`);
+    assert.deepEqual([rows.length, rows.at(-1).max_tokens], [3, 120]);
+
+    for (const [options, message] of /** @type {[string[], RegExp][]} */ ([
+      [['--temp', '0.7', '--kv', 'maps'], /leave out --kv maps/],
+      [['--kv-type', 'q8', '--strategy', 'platt'], /rows that are added are of --strategy risk/],
+    ])) {
+      const refused = run(['calibrate', tiny, heads, '--data', data, '-q', ...options]);
+      assert.equal(refused.status, 2);
+      assert.match(refused.err, message);
+    }
+  });
+
   test('a heads file that promises too much does not hold: status 1', () => {
     const heads = train(
       'bold',

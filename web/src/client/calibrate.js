@@ -160,6 +160,8 @@ export function settingsFor(exits, accuracy) {
     (l) =>
       l.strategy === 'risk' &&
       l.kv === exits.kv &&
+      l.kvType === exits.kvType &&
+      !l.temperature &&
       l.certified &&
       !l.onDevice &&
       l.threshold.some((t) => t > 0),

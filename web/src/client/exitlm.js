@@ -171,7 +171,12 @@ export class ExitLM {
       const spec = caller.spec(source, connection.inWorker);
       const described = await connection.peer.call('load', spec);
       described.info = Object.assign(known, { ...described.info, ...known });
-      if (!options.kvType && known.kvType === 'q8')
+      const { exits } = described;
+      if (
+        !options.kvType &&
+        known.kvType === 'q8' &&
+        !exits?.levels.some((l) => l.certified && l.kvType === 'q8')
+      )
         guarded(
           warn,
           `memory is short here: the K/V cache is of type ${known.kvType}, with which a few tokens in a hundred differ and no accuracy is certified; kvType: 'f32' asks for the exact one, of four times the size`,
@@ -445,6 +450,9 @@ export class ExitLM {
     const level = {
       strategy: 'risk',
       kv: exits.kv,
+      kvType: this.#info.kvType,
+      temperature: 0,
+      maxTokens: options.maxTokens ?? 96,
       accuracy,
       certified,
       delta,
