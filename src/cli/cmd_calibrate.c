@@ -34,10 +34,11 @@ static const cli_option options[] = {
                "calibrate only this one; default: all"),
     CLI_ONE_OF("metric", calibration.metric, xl_metric_names, NULL,
                "measure of uncertainty; default: the one that saves most on the path's data"),
-    CLI_ONE_OF("kv", kv, xl_policy_names + 1, "exact",
-               "K/V of skipped layers that the levels are to hold with. This, --kv-type, --temp and "
-               "--reply-tokens as they are by default replace all of the table; with any other "
-               "rows for such replies are added to it, or replaced (strategy risk)"),
+    CLI_ONE_OF(
+        "kv", kv, xl_policy_names + 1, "exact",
+        "K/V of skipped layers that the levels are to hold with. This, --kv-type, --temp and "
+        "--reply-tokens as they are by default replace all of the table; with any other "
+        "rows for such replies are added to it, or replaced (strategy risk)"),
     CLI_RANGE(NUMBER, "temp", calibration.use.temperature, "T", 0, 2, "0",
               "tokens are drawn at this temperature, and compared with what the full model draws "
               "with the same noise; 0: the likeliest"),
@@ -191,11 +192,11 @@ static size_t certified_levels(const exitlm_heads *heads, exitlm_kv_type kv_type
 static int choose_by_tasks(const cli_engine *engine, const calibrate_options *o,
                            const xl_observer *observer, float *accuracy) {
     float levels[XL_LEVELS];
-    const xl_task_options options = {.strategy = EXITLM_STRATEGY_RISK,
-                                     .max_tokens = XL_TASK_TOKENS,
-                                     .accuracy = levels,
-                                     .n_levels = certified_levels(
-                                         engine->heads, (exitlm_kv_type)o->engine.kv_type, levels)};
+    const xl_task_options options = {
+        .strategy = EXITLM_STRATEGY_RISK,
+        .max_tokens = XL_TASK_TOKENS,
+        .accuracy = levels,
+        .n_levels = certified_levels(engine->heads, (exitlm_kv_type)o->engine.kv_type, levels)};
     exitlm_error error;
     xl_tasks tasks = {0};
     if (options.n_levels == 0)

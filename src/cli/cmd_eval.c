@@ -60,12 +60,13 @@ typedef struct evaluation {
 
 /* ---- Output ---- */
 static void json_row(ndjson *j, const xl_eval_row *r, uint32_t n_heads, size_t conversations) {
-    xl_nd_put(j,
-              "{ strategy=%s kv=%s kv_type=%s temperature=%f max_tokens=%u accuracy=%f certified?%d "
-              "coverage=[",
-              xl_strategy_names[r->level.strategy], xl_policy_names[r->level.kv],
-              xl_kv_type_names[r->level.kv_type], r->level.temperature, r->level.max_tokens,
-              r->level.accuracy, r->level.certified);
+    xl_nd_put(
+        j,
+        "{ strategy=%s kv=%s kv_type=%s temperature=%f max_tokens=%u accuracy=%f certified?%d "
+        "coverage=[",
+        xl_strategy_names[r->level.strategy], xl_policy_names[r->level.kv],
+        xl_kv_type_names[r->level.kv_type], r->level.temperature, r->level.max_tokens,
+        r->level.accuracy, r->level.certified);
     for (uint32_t h = 0; h < n_heads; h++) xl_nd_put(j, "%g", r->means.coverage[h]);
     xl_nd_put(j,
               "] agreement=%g agreement_exited=%g regret=%g unwanted=%g mean_depth=%g mean_work=%g",

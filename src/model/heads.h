@@ -155,7 +155,11 @@ typedef struct xl_level_column {
     const char *key; /* behind the table's name */
     size_t offset;   /* of the field in exitlm_level */
     enum { XL_COLUMN_FLOAT, XL_COLUMN_BOOL, XL_COLUMN_U32, XL_COLUMN_NAME } kind;
-    enum { XL_COLUMN_NEEDED, XL_COLUMN_OPTIONAL, XL_COLUMN_FURTHER } where; /* FURTHER: only there */
+    enum {
+        XL_COLUMN_NEEDED,
+        XL_COLUMN_OPTIONAL,
+        XL_COLUMN_FURTHER
+    } where;                  /* FURTHER: only there */
     bool by_head;             /* an item for each head */
     float most;               /* FLOAT: items are 0 … most */
     const char *const *names; /* NAME: of the values of an enum */

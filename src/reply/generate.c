@@ -142,8 +142,7 @@ static exitlm_status choose_exit_row(const exitlm_session *s, const exitlm_gener
     chain->kv = o->kv;
     if (!o->thresholds && o->kv == EXITLM_POLICY_AUTO)
         chain->row = cheapest_row(s, o->strategy, accuracy, use);
-    else if (!o->thresholds)
-        chain->row = xl_heads_row(s->heads, o->strategy, accuracy, o->kv, use);
+    else if (!o->thresholds) chain->row = xl_heads_row(s->heads, o->strategy, accuracy, o->kv, use);
     if (o->kv == EXITLM_POLICY_AUTO) chain->kv = chain->row ? chain->row->kv : s->heads->kv;
     if (chain->kv == EXITLM_POLICY_MAPS && !exitlm_heads_have_maps(s->heads))
         return xl_fail(error, EXITLM_USAGE,
@@ -170,8 +169,8 @@ static exitlm_status choose_chain(const exitlm_session *s, const exitlm_generate
         const float accuracy = o->accuracy != 0 ? o->accuracy : DRAFT_ACCURACY;
         chain->row = xl_heads_row(s->heads, o->strategy, accuracy, s->heads->kv, use);
         if (!chain->row)
-            chain->row = xl_heads_row(s->heads, EXITLM_STRATEGY_MAX_COVERAGE, accuracy,
-                                      s->heads->kv, use);
+            chain->row =
+                xl_heads_row(s->heads, EXITLM_STRATEGY_MAX_COVERAGE, accuracy, s->heads->kv, use);
     }
     chain->n = s->heads->n_heads;
     const float *threshold = o->thresholds ? o->thresholds

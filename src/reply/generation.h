@@ -22,7 +22,7 @@ typedef struct xl_chosen {
 typedef struct xl_chain {
     exitlm_kv_policy kv;
     const exitlm_level *row; /* that the thresholds are of; NULL: none, or the caller's */
-    uint32_t n; /* heads in use; 0 in mode FULL */
+    uint32_t n;              /* heads in use; 0 in mode FULL */
     float threshold[EXITLM_MAX_HEADS];
 } xl_chain;
 

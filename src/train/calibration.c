@@ -26,7 +26,9 @@ static bool is_plain(const xl_calibration_options *o) {
 }
 
 /* Rows for other replies are added to a table whose metric they share. */
-static bool adds(const xl_calibration *c) { return !is_plain(c->options) && c->heads->n_levels > 0; }
+static bool adds(const xl_calibration *c) {
+    return !is_plain(c->options) && c->heads->n_levels > 0;
+}
 
 /* Would this row be made anew? Those of replies longer than one window are one kind: each holds as
  * far as it could be shown. */
@@ -55,14 +57,16 @@ exitlm_status xl_calibration_check(const xl_calibration *c, exitlm_error *error)
                        "--temp: tokens are drawn with exact K/V alone: leave out --kv %s",
                        xl_policy_names[o->kv]);
     if (o->strategy > EXITLM_STRATEGY_RISK && !knows_papers(c))
-        return xl_fail(error, EXITLM_USAGE,
-                       "--strategy %s: the paper's strategies know greedy replies with exact K/V, and "
-                       "are made with all of the table; rows that are added are of --strategy risk",
-                       xl_strategy_names[o->strategy]);
+        return xl_fail(
+            error, EXITLM_USAGE,
+            "--strategy %s: the paper's strategies know greedy replies with exact K/V, and "
+            "are made with all of the table; rows that are added are of --strategy risk",
+            xl_strategy_names[o->strategy]);
     if (adds(c) && o->metric >= 0 && o->metric != (int)c->heads->metric)
-        return xl_fail(error, EXITLM_USAGE,
-                       "--metric: the heads file's table goes by %s, and these rows are added to it",
-                       xl_metric_names[c->heads->metric]);
+        return xl_fail(
+            error, EXITLM_USAGE,
+            "--metric: the heads file's table goes by %s, and these rows are added to it",
+            xl_metric_names[c->heads->metric]);
     return EXITLM_OK;
 }
 
@@ -404,8 +408,8 @@ static exitlm_status make_paper_rows(xl_calibration *c, exitlm_error *error) {
     for (int s = EXITLM_STRATEGY_MAX_COVERAGE; s < EXITLM_STRATEGY_COUNT && made; s++) {
         if (c->options->strategy >= 0 && c->options->strategy != s) continue;
         for (int i = 0; i < XL_LEVELS && made; i++)
-            made = xl_level_of_paper(&tokens, (exitlm_strategy)s, xl_levels[i],
-                                     &c->options->use, &c->levels[c->n_levels++]);
+            made = xl_level_of_paper(&tokens, (exitlm_strategy)s, xl_levels[i], &c->options->use,
+                                     &c->levels[c->n_levels++]);
     }
     xl_level_tokens_free(&tokens);
     return made ? EXITLM_OK : xl_no_memory(error, "the tables");

@@ -17,7 +17,7 @@ typedef struct xl_calibration_options {
     const float *accuracy;
     size_t n_accuracy;
     uint32_t batch, context_tokens; /* context_tokens 0: the model's, at most 1024 */
-    uint64_t seed; /* of the training: says which lines it held out */
+    uint64_t seed;                  /* of the training: says which lines it held out */
     const char *kernel;
 } xl_calibration_options;
 

@@ -11,10 +11,10 @@ typedef struct xl_eval_options {
     exitlm_kv_policy kv;   /* rows of this K/V policy alone; AUTO: all */
     const float *accuracy; /* [n_accuracy] rows of these levels alone; none: all */
     size_t n_accuracy;
-    uint32_t reply_tokens; /* 0: as each row says */
-    uint64_t seed;         /* of tokens that are drawn */
+    uint32_t reply_tokens;          /* 0: as each row says */
+    uint64_t seed;                  /* of tokens that are drawn */
     uint32_t batch, context_tokens; /* context_tokens 0: the model's, at most 1024 */
-    uint32_t speed, reps;                         /* conversations that are timed, and how often */
+    uint32_t speed, reps;           /* conversations that are timed, and how often */
     const char *kernel;
 } xl_eval_options;
 

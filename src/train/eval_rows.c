@@ -12,25 +12,24 @@ static exitlm_status measure(const xl_eval_run *run, const xl_measure_setting *s
                              xl_measure_result *result, exitlm_error *error) {
     const xl_eval_options *o = run->options;
     bool complete;
-    const xl_measure_plan plan = {.model = run->model,
-                                  .heads = run->heads,
-                                  .items = run->data.items,
-                                  .n_items = run->data.n,
-                                  .settings = settings,
-                                  .n_settings = n,
-                                  .record = record,
-                                  .reply_tokens =
-                                      o->reply_tokens ? o->reply_tokens : kind->max_tokens,
-                                  .batch = o->batch,
-                                  .context_tokens =
-                                      xl_measure_context(run->model, o->context_tokens),
-                                  .kv_type = kind->kv_type,
-                                  .temperature = kind->temperature,
-                                  .seed = o->seed,
-                                  .kv = kind->kv,
-                                  .kernel = o->kernel,
-                                  .label = label,
-                                  .observer = run->observer};
+    const xl_measure_plan plan = {
+        .model = run->model,
+        .heads = run->heads,
+        .items = run->data.items,
+        .n_items = run->data.n,
+        .settings = settings,
+        .n_settings = n,
+        .record = record,
+        .reply_tokens = o->reply_tokens ? o->reply_tokens : kind->max_tokens,
+        .batch = o->batch,
+        .context_tokens = xl_measure_context(run->model, o->context_tokens),
+        .kv_type = kind->kv_type,
+        .temperature = kind->temperature,
+        .seed = o->seed,
+        .kv = kind->kv,
+        .kernel = o->kernel,
+        .label = label,
+        .observer = run->observer};
     exitlm_status status = xl_measure_run(&plan, run->pool, result, &complete, error);
     return status == EXITLM_OK && !complete ? xl_fail(error, EXITLM_IO, "stopped") : status;
 }

@@ -22,9 +22,8 @@ static exitlm_status run_reply(xl_eval_run *run, exitlm_session *session,
         options.kv = level->kv;
         options.thresholds = level->threshold;
     }
-    options.max_tokens = run->options->reply_tokens
-                             ? run->options->reply_tokens
-                             : XL_CALIBRATED_TOKENS;
+    options.max_tokens =
+        run->options->reply_tokens ? run->options->reply_tokens : XL_CALIBRATED_TOKENS;
     exitlm_session_reset(session);
     exitlm_status status = exitlm_session_chat(session, &message, 1, &options, error);
     while (status == EXITLM_OK && event.type != EXITLM_EVENT_DONE)

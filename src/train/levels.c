@@ -193,10 +193,10 @@ static bool test_level(const xl_level_risk *risk, size_t first, size_t end, uint
                                loss + (uint32_t)(i % n_losses), alpha);
         fine &= samples[i].x != NULL;
     }
-    *passed = fine ? (size_t)(xl_fixed_sequence(samples, n, risk->result->n_items, alpha,
-                                                risk->delta) +
-                              1)
-                   : 0;
+    *passed =
+        fine
+            ? (size_t)(xl_fixed_sequence(samples, n, risk->result->n_items, alpha, risk->delta) + 1)
+            : 0;
     for (size_t i = 0; i < n; i++) free(samples[i].x);
     return fine;
 }
@@ -221,9 +221,8 @@ bool xl_level_of_risk(const xl_level_risk *risk, int level, exitlm_level *row, i
                           .kv = risk->kv,
                           .kv_type = risk->use.kv_type,
                           .temperature = risk->use.temperature,
-                          .max_tokens = whole || !certified
-                                            ? risk->use.max_tokens
-                                            : (uint32_t)passed * XL_MEASURE_WINDOW};
+                          .max_tokens = whole || !certified ? risk->use.max_tokens
+                                                            : (uint32_t)passed * XL_MEASURE_WINDOW};
     if (certified) memcpy(row->threshold, path->threshold[j], sizeof row->threshold);
     return describe(risk, certified ? j + 1 : 0, row);
 }

@@ -52,7 +52,7 @@ typedef struct xl_measure_sum {
 /* What a head says at one position. */
 typedef struct xl_measure_check {
     float entropy, p1, margin, other;
-    float regret; /* of its choice; 1 where it declines */
+    float regret;       /* of its choice; 1 where it declines */
     int32_t argmax, id; /* id: what it says, which may be drawn */
 } xl_measure_check;
 

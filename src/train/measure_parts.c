@@ -52,8 +52,8 @@ void xl_count_token(const xl_measure_plan *plan, xl_measure_sum *sum, uint32_t i
 float xl_token_regret(const exitlm_session *s, const float *logits, int32_t full, int32_t id,
                       const xl_sampler *sampler) {
     if (id < 0) return 1;
-    float gap = logits[xl_slot(s->run.model, (uint32_t)full)] -
-                logits[xl_slot(s->run.model, (uint32_t)id)];
+    float gap =
+        logits[xl_slot(s->run.model, (uint32_t)full)] - logits[xl_slot(s->run.model, (uint32_t)id)];
     if (sampler)
         gap += sampler->temperature * (float)(xl_gumbel(sampler->seed, s->stair.n, full) -
                                               xl_gumbel(sampler->seed, s->stair.n, id));

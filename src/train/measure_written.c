@@ -109,7 +109,8 @@ static void count(writing *w, uint32_t index, const float *logits) {
     const int32_t full = xl_logits_argmax(&w->reader->logits, logits);
     const bool wrong = d->id != full;
     if (d->emitted < 0 && !wrong) return;
-    xl_count_token(w->all->plan, sum, index, d->head, wrong, xl_token_regret(w->reader, logits, full, d->id, NULL));
+    xl_count_token(w->all->plan, sum, index, d->head, wrong,
+                   xl_token_regret(w->reader, logits, full, d->id, NULL));
     if (d->emitted < 0) return;
     xl_softmax_stats stats;
     w->reader->run.kernels->softmax_stats(logits, w->reader->run.model->config.vocab, &stats);
