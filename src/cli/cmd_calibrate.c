@@ -7,6 +7,7 @@
 #include "engine.h"
 #include "eval_tasks_show.h"
 #include "model/heads.h"
+#include "platform.h"
 #include "progress.h"
 #include "signals.h"
 #include "train/calibration.h"
@@ -156,7 +157,11 @@ static void check_default(const xl_calibration *c) {
 /* ---- The command ---- */
 static int calibrate(xl_calibration *c, const calibrate_options *o, const char *heads_path) {
     exitlm_error error;
+    const double start = cli_clock_ms(NULL);
     int status = cli_done(xl_calibration_choose_path(c, &error), &error);
+    if (status == CLI_OK && !o->quiet)
+        fprintf(stderr, "%zu conversations under %zu settings: about %.0f s, or less\n", c->data.n,
+                c->path.n, (cli_clock_ms(NULL) - start) / 1000 * xl_calibration_rest(c));
     if (status == CLI_OK) status = cli_done(xl_calibration_measure(c, &error), &error);
     if (status == CLI_OK) status = cli_done(xl_calibration_make_levels(c, &error), &error);
     if (status != CLI_OK) return status;

@@ -331,6 +331,11 @@ exitlm_status xl_calibration_choose_path(xl_calibration *c, exitlm_error *error)
     return status;
 }
 
+double xl_calibration_rest(const xl_calibration *c) {
+    const double runs = c->options->strategy <= EXITLM_STRATEGY_RISK ? TRIALS + 2 : 1;
+    return (double)c->data.n * (double)(c->path.n + 1) / ((double)c->path_data.n * runs);
+}
+
 /* Conversations are measured in so many parts; after each, what is decided is left out. */
 #define PARTS 8
 #define LEAST_PART 100

@@ -48,6 +48,9 @@ exitlm_status xl_calibration_split(xl_calibration *c, exitlm_error *error);
  * three of them are tried with the K/V policy in question, and tell where on it a level's boundary
  * is to be expected. Each level gets its settings from some way before it up to it. */
 exitlm_status xl_calibration_choose_path(xl_calibration *c, exitlm_error *error);
+/* How many times as long as choosing the path the rest will take, by conversations and
+ * settings; less where settings are decided early. */
+double xl_calibration_rest(const xl_calibration *c);
 /* The data under the path's settings, part by part, each setting until it is decided: `result`. */
 exitlm_status xl_calibration_measure(xl_calibration *c, exitlm_error *error);
 /* The table's rows: `levels`; with strategy risk also `exited`. */

@@ -262,13 +262,13 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
       more,
       '--reply-tokens',
       '24',
-      '-q',
       '--strategy',
       'risk',
       '--accuracy',
       '0.8',
     ]);
     assert.equal(tried.status, 0, tried.err);
+    assert.match(tried.err, /240 conversations under 2 settings: about \d+ s, or less/);
     assert.match(tried.err, /1 conversation is left out/);
     const levels = objects(['inspect', alone])[0].levels;
     assert.ok(
