@@ -5,7 +5,7 @@ import fs from 'node:fs';
 import { after, before, test } from 'node:test';
 import { ExitLM } from '../../web/src/index.js';
 import { defaultModel } from '../answers/tools.mjs';
-import { built, good, scratch, tiny } from './support/cli.mjs';
+import { built, good, run, scratch, tiny } from './support/cli.mjs';
 import { modelServer } from './support/model-server.mjs';
 import { loadTiny, tinyBytes, tinyHeads } from './support/tiny-model.mjs';
 
@@ -35,6 +35,8 @@ test('what is told of the heads', () => {
   assert.ok(level);
   assert.equal(level.threshold.length, 3);
   assert.equal(level.strategy, 'risk');
+  // what a file that does not say it was made with
+  assert.deepEqual([level.kvType, level.temperature, level.maxTokens], ['f32', 0, 96]);
 });
 
 test('the level is the one that the heads name, else their strictest', async () => {
@@ -70,6 +72,40 @@ test('a reply says whether it lies inside what its accuracy is certified for', a
   assert.equal(certified, false);
   assert.match(String(why), /drawn/);
 });
+
+test(
+  'a level for drawn tokens is told of, and certifies replies up to its temperature',
+  { skip: !built && 'the program is not built' },
+  async () => {
+    const heads = scratch('drawn.exits.gguf');
+    const data = scratch(
+      'drawn.jsonl',
+      Array.from({ length: 48 }, (_, i) => `{"turns": ["say ${i}"]}\n`).join(''),
+    );
+    fs.writeFileSync(heads, await tinyHeads());
+    const added = run([
+      ...['calibrate', tiny, heads, '--data', data, '--accuracy', '0.6', '--temp', '0.7', '-q'],
+    ]);
+    assert.equal(added.status, 0, added.err);
+    const drawing = await loadTiny({ heads: new Uint8Array(fs.readFileSync(heads)) });
+    const levels = drawing.exits?.levels ?? [];
+    assert.equal(levels.length, (lm.exits?.levels.length ?? 0) + 1);
+    const { certified, kvType, temperature, maxTokens } = levels[levels.length - 1];
+    assert.deepEqual([certified, kvType, temperature, maxTokens], [true, 'f32', 0.7, 96]);
+    const said = async (/** @type {number} */ temperature_) =>
+      (
+        await drawing.complete('Once upon a time', {
+          accuracy: 0.6,
+          maxTokens: 8,
+          temperature: temperature_,
+          seed: 1,
+        }).result
+      ).uncertified;
+    assert.equal(await said(0.7), null);
+    assert.match(String(await said(1)), /higher temperature/);
+    await drawing.dispose();
+  },
+);
 
 test('exit is the default; tokens tell how deep they went', async () => {
   const reply = lm.complete('Once upon a time', { accuracy: 0.9, maxTokens: 40 });
