@@ -1,4 +1,4 @@
-/* Weight formats: what a GGUF file holds, how it lies in memory, and the ways between the two.
+/* The layout of each weight type: in a GGUF file, in memory, and the ways between the two.
  *
  * A weight matrix [rows][cols] is kept in TILES of 8 rows, so that the lanes of a vector register
  * are rows and no kernel needs a horizontal sum. The last tile is padded with zero rows. Tiles

@@ -1,5 +1,6 @@
-/* When is a token sure? Heads look at the hidden state after their layer, score a shortlist, and
- * say how uncertain they are. */
+/* The exit decision: when is a token sure? A head looks at the hidden state after its layer, scores
+ * a shortlist, and says how uncertain it is (xl_exit_check). It answers where that is under the
+ * level's threshold (xl_head_answers). */
 #ifndef XL_EXITS_H
 #define XL_EXITS_H
 #include "logits.h"
@@ -32,9 +33,9 @@ void xl_exits_fill(xl_exits *exits);
 exitlm_status xl_exit_check(xl_exits *exits, uint32_t head, uint32_t pos, const float *hidden,
                             const xl_check *previous, const xl_sampler *sampler, xl_check *check,
                             exitlm_error *error);
-/* The rule of a chain, which generation, drafting and calibration share. Is a head asked about a
- * position of this depth? A head that may never exit costs nothing; after a prompt that went
- * through all layers only heads there are left to ask. */
+/* The exit decision, which generation, drafting and measuring share.
+ * Is a head asked about a position of this depth? A head that may never exit costs nothing; after a
+ * prompt that went through all layers only heads there are left to ask. */
 static inline bool xl_head_is_asked(const xl_head *head, float threshold, uint32_t depth) {
     return threshold > 0 && depth <= head->layer;
 }

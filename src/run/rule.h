@@ -1,4 +1,5 @@
-/* The one token rule (sampler.h), as the full model, exits, drafts and verification ask it. */
+/* The token rule as the full model, exits, drafts and verification ask it. Its formula is that of
+ * xl_sample (sampler.h); what a grammar forbids is taken away before. */
 #ifndef XL_RULE_H
 #define XL_RULE_H
 #include "logits.h"
