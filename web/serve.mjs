@@ -22,7 +22,8 @@ const repository = fileURLToPath(new URL('..', import.meta.url));
  * @property {string[]} [folders] the folders below it that are served (all of it for an empty list)
  * @property {boolean} [isolation] send COOP and COEP (true)
  * @property {boolean} [ranges] answer Range requests (true)
- * @property {number} [bitsPerSecond] limit of all connections together; 0 is none
+ * @property {number | ((url: string) => number)} [bitsPerSecond] limit of all connections together,
+ *   or what it is at the moment for this address; 0 is none
  * @property {Record<string, string>} [headers] further headers
  * @property {(request: http.IncomingMessage, response: http.ServerResponse) => boolean | void}
  *   [intercept] sees each request first; true says that it has answered
@@ -39,7 +40,8 @@ export function createServer(options = {}) {
     headers = {},
     intercept,
   } = options;
-  const line = bitsPerSecond > 0 ? new Line(bitsPerSecond / 8) : null;
+  const line = new Line();
+  const rateOf = typeof bitsPerSecond === 'function' ? bitsPerSecond : () => bitsPerSecond;
   return http.createServer((request, response) => {
     if (isolation) {
       response.setHeader('Cross-Origin-Opener-Policy', 'same-origin');
@@ -47,7 +49,7 @@ export function createServer(options = {}) {
     }
     response.setHeader('Cross-Origin-Resource-Policy', 'cross-origin');
     for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
-    if (line) slowDown(response, line);
+    if (bitsPerSecond) slowDown(response, line, () => rateOf(request.url ?? '') / 8);
     if (intercept?.(request, response)) return;
     if (request.method !== 'GET' && request.method !== 'HEAD') return refuse(response, 405);
     const url = addressOf(request);
@@ -124,36 +126,36 @@ function refuse(/** @type {http.ServerResponse} */ response, /** @type {number} 
     .end(`${status} ${http.STATUS_CODES[status]}\n`);
 }
 
-/**
- * A line that carries so many bytes a second: each piece waits until those before it are through.
- */
+/** A line that several share: each piece waits until those before it are through. */
 class Line {
   #free = 0;
 
-  constructor(/** @type {number} */ bytesPerSecond) {
-    this.bytesPerSecond = bytesPerSecond;
-  }
-
   /** Resolves when that many bytes have gone through. */
-  carry(/** @type {number} */ bytes) {
-    this.#free = Math.max(this.#free, performance.now()) + (1000 * bytes) / this.bytesPerSecond;
+  carry(/** @type {number} */ bytes, /** @type {number} */ bytesPerSecond) {
+    this.#free = Math.max(this.#free, performance.now()) + (1000 * bytes) / bytesPerSecond;
     return new Promise((resolve) => setTimeout(resolve, this.#free - performance.now()));
   }
 }
 
-/** Makes a response's body go through the line, in small pieces, so that a file arrives evenly. */
-function slowDown(/** @type {http.ServerResponse} */ response, /** @type {Line} */ line) {
+/**
+ * Makes a response's body go through the line, in small pieces, so that a file arrives evenly.
+ * @param {http.ServerResponse} response @param {Line} line
+ * @param {() => number} rate bytes a second now; 0: no limit
+ */
+function slowDown(response, line, rate) {
   const write = response.write.bind(response);
   const end = response.end.bind(response);
-  const piece = Math.max(512, Math.min(16384, Math.round(line.bytesPerSecond / 50)));
   let sent = Promise.resolve();
   const queue = (/** @type {string | Uint8Array} */ chunk) => {
     const bytes = Buffer.from(/** @type {any} */ (chunk));
     sent = sent.then(async () => {
-      for (let at = 0; at < bytes.length && !response.destroyed; at += piece) {
+      for (let at = 0; at < bytes.length && !response.destroyed;) {
+        const now = rate();
+        const piece = now ? Math.max(512, Math.min(16384, Math.round(now / 50))) : bytes.length;
         const part = bytes.subarray(at, at + piece);
-        await line.carry(part.length);
+        if (now) await line.carry(part.length, now);
         if (!response.destroyed) write(part);
+        at += part.length;
       }
       response.emit('drain');
     });

@@ -15,6 +15,8 @@ export const ARGS = [
   '--disable-component-update',
   '--disable-sync',
   '--disable-dev-shm-usage',
+  // performance.measureUserAgentSpecificMemory() collects garbage itself, and waits for nothing
+  '--enable-blink-features=ForceEagerMeasureMemory',
 ];
 
 /** @param {import('playwright-core').LaunchOptions} [options] */

@@ -851,7 +851,9 @@ describe('everybody', () => {
   });
 
   test('a slow line: layers are seen to arrive, a question waits for them, and cancelling works', async () => {
-    const slow = await startTiny({ serve: { bitsPerSecond: 1.2e6 } });
+    const slow = await startTiny({
+      serve: { bitsPerSecond: (url) => (url.endsWith('.gguf') ? 1.2e6 : 0) },
+    });
     try {
       const page = await slow.open(
         `/web/demo/?model=${encodeURIComponent('/tests/data/tiny.gguf')}`,

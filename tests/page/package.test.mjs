@@ -13,7 +13,7 @@ const withoutWorkers = await start({
   isolation: false,
   headers: { 'Content-Security-Policy': policy.replace("worker-src 'self'", "worker-src 'none'") },
 });
-const slow = await start({ bitsPerSecond: 2_000_000 });
+const slow = await start({ bitsPerSecond: (url) => (url.endsWith('.gguf') ? 2_000_000 : 0) });
 after(() => Promise.all([isolated, plain, withoutWorkers, slow].map((it) => it.close())));
 
 const tiny = fs.statSync(new URL('../data/tiny.gguf', import.meta.url)).size;
