@@ -283,7 +283,7 @@ static void test_encode_memory(void) {
 
 /* The same for each rule of the pre-tokenizers: runs whose end decides, before something else. */
 static void test_long_runs(void) {
-    enum { N = 1 << 18 };
+    enum { N = 1 << 16 };
     static const char *const units[] = {" ", "\u3000", "A", "a",  "\u0416",
                                         "1", "~",      "'", "\r", "\u0301"};
     static const char *const ends[] = {"\u4e2d", "x", "\n", "", "1", "$"};

@@ -827,7 +827,7 @@ describe('the command line', { skip: !built && 'the program is not built' }, () 
 
   test(
     'a split model: named by its first part, found whole, missed in part',
-    { skip: !canMake && 'needs a C compiler and the library' },
+    { skip: !canMake && 'needs build/tests/make_tiny' },
     () => {
       const stem = scratch('split/model'),
         part = (/** @type {number} */ i) => `${stem}-0000${i}-of-00003.gguf`;
@@ -860,7 +860,7 @@ describe('the command line', { skip: !built && 'the program is not built' }, () 
 
   test(
     'other architectures and a separate output matrix',
-    { skip: !canMake && 'needs a C compiler and the library' },
+    { skip: !canMake && 'needs build/tests/make_tiny' },
     () => {
       for (const options of [
         ['--arch', 'qwen2'],

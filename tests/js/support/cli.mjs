@@ -19,37 +19,13 @@ export const hasReal = fs.existsSync(real);
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'exitlm-cli-'));
 after(() => fs.rmSync(folder, { recursive: true, force: true }));
 
-// tests/make_tiny.c writes models that are not committed; it is compiled against the library beside
-// the program.
-const library = path.join(path.dirname(program), 'libexitlm.a');
-export const canMake = fs.existsSync(library) && spawnSync('cc', ['--version']).status === 0;
-let maker = '';
+// What tests/make_tiny.c became, beside the program: it writes models that are not committed.
+const maker = path.join(path.dirname(program), 'tests/make_tiny');
+export const canMake = fs.existsSync(maker);
 
 /** Writes a model with random weights: see tests/make_tiny.c. */
-export function makeTiny(/** @type {string} */ file, /** @type {string[]} */ ...options) {
-  if (!maker) {
-    maker = scratch('make_tiny');
-    execFileSync(
-      'cc',
-      [
-        '-std=c11',
-        '-O1',
-        '-D_POSIX_C_SOURCE=200809L',
-        '-Isrc',
-        '-Itests/c/support',
-        '-o',
-        maker,
-        'tests/make_tiny.c',
-        'tests/c/support/random_model.c',
-        library,
-        '-lm',
-        '-lpthread',
-      ],
-      { cwd: root },
-    );
-  }
+export const makeTiny = (/** @type {string} */ file, /** @type {string[]} */ ...options) =>
   execFileSync(maker, [file, ...options]);
-}
 
 /** A path in this test's own folder; with content the file is written. */
 export function scratch(
