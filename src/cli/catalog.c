@@ -43,8 +43,9 @@ bool cli_catalog_open(cli_catalog *catalog, char *why, size_t why_bytes) {
     static const char *const places[] = {"../models/", "../share/exitlm/", "./models/"};
     char folder[4096];
     int found = try_path(catalog, "models/catalog.json", why, why_bytes);
-    bool known = cli_program_folder(folder, sizeof folder);
-    for (size_t i = 0; known && found == 0 && i < sizeof places / sizeof *places; i++) {
+    const bool known = cli_program_folder(folder, sizeof folder);
+    const size_t n_places = known ? sizeof places / sizeof *places : 0;
+    for (size_t i = 0; i < n_places && found == 0; i++) {
         char path[4200];
         snprintf(path, sizeof path, "%s%scatalog.json", folder, places[i]);
         found = try_path(catalog, path, why, why_bytes);

@@ -76,7 +76,8 @@ static char *read_line(FILE *in, size_t *n) {
     size_t capacity = 4096;
     char *line = malloc(capacity);
     *n = 0;
-    for (int byte; line && (byte = fgetc(in)) != '\n';) {
+    int byte;
+    while (line && (byte = fgetc(in)) != '\n') {
         if (*n == capacity) {
             char *larger = capacity >= MAX_LINE_BYTES ? NULL : realloc(line, capacity *= 2);
             if (!larger) free(line);

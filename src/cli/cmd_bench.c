@@ -115,9 +115,10 @@ static int prepare(bench *b, uint32_t ctx) {
                  prompt_tokens);
     }
     choose_levels(b);
-    for (size_t i = 0; b->engine.heads && i < b->accuracy.n; i++)
-        cli_engine_check_level(&b->engine, EXITLM_STRATEGY_RISK, b->accuracy.items[i],
-                               (exitlm_kv_policy)o->kv);
+    if (b->engine.heads)
+        for (size_t i = 0; i < b->accuracy.n; i++)
+            cli_engine_check_level(&b->engine, EXITLM_STRATEGY_RISK, b->accuracy.items[i],
+                                   (exitlm_kv_policy)o->kv);
     int status =
         bench_prompt(&b->engine, prompt_tokens, (int32_t **)&b->prompt.ids, &b->prompt.prompt_n);
     b->prompt.generate.max_tokens = 1;

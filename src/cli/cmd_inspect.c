@@ -54,7 +54,8 @@ static int run(const cli_call *call) {
         files = calloc(path.n_parts, sizeof *files);
         status = files ? inspect(&path, files, o->json) : cli_no_memory("the file's header");
     }
-    for (uint32_t part = 0; files && part < path.n_parts; part++) cli_gguf_close(&files[part]);
+    if (files)
+        for (uint32_t part = 0; part < path.n_parts; part++) cli_gguf_close(&files[part]);
     free(files);
     cli_model_path_free(&path);
     return status;

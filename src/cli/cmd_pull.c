@@ -34,8 +34,11 @@ static bool hash_file(const char *path, uint64_t *n_bytes, char hex[65]) {
     xl_sha256 sha;
     xl_sha256_init(&sha);
     *n_bytes = 0;
-    for (size_t n; good && (n = fread(chunk, 1, CHUNK_BYTES, in)) > 0; *n_bytes += n)
+    size_t n;
+    while (good && (n = fread(chunk, 1, CHUNK_BYTES, in)) > 0) {
         xl_sha256_update(&sha, chunk, n);
+        *n_bytes += n;
+    }
     if (in && ferror(in)) good = false;
     if (in) fclose(in);
     free(chunk);
@@ -202,8 +205,8 @@ static int copy_file(const char *from, const char *to) {
     uint8_t *chunk = malloc(CHUNK_BYTES);
     FILE *in = fopen(from, "rb"), *out = part ? fopen(part, "wb") : NULL;
     bool good = chunk && in && out;
-    for (size_t n; good && (n = fread(chunk, 1, CHUNK_BYTES, in)) > 0;)
-        good = fwrite(chunk, 1, n, out) == n;
+    size_t n;
+    while (good && (n = fread(chunk, 1, CHUNK_BYTES, in)) > 0) good = fwrite(chunk, 1, n, out) == n;
     if (in && ferror(in)) good = false;
     if (in) fclose(in);
     if (out && fclose(out) != 0) good = false;

@@ -44,11 +44,12 @@ static int find_in_catalog(const char *name, char **file) {
         status = cli_fail("%s: its entry in the catalogue has no valid \"file\"", name);
     } else {
         const char *folders[] = {catalog.folder, "models/", ""};
-        for (size_t i = 0; i < 3 && !*file && status == CLI_OK; i++) {
+        for (size_t i = 0; i < 3; i++) {
             char *path = xl_format("%s%s", folders[i], wanted);
             if (!path) status = cli_no_memory("a file name");
             else if (xl_file_look(path, NULL) == XL_FILE_PLAIN) *file = path;
             else free(path);
+            if (*file || status != CLI_OK) break;
         }
         if (!*file && status == CLI_OK)
             status = cli_fail("%s: this model has not been fetched yet; \"exitlm pull %s\" does",

@@ -16,7 +16,7 @@ void pack_shard_name(size_t index, char name[PACK_NAME_BYTES]) {
 }
 
 void pack_free(pack *p) {
-    for (uint32_t i = 0; p->parts && i < p->n_parts; i++) free(p->parts[i].path);
+    for (uint32_t i = 0; i < p->n_parts; i++) free(p->parts[i].path);
     free(p->parts);
     free(p->extents);
     free(p->shards);
@@ -294,8 +294,9 @@ int pack_write_shards(pack *p, const char *folder) {
         free(target);
     }
     if (status == CLI_OK) status = hash_parts(p, inputs, chunk);
-    for (uint32_t i = 0; inputs && i < p->n_parts; i++)
-        if (inputs[i]) fclose(inputs[i]);
+    if (inputs)
+        for (uint32_t i = 0; i < p->n_parts; i++)
+            if (inputs[i]) fclose(inputs[i]);
     free(inputs);
     free(chunk);
     return status;

@@ -158,14 +158,14 @@ static int read_bytes(const requant *r, uint32_t part, const char *name, void *b
 
 static int copy_tensor(requant *r, uint32_t part, const xl_gguf_tensor *t, const char *name,
                        uint8_t *chunk) {
-    int status = CLI_OK;
-    for (uint64_t left = t->n_bytes; left && status == CLI_OK;) {
+    for (uint64_t left = t->n_bytes; left;) {
         size_t n = left < CHUNK_BYTES ? (size_t)left : CHUNK_BYTES;
-        status = read_bytes(r, part, name, chunk, n);
+        int status = read_bytes(r, part, name, chunk, n);
         if (status == CLI_OK) status = write_bytes(r, chunk, n);
+        if (status != CLI_OK) return status;
         left -= n;
     }
-    return status;
+    return CLI_OK;
 }
 
 static int convert_tensor(requant *r, uint32_t part, const xl_gguf_tensor *t, const char *name,
@@ -176,10 +176,9 @@ static int convert_tensor(requant *r, uint32_t part, const xl_gguf_tensor *t, co
     if (cols != t->dims[0] || !xl_row_file_bytes(from, cols, &from_bytes) ||
         !xl_row_file_bytes(to, cols, &to_bytes) || !make_room(r, cols))
         return cli_no_memory("a row of the model");
-    int status = CLI_OK;
-    for (uint64_t row = 0; row < t->dims[1] && status == CLI_OK; row++) {
-        status = read_bytes(r, part, name, r->bytes, from_bytes);
-        if (status != CLI_OK) break;
+    for (uint64_t row = 0; row < t->dims[1]; row++) {
+        int status = read_bytes(r, part, name, r->bytes, from_bytes);
+        if (status != CLI_OK) return status;
         for (size_t block = 0; block * f->block_elems < cols; block++)
             xl_dequant_block(from, r->bytes + block * f->block_bytes,
                              r->values + block * f->block_elems);
@@ -188,16 +187,30 @@ static int convert_tensor(requant *r, uint32_t part, const xl_gguf_tensor *t, co
                             "number, or too large)",
                             r->path->file, (unsigned long long)row, name, xl_quant_types[to].name);
         status = write_bytes(r, r->packed, to_bytes);
+        if (status != CLI_OK) return status;
     }
-    return status;
+    return CLI_OK;
+}
+
+/* Zeros up to where the next tensor begins. */
+static int pad(requant *r) {
+    static const uint8_t zeros[64];
+    const uint32_t alignment = r->parts[0].header.alignment;
+    const off_t at = ftello(r->out);
+    uint64_t over = at < 0 ? 0 : (uint64_t)at % alignment;
+    while (over > 0 && over < alignment) {
+        size_t n = alignment - over < sizeof zeros ? (size_t)(alignment - over) : sizeof zeros;
+        int status = write_bytes(r, zeros, n);
+        if (status != CLI_OK) return status;
+        over += n;
+    }
+    return CLI_OK;
 }
 
 static int write_tensors(requant *r, uint8_t *chunk) {
-    static const uint8_t zeros[64];
-    int status = CLI_OK;
     for (uint32_t p = 0; p < r->path->n_parts; p++) {
         const xl_gguf *gguf = &r->parts[p].header;
-        for (uint32_t i = 0; i < gguf->n_tensors && status == CLI_OK; i++) {
+        for (uint32_t i = 0; i < gguf->n_tensors; i++) {
             char name[XL_GGUF_MAX_NAME_BYTES + 1];
             const xl_gguf_tensor *t = tensor_at(gguf, i, name);
             if (t->offset > INT64_MAX ||
@@ -205,20 +218,13 @@ static int write_tensors(requant *r, uint8_t *chunk) {
                 return cli_fail("%s: cannot be read at byte %llu", r->path->file,
                                 (unsigned long long)t->offset);
             xl_type to = type_for(r, t, name);
-            status = to == XL_TYPE_COUNT ? copy_tensor(r, p, t, name, chunk)
-                                         : convert_tensor(r, p, t, name, to);
-            off_t at = ftello(r->out);
-            uint32_t alignment = r->parts[0].header.alignment;
-            for (uint64_t over = at < 0 ? 0 : (uint64_t)at % alignment;
-                 over && over < alignment && status == CLI_OK;) {
-                size_t n =
-                    alignment - over < sizeof zeros ? (size_t)(alignment - over) : sizeof zeros;
-                status = write_bytes(r, zeros, n);
-                over += n;
-            }
+            int status = to == XL_TYPE_COUNT ? copy_tensor(r, p, t, name, chunk)
+                                             : convert_tensor(r, p, t, name, to);
+            if (status == CLI_OK) status = pad(r);
+            if (status != CLI_OK) return status;
         }
     }
-    return status;
+    return CLI_OK;
 }
 
 int requant_write(const cli_model_path *path, xl_type layers, xl_type embedding,
@@ -239,7 +245,8 @@ int requant_write(const cli_model_path *path, xl_type layers, xl_type embedding,
     if (r.out && fclose(r.out) != 0 && status == CLI_OK)
         status = cli_fail("%s: cannot be written: %s", target, strerror(errno));
     if (r.out && status != CLI_OK) remove(target);
-    for (uint32_t p = 0; r.parts && p < path->n_parts; p++) cli_gguf_close(&r.parts[p]);
+    if (r.parts)
+        for (uint32_t p = 0; p < path->n_parts; p++) cli_gguf_close(&r.parts[p]);
     free(r.parts);
     free(chunk);
     free(r.bytes);
@@ -253,7 +260,8 @@ int requant_write(const cli_model_path *path, xl_type layers, xl_type embedding,
 static exitlm_status load(FILE *in, exitlm_loader *loader, uint8_t *chunk, exitlm_error *error) {
     exitlm_model *model = NULL;
     exitlm_status status = EXITLM_OK;
-    for (size_t n; status == EXITLM_OK && (n = fread(chunk, 1, CHUNK_BYTES, in)) > 0;)
+    size_t n;
+    while (status == EXITLM_OK && (n = fread(chunk, 1, CHUNK_BYTES, in)) > 0)
         status = exitlm_loader_push(loader, chunk, n, error);
     if (status != EXITLM_OK) {
         exitlm_loader_free(loader);

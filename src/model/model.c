@@ -203,8 +203,9 @@ static exitlm_status find_in_layer(exitlm_model *model, const xl_gguf *gguf,
     if (rule && ((rule->required | rule->optional) & 1u << c->arch)) {
         place->kind = rule->rows == SIZE_ONE ? XL_PLACE_VECTOR : XL_PLACE_MATRIX;
         place->layer = (int32_t)layer;
-        for (size_t i = 0; i < XL_FINGERPRINT_NORMS && layer == 0; i++)
-            place->in_fingerprint |= strcmp(rule->name, xl_fingerprint_norms[i] + 6) == 0;
+        if (layer == 0)
+            for (size_t i = 0; i < XL_FINGERPRINT_NORMS; i++)
+                place->in_fingerprint |= strcmp(rule->name, xl_fingerprint_norms[i] + 6) == 0;
         place->target = (char *)&model->layers[layer] + rule->offset;
         place->fused = rule->rows == SIZE_QKV || rule->cols == SIZE_QKV;
         return set_shape(gguf, t, size_of(c, rule->rows), size_of(c, rule->cols), place, error);
@@ -266,13 +267,16 @@ static exitlm_status check_rule(const exitlm_model *model, const tensor_rule *ru
 }
 
 exitlm_status xl_model_check_tensors(const exitlm_model *model, exitlm_error *error) {
-    exitlm_status status = EXITLM_OK;
     for (uint32_t layer = 0; layer < model->config.n_layers; layer++)
-        for (size_t i = 0; i < N_LAYER_RULES && status == EXITLM_OK; i++)
-            status = check_rule(model, &layer_rules[i], (int32_t)layer, error);
-    for (size_t i = 0; i < N_BASE_RULES && status == EXITLM_OK; i++)
-        status = check_rule(model, &base_rules[i], -1, error);
-    return status;
+        for (size_t i = 0; i < N_LAYER_RULES; i++) {
+            exitlm_status status = check_rule(model, &layer_rules[i], (int32_t)layer, error);
+            if (status != EXITLM_OK) return status;
+        }
+    for (size_t i = 0; i < N_BASE_RULES; i++) {
+        exitlm_status status = check_rule(model, &base_rules[i], -1, error);
+        if (status != EXITLM_OK) return status;
+    }
+    return EXITLM_OK;
 }
 
 /* ---- Hyperparameters ------------------------------------------------------------ */
@@ -630,8 +634,10 @@ void xl_stop_drop(const exitlm_model *model, const xl_place *place, xl_stop **at
 }
 
 void xl_part_free(exitlm_model *model, xl_part *part) {
-    for (uint32_t i = 0; part->places && i < part->gguf.n_tensors; i++)
-        while (part->places[i].stops) xl_stop_drop(model, &part->places[i], &part->places[i].stops);
+    if (part->places)
+        for (uint32_t i = 0; i < part->gguf.n_tensors; i++)
+            while (part->places[i].stops)
+                xl_stop_drop(model, &part->places[i], &part->places[i].stops);
     xl_free(&model->allocator, part->places, part->gguf.n_tensors, sizeof *part->places);
     xl_gguf_free(&part->gguf);
     xl_free(&model->allocator, part->weights, part->weights_bytes, 1);

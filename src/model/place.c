@@ -24,7 +24,8 @@ static bool cut_weights(xl_part *part, xl_arena *arena) {
     }
     uint8_t *staged = xl_arena_take(arena, staging, 1);
     if (arena->overflow) return false;
-    for (uint32_t i = 0; i < part->gguf.n_tensors && staged; i++) {
+    if (!staged) return true; /* measured */
+    for (uint32_t i = 0; i < part->gguf.n_tensors; i++) {
         xl_place *place = &part->places[i];
         if (place->kind == XL_PLACE_SKIP || place->kind == XL_PLACE_ROWS) continue;
         place->staged = staged;

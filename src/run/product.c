@@ -36,9 +36,10 @@ static void run_part(void *arg, uint32_t part, uint32_t parts) {
     for (uint32_t i = 0; i < p->n_matrices; i++) {
         rows_of_part(p->rows ? p->rows : p->w[i]->rows, part, parts, &first, &last);
         if (first < last) multiply(p, i, first, last);
-        for (uint32_t r = 0; r < p->n && p->bias[i]; r++)
-            p->run->kernels->add(p->y[i] + r * p->y_stride[i] + first, p->bias[i] + first,
-                                 last - first);
+        if (p->bias[i])
+            for (uint32_t r = 0; r < p->n; r++)
+                p->run->kernels->add(p->y[i] + r * p->y_stride[i] + first, p->bias[i] + first,
+                                     last - first);
     }
     if (!p->activated || first >= last) return;
     for (uint32_t r = 0; r < p->n; r++)

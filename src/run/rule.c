@@ -37,8 +37,9 @@ static int32_t choose_by_id(const xl_sampler *sampler, xl_logits *logits, uint32
                             float *work) {
     const uint32_t vocab = logits->stair->run->model->config.vocab;
     const bool cut = sampler->top_k || sampler->top_p > 0 || sampler->min_p > 0;
+    const int tries = sampler->grammar && !cut ? TRIED_WITHOUT_MASK : 0;
     xl_sampler again = *sampler;
-    for (int i = 0; sampler->grammar && !cut && i < TRIED_WITHOUT_MASK; i++) {
+    for (int i = 0; i < tries; i++) {
         const int32_t id =
             xl_rule_among(&again, logits->stair, logits->by_id, NULL, vocab, pos, work);
         if (xl_rule_allows(sampler, logits->stair, pos, id)) return id;

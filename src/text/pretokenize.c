@@ -183,7 +183,8 @@ static void fill_set(xl_pre_set *set, const char *text, const char *end) {
         for (uint32_t c = 0; c < 128; c++)
             if (entry_has_ascii(&e, c)) set->ascii[c >> 5] |= 1u << (c & 31);
     }
-    for (unsigned i = 0; set->negated && i < 4; i++) set->ascii[i] = ~set->ascii[i];
+    if (set->negated)
+        for (unsigned i = 0; i < 4; i++) set->ascii[i] = ~set->ascii[i];
 }
 
 static inline bool has_bit(const uint32_t bits[4], uint32_t c) {
@@ -249,10 +250,12 @@ static const char *read_class(xl_pre *pre, const char *p, xl_pre_item *item) {
 /* Adds the ASCII characters with which what a way matches may begin. */
 static void add_first(const xl_pre *pre, const xl_pre_item *item, uint32_t first[4]) {
     do {
-        const uint8_t c = item->kind == CHARACTER ? item->what : '\'';
-        if (item->kind != CLASS) first[c >> 5] |= 1u << (c & 31);
-        for (int i = 0; item->kind == CLASS && i < 4; i++)
-            first[i] |= pre->set[item->what].ascii[i];
+        if (item->kind == CLASS) {
+            for (int i = 0; i < 4; i++) first[i] |= pre->set[item->what].ascii[i];
+        } else {
+            const uint8_t c = item->kind == CHARACTER ? item->what : '\'';
+            first[c >> 5] |= 1u << (c & 31);
+        }
     } while (item++->min == 0);
 }
 

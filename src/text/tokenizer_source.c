@@ -119,9 +119,9 @@ exitlm_status xl_tokenizer_source_from_gguf(xl_tokenizer_source *source, const x
     if (status == EXITLM_OK)
         status = take_numbers(gguf, "tokenizer.ggml.token_type", XL_GGUF_I32, &source->types,
                               &source->n_types, error);
-    for (size_t i = 0; status == EXITLM_OK && i < sizeof ids / sizeof *ids; i++)
+    for (size_t i = 0; i < sizeof ids / sizeof *ids && status == EXITLM_OK; i++)
         status = take_id(gguf, ids[i].key, ids[i].id, error);
-    for (size_t i = 0; status == EXITLM_OK && i < sizeof flags / sizeof *flags; i++)
+    for (size_t i = 0; i < sizeof flags / sizeof *flags && status == EXITLM_OK; i++)
         status = take_flag(gguf, flags[i].key, flags[i].flag, error);
     const char *name;
     size_t n_bytes;
