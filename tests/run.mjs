@@ -47,8 +47,9 @@ if (unknown) {
   process.exit(2);
 }
 
-const INVARIANTS = ['--import', './tests/js/support/invariants.mjs'];
 const cores = String(os.availableParallelism());
+// As many files at a time as there are cores: Node's own choice leaves one idle.
+const JS = ['--import', './tests/js/support/invariants.mjs', `--test-concurrency=${cores}`];
 /** @type {{ name: string, seconds: number, result: string, failed: boolean }[]} */
 const phases = [];
 
@@ -155,10 +156,10 @@ if (ready) {
       ),
     'fuzz': () => phase('fuzz targets, a short run each', () => buildAndTest('fuzz')),
     'neon': () => phase('C tests for 64-bit ARM, under qemu', () => buildAndTest('neon')),
-    'js': () => phase('JavaScript tests', () => nodeTests('js', INVARIANTS)),
+    'js': () => phase('JavaScript tests', () => nodeTests('js', JS)),
     'node-lts': () =>
       phase("JavaScript tests under Node's current LTS", () =>
-        nodeTests('js', INVARIANTS, undefined, nodeLts()),
+        nodeTests('js', JS, undefined, nodeLts()),
       ),
     'page': () =>
       phase('page tests in Chromium', () => nodeTests('page', ['--test-concurrency=1'])),
