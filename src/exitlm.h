@@ -323,8 +323,8 @@ const char *exitlm_kernel_name(size_t index);
  * The reply ends where the grammar says that it is complete; one that max_tokens or the context cuts
  * is incomplete (reason LENGTH). In mode EXIT such a reply is not certified.
  * What of JSON Schema and of regular expressions is understood stands in docs/shaped.md; else USAGE,
- * with the place. A grammar serves one session at a time, belongs to the caller, and must outlive
- * the replies that use it; the model must outlive the grammar. Its memory, beside that of model and
+ * with the place. A grammar serves the replies of one thread, also several side by side, belongs to the
+ * caller, and must outlive the replies that use it; the model must outlive the grammar. Its memory, beside that of model and
  * session, is taken when it is made: some 1.2 MB for 49,152 tokens. The first grammar of a model also
  * makes a tree of its vocabulary, 1.1 MB, which the model keeps. `allocator` NULL: the C library's. */
 exitlm_status exitlm_grammar_from_schema(exitlm_grammar **grammar, const exitlm_model *model,

@@ -32,15 +32,17 @@ void xl_automaton_begin(xl_automaton *a, const exitlm_allocator *allocator) {
 void xl_automaton_free(xl_automaton *a) {
     xl_free(&a->allocator, a->edges, a->edges_room, sizeof *a->edges);
     xl_free(&a->allocator, a->first, a->states_room, sizeof *a->first);
+    xl_free(&a->allocator, a->text, a->text_room, sizeof *a->text);
     xl_free(&a->allocator, a->need, a->n_states, sizeof *a->need);
     xl_free(&a->allocator, a->rules, a->rules_room, sizeof *a->rules);
     *a = (xl_automaton){.no_memory = true};
 }
 
 uint32_t xl_automaton_state(xl_automaton *a) {
-    if (!room(a, (void **)&a->first, a->n_states, &a->states_room, MAX_STATES, sizeof *a->first))
+    if (!room(a, (void **)&a->first, a->n_states, &a->states_room, MAX_STATES, sizeof *a->first) ||
+        !room(a, (void **)&a->text, a->n_states, &a->text_room, MAX_STATES, sizeof *a->text))
         return 0;
-    a->first[a->n_states] = 0;
+    a->first[a->n_states] = a->text[a->n_states] = 0;
     return a->n_states++;
 }
 
@@ -175,8 +177,29 @@ static void lay_escape(xl_automaton *a, uint32_t from, uint32_t c, uint32_t to) 
 
 static bool is_escaped(uint32_t c) { return c < 0x20 || c == '"' || c == '\\'; }
 
+static bool has_text(uint32_t from, uint32_t end) {
+    for (uint32_t c = from; c < end; c++)
+        if (xl_is_text(c)) return true;
+    return false;
+}
+
+static bool has_all_text(const xl_charset *set) {
+    uint32_t from = 0;
+    for (uint32_t i = 0; i < set->n; i++) {
+        if (has_text(from, set->range[i].low)) return false;
+        from = set->range[i].high + 1;
+    }
+    return !has_text(from, LAST_CHARACTER + 1);
+}
+
 void xl_lay_charset(xl_automaton *a, uint32_t from, const xl_charset *set, xl_quoting quoting,
                     uint32_t to) {
+    if (has_all_text(set)) {
+        const uint32_t alone = xl_automaton_state(a);
+        xl_lay_nothing(a, from, alone);
+        if (!a->no_memory && !a->too_large) a->text[alone] = to;
+        from = alone;
+    }
     for (uint32_t i = 0; i < set->n; i++) {
         uint32_t low = set->range[i].low;
         const uint32_t high = set->range[i].high;

@@ -29,6 +29,9 @@ typedef struct xl_automaton {
     uint32_t *first; /* [n_states] edge, 0: none */
     uint16_t *need;  /* [n_states] calls within calls to the end of its rule; XL_NO_WAY: none leads
                       * there. Filled by xl_automaton_finish. */
+    uint32_t *text;  /* [n_states] where every character of text leads from here, beside which the
+                       * state has no edges that begin a text; 0: it is no such state */
+    uint32_t text_room;
     uint32_t n_states, states_room;
     xl_rule *rules; /* [n_rules]; the first is the whole */
     uint32_t n_rules, rules_room;
@@ -66,6 +69,13 @@ typedef enum xl_quoting {
     XL_UNQUOTED,
     XL_IN_JSON /* inside a JSON string: " and \ and control characters escaped */
 } xl_quoting;
+/* Text is what stands for itself in a JSON string and is taken by a pattern's dot. */
+static inline bool xl_is_text(uint32_t c) {
+    if (c < 0x7f) return c >= 0x20 && c != '"' && c != '\\';
+    return c >= 0x80 && c != 0x2028 && c != 0x2029 && (c < 0xd800 || c > 0xdfff);
+}
+/* May a byte begin a character of text, or go on with one? */
+static inline bool xl_is_text_byte(uint8_t byte) { return byte >= 0x80 || xl_is_text(byte); }
 /* One character of a tidy set, in UTF-8. */
 void xl_lay_charset(xl_automaton *automaton, uint32_t from, const xl_charset *set,
                     xl_quoting quoting, uint32_t to);

@@ -19,7 +19,9 @@ enum {
     SET_SLOTS = 1 << 12,
     VISITED = 1 << 13,
     MASKS = 32,
-    RECENT = 32, /* tokens that a caller may go back and only these are looked at again */
+    RECENT = 32,   /* tokens that a caller may go back and only these are looked at again */
+    MOST_BACK = 9, /* that a reply goes back at once; who is further is another reply */
+    TRAILS = 16,
     UNKNOWN = 0,
     DEAD = 1
 };
@@ -37,12 +39,21 @@ typedef struct stack_node {
 typedef struct config_set {
     uint32_t first, n; /* in `configs` */
     uint32_t hash;
-    int16_t mask;   /* index, -1: none */
-    bool accepts;   /* the text may end here */
-    uint16_t plain; /* the set after any plain byte, DEAD: there is not one for all of them */
-    uint16_t run;   /* 1 + plain_run, 0: not known */
+    int16_t mask;  /* index, -1: none */
+    bool accepts;  /* the text may end here */
+    uint16_t text; /* a set that every character of text leads to at least, DEAD: none */
+    bool other;    /* other edges begin with a byte of text; known with `text` */
     uint16_t next[256];
 } config_set;
+
+/* What a reply has said: several may go side by side. */
+typedef struct trail {
+    int32_t id[RECENT];     /* ring: token i of the reply at i % RECENT */
+    uint32_t set[RECENT];   /* the set after it */
+    uint32_t n, known_from; /* sets of the tokens from here on are in the ring */
+    uint64_t before;        /* hash of the tokens before these */
+    uint64_t used;          /* when it was last asked for */
+} trail;
 
 struct exitlm_grammar {
     exitlm_allocator allocator;
@@ -64,12 +75,11 @@ struct exitlm_grammar {
     config *seen;      /* [VISITED / 2] all that was reached, in order */
     uint32_t stamp, n_made, n_seen, start;
     bool made_accepts;
-    uint64_t *masks; /* [MASKS][mask_words] */
-    uint32_t mask_words, next_mask;
-    uint16_t mask_of[MASKS];     /* set, 0: free */
-    int32_t recent_id[RECENT];   /* ring: token i of the reply at i % RECENT */
-    uint32_t recent_set[RECENT]; /* the set after it */
-    uint32_t n_said, known_from; /* sets of the tokens from here on are in the ring */
+    uint64_t *masks; /* [MASKS][mask_words of the vocabulary] */
+    uint32_t next_mask;
+    uint16_t mask_of[MASKS]; /* set, 0: free */
+    trail trails[TRAILS];
+    uint64_t questions;
 };
 
 /* ---- Sets ---- */
@@ -87,7 +97,10 @@ static void forget(xl_grammar *g) {
     g->n_configs = 0;
     g->n_stacks = 1;
     g->stacks[0] = (stack_node){0};
-    g->n_said = g->known_from = 0;
+    for (uint32_t i = 0; i < TRAILS; i++) {
+        g->trails[i].n = g->trails[i].known_from = 0;
+        g->trails[i].before = 0;
+    }
     g->start = UNKNOWN;
     g->full = false;
 }
@@ -208,14 +221,22 @@ static uint32_t end_set(xl_grammar *g) {
     return number_of_made(g);
 }
 
-/* Forgets all but one set, where more than half of the room is taken; returns its new number. A
+static uint64_t hash_token(uint64_t hash, int32_t id) { return xl_mix64(hash ^ (uint32_t)id); }
+
+/* Tokens before this one are not in the ring any more. */
+static void forget_before(trail *t, const int32_t *ids, uint32_t known_from) {
+    for (; t->known_from < known_from; t->known_from++)
+        t->before = hash_token(t->before, ids[t->known_from]);
+}
+
+/* Forgets all but one set, that of a trail, where more than half of the room is taken; returns its new number. A
  * stack stands behind its parent, so their order, and with it the set's, stays. */
-static uint32_t make_room(xl_grammar *g, uint32_t keep) {
+static uint32_t make_room(xl_grammar *g, trail *t, const int32_t *ids, uint32_t keep) {
     if (keep == DEAD || (g->n_sets <= MAX_SETS / 2 && g->n_configs <= MAX_CONFIGS / 2 &&
                          g->n_stacks <= MAX_STACKS / 2))
         return keep;
     const config_set set = g->sets[keep];
-    const uint32_t n_stacks = g->n_stacks, n_said = g->n_said;
+    const uint32_t n_stacks = g->n_stacks, n_said = t->n;
     memcpy(g->made, g->configs + set.first, set.n * sizeof *g->made);
     memset(g->moved, 0, n_stacks * sizeof *g->moved);
     for (uint32_t i = 0; i < set.n; i++)
@@ -231,10 +252,11 @@ static uint32_t make_room(xl_grammar *g, uint32_t keep) {
     g->n_made = set.n;
     g->made_accepts = set.accepts;
     const uint32_t set_now = number_of_made(g);
-    g->n_said = n_said;
-    g->known_from = n_said ? n_said - 1 : 0;
-    if (n_said) g->recent_set[g->known_from % RECENT] = set_now;
-    else g->start = set_now;
+    t->n = n_said;
+    if (n_said) {
+        forget_before(t, ids, n_said - 1);
+        t->set[t->known_from % RECENT] = set_now;
+    } else g->start = set_now;
     return set_now;
 }
 
@@ -247,21 +269,30 @@ static uint32_t start_set(xl_grammar *g) {
     return set;
 }
 
-/* The set after a byte. DEAD with `full` where there was no room. */
+/* The set after a byte. DEAD with `full` where there was no room. Bytes that the same edges take are
+ * done at once. */
 static uint32_t step(xl_grammar *g, uint32_t from, uint8_t byte) {
     const uint32_t known = g->sets[from].next[byte];
     if (known != UNKNOWN) return known;
     const config_set *set = &g->sets[from];
+    uint32_t low = 0, high = UINT8_MAX;
     begin_set(g);
     for (uint32_t i = 0; i < set->n; i++) {
         const config c = g->configs[set->first + i];
         for (uint32_t e = g->automaton.first[c.state]; e; e = g->automaton.edges[e].next) {
             const xl_edge *edge = &g->automaton.edges[e];
-            if (byte >= edge->low && byte <= edge->high) reach(g, edge->to, c.stack);
+            if (edge->low > edge->high) continue;
+            if (byte < edge->low) high = xl_min_u32(high, edge->low - 1u);
+            else if (byte > edge->high) low = xl_max_u32(low, edge->high + 1u);
+            else {
+                low = xl_max_u32(low, edge->low);
+                high = xl_min_u32(high, edge->high);
+                reach(g, edge->to, c.stack);
+            }
         }
     }
     const uint32_t to = end_set(g);
-    if (!g->full) g->sets[from].next[byte] = (uint16_t)to;
+    for (; low <= high && !g->full; low++) g->sets[from].next[low] = (uint16_t)to;
     return to;
 }
 
@@ -278,29 +309,53 @@ static uint32_t step_token(xl_grammar *g, uint32_t set, int32_t id) {
 /* ---- Where the reply is ---- */
 
 /* How many of the tokens lead to a set that is still known. */
-static uint32_t known_tokens(const xl_grammar *g, const int32_t *ids, uint32_t n) {
-    const uint32_t oldest = g->known_from;
-    if (n <= oldest || g->recent_id[oldest % RECENT] != ids[oldest]) return 0;
+static uint32_t known_tokens(const trail *t, const int32_t *ids, uint32_t n) {
+    const uint32_t oldest = t->known_from;
+    if (n <= oldest || t->n <= oldest || t->id[oldest % RECENT] != ids[oldest]) return 0;
+    uint64_t before = 0;
+    for (uint32_t i = 0; i < oldest; i++) before = hash_token(before, ids[i]);
+    if (before != t->before) return 0;
     uint32_t i = oldest;
-    while (i < n && i < g->n_said && g->recent_id[i % RECENT] == ids[i]) i++;
+    while (i < n && i < t->n && t->id[i % RECENT] == ids[i]) i++;
     return i;
+}
+
+/* The trail that knows most of the tokens, where the others do not need it; *known: so many. */
+static trail *trail_of(xl_grammar *g, const int32_t *ids, uint32_t n, uint32_t *known) {
+    trail *best = g->trails, *oldest = g->trails;
+    *known = known_tokens(best, ids, n);
+    for (trail *t = g->trails + 1; t < g->trails + TRAILS; t++) {
+        const uint32_t tokens = known_tokens(t, ids, n);
+        if (tokens > *known) best = t;
+        *known = xl_max_u32(*known, tokens);
+        if (t->used < oldest->used) oldest = t;
+    }
+    if (*known == 0) {
+        best = oldest;
+        best->known_from = 0;
+        best->before = 0;
+    } else if (*known + MOST_BACK < best->n) {
+        *oldest = *best;
+        best = oldest;
+    }
+    best->n = *known;
+    if (n) best->used = ++g->questions;
+    return best;
 }
 
 /* The set after the tokens, with half of the room free for what is asked of it. */
 static uint32_t here(xl_grammar *g, const int32_t *ids, uint32_t n) {
     if (g->full) forget(g);
-    uint32_t i = known_tokens(g, ids, n);
-    uint32_t set = i ? g->recent_set[(i - 1) % RECENT] : start_set(g);
-    if (i == 0) g->known_from = 0;
-    g->n_said = i;
-    set = make_room(g, set);
+    uint32_t i;
+    trail *t = trail_of(g, ids, n, &i);
+    uint32_t set = make_room(g, t, ids, i ? t->set[(i - 1) % RECENT] : start_set(g));
     while (i < n && set != DEAD) {
         set = step_token(g, set, ids[i]);
-        g->recent_id[i % RECENT] = ids[i];
-        g->recent_set[i % RECENT] = set;
-        g->n_said = ++i;
-        if (i > RECENT) g->known_from = xl_max_u32(g->known_from, i - RECENT);
-        set = make_room(g, set);
+        t->id[i % RECENT] = ids[i];
+        t->set[i % RECENT] = set;
+        t->n = ++i;
+        if (i > RECENT) forget_before(t, ids, i - RECENT);
+        set = make_room(g, t, ids, set);
     }
     return set;
 }
@@ -324,72 +379,82 @@ bool xl_grammar_allows_all(xl_grammar *g, const int32_t *ids, uint32_t n, const 
     return set != DEAD;
 }
 
-static void set_bit(uint64_t *mask, uint32_t i) { mask[i / 64] |= (uint64_t)1 << i % 64; }
-
-/* The set after any one plain byte, the same for all; else DEAD. */
-static uint32_t after_plain(xl_grammar *g, uint32_t set) {
-    if (set == DEAD || g->sets[set].plain != UNKNOWN)
-        return set == DEAD ? DEAD : g->sets[set].plain;
-    uint32_t after = step(g, set, ' ');
-    for (unsigned byte = ' ' + 1; byte < 0x7f && after != DEAD; byte++)
-        if (xl_is_plain((uint8_t)byte) && step(g, set, (uint8_t)byte) != after) after = DEAD;
-    if (!g->full) g->sets[set].plain = (uint16_t)after;
-    return after;
+/* Fills `text` and `other` of a set. */
+static void find_text(xl_grammar *g, uint32_t from) {
+    const xl_automaton *a = &g->automaton;
+    const config_set *set = &g->sets[from];
+    bool other = false;
+    begin_set(g);
+    for (uint32_t i = 0; i < set->n; i++) {
+        const config c = g->configs[set->first + i];
+        if (a->text[c.state]) {
+            reach(g, a->text[c.state], c.stack);
+            continue;
+        }
+        for (uint32_t e = a->first[c.state]; e && !other; e = a->edges[e].next)
+            for (uint32_t byte = a->edges[e].low; byte <= a->edges[e].high && !other; byte++)
+                other = xl_is_text_byte((uint8_t)byte);
+    }
+    const uint32_t to = end_set(g);
+    g->sets[from].text = (uint16_t)to;
+    g->sets[from].other = other;
 }
 
-/* How many plain bytes may come, whichever they are; not counted beyond the vocabulary's longest. */
-static uint32_t plain_run(xl_grammar *g, uint32_t set) {
-    const uint32_t most = g->vocabulary->tallest, from = set;
-    if (g->sets[set].run) return g->sets[set].run - 1u;
+/* Of tokens that are text up to how many characters may come, whatever they say? *all: and of those no
+ * others. */
+static uint32_t text_run(xl_grammar *g, uint32_t set, bool *all) {
     uint32_t n = 0;
-    for (uint32_t next; n < most && (next = after_plain(g, set)) != DEAD; n++) {
-        if (next == set) n = most - 1;
+    for (*all = true; n < XL_MOST_TEXT; n++) {
+        if (g->sets[set].text == UNKNOWN) find_text(g, set);
+        const uint32_t next = g->sets[set].text;
+        *all &= !g->sets[set].other;
+        if (next == DEAD) break;
+        if (next == set) n = XL_MOST_TEXT - 1;
         set = next;
     }
-    if (!g->full) g->sets[from].run = (uint16_t)(n + 1);
     return n;
 }
 
-static void set_ids(const xl_vocabulary *v, uint64_t *mask, uint32_t from, uint32_t to) {
-    for (uint32_t r = v->rank[from]; r < v->rank[to]; r++) set_bit(mask, (uint32_t)v->ids[r]);
-}
-
-/* One walk through the tree of the vocabulary. */
-static void fill_mask(xl_grammar *g, uint32_t set, uint64_t *mask) {
-    const xl_vocabulary *v = g->vocabulary;
+/* One walk through a tree of the vocabulary. */
+static void mask_tree(xl_grammar *g, uint32_t set, const xl_token_tree *tree, uint64_t *mask) {
     uint32_t ends[XL_MAX_SPOKEN_BYTES], sets[XL_MAX_SPOKEN_BYTES + 1], depth = 0;
-    uint32_t runs[XL_MAX_SPOKEN_BYTES + 1];
-    memset(mask, 0, g->mask_words * sizeof *mask);
     sets[0] = set;
-    runs[0] = plain_run(g, set);
-    for (uint32_t i = 0; i < v->n;) {
+    for (uint32_t i = 0; i < tree->n;) {
         while (depth && i >= ends[depth - 1]) depth--;
-        if (v->plain[i] && v->plain[i] <= runs[depth]) {
-            set_ids(v, mask, i, v->end[i]);
-            i = v->end[i];
-            continue;
-        }
-        const uint32_t next = step(g, sets[depth], v->byte[i]);
+        const uint32_t next = step(g, sets[depth], tree->byte[i]);
         if (next == DEAD) {
-            i = v->end[i];
+            i = tree->end[i];
             continue;
         }
-        set_ids(v, mask, i, i + 1);
-        if (v->end[i] > i + 1) {
-            ends[depth++] = v->end[i];
+        if (tree->id[i] >= 0) xl_mask_set(mask, (uint32_t)tree->id[i]);
+        if (tree->end[i] > i + 1) {
+            ends[depth++] = tree->end[i];
             sets[depth] = next;
-            runs[depth] = plain_run(g, next);
         }
         i++;
     }
+}
+
+static void fill_mask(xl_grammar *g, uint32_t set, uint64_t *mask) {
+    const xl_vocabulary *v = g->vocabulary;
+    bool all = false;
+    const uint32_t run = text_run(g, set, &all);
+    if (all || run == XL_MOST_TEXT) {
+        memcpy(mask, v->text + (size_t)run * v->mask_words, v->mask_words * sizeof *mask);
+        mask_tree(g, set, &v->other, mask);
+    } else {
+        memset(mask, 0, v->mask_words * sizeof *mask);
+        mask_tree(g, set, &v->all, mask);
+    }
     if (g->sets[set].accepts)
-        for (uint32_t i = 0; i < v->n_ends; i++) set_bit(mask, (uint32_t)v->ends[i]);
+        for (uint32_t i = 0; i < v->n_ends; i++) xl_mask_set(mask, (uint32_t)v->ends[i]);
 }
 
 static const uint64_t *mask_of(xl_grammar *g, uint32_t set) {
-    if (g->sets[set].mask >= 0) return g->masks + (size_t)g->sets[set].mask * g->mask_words;
+    const size_t words = g->vocabulary->mask_words;
+    if (g->sets[set].mask >= 0) return g->masks + (size_t)g->sets[set].mask * words;
     const uint32_t slot = g->next_mask++ % MASKS;
-    uint64_t *mask = g->masks + (size_t)slot * g->mask_words;
+    uint64_t *mask = g->masks + slot * words;
     if (g->mask_of[slot]) g->sets[g->mask_of[slot]].mask = -1;
     fill_mask(g, set, mask);
     g->sets[set].mask = (int16_t)slot;
@@ -400,13 +465,18 @@ static const uint64_t *mask_of(xl_grammar *g, uint32_t set) {
 void xl_grammar_mask(xl_grammar *g, const int32_t *ids, uint32_t n, float *logits,
                      uint32_t n_logits) {
     const uint64_t *mask = mask_of(g, here(g, ids, n));
-    for (uint32_t i = 0; i < n_logits; i += 64) {
-        const uint64_t word = i / 64 < g->mask_words ? mask[i / 64] : 0;
-        const uint32_t end = xl_min_u32(i + 64, n_logits);
-        if (word == UINT64_MAX) continue;
-        for (uint32_t k = i; k < end; k++)
-            if (!(word >> k % 64 & 1)) logits[k] = -INFINITY;
+    float none[64];
+    for (uint32_t i = 0; i < 64; i++) none[i] = -INFINITY;
+    const uint32_t known = xl_min_u32(n_logits, 64 * g->vocabulary->mask_words);
+    for (uint32_t i = 0; i < known; i += 64) {
+        const uint32_t most = xl_min_u32(64, known - i);
+        uint64_t barred = ~mask[i / 64] & UINT64_MAX >> (64 - most);
+        if (barred == UINT64_MAX) memcpy(logits + i, none, sizeof none);
+        else
+            for (; barred; barred &= barred - 1)
+                logits[i + (uint32_t)__builtin_ctzll(barred)] = -INFINITY;
     }
+    for (uint32_t i = known; i < n_logits; i++) logits[i] = -INFINITY;
 }
 
 /* The one byte that can follow, or -1. */
@@ -453,7 +523,7 @@ static void lay_out(xl_grammar *g, xl_arena *arena) {
     g->visited = xl_arena_take(arena, VISITED, sizeof *g->visited);
     g->stamps = xl_arena_take(arena, VISITED, sizeof *g->stamps);
     g->seen = xl_arena_take(arena, VISITED / 2, sizeof *g->seen);
-    g->masks = xl_arena_take2(arena, MASKS, g->mask_words, sizeof *g->masks);
+    g->masks = xl_arena_take2(arena, MASKS, g->vocabulary->mask_words, sizeof *g->masks);
 }
 
 const char *xl_grammar_kind_name(xl_grammar_kind kind) {
@@ -495,13 +565,10 @@ exitlm_status xl_grammar_create(xl_grammar **grammar, const xl_vocabulary *vocab
                                 const xl_grammar_source *source, const exitlm_allocator *allocator,
                                 exitlm_error *error) {
     const exitlm_allocator own = xl_allocator_or_default(allocator);
-    xl_tokenizer_info info;
     *grammar = NULL;
-    xl_tokenizer_describe(vocabulary->tokenizer, &info);
     xl_grammar *g = xl_calloc(&own, 1, sizeof *g);
     if (!g) return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for a grammar");
-    *g = (xl_grammar){
-        .allocator = own, .vocabulary = vocabulary, .mask_words = (info.n_tokens + 63) / 64};
+    *g = (xl_grammar){.allocator = own, .vocabulary = vocabulary};
     exitlm_status status = lay_automaton(g, source, error);
     xl_arena arena = {0};
     lay_out(g, &arena);

@@ -3,8 +3,8 @@
  * The automaton of bytes is run as sets of (state, stack of calls), which are made deterministic as
  * they come up (as in R. Cox's RE2): a set is a number, and a byte leads from number to number by a
  * table. The vocabulary is a tree of bytes; a mask is one walk through it that leaves a branch where
- * the automaton dies, and does not enter one where all that it says may come. Masks are kept with
- * their sets.
+ * the automaton dies. Where any text may come only the tokens that are more than text are walked
+ * through; the others are there as a set (vocabulary.h). Masks are kept with their sets.
  *
  * What a reply has said so far is told by its tokens, each time: so whoever goes back to an earlier
  * position needs to say nothing. */

@@ -1,30 +1,36 @@
-/* The texts of a vocabulary as a tree of bytes, written in the order of a walk through it. It belongs
- * to the model, for all its grammars. */
+/* The texts of a vocabulary as a tree of bytes, written in the order of a walk through it, and the
+ * sets of those that are plain text. It belongs to the model, for all its grammars. */
 #ifndef XL_VOCABULARY_H
 #define XL_VOCABULARY_H
 #include "text/tokenizer.h"
+
+/* Characters of the longest text that the sets by length know. */
+enum { XL_MOST_TEXT = 24 };
+
+typedef struct xl_token_tree {
+    uint32_t n;    /* nodes */
+    uint8_t *byte; /* [n] that leads to the node */
+    uint32_t *end; /* [n] the node after its last descendant */
+    int32_t *id;   /* [n] the token that ends here, -1: none */
+} xl_token_tree;
 
 typedef struct xl_vocabulary {
     exitlm_allocator allocator;
     const xl_tokenizer *tokenizer;
     void *block;
     size_t block_bytes;
-    uint32_t n;      /* nodes */
-    uint8_t *byte;   /* [n] that leads to the node */
-    uint8_t *plain;  /* [n] bytes of the longest way on from here, with its own; 0: not all that
-                      * follow are plain */
-    uint8_t tallest; /* of `plain` */
-    uint32_t *end;   /* [n] the node after its last descendant */
-    uint32_t *rank;  /* [n + 1] tokens that end before the node */
-    int32_t *ids;    /* [n_tokens] in this order */
-    uint32_t n_tokens, n_ends;
+    uint32_t mask_words; /* of 64 tokens, by id */
+    xl_token_tree all;
+    /* Most tokens are text and nothing else (automaton.h). Where any text may come they are not looked
+     * through: text + c * mask_words has those of up to c characters, and `other` the rest. */
+    uint64_t *text; /* [XL_MOST_TEXT + 1][mask_words] */
+    xl_token_tree other;
+    uint32_t n_ends;
     int32_t *ends; /* [n_ends] tokens that end a reply */
 } xl_vocabulary;
 
-/* A printable character of ASCII that stands for itself in a JSON string: long stretches of a
- * vocabulary are made of nothing else, and where all of them may come they are not looked through. */
-static inline bool xl_is_plain(uint8_t byte) {
-    return byte >= 0x20 && byte < 0x7f && byte != '"' && byte != '\\';
+static inline void xl_mask_set(uint64_t *mask, uint32_t id) {
+    mask[id / 64] |= (uint64_t)1 << id % 64;
 }
 
 /* NULL: no memory. Tokens without text are in no tree; of those with the same text the tree has

@@ -311,7 +311,8 @@ exitlm_status xl_exit_check(xl_exits *e, uint32_t index, uint32_t pos, const flo
     }
     if (logprobs && check->id >= 0) {
         name_candidates(e, head, n);
-        xl_logprobs_note(logprobs, pos + 1 - sampler->reply_from, check->id, e->ids, n, has_other);
+        xl_logprobs_note(logprobs, e->run->kernels, pos + 1 - sampler->reply_from, check->id,
+                         e->ids, n, has_other);
     }
     return EXITLM_OK;
 }

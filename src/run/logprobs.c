@@ -22,16 +22,14 @@ static bool is_before(exitlm_logprob a, exitlm_logprob b) {
     return a.logprob != b.logprob ? a.logprob > b.logprob : a.id < b.id;
 }
 
-void xl_logprobs_note(xl_logprobs *l, uint32_t index, int32_t chosen, const int32_t *ids,
-                      uint32_t n, uint32_t others) {
+void xl_logprobs_note(xl_logprobs *l, const xl_kernels *kernels, uint32_t index, int32_t chosen,
+                      const int32_t *ids, uint32_t n, uint32_t others) {
     if (index >= l->n) return; /* a draft behind the last token */
     exitlm_logprob *said = l->said + (size_t)index * (1 + l->top), *best = said + 1;
-    float max = -INFINITY;
-    double sum = 0;
+    xl_softmax_stats stats;
     uint32_t n_best = 0;
+    kernels->softmax_stats(l->scores, n + others, &stats);
     *said = (exitlm_logprob){chosen, -INFINITY};
-    for (uint32_t i = 0; i < n + others; i++) max = l->scores[i] > max ? l->scores[i] : max;
-    for (uint32_t i = 0; i < n + others; i++) sum += xl_expf(l->scores[i] - max);
     for (uint32_t i = 0; i < n; i++) {
         const exitlm_logprob one = {ids ? ids[i] : (int32_t)i, l->scores[i]};
         if (!(one.logprob > -INFINITY)) continue; /* stands elsewhere in the list */
@@ -43,7 +41,7 @@ void xl_logprobs_note(xl_logprobs *l, uint32_t index, int32_t chosen, const int3
         for (uint32_t k = n_best - 1; k > at; k--) best[k] = best[k - 1];
         best[at] = one;
     }
-    const double whole = max + xl_log(sum);
+    const double whole = stats.max + xl_log(stats.sum_exp);
     for (uint32_t k = 0; k <= n_best; k++) said[k].logprob = (float)(said[k].logprob - whole);
     for (uint32_t k = n_best; k < l->top; k++) best[k].id = -1;
 }

@@ -4,6 +4,7 @@
 #define XL_LOGPROBS_H
 #include "base/alloc.h"
 #include "exitlm.h"
+#include "kernel/kernels.h"
 
 typedef struct xl_logprobs {
     exitlm_allocator allocator;
@@ -19,8 +20,8 @@ bool xl_logprobs_create(xl_logprobs *logprobs, const exitlm_allocator *allocator
 void xl_logprobs_free(xl_logprobs *logprobs); /* zeroed is allowed */
 /* Token number `index` was chosen by `scores`: n of tokens (ids NULL: in their order), then `others`
  * of other outcomes. Who chooses last for a place has the word. */
-void xl_logprobs_note(xl_logprobs *logprobs, uint32_t index, int32_t chosen, const int32_t *ids,
-                      uint32_t n, uint32_t others);
+void xl_logprobs_note(xl_logprobs *logprobs, const xl_kernels *kernels, uint32_t index,
+                      int32_t chosen, const int32_t *ids, uint32_t n, uint32_t others);
 /* [1 + top] of token number `index`. */
 static inline const exitlm_logprob *xl_logprobs_said(const xl_logprobs *logprobs, uint32_t index) {
     return logprobs->said + (size_t)index * (1 + logprobs->top);

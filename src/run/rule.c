@@ -79,13 +79,14 @@ static int32_t choose(const xl_sampler *sampler, xl_logits *logits, float *slots
 
 int32_t xl_rule_full(const xl_sampler *sampler, xl_logits *logits, uint32_t row, uint32_t pos,
                      float *confidence) {
+    const xl_run *run = logits->stair->run;
     float *slots = xl_logits_row(logits, row);
     xl_logprobs *logprobs = sampler->logprobs;
     if (logprobs) xl_logits_by_id(logits, slots, logprobs->scores);
     const int32_t id = choose(sampler, logits, slots, pos, confidence);
     if (logprobs)
-        xl_logprobs_note(logprobs, pos + 1 - sampler->reply_from, id, NULL,
-                         logits->stair->run->model->config.vocab, 0);
+        xl_logprobs_note(logprobs, run->kernels, pos + 1 - sampler->reply_from, id, NULL,
+                         run->model->config.vocab, 0);
     return id;
 }
 

@@ -2,23 +2,25 @@
 // in a pass (of rows of one sequence, with no conversation around it, in the same run), n sessions
 // can be n / (1 + (n - 1) r) times as fast as one.
 //
-//   node tests/bench/batch.mjs [--reps 5] [--model FILE] [--wasm]     needs, once,
-//   cmake --build build --target bench_sessions
+//   node tests/bench/batch.mjs [--reps 5] [--model FILE] [--hosts native,node,chromium] [--variant relaxed]
+//   needs, once, cmake --build build --target bench_sessions
 //
-// --wasm: the package in Node as well, r there by prompts of 1 and n tokens.
+// All is processor time, in Chromium that of the page's process: the package answers in its worker, and
+// passes are of an engine without the package.
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { defaultModel, root } from '../answers/tools.mjs';
-import { ExitLM } from '../../web/src/index.js';
+import { start } from '../page/browser.mjs';
 import { heads, median } from './hosts.mjs';
 
 const { values } = parseArgs({
   options: {
     reps: { type: 'string', default: '5' },
     model: { type: 'string', default: defaultModel },
-    wasm: { type: 'boolean', default: false },
+    hosts: { type: 'string', default: 'native,chromium' },
+    variant: { type: 'string', default: 'relaxed' },
   },
 });
 const BAR = 0.9;
@@ -49,84 +51,182 @@ function show(where, rows) {
   }
 }
 
-const program = path.join(root, 'build/tests/bench_sessions');
-const file = fs.existsSync(heads) ? heads : '';
-const { stdout, stderr, status } = spawnSync(program, [values.model, file, values.reps], {
-  encoding: 'utf8',
-});
-if (status !== 0) throw new Error(stderr || `${program} is not there`);
-const lines = stdout
-  .trim()
-  .split('\n')
-  .map((line) => JSON.parse(line));
-for (const mode of ['full', 'exit']) {
-  const rows = lines.filter((line) => line.mode === mode);
-  if (rows.length) show(`native, ${mode}`, rows);
+function native() {
+  const program = path.join(root, 'build/tests/bench_sessions');
+  const file = fs.existsSync(heads) ? heads : '';
+  const { stdout, stderr, status } = spawnSync(program, [values.model, file, values.reps], {
+    encoding: 'utf8',
+  });
+  if (status !== 0) throw new Error(stderr || `${program} is not there`);
+  const lines = stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  for (const mode of ['full', 'exit']) {
+    const rows = lines.filter((line) => line.mode === mode);
+    if (rows.length) show(`native, ${mode}`, rows);
+  }
+  for (const { kv_type, restore, bytes, read_ms, save_ms, restore_ms, clone_ms } of lines.filter(
+    (line) => line.restore,
+  ))
+    console.log(
+      `${kv_type}: ${restore} tokens, ${(bytes / 1e6).toFixed(1)} MB: read in ${read_ms.toFixed(0)} ms, saved in ${save_ms.toFixed(1)} ms, restored in ${restore_ms.toFixed(1)} ms: ${(read_ms / restore_ms).toFixed(0)}x; cloned in ${clone_ms.toFixed(1)} ms`,
+      read_ms / restore_ms < FASTER ? `below ${FASTER}x` : '',
+    );
 }
-for (const { kv_type, restore, bytes, read_ms, save_ms, restore_ms } of lines.filter(
-  (line) => line.restore,
-))
-  console.log(
-    `${kv_type}: ${restore} tokens, ${(bytes / 1e6).toFixed(1)} MB: read in ${read_ms.toFixed(0)} ms, saved in ${save_ms.toFixed(1)} ms, restored in ${restore_ms.toFixed(1)} ms: ${(read_ms / restore_ms).toFixed(0)}x`,
-    read_ms / restore_ms < FASTER ? `below ${FASTER}x` : '',
-  );
 
-if (values.wasm) {
-  const lm = await ExitLM.load(values.model, {
+/**
+ * In Node and, as text, in a page: passes of n rows and their logits, by an engine without the package,
+ * and replies of n sessions of the package. A prompt is read when a session has it for the first time.
+ * @param {{ web: string, model: string, wasm: string, worker: boolean }} given
+ */
+async function open({ web, model, wasm, worker }) {
+  const { Engine } = await import(`${web}/src/engine/engine.js`);
+  const { ExitLM } = await import(`${web}/src/index.js`);
+  const read = async (/** @type {string} */ from) =>
+    worker
+      ? new Uint8Array(await (await fetch(from)).arrayBuffer())
+      : new Uint8Array(await (await import('node:fs/promises')).readFile(from));
+  const module = await WebAssembly.compile(await read(wasm));
+  const engine = await Engine.create(module);
+  const loader = engine.make('loader_create', 0, 0, 0, 0);
+  engine.staged(await read(model), (/** @type {number} */ memory, /** @type {number} */ n) => {
+    engine.run('loader_push', loader, memory, n);
+  });
+  const own = engine.make('loader_finish', loader);
+  const info = engine.alloc(engine.sizeOf('model_info'));
+  engine.call('model_describe', own, info);
+  const { vocab } = engine.read('model_info', info);
+  const options = engine.alloc(engine.sizeOf('session_options'));
+  engine.u8.fill(0, options, options + engine.sizeOf('session_options'));
+  engine.write('session_options', options, { contextTokens: 64 });
+  const session = engine.make('session_create', own, options, false);
+  const ids = engine.alloc(4 * 8);
+  const logits = engine.alloc(4 * vocab * 8);
+  const lm = await ExitLM.load(model, {
     heads: false,
-    worker: false,
-    contextLength: 512,
+    cache: 'none',
     threads: 1,
+    contextLength: 256,
+    wasm: worker ? wasm : module,
+    worker,
   });
   await lm.ready;
-  const counts = [1, 2, 4, 8];
-  const sessions = Array.from({ length: 8 }, () => lm.session({ contextLength: 256 }));
-  const options = /** @type {const} */ ({ mode: 'full', maxTokens: 33 });
-  /** ms of a prompt of n tokens. @param {number} n @param {number} rep */
-  const pass = async (n, rep) => {
-    const words = Array.from({ length: n }, (_, i) => ` ${'abcdefgh'[(i + rep) % 8]}`).join('');
-    const { timing } = await lm.complete(words, { ...options, maxTokens: 1 }).result;
-    return /** @type {number} */ (timing.promptMs);
+  const sessions = Array.from({ length: 8 }, () => lm.session());
+  return {
+    kernel: lm.info.kernel,
+    pass(/** @type {number} */ n, /** @type {number} */ times) {
+      for (let i = 0; i < n; i++) engine.view.setInt32(ids + 4 * i, 300 + 977 * i, true);
+      for (let i = 0; i < times; i++) engine.run('session_score', session, ids, n, logits);
+    },
+    async write(/** @type {number} */ n, /** @type {number} */ maxTokens) {
+      const replies = sessions.slice(0, n).map(async (one, i) => {
+        const prompt = `${'Once upon a time '.repeat(8)}${i}`;
+        let tokens = 0;
+        for await (const { index } of one.complete(prompt, { mode: 'full', maxTokens }))
+          tokens = index + 1;
+        return tokens;
+      });
+      return (await Promise.all(replies)).reduce((sum, tokens) => sum + tokens, 0);
+    },
+    close: () => lm.dispose(),
   };
-  /** ms a token of n sessions. @param {number} n */
-  const write = async (n) => {
-    const replies = sessions
-      .slice(0, n)
-      .map((session, i) => session.complete(`${'Once upon a time '.repeat(8)}${i}`, options));
-    let tokens = 0;
-    let from = 0;
-    let begun = 0;
-    await Promise.all(
-      replies.map(async (reply) => {
-        for await (const { index } of reply) {
-          if (index === 0 && ++begun === n) from = performance.now();
-          else if (begun === n) tokens++;
-        }
-      }),
-    );
-    return (performance.now() - from) / tokens;
-  };
-  const all = counts.map((n) => ({
-    n,
-    pass: /** @type {number[]} */ ([]),
-    token: /** @type {number[]} */ ([]),
+}
+
+/**
+ * @param {string} where
+ * @param {string} kernel
+ * @param {() => Promise<number>} now processor time in ms
+ * @param {(n: number, times: number) => Promise<void> | void} pass
+ * @param {(n: number, maxTokens: number) => Promise<number>} write
+ */
+async function measure(where, kernel, now, pass, write) {
+  const PASSES = 12;
+  const all = [1, 2, 4, 8].map((sessions) => ({
+    sessions,
+    pass_ms: /** @type {number[]} */ ([]),
+    token_ms: /** @type {number[]} */ ([]),
   }));
+  await write(8, 2);
+  await pass(8, 1);
   for (let rep = 0; rep < Number(values.reps); rep++)
-    for (const one of all) {
-      const some = [];
-      for (let k = 0; k < 8; k++) some.push(await pass(one.n, k + 8 * rep));
-      one.pass.push(median(some));
-      one.token.push(await write(one.n));
+    for (const { sessions, pass_ms, token_ms } of all) {
+      const from = await now();
+      await pass(sessions, PASSES);
+      const between = await now();
+      const begun = await write(sessions, 1); // what is not written together: the prompts' last rows
+      const after = await now();
+      const tokens = (await write(sessions, 33)) - begun;
+      pass_ms.push((between - from) / PASSES);
+      token_ms.push(((await now()) - after - (after - between)) / tokens);
     }
   show(
-    `wasm (${lm.info.kernel}) in Node, full`,
-    all.map(({ n, pass: passes, token }) => ({
-      sessions: n,
+    `${where} (${kernel}), full`,
+    all.map(({ sessions, pass_ms, token_ms }) => ({
+      sessions,
       mode: 'full',
-      pass_ms: median(passes),
-      token_ms: median(token),
+      pass_ms: median(pass_ms),
+      token_ms: median(token_ms),
       depth: 1,
     })),
   );
-  await lm.dispose();
 }
+
+async function inNode() {
+  const it = await open({
+    web: path.join(root, 'web'),
+    model: values.model,
+    wasm: path.join(root, `web/dist/exitlm-${values.variant}.wasm`),
+    worker: false,
+  });
+  const now = async () => {
+    const { user, system } = process.cpuUsage();
+    return (user + system) / 1000;
+  };
+  await measure('Node', it.kernel, now, it.pass, it.write);
+  await it.close();
+}
+
+/** The processor time is that of the page's process: its own thread and its worker. */
+async function inChromium() {
+  const it = await start();
+  const page = await it.open('/tests/page/blank.html');
+  const browser = await it.browser.newBrowserCDPSession();
+  const now = async () => {
+    const { processInfo } = await browser.send('SystemInfo.getProcessInfo');
+    return processInfo
+      .filter(({ type }) => type === 'renderer')
+      .reduce((sum, { cpuTime }) => sum + 1000 * cpuTime, 0);
+  };
+  const kernel = await page.evaluate(
+    async ({ source, given }) => {
+      const code = await import(
+        URL.createObjectURL(new Blob([`export default ${source}`], { type: 'text/javascript' }))
+      );
+      const opened = await code.default({ web: `${location.origin}/web`, ...given });
+      Object.assign(window, { opened });
+      return opened.kernel;
+    },
+    {
+      source: open.toString(),
+      given: {
+        model: `${it.address}/models/${path.basename(values.model)}`,
+        wasm: `${it.address}/web/dist/exitlm-${values.variant}.wasm`,
+        worker: true,
+      },
+    },
+  );
+  const call =
+    (/** @type {'pass' | 'write'} */ name) =>
+    (/** @type {number[]} */ ...args) =>
+      page.evaluate((given) => /** @type {any} */ (window).opened[given.name](...given.args), {
+        name,
+        args,
+      });
+  await measure('Chromium', kernel, now, call('pass'), call('write'));
+  await it.close();
+}
+
+if (values.hosts.includes('native')) native();
+if (values.hosts.includes('node')) await inNode();
+if (values.hosts.includes('chromium')) await inChromium();

@@ -1,15 +1,17 @@
 // Shaped replies: how much of a form is free. With f the share of forced tokens and r the price of one
 // in tokens, a reply is 1 / (1 - f (1 - r)) times as fast as one of free text; what is not foreseen
 // costs the rest. Forced tokens are rows that ride along with the next token's: r is the mean price of
-// those of this form, from passes of as many rows as it has; those at its end are never computed.
+// those of this form, from passes of as many rows as it has, at the same place of the conversation;
+// those at its end are never computed.
 //
-//   cmake --build --preset native --target bench_masks
+//   cmake --build --preset native --target bench_shaped
 //   node tests/bench/shaped.mjs [--reps 5] [--form NAME] [--build build] [--model FILE]
 //
-// Each rep runs the form, the same prompt without a form, and the passes, one after the other; medians
-// of each rep's ratios. Mode full: what is free is free without drafts. The mask's share of a token's
-// time is that of a reply whose every token is drawn by a mask of its own, the first reply of a grammar
-// and later ones; a greedy one mostly needs none.
+// All is processor time of one thread (tests/c/bench_shaped.c), rep by rep; medians of each rep's ratios.
+// A shaped reply begins with forced tokens, so its time counts from the prompt's end; that of a free
+// one counts from its first token, which the prompt's last row gave. Mode full: what is free is free
+// without drafts. The mask's share of a token's time is that of a reply whose every token is drawn by
+// a mask of its own, the first reply of a grammar and later ones; a greedy one mostly needs none.
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
@@ -25,6 +27,7 @@ const { values } = parseArgs({
   },
 });
 
+const BAR = 0.95;
 const text = { type: 'string', maxLength: 24 };
 const object = (/** @type {Record<string, object>} */ properties) => ({
   type: 'object',
@@ -77,85 +80,45 @@ const schemas = {
   }),
 };
 
-/** @param {string} program @param {string[]} args @returns {any[]} what it printed */
-function run(program, args) {
-  const { stdout, stderr, status } = spawnSync(path.join(values.build, program), args, {
-    encoding: 'utf8',
-  });
-  if (status !== 0) throw new Error(stderr);
-  return stdout
-    .trim()
-    .split('\n')
-    .map((line) => JSON.parse(line));
-}
+/**
+ * @typedef {{ tokens: number, forced: number, shaped_ms: number, free_tokens: number, free_ms: number,
+ *   pass_ms: number, rows_ms: number }} Rep
+ */
 
-/** ms a token after the first. */
-const perToken = (/** @type {any} */ done) => done.decode_ms / (done.completion_tokens - 1);
-
-/** ms of a pass of so many rows. */
-function pass(/** @type {number} */ rows) {
-  const args = ['bench', values.model, '--prompt-tokens', String(rows), '--gen-tokens', '2'];
-  const [{ prompt }] = run('exitlm', [...args, '--reps', '5', '--json']);
-  return (rows / prompt[0].tokens_per_second) * 1000;
-}
-
-/** Rows beside each token that was computed. @param {any[]} tokens */
-function rowsBeside(tokens) {
-  const rows = [];
-  let forced = 0;
-  for (const token of tokens) {
-    if (token.forced) forced++;
-    else {
-      rows.push(forced);
-      forced = 0;
-    }
-  }
-  return rows;
-}
-
-/** The mean price of a forced token, in tokens. @param {any[]} tokens @param {number} forced */
-function priceOf(tokens, forced) {
-  const rows = rowsBeside(tokens);
-  const ms = new Map([...new Set([0, ...rows])].map((n) => [n, pass(n + 1)]));
-  const one = ms.get(0) ?? NaN;
-  return rows.reduce((sum, n) => sum + (ms.get(n) ?? NaN) - one, 0) / one / forced;
+/** @param {string} name @param {object} schema */
+function run(name, schema) {
+  const program = path.join(values.build, 'tests/bench_shaped');
+  const question = `${letter}\n\nExtract the ${name} as JSON.`;
+  const args = [values.model, JSON.stringify(schema), question, values.reps];
+  const { stdout, stderr, status } = spawnSync(program, args, { encoding: 'utf8' });
+  if (status !== 0) throw new Error(stderr || `${program} is not there`);
+  return JSON.parse(stdout);
 }
 
 console.log('form        tokens  f     r     faster  1/(1-f(1-r))  of it  mask, % of a token');
 for (const [name, schema] of Object.entries(schemas)) {
   if (values.form && values.form !== name) continue;
-  const json = JSON.stringify(schema);
-  const chat = ['chat', values.model, '-p', `${letter}\n\nExtract the ${name} as JSON.`, '--json'];
-  const all = [];
-  for (let i = 0; i < Number(values.reps); i++) {
-    const shaped = run('exitlm', [...chat, '--mode', 'full', '--json-schema', json]);
-    const { completion_tokens: n, forced, ...done } = shaped.at(-1);
-    const [free] = run('exitlm', [...chat, '--mode', 'full', '--max-tokens', String(n)]).slice(-1);
-    const f = forced / n;
-    const r = priceOf(shaped.slice(1, -1), forced);
-    const faster = perToken(free) / perToken({ completion_tokens: n, ...done });
-    const [masks] = run('tests/bench_masks', [values.model, json]);
-    all.push({
-      n,
-      f,
-      r,
-      faster,
-      limit: 1 / (1 - f * (1 - r)),
-      first: masks.first_us / 10 / perToken(free),
-      later: masks.later_us / 10 / perToken(free),
-    });
-  }
+  const { reps, first_mask_ms: first, later_mask_ms: later } = run(name, schema);
+  const all = reps.map((/** @type {Rep} */ rep) => {
+    const f = rep.forced / rep.tokens;
+    const token = rep.free_ms / (rep.free_tokens - 1);
+    const r = rep.rows_ms / rep.forced / rep.pass_ms;
+    const faster = token / (rep.shaped_ms / rep.tokens);
+    return { f, r, faster, limit: 1 / (1 - f * (1 - r)), token };
+  });
   const of = (/** @type {(x: typeof all[0]) => number} */ value) => median(all.map(value));
   const shown = (/** @type {(x: typeof all[0]) => number} */ value, /** @type {number} */ width) =>
     of(value).toFixed(2).padEnd(width);
+  const share = (/** @type {number} */ ms) => (100 * ms) / of((x) => x.token);
   console.log(
     name.padEnd(11),
-    String(all[0].n).padEnd(7),
+    String(reps[0].tokens).padEnd(7),
     shown((x) => x.f, 5),
     shown((x) => x.r, 5),
     shown((x) => x.faster, 7),
     shown((x) => x.limit, 13),
     shown((x) => x.faster / x.limit, 6),
-    `${of((x) => x.first).toFixed(1)} first, ${of((x) => x.later).toFixed(1)} later`,
+    `${share(first).toFixed(1)} first, ${share(later).toFixed(1)} later`,
+    of((x) => x.faster / x.limit) < BAR ? `below ${BAR}` : '',
   );
 }

@@ -144,8 +144,9 @@ static void bench_restore(const exitlm_model *model, uint32_t reps, exitlm_kv_ty
         tiny_session(model, &(exitlm_session_options){.context_tokens = 2 * LONG, .kv_type = type});
     exitlm_generate_options o = {.max_tokens = 1};
     exitlm_event event;
+    exitlm_session *copy;
     file f = {.bytes = malloc((size_t)256 << 20)};
-    double reads[MAX_REPS], saves[MAX_REPS], restores[MAX_REPS];
+    double reads[MAX_REPS], saves[MAX_REPS], restores[MAX_REPS], clones[MAX_REPS];
     fill(ids, LONG, 3);
     if (!f.bytes) exit(1);
     for (uint32_t rep = 0; rep < reps; rep++) {
@@ -162,11 +163,15 @@ static void bench_restore(const exitlm_model *model, uint32_t reps, exitlm_kv_ty
         from = now_ms();
         CHECK_OK(exitlm_session_restore(s, get, &f, &error_));
         restores[rep] = now_ms() - from;
+        from = now_ms();
+        CHECK_OK(exitlm_session_clone(&copy, s, &error_));
+        clones[rep] = now_ms() - from;
+        exitlm_session_free(copy);
     }
     printf("{\"restore\":%d,\"kv_type\":\"%s\",\"bytes\":%zu,\"read_ms\":%.2f,\"save_ms\":%.2f,"
-           "\"restore_ms\":%.2f}\n",
-           LONG, names[type], f.n, median(reads, reps), median(saves, reps),
-           median(restores, reps));
+           "\"restore_ms\":%.2f,\"clone_ms\":%.2f}\n",
+           LONG, names[type], f.n, median(reads, reps), median(saves, reps), median(restores, reps),
+           median(clones, reps));
     free(f.bytes);
     exitlm_session_free(s);
 }

@@ -35,8 +35,11 @@ static const char *const schemas[] = {
     "\"required\":[\"b\"],\"additionalProperties\":{\"type\":\"boolean\"}}",
     "{\"type\":\"string\",\"format\":\"date-time\"}",
     "{\"type\":\"number\",\"exclusiveMinimum\":0.1,\"maximum\":2.5}",
+    "{\"type\":\"string\",\"minLength\":2,\"maxLength\":40}",
+    "{\"anyOf\":[{\"type\":\"string\",\"maxLength\":5},{\"enum\":[\"abcdefgh\"]}]}",
 };
-static const char *const patterns[] = {"(?:a|b)*c{2,4}", "[^a-z\\s]+\\u00e9?", "x|yy|zzz"};
+static const char *const patterns[] = {"(?:a|b)*c{2,4}", "[^a-z\\s]+\\u00e9?", "x|yy|zzz", ".{1,9}",
+                                       "(?:.|\\n\\w+)*"};
 
 static exitlm_grammar *grammar_of(const char *schema, const char *pattern) {
     exitlm_grammar *grammar;
@@ -76,7 +79,7 @@ static void walk(exitlm_grammar *g, uint64_t seed, const char *name) {
         CHECK(xl_grammar_goes_on(g, ids, n), "%s: too many possibilities after %u tokens", name, n);
         const uint32_t allowed = allowed_of(g, ids, n, logits);
         CHECK(allowed > 0, "%s: nothing may follow %u tokens", name, n);
-        for (int32_t id = 0; n % 16 == 0 && id < (int32_t)vocab; id++)
+        for (int32_t id = 0; (n < 6 || n % 16 == 0) && id < (int32_t)vocab; id++)
             CHECK(xl_grammar_allows(g, ids, n, id) == (logits[id] == 1) || has_twin(id),
                   "%s: token %d after %u: the mask says %d", name, id, n, logits[id] == 1);
         uint32_t chosen = (uint32_t)(xl_random(&seed) % allowed);
@@ -124,6 +127,34 @@ static void test_tools(void) {
                   n);
         exitlm_grammar_free(g);
     }
+}
+
+/* One grammar for several replies, one after the other and by turns: each is told what a grammar of its
+ * own would tell. */
+static void test_side_by_side(void) {
+    enum { REPLIES = 3, LENGTH = 60 };
+    static int32_t ids[REPLIES][LENGTH];
+    exitlm_grammar *shared = grammar_of(NULL, "[ab]{50}c"), *own[REPLIES];
+    float *logits = malloc(2 * vocab * sizeof *logits);
+    uint64_t seed = 5;
+    for (uint32_t i = 0; i < REPLIES; i++) own[i] = grammar_of(NULL, "[ab]{50}c");
+    for (uint32_t k = 0; k < 2 * REPLIES * LENGTH; k++) {
+        /* first each alone, then all anew by turns */
+        const bool alone = k < REPLIES * LENGTH;
+        const uint32_t i = alone ? k / LENGTH : k % REPLIES,
+                       n = alone ? k % LENGTH : k / REPLIES - LENGTH;
+        const uint32_t allowed = allowed_of(own[i], ids[i], n, logits);
+        allowed_of(shared, ids[i], n, logits + vocab);
+        CHECK(memcmp(logits, logits + vocab, vocab * sizeof *logits) == 0,
+              "reply %u is told something else after %u tokens", i, n);
+        uint32_t chosen = allowed ? (uint32_t)(xl_random(&seed) % allowed) : 0;
+        int32_t id = 0;
+        while (allowed && (logits[id] != 1 || chosen-- > 0)) id++;
+        ids[i][n] = id;
+    }
+    for (uint32_t i = 0; i < REPLIES; i++) exitlm_grammar_free(own[i]);
+    exitlm_grammar_free(shared);
+    free(logits);
 }
 
 /* Deeper than the sets of one grammar have room for: it forgets, and says the same. */
@@ -196,6 +227,7 @@ int main(void) {
     vocab = info.vocab;
     test_walks();
     test_tools();
+    test_side_by_side();
     test_forgetting();
     test_no_memory();
     test_garbage();

@@ -124,6 +124,42 @@ for (const [where, connect] of /** @type {[string, () => OpenAI][]} */ ([
       assert.equal(chunks.map((c) => c.choices[0].text).join(''), text);
       assert.equal(chunks.at(-1)?.choices[0].finish_reason, 'length');
     });
+    test('log-probabilities of a completion, whole and streamed', async () => {
+      /** @type {import('exitlm').Token[]} */
+      const tokens = [];
+      for await (const token of lm.complete('Once upon a time', { maxTokens: 12, logprobs: 2 }))
+        tokens.push(token);
+      const said = {
+        tokens: tokens.map(({ text }) => text),
+        token_logprobs: tokens.map(({ logprob }) => logprob),
+        top_logprobs: tokens.map(({ top = [] }) =>
+          Object.fromEntries([...top].reverse().map(({ text, logprob }) => [text, logprob])),
+        ),
+        text_offset: tokens.map(
+          (_, i) =>
+            [
+              ...tokens
+                .slice(0, i)
+                .map(({ text }) => text)
+                .join(''),
+            ].length,
+        ),
+      };
+      const asked = { model: name, prompt: 'Once upon a time', max_tokens: 12, logprobs: 2 };
+      const whole = await client.completions.create(asked);
+      assert.deepEqual(whole.choices[0].logprobs, said);
+      const chunks = await collect(await client.completions.create({ ...asked, stream: true }));
+      for (const key of /** @type {(keyof typeof said)[]} */ (Object.keys(said)))
+        assert.deepEqual(
+          chunks.flatMap((c) => c.choices[0].logprobs?.[key] ?? []),
+          said[key],
+          key,
+        );
+      assert.equal(
+        (await client.completions.create({ ...asked, logprobs: null })).choices[0].logprobs,
+        null,
+      );
+    });
     test('a response, whole, streamed, and by the helper', async () => {
       const asked = { model: name, input: 'Hello there', max_output_tokens: 12 };
       const whole = await client.responses.create(asked);

@@ -254,6 +254,29 @@ describe('chat', () => {
     assert.equal(first, second);
     assert.deepEqual(rest, ['']);
   });
+  test('--save and --load go on with a conversation', async () => {
+    const args = ['chat', model, '--max-tokens', '8'];
+    const both = await good(args, { input: 'Hi\nAnd you?\n' });
+    const file = path.join(app, 'a.talk');
+    const first = await good([...args, '-p', 'Hi', '--save', file]);
+    const second = ['-p', 'And you?', '--load', file];
+    assert.equal(first + (await good([...args, ...second])), both);
+    const done = JSON.parse(
+      (await good([...args, ...second, '--json'])).trim().split('\n').at(-1) ?? '',
+    );
+    assert.ok(done.reused_tokens > 8, 'what was saved is not read again');
+    fs.writeFileSync(path.join(app, 'short.talk'), fs.readFileSync(file).subarray(0, -9));
+    for (const [load, status, says] of /** @type {[string, number, RegExp][]} */ ([
+      [model, 1, /is no conversation that chat --save wrote/],
+      ['nowhere.talk', 1, /nowhere.talk: cannot be read/],
+      ['short.talk', 1, /ends too early/],
+    ])) {
+      const failed = await run([...args, '-p', 'x', '--load', load]);
+      assert.equal(failed.status, status);
+      assert.match(failed.err, says);
+    }
+    assert.equal((await run([...args, ...second, '--system', 's'])).status, 2);
+  });
   test('colours by depth, and none where nobody wants them', async () => {
     const shown = await good([
       'chat',

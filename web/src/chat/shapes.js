@@ -27,14 +27,47 @@ const chat = {
   },
 };
 
-/** The older completions: a text that goes on. @param {ChatCompletion | ChatCompletionChunk} one */
-const textOf = ({ id, choices, ...rest }) => ({
+/**
+ * The older shape of log-probabilities. Offsets are in characters of the text that is returned.
+ * @param {import('./completions.js').Logprobs | null} logprobs
+ * @param {number} offset of the first
+ */
+function olderLogprobs(logprobs, offset) {
+  if (!logprobs) return null;
+  const { content } = logprobs;
+  return {
+    tokens: content.map(({ token }) => token),
+    token_logprobs: content.map(({ logprob }) => logprob),
+    top_logprobs: content.map(({ top_logprobs: top }) =>
+      // of texts that are there twice the likelier stays
+      Object.fromEntries(top.map(({ token, logprob }) => [token, logprob]).reverse()),
+    ),
+    text_offset: content.map(({ token }) => {
+      const at = offset;
+      offset += [...token].length;
+      return at;
+    }),
+  };
+}
+
+/**
+ * The older completions: a text that goes on.
+ * @param {ChatCompletion | ChatCompletionChunk} one
+ * @param {number} [offset] characters before it
+ */
+const textOf = ({ id, choices, ...rest }, offset = 0) => ({
   ...rest,
   id: id.replace('chatcmpl', 'cmpl'),
   object: 'text_completion',
   choices: choices.map(({ index, finish_reason, logprobs, ...choice }) => {
     const { content, exit } = 'delta' in choice ? choice.delta : choice.message;
-    return { index, text: content ?? '', finish_reason, logprobs, ...(exit ? { exit } : {}) };
+    return {
+      index,
+      text: content ?? '',
+      finish_reason,
+      logprobs: olderLogprobs(logprobs, offset),
+      ...(exit ? { exit } : {}),
+    };
   }),
 });
 
@@ -44,19 +77,25 @@ const text = {
     const prompt = Array.isArray(given) && given.length === 1 ? given[0] : given;
     if (typeof prompt !== 'string')
       throw new ExitLMError('USAGE', 'parameter prompt: one text was expected');
-    for (const [name, value] of Object.entries({
-      echo,
-      suffix,
-      logprobs,
-      best_of: best !== 1 && best,
-    }))
+    for (const [name, value] of Object.entries({ echo, suffix, best_of: best !== 1 && best }))
       if (value)
         throw new ExitLMError('USAGE', `parameter ${name}: not supported by ExitLM; leave it out`);
-    return { ...readRequest({ ...rest, messages: [{ role: 'user', content: prompt }] }), prompt };
+    const likeliest = Number.isInteger(logprobs)
+      ? { logprobs: true, top_logprobs: logprobs }
+      : { logprobs };
+    return {
+      ...readRequest({ ...rest, ...likeliest, messages: [{ role: 'user', content: prompt }] }),
+      prompt,
+    };
   },
-  whole: textOf,
+  whole: (completion) => textOf(completion),
   async *events(chunks) {
-    for await (const chunk of chunks) if (!chunk.choices[0]?.delta.role) yield textOf(chunk);
+    let offset = 0;
+    for await (const chunk of chunks) {
+      if (chunk.choices[0]?.delta.role) continue;
+      yield textOf(chunk, offset);
+      offset += [...(chunk.choices[0]?.delta.content ?? '')].length;
+    }
   },
 };
 

@@ -146,6 +146,11 @@ const commands = {
         [0, 20, true],
         "of --json: each token's log-probability, and the K likeliest tokens",
       ),
+      'load': textOption(
+        'FILE',
+        'go on with a conversation that --save wrote, without reading it again',
+      ),
+      'save': textOption('FILE', 'write the conversation at its end'),
       'threads': textOption('N', 'threads that compute (or auto, default 1)'),
       'ctx': CONTEXT,
       'kv-type': KV_TYPE,
@@ -347,8 +352,41 @@ function jsonOf(option, value) {
   }
 }
 
+/**
+ * @typedef {object} Talk
+ * @property {ExitLM} lm
+ * @property {Pick<ExitLM, 'chat' | 'complete'>} where its K/V is
+ * @property {import('../link/types.js').ChatMessage[]} messages
+ */
+
+/** A line of JSON with the messages, then what `session.save()` gives. @param {string} file */
+function readTalk(file) {
+  const bytes = read(file);
+  const end = bytes.indexOf('\n');
+  try {
+    const { messages } = JSON.parse(bytes.toString('utf8', 0, end));
+    if (
+      messages.every((/** @type {any} */ { role, content }) => role && typeof content === 'string')
+    )
+      return { messages, bytes: bytes.subarray(end + 1) };
+  } catch {} // and so
+  throw new Error(`${file}: is no conversation that chat --save wrote`);
+}
+
+/** @param {string} file */
+function read(file) {
+  try {
+    return fs.readFileSync(file);
+  } catch (error) {
+    throw new Error(`${file}: cannot be read: ${messageOf(error)}`, { cause: error });
+  }
+}
+
 /** @param {string[]} operands @param {any} o */
 async function chat([model], o) {
+  if (o.load !== undefined && o.system !== undefined)
+    throw new Usage('chat: --load and --system: the conversation has its system message');
+  const loaded = o.load === undefined ? null : readTalk(o.load);
   const lm = await open(model, o);
   const options = {
     mode: o.mode,
@@ -372,27 +410,34 @@ async function chat([model], o) {
     toolChoice: o['tool-choice'],
     logprobs: o.logprobs,
   };
-  /** @type {import('../link/types.js').ChatMessage[]} */
-  const messages = o.system ? [{ role: 'system', content: o.system }] : [];
+  const session = loaded
+    ? await lm.restore(loaded.bytes).catch((error) => {
+        error.message = `${o.load}: ${error.message}`;
+        throw error;
+      })
+    : o.save && lm.session();
+  /** @type {Talk} */
+  const talk = {
+    lm,
+    where: session || lm,
+    messages: loaded?.messages ?? (o.system ? [{ role: 'system', content: o.system }] : []),
+  };
   if (o.prompt !== undefined)
-    await answer(
-      lm,
-      messages,
-      o.prompt === '-' ? fs.readFileSync(0, 'utf8') : o.prompt,
-      options,
-      o,
+    await answer(talk, o.prompt === '-' ? fs.readFileSync(0, 'utf8') : o.prompt, options, o);
+  else await converse(talk, options, o);
+  if (o.save !== undefined)
+    fs.writeFileSync(
+      o.save,
+      Buffer.concat([
+        Buffer.from(`${JSON.stringify({ messages: talk.messages })}\n`),
+        await session.save(),
+      ]),
     );
-  else await converse(lm, messages, options, o);
   await lm.dispose();
 }
 
-/**
- * @param {ExitLM} lm
- * @param {import('../link/types.js').ChatMessage[]} messages
- * @param {any} options
- * @param {any} o
- */
-async function converse(lm, messages, options, o) {
+/** @param {Talk} talk @param {any} options @param {any} o */
+async function converse(talk, options, o) {
   const lines = readline.createInterface({
     input: process.stdin,
     output: process.stdin.isTTY ? process.stderr : undefined,
@@ -406,10 +451,10 @@ async function converse(lm, messages, options, o) {
     if (line === '/quit') break;
     if (line === '/help')
       console.error('/help, /reset, /quit; Ctrl-C stops the answer, Ctrl-D ends');
-    else if (line === '/reset') messages.splice(o.system ? 1 : 0);
+    else if (line === '/reset') talk.messages.splice(talk.messages[0]?.role === 'system' ? 1 : 0);
     else if (line.trim() !== '') {
       running = new AbortController();
-      await answer(lm, messages, line, options, o, running.signal);
+      await answer(talk, line, options, o, running.signal);
       running = null;
     }
     if (process.stdin.isTTY) lines.prompt();
@@ -418,17 +463,16 @@ async function converse(lm, messages, options, o) {
 
 /**
  * One turn; the answer is added to the conversation.
- * @param {ExitLM} lm
- * @param {import('../link/types.js').ChatMessage[]} messages
+ * @param {Talk} talk
  * @param {string} text
  * @param {any} options
  * @param {any} o
  * @param {AbortSignal} [stop]
  */
-async function answer(lm, messages, text, options, o, stop) {
+async function answer({ lm, where, messages }, text, options, o, stop) {
   const say = (/** @type {any} */ object) => process.stdout.write(`${JSON.stringify(object)}\n`);
   messages.push({ role: 'user', content: text });
-  const reply = o.raw ? lm.complete(text, options) : lm.chat(messages, options);
+  const reply = o.raw ? where.complete(text, options) : where.chat(messages, options);
   stop?.addEventListener('abort', () => reply.cancel(), { once: true });
   if (o.json) {
     const shaped = options.schema ?? options.pattern ?? options.tools;

@@ -24,8 +24,8 @@ export class Shapes {
   #model;
   /** Addresses of grammars by what they were made of. @type {Map<string, number>} */
   #grammars = new Map();
-  /** Those of replies under way: a grammar serves one at a time. @type {Set<number>} */
-  #taken = new Set();
+  /** How many replies under way use each. @type {Map<number, number>} */
+  #users = new Map();
 
   /** @param {Engine} engine @param {number} model */
   constructor(engine, model) {
@@ -42,13 +42,13 @@ export class Shapes {
    */
   take(options, tools, form) {
     const grammar = this.#grammarOf(options, tools, form);
-    if (grammar) this.#taken.add(grammar);
+    this.#users.set(grammar, (this.#users.get(grammar) ?? 0) + 1);
     return grammar;
   }
 
   /** @param {number} grammar */
   release(grammar) {
-    this.#taken.delete(grammar);
+    this.#users.set(grammar, (this.#users.get(grammar) ?? 0) - 1);
   }
 
   /**
@@ -122,15 +122,14 @@ export class Shapes {
    * @param {string} [kind]
    */
   #kept(text, make, kind = '') {
-    let key = kind + text;
-    const isTaken = () => this.#taken.has(/** @type {number} */ (this.#grammars.get(key)));
-    while (isTaken()) key += ' '; // one more of this shape
+    const key = kind + text;
     const grammar = this.#grammars.get(key) ?? this.#engine.withText(text, make);
     this.#grammars.delete(key);
     this.#grammars.set(key, grammar); // the last one used stands last
-    const oldest = [...this.#grammars].find(([, address]) => !this.#taken.has(address));
+    const oldest = [...this.#grammars].find(([, address]) => !this.#users.get(address));
     if (oldest && oldest[1] !== grammar && this.#grammars.size > KEPT) {
       this.#grammars.delete(oldest[0]);
+      this.#users.delete(oldest[1]);
       this.#engine.call('grammar_free', oldest[1]);
     }
     return grammar;
