@@ -367,10 +367,9 @@ typedef struct exitlm_generate_options {
     uint64_t seed;
     const char *const *stop; /* stop strings, not emitted; copied */
     size_t n_stop;
-    /* Share of the exits that is verified with the full model's choice in the same context, 0 … 1.
-     * With K/V EXACT that is what a level promises. With MAPS or PROPAGATE the context is the one
-     * that the exits have left: what their K/V makes wrong, here and in tokens of the last layer, is
-     * not seen, and a verified position's own K/V becomes exact. */
+    /* Share of the exits that is verified with the full model's choice in the same context, 0 … 1:
+     * what a level promises. The K/V policy is then EXACT; another one is refused with it, since what
+     * its K and V make wrong, here and in tokens of the last layer, would not be seen. */
     float audit;
     /* LOSSLESS: most drafts before a verification; 0: adaptive up to 8 */
     uint32_t max_draft;
