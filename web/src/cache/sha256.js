@@ -18,23 +18,28 @@ export const digest = async (subtle, bytes) =>
 /**
  * @param {import('../engine/engine.js').Engine} engine
  * @param {number} bytes that are to come
+ * @param {Uint8Array[]} spare buffers that nobody uses, of the caller's: pages that were touched before
+ *   cost less than new ones
  * @returns {{ update(bytes: Uint8Array): void, finish(): string | Promise<string> }}
  */
-export function sha256Of(engine, bytes) {
+export function sha256Of(engine, bytes, spare) {
   // A Worker of Cloudflare has no room for it.
   const subtle = isWorkerd ? undefined : globalThis.crypto?.subtle;
-  return subtle && bytes <= MOST_HELD_BYTES ? new Held(subtle, bytes) : new Sha256(engine);
+  return subtle && bytes <= MOST_HELD_BYTES ? new Held(subtle, bytes, spare) : new Sha256(engine);
 }
 
 class Held {
   #subtle;
+  #spare;
   #all;
   #used = 0;
 
-  /** @param {SubtleCrypto} subtle @param {number} bytes */
-  constructor(subtle, bytes) {
+  /** @param {SubtleCrypto} subtle @param {number} bytes @param {Uint8Array[]} spare */
+  constructor(subtle, bytes, spare) {
     this.#subtle = subtle;
-    this.#all = new Uint8Array(bytes);
+    this.#spare = spare;
+    const found = spare.findIndex(({ length }) => length >= bytes);
+    this.#all = found < 0 ? new Uint8Array(bytes) : spare.splice(found, 1)[0];
   }
 
   /** @param {Uint8Array} bytes */
@@ -43,8 +48,10 @@ class Held {
     this.#used += bytes.length;
   }
 
-  finish() {
-    return digest(this.#subtle, this.#all.subarray(0, this.#used));
+  async finish() {
+    const sum = await digest(this.#subtle, this.#all.subarray(0, this.#used));
+    this.#spare.push(this.#all);
+    return sum;
   }
 }
 

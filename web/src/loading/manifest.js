@@ -54,7 +54,6 @@
  *
  * @typedef {import('./plan.js').Job} Job
  */
-import { Ranges } from '../cache/ranges.js';
 import { ExitLMError } from '../link/errors.js';
 import { Spans } from './plan.js';
 
@@ -84,7 +83,8 @@ export function parseManifest(value, name) {
     if (!isSize(file?.bytes) || !isHash(file?.sha256)) fail('a file without bytes or sha256');
   if (!Array.isArray(m.shards) || m.shards.length === 0 || m.shards.length > 100_000)
     fail('shards is no list');
-  const covered = /** @type {Manifest} */ (m).files.map(() => new Ranges());
+  /** Of each file. @type {{ shard: string, from: number, to: number }[][]} */
+  const covered = m.files.map(() => []);
   for (const shard of /** @type {Manifest} */ (m).shards) {
     if (
       typeof shard?.file !== 'string' ||
@@ -105,18 +105,23 @@ export function parseManifest(value, name) {
         offset + bytes > file.bytes
       )
         fail(`${shard.file}: an extent outside its file`);
-      if (
-        covered[part].missing(offset, offset + bytes).reduce((n, [a, b]) => n + b - a, 0) !== bytes
-      )
-        fail(`${shard.file}: bytes that another extent has too`);
-      covered[part].add(offset, offset + bytes);
+      covered[part].push({ shard: shard.file, from: offset, to: offset + bytes });
       sum += bytes;
     }
     if (sum !== shard.bytes)
       fail(`${shard.file}: its extents are ${sum} bytes, the shard ${shard.bytes}`);
   }
-  for (const [part, file] of /** @type {Manifest} */ (m).files.entries())
-    if (!covered[part].has(0, file.bytes)) fail(`bytes of file ${part} are in no shard`);
+  for (const [part, file] of /** @type {Manifest} */ (m).files.entries()) {
+    let at = 0;
+    for (const { shard, from, to } of covered[part].sort(
+      (a, b) => a.from - b.from || a.to - b.to,
+    )) {
+      if (from > at) fail(`bytes of file ${part} are in no shard`);
+      if (from < at && to > from) fail(`${shard}: bytes that another extent has too`);
+      at = Math.max(at, to);
+    }
+    if (at < file.bytes) fail(`bytes of file ${part} are in no shard`);
+  }
   const isFile = (/** @type {any} */ f) =>
     typeof f?.file === 'string' && isSize(f.bytes) && isHash(f.sha256);
   if (

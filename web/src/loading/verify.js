@@ -14,10 +14,11 @@ import { turn } from '../link/platform.js';
  * @param {Engine} engine
  * @param {string | null | undefined} expected
  * @param {number} [length] bytes that are to come, where it is known
+ * @param {Uint8Array[]} [spare] buffers that nobody uses
  */
-export function verifier(engine, expected, length = Infinity) {
+export function verifier(engine, expected, length = Infinity, spare = []) {
   if (!expected) return null;
-  const sha = sha256Of(engine, length);
+  const sha = sha256Of(engine, length, spare);
   return {
     /**
      * @param {Uint8Array | Staged} bytes those that are in the engine already were verified when
