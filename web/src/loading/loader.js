@@ -117,7 +117,6 @@ export class ModelLoader {
   #lastProgress = -Infinity;
   /** Settles when it is known whether the cache has room. @type {Promise<void> | undefined} */ #roomAsked;
   /** Files whose checksum was compared as they came. @type {Set<number>} */ #verified = new Set();
-  /** Buffers in which shards were hashed. @type {Uint8Array[]} */ #spare = [];
 
   /** The model in the engine; 0 before its header is there. */
   model = 0;
@@ -454,7 +453,7 @@ export class ModelLoader {
     // A complete copy was verified when it was written, and each piece is again when it is read.
     const sum = this.#cachedAtStart
       ? null
-      : verifier(this.#engine, job.sha256, job.to - job.from, this.#spare);
+      : verifier(this.#engine, job.sha256, job.to - job.from, job.pieces);
     const deliver = async (
       /** @type {number} */ at,
       /** @type {Uint8Array | Staged} */ bytes,
@@ -718,7 +717,6 @@ export class ModelLoader {
     this.#options = { ...this.#options, shards: undefined };
     this.#rows = new Rows();
     this.#have = [];
-    this.#spare = [];
     await store?.finish(sizes, this.#stretches);
     this.#options.pieces.free();
   }

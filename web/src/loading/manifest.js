@@ -17,6 +17,8 @@
  *              "core": { "file": "heads-core.gguf", "bytes": 775648, "sha256": "…" } }
  * }
  * ```
+ * - A shard of more than 256 KB may have `pieces` too: the SHA-256 of each 256 KB of it, in their order,
+ *   which are cheaper to compute one by one than that of the whole.
  * - `files`: the original files, one unless the model is split; `bytes` and `sha256` at the top are
  *   those of all of them, one after the other.
  * - `shards`: in the order of use, at most 24 MiB each. A shard is its extents one after the other;
@@ -39,6 +41,7 @@
  * @property {string} file
  * @property {number} bytes
  * @property {string} sha256
+ * @property {string[]} [pieces]
  * @property {ManifestExtent[]} extents
  *
  * @typedef {{ file: string, bytes: number, sha256: string }} ManifestFile
@@ -54,6 +57,7 @@
  *
  * @typedef {import('./plan.js').Job} Job
  */
+import { HASHED_BYTES } from '../cache/sha256.js';
 import { ExitLMError } from '../link/errors.js';
 import { Spans } from './plan.js';
 
@@ -94,6 +98,16 @@ export function parseManifest(value, name) {
     ) {
       fail('a shard without file, bytes, sha256 or extents');
     }
+    const { pieces } = shard;
+    if (
+      pieces !== undefined &&
+      !(
+        Array.isArray(pieces) &&
+        pieces.length === Math.ceil(shard.bytes / HASHED_BYTES) &&
+        pieces.every(isHash)
+      )
+    )
+      fail(`${shard.file}: pieces is no list of checksums, one for each 256 KB`);
     let sum = 0;
     for (const { part, offset, bytes } of shard.extents) {
       const file = m.files[part];
@@ -138,13 +152,13 @@ export function parseManifest(value, name) {
  * @returns {Job[]}
  */
 export function jobsByShard(manifest) {
-  return manifest.shards.flatMap(({ bytes, sha256, extents }, file) => {
+  return manifest.shards.flatMap(({ bytes, sha256, pieces, extents }, file) => {
     if (extents.every(({ layer }) => layer === REST)) return [];
     let at = 0;
     const spans = extents.map(({ part, offset, bytes: n }) => {
       at += n;
       return { at: at - n, part, offset, bytes: n };
     });
-    return [{ file, from: 0, to: bytes, spans: new Spans(spans), sha256 }];
+    return [{ file, from: 0, to: bytes, spans: new Spans(spans), sha256, pieces }];
   });
 }
