@@ -21,7 +21,7 @@ import { parseArgs } from 'node:util';
 import { build, buildPreset, treeOf } from '../wasm/setup/build.mjs';
 import { nodeLts } from './js/support/node-lts.mjs';
 import { lint } from './lint.mjs';
-import { SetupError, output, root, setUp } from '../wasm/setup/setup.mjs';
+import { SetupError, output as saidBy, root, setUp } from '../wasm/setup/setup.mjs';
 
 const PHASES = [
   'lint',
@@ -154,7 +154,7 @@ async function buildForKernel() {
   await buildPreset('native', { quiet: true, kernel });
   process.env.EXITLM = path.join(treeOf('native', kernel), 'exitlm');
   const tiny = path.join(root, 'tests/data/tiny.gguf');
-  const said = output(process.env.EXITLM, 'chat', tiny, '-p', 'a', '--max-tokens', '1', '--json');
+  const said = saidBy(process.env.EXITLM, 'chat', tiny, '-p', 'a', '--max-tokens', '1', '--json');
   const used = JSON.parse(said?.split('\n')[0] ?? '{}').kernel;
   if (used !== kernel)
     throw new SetupError(`--kernel ${kernel}: this machine does not run it; it runs ${used}`);

@@ -40,11 +40,11 @@ export async function openProfile(address) {
   return {
     /**
      * A tab of its own for each. @param {'exitlm' | 'wllama'} engine @param {Task} task @param
-     * {string} [path] of the page @returns {Promise<Answer>}
+     * {string} [at] path of the page @returns {Promise<Answer>}
      */
-    async run(engine, task, path = '/tests/page/blank.html') {
+    async run(engine, task, at = '/tests/page/blank.html') {
       const page = await context.newPage();
-      await page.goto(`${address}${path}`);
+      await page.goto(`${address}${at}`);
       const answer = await page.evaluate(engine === 'exitlm' ? byExitLM : byWllama, task);
       await page.close();
       return answer;

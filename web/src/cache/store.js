@@ -425,7 +425,7 @@ export class ModelStore {
     if (this.#slot.flat)
       for (const file of this.#state.pieces.keys())
         this.#enqueue(() => this.#cutAnew(file, stretches));
-    const note = this.#note && JSON.stringify(this.#note);
+    const note = this.#note === undefined ? '' : JSON.stringify(this.#note);
     this.#note = undefined;
     if (note) this.#enqueue(() => this.#slot.writeNote(note));
     this.#enqueue(() => this.#slot.append(journalLine({ done, at: Date.now() })));

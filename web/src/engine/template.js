@@ -142,7 +142,7 @@ async function loadInterpreter() {
   const jinja = await import('../../dist/jinja.js');
   const globals = jinja.Environment.prototype;
   const { set } = globals;
-  globals.set = function (name, value) {
+  globals.set = function (/** @type {string} */ name, /** @type {unknown} */ value) {
     return set.call(this, name, name === 'range' ? range : value);
   };
   const { prototype } = jinja.Interpreter;
@@ -161,7 +161,7 @@ async function loadInterpreter() {
     }
     return weight;
   };
-  prototype.evaluate = function (node, environment) {
+  prototype.evaluate = function (/** @type {any} */ node, /** @type {any} */ environment) {
     const run = runs.get(this) ?? { steps: 0, began: now() };
     runs.set(this, run);
     const spend = (/** @type {number} */ n) => {
