@@ -325,7 +325,8 @@ const char *exitlm_kernel_name(size_t index);
  * What of JSON Schema and of regular expressions is understood stands in docs/shaped.md; else USAGE,
  * with the place. A grammar serves one session at a time, belongs to the caller, and must outlive
  * the replies that use it; the model must outlive the grammar. Its memory, beside that of model and
- * session, is taken when it is made: some 1.2 MB for 49,152 tokens. The first grammar of a model also
+ * session, is taken when it is made: some 1.2 MB for 49,152 tokens, and at most 20 MB for the largest
+ * that is taken. The first grammar of a model also
  * makes a tree of its vocabulary, 1.1 MB, which the model keeps. `allocator` NULL: the C library's. */
 exitlm_status exitlm_grammar_from_schema(exitlm_grammar **grammar, const exitlm_model *model,
                                          const char *json, size_t n_bytes,
