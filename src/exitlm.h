@@ -323,9 +323,10 @@ const char *exitlm_kernel_name(size_t index);
  * The reply ends where the grammar says that it is complete; one that max_tokens or the context cuts
  * is incomplete (reason LENGTH). In mode EXIT such a reply is not certified.
  * What of JSON Schema and of regular expressions is understood stands in docs/shaped.md; else USAGE,
- * with the place. A grammar serves the replies of one thread, also several side by side, belongs to the
- * caller, and must outlive the replies that use it; the model must outlive the grammar. Its memory, beside that of model and
- * session, is taken when it is made: some 1.2 MB for 49,152 tokens. The first grammar of a model also
+ * with the place. A grammar serves the replies of one thread, also several side by side, belongs to
+ * the caller, and must outlive the replies that use it; the model must outlive the grammar. Its
+ * memory, beside that of model and session, is taken when it is made: some 1.2 MB for 49,152 tokens,
+ * and at most 20 MB for the largest that is taken. The first grammar of a model also
  * makes a tree of its vocabulary, 1.1 MB, which the model keeps. `allocator` NULL: the C library's. */
 exitlm_status exitlm_grammar_from_schema(exitlm_grammar **grammar, const exitlm_model *model,
                                          const char *json, size_t n_bytes,
@@ -367,10 +368,9 @@ typedef struct exitlm_generate_options {
     uint64_t seed;
     const char *const *stop; /* stop strings, not emitted; copied */
     size_t n_stop;
-    /* Share of the exits that is verified with the full model's choice in the same context, 0 … 1.
-     * With K/V EXACT that is what a level promises. With MAPS or PROPAGATE the context is the one
-     * that the exits have left: what their K/V makes wrong, here and in tokens of the last layer, is
-     * not seen, and a verified position's own K/V becomes exact. */
+    /* Share of the exits that is verified with the full model's choice in the same context, 0 … 1:
+     * what a level promises. The K/V policy is then EXACT; another one is refused with it, since what
+     * its K and V make wrong, here and in tokens of the last layer, would not be seen. */
     float audit;
     /* LOSSLESS: most drafts before a verification; 0: adaptive up to 8 */
     uint32_t max_draft;

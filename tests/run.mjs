@@ -3,13 +3,14 @@
 // sanitizers), short runs of the fuzz targets,
 // the tests of the JavaScript, and the page in Debian's Chromium.
 //
-//   node tests/run.mjs [--only PHASE,…] [--filter TEXT]
+//   node tests/run.mjs [--only PHASE,…] [--filter TEXT] [--kernel NAME]
 //
 // PHASE is one of lint, c, sanitize, fuzz, neon, js, node-lts, page, bundlers, browsers, edge; set-up
 // and build always run. Left out unless named: browsers, the page in Firefox and WebKitGTK (npm run
 // test:browsers), neon, the C tests for 64-bit ARM under qemu (npm run test:neon), and node-lts, the
 // JavaScript tests under Node's current LTS (npm run test:node-lts). --filter runs the test files
-// (ctest: the tests) whose name contains TEXT. Test files:
+// (ctest: the tests) whose name contains TEXT. --kernel: the native program and the C tests use no
+// better instruction set than that one. Test files:
 //   tests/c/test_*.c   tests/fuzz/fuzz_*.c   tests/js/**/*.test.mjs   tests/page/**/*.test.mjs
 //                      tests/bundlers/**/*.test.mjs   tests/edge/**/*.test.mjs
 import { spawnSync } from 'node:child_process';
@@ -17,10 +18,10 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { build, buildPreset } from '../wasm/setup/build.mjs';
+import { build, buildPreset, treeOf } from '../wasm/setup/build.mjs';
 import { nodeLts } from './js/support/node-lts.mjs';
 import { lint } from './lint.mjs';
-import { SetupError, root, setUp } from '../wasm/setup/setup.mjs';
+import { SetupError, output as saidBy, root, setUp } from '../wasm/setup/setup.mjs';
 
 const PHASES = [
   'lint',
@@ -36,8 +37,13 @@ const PHASES = [
   'edge',
 ];
 const { values } = parseArgs({
-  options: { only: { type: 'string' }, filter: { type: 'string', default: '' } },
+  options: {
+    only: { type: 'string' },
+    filter: { type: 'string', default: '' },
+    kernel: { type: 'string' },
+  },
 });
+const { kernel } = values;
 const chosen =
   values.only?.split(',') ??
   PHASES.filter((name) => !['neon', 'browsers', 'node-lts'].includes(name));
@@ -103,8 +109,9 @@ function summary(/** @type {string} */ output) {
 const ctest = (/** @type {string} */ preset) =>
   summary(
     show('ctest', [
-      '--preset',
-      preset,
+      ...(kernel
+        ? ['--test-dir', treeOf(preset, kernel), '--output-on-failure']
+        : ['--preset', preset]),
       '-j',
       cores,
       ...(values.filter ? ['-R', values.filter.replace(/[^\w]/g, '.')] : []),
@@ -112,7 +119,7 @@ const ctest = (/** @type {string} */ preset) =>
   ) || 'no tests';
 
 async function buildAndTest(/** @type {string} */ preset) {
-  await buildPreset(preset, { quiet: true });
+  await buildPreset(preset, { quiet: true, kernel });
   return ctest(preset);
 }
 
@@ -143,8 +150,21 @@ if (chosen.includes('browsers')) parts.push('browsers');
 if (chosen.includes('edge')) parts.push('edge');
 if (chosen.includes('fuzz')) parts.push('fuzz');
 if (chosen.includes('neon')) parts.push('arm');
+/** The native build for `--kernel`, which the tests are told of. */
+async function buildForKernel() {
+  await buildPreset('native', { quiet: true, kernel });
+  process.env.EXITLM = path.join(treeOf('native', kernel), 'exitlm');
+  const tiny = path.join(root, 'tests/data/tiny.gguf');
+  const said = saidBy(process.env.EXITLM, 'chat', tiny, '-p', 'a', '--max-tokens', '1', '--json');
+  const used = JSON.parse(said?.split('\n')[0] ?? '{}').kernel;
+  if (used !== kernel)
+    throw new SetupError(`--kernel ${kernel}: this machine does not run it; it runs ${used}`);
+}
+
 const ready =
-  (await phase('set-up', () => setUp(parts))) && (await phase('build', () => build('everything')));
+  (await phase('set-up', () => setUp(parts))) &&
+  (await phase('build', () => build('everything'))) &&
+  (!kernel || (await phase(`build for ${kernel}`, buildForKernel)));
 
 if (ready) {
   const run = {

@@ -129,7 +129,8 @@ static int choose_mode(chat *c) {
     c->generate.accuracy =
         o->accuracy != 0 || !c->engine.heads ? o->accuracy : c->engine.heads_info.default_accuracy;
     c->generate.strategy = (exitlm_strategy)o->strategy;
-    c->generate.kv = (exitlm_kv_policy)o->kv;
+    c->generate.kv =
+        o->audit > 0 && o->kv == EXITLM_POLICY_AUTO ? EXITLM_POLICY_EXACT : (exitlm_kv_policy)o->kv;
     c->generate.max_tokens = o->max_tokens;
     c->generate.temperature = o->temperature;
     c->generate.top_k = o->top_k;

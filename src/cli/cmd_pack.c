@@ -88,6 +88,17 @@ static void put_hash(ndjson *j, const uint8_t digest[32]) {
     xl_nd_put(j, "sha256=%s", hex);
 }
 
+static void put_pieces(ndjson *j, const pack_shard *shard) {
+    if (!shard->pieces) return;
+    xl_nd_put(j, "pieces=[");
+    for (size_t i = 0; i < shard->n_pieces; i++) {
+        char hex[65];
+        xl_sha256_hex(shard->pieces[i], hex);
+        xl_nd_put(j, "%s", hex);
+    }
+    xl_nd_put(j, "]");
+}
+
 static void put_extents(ndjson *j, const pack *p, const pack_shard *shard) {
     xl_nd_put(j, "extents=[");
     for (size_t i = 0; i < shard->n_extents; i++) {
@@ -135,6 +146,7 @@ static void put_manifest(FILE *out, const pack *p, const char *name, const pack_
         pack_shard_name(i, file);
         xl_nd_put(&j, "{ file=%s bytes=%" PRIu64, file, p->shards[i].n_bytes);
         put_hash(&j, p->shards[i].digest);
+        put_pieces(&j, &p->shards[i]);
         put_extents(&j, p, &p->shards[i]);
         xl_nd_put(&j, "}");
     }

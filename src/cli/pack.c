@@ -19,6 +19,7 @@ void pack_free(pack *p) {
     for (uint32_t i = 0; i < p->n_parts; i++) free(p->parts[i].path);
     free(p->parts);
     free(p->extents);
+    for (size_t i = 0; i < p->n_shards; i++) free(p->shards[i].pieces);
     free(p->shards);
     *p = (pack){0};
 }
@@ -225,13 +226,49 @@ static bool seek_to(FILE *in, uint64_t offset) {
     return offset <= INT64_MAX && fseeko(in, (off_t)offset, SEEK_SET) == 0;
 }
 
+/* The digests of a shard, whole and in pieces, as its bytes come. */
+typedef struct shard_sums {
+    pack_shard *shard;
+    xl_sha256 whole, piece;
+    size_t done, in_piece;
+} shard_sums;
+
+static bool begin_sums(shard_sums *s, pack_shard *shard) {
+    *s = (shard_sums){.shard = shard};
+    xl_sha256_init(&s->whole);
+    xl_sha256_init(&s->piece);
+    if (shard->n_bytes <= PACK_PIECE_BYTES) return true;
+    shard->n_pieces = (size_t)((shard->n_bytes + PACK_PIECE_BYTES - 1) / PACK_PIECE_BYTES);
+    shard->pieces = calloc(shard->n_pieces, sizeof *shard->pieces);
+    return shard->pieces != NULL;
+}
+
+static void end_piece(shard_sums *s) {
+    if (s->done == s->shard->n_pieces) return;
+    xl_sha256_final(&s->piece, s->shard->pieces[s->done++]);
+    xl_sha256_init(&s->piece);
+    s->in_piece = 0;
+}
+
+static void add_sums(shard_sums *s, const uint8_t *bytes, size_t n_bytes) {
+    xl_sha256_update(&s->whole, bytes, n_bytes);
+    while (s->shard->pieces && n_bytes) {
+        const size_t room = PACK_PIECE_BYTES - s->in_piece, n = n_bytes < room ? n_bytes : room;
+        xl_sha256_update(&s->piece, bytes, n);
+        s->in_piece += n;
+        bytes += n;
+        n_bytes -= n;
+        if (s->in_piece == PACK_PIECE_BYTES) end_piece(s);
+    }
+}
+
 static int write_shard(const pack *p, pack_shard *shard, FILE *const *inputs, const char *target,
                        uint8_t *chunk) {
+    shard_sums sums;
+    if (!begin_sums(&sums, shard)) return cli_no_memory("the checksums of a shard");
     FILE *out = fopen(target, "wb");
     if (!out) return cli_fail("%s: cannot be written: %s", target, strerror(errno));
     int status = CLI_OK;
-    xl_sha256 sha;
-    xl_sha256_init(&sha);
     for (size_t i = 0; i < shard->n_extents && status == CLI_OK; i++) {
         const exitlm_extent *e = &p->extents[shard->first_extent + i];
         FILE *in = inputs[e->part];
@@ -245,13 +282,14 @@ static int write_shard(const pack *p, pack_shard *shard, FILE *const *inputs, co
                 status = cli_fail("%s: became shorter while it was read", p->parts[e->part].path);
             else if (fwrite(chunk, 1, n, out) != n)
                 status = cli_fail("%s: cannot be written: %s", target, strerror(errno));
-            xl_sha256_update(&sha, chunk, n);
+            add_sums(&sums, chunk, n);
             left -= n;
         }
     }
     if (fclose(out) != 0 && status == CLI_OK)
         status = cli_fail("%s: cannot be written: %s", target, strerror(errno));
-    xl_sha256_final(&sha, shard->digest);
+    xl_sha256_final(&sums.whole, shard->digest);
+    if (sums.in_piece) end_piece(&sums);
     return status;
 }
 

@@ -8,6 +8,7 @@
 /* shards of rows outside the shortlist, the first and the last */
 #define PACK_SMALL_BYTES ((uint64_t)256 << 10)
 #define PACK_ROWS_BYTES ((uint64_t)2 << 20)
+#define PACK_PIECE_BYTES ((size_t)256 << 10) /* a digest each, in shards of more than one */
 #define PACK_NAME_BYTES 32
 #define PACK_CORE_NAME "heads-core.gguf" /* the heads without their maps */
 
@@ -24,6 +25,8 @@ typedef struct pack_shard {
     size_t first_extent, n_extents;
     uint64_t n_bytes;
     uint8_t digest[32];
+    uint8_t (*pieces)[32]; /* NULL: it is one piece */
+    size_t n_pieces;
 } pack_shard;
 
 typedef struct pack {

@@ -139,11 +139,18 @@ static float accuracy_of(const exitlm_session *s, const exitlm_generate_options 
 static exitlm_status choose_exit_row(const exitlm_session *s, const exitlm_generate_options *o,
                                      const xl_use *use, xl_chain *chain, exitlm_error *error) {
     const float accuracy = accuracy_of(s, o);
-    chain->kv = o->kv;
-    if (!o->thresholds && o->kv == EXITLM_POLICY_AUTO)
+    const exitlm_kv_policy kv =
+        o->audit > 0 && o->kv == EXITLM_POLICY_AUTO ? EXITLM_POLICY_EXACT : o->kv;
+    if (o->audit > 0 && kv != EXITLM_POLICY_EXACT)
+        return xl_fail(error, EXITLM_USAGE,
+                       "audit with K/V policy %s: what its K and V make wrong would not be seen; "
+                       "use exact",
+                       xl_policy_names[kv]);
+    chain->kv = kv;
+    if (!o->thresholds && kv == EXITLM_POLICY_AUTO)
         chain->row = cheapest_row(s, o->strategy, accuracy, use);
-    else if (!o->thresholds) chain->row = xl_heads_row(s->heads, o->strategy, accuracy, o->kv, use);
-    if (o->kv == EXITLM_POLICY_AUTO) chain->kv = chain->row ? chain->row->kv : s->heads->kv;
+    else if (!o->thresholds) chain->row = xl_heads_row(s->heads, o->strategy, accuracy, kv, use);
+    if (kv == EXITLM_POLICY_AUTO) chain->kv = chain->row ? chain->row->kv : s->heads->kv;
     if (chain->kv == EXITLM_POLICY_MAPS && !exitlm_heads_have_maps(s->heads))
         return xl_fail(error, EXITLM_USAGE,
                        "K/V policy maps: this heads file holds no maps; use exact");

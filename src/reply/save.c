@@ -9,7 +9,7 @@
 
 #define MAGIC "EXITLMKV"
 /* also where the engine's arithmetic changes: K and V of another are not exact */
-#define VERSION 1
+#define VERSION 2
 #define MAX_CONTEXT_BYTES ((uint64_t)1 << 30)
 
 typedef struct saved_head {

@@ -39,16 +39,17 @@ export async function openProfile(address) {
   });
   return {
     /**
-     * A tab of its own for each. @param {'exitlm' | 'wllama'} engine @param {Task} task @returns
-     * {Promise<Answer>}
+     * A tab of its own for each. @param {'exitlm' | 'wllama'} engine @param {Task} task @param
+     * {string} [at] path of the page @returns {Promise<Answer>}
      */
-    async run(engine, task) {
+    async run(engine, task, at = '/tests/page/blank.html') {
       const page = await context.newPage();
-      await page.goto(`${address}/tests/page/blank.html`);
+      await page.goto(`${address}${at}`);
       const answer = await page.evaluate(engine === 'exitlm' ? byExitLM : byWllama, task);
       await page.close();
       return answer;
     },
+    context,
     async close() {
       await context.close();
       fs.rmSync(folder, { recursive: true, force: true });
@@ -58,7 +59,9 @@ export async function openProfile(address) {
 
 /** In the page. @param {Task} task @returns {Promise<Answer>} */
 async function byExitLM({ url, prompt, mode, accuracy = null, threads, heads, audit }) {
-  const { ExitLM } = await import(/** @type {any} */ ('/web/src/index.js'));
+  const { ExitLM } =
+    /** @type {any} */ (globalThis).bundled ??
+    (await import(/** @type {any} */ ('/web/src/index.js')));
   const clock = () => performance.timeOrigin + performance.now();
   const messages = [{ role: 'user', content: prompt }];
   const began = clock();

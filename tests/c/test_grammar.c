@@ -192,6 +192,23 @@ static void test_no_memory(void) {
     }
 }
 
+/* The largest that is taken, and one that is larger: what exitlm.h says of memory holds. */
+static void test_memory(void) {
+    for (int larger = 0; larger < 2; larger++) {
+        const char *pattern = larger ? "(?:[ab]{4000}){90}" : "(?:[ab]{4000}){60}";
+        counting c;
+        counting_init(&c);
+        exitlm_grammar *g;
+        exitlm_error error;
+        const exitlm_status status = exitlm_grammar_from_pattern(
+            &g, model, pattern, strlen(pattern), 0, &c.allocator, &error);
+        CHECK(status == (larger ? EXITLM_USAGE : EXITLM_OK), "%s", error.message);
+        CHECK(c.peak_bytes > 4000000 && c.peak_bytes <= 20000000, "%zu bytes", c.peak_bytes);
+        exitlm_grammar_free(g);
+        CHECK(c.now_bytes == 0, "%zu bytes are left", c.now_bytes);
+    }
+}
+
 /* Bytes cut, changed and added: an error or a grammar, never more. */
 static void test_garbage(void) {
     uint64_t seed = 7;
@@ -230,6 +247,7 @@ int main(void) {
     test_side_by_side();
     test_forgetting();
     test_no_memory();
+    test_memory();
     test_garbage();
     exitlm_model_free(model);
     return 0;

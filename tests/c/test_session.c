@@ -307,6 +307,18 @@ static void test_exit_mode(void) {
     reply_to(s, ids, PROMPT, &o, &other);
     assert(other.stats.audited == other.n && other.stats.audit_disagreed > 0 &&
            other.stats.audit_disagreed <= other.n);
+    /* An audit is of exact K and V: */
+    exitlm_error error;
+    for (int kv = EXITLM_POLICY_MAPS; kv <= EXITLM_POLICY_PROPAGATE; kv++) {
+        o.kv = (exitlm_kv_policy)kv;
+        assert(exitlm_session_start(s, ids, PROMPT, &o, &error) == EXITLM_USAGE &&
+               strstr(error.message, "audit with K/V policy"));
+    }
+    const exitlm_stats audited = other.stats;
+    o.kv = EXITLM_POLICY_AUTO;
+    reply_to(s, ids, PROMPT, &o, &other);
+    assert(other.stats.audited == audited.audited &&
+           other.stats.audit_disagreed == audited.audit_disagreed);
     /* What approximate K/V left behind is not used by the full model: */
     o.audit = 0;
     o.kv = EXITLM_POLICY_PROPAGATE;

@@ -298,6 +298,9 @@ static void test_damaged_and_foreign_files_are_refused(void) {
     f.mend = true;
     assert(restore(s, &f, &error) == EXITLM_USAGE && strstr(error.message, "another model"));
     f.bytes[20] ^= 1;
+    f.bytes[8] = 1; /* the version before K and V were rotated */
+    assert(restore(s, &f, &error) == EXITLM_UNSUPPORTED && strstr(error.message, "format 1"));
+    f.bytes[8] = 2;
     CHECK_OK(restore(s, &f, &error_)); /* and after all that the session works */
     f.capacity = 0;
     assert(exitlm_session_save(s, put, &f, &error) == EXITLM_IO);

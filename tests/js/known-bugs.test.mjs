@@ -306,6 +306,29 @@ describe('chat templates', () => {
     ])
       await assert.rejects(render(template), ExitLMError);
   });
+  test('one that would not end, or take all memory', async () => {
+    const doubled = (/** @type {string} */ twice) =>
+      `{% set ns = namespace(x=['a', 'b'], y='ab') %}{% for i in range(40) %}{% set ${twice} %}{% endfor %}{{ ns.x | tojson }}`;
+    for (const endless of [
+      '{{ range(10**9) }}',
+      '{{ range(0, 10**9, 3) | length }}',
+      '{% for i in range(10**6) %}{% for j in range(10**6) %}{{ j }}{% endfor %}{% endfor %}',
+      doubled('ns.x = ns.x + ns.x'),
+      doubled('ns.x = [ns.x, ns.x]'),
+      doubled('ns.y = ns.y ~ ns.y'),
+    ])
+      await assert.rejects(
+        render(endless),
+        (error) =>
+          error instanceof ExitLMError &&
+          error.code === 'USAGE' &&
+          /chat template refuses .*(does not come to an end|range\(\) of|Invalid string length)/.test(
+            error.message,
+          ),
+        endless,
+      );
+    assert.ok((await render('{% for i in range(9, 0, -1) %}{{ i }}{% endfor %}')) > 0);
+  });
   test('CVE-2026-5760 (SGLang), #24140: a template reaches nothing outside', async () => {
     for (const template of [
       "{{ messages.constructor.constructor('return globalThis.exitlmReached = 1')() }}",

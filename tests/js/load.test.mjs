@@ -679,7 +679,10 @@ test('K/V maps that come after their heads are kept, and so are the heads', asyn
     pieces: /** @type {any} */ ({ sumOf: () => null }),
     signal: new AbortController().signal,
     openCopy: (/** @type {string} */ key) => openStore('remote', key, peer),
+    keeping: (/** @type {Promise<unknown>} */ promise) => void all.push(promise),
   };
+  /** @type {Promise<unknown>[]} */
+  const all = [];
   const heads = {
     source: httpSource(`${server.address}/x.exits.gguf`, fetch),
     key: `${server.address}/x.exits.gguf`,
@@ -690,6 +693,7 @@ test('K/V maps that come after their heads are kept, and so are the heads', asyn
     const before = server.seen.length;
     await loadHeads(means, heads, null);
     await loadMaps(means, heads, 1);
+    await Promise.all(all);
     assert.equal(server.seen.length > before, visit === 1, `visit ${visit}`);
   }
   assert.deepEqual(given[2], given[0]);

@@ -7,7 +7,17 @@ import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { ExitLM, ExitLMError } from '../../web/src/index.js';
 import { jobsByShard, parseManifest } from '../../web/src/loading/manifest.js';
-import { bad, built, good, objects, run, scratch, tiny } from './support/cli.mjs';
+import {
+  bad,
+  built,
+  canMake,
+  good,
+  makeTiny,
+  objects,
+  run,
+  scratch,
+  tiny,
+} from './support/cli.mjs';
 import { modelServer } from './support/model-server.mjs';
 import { tinyHeads } from './support/tiny-model.mjs';
 
@@ -135,6 +145,38 @@ test('a shard with another checksum, in the middle of an answer', { skip: !built
   assert.ok(![...kept.keys()].some((key) => /\/\d+\/\d+$/.test(key)), 'the copy is gone');
 });
 
+test('a shard of more than 256 KB is verified by its pieces', { skip: !canMake }, async () => {
+  const model = scratch('large.gguf', undefined);
+  makeTiny(model, '--dim', '128', '--ffn', '1024', '--layers', '4');
+  const to = scratch('large', undefined);
+  good(['pack', model, '-o', to, '--heads', 'none']);
+  const m = JSON.parse(fs.readFileSync(path.join(to, 'manifest.json'), 'utf8'));
+  const own = Object.fromEntries(
+    fs.readdirSync(to).map((name) => [`/m/${name}`, fs.readFileSync(path.join(to, name))]),
+  );
+  const piece = 256 * 1024;
+  for (const { file, bytes: n, pieces } of m.shards) {
+    const sums = Array.from({ length: Math.ceil(n / piece) }, (_, i) =>
+      hash(own[`/m/${file}`].subarray(i * piece, (i + 1) * piece)),
+    );
+    assert.deepEqual(pieces, n > piece ? sums : undefined);
+  }
+  const large = m.shards.find((/** @type {any} */ s) => s.pieces);
+  assert.ok(large.pieces.length > 2);
+  const lm = await ExitLM.load((await serve({}, own)).url, options);
+  await lm.ready;
+  await lm.dispose();
+  const damaged = Buffer.from(own[`/m/${large.file}`]);
+  damaged[piece + 7] ^= 1;
+  const { url } = await serve({}, { ...own, [`/m/${large.file}`]: damaged });
+  await assert.rejects(
+    async () => (await ExitLM.load(url, { ...options, cache: 'none' })).ready,
+    (/** @type {any} */ e) => e.code === 'CHECKSUM' && /SHA-256 of a piece/.test(e.message),
+  );
+  large.pieces.pop();
+  assert.throws(() => parseManifest(m, 'm'), /pieces is no list/);
+});
+
 test(
   'from a cache: no shard comes again; offline the manifest is the one that was kept; a new version replaces the old',
   { skip: !built },
@@ -178,7 +220,8 @@ test('manifests that are wrong', { skip: !built }, () => {
     ['format', (m) => (m.format = 2)],
     ['shards', (m) => (m.shards = {})],
     ['outside', (m) => (m.shards[0].extents[0].bytes += 1e9)],
-    ['another extent', (m) => m.shards[1].extents.unshift({ ...m.shards[0].extents[0] })],
+    ['its extents are', (m) => m.shards[1].extents.unshift({ ...m.shards[0].extents[0] })],
+    ['another extent', (m) => (m.shards[1].extents[0].offset = 0)],
     ['no shard', (m) => m.shards.pop()],
     ['bytes or sha256', (m) => (m.files[0].sha256 = 'abc')],
     ['heads', (m) => (m.heads = {})],

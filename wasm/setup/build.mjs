@@ -80,16 +80,25 @@ const onThisMachine = {
   },
 };
 
+/** The folder that a preset is built in. @param {string} preset @param {string} [kernel] */
+export const treeOf = (preset, kernel) =>
+  inRoot(
+    preset === 'native' && !kernel
+      ? 'build'
+      : `build/${[preset, kernel].filter(Boolean).join('-')}`,
+  );
+
 /**
  * Configures a preset (again only when the presets or this machine's tools changed) and builds a
- * target of it.
+ * target of it. `kernel`: the best instruction set that it may use, in a tree of its own.
  */
 export async function buildPreset(
   /** @type {string} */ preset,
-  { target = 'all', quiet = false } = {},
+  { target = 'all', quiet = false, kernel = /** @type {string | undefined} */ (undefined) } = {},
 ) {
   const { args, env, version } = (await onThisMachine[preset]?.()) ?? { args: [] };
-  const tree = inRoot(preset === 'native' ? 'build' : `build/${preset}`);
+  const tree = treeOf(preset, kernel);
+  if (kernel) args.push('-B', tree, `-DEXITLM_BEST_KERNEL=${kernel}`);
   const free = await onlyOne(tree);
   try {
     const stamp = path.join(tree, 'exitlm-options');

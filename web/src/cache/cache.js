@@ -107,6 +107,7 @@ async function openSlot(kind, id, peer) {
  * @param {object} [options]
  * @param {string | null} [options.sha256] promised
  * @param {string | null} [options.of] of heads: their model's key
+ * @param {number[]} [options.sizes] of all its files, where they are many
  * @param {(message: string) => void} [options.warn]
  * @returns {Promise<ModelStore | null>} null: nothing is kept here
  */
@@ -114,7 +115,7 @@ export async function openStore(
   kind,
   key,
   peer,
-  { sha256 = null, of = null, warn = () => {} } = {},
+  { sha256 = null, of = null, sizes, warn = () => {} } = {},
 ) {
   const id = await idOf(key);
   let slot = await openSlot(kind, id, peer);
@@ -123,10 +124,8 @@ export async function openStore(
     state?.url && (plain(state.url) !== plain(key) || (sha256 !== null && state.sha256 !== sha256));
   if (slot && another) {
     if (!slot.writable) return null;
-    const note = await slot.readNote(); // the manifest, of the new version already
     await slot.remove();
     slot = await openSlot(kind, id, peer);
-    if (slot?.writable && note !== null) await slot.writeNote(note);
     state = slot && parseJournal(slot.journal);
   }
   if (!slot || !state) return null;
@@ -142,7 +141,26 @@ export async function openStore(
       return null;
     }
   }
-  return new ModelStore(slot, state, warn, others);
+  return new ModelStore(sizes && slot.flat ? joined(slot, sizes) : slot, state, warn, others);
+}
+
+/**
+ * All files in one: a browser takes longer to open a file than to write a megabyte.
+ * @param {Slot} slot @param {number[]} sizes @returns {Slot}
+ */
+function joined(slot, sizes) {
+  let bytes = 0;
+  const starts = sizes.map((n) => (bytes += n) - n);
+  return {
+    ...slot,
+    write: (file, offset, it) => slot.write(0, starts[file] + offset, it),
+    read: (file, offset, n) => slot.read(0, starts[file] + offset, n),
+    open: async () => slot.open?.(0),
+    reader(file) {
+      const read = slot.reader?.(0);
+      return read ? (offset, into) => read(starts[file] + offset, into) : null;
+    },
+  };
 }
 
 const kept = async () => [...(await opfsList()), ...(await cacheApiList())];
@@ -183,19 +201,6 @@ export async function readNote(kind, key, peer) {
   } catch {
     return undefined;
   }
-}
-
-/**
- * @param {CacheKind} kind
- * @param {string} key
- * @param {Peer} peer
- * @param {unknown} value
- */
-export async function keepNote(kind, key, peer, value) {
-  const slot = await openSlot(kind, await idOf(key), peer);
-  if (!slot) return;
-  if (slot.writable) await slot.writeNote(JSON.stringify(value)).catch(() => {});
-  await slot.close();
 }
 
 /** Models that earlier visits left on this device. */

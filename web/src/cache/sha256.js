@@ -6,6 +6,9 @@ import { isWorkerd } from '../link/platform.js';
  */
 const MOST_HELD_BYTES = 25 * 2 ** 20;
 
+/** Of so many bytes each the pieces of a shard are hashed: no new memory is touched for them. */
+export const HASHED_BYTES = 256 * 1024;
+
 /** @param {Uint8Array} bytes */
 export const hex = (bytes) => Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join('');
 
@@ -24,6 +27,40 @@ export function sha256Of(engine, bytes) {
   // A Worker of Cloudflare has no room for it.
   const subtle = isWorkerd ? undefined : globalThis.crypto?.subtle;
   return subtle && bytes <= MOST_HELD_BYTES ? new Held(subtle, bytes) : new Sha256(engine);
+}
+
+/**
+ * The SHA-256 of each piece.
+ * @param {number} bytes that are to come
+ * @returns {{ update(bytes: Uint8Array): void, finish(): Promise<string[]> } | null} null: this
+ *   platform has none
+ */
+export function sha256OfPieces(bytes) {
+  const subtle = isWorkerd ? undefined : globalThis.crypto?.subtle;
+  if (!subtle) return null;
+  const piece = new Uint8Array(Math.min(bytes, HASHED_BYTES));
+  let used = 0;
+  /** @type {Promise<string>[]} */
+  const sums = [];
+  const end = () => {
+    sums.push(digest(subtle, piece.subarray(0, used))); // it is copied at once
+    used = 0;
+  };
+  return {
+    update(given) {
+      for (let done = 0; done < given.length;) {
+        const n = Math.min(given.length - done, piece.length - used);
+        piece.set(given.subarray(done, done + n), used);
+        used += n;
+        done += n;
+        if (used === piece.length) end();
+      }
+    },
+    finish() {
+      if (used) end();
+      return Promise.all(sums);
+    },
+  };
 }
 
 class Held {

@@ -67,6 +67,7 @@ export class ModelStore {
   #tail = Promise.resolve();
   #waiting = 0;
   #writing;
+  /** @type {unknown} */ #note;
   /** @type {((bytes: Uint8Array) => string | null) | null} */ #checksum = null;
   /** Pieces that the journal does not tell of yet. @type {[number, number, number, string][]} */ #untold =
     [];
@@ -105,6 +106,11 @@ export class ModelStore {
   /** A complete copy that has not been used for a day. */
   get stale() {
     return this.#stale;
+  }
+
+  /** Small data beside the model, for when there is no connection: its manifest. @param {unknown} value */
+  keepNote(value) {
+    if (this.#writing) this.#note = value;
   }
 
   /** It is used, and as the server has it. */
@@ -419,6 +425,9 @@ export class ModelStore {
     if (this.#slot.flat)
       for (const file of this.#state.pieces.keys())
         this.#enqueue(() => this.#cutAnew(file, stretches));
+    const note = this.#note === undefined ? '' : JSON.stringify(this.#note);
+    this.#note = undefined;
+    if (note) this.#enqueue(() => this.#slot.writeNote(note));
     this.#enqueue(() => this.#slot.append(journalLine({ done, at: Date.now() })));
     await this.#tail;
     if (this.#writing) this.#state.doneBytes = done;

@@ -449,7 +449,7 @@ export class ExitLM {
     /** @type {Level} */
     const level = {
       strategy: 'risk',
-      kv: exits.kv,
+      kv: 'exact',
       kvType: this.#info.kvType,
       temperature: 0,
       maxTokens: options.maxTokens ?? 96,
@@ -471,7 +471,7 @@ export class ExitLM {
     const exited = coverage.reduce((sum, c) => sum + c, 0);
     if (exited > 0) level.agreementExited = Math.max(0, 1 - (1 - agreement) / exited);
     const others = exits.levels.filter(
-      (l) => l.strategy !== 'risk' || l.kv !== exits.kv || Math.abs(l.accuracy - accuracy) > 1e-6,
+      (l) => l.strategy !== 'risk' || l.kv !== level.kv || Math.abs(l.accuracy - accuracy) > 1e-6,
     );
     this.#exits = { ...exits, levels: [...others, level] };
     return made;

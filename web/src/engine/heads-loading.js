@@ -14,6 +14,7 @@
  * @property {Pieces} pieces
  * @property {AbortSignal} signal
  * @property {(key: string, sha256: string | null) => Promise<ModelStore | null>} openCopy
+ * @property {(keeping: Promise<unknown>) => void} keeping what nobody has to wait for, but the end
  */
 import { mapsKey } from '../cache/cache.js';
 import { downloadAll } from '../loading/download.js';
@@ -78,7 +79,7 @@ async function fetchChecked({ engine, signal }, { source, sha256 }) {
  * @param {() => Promise<Uint8Array>} fetchIt
  * @returns {Promise<Uint8Array>}
  */
-async function keptOrFetched({ pieces, openCopy }, key, file, sha256, fetchIt) {
+async function keptOrFetched({ pieces, openCopy, keeping }, key, file, sha256, fetchIt) {
   const open = async () => {
     const store = key ? await openCopy(key, sha256) : null;
     store?.useChecksum((bytes) => pieces.sumOf(bytes));
@@ -96,12 +97,17 @@ async function keptOrFetched({ pieces, openCopy }, key, file, sha256, fetchIt) {
       store = await open();
     }
     const bytes = await fetchIt();
-    await store?.write(file, 0, bytes);
-    await store?.finish([bytes.length]);
-    await store?.close();
+    if (store) keeping(keep(store, file, bytes));
     return bytes;
   } catch (error) {
     await store?.remove(); // nothing worth continuing
     throw error;
   }
+}
+
+/** @param {ModelStore} store @param {number} file @param {Uint8Array} bytes all of it */
+async function keep(store, file, bytes) {
+  await store.write(file, 0, bytes);
+  await store.finish([bytes.length]);
+  await store.close();
 }

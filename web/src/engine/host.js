@@ -2,7 +2,7 @@
  * The engine's side: one instance, one model, its conversations. It lives in a worker, or in the caller's
  * thread; either way it is spoken to through a Peer, and its methods are that peer's handlers.
  */
-import { headsKey, keepNote, openStore, readNote } from '../cache/cache.js';
+import { headsKey, openStore, readNote } from '../cache/cache.js';
 import { Pieces } from '../cache/pieces.js';
 import { linked } from '../link/abort.js';
 import { ExitLMError, errorToData, messageOf } from '../link/errors.js';
@@ -67,6 +67,8 @@ export class Host {
   /** Settles when the cache has all that came. @type {Promise<void>} */ #putAway =
     Promise.resolve();
 
+  /** …and that of the heads. @type {Promise<unknown>} */ #keeping = Promise.resolve();
+
   /** @param {Peer} peer */
   constructor(peer) {
     this.#peer = peer;
@@ -114,7 +116,9 @@ export class Host {
     const resolved = await resolve(spec.files, spec.heads, this.#context(spec));
     if (spec.cacheKey && resolved.key) resolved.key = spec.cacheKey;
     if (spec.cacheKey && resolved.heads?.key) resolved.heads.key = headsKey(spec.cacheKey);
-    const opening = this.#openCopy(spec, resolved.key, resolved.manifest?.sha256);
+    const packed = resolved.manifest && packing(resolved.manifest);
+    const opening = this.#openCopy(spec, resolved.key, packed, resolved.manifest);
+    resolved.manifest = null; // megabytes, which a Worker does not have beside the weights
     opening.catch(() => {});
     try {
       const { engine, threads } = await starting;
@@ -126,7 +130,7 @@ export class Host {
           resolved.heads,
           spec.kvMaps,
         );
-      const loader = await this.#openLoader(spec, resolved, threads, opening);
+      const loader = await this.#openLoader(spec, { ...resolved, packed }, threads, opening);
       return this.#describe(loader);
     } catch (error) {
       await opening.then(
@@ -160,29 +164,32 @@ export class Host {
   }
 
   /** @param {LoadSpec} spec */
-  #context({ cache, customFetch }) {
+  #context({ cache, cacheKey, customFetch }) {
     this.#fetch = fetchFor(this.#peer, customFetch);
     return {
       fetchLike: this.#fetch,
       remote: remoteSource(this.#peer),
       signal: this.#abort.signal,
-      cachedManifest: (/** @type {string} */ key) => readNote(cache, key, this.#peer),
-      keepManifest: (/** @type {string} */ key, /** @type {unknown} */ manifest) =>
-        keepNote(cache, key, this.#peer, manifest),
+      cachedManifest: (/** @type {string} */ key) => readNote(cache, cacheKey ?? key, this.#peer),
     };
   }
 
   /**
-   * What the cache has of the model. @param {LoadSpec} spec @param {string | null} key @param
-   * {string | undefined} packed checksum of a packed model
+   * What the cache has of the model.
+   * @param {LoadSpec} spec
+   * @param {string | null} key
+   * @param {ReturnType<typeof packing> | null} packed
+   * @param {import('../loading/manifest.js').Manifest | null} [manifest] to be kept
    */
-  async #openCopy({ cache, sha256 }, key, packed) {
-    return key
-      ? openStore(cache, key, this.#peer, {
-          sha256: packed ?? sha256?.join() ?? null,
-          warn: this.#warn,
-        })
-      : null;
+  async #openCopy({ cache, sha256 }, key, packed, manifest) {
+    if (!key) return null;
+    const store = await openStore(cache, key, this.#peer, {
+      sha256: packed?.sha256 ?? sha256?.join() ?? null,
+      sizes: packed?.sizes,
+      warn: this.#warn,
+    });
+    if (manifest) store?.keepNote(manifest);
+    return store;
   }
 
   /**
@@ -197,6 +204,9 @@ export class Host {
       signal: this.#abort.signal,
       openCopy: (key, sha256) =>
         openStore(cache, key, this.#peer, { sha256, of, warn: this.#warn }),
+      keeping: (promise) => {
+        this.#keeping = Promise.all([this.#keeping, promise.catch(() => {})]);
+      },
     };
   }
 
@@ -228,20 +238,18 @@ export class Host {
    * Resolves once the header is there and the session open. Where the server's file is another than
    * the one that the cache has begun, the copy is dropped and loading starts over.
    * @param {LoadSpec} spec
-   * @param {Resolved} resolved
+   * @param {Resolved & { packed: ReturnType<typeof packing> | null }} resolved
    * @param {number} threads
    * @param {Promise<import('../cache/store.js').ModelStore | null>} opening what the cache has of
    *   it
    */
   async #openLoader(spec, resolved, threads, opening) {
-    const { sources, key } = resolved;
-    const packed = resolved.manifest && packing(resolved.manifest);
-    resolved.manifest = null; // megabytes, which a Worker does not have beside the weights
+    const { sources, key, packed } = resolved;
     const engine = /** @type {Engine} */ (this.#engine);
     const pieces = /** @type {Pieces} */ (this.#pieces);
     const sha256 = spec.sha256 ?? undefined;
     for (let attempt = 1; ; attempt++) {
-      const store = await (attempt === 1 ? opening : this.#openCopy(spec, key, packed?.sha256));
+      const store = await (attempt === 1 ? opening : this.#openCopy(spec, key, packed));
       store?.useChecksum((bytes) => pieces.sumOf(bytes));
       const loader = new ModelLoader({
         engine,
@@ -501,6 +509,7 @@ export class Host {
     this.#abort.abort(gone);
     this.#replies?.cancelAll();
     await this.#putAway;
+    await this.#keeping;
     this.#endThreads();
     this.#engine = null; // its memory goes with it
     this.#loader = null;
@@ -512,5 +521,6 @@ export class Host {
 const packing = (manifest) => ({
   shards: jobsByShard(manifest),
   sha256: manifest.sha256,
+  sizes: manifest.shards.map(({ bytes }) => bytes),
   partBytes: manifest.files.map(({ bytes }) => bytes),
 });

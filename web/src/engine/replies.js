@@ -160,8 +160,9 @@ export class Replies {
       kv,
       accuracy = this.#exits?.defaultAccuracy ?? 1,
       thresholds,
+      audit,
     } = this.#withOwnLevel(asked);
-    if (mode !== 'exit' || kv || thresholds) return false;
+    if (mode !== 'exit' || kv || thresholds || audit) return false;
     return !!this.#exits?.levels.some(
       (l) =>
         l.kv === 'maps' && l.strategy === strategy && l.certified && l.accuracy >= accuracy - 1e-6,

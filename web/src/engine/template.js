@@ -3,6 +3,7 @@
  * the first chat.
  */
 import { ExitLMError, messageOf } from '../link/errors.js';
+import { now } from '../link/platform.js';
 import { forTemplate, formOf } from './tools.js';
 
 /**
@@ -125,9 +126,72 @@ function withoutMarks(text, mark) {
   return { text: first + pieces.join(''), plain };
 }
 
+/**
+ * What a template may do: a long conversation takes some ten thousand steps and some milliseconds. It
+ * comes with a file from anywhere, and must not hold the engine for ever, nor take all memory.
+ */
+const MOST_STEPS = 2 ** 19;
+const MOST_MS = 10_000;
+/** So many characters that are made count as a step. */
+const STEP_CHARACTERS = 128;
+
+/** The interpreter, with its steps counted. @type {Promise<typeof import('../../dist/jinja.js')> | undefined} */
+let interpreter;
+
+async function loadInterpreter() {
+  const jinja = await import('../../dist/jinja.js');
+  const globals = jinja.Environment.prototype;
+  const { set } = globals;
+  globals.set = function (/** @type {string} */ name, /** @type {unknown} */ value) {
+    return set.call(this, name, name === 'range' ? range : value);
+  };
+  const { prototype } = jinja.Interpreter;
+  const { evaluate } = prototype;
+  /** Of each run. @type {WeakMap<object, { steps: number, began: number }>} */
+  const runs = new WeakMap();
+  /** Of lists and objects: one that is in another many times counts as often. @type {WeakMap<object, number>} */
+  const weights = new WeakMap();
+  const weightOf = (/** @type {any} */ { value }) => {
+    if (typeof value === 'string') return 1 + value.length / STEP_CHARACTERS;
+    if (!Array.isArray(value) && !(value instanceof Map)) return 1;
+    let weight = weights.get(value) ?? 1;
+    if (!weights.has(value)) {
+      for (const part of value.values()) weight += weightOf(part);
+      weights.set(value, weight);
+    }
+    return weight;
+  };
+  prototype.evaluate = function (/** @type {any} */ node, /** @type {any} */ environment) {
+    const run = runs.get(this) ?? { steps: 0, began: now() };
+    runs.set(this, run);
+    const spend = (/** @type {number} */ n) => {
+      run.steps += n;
+      if (!(run.steps <= MOST_STEPS) || now() - run.began > MOST_MS)
+        throw new Error(`it does not come to an end within ${MOST_STEPS} steps and ${MOST_MS} ms`);
+    };
+    spend(1);
+    const value = evaluate.call(this, node, environment);
+    // What has a name was made before.
+    if (node?.type !== 'Identifier') spend(weightOf(value));
+    return value;
+  };
+  return jinja;
+}
+
+/**
+ * Jinja's, whose list is not made where it is too long to go through.
+ * @param {number} start @param {number} [stop]
+ */
+function range(start, stop, step = 1) {
+  const [from, to] = stop === undefined ? [0, start] : [start, stop];
+  const n = Math.ceil((to - from) / step);
+  if (!(n <= MOST_STEPS)) throw new Error(`range() of ${n} numbers is too long`);
+  return Array.from({ length: Math.max(0, n) }, (_, i) => from + i * step);
+}
+
 /** @param {string} source @returns {Promise<Template>} */
 async function compile(source) {
-  const { Template } = await import('../../dist/jinja.js');
+  const { Template } = await (interpreter ??= loadInterpreter());
   try {
     return new Template(source);
   } catch (cause) {

@@ -68,10 +68,8 @@
  * @property {number[]} [thresholds] an uncertainty for each head, in place of those of a level: it
  *   exits below. No promise goes with them
  * @property {number} [audit] share of the exits that is verified, 0 … 1: the full model's choice in
- *   the same context. With exact K/V that is what a level promises. With maps the
- *   context is the one that the exits have left: what their K/V makes wrong, here and in tokens of
- *   the last layer, is not seen, and a verified position's own K/V becomes exact. A reply so
- *   audited disagrees with the full model more often than the audit says
+ *   the same context, as a level promises it. K/V is then exact; `kv: 'maps'` is refused with it,
+ *   since what the maps make wrong would not be seen
  * @property {number} [maxDraft] mode 'lossless': most drafts before a verification
  * @property {number} [draftLayer] mode 'lossless': a fixed exit layer
  * @property {number} [draftLength] mode 'lossless': and a fixed number of drafts

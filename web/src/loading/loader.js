@@ -451,7 +451,9 @@ export class ModelLoader {
     const { job } = running;
     const whole = running.lane === 'rows' || job.use === 'urgent' || isShort(job);
     // A complete copy was verified when it was written, and each piece is again when it is read.
-    const sum = this.#cachedAtStart ? null : verifier(this.#engine, job.sha256, job.to - job.from);
+    const sum = this.#cachedAtStart
+      ? null
+      : verifier(this.#engine, job.sha256, job.to - job.from, job.pieces);
     const deliver = async (
       /** @type {number} */ at,
       /** @type {Uint8Array | Staged} */ bytes,

@@ -17,6 +17,8 @@
  *              "core": { "file": "heads-core.gguf", "bytes": 775648, "sha256": "…" } }
  * }
  * ```
+ * - A shard of more than 256 KB may have `pieces` too: the SHA-256 of each 256 KB of it, in their order,
+ *   which are cheaper to compute one by one than that of the whole.
  * - `files`: the original files, one unless the model is split; `bytes` and `sha256` at the top are
  *   those of all of them, one after the other.
  * - `shards`: in the order of use, at most 24 MiB each. A shard is its extents one after the other;
@@ -39,6 +41,7 @@
  * @property {string} file
  * @property {number} bytes
  * @property {string} sha256
+ * @property {string[]} [pieces]
  * @property {ManifestExtent[]} extents
  *
  * @typedef {{ file: string, bytes: number, sha256: string }} ManifestFile
@@ -54,7 +57,7 @@
  *
  * @typedef {import('./plan.js').Job} Job
  */
-import { Ranges } from '../cache/ranges.js';
+import { HASHED_BYTES } from '../cache/sha256.js';
 import { ExitLMError } from '../link/errors.js';
 import { Spans } from './plan.js';
 
@@ -84,7 +87,8 @@ export function parseManifest(value, name) {
     if (!isSize(file?.bytes) || !isHash(file?.sha256)) fail('a file without bytes or sha256');
   if (!Array.isArray(m.shards) || m.shards.length === 0 || m.shards.length > 100_000)
     fail('shards is no list');
-  const covered = /** @type {Manifest} */ (m).files.map(() => new Ranges());
+  /** Of each file. @type {{ shard: string, from: number, to: number }[][]} */
+  const covered = m.files.map(() => []);
   for (const shard of /** @type {Manifest} */ (m).shards) {
     if (
       typeof shard?.file !== 'string' ||
@@ -94,6 +98,16 @@ export function parseManifest(value, name) {
     ) {
       fail('a shard without file, bytes, sha256 or extents');
     }
+    const { pieces } = shard;
+    if (
+      pieces !== undefined &&
+      !(
+        Array.isArray(pieces) &&
+        pieces.length === Math.ceil(shard.bytes / HASHED_BYTES) &&
+        pieces.every(isHash)
+      )
+    )
+      fail(`${shard.file}: pieces is no list of checksums, one for each 256 KB`);
     let sum = 0;
     for (const { part, offset, bytes } of shard.extents) {
       const file = m.files[part];
@@ -105,18 +119,23 @@ export function parseManifest(value, name) {
         offset + bytes > file.bytes
       )
         fail(`${shard.file}: an extent outside its file`);
-      if (
-        covered[part].missing(offset, offset + bytes).reduce((n, [a, b]) => n + b - a, 0) !== bytes
-      )
-        fail(`${shard.file}: bytes that another extent has too`);
-      covered[part].add(offset, offset + bytes);
+      covered[part].push({ shard: shard.file, from: offset, to: offset + bytes });
       sum += bytes;
     }
     if (sum !== shard.bytes)
       fail(`${shard.file}: its extents are ${sum} bytes, the shard ${shard.bytes}`);
   }
-  for (const [part, file] of /** @type {Manifest} */ (m).files.entries())
-    if (!covered[part].has(0, file.bytes)) fail(`bytes of file ${part} are in no shard`);
+  for (const [part, file] of /** @type {Manifest} */ (m).files.entries()) {
+    let at = 0;
+    for (const { shard, from, to } of covered[part].sort(
+      (a, b) => a.from - b.from || a.to - b.to,
+    )) {
+      if (from > at) fail(`bytes of file ${part} are in no shard`);
+      if (from < at && to > from) fail(`${shard}: bytes that another extent has too`);
+      at = Math.max(at, to);
+    }
+    if (at < file.bytes) fail(`bytes of file ${part} are in no shard`);
+  }
   const isFile = (/** @type {any} */ f) =>
     typeof f?.file === 'string' && isSize(f.bytes) && isHash(f.sha256);
   if (
@@ -133,13 +152,13 @@ export function parseManifest(value, name) {
  * @returns {Job[]}
  */
 export function jobsByShard(manifest) {
-  return manifest.shards.flatMap(({ bytes, sha256, extents }, file) => {
+  return manifest.shards.flatMap(({ bytes, sha256, pieces, extents }, file) => {
     if (extents.every(({ layer }) => layer === REST)) return [];
     let at = 0;
     const spans = extents.map(({ part, offset, bytes: n }) => {
       at += n;
       return { at: at - n, part, offset, bytes: n };
     });
-    return [{ file, from: 0, to: bytes, spans: new Spans(spans), sha256 }];
+    return [{ file, from: 0, to: bytes, spans: new Spans(spans), sha256, pieces }];
   });
 }

@@ -23,6 +23,7 @@
  * @property {number} to
  * @property {Spans} spans they cover [from, to), in its order
  * @property {string} [sha256] of a whole shard
+ * @property {string[]} [pieces] and of each part of it
  * @property {'early' | 'layer' | 'late' | 'other' | 'urgent'} [use] of a file by ranges: rows of
  *   the shortlist that a head inside the model scores, layers, the other rows of the shortlist,
  *   other rows; rows that generation waits for

@@ -24,7 +24,7 @@ import { ExitLMError } from '../link/errors.js';
 import { blobSource, bytesSource, streamSource } from '../link/sources.js';
 import { downloadJson } from './download.js';
 import { fileSource } from './file.js';
-import { httpSource } from './http.js';
+import { httpSource, PassingError } from './http.js';
 import { parseManifest } from './manifest.js';
 
 const SPLIT = /-(\d{5})-of-(\d{5})\.gguf$/;
@@ -61,7 +61,6 @@ export function sourceOf(spec, fetchLike, remote) {
  * @param {AbortSignal} context.signal
  * @param {(key: string) => Promise<unknown>} context.cachedManifest a copy of it, for when there is
  *   no connection
- * @param {(key: string, manifest: Manifest) => Promise<void>} context.keepManifest
  * @returns {Promise<Resolved>}
  */
 export async function resolve(files, heads, context) {
@@ -117,19 +116,18 @@ export async function resolve(files, heads, context) {
  * @param {Source} source
  * @param {Parameters<typeof resolve>[2]} context
  */
-async function readManifest(spec, name, source, { signal, cachedManifest, keepManifest }) {
+async function readManifest(spec, name, source, { signal, cachedManifest }) {
   try {
-    // Fewer tries than for a model: a copy may do.
-    const copy = spec.kind === 'url' ? await cachedManifest(name) : undefined;
-    const manifest = await downloadJson(source, { signal, ...(copy ? { tries: 1 } : {}) }).catch(
-      (error) => {
-        if (!copy || signal.aborted || !['NETWORK', 'HTTP'].includes(error.code)) throw error;
-        return copy;
-      },
-    );
-    const parsed = parseManifest(manifest, name);
-    if (spec.kind === 'url') await keepManifest(name, parsed);
-    return parsed;
+    // One try, for a copy may do.
+    const tries = spec.kind === 'url' ? 1 : undefined;
+    const manifest = await downloadJson(source, { signal, tries }).catch(async (error) => {
+      if (!tries || signal.aborted || !['NETWORK', 'HTTP'].includes(error.code)) throw error;
+      const copy = await cachedManifest(name);
+      if (copy) return copy;
+      if (!(error.cause instanceof PassingError)) throw error;
+      return downloadJson(source, { signal });
+    });
+    return parseManifest(manifest, name);
   } catch (error) {
     if (signal.aborted) throw signal.reason;
     throw error;

@@ -1,6 +1,6 @@
 /** Bytes against the SHA-256 that was promised of them. */
 import { PIECE_BYTES, Staged } from '../cache/pieces.js';
-import { sha256Of } from '../cache/sha256.js';
+import { sha256Of, sha256OfPieces } from '../cache/sha256.js';
 import { ExitLMError } from '../link/errors.js';
 import { turn } from '../link/platform.js';
 
@@ -14,10 +14,13 @@ import { turn } from '../link/platform.js';
  * @param {Engine} engine
  * @param {string | null | undefined} expected
  * @param {number} [length] bytes that are to come, where it is known
+ * @param {string[]} [pieces] expected of each piece, where they are known
  */
-export function verifier(engine, expected, length = Infinity) {
+export function verifier(engine, expected, length = Infinity, pieces = undefined) {
   if (!expected) return null;
-  const sha = sha256Of(engine, length);
+  const inPieces = pieces ? sha256OfPieces(length) : null;
+  const sha = inPieces ?? sha256Of(engine, length);
+  const wanted = String(inPieces ? pieces : expected);
   return {
     /**
      * @param {Uint8Array | Staged} bytes those that are in the engine already were verified when
@@ -29,10 +32,11 @@ export function verifier(engine, expected, length = Infinity) {
     /** @param {string} name of what came */
     async finish(name) {
       const actual = await sha.finish();
-      if (actual === expected) return;
+      if (String(actual) === wanted) return;
+      const is = inPieces ? 'of a piece of it is another' : `is ${actual}`;
       throw new ExitLMError(
         'CHECKSUM',
-        `${name}: SHA-256 is ${actual}, ${expected} was expected; the copy in the cache was removed, load the model again`,
+        `${name}: SHA-256 ${is}, ${expected} was expected; the copy in the cache was removed, load the model again`,
       );
     },
     /** It did not come to an end. */
