@@ -212,7 +212,13 @@ describe('refusals', () => {
       'messages',
     ],
     ['tools', 400, 'invalid_value', body({ tools: [{ type: 'function' }] }), 'tools'],
-    ['an unknown parameter', 400, 'invalid_value', body({ magic: 1 }), 'magic'],
+    [
+      'a parameter without which it would mean something else',
+      400,
+      'invalid_value',
+      body({ logit_bias: { 5: 1 } }),
+      'logit_bias',
+    ],
     ['a value out of range', 400, 'invalid_value', body({ temperature: -1 }), 'temperature'],
     [
       'a value out of range, streamed',

@@ -407,7 +407,7 @@ describe('the tasks for development', () => {
       const few = scratch('few.jsonl', jsonl(tasks.slice(0, 200).filter((_, i) => i % 25 === 13)));
       const heads = real.replace(/\.gguf$/, '.exits.gguf');
       const [{ default_accuracy: accuracy }] = objects(['inspect', heads]);
-      assert.equal(accuracy, 0.99);
+      assert.equal(accuracy, 0.98);
       const made = evaluate(real, heads, few, '--accuracy', String(accuracy));
       assert.equal(made.tasks, 8);
       assert.ok(made.full.right >= 4, `${made.full.right} of 8`);
