@@ -17,12 +17,24 @@
  *
  * Q8_0: word g of a row holds columns 4g to 4g+3. Q4 and Q5: the low nibbles of word g hold columns
  * 4g to 4g+3, the high ones those 16 further on; bit j of byte k of qh is the fifth bit of column
- * 4j+k. Q4_K and Q5_K: low nibbles are the first 32 of 64 columns, high ones the second; bit j of a
- * byte of qh is the fifth bit in the j-th 32 columns; the 6-bit scales are unpacked to bytes.
+ * 4j+k (in the file, bit c that of column c: qh_to_tile in quant.c). Q4_K and Q5_K: low nibbles are
+ * the first 32 of 64 columns, high ones the second; bit j of a byte of qh is the fifth bit in the
+ * j-th 32 columns; the 6-bit scales are unpacked to bytes. Q6_K: in each 128 columns, column 32t+l
+ * has its low four bits in nibble t>>1 of byte 32(t&1)+l of ql, its high two in bits 2t and 2t+1 of
+ * byte l of qh; scale j is that of columns 16j to 16j+15.
  *
- * In a file a block is one row's share, its parts in the same order without the [8]: f16 d, f16 m,
- * u32 qh, qs. Q4_K and Q5_K have d, dmin and 12 bytes of packed scales (k_scale in quant.c), then
- * qh, qs; Q6_K has ql, qh, scales, d.
+ * In a file a block is one row's share:
+ *
+ *   Q8_0    34 B  f16 d, i8 qs[32]
+ *   Q4_0    18 B  f16 d, u8 qs[16]
+ *   Q4_1    20 B  f16 d, f16 m, u8 qs[16]
+ *   Q5_0    22 B  f16 d, u32 qh, u8 qs[16]
+ *   Q5_1    24 B  f16 d, f16 m, u32 qh, u8 qs[16]
+ *   Q4_K   144 B  f16 d, f16 dmin, u8 scales[12] (k_scale in quant.c), u8 qs[128]
+ *   Q5_K   176 B  f16 d, f16 dmin, u8 scales[12], u8 qh[32], u8 qs[128]
+ *   Q6_K   210 B  u8 ql[128], u8 qh[64], i8 sc[16], f16 d
+ *
+ * What value a weight has: xl_dequant_block.
  *
  * All sizes equal the file's, but for the two K-quants with unpacked scales (+3 %). */
 #ifndef XL_QUANT_H

@@ -33,7 +33,8 @@ void xl_exits_fill(xl_exits *exits);
 exitlm_status xl_exit_check(xl_exits *exits, uint32_t head, uint32_t pos, const float *hidden,
                             const xl_check *previous, const xl_sampler *sampler, xl_check *check,
                             exitlm_error *error);
-/* The exit decision, which generation, drafting and measuring share.
+/* The exit decision. Generation (try_head of reply/generate.c), drafting (reply/draft.c) and
+ * measuring (train/measure_written.c) share it.
  * Is a head asked about a position of this depth? A head that may never exit costs nothing; after a
  * prompt that went through all layers only heads there are left to ask. */
 static inline bool xl_head_is_asked(const xl_head *head, float threshold, uint32_t depth) {

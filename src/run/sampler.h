@@ -1,6 +1,7 @@
 /* The one token rule: token = argmax over candidates of (processed logit / temperature +
  * Gumbel(seed, position, token id)). Greedy is temperature 0: the argmax, lowest id on ties. What a
- * grammar forbids is taken away before that (rule.c). The
+ * grammar forbids is taken away before that (rule.c). Processed: the repetition penalty comes first,
+ * then, where tokens are drawn, top-k, top-p and min-p leave some of the candidates. The
  * rule depends on the candidates' ids and logits alone, not on their order, so that exits,
  * drafts, verification and plain decoding share it. */
 #ifndef XL_SAMPLER_H

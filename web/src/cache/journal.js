@@ -2,8 +2,9 @@
  * The journal of a copy, a line for each change. It is only appended to, and a line that was cut
  * off counts as not there. `cache.js` begins it and `store.js` writes it, to where `opfs.js` or
  * `key-value.js` keep it. Its lines: `url` (whose copy), `tag` (a file's validator), `pieces` (what
- * has been written), `broken` (a piece that is no longer counted), `whole` (a file cut into pieces
- * anew), `done` (all is there); `at` says when it was used.
+ * has been written; bytes that no such line tells of are fetched again), `broken` (a piece that is no
+ * longer counted), `whole` (a file cut into pieces anew), `done` (all is there); `at` says when it
+ * was used.
  *
  * @typedef {{ offset: number, bytes: number, hash: string }} Piece
  *
