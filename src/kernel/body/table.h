@@ -1,11 +1,11 @@
 /* The table of an instruction set, ISA: its functions by their names in kernels.h. */
 #define XL_JOIN_(a, b) a##b
 #define XL_JOIN(a, b) XL_JOIN_(a, b)
-#define XL_TEXT_(a) #a
-#define XL_TEXT(a) XL_TEXT_(a)
+#define XL_STRING_(a) #a
+#define XL_STRING(a) XL_STRING_(a)
 
 const xl_kernels XL_JOIN(xl_kernels_, ISA) = {
-    .name = XL_TEXT(ISA),
+    .name = XL_STRING(ISA),
 #define X(RET, NAME, PARAMS) .NAME = NAME,
     XL_KERNEL_LIST(X)
 #undef X
