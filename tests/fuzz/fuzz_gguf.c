@@ -212,10 +212,9 @@ static void read_heads(const uint8_t *bytes, size_t n_bytes) {
     exitlm_heads *heads;
     exitlm_error error;
     if (expected(exitlm_heads_create(&heads, bytes, n_bytes, &allocator, &error), &error)) {
-        float thresholds[EXITLM_MAX_HEADS];
         exitlm_heads_info info;
         exitlm_heads_describe(heads, &info);
-        xl_heads_thresholds(heads, EXITLM_STRATEGY_RISK, 0.9f, EXITLM_POLICY_MAPS, thresholds);
+        xl_heads_row(heads, EXITLM_STRATEGY_RISK, 0.9f, EXITLM_POLICY_MAPS, &(xl_use){0});
         exitlm_heads_free(heads);
     }
     EXPECT(l.left == MAX_MODEL_BYTES);
