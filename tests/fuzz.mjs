@@ -30,7 +30,9 @@ export function figures(text) {
     allEdges: last(/\((\d+) inline 8-bit counters\)/g),
     inputs: last(/\bcorp: (\d+)/g),
     found: [...text.matchAll(/^.*Test unit written to (.+)$/gm)].map(([, file]) => file),
-    why: (/not true: .+/.exec(text) ?? /runtime error: .+/.exec(text) ?? /SUMMARY: .+/.exec(text))?.[0],
+    why: (/not true: .+/.exec(text) ??
+      /runtime error: .+/.exec(text) ??
+      /SUMMARY: .+/.exec(text))?.[0],
   };
 }
 

@@ -85,7 +85,8 @@ static bool write_heads(input *in, xl_buffer *out) {
                          .levels = levels,
                          .metric = (exitlm_metric)((kind >> 2 & 7) % EXITLM_METRIC_COUNT),
                          .kv = (exitlm_kv_policy)(1 + (kind >> 5 & 3) % 3),
-                         .matrix_type = (xl_type[]){XL_Q8_0, XL_F16, XL_F32, XL_Q8_0}[kind >> 7 & 3],
+                         .matrix_type =
+                             (xl_type[]){XL_Q8_0, XL_F16, XL_F32, XL_Q8_0}[kind >> 7 & 3],
                          .n_shortlist = 1 + (kind >> 9 & 0xff)};
     for (uint32_t i = 0; i < s.n_shortlist; i++) shortlist[i] = (int32_t)((i * 7 + 3) % VOCAB);
     for (uint32_t layer = 1; layer <= LAYERS; layer++)
@@ -95,13 +96,15 @@ static bool write_heads(input *in, xl_buffer *out) {
         }
     for (uint32_t i = 0; i < s.n_levels; i++) {
         const uint32_t what = take(in, 2);
-        levels[i] = (exitlm_level){.strategy = (exitlm_strategy)((what & 7) % EXITLM_STRATEGY_COUNT),
-                                   .accuracy = 0.6f + 0.1f * (float)(what >> 3 & 3),
-                                   .certified = what >> 5 & 1,
-                                   .kv = (exitlm_kv_policy)(1 + (what >> 6 & 3) % 3),
-                                   .temperature = what >> 8 & 1 ? 0.7f : 0,
-                                   .max_tokens = what >> 9 & 127};
-        for (uint32_t h = 0; h < s.n_heads; h++) levels[i].threshold[h] = thresholds[take(in, 1) & 3];
+        levels[i] =
+            (exitlm_level){.strategy = (exitlm_strategy)((what & 7) % EXITLM_STRATEGY_COUNT),
+                           .accuracy = 0.6f + 0.1f * (float)(what >> 3 & 3),
+                           .certified = what >> 5 & 1,
+                           .kv = (exitlm_kv_policy)(1 + (what >> 6 & 3) % 3),
+                           .temperature = what >> 8 & 1 ? 0.7f : 0,
+                           .max_tokens = what >> 9 & 127};
+        for (uint32_t h = 0; h < s.n_heads; h++)
+            levels[i].threshold[h] = thresholds[take(in, 1) & 3];
     }
     return xl_heads_write(&s, out, NULL) == EXITLM_OK;
 }

@@ -118,7 +118,7 @@ typedef struct run {
     xl_buffer saved;
     bool saved_forged; /* as the session was */
     uint32_t work;     /* that may still be done */
-    bool broken;   /* the loader only can be freed */
+    bool broken;       /* the loader only can be freed */
 } run;
 
 static bool good(const run *r, exitlm_status status, const exitlm_error *error) {
@@ -194,7 +194,8 @@ typedef struct wish {
 } wish;
 
 static exitlm_grammar *grammar_of(run *r, uint32_t which) {
-    if (!r->grammar[which]) make_grammar(&r->grammar[which], r->model, which, &r->memory->allocator);
+    if (!r->grammar[which])
+        make_grammar(&r->grammar[which], r->model, which, &r->memory->allocator);
     return r->grammar[which];
 }
 
@@ -300,9 +301,8 @@ static void start_text(run *r, seat *at) {
     take_wish(r, &w);
     const size_t n = take_text(r, text, sizeof text);
     const standing before = standing_of(at->s);
-    begun(r, at,
-          exitlm_session_text(at->s, text, n, take(&r->in, 1) & 1, &w.options, &error), &error,
-          &before);
+    begun(r, at, exitlm_session_text(at->s, text, n, take(&r->in, 1) & 1, &w.options, &error),
+          &error, &before);
 }
 
 /* The next turn of the chat, or the first of another one. */
@@ -353,9 +353,7 @@ static bool steps(run *r, seat *at, uint32_t n) {
 }
 
 /* Every reply ends. */
-static void run_out(run *r, seat *at) {
-    EXPECT(!steps(r, at, 500 + 40 * at->s->stair.ctx));
-}
+static void run_out(run *r, seat *at) { EXPECT(!steps(r, at, 500 + 40 * at->s->stair.ctx)); }
 
 static void step_together(run *r, uint32_t times) {
     exitlm_turn turns[SEATS];
@@ -592,10 +590,15 @@ static void call(run *r) {
     if (!at->s) return;
     switch (kind & 31) {
     case WITH_A_SESSION: start_text(r, at); break;
-    case 7: case 8: case 9: start(r, at); break;
-    case 10: case 11: chat(r, at); break;
-    case 12: case 13: steps(r, at, 1 + (take(&r->in, 1) & 31)); break;
-    case 14: case 15: run_out(r, at); break;
+    case 7:
+    case 8:
+    case 9: start(r, at); break;
+    case 10:
+    case 11: chat(r, at); break;
+    case 12:
+    case 13: steps(r, at, 1 + (take(&r->in, 1) & 31)); break;
+    case 14:
+    case 15: run_out(r, at); break;
     case 16: exitlm_session_stop(at->s); break;
     case 17:
         exitlm_session_reset(at->s);
@@ -605,7 +608,9 @@ static void call(run *r) {
     case 18: save(r, at); break;
     case 19: restore(r, at); break;
     case 20: score(r, at); break;
-    case 21: case 22: case 23: climb(r, at); break;
+    case 21:
+    case 22:
+    case 23: climb(r, at); break;
     default: load_more(r); break;
     }
 }
