@@ -5,30 +5,14 @@
  * First byte: what the rest is. 0: a whole file. 1: changes of a small model. 2: of a heads
  * file. 3: of a small model, with jumps. */
 #include "base/alloc.h"
+#include "input.h"
 #include "model/heads.h"
 #include "model/loader.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#define EXPECT(condition)          \
-    do {                           \
-        if (!(condition)) abort(); \
-    } while (0)
-
 enum { DIM = 32, FFN = 32, LAYERS = 2, VOCAB = 259, MAX_MODEL_BYTES = 8 << 20 };
-
-typedef struct input {
-    const uint8_t *data;
-    size_t n;
-} input;
-
-static uint32_t take(input *in, int n) {
-    uint32_t value = 0;
-    for (; n > 0 && in->n > 0; n--, in->n--) value = value << 8 | *in->data++;
-    return value;
-}
 
 /* ---- A good model, a good heads file --------------------------------------------------------- */
 static void put_vocabulary(xl_gguf_writer *w) {
@@ -118,15 +102,6 @@ static void make_heads(xl_buffer *out) {
     s.head[1] = (xl_head_source){.layer = 2, .form = XL_FORM_VOCABULARY, .rows = 2};
     s.head[0].map_k = s.head[0].map_v = (const float *const[]){zeros};
     EXPECT(xl_heads_write(&s, out, NULL) == EXITLM_OK);
-}
-
-/* Changes of 1 to 8 bytes anywhere in the first 16 KiB. */
-static void change(xl_buffer *file, input *in, uint32_t n) {
-    for (uint32_t i = 0; i < n && in->n; i++) {
-        uint32_t at = take(in, 2) % file->n_bytes, count = take(in, 1) % 8 + 1;
-        for (uint32_t j = 0; j < count && at + j < file->n_bytes; j++)
-            file->data[at + j] = (uint8_t)take(in, 1);
-    }
 }
 
 /* ---- An allocator with an end
@@ -220,7 +195,6 @@ static void read_heads(const uint8_t *bytes, size_t n_bytes) {
     EXPECT(l.left == MAX_MODEL_BYTES);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     input in = {data, size};
     uint32_t kind = take(&in, 1) % 4;
@@ -240,7 +214,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     xl_buffer_init(&file, &xl_libc_allocator);
     xl_buffer_add(&file, from->data, from->n_bytes);
-    change(&file, &in, take(&in, 1) % 16);
+    change(&file, &in, take(&in, 1) % 16, 2); /* in the first 64 KiB */
     size_t n = take(&in, 1) & 1 ? take(&in, 2) % (file.n_bytes + 1) : file.n_bytes; /* cut? */
     uint8_t *exact = malloc(n + 1);
     EXPECT(exact);

@@ -1,18 +1,13 @@
 /* libFuzzer: a schema, a pattern or tools, and tokens drawn from its masks. What must hold: no crash, an
  * error that is a sentence, no leak; after each allowed token something is allowed, and the mask
  * says what each token alone is told. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
 #include "base/alloc.h"
 #include "grammar/grammar.h"
+#include "input.h"
 #include "text/tokenizer.h"
-
-#define EXPECT(condition)          \
-    do {                           \
-        if (!(condition)) abort(); \
-    } while (0)
 
 enum { VOCAB = 256 + 24, STEPS = 24 };
 

@@ -2,27 +2,11 @@
  * ids in range and within the stated numbers, the same ids whatever the buffer, whole characters
  * out of the stream. */
 #include "base/alloc.h"
+#include "input.h"
 #include "text/template.h"
 #include "text/tokenizer.h"
 
-#include <stdlib.h>
 #include <string.h>
-
-#define EXPECT(condition)          \
-    do {                           \
-        if (!(condition)) abort(); \
-    } while (0)
-
-typedef struct input {
-    const uint8_t *data;
-    size_t n;
-} input;
-
-static uint8_t take(input *in) {
-    if (in->n == 0) return 0;
-    in->n--;
-    return *in->data++;
-}
 
 typedef struct strings {
     uint8_t data[1 << 14];
@@ -40,10 +24,10 @@ static void add(strings *s, const void *text, size_t n, uint64_t claimed) {
 /* Texts of up to 15 bytes from the input; one length in 256 lies. */
 static void add_texts(strings *s, input *in, size_t n_texts) {
     for (size_t i = 0; i < n_texts && in->n; i++) {
-        uint8_t head = take(in);
+        uint8_t head = take(in, 1);
         size_t n = head & 15 ? head & 15 : 1;
         if (n > in->n) n = in->n;
-        uint64_t claimed = head == 0xFF ? (uint64_t)take(in) << 56 | take(in) : n;
+        uint64_t claimed = head == 0xFF ? (uint64_t)take(in, 1) << 56 | take(in, 1) : n;
         if (n > in->n) n = in->n;
         add(s, in->data, n, claimed);
         in->data += n;
@@ -62,8 +46,8 @@ static const uint8_t *text_at(const strings *s, size_t index, size_t *n) {
 static void add_merges(strings *tokens, strings *merges, input *in, size_t n_merges) {
     for (size_t i = 0; i < n_merges && in->n > 1 && tokens->count; i++) {
         size_t na, nb;
-        const uint8_t *a = text_at(tokens, take(in) % tokens->count, &na);
-        const uint8_t *b = text_at(tokens, take(in) % tokens->count, &nb);
+        const uint8_t *a = text_at(tokens, take(in, 1) % tokens->count, &na);
+        const uint8_t *b = text_at(tokens, take(in, 1) % tokens->count, &nb);
         uint8_t text[600];
         memcpy(text, a, na);
         text[na] = ' ';
@@ -146,7 +130,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static strings tokens, merges;
     static uint8_t types[4 * 4096], scores[4 * 4096];
     input in = {data, size};
-    uint8_t setup = take(&in), n_tokens = take(&in), n_merges = take(&in);
+    uint8_t setup = take(&in, 1), n_tokens = take(&in, 1), n_merges = take(&in, 1);
     tokens.bytes = tokens.count = merges.bytes = merges.count = 0;
     if (setup & 1) add(&tokens, "\xE2\x96\x81", 3, 3);
     add_texts(&tokens, &in, n_tokens);
