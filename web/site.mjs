@@ -45,7 +45,7 @@ async function filesBehind(links) {
         setup: ({ onLoad }) =>
           onLoad({ filter: /\.js$/ }, ({ path: file }) => {
             const code = fs.readFileSync(file, 'utf8');
-            const named = code.matchAll(/new URL\('(\.[^']*[^'/])', import\.meta\.url\)/g);
+            const named = code.matchAll(/new URL\(\s*'(\.[^']*[^'/])',\s*import\.meta\.url/g);
             return { contents: [code, ...[...named].map(([, at]) => `import('${at}');`)].join('\n') };
           }),
       },
@@ -127,7 +127,7 @@ export async function writeSite({
   );
   const version = createHash('sha256');
   for (const [name, content] of files) version.update(name).update(content);
-  const site = { version: version.digest('hex').slice(0, 16), files: ['./', ...files.keys()] };
+  const site = { version: version.digest('hex').slice(0, 16), files: [...files.keys()].map((name) => (name === 'index.html' ? './' : name)) };
   files.set(
     WORKER,
     [`const SITE = ${JSON.stringify(site)};`, read(`${PAGE}/offline.js`), read('web/src/coi-serviceworker.js')].join('\n'),

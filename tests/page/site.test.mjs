@@ -94,13 +94,19 @@ test(
     assert.deepEqual([errors, url], [[], `${address}manifest.json`]);
     assert.deepEqual(wrong, []);
 
-    // All is kept: model and heads.
+    // All is kept: model, heads and the page's files.
     await page.evaluate(
       async (index) => {
         const { ExitLM } = await import(index);
         for (;;) {
           const list = await ExitLM.cache.list();
-          if (list.length > 1 && list.every((/** @type {any} */ { complete }) => complete)) return;
+          const whole = list.filter((/** @type {any} */ { complete }) => complete);
+          const names = (await caches.keys()).filter((name) => name.startsWith('exitlm page'));
+          const files = await Promise.all(
+            names.map(async (name) => (await (await caches.open(name)).keys()).length),
+          );
+          // eslint-disable-next-line no-undef
+          if (whole.length > 1 && files[0] === SITE.files.length) return;
           await new Promise((resolve) => {
             setTimeout(resolve, 20);
           });

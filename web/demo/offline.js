@@ -8,40 +8,34 @@
     navigator.serviceWorker?.register(document.currentScript.src).catch(() => {});
     return;
   }
-  const ours = `exitlm page ${self.location.href} `;
-  const kept = () => caches.open(ours + SITE.version);
-  self.addEventListener('install', (event) =>
-    event.waitUntil(
-      kept().then((cache) =>
-        // One that cannot be had must not cost the others, and the headers that threads need.
-        Promise.allSettled(
-          SITE.files.map((file) =>
-            cache.add(new Request(new URL(file, self.location.href), { cache: 'no-cache' })),
-          ),
-        ),
-      ),
-    ),
-  );
-  self.addEventListener('activate', (event) =>
-    event.waitUntil(
-      caches
-        .keys()
-        .then((names) =>
-          Promise.all(
-            names
-              .filter((name) => name.startsWith(ours) && name !== ours + SITE.version)
-              .map((name) => caches.delete(name)),
-          ),
-        ),
-    ),
-  );
+  const here = self.location.href;
+  const ours = `exitlm page ${here} `;
+  const open = () => caches.open(ours + SITE.version);
+
+  async function keep() {
+    const cache = await open();
+    const kept = new Set((await cache.keys()).map(({ url }) => url));
+    const wanted = SITE.files.map((file) => new URL(file, here).href).filter((url) => !kept.has(url));
+    // One that the host does not serve costs the others nothing.
+    await Promise.allSettled(
+      wanted.map((url) => cache.add(new Request(url, { cache: 'no-cache' }))),
+    );
+    const old = (await caches.keys()).filter(
+      (name) => name.startsWith(ours) && name !== ours + SITE.version,
+    );
+    await Promise.all(old.map((name) => caches.delete(name)));
+  }
+
+  // Not while it is installed: what threads need must not wait for a slow line.
+  let keeping;
+  self.addEventListener('fetch', (event) => event.waitUntil((keeping ??= keep())));
+
   const fromHost = self.fetch;
   // What coi-serviceworker.js asks. The host comes first, so a new version is there at once.
   self.fetch = (request) =>
     fromHost(request).catch(async (error) => {
-      const cache = await kept();
-      const here = request.mode === 'navigate' ? new URL('./', self.location.href) : request;
-      const answer = await cache.match(here, { ignoreSearch: true });
+      const asked = request.mode === 'navigate' ? new URL('./', here) : request;
+      const answer = await (await open()).match(asked, { ignoreSearch: true });
       if (!answer) throw error;
       return answer;
     });
