@@ -125,13 +125,14 @@ export async function writeSite({
       ],
     }),
   );
-  const version = createHash('sha256');
+  const worker = `${read(`${PAGE}/offline.js`)}\n${read('web/src/coi-serviceworker.js')}`;
+  const version = createHash('sha256').update(worker);
   for (const [name, content] of files) version.update(name).update(content);
-  const site = { version: version.digest('hex').slice(0, 16), files: [...files.keys()].map((name) => (name === 'index.html' ? './' : name)) };
-  files.set(
-    WORKER,
-    [`const SITE = ${JSON.stringify(site)};`, read(`${PAGE}/offline.js`), read('web/src/coi-serviceworker.js')].join('\n'),
-  );
+  const site = {
+    version: version.digest('hex').slice(0, 16),
+    files: [...files.keys(), WORKER].map((name) => (name === 'index.html' ? './' : name)),
+  };
+  files.set(WORKER, `const SITE = ${JSON.stringify(site)};\n${worker}`);
   files.set('LICENSE.txt', read('LICENSE'));
   files.set(
     `${packed}/LICENSE.txt`,
