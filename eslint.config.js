@@ -9,6 +9,7 @@ export default [
       'web/dist/',
       'web/types/',
       'web/demo/vendor/',
+      'site/',
       'docs/api/',
       'tests/out/',
       'tests/tmp/',

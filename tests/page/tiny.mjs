@@ -4,6 +4,35 @@ import { createHash } from 'node:crypto';
 import { tinyBytes, tinyHeads } from '../js/support/tiny-model.mjs';
 import { start } from './browser.mjs';
 
+/** The catalogue with the tiny model alone. @param {Uint8Array} model */
+export const tinyCatalogue = (model) => ({
+  format: 1,
+  default: 'tiny',
+  models: [
+    {
+      name: 'tiny',
+      title: 'Tiny random',
+      file: 'tiny.gguf',
+      size_bytes: model.length,
+      sha256: createHash('sha256').update(model).digest('hex'),
+      quantisation: 'mixed',
+      parameters: 254016,
+      licence: 'MIT',
+      heads: {
+        file: 'tiny.exits.gguf',
+        tasks: {
+          of: 20,
+          full: 11,
+          levels: [
+            [0.95, 10],
+            [0.9, 9],
+          ],
+        },
+      },
+    },
+  ],
+});
+
 /**
  * @param {object} [options]
  * @param {Uint8Array} [options.model]
@@ -18,33 +47,7 @@ export async function startTiny({
   browser = true,
 } = {}) {
   const headsBytes = heads ? await tinyHeads(undefined, model) : null;
-  const catalogue = JSON.stringify({
-    format: 1,
-    default: 'tiny',
-    models: [
-      {
-        name: 'tiny',
-        title: 'Tiny random',
-        file: 'tiny.gguf',
-        size_bytes: model.length,
-        sha256: createHash('sha256').update(model).digest('hex'),
-        quantisation: 'mixed',
-        parameters: 254016,
-        licence: 'MIT',
-        heads: {
-          file: 'tiny.exits.gguf',
-          tasks: {
-            of: 20,
-            full: 11,
-            levels: [
-              [0.95, 10],
-              [0.9, 9],
-            ],
-          },
-        },
-      },
-    ],
-  });
+  const catalogue = JSON.stringify(tinyCatalogue(model));
   /** @type {{ url: string, host: string }[]} */
   const requests = [];
   const it = await start(

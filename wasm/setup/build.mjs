@@ -2,7 +2,7 @@
 // native program build/exitlm, the WebAssembly files, then what the package
 // needs beside them, and the type declarations. Sets up what is missing first.
 //
-//   node wasm/setup/build.mjs [--for=everything|chat|page|package|bench] [--quiet]
+//   node wasm/setup/build.mjs [--for=everything|chat|page|site|package|bench] [--quiet]
 //
 // --for builds only what that use needs; --quiet says nothing when there is
 // nothing to do. The second run takes a second or two.
@@ -37,6 +37,10 @@ const uses = {
   },
   chat: { parts: ['native', 'model'], presets: { native: 'exitlm_cli' } },
   page: { parts: ['wasm', 'npm', 'model'], presets: { wasm: 'all' } },
+  site: {
+    parts: ['native', 'wasm', 'npm', 'model'],
+    presets: { native: 'exitlm_cli', wasm: 'all' },
+  },
   package: { parts: ['wasm', 'npm'], presets: { wasm: 'all' }, types: true },
   bench: {
     parts: ['native', 'wasm', 'wasi', 'npm', 'browser', 'model'],
