@@ -64,6 +64,7 @@ async function fuzz(
     command[0],
     [
       ...command.slice(1),
+      '-seed=0', // another run each time
       `-max_total_time=${Math.ceil(60 * minutes)}`,
       `-artifact_prefix=found/${target}-`,
     ],
