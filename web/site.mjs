@@ -46,7 +46,9 @@ async function filesBehind(links) {
           onLoad({ filter: /\.js$/ }, ({ path: file }) => {
             const code = fs.readFileSync(file, 'utf8');
             const named = code.matchAll(/new URL\(\s*'(\.[^']*[^'/])',\s*import\.meta\.url/g);
-            return { contents: [code, ...[...named].map(([, at]) => `import('${at}');`)].join('\n') };
+            return {
+              contents: [code, ...[...named].map(([, at]) => `import('${at}');`)].join('\n'),
+            };
           }),
       },
     ],
@@ -110,7 +112,8 @@ export async function writeSite({
   const { html, links } = pageAtTop();
   /** @type {Map<string, string | Buffer>} */
   const files = new Map([['index.html', html]]);
-  for (const file of await filesBehind(links)) files.set(file, fs.readFileSync(path.join(root, file)));
+  for (const file of await filesBehind(links))
+    files.set(file, fs.readFileSync(path.join(root, file)));
   files.set('manifest.json', JSON.stringify(webManifest()));
   files.set(
     'models/catalog.json',
@@ -148,7 +151,18 @@ export async function writeSite({
     fs.mkdirSync(path.dirname(path.join(out, name)), { recursive: true });
     fs.writeFileSync(path.join(out, name), content);
   }
-  run(program, ['pack', path.join(models, entry.file), '-o', path.join(out, packed), '--shard-size', SHARD_SIZE], { quiet: true });
+  run(
+    program,
+    [
+      'pack',
+      path.join(models, entry.file),
+      '-o',
+      path.join(out, packed),
+      '--shard-size',
+      SHARD_SIZE,
+    ],
+    { quiet: true },
+  );
   const sizes = fs
     .readdirSync(out, { recursive: true, withFileTypes: true })
     .filter((file) => file.isFile())
@@ -158,12 +172,17 @@ export async function writeSite({
 
 async function main() {
   const { values } = parseArgs({
-    options: { out: { type: 'string', default: 'site' }, help: { type: 'boolean', default: false } },
+    options: {
+      out: { type: 'string', default: 'site' },
+      help: { type: 'boolean', default: false },
+    },
   });
   if (values.help) return console.log('usage: npm run site -- [--out DIR]');
   const out = path.resolve(values.out);
   const { files, bytes } = await writeSite({ out });
-  console.log(`${out}: ${files} files, ${(bytes / 1e6).toFixed(1)} MB; any static host serves them`);
+  console.log(
+    `${out}: ${files} files, ${(bytes / 1e6).toFixed(1)} MB; any static host serves them`,
+  );
 }
 
 if (process.argv[1] && fs.realpathSync(process.argv[1]) === fileURLToPath(import.meta.url))

@@ -15,7 +15,12 @@ import { tinyCatalogue } from './tiny.mjs';
 const BELOW = '/some/path/';
 const out = scratch('site', undefined);
 /** @type {Record<string, string>} */
-const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml' };
+const TYPES = {
+  '.html': 'text/html',
+  '.js': 'text/javascript',
+  '.css': 'text/css',
+  '.svg': 'image/svg+xml',
+};
 /** @type {string[]} */
 const asked = [];
 const server = http.createServer(({ url = '' }, response) => {
@@ -39,7 +44,9 @@ test(
   async () => {
     const catalogue = tinyCatalogue(tinyBytes);
     catalogue.models[0].licence = 'Apache-2.0';
-    const models = path.dirname(scratch('models/catalog.json', Buffer.from(JSON.stringify(catalogue))));
+    const models = path.dirname(
+      scratch('models/catalog.json', Buffer.from(JSON.stringify(catalogue))),
+    );
     scratch('models/tiny.gguf', tinyBytes);
     scratch('models/tiny.exits.gguf', Buffer.from(await tinyHeads()));
     await assert.rejects(writeSite({ out: models, models, program }), /other files are in it/);
@@ -54,7 +61,8 @@ test(
     /** @type {string[]} */
     const wrong = [];
     context.on('request', (request) => {
-      if (!request.url().startsWith(address) && !/^(data|blob):/.test(request.url())) wrong.push(request.url());
+      if (!request.url().startsWith(address) && !/^(data|blob):/.test(request.url()))
+        wrong.push(request.url());
     });
     const page = await context.newPage();
     page.on('pageerror', ({ message }) => wrong.push(message));
@@ -95,25 +103,22 @@ test(
     assert.deepEqual(wrong, []);
 
     // All is kept: model, heads and the page's files.
-    await page.evaluate(
-      async (index) => {
-        const { ExitLM } = await import(index);
-        for (;;) {
-          const list = await ExitLM.cache.list();
-          const whole = list.filter((/** @type {any} */ { complete }) => complete);
-          const names = (await caches.keys()).filter((name) => name.startsWith('exitlm page'));
-          const files = await Promise.all(
-            names.map(async (name) => (await (await caches.open(name)).keys()).length),
-          );
-          // eslint-disable-next-line no-undef
-          if (whole.length > 1 && files[0] === SITE.files.length) return;
-          await new Promise((resolve) => {
-            setTimeout(resolve, 20);
-          });
-        }
-      },
-      `${address}web/src/index.js`,
-    );
+    await page.evaluate(async (index) => {
+      const { ExitLM } = await import(index);
+      for (;;) {
+        const list = await ExitLM.cache.list();
+        const whole = list.filter((/** @type {any} */ { complete }) => complete);
+        const names = (await caches.keys()).filter((name) => name.startsWith('exitlm page'));
+        const files = await Promise.all(
+          names.map(async (name) => (await (await caches.open(name)).keys()).length),
+        );
+        // eslint-disable-next-line no-undef
+        if (whole.length > 1 && files[0] === SITE.files.length) return;
+        await new Promise((resolve) => {
+          setTimeout(resolve, 20);
+        });
+      }
+    }, `${address}web/src/index.js`);
     await stop();
     await page.reload();
     assert.deepEqual(await answer(), first);

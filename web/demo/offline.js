@@ -15,7 +15,9 @@
   async function keep() {
     const cache = await open();
     const kept = new Set((await cache.keys()).map(({ url }) => url));
-    const wanted = SITE.files.map((file) => new URL(file, here).href).filter((url) => !kept.has(url));
+    const wanted = SITE.files
+      .map((file) => new URL(file, here).href)
+      .filter((url) => !kept.has(url));
     // One that the host does not serve costs the others nothing.
     await Promise.allSettled(
       wanted.map((url) => cache.add(new Request(url, { cache: 'no-cache' }))),
