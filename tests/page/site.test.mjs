@@ -120,6 +120,16 @@ test(
       }
     }, `${address}web/src/index.js`);
     await stop();
+    // A slow disk: the question comes before the page knows that the model is here.
+    await page.addInitScript(() => {
+      const { getDirectory } = StorageManager.prototype;
+      StorageManager.prototype.getDirectory = async function later() {
+        await new Promise((resolve) => {
+          setTimeout(resolve, 1000);
+        });
+        return getDirectory.call(this);
+      };
+    });
     await page.reload();
     assert.deepEqual(await answer(), first);
   },

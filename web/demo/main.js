@@ -363,7 +363,8 @@ async function start() {
   if (choice) model.choose(choice);
   drawModel();
   drawSend();
-  if (choice && (await isKept(choice))) model.load(choice).catch(() => {});
+  // `get`: somebody may have asked by now, and it is loading.
+  if (choice && (await isKept(choice))) model.get().catch(() => {});
   prompt.focus({ preventScroll: true });
 }
 
