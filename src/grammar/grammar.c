@@ -229,8 +229,8 @@ static void forget_before(trail *t, const int32_t *ids, uint32_t known_from) {
         t->before = hash_token(t->before, ids[t->known_from]);
 }
 
-/* Forgets all but one set, that of a trail, where more than half of the room is taken; returns its new number. A
- * stack stands behind its parent, so their order, and with it the set's, stays. */
+/* Forgets all but one set, that of a trail, where more than half of the room is taken; returns its
+ * new number. A stack stands behind its parent, so their order, and with it the set's, stays. */
 static uint32_t make_room(xl_grammar *g, trail *t, const int32_t *ids, uint32_t keep) {
     if (keep == DEAD || (g->n_sets <= MAX_SETS / 2 && g->n_configs <= MAX_CONFIGS / 2 &&
                          g->n_stacks <= MAX_STACKS / 2))

@@ -102,6 +102,7 @@ static void write_children(const tree *t, uint32_t parent, xl_token_tree *to, ui
         to->end[here] = *at;
     }
 }
+
 static void lay_out_tree(xl_token_tree *tree, xl_arena *arena) {
     tree->byte = xl_arena_take(arena, tree->n, sizeof *tree->byte);
     tree->end = xl_arena_take(arena, tree->n, sizeof *tree->end);

@@ -4,8 +4,8 @@
  * The fingerprint of a model (fingerprint.c) tells whether exit heads belong to it. It is the
  * SHA-256, in hexadecimal, of: the hyperparameters; the table of all tensors sorted by name (name,
  * dimensions, type); the tokenizer (kind, pre-tokenizer, tokens, merges, scores, token types); the
- * bytes, as in the file, of the norms in xl_fingerprint_norms and of rows 0, 1, 2, 3 of the token embedding. It is
- * the same for a plain, a split and a packed file. */
+ * bytes, as in the file, of the norms in xl_fingerprint_norms and of rows 0, 1, 2, 3 of the token
+ * embedding. It is the same for a plain, a split and a packed file. */
 #include "loader.h"
 #include "text/template.h"
 

@@ -147,9 +147,10 @@ static exitlm_status choose_exit_row(const exitlm_session *s, const exitlm_gener
                        "use exact",
                        xl_policy_names[kv]);
     chain->kv = kv;
-    if (!o->thresholds && kv == EXITLM_POLICY_AUTO)
-        chain->row = cheapest_row(s, o->strategy, accuracy, use);
-    else if (!o->thresholds) chain->row = xl_heads_row(s->heads, o->strategy, accuracy, kv, use);
+    if (!o->thresholds)
+        chain->row = kv == EXITLM_POLICY_AUTO
+                         ? cheapest_row(s, o->strategy, accuracy, use)
+                         : xl_heads_row(s->heads, o->strategy, accuracy, kv, use);
     if (kv == EXITLM_POLICY_AUTO) chain->kv = chain->row ? chain->row->kv : s->heads->kv;
     if (chain->kv == EXITLM_POLICY_MAPS && !exitlm_heads_have_maps(s->heads))
         return xl_fail(error, EXITLM_USAGE,

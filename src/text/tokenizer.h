@@ -100,8 +100,8 @@ void xl_tokenizer_describe(const xl_tokenizer *tokenizer, xl_tokenizer_info *inf
  * also where `capacity` is smaller (then the first `capacity` are written; `ids` may be NULL for
  * 0). There are never more ids than 3 * n_bytes + 5 (an invalid byte counts as U+FFFD, three
  * bytes). Time is n log n at worst. Byte-level BPE takes work memory from the tokenizer's allocator
- * only for words over 256 bytes and for text that is not UTF-8, BPE over characters for any; never more than
- * xl_tokenizer_work_bytes(n_bytes) are held. OUT_OF_MEMORY leaves nothing behind. USAGE where
+ * only for words over 256 bytes and for text that is not UTF-8, BPE over characters for any; never
+ * more than xl_tokenizer_work_bytes(n_bytes) are held. OUT_OF_MEMORY leaves nothing behind. USAGE where
  * n_bytes >= 2^29. */
 exitlm_status xl_tokenizer_encode(const xl_tokenizer *tokenizer, const char *text, size_t n_bytes,
                                   unsigned flags, int32_t *ids, size_t capacity, size_t *n,

@@ -223,10 +223,10 @@ static void build_types(xl_tokenizer *t, const xl_tokenizer_source *source) {
 }
 
 /* Tokens whose very text says what they are, as llama.cpp knows them; older files have them as
- * normal ones. END: a reply ends there; EOT: too, and the first of these is the end of a turn where the file
- * names none; USER: never control tokens. From FIM on, for fill-in-the-middle: the first of
- * each kind counts where the file names none; padding, repository and file separators end a chat,
- * too. */
+ * normal ones. END: a reply ends there; EOT: too, and the first of these is the end of a turn where
+ * the file names none; USER: never control tokens. From FIM on, for fill-in-the-middle: the first
+ * of each kind counts where the file names none; padding, repository and file separators end a
+ * chat, too. */
 enum { END, EOT, USER, FIM };
 #define FULLWIDTH_BAR "\uff5c"
 #define LOW_BLOCK "\u2581"

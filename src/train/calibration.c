@@ -387,8 +387,10 @@ static exitlm_status keep_rows(xl_calibration *c, exitlm_error *error) {
     const exitlm_heads *heads = c->heads;
     c->levels = calloc(XL_LEVELS * EXITLM_STRATEGY_COUNT + heads->n_levels, sizeof *c->levels);
     if (!c->levels) return xl_no_memory(error, "the tables");
-    for (size_t i = 0; i < heads->n_levels && adds(c); i++)
-        if (!is_like(&heads->levels[i], c->options)) c->levels[c->n_levels++] = heads->levels[i];
+    if (adds(c))
+        for (size_t i = 0; i < heads->n_levels; i++)
+            if (!is_like(&heads->levels[i], c->options))
+                c->levels[c->n_levels++] = heads->levels[i];
     c->n_kept = c->n_levels;
     return EXITLM_OK;
 }

@@ -55,8 +55,8 @@ typedef struct xl_level_risk {
  * by window. */
 bool xl_level_undecided(const xl_level_risk *risk, size_t j);
 /* Row of level number `level`: the boldest setting that holds in every window, or, where none does,
- * the safest up to the last window that it holds in, if that is more than one. And the boldest setting at which the disagreement among exits is
- * certified likewise, or -1. False: no memory. */
+ * the safest up to the last window that it holds in, if that is more than one. And the boldest
+ * setting at which the disagreement among exits is certified likewise, or -1. False: no memory. */
 bool xl_level_of_risk(const xl_level_risk *risk, int level, exitlm_level *row, int32_t *exited);
 
 /* Row of one of the paper's strategies: thresholds head by head, each from the tokens that reach

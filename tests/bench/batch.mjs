@@ -83,26 +83,17 @@ function native() {
 async function open({ web, model, wasm, worker }) {
   const { Engine } = await import(`${web}/src/engine/engine.js`);
   const { ExitLM } = await import(`${web}/src/index.js`);
+  const { loadModel, openSession, vocabOf } = await import(`${web}/../tests/answers/bare.mjs`);
   const read = async (/** @type {string} */ from) =>
     worker
       ? new Uint8Array(await (await fetch(from)).arrayBuffer())
       : new Uint8Array(await (await import('node:fs/promises')).readFile(from));
   const module = await WebAssembly.compile(await read(wasm));
   const engine = await Engine.create(module);
-  const loader = engine.make('loader_create', 0, 0, 0, 0);
-  engine.staged(await read(model), (/** @type {number} */ memory, /** @type {number} */ n) => {
-    engine.run('loader_push', loader, memory, n);
-  });
-  const own = engine.make('loader_finish', loader);
-  const info = engine.alloc(engine.sizeOf('model_info'));
-  engine.call('model_describe', own, info);
-  const { vocab } = engine.read('model_info', info);
-  const options = engine.alloc(engine.sizeOf('session_options'));
-  engine.u8.fill(0, options, options + engine.sizeOf('session_options'));
-  engine.write('session_options', options, { contextTokens: 64 });
-  const session = engine.make('session_create', own, options, false);
+  const own = loadModel(engine, await read(model));
+  const session = openSession(engine, own, { contextTokens: 64 });
   const ids = engine.alloc(4 * 8);
-  const logits = engine.alloc(4 * vocab * 8);
+  const logits = engine.alloc(4 * vocabOf(engine, own) * 8);
   const lm = await ExitLM.load(model, {
     heads: false,
     cache: 'none',

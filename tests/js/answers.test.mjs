@@ -18,6 +18,7 @@ import {
 } from '../answers/tools.mjs';
 import { createSharedEngine, Engine, needsSharedMemory } from '../../web/src/engine/engine.js';
 import { detectFeatures } from '../../web/src/engine/features.js';
+import { loadModel, openSession } from '../answers/bare.mjs';
 import { makeTiny } from './support/cli.mjs';
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'exitlm-answers-'));
@@ -273,13 +274,8 @@ async function packageEngine(
   const engine = needsSharedMemory(module)
     ? await createSharedEngine(module)
     : await Engine.create(module);
-  const loader = engine.make('loader_create', 0, 0, 0, 0);
-  engine.staged(fs.readFileSync(model), (memory, n) => {
-    engine.run('loader_push', loader, memory, n);
-  });
-  const loaded = engine.make('loader_finish', loader);
+  const loaded = loadModel(engine, fs.readFileSync(model));
   const vocab = vocabOf(model);
-  const optionsBytes = engine.sizeOf('session_options');
   const idsAt = engine.alloc(4 * ids.length);
   const logits = engine.alloc(4 * vocab * (ids.length - 1));
   ids.forEach((id, i) => engine.view.setInt32(idsAt + 4 * i, id, true));
@@ -287,19 +283,16 @@ async function packageEngine(
   for (let i = 0, name; (name = engine.call('kernel_name', i)) !== 0; i++)
     names.push(engine.text(name));
   const logitsOf = (/** @type {string} */ kernel) =>
-    engine.withText(kernel, (kernelAt) =>
-      engine.with(optionsBytes, (options) => {
-        engine.u8.fill(0, options, options + optionsBytes);
-        engine.write('session_options', options, { contextTokens: ids.length, kernel: kernelAt });
-        const session = engine.make('session_create', loaded, options, false);
-        assert.equal(engine.text(engine.call('session_kernel', session)), kernel);
-        assert.equal(engine.run('session_score', session, idsAt, ids.length, logits), 'OK');
-        engine.call('session_free', session);
-        return new Float32Array(
-          engine.u8.slice(logits, logits + 4 * vocab * (ids.length - 1)).buffer,
-        );
-      }),
-    );
+    engine.withText(kernel, (kernelAt) => {
+      const options = { contextTokens: ids.length, kernel: kernelAt };
+      const session = openSession(engine, loaded, options);
+      assert.equal(engine.text(engine.call('session_kernel', session)), kernel);
+      assert.equal(engine.run('session_score', session, idsAt, ids.length, logits), 'OK');
+      engine.call('session_free', session);
+      return new Float32Array(
+        engine.u8.slice(logits, logits + 4 * vocab * (ids.length - 1)).buffer,
+      );
+    });
   return { names, logitsOf, vocab };
 }
 

@@ -51,6 +51,9 @@ function train(/** @type {string} */ name, /** @type {string[]} */ ...options) {
 
 describe('train, calibrate and eval', { skip: !built && 'the program is not built' }, () => {
   const data = built ? scratch('train/turns.jsonl', jsonl(turns)) : '';
+  /** Two heads that are good enough for levels. @param {string} name */
+  const trainTwo = (name) =>
+    train(name, '--layers', '4,6', '--data', data, '--self-chat', '100', '--epochs', '3');
 
   test('the same seed gives the same file, with one thread or two; another seed another', () => {
     const options = [
@@ -160,17 +163,7 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
   });
 
   test('calibration writes all levels of all strategies; eval measures them again; a picture', () => {
-    const heads = train(
-      'calibrated',
-      '--layers',
-      '4,6',
-      '--data',
-      data,
-      '--self-chat',
-      '100',
-      '--epochs',
-      '3',
-    );
+    const heads = trainTwo('calibrated');
     const plot = scratch('plot.svg');
     const calibrated = run([
       'calibrate',
@@ -232,17 +225,7 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
   });
 
   test('another K/V policy is calibrated on text written with it, and its rows are added; eval says what chat and score say', () => {
-    const heads = train(
-      'policies',
-      '--layers',
-      '4,6',
-      '--data',
-      data,
-      '--self-chat',
-      '100',
-      '--epochs',
-      '3',
-    );
+    const heads = trainTwo('policies');
     const quick = ['--data', data, '--reply-tokens', '24', '-q'];
     assert.equal(run(['calibrate', tiny, heads, ...quick, '--strategy', 'risk']).status, 0);
     const [before] = objects(['inspect', heads]);
@@ -399,17 +382,7 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
   });
 
   test('rows for other K/V types, drawn tokens and longer replies are added; a reply takes the one that fits', () => {
-    const heads = train(
-      'uses',
-      '--layers',
-      '4,6',
-      '--data',
-      data,
-      '--self-chat',
-      '100',
-      '--epochs',
-      '3',
-    );
+    const heads = trainTwo('uses');
     const calibrate = (/** @type {string[]} */ ...options) => {
       const { status, err } = run([
         ...['calibrate', tiny, heads, '--data', data, '--accuracy', '0.6,0.7', '-q'],

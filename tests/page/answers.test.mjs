@@ -23,23 +23,17 @@ async function score(/** @type {{ variant: string, ids: number[] }} */ { variant
   const { createSharedEngine, Engine, needsSharedMemory } = await import(
     /** @type {any} */ ('/web/src/engine/engine.js')
   );
+  const { loadModel, openSession, vocabOf } = await import(
+    /** @type {any} */ ('/tests/answers/bare.mjs')
+  );
   const module = await WebAssembly.compileStreaming(fetch(`/web/dist/exitlm-${variant}.wasm`));
   const engine = needsSharedMemory(module)
     ? await createSharedEngine(module)
     : await Engine.create(module);
   const file = new Uint8Array(await (await fetch('/tests/data/tiny.gguf')).arrayBuffer());
-  const loader = engine.make('loader_create', 0, 0, 0, 0);
-  engine.staged(file, (/** @type {number} */ memory, /** @type {number} */ n) => {
-    engine.run('loader_push', loader, memory, n);
-  });
-  const model = engine.make('loader_finish', loader);
-  const info = engine.alloc(engine.sizeOf('model_info'));
-  engine.call('model_describe', model, info);
-  const { vocab } = engine.read('model_info', info);
-  const options = engine.alloc(engine.sizeOf('session_options'));
-  engine.u8.fill(0, options, options + engine.sizeOf('session_options'));
-  engine.write('session_options', options, { contextTokens: tokens.length });
-  const session = engine.make('session_create', model, options, false);
+  const model = loadModel(engine, file);
+  const vocab = vocabOf(engine, model);
+  const session = openSession(engine, model, { contextTokens: tokens.length });
   const idsAt = engine.alloc(4 * tokens.length);
   const logits = engine.alloc(4 * vocab * (tokens.length - 1));
   tokens.forEach((id, i) => engine.view.setInt32(idsAt + 4 * i, id, true));
