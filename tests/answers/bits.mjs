@@ -15,8 +15,8 @@
 // Every build answers with one thread. A reply's line is a token: its id, the layer and the head
 // that gave it, the confidence. Nothing that depends on the clock is kept: of lossless replies only
 // the ids, as drafts follow measured prices. A reply that began while the model was loading must
-// equal the one after that. --compare prints the first difference of each build by name; the exit
-// status is 1 where there is one.
+// equal the one after that. Prints the first difference of each build by name; the exit status is 1
+// where there is one. --out writes all the same: an old build may be wrong while it is loading.
 import { fork } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
@@ -153,20 +153,23 @@ function difference(/** @type {string[]} */ was, /** @type {string[]} */ is) {
   return `line ${i} was ${was[i] ?? 'not there'}, is ${is[i] ?? 'not there'}`;
 }
 
-/** Replies that began while the model was loading against those after that. */
+const EARLY = 'loading, '; // so begin the names of replies that began while the model was loading
+
+/** Those replies against the ones after that. */
 function checkLoading(/** @type {Lines} */ lines) {
-  const early = Object.entries(lines).filter(([name]) => name.startsWith('loading, '));
+  const early = Object.entries(lines).filter(([name]) => name.startsWith(EARLY));
   return early.flatMap(([name, is]) => {
-    const different = difference(lines[name.slice('loading, '.length)], is);
+    const different = difference(lines[name.slice(EARLY.length)], is);
     return different ? [`${name}, beside the model that is there: ${different}`] : [];
   });
 }
 
-/** What differs from the file: the first of a build, and how many more. @returns {string[]} */
+/** What differs from the file; early replies are judged by checkLoading. @returns {string[]} */
 function compare(/** @type {Answers | undefined} */ was, /** @type {Answers} */ is) {
   if (!was) return ['not in the file'];
   if (was.kernel !== is.kernel) return [`kernel ${was.kernel} in the file, ${is.kernel} here`];
-  return Object.entries(is.lines).flatMap(([name, lines]) => {
+  const complete = Object.entries(is.lines).filter(([name]) => !name.startsWith(EARLY));
+  return complete.flatMap(([name, lines]) => {
     const different = was.lines[name] ? difference(was.lines[name], lines) : 'not in the file';
     return different ? [`${name}: ${different}`] : [];
   });
@@ -234,7 +237,6 @@ await inParallel(chosen, Number(values.jobs), async (build) => {
     console.log(`DIFFERENT: ${build}, ${found[0]}${more}`);
   }
   failed ||= found.length > 0;
-  if (found.length) return;
   answered[build] = is;
   const whole = { ...header, builds: answered };
   if (values.out) fs.writeFileSync(values.out, `${JSON.stringify(whole, null, 1)}\n`);
