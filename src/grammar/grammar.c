@@ -554,10 +554,11 @@ static exitlm_status lay_automaton(xl_grammar *g, const xl_grammar_source *sourc
                        "the %s is too large: over 262,144 states; shorten its counts and lengths",
                        name);
     if (!possible)
-        return xl_fail(error, EXITLM_USAGE,
-                       "no text satisfies the %s within a nesting of %d: look for a $ref that "
-                       "demands itself",
-                       name, XL_MAX_CALLS);
+        return xl_fail(
+            error, EXITLM_USAGE,
+            "no text satisfies the %s within a nesting of %d: look for `false` and for a "
+            "$ref that demands itself",
+            name, XL_MAX_CALLS);
     return EXITLM_OK;
 }
 

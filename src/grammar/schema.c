@@ -77,6 +77,7 @@ static const struct {
     {"additionalProperties", OBJECTS},
     {"items", ARRAYS},
     {"prefixItems", ARRAYS},
+    {"additionalItems", ARRAYS},
     {"minItems", ARRAYS},
     {"maxItems", ARRAYS},
     {"pattern", STRINGS},
@@ -91,8 +92,8 @@ static const struct {
     {"const", CHOICE},
     {"anyOf", CHOICE},
     {"oneOf", CHOICE},
+    {"allOf", CHOICE},
     {"$ref", CHOICE},
-    {"allOf", UNSUPPORTED},
     {"not", UNSUPPORTED},
     {"if", UNSUPPORTED},
     {"then", UNSUPPORTED},
@@ -106,7 +107,6 @@ static const struct {
     {"dependencies", UNSUPPORTED},
     {"unevaluatedProperties", UNSUPPORTED},
     {"unevaluatedItems", UNSUPPORTED},
-    {"additionalItems", UNSUPPORTED},
     {"contains", UNSUPPORTED},
     {"minContains", UNSUPPORTED},
     {"maxContains", UNSUPPORTED},
@@ -137,8 +137,12 @@ static void look_through(compiler *c, const xl_json *schema, unsigned *of, const
             if (*choice)
                 wrong(c, k,
                       "it is not supported beside another of enum, const, anyOf, "
-                      "oneOf and $ref");
+                      "oneOf, allOf and $ref");
             *choice = k;
+        } else if (strcmp(k->key, "$id") == 0 && k->kind == XL_JSON_STRING && *k->text != '#' &&
+                   schema != c->root) {
+            /* a $ref beneath it would begin there */
+            wrong(c, k, "an $id is supported at the root alone");
         } else if (speaks_of != ANNOTATION) *of |= speaks_of;
     }
     if (*choice && *of) wrong(c, *choice, "other conditions beside it are not supported");
@@ -306,10 +310,11 @@ static const struct {
 } formats[] = {
     {"date",
      "\\d{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\\d|"
-     "30)|02-(?:0[1-9]|1\\d|2[0-8]))"},
+     "30)|02-(?:0[1-9]|1\\d|2[0-8]))|"
+     "(?:\\d\\d(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)-02-29"},
     {"time",
-     "(?:[01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(?:\\.\\d{1,3})?(?:Z|[+-](?:0\\d|1[0-4]):[0-5]\\d)"},
-    {"uuid", "[0-9a-f]{8}-[0-9a-f]{4}-[1-5][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"},
+     "(?:[01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(?:\\.\\d{1,9})?(?:Z|[+-](?:0\\d|1[0-4]):[0-5]\\d)"},
+    {"uuid", "[\\da-fA-F]{8}(?:-[\\da-fA-F]{4}){3}-[\\da-fA-F]{12}"},
     {"email",
      "[A-Za-z0-9](?:[A-Za-z0-9_+-]|\\.[A-Za-z0-9]){0,48}@[A-Za-z0-9](?:[A-Za-z0-9-]{0,30}[A-"
      "Za-z0-9])?(?:\\.[A-Za-z](?:[A-Za-z0-9-]{0,20}[A-Za-z0-9])){1,3}"},
@@ -437,9 +442,9 @@ static void lay_item(compiler *c, uint32_t from, const void *schema, uint32_t to
     call(c, from, schema, to);
 }
 
-static void lay_tuple(compiler *c, uint32_t from, const xl_json *schema, uint32_t to) {
-    const xl_json *places = xl_json_get(schema, "prefixItems"),
-                  *items = xl_json_get(schema, "items");
+/* A list of schemas, and that of the items behind it, or NULL. */
+static void lay_tuple(compiler *c, uint32_t from, const xl_json *schema, const xl_json *places,
+                      const xl_json *items, uint32_t to) {
     uint32_t n = 0;
     if (places->kind != XL_JSON_ARRAY || !places->first) {
         wrong(c, places, "a list of schemas is expected");
@@ -452,7 +457,7 @@ static void lay_tuple(compiler *c, uint32_t from, const xl_json *schema, uint32_
     }
     const uint32_t least = count_of(c, schema, "minItems", n),
                    most = count_of(c, schema, "maxItems", items ? NO_LIMIT : n);
-    if (most < n) wrong(c, schema, "maxItems is below the number of prefixItems");
+    if (most < n) wrong(c, schema, "maxItems is below the number of places");
     else if (!items && least > n) wrong(c, schema, "minItems asks for more, and items is missing");
     else if (!items) xl_lay_nothing(c->automaton, from, to);
     else {
@@ -469,14 +474,20 @@ static void lay_array(compiler *c, uint32_t from, const xl_json *schema, uint32_
     const uint32_t inside = state(c), behind = state(c);
     text(c, from, "[", inside);
     text(c, behind, "]", to);
-    if (xl_json_get(schema, "prefixItems")) {
-        lay_tuple(c, inside, schema, behind);
+    const xl_json *places = xl_json_get(schema, "prefixItems"),
+                  *items = xl_json_get(schema, "items");
+    if (!places && items && items->kind == XL_JSON_ARRAY) { /* before 2020-12 */
+        places = items;
+        items = xl_json_get(schema, "additionalItems");
+    }
+    if (places) {
+        lay_tuple(c, inside, schema, places, items, behind);
         return;
     }
     const uint32_t least = count_of(c, schema, "minItems", 0),
                    most = count_of(c, schema, "maxItems", NO_LIMIT);
     if (most < least) wrong(c, schema, "maxItems is below minItems");
-    lay_repeated(c, inside, least, most, ", ", lay_item, xl_json_get(schema, "items"), behind);
+    lay_repeated(c, inside, least, most, ", ", lay_item, items, behind);
 }
 
 /* ---- Objects ---- */
@@ -690,6 +701,8 @@ static void lay_choice(compiler *c, uint32_t from, const xl_json *schema, const 
         return;
     }
     if (strcmp(choice->key, "oneOf") == 0) check_disjoint(c, choice);
+    if (strcmp(choice->key, "allOf") == 0 && choice->first->next)
+        wrong(c, choice, "more than one schema in it is not supported");
     for (const xl_json *one = choice->first; one && going(c); one = one->next)
         lay_schema(c, from, one, to);
 }
@@ -714,8 +727,7 @@ static void lay_schema(compiler *c, uint32_t from, const xl_json *schema, uint32
     const xl_json *choice;
     if (!going(c)) return;
     if (schema && schema->kind == XL_JSON_BOOL) {
-        if (schema->number == 0) wrong(c, schema, "nothing satisfies `false`");
-        call(c, from, NULL, to);
+        if (schema->number != 0) call(c, from, NULL, to); /* of `false` there is no text */
         return;
     }
     if (!schema) {

@@ -4,7 +4,7 @@
  *  - members in the order of `properties`; others only where additionalProperties is written (or
  *    there are no properties), with keys of letters, digits, _ and -, at most 32;
  *  - numbers without exponents, at most 15 digits in all;
- *  - a tuple (prefixItems) is complete; `pattern` matches the whole string;
+ *  - a tuple (prefixItems, or items as a list) is complete; `pattern` matches the whole string;
  *  - values nest at least 60 deep.
  * USAGE, with the place in the schema, for a keyword that is not supported and for a schema that
  * nothing satisfies. */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/json.h"
 #include "counting.h"
 #include "grammar/grammar.h"
 #include "tiny.h"
@@ -237,11 +238,52 @@ static void test_garbage(void) {
     }
 }
 
-int main(void) {
+/* Does the grammar take the whole text? */
+static bool is_taken(exitlm_grammar *g, const char *text) {
+    enum { MOST = 4096 };
+    static int32_t ids[MOST], none[1];
+    size_t n = 0;
+    CHECK_OK(exitlm_tokenize(model, text, strlen(text), 0, ids, MOST, &n, &error_));
+    CHECK(n <= MOST, "%zu tokens", n);
+    int32_t end = 0;
+    while (!xl_token_is_eog(model->tokenizer, end)) end++;
+    return xl_grammar_allows_all(g, none, 0, ids, (uint32_t)n) &&
+           xl_grammar_allows(g, ids, (uint32_t)n, end);
+}
+
+/* For tests/js/shaped.test.mjs. Each line is {"schema": "…", "texts": ["…", …]}; said of it are a
+ * digit for each text, 1 where the schema's grammar takes it, or why the schema is refused. */
+static void say_what_is_taken(void) {
+    static char line[1 << 16];
+    while (fgets(line, sizeof line, stdin)) {
+        char why[64];
+        exitlm_grammar *g;
+        exitlm_error error;
+        xl_json *asked = xl_json_parse(line, strlen(line), NULL, why, sizeof why);
+        CHECK(asked, "%s: %s", why, line);
+        const char *schema = xl_json_string(asked, "schema");
+        if (exitlm_grammar_from_schema(&g, model, schema, strlen(schema), NULL, &error) ==
+            EXITLM_OK) {
+            const xl_json *texts = xl_json_get(asked, "texts");
+            for (const xl_json *one = texts->first; one; one = one->next)
+                putchar(is_taken(g, one->text) ? '1' : '0');
+            exitlm_grammar_free(g);
+        } else fputs(error.message, stdout);
+        putchar('\n');
+        xl_json_free(asked);
+    }
+}
+
+int main(int argc, char **argv) {
     exitlm_model_info info;
     model = tiny_load(NULL);
     exitlm_model_describe(model, &info);
     vocab = info.vocab;
+    if (argc > 1 && strcmp(argv[1], "--taken") == 0) {
+        say_what_is_taken();
+        exitlm_model_free(model);
+        return 0;
+    }
     test_walks();
     test_tools();
     test_side_by_side();

@@ -1,18 +1,24 @@
 // Shaped replies: schemas and patterns. The tiny random model at a high temperature says anything
 // that it may, so a mask that lets something wrong through is found; ajv is the judge.
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import { after, before, test } from 'node:test';
 import { Ajv } from 'ajv';
+import { Ajv2019 } from 'ajv/dist/2019.js';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import addFormats from 'ajv-formats';
 import { builtinRules } from 'eslint/use-at-your-own-risk';
-import { defaultModel } from '../answers/tools.mjs';
+import { defaultModel, root } from '../answers/tools.mjs';
 import { examplesOf } from './support/examples.mjs';
 import { loadTiny } from './support/tiny-model.mjs';
 
-const ajv = new Ajv2020({ strict: false });
-/** @type {any} */ (addFormats)(ajv);
+const judgeOf = (/** @type {typeof Ajv} */ Of) => {
+  const judge = new Of({ strict: false, logger: false, ownProperties: true });
+  /** @type {any} */ (addFormats)(judge);
+  return judge;
+};
+const ajv = judgeOf(/** @type {any} */ (Ajv2020));
 
 /** @type {import('../../web/src/index.js').ExitLM} */
 let lm;
@@ -51,6 +57,10 @@ const schemas = {
   'lists': list({ type: 'number' }, { minItems: 1 }),
   'list of exactly two': list(short, { minItems: 2, maxItems: 2 }),
   'tuple': { type: 'array', prefixItems: [{ type: 'integer' }, { type: 'boolean' }] },
+  'a member and an alternative that never come': {
+    properties: { a: false, b: { anyOf: [false, { allOf: [{ type: 'boolean' }] }] } },
+    required: ['b'],
+  },
   'tuple with more': {
     prefixItems: [{ const: 'x' }],
     items: { enum: [1, 2] },
@@ -121,7 +131,7 @@ for (const [name, schema] of Object.entries(schemas))
   });
 
 test("a public collection: the options of ESLint's rules", async () => {
-  const judge = new Ajv({ strict: false });
+  const judge = judgeOf(Ajv);
   const all = new Map();
   for (const rule of builtinRules.values())
     for (const schema of [rule.meta?.schema ?? []].flat()) all.set(JSON.stringify(schema), schema);
@@ -146,6 +156,105 @@ test("a public collection: the options of ESLint's rules", async () => {
   }
   console.log(`${all.size} schemas, ${supported} understood, ${complete} replies`, unsupported);
   assert.ok(supported >= 0.6 * all.size && complete >= 0.6 * supported);
+});
+
+/** JSON in the form that shaped replies have. @param {any} value @returns {string} */
+const said = (value) => {
+  if (Array.isArray(value)) return `[${value.map(said).join(', ')}]`;
+  if (value === null || typeof value !== 'object') return JSON.stringify(value);
+  const members = Object.entries(value).map(([key, one]) => `${JSON.stringify(key)}: ${said(one)}`);
+  return `{${members.join(', ')}}`;
+};
+
+const SPEAKS_OF = Object.entries({
+  object: ['properties', 'required', 'additionalProperties'],
+  array: ['items', 'prefixItems', 'additionalItems', 'minItems', 'maxItems'],
+  string: ['pattern', 'format', 'minLength', 'maxLength'],
+  number: ['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum'],
+});
+
+/** The schema with what docs/shaped.md says of replies as conditions of its own. @param {any} schema @returns {any} */
+function narrowed(schema) {
+  if (Array.isArray(schema)) return schema.map(narrowed);
+  if (schema === null || typeof schema !== 'object' || 'enum' in schema || 'const' in schema)
+    return schema;
+  /** @type {any} */
+  const own = { ...schema };
+  for (const key of ['properties', 'definitions', '$defs'])
+    if (own[key])
+      own[key] = Object.fromEntries(
+        Object.entries(own[key]).map(([name, one]) => [name, narrowed(one)]),
+      );
+  for (const key of ['items', 'prefixItems', 'additionalItems', 'additionalProperties', 'anyOf'])
+    if (own[key]) own[key] = narrowed(own[key]);
+  const of = SPEAKS_OF.filter(([, keys]) => keys.some((key) => key in own)).map(([type]) => type);
+  if (of.length) own.type ??= of;
+  if (own.properties && !Object.hasOwn(own.properties, '__proto__'))
+    // which ajv does not know
+    own.additionalProperties ??= false;
+  const [places, more] = own.prefixItems
+    ? [own.prefixItems, 'items']
+    : [[own.items].flat(), 'additionalItems'];
+  if (Array.isArray(own.prefixItems ?? own.items)) {
+    own.minItems = Math.max(own.minItems ?? 0, places.length);
+    own[more] ??= false;
+  }
+  if (own.pattern) own.pattern = `^(?:${own.pattern})$`;
+  return own;
+}
+
+/** Rarities of formats that do not come, and members of a constant in another order. */
+const DO_NOT_COME =
+  /:60|\dz"|\dt\d|~|^"\\"joe|@\[|^\{"baz": "bax", "foo": "bar"\}$|^"2eb8aa08aa9811eab4aa73b441d16380"$/;
+
+test("JSON-Schema-Test-Suite's schemas, and their instances", async () => {
+  const suite = fs
+    .readFileSync(`${root}/tests/data/json-schema-suite.jsonl`, 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  const asked = suite.map(({ schema, valid, invalid }) =>
+    JSON.stringify({ schema: JSON.stringify(schema), texts: [...valid, ...invalid].map(said) }),
+  );
+  const { stdout, stderr } = spawnSync(`${root}/build/tests/test_grammar`, ['--taken'], {
+    cwd: root,
+    input: asked.join('\n'),
+    encoding: 'utf8',
+  });
+  const answers = stdout.split('\n');
+  assert.equal(answers.length, suite.length + 1, stderr);
+  const judges = /** @type {const} */ ([
+    ['2020', ajv],
+    ['2019', judgeOf(/** @type {any} */ (Ajv2019))],
+    ['draft7', judgeOf(Ajv)],
+  ]);
+  const count = { refused: 0, understood: 0, replies: 0, taken: 0, narrower: 0, wrong: 0 };
+  for (const [i, { of, schema, valid, invalid }] of suite.entries()) {
+    const place = `${of}: ${JSON.stringify(schema)}`;
+    if (!/^[01]*$/.test(answers[i])) {
+      assert.match(answers[i], /^(schema: (#\S*: .|pattern: |not JSON \()|no text satisfies)/);
+      await assert.rejects(ask({ schema }), { code: 'USAGE' });
+      count.refused++;
+      continue;
+    }
+    const judge = judges.find(([draft]) => of.includes(draft))?.[1] ?? ajv;
+    judge.removeSchema(); // all; some have the same $id
+    const mayCome = judge.compile(narrowed(schema));
+    judge.removeSchema();
+    const { reason, json, text } = await ask({ schema, seed: i, mode: 'full', maxTokens: 60 });
+    if (reason === 'stop') assert.ok(judge.validate(schema, json), `${place}: ${text}`);
+    count.understood++;
+    count.replies += Number(reason === 'stop');
+    for (const [k, instance] of [...valid, ...invalid].entries()) {
+      const taken = answers[i][k] === '1';
+      const comes = k < valid.length && mayCome(instance) && !DO_NOT_COME.test(said(instance));
+      assert.equal(taken, comes, `${place}: ${said(instance)}`);
+      if (k >= valid.length) count.wrong++;
+      else count[taken ? 'taken' : 'narrower']++;
+    }
+  }
+  console.log(`${suite.length} schemas`, count);
+  assert.ok(count.understood >= 170 && count.replies >= 0.6 * count.understood);
 });
 
 test('any JSON is JSON', async () => {
@@ -236,8 +345,10 @@ for (const pattern of patterns)
 test('what is not understood is named before anything runs', async () => {
   /** @type {[object, RegExp][]} */
   const wrong = [
-    [{ schema: { type: 'object', allOf: [{}] } }, /#\/allOf: this keyword is not supported/],
-    [{ schema: { properties: { a: { not: {} } } } }, /#\/properties\/a\/not/],
+    [{ schema: { type: 'object', allOf: [{}] } }, /#\/allOf: type beside it/],
+    [{ schema: { allOf: [{}, {}] } }, /#\/allOf: more than one/],
+    [{ schema: { properties: { a: { not: {} } } } }, /#\/properties\/a\/not: this keyword is not/],
+    [{ schema: { properties: { a: { $id: 'x.json' } } } }, /#\/properties\/a\/\$id/],
     [{ schema: { type: 'float' } }, /#\/type: a type is one of/],
     [{ schema: { type: 'string', format: 'ipv4' } }, /#\/format: the formats are/],
     [{ schema: { enum: [1], minimum: 3 } }, /other conditions beside it/],
@@ -247,7 +358,7 @@ test('what is not understood is named before anything runs', async () => {
     ],
     [{ schema: { $ref: '#/$defs/x' } }, /a \$ref is/],
     [{ schema: { $ref: '#' } }, /no text satisfies/],
-    [{ schema: false }, /nothing satisfies/],
+    [{ schema: false }, /no text satisfies/],
     [{ schema: { type: 'integer', minimum: 3, maximum: 2 } }, /no number lies within/],
     [{ schema: { type: 'string', maxLength: 5000 } }, /more than 4096/],
     [
