@@ -1,92 +1,83 @@
 /* exitlm train: exit heads for a model, from what the model itself says. */
 #include <stdio.h>
 
-#include "cli.h"
-#include "engine.h"
+#include "gathering.h"
 #include "progress.h"
 #include "signals.h"
-#include "train/training.h"
 
 typedef struct train_options {
     cli_engine_options engine;
-    xl_training_options training;
+    cli_gathering from;
     const char *out_data;
-    cli_texts data;
-    cli_counts layers;
-    bool only_data, gathered, quiet;
+    cli_texts gathered;
+    bool only_data;
 } train_options;
 
 #define AT(field) offsetof(train_options, field)
 
 static const cli_option options[] = {
-    CLI_VALUE(TEXT, 'o', "output", training.output, "HEADS", NULL,
+    CLI_VALUE(TEXT, 'o', "output", from.training.output, "HEADS", NULL,
               "the heads file to write, NAME.exits.gguf (required)"),
     CLI_HEADLINE("Data"),
-    CLI_VALUE(TEXTS, 0, "data", data, "FILE|DIR", NULL,
-              "conversations to learn from: JSONL of {\"turns\"} (the model answers) or "
-              "{\"messages\"}, text files, folders; lines of the split \"train\""),
-    CLI_RANGE(COUNT, "self-chat", training.self_chat, "N", 0, 1000000, "4000",
-              "conversations whose user turn the model invents too"),
-    CLI_RANGE(COUNT, "answers", training.answers, "N", 1, 64, "6",
-              "answers to each conversation of --data: the first greedy, the others sampled"),
-    CLI_RANGE(COUNT, "reply-tokens", training.reply_tokens, "N", 8, 4096, "96", "longest answer"),
+    CLI_GATHERING_OPTIONS,
+    CLI_VALUE(TEXTS, 0, "gathered", gathered, "PART", NULL,
+              "learn from the parts of exitlm gather, all shards of one plan in any order; they say "
+              "what the options above and --seed would"),
     CLI_VALUE(TEXT, 0, "out-data", out_data, "FILE", NULL, "keep what was learnt from as JSONL"),
-    CLI_VALUE(TEXT, 0, "cache", training.cache, "DIR", NULL,
+    CLI_VALUE(TEXT, 0, "cache", from.training.cache, "DIR", NULL,
               "where hidden states and checkpoints are kept; default: HEADS.cache"),
     CLI_SWITCH(0, "only-data", only_data, "stop when the data is there"),
-    CLI_SWITCH(0, "gathered", gathered,
-               "learn from what an earlier, interrupted run has gathered; gather no more"),
     CLI_HEADLINE("Heads"),
     CLI_ONE_OF(
-        "form", training.form, xl_training_forms, "tied",
+        "form", from.training.form, xl_training_forms, "tied",
         "tied: a residual map and the model's own rows; mlp; full: the paper's; lens: untrained"),
-    CLI_RANGE(COUNTS, "layers", layers, "L,...", 1, 4096, NULL,
-              "layers run before each head, the last may be the model's number of layers "
-              "(vocabulary exit); default: chosen by what they earn"),
-    CLI_RANGE(COUNT, "rows", training.rows, "N", 16, 1048576, "2048",
+    CLI_GATHERING_LAYERS(
+        "layers run before each head, the last may be the model's number of layers "
+        "(vocabulary exit); default: chosen by what they earn"),
+    CLI_RANGE(COUNT, "rows", from.training.rows, "N", 16, 1048576, "2048",
               "tokens of the shortlist of an inner head"),
-    CLI_RANGE(COUNT, "vocabulary-rows", training.vocabulary_rows, "N", 16, 1048576, "8192",
+    CLI_RANGE(COUNT, "vocabulary-rows", from.training.vocabulary_rows, "N", 16, 1048576, "8192",
               "tokens of the shortlist after the last layer"),
-    CLI_RANGE(COUNT, "hidden", training.hidden, "N", 8, 65536, "768", "width of --form mlp"),
-    CLI_SWITCH(0, "no-maps", training.no_maps, "leave out the maps of the K/V policy \"maps\""),
-    CLI_RANGE(COUNT, "map-tokens", training.map_tokens, "N", 1000, 10000000, "40000",
+    CLI_RANGE(COUNT, "hidden", from.training.hidden, "N", 8, 65536, "768", "width of --form mlp"),
+    CLI_SWITCH(0, "no-maps", from.training.no_maps, "leave out the maps of the K/V policy \"maps\""),
+    CLI_RANGE(COUNT, "map-tokens", from.training.map_tokens, "N", 1000, 10000000, "40000",
               "positions that the maps are fitted on"),
-    CLI_VALUE(TEXT, 0, "licence", training.licence, "TEXT", NULL,
+    CLI_VALUE(TEXT, 0, "licence", from.training.licence, "TEXT", NULL,
               "licence of the heads; default: the model's"),
     CLI_HEADLINE("Training"),
-    CLI_RANGE(COUNT, "epochs", training.epochs, "N", 1, 1000, "6", "passes over the data"),
-    CLI_RANGE(COUNT, "batch", training.batch, "N", 16, 8192, "512", "positions of a step"),
-    CLI_RANGE(NUMBER, "rate", training.rate, "R", 1e-6, 1, "0.001", "peak learning rate"),
-    CLI_RANGE(NUMBER, "target-temperature", training.target_temperature, "T", 0, 1, "0",
+    CLI_RANGE(COUNT, "epochs", from.training.epochs, "N", 1, 1000, "6", "passes over the data"),
+    CLI_RANGE(COUNT, "batch", from.training.batch, "N", 16, 8192, "512", "positions of a step"),
+    CLI_RANGE(NUMBER, "rate", from.training.rate, "R", 1e-6, 1, "0.001", "peak learning rate"),
+    CLI_RANGE(NUMBER, "target-temperature", from.training.target_temperature, "T", 0, 1, "0",
               "of the model's distribution that heads learn: 1 as it is, as in the paper; 0 its "
               "choice alone, which exits are judged by"),
-    CLI_RANGE(COUNT, "probe-tokens", training.probe_tokens, "N", 1000, 100000000, "100000",
+    CLI_RANGE(COUNT, "probe-tokens", from.training.probe_tokens, "N", 1000, 100000000, "100000",
               "positions on which candidate layers are tried"),
-    CLI_VALUE(SEED, 0, "seed", training.seed, "S", "1",
-              "of data and training; the same seed gives the same file"),
-    CLI_SWITCH('q', "quiet", quiet, "no progress"),
+    CLI_GATHERING_SEED("of data and training; the same seed gives the same file"),
+    CLI_SWITCH('q', "quiet", from.quiet, "no progress"),
     CLI_HEADLINE("Engine"),
     CLI_ENGINE_OPTIONS,
 };
 
 /* ---- The stages ---- */
-static int read_data(xl_training *run, const cli_texts *data) {
+static int gather(xl_training *run, const train_options *o) {
     exitlm_error error;
-    exitlm_status status = EXITLM_OK;
-    for (size_t i = 0; i < data->n && status == EXITLM_OK; i++)
-        status = xl_dataset_read(&run->data, data->items[i], &error);
-    return cli_done(status, &error);
-}
-
-static int gather(xl_training *run) {
-    exitlm_error error;
-    bool complete;
-    int status =
-        cli_done(xl_gather_run(&run->plan, run->pool, run->observer, &complete, &error), &error);
+    bool complete = false;
+    int status = cli_gathering_plan(&o->from, run);
+    if (status == CLI_OK) status = cli_done(xl_training_gather(run, &complete, &error), &error);
     if (status != CLI_OK || complete) return status;
     cli_warn("stopped: going on with the data that is there; the same command gathers the rest");
     cli_interrupt_clear();
     return CLI_OK;
+}
+
+/* Its seed, too: the heads are those of the same command without parts. */
+static int open_gathered(xl_training *run, train_options *o, bool seed_given) {
+    exitlm_error error;
+    const int status =
+        cli_done(xl_training_open(run, o->gathered.items, o->gathered.n, &error), &error);
+    if (status == CLI_OK && !seed_given) o->from.training.seed = run->plan.seed;
+    return status;
 }
 
 static int train_heads(xl_training *run) {
@@ -103,44 +94,39 @@ static int train_heads(xl_training *run) {
     return status;
 }
 
-static int train(xl_training *run, const train_options *o) {
+static int train(const cli_call *call, xl_training *run, train_options *o) {
     exitlm_error error;
-    int status = read_data(run, &o->data);
-    if (status == CLI_OK) status = cli_done(xl_training_plan(run, &error), &error);
-    if (status == CLI_OK && o->engine.threads > 1)
-        run->pool = xl_pool_create(o->engine.threads, &xl_libc_allocator);
-    if (status == CLI_OK && !o->gathered) status = gather(run);
+    int status =
+        o->gathered.n ? open_gathered(run, o, cli_given(call, "seed")) : gather(run, o);
     if (status == CLI_OK && o->out_data)
         status = cli_done(xl_training_save_data(run, o->out_data, &error), &error);
     if (status == CLI_OK && !o->only_data) status = train_heads(run);
     return status;
 }
 
+static int check_usage(const cli_call *call, const train_options *o) {
+    static const char *const said[] = {"data", "self-chat", "answers", "reply-tokens", "ctx",
+                                       "kv-type"};
+    if (!o->from.training.output)
+        return cli_usage("train: give the heads file to write: -o NAME.exits.gguf");
+    for (size_t i = 0; o->gathered.n && i < sizeof said / sizeof *said; i++)
+        if (cli_given(call, said[i]))
+            return cli_usage("train: --gathered: the parts say what --%s does: leave it out",
+                             said[i]);
+    return CLI_OK;
+}
+
 static int run_train(const cli_call *call) {
     train_options o = *(const train_options *)call->values;
-    if (!o.training.output)
-        return cli_usage("train: give the heads file to write: -o NAME.exits.gguf");
-    o.engine.heads = "none"; /* those beside the model are about to be replaced */
+    if (check_usage(call, &o) != CLI_OK) return CLI_USAGE;
     cli_interrupt_catch();
     cli_engine engine;
     cli_progress progress = {0};
-    const xl_observer observer = cli_observer(&progress, o.quiet);
-    xl_training run = {.options = &o.training, .observer = &observer};
-    int status = cli_engine_open(&engine, call->operands[0], &o.engine, CLI_WEIGHTS);
-    if (status == CLI_OK) {
-        o.training.layers = o.layers.items;
-        o.training.n_layers = o.layers.n;
-        o.training.threads = engine.threads;
-        o.training.context_tokens = o.engine.ctx;
-        o.training.kv_type = (exitlm_kv_type)o.engine.kv_type;
-        o.training.kernel = o.engine.kernel;
-        run.model = engine.model;
-        run.info = engine.info;
-        status = train(&run, &o);
-    }
-    xl_pool_free(run.pool);
-    xl_training_free(&run);
-    cli_engine_close(&engine);
+    const xl_observer observer = cli_observer(&progress, o.from.quiet);
+    xl_training run = {.observer = &observer};
+    int status = cli_gathering_open(&o.from, &o.engine, &run, &engine, call->operands[0]);
+    if (status == CLI_OK) status = train(call, &run, &o);
+    cli_gathering_close(&run, &engine);
     return status;
 }
 

@@ -10,6 +10,7 @@
     X(bench)                \
     X(inspect)              \
     X(tokenize)             \
+    X(gather)               \
     X(train)                \
     X(calibrate)            \
     X(eval)                 \

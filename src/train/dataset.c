@@ -328,3 +328,19 @@ exitlm_status xl_dataset_read(xl_dataset *set, const char *path, exitlm_error *e
             xl_fail(error, EXITLM_IO, XL_FILE_NAME ": holds no conversation and no text", path);
     return status;
 }
+
+static void hash_text(xl_sha256 *sha, const char *text) {
+    xl_sha256_update(sha, text, strlen(text) + 1);
+}
+
+void xl_dataset_hash(const xl_dataset *set, xl_sha256 *sha) {
+    for (size_t i = 0; i < set->n; i++) {
+        const xl_dataset_item *item = &set->items[i];
+        const uint64_t numbers[] = {(uint64_t)item->kind, item->n};
+        xl_sha256_update(sha, numbers, sizeof numbers);
+        for (size_t t = 0; t < item->n; t++) {
+            if (item->kind == XL_DATASET_MESSAGES) hash_text(sha, item->roles[t]);
+            hash_text(sha, item->texts[t]);
+        }
+    }
+}

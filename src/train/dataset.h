@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/sha256.h"
 #include "base/status.h"
 
 typedef enum xl_dataset_kind {
@@ -60,5 +61,7 @@ void xl_dataset_free(xl_dataset *set);
 /* Does training keep item `index` (of what it may use) apart, to choose layers and lay out
  * thresholds? One in eight. */
 bool xl_dataset_held_out(uint64_t seed, uint32_t index);
+/* Adds all that the set says to a hash. */
+void xl_dataset_hash(const xl_dataset *set, xl_sha256 *sha);
 
 #endif

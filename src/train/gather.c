@@ -30,9 +30,11 @@ typedef struct common {
     const xl_gather_plan *plan;
     const xl_observer *observer;
     atomic_size_t jobs, positions; /* done in this run */
+    size_t first_job, end_job;     /* of the shard */
     size_t before;                 /* jobs done earlier */
     atomic_bool stop;
-    atomic_size_t next_shard;
+    atomic_size_t next_block;
+    xl_part_writer part;
     xl_failure failure;
 } common;
 
@@ -42,7 +44,7 @@ typedef struct worker {
     bool leader; /* says how far all are */
     xl_talk *talks;
     making *making; /* [batch] */
-    xl_gather_record records[XL_GATHER_SHARD_JOBS];
+    xl_gather_record records[XL_GATHER_BLOCK_JOBS];
     size_t first_job, next_job, end_job;
 } worker;
 
@@ -200,7 +202,7 @@ static exitlm_status more(void *user, xl_talk *talk, const int32_t **ids, size_t
 static void show(common *all, bool ended) {
     xl_progress now = {.stage = XL_STAGE_GATHER,
                        .done = (double)(all->before + atomic_load(&all->jobs)),
-                       .total = (double)all->plan->n_jobs,
+                       .total = (double)(all->end_job - all->first_job),
                        .tokens = atomic_load(&all->positions),
                        .ended = ended};
     xl_show(all->observer, &now);
@@ -213,29 +215,37 @@ static bool step(void *user) {
     return !atomic_load(&w->common->stop);
 }
 
-/* ---- Shards ---- */
-static exitlm_status make_shard(worker *w, size_t index, exitlm_error *error) {
+/* ---- Blocks ---- */
+static size_t block_first(const common *all, size_t index) {
+    const size_t first = all->first_job + index * XL_GATHER_BLOCK_JOBS;
+    return first < all->end_job ? first : all->end_job;
+}
+
+static exitlm_status make_block(worker *w, size_t index, exitlm_error *error) {
     const xl_gather_plan *plan = w->plan;
     const xl_rollout rollout = {w, begin, choose, more, step};
-    w->first_job = w->next_job = index * XL_GATHER_SHARD_JOBS;
-    w->end_job = w->first_job + XL_GATHER_SHARD_JOBS < plan->n_jobs
-                     ? w->first_job + XL_GATHER_SHARD_JOBS
-                     : plan->n_jobs;
+    w->first_job = w->next_job = block_first(w->common, index);
+    w->end_job = block_first(w->common, index + 1);
     exitlm_status status = xl_rollout_run(&rollout, w->talks, plan->batch, error);
     if (status == EXITLM_OK && !atomic_load(&w->common->stop))
-        status = xl_gather_write(plan, index, w->records, w->first_job, w->end_job - w->first_job,
-                                 error);
-    for (size_t i = 0; i < XL_GATHER_SHARD_JOBS; i++) xl_gather_record_free(&w->records[i]);
+        status = xl_gather_write(plan, &w->common->part, w->records, w->first_job,
+                                 w->end_job - w->first_job, error);
+    for (size_t i = 0; i < XL_GATHER_BLOCK_JOBS; i++) xl_gather_record_free(&w->records[i]);
     return status;
+}
+
+static bool is_made(const common *all, size_t index) {
+    const size_t first = block_first(all, index);
+    return xl_part_has(&all->part, first, block_first(all, index + 1) - first);
 }
 
 static exitlm_status work(worker *w, exitlm_error *error) {
     common *all = w->common;
     exitlm_status status = EXITLM_OK;
     while (status == EXITLM_OK && !atomic_load(&all->stop)) {
-        size_t index = atomic_fetch_add(&all->next_shard, 1);
-        if (index >= xl_gather_shards(w->plan)) break;
-        if (!xl_gather_exists(w->plan, index)) status = make_shard(w, index, error);
+        size_t index = atomic_fetch_add(&all->next_block, 1);
+        if (block_first(all, index) == all->end_job) break;
+        if (!is_made(all, index)) status = make_block(w, index, error);
     }
     return status;
 }
@@ -275,19 +285,29 @@ static void run_part(void *arg, uint32_t part, uint32_t parts) {
     atomic_store(&all->stop, true);
 }
 
-exitlm_status xl_gather_run(const xl_gather_plan *plan, xl_pool *pool, const xl_observer *observer,
-                            bool *complete, exitlm_error *error) {
-    common all = {.plan = plan, .observer = observer};
-    for (size_t i = 0; i < xl_gather_shards(plan); i++) {
-        if (!xl_gather_exists(plan, i)) continue;
-        size_t left = plan->n_jobs - i * XL_GATHER_SHARD_JOBS;
-        all.before += left < XL_GATHER_SHARD_JOBS ? left : XL_GATHER_SHARD_JOBS;
-    }
-    if (all.before < plan->n_jobs) {
-        show(&all, false);
-        xl_pool_run(pool, run_part, &all);
-        show(&all, true);
-    }
+static void gather_missing(common *all, xl_pool *pool) {
+    for (size_t i = 0; block_first(all, i) < all->end_job; i++)
+        if (is_made(all, i)) all->before += block_first(all, i + 1) - block_first(all, i);
+    if (all->first_job + all->before == all->end_job) return;
+    show(all, false);
+    xl_pool_run(pool, run_part, all);
+    show(all, true);
+}
+
+exitlm_status xl_gather_run(const xl_gather_plan *plan, xl_shard shard, const char *path,
+                            xl_pool *pool, const xl_observer *observer, bool *complete,
+                            exitlm_error *error) {
+    common all = {.plan = plan,
+                  .observer = observer,
+                  .first_job = (size_t)xl_shard_first(shard, plan->n_jobs),
+                  .end_job = (size_t)xl_shard_end(shard, plan->n_jobs)};
+    xl_part_head head;
+    xl_gather_head(plan, shard, &head);
+    exitlm_status status = xl_part_begin(&all.part, path, &head, error);
+    if (status == EXITLM_OK && all.part.file) gather_missing(&all, pool);
+    if (status == EXITLM_OK) status = xl_failure_give(&all.failure, error);
     *complete = !atomic_load(&all.stop);
-    return xl_failure_give(&all.failure, error);
+    if (status == EXITLM_OK && *complete) status = xl_part_finish(&all.part, error);
+    xl_part_close(&all.part);
+    return status;
 }

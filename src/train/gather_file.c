@@ -1,23 +1,51 @@
-/* Shards of gathered data on disk: a header, then the arrays of xl_gather_shard in their order,
- * then hidden states layer by layer. For this machine alone: numbers lie as in memory. */
+/* Blocks of gathered data in parts: a header, then the arrays of xl_gather_block in their order, then
+ * hidden states layer by layer. */
 #include "gather_file.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "files.h"
 
 typedef struct header {
-    char magic[8];
-    uint8_t key[32];
     uint32_t n_conversations, n_ids, n_positions, dim, top, n_layers;
 } header;
 
-static const char magic[8] = "XLGATH1";
+/* ---- Heads ---- */
+enum { REPLY_TOKENS, CONTEXT_TOKENS, KV_TYPE, SEED, SEED_HIGH, N_LAYERS, LAYERS };
 
-size_t xl_gather_shards(const xl_gather_plan *plan) {
-    return (plan->n_jobs + XL_GATHER_SHARD_JOBS - 1) / XL_GATHER_SHARD_JOBS;
+void xl_gather_head(const xl_gather_plan *plan, xl_shard shard, xl_part_head *head) {
+    exitlm_model_info info;
+    exitlm_model_describe(plan->model, &info);
+    *head = (xl_part_head){.kind = XL_PART_GATHER, .total = plan->n_jobs, .shard = shard};
+    memcpy(head->key, plan->key, sizeof head->key);
+    memcpy(head->fingerprint, info.fingerprint, sizeof info.fingerprint);
+    uint32_t *n = head->numbers;
+    n[REPLY_TOKENS] = plan->reply_tokens;
+    n[CONTEXT_TOKENS] = plan->context_tokens;
+    n[KV_TYPE] = plan->kv_type;
+    n[SEED] = (uint32_t)plan->seed;
+    n[SEED_HIGH] = (uint32_t)(plan->seed >> 32);
+    n[N_LAYERS] = plan->n_layers;
+    memcpy(n + LAYERS, plan->layers, plan->n_layers * sizeof *n);
+}
+
+bool xl_gather_plan_of(const xl_part_head *head, xl_gather_plan *plan) {
+    const uint32_t *n = head->numbers;
+    memcpy(plan->key, head->key, sizeof plan->key);
+    plan->n_jobs = (size_t)head->total;
+    plan->reply_tokens = n[REPLY_TOKENS];
+    plan->context_tokens = n[CONTEXT_TOKENS];
+    plan->kv_type = (exitlm_kv_type)n[KV_TYPE];
+    plan->seed = n[SEED] | (uint64_t)n[SEED_HIGH] << 32;
+    plan->n_layers = n[N_LAYERS];
+    memcpy(plan->layers, n + LAYERS, sizeof plan->layers);
+    bool fine = plan->n_layers >= 1 && plan->n_layers <= XL_GATHER_MAX_LAYERS &&
+                plan->context_tokens > 0 && plan->kv_type < EXITLM_KV_TYPE_COUNT;
+    for (uint32_t l = 0; fine && l < plan->n_layers; l++)
+        fine = plan->layers[l] > (l ? plan->layers[l - 1] : 0) &&
+               plan->layers[l] <= plan->model->config.n_layers;
+    return fine;
 }
 
 bool xl_gather_record_grow(xl_gather_record *r, size_t x_items) {
@@ -45,36 +73,11 @@ void xl_gather_record_free(xl_gather_record *r) {
     *r = (xl_gather_record){0};
 }
 
-static char *shard_name(const xl_gather_plan *plan, size_t index, const char *end) {
-    return xl_format("%s/shard-%05zu%s", plan->folder, index, end);
-}
-
-static bool read_header(const xl_gather_plan *plan, FILE *f, header *h) {
-    return fread(h, sizeof *h, 1, f) == 1 && memcmp(h->magic, magic, sizeof magic) == 0 &&
-           memcmp(h->key, plan->key, 32) == 0 && h->dim == plan->model->config.dim &&
-           h->top == XL_GATHER_TOP && h->n_layers == plan->n_layers;
-}
-
-bool xl_gather_exists(const xl_gather_plan *plan, size_t index) {
-    header h;
-    char *name = shard_name(plan, index, "");
-    FILE *f = name ? fopen(name, "rb") : NULL;
-    bool fine = f && read_header(plan, f, &h);
-    if (f) fclose(f);
-    free(name);
-    return fine;
-}
-
 /* ---- Writing ---- */
-static bool put(FILE *f, const void *bytes, size_t n) {
-    return n == 0 || fwrite(bytes, 1, n, f) == n;
-}
-
-static bool put_conversations(FILE *f, const xl_gather_plan *plan, const xl_gather_record *records,
-                              size_t first_job, size_t n) {
+static void put_conversations(xl_part_writer *part, const xl_gather_plan *plan,
+                              const xl_gather_record *records, size_t first_job, size_t n) {
     xl_gather_conversation c = {0};
-    bool fine = true;
-    for (size_t i = 0; i < n && fine; i++) {
+    for (size_t i = 0; i < n; i++) {
         const xl_gather_job *job = &plan->jobs[first_job + i];
         c.job = (uint32_t)(first_job + i);
         c.n_ids = records[i].n_ids;
@@ -83,65 +86,44 @@ static bool put_conversations(FILE *f, const xl_gather_plan *plan, const xl_gath
         c.kind = job->kind;
         c.n_turns = records[i].n_turns;
         c.temperature = job->temperature;
-        fine = put(f, &c, sizeof c);
+        xl_part_put(part, &c, sizeof c);
         c.first_id += c.n_ids;
         c.first_position += c.n_positions;
     }
-    return fine;
 }
 
-static bool put_layers(FILE *f, const xl_gather_plan *plan, const xl_gather_record *records,
-                       size_t n, size_t dim) {
-    bool fine = true;
+static void put_layers(xl_part_writer *part, const xl_gather_plan *plan,
+                       const xl_gather_record *records, size_t n, size_t dim) {
     for (uint32_t l = 0; l < plan->n_layers; l++)
         for (size_t i = 0; i < n; i++)
-            for (size_t p = 0; p < records[i].n_positions && fine; p++)
-                fine =
-                    put(f, records[i].x + (p * plan->n_layers + l) * dim, dim * sizeof(uint16_t));
-    return fine;
+            for (size_t p = 0; p < records[i].n_positions; p++)
+                xl_part_put(part, records[i].x + (p * plan->n_layers + l) * dim,
+                            dim * sizeof(uint16_t));
 }
 
-static bool put_shard(FILE *f, const xl_gather_plan *plan, const xl_gather_record *records,
-                      size_t first_job, size_t n) {
+exitlm_status xl_gather_write(const xl_gather_plan *plan, xl_part_writer *part,
+                              const xl_gather_record *records, size_t first_job, size_t n,
+                              exitlm_error *error) {
+    const xl_gather_record *r = records;
     header h = {.n_conversations = (uint32_t)n,
                 .dim = plan->model->config.dim,
                 .top = XL_GATHER_TOP,
                 .n_layers = plan->n_layers};
-    memcpy(h.magic, magic, sizeof magic);
-    memcpy(h.key, plan->key, sizeof h.key);
     for (size_t i = 0; i < n; i++) {
-        h.n_ids += records[i].n_ids;
-        h.n_positions += records[i].n_positions;
+        h.n_ids += r[i].n_ids;
+        h.n_positions += r[i].n_positions;
     }
-    bool fine = put(f, &h, sizeof h) && put_conversations(f, plan, records, first_job, n);
-    for (size_t i = 0; i < n && fine; i++)
-        fine = put(f, records[i].ids, records[i].n_ids * sizeof(int32_t));
-    for (size_t i = 0; i < n && fine; i++)
-        fine = put(f, records[i].at, records[i].n_positions * sizeof(uint32_t));
-    for (size_t i = 0; i < n && fine; i++)
-        fine = put(f, records[i].top_ids, records[i].n_positions * XL_GATHER_TOP * sizeof(int32_t));
-    for (size_t i = 0; i < n && fine; i++)
-        fine = put(f, records[i].top_p, records[i].n_positions * XL_GATHER_TOP * sizeof(uint16_t));
-    return fine && put_layers(f, plan, records, n, h.dim);
-}
-
-exitlm_status xl_gather_write(const xl_gather_plan *plan, size_t index,
-                              const xl_gather_record *records, size_t first_job, size_t n,
-                              exitlm_error *error) {
-    char *name = shard_name(plan, index, ""), *part = shard_name(plan, index, ".part");
-    FILE *f = name && part ? fopen(part, "wb") : NULL;
-    bool fine = f && put_shard(f, plan, records, first_job, n);
-    if (f) fine = fclose(f) == 0 && fine;
-    if (fine) fine = rename(part, name) == 0;
-    exitlm_status status =
-        fine ? EXITLM_OK
-             : xl_fail(error, EXITLM_IO,
-                       XL_FILE_NAME ": the gathered data cannot be written: is the disk full?",
-                       plan->folder);
-    if (!fine && part) remove(part);
-    free(name);
-    free(part);
-    return status;
+    xl_part_block_open(part);
+    xl_part_put(part, &h, sizeof h);
+    put_conversations(part, plan, records, first_job, n);
+    for (size_t i = 0; i < n; i++) xl_part_put(part, r[i].ids, r[i].n_ids * sizeof(int32_t));
+    for (size_t i = 0; i < n; i++) xl_part_put(part, r[i].at, r[i].n_positions * sizeof(uint32_t));
+    for (size_t i = 0; i < n; i++)
+        xl_part_put(part, r[i].top_ids, r[i].n_positions * XL_GATHER_TOP * sizeof(int32_t));
+    for (size_t i = 0; i < n; i++)
+        xl_part_put(part, r[i].top_p, r[i].n_positions * XL_GATHER_TOP * sizeof(uint16_t));
+    put_layers(part, plan, records, n, h.dim);
+    return xl_part_block_end(part, first_job, n, error);
 }
 
 /* ---- Reading ---- */
@@ -150,59 +132,80 @@ static bool get(FILE *f, void **bytes, size_t n, size_t size) {
     return *bytes && fread(*bytes, size, n, f) == n;
 }
 
-exitlm_status xl_gather_open(const xl_gather_plan *plan, size_t index, xl_gather_shard *s,
-                             exitlm_error *error) {
+/* Bytes before the hidden states. */
+static uint64_t bytes_before(const header *h) {
+    return sizeof *h + (uint64_t)h->n_conversations * sizeof(xl_gather_conversation) +
+           (uint64_t)h->n_ids * sizeof(int32_t) +
+           (uint64_t)h->n_positions * (sizeof(uint32_t) + h->top * (sizeof(int32_t) + 2));
+}
+
+static bool is_sound(const header *h, const xl_gather_plan *plan, const xl_part_block *b) {
+    return h->n_conversations == b->n && h->dim == plan->model->config.dim &&
+           h->top == XL_GATHER_TOP && h->n_layers == plan->n_layers &&
+           b->n_bytes ==
+               bytes_before(h) + (uint64_t)h->n_layers * h->n_positions * h->dim * sizeof(uint16_t);
+}
+
+/* Are all ids and positions within the block? */
+static bool fits(const xl_gather_block *s, uint32_t vocab) {
+    for (uint32_t i = 0; i < s->n_conversations; i++) {
+        const xl_gather_conversation *c = &s->conversations[i];
+        if ((uint64_t)c->first_id + c->n_ids > s->n_ids ||
+            (uint64_t)c->first_position + c->n_positions > s->n_positions ||
+            c->kind > XL_GATHER_FORCED)
+            return false;
+    }
+    for (size_t i = 0; i < s->n_ids; i++)
+        if ((uint32_t)s->ids[i] >= vocab) return false;
+    for (size_t i = 0; i < (size_t)s->n_positions * s->top; i++)
+        if ((uint32_t)s->top_ids[i] >= vocab) return false;
+    return true;
+}
+
+exitlm_status xl_gather_open(const xl_gather_plan *plan, const xl_parts *parts, size_t index,
+                             xl_gather_block *s, exitlm_error *error) {
     header h;
-    *s = (xl_gather_shard){0};
-    char *name = shard_name(plan, index, "");
-    FILE *f = name ? fopen(name, "rb") : NULL;
-    bool fine = f && read_header(plan, f, &h);
+    *s = (xl_gather_block){0};
+    FILE *f = xl_parts_block(parts, index, 0);
+    bool fine = f && fread(&h, sizeof h, 1, f) == 1 && is_sound(&h, plan, &parts->blocks[index]);
     if (fine) {
-        *s = (xl_gather_shard){.n_conversations = h.n_conversations,
+        *s = (xl_gather_block){.n_conversations = h.n_conversations,
                                .n_ids = h.n_ids,
                                .n_positions = h.n_positions,
                                .dim = h.dim,
                                .top = h.top,
-                               .n_layers = h.n_layers};
+                               .n_layers = h.n_layers,
+                               .x_offset = bytes_before(&h)};
         fine = get(f, (void **)&s->conversations, h.n_conversations, sizeof *s->conversations) &&
                get(f, (void **)&s->ids, h.n_ids, sizeof *s->ids) &&
                get(f, (void **)&s->at, h.n_positions, sizeof *s->at) &&
                get(f, (void **)&s->top_ids, (size_t)h.n_positions * h.top, sizeof *s->top_ids) &&
-               get(f, (void **)&s->top_p, (size_t)h.n_positions * h.top, sizeof *s->top_p);
-        s->x_offset = ftell(f);
+               get(f, (void **)&s->top_p, (size_t)h.n_positions * h.top, sizeof *s->top_p) &&
+               fits(s, plan->model->config.vocab);
     }
     if (f) fclose(f);
-    exitlm_status status =
-        fine ? EXITLM_OK
-             : xl_fail(error, EXITLM_IO,
-                       XL_FILE_NAME
-                       ": not a whole shard of gathered data; delete it, and it is made again",
-                       name ? name : plan->folder);
-    free(name);
-    return status;
+    return fine ? EXITLM_OK
+                : xl_fail(error, EXITLM_IO,
+                          XL_FILE_NAME ": this part cannot be read: delete it and make it again",
+                          parts->paths[parts->blocks[index].part]);
 }
 
-exitlm_status xl_gather_layer(const xl_gather_plan *plan, size_t index, const xl_gather_shard *s,
+exitlm_status xl_gather_layer(const xl_parts *parts, size_t index, const xl_gather_block *s,
                               uint32_t layer, uint16_t *x, exitlm_error *error) {
     const size_t items = (size_t)s->n_positions * s->dim;
-    char *name = shard_name(plan, index, "");
-    FILE *f = name ? fopen(name, "rb") : NULL;
-    bool fine = f && fseek(f, s->x_offset + (long)(layer * items * sizeof *x), SEEK_SET) == 0 &&
-                fread(x, sizeof *x, items, f) == items;
+    FILE *f = xl_parts_block(parts, index, s->x_offset + (uint64_t)layer * items * sizeof *x);
+    bool fine = f && fread(x, sizeof *x, items, f) == items;
     if (f) fclose(f);
-    exitlm_status status =
-        fine ? EXITLM_OK
-             : xl_fail(error, EXITLM_IO, XL_FILE_NAME ": hidden states cannot be read",
-                       name ? name : plan->folder);
-    free(name);
-    return status;
+    return fine ? EXITLM_OK
+                : xl_fail(error, EXITLM_IO, XL_FILE_NAME ": hidden states cannot be read",
+                          parts->paths[parts->blocks[index].part]);
 }
 
-void xl_gather_close(xl_gather_shard *s) {
+void xl_gather_close(xl_gather_block *s) {
     free(s->conversations);
     free(s->ids);
     free(s->at);
     free(s->top_ids);
     free(s->top_p);
-    *s = (xl_gather_shard){0};
+    *s = (xl_gather_block){0};
 }

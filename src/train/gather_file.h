@@ -1,4 +1,4 @@
-/* Shards of gathered data on disk. See gather.h. */
+/* Blocks of gathered data in parts. See gather.h. */
 #ifndef XL_GATHER_FILE_H
 #define XL_GATHER_FILE_H
 #include "gather.h"
@@ -18,9 +18,7 @@ typedef struct xl_gather_record {
 bool xl_gather_record_grow(xl_gather_record *record, size_t x_items);
 void xl_gather_record_free(xl_gather_record *record); /* leaves it empty */
 
-bool xl_gather_exists(const xl_gather_plan *plan, size_t index);
-/* Writes a shard under another name first: a file that is there is whole. */
-exitlm_status xl_gather_write(const xl_gather_plan *plan, size_t index,
+exitlm_status xl_gather_write(const xl_gather_plan *plan, xl_part_writer *part,
                               const xl_gather_record *records, size_t first_job, size_t n,
                               exitlm_error *error);
 

@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "files.h"
-#include "gather_file.h"
 #include "model/model.h"
 #include "training.h"
 
@@ -25,17 +24,10 @@ static exitlm_status dequantise_output(xl_training *run, exitlm_error *error) {
 /* ---- The heads file ---- */
 /* What is there counts, which an interrupted run has less of than was planned. NULL: no memory. */
 static char *describe_data(const xl_training *run) {
-    const xl_gather_plan *plan = &run->plan;
-    size_t conversations = 0, invented = 0;
-    for (size_t i = 0; i < plan->n_jobs; i++) {
-        if (!xl_gather_exists(plan, i / XL_GATHER_SHARD_JOBS)) continue;
-        conversations++;
-        invented += plan->jobs[i].kind == XL_GATHER_INVENT;
-    }
     return xl_format("trained on %zu conversations by the model itself: %zu invented, the others "
                      "answers to the prompts of "
                      "--data; no human labels",
-                     conversations, invented);
+                     run->n_conversations, run->n_invented);
 }
 
 static void describe_head(xl_head_source *head, const xl_train_result *result,
@@ -69,7 +61,7 @@ static exitlm_status write_heads(const xl_training *run, const xl_train_result *
                               .shortlist = run->shortlist,
                               .metric = EXITLM_METRIC_MARGIN,
                               .kv = EXITLM_POLICY_EXACT,
-                              .kv_type = o->kv_type,
+                              .kv_type = run->plan.kv_type,
                               .matrix_type = XL_Q8_0};
     for (uint32_t i = 0; i < report->n_heads; i++)
         describe_head(&source.head[i], &results[i], &maps[i]);

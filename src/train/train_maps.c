@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "gather_file.h"
 #include "reply/session.h"
 #include "train_internal.h"
 #include "training.h"
@@ -111,7 +110,7 @@ static void show(const fitting *f, size_t done, bool ended) {
     xl_show(f->run->observer, &now);
 }
 
-static exitlm_status add_shard(fitting *f, const xl_gather_shard *s, size_t *done,
+static exitlm_status add_block(fitting *f, const xl_gather_block *s, size_t *done,
                                exitlm_error *error) {
     exitlm_status status = EXITLM_OK;
     for (uint32_t i = 0; i < s->n_conversations && status == EXITLM_OK; i++) {
@@ -128,15 +127,13 @@ static exitlm_status add_shard(fitting *f, const xl_gather_shard *s, size_t *don
 }
 
 static exitlm_status add_all(fitting *f, exitlm_error *error) {
-    const xl_gather_plan *plan = &f->run->plan;
     size_t done = 0;
     exitlm_status status = EXITLM_OK;
-    for (size_t i = 0; i < xl_gather_shards(plan) && status == EXITLM_OK; i++) {
-        xl_gather_shard s = {0};
+    for (size_t i = 0; i < f->run->gathered.n_blocks && status == EXITLM_OK; i++) {
+        xl_gather_block s = {0};
         if (done >= f->run->options->map_tokens) break;
-        if (!xl_gather_exists(plan, i)) continue;
-        status = xl_gather_open(plan, i, &s, error);
-        if (status == EXITLM_OK) status = add_shard(f, &s, &done, error);
+        status = xl_gather_open(&f->run->plan, &f->run->gathered, i, &s, error);
+        if (status == EXITLM_OK) status = add_block(f, &s, &done, error);
         xl_gather_close(&s);
     }
     show(f, done, true);

@@ -5,7 +5,6 @@
 
 #include "base/bytes.h"
 #include "files.h"
-#include "gather_file.h"
 #include "measure.h"
 #include "model/model.h"
 #include "base/ndjson.h"
@@ -120,11 +119,9 @@ static void make_key(xl_training *run) {
     xl_sha256 sha;
     xl_gather_plan *p = &run->plan;
     xl_sha256_init(&sha);
-    hash_text(&sha, "gather 1");
+    hash_text(&sha, "gather " EXITLM_VERSION);
     hash_text(&sha, run->info.fingerprint);
-    for (size_t i = 0; i < run->data.n; i++)
-        for (size_t t = 0; t < run->data.items[i].n; t++)
-            hash_text(&sha, run->data.items[i].texts[t]);
+    xl_dataset_hash(&run->data, &sha);
     for (size_t i = 0; i < p->n_jobs; i++) {
         const xl_gather_job *j = &p->jobs[i];
         uint64_t numbers[4] = {(uint64_t)j->kind << 8 | j->validation, j->item, j->seed,
@@ -140,16 +137,17 @@ static void make_key(xl_training *run) {
 
 static exitlm_status make_folder(xl_training *run, exitlm_error *error) {
     const xl_training_options *o = run->options;
-    run->cache = o->cache ? xl_format("%s", o->cache) : xl_format("%s.cache", o->output);
+    char *cache = o->cache ? xl_format("%s", o->cache) : xl_format("%s.cache", o->output);
     const uint8_t *k = run->plan.key;
-    if (run->cache)
-        run->folder = xl_format("%s/%02x%02x%02x%02x%02x%02x", run->cache, k[0], k[1], k[2], k[3],
-                                k[4], k[5]);
+    if (cache)
+        run->folder =
+            xl_format("%s/%02x%02x%02x%02x%02x%02x", cache, k[0], k[1], k[2], k[3], k[4], k[5]);
+    const bool made = run->folder && xl_folder_make(cache) && xl_folder_make(run->folder);
+    free(cache);
     if (!run->folder) return xl_no_memory(error, "a folder's name");
-    if (!xl_folder_make(run->cache) || !xl_folder_make(run->folder))
-        return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": this folder cannot be made", run->folder);
-    run->plan.folder = run->folder;
-    return EXITLM_OK;
+    return made ? EXITLM_OK
+                : xl_fail(error, EXITLM_IO, XL_FILE_NAME ": this folder cannot be made",
+                          run->folder);
 }
 
 exitlm_status xl_training_plan(xl_training *run, exitlm_error *error) {
@@ -161,6 +159,7 @@ exitlm_status xl_training_plan(xl_training *run, exitlm_error *error) {
                           .reply_tokens = o->reply_tokens,
                           .user_tokens = 100,
                           .batch = 32,
+                          .seed = o->seed,
                           .context_tokens = xl_measure_context(run->model, o->context_tokens),
                           .kv_type = o->kv_type,
                           .kernel = o->kernel};
@@ -170,6 +169,49 @@ exitlm_status xl_training_plan(xl_training *run, exitlm_error *error) {
     if (status == EXITLM_OK) status = choose_candidates(run, error);
     if (status != EXITLM_OK) return status;
     make_key(run);
+    return EXITLM_OK;
+}
+
+/* ---- What was gathered ---- */
+static exitlm_status open_parts(xl_training *run, const char *const *paths, size_t n, bool partial,
+                                exitlm_error *error) {
+    return xl_parts_open(&run->gathered, paths, n, XL_PART_GATHER, run->info.fingerprint, partial,
+                         error);
+}
+
+exitlm_status xl_training_gather(xl_training *run, bool *complete, exitlm_error *error) {
+    const xl_shard all = {1, 1};
+    exitlm_status status = make_folder(run, error);
+    if (status != EXITLM_OK) return status;
+    char *path = xl_format("%s/gathered", run->folder),
+         *under_way = xl_format("%s/gathered.part", run->folder);
+    status = path && under_way ? xl_gather_run(&run->plan, all, path, run->pool, run->observer,
+                                               complete, error)
+                               : xl_no_memory(error, "a file name");
+    if (status == EXITLM_OK)
+        status = open_parts(run, (const char *const[]){*complete ? path : under_way}, 1,
+                            !*complete, error);
+    free(path);
+    free(under_way);
+    return status;
+}
+
+exitlm_status xl_training_open(xl_training *run, const char *const *paths, size_t n,
+                               exitlm_error *error) {
+    exitlm_status status = open_parts(run, paths, n, false, error);
+    if (status != EXITLM_OK) return status;
+    xl_gather_plan *plan = &run->plan;
+    plan->model = run->model;
+    plan->kernel = run->options->kernel;
+    if (!xl_gather_plan_of(&run->gathered.head, plan))
+        return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": its layers are not this model's",
+                       paths[0]);
+    for (size_t i = 0; i < run->options->n_layers; i++)
+        if (!has_layer(plan, run->options->layers[i]))
+            return xl_fail(error, EXITLM_USAGE,
+                           "--layers: these parts have no hidden states after layer %u: give "
+                           "--layers to exitlm gather",
+                           run->options->layers[i]);
     return make_folder(run, error);
 }
 
@@ -178,13 +220,13 @@ void xl_training_free(xl_training *run) {
     free(run->plan.jobs);
     free(run->output);
     free(run->shortlist);
-    free(run->cache);
+    xl_parts_close(&run->gathered);
     free(run->folder);
     xl_dataset_free(&run->data);
 }
 
 /* ---- --out-data ---- */
-static void put_conversation(const xl_training *run, ndjson *out, const xl_gather_shard *s,
+static void put_conversation(const xl_training *run, ndjson *out, const xl_gather_block *s,
                              const xl_gather_conversation *c, char *text, size_t capacity) {
     static const char *const kinds[] = {"answered", "self-chat", "text"};
     size_t n_bytes = 0;
@@ -203,13 +245,12 @@ exitlm_status xl_training_save_data(const xl_training *run, const char *path, ex
     exitlm_status status =
         f ? EXITLM_OK : xl_fail(error, EXITLM_IO, XL_FILE_NAME ": cannot be written", path);
     ndjson out = xl_nd_to(f);
-    for (size_t i = 0; i < xl_gather_shards(&run->plan) && status == EXITLM_OK; i++) {
-        xl_gather_shard shard = {0};
-        if (!xl_gather_exists(&run->plan, i)) continue;
-        status = xl_gather_open(&run->plan, i, &shard, error);
-        for (uint32_t c = 0; status == EXITLM_OK && c < shard.n_conversations; c++)
-            put_conversation(run, &out, &shard, &shard.conversations[c], text, capacity);
-        xl_gather_close(&shard);
+    for (size_t i = 0; i < run->gathered.n_blocks && status == EXITLM_OK; i++) {
+        xl_gather_block block = {0};
+        status = xl_gather_open(&run->plan, &run->gathered, i, &block, error);
+        for (uint32_t c = 0; status == EXITLM_OK && c < block.n_conversations; c++)
+            put_conversation(run, &out, &block, &block.conversations[c], text, capacity);
+        xl_gather_close(&block);
     }
     if (f && fclose(f) != 0 && status == EXITLM_OK)
         status =

@@ -1,8 +1,7 @@
-/* From shards on disk to arrays for the trainer. */
+/* From gathered blocks to arrays for the trainer. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "gather_file.h"
 #include "model/model.h"
 #include "training.h"
 
@@ -20,13 +19,15 @@ static int compare_ranked(const void *a, const void *b) {
 
 /* Expected counts: the probabilities that the model gives, summed; smoother than counting its
  * choices. */
-static exitlm_status count_mass(const xl_training *run, ranked *list, exitlm_error *error) {
+static exitlm_status count_mass(xl_training *run, ranked *list, exitlm_error *error) {
     exitlm_status status = EXITLM_OK;
-    for (size_t i = 0; i < xl_gather_shards(&run->plan) && status == EXITLM_OK; i++) {
-        xl_gather_shard s = {0};
-        if (!xl_gather_exists(&run->plan, i)) continue;
-        status = xl_gather_open(&run->plan, i, &s, error);
+    run->n_conversations = run->n_invented = 0;
+    for (size_t i = 0; i < run->gathered.n_blocks && status == EXITLM_OK; i++) {
+        xl_gather_block s = {0};
+        status = xl_gather_open(&run->plan, &run->gathered, i, &s, error);
         for (uint32_t c = 0; status == EXITLM_OK && c < s.n_conversations; c++) {
+            run->n_conversations++;
+            run->n_invented += s.conversations[c].kind == XL_GATHER_INVENT;
             if (s.conversations[c].validation) continue;
             const size_t from = (size_t)s.conversations[c].first_position * s.top,
                          n = (size_t)s.conversations[c].n_positions * s.top;
@@ -68,10 +69,9 @@ static exitlm_status count_positions(const xl_training *run, bool validation, si
                                      size_t *n, exitlm_error *error) {
     exitlm_status status = EXITLM_OK;
     *n = 0;
-    for (size_t i = 0; i < xl_gather_shards(&run->plan) && status == EXITLM_OK && *n < most; i++) {
-        xl_gather_shard s = {0};
-        if (!xl_gather_exists(&run->plan, i)) continue;
-        status = xl_gather_open(&run->plan, i, &s, error);
+    for (size_t i = 0; i < run->gathered.n_blocks && status == EXITLM_OK && *n < most; i++) {
+        xl_gather_block s = {0};
+        status = xl_gather_open(&run->plan, &run->gathered, i, &s, error);
         for (uint32_t c = 0; status == EXITLM_OK && c < s.n_conversations && *n < most; c++)
             if (wanted(&s.conversations[c], validation)) *n += s.conversations[c].n_positions;
         xl_gather_close(&s);
@@ -103,7 +103,7 @@ static bool add_extra(filling *f, int32_t id) {
 
 /* Context tokens outside the shortlist, in the order of their first position: each position sees
  * a prefix of them. */
-static bool fill_conversation(filling *f, const xl_gather_shard *s, const xl_gather_conversation *c,
+static bool fill_conversation(filling *f, const xl_gather_block *s, const xl_gather_conversation *c,
                               const uint16_t *x) {
     xl_train_part *p = f->part;
     const size_t start = f->n_extra, dim = s->dim;
@@ -129,14 +129,15 @@ static bool fill_conversation(filling *f, const xl_gather_shard *s, const xl_gat
     return true;
 }
 
-static exitlm_status fill_shard(filling *f, size_t index, uint32_t layer, bool validation,
+static exitlm_status fill_block(filling *f, size_t index, uint32_t layer, bool validation,
                                 exitlm_error *error) {
-    xl_gather_shard s = {0};
-    exitlm_status status = xl_gather_open(&f->run->plan, index, &s, error);
+    xl_gather_block s = {0};
+    const xl_parts *parts = &f->run->gathered;
+    exitlm_status status = xl_gather_open(&f->run->plan, parts, index, &s, error);
     uint16_t *x =
         status == EXITLM_OK ? malloc(((size_t)s.n_positions * s.dim + 1) * sizeof *x) : NULL;
     if (status == EXITLM_OK && !x) status = xl_no_memory(error, "hidden states");
-    if (status == EXITLM_OK) status = xl_gather_layer(&f->run->plan, index, &s, layer, x, error);
+    if (status == EXITLM_OK) status = xl_gather_layer(parts, index, &s, layer, x, error);
     for (uint32_t c = 0; status == EXITLM_OK && c < s.n_conversations && f->n < f->capacity; c++)
         if (wanted(&s.conversations[c], validation) &&
             !fill_conversation(f, &s, &s.conversations[c], x))
@@ -174,9 +175,8 @@ exitlm_status xl_train_part_load(const xl_training *run, uint32_t layer, uint32_
         status = xl_no_memory(error, "the training set");
     for (uint32_t i = 0; status == EXITLM_OK && i < run->base.n_shortlist; i++)
         f.place[run->shortlist[i]] = i + 1;
-    for (size_t i = 0; i < xl_gather_shards(&run->plan) && status == EXITLM_OK && f.n < f.capacity;
-         i++)
-        if (xl_gather_exists(&run->plan, i)) status = fill_shard(&f, i, layer, validation, error);
+    for (size_t i = 0; i < run->gathered.n_blocks && status == EXITLM_OK && f.n < f.capacity; i++)
+        status = fill_block(&f, i, layer, validation, error);
     free(f.place);
     free(f.seen);
     part->set = (xl_train_set){f.n,

@@ -33,7 +33,9 @@ typedef struct xl_training {
     exitlm_model_info info;
     xl_dataset data; /* what train may use */
     xl_gather_plan plan;
-    char *cache, *folder; /* the cache, and the shards' folder in it */
+    xl_parts gathered;    /* what is learnt from */
+    char *folder;         /* in the cache: what belongs to this plan */
+    size_t n_conversations, n_invented; /* counted with the shortlist */
     xl_pool *pool;
     const xl_observer *observer;
     float *output; /* [vocab][dim] the model's output matrix as f32 */
@@ -42,9 +44,13 @@ typedef struct xl_training {
 } xl_training;
 
 /* ---- train_plan.c ---- */
-/* Jobs, key and folder, from model, options and data. xl_training_free either way; it frees the
- * data too. */
+/* Jobs and key, from model, options and data. xl_training_free either way; it frees the data too. */
 exitlm_status xl_training_plan(xl_training *run, exitlm_error *error);
+/* Gathers in the cache what the plan says, or goes on with it, and opens it, stopped or not. */
+exitlm_status xl_training_gather(xl_training *run, bool *complete, exitlm_error *error);
+/* Opens parts that were gathered before, in the place of planning and gathering. */
+exitlm_status xl_training_open(xl_training *run, const char *const *paths, size_t n,
+                               exitlm_error *error);
 void xl_training_free(xl_training *run);
 /* Writes the conversations that were gathered as JSONL. */
 exitlm_status xl_training_save_data(const xl_training *run, const char *path, exitlm_error *error);
