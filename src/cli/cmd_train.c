@@ -23,10 +23,12 @@ static const cli_option options[] = {
               "the heads file to write, NAME.exits.gguf (required)"),
     CLI_HEADLINE("Data"),
     CLI_VALUE(TEXTS, 0, "data", data, "FILE|DIR", NULL,
-              "conversations to learn from: JSONL of {\"turns\"} (the model answers) or "
-              "{\"messages\"}, text files, folders; lines of the split \"train\""),
+              "conversations to learn from: JSONL of {\"turns\"} (the model answers), "
+              "{\"messages\"}, {\"prompt\"} (the model goes on with the text) or {\"text\"}, text "
+              "files, folders; lines of the split \"train\""),
     CLI_RANGE(COUNT, "self-chat", training.self_chat, "N", 0, 1000000, "4000",
-              "conversations whose user turn the model invents too"),
+              "conversations whose user turn the model invents too, or, where it has no chat "
+              "template, texts that it begins itself"),
     CLI_RANGE(COUNT, "answers", training.answers, "N", 1, 64, "6",
               "answers to each conversation of --data: the first greedy, the others sampled"),
     CLI_RANGE(COUNT, "reply-tokens", training.reply_tokens, "N", 8, 4096, "96", "longest answer"),
@@ -37,6 +39,10 @@ static const cli_option options[] = {
     CLI_SWITCH(0, "gathered", gathered,
                "learn from what an earlier, interrupted run has gathered; gather no more"),
     CLI_HEADLINE("Heads"),
+    CLI_SWITCH(0, "vocabulary-only", training.vocabulary_only,
+               "the exit after the last layer alone, which scores a shortlist instead of the whole "
+               "vocabulary, from little data: minutes. For models whose vocabulary is most of the "
+               "work; --self-chat is 400 then, --probe-tokens 20000"),
     CLI_ONE_OF(
         "form", training.form, xl_training_forms, "tied",
         "tied: a residual map and the model's own rows; mlp; full: the paper's; lens: untrained"),
@@ -45,8 +51,9 @@ static const cli_option options[] = {
               "(vocabulary exit); default: chosen by what they earn"),
     CLI_RANGE(COUNT, "rows", training.rows, "N", 16, 1048576, "2048",
               "tokens of the shortlist of an inner head"),
-    CLI_RANGE(COUNT, "vocabulary-rows", training.vocabulary_rows, "N", 16, 1048576, "8192",
-              "tokens of the shortlist after the last layer"),
+    CLI_RANGE(COUNT, "vocabulary-rows", training.vocabulary_rows, "N", 16, 1048576, NULL,
+              "tokens of the shortlist after the last layer; default: a sixteenth of the "
+              "vocabulary, at least 8192"),
     CLI_RANGE(COUNT, "hidden", training.hidden, "N", 8, 65536, "768", "width of --form mlp"),
     CLI_SWITCH(0, "no-maps", training.no_maps, "leave out the maps of the K/V policy \"maps\""),
     CLI_RANGE(COUNT, "map-tokens", training.map_tokens, "N", 1000, 10000000, "40000",
@@ -103,6 +110,15 @@ static int train_heads(xl_training *run) {
     return status;
 }
 
+/* What is given by name stays. */
+static void choose_vocabulary_only(const cli_call *call, train_options *o, uint32_t layers) {
+    xl_training_options *t = &o->training;
+    o->layers = (cli_counts){.items = {layers}, .n = 1};
+    t->no_maps = true;
+    if (!cli_given(call, "self-chat")) t->self_chat = 400;
+    if (!cli_given(call, "probe-tokens")) t->probe_tokens = 20000;
+}
+
 static int train(xl_training *run, const train_options *o) {
     exitlm_error error;
     int status = read_data(run, &o->data);
@@ -120,6 +136,8 @@ static int run_train(const cli_call *call) {
     train_options o = *(const train_options *)call->values;
     if (!o.training.output)
         return cli_usage("train: give the heads file to write: -o NAME.exits.gguf");
+    if (o.training.vocabulary_only && o.layers.n)
+        return cli_usage("train: --vocabulary-only names the layer: leave out --layers");
     o.engine.heads = "none"; /* those beside the model are about to be replaced */
     cli_interrupt_catch();
     cli_engine engine;
@@ -128,6 +146,10 @@ static int run_train(const cli_call *call) {
     xl_training run = {.options = &o.training, .observer = &observer};
     int status = cli_engine_open(&engine, call->operands[0], &o.engine, CLI_WEIGHTS);
     if (status == CLI_OK) {
+        if (o.training.vocabulary_only) choose_vocabulary_only(call, &o, engine.info.layers);
+        if (!o.training.vocabulary_rows)
+            o.training.vocabulary_rows =
+                engine.info.vocab / 16 > 8192 ? engine.info.vocab / 16 : 8192;
         o.training.layers = o.layers.items;
         o.training.n_layers = o.layers.n;
         o.training.threads = engine.threads;

@@ -34,9 +34,9 @@ typedef struct xl_gather_plan {
     uint32_t reply_tokens, user_tokens, context_tokens, batch;
     exitlm_kv_type kv_type;
     const char *kernel;
-    const char *folder; /* shards go here; the caller made it unique to the plan */
-    xl_user_frame frame;
-    uint8_t key[32]; /* stands in every shard */
+    const char *folder;  /* shards go here; the caller made it unique to the plan */
+    xl_user_frame frame; /* open NULL: the model knows no chat and writes texts */
+    uint8_t key[32];     /* stands in every shard */
 } xl_gather_plan;
 
 /* A shard in memory, without its hidden states. */

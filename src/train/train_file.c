@@ -26,16 +26,17 @@ static exitlm_status dequantise_output(xl_training *run, exitlm_error *error) {
 /* What is there counts, which an interrupted run has less of than was planned. NULL: no memory. */
 static char *describe_data(const xl_training *run) {
     const xl_gather_plan *plan = &run->plan;
-    size_t conversations = 0, invented = 0;
+    size_t conversations = 0, kinds[3] = {0};
     for (size_t i = 0; i < plan->n_jobs; i++) {
         if (!xl_gather_exists(plan, i / XL_GATHER_SHARD_JOBS)) continue;
         conversations++;
-        invented += plan->jobs[i].kind == XL_GATHER_INVENT;
+        kinds[plan->jobs[i].kind]++;
     }
-    return xl_format("trained on %zu conversations by the model itself: %zu invented, the others "
-                     "answers to the prompts of "
-                     "--data; no human labels",
-                     conversations, invented);
+    return xl_format("trained on what the model itself says in %zu conversations or texts: %zu "
+                     "invented, %zu answers to prompts of --data, %zu as they stand in --data; no "
+                     "human labels",
+                     conversations, kinds[XL_GATHER_INVENT], kinds[XL_GATHER_ANSWER],
+                     kinds[XL_GATHER_FORCED]);
 }
 
 static void describe_head(xl_head_source *head, const xl_train_result *result,

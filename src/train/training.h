@@ -19,6 +19,7 @@ typedef struct xl_training_options {
     float rate, target_temperature;
     uint64_t seed;
     bool no_maps;
+    bool vocabulary_only;             /* hidden states of the last layer alone are kept */
     uint32_t threads, context_tokens; /* context_tokens 0: the model's, at most 1024 */
     exitlm_kv_type kv_type;
     const char *kernel;
