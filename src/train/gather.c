@@ -62,14 +62,16 @@ static exitlm_status record(making *m, const xl_talk *talk, const xl_toplist *to
         r->top_ids[i * XL_GATHER_TOP + k] = top->id[k];
         r->top_p[i * XL_GATHER_TOP + k] = xl_f32_to_f16(top->p[k]);
     }
-    const float eps = talk->session->run.model->config.norm_eps;
+    const exitlm_model *model = talk->session->run.model;
     for (uint32_t l = 0; l < watch->n; l++) {
         const float *h = watch->hidden + (size_t)l * watch->dim;
         uint16_t *x = r->x + (i * watch->n + l) * watch->dim;
-        double squares = 0;
-        for (uint32_t d = 0; d < watch->dim; d++) squares += (double)h[d] * h[d];
-        float scale = (float)(1 / sqrt(squares / watch->dim + eps));
-        for (uint32_t d = 0; d < watch->dim; d++) x[d] = xl_f32_to_f16(h[d] * scale);
+        double sum = 0, squares = 0;
+        for (uint32_t d = 0; d < watch->dim && model->output_norm.bias; d++) sum += h[d];
+        const float mean = (float)(sum / watch->dim);
+        for (uint32_t d = 0; d < watch->dim; d++) squares += (double)(h[d] - mean) * (h[d] - mean);
+        const float scale = (float)(1 / sqrt(squares / watch->dim + model->config.norm_eps));
+        for (uint32_t d = 0; d < watch->dim; d++) x[d] = xl_f32_to_f16((h[d] - mean) * scale);
     }
     return EXITLM_OK;
 }

@@ -53,7 +53,8 @@ typedef struct xl_gather_shard {
     uint32_t *at;
     int32_t *top_ids; /* [n_positions][top] */
     uint16_t *top_p;  /* [n_positions][top] f16 */
-    /* of the hidden states in the file: [n_layers][n_positions][dim] f16, rms 1 */
+    /* of the hidden states in the file: [n_layers][n_positions][dim] f16, normalised as the model's
+     * last norm does it, without its weights */
     long x_offset;
 } xl_gather_shard;
 

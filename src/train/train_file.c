@@ -17,8 +17,12 @@ static exitlm_status dequantise_output(xl_training *run, exitlm_error *error) {
     for (uint32_t id = 0; id < vocab; id++)
         xl_dequant_row(m->output.type, m->output.data, dim, xl_slot(m, id),
                        run->output + (size_t)id * dim);
-    run->base = (xl_train_base){
-        .dim = dim, .vocab = vocab, .output = run->output, .output_norm = m->output_norm.weight};
+    run->base = (xl_train_base){.dim = dim,
+                                .vocab = vocab,
+                                .output = run->output,
+                                .output_norm = m->output_norm.weight,
+                                .norm_bias = m->output_norm.bias,
+                                .output_bias = m->output_bias};
     return EXITLM_OK;
 }
 

@@ -120,7 +120,7 @@ static void make_key(xl_training *run) {
     xl_sha256 sha;
     xl_gather_plan *p = &run->plan;
     xl_sha256_init(&sha);
-    hash_text(&sha, "gather 1");
+    hash_text(&sha, run->model->output_norm.bias ? "gather 1, layer norm" : "gather 1");
     hash_text(&sha, run->info.fingerprint);
     for (size_t i = 0; i < run->data.n; i++)
         for (size_t t = 0; t < run->data.items[i].n; t++)

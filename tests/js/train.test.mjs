@@ -6,7 +6,18 @@ import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { describe, test } from 'node:test';
-import { built, good, lines, objects, program, run, scratch, tiny } from './support/cli.mjs';
+import {
+  built,
+  canMake,
+  good,
+  lines,
+  makeTiny,
+  objects,
+  program,
+  run,
+  scratch,
+  tiny,
+} from './support/cli.mjs';
 
 const small = [
   '--rows',
@@ -576,6 +587,23 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
     assert.equal(eval_.conversations, 30);
     assert.ok(eval_.levels.every((/** @type {{ speedup: number }} */ l) => l.speedup > 0));
   });
+
+  test(
+    "training sees a layer norm's mean and bias and the output's bias as the engine does",
+    { skip: !canMake && 'make_tiny is not built' },
+    () => {
+      for (const arch of ['gptneox', 'phi2']) {
+        const model = scratch(`norms/${arch}.gguf`);
+        makeTiny(model, '--arch', arch, '--type', 'f32', '--rope-dims', '8', '--untied');
+        const heads = scratch(`norms/${arch}.exits.gguf`),
+          all = ['--vocabulary-only', '--vocabulary-rows', '4096', '--self-chat', '24'];
+        // with every row listed the exit says what the model says
+        const { status, err } = run(['train', model, '-o', heads, ...all, '--batch', '64']);
+        assert.equal(status, 0, err);
+        assert.ok(Number(/self-chat ([\d.]+)/.exec(err)?.[1]) > 0.98, `${arch}: ${err}`);
+      }
+    },
+  );
 
   test('wrong usage and wrong files are sentences', () => {
     const heads = train('usage', '--layers', '6', '--self-chat', '40', '--epochs', '1');
