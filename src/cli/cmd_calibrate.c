@@ -17,6 +17,7 @@ typedef struct calibrate_options {
     cli_engine_options engine;
     xl_calibration_options calibration;
     cli_texts data;
+    uint32_t self_chat;
     const char *tasks;
     int kv;
     float default_accuracy; /* 0: as the file has it */
@@ -28,9 +29,12 @@ typedef struct calibrate_options {
 
 static const cli_option options[] = {
     CLI_VALUE(TEXTS, 0, "data", data, "FILE|DIR", NULL,
-              "conversations as users have them: JSONL of {\"turns\"} or {\"messages\"}; lines of "
-              "the split \"calibration\" decide, held-out lines of \"train\" "
-              "lay out the path; default: invented by the model"),
+              "conversations as users have them: JSONL of {\"turns\"}, {\"messages\"}, "
+              "{\"prompt\"} or {\"text\"}; lines of the split \"calibration\" decide, held-out "
+              "lines of \"train\" lay out the path; default: invented by the model"),
+    CLI_RANGE(COUNT, "self-chat", self_chat, "N", 0, 100000, "720",
+              "conversations, or beginnings of texts, that the model invents where no --data is "
+              "given, or beside it where this is"),
     CLI_ONE_OF("strategy", calibration.strategy, xl_strategy_names, NULL,
                "calibrate only this one; default: all"),
     CLI_ONE_OF("metric", calibration.metric, xl_metric_names, NULL,
@@ -70,16 +74,16 @@ static const cli_option options[] = {
 };
 
 /* ---- Data ---- */
-static int read_data(xl_calibration *c, const cli_texts *data) {
+static int read_data(xl_calibration *c, const cli_texts *data, uint32_t invented) {
     exitlm_error error;
     exitlm_status status = EXITLM_OK;
     const xl_calibration_options *o = c->options;
-    if (data->n == 0) {
+    if (data->n == 0)
         cli_warn("no --data: the model invents the conversations; levels then hold for such, not "
                  "for what people write");
-        status =
-            xl_invent(c->model, o->kernel, 720, o->seed + 0x63616c, c->observer, &c->data, &error);
-    }
+    if (invented)
+        status = xl_invent(c->model, o->kernel, invented, o->seed + 0x63616c, c->observer, &c->data,
+                           &error);
     for (size_t i = 0; i < data->n && status == EXITLM_OK; i++)
         status = xl_dataset_read(&c->data, data->items[i], &error);
     if (status == EXITLM_OK) status = xl_calibration_split(c, &error);
@@ -255,6 +259,7 @@ static int run_calibrate(const cli_call *call) {
     if (!c) return cli_no_memory("the calibration");
     cli_engine engine;
     exitlm_error error;
+    if (o.data.n && !cli_given(call, "self-chat")) o.self_chat = 0;
     o.calibration.kv = (exitlm_kv_policy)(o.kv + 1);
     o.calibration.accuracy = o.accuracy.items;
     o.calibration.n_accuracy = o.accuracy.n;
@@ -267,7 +272,7 @@ static int run_calibrate(const cli_call *call) {
     c->heads = engine.heads;
     c->observer = &observer;
     if (status == CLI_OK) status = cli_done(xl_calibration_check(c, &error), &error);
-    if (status == CLI_OK) status = read_data(c, &o.data);
+    if (status == CLI_OK) status = read_data(c, &o.data, o.self_chat);
     if (status == CLI_OK && o.engine.threads > 1)
         c->pool = xl_pool_create(o.engine.threads, &xl_libc_allocator);
     if (status == CLI_OK) status = calibrate(c, &o, call->operands[1]);

@@ -16,6 +16,7 @@ typedef struct eval_options {
     cli_engine_options engine;
     xl_eval_options eval;
     cli_texts data;
+    uint32_t self_chat;
     const char *tasks, *plot;
     cli_numbers accuracy;
     int kv;
@@ -27,9 +28,13 @@ typedef struct eval_options {
 static const cli_option options[] = {
     CLI_VALUE(
         TEXTS, 0, "data", data, "FILE|DIR", NULL,
-        "conversations that the heads have not seen: JSONL of {\"turns\"} (the engine answers) or "
-        "{\"messages\"} (their assistant turns are the text); "
-        "lines of the split \"test\" and lines without a split; default: invented by the model"),
+        "conversations that the heads have not seen: JSONL of {\"turns\"} (the engine answers), "
+        "{\"messages\"} (their assistant turns are the text), {\"prompt\"} (it goes on) or "
+        "{\"text\"}; lines of the split \"test\" and lines without a split; default: invented by "
+        "the model"),
+    CLI_RANGE(COUNT, "self-chat", self_chat, "N", 1, 100000, "300",
+              "conversations, or beginnings of texts, that the model invents where no --data is "
+              "given"),
     CLI_VALUE(TEXT, 0, "tasks", tasks, "FILE.jsonl", NULL,
               "instead of conversations, tasks with checkable answers, {\"id\", \"turns\", "
               "\"answer\"} a line (tests/data/README.md): how many are right in full "
@@ -143,8 +148,8 @@ static int read_data(evaluation *e) {
     exitlm_status status = EXITLM_OK;
     if (data->n == 0) {
         cli_warn("no --data: the model invents the conversations");
-        status = xl_invent(e->run.model, e->options->engine.kernel, 300, 0x6576616c,
-                           e->run.observer, &e->run.data, &error);
+        status = xl_invent(e->run.model, e->options->engine.kernel, e->options->self_chat,
+                           0x6576616c, e->run.observer, &e->run.data, &error);
     }
     for (size_t i = 0; i < data->n && status == EXITLM_OK; i++)
         status = xl_dataset_read(&e->run.data, data->items[i], &error);

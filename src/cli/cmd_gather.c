@@ -14,9 +14,10 @@ typedef struct gather_options {
 #define AT(field) offsetof(gather_options, field)
 
 static const cli_option options[] = {
-    CLI_VALUE(TEXT, 'o', "output", output, "PART", NULL,
-              "the part to write (required); until it is whole it is PART.part, with which the same "
-              "command goes on"),
+    CLI_VALUE(
+        TEXT, 'o', "output", output, "PART", NULL,
+        "the part to write (required); until it is whole it is PART.part, with which the same "
+        "command goes on"),
     CLI_VALUE(TEXT, 0, "shard", shard, "I/N", "1/1",
               "gather the I-th of N shares of the conversations: one worker each, anywhere"),
     CLI_HEADLINE("Data: the same for all shards"),
@@ -31,12 +32,11 @@ static const cli_option options[] = {
 static int gather(xl_training *run, const gather_options *o, xl_shard shard) {
     exitlm_error error;
     bool complete;
-    const int status = cli_done(xl_gather_run(&run->plan, shard, o->output, run->pool,
-                                              run->observer, &complete, &error),
-                                &error);
+    const int status = cli_done(
+        xl_gather_run(&run->plan, shard, o->output, run->pool, run->observer, &complete, &error),
+        &error);
     if (status != CLI_OK) return status;
-    if (!complete)
-        return cli_fail("stopped; the same command goes on with %.300s.part", o->output);
+    if (!complete) return cli_fail("stopped; the same command goes on with %.300s.part", o->output);
     printf("%s: shard %u/%u, %llu of %zu conversations\n", o->output, shard.index, shard.of,
            (unsigned long long)(xl_shard_end(shard, run->plan.n_jobs) -
                                 xl_shard_first(shard, run->plan.n_jobs)),
@@ -50,12 +50,13 @@ static int run_gather(const cli_call *call) {
     if (!o.output) return cli_usage("gather: give the part to write: -o PART");
     if (!xl_shard_parse(o.shard, &shard))
         return cli_usage("gather: --shard: \"%.40s\" is not as 3/8: one of how many", o.shard);
+    if (cli_gathering_check(&o.from, call) != CLI_OK) return CLI_USAGE;
     cli_interrupt_catch();
     cli_engine engine;
     cli_progress progress = {0};
     const xl_observer observer = cli_observer(&progress, o.from.quiet);
     xl_training run = {.observer = &observer};
-    int status = cli_gathering_open(&o.from, &o.engine, &run, &engine, call->operands[0]);
+    int status = cli_gathering_open(&o.from, &o.engine, call, &run, &engine);
     if (status == CLI_OK) status = cli_gathering_plan(&o.from, &run);
     if (status == CLI_OK) status = gather(&run, &o, shard);
     cli_gathering_close(&run, &engine);

@@ -20,9 +20,10 @@ static const cli_option options[] = {
               "the heads file to write, NAME.exits.gguf (required)"),
     CLI_HEADLINE("Data"),
     CLI_GATHERING_OPTIONS,
-    CLI_VALUE(TEXTS, 0, "gathered", gathered, "PART", NULL,
-              "learn from the parts of exitlm gather, all shards of one plan in any order; they say "
-              "what the options above and --seed would"),
+    CLI_VALUE(
+        TEXTS, 0, "gathered", gathered, "PART", NULL,
+        "learn from the parts of exitlm gather, all shards of one plan in any order; they say "
+        "what the options above and --seed would"),
     CLI_VALUE(TEXT, 0, "out-data", out_data, "FILE", NULL, "keep what was learnt from as JSONL"),
     CLI_VALUE(TEXT, 0, "cache", from.training.cache, "DIR", NULL,
               "where hidden states and checkpoints are kept; default: HEADS.cache"),
@@ -36,10 +37,12 @@ static const cli_option options[] = {
         "(vocabulary exit); default: chosen by what they earn"),
     CLI_RANGE(COUNT, "rows", from.training.rows, "N", 16, 1048576, "2048",
               "tokens of the shortlist of an inner head"),
-    CLI_RANGE(COUNT, "vocabulary-rows", from.training.vocabulary_rows, "N", 16, 1048576, "8192",
-              "tokens of the shortlist after the last layer"),
+    CLI_RANGE(COUNT, "vocabulary-rows", from.training.vocabulary_rows, "N", 16, 1048576, NULL,
+              "tokens of the shortlist after the last layer; default: a sixteenth of the "
+              "vocabulary, at least 8192"),
     CLI_RANGE(COUNT, "hidden", from.training.hidden, "N", 8, 65536, "768", "width of --form mlp"),
-    CLI_SWITCH(0, "no-maps", from.training.no_maps, "leave out the maps of the K/V policy \"maps\""),
+    CLI_SWITCH(0, "no-maps", from.training.no_maps,
+               "leave out the maps of the K/V policy \"maps\""),
     CLI_RANGE(COUNT, "map-tokens", from.training.map_tokens, "N", 1000, 10000000, "40000",
               "positions that the maps are fitted on"),
     CLI_VALUE(TEXT, 0, "licence", from.training.licence, "TEXT", NULL,
@@ -96,8 +99,7 @@ static int train_heads(xl_training *run) {
 
 static int train(const cli_call *call, xl_training *run, train_options *o) {
     exitlm_error error;
-    int status =
-        o->gathered.n ? open_gathered(run, o, cli_given(call, "seed")) : gather(run, o);
+    int status = o->gathered.n ? open_gathered(run, o, cli_given(call, "seed")) : gather(run, o);
     if (status == CLI_OK && o->out_data)
         status = cli_done(xl_training_save_data(run, o->out_data, &error), &error);
     if (status == CLI_OK && !o->only_data) status = train_heads(run);
@@ -105,26 +107,28 @@ static int train(const cli_call *call, xl_training *run, train_options *o) {
 }
 
 static int check_usage(const cli_call *call, const train_options *o) {
-    static const char *const said[] = {"data", "self-chat", "answers", "reply-tokens", "ctx",
-                                       "kv-type"};
+    static const char *const said[] = {"data",         "self-chat", "answers",
+                                       "reply-tokens", "ctx",       "kv-type"};
     if (!o->from.training.output)
         return cli_usage("train: give the heads file to write: -o NAME.exits.gguf");
     for (size_t i = 0; o->gathered.n && i < sizeof said / sizeof *said; i++)
         if (cli_given(call, said[i]))
             return cli_usage("train: --gathered: the parts say what --%s does: leave it out",
                              said[i]);
-    return CLI_OK;
+    return cli_gathering_check(&o->from, call);
 }
 
 static int run_train(const cli_call *call) {
     train_options o = *(const train_options *)call->values;
     if (check_usage(call, &o) != CLI_OK) return CLI_USAGE;
+    if (o.from.vocabulary_only && !cli_given(call, "probe-tokens"))
+        o.from.training.probe_tokens = 20000;
     cli_interrupt_catch();
     cli_engine engine;
     cli_progress progress = {0};
     const xl_observer observer = cli_observer(&progress, o.from.quiet);
     xl_training run = {.observer = &observer};
-    int status = cli_gathering_open(&o.from, &o.engine, &run, &engine, call->operands[0]);
+    int status = cli_gathering_open(&o.from, &o.engine, call, &run, &engine);
     if (status == CLI_OK) status = train(call, &run, &o);
     cli_gathering_close(&run, &engine);
     return status;

@@ -1,11 +1,29 @@
 #include "gathering.h"
 
-int cli_gathering_open(cli_gathering *from, const cli_engine_options *options, xl_training *run,
-                       cli_engine *engine, const char *model) {
+int cli_gathering_check(const cli_gathering *from, const cli_call *call) {
+    if (from->vocabulary_only && from->layers.n)
+        return cli_usage("%s: --vocabulary-only names the layer: leave out --layers",
+                         call->command->name);
+    return CLI_OK;
+}
+
+/* What is given by name stays. */
+static void choose_vocabulary_only(cli_gathering *from, const cli_call *call, uint32_t layers) {
+    from->layers = (cli_counts){.items = {layers}, .n = 1};
+    from->training.vocabulary_only = from->training.no_maps = true;
+    if (!cli_given(call, "self-chat")) from->training.self_chat = 400;
+}
+
+int cli_gathering_open(cli_gathering *from, const cli_engine_options *options, const cli_call *call,
+                       xl_training *run, cli_engine *engine) {
     cli_engine_options without = *options;
     without.heads = "none"; /* those beside the model have no part in it */
-    const int status = cli_engine_open(engine, model, &without, CLI_WEIGHTS);
+    const int status = cli_engine_open(engine, call->operands[0], &without, CLI_WEIGHTS);
     if (status != CLI_OK) return status;
+    if (from->vocabulary_only) choose_vocabulary_only(from, call, engine->info.layers);
+    if (!from->training.vocabulary_rows)
+        from->training.vocabulary_rows =
+            engine->info.vocab / 16 > 8192 ? engine->info.vocab / 16 : 8192;
     from->training.layers = from->layers.items;
     from->training.n_layers = from->layers.n;
     from->training.threads = engine->threads;

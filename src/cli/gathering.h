@@ -9,29 +9,37 @@ typedef struct cli_gathering {
     xl_training_options training;
     cli_texts data;
     cli_counts layers;
-    bool quiet;
+    bool vocabulary_only, quiet;
 } cli_gathering;
 
 /* Rows of a table whose struct has the cli_gathering `from`. */
-#define CLI_GATHERING_OPTIONS                                                                     \
-    CLI_VALUE(TEXTS, 0, "data", from.data, "FILE|DIR", NULL,                                      \
-              "conversations to learn from: JSONL of {\"turns\"} (the model answers) or "         \
-              "{\"messages\"}, text files, folders; lines of the split \"train\""),               \
-        CLI_RANGE(COUNT, "self-chat", from.training.self_chat, "N", 0, 1000000, "4000",           \
-                  "conversations whose user turn the model invents too"),                         \
-        CLI_RANGE(COUNT, "answers", from.training.answers, "N", 1, 64, "6",                       \
+#define CLI_GATHERING_OPTIONS                                                                      \
+    CLI_VALUE(                                                                                     \
+        TEXTS, 0, "data", from.data, "FILE|DIR", NULL,                                             \
+        "conversations to learn from: JSONL of {\"turns\"} (the model answers), "                  \
+        "{\"messages\"}, {\"prompt\"} (the model goes on with the text) or {\"text\"}, text "      \
+        "files, folders; lines of the split \"train\""),                                           \
+        CLI_RANGE(COUNT, "self-chat", from.training.self_chat, "N", 0, 1000000, "4000",            \
+                  "conversations whose user turn the model invents too, or, where it has no chat " \
+                  "template, texts that it begins itself"),                                        \
+        CLI_RANGE(COUNT, "answers", from.training.answers, "N", 1, 64, "6",                        \
                   "answers to each conversation of --data: the first greedy, the others sampled"), \
-        CLI_RANGE(COUNT, "reply-tokens", from.training.reply_tokens, "N", 8, 4096, "96",          \
-                  "longest answer")
+        CLI_RANGE(COUNT, "reply-tokens", from.training.reply_tokens, "N", 8, 4096, "96",           \
+                  "longest answer"),                                                               \
+        CLI_SWITCH(0, "vocabulary-only", from.vocabulary_only,                                     \
+                   "for the exit after the last layer alone, which scores a shortlist instead of " \
+                   "the whole vocabulary, from little data: minutes. For models whose vocabulary " \
+                   "is most of the work; --self-chat is 400 then (train: --probe-tokens 20000)")
 #define CLI_GATHERING_LAYERS(text) \
     CLI_RANGE(COUNTS, "layers", from.layers, "L,...", 1, 4096, NULL, text)
-#define CLI_GATHERING_SEED(text) \
-    CLI_VALUE(SEED, 0, "seed", from.training.seed, "S", "1", text)
+#define CLI_GATHERING_SEED(text) CLI_VALUE(SEED, 0, "seed", from.training.seed, "S", "1", text)
 
 /* Opens the model and what the run needs of it. 0, or the exit status of a failure that has been
  * reported; cli_gathering_close either way. `run` keeps pointers to `from`. */
-int cli_gathering_open(cli_gathering *from, const cli_engine_options *options, xl_training *run,
-                       cli_engine *engine, const char *model);
+int cli_gathering_open(cli_gathering *from, const cli_engine_options *options, const cli_call *call,
+                       xl_training *run, cli_engine *engine);
+/* Usage that options of both commands can have wrong; CLI_OK or CLI_USAGE. */
+int cli_gathering_check(const cli_gathering *from, const cli_call *call);
 /* Reads the data and lays out the plan. */
 int cli_gathering_plan(const cli_gathering *from, xl_training *run);
 void cli_gathering_close(xl_training *run, cli_engine *engine);

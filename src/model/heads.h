@@ -35,14 +35,14 @@
  *                                first programs would take for all; they do not look here
  * Tensors, for head i (file layout as in any GGUF; matrices may be F32, F16 or Q8_0):
  *   exit.i.norm.weight           F32 [dim]           (absent: "vocabulary", the model's
- *                                output_norm)
+ *                                output_norm); a layer norm's bias is the model's
  *   exit.i.map.weight            [dim][dim]          tied: h' = norm(h) + map norm(h)
  *   exit.i.up.weight [hidden][dim], exit.i.down.weight [dim][hidden]   mlp: h' = norm(h) + down
  *   silu(up norm(h))
  *   exit.i.output.weight         [vocab][dim]        full: the paper's independent head (rows =
  *                                vocab)
  *   exit.i.bias                  F32 [rows]          tied, mlp: added to the static shortlist's
- *                                logits (optional)
+ *                                logits in place of the model's output bias (optional)
  *   exit.i.other.weight          F32 [dim + 1]       score of "none of the listed tokens": w . h' +
  *                                bias (optional)
  *   exit.i.kv.L.k.weight, .v.weight [kv_dim][dim]    maps: rms(h) -> k (before RoPE), v of skipped

@@ -196,7 +196,8 @@ static const float *transform(xl_exits *e, const xl_head *head, const float *hid
     const xl_kernels *k = run->kernels;
     const xl_config *c = &run->model->config;
     xl_norm_row(run, e->x, hidden,
-                head->norm ? &(xl_norm){.weight = head->norm} : &run->model->output_norm);
+                &(xl_norm){head->norm ? head->norm : run->model->output_norm.weight,
+                           run->model->output_norm.bias});
     if (head->form == XL_FORM_TIED && head->map.data) {
         xl_matmul(run, e->out, run->work.dim_stride, &head->map, e->x, 1);
         k->add(e->x, e->out, c->dim);
@@ -243,13 +244,15 @@ static int32_t id_of_candidate(const xl_exits *e, const xl_head *head, size_t i)
 /* The candidates' scores: static rows, then context rows; a token stands once. Returns their
  * number. */
 static uint32_t score_candidates(xl_exits *e, const xl_head *head, const float *x) {
-    const float *bias = head->bias ? NULL : e->run->model->output_bias;
+    const float *bias = e->run->model->output_bias;
     const uint32_t n = head->form == XL_FORM_FULL ? head->rows : head->rows + e->n_context;
     score_static(e, head, x);
     if (n > head->rows)
         xl_matmul_rows(e->run, e->scores + head->rows, e->capacity, &e->context_rows, 0,
                        e->n_context, x, 1);
-    for (uint32_t i = 0; bias && i < n; i++) e->scores[i] += bias[id_of_candidate(e, head, i)];
+    /* a bias of the head's own stands in place of the model's */
+    for (uint32_t i = head->bias ? head->rows : 0; bias && i < n; i++)
+        e->scores[i] += bias[id_of_candidate(e, head, i)];
     for (uint32_t i = head->rows; i < n; i++)
         if (is_listed(e, (uint32_t)e->context_ids[i - head->rows], head->rows))
             e->scores[i] = -INFINITY;

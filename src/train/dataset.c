@@ -183,18 +183,19 @@ static exitlm_status add_object(xl_dataset *set, const xl_json *object, const pl
                                 exitlm_error *error) {
     const xl_json *messages = xl_json_get(object, "messages"),
                   *turns = xl_json_get(object, "turns");
-    const char *text = xl_json_string(object, "text");
+    const char *text = xl_json_string(object, "text"), *prompt = xl_json_string(object, "prompt");
     xl_dataset_split split;
     exitlm_status status = split_of(object, at, &split, error);
     if (status != EXITLM_OK) return status;
     if (messages && messages->kind == XL_JSON_ARRAY)
         return add_messages(set, split, messages, at, error);
     if (turns && turns->kind == XL_JSON_ARRAY) return add_turns(set, split, turns, at, error);
-    if (text)
-        return xl_dataset_add(set, XL_DATASET_TEXT, split, NULL, &text, 1)
+    if (prompt || text)
+        return xl_dataset_add(set, prompt ? XL_DATASET_PROMPT : XL_DATASET_TEXT, split, NULL,
+                              prompt ? &prompt : &text, 1)
                    ? EXITLM_OK
                    : xl_no_memory(error, "a text");
-    return complain(at, "needs \"messages\", \"turns\" or \"text\"", error);
+    return complain(at, "needs \"messages\", \"turns\", \"prompt\" or \"text\"", error);
 }
 
 static exitlm_status add_json(xl_dataset *set, const char *text, size_t n_bytes, const place *at,

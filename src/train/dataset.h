@@ -3,6 +3,7 @@
  *   JSONL  {"turns": ["…", …]}                     user turns: the model itself writes the answers
  *          {"messages": [{"role", "content"}, …]}  a chat as it stands: its assistant turns are the
  *          text
+ *          {"prompt": "…"}                         the beginning of a text: the model itself goes on
  *          {"text": "…"}                           plain text
  *          "split" ("train", "calibration", "test") says who may use the line; without it everybody
  *          may; another is refused
@@ -21,6 +22,7 @@
 typedef enum xl_dataset_kind {
     XL_DATASET_TURNS,
     XL_DATASET_MESSAGES,
+    XL_DATASET_PROMPT,
     XL_DATASET_TEXT
 } xl_dataset_kind;
 typedef enum xl_dataset_split {
@@ -58,6 +60,10 @@ void xl_dataset_drop(xl_dataset *set, size_t index);
 /* Drops items 0, n, 2n, … in place. */
 void xl_dataset_drop_every(xl_dataset *set, size_t n);
 void xl_dataset_free(xl_dataset *set);
+/* Does the model write what comes, or does the data say it? */
+static inline bool xl_dataset_answered(const xl_dataset_item *item) {
+    return item->kind == XL_DATASET_TURNS || item->kind == XL_DATASET_PROMPT;
+}
 /* Does training keep item `index` (of what it may use) apart, to choose layers and lay out
  * thresholds? One in eight. */
 bool xl_dataset_held_out(uint64_t seed, uint32_t index);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "dataset.h"
 
 static exitlm_status no_memory(exitlm_error *error) {
@@ -155,6 +156,28 @@ exitlm_status xl_dialog_copy_text(xl_dialog *to, const xl_dialog *from, exitlm_e
     remember(to, text, from->text_bytes);
     return EXITLM_OK;
 }
+
+/* ---- Texts ---- */
+bool xl_model_chats(const exitlm_model *model) {
+    size_t n = 0;
+    exitlm_model_chat_template(model, &n);
+    return n > 0;
+}
+
+exitlm_status xl_text_start(const exitlm_model *model, int32_t **ids, size_t *n,
+                            exitlm_error *error) {
+    xl_tokenizer_info info;
+    exitlm_status status = xl_ids_of_text(model, "", 0, EXITLM_ADD_SPECIAL, ids, n, error);
+    if (status != EXITLM_OK || *n) return status;
+    xl_tokenizer_describe(model->tokenizer, &info);
+    (*ids)[0] = info.bos >= 0 ? info.bos : info.eos; /* what ends a text begins the next one */
+    *n = (*ids)[0] >= 0;
+    return *n ? EXITLM_OK
+              : xl_fail(error, EXITLM_UNSUPPORTED,
+                        "this model has no token that a text begins with: give texts with --data");
+}
+
+uint32_t xl_opening_tokens(uint64_t *random) { return 4 + (uint32_t)(xl_random(random) % 28); }
 
 /* ---- The frame of a user's turn ---- */
 exitlm_status xl_user_frame_create(xl_user_frame *frame, const exitlm_model *model,

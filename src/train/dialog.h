@@ -49,6 +49,14 @@ exitlm_status xl_dialog_text(xl_dialog *dialog, const int32_t *ids, size_t n, ch
 /* Makes `to` remember the same session text as `from` (its messages are the caller's business). */
 exitlm_status xl_dialog_copy_text(xl_dialog *to, const xl_dialog *from, exitlm_error *error);
 
+/* Has the model a chat template? One that has none goes on with texts. */
+bool xl_model_chats(const exitlm_model *model);
+/* The ids, fresh memory, after which such a model begins a text. */
+exitlm_status xl_text_start(const exitlm_model *model, int32_t **ids, size_t *n,
+                            exitlm_error *error);
+/* How many tokens it then draws that stand for what a user gives it to go on with. */
+uint32_t xl_opening_tokens(uint64_t *random);
+
 /* What stands before the user's first message, and what between the end of one user's message and
  * the beginning of the next if the answer between is left out: with these a model invents user
  * turns. UNSUPPORTED where the template has no such pieces. */

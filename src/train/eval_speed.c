@@ -4,6 +4,7 @@
 
 #include "eval.h"
 #include "reply/session.h"
+#include "script.h"
 
 #define MAX_REPS 15
 
@@ -16,7 +17,9 @@ static exitlm_status run_reply(xl_eval_run *run, exitlm_session *session,
                                uint32_t rep, exitlm_error *error) {
     exitlm_generate_options options = {0};
     exitlm_event event = {0};
-    const exitlm_message message = {"user", item->texts[0]};
+    xl_script script;
+    const int32_t *ids = NULL;
+    size_t n = 0;
     if (level) {
         options.mode = EXITLM_MODE_EXIT;
         options.kv = level->kv;
@@ -25,7 +28,10 @@ static exitlm_status run_reply(xl_eval_run *run, exitlm_session *session,
     options.max_tokens =
         run->options->reply_tokens ? run->options->reply_tokens : XL_CALIBRATED_TOKENS;
     exitlm_session_reset(session);
-    exitlm_status status = exitlm_session_chat(session, &message, 1, &options, error);
+    xl_script_init(&script, run->model);
+    exitlm_status status = xl_script_begin(&script, item, &ids, &n, error);
+    if (status == EXITLM_OK) status = exitlm_session_start(session, ids, n, &options, error);
+    xl_script_free(&script);
     while (status == EXITLM_OK && event.type != EXITLM_EVENT_DONE)
         status = exitlm_session_step(session, &event, error);
     if (status == EXITLM_CONTEXT_FULL) return EXITLM_OK;
@@ -81,7 +87,7 @@ exitlm_status xl_eval_measure_speed(xl_eval_run *run, exitlm_session *session,
     size_t used = 0;
     for (size_t i = 0; i < run->data.n && status == EXITLM_OK; i++) {
         if (used == run->options->speed) break;
-        if (run->data.items[i].kind != XL_DATASET_TURNS) continue;
+        if (!xl_dataset_answered(&run->data.items[i])) continue;
         used++;
         for (uint32_t rep = 0; rep < reps && status == EXITLM_OK; rep++)
             status = run_rows(run, session, &run->data.items[i], times, rep, error);

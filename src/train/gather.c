@@ -20,7 +20,8 @@ typedef struct making {
     uint32_t job_index;
     xl_script script;
     xl_gather_record *record;
-    bool inventing; /* the user's turn is being written */
+    bool inventing;   /* the user's turn, or a text's opening, is being written */
+    uint32_t opening; /* tokens of the text's opening; 0: a conversation */
     uint64_t random;
     int32_t *prompt; /* of an invented turn */
 } making;
@@ -63,14 +64,16 @@ static exitlm_status record(making *m, const xl_talk *talk, const xl_toplist *to
         r->top_ids[i * XL_GATHER_TOP + k] = top->id[k];
         r->top_p[i * XL_GATHER_TOP + k] = xl_f32_to_f16(top->p[k]);
     }
-    const float eps = talk->session->run.model->config.norm_eps;
+    const exitlm_model *model = talk->session->run.model;
     for (uint32_t l = 0; l < watch->n; l++) {
         const float *h = watch->hidden + (size_t)l * watch->dim;
         uint16_t *x = r->x + (i * watch->n + l) * watch->dim;
-        double squares = 0;
-        for (uint32_t d = 0; d < watch->dim; d++) squares += (double)h[d] * h[d];
-        float scale = (float)(1 / sqrt(squares / watch->dim + eps));
-        for (uint32_t d = 0; d < watch->dim; d++) x[d] = xl_f32_to_f16(h[d] * scale);
+        double sum = 0, squares = 0;
+        for (uint32_t d = 0; d < watch->dim && model->output_norm.bias; d++) sum += h[d];
+        const float mean = (float)(sum / watch->dim);
+        for (uint32_t d = 0; d < watch->dim; d++) squares += (double)(h[d] - mean) * (h[d] - mean);
+        const float scale = (float)(1 / sqrt(squares / watch->dim + model->config.norm_eps));
+        for (uint32_t d = 0; d < watch->dim; d++) x[d] = xl_f32_to_f16((h[d] - mean) * scale);
     }
     return EXITLM_OK;
 }
@@ -91,6 +94,13 @@ static exitlm_status tokenize(making *m, const char *text, const int32_t **ids, 
 static exitlm_status invent_prompt(worker *w, making *m, const int32_t **ids, size_t *n,
                                    exitlm_error *error) {
     const xl_gather_plan *plan = w->plan;
+    if (!plan->frame.open) { /* no chat: a text */
+        free(m->prompt);
+        m->opening = xl_opening_tokens(&m->random);
+        exitlm_status status = xl_text_start(plan->model, &m->prompt, n, error);
+        *ids = m->prompt;
+        return status;
+    }
     const char *shown[EXAMPLES] = {0};
     size_t bytes = strlen(plan->frame.open) + 1,
            n_shown = plan->data->n && xl_random(&m->random) % 3 ? EXAMPLES : 0;
@@ -121,6 +131,7 @@ static exitlm_status begin(void *user, xl_talk *talk, const int32_t **ids, size_
     m->record = &w->records[m->job_index - w->first_job];
     m->inventing = m->job->kind == XL_GATHER_INVENT;
     m->random = m->job->seed;
+    m->opening = 0;
     if (m->inventing) return invent_prompt(w, m, ids, n, error);
     return xl_script_begin(&m->script, &w->plan->data->items[m->job->item], ids, n, error);
 }
@@ -129,10 +140,12 @@ static exitlm_status choose(void *user, xl_talk *talk, int32_t *id, exitlm_error
     worker *w = user;
     making *m = making_of(w, talk);
     exitlm_session *s = talk->session;
+    /* what follows a text's opening is learnt from, in the same breath */
+    if (m->opening && talk->index == m->opening) m->inventing = false;
     const bool forced = !m->inventing && m->job->kind == XL_GATHER_FORCED;
     if (talk->index >= (m->inventing ? w->plan->user_tokens
                         : forced     ? UINT32_MAX
-                                     : w->plan->reply_tokens))
+                                     : m->opening + w->plan->reply_tokens))
         return EXITLM_OK;
     xl_toplist top;
     xl_toplist_find(s, &top);
@@ -186,7 +199,8 @@ static exitlm_status more(void *user, xl_talk *talk, const int32_t **ids, size_t
     const exitlm_session *s = talk->session;
     *n = 0;
     if (m->inventing) {
-        exitlm_status adopted = adopt(m, talk, ids, n, error);
+        exitlm_status adopted =
+            m->opening ? EXITLM_OK /* over in its opening */ : adopt(m, talk, ids, n, error);
         if (*n == 0) atomic_fetch_add(&w->common->jobs, 1);
         return adopted;
     }

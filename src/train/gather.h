@@ -15,7 +15,12 @@
 #define XL_GATHER_MAX_LAYERS 12
 #define XL_GATHER_TOP 24
 
-typedef enum xl_gather_kind { XL_GATHER_ANSWER, XL_GATHER_INVENT, XL_GATHER_FORCED } xl_gather_kind;
+typedef enum xl_gather_kind {
+    XL_GATHER_ANSWER,
+    XL_GATHER_INVENT,
+    XL_GATHER_FORCED,
+    XL_GATHER_KINDS
+} xl_gather_kind;
 
 /* One conversation to be made. */
 typedef struct xl_gather_job {
@@ -35,7 +40,7 @@ typedef struct xl_gather_plan {
     uint32_t reply_tokens, user_tokens, context_tokens, batch;
     exitlm_kv_type kv_type;
     const char *kernel;
-    xl_user_frame frame;
+    xl_user_frame frame; /* open NULL: the model knows no chat and writes texts */
     uint64_t seed;
     uint8_t key[32]; /* of all of this */
 } xl_gather_plan;
@@ -54,7 +59,8 @@ typedef struct xl_gather_block {
     uint32_t *at;
     int32_t *top_ids; /* [n_positions][top] */
     uint16_t *top_p;  /* [n_positions][top] f16 */
-    /* of the hidden states in the file: [n_layers][n_positions][dim] f16, rms 1 */
+    /* of the hidden states in the file: [n_layers][n_positions][dim] f16, normalised as the model's
+     * last norm does it, without its weights */
     uint64_t x_offset;
 } xl_gather_block;
 

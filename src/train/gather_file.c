@@ -152,7 +152,7 @@ static bool fits(const xl_gather_block *s, uint32_t vocab) {
         const xl_gather_conversation *c = &s->conversations[i];
         if ((uint64_t)c->first_id + c->n_ids > s->n_ids ||
             (uint64_t)c->first_position + c->n_positions > s->n_positions ||
-            c->kind > XL_GATHER_FORCED)
+            c->kind >= XL_GATHER_KINDS)
             return false;
     }
     for (size_t i = 0; i < s->n_ids; i++)

@@ -16,7 +16,9 @@ typedef struct inventor {
     const int32_t *prompt;
     size_t n_prompt;
     xl_dialog dialog;
+    bool chats;
     uint64_t seed, random[TALKS];
+    uint32_t most[TALKS]; /* tokens of what is being written */
     uint32_t next, n;
     xl_talk *talks;
     const xl_observer *observer;
@@ -28,7 +30,9 @@ static exitlm_status begin(void *user, xl_talk *talk, const int32_t **ids, size_
     (void)error;
     *n = 0;
     if (v->set->n >= v->n || v->next >= 4 * v->n) return EXITLM_OK;
-    v->random[talk - v->talks] = v->seed ^ (uint64_t)++v->next << 20;
+    const size_t i = (size_t)(talk - v->talks);
+    v->random[i] = v->seed ^ (uint64_t)++v->next << 20;
+    v->most[i] = v->chats ? MOST_TOKENS : xl_opening_tokens(&v->random[i]);
     *ids = v->prompt;
     *n = v->n_prompt;
     return EXITLM_OK;
@@ -38,7 +42,7 @@ static exitlm_status choose(void *user, xl_talk *talk, int32_t *id, exitlm_error
     inventor *v = user;
     xl_toplist top;
     (void)error;
-    if (talk->index >= MOST_TOKENS) return EXITLM_OK;
+    if (talk->index >= v->most[talk - v->talks]) return EXITLM_OK;
     xl_toplist_find(talk->session, &top);
     *id = xl_toplist_draw(&top, 1, &v->random[talk - v->talks]);
     if (xl_token_is_eog(talk->session->run.model->tokenizer, *id)) *id = -1;
@@ -63,7 +67,8 @@ static exitlm_status more(void *user, xl_talk *talk, const int32_t **ids, size_t
                                           s->stair.n - talk->reply_pos, &text, &n_bytes, error);
     const char *const texts[1] = {text};
     if (status == EXITLM_OK && strspn(text, " \t\r\n") < n_bytes && v->set->n < v->n &&
-        !xl_dataset_add(v->set, XL_DATASET_TURNS, XL_DATASET_ANY, NULL, texts, 1))
+        !xl_dataset_add(v->set, v->chats ? XL_DATASET_TURNS : XL_DATASET_PROMPT, XL_DATASET_ANY,
+                        NULL, texts, 1))
         status = xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for a conversation");
     free(text);
     show(v, false);
@@ -78,6 +83,7 @@ static bool step(void *user) {
 static exitlm_status prompt_of(const exitlm_model *model, int32_t **ids, size_t *n,
                                exitlm_error *error) {
     xl_user_frame frame;
+    if (!xl_model_chats(model)) return xl_text_start(model, ids, n, error);
     exitlm_status status = xl_user_frame_create(&frame, model, error);
     if (status != EXITLM_OK) return status;
     status = xl_ids_of_text(model, frame.open, strlen(frame.open),
@@ -89,7 +95,8 @@ static exitlm_status prompt_of(const exitlm_model *model, int32_t **ids, size_t 
 exitlm_status xl_invent(const exitlm_model *model, const char *kernel, uint32_t n, uint64_t seed,
                         const xl_observer *observer, xl_dataset *set, exitlm_error *error) {
     int32_t *prompt = NULL;
-    inventor v = {.set = set, .seed = seed, .n = n, .observer = observer};
+    inventor v = {
+        .set = set, .chats = xl_model_chats(model), .seed = seed, .n = n, .observer = observer};
     const exitlm_session_options options = {.context_tokens = 512, .kernel = kernel};
     const xl_rollout rollout = {&v, begin, choose, more, step};
     exitlm_status status = prompt_of(model, &prompt, &v.n_prompt, error);
@@ -106,6 +113,6 @@ exitlm_status xl_invent(const exitlm_model *model, const char *kernel, uint32_t 
     if (xl_stopped(observer)) return xl_fail(error, EXITLM_IO, "stopped");
     if (set->n == 0)
         return xl_fail(error, EXITLM_UNSUPPORTED,
-                       "the model wrote no user turn: give conversations with --data");
+                       "the model wrote nothing to go on with: give conversations with --data");
     return EXITLM_OK;
 }

@@ -149,8 +149,8 @@ static exitlm_status read_part(xl_parts *p, size_t part, xl_part_head *head, xl_
         return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": cannot be opened: %s", path,
                        strerror(errno));
     const bool fine = read_head(f, head) && head->kind == (uint32_t)kind;
-    exitlm_status status = fine ? read_blocks(p, part, f, &end, &more, error)
-                                : refuse_head(path, head, kind, error);
+    exitlm_status status =
+        fine ? read_blocks(p, part, f, &end, &more, error) : refuse_head(path, head, kind, error);
     fclose(f);
     if (status != EXITLM_OK || partial) return status;
     if (more) return damaged(path, head->shard, end, error);
@@ -158,10 +158,11 @@ static exitlm_status read_part(xl_parts *p, size_t part, xl_part_head *head, xl_
     const uint64_t first = xl_shard_first(head->shard, head->total),
                    last = xl_shard_end(head->shard, head->total);
     if (covered(p->blocks + before, p->n_blocks - before, first) == last) return EXITLM_OK;
-    return xl_fail(error, EXITLM_IO,
-                   XL_FILE_NAME
-                   ": not whole: the command that makes shard %u/%u has to be run again, and goes on",
-                   path, head->shard.index, head->shard.of);
+    return xl_fail(
+        error, EXITLM_IO,
+        XL_FILE_NAME
+        ": not whole: the command that makes shard %u/%u has to be run again, and goes on",
+        path, head->shard.index, head->shard.of);
 }
 
 /* Does part number `part` belong to those before it? */
@@ -270,8 +271,8 @@ static bool lock(FILE *f) {
 }
 
 static exitlm_status cannot_write(const xl_part_writer *w, exitlm_error *error) {
-    return xl_fail(error, EXITLM_IO, XL_FILE_NAME ".part: cannot be written: %s",
-                   w->there.paths[0], errno ? strerror(errno) : "is the disk full?");
+    return xl_fail(error, EXITLM_IO, XL_FILE_NAME ".part: cannot be written: %s", w->there.paths[0],
+                   errno ? strerror(errno) : "is the disk full?");
 }
 
 /* A part of that name which is whole. *there false: there is none. */
@@ -301,8 +302,8 @@ static exitlm_status go_on(xl_part_writer *w, exitlm_error *error) {
         status = read_blocks(&w->there, 0, w->file, &end, &more, error);
     if (status != EXITLM_OK) return status;
     errno = 0;
-    bool fine = ftruncate(fileno(w->file), (off_t)end) == 0 &&
-                fseeko(w->file, (off_t)end, SEEK_SET) == 0;
+    bool fine =
+        ftruncate(fileno(w->file), (off_t)end) == 0 && fseeko(w->file, (off_t)end, SEEK_SET) == 0;
     if (fine && end == 0) {
         const head_record r = {w->there.head, xl_checksum(&w->there.head, sizeof w->there.head)};
         fine = fwrite(&r, sizeof r, 1, w->file) == 1 && fflush(w->file) == 0;
@@ -327,8 +328,8 @@ exitlm_status xl_part_begin(xl_part_writer *w, const char *path, const xl_part_h
         if (!w->file) w->file = fopen(name, "w+b");
         if (!w->file) status = cannot_write(w, error);
         else if (!lock(w->file))
-            status = xl_fail(error, EXITLM_IO, XL_FILE_NAME ": another process is writing it",
-                             name);
+            status =
+                xl_fail(error, EXITLM_IO, XL_FILE_NAME ": another process is writing it", name);
         else status = go_on(w, error);
     }
     free(name);
@@ -389,8 +390,8 @@ exitlm_status xl_part_finish(xl_part_writer *w, exitlm_error *error) {
     char *name = xl_format("%s.part", w->there.paths[0]);
     if (!name) return xl_no_memory(error, "a file name");
     errno = 0;
-    const bool fine = fflush(w->file) == 0 && fsync(fileno(w->file)) == 0 &&
-                      rename(name, w->there.paths[0]) == 0;
+    const bool fine =
+        fflush(w->file) == 0 && fsync(fileno(w->file)) == 0 && rename(name, w->there.paths[0]) == 0;
     free(name);
     return fine ? EXITLM_OK : cannot_write(w, error);
 }

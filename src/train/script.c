@@ -43,13 +43,14 @@ exitlm_status xl_script_begin(xl_script *s, const xl_dataset_item *item, const i
     s->item = item;
     s->next_turn = 0;
     s->n_forced = 0;
-    s->follows = item->kind != XL_DATASET_TURNS;
+    s->follows = !xl_dataset_answered(item);
     *n = 0;
-    if (item->kind == XL_DATASET_TEXT) { /* the first token is the prompt of the others */
+    if (item->kind == XL_DATASET_TEXT || item->kind == XL_DATASET_PROMPT) {
         status = tokenize(s, item->texts[0], EXITLM_ADD_SPECIAL, error);
         s->next_turn = 1;
         *ids = s->forced;
-        *n = s->n_forced > 1;
+        /* a text's first token is the prompt of the others */
+        *n = s->follows ? s->n_forced > 1 : s->n_forced;
         return status;
     }
     if (item->kind == XL_DATASET_TURNS) status = add(s, "user", s->next_turn++, error);

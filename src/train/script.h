@@ -1,6 +1,6 @@
 /* One item of a data set as a conversation in a session: which ids come when. Turns are answered by
- * the model; the assistant's messages of a chat as it stands, and plain text, are followed token
- * by token. */
+ * the model, and it goes on with the beginning of a text; the assistant's messages of a chat as it
+ * stands, and plain text, are followed token by token. */
 #ifndef XL_SCRIPT_H
 #define XL_SCRIPT_H
 #include "dataset.h"

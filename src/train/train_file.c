@@ -16,18 +16,23 @@ static exitlm_status dequantise_output(xl_training *run, exitlm_error *error) {
     for (uint32_t id = 0; id < vocab; id++)
         xl_dequant_row(m->output.type, m->output.data, dim, xl_slot(m, id),
                        run->output + (size_t)id * dim);
-    run->base = (xl_train_base){
-        .dim = dim, .vocab = vocab, .output = run->output, .output_norm = m->output_norm.weight};
+    run->base = (xl_train_base){.dim = dim,
+                                .vocab = vocab,
+                                .output = run->output,
+                                .output_norm = m->output_norm.weight,
+                                .norm_bias = m->output_norm.bias,
+                                .output_bias = m->output_bias};
     return EXITLM_OK;
 }
 
 /* ---- The heads file ---- */
 /* What is there counts, which an interrupted run has less of than was planned. NULL: no memory. */
 static char *describe_data(const xl_training *run) {
-    return xl_format("trained on %zu conversations by the model itself: %zu invented, the others "
-                     "answers to the prompts of "
-                     "--data; no human labels",
-                     run->n_conversations, run->n_invented);
+    return xl_format("trained on what the model itself says in %zu conversations or texts: %zu "
+                     "invented, %zu answers to prompts of --data, %zu as they stand in --data; no "
+                     "human labels",
+                     run->n_conversations, run->n_of_kind[XL_GATHER_INVENT],
+                     run->n_of_kind[XL_GATHER_ANSWER], run->n_of_kind[XL_GATHER_FORCED]);
 }
 
 static void describe_head(xl_head_source *head, const xl_train_result *result,

@@ -146,6 +146,9 @@ static void start_values(xl_trainer *t) {
     if (t->up.w) scatter(t->up.w, (size_t)t->up.out * dim, dim, t->options.seed ^ 0x75705f77u);
     if (t->output.w)
         memcpy(t->output.w, t->base.output, (size_t)t->base.vocab * dim * sizeof(float));
+    if (t->bias.w && t->base.output_bias)
+        for (uint32_t i = 0; i < t->options.rows; i++)
+            t->bias.w[i] = t->base.output_bias[t->base.shortlist[i]];
     for (uint32_t i = 0; i < t->base.vocab; i++) t->index_of[i] = -1;
     if (t->options.form != XL_FORM_FULL) {
         for (uint32_t i = 0; i < t->options.rows; i++)
@@ -248,10 +251,21 @@ static xl_target target_of(const xl_trainer *t, const xl_train_set *set, size_t 
 
 static void extra_scores(const xl_trainer *t, const xl_target *target, const float *h, float *z) {
     const uint32_t dim = t->base.dim;
+    const float *bias = t->base.output_bias;
     for (uint32_t e = 0; e < target->n_extra; e++)
-        z[target->rows + e] = xl_dot(h, t->base.output + (size_t)target->extra[e] * dim, dim);
+        z[target->rows + e] = xl_dot(h, t->base.output + (size_t)target->extra[e] * dim, dim) +
+                              (bias ? bias[target->extra[e]] : 0);
     if (target->other)
         z[target->rows + target->n_extra] = xl_dot(h, t->other.w, dim) + t->other.w[dim];
+}
+
+/* The trained bias of the static rows, or the model's. */
+static void add_bias(const xl_trainer *t, float *z) {
+    const float *bias = t->base.output_bias;
+    if (t->bias.w) xl_add_scaled(z, 1, t->bias.w, t->options.rows);
+    else if (bias && t->options.form == XL_FORM_FULL) xl_add_scaled(z, 1, bias, t->options.rows);
+    else if (bias)
+        for (uint32_t i = 0; i < t->options.rows; i++) z[i] += bias[t->base.shortlist[i]];
 }
 
 /* s->n, s->h, s->z (and the mlp's u, a) of `count` positions. */
@@ -263,6 +277,7 @@ static void forward(const xl_trainer *t, scratch *s, const xl_train_set *set, co
         float *n = s->n + r * dim;
         xl_half_row(n, set->x + (size_t)order[r] * dim, dim);
         for (uint32_t i = 0; i < dim; i++) n[i] *= norm[i];
+        if (t->base.norm_bias) xl_add_scaled(n, 1, t->base.norm_bias, dim);
     }
     memcpy(s->h, s->n, count * dim * sizeof(float));
     if (t->map.w) xl_gemm(s->h, dim, s->n, dim, t->map.forward, count, dim, dim, true);
@@ -277,7 +292,7 @@ static void forward(const xl_trainer *t, scratch *s, const xl_train_set *set, co
     for (size_t r = 0; r < count; r++) {
         xl_target target = target_of(t, set, order[r]);
         float *z = s->z + r * t->z_stride;
-        if (t->bias.w) xl_add_scaled(z, 1, t->bias.w, rows);
+        add_bias(t, z);
         extra_scores(t, &target, s->h + r * dim, z);
     }
 }
@@ -342,7 +357,7 @@ static void keep_rows(xl_trainer *t, scratch *s, const xl_train_set *set, const 
     }
 }
 
-/* d norm = dn * x, with x = n / norm read again from the set. */
+/* d norm = dn * x, with x read again from the set. */
 static void keep_norm(xl_trainer *t, scratch *s, const xl_train_set *set, const uint32_t *order,
                       size_t row, size_t count) {
     const uint32_t dim = t->base.dim;

@@ -1,12 +1,12 @@
 /* Training of one exit head on the model's own distribution: forward KL, AdamW, mini-batches. No
  * engine, no files: arrays in, arrays out.
  *
- * A head sees x = h / rms(h), the normalised hidden state after its layer, and computes (heads.h
- * says the same for running it)
- *   n  = x * norm
+ * A head sees x, the hidden state after its layer, normalised as the model does it, by rms or by
+ * mean and deviation, and computes (heads.h says the same for running it)
+ *   n  = x * norm (+ the bias of the model's layer norm)
  *   h' = n (lens, vocabulary, full) | n + map n (tied) | n + down silu(up n) (mlp)
  *   z  = rows of the model's output matrix . h' (+ bias on the static shortlist), or for full its
- *      own matrix . h'
+ *      own matrix . h'; + the model's output bias, in which that on the static shortlist starts
  * over the static shortlist, the context's tokens outside of it, and "other" = w . h' + b for all
  * that is not listed.
  *
@@ -25,7 +25,7 @@
 typedef struct xl_train_set {
     size_t n;
     uint32_t dim, top_k;
-    const uint16_t *x;      /* [n][dim] f16, rms 1 */
+    const uint16_t *x;      /* [n][dim] f16, normalised */
     const int32_t *top_ids; /* [n][top_k] the model's likeliest tokens, likeliest first */
     /* [n][top_k] f16, their probabilities (temperature 1, whole vocabulary) */
     const uint16_t *top_p;
@@ -43,6 +43,8 @@ typedef struct xl_train_base {
     const float *output_norm; /* [dim], where training starts */
     const int32_t *shortlist; /* [n_shortlist] */
     uint32_t n_shortlist;
+    const float *norm_bias;   /* [dim] of a layer norm; NULL: none */
+    const float *output_bias; /* [vocab]; NULL: none */
 } xl_train_base;
 
 typedef struct xl_train_options {

@@ -20,12 +20,12 @@ static const float temperatures[] = {0.7f, 1.0f, 0.5f, 0.85f};
 
 static void add_answers(xl_training *run, uint32_t item, xl_gather_job *jobs, size_t *n) {
     const xl_training_options *o = run->options;
-    const bool turns = run->data.items[item].kind == XL_DATASET_TURNS,
+    const bool answered = xl_dataset_answered(&run->data.items[item]),
                validation = xl_dataset_held_out(o->seed, item);
     /* One conversation in eight is kept for choosing layers and laying out thresholds: answered
      * greedily, as agreement is measured. */
-    for (uint32_t r = 0; r < (validation || !turns ? 1 : o->answers); r++)
-        jobs[(*n)++] = (xl_gather_job){.kind = turns ? XL_GATHER_ANSWER : XL_GATHER_FORCED,
+    for (uint32_t r = 0; r < (validation || !answered ? 1 : o->answers); r++)
+        jobs[(*n)++] = (xl_gather_job){.kind = answered ? XL_GATHER_ANSWER : XL_GATHER_FORCED,
                                        .validation = validation,
                                        .item = item,
                                        .seed = mix(o->seed + 1, (uint64_t)item << 16 | r),
@@ -83,14 +83,14 @@ static int compare_u32(const void *a, const void *b) {
 
 /* Candidates: every fifteenth of the depth, down to a bit before the middle (answers form late),
  * and those named. The candidates are kept in any case, so that other layers can be trained from
- * the same data. */
+ * the same data; but where the vocabulary exit is all that is wanted. */
 static exitlm_status choose_candidates(xl_training *run, exitlm_error *error) {
     xl_gather_plan *plan = &run->plan;
     const uint32_t last = run->info.layers, stride = last >= 15 ? (last + 7) / 15 : 1;
     const xl_training_options *o = run->options;
     if (o->n_layers > EXITLM_MAX_HEADS)
         return xl_fail(error, EXITLM_USAGE, "--layers: at most %d heads", EXITLM_MAX_HEADS);
-    for (uint32_t i = 1; i <= 7; i++)
+    for (uint32_t i = 1; i <= 7 && !o->vocabulary_only; i++)
         if (last > i * stride) plan->layers[plan->n_layers++] = last - i * stride;
     plan->layers[plan->n_layers++] = last;
     for (size_t i = 0; i < o->n_layers; i++) {
@@ -163,8 +163,9 @@ exitlm_status xl_training_plan(xl_training *run, exitlm_error *error) {
                           .context_tokens = xl_measure_context(run->model, o->context_tokens),
                           .kv_type = o->kv_type,
                           .kernel = o->kernel};
-    exitlm_status status =
-        o->self_chat ? xl_user_frame_create(&p->frame, p->model, error) : EXITLM_OK;
+    exitlm_status status = o->self_chat && xl_model_chats(p->model)
+                               ? xl_user_frame_create(&p->frame, p->model, error)
+                               : EXITLM_OK;
     if (status == EXITLM_OK) status = make_jobs(run, error);
     if (status == EXITLM_OK) status = choose_candidates(run, error);
     if (status != EXITLM_OK) return status;
@@ -185,12 +186,12 @@ exitlm_status xl_training_gather(xl_training *run, bool *complete, exitlm_error 
     if (status != EXITLM_OK) return status;
     char *path = xl_format("%s/gathered", run->folder),
          *under_way = xl_format("%s/gathered.part", run->folder);
-    status = path && under_way ? xl_gather_run(&run->plan, all, path, run->pool, run->observer,
-                                               complete, error)
-                               : xl_no_memory(error, "a file name");
+    status = path && under_way
+                 ? xl_gather_run(&run->plan, all, path, run->pool, run->observer, complete, error)
+                 : xl_no_memory(error, "a file name");
     if (status == EXITLM_OK)
-        status = open_parts(run, (const char *const[]){*complete ? path : under_way}, 1,
-                            !*complete, error);
+        status = open_parts(run, (const char *const[]){*complete ? path : under_way}, 1, !*complete,
+                            error);
     free(path);
     free(under_way);
     return status;

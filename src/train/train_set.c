@@ -21,13 +21,14 @@ static int compare_ranked(const void *a, const void *b) {
  * choices. */
 static exitlm_status count_mass(xl_training *run, ranked *list, exitlm_error *error) {
     exitlm_status status = EXITLM_OK;
-    run->n_conversations = run->n_invented = 0;
+    run->n_conversations = 0;
+    memset(run->n_of_kind, 0, sizeof run->n_of_kind);
     for (size_t i = 0; i < run->gathered.n_blocks && status == EXITLM_OK; i++) {
         xl_gather_block s = {0};
         status = xl_gather_open(&run->plan, &run->gathered, i, &s, error);
         for (uint32_t c = 0; status == EXITLM_OK && c < s.n_conversations; c++) {
             run->n_conversations++;
-            run->n_invented += s.conversations[c].kind == XL_GATHER_INVENT;
+            run->n_of_kind[s.conversations[c].kind]++;
             if (s.conversations[c].validation) continue;
             const size_t from = (size_t)s.conversations[c].first_position * s.top,
                          n = (size_t)s.conversations[c].n_positions * s.top;

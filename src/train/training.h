@@ -19,6 +19,7 @@ typedef struct xl_training_options {
     float rate, target_temperature;
     uint64_t seed;
     bool no_maps;
+    bool vocabulary_only;             /* hidden states of the last layer alone are kept */
     uint32_t threads, context_tokens; /* context_tokens 0: the model's, at most 1024 */
     exitlm_kv_type kv_type;
     const char *kernel;
@@ -33,9 +34,9 @@ typedef struct xl_training {
     exitlm_model_info info;
     xl_dataset data; /* what train may use */
     xl_gather_plan plan;
-    xl_parts gathered;    /* what is learnt from */
-    char *folder;         /* in the cache: what belongs to this plan */
-    size_t n_conversations, n_invented; /* counted with the shortlist */
+    xl_parts gathered; /* what is learnt from */
+    char *folder;      /* in the cache: what belongs to this plan */
+    size_t n_conversations, n_of_kind[XL_GATHER_KINDS]; /* counted with the shortlist */
     xl_pool *pool;
     const xl_observer *observer;
     float *output; /* [vocab][dim] the model's output matrix as f32 */

@@ -205,7 +205,12 @@ static bool report(void *user, uint64_t step, uint64_t steps, double loss, doubl
  * state. Returns the final state. */
 static float *train(const world *w, xl_head_form form, float temperature, uint32_t threads,
                     bool interrupted, double *agrees, double *declined, float *scale) {
-    xl_train_base base = {DIM, VOCAB, w->output, w->norm, w->shortlist, ROWS};
+    xl_train_base base = {.dim = DIM,
+                          .vocab = VOCAB,
+                          .output = w->output,
+                          .output_norm = w->norm,
+                          .shortlist = w->shortlist,
+                          .n_shortlist = ROWS};
     xl_train_set set = {
         N, DIM, TOP, w->x, w->top_ids, w->top_p, w->extra_start, w->extra_count, w->extra_ids};
     stop_after stop = {interrupted ? 77 : 0};

@@ -6,7 +6,18 @@ import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { describe, test } from 'node:test';
-import { built, good, lines, objects, program, run, scratch, tiny } from './support/cli.mjs';
+import {
+  built,
+  canMake,
+  good,
+  lines,
+  makeTiny,
+  objects,
+  program,
+  run,
+  scratch,
+  tiny,
+} from './support/cli.mjs';
 
 const small = [
   '--rows',
@@ -527,6 +538,73 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
     );
   });
 
+  test('a model without a chat template: the vocabulary exit alone, from texts that it begins itself', () => {
+    const bytes = Buffer.from(fs.readFileSync(tiny));
+    bytes.write('chat_nothing', bytes.indexOf('chat_template'));
+    const base = scratch('base/base.gguf', bytes),
+      heads = scratch('base/base.exits.gguf', ''),
+      kept = scratch('base/kept.jsonl');
+    const call = (/** @type {string[]} */ ...args) => {
+      const { status, out, err } = run([...args, '-q']);
+      assert.equal(status, 0, err);
+      return out;
+    };
+    const train_ = ['train', base, '-o', heads, '--vocabulary-only', '--vocabulary-rows', '256'];
+    call(...train_, '--self-chat', '40', '--out-data', kept);
+    const texts = lines(fs.readFileSync(kept, 'utf8')).map((line) => line.text);
+    assert.ok(texts.length > 30 && new Set(texts).size > 30, 'each text has an opening of its own');
+    const [info] = objects(['inspect', heads]);
+    assert.deepEqual(
+      info.heads.map((/** @type {{ layer: number, form: string, rows: number }} */ head) => [
+        head.layer,
+        head.form,
+        head.rows,
+      ]),
+      [[6, 'vocabulary', 256]],
+    );
+    assert.match(info.data, /40 conversations or texts: 40 invented/);
+
+    // on texts that it goes on with, and on such as they stand
+    const mixed = scratch(
+      'base/mixed.jsonl',
+      jsonl(
+        Array.from({ length: 60 }, (_, i) =>
+          i % 2 ? { prompt: `The ${i} of` } : { text: `Line ${i} says what line ${i - 1} says.` },
+        ),
+      ),
+    );
+    const levels = ['--accuracy', '0.9,0.8', '--reply-tokens', '24'];
+    call('calibrate', base, heads, ...levels, '--data', mixed, '--self-chat', '180');
+    const [calibrated] = objects(['inspect', heads]);
+    assert.match(calibrated.data, /calibrated on 200 conversations/);
+    const row = calibrated.levels.find(
+      (/** @type {{ strategy: string, accuracy: number }} */ l) =>
+        l.strategy === 'risk' && Math.abs(l.accuracy - 0.8) < 1e-6,
+    );
+    assert.ok(row.certified && row.coverage[0] > 0, JSON.stringify(row));
+    const evaluated = ['eval', base, heads, '--self-chat', '30', '--speed', '1', '--reps', '1'];
+    const [eval_] = lines(call(...evaluated, '--strategy', 'risk', '--json'));
+    assert.equal(eval_.conversations, 30);
+    assert.ok(eval_.levels.every((/** @type {{ speedup: number }} */ l) => l.speedup > 0));
+  });
+
+  test(
+    "training sees a layer norm's mean and bias and the output's bias as the engine does",
+    { skip: !canMake && 'make_tiny is not built' },
+    () => {
+      for (const arch of ['gptneox', 'phi2']) {
+        const model = scratch(`norms/${arch}.gguf`);
+        makeTiny(model, '--arch', arch, '--type', 'f32', '--rope-dims', '8', '--untied');
+        const heads = scratch(`norms/${arch}.exits.gguf`),
+          all = ['--vocabulary-only', '--vocabulary-rows', '4096', '--self-chat', '24'];
+        // with every row listed the exit says what the model says
+        const { status, err } = run(['train', model, '-o', heads, ...all, '--batch', '64']);
+        assert.equal(status, 0, err);
+        assert.ok(Number(/self-chat ([\d.]+)/.exec(err)?.[1]) > 0.98, `${arch}: ${err}`);
+      }
+    },
+  );
+
   test('wrong usage and wrong files are sentences', () => {
     const heads = train('usage', '--layers', '6', '--self-chat', '40', '--epochs', '1');
     const cases = /** @type {[string[], number, RegExp][]} */ ([
@@ -545,6 +623,11 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
         ['train', tiny, '-o', scratch('x.gguf'), '--self-chat', '0', '-q'],
         2,
         /nothing to learn from/,
+      ],
+      [
+        ['train', tiny, '-o', scratch('x.gguf'), '--vocabulary-only', '--layers', '4', '-q'],
+        2,
+        /leave out --layers/,
       ],
       [
         ['train', tiny, '-o', scratch('x.gguf'), '--data', scratch('none.txt'), '-q'],
