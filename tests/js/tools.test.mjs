@@ -242,6 +242,11 @@ const hermes = `{%- if tools %}{{ '# Tools' }}{%- for tool in tools %}{{ '\\n' }
 {%- if message.role == 'assistant' and message.tool_calls %}{{ message.content }}{%- for call in message.tool_calls %}{{ '\\n<tool_call>\\n{"name": "' }}{{ call.function.name }}{{ '", "arguments": ' }}{{ call.function.arguments | tojson }}{{ '}\\n</tool_call>\\n' }}{%- endfor %}
 {%- elif message.role == 'tool' %}{{ '<tool_response>' + message.content + '</tool_response>' }}
 {%- else %}{{ message.role + ': ' + message.content + '\\n' }}{%- endif %}{%- endfor %}`;
+const llama3 = `{%- for message in messages %}<|start_header_id|>{{ message.role }}:
+{%- if 'tool_calls' in message %}
+{%- if message.tool_calls | length > 1 %}{{ raise_exception('This model only supports single tool-calls at once!') }}{%- endif %}
+{{- '{"name": "' + message.tool_calls[0].function.name + '", "parameters": ' }}{{ message.tool_calls[0].function.arguments | tojson }}}
+{%- else %}{{ message.content }}{%- endif %}{%- endfor %}{%- if tools %}{%- endif %}`;
 const plain = `{%- for message in messages %}{{ message.role + ': ' + message.content + '\\n' }}{%- endfor %}`;
 
 test('what a template is told, in its own form or in words', async () => {
@@ -281,6 +286,16 @@ test('what a template is told, in its own form or in words', async () => {
     `# Tools\n${inJson}\nuser: Hi\n\n<tool_call>\n{"name": "f", "arguments": {"a": ["x <END>", 1]}}\n</tool_call>\n<tool_response>one</tool_response><tool_response>two</tool_response>`,
   );
   assert.equal(own.plain.length, 10, 'what a tool or an argument says is text, not a token');
+  const [user, { toolCalls = [] }, ...answers] = talk;
+  const twice = [...toolCalls, { id: 'c2', name: 'g', arguments: {} }];
+  const split = await rendered(llama3)(
+    [user, { role: 'assistant', content: '', toolCalls: twice }, ...answers],
+    told,
+  );
+  assert.equal(
+    split.text.replaceAll('<|start_header_id|>', '\n'),
+    '\nuser:Hi\nassistant:{"name": "f", "parameters": {"a": ["x <END>", 1]}}\nassistant:{"name": "g", "parameters": {}}\ntool:one\ntool:two',
+  );
   const { text } = await rendered(plain)(talk, told);
   assert.match(
     text,

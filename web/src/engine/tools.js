@@ -131,8 +131,14 @@ export function forTemplate(form, messages, tools) {
   if (form === null) return { messages: inWords(messages, tools) };
   /** @type {Map<string | undefined, string>} */
   const names = new Map();
+  // Llama 3's template refuses several calls in a message.
+  const told = messages.flatMap((message) =>
+    form === 'llama3' && message.toolCalls?.length
+      ? message.toolCalls.map((call) => ({ ...message, toolCalls: [call] }))
+      : message,
+  );
   return {
-    messages: messages.map(({ role, content, toolCalls, toolCallId }) => {
+    messages: told.map(({ role, content, toolCalls, toolCallId }) => {
       for (const { id, name } of toolCalls ?? []) names.set(id, name);
       return {
         role,
