@@ -70,18 +70,21 @@ static const cli_option options[] = {
               "the one that train was given: says which lines it held out"),
     CLI_SWITCH('q', "quiet", quiet, "no progress"),
     CLI_HEADLINE("On many machines"),
-    CLI_VALUE(TEXT, 0, "shard", shard, "I/N", NULL,
-              "measure the I-th of N shares of the conversations alone, into the part of -o; the heads "
-              "file stays as it is"),
-    CLI_VALUE(TEXT, 'o', "output", part, "PART", NULL,
-              "the part to write; until it is whole it is PART.part, with which the same command goes "
-              "on"),
+    CLI_VALUE(
+        TEXT, 0, "shard", shard, "I/N", NULL,
+        "measure the I-th of N shares of the conversations alone, into the part of -o; the heads "
+        "file stays as it is"),
+    CLI_VALUE(
+        TEXT, 'o', "output", part, "PART", NULL,
+        "the part to write; until it is whole it is PART.part, with which the same command goes "
+        "on"),
     CLI_VALUE(TEXTS, 0, "merge", merge, "PART", NULL,
               "take the measurements of these parts, all shards in any order; they say what the "
               "options would. With --shard: of the stages before"),
-    CLI_ONE_OF("stage", stage, xl_calibration_stages, "levels",
-               "with --shard: path and trial share out what each worker of the stage levels measures "
-               "for itself where it is not given the parts of these two"),
+    CLI_ONE_OF(
+        "stage", stage, xl_calibration_stages, "levels",
+        "with --shard: path and trial share out what each worker of the stage levels measures "
+        "for itself where it is not given the parts of these two"),
     CLI_HEADLINE("Engine"),
     CLI_ENGINE_OPTIONS,
 };
@@ -175,11 +178,16 @@ static const struct {
     const char *name;
     xl_calibration_number number;
 } recorded[] = {
-    {"metric", XL_CALIBRATED_METRIC},       {"strategy", XL_CALIBRATED_STRATEGY},
-    {"kv", XL_CALIBRATED_KV},               {"kv-type", XL_CALIBRATED_KV_TYPE},
-    {"temp", XL_CALIBRATED_TEMPERATURE},    {"reply-tokens", XL_CALIBRATED_REPLY_TOKENS},
-    {"delta", XL_CALIBRATED_DELTA},         {"accuracy", XL_CALIBRATED_LEVELS},
-    {"seed", XL_CALIBRATED_SEED},           {"ctx", XL_CALIBRATED_CONTEXT},
+    {"metric", XL_CALIBRATED_METRIC},
+    {"strategy", XL_CALIBRATED_STRATEGY},
+    {"kv", XL_CALIBRATED_KV},
+    {"kv-type", XL_CALIBRATED_KV_TYPE},
+    {"temp", XL_CALIBRATED_TEMPERATURE},
+    {"reply-tokens", XL_CALIBRATED_REPLY_TOKENS},
+    {"delta", XL_CALIBRATED_DELTA},
+    {"accuracy", XL_CALIBRATED_LEVELS},
+    {"seed", XL_CALIBRATED_SEED},
+    {"ctx", XL_CALIBRATED_CONTEXT},
 };
 
 /* The options are those of the parts. accuracy [XL_LEVELS] is their list. */
@@ -200,9 +208,9 @@ static int measure_shard(xl_calibration *c, const calibrate_options *o, const ch
     exitlm_error error;
     xl_shard shard;
     xl_shard_parse(o->shard, &shard);
-    const int status = cli_done(xl_calibration_shard(c, heads_path, (xl_calibration_stage)o->stage,
-                                                     shard, o->part, &error),
-                                &error);
+    const int status = cli_done(
+        xl_calibration_shard(c, heads_path, (xl_calibration_stage)o->stage, shard, o->part, &error),
+        &error);
     if (status == CLI_OK)
         printf("%s: shard %u/%u of the stage %s\n", o->part, shard.index, shard.of,
                xl_calibration_stages[o->stage]);
@@ -309,8 +317,8 @@ static int gather_what_is_there(xl_calibration *c, const calibrate_options *o,
     int status = CLI_OK;
     if (o->shard || !o->merge.n || o->data.n) status = read_data(c, &o->data);
     if (status != CLI_OK || !o->merge.n) return status;
-    status = cli_done(
-        xl_calibration_take_parts(c, heads_path, o->merge.items, o->merge.n, &error), &error);
+    status = cli_done(xl_calibration_take_parts(c, heads_path, o->merge.items, o->merge.n, &error),
+                      &error);
     if (status == CLI_OK && !o->shard && c->given[XL_CALIBRATE_LEVELS].n_items == 0)
         return cli_fail("%s: the parts of the stage levels are missing: give these to --shard I/N "
                         "--merge",
@@ -323,8 +331,7 @@ static int check_usage(const calibrate_options *o) {
     if (o->default_accuracy > 0 && o->tasks)
         return cli_usage(
             "calibrate: --default and --tasks both name the default: give one of them");
-    if (!o->shard != !o->part)
-        return cli_usage("calibrate: --shard I/N and -o PART go together");
+    if (!o->shard != !o->part) return cli_usage("calibrate: --shard I/N and -o PART go together");
     if (o->shard && !xl_shard_parse(o->shard, &shard))
         return cli_usage("calibrate: --shard: \"%.40s\" is not as 3/8: one of how many", o->shard);
     if (o->shard && (o->default_accuracy > 0 || o->tasks))

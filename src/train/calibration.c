@@ -38,7 +38,8 @@ static bool is_like(const exitlm_level *level, const xl_calibration_options *o) 
 }
 
 static bool knows_papers(const xl_calibration *c) {
-    return c->options->kv == EXITLM_POLICY_EXACT && c->options->use.temperature == 0 && !xl_calibration_adds(c);
+    return c->options->kv == EXITLM_POLICY_EXACT && c->options->use.temperature == 0 &&
+           !xl_calibration_adds(c);
 }
 
 exitlm_status xl_calibration_check(const xl_calibration *c, exitlm_error *error) {
@@ -154,8 +155,7 @@ static exitlm_status run_all(xl_calibration *c, xl_calibration_stage stage,
                              xl_measure_result *result, exitlm_error *error) {
     size_t list[XL_MEASURE_MAX];
     for (size_t j = 0; j < n; j++) list[j] = j;
-    return xl_calibration_run(c, stage, 0, c->path_data.n, settings, list, n, label, result,
-                              error);
+    return xl_calibration_run(c, stage, 0, c->path_data.n, settings, list, n, label, result, error);
 }
 
 /* The path's data and the curve by one metric. */
@@ -302,8 +302,8 @@ static exitlm_status try_out(xl_calibration *c, const layout *l, trial *t, exitl
     xl_measure_setting settings[TRIALS + 1] = {{{0}}};
     xl_measure_result result = {0};
     list_trials(c, l, settings, t);
-    exitlm_status status = run_all(c, XL_CALIBRATE_TRIAL, settings, TRIALS + 1, "trial     ",
-                                   &result, error);
+    exitlm_status status =
+        run_all(c, XL_CALIBRATE_TRIAL, settings, TRIALS + 1, "trial     ", &result, error);
     if (status == EXITLM_OK) sum_trial(&result, t);
     xl_measure_free(&result);
     return status;
@@ -327,8 +327,8 @@ static void place_settings(xl_calibration *c, const layout *l, const trial *t) {
     for (int i = XL_LEVELS; i-- > 0;) {
         if (!wanted_level(c->options, i)) continue;
         const double boundary =
-            xl_risk_boundary(1 - (double)xl_levels[i], t->spread,
-                             (size_t)(t->reach * (double)c->n), (double)c->options->delta);
+            xl_risk_boundary(1 - (double)xl_levels[i], t->spread, (size_t)(t->reach * (double)c->n),
+                             (double)c->options->delta);
         for (size_t k = 0; k < XL_LEVEL_SETTINGS && boundary > 0; k++) {
             float *threshold = path->threshold[path->n];
             xl_curve_at(&l->curve, &l->data, expected_for(t, shares[k] * boundary), threshold);
@@ -342,8 +342,7 @@ static void place_settings(xl_calibration *c, const layout *l, const trial *t) {
 static exitlm_status lay_out(xl_calibration *c, xl_measure_result *held_out, layout **l,
                              exitlm_error *error) {
     const xl_measure_setting full = {{0}};
-    exitlm_status status =
-        run_all(c, XL_CALIBRATE_PATH, &full, 1, "path      ", held_out, error);
+    exitlm_status status = run_all(c, XL_CALIBRATE_PATH, &full, 1, "path      ", held_out, error);
     return status == EXITLM_OK ? choose_metric(c, &held_out->record, l, error) : status;
 }
 
@@ -516,14 +515,14 @@ exitlm_status xl_calibration_write(const xl_calibration *c, const char *path, ex
     if (!data && !xl_calibration_adds(c)) {
         status = xl_no_memory(error, "the heads");
     } else {
-        const xl_heads_calibration calibration = {.metric = c->metric,
-                                                  .kv = xl_calibration_adds(c) ? c->heads->kv : c->options->kv,
-                                                  .kv_type = xl_calibration_adds(c) ? c->heads->kv_type
-                                                                     : c->options->use.kv_type,
-                                                  .logistic = c->logistic,
-                                                  .data = data,
-                                                  .n_levels = c->n_levels,
-                                                  .levels = c->levels};
+        const xl_heads_calibration calibration = {
+            .metric = c->metric,
+            .kv = xl_calibration_adds(c) ? c->heads->kv : c->options->kv,
+            .kv_type = xl_calibration_adds(c) ? c->heads->kv_type : c->options->use.kv_type,
+            .logistic = c->logistic,
+            .data = data,
+            .n_levels = c->n_levels,
+            .levels = c->levels};
         status = xl_about(path, xl_heads_rewrite(bytes, n_bytes, &calibration, &out, error), error);
     }
     if (status == EXITLM_OK) status = xl_file_write(path, out.data, out.n_bytes, error);

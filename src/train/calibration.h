@@ -67,8 +67,7 @@ exitlm_status xl_calibration_choose_path(xl_calibration *c, exitlm_error *error)
 bool xl_calibration_adds(const xl_calibration *c);
 /* The settings of a stage, [XL_MEASURE_MAX]; what they follow from is measured before. */
 exitlm_status xl_calibration_settings(xl_calibration *c, xl_calibration_stage stage,
-                                      xl_measure_setting *settings, size_t *n,
-                                      exitlm_error *error);
+                                      xl_measure_setting *settings, size_t *n, exitlm_error *error);
 /* Takes metric, weights and path from elsewhere. */
 void xl_calibration_take_path(xl_calibration *c, exitlm_metric metric, const float *logistic,
                               const xl_path *path);

@@ -61,8 +61,7 @@ void xl_calibration_options_of(const uint32_t *n, xl_calibration_options *o, flo
 static exitlm_status hash_heads(const xl_calibration *c, const char *path, xl_sha256 *sha,
                                 exitlm_error *error) {
     const float weights[EXITLM_MAX_HEADS * 6] = {0};
-    const xl_heads_calibration none = {
-        .kv = EXITLM_POLICY_EXACT, .logistic = weights, .data = ""};
+    const xl_heads_calibration none = {.kv = EXITLM_POLICY_EXACT, .logistic = weights, .data = ""};
     char *bytes;
     size_t n_bytes;
     xl_buffer out;
@@ -91,10 +90,9 @@ static exitlm_status make_head(const xl_calibration *c, const char *heads,
     xl_sha256 sha;
     uint8_t digest[32];
     exitlm_model_describe(c->model, &info);
-    *head = (xl_part_head){
-        .kind = XL_PART_CALIBRATE,
-        .total = stage == XL_CALIBRATE_LEVELS ? c->n : c->path_data.n,
-        .shard = shard};
+    *head = (xl_part_head){.kind = XL_PART_CALIBRATE,
+                           .total = stage == XL_CALIBRATE_LEVELS ? c->n : c->path_data.n,
+                           .shard = shard};
     xl_calibration_numbers(c->options, stage, head->numbers);
     memcpy(head->fingerprint, info.fingerprint, sizeof info.fingerprint);
     xl_sha256_init(&sha);
@@ -148,8 +146,8 @@ static bool get_result(uint8_t *bytes, const xl_part_block *b, size_t n_settings
     if (n > b->n_bytes || b->n_bytes != block_bytes(n_sums, (size_t)n, n_heads)) return false;
     *r = (xl_measure_result){.n_items = (size_t)b->n, .n_settings = n_settings};
     r->sums = (xl_measure_sum *)(bytes + sizeof n);
-    r->record = (xl_measure_record){.n = (size_t)n,
-                                    .checks = (xl_measure_check *)(r->sums + n_sums)};
+    r->record =
+        (xl_measure_record){.n = (size_t)n, .checks = (xl_measure_check *)(r->sums + n_sums)};
     r->record.conversation = (uint32_t *)(r->record.checks + n * n_heads);
     r->record.full = (int32_t *)(r->record.conversation + n);
     r->record.first = (uint8_t *)(r->record.full + n);
@@ -185,9 +183,8 @@ static exitlm_status find_about(xl_calibration *c, xl_part_writer *w, xl_calibra
     return xl_part_block_end(w, 0, 0, error);
 }
 
-static exitlm_status measure_shard(xl_calibration *c, xl_part_writer *w,
-                                   xl_calibration_stage stage, const about *a,
-                                   exitlm_error *error) {
+static exitlm_status measure_shard(xl_calibration *c, xl_part_writer *w, xl_calibration_stage stage,
+                                   const about *a, exitlm_error *error) {
     const xl_shard shard = w->there.head.shard;
     const uint64_t end = xl_shard_end(shard, w->there.head.total);
     size_t list[XL_MEASURE_MAX];
@@ -202,16 +199,14 @@ static exitlm_status measure_shard(xl_calibration *c, xl_part_writer *w,
                  (unsigned long long)(from + n), (unsigned long long)end, a->n - 1);
         status = xl_calibration_run(c, stage, (size_t)from, (size_t)n, a->settings, list, a->n,
                                     label, &result, error);
-        if (status == EXITLM_OK)
-            status = put_result(w, &result, from, c->heads->n_heads, error);
+        if (status == EXITLM_OK) status = put_result(w, &result, from, c->heads->n_heads, error);
         xl_measure_free(&result);
     }
     return status;
 }
 
-exitlm_status xl_calibration_shard(xl_calibration *c, const char *heads,
-                                   xl_calibration_stage stage, xl_shard shard, const char *path,
-                                   exitlm_error *error) {
+exitlm_status xl_calibration_shard(xl_calibration *c, const char *heads, xl_calibration_stage stage,
+                                   xl_shard shard, const char *path, exitlm_error *error) {
     xl_part_head head;
     xl_part_writer w;
     about *a = calloc(1, sizeof *a);
@@ -256,8 +251,7 @@ static exitlm_status check_origin(const xl_calibration *c, const char *heads, co
         return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": measured on other data than --data",
                        p->paths[0]);
     if (memcmp(own.numbers, p->head.numbers, sizeof own.numbers) != 0)
-        return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": measured with other options",
-                       p->paths[0]);
+        return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": measured with other options", p->paths[0]);
     return EXITLM_OK;
 }
 
@@ -301,9 +295,8 @@ static exitlm_status read_about(const xl_parts *p, about *a, exitlm_error *error
         else memcpy(a, bytes, sizeof *a);
         free(bytes);
     }
-    if (status == EXITLM_OK &&
-        (a->n == 0 || a->n > XL_MEASURE_MAX || a->metric >= EXITLM_METRIC_COUNT ||
-         a->path.n > XL_PATH_MAX))
+    if (status == EXITLM_OK && (a->n == 0 || a->n > XL_MEASURE_MAX ||
+                                a->metric >= EXITLM_METRIC_COUNT || a->path.n > XL_PATH_MAX))
         status = xl_fail(error, EXITLM_IO, XL_FILE_NAME ": this part cannot be read", p->paths[0]);
     return status;
 }
@@ -344,8 +337,7 @@ exitlm_status xl_calibration_take_parts(xl_calibration *c, const char *heads,
             if ((known ? head.numbers[XL_CALIBRATED_STAGE] : 0) == stage) some[k++] = paths[i];
         }
         if (k == 0) continue;
-        status =
-            xl_parts_open(&parts, some, k, XL_PART_CALIBRATE, info.fingerprint, false, error);
+        status = xl_parts_open(&parts, some, k, XL_PART_CALIBRATE, info.fingerprint, false, error);
         if (status == EXITLM_OK)
             status = take_stage(c, heads, (xl_calibration_stage)stage, &parts, error);
         xl_parts_close(&parts);

@@ -30,9 +30,8 @@ void xl_calibration_options_of(const uint32_t *numbers, xl_calibration_options *
 bool xl_calibration_look(const char *const *paths, size_t n, uint32_t *numbers);
 
 /* Measures the shard of one stage into the part `path`. The data is split; `heads` is their file. */
-exitlm_status xl_calibration_shard(xl_calibration *c, const char *heads,
-                                   xl_calibration_stage stage, xl_shard shard, const char *path,
-                                   exitlm_error *error);
+exitlm_status xl_calibration_shard(xl_calibration *c, const char *heads, xl_calibration_stage stage,
+                                   xl_shard shard, const char *path, exitlm_error *error);
 /* Takes the stages that these parts hold, each of them whole: `given`. Without c->data the parts
  * say how many conversations decide. */
 exitlm_status xl_calibration_take_parts(xl_calibration *c, const char *heads,

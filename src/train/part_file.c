@@ -156,8 +156,8 @@ static exitlm_status read_part(xl_parts *p, size_t part, xl_part_head *head, xl_
         return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": cannot be opened: %s", path,
                        strerror(errno));
     const bool fine = read_head(f, head) && head->kind == (uint32_t)kind;
-    exitlm_status status = fine ? read_blocks(p, part, f, &end, &more, error)
-                                : refuse_head(path, head, kind, error);
+    exitlm_status status =
+        fine ? read_blocks(p, part, f, &end, &more, error) : refuse_head(path, head, kind, error);
     fclose(f);
     if (status != EXITLM_OK || partial) return status;
     if (more) return damaged(path, head->shard, end, error);
@@ -165,10 +165,11 @@ static exitlm_status read_part(xl_parts *p, size_t part, xl_part_head *head, xl_
     const uint64_t first = xl_shard_first(head->shard, head->total),
                    last = xl_shard_end(head->shard, head->total);
     if (covered(p->blocks + before, p->n_blocks - before, first) == last) return EXITLM_OK;
-    return xl_fail(error, EXITLM_IO,
-                   XL_FILE_NAME
-                   ": not whole: the command that makes shard %u/%u has to be run again, and goes on",
-                   path, head->shard.index, head->shard.of);
+    return xl_fail(
+        error, EXITLM_IO,
+        XL_FILE_NAME
+        ": not whole: the command that makes shard %u/%u has to be run again, and goes on",
+        path, head->shard.index, head->shard.of);
 }
 
 /* Does part number `part` belong to those before it? */
@@ -305,8 +306,8 @@ static exitlm_status go_on(xl_part_writer *w, exitlm_error *error) {
         status = read_blocks(&w->there, 0, w->file, &end, &more, error);
     if (status != EXITLM_OK) return status;
     errno = 0;
-    bool fine = ftruncate(fileno(w->file), (off_t)end) == 0 &&
-                fseeko(w->file, (off_t)end, SEEK_SET) == 0;
+    bool fine =
+        ftruncate(fileno(w->file), (off_t)end) == 0 && fseeko(w->file, (off_t)end, SEEK_SET) == 0;
     if (fine && end == 0) {
         const head_record r = {w->there.head, xl_checksum(&w->there.head, sizeof w->there.head)};
         fine = fwrite(&r, sizeof r, 1, w->file) == 1 && fflush(w->file) == 0;

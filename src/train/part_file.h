@@ -30,10 +30,10 @@ typedef enum xl_part_kind { XL_PART_GATHER = 1, XL_PART_CALIBRATE } xl_part_kind
 /* The same in all parts of one work, but for the shard. */
 #define XL_PART_NUMBERS 20
 typedef struct xl_part_head {
-    uint32_t format, kind; /* format: filled in by xl_part_begin */
-    uint8_t key[32];       /* of all that the content depends on */
-    char fingerprint[72];  /* of the model */
-    uint64_t total;        /* items of the work */
+    uint32_t format, kind;             /* format: filled in by xl_part_begin */
+    uint8_t key[32];                   /* of all that the content depends on */
+    char fingerprint[72];              /* of the model */
+    uint64_t total;                    /* items of the work */
     uint32_t numbers[XL_PART_NUMBERS]; /* what its kind has to say */
     xl_shard shard;
 } xl_part_head;
