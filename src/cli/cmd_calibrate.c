@@ -10,7 +10,7 @@
 #include "platform.h"
 #include "progress.h"
 #include "signals.h"
-#include "train/calibration.h"
+#include "train/calibration_parts.h"
 #include "train/invent.h"
 
 typedef struct calibrate_options {
@@ -18,6 +18,9 @@ typedef struct calibrate_options {
     xl_calibration_options calibration;
     cli_texts data;
     uint32_t self_chat;
+    const char *shard, *part; /* one share of the work, and where it goes */
+    int stage;
+    cli_texts merge;
     const char *tasks;
     int kv;
     float default_accuracy; /* 0: as the file has it */
@@ -70,6 +73,23 @@ static const cli_option options[] = {
     CLI_VALUE(SEED, 0, "seed", calibration.seed, "S", "1",
               "the one that train was given: says which lines it held out"),
     CLI_SWITCH('q', "quiet", quiet, "no progress"),
+    CLI_HEADLINE("On many machines"),
+    CLI_VALUE(
+        TEXT, 0, "shard", shard, "I/N", NULL,
+        "measure the I-th of N shares of the conversations alone, into the part of -o; the heads "
+        "file stays as it is"),
+    CLI_VALUE(
+        TEXT, 'o', "output", part, "PART", NULL,
+        "the part to write; until it is whole it is PART.part, with which the same command goes "
+        "on"),
+    CLI_VALUE(TEXTS, 0, "merge", merge, "PART", NULL,
+              "take the measurements of these parts, all shards in any order; they say what the "
+              "options would. With --shard: of the stages before"),
+    CLI_ONE_OF(
+        "stage", stage, xl_calibration_stages, "levels",
+        "with --shard: path and trial share out what each worker of the stage levels measures "
+        "for itself where it is not given the parts of these two"),
+    CLI_HEADLINE("Engine"),
     CLI_ENGINE_OPTIONS,
 };
 
@@ -94,8 +114,6 @@ static int read_data(xl_calibration *c, const cli_texts *data, uint32_t invented
     if (c->left_out)
         cli_warn("%zu conversation%s left out: empty, or longer than the context", c->left_out,
                  c->left_out == 1 ? " is" : "s are");
-    if (c->data.n < 300)
-        cli_warn("%zu conversations certify little: 600 or more are recommended", c->data.n);
     return CLI_OK;
 }
 
@@ -158,15 +176,67 @@ static void check_default(const xl_calibration *c) {
                  (double)kept);
 }
 
+/* ---- Parts ---- */
+/* Options that parts have on record: what is named beside --merge has to be the same. */
+static const struct {
+    const char *name;
+    xl_calibration_number number;
+} recorded[] = {
+    {"metric", XL_CALIBRATED_METRIC},
+    {"strategy", XL_CALIBRATED_STRATEGY},
+    {"kv", XL_CALIBRATED_KV},
+    {"kv-type", XL_CALIBRATED_KV_TYPE},
+    {"temp", XL_CALIBRATED_TEMPERATURE},
+    {"reply-tokens", XL_CALIBRATED_REPLY_TOKENS},
+    {"delta", XL_CALIBRATED_DELTA},
+    {"accuracy", XL_CALIBRATED_LEVELS},
+    {"seed", XL_CALIBRATED_SEED},
+    {"ctx", XL_CALIBRATED_CONTEXT},
+};
+
+/* The options are those of the parts. accuracy [XL_LEVELS] is their list. */
+static int take_options(const cli_call *call, calibrate_options *o, float *accuracy) {
+    uint32_t theirs[XL_PART_NUMBERS], named[XL_PART_NUMBERS];
+    xl_calibration_numbers(&o->calibration, XL_CALIBRATE_LEVELS, named);
+    if (!xl_calibration_look(o->merge.items, o->merge.n, theirs)) return CLI_OK; /* refused later */
+    for (size_t i = 0; i < sizeof recorded / sizeof *recorded; i++)
+        if (cli_given(call, recorded[i].name) &&
+            named[recorded[i].number] != theirs[recorded[i].number])
+            return cli_usage("calibrate: --%s: the parts were measured with another; leave it out",
+                             recorded[i].name);
+    xl_calibration_options_of(theirs, &o->calibration, accuracy);
+    return CLI_OK;
+}
+
+static int measure_shard(xl_calibration *c, const calibrate_options *o, const char *heads_path) {
+    exitlm_error error;
+    xl_shard shard;
+    xl_shard_parse(o->shard, &shard);
+    const int status = cli_done(
+        xl_calibration_shard(c, heads_path, (xl_calibration_stage)o->stage, shard, o->part, &error),
+        &error);
+    if (status == CLI_OK)
+        printf("%s: shard %u/%u of the stage %s\n", o->part, shard.index, shard.of,
+               xl_calibration_stages[o->stage]);
+    return status;
+}
+
 /* ---- The command ---- */
-static int calibrate(xl_calibration *c, const calibrate_options *o, const char *heads_path) {
+static int measure(xl_calibration *c, const calibrate_options *o) {
     exitlm_error error;
     const double start = cli_clock_ms(NULL);
-    int status = cli_done(xl_calibration_choose_path(c, &error), &error);
-    if (status == CLI_OK && !o->quiet)
-        fprintf(stderr, "%zu conversations under %zu settings: about %.0f s, or less\n", c->data.n,
+    int status = CLI_OK;
+    if (c->n < 300) cli_warn("%zu conversations certify little: 600 or more are recommended", c->n);
+    if (!o->merge.n) status = cli_done(xl_calibration_choose_path(c, &error), &error);
+    if (status == CLI_OK && !o->merge.n && !o->quiet)
+        fprintf(stderr, "%zu conversations under %zu settings: about %.0f s, or less\n", c->n,
                 c->path.n, (cli_clock_ms(NULL) - start) / 1000 * xl_calibration_rest(c));
-    if (status == CLI_OK) status = cli_done(xl_calibration_measure(c, &error), &error);
+    return status == CLI_OK ? cli_done(xl_calibration_measure(c, &error), &error) : status;
+}
+
+static int calibrate(xl_calibration *c, const calibrate_options *o, const char *heads_path) {
+    exitlm_error error;
+    int status = measure(c, o);
     if (status == CLI_OK) status = cli_done(xl_calibration_make_levels(c, &error), &error);
     if (status != CLI_OK) return status;
     if (o->calibration.strategy < 0 || o->calibration.strategy == EXITLM_STRATEGY_RISK)
@@ -244,21 +314,60 @@ static int set_default(const cli_call *call, const calibrate_options *o,
     return status;
 }
 
+/* The data, and what the parts hold. */
+static int gather_what_is_there(xl_calibration *c, const calibrate_options *o,
+                                const char *heads_path) {
+    exitlm_error error;
+    int status = CLI_OK;
+    if (o->shard || !o->merge.n || o->data.n) status = read_data(c, &o->data, o->self_chat);
+    if (status != CLI_OK || !o->merge.n) return status;
+    status = cli_done(xl_calibration_take_parts(c, heads_path, o->merge.items, o->merge.n, &error),
+                      &error);
+    if (status == CLI_OK && !o->shard && c->given[XL_CALIBRATE_LEVELS].n_items == 0)
+        return cli_fail("%s: the parts of the stage levels are missing: give these to --shard I/N "
+                        "--merge",
+                        o->merge.items[0]);
+    return status;
+}
+
+static int check_usage(const calibrate_options *o) {
+    xl_shard shard;
+    if (o->default_accuracy > 0 && o->tasks)
+        return cli_usage(
+            "calibrate: --default and --tasks both name the default: give one of them");
+    if (!o->shard != !o->part) return cli_usage("calibrate: --shard I/N and -o PART go together");
+    if (o->shard && !xl_shard_parse(o->shard, &shard))
+        return cli_usage("calibrate: --shard: \"%.40s\" is not as 3/8: one of how many", o->shard);
+    if (o->shard && (o->default_accuracy > 0 || o->tasks))
+        return cli_usage("calibrate: --default and --tasks are for the heads file, which --shard "
+                         "leaves as it is");
+    if (!o->shard && o->stage != XL_CALIBRATE_LEVELS)
+        return cli_usage("calibrate: --stage is for --shard");
+    return CLI_OK;
+}
+
+static int run_all(const cli_call *call, calibrate_options *o, xl_calibration *c) {
+    exitlm_error error;
+    const char *heads_path = call->operands[1];
+    int status = cli_done(xl_calibration_check(c, &error), &error);
+    if (status == CLI_OK) status = gather_what_is_there(c, o, heads_path);
+    if (status != CLI_OK) return status;
+    return o->shard ? measure_shard(c, o, heads_path) : calibrate(c, o, heads_path);
+}
+
 static int run_calibrate(const cli_call *call) {
     calibrate_options o = *(const calibrate_options *)call->values;
+    float accuracy[XL_LEVELS];
     o.engine.heads = call->operands[1];
     const bool names_default = o.default_accuracy > 0 || o.tasks;
     cli_progress progress = {0};
     const xl_observer observer = cli_observer(&progress, o.quiet);
-    if (o.default_accuracy > 0 && o.tasks)
-        return cli_usage(
-            "calibrate: --default and --tasks both name the default: give one of them");
+    if (check_usage(&o) != CLI_OK) return CLI_USAGE;
     cli_interrupt_catch();
-    if (names_default && o.data.n == 0) return set_default(call, &o, &observer);
+    if (names_default && o.data.n == 0 && o.merge.n == 0) return set_default(call, &o, &observer);
     xl_calibration *c = calloc(1, sizeof *c);
     if (!c) return cli_no_memory("the calibration");
     cli_engine engine;
-    exitlm_error error;
     if (o.data.n && !cli_given(call, "self-chat")) o.self_chat = 0;
     o.calibration.kv = (exitlm_kv_policy)(o.kv + 1);
     o.calibration.accuracy = o.accuracy.items;
@@ -266,16 +375,19 @@ static int run_calibrate(const cli_call *call) {
     o.calibration.context_tokens = o.engine.ctx;
     o.calibration.use.kv_type = (exitlm_kv_type)o.engine.kv_type;
     o.calibration.kernel = o.engine.kernel;
-    int status = cli_engine_open(&engine, call->operands[0], &o.engine, CLI_WEIGHTS);
+    int status = o.merge.n ? take_options(call, &o, accuracy) : CLI_OK;
+    if (status != CLI_OK) {
+        free(c);
+        return status;
+    }
+    status = cli_engine_open(&engine, call->operands[0], &o.engine, CLI_WEIGHTS);
     c->options = &o.calibration;
     c->model = engine.model;
     c->heads = engine.heads;
     c->observer = &observer;
-    if (status == CLI_OK) status = cli_done(xl_calibration_check(c, &error), &error);
-    if (status == CLI_OK) status = read_data(c, &o.data, o.self_chat);
     if (status == CLI_OK && o.engine.threads > 1)
         c->pool = xl_pool_create(o.engine.threads, &xl_libc_allocator);
-    if (status == CLI_OK) status = calibrate(c, &o, call->operands[1]);
+    if (status == CLI_OK) status = run_all(call, &o, c);
     xl_pool_free(c->pool);
     xl_calibration_free(c);
     cli_engine_close(&engine);

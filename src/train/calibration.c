@@ -8,8 +8,6 @@
 #include "files.h"
 #include "reply/session.h"
 
-#define MAX_HEADS_BYTES ((uint64_t)1 << 30)
-
 static bool wanted_level(const xl_calibration_options *o, int level) {
     return xl_level_wanted(o->accuracy, o->n_accuracy, xl_levels[level]);
 }
@@ -25,8 +23,7 @@ static bool is_plain(const xl_calibration_options *o) {
            o->use.temperature == 0 && o->use.max_tokens == XL_CALIBRATED_TOKENS;
 }
 
-/* Rows for other replies are added to a table whose metric they share. */
-static bool adds(const xl_calibration *c) {
+bool xl_calibration_adds(const xl_calibration *c) {
     return !is_plain(c->options) && c->heads->n_levels > 0;
 }
 
@@ -41,7 +38,8 @@ static bool is_like(const exitlm_level *level, const xl_calibration_options *o) 
 }
 
 static bool knows_papers(const xl_calibration *c) {
-    return c->options->kv == EXITLM_POLICY_EXACT && c->options->use.temperature == 0 && !adds(c);
+    return c->options->kv == EXITLM_POLICY_EXACT && c->options->use.temperature == 0 &&
+           !xl_calibration_adds(c);
 }
 
 exitlm_status xl_calibration_check(const xl_calibration *c, exitlm_error *error) {
@@ -62,7 +60,7 @@ exitlm_status xl_calibration_check(const xl_calibration *c, exitlm_error *error)
             "--strategy %s: the paper's strategies know greedy replies with exact K/V, and "
             "are made with all of the table; rows that are added are of --strategy risk",
             xl_strategy_names[o->strategy]);
-    if (adds(c) && o->metric >= 0 && o->metric != (int)c->heads->metric)
+    if (xl_calibration_adds(c) && o->metric >= 0 && o->metric != (int)c->heads->metric)
         return xl_fail(
             error, EXITLM_USAGE,
             "--metric: the heads file's table goes by %s, and these rows are added to it",
@@ -108,21 +106,32 @@ exitlm_status xl_calibration_split(xl_calibration *c, exitlm_error *error) {
         status = xl_measure_leave_out(c->model, context, &c->data, &c->left_out, error);
     c->left_out += left_out;
     if (status != EXITLM_OK) return status;
+    c->n = c->data.n;
     return xl_dataset_shuffle(&c->data) ? EXITLM_OK : xl_no_memory(error, "the data");
 }
 
 /* ---- Measuring ---- */
-static exitlm_status measure(xl_calibration *c, const xl_dataset *data,
-                             const xl_measure_setting *settings, size_t n, exitlm_kv_policy kv,
-                             const char *label, xl_measure_result *result, exitlm_error *error) {
+const char *const xl_calibration_stages[] = {"path", "trial", "levels", NULL};
+
+exitlm_status xl_calibration_run(xl_calibration *c, xl_calibration_stage stage, size_t from,
+                                 size_t n, const xl_measure_setting *settings, const size_t *list,
+                                 size_t n_settings, const char *label, xl_measure_result *result,
+                                 exitlm_error *error) {
     const xl_calibration_options *o = c->options;
+    const exitlm_kv_policy kv = stage == XL_CALIBRATE_PATH ? EXITLM_POLICY_EXACT : o->kv;
+    const xl_dataset *data = stage == XL_CALIBRATE_LEVELS ? &c->data : &c->path_data;
     bool complete;
+    if (c->given[stage].n_items)
+        return xl_measure_take(&c->given[stage], from, n, list, n_settings, c->heads->n_heads,
+                               result)
+                   ? EXITLM_OK
+                   : xl_no_memory(error, "the measurements");
     const xl_measure_plan plan = {.model = c->model,
                                   .heads = c->heads,
-                                  .items = data->items,
-                                  .n_items = data->n,
+                                  .items = data->items + from,
+                                  .n_items = n,
                                   .settings = settings,
-                                  .n_settings = n,
+                                  .n_settings = n_settings,
                                   .record = kv == EXITLM_POLICY_EXACT,
                                   .reply_tokens = o->use.max_tokens,
                                   .batch = o->batch,
@@ -138,6 +147,15 @@ static exitlm_status measure(xl_calibration *c, const xl_dataset *data,
     return status == EXITLM_OK && !complete
                ? xl_fail(error, EXITLM_IO, "stopped; the heads file is as it was")
                : status;
+}
+
+/* All of the path's data under all settings of a stage. */
+static exitlm_status run_all(xl_calibration *c, xl_calibration_stage stage,
+                             const xl_measure_setting *settings, size_t n, const char *label,
+                             xl_measure_result *result, exitlm_error *error) {
+    size_t list[XL_MEASURE_MAX];
+    for (size_t j = 0; j < n; j++) list[j] = j;
+    return xl_calibration_run(c, stage, 0, c->path_data.n, settings, list, n, label, result, error);
 }
 
 /* The path's data and the curve by one metric. */
@@ -179,16 +197,16 @@ static void get_weights(const exitlm_heads *heads, float *w) {
 static exitlm_status choose_metric(xl_calibration *c, const xl_measure_record *record,
                                    layout **best, exitlm_error *error) {
     exitlm_heads *heads = c->heads;
-    const int wanted = adds(c) ? (int)heads->metric : c->options->metric;
+    const int wanted = xl_calibration_adds(c) ? (int)heads->metric : c->options->metric;
     exitlm_status status = EXITLM_OK;
     get_weights(heads, c->logistic);
     for (int m = 0; m < EXITLM_METRIC_COUNT && status == EXITLM_OK; m++) {
         const exitlm_metric metric = (exitlm_metric)m;
-        float w[EXITLM_MAX_HEADS * 6];
+        float w[EXITLM_MAX_HEADS * 6] = {0};
         layout *l = NULL;
         if (wanted >= 0 && wanted != m) continue;
         get_weights(heads, w);
-        if (xl_metric_weighs(metric) && !adds(c) &&
+        if (xl_metric_weighs(metric) && !xl_calibration_adds(c) &&
             !xl_level_fit(heads, metric, heads->n_layers, record, w))
             return xl_no_memory(error, "the metric");
         set_weights(heads, w);
@@ -262,8 +280,8 @@ static void sum_trial(const xl_measure_result *r, trial *t) {
     t->spread = means > 0 ? variance / means : 0.1;
 }
 
-static exitlm_status try_out(xl_calibration *c, const layout *l, trial *t, exitlm_error *error) {
-    xl_measure_setting settings[TRIALS + 1] = {{{0}}};
+static void list_trials(const xl_calibration *c, const layout *l, xl_measure_setting *settings,
+                        trial *t) {
     double least = 1, most = 0;
     for (int i = 0; i < XL_LEVELS; i++) {
         if (!wanted_level(c->options, i)) continue;
@@ -271,15 +289,21 @@ static exitlm_status try_out(xl_calibration *c, const layout *l, trial *t, exitl
         most = fmax(most, 1 - (double)xl_levels[i]);
     }
     *t = (trial){0};
+    settings[0] = (xl_measure_setting){{0}};
     for (int k = 1; k <= TRIALS; k++) {
         const double wrong = least * pow(most / least, (k - 1.0) / (TRIALS - 1));
         xl_curve_at(&l->curve, &l->data, wrong, settings[k].threshold);
         t->expected[k] =
             fmax(xl_path_measure(&l->data, settings[k].threshold).wrong, t->expected[k - 1] + 1e-9);
     }
+}
+
+static exitlm_status try_out(xl_calibration *c, const layout *l, trial *t, exitlm_error *error) {
+    xl_measure_setting settings[TRIALS + 1] = {{{0}}};
     xl_measure_result result = {0};
-    exitlm_status status = measure(c, &c->path_data, settings, TRIALS + 1, c->options->kv,
-                                   "trial     ", &result, error);
+    list_trials(c, l, settings, t);
+    exitlm_status status =
+        run_all(c, XL_CALIBRATE_TRIAL, settings, TRIALS + 1, "trial     ", &result, error);
     if (status == EXITLM_OK) sum_trial(&result, t);
     xl_measure_free(&result);
     return status;
@@ -303,8 +327,8 @@ static void place_settings(xl_calibration *c, const layout *l, const trial *t) {
     for (int i = XL_LEVELS; i-- > 0;) {
         if (!wanted_level(c->options, i)) continue;
         const double boundary =
-            xl_risk_boundary(1 - (double)xl_levels[i], t->spread,
-                             (size_t)(t->reach * (double)c->data.n), (double)c->options->delta);
+            xl_risk_boundary(1 - (double)xl_levels[i], t->spread, (size_t)(t->reach * (double)c->n),
+                             (double)c->options->delta);
         for (size_t k = 0; k < XL_LEVEL_SETTINGS && boundary > 0; k++) {
             float *threshold = path->threshold[path->n];
             xl_curve_at(&l->curve, &l->data, expected_for(t, shares[k] * boundary), threshold);
@@ -314,14 +338,19 @@ static void place_settings(xl_calibration *c, const layout *l, const trial *t) {
     }
 }
 
+/* *l: the metric's; held_out goes with it. */
+static exitlm_status lay_out(xl_calibration *c, xl_measure_result *held_out, layout **l,
+                             exitlm_error *error) {
+    const xl_measure_setting full = {{0}};
+    exitlm_status status = run_all(c, XL_CALIBRATE_PATH, &full, 1, "path      ", held_out, error);
+    return status == EXITLM_OK ? choose_metric(c, &held_out->record, l, error) : status;
+}
+
 exitlm_status xl_calibration_choose_path(xl_calibration *c, exitlm_error *error) {
     xl_measure_result held_out = {0};
-    const xl_measure_setting full = {{0}};
     layout *l = NULL;
     trial t;
-    exitlm_status status =
-        measure(c, &c->path_data, &full, 1, EXITLM_POLICY_EXACT, "path      ", &held_out, error);
-    if (status == EXITLM_OK) status = choose_metric(c, &held_out.record, &l, error);
+    exitlm_status status = lay_out(c, &held_out, &l, error);
     if (status == EXITLM_OK && c->options->strategy <= EXITLM_STRATEGY_RISK) {
         status = try_out(c, l, &t, error);
         if (status == EXITLM_OK) place_settings(c, l, &t);
@@ -331,9 +360,40 @@ exitlm_status xl_calibration_choose_path(xl_calibration *c, exitlm_error *error)
     return status;
 }
 
+exitlm_status xl_calibration_settings(xl_calibration *c, xl_calibration_stage stage,
+                                      xl_measure_setting *settings, size_t *n,
+                                      exitlm_error *error) {
+    settings[0] = (xl_measure_setting){{0}};
+    *n = 1;
+    if (stage == XL_CALIBRATE_PATH) return EXITLM_OK;
+    if (stage == XL_CALIBRATE_LEVELS) {
+        exitlm_status status = xl_calibration_choose_path(c, error);
+        for (size_t j = 0; status == EXITLM_OK && j < c->path.n; j++)
+            memcpy(settings[(*n)++].threshold, c->path.threshold[j], sizeof settings->threshold);
+        return status;
+    }
+    xl_measure_result held_out = {0};
+    layout *l = NULL;
+    trial t;
+    exitlm_status status = lay_out(c, &held_out, &l, error);
+    if (status == EXITLM_OK) list_trials(c, l, settings, &t);
+    *n = TRIALS + 1;
+    free_layout(l);
+    xl_measure_free(&held_out);
+    return status;
+}
+
+void xl_calibration_take_path(xl_calibration *c, exitlm_metric metric, const float *logistic,
+                              const xl_path *path) {
+    c->metric = c->heads->metric = metric;
+    memcpy(c->logistic, logistic, sizeof c->logistic);
+    set_weights(c->heads, c->logistic);
+    c->path = *path;
+}
+
 double xl_calibration_rest(const xl_calibration *c) {
     const double runs = c->options->strategy <= EXITLM_STRATEGY_RISK ? TRIALS + 2 : 1;
-    return (double)c->data.n * (double)(c->path.n + 1) / ((double)c->path_data.n * runs);
+    return (double)c->n * (double)(c->path.n + 1) / ((double)c->path_data.n * runs);
 }
 
 /* Conversations are measured in so many parts; after each, what is decided is left out. */
@@ -358,21 +418,21 @@ static size_t list_settings(const xl_calibration *c, size_t *list, xl_measure_se
 exitlm_status xl_calibration_measure(xl_calibration *c, exitlm_error *error) {
     size_t list[XL_PATH_MAX + 1], n;
     xl_measure_setting settings[XL_PATH_MAX + 1];
-    const size_t part = c->data.n / PARTS > LEAST_PART ? c->data.n / PARTS : LEAST_PART;
-    if (!xl_measure_begin(&c->result, c->data.n, c->path.n + 1))
+    const size_t part = c->n / PARTS > LEAST_PART ? c->n / PARTS : LEAST_PART;
+    if (!xl_measure_begin(&c->result, c->n, c->path.n + 1))
         return xl_no_memory(error, "the measurements");
     exitlm_status status = EXITLM_OK;
-    for (size_t from = 0; from < c->data.n && status == EXITLM_OK; from += part) {
+    for (size_t from = 0; from < c->n && status == EXITLM_OK; from += part) {
         xl_measure_result result = {0};
         char label[96];
-        const xl_dataset some = {.items = c->data.items + from,
-                                 .n = c->data.n - from < part ? c->data.n - from : part};
+        const size_t some = c->n - from < part ? c->n - from : part;
         n = list_settings(c, list, settings);
         /* the paper's strategies want the full model's text alone */
         if (n == 1 && c->path.n) break;
-        snprintf(label, sizeof label, "calibrate  %zu to %zu, %zu settings", from + 1,
-                 from + some.n, n - 1);
-        status = measure(c, &some, settings, n, c->options->kv, label, &result, error);
+        snprintf(label, sizeof label, "calibrate  %zu to %zu, %zu settings", from + 1, from + some,
+                 n - 1);
+        status = xl_calibration_run(c, XL_CALIBRATE_LEVELS, from, some, settings, list, n, label,
+                                    &result, error);
         if (status == EXITLM_OK &&
             !xl_measure_add(&c->result, &result, from, list, c->heads->n_heads))
             status = xl_no_memory(error, "the measurements");
@@ -387,7 +447,7 @@ static exitlm_status keep_rows(xl_calibration *c, exitlm_error *error) {
     const exitlm_heads *heads = c->heads;
     c->levels = calloc(XL_LEVELS * EXITLM_STRATEGY_COUNT + heads->n_levels, sizeof *c->levels);
     if (!c->levels) return xl_no_memory(error, "the tables");
-    if (adds(c))
+    if (xl_calibration_adds(c))
         for (size_t i = 0; i < heads->n_levels; i++)
             if (!is_like(&heads->levels[i], c->options))
                 c->levels[c->n_levels++] = heads->levels[i];
@@ -441,28 +501,28 @@ static char *describe_data(const xl_calibration *c) {
     const size_t kept = cut ? (size_t)(cut - old) : strlen(old);
     return xl_format(
         "%.*s; calibrated on %zu conversations whose answers (at most %u tokens) the engine wrote",
-        (int)kept, old, c->data.n, c->options->use.max_tokens);
+        (int)kept, old, c->n, c->options->use.max_tokens);
 }
 
 exitlm_status xl_calibration_write(const xl_calibration *c, const char *path, exitlm_error *error) {
     char *bytes;
     size_t n_bytes;
-    exitlm_status status = xl_file_read(path, MAX_HEADS_BYTES, &bytes, &n_bytes, error);
+    exitlm_status status = xl_file_read(path, XL_MAX_HEADS_BYTES, &bytes, &n_bytes, error);
     if (status != EXITLM_OK) return status;
-    char *data = adds(c) ? NULL : describe_data(c);
+    char *data = xl_calibration_adds(c) ? NULL : describe_data(c);
     xl_buffer out;
     xl_buffer_init(&out, &xl_libc_allocator);
-    if (!data && !adds(c)) {
+    if (!data && !xl_calibration_adds(c)) {
         status = xl_no_memory(error, "the heads");
     } else {
-        const xl_heads_calibration calibration = {.metric = c->metric,
-                                                  .kv = adds(c) ? c->heads->kv : c->options->kv,
-                                                  .kv_type = adds(c) ? c->heads->kv_type
-                                                                     : c->options->use.kv_type,
-                                                  .logistic = c->logistic,
-                                                  .data = data,
-                                                  .n_levels = c->n_levels,
-                                                  .levels = c->levels};
+        const xl_heads_calibration calibration = {
+            .metric = c->metric,
+            .kv = xl_calibration_adds(c) ? c->heads->kv : c->options->kv,
+            .kv_type = xl_calibration_adds(c) ? c->heads->kv_type : c->options->use.kv_type,
+            .logistic = c->logistic,
+            .data = data,
+            .n_levels = c->n_levels,
+            .levels = c->levels};
         status = xl_about(path, xl_heads_rewrite(bytes, n_bytes, &calibration, &out, error), error);
     }
     if (status == EXITLM_OK) status = xl_file_write(path, out.data, out.n_bytes, error);
@@ -476,7 +536,7 @@ exitlm_status xl_heads_set_default(const char *path, float accuracy, exitlm_erro
     char *bytes;
     size_t n_bytes;
     xl_buffer out;
-    exitlm_status status = xl_file_read(path, MAX_HEADS_BYTES, &bytes, &n_bytes, error);
+    exitlm_status status = xl_file_read(path, XL_MAX_HEADS_BYTES, &bytes, &n_bytes, error);
     if (status != EXITLM_OK) return status;
     xl_buffer_init(&out, &xl_libc_allocator);
     status = xl_about(path, xl_heads_with_default(bytes, n_bytes, accuracy, &out, error), error);
@@ -488,6 +548,7 @@ exitlm_status xl_heads_set_default(const char *path, float accuracy, exitlm_erro
 
 void xl_calibration_free(xl_calibration *c) {
     xl_measure_free(&c->result);
+    for (int i = 0; i < XL_CALIBRATE_STAGES; i++) xl_measure_free(&c->given[i]);
     xl_dataset_free(&c->data);
     xl_dataset_free(&c->path_data);
     free(c->levels);

@@ -5,6 +5,8 @@
 #define XL_CALIBRATION_H
 #include "levels.h"
 
+#define XL_MAX_HEADS_BYTES ((uint64_t)1 << 30)
+
 typedef struct xl_calibration_options {
     int metric, strategy; /* -1: the metric that saves most; all strategies */
     /* What the levels are to hold with. The plain case, EXACT and zeroed with XL_CALIBRATED_TOKENS,
@@ -21,6 +23,16 @@ typedef struct xl_calibration_options {
     const char *kernel;
 } xl_calibration_options;
 
+/* What is measured one after the other: the full model's text on the path's data, a few settings on
+ * it, and the path's settings on what decides. */
+typedef enum xl_calibration_stage {
+    XL_CALIBRATE_PATH,
+    XL_CALIBRATE_TRIAL,
+    XL_CALIBRATE_LEVELS
+} xl_calibration_stage;
+#define XL_CALIBRATE_STAGES 3
+extern const char *const xl_calibration_stages[]; /* NULL-terminated */
+
 typedef struct xl_calibration {
     const xl_calibration_options *options;
     const exitlm_model *model;
@@ -28,7 +40,10 @@ typedef struct xl_calibration {
     xl_pool *pool;
     const xl_observer *observer;
     xl_dataset data, path_data; /* what decides, and what lays out the path */
+    size_t n;                   /* conversations that decide */
     size_t left_out;            /* conversations that are blank, or do not fit the context */
+    /* n_items 0: it is measured when it is wanted; else it was, under all settings of the stage */
+    xl_measure_result given[XL_CALIBRATE_STAGES];
     exitlm_metric metric;
     float logistic[EXITLM_MAX_HEADS * 6];
     xl_path path;
@@ -48,6 +63,19 @@ exitlm_status xl_calibration_split(xl_calibration *c, exitlm_error *error);
  * three of them are tried with the K/V policy in question, and tell where on it a level's boundary
  * is to be expected. Each level gets its settings from some way before it up to it. */
 exitlm_status xl_calibration_choose_path(xl_calibration *c, exitlm_error *error);
+/* Are rows added to a table, whose metric they share? */
+bool xl_calibration_adds(const xl_calibration *c);
+/* The settings of a stage, [XL_MEASURE_MAX]; what they follow from is measured before. */
+exitlm_status xl_calibration_settings(xl_calibration *c, xl_calibration_stage stage,
+                                      xl_measure_setting *settings, size_t *n, exitlm_error *error);
+/* Takes metric, weights and path from elsewhere. */
+void xl_calibration_take_path(xl_calibration *c, exitlm_metric metric, const float *logistic,
+                              const xl_path *path);
+/* Conversations of a stage from `from` on, n of them, under some of its settings: numbers `list`. */
+exitlm_status xl_calibration_run(xl_calibration *c, xl_calibration_stage stage, size_t from,
+                                 size_t n, const xl_measure_setting *settings, const size_t *list,
+                                 size_t n_settings, const char *label, xl_measure_result *result,
+                                 exitlm_error *error);
 /* How many times as long as choosing the path the rest will take, by conversations and
  * settings; less where settings are decided early. */
 double xl_calibration_rest(const xl_calibration *c);

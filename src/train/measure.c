@@ -101,7 +101,8 @@ typedef struct worker {
     xl_talk *talks;
     node *nodes; /* [batch] */
     fork_point *waiting;
-    float *drawn_from; /* [vocab] the full logits, which a draw uses up; NULL: greedy */
+    float *
+        full; /* [vocab] the full logits: a draw uses them up, and a vocabulary exit that is asked */
 } worker;
 
 /* What one setting does at the current position. */
@@ -309,8 +310,8 @@ static void choose_full(moment *m) {
     const uint32_t vocab = s->run.model->config.vocab;
     float confidence;
     s->run.kernels->softmax_stats(s->logits.row, vocab, &m->stats);
-    if (!m->w->drawn_from) {
-        m->logits = s->logits.row;
+    m->logits = memcpy(m->w->full, s->logits.row, vocab * sizeof *m->w->full);
+    if (plan->temperature == 0) {
         m->full = xl_logits_argmax(&s->logits, s->logits.row);
         return;
     }
@@ -318,7 +319,6 @@ static void choose_full(moment *m) {
                             .repeat_penalty = 1,
                             .seed = seed_of(plan, &plan->items[m->node->item])};
     m->sampler = &m->noise;
-    m->logits = memcpy(m->w->drawn_from, s->logits.row, vocab * sizeof *m->w->drawn_from);
     m->full = xl_rule_full(m->sampler, &s->logits, 0, s->stair.n - 1, &confidence);
 }
 
@@ -453,12 +453,13 @@ static exitlm_status follow(worker *w, exitlm_error *error) {
 
 static exitlm_status run_worker(xl_measuring *all, bool leader, exitlm_error *error) {
     const xl_measure_plan *plan = all->plan;
-    worker w = {.all = all, .leader = leader, .nodes = calloc(plan->batch, sizeof(node))};
-    if (plan->temperature > 0)
-        w.drawn_from = calloc(plan->model->config.vocab, sizeof *w.drawn_from);
-    if (!w.nodes || (plan->temperature > 0 && !w.drawn_from)) {
+    worker w = {.all = all,
+                .leader = leader,
+                .nodes = calloc(plan->batch, sizeof(node)),
+                .full = calloc(plan->model->config.vocab, sizeof(float))};
+    if (!w.nodes || !w.full) {
         free(w.nodes);
-        free(w.drawn_from);
+        free(w.full);
         return xl_no_memory(error, "conversations");
     }
     for (uint32_t i = 0; i < plan->batch; i++) xl_script_init(&w.nodes[i].script, plan->model);
@@ -470,7 +471,7 @@ static exitlm_status run_worker(xl_measuring *all, bool leader, exitlm_error *er
     }
     for (uint32_t i = 0; i < plan->batch; i++) xl_script_free(&w.nodes[i].script);
     free(w.nodes);
-    free(w.drawn_from);
+    free(w.full);
     return status;
 }
 
@@ -523,6 +524,28 @@ bool xl_measure_add(xl_measure_result *result, const xl_measure_result *part, si
         result->measured[settings[j]] = from + part->n_items;
     }
     return append_record(&result->record, &part->record, (uint32_t)from, n_heads);
+}
+
+bool xl_measure_take(const xl_measure_result *all, size_t from, size_t n, const size_t *settings,
+                     size_t n_settings, uint32_t n_heads, xl_measure_result *part) {
+    const xl_measure_record *r = &all->record;
+    size_t first = 0, end;
+    if (!xl_measure_begin(part, n, n_settings)) return false;
+    for (size_t j = 0; j < n_settings; j++) {
+        part->measured[j] = n;
+        for (size_t i = 0; i < n; i++)
+            part->sums[i * n_settings + j] = *xl_measure_at(all, from + i, settings[j]);
+    }
+    while (first < r->n && r->conversation[first] < from) first++;
+    for (end = first; end < r->n; end++)
+        if (r->conversation[end] >= from + n) break;
+    const xl_measure_record some = {.n = end - first,
+                                    .conversation = r->conversation + first,
+                                    .first = r->first + first,
+                                    .full = r->full + first,
+                                    .checks = r->checks + first * n_heads};
+    /* as if they were all that there are: counted from 0 */
+    return some.n == 0 || append_record(&part->record, &some, 0 - (uint32_t)from, n_heads);
 }
 
 exitlm_status xl_measure_run(const xl_measure_plan *plan, xl_pool *pool, xl_measure_result *result,

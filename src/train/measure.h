@@ -103,6 +103,9 @@ bool xl_measure_begin(xl_measure_result *result, size_t n_items, size_t n_settin
 /* Adds `part`, which measured the items from `from` on under these settings of `result`. */
 bool xl_measure_add(xl_measure_result *result, const xl_measure_result *part, size_t from,
                     const size_t *settings, uint32_t n_heads);
+/* The other way round: n items of `all` from `from` on under these settings. False: no memory. */
+bool xl_measure_take(const xl_measure_result *all, size_t from, size_t n, const size_t *settings,
+                     size_t n_settings, uint32_t n_heads, xl_measure_result *part);
 static inline const xl_measure_sum *xl_measure_at(const xl_measure_result *r, size_t item,
                                                   size_t setting) {
     return &r->sums[item * r->n_settings + setting];

@@ -120,6 +120,13 @@ static uint64_t covered(const xl_part_block *blocks, size_t n, uint64_t first) {
 }
 
 /* ---- Reading ---- */
+bool xl_part_look(const char *path, xl_part_head *head) {
+    FILE *f = fopen(path, "rb");
+    const bool fine = f && read_head(f, head);
+    if (f) fclose(f);
+    return fine;
+}
+
 static exitlm_status refuse_head(const char *path, const xl_part_head *h, xl_part_kind kind,
                                  exitlm_error *error) {
     if (h->format == FORMAT_SWAPPED)
@@ -271,16 +278,13 @@ static bool lock(FILE *f) {
 }
 
 static exitlm_status cannot_write(const xl_part_writer *w, exitlm_error *error) {
-    return xl_fail(error, EXITLM_IO, XL_FILE_NAME ".part: cannot be written: %s", w->there.paths[0],
+    return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": cannot be written: %s", w->there.paths[0],
                    errno ? strerror(errno) : "is the disk full?");
 }
 
-/* A part of that name which is whole. *there false: there is none. */
-static exitlm_status find_whole(xl_part_writer *w, bool *there, exitlm_error *error) {
-    const char *path = w->there.paths[0];
+/* Is the part of that name there, and whole? Then it has to be this one. */
+static exitlm_status find_whole(xl_part_writer *w, exitlm_error *error) {
     xl_part_head head;
-    *there = xl_file_look(path, NULL) != XL_FILE_NONE;
-    if (!*there) return EXITLM_OK;
     exitlm_status status =
         read_part(&w->there, 0, &head, (xl_part_kind)w->there.head.kind, false, error);
     if (status == EXITLM_OK &&
@@ -288,7 +292,7 @@ static exitlm_status find_whole(xl_part_writer *w, bool *there, exitlm_error *er
         status = xl_fail(error, EXITLM_IO,
                          XL_FILE_NAME
                          ": a part of another plan or shard is there: delete it, or name another",
-                         path);
+                         w->path);
     return status;
 }
 
@@ -313,33 +317,33 @@ static exitlm_status go_on(xl_part_writer *w, exitlm_error *error) {
 
 exitlm_status xl_part_begin(xl_part_writer *w, const char *path, const xl_part_head *head,
                             exitlm_error *error) {
-    bool whole = false;
-    *w = (xl_part_writer){.there = {.head = *head, .paths = calloc(2, sizeof(char *)), .n = 1},
+    const bool whole = xl_file_look(path, NULL) != XL_FILE_NONE;
+    *w = (xl_part_writer){.path = xl_format("%s", path),
+                          .there = {.head = *head, .paths = calloc(2, sizeof(char *)), .n = 1},
                           .buffer = malloc(PIECE)};
     w->there.head.format = FORMAT;
-    if (w->there.paths) w->there.paths[0] = xl_format("%s", path);
-    char *name = xl_format("%s.part", path);
-    exitlm_status status = w->buffer && w->there.paths && w->there.paths[0] && name
-                               ? find_whole(w, &whole, error)
-                               : xl_no_memory(error, "a part");
-    if (status == EXITLM_OK && !whole) {
-        errno = 0;
-        w->file = fopen(name, "r+b");
-        if (!w->file) w->file = fopen(name, "w+b");
-        if (!w->file) status = cannot_write(w, error);
-        else if (!lock(w->file))
-            status =
-                xl_fail(error, EXITLM_IO, XL_FILE_NAME ": another process is writing it", name);
-        else status = go_on(w, error);
-    }
-    free(name);
-    return status;
+    if (w->there.paths) w->there.paths[0] = xl_format("%s%s", path, whole ? "" : ".part");
+    if (!w->path || !w->buffer || !w->there.paths || !w->there.paths[0])
+        return xl_no_memory(error, "a part");
+    if (whole) return find_whole(w, error);
+    errno = 0;
+    w->file = fopen(w->there.paths[0], "r+b");
+    if (!w->file) w->file = fopen(w->there.paths[0], "w+b");
+    if (!w->file) return cannot_write(w, error);
+    if (lock(w->file)) return go_on(w, error);
+    return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": another process is writing it",
+                   w->there.paths[0]);
 }
 
 bool xl_part_has(const xl_part_writer *w, uint64_t first, uint64_t n) {
     for (size_t i = 0; i < w->there.n_blocks; i++)
         if (w->there.blocks[i].first == first && w->there.blocks[i].n == n) return true;
     return false;
+}
+
+uint64_t xl_part_done(const xl_part_writer *w) {
+    const xl_part_head *h = &w->there.head;
+    return covered(w->there.blocks, w->there.n_blocks, xl_shard_first(h->shard, h->total));
 }
 
 static void flush_piece(xl_part_writer *w) {
@@ -387,17 +391,15 @@ exitlm_status xl_part_block_end(xl_part_writer *w, uint64_t first, uint64_t n,
 
 exitlm_status xl_part_finish(xl_part_writer *w, exitlm_error *error) {
     if (!w->file) return EXITLM_OK;
-    char *name = xl_format("%s.part", w->there.paths[0]);
-    if (!name) return xl_no_memory(error, "a file name");
     errno = 0;
-    const bool fine =
-        fflush(w->file) == 0 && fsync(fileno(w->file)) == 0 && rename(name, w->there.paths[0]) == 0;
-    free(name);
+    const bool fine = fflush(w->file) == 0 && fsync(fileno(w->file)) == 0 &&
+                      rename(w->there.paths[0], w->path) == 0;
     return fine ? EXITLM_OK : cannot_write(w, error);
 }
 
 void xl_part_close(xl_part_writer *w) {
     if (w->file) fclose(w->file);
+    free(w->path);
     free(w->buffer);
     xl_parts_close(&w->there);
     *w = (xl_part_writer){0};

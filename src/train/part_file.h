@@ -46,6 +46,9 @@ typedef struct xl_part_block {
 } xl_part_block;
 
 /* ---- Reading ---- */
+/* The head alone; false: it cannot be read. */
+bool xl_part_look(const char *path, xl_part_head *head);
+
 typedef struct xl_parts {
     xl_part_head head; /* of the first one */
     char **paths;      /* [n] */
@@ -65,6 +68,7 @@ void xl_parts_close(xl_parts *parts);
 
 /* ---- Writing ---- */
 typedef struct xl_part_writer {
+    char *path;     /* its name when it is whole */
     xl_parts there; /* the blocks that an earlier run has written */
     FILE *file;     /* NULL: the part is whole already */
     uint8_t *buffer;
@@ -77,6 +81,8 @@ exitlm_status xl_part_begin(xl_part_writer *w, const char *path, const xl_part_h
                             exitlm_error *error);
 /* Was the block written by an earlier run? */
 bool xl_part_has(const xl_part_writer *w, uint64_t first, uint64_t n);
+/* Blocks that are written in order: the first item that no earlier run has written. */
+uint64_t xl_part_done(const xl_part_writer *w);
 /* A block: open, bytes in pieces, end. From open to end other threads wait. */
 void xl_part_block_open(xl_part_writer *w);
 void xl_part_put(xl_part_writer *w, const void *bytes, size_t n);
