@@ -1,5 +1,6 @@
 /* What the model is to say for training: which conversations, from what, with which seeds; and
  * where it is kept. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -147,7 +148,8 @@ static exitlm_status make_folder(xl_training *run, exitlm_error *error) {
                                 k[4], k[5]);
     if (!run->folder) return xl_no_memory(error, "a folder's name");
     if (!xl_folder_make(run->cache) || !xl_folder_make(run->folder))
-        return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": this folder cannot be made", run->folder);
+        return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": this folder cannot be made: %s",
+                       run->folder, strerror(errno));
     run->plan.folder = run->folder;
     return EXITLM_OK;
 }
