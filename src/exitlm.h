@@ -381,6 +381,12 @@ typedef struct exitlm_generate_options {
     /* NULL: from the calibration table; else one uncertainty per head, an exit where the head's is
      * below it (calibration uses this; copied) */
     const float *thresholds;
+    /* EXIT: NULL, or a row of the caller's own calibration (copied). It goes before the table's where
+     * it is good for the accuracy, unless one of these fits the K/V type and temperature better. */
+    const struct exitlm_level *level;
+    /* EXIT: the heads' K/V maps are still to come (exitlm_heads_add_maps). A reply that would use them
+     * does not start without them: EXITLM_WAIT, and nothing has changed. */
+    bool maps_come;
     bool events;             /* also DRAFT, ACCEPT and REJECT events */
     exitlm_grammar *grammar; /* NULL: any text */
     /* TOKEN events carry log-probabilities: of the token and of the top_logprobs likeliest, at most
@@ -570,9 +576,11 @@ bool exitlm_heads_have_maps(const exitlm_heads *heads);
  * no row. */
 typedef struct exitlm_level {
     exitlm_strategy strategy;
-    float accuracy;     /* the level, e.g. 0.95 */
-    bool certified;     /* false: uncertifiable (no thresholds) */
-    float delta, bound; /* risk: 1 - delta confidence; upper bound of the disagreement */
+    float accuracy; /* the level, e.g. 0.95 */
+    bool certified; /* false: uncertifiable (no thresholds) */
+    /* risk: 1 - accuracy holds with confidence 1 - delta; an upper estimate of the disagreement,
+     * made after these thresholds were chosen */
+    float delta, bound;
     /* exit where uncertainty < threshold; 0: this head never exits */
     float threshold[EXITLM_MAX_HEADS];
     float coverage[EXITLM_MAX_HEADS];  /* share of the calibration tokens that exit at each head */

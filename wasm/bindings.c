@@ -182,6 +182,8 @@ static const wasm_field fields[] = {
     FIELD(generate_options, draft_length),
     FIELD(generate_options, draft_sources),
     FIELD(generate_options, thresholds),
+    FIELD(generate_options, level),
+    FIELD(generate_options, maps_come),
     FIELD(generate_options, events),
     FIELD(generate_options, grammar),
     FIELD(generate_options, logprobs),

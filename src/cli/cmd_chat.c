@@ -129,8 +129,7 @@ static int choose_mode(chat *c) {
     c->generate.accuracy =
         o->accuracy != 0 || !c->engine.heads ? o->accuracy : c->engine.heads_info.default_accuracy;
     c->generate.strategy = (exitlm_strategy)o->strategy;
-    c->generate.kv =
-        o->audit > 0 && o->kv == EXITLM_POLICY_AUTO ? EXITLM_POLICY_EXACT : (exitlm_kv_policy)o->kv;
+    c->generate.kv = (exitlm_kv_policy)o->kv;
     c->generate.max_tokens = o->max_tokens;
     c->generate.temperature = o->temperature;
     c->generate.top_k = o->top_k;
@@ -148,7 +147,7 @@ static int choose_mode(chat *c) {
     warn_unused(c, mode);
     if (mode == EXITLM_MODE_EXIT)
         cli_engine_check_level(&c->engine, c->generate.strategy, c->generate.accuracy,
-                               c->generate.kv);
+                               xl_policy_of(c->generate.kv, c->generate.audit));
     return mode == EXITLM_MODE_LOSSLESS && o->draft_layer ? check_draft_layer(c) : CLI_OK;
 }
 
@@ -204,7 +203,12 @@ static int one_question(chat *c) {
     if (strcmp(c->options->prompt, "-") != 0)
         return chat_answer(c, xl_format("%s", c->options->prompt));
     const int status = cli_read_file("-", MAX_PROMPT_BYTES, &read, &n);
-    return status == CLI_OK ? chat_answer(c, read) : status;
+    if (status != CLI_OK) return status;
+    if (n && read[n - 1] == '\n') read[--n] = 0; /* which ends the last line */
+    if (n && read[n - 1] == '\r') read[--n] = 0;
+    if (n) return chat_answer(c, read);
+    free(read);
+    return cli_usage("chat: --prompt -: standard input is empty");
 }
 
 static int talk(chat *c) {

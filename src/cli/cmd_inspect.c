@@ -35,8 +35,7 @@ static int check_whole(const cli_gguf_file *file, const char *name) {
 static int inspect(const cli_model_path *path, cli_gguf_file *files, bool json) {
     for (uint32_t part = 0; part < path->n_parts; part++) {
         char *name = cli_model_path_part(path, part);
-        int status = name ? cli_gguf_open(&files[part], name) : cli_no_memory("a file name");
-        if (status == CLI_OK) status = check_whole(&files[part], name);
+        const int status = name ? check_whole(&files[part], name) : cli_no_memory("a file name");
         free(name);
         if (status != CLI_OK) return status;
     }
@@ -50,13 +49,9 @@ static int run(const cli_call *call) {
     cli_model_path path;
     int status = cli_model_path_find(&path, call->operands[0]);
     cli_gguf_file *files = NULL;
-    if (status == CLI_OK) {
-        files = calloc(path.n_parts, sizeof *files);
-        status = files ? inspect(&path, files, o->json) : cli_no_memory("the file's header");
-    }
-    if (files)
-        for (uint32_t part = 0; part < path.n_parts; part++) cli_gguf_close(&files[part]);
-    free(files);
+    if (status == CLI_OK) status = cli_gguf_open_parts(&files, &path);
+    if (status == CLI_OK) status = inspect(&path, files, o->json);
+    cli_gguf_close_parts(files, path.n_parts);
     cli_model_path_free(&path);
     return status;
 }

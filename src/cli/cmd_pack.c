@@ -9,6 +9,7 @@
 
 #include "cli.h"
 #include "files.h"
+#include "inspect.h"
 #include "model/heads.h"
 #include "model_path.h"
 #include "base/ndjson.h"
@@ -164,6 +165,23 @@ static void put_manifest(FILE *out, const pack *p, const char *name, const pack_
     xl_nd_put(&j, "}");
 }
 
+static bool removed(const char *folder, const char *name) {
+    char *target = xl_format("%s/%s", folder, name);
+    const bool gone = target && remove(target) == 0;
+    free(target);
+    return gone;
+}
+
+/* What an earlier pack left, its manifest first. */
+static void remove_earlier(const char *folder) {
+    char name[PACK_NAME_BYTES];
+    size_t i = 0;
+    removed(folder, "manifest.json");
+    removed(folder, PACK_CORE_NAME);
+    do pack_shard_name(i++, name);
+    while (removed(folder, name));
+}
+
 /* The manifest comes last and under another name first: a folder with a manifest is whole. */
 static int write_manifest(const char *folder, const pack *p, const char *name,
                           const pack_heads *h) {
@@ -177,7 +195,6 @@ static int write_manifest(const char *folder, const pack *p, const char *name,
         put_manifest(out, p, name, h);
         bool good = !ferror(out);
         if (fclose(out) != 0) good = false;
-        remove(target); /* WASI does not rename over a file */
         if (!good || rename(part, target) != 0)
             status = cli_fail("%s: cannot be written: %s", target, strerror(errno));
     }
@@ -197,19 +214,40 @@ static void free_heads(pack_heads *h) {
 
 /* Heads know the weights that they were trained on. Those that were found beside the model are left
  * out, those that were asked for are an error. */
-static int check_heads(const pack_options *o, const char *file, pack_heads *h) {
-    bool fit;
-    int status = requant_verify(file, h->heads, &fit);
-    if (status != CLI_OK || fit) return status;
-    static const char advice[] = "train heads on the new weights: keep them with --gguf FILE, then "
-                                 "exitlm train FILE, then exitlm pack FILE";
+static int refuse_heads(const pack_options *o, const char *weights, const char *advice,
+                        pack_heads *h) {
+    int status = CLI_OK;
     if (o->heads)
-        status = cli_fail("%s: these exit heads were trained on other weights than --quant and "
-                          "--embedding make; %s",
-                          h->file, advice);
+        status = cli_fail("%s: these exit heads were trained on other weights than %s; %s", h->file,
+                          weights, advice);
     else cli_warn("%s is left out, it was trained on other weights; %s", h->file, advice);
     free_heads(h);
     return status;
+}
+
+static int check_heads(const pack_options *o, const cli_model_path *path, pack_heads *h) {
+    char fingerprint[65];
+    cli_gguf_file *files = NULL;
+    if (!h->heads) return CLI_OK;
+    int status = cli_gguf_open_parts(&files, path);
+    if (status == CLI_OK) {
+        inspect_fingerprint(files, path->n_parts, fingerprint);
+        if (fingerprint[0] && strcmp(fingerprint, h->heads->fingerprint) != 0)
+            status =
+                refuse_heads(o, path->file, "give the model's own, or train some: exitlm train", h);
+    }
+    cli_gguf_close_parts(files, path->n_parts);
+    return status;
+}
+
+static int check_requantised(const pack_options *o, const char *file, pack_heads *h) {
+    bool fit;
+    const int status = requant_verify(file, h->heads, &fit);
+    if (status != CLI_OK || fit) return status;
+    return refuse_heads(o, "--quant and --embedding make",
+                        "train heads on the new weights: keep them with --gguf FILE, then exitlm "
+                        "train FILE, then exitlm pack FILE",
+                        h);
 }
 
 /* The model with other types, as one file: `made` becomes its path. */
@@ -224,7 +262,7 @@ static int requantise(const pack_options *o, const cli_model_path *path, pack_he
     *made = (cli_model_path){.file = file, .stem = stem, .n_parts = 1};
     if (!file) return cli_no_memory("a file name");
     int status = requant_write(path, requant_type(o->quant), requant_type(o->embedding), file);
-    if (status == CLI_OK) status = check_heads(o, file, h);
+    if (status == CLI_OK) status = check_requantised(o, file, h);
     if (status != CLI_OK || !o->gguf) return status;
     char *kept = xl_format("%s", o->gguf);
     if (!kept) return cli_no_memory("a file name");
@@ -263,9 +301,12 @@ static int run(const cli_call *call) {
     if (status == CLI_OK && (o->quant >= 0 || o->embedding >= 0)) {
         status = requantise(o, &path, &h, &made);
         source = &made;
-    }
+    } else if (status == CLI_OK) status = check_heads(o, &path, &h);
     if (status == CLI_OK) status = pack_plan(&p, source, h.heads, o->shard_bytes);
-    if (status == CLI_OK) status = pack_write_shards(&p, o->folder);
+    if (status == CLI_OK) {
+        remove_earlier(o->folder);
+        status = pack_write_shards(&p, o->folder);
+    }
     if (status == CLI_OK) status = write_heads(o->folder, &h);
     if (status == CLI_OK) status = write_manifest(o->folder, &p, xl_base_name(source->stem), &h);
     if (status == CLI_OK)

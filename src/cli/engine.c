@@ -222,13 +222,15 @@ void cli_engine_check_level(const cli_engine *engine, exitlm_strategy strategy, 
         if (level.strategy == strategy && level.certified && level.accuracy > strictest)
             strictest = level.accuracy;
     }
-    const char *name = xl_strategy_names[strategy];
+    const char *name = xl_strategy_names[strategy], *with = kv ? " and K/V policy " : "",
+               *policy = kv ? xl_policy_names[kv] : "";
     if (strictest == 0)
-        cli_warn("these heads have no certified level of strategy %s: no exits are taken", name);
+        cli_warn("these heads have no certified level of strategy %s%s%s: no exits are taken", name,
+                 with, policy);
     else if (accuracy > strictest + 1e-6f)
-        cli_warn("--accuracy %g is above the strictest certified level of strategy %s, %g: no "
+        cli_warn("--accuracy %g is above the strictest certified level of strategy %s%s%s, %g: no "
                  "exits are taken",
-                 (double)accuracy, name, (double)strictest);
+                 (double)accuracy, name, with, policy, (double)strictest);
 }
 
 int cli_tokenize(const exitlm_model *model, const char *text, size_t n_bytes, unsigned flags,

@@ -27,7 +27,7 @@ extern const char *const cli_modes[];
               "exit heads, or none; default: NAME.exits.gguf beside the model, if it is there")
 #define CLI_ENGINE_OPTIONS                                                                    \
     CLI_VALUE(THREADS, 0, "threads", engine.threads, "N", "1", "threads that compute"),       \
-        CLI_RANGE(COUNT, "ctx", engine.ctx, "N", 1, 1048576, NULL,                            \
+        CLI_RANGE(COUNT, "ctx", engine.ctx, "N", 2, 1048576, NULL,                            \
                   "context in tokens; default: the model's, at most 2048"),                   \
         CLI_ONE_OF("kv-type", engine.kv_type, xl_kv_type_names, "f32",                        \
                    "numbers of the K/V cache"),                                               \

@@ -44,3 +44,19 @@ void cli_gguf_close(cli_gguf_file *file) {
     xl_gguf_free(&file->header);
     *file = (cli_gguf_file){0};
 }
+
+int cli_gguf_open_parts(cli_gguf_file **files, const cli_model_path *path) {
+    *files = calloc(path->n_parts, sizeof **files);
+    int status = *files ? CLI_OK : cli_no_memory("the file's header");
+    for (uint32_t part = 0; part < path->n_parts && status == CLI_OK; part++) {
+        char *name = cli_model_path_part(path, part);
+        status = name ? cli_gguf_open(&(*files)[part], name) : cli_no_memory("a file name");
+        free(name);
+    }
+    return status;
+}
+
+void cli_gguf_close_parts(cli_gguf_file *files, uint32_t n) {
+    for (uint32_t part = 0; files && part < n; part++) cli_gguf_close(&files[part]);
+    free(files);
+}

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "gguf/gguf.h"
+#include "model_path.h"
 
 typedef struct cli_gguf_file {
     FILE *stream;
@@ -19,5 +20,8 @@ static inline bool cli_gguf_header_alone(const cli_gguf_file *file) {
 /* 0, or the exit status of a reported failure; cli_gguf_close either way. */
 int cli_gguf_open(cli_gguf_file *file, const char *path);
 void cli_gguf_close(cli_gguf_file *file);
+/* The same of all parts: *files [path->n_parts]. */
+int cli_gguf_open_parts(cli_gguf_file **files, const cli_model_path *path);
+void cli_gguf_close_parts(cli_gguf_file *files, uint32_t n);
 
 #endif

@@ -76,11 +76,10 @@ static exitlm_status push_fingerprint(exitlm_loader *loader, cli_gguf_file *file
     return status;
 }
 
-/* The fingerprint, to info. It needs the weights' memory, though almost none is touched; ""
- * where there is none. */
-static void find_fingerprint(summary *s, cli_gguf_file *files, uint32_t n_parts) {
+void inspect_fingerprint(cli_gguf_file *files, uint32_t n_parts, char fingerprint[65]) {
     exitlm_error error;
     exitlm_loader *loader;
+    fingerprint[0] = 0;
     if (exitlm_loader_create(&loader, NULL, &error) != EXITLM_OK) return;
     exitlm_status status = push_headers(loader, files, n_parts, &error);
     if (status == EXITLM_OK) status = push_fingerprint(loader, files, n_parts, &error);
@@ -88,7 +87,7 @@ static void find_fingerprint(summary *s, cli_gguf_file *files, uint32_t n_parts)
     if (status == EXITLM_OK && model) {
         exitlm_model_info info;
         exitlm_model_describe(model, &info);
-        memcpy(s->info.fingerprint, info.fingerprint, sizeof s->info.fingerprint);
+        memcpy(fingerprint, info.fingerprint, sizeof info.fingerprint);
     }
     exitlm_loader_free(loader);
 }
@@ -109,7 +108,7 @@ static int describe(summary *s, cli_gguf_file *files, uint32_t n_parts, const ch
     if (status != EXITLM_OK) return cli_report(&s->why, file);
     const double speed = xl_weight_speed(cli_clock_ms);
     s->tokens_per_second = speed / (double)s->model_bytes;
-    find_fingerprint(s, files, n_parts);
+    inspect_fingerprint(files, n_parts, s->info.fingerprint);
     return CLI_OK;
 }
 

@@ -18,7 +18,7 @@ typedef enum cli_kind {
     CLI_CHOICE,  /* int: index in choices; -1: not given */
     CLI_COUNTS,  /* cli_counts: 18,24,30, each within [min, max] */
     CLI_NUMBERS, /* cli_numbers: 0.9,0.95, each within [min, max] */
-    CLI_THREADS  /* uint32_t: 1 … 256, or "auto": the processors of this machine */
+    CLI_THREADS  /* uint32_t: 1 … 64, or "auto": the processors of this machine */
 } cli_kind;
 
 #define CLI_MAX_LIST 32

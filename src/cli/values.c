@@ -9,7 +9,7 @@
 #include "cli.h"
 #include "platform.h"
 
-#define MAX_THREADS 256
+#define MAX_THREADS 64
 
 /* A whole decimal number; false for anything else or one that does not fit. */
 static bool parse_u64(const char *text, uint64_t *value) {

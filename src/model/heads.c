@@ -701,15 +701,20 @@ static bool goes_before(const exitlm_level *a, const exitlm_level *b, const xl_u
     return a->max_tokens < b->max_tokens;
 }
 
+bool xl_level_serves(const exitlm_level *level, exitlm_strategy strategy, float accuracy,
+                     exitlm_kv_policy kv) {
+    return level->strategy == strategy && level->kv == kv && level->certified &&
+           level->accuracy >= accuracy - 1e-6f;
+}
+
 const exitlm_level *xl_heads_row(const exitlm_heads *heads, exitlm_strategy strategy,
                                  float accuracy, exitlm_kv_policy kv, const xl_use *use) {
     const exitlm_level *best = NULL;
     for (size_t i = 0; i < heads->n_levels; i++) {
         const exitlm_level *level = &heads->levels[i];
-        if (level->strategy != strategy || level->kv != kv || !level->certified ||
-            level->accuracy < accuracy - 1e-6f)
-            continue;
-        if (!best || goes_before(level, best, use)) best = level;
+        if (xl_level_serves(level, strategy, accuracy, kv) &&
+            (!best || goes_before(level, best, use)))
+            best = level;
     }
     return best;
 }

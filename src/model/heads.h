@@ -128,6 +128,12 @@ int xl_level_compare(const exitlm_level *a, const exitlm_level *b, const xl_use 
  * for least else. NULL: none. */
 const exitlm_level *xl_heads_row(const exitlm_heads *heads, exitlm_strategy strategy,
                                  float accuracy, exitlm_kv_policy kv, const xl_use *use);
+bool xl_level_serves(const exitlm_level *level, exitlm_strategy strategy, float accuracy,
+                     exitlm_kv_policy kv);
+/* What is asked for where exits are audited: what other policies make wrong would not be seen. */
+static inline exitlm_kv_policy xl_policy_of(exitlm_kv_policy asked, float audit) {
+    return audit > 0 && asked == EXITLM_POLICY_AUTO ? EXITLM_POLICY_EXACT : asked;
+}
 /* The strictest certified level of the strategy, with any K/V policy; 0: none. */
 float xl_heads_strictest(const exitlm_heads *heads, exitlm_strategy strategy);
 /* Has the strategy rows of this policy, certified or not? */

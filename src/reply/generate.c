@@ -113,16 +113,23 @@ static exitlm_status check_prompt(const exitlm_session *s, const int32_t *ids, s
     return xl_stair_check_ids(&s->stair, ids, n, error);
 }
 
-/* The row for who asks for no K/V policy: of those that are calibrated for the level, the one that
- * covers most of the use, and of such the one that is expected to cost least here. */
-static const exitlm_level *cheapest_row(const exitlm_session *s, exitlm_strategy strategy,
-                                        float accuracy, const xl_use *use) {
+static float accuracy_of(const exitlm_session *s, const exitlm_generate_options *o) {
+    return o->accuracy != 0 ? o->accuracy : s->heads->info.default_accuracy;
+}
+
+/* The row of a K/V policy; where none is asked for, of those that are calibrated for the level the
+ * one that covers most of the use, and of such the one that is expected to cost least here. */
+static const exitlm_level *row_of_table(const exitlm_session *s, const exitlm_generate_options *o,
+                                        exitlm_kv_policy asked, const xl_use *use) {
     const exitlm_heads *heads = s->heads;
+    const float accuracy = accuracy_of(s, o);
+    if (asked != EXITLM_POLICY_AUTO) return xl_heads_row(heads, o->strategy, accuracy, asked, use);
+    const bool maps = o->maps_come || exitlm_heads_have_maps(heads);
     const exitlm_level *best = NULL;
     for (int kv = EXITLM_POLICY_EXACT; kv <= EXITLM_POLICY_MAPS; kv++) {
         const exitlm_level *row =
-            xl_heads_row(heads, strategy, accuracy, (exitlm_kv_policy)kv, use);
-        if (!row || (kv == EXITLM_POLICY_MAPS && !exitlm_heads_have_maps(heads))) continue;
+            xl_heads_row(heads, o->strategy, accuracy, (exitlm_kv_policy)kv, use);
+        if (!row || (kv == EXITLM_POLICY_MAPS && !maps)) continue;
         const int cover = best ? xl_level_compare(row, best, use) : -1;
         if (cover < 0 || (cover == 0 && xl_expected_macs(s->run.model, heads, row) <
                                             xl_expected_macs(s->run.model, heads, best)))
@@ -131,31 +138,33 @@ static const exitlm_level *cheapest_row(const exitlm_session *s, exitlm_strategy
     return best;
 }
 
-static float accuracy_of(const exitlm_session *s, const exitlm_generate_options *o) {
-    return o->accuracy != 0 ? o->accuracy : s->heads->info.default_accuracy;
+/* The caller's own row goes first: it speaks of the caller's text. */
+static const exitlm_level *exit_row(const exitlm_session *s, const exitlm_generate_options *o,
+                                    exitlm_kv_policy asked, const xl_use *use) {
+    const exitlm_level *own = o->level, *row = row_of_table(s, o, asked, use);
+    const bool serves = own && (asked == EXITLM_POLICY_AUTO || asked == own->kv) &&
+                        xl_level_serves(own, o->strategy, accuracy_of(s, o), own->kv);
+    const xl_use of_any_length = {use->kv_type, use->temperature, 0};
+    return serves && (!row || xl_level_compare(own, row, &of_any_length) <= 0) ? own : row;
 }
 
 /* Row and K/V policy of mode EXIT. */
 static exitlm_status choose_exit_row(const exitlm_session *s, const exitlm_generate_options *o,
                                      const xl_use *use, xl_chain *chain, exitlm_error *error) {
-    const float accuracy = accuracy_of(s, o);
-    const exitlm_kv_policy kv =
-        o->audit > 0 && o->kv == EXITLM_POLICY_AUTO ? EXITLM_POLICY_EXACT : o->kv;
+    const exitlm_kv_policy kv = xl_policy_of(o->kv, o->audit);
     if (o->audit > 0 && kv != EXITLM_POLICY_EXACT)
         return xl_fail(error, EXITLM_USAGE,
                        "audit with K/V policy %s: what its K and V make wrong would not be seen; "
                        "use exact",
                        xl_policy_names[kv]);
     chain->kv = kv;
-    if (!o->thresholds)
-        chain->row = kv == EXITLM_POLICY_AUTO
-                         ? cheapest_row(s, o->strategy, accuracy, use)
-                         : xl_heads_row(s->heads, o->strategy, accuracy, kv, use);
+    if (!o->thresholds) chain->row = exit_row(s, o, kv, use);
     if (kv == EXITLM_POLICY_AUTO) chain->kv = chain->row ? chain->row->kv : s->heads->kv;
-    if (chain->kv == EXITLM_POLICY_MAPS && !exitlm_heads_have_maps(s->heads))
-        return xl_fail(error, EXITLM_USAGE,
-                       "K/V policy maps: this heads file holds no maps; use exact");
-    return EXITLM_OK;
+    if (chain->kv != EXITLM_POLICY_MAPS || exitlm_heads_have_maps(s->heads)) return EXITLM_OK;
+    if (o->maps_come)
+        return xl_fail(error, EXITLM_WAIT, "the K/V maps of the heads have not arrived yet");
+    return xl_fail(error, EXITLM_USAGE,
+                   "K/V policy maps: this heads file holds no maps; use exact");
 }
 
 /* Thresholds and K/V policy of mode EXIT, and of the heads that draft in LOSSLESS, where nothing
@@ -252,6 +261,7 @@ static void begin_reply(exitlm_session *s, const exitlm_generate_options *o) {
     g->options = *o;
     g->options.stop = NULL;
     g->options.thresholds = NULL;
+    g->options.level = NULL;
     g->sampler = (xl_sampler){.temperature = o->temperature,
                               .top_p = o->top_p,
                               .min_p = o->min_p,
@@ -324,6 +334,10 @@ exitlm_status xl_generation_start(exitlm_session *s, const int32_t *ids, size_t 
 
     /* Nothing has been changed so far, and nothing fails from here on. */
     g->chain = chain;
+    if (chain.row && chain.row == o->level) {
+        g->own = *chain.row;
+        g->chain.row = &g->own;
+    }
     g->uncertified = why_uncertified(s, o, &use, &chain);
     begin_reply(s, o);
     g->reused = xl_stair_truncate(stair, common_prefix(stair, ids, n, chain.kv));

@@ -21,7 +21,7 @@ typedef struct xl_chosen {
 /* The chain of exits of a reply. */
 typedef struct xl_chain {
     exitlm_kv_policy kv;
-    const exitlm_level *row; /* that the thresholds are of; NULL: none, or the caller's */
+    const exitlm_level *row; /* that the thresholds are of; NULL: none, or the caller's own */
     uint32_t n;              /* heads in use; 0 in mode FULL */
     float threshold[EXITLM_MAX_HEADS];
 } xl_chain;
@@ -32,6 +32,7 @@ typedef struct xl_generation {
     xl_sampler sampler;
     xl_logprobs logprobs; /* of this reply, where it wants them */
     xl_chain chain;
+    exitlm_level own;  /* the chain's row, where it is the caller's */
     uint32_t prompt_n; /* positions of the prompt */
     uint32_t reused;   /* of these, taken from the turn before */
     uint32_t limit;    /* most tokens of this reply */

@@ -1,5 +1,6 @@
 /* What the model is to say for training: which conversations, from what, with which seeds; and
  * where it is kept. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -143,11 +144,12 @@ static exitlm_status make_folder(xl_training *run, exitlm_error *error) {
         run->folder =
             xl_format("%s/%02x%02x%02x%02x%02x%02x", cache, k[0], k[1], k[2], k[3], k[4], k[5]);
     const bool made = run->folder && xl_folder_make(cache) && xl_folder_make(run->folder);
+    const int reason = errno;
     free(cache);
     if (!run->folder) return xl_no_memory(error, "a folder's name");
     return made ? EXITLM_OK
-                : xl_fail(error, EXITLM_IO, XL_FILE_NAME ": this folder cannot be made",
-                          run->folder);
+                : xl_fail(error, EXITLM_IO, XL_FILE_NAME ": this folder cannot be made: %s",
+                          run->folder, strerror(reason));
 }
 
 exitlm_status xl_training_plan(xl_training *run, exitlm_error *error) {

@@ -191,6 +191,79 @@ static void test_rows(void) {
     exitlm_session_free(f16);
 }
 
+static bool starts(exitlm_session *s, const exitlm_generate_options *o, exitlm_status expected) {
+    exitlm_error error;
+    return exitlm_session_start(s, prompt, PROMPT, o, &error) == expected;
+}
+
+/* Without them the policy is out of reach: who will get them waits where it would answer. Drafts
+ * need none. */
+static void test_maps_that_are_not_there(void) {
+    exitlm_heads table = *heads;
+    exitlm_level rows[2] = {heads->levels[0], heads->levels[0]};
+    for (uint32_t h = 0; h < table.n_heads; h++) table.head[h].map_k = table.head[h].map_v = NULL;
+    table.levels = rows, table.n_levels = 2, table.kv = rows[1].kv = EXITLM_POLICY_MAPS;
+    exitlm_session *s =
+        tiny_session(plain, &(exitlm_session_options){.context_tokens = CONTEXT, .heads = &table});
+    exitlm_generate_options o = options(EXITLM_MODE_LOSSLESS), maps;
+    run(s, &o, &reply);
+    o = options(EXITLM_MODE_FULL);
+    run(s, &o, &other);
+    assert(reply.n == other.n && memcmp(reply.ids, other.ids, other.n * sizeof *other.ids) == 0);
+    maps = o = options(EXITLM_MODE_EXIT);
+    maps.kv = EXITLM_POLICY_MAPS;
+    rows[0].coverage[0] = 0.5f; /* so the exact row is the cheaper one */
+    for (int come = 0; come < 2; come++) {
+        o.maps_come = maps.maps_come = come;
+        run(s, &o, &reply);
+        assert(reply.stats.certified && reply.stats.full_tokens < reply.n);
+        assert(starts(s, &maps, come ? EXITLM_WAIT : EXITLM_USAGE));
+    }
+    rows[1].coverage[0] = 0.9f;
+    assert(starts(s, &o, EXITLM_WAIT));
+    o.audit = 1; /* of exact K/V */
+    assert(starts(s, &o, EXITLM_OK));
+    exitlm_session_free(s);
+}
+
+/* A row of the caller's own: as good as one of the table, and goes before those. */
+static void test_own_row(void) {
+    make_prompt(7);
+    exitlm_session *s = session_of(EXITLM_KV_F32), *q8 = session_of(EXITLM_KV_Q8);
+    exitlm_generate_options o = options(EXITLM_MODE_EXIT);
+    exitlm_level *own = malloc(sizeof *own); /* it is copied */
+    *own = heads->levels[0];
+    memset(own->threshold, 0, sizeof own->threshold);
+    own->threshold[0] = 2; /* the table's row leaves at the others, too */
+    own->max_tokens = o.max_tokens / 2;
+    o.level = own;
+    CHECK_OK(exitlm_session_start(s, prompt, PROMPT, &o, &error_));
+    free(own);
+    tiny_run(s, &reply);
+    assert(reply.stats.exits[0] && !reply.stats.exits[1] && reply.n == o.max_tokens);
+    assert(!reply.stats.certified && strstr(reply.stats.uncertified, "longer"));
+    exitlm_level row = heads->levels[0];
+    memset(row.threshold, 0, sizeof row.threshold);
+    o.level = &row;
+    run(s, &o, &reply);
+    assert(reply.stats.certified && reply.stats.full_tokens == reply.n);
+    run(q8, &o, &reply); /* neither row is of this type */
+    assert(!reply.stats.certified && reply.stats.full_tokens == reply.n);
+    /* where it says nothing the table does */
+    exitlm_generate_options stricter = o;
+    row.accuracy = 0.8f;
+    stricter.accuracy = 0.9f;
+    run(s, &stricter, &reply);
+    assert(reply.stats.certified && reply.stats.full_tokens < reply.n);
+    row = heads->levels[0];
+    row.kv_type = EXITLM_KV_Q8;
+    memset(row.threshold, 0, sizeof row.threshold);
+    run(s, &o, &reply);
+    assert(reply.stats.certified && reply.stats.full_tokens < reply.n);
+    exitlm_session_free(s);
+    exitlm_session_free(q8);
+}
+
 /* ---- K/V that is there already ---- */
 
 static uint32_t first_guess(const exitlm_session *s) {
@@ -494,6 +567,8 @@ int main(void) {
     test_statistics();
     test_certified();
     test_rows();
+    test_maps_that_are_not_there();
+    test_own_row();
     test_policies_do_not_mix();
     test_a_message_is_text();
     test_turns();

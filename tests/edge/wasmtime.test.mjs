@@ -140,6 +140,7 @@ describe('replies', () => {
     '8-bit K/V': ['--kv-type', 'q8'],
     'a short context': ['--ctx', '24'],
     'heads by name': ['--heads', 'heads.exits.gguf'],
+    'a limit of more memory than 32 bits can say': ['--max-memory', String(2 ** 32 + 4096)],
   };
   for (const [name, args] of Object.entries(cases)) {
     test(name, () => {

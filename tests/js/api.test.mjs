@@ -198,6 +198,25 @@ describe('what is told of a model', () => {
     assert.match(bad.reason, /GGUF/);
     await assert.rejects(ExitLM.check('/nowhere/at-all.gguf', { worker: false }), code('NETWORK'));
   });
+  test('a check that is aborted asks for nothing any more', async (t) => {
+    const abort = new AbortController();
+    const reason = new Error('enough');
+    /** @type {AbortSignal[]} */
+    const asked = [];
+    t.mock.method(globalThis, 'fetch', (/** @type {any} */ _, /** @type {any} */ { signal }) => {
+      asked.push(signal);
+      abort.abort(reason);
+      return new Promise((__, reject) => {
+        signal.addEventListener('abort', () => reject(signal.reason));
+      });
+    });
+    const checking = ExitLM.check('http://localhost/x.gguf', {
+      worker: false,
+      signal: abort.signal,
+    });
+    await assert.rejects(checking, (e) => e === reason);
+    assert.ok(asked.length && asked.every((signal) => signal.aborted));
+  });
 });
 
 describe('replies', () => {

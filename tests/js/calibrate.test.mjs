@@ -12,7 +12,7 @@ import {
   upperBound,
 } from '../../web/src/client/calibrate.js';
 import { ExitLM, ExitLMError } from '../../web/src/index.js';
-import { loadTiny, tinyPath } from './support/tiny-model.mjs';
+import { loadTiny, tinyHeads, tinyPath } from './support/tiny-model.mjs';
 
 const near = (/** @type {number} */ actual, /** @type {number} */ expected) =>
   assert.ok(Math.abs(actual - expected) < 1e-9, `${actual}, ${expected} was expected`);
@@ -70,18 +70,12 @@ test('settings go from safe to bold, and come from the heads file alone', () => 
       [0.7, 0.5],
     ].map(([accuracy, t]) => ({ strategy: 'risk', certified: true, accuracy, threshold: [t, t] })),
   });
-  assert.deepEqual(
-    settingsFor(exits, 0.9).map(([t]) => t),
-    [0.1, 0.2, 0.3, 0.5],
-  );
-  assert.deepEqual(
-    settingsFor(exits, 0.99).map(([t]) => t),
-    [0.025, 0.05, 0.1, 0.2, 0.3, 0.5],
-  );
-  assert.deepEqual(
-    settingsFor(exits, 0.95).map(([t]) => t),
-    [0.05, 0.1, 0.2, 0.3, 0.5],
-  );
+  const first = (/** @type {number} */ accuracy) =>
+    settingsFor(exits, accuracy).map(([t]) => Number(t.toFixed(4)));
+  // beside the level's own, halfway to its neighbours
+  assert.deepEqual(first(0.9), [0.1, 0.2, 0.2449, 0.3, 0.3873, 0.5]);
+  assert.deepEqual(first(0.99), [0.025, 0.05, 0.0707, 0.1, 0.1414, 0.2, 0.3, 0.5]);
+  assert.deepEqual(first(0.95), [0.05, 0.1, 0.1414, 0.2, 0.2449, 0.3, 0.5]);
   const none = settingsFor(/** @type {any} */ ({ layers: [1, 2], levels: [] }), 0.9);
   assert.ok(
     none.length > 3 && none.every((s, i) => s.length === 2 && (i === 0 || s[0] > none[i - 1][0])),
@@ -122,7 +116,7 @@ describe('decisions', () => {
   const many = Array.from({ length: 200 }, (_, i) => `${i}`);
   test('the boldest setting before the first that fails', async () => {
     const made = await calibrate(
-      pretend((t, i) => (t > 0.25 ? 4 : Number(i % 8 === 0))),
+      pretend((t, i) => (t > 0.22 ? 4 : Number(i % 8 === 0))),
       many,
       { accuracy: 0.95 },
     );
@@ -206,7 +200,8 @@ for (const worker of [false, true]) {
     /** @type {ExitLM} */
     let lm;
     before(async () => {
-      lm = await loadTiny({ worker });
+      const ofQ8 = { accuracy: 0.5, kvType: 'q8', thresholds: [0.4, 0.4, 0.5] };
+      lm = await loadTiny({ worker, heads: await tinyHeads(undefined, tinyPath, [ofQ8]) });
     });
     after(() => lm.dispose());
 
@@ -253,6 +248,7 @@ for (const worker of [false, true]) {
 
     test('a level that holds is in use from then on', async () => {
       const accuracy = 0.5;
+      const file = lm.exits?.levels;
       const conversations = [
         ...asked(150),
         ['One turn.', 'And another.'],
@@ -270,6 +266,11 @@ for (const worker of [false, true]) {
       const level = lm.exits?.levels.find((l) => l.onDevice);
       assert.deepEqual(level?.threshold, made.threshold);
       assert.equal(level?.accuracy, accuracy);
+      assert.deepEqual(
+        lm.exits?.levels,
+        [level, ...(file ?? [])],
+        "the file's rows are still there",
+      );
       const given = await lm.complete('Once upon a time', {
         mode: 'exit',
         kv: 'exact',
@@ -278,6 +279,9 @@ for (const worker of [false, true]) {
       }).result;
       const used = await lm.complete('Once upon a time', { accuracy, maxTokens: 30 }).result;
       assert.deepEqual([used.text, used.exits], [given.text, given.exits]);
+      assert.match(String(used.uncertified), /longer/);
+      const short = await lm.complete('Once upon a time', { accuracy, ...brief }).result;
+      assert.deepEqual([short.certified, short.usage.completionTokens], [true, brief.maxTokens]);
       const stricter = await lm.complete('Once upon a time', { accuracy: 0.95, maxTokens: 30 })
         .result;
       assert.equal(

@@ -113,6 +113,7 @@ describe('the command line', { skip: !built && 'the program is not built' }, () 
       [['chat', tiny, '-p'], /-p needs a value/],
       [['chat', tiny, '-p', '--json'], /-p needs a value/],
       [['chat', tiny, '-p', ''], /--prompt is empty/],
+      [['chat', tiny, '-p', '-'], /standard input is empty/],
       [['chat', tiny, '-p', 'a', '--temp'], /--temp needs a value/],
       [['chat', tiny, '--json=yes'], /--json takes no value/],
       [['chat', tiny, '-p', 'a', '--stop', ''], /--stop is empty/],
@@ -279,7 +280,9 @@ describe('the command line', { skip: !built && 'the program is not built' }, () 
 
   test('chat: the prompt from standard input', () => {
     const piped = reply(
-      lines(run(['chat', tiny, '-p', '-', '--max-tokens', '4', '--json'], { input: PROMPT }).out),
+      lines(
+        run(['chat', tiny, '-p', '-', '--max-tokens', '4', '--json'], { input: `${PROMPT}\n` }).out,
+      ),
     );
     assert.deepEqual(piped.ids, chat(tiny, '-p', PROMPT, '--max-tokens', '4').ids);
   });

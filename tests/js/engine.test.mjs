@@ -4,6 +4,7 @@ import fs from 'node:fs';
 import { test } from 'node:test';
 import { Engine } from '../../web/src/engine/engine.js';
 import { ExitLM, ExitLMError } from '../../web/src/index.js';
+import { canMake, makeTiny, scratch } from './support/cli.mjs';
 import { tinyPath } from './support/tiny-model.mjs';
 
 const hi = [{ role: 'user', content: 'Hi, how are you?' }];
@@ -28,6 +29,29 @@ test('addresses over 2 GB', async (t) => {
   assert.ok(above.total > 2.1 * 2 ** 30, `${above.total} bytes`);
   assert.equal(above.text, below.text);
 });
+
+test(
+  'K and V of 4 GiB each are no K and V of none, where a size has 32 bits',
+  { skip: !canMake && 'needs build/tests/make_tiny' },
+  async () => {
+    const file = scratch('long.gguf');
+    const sizes = {
+      'dim': 256,
+      'heads': 4,
+      'kv-heads': 4,
+      'head-dim': 64,
+      'layers': 4,
+      'ctx': 1048576,
+    };
+    makeTiny(file, ...Object.entries(sizes).flatMap(([name, n]) => [`--${name}`, String(n)]));
+    const long = { worker: false, heads: /** @type {const} */ (false), kvType: 'f32' };
+    await assert.rejects(
+      ExitLM.load(file, /** @type {any} */ ({ ...long, contextLength: sizes.ctx })),
+      { code: 'OUT_OF_MEMORY' },
+    );
+    await (await ExitLM.load(file, /** @type {any} */ (long))).dispose();
+  },
+);
 
 test("the K/V cache's type follows the device's memory, and what is chosen is said", async (t) => {
   const { navigator } = globalThis;

@@ -19,7 +19,10 @@ test('sums, means and memory that cannot be', async (t) => {
     { accepted: 1 },
   ])
     assert.throws(() => checkReply({ ...result, ...wrong }, 'full'), assert.AssertionError);
-  assert.throws(() => checkMemory({ ...memory, total: memory.total + 20e6 }, 0));
+  const more = { ...memory, total: memory.total + 20e6 };
+  assert.throws(() => checkMemory(more, 0));
+  checkMemory(more, 0, true);
+  assert.throws(() => checkMemory({ ...memory, total: memory.total + 40e6 }, 0, true));
   // …and each reply passes through them
   const { generate } = Replies.prototype;
   t.mock.method(Replies.prototype, 'generate', async function (/** @type {any[]} */ ...args) {

@@ -445,9 +445,26 @@ test(
       await heads(),
     ]);
     assert.deepEqual(fs.readdirSync(named), []);
+    // Those of another model are never packed.
+    const { fingerprint } = JSON.parse(good(['inspect', tiny, '--json']));
+    const foreign = Buffer.from(await tinyHeads());
+    foreign.write('f'.repeat(64), foreign.indexOf(fingerprint));
+    const other = scratch('foreign/tiny.gguf', fs.readFileSync(tiny));
+    const theirs = scratch('foreign/tiny.exits.gguf', foreign);
+    bad(1, /trained on other weights than .*tiny\.gguf/, [
+      ...['pack', other, '-o', named, '--heads', theirs],
+    ]);
+    assert.deepEqual(fs.readdirSync(named), []);
+    assert.match(run(['pack', other, '-o', named]).err, /warning: .*exits\.gguf is left out/);
+    assert.equal(fs.existsSync(path.join(named, 'tiny.exits.gguf')), false);
     // With the types that the file has, the heads fit.
     const same = scratch('same', undefined);
     good(['pack', beside, '-o', same, '--embedding', 'q8_0']);
+    const first = fs.readdirSync(same);
+    const shards = first.filter((name) => name.startsWith('shard')).length;
+    for (const i of [shards, shards + 1]) fs.writeFileSync(`${same}/shard-000${i}.bin`, 'older');
+    good(['pack', beside, '-o', same, '--embedding', 'q8_0']);
+    assert.deepEqual(fs.readdirSync(same), first, 'nothing of an earlier one');
     assert.ok(JSON.parse(fs.readFileSync(path.join(same, 'manifest.json'), 'utf8')).heads);
   },
 );

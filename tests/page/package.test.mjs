@@ -3,6 +3,8 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { after, test } from 'node:test';
+import { good, scratch, tiny as tinyPath } from '../js/support/cli.mjs';
+import { modelServer } from '../js/support/model-server.mjs';
 import { start } from './browser.mjs';
 
 const policy =
@@ -117,6 +119,32 @@ test('loads, answers, keeps a copy, answers from it without a connection', async
   );
   assert.deepEqual(gone, [true, false, 0]);
   assert.deepEqual(isolated.errors, []);
+});
+
+test('a manifest and weights of another origin, compressed: their length tells nothing', async () => {
+  const folder = scratch('packed');
+  good(['pack', tinyPath, '-o', folder, '--heads', 'none']);
+  const files = fs
+    .readdirSync(folder)
+    .map((name) => [`/${name}`, fs.readFileSync(`${folder}/${name}`)]);
+  const server = await modelServer(Object.fromEntries(files), {
+    gzip: true,
+    ranges: false,
+    headers: { 'access-control-allow-origin': '*', 'access-control-allow-headers': '*' },
+  });
+  const page = await isolated.open('/tests/page/blank.html');
+  const text = await within(
+    page,
+    async (ExitLM, address) => {
+      const lm = await ExitLM.load(address, { heads: false, cache: 'none' });
+      const reply = await lm.complete('Once upon a time', { maxTokens: 12 }).result;
+      await lm.ready;
+      await lm.dispose();
+      return reply.text;
+    },
+    `${server.address}/manifest.json`,
+  ).finally(() => server.close());
+  assert.equal(text, expected);
 });
 
 test('a download that a closed page broke off is continued', async () => {

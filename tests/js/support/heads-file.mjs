@@ -5,10 +5,11 @@ import { F32, ggufFile, I32, key, STRING, U32 } from './gguf.mjs';
 
 /**
  * @typedef {{ strategy?: string, accuracy: number, certified?: boolean, thresholds: number[],
- *   coverage?: number[] }} Level
+ *   coverage?: number[], kv?: string, kvType?: string, temperature?: number, maxTokens?: number }} Level
  * @param {{ fingerprint: string, layers: number, dim: number, vocab: number, kvDim: number, heads:
- *   { layer: number, rows: number }[], levels: Level[], metric?: string, defaultAccuracy?: number
- *   }} options `layers`, `dim`, `vocab`, `kvDim` are the base model's
+ *   { layer: number, rows: number }[], levels: Level[], further?: Level[], metric?: string,
+ *   defaultAccuracy?: number }} options `layers`, `dim`, `vocab`, `kvDim` are the base model's;
+ *   `further`: rows for other replies
  * @returns {Buffer}
  */
 export function headsFile({
@@ -19,15 +20,40 @@ export function headsFile({
   kvDim,
   heads,
   levels,
+  further = [],
   metric = 'entropy',
   defaultAccuracy,
 }) {
   const rows = Math.max(...heads.map((head) => head.rows));
-  const level = (
-    /** @type {string} */ name,
-    /** @type {number} */ type,
-    /** @type {(l: Level) => any} */ of,
-  ) => key(`exitlm.levels.${name}`, levels.flatMap(of), type);
+  const table = (/** @type {string} */ which, /** @type {Level[]} */ list) => {
+    const column = (
+      /** @type {string} */ name,
+      /** @type {number} */ type,
+      /** @type {(l: Level) => any} */ of,
+    ) => key(`exitlm.${which}.${name}`, list.flatMap(of), type);
+    return [
+      key(`exitlm.${which}.count`, list.length, U32),
+      column('strategy', STRING, (l) => l.strategy ?? 'risk'),
+      column('kv_policy', STRING, (l) => l.kv ?? 'exact'),
+      column('accuracy', F32, (l) => l.accuracy),
+      column('certified', U32, (l) => Number(l.certified ?? true)),
+      column('delta', F32, () => 0.05),
+      column('bound', F32, (l) => 1 - l.accuracy),
+      column('threshold', F32, (l) => l.thresholds),
+      column('coverage', F32, (l) => l.coverage ?? l.thresholds.map(() => 0.25)),
+      column('agreement', F32, (l) => l.accuracy),
+      column('agreement_exited', F32, (l) => l.accuracy),
+      column('conversations', U32, () => 600),
+      column('tokens', U32, () => 30000),
+      ...(which === 'levels'
+        ? []
+        : [
+            column('kv_type', STRING, (l) => l.kvType ?? 'f32'),
+            column('temperature', F32, (l) => l.temperature ?? 0),
+            column('max_tokens', U32, (l) => l.maxTokens ?? 96),
+          ]),
+    ];
+  };
   const keys = [
     key('general.architecture', 'exitlm', STRING),
     key('general.license', 'mit', STRING),
@@ -66,18 +92,8 @@ export function headsFile({
     ...(defaultAccuracy === undefined
       ? []
       : [key('exitlm.default_accuracy', defaultAccuracy, F32)]),
-    key('exitlm.levels.count', levels.length, U32),
-    level('strategy', STRING, (l) => l.strategy ?? 'risk'),
-    level('accuracy', F32, (l) => l.accuracy),
-    level('certified', U32, (l) => Number(l.certified ?? true)),
-    level('delta', F32, () => 0.05),
-    level('bound', F32, (l) => 1 - l.accuracy),
-    level('threshold', F32, (l) => l.thresholds),
-    level('coverage', F32, (l) => l.coverage ?? l.thresholds.map(() => 0.25)),
-    level('agreement', F32, (l) => l.accuracy),
-    level('agreement_exited', F32, (l) => l.accuracy),
-    level('conversations', U32, () => 600),
-    level('tokens', U32, () => 30000),
+    ...table('levels', levels),
+    ...(further.length ? table('further', further) : []),
   ];
   return ggufFile(keys);
 }

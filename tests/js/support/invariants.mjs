@@ -7,6 +7,8 @@ import { Host } from '../../../web/src/engine/host.js';
 const ROUNDING = 1e-5;
 /** Of linear memory: the module's own, heads, what prompts are made of, what the allocator loses. */
 const BESIDE_BYTES = 8e6;
+/** The largest shape that is taken; a reply makes one. */
+const SHAPE_BYTES = 20e6;
 
 /**
  * @param {import('../../../web/src/link/types.js').Result} result
@@ -26,10 +28,11 @@ export function checkReply(result, mode) {
 /**
  * @param {{ total: number, model: number, session: number }} memory
  * @param {number} before total
+ * @param {boolean} [shaped]
  */
-export function checkMemory({ total, model, session }, before) {
+export function checkMemory({ total, model, session }, before, shaped = false) {
   assert.ok(
-    total <= Math.max(before, model + session + BESIDE_BYTES),
+    total <= Math.max(before, model + session + BESIDE_BYTES) + (shaped ? SHAPE_BYTES : 0),
     `${total} bytes of memory, ${model} + ${session} were promised`,
   );
 }
@@ -51,8 +54,7 @@ Host.prototype.handlers = function () {
     const result = await side.generate(request);
     const now = memory();
     checkReply(result, request.options.mode);
-    // A shape's automaton is made in memory of its own.
-    if (before && now && result.forced === undefined) checkMemory(now, before.total);
+    if (before && now) checkMemory(now, before.total, result.forced !== undefined);
     return result;
   };
   return { ...side, generate };

@@ -17,8 +17,9 @@ roomyBytes.writeUInt32LE(2048, roomyBytes.indexOf(key) + key.length + 4); // beh
 /**
  * @param {number} [defaultAccuracy] the level that the file names
  * @param {string | Uint8Array} [model]
+ * @param {import('./heads-file.mjs').Level[]} [further] rows for other replies
  */
-export async function tinyHeads(defaultAccuracy, model = tinyPath) {
+export async function tinyHeads(defaultAccuracy, model = tinyPath, further = []) {
   const lm = await ExitLM.load(model, { heads: false, worker: false });
   await lm.ready;
   const { fingerprint, layers, dimension: dim, vocabulary: vocab } = lm.info;
@@ -39,6 +40,7 @@ export async function tinyHeads(defaultAccuracy, model = tinyPath) {
       { accuracy: 0.9, thresholds: [0.4, 0.4, 0.5] },
       { accuracy: 0.95, thresholds: [0.3, 0.35, 0.4] },
     ],
+    further,
   });
 }
 

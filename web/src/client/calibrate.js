@@ -34,7 +34,8 @@
  * @property {number} delta
  * @property {string} reason a sentence: what was certified, or what is missing
  * @property {number[] | null} threshold a head exits where its uncertainty is below
- * @property {number | null} bound upper bound of the disagreement, at 1 - delta
+ * @property {number | null} bound upper estimate of the disagreement, at 1 - delta, of the setting
+ *   that was chosen by it; what is certified is 1 - accuracy
  * @property {number} agreement measured: mean over conversations of the share of tokens that are
  *   the full model's
  * @property {number[]} coverage share of tokens that exit at each head
@@ -176,7 +177,12 @@ export function settingsFor(exits, accuracy) {
   const safer = path.slice(Math.max(0, wanted - 2), wanted);
   if (safer.length < 2)
     safer.unshift(...[0.25, 0.5].slice(safer.length).map((part) => path[0].map((t) => t * part)));
-  return [...safer, ...path.slice(wanted, wanted + 4)];
+  const steps = [...safer, ...path.slice(wanted, wanted + 4)];
+  // Whose text is a little easier or harder than the file's need not lose a whole level.
+  const halfway = (/** @type {number} */ i) =>
+    steps[i].map((t, h) => Math.sqrt(t * steps[i - 1][h]));
+  for (const i of [3, 2]) if (steps[i]) steps.splice(i, 0, halfway(i));
+  return steps;
 }
 
 /**
@@ -340,7 +346,7 @@ export async function calibrate({ exits, layers, chat }, conversations, options)
         reason: `accuracy ${accuracy} holds, but only because no token of ${best.xs.length} conversations exits`,
       };
     }
-    const promise = `over replies to prompts like these at most ${percent(bound)} of a reply's tokens are expected to differ from the full model's, with confidence ${percent(1 - delta)}`;
+    const promise = `over replies to prompts like these at most ${percent(alpha)} of a reply's tokens are expected to differ from the full model's, with confidence ${percent(1 - delta)}`;
     return {
       certified: true,
       ...base,

@@ -423,7 +423,7 @@ export class ExitLM {
    * Sets thresholds for the caller's own text, with the same guarantee by conversation as the heads
    * file's: the model answers the conversations with exits on, and every exit is verified. Says so
    * where there are too few to certify the accuracy; then nothing changes. It takes about as long
-   * as answering the conversations two to six times in mode `full`; replies that are asked for
+   * as answering the conversations two to eight times in mode `full`; replies that are asked for
    * meanwhile come in between.
    * @param {(string | string[] | ChatMessage[])[]} conversations each a text of the user, the texts
    *   of the user's turns, or messages whose answers the model writes anew. What users ask, drawn
@@ -445,7 +445,6 @@ export class ExitLM {
     const { certified, accuracy, delta, threshold, bound, coverage, agreement, measured, tokens } =
       made;
     if (!certified || !exits || !threshold) return made;
-    await this.#connection.peer.call('setLevel', { accuracy, threshold });
     /** @type {Level} */
     const level = {
       strategy: 'risk',
@@ -470,10 +469,7 @@ export class ExitLM {
     };
     const exited = coverage.reduce((sum, c) => sum + c, 0);
     if (exited > 0) level.agreementExited = Math.max(0, 1 - (1 - agreement) / exited);
-    const others = exits.levels.filter(
-      (l) => l.strategy !== 'risk' || l.kv !== level.kv || Math.abs(l.accuracy - accuracy) > 1e-6,
-    );
-    this.#exits = { ...exits, levels: [...others, level] };
+    this.#exits = { ...exits, levels: await this.#connection.peer.call('setLevel', level) };
     return made;
   }
 

@@ -326,34 +326,39 @@ export class Engine {
    * @param {Record<string, any>} values
    */
   write(name, memory, values) {
-    const { view } = this;
     for (const [key, value] of Object.entries(values)) {
       if (value === undefined) continue;
-      const { offset, kind } = this.#field(name, key);
-      const at = memory + offset;
-      switch (KINDS[kind]) {
-        case 'u8':
-          view.setUint8(at, value ? 1 : 0);
-          break;
-        case 'u32':
-        case 'pointer':
-          view.setUint32(at, value, true);
-          break;
-        case 'i32':
-          view.setInt32(at, value, true);
-          break;
-        case 'u64':
-          view.setBigUint64(at, BigInt(value), true);
-          break;
-        case 'f32':
-          view.setFloat32(at, value, true);
-          break;
-        case 'f64':
-          view.setFloat64(at, value, true);
-          break;
-        default:
-          throw new TypeError(`${name}.${key} cannot be written`);
-      }
+      const field = this.#field(name, key);
+      for (const [i, item] of [value].flat().entries())
+        this.#writeField(field, memory + field.offset + i * this.#fieldSize(field), item);
+    }
+  }
+
+  /** @param {Field} field @param {number} at @param {any} value */
+  #writeField({ key, kind }, at, value) {
+    const { view } = this;
+    switch (KINDS[kind]) {
+      case 'u8':
+        view.setUint8(at, value ? 1 : 0);
+        break;
+      case 'u32':
+      case 'pointer':
+        view.setUint32(at, value, true);
+        break;
+      case 'i32':
+        view.setInt32(at, value, true);
+        break;
+      case 'u64':
+        view.setBigUint64(at, BigInt(value), true);
+        break;
+      case 'f32':
+        view.setFloat32(at, value, true);
+        break;
+      case 'f64':
+        view.setFloat64(at, value, true);
+        break;
+      default:
+        throw new TypeError(`${key} cannot be written`);
     }
   }
 

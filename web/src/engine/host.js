@@ -55,7 +55,8 @@ export class Host {
   /** @type {Exits | null} */ #exits = null;
   /** @type {Sessions | null} */ #sessions = null;
   /** The model of which only the vocabulary was loaded. */ #vocabulary = 0;
-  /** The heads' K/V maps are here, or will not come. */ #maps = deferred();
+  /** Are the heads' K/V maps still to come? Until it resolves. */
+  #maps = { come: false, ...deferred() };
   #memoryNeeded = { model: 0, session: 0 };
   #kvType = '';
   #abort = new AbortController();
@@ -218,14 +219,9 @@ export class Host {
    * @param {string | null} of the model's key
    */
   async #loadMaps(spec, heads, of) {
-    if (
-      spec.kvMaps !== null ||
-      !this.#exits?.levels.some((level) => level.kv === 'maps' && level.certified)
-    )
-      return;
+    if (!this.#maps.come) return;
     try {
-      if (!this.#alive().engine.call('heads_have_maps', this.#heads))
-        await loadMaps(this.#headsMeans(spec, of), heads, this.#heads);
+      await loadMaps(this.#headsMeans(spec, of), heads, this.#heads);
     } catch (error) {
       if (!this.#abort.signal.aborted)
         this.#warn(
@@ -290,10 +286,12 @@ export class Host {
           if (store?.stale && !packed && !sha256) await this.#revalidate(store, sources[0]);
           await store?.close();
           if (resolved.heads) await this.#loadMaps(spec, resolved.heads, key);
+          this.#maps.come = false;
           this.#maps.resolve(undefined);
         },
         async (error) => {
           this.#failure = error;
+          this.#maps.come = false;
           this.#maps.resolve(undefined);
           if (error?.code === 'CHECKSUM') await store?.remove();
           else await store?.close();
@@ -369,8 +367,10 @@ export class Host {
     const sessions = /** @type {Sessions} */ (this.#sessions);
     const { address } = sessions.get(0);
     this.#exits = this.#heads ? describeHeads(engine, this.#heads) : null;
-    if (spec.kvMaps !== null || !this.#heads || engine.call('heads_have_maps', this.#heads))
-      this.#maps.resolve(undefined);
+    this.#maps.come =
+      spec.kvMaps === null &&
+      !!this.#exits?.levels.some((level) => level.kv === 'maps' && level.certified) &&
+      !engine.call('heads_have_maps', this.#heads);
     const template = describeTemplate(engine, loader.model);
     this.#template = createTemplate(template);
     this.#replies = new Replies({
@@ -380,7 +380,7 @@ export class Host {
       exits: this.#exits,
       clock,
       peer: this.#peer,
-      maps: this.#maps.promise,
+      maps: this.#maps,
       form: formOf(template.source),
     });
     const pool = engine.call('session_pool', address);

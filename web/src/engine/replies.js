@@ -10,7 +10,7 @@
  * @typedef {import('../loading/loader.js').ModelLoader} ModelLoader
  * @typedef {import('../link/protocol.js').CallerPeer} Peer
  * @typedef {import('../link/protocol.js').GenerateRequest} GenerateRequest
- * @typedef {import('../link/protocol.js').OwnLevel} OwnLevel
+ * @typedef {import('../link/types.js').Level} Level
  * @typedef {import('../link/types.js').Exits} Exits
  * @typedef {import('../link/types.js').GenerateOptions} GenerateOptions
  * @typedef {import('../link/types.js').Result} Result
@@ -57,7 +57,6 @@ export class Replies {
   #form;
   /** @type {Set<Running>} */ #running = new Set();
   /** @type {Map<number, Reply>} */ #open = new Map();
-  /** Levels that were calibrated here, by accuracy. @type {OwnLevel[]} */ #ownLevels = [];
 
   /**
    * @param {object} given
@@ -67,7 +66,8 @@ export class Replies {
    * @param {Exits | null} given.exits
    * @param {boolean} given.clock time passes while code runs
    * @param {Peer} given.peer is told of each token
-   * @param {Promise<void>} given.maps the heads' K/V maps are here, or will not come
+   * @param {{ come: boolean, promise: Promise<void> }} given.maps the heads' K/V maps are still to
+   *   come, until this promise resolves
    * @param {Form | null} given.form of tool calls that the model's template knows
    */
   constructor({ engine, loader, sessions, exits, clock, peer, maps, form }) {
@@ -101,9 +101,8 @@ export class Replies {
     try {
       const text = await textOf(prompt); // what is wrong with it is said at once
       await before;
-      if (this.#mayUseMaps(options)) await Promise.race([this.#maps, reply.wake.promise]);
       check();
-      return reply.stopped ? nothingDone() : await this.#run(id, text, options, reply);
+      return reply.stopped ? nothingDone() : await this.#run(id, text, options, reply, check);
     } finally {
       this.#open.delete(id);
       release(undefined);
@@ -124,49 +123,27 @@ export class Replies {
       if (session === undefined || reply.session === session) this.cancel(id);
   }
 
-  /** @param {OwnLevel} level */
+  /**
+   * A level that was calibrated on this device goes before the heads file's; those stay.
+   * @param {Level} level
+   */
   setLevel(level) {
-    this.#ownLevels = [
-      ...this.#ownLevels.filter(({ accuracy }) => Math.abs(accuracy - level.accuracy) > 1e-6),
-      level,
-    ].sort((a, b) => a.accuracy - b.accuracy);
-  }
-
-  /**
-   * The lowest level of this device that is good for what is asked goes before the heads file's.
-   * @param {GenerateOptions} options
-   */
-  #withOwnLevel(options) {
-    const {
-      mode = 'exit',
-      strategy = 'risk',
-      kv = 'auto',
-      accuracy = this.#exits?.defaultAccuracy ?? 1,
-      thresholds,
-    } = options;
-    if (mode !== 'exit' || strategy !== 'risk' || kv === 'maps' || thresholds) return options;
-    const own = this.#ownLevels.find((level) => level.accuracy >= accuracy - 1e-6);
-    return own ? { ...options, kv: 'exact', thresholds: own.threshold } : options;
-  }
-
-  /**
-   * Might the engine choose K/V maps for it? Such a reply waits for those that are still to come:
-   * which policy answers must not depend on the moment. @param {GenerateOptions} asked
-   */
-  #mayUseMaps(asked) {
-    const {
-      mode = 'exit',
-      strategy = 'risk',
-      kv,
-      accuracy = this.#exits?.defaultAccuracy ?? 1,
-      thresholds,
-      audit,
-    } = this.#withOwnLevel(asked);
-    if (mode !== 'exit' || kv || thresholds || audit) return false;
-    return !!this.#exits?.levels.some(
+    const exits = /** @type {Exits} */ (this.#exits);
+    const others = exits.levels.filter(
       (l) =>
-        l.kv === 'maps' && l.strategy === strategy && l.certified && l.accuracy >= accuracy - 1e-6,
+        !l.onDevice ||
+        Math.abs(l.accuracy - level.accuracy) > 1e-6 ||
+        l.maxTokens !== level.maxTokens,
     );
+    this.#exits = { ...exits, levels: [level, ...others] };
+    return this.#exits.levels;
+  }
+
+  /** The lowest level of this device that is good for an accuracy. @param {GenerateOptions} asked */
+  #ownLevel({ accuracy = this.#exits?.defaultAccuracy ?? 1 }) {
+    return this.#exits?.levels
+      .filter((l) => l.onDevice && l.accuracy >= accuracy - 1e-6)
+      .sort((a, b) => a.accuracy - b.accuracy)[0];
   }
 
   /**
@@ -174,8 +151,9 @@ export class Replies {
    * @param {string | Prompt} text
    * @param {GenerateOptions} options
    * @param {Reply} reply
+   * @param {() => void} check
    */
-  async #run(id, text, options, reply) {
+  async #run(id, text, options, reply, check) {
     const engine = this.#engine;
     const loader = this.#loader;
     const { address } = this.#sessions.get(reply.session);
@@ -184,17 +162,27 @@ export class Replies {
     const calls = tools && new CallReader(this.#form ?? 'hermes');
     const grammar = this.#shapes.take(options, tools, this.#form);
     try {
-      const { struct, seed, free } = generateOptions(
-        engine,
-        { ...this.#withOwnLevel(options), grammar },
-        this.#exits?.heads.length ?? 0,
-      );
-      try {
-        withPrompt(engine, text, (...memory) =>
-          engine.run('session_text', address, ...memory, struct),
+      const start = () => {
+        const { struct, seed, free } = generateOptions(
+          engine,
+          { ...options, grammar, level: this.#ownLevel(options), mapsCome: this.#maps.come },
+          this.#exits?.heads.length ?? 0,
         );
-      } finally {
-        free();
+        try {
+          const status = withPrompt(engine, text, (...memory) =>
+            engine.run('session_text', address, ...memory, struct),
+          );
+          return status === 'WAIT' ? null : { seed };
+        } finally {
+          free();
+        }
+      };
+      let started;
+      while (!(started = start())) {
+        // Which K/V policy answers must not depend on the moment.
+        await Promise.race([this.#maps.promise, reply.wake.promise]);
+        check();
+        if (reply.stopped) return nothingDone();
       }
       if (!loader.finished) loader.needRows(idsOfText(engine, loader.model, text, true, true));
       const { promise, resolve, reject } = deferred();
@@ -205,7 +193,7 @@ export class Replies {
         reply,
         address,
         dropped,
-        seed,
+        seed: started.seed,
         options,
         calls,
         stopSent: false,

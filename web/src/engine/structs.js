@@ -65,6 +65,7 @@ export function generateOptions(engine, options, nHeads) {
     grammar: options.grammar,
     logprobs: typeof options.logprobs === 'number',
     topLogprobs: number(options, 'logprobs', 0, 20, true),
+    mapsCome: options.mapsCome,
   };
   /** @type {number[]} */
   const blocks = [];
@@ -83,11 +84,29 @@ export function generateOptions(engine, options, nHeads) {
       thresholds.forEach((value, i) => engine.view.setFloat32(memory + 4 * i, value, true));
       engine.write('generate_options', struct, { thresholds: memory });
     }
+    if (options.level) {
+      const level = engine.create('level', levelFields(engine, options.level));
+      blocks.push(level);
+      engine.write('generate_options', struct, { level });
+    }
     return { struct, seed: temperature > 0 ? String(seed) : null, free };
   } catch (error) {
     free();
     throw error;
   }
+}
+
+/**
+ * @param {Engine} engine
+ * @param {import('../link/types.js').Level} level
+ */
+function levelFields({ names }, { onDevice, ...level }) {
+  return {
+    ...level,
+    strategy: names.strategy.indexOf(level.strategy),
+    kv: names.kv.indexOf(level.kv),
+    kvType: names.kvType.indexOf(level.kvType),
+  };
 }
 
 /**

@@ -10,6 +10,7 @@
  * @typedef {import('./types.js').Exits} Exits
  * @typedef {import('./types.js').GenerateOptions} GenerateOptions
  * @typedef {import('./types.js').Info} Info
+ * @typedef {import('./types.js').Level} Level
  * @typedef {import('./types.js').Progress} Progress
  * @typedef {import('./types.js').Result} Result
  * @typedef {import('./types.js').Token} Token
@@ -32,7 +33,7 @@
  * @property {(given: { messages: ChatMessage[], options: GenerateOptions }) => Promise<number>}
  *   countTokens
  * @property {() => { total: number, model: number, session: number, networkBytes: number }} memory
- * @property {(level: OwnLevel) => void} setLevel
+ * @property {(level: Level) => Level[]} setLevel one of this device; all there are then
  * @property {() => Promise<void>} dispose
  *
  * @typedef {object} CallerSide what the caller's thread answers
@@ -84,8 +85,6 @@
  * @property {number} session 0: that of `lm`
  * @property {string | ChatMessage[]} prompt messages go through the model's chat template
  * @property {GenerateOptions} options
- *
- * @typedef {{ accuracy: number, threshold: number[] }} OwnLevel that was calibrated on this device
  *
  * @typedef {{ call: number, method: string, args: any } | { answer: number, value?: any, error?:
  *   ErrorData } | { notice: string, args: any }} Message

@@ -127,7 +127,8 @@
  * @property {number} accuracy
  * @property {boolean} certified
  * @property {number} delta
- * @property {number} bound
+ * @property {number} bound upper estimate of the disagreement at 1 - delta, of the thresholds that
+ *   were chosen; what is certified is 1 - accuracy
  * @property {number[]} threshold a head exits where its uncertainty is below
  * @property {number[]} coverage share of tokens that exit at each head
  * @property {number} agreement
