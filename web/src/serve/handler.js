@@ -7,6 +7,7 @@
  *   POST /v1/completions, /v1/responses
  *   GET  /v1/models, /v1/models/NAME
  *   GET  /health                 what the engine is doing
+ *   GET  /ready                  200 where the model is loaded and a question would be taken, else 503
  *   GET  /metrics                the same, and what it has done, for Prometheus
  *
  * There is one engine, loaded at the first question; it answers as many questions together as there
@@ -233,6 +234,12 @@ class Service {
         memory_bytes: this.#memoryBytes,
       });
     }
+    if (pathname === '/ready') {
+      only('GET');
+      const full = this.#lane.full;
+      const ready = Boolean(this.#engine?.ready) && !full;
+      return json({ ready, full }, ready ? 200 : 503);
+    }
     if (pathname === '/metrics') {
       only('GET');
       this.#authorise(request, env);
@@ -251,7 +258,7 @@ class Service {
         completion_tokens_total: [this.#tokens.written, 'tokens of answers'],
       });
     }
-    const known = [...Object.keys(SHAPES), '/v1/models', '/health', '/metrics'].join(', ');
+    const known = [...Object.keys(SHAPES), '/v1/models', '/health', '/ready', '/metrics'].join(', ');
     throw new Refusal(404, 'not_found', `${pathname}: there is ${known}`);
   }
 

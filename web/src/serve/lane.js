@@ -44,6 +44,11 @@ export class Lane {
     return this.#waiting.length;
   }
 
+  /** Whether who comes now is refused. */
+  get full() {
+    return this.#holders.size >= this.#places && this.#waiting.length >= this.#maxWaiting;
+  }
+
   get busy() {
     return this.#holders.size > 0;
   }
@@ -61,7 +66,7 @@ export class Lane {
       this.#holders.set(turn, -1);
       return;
     }
-    if (this.#waiting.length >= this.#maxWaiting) {
+    if (this.full) {
       throw new Refusal(
         503,
         'overloaded',
