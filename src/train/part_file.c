@@ -277,6 +277,23 @@ static bool lock(FILE *f) {
 #endif
 }
 
+/* Threads of the pool write a block each, in turn. */
+static void begin_turn(FILE *f) {
+#if defined(__wasi__)
+    (void)f;
+#else
+    flockfile(f);
+#endif
+}
+
+static void end_turn(FILE *f) {
+#if defined(__wasi__)
+    (void)f;
+#else
+    funlockfile(f);
+#endif
+}
+
 static exitlm_status cannot_write(const xl_part_writer *w, exitlm_error *error) {
     return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": cannot be written: %s", w->there.paths[0],
                    errno ? strerror(errno) : "is the disk full?");
@@ -354,7 +371,7 @@ static void flush_piece(xl_part_writer *w) {
 
 void xl_part_block_open(xl_part_writer *w) {
     const block_record later = {0};
-    flockfile(w->file);
+    begin_turn(w->file);
     errno = 0;
     w->start = (uint64_t)ftello(w->file);
     w->n_bytes = w->sum = 0;
@@ -385,7 +402,7 @@ exitlm_status xl_part_block_end(xl_part_writer *w, uint64_t first, uint64_t n,
         fwrite(&b, sizeof b, 1, w->file) != 1 || fflush(w->file) != 0 ||
         fseeko(w->file, 0, SEEK_END) != 0)
         status = cannot_write(w, error);
-    funlockfile(w->file);
+    end_turn(w->file);
     return status;
 }
 
