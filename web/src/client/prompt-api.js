@@ -61,6 +61,7 @@ import { summaryOf } from '../chat/shared.js';
 import { linked, orAbort } from '../link/abort.js';
 import { absolute } from '../link/address.js';
 import { deferred } from '../link/platform.js';
+import { turnsToLeaveOut } from '../link/turns.js';
 import {
   conforming,
   constrained,
@@ -501,21 +502,12 @@ export class LanguageModel extends EventTarget {
    * @returns {Promise<number>}
    */
   async #fit(messages, reserve) {
-    let dropped = 0;
-    for (;;) {
-      const tokens = await this.#tokens([
-        ...this.#initial,
-        ...this.#turns.slice(dropped),
-        ...messages,
-      ]);
-      if (tokens + reserve < this.inputQuota) break;
-      if (dropped >= this.#turns.length) {
-        if (tokens < this.inputQuota) break;
-        throw tooLong(tokens, this.inputQuota);
-      }
-      dropped++;
-      while (dropped < this.#turns.length && this.#turns[dropped].role !== 'user') dropped++;
-    }
+    let tokens = 0;
+    const dropped = await turnsToLeaveOut([...this.#turns, { role: 'user' }], 0, async (at) => {
+      tokens = await this.#tokens([...this.#initial, ...this.#turns.slice(at), ...messages]);
+      return tokens + reserve < this.inputQuota;
+    });
+    if (tokens >= this.inputQuota) throw tooLong(tokens, this.inputQuota);
     for (const [name, listener] of dropped ? Object.entries(this.#onOverflow) : []) {
       const event = new Event(name);
       listener?.call(this, event);

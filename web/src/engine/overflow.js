@@ -8,6 +8,7 @@
  * @typedef {import('./sessions.js').Session} Session
  */
 import { usage } from '../link/options.js';
+import { turnsToLeaveOut } from '../link/turns.js';
 
 /**
  * @param {object} given
@@ -28,22 +29,15 @@ export async function fitting({ messages, options, session, contextLength, templ
     messages.findIndex(({ role }) => role !== 'system'),
   );
   const rest = messages.slice(begin);
-  /** Where a turn begins, so that what is left is a conversation too. */
-  const cuts = [...rest.keys()].filter((i) => rest[i].role === 'user');
-  const without = (/** @type {number} */ dropped) =>
-    template([...messages.slice(0, begin), ...rest.slice(dropped)]);
   const reply = Math.min(maxTokens, contextLength / 4);
-  const fits = (/** @type {Prompt} */ prompt, share = 1) =>
-    count(prompt) < (contextLength - reply) * share;
   const goesOn = messages.length >= session.messages && session.dropped < rest.length;
-  let dropped = goesOn ? session.dropped : 0;
-  let prompt = await without(dropped);
-  if (!fits(prompt))
-    for (const next of cuts.filter((i) => i > dropped)) {
-      dropped = next;
-      prompt = await without(dropped);
-      if (fits(prompt, 0.5)) break;
-    }
+  const before = goesOn ? session.dropped : 0;
+  /** @type {Prompt} */
+  let prompt = { text: '', plain: [] };
+  const dropped = await turnsToLeaveOut(rest, before, async (at) => {
+    prompt = await template([...messages.slice(0, begin), ...rest.slice(at)]);
+    return count(prompt) < (contextLength - reply) * (at === before ? 1 : 0.5);
+  });
   session.dropped = dropped;
   session.messages = messages.length;
   return { ...prompt, dropped };
