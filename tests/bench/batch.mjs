@@ -1,6 +1,7 @@
 // Several conversations written together, and one restored. With r the price of a row that rides along
-// in a pass (of rows of one sequence, with no conversation around it, in the same run), n sessions
-// can be n / (1 + (n - 1) r) times as fast as one.
+// in a pass (with no conversation around it, in the same run), n sessions can be n / (1 + (n - 1) r)
+// times as fast as one. The bar is of rows of one sequence, which share a K/V cache. Natively there is
+// also the r of rows with a cache each, as sessions have: what is below 1 there the conversations cost.
 //
 //   node tests/bench/batch.mjs [--reps 5] [--model FILE] [--hosts native,node,chromium] [--variant relaxed]
 //   needs, once, cmake --build build --target bench_sessions
@@ -27,25 +28,53 @@ const BAR = 0.9;
 const FASTER = 20;
 
 /**
+ * Each round is compared within itself; what is shown are medians over rounds.
+ * @typedef {{ sessions: number, mode: string, pass_ms: number, apart_ms?: number, token_ms: number, depth: number }} Line
  * @param {string} where
- * @param {{ sessions: number, mode: string, pass_ms: number, token_ms: number, depth: number }[]} rows
+ * @param {Line[]} lines of all rounds, each round's from one session on
  */
-function show(where, rows) {
-  console.log(`${where}: sessions  r     tokens/s  faster  n/(1+(n-1)r)  of it  depth`);
-  for (const { sessions: n, pass_ms, token_ms, depth } of rows) {
-    const r = n > 1 ? (pass_ms / rows[0].pass_ms - 1) / (n - 1) : 1;
-    const faster = rows[0].token_ms / token_ms;
-    const limit = n > 1 ? n / (1 + (n - 1) * r) : 1;
-    const of = faster / limit;
+function show(where, lines) {
+  console.log(
+    `${where}: sessions  r     tokens/s  faster  n/(1+(n-1)r)  of it  (caches apart: r     of it)  depth`,
+  );
+  /** @type {Record<string, number[][]>} */
+  const bySessions = {};
+  let [one] = lines;
+  for (const line of lines) {
+    const { sessions: n, pass_ms, apart_ms = NaN, token_ms, depth } = line;
+    if (n === 1) one = line;
+    const faster = one.token_ms / token_ms;
+    const possible = (n * one.pass_ms) / pass_ms;
+    const apart = apart_ms / (one.apart_ms ?? NaN);
+    (bySessions[n] ??= []).push([
+      (pass_ms / one.pass_ms - 1) / (n - 1),
+      1000 / token_ms,
+      faster,
+      possible,
+      faster / possible,
+      (apart - 1) / (n - 1),
+      (faster * apart) / n,
+      depth,
+    ]);
+  }
+  for (const [n, rounds] of Object.entries(bySessions)) {
+    const [r, speed, faster, possible, of, apart, ofApart, depth] = rounds[0].map((_, i) =>
+      median(rounds.map((round) => round[i])),
+    );
+    const shown = (/** @type {number} */ x, /** @type {number} */ width, digits = 2) =>
+      (Number.isNaN(x) ? '' : x.toFixed(digits)).padEnd(width);
     console.log(
       ' '.repeat(where.length + 1),
-      String(n).padEnd(9),
-      r.toFixed(2).padEnd(5),
-      (1000 / token_ms).toFixed(0).padEnd(9),
-      faster.toFixed(2).padEnd(7),
-      limit.toFixed(2).padEnd(13),
-      of.toFixed(2).padEnd(6),
-      depth.toFixed(2),
+      n.padEnd(9),
+      shown(r, 5),
+      shown(speed, 9, 0),
+      shown(faster, 7),
+      shown(possible, 13),
+      shown(of, 6),
+      ' '.repeat(15),
+      shown(apart, 5),
+      shown(ofApart, 7),
+      shown(depth, 5),
       of < BAR ? `below ${BAR}` : '',
     );
   }
@@ -133,34 +162,27 @@ async function open({ web, model, wasm, worker }) {
  */
 async function measure(where, kernel, now, pass, write) {
   const PASSES = 12;
-  const all = [1, 2, 4, 8].map((sessions) => ({
-    sessions,
-    pass_ms: /** @type {number[]} */ ([]),
-    token_ms: /** @type {number[]} */ ([]),
-  }));
+  /** @type {Line[]} */
+  const lines = [];
   await write(8, 2);
   await pass(8, 1);
   for (let rep = 0; rep < Number(values.reps); rep++)
-    for (const { sessions, pass_ms, token_ms } of all) {
+    for (const sessions of [1, 2, 4, 8]) {
       const from = await now();
       await pass(sessions, PASSES);
       const between = await now();
       const begun = await write(sessions, 1); // what is not written together: the prompts' last rows
       const after = await now();
       const tokens = (await write(sessions, 33)) - begun;
-      pass_ms.push((between - from) / PASSES);
-      token_ms.push(((await now()) - after - (after - between)) / tokens);
+      lines.push({
+        sessions,
+        mode: 'full',
+        pass_ms: (between - from) / PASSES,
+        token_ms: ((await now()) - after - (after - between)) / tokens,
+        depth: 1,
+      });
     }
-  show(
-    `${where} (${kernel}), full`,
-    all.map(({ sessions, pass_ms, token_ms }) => ({
-      sessions,
-      mode: 'full',
-      pass_ms: median(pass_ms),
-      token_ms: median(token_ms),
-      depth: 1,
-    })),
-  );
+  show(`${where} (${kernel}), full`, lines);
 }
 
 async function inNode() {

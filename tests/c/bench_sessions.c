@@ -3,15 +3,16 @@
  *
  *   build/tests/bench_sessions MODEL [HEADS [REPS]]
  *
- * A round is, one after the other: a pass of n rows of one sequence and their likeliest tokens (what a
- * row that rides along costs, with no conversation around it), and n sessions that write together,
- * for n = 1, 2, 4, 8. Medians over rounds, of processor time: one thread computes, and what else the
- * machine does hardly shows. */
+ * A round is, one after the other: a pass of n rows and their likeliest tokens, of one sequence and of
+ * n sequences (what a row that rides along costs, with no conversation around it), and n sessions that
+ * write together, for n = 1, 2, 4, 8. Processor time: one thread computes, and what else the machine does
+ * hardly shows. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "run/batch.h"
 #include "tiny.h"
 
 enum { MOST = 8, PROMPT = 40, TOKENS = 24, PASSES = 12, MAX_REPS = 64, LONG = 1000 };
@@ -42,16 +43,21 @@ static void fill(int32_t *ids, uint32_t n, uint32_t seed) {
     }
 }
 
-/* Milliseconds of one pass of n rows, logits and all, after PROMPT positions. */
+static void read_prompt(exitlm_session *s, const int32_t *ids) {
+    exitlm_session_reset(s);
+    CHECK_OK(xl_stair_append(&s->stair, ids, PROMPT, &error_));
+    CHECK_OK(xl_stair_advance(&s->stair, s->run.model->config.n_layers, &error_));
+}
+
+static const xl_sampler greedy = {.repeat_penalty = 1};
+
+/* Milliseconds of one pass of n rows of one sequence, logits and all, after PROMPT positions. */
 static double pass(exitlm_session *s, uint32_t n) {
     int32_t ids[PROMPT + MOST];
-    const xl_sampler greedy = {.repeat_penalty = 1};
     float confidence;
     const uint32_t layers = s->run.model->config.n_layers;
     fill(ids, PROMPT + n, 1);
-    exitlm_session_reset(s);
-    CHECK_OK(xl_stair_append(&s->stair, ids, PROMPT, &error_));
-    CHECK_OK(xl_stair_advance(&s->stair, layers, &error_));
+    read_prompt(s, ids);
     const double from = now_ms();
     for (uint32_t i = 0; i < PASSES; i++) {
         CHECK_OK(xl_stair_append(&s->stair, ids + PROMPT, n, &error_));
@@ -60,6 +66,29 @@ static double pass(exitlm_session *s, uint32_t n) {
         for (uint32_t row = 0; row < n; row++)
             xl_rule_full(&greedy, &s->logits, row, PROMPT + row, &confidence);
         xl_stair_truncate(&s->stair, PROMPT);
+    }
+    return (now_ms() - from) / PASSES;
+}
+
+/* The same of n sequences, a row and a K/V cache each. */
+static double pass_apart(exitlm_session **sessions, uint32_t n) {
+    int32_t ids[PROMPT + MOST];
+    xl_logits *logits[MOST];
+    float confidence;
+    fill(ids, PROMPT + n, 1);
+    for (uint32_t i = 0; i < n; i++) {
+        read_prompt(sessions[i], ids);
+        logits[i] = &sessions[i]->logits;
+    }
+    const double from = now_ms();
+    for (uint32_t k = 0; k < PASSES; k++) {
+        for (uint32_t i = 0; i < n; i++)
+            CHECK_OK(xl_stair_append(&sessions[i]->stair, ids + PROMPT + i, 1, &error_));
+        CHECK_OK(xl_batch_advance(logits, n, &error_));
+        for (uint32_t i = 0; i < n; i++) {
+            xl_rule_full(&greedy, logits[i], 0, PROMPT, &confidence);
+            xl_stair_truncate(&sessions[i]->stair, PROMPT);
+        }
     }
     return (now_ms() - from) / PASSES;
 }
@@ -102,19 +131,19 @@ static double write(exitlm_session **sessions, uint32_t n, exitlm_mode mode, dou
 
 static void bench_batch(const exitlm_model *model, uint32_t reps, exitlm_mode mode) {
     exitlm_session *sessions[MOST];
-    double passes[COUNTS][MAX_REPS], tokens[COUNTS][MAX_REPS], depth[COUNTS];
     for (uint32_t i = 0; i < MOST; i++)
         sessions[i] = tiny_session(model, &(exitlm_session_options){.context_tokens = 256});
     for (uint32_t rep = 0; rep < reps; rep++)
         for (uint32_t c = 0; c < COUNTS; c++) {
-            passes[c][rep] = pass(sessions[0], counts[c]);
-            tokens[c][rep] = write(sessions, counts[c], mode, &depth[c]);
+            double depth;
+            const double together = pass(sessions[0], counts[c]),
+                         apart = pass_apart(sessions, counts[c]),
+                         token = write(sessions, counts[c], mode, &depth);
+            printf("{\"sessions\":%u,\"mode\":\"%s\",\"pass_ms\":%.4f,\"apart_ms\":%.4f,"
+                   "\"token_ms\":%.4f,\"depth\":%.3f}\n",
+                   counts[c], mode == EXITLM_MODE_FULL ? "full" : "exit", together, apart, token,
+                   depth);
         }
-    for (uint32_t c = 0; c < COUNTS; c++)
-        printf(
-            "{\"sessions\":%u,\"mode\":\"%s\",\"pass_ms\":%.4f,\"token_ms\":%.4f,\"depth\":%.3f}\n",
-            counts[c], mode == EXITLM_MODE_FULL ? "full" : "exit", median(passes[c], reps),
-            median(tokens[c], reps), depth[c]);
     for (uint32_t i = 0; i < MOST; i++) exitlm_session_free(sessions[i]);
 }
 
