@@ -258,7 +258,9 @@ class Service {
         completion_tokens_total: [this.#tokens.written, 'tokens of answers'],
       });
     }
-    const known = [...Object.keys(SHAPES), '/v1/models', '/health', '/ready', '/metrics'].join(', ');
+    const known = [...Object.keys(SHAPES), '/v1/models', '/health', '/ready', '/metrics'].join(
+      ', ',
+    );
     throw new Refusal(404, 'not_found', `${pathname}: there is ${known}`);
   }
 
