@@ -206,6 +206,7 @@ static void test_maps_that_are_not_there(void) {
     exitlm_session *s =
         tiny_session(plain, &(exitlm_session_options){.context_tokens = CONTEXT, .heads = &table});
     exitlm_generate_options o = options(EXITLM_MODE_LOSSLESS), maps;
+    o.kv = EXITLM_POLICY_MAPS;
     run(s, &o, &reply);
     o = options(EXITLM_MODE_FULL);
     run(s, &o, &other);
@@ -221,6 +222,9 @@ static void test_maps_that_are_not_there(void) {
     }
     rows[1].coverage[0] = 0.9f;
     assert(starts(s, &o, EXITLM_WAIT));
+    o.maps_come = false;
+    assert(starts(s, &o, EXITLM_OK));
+    o.maps_come = true;
     o.audit = 1; /* of exact K/V */
     assert(starts(s, &o, EXITLM_OK));
     exitlm_session_free(s);

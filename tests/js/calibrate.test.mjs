@@ -200,7 +200,7 @@ for (const worker of [false, true]) {
     /** @type {ExitLM} */
     let lm;
     before(async () => {
-      const ofQ8 = { accuracy: 0.5, kvType: 'q8', thresholds: [0.4, 0.4, 0.5] };
+      const ofQ8 = { accuracy: 0.5, kvType: 'q8', ...brief, thresholds: [0.4, 0.4, 0.5] };
       lm = await loadTiny({ worker, heads: await tinyHeads(undefined, tinyPath, [ofQ8]) });
     });
     after(() => lm.dispose());
