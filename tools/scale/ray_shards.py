@@ -37,8 +37,9 @@ def shard(command, index, count, prefix):
 
 def main():
     o = arguments()
-    ray.init(address=o.address, num_cpus=None if o.address else o.local_cpus,
-             include_dashboard=False, log_to_driver=False)
+    # nothing but a line of text is kept by Ray: parts are in the shared folder
+    here = {} if o.address else {"num_cpus": o.local_cpus, "object_store_memory": 100 << 20}
+    ray.init(address=o.address, include_dashboard=False, log_to_driver=False, **here)
     task = ray.remote(shard).options(
         num_cpus=o.cpus, max_retries=o.tries - 1, retry_exceptions=True)
     running = {task.remote(o.command, i, o.n, o.o): i for i in range(1, o.n + 1)}

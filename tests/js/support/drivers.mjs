@@ -28,7 +28,9 @@ function found(find) {
 
 export const ray = () =>
   found(() => {
-    if (works(python, ['-c', 'import ray'])) return {};
+    // a busy machine takes longer to start a cluster than Ray waits by itself
+    const patience = { RAY_raylet_start_wait_time_s: '240' };
+    if (works(python, ['-c', 'import ray'])) return patience;
     const folder = installOnce(
       nameOf('ray', [requirements]),
       'Ray (75 MB, once)',
@@ -42,7 +44,7 @@ export const ray = () =>
         });
       },
     );
-    return { PYTHONPATH: path.join(folder, 'python') };
+    return { ...patience, PYTHONPATH: path.join(folder, 'python') };
   });
 
 export const parallel = () =>
