@@ -27,11 +27,15 @@ test(
     await page.locator('#loading .here').first().waitFor({ timeout: 300000 });
     await page.locator('.turn.assistant').waitFor();
     await page.locator('#send[data-busy=false]').waitFor({ timeout: 500000 });
-    const [exit, full] = await page.evaluate(() =>
-      [...document.querySelectorAll('.answer')].map((node) => /** @type {any} */ (node).answer.run),
+    const [lossless, full, exit] = await page.evaluate(() =>
+      [...document.querySelectorAll('#messages .answer')].map(
+        (node) => /** @type {any} */ (node).answer.run,
+      ),
     );
-    assert.deepEqual([exit.mode, full.mode], ['exit', 'full']);
+    assert.deepEqual([lossless.mode, full.mode, exit.mode], ['lossless', 'full', 'exit']);
+    assert.equal(lossless.text, full.text);
     for (const { text } of [exit, full]) assert.match(text, /Paris/);
+    assert.ok(exit.checked, 'each exit was compared with the full model');
     assert.ok(
       exit.tokens.some((/** @type {any} */ [, layer]) => layer < 30),
       'some tokens leave before the last layer',

@@ -337,6 +337,7 @@ export class Replies {
       confidence,
       drafted,
       forced,
+      disagreed,
       draftHead,
       ms,
       logprob,
@@ -357,6 +358,7 @@ export class Replies {
       drafted,
       ...(drafted || type !== 'token' ? { draftHead } : {}),
       ...(forced ? { forced } : {}),
+      ...(disagreed ? { disagreed } : {}),
       ms: measured(ms),
       ...(typeof options.logprobs !== 'number' || type !== 'token'
         ? {}
