@@ -499,7 +499,7 @@ for (const [name, cache] of /** @type {[string, () => any][]} */ ([
   ['none', () => 'none'],
 ])) {
   test(`a checksum is of the bytes that the engine has, and they come once: cache ${name}`, async () => {
-      const sha256 = createHash('sha256').update(bytes).digest('hex');
+    const sha256 = createHash('sha256').update(bytes).digest('hex');
     /** Some byte is damaged when it comes for the first time. */
     const at = bytes.length - 5000;
     let damage = true;

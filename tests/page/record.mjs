@@ -1,8 +1,8 @@
 // Makes web/demo/recorded.json, what the page shows before anything is loaded: an answer of the
-// default model at its heads' own level, written by this page in Chromium, and how fast it was beside
-// the full model: the median of interleaved pairs.
+// default model at its heads' own level, its first paragraph, written by this page in Chromium, and
+// how fast it was beside the full model: the median of interleaved pairs.
 //
-//   node tests/page/record.mjs [--pairs 9] [--tokens 75]
+//   node tests/page/record.mjs [--pairs 9]
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -10,10 +10,8 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { start } from './browser.mjs';
 
-const { values } = parseArgs({
-  options: { pairs: { type: 'string', default: '9' }, tokens: { type: 'string', default: '75' } },
-});
-const question = 'Why is the sky blue?';
+const { values } = parseArgs({ options: { pairs: { type: 'string', default: '9' } } });
+const question = 'How do plants make their food?';
 const median = (/** @type {number[]} */ list) => list.sort((a, b) => a - b)[list.length >> 1];
 const catalogue = JSON.parse(
   fs.readFileSync(new URL('../../models/catalog.json', import.meta.url), 'utf8'),
@@ -27,11 +25,21 @@ try {
   const page = await it.open('/web/demo/');
   await page.getByRole('button', { name: /^Load / }).click();
   await page.locator('#model-dot[data-state=ready]').waitFor({ timeout: 300000 });
-  await page.evaluate(
-    async (maxTokens) =>
-      (await import(/** @type {any} */ ('/web/demo/store.js'))).change({ maxTokens }),
-    Number(values.tokens),
-  );
+  // as many tokens as its first paragraph has
+  await page.evaluate(async (content) => {
+    const { model } = await import(/** @type {any} */ ('/web/demo/model.js'));
+    const { change, settings } = await import(/** @type {any} */ ('/web/demo/store.js'));
+    const messages = [
+      { role: 'system', content: settings.system },
+      { role: 'user', content },
+    ];
+    let maxTokens = 0;
+    for await (const { text } of model.lm.chat(messages, { mode: 'exit', maxTokens: 160 })) {
+      if (text.includes('\n\n')) break;
+      maxTokens++;
+    }
+    change({ maxTokens });
+  }, question);
   await page.getByRole('textbox', { name: 'Message' }).fill(question);
   await page.keyboard.press('Enter');
   await page.locator('.run-figures', { hasText: '× as fast as full' }).waitFor({ timeout: 600000 });
@@ -64,7 +72,7 @@ try {
     .trim();
   const { meanDepth, meanWork } = run.result;
   const recorded = {
-    made: `node tests/page/record.mjs --pairs ${values.pairs} --tokens ${values.tokens}`,
+    made: `node tests/page/record.mjs --pairs ${values.pairs}`,
     question,
     about: `Recorded with ${title} in Chromium on ${threads === 1 ? 'one thread' : `${threads} threads`} of a shared ${processor.replace(/\s+/g, ' ')} (${kernel}), speed as the median of ${values.pairs} pairs. A model this small writes fluently and knows little.`,
     run: {

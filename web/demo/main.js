@@ -160,10 +160,10 @@ async function showRecorded() {
   const view = new AnswerView(run);
   view.show('depth');
   byId('recorded').append(
+    el('p', { class: 'recorded-figures' }, `${savedWork(meanWork(run))}, ${asFast(ratioOf(run))}.`),
     el('p', { class: 'recorded-question' }, question),
     view.node,
     el('div', { class: 'legend', id: 'recorded-legend' }),
-    el('p', { class: 'recorded-figures' }, `${savedWork(meanWork(run))}, ${asFast(ratioOf(run))}.`),
     el('p', { class: 'note' }, about),
   );
   drawLegend(byId('recorded-legend'), [run]);

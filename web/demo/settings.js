@@ -182,6 +182,7 @@ export function fillSettings() {
       max: 1.5,
       step: 0.05,
       show: (v) => (v === 0 ? '0, the likeliest token' : v.toFixed(2)),
+      note: 'At 0 a model of this size now and then says the same again and again: 2 of 16 questions in full, 3 with exits.',
     }),
     field('Longest answer, in tokens', length),
     el(
