@@ -430,7 +430,8 @@ typedef struct exitlm_token {
     /* 1 - uncertainty of the deciding head, 0 … 1; for -1: the largest probability */
     float confidence;
     bool drafted;
-    bool forced;        /* the grammar left no choice: no layer was run for it (head -1, work 0) */
+    bool forced;    /* the grammar left no choice: no layer was run for it (head -1, work 0) */
+    bool disagreed; /* with `audit`: an exit where the full model would have chosen another token */
     int32_t draft_head; /* of a drafted token: the head, or -2: prompt lookup */
     /* since the previous token (the first: since the start); negative: no clock */
     double ms;

@@ -205,6 +205,7 @@ static const wasm_field fields[] = {
     FIELD(token, confidence),
     FIELD(token, drafted),
     FIELD(token, forced),
+    FIELD(token, disagreed),
     FIELD(token, draft_head),
     FIELD(token, ms),
     FIELD(token, logprob),

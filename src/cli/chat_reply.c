@@ -48,6 +48,7 @@ static void json_token(chat *c, const exitlm_token *t) {
               t->index, t->id, (int)t->text_bytes, t->text, t->layer, t->of,
               (double)t->layer / t->of, t->work, t->head, t->confidence, t->drafted);
     if (t->drafted) xl_nd_put(j, "draft_head=%d", t->draft_head);
+    if (c->generate.audit > 0) xl_nd_put(j, "disagreed?%d", t->disagreed);
     if (c->generate.grammar) xl_nd_put(j, "forced?%d", t->forced);
     if (c->generate.logprobs) json_logprobs(c, t);
     xl_nd_put(j, "ms=%g }", time_or_null(t->ms));

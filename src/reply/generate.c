@@ -415,9 +415,11 @@ static void emit(exitlm_session *s, const xl_chosen *chosen) {
 /* A random share of the exits is run to the end and compared: the token that the full model would
  * choose in this context, and, where tokens are drawn at a level for greedy replies, its likeliest
  * one, since of that the level speaks. */
-static exitlm_status audit(exitlm_session *s, const xl_check *check, exitlm_error *error) {
+static exitlm_status audit(exitlm_session *s, const xl_check *check, bool *disagreed,
+                           exitlm_error *error) {
     xl_generation *g = s->generation;
     const uint32_t pos = s->stair.n - 1;
+    *disagreed = false;
     if (!xl_rule_audits(g->options.seed, pos, g->options.audit)) return EXITLM_OK;
     exitlm_status status = xl_stair_advance(&s->stair, s->run.model->config.n_layers, error);
     if (status == EXITLM_OK) status = xl_logits_compute(&s->logits, pos, 1, 0, error);
@@ -427,9 +429,9 @@ static exitlm_status audit(exitlm_session *s, const xl_check *check, exitlm_erro
     sampler.logprobs = NULL; /* the exit has chosen */
     g->audited++;
     if (g->sampler.temperature > 0 && !(g->chain.row && g->chain.row->temperature > 0))
-        g->audit_disagreed +=
-            xl_logits_argmax(&s->logits, xl_logits_row(&s->logits, 0)) != check->argmax;
-    else g->audit_disagreed += xl_rule_full(&sampler, &s->logits, 0, pos, &confidence) != check->id;
+        *disagreed = xl_logits_argmax(&s->logits, xl_logits_row(&s->logits, 0)) != check->argmax;
+    else *disagreed = xl_rule_full(&sampler, &s->logits, 0, pos, &confidence) != check->id;
+    g->audit_disagreed += *disagreed;
     return EXITLM_OK;
 }
 
@@ -445,7 +447,8 @@ static exitlm_status take_exit(exitlm_session *s, exitlm_error *error) {
     xl_stair *stair = &s->stair;
     const uint32_t head = g->next_head, layer = s->heads->head[head].layer;
     const xl_check *check = &g->answer;
-    exitlm_status status = audit(s, check, error);
+    bool disagreed;
+    exitlm_status status = audit(s, check, &disagreed, error);
     if (status == EXITLM_OK)
         status = xl_stair_exit(stair, s->heads, stair->n - 1, head, g->chain.kv, error);
     if (status != EXITLM_OK) return status;
@@ -454,6 +457,7 @@ static exitlm_status take_exit(exitlm_session *s, exitlm_error *error) {
                               .head = (int32_t)head,
                               .layer = (uint16_t)layer,
                               .confidence = 1 - check->uncertainty,
+                              .disagreed = disagreed,
                               .work = work_of(s, layer, g->check_macs)};
     emit(s, &chosen);
     return EXITLM_OK;
@@ -696,6 +700,7 @@ static void token_event(exitlm_session *s, exitlm_event *event) {
                                   .confidence = t->confidence,
                                   .drafted = t->drafted,
                                   .forced = t->forced,
+                                  .disagreed = t->disagreed,
                                   .draft_head = t->draft_head,
                                   .ms = s->clock_ms ? t->at_ms - g->previous_ms : -1};
     if (g->options.logprobs && !t->forced) {

@@ -14,7 +14,7 @@ typedef struct xl_chosen {
     uint32_t text_end; /* bytes of the reply up to and with this token */
     float work, confidence;
     uint16_t layer;
-    bool drafted, forced;
+    bool drafted, forced, disagreed;
     double at_ms; /* clock when it was chosen */
 } xl_chosen;
 

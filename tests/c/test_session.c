@@ -306,7 +306,7 @@ static void test_exit_mode(void) {
     o.audit = 1;
     reply_to(s, ids, PROMPT, &o, &other);
     assert(other.stats.audited == other.n && other.stats.audit_disagreed > 0 &&
-           other.stats.audit_disagreed <= other.n);
+           other.stats.audit_disagreed == other.disagreed && other.disagreed < other.n);
     /* An audit is of exact K and V: */
     exitlm_error error;
     for (int kv = EXITLM_POLICY_MAPS; kv <= EXITLM_POLICY_PROPAGATE; kv++) {

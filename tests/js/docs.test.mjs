@@ -92,3 +92,13 @@ for (const file of [
     }
   });
 }
+
+test('docs/errors.md says of every code when it comes and what to do', () => {
+  const source = fs.readFileSync(path.join(root, 'web/src/link/errors.js'), 'utf8');
+  const [, union = ''] = /@typedef \{([^}]*)\} ExitLMErrorCode/.exec(source) ?? [];
+  const codes = [...union.matchAll(/'(\w+)'/g)].map(([, code]) => code);
+  const page = fs.readFileSync(path.join(root, 'docs/errors.md'), 'utf8');
+  const rows = [...page.matchAll(/^\| `(\w+)` \| .{10,} \| .{10,} \|$/gm)].map(([, code]) => code);
+  assert.ok(codes.length > 5);
+  assert.deepEqual(rows, codes);
+});

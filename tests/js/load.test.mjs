@@ -1,6 +1,7 @@
 // Loading over HTTP: order of use, resuming, servers that misbehave. On the tiny random model and a
 // server of this test.
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import { after, test } from 'node:test';
 import { openStore } from '../../web/src/cache/cache.js';
@@ -178,7 +179,6 @@ test('a file that is shorter than its header says', async () => {
 });
 
 test('a checksum of the whole', async () => {
-  const { createHash } = await import('node:crypto');
   const sha256 = createHash('sha256').update(bytes).digest('hex');
   for (const ranges of [true, false]) {
     const { url } = await serve({ ranges });
@@ -355,6 +355,12 @@ test('a copy: under a key of its own, compared once a day, the oldest give way',
     cache,
   });
   assert.equal(kept.size, 0, 'an address that is never met again');
+
+  // No room, which is known after the first bytes: what follows is verified as it comes.
+  storage.estimate = async () => ({ quota: 1e5, usage: 1e5 });
+  const sha256 = createHash('sha256').update(bytes).digest('hex');
+  assert.equal((await check(url, { cache, sha256, onWarning })).networkBytes, bytes.length);
+  assert.match(String(warnings.at(-1)), /cannot be kept on this device/);
 });
 
 test('a model is deleted with its heads, wherever they lie', async (t) => {
@@ -493,7 +499,6 @@ for (const [name, cache] of /** @type {[string, () => any][]} */ ([
   ['none', () => 'none'],
 ])) {
   test(`a checksum is of the bytes that the engine has, and they come once: cache ${name}`, async () => {
-    const { createHash } = await import('node:crypto');
     const sha256 = createHash('sha256').update(bytes).digest('hex');
     /** Some byte is damaged when it comes for the first time. */
     const at = bytes.length - 5000;
@@ -542,7 +547,6 @@ for (const [name, cache] of /** @type {[string, () => any][]} */ ([
 }
 
 test('a file that came out of order is verified by its copy; what the copy has lost is not fetched again', async () => {
-  const { createHash } = await import('node:crypto');
   const file = new Uint8Array(1000).map((_, i) => i);
   const hash = () => {
     const sha = createHash('sha256');

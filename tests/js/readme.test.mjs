@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
 const readme = fs.readFileSync(path.join(root, 'README.md'), 'utf8');
+const start = fs.readFileSync(path.join(root, 'docs/start.md'), 'utf8');
 const model = path.join(root, 'models/smollm2-135m-instruct.gguf');
 const program = process.env.EXITLM ?? path.join(root, 'build/exitlm');
 
@@ -44,6 +45,32 @@ for (const [i, code] of blocks('js').entries()) {
     },
   );
 }
+
+test(
+  'docs/start.md: the quick start in Node answers under its schema',
+  { skip: !fs.existsSync(model) && 'the model is not there: npm run model' },
+  () => {
+    const [, code = ''] = /^`extract\.mjs`:\n```js\n(.*?)^```/ms.exec(start) ?? [];
+    const file = path.join(root, 'build/readme/extract.mjs');
+    fs.mkdirSync(path.dirname(file), { recursive: true });
+    fs.writeFileSync(file, code);
+    const said = execFileSync(process.execPath, [file], {
+      cwd: root,
+      encoding: 'utf8',
+      timeout: 120_000,
+    });
+    assert.deepEqual(Object.keys(JSON.parse(said)), ['name', 'age', 'city']);
+  },
+);
+
+test('docs/start.md: its lines of CMake are those of tests/install', () => {
+  const [, lines = ''] = /^```cmake\n(.*?)^```/ms.exec(start) ?? [];
+  const built = fs
+    .readFileSync(path.join(root, 'tests/install/CMakeLists.txt'), 'utf8')
+    .replace('${example}', 'example');
+  assert.ok(lines);
+  for (const line of lines.trim().split('\n')) assert.ok(built.includes(line), line);
+});
 
 test('README: every command and option that it shows exists', () => {
   const { scripts } = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'));

@@ -27,11 +27,15 @@ test(
     await page.locator('#loading .here').first().waitFor({ timeout: 300000 });
     await page.locator('.turn.assistant').waitFor();
     await page.locator('#send[data-busy=false]').waitFor({ timeout: 500000 });
-    const [exit, full] = await page.evaluate(() =>
-      [...document.querySelectorAll('.answer')].map((node) => /** @type {any} */ (node).answer.run),
+    const [lossless, full, exit] = await page.evaluate(() =>
+      [...document.querySelectorAll('#messages .answer')].map(
+        (node) => /** @type {any} */ (node).answer.run,
+      ),
     );
-    assert.deepEqual([exit.mode, full.mode], ['exit', 'full']);
+    assert.deepEqual([lossless.mode, full.mode, exit.mode], ['lossless', 'full', 'exit']);
+    assert.equal(lossless.text, full.text);
     for (const { text } of [exit, full]) assert.match(text, /Paris/);
+    assert.ok(exit.checked, 'each exit was compared with the full model');
     assert.ok(
       exit.tokens.some((/** @type {any} */ [, layer]) => layer < 30),
       'some tokens leave before the last layer',
@@ -44,6 +48,34 @@ test(
       tokens.reduce((/** @type {number} */ sum, /** @type {any} */ [, , w]) => sum + w, 0) /
       tokens.length;
     assert.ok(work(exit) < 0.97 && work(full) > 0.99, `work ${work(exit)} against ${work(full)}`);
+    // What the page suggests comes to an end and says nothing twice, greedily.
+    const said = await page.evaluate(async () => {
+      const { model } = await import(/** @type {any} */ ('/web/demo/model.js'));
+      const { settings, DEFAULTS } = await import(/** @type {any} */ ('/web/demo/store.js'));
+      const { SUGGESTIONS } = await import(/** @type {any} */ ('/web/demo/shapes.js'));
+      const replies = [];
+      for (const { text: content, shape } of SUGGESTIONS)
+        if (!shape)
+          replies.push(
+            await model.lm.chat(
+              [
+                { role: 'system', content: settings.system },
+                { role: 'user', content },
+              ],
+              { maxTokens: DEFAULTS.maxTokens, mode: DEFAULTS.mode },
+            ).result,
+          );
+      return replies;
+    });
+    assert.ok(said.length >= 2);
+    for (const { text, reason } of said) {
+      assert.equal(reason, 'stop', text);
+      const words = text.split(/\s+/);
+      const runs = words
+        .slice(7)
+        .map((/** @type {string} */ _, /** @type {number} */ i) => words.slice(i, i + 8).join(' '));
+      assert.ok(new Set(runs).size > 0.9 * runs.length, text);
+    }
     assert.deepEqual(it.errors, []);
   },
 );

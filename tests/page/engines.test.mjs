@@ -158,7 +158,7 @@ const PAGE = `
     document.querySelector('#send').click();
     await wait(() => document.querySelector('#send').dataset.busy === 'true' || document.querySelector('.run-figures')?.textContent.includes('tokens'), 'answer');
   };
-  const last = () => [...document.querySelectorAll('.answer')].at(-1).answer.run;
+  const last = () => [...document.querySelectorAll('#messages .answer')].at(-1).answer.run;
 `;
 
 /**
@@ -203,7 +203,7 @@ function smoke(name, startBrowser, skip, isolation) {
         const stopped = await browser.run(`${PAGE}
         await set({ maxTokens: 5000, mode: 'full' });
         const seen = new MutationObserver(() => {
-          if ([...document.querySelectorAll('.answer')].at(-1)?.querySelectorAll('.token').length > 4) document.querySelector('#send').dataset.busy === 'true' && document.querySelector('#send').click();
+          if ([...document.querySelectorAll('#messages .answer')].at(-1)?.querySelectorAll('.token').length > 4) document.querySelector('#send').dataset.busy === 'true' && document.querySelector('#send').click();
         });
         seen.observe(document.querySelector('#messages'), { childList: true, subtree: true });
         document.querySelector('#new-chat').click();

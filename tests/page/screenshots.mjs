@@ -46,10 +46,10 @@ try {
   await page.mouse.move(0, 0);
   await shoot(page, 'desktop');
   await page.getByText('Tokens', { exact: true }).click();
-  await page.locator('.answer .token').nth(12).hover();
+  await page.locator('#messages .answer .token').nth(12).hover();
   await shoot(page, 'tokens');
   await page.mouse.move(0, 0);
-  await page.getByText('Depth', { exact: true }).click();
+  await page.getByText('Work', { exact: true }).click();
   await settle(page, { theme: 'dark', compare: true });
   await page.getByRole('button', { name: 'New chat' }).click();
   await ask(page, 'How do plants make their food?');

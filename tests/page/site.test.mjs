@@ -81,7 +81,7 @@ test(
       await page.locator('#send[data-busy=false]').waitFor();
       await page.locator('#model-dot[data-state=ready]').waitFor();
       const run = await page.evaluate(
-        () => /** @type {any} */ (document.querySelector('.answer')).answer.run,
+        () => /** @type {any} */ (document.querySelector('#messages .answer')).answer.run,
       );
       return { mode: run.mode, text: run.text, tokens: run.tokens.length };
     };

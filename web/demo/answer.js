@@ -1,7 +1,13 @@
-// The text of one answer, in the view that is chosen: plain, coloured by depth, or token by token.
+// The text of one answer, in the view that is chosen: plain, coloured by the work that was saved, or
+// token by token.
 import { announce, el } from './dom.js';
 import { render } from './markdown.js';
-import { lowest, nameOfHead, stepOf } from './scale.js';
+import { nameOfHead, stepOf } from './scale.js';
+import { FREE, OTHER } from './store.js';
+
+/** The last block is read again when it has grown by so much of itself: all that is ever read is then
+ * at most so many times the answer. Until then what is new stands behind it as it came. */
+const GROWN = 1 / 32;
 
 /**
  * @typedef {import('./store.js').Run} Run
@@ -18,6 +24,9 @@ export class AnswerView {
   #shown = 0; // tokens that are in the token view
   #view = '';
   #active = -1;
+  #read = 0; // characters that are in blocks
+  /** Those after them, as they came. @type {HTMLElement} */ #new = el('span', {});
+  #newFrom = 0; // the token that #new begins with
 
   /** @param {Run} run */
   constructor(run) {
@@ -39,10 +48,13 @@ export class AnswerView {
       this.#length += run.tokens[this.#known][0].length;
     }
     const usable = run.tokens.length ? view : 'text';
-    if (usable !== this.#view) {
+    // The checks of a comparison come when the answer is there.
+    if (usable !== this.#view || (run.checked && this.node.dataset.checked === undefined)) {
+      if (run.checked) this.node.dataset.checked = '';
       this.body.replaceChildren();
       this.body.blocks = undefined;
       this.#shown = 0;
+      this.#read = 0;
       this.#view = usable;
       this.node.dataset.view = usable;
       const reads = usable !== 'text';
@@ -62,50 +74,74 @@ export class AnswerView {
 
   /** @param {string} view */
   #showMarkdown(view) {
-    const low = lowest(this.run);
-    let i = 0;
-    render(
-      this.body,
-      this.run.text,
-      view,
-      view !== 'depth'
-        ? null
-        : (text, offsets) => {
-            const pieces = document.createDocumentFragment();
-            for (let at = 0; at < text.data.length;) {
-              while (i > 0 && this.#starts[i] > offsets[at]) i--;
-              while (i + 1 < this.#starts.length && this.#starts[i + 1] <= offsets[at]) i++;
-              const next = this.#starts[i + 1] ?? Infinity;
-              let to = at + 1;
-              while (to < text.data.length && offsets[to] < next) to++;
-              pieces.append(this.#span(i, text.data.slice(at, to), low));
-              at = to;
-            }
-            text.replaceWith(pieces);
-          },
-    );
+    const { text, running = false } = this.run;
+    const block = this.#read - (this.body.blocks?.at(-1)?.start ?? 0);
+    const more = text.length - this.#read;
+    if (running && this.#read && more < block * GROWN) return this.#showNew(view);
+    this.#new.remove();
+    this.#new.replaceChildren();
+    this.#newFrom = this.#known;
+    const paint = (/** @type {Text} */ piece, /** @type {number[]} */ offsets) => {
+      const pieces = document.createDocumentFragment();
+      for (let at = 0; at < piece.data.length;) {
+        const i = this.#tokenAt(offsets[at]);
+        const next = this.#starts[i + 1] ?? Infinity;
+        let to = at + 1;
+        while (to < piece.data.length && offsets[to] < next) to++;
+        pieces.append(this.#span(i, piece.data.slice(at, to)));
+        at = to;
+      }
+      piece.replaceWith(pieces);
+    };
+    render(this.body, text, view, view === 'depth' ? paint : null, running && this.#read > 0);
+    this.#read = text.length;
+  }
+
+  /** The token that a character of the text belongs to. @param {number} offset */
+  #tokenAt(offset) {
+    let [low, high] = [0, this.#starts.length - 1];
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (this.#starts[middle] <= offset) low = middle;
+      else high = middle - 1;
+    }
+    return low;
+  }
+
+  /** @param {string} view */
+  #showNew(view) {
+    for (; this.#newFrom < this.#known; this.#newFrom++) {
+      const [said] = this.run.tokens[this.#newFrom];
+      this.#new.append(view === 'depth' ? this.#span(this.#newFrom, said) : said);
+    }
+    this.#lastLine().append(this.#new);
+  }
+
+  /** @returns {HTMLElement} where what is written next stands */
+  #lastLine() {
+    return this.body.blocks?.at(-1)?.node.lastElementChild ?? this.body;
   }
 
   #showTokens() {
     const { tokens } = this.run;
-    const low = lowest(this.run);
     for (; this.#shown < tokens.length; this.#shown++) {
       const text = tokens[this.#shown][0];
-      const node = this.#span(this.#shown, text.replaceAll('\n', '↵') || '∅', low);
+      const node = this.#span(this.#shown, text.replaceAll('\n', '↵') || '∅');
       this.body.append(node);
       for (let n = text.split('\n').length - 1; n > 0; n--) this.body.append(el('br'));
     }
   }
 
-  /** @param {number} i @param {string} text @param {number} low */
-  #span(i, text, low) {
-    const [, , work, , , drafted, , forced] = this.run.tokens[i];
+  /** @param {number} i @param {string} text */
+  #span(i, text) {
+    const [, , work, , , drafted, , marks = 0] = this.run.tokens[i];
     const node = document.createElement('span');
     node.className = 'token';
     node.classList.toggle('drafted', Boolean(drafted));
-    node.classList.toggle('forced', Boolean(forced));
+    node.classList.toggle('forced', (marks & FREE) > 0);
+    node.classList.toggle('other', (marks & OTHER) > 0);
     node.dataset.i = String(i);
-    node.dataset.step = String(stepOf(work, low));
+    node.dataset.step = String(stepOf(work, this.run));
     node.textContent = text;
     return node;
   }
@@ -117,11 +153,7 @@ export class AnswerView {
       ),
     );
     if (!this.drafts.length) this.pending.remove();
-    else
-      (this.#view === 'tokens'
-        ? this.body
-        : (this.body.querySelector(':scope > .block:last-child > :last-child') ?? this.body)
-      ).append(this.pending);
+    else (this.#view === 'tokens' ? this.body : this.#lastLine()).append(this.pending);
   }
 
   // ---- one token ----
@@ -132,31 +164,35 @@ export class AnswerView {
    */
   about(i) {
     const { run } = this;
-    const [text, layer, work, head, confidence, drafted, ms, forced] = run.tokens[i];
+    const [text, layer, work, head, confidence, drafted, ms, marks = 0] = run.tokens[i];
     return {
       title:
         text === ''
           ? '(part of a character)'
           : JSON.stringify(text).slice(1, -1).replaceAll('\\"', '"'),
-      lines: forced
-        ? [['cost', 'nothing: the shape leaves no choice']]
-        : [
-            ['layers', `${layer} of ${run.of}`],
-            ['work', `${Math.round(work * 100)} % of a full token`],
-            [
-              'answered by',
-              head < 0 ? 'the model’s own head' : `exit ${head}, ${nameOfHead(head, run)}`,
+      lines:
+        marks & FREE
+          ? [['cost', 'nothing: the shape leaves no choice']]
+          : [
+              ['layers', `${layer} of ${run.of}`],
+              ['work saved', `${Math.round((1 - work) * 100)} %`],
+              [
+                'answered by',
+                head < 0 ? 'the model’s own head' : `exit ${head}, ${nameOfHead(head, run)}`,
+              ],
+              ['confidence', `${(confidence * 100).toFixed(confidence > 0.995 ? 2 : 1)} %`],
+              ...(marks & OTHER
+                ? /** @type {[string, string][]} */ ([['full model', 'another token here']])
+                : []),
+              ...(drafted
+                ? /** @type {[string, string][]} */ ([['drafted', 'yes, and verified']])
+                : []),
+              ...(ms === null
+                ? []
+                : /** @type {[string, string][]} */ ([
+                    ['time', `${ms.toFixed(ms < 10 ? 1 : 0)} ms`],
+                  ])),
             ],
-            ['confidence', `${(confidence * 100).toFixed(confidence > 0.995 ? 2 : 1)} %`],
-            ...(drafted
-              ? /** @type {[string, string][]} */ ([['drafted', 'yes, and verified']])
-              : []),
-            ...(ms === null
-              ? []
-              : /** @type {[string, string][]} */ ([
-                  ['time', `${ms.toFixed(ms < 10 ? 1 : 0)} ms`],
-                ])),
-          ],
     };
   }
 

@@ -12,13 +12,18 @@ import {
   throttled,
   toast,
 } from './dom.js';
-import { meanDepth, meanWork, speedOf } from './insight.js';
+import { isMeasuring, isMissing, measure, rememberFull, stopMeasuring } from './measure.js';
 import { model, wantedAccuracy } from './model.js';
+import { asFast, meanWork, ratioOf, savedWork, speedOf, sums } from './scale.js';
+import { linkTo } from './share.js';
 import {
+  ARRIVING,
+  FREE,
+  OTHER,
+  conversations,
   followConversations,
   isListed,
   keepConversation,
-  rememberFullSpeed,
   settings,
 } from './store.js';
 
@@ -26,7 +31,8 @@ import {
  * @typedef {import('./store.js').Conversation} Conversation
  * @typedef {import('./store.js').Answer} Answer
  * @typedef {import('./store.js').Run} Run
- * @typedef {{ turn: Answer, node: HTMLElement, views: AnswerView[] }} Shown
+ * @typedef {{ turn: Answer, node: HTMLElement, views: AnswerView[], now?: AnswerView }} Shown now: who
+ *   is writing
  */
 
 const scroll = byId('scroll');
@@ -69,6 +75,10 @@ export function connectChat(hooks) {
 
 export const isRunning = () => running !== null;
 export const currentConversation = () => current;
+/** Whether it is of the newest answer. @param {Run} run */
+export const isLast = (run) => shown.at(-1)?.turn.runs.includes(run) ?? false;
+/** The answers that are on the page. */
+export const shownRuns = () => shown.flatMap(({ turn }) => turn.runs);
 export const stop = () => running?.stop();
 
 function empty() {
@@ -101,19 +111,22 @@ export function openConversation(conversation = empty()) {
   changed();
 }
 
-/** @param {Conversation} conversation */
-export function removeConversation(conversation) {
-  keepConversation(conversation, false).catch(notKept);
-  if (conversation.id === current.id) openConversation();
-  changed();
-  toast('The conversation was deleted.', {
-    label: 'Undo',
-    run: () => {
-      keepConversation(conversation).catch(notKept);
-      changed();
-    },
-  });
+/** @param {Conversation[]} gone */
+export function removeConversations(gone) {
+  const each = (/** @type {boolean} */ kept) => {
+    for (const conversation of gone) keepConversation(conversation, kept).catch(notKept);
+    changed();
+  };
+  each(false);
+  if (gone.some(({ id }) => id === current.id)) openConversation();
+  toast(
+    gone.length === 1
+      ? 'The conversation was deleted.'
+      : `${count(gone.length, 'conversation')} were deleted.`,
+    { label: 'Undo', run: () => each(true) },
+  );
 }
+export const removeAll = () => removeConversations([...conversations]);
 
 /** @param {Conversation} conversation */
 function keep(conversation) {
@@ -129,25 +142,9 @@ const notKept = () => toast('This browser keeps no conversations for the page.')
 /** @param {import('./store.js').UserTurn | Answer} turn */
 function showTurn(turn) {
   if (turn.role === 'user') {
-    list.append(
-      el(
-        'li',
-        { class: 'turn user' },
-        el('span', { class: 'hidden' }, 'You: '),
-        el(
-          'div',
-          { class: 'bubble' },
-          turn.content,
-          turn.shape &&
-            el(
-              'details',
-              { class: 'shape' },
-              el('summary', {}, turn.shape.name),
-              el('pre', {}, JSON.stringify(turn.shape.schema ?? turn.shape.tools, null, 1)),
-            ),
-        ),
-      ),
-    );
+    const node = el('li', { class: 'turn user' });
+    showQuestion(turn, node);
+    list.append(node);
     return null;
   }
   const node = el('li', { class: 'turn assistant' });
@@ -158,6 +155,100 @@ function showTurn(turn) {
   return entry;
 }
 
+/** @param {import('./store.js').UserTurn} turn @param {HTMLElement} node */
+function showQuestion(turn, node) {
+  node.replaceChildren(
+    el('span', { class: 'hidden' }, 'You: '),
+    el(
+      'div',
+      { class: 'bubble' },
+      turn.content,
+      turn.shape &&
+        el(
+          'details',
+          { class: 'shape' },
+          el('summary', {}, turn.shape.name),
+          el(
+            'pre',
+            { tabIndex: 0 },
+            JSON.stringify(turn.shape.schema ?? turn.shape.tools, null, 1),
+          ),
+        ),
+    ),
+    el(
+      'div',
+      { class: 'actions' },
+      iconButton('edit', 'Edit the question', () => editQuestion(turn, node)),
+      iconButton('link', 'Copy a link to the question', (button) =>
+        copy(linkTo(turn.content), button, 'link'),
+      ),
+    ),
+  );
+}
+
+/**
+ * What stood after the question goes.
+ * @param {import('./store.js').UserTurn} turn
+ * @param {HTMLElement} node
+ */
+function editQuestion(turn, node) {
+  if (running) return;
+  const text = el('textarea', { 'value': turn.content, 'aria-label': 'The question', 'rows': 3 });
+  const back = () => {
+    showQuestion(turn, node);
+    node.querySelector('button')?.focus();
+  };
+  const form = el(
+    'form',
+    {
+      class: 'edit',
+      onsubmit: (/** @type {Event} */ event) => {
+        event.preventDefault();
+        if (!text.value.trim() || running) return;
+        const at = current.turns.indexOf(turn);
+        if (at === 0) current.title = '';
+        current.turns.splice(at);
+        openConversation(current);
+        ask(text.value.trim(), turn.shape);
+      },
+      onkeydown: (/** @type {KeyboardEvent} */ event) => {
+        if (event.key !== 'Escape') return;
+        event.stopPropagation();
+        back();
+      },
+    },
+    text,
+    el(
+      'div',
+      { class: 'row' },
+      el('button', { type: 'button', class: 'quiet', onclick: back }, 'Cancel'),
+      el('button', { class: 'secondary' }, 'Ask again'),
+    ),
+  );
+  node.replaceChildren(form);
+  text.focus();
+}
+
+/**
+ * @param {Parameters<typeof icon>[0]} name
+ * @param {string} label
+ * @param {(button: HTMLElement) => void} run
+ * @param {string} [title]
+ */
+const iconButton = (name, label, run, title = label) =>
+  el(
+    'button',
+    {
+      'type': 'button',
+      'class': 'icon-button small',
+      title,
+      'aria-label': label,
+      'onclick': (/** @type {Event} */ event) =>
+        run(/** @type {HTMLElement} */ (event.currentTarget)),
+    },
+    icon(name),
+  );
+
 /** @param {Shown} entry */
 function rebuild(entry) {
   const { turn, node } = entry;
@@ -166,15 +257,15 @@ function rebuild(entry) {
     el(
       'div',
       { class: 'run', onclick: () => select(view) },
-      turn.runs.length > 1 && el('h3', { class: 'run-title' }, nameOfMode(view.run)),
+      turn.runs.length > 1 && el('h2', { class: 'run-title' }, nameOfMode(view.run)),
       view.node,
       el('p', { class: 'run-figures' }),
     ),
   );
   node.replaceChildren(
     el('span', { class: 'hidden' }, 'Answer: '),
-    el('div', { class: turn.compare ? 'runs two' : 'runs' }, ...columns),
-    el('p', { class: 'verdict note' }),
+    el('div', { class: turn.compare ? 'runs compared' : 'runs' }, ...columns),
+    el('div', { class: 'verdict note' }),
     el('div', { class: 'trouble' }),
     el('div', { class: 'actions' }),
   );
@@ -187,37 +278,71 @@ const nameOfMode = ({ mode, accuracy }) =>
   mode === 'exit' && accuracy !== null ? `exit, ${percent(accuracy)}` : mode;
 
 /** Everything of an answer but its text. @param {Shown} entry */
-function refresh({ turn, node, views }) {
-  views.forEach(({ run }, i) => {
+function refresh(entry) {
+  const { turn, node, views } = entry;
+  const busy = turn.runs.some((run) => run.running);
+  showFigures(entry);
+  node.querySelector('.trouble').replaceChildren(...(turn.error && !busy ? [troubleOf(turn)] : []));
+  node.querySelector('.actions').replaceChildren(...(busy ? [] : actionsOf(turn, views)));
+}
+
+/** @param {Shown} entry */
+function showFigures({ turn, node, views, now }) {
+  views.forEach((view, i) => {
+    const { run } = view;
     const line = node.querySelectorAll('.run-figures')[i];
     line.replaceChildren(
       ...(run.running && !run.tokens.length
-        ? [el('span', { class: 'waiting' }, el('i'), el('i'), el('i')), waitingFor()]
+        ? [
+            el('span', { class: 'waiting' }, el('i'), el('i'), el('i')),
+            now && now !== view ? 'Waits for its turn' : waitingFor(),
+          ]
         : [figuresOf(run)]),
     );
   });
-  node.querySelector('.verdict').textContent = turn.compare ? verdict(turn.runs) : '';
   const busy = turn.runs.some((run) => run.running);
-  node.querySelector('.trouble').replaceChildren(...(turn.error && !busy ? [troubleOf(turn)] : []));
-  node.querySelector('.actions').replaceChildren(...(busy ? [] : actionsOf(turn, views)));
+  node
+    .querySelector('.verdict')
+    .replaceChildren(...(busy ? [] : [...verdicts(turn), ...roomOf(turn.runs[0])]));
 }
 
 /** @param {Run} run */
 function figuresOf(run) {
   if (!run.tokens.length) return run.reason === 'abort' ? 'stopped' : '';
+  const rate = speedOf(run);
   const parts = [
     count(run.tokens.length, 'token'),
-    `${speed(speedOf(run))}/s`,
-    `depth ${meanDepth(run).toFixed(2)}`,
-    `work ${meanWork(run).toFixed(2)}`,
+    rate === null && run.running ? 'the model arrives' : `${speed(rate)}/s`,
   ];
-  const free = run.tokens.filter((row) => row[7]).length;
+  const ratio = ratioOf(run);
+  if (ratio) parts.push(asFast(ratio));
+  else if (!run.running && isMeasuring() && isMissing(run)) parts.push('measuring full');
+  if (run.mode !== 'full') parts.push(savedWork(meanWork(run)));
+  const { free } = sums(run);
   if (free) parts.push(`${free} of them free`);
   if (run.result?.drafted)
     parts.push(`${run.result.accepted} of ${run.result.drafted} drafts accepted`);
-  if (run.reason === 'length') parts.push('reached its length');
+  if (run.reason === 'length')
+    parts.push(isFull(run) ? 'the context is full' : 'reached its length');
   if (run.reason === 'abort') parts.push('stopped');
   return parts.join(' · ');
+}
+
+/** @param {Run} run */
+const isFull = ({ room }) => room !== undefined && room.used >= room.of - 1;
+
+const NEAR = 0.75; // of the context
+
+/** The context's end is told before it comes. @param {Run | undefined} run */
+function roomOf(run) {
+  if (!run?.room) return [];
+  const { used, of, dropped } = run.room;
+  let line = '';
+  if (dropped)
+    line = `The oldest ${count(dropped, 'message')} were left out: the context holds ${of} tokens.`;
+  else if (used > NEAR * of)
+    line = `This conversation has used ${used} of the ${of} tokens that the context holds; after that its oldest messages are left out.`;
+  return line ? [el('p', { class: 'room' }, line)] : [];
 }
 
 function waitingFor() {
@@ -228,80 +353,89 @@ function waitingFor() {
   return 'Reading';
 }
 
-/** How two answers differ. @param {Run[]} runs */
-function verdict([a, b]) {
-  if (!a || !b || !a.tokens.length || !b.tokens.length || a.running || b.running) return '';
-  const shorter = Math.min(a.tokens.length, b.tokens.length);
-  let same = 0;
-  while (same < shorter && a.tokens[same][0] === b.tokens[same][0]) same++;
-  const [fast, slow] = [speedOf(a), speedOf(b)];
-  const ratio = fast && slow ? `${(fast / slow).toFixed(2)}× the speed of ${b.mode}, ` : '';
-  const work = `${percent(meanWork(a))} of its work; `;
-  if (same === shorter && a.tokens.length === b.tokens.length)
-    return `${ratio}${work}the same tokens.`;
-  return (
-    ratio +
-    work +
-    (same ? `the first ${count(same, 'token')} are the same.` : 'other tokens from the first on.')
-  );
+/** What a comparison shows. @param {Answer} turn */
+function verdicts({ compare, runs }) {
+  const full = runs.find(({ mode }) => mode === 'full');
+  if (!compare || !full?.tokens.length) return [];
+  const textOf = (/** @type {Run} */ run) => run.tokens.map(([text]) => text).join('');
+  return runs.flatMap((run) => {
+    if (run === full || !run.tokens.length) return [];
+    const ratio = ratioOf(run);
+    const fast = ratio ? `, ${asFast(ratio)}` : '';
+    const same = textOf(run) === textOf(full);
+    const words = same ? 'the same words as full' : 'other words than full';
+    if (run.mode === 'lossless')
+      return el(
+        'p',
+        {},
+        `Lossless: ${full.reason === 'abort' ? 'full was stopped' : words}${fast}.`,
+      );
+    const n = count(run.tokens.length, 'token');
+    const others = run.tokens.filter(([, , , , , , , marks = 0]) => marks & OTHER).length;
+    const checked = others
+      ? `${others} of its ${n} ${others === 1 ? 'is' : 'are'} underlined: there the full model would have chosen another one, and from the first of them on the texts go their own ways`
+      : `the full model would have chosen each of its ${n}`;
+    const said = run.checked ? checked : `${words}, not checked token by token`;
+    return el('p', {}, `Exit: ${savedWork(meanWork(run))}${fast}; ${said}.`);
+  });
 }
 
 /** @param {Answer} turn @param {AnswerView[]} views */
 function actionsOf(turn, views) {
   const text = turn.runs[0]?.text ?? '';
-  const last = current.turns.at(-1) === turn;
+  const again = current.turns.at(-1) === turn && !turn.error;
   return [
+    text && iconButton('copy', 'Copy the answer', (button) => copy(text, button), 'Copy'),
+    again && iconButton('retry', 'Answer again', () => retry(), 'Try again'),
     text &&
-      el(
-        'button',
-        {
-          'type': 'button',
-          'class': 'icon-button small',
-          'title': 'Copy',
-          'aria-label': 'Copy the answer',
-          'onclick': (/** @type {Event} */ event) =>
-            copy(text, /** @type {HTMLElement} */ (event.currentTarget)),
+      iconButton(
+        'chart',
+        'Charts of this answer',
+        () => {
+          select(views[0]);
+          document.dispatchEvent(new Event('show-insight'));
         },
-        icon('copy'),
+        'Charts',
       ),
-    last &&
-      !turn.error &&
-      el(
-        'button',
-        {
-          'type': 'button',
-          'class': 'icon-button small',
-          'title': 'Try again',
-          'aria-label': 'Answer again',
-          'onclick': () => retry(),
-        },
-        icon('retry'),
-      ),
-    text &&
-      el(
-        'button',
-        {
-          'type': 'button',
-          'class': 'icon-button small',
-          'title': 'Charts',
-          'aria-label': 'Charts of this answer',
-          'onclick': () => {
-            select(views[0]);
-            document.dispatchEvent(new Event('show-insight'));
-          },
-        },
-        icon('chart'),
-      ),
+    again && model.lm?.exits && otherModes(turn),
   ].filter(Boolean);
 }
 
-/** @param {string} text @param {HTMLElement} button */
-async function copy(text, button) {
+/** @type {Record<string, string>} */
+const MODES = { exit: 'Exit', lossless: 'Lossless', full: 'Full' };
+
+/** The same question in another mode. @param {Answer} turn */
+const otherModes = ({ runs, compare }) =>
+  el(
+    'span',
+    { 'class': 'again', 'role': 'group', 'aria-label': 'Answer again in another mode' },
+    ...Object.entries(MODES)
+      .filter(([mode]) => compare || mode !== runs[0].mode)
+      .map(([mode, name]) =>
+        el(
+          'button',
+          {
+            type: 'button',
+            class: 'quiet',
+            title: `Answer again in mode ${mode}`,
+            onclick: () => retry(mode),
+          },
+          name,
+        ),
+      ),
+  );
+
+/**
+ * @param {string} text
+ * @param {HTMLElement} button
+ * @param {Parameters<typeof icon>[0]} [name] its icon
+ */
+async function copy(text, button, name = 'copy') {
   try {
     await navigator.clipboard.writeText(text);
     button.replaceChildren(icon('done'));
     announce('Copied');
-    setTimeout(() => button.replaceChildren(icon('copy')), 1500);
+    setTimeout(() => button.replaceChildren(icon(name)), 1500);
   } catch {
     toast('The browser does not let this page copy.');
   }
@@ -351,14 +485,14 @@ export async function ask(text, shape) {
   await answer(settings.compare);
 }
 
-/** Answers the last question again. */
-export async function retry() {
+/** Answers the last question again. @param {string} [mode] */
+export async function retry(mode) {
   if (running) return;
   if (current.turns.at(-1)?.role === 'assistant') {
     current.turns.pop();
     shown.pop()?.node.remove();
   }
-  await answer(settings.compare);
+  await answer(settings.compare && !mode, mode);
 }
 
 /** What the model is given: questions, the first answer to each, the system prompt. */
@@ -371,8 +505,9 @@ function messages() {
   return settings.system.trim() ? [{ role: 'system', content: settings.system }, ...turns] : turns;
 }
 
-/** @param {boolean} compare */
-async function answer(compare) {
+/** @param {boolean} compare @param {string} [mode] that of the settings if left out */
+async function answer(compare, mode = settings.mode) {
+  stopMeasuring();
   const asked = messages();
   const question = /** @type {import('./store.js').UserTurn | undefined} */ (current.turns.at(-1));
   /** @type {Answer} */
@@ -402,11 +537,9 @@ async function answer(compare) {
       Object.assign(turn.runs[0], { running: false, reason: 'abort' });
       return;
     }
-    const least = lm.exits && compare ? 'exit' : 'full';
-    const best = lm.exits && settings.mode !== 'full' ? settings.mode : least;
-    const both = compare && lm.exits !== null;
-    turn.compare = both;
-    turn.runs = (both ? [best, 'full'] : [best]).map(blank);
+    const all = compare && lm.exits !== null;
+    turn.compare = all;
+    turn.runs = (all ? ['lossless', 'full', 'exit'] : [lm.exits ? mode : 'full']).map(blank);
     for (const run of turn.runs)
       Object.assign(run, { of: lm.info.layers, exits: lm.exits?.layers ?? [] });
     rebuild(entry);
@@ -416,12 +549,27 @@ async function answer(compare) {
         continue;
       }
       if (current === conversation) select(view);
+      entry.now = view;
       const { name, ...shape } = question?.shape ?? { name: '' };
-      const reply = lm.chat(asked, { ...optionsOf(view.run), ...shape });
+      const options = { ...optionsOf(view.run), ...shape };
+      const reply = lm.chat(asked, options);
       stopReply = () => reply.cancel();
       await follow(reply, view, entry);
+      view.run.room = roomIn(view.run.result, lm);
+      if (!all || view.run.mode !== 'exit' || stopped) continue;
+      const { seed } = view.run.result;
+      const audit = lm.chat(asked, {
+        ...options,
+        ...(seed === null ? {} : { seed: BigInt(seed) }),
+        maxTokens: view.run.tokens.length,
+        audit: 1,
+      });
+      stopReply = () => audit.cancel();
+      await markOthers(audit, view.run);
     }
-    if (current === conversation && both) select(entry.views[0]);
+    const rate = turn.runs.filter((run) => run.mode === 'full').map(speedOf)[0];
+    if (all && rate) for (const run of turn.runs) run.full = rate;
+    if (current === conversation && all) select(entry.views[0]);
   } catch (error) {
     const { code } = /** @type {{ code?: string }} */ (error ?? {});
     if (stopped || /** @type {Error} */ (error)?.name === 'AbortError')
@@ -432,6 +580,7 @@ async function answer(compare) {
     }
   } finally {
     for (const run of turn.runs) run.running = false;
+    entry.now = undefined;
     if (running === mine) running = null;
     for (const view of entry.views) {
       view.drafts = [];
@@ -441,8 +590,55 @@ async function answer(compare) {
     if (isListed(conversation)) keep(conversation);
     else changed();
     toEnd();
-    announce(turn.error ?? (stopped ? 'Stopped' : 'The answer is complete'));
+    const said = turn.error ?? (stopped ? 'Stopped' : 'The answer is complete');
+    announce([said, ...roomOf(turn.runs[0]).map((line) => line.textContent)].join('. '));
+    measureShown();
   }
+}
+
+/** @param {any} result @param {import('./model.js').ExitLM} lm */
+const roomIn = ({ usage, dropped = 0 }, lm) => ({
+  used: usage.promptTokens + usage.completionTokens,
+  of: lm.info.contextLength,
+  dropped,
+});
+
+/**
+ * The reply once more, each exit beside the full model's choice: marks where that is another.
+ * @param {import('../src/client/reply.js').Reply<any>} reply
+ * @param {Run} run
+ */
+async function markOthers(reply, run) {
+  /** @type {any[]} */
+  const tokens = [];
+  for await (const token of reply) tokens.push(token);
+  const { reason } = await reply.result;
+  const same = run.tokens.every(([text], i) => tokens[i]?.text + (tokens[i]?.call ?? '') === text);
+  if (reason === 'abort' || !same) return;
+  run.tokens.forEach((row, i) => {
+    if (tokens[i].disagreed) row[7] = (row[7] ?? 0) | OTHER;
+  });
+  run.checked = true;
+}
+
+/**
+ * The last answer's speed beside that of the full model, once nobody waits for anything.
+ * @param {boolean} [anew] on request
+ */
+export async function measureShown(anew = false) {
+  const entry = shown.at(-1);
+  const [run] = entry?.turn.runs ?? [];
+  if (running || !entry || !run || (!anew && !isMissing(run))) return;
+  const conversation = current;
+  const question = current.turns.findLast(({ role }) => role === 'user');
+  const asked = /** @type {import('./store.js').UserTurn} */ (question)?.content ?? '';
+  const measured = measure(run, [{ role: 'user', content: asked }], optionsOf, anew);
+  showFigures(entry);
+  await measured;
+  showFigures(entry);
+  for (const each of anew ? entry.turn.runs : []) each.full = run.full;
+  if (selected && entry.views.includes(selected)) select(selected);
+  if (run.full && isListed(conversation)) keep(conversation);
 }
 
 /** @param {string} mode @returns {Run} */
@@ -489,6 +685,7 @@ async function follow(reply, view, entry) {
     if (view === selected) select(view);
   }, 50);
   const sentences = speaker();
+  let arriving = model.state !== 'ready'; // when the token began
   for await (const event of reply) {
     if (event.type === 'draft')
       view.drafts.push({ index: event.index, text: event.text, accepted: false });
@@ -508,8 +705,11 @@ async function follow(reply, view, entry) {
         round(event.confidence),
         event.drafted ? 1 : 0,
         event.ms === null ? null : round(event.ms),
-        ...(event.forced ? [1] : []),
+        ...(event.forced || arriving
+          ? [(event.forced ? FREE : 0) | (arriving ? ARRIVING : 0)]
+          : []),
       ]);
+      arriving = model.state !== 'ready';
       run.text += said;
       sentences(said);
     }
@@ -525,17 +725,8 @@ async function follow(reply, view, entry) {
   });
   sentences('\n');
   draw.flush();
-  if (
-    run.mode === 'full' &&
-    result.timing.tokensPerSecond &&
-    result.usage.completionTokens >= 8 &&
-    model.lm
-  ) {
-    rememberFullSpeed(
-      model.lm.info.name || model.choice?.title || '',
-      result.timing.tokensPerSecond,
-    );
-  }
+  const rate = speedOf(run);
+  if (run.mode === 'full' && rate && run.tokens.length >= 8) rememberFull(rate);
 }
 
 /** @type {AnswerView | null} */

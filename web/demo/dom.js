@@ -52,6 +52,8 @@ const PATHS = {
   trash: 'M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13',
   chart: 'M5 20v-6M12 20V4M19 20v-9',
   done: 'm5 13 4 4 10-11',
+  edit: 'M4 20h4L19 9l-4-4L4 16zM13 7l4 4',
+  link: 'M10 14a4 4 0 0 0 6 0l3-3a4 4 0 0 0-6-6l-1 1M14 10a4 4 0 0 0-6 0l-3 3a4 4 0 0 0 6 6l1-1',
 };
 
 /** @param {keyof typeof PATHS} name */

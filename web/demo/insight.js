@@ -1,7 +1,17 @@
-// Charts of one answer: where its tokens left the model, how deep each went, and how fast it ran
-// against the full model.
+// Charts of one answer: where its tokens left the model, how deep each went, and how fast it was
+// beside the full model.
 import { count, el, percent, speed, svg } from './dom.js';
-import { STEPS, lowest, nameOfHead, stepOf } from './scale.js';
+import {
+  aboutHead,
+  meanDepth,
+  meanWork,
+  nameOfHead,
+  ratioOf,
+  speedOf,
+  stepOf,
+  sums,
+} from './scale.js';
+import { FREE } from './store.js';
 
 /**
  * @typedef {import('./store.js').Run} Run
@@ -11,30 +21,12 @@ import { STEPS, lowest, nameOfHead, stepOf } from './scale.js';
 const WIDTH = 280;
 const WINDOW = 8; // tokens that a point of the speed curve is the mean of
 
-/** Tokens a second, from the tokens after the first. @param {Run} run @returns {number | null} */
-export function speedOf(run) {
-  if (run.result?.timing) return run.result.timing.tokensPerSecond;
-  const times = run.tokens.slice(1).map((row) => row[6]);
-  if (!times.length || times.includes(null)) return null;
-  const sum = times.reduce((a, b) => /** @type {number} */ (a) + /** @type {number} */ (b), 0);
-  return sum ? (1000 * times.length) / sum : null;
-}
-
-/** @param {Run} run @param {1 | 2} column layer or work */
-const mean = (run, column) =>
-  run.tokens.reduce((sum, row) => sum + row[column], 0) / (run.tokens.length || 1);
-
-/** @param {Run} run */
-export const meanDepth = (run) => run.result?.meanDepth ?? mean(run, 1) / (run.of || 1);
-/** @param {Run} run */
-export const meanWork = (run) => run.result?.meanWork ?? mean(run, 2);
-
 /**
  * @param {HTMLElement & { answer?: AnswerView }} panel
  * @param {AnswerView | null} answer
- * @param {number | null} full tokens a second of the full model
+ * @param {(() => void) | null} measure measures the full model again, where that can be
  */
-export function drawInsight(panel, answer, full) {
+export function drawInsight(panel, answer, measure) {
   panel.classList.add('chart-owner');
   panel.answer = answer ?? undefined;
   const run = answer?.run;
@@ -48,13 +40,18 @@ export function drawInsight(panel, answer, full) {
     );
     return;
   }
-  panel.replaceChildren(figures(run, full), histogram(run), depthChart(run), speedChart(run, full));
+  panel.replaceChildren(
+    figures(run),
+    histogram(run),
+    depthChart(run),
+    speedChart(run, run.full ?? null, measure),
+  );
 }
 
-/** @param {Run} run @param {number | null} full */
-function figures(run, full) {
+/** @param {Run} run */
+function figures(run) {
   const rate = speedOf(run);
-  const ratio = rate && full && run.mode !== 'full' ? rate / full : null;
+  const ratio = ratioOf(run);
   const figure = (
     /** @type {string} */ value,
     /** @type {string} */ name,
@@ -63,51 +60,61 @@ function figures(run, full) {
   return el(
     'dl',
     { class: 'figures' },
-    figure(speed(rate), 'tokens a second', 'Tokens after the first'),
+    figure(
+      speed(rate),
+      'tokens a second',
+      'Tokens after the first, without what waited for the line',
+    ),
     ratio
       ? figure(
           `${ratio.toFixed(2)}×`,
-          'against full',
-          `The full model ran at ${speed(full)} tokens a second here`,
+          'as fast as full',
+          `The full model wrote ${speed(run.full)} tokens a second here`,
         )
       : figure(String(run.tokens.length), 'tokens', 'Tokens of this answer'),
-    figure(meanDepth(run).toFixed(2), 'mean depth', 'Layers run for a token, as a share of all'),
     figure(
-      meanWork(run).toFixed(2),
-      'mean work',
-      'Multiply-adds against those of the full model, everything counted',
+      percent(1 - meanWork(run)),
+      'work saved',
+      'Of the multiply-adds of the full model, everything counted',
     ),
+    figure(percent(meanDepth(run)), 'of the layers', 'Layers run for a token, on average'),
   );
 }
 
 /** @param {Run} run */
 function histogram(run) {
   const heads = [...run.exits.keys(), -1];
-  const free = run.tokens.filter((row) => row[7]);
+  const { free } = sums(run);
   const rows = heads.map((index) => {
-    const tokens = run.tokens.filter((row) => row[3] === index && !row[7]);
+    const tokens = run.tokens.filter((row) => row[3] === index && !((row[7] ?? 0) & FREE));
     const expected = index < 0 ? 1 : run.exits[index] / run.of;
     return {
       name: nameOfHead(index, run),
+      about: aboutHead(index, run),
       n: tokens.length,
       work: tokens.length ? tokens.reduce((sum, row) => sum + row[2], 0) / tokens.length : expected,
     };
   });
-  if (free.length) rows.unshift({ name: 'no layer: free', n: free.length, work: 0 });
+  if (free)
+    rows.unshift({
+      name: 'no layer: free',
+      about: 'The shape leaves no choice, so nothing is computed.',
+      n: free,
+      work: 0,
+    });
   const total = run.tokens.length;
-  const low = lowest(run);
   return section(
     'Where tokens left',
     el(
       'ul',
       { class: 'histogram' },
-      ...rows.map(({ name, n, work }) => {
+      ...rows.map(({ name, about, n, work }) => {
         const share = n / total;
-        const bar = el('span', { 'class': 'bar-fill', 'data-step': stepOf(work, low) });
+        const bar = el('span', { 'class': 'bar-fill', 'data-step': stepOf(work, run) });
         bar.style.inlineSize = `${share * 100}%`;
         return el(
           'li',
-          {},
+          { title: about },
           el('span', { class: 'bar-name' }, name),
           el('span', { class: 'bar-track' }, bar),
           el('span', { class: 'bar-value', title: count(n, 'token') }, percent(share)),
@@ -120,7 +127,6 @@ function histogram(run) {
 /** @param {Run} run */
 function depthChart(run) {
   const height = 84;
-  const low = lowest(run);
   const n = Math.max(run.tokens.length, 24);
   const step = WIDTH / n;
   const bars = run.tokens.map(([, layer, work], i) => {
@@ -130,7 +136,7 @@ function depthChart(run) {
       'y': (height - h).toFixed(2),
       'width': Math.max(0.5, step - (step > 3 ? 1 : 0.15)).toFixed(2),
       'height': h.toFixed(2),
-      'data-step': stepOf(work, low),
+      'data-step': stepOf(work, run),
       'data-token': '',
       'data-i': i,
     });
@@ -165,8 +171,8 @@ function depthChart(run) {
   );
 }
 
-/** @param {Run} run @param {number | null} full */
-function speedChart(run, full) {
+/** @param {Run} run @param {number | null} full @param {(() => void) | null} measure */
+function speedChart(run, full, measure) {
   const times = run.tokens.slice(1).map((row) => row[6]);
   if (times.length < 3 || times.includes(null)) {
     return section(
@@ -219,9 +225,8 @@ function speedChart(run, full) {
   return section(
     'Tokens a second',
     box,
-    full || run.mode === 'full'
-      ? null
-      : el('p', { class: 'note' }, '“Compare with full” measures the full model beside it.'),
+    measure &&
+      el('button', { type: 'button', class: 'quiet', onclick: measure }, 'Measure full again'),
   );
 }
 
@@ -230,19 +235,34 @@ const section = (title, ...children) =>
   el('section', { class: 'panel' }, el('h3', {}, title), ...children);
 
 /**
- * The colours and what they mean. @param {HTMLElement} node @param {{ of: number, exits: number[] }
- * | null} model
+ * The colours and what they mean: each way out that these answers took, and what it saved.
+ * @param {HTMLElement} node
+ * @param {Run[]} runs
  */
-export function drawLegend(node, model) {
-  const steps = Array.from({ length: STEPS }, (_, i) => el('i', { 'data-step': i }));
-  const low = model ? Math.round(lowest(model) * 100) : 0;
+export function drawLegend(node, runs) {
+  /** @type {Map<number, { n: number, work: number, run: Run }>} */
+  const ways = new Map();
+  for (const run of runs)
+    for (const [, , work, head, , , , marks = 0] of run.tokens) {
+      if (marks & FREE) continue;
+      const way = ways.get(head) ?? { n: 0, work: 0, run };
+      ways.set(head, { n: way.n + 1, work: way.work + work, run });
+    }
+  const mean = ([, { n, work }]) => work / n;
   node.replaceChildren(
-    el('span', {}, low ? `shallow, ${low} % of the work` : 'shallow'),
-    el(
-      'span',
-      { 'class': 'ramp', 'role': 'img', 'aria-label': 'Colours from shallow to deep' },
-      ...steps,
-    ),
-    el('span', {}, model?.of ? `all ${model.of} layers` : 'deep'),
+    el('span', {}, 'Work saved:'),
+    ...[...ways]
+      .sort((a, b) => mean(a) - mean(b))
+      .map((way) => {
+        const [head, { run }] = way;
+        const work = mean(way);
+        const saved = head < 0 ? 'none' : percent(1 - work);
+        return el(
+          'span',
+          { class: 'way', title: aboutHead(head, run) },
+          el('i', { 'data-step': stepOf(work, run) }),
+          `${saved}, ${nameOfHead(head, run)}`,
+        );
+      }),
   );
 }

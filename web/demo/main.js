@@ -1,24 +1,30 @@
 // The page: puts its parts together.
-import { hideTooltip, listenForTokens } from './answer.js';
+import { AnswerView, hideTooltip, listenForTokens } from './answer.js';
 import {
   ask,
   connectChat,
   currentConversation,
+  isLast,
   isRunning,
+  measureShown,
   openConversation,
   redraw,
   redrawWaiting,
-  removeConversation,
+  removeAll,
+  removeConversations,
   setSelected,
+  shownRuns,
   stop,
 } from './chat.js';
 import { byId, count, el, icon, megabytes, percent, sentenceOf, throttled } from './dom.js';
 import { drawInsight, drawLegend } from './insight.js';
 import { catalogue, choiceOfLastVisit, isKept, model, urlChoice, wantedAccuracy } from './model.js';
 import { connectModels } from './models-dialog.js';
+import { asFast, meanWork, ratioOf, savedWork } from './scale.js';
 import { fillSettings } from './settings.js';
 import { SUGGESTIONS } from './shapes.js';
-import { change, conversations, fullSpeed, onChange, settings } from './store.js';
+import { readLink } from './share.js';
+import { change, changeBack, conversations, onChange, settings } from './store.js';
 
 const wide = matchMedia('(min-width: 64rem)');
 
@@ -53,9 +59,24 @@ const drawModel = throttled(() => {
     : 'This model has no exit heads here, so every token runs all of its layers.';
   const kept = choice ? 'It is kept on this device for the next time.' : '';
   byId('welcome-note').textContent = lm ? about : kept;
+  drawWarnings();
   drawChips();
   redrawWaiting();
+  if (state === 'ready') measureShown();
 }, 60);
+
+/** What did not go as it should, and does not stop anything: no room to keep the model, for example. */
+function drawWarnings() {
+  const box = byId('warnings');
+  const texts = model.warnings.map(sentenceOf);
+  if (box.dataset.shown === texts.join()) return;
+  box.dataset.shown = texts.join();
+  box.hidden = !texts.length;
+  box.replaceChildren(
+    el('div', {}, ...texts.map((text) => el('p', {}, text))),
+    el('button', { type: 'button', class: 'quiet', onclick: () => (box.hidden = true) }, 'Hide'),
+  );
+}
 
 const STATES = {
   none: 'not loaded',
@@ -125,11 +146,28 @@ function drawChips() {
   compare.closest('label').title = heads
     ? 'The same question in both modes, side by side'
     : 'This model has no exit heads here: there is nothing to compare';
-  byId('legend').hidden = settings.view === 'text' || currentConversation().turns.length === 0;
-  drawLegend(
-    byId('legend'),
-    model.lm ? { of: model.lm.info.layers, exits: model.lm.exits?.layers ?? [] } : null,
+  const runs = shownRuns().filter(({ tokens, running }) => tokens.length && !running);
+  byId('legend').hidden = settings.view === 'text' || !runs.length;
+  drawLegend(byId('legend'), runs);
+}
+
+// ---- before anything is loaded: an answer of another day ----
+
+async function showRecorded() {
+  const { run, question, about } = await (
+    await fetch(new URL('./recorded.json', import.meta.url))
+  ).json();
+  const view = new AnswerView(run);
+  view.show('depth');
+  byId('recorded').append(
+    el('p', { class: 'recorded-figures' }, `${savedWork(meanWork(run))}, ${asFast(ratioOf(run))}.`),
+    el('p', { class: 'recorded-question' }, question),
+    view.node,
+    el('div', { class: 'legend', id: 'recorded-legend' }),
+    el('p', { class: 'note' }, about),
   );
+  drawLegend(byId('recorded-legend'), [run]);
+  byId('recorded').hidden = false;
 }
 
 // ---- charts and conversations at the side ----
@@ -138,8 +176,16 @@ function drawChips() {
 let charted = null;
 const drawCharts = throttled(() => {
   if (byId('insight').hidden) return;
-  drawInsight(byId('charts'), charted, fullSpeed(model.lm?.info.name || model.choice?.title || ''));
+  const run = charted?.run;
+  // A long answer's charts grow by a sixteenth at a time: all of them together cost what it is long.
+  const grown = Number(run?.tokens.length) - drawn.tokens;
+  if (run?.running && run === drawn.run && grown < drawn.tokens / 16) return;
+  drawn = { run, tokens: run?.tokens.length ?? 0 };
+  const can = model.state === 'ready' && run && !run.running && isLast(run);
+  drawInsight(byId('charts'), charted, can ? () => measureShown(true) : null);
 }, 150);
+/** @type {{ run?: import('./store.js').Run, tokens: number }} */
+let drawn = { tokens: 0 };
 
 /** @param {string} id @param {boolean} open @param {boolean} [focus] */
 function side(id, open, focus = false) {
@@ -180,13 +226,14 @@ function drawHistory() {
             'class': 'icon-button small',
             'aria-label': `Delete “${conversation.title}”`,
             'title': 'Delete',
-            'onclick': () => removeConversation(conversation),
+            'onclick': () => removeConversations([conversation]),
           },
           icon('trash'),
         ),
       ),
     ),
   );
+  byId('history-clear').hidden = conversations.length < 2;
   byId('history-note').textContent = conversations.length
     ? 'They stay on this device.'
     : 'What you ask is kept here, on this device only.';
@@ -268,6 +315,24 @@ function connectComposer() {
 
 // ---- the start ----
 
+/** A question by link waits in the field: what it is and how it would be asked is seen first. */
+function takeLink() {
+  const link = readLink(location.hash);
+  if (!link) return;
+  history.replaceState(null, '', location.href.split('#')[0]);
+  openConversation();
+  prompt.value = link.text;
+  grow();
+  changeBack();
+  change(link.changes, false);
+  const told = Object.entries(link.changes).map(([name, value]) => `${name} ${value}`);
+  byId('linked-text').textContent = [
+    'This question came by a link. It is asked when you send it',
+    ...(told.length ? [`with ${told.join(', ')}`] : []),
+  ].join(', ');
+  byId('linked').hidden = false;
+}
+
 function applyTheme() {
   if (settings.theme === 'auto') delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = settings.theme;
@@ -302,6 +367,7 @@ function connectSettings() {
 }
 
 async function start() {
+  showRecorded().catch(() => {});
   applyTheme();
   connectSettings();
   connectComposer();
@@ -319,6 +385,13 @@ async function start() {
     },
   });
   model.addEventListener('change', drawModel);
+  byId('history-clear').addEventListener('click', removeAll);
+  byId('linked-back').addEventListener('click', () => {
+    changeBack();
+    byId('linked').hidden = true;
+    prompt.focus();
+  });
+  addEventListener('hashchange', takeLink);
   byId('new-chat').addEventListener('click', () => {
     openConversation();
     prompt.focus();
@@ -350,6 +423,7 @@ async function start() {
   side('insight', wide.matches && settings.insight);
   openConversation();
   grow();
+  takeLink();
   const entries = await catalogue().catch((error) => /** @type {Error} */ (error));
   connectModels(entries);
   const parameters = new URLSearchParams(location.search);

@@ -1,5 +1,5 @@
-// Markdown, made safe, block by block: while an answer grows only its last block is rendered anew,
-// and each piece of text can be led back to the characters of the source that it came from.
+// Markdown, made safe, block by block: while an answer grows only its last block is read anew, and
+// each piece of text can be led back to the characters of the source that it came from.
 import DOMPurify from './vendor/dompurify.js';
 import { Marked } from './vendor/marked.js';
 
@@ -66,13 +66,15 @@ const SAFE = {
  * @param {string} source
  * @param {string} key of how it is painted; another one renders everything anew
  * @param {Paint | null} paint
+ * @param {boolean} [grows] it begins as the last one did, and more will follow: only from the last
+ *   block on is it read. What a later line may change before that, waits for the last call
  */
-export function render(container, source, key, paint) {
+export function render(container, source, key, paint, grows = false) {
   const before = container.blocks ?? [];
-  const tokens = marked.lexer(source);
-  /** @type {Block[]} */
-  const blocks = [];
-  let start = 0;
+  const stay = grows && before.at(-1)?.key === key ? before.length - 1 : 0;
+  const blocks = before.slice(0, stay);
+  let start = stay ? before[stay].start : 0;
+  const tokens = marked.lexer(source.slice(start));
   for (const token of tokens) {
     const at = start;
     start += token.raw.length;
@@ -134,7 +136,7 @@ function paintBlock(node, raw, start, paint) {
   let last = start;
   for (const text of texts) {
     if (!text.data.trim()) continue;
-    const offsets = Array.from(text.data, (_, i) => i).map(() => 0);
+    const offsets = Array(text.data.length).fill(0);
     for (let i = 0; i < text.data.length; i++) {
       const c = text.data[i];
       const space = /\s/.test(raw[at] ?? '') ? at : -1;

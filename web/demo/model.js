@@ -82,7 +82,9 @@ class Model extends EventTarget {
         this.#changed();
       },
       onWarning: (message) => {
-        if (current()) this.warnings.push(message);
+        if (!current()) return;
+        this.warnings.push(message);
+        this.#changed();
       },
     }).then((lm) => {
       if (!current()) {

@@ -47,7 +47,7 @@ function slider(
 }
 
 const MODES = /** @type {const} */ ([
-  ['exit', 'Exit', 'Stops at the shallowest layer that is sure. Fastest.'],
+  ['exit', 'Exit', 'Each token stops where its answer is sure. Fastest.'],
   ['lossless', 'Lossless', 'Exits draft, the full model verifies: the same words as full.'],
   ['full', 'Full', 'Every token runs every layer: the reference.'],
 ]);
@@ -92,14 +92,15 @@ function promise() {
     model.lm?.exits?.levels.filter(({ strategy, certified }) => strategy === 'risk' && certified) ??
     [];
   const accuracy = wantedAccuracy();
-  if (!model.lm?.exits || accuracy === null)
-    return 'Share of the tokens that equal what the full model would have said.';
+  const meaning = (/** @type {number} */ share) =>
+    `${Math.round(share * 100)} % means: of a hundred tokens about ${Math.round(share * 100)} are those that the full model would have chosen at the same place, and from the first other one on the texts may go their own ways.`;
+  if (!model.lm?.exits || accuracy === null) return meaning(accuracy ?? 0.95);
   const level = levels
     .filter((l) => l.accuracy >= accuracy - 1e-6)
     .sort((a, b) => a.accuracy - b.accuracy)[0];
   if (!level)
     return `No level of ${percent(accuracy)} could be certified for this model: nothing exits early.`;
-  return `Share of the tokens that equal what the full model would have said. At the level ${percent(level.accuracy)}, ${level.conversations} conversations measured ${(level.agreement * 100).toFixed(1)} %.${answersKept(level.accuracy)}`;
+  return `${meaning(accuracy)} At the level ${percent(level.accuracy)}, ${level.conversations} conversations measured ${(level.agreement * 100).toFixed(1)} %.${answersKept(level.accuracy)}`;
 }
 
 /**
@@ -181,6 +182,7 @@ export function fillSettings() {
       max: 1.5,
       step: 0.05,
       show: (v) => (v === 0 ? '0, the likeliest token' : v.toFixed(2)),
+      note: 'At 0 a model of this size now and then says the same again and again: 2 of 16 questions in full, 3 with exits.',
     }),
     field('Longest answer, in tokens', length),
     el(

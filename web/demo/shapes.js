@@ -32,10 +32,14 @@ const weather = {
   },
 };
 
-/** @type {Suggestion[]} */
+/**
+ * Answers that come to an end: greedily a model this small often repeats itself without one.
+ * `docs/questions.md` has the figures, `tests/page/demo-real.test.mjs` looks.
+ * @type {Suggestion[]}
+ */
 export const SUGGESTIONS = [
   { text: 'Why is the sky blue?' },
-  { text: 'Write a short poem about the sea.' },
+  { text: 'How do plants make their food?' },
   {
     label: 'Extract as JSON',
     text: 'Anna Berg is 31 years old, lives in Oslo and works as a nurse. Extract her data as JSON.',

@@ -1,9 +1,8 @@
-// What the page remembers on this device: settings, conversations, and how fast each model runs in
-// full.
+// What the page remembers on this device: settings and conversations.
 
 /**
  * @typedef {[text: string, layer: number, work: number, head: number, confidence: number, drafted:
- *   number, ms: number | null, forced?: number]} Row a token
+ *   number, ms: number | null, marks?: number]} Row a token
  *
  * @typedef {object} Run one answer of the model
  * @property {string} mode
@@ -14,6 +13,10 @@
  * @property {string} text
  * @property {string} reason
  * @property {any} result the figures of Reply.result
+ * @property {number | null} [rate] tokens a second, where they were measured afterwards
+ * @property {number | null} [full] tokens a second of the full model at that time
+ * @property {boolean} [checked] each exit was compared with the full model's choice
+ * @property {{ used: number, of: number, dropped: number }} [room] of the context
  * @property {boolean} [running]
  *
  * @typedef {{ role: 'user', content: string, shape?: import('./shapes.js').Shape }} UserTurn
@@ -21,6 +24,12 @@
  *   Answer
  * @typedef {{ id: string, title: string, at: number, turns: (UserTurn | Answer)[] }} Conversation
  */
+
+/** Marks of a token: nothing was computed for it; it began before the model was whole, so its time
+ * is that of the line too; the full model would have chosen another. */
+export const FREE = 1;
+export const ARRIVING = 2;
+export const OTHER = 4;
 
 const KEY = 'exitlm';
 
@@ -59,15 +68,19 @@ export const DEFAULTS = {
   insight: true,
 };
 
-/** @type {typeof DEFAULTS} */
-export const settings = { ...DEFAULTS, ...read('settings', {}) };
+/** What was chosen here. @type {typeof DEFAULTS} */
+const own = { ...DEFAULTS, ...read('settings', {}) };
+/** What counts: some of it may come from a link. */
+export const settings = { ...own };
 
-/** @param {Partial<typeof DEFAULTS>} changes */
-export function change(changes) {
+/** @param {Partial<typeof DEFAULTS>} changes @param {boolean} [kept] false: for this visit alone */
+export function change(changes, kept = true) {
   Object.assign(settings, changes);
-  write('settings', settings);
+  if (kept) write('settings', Object.assign(own, changes));
   for (const listener of listeners) listener(changes);
 }
+/** Lets go of what a link has set. */
+export const changeBack = () => change(own);
 
 /** @type {((changes: Partial<typeof DEFAULTS>) => void)[]} */
 const listeners = [];
@@ -140,16 +153,6 @@ export async function keepConversation(conversation, kept = true) {
   const text = JSON.stringify(conversation, (key, value) => (key === 'running' ? false : value));
   await inDatabase((store) => (kept ? store.put(JSON.parse(text)) : store.delete(id)));
   tabs.postMessage(id);
-}
-
-/** @type {Record<string, number>} tokens a second without exits, a model */
-const fullSpeeds = read('full-speeds', {});
-/** @param {string} model */
-export const fullSpeed = (model) => fullSpeeds[model] ?? null;
-/** @param {string} model @param {number} tokensPerSecond */
-export function rememberFullSpeed(model, tokensPerSecond) {
-  fullSpeeds[model] = tokensPerSecond;
-  write('full-speeds', fullSpeeds);
 }
 
 /** @returns {any} the model that was used last */

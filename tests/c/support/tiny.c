@@ -170,6 +170,7 @@ bool tiny_take(exitlm_session *s, const exitlm_event *event, tiny_reply *reply) 
     reply->ids[reply->n] = token->id;
     reply->heads[reply->n] = token->head;
     reply->layers[reply->n] = (uint16_t)token->layer;
+    reply->disagreed += token->disagreed;
     reply->work[reply->n++] = token->work;
     memcpy(reply->text + reply->text_bytes, token->text, token->text_bytes);
     reply->text_bytes += token->text_bytes;

@@ -21,7 +21,7 @@ typedef struct tiny_reply {
     int32_t heads[512];
     uint16_t layers[512];
     float work[512];
-    uint32_t n;
+    uint32_t n, disagreed;
     size_t text_bytes;
     char text[8192];    /* of the tokens, joined */
     exitlm_stats stats; /* its text is copied to `text` too: compare with whole */

@@ -325,6 +325,7 @@ export class Replies {
       confidence,
       drafted,
       forced,
+      disagreed,
       draftHead,
       ms,
       logprob,
@@ -345,6 +346,7 @@ export class Replies {
       drafted,
       ...(drafted || type !== 'token' ? { draftHead } : {}),
       ...(forced ? { forced } : {}),
+      ...(disagreed ? { disagreed } : {}),
       ms: measured(ms),
       ...(typeof options.logprobs !== 'number' || type !== 'token'
         ? {}

@@ -206,6 +206,7 @@
  * @property {number} confidence of that head, 0 … 1
  * @property {boolean} drafted whether it came from a draft (mode `lossless`)
  * @property {boolean} [forced] its shape left no choice: no layer was run for it
+ * @property {boolean} [disagreed] with `audit`: the full model would have chosen another token here
  * @property {number} [draftHead] of a drafted token: the head, or -2 for prompt lookup
  * @property {string} [call] with `tools`: what it says of a call; `text` has the rest, mostly ''
  * @property {number | null} ms since the token before; null where there is no usable clock

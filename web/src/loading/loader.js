@@ -327,12 +327,8 @@ export class ModelLoader {
     }
     while (!hasHeader()) {
       const to = at < FIRST_BYTES ? FIRST_BYTES : Math.max(HEADER_BYTES, 2 * at);
-      for await (const { at: offset, bytes } of this.#download(
-        part,
-        at,
-        byParts() ? to : null,
-        byParts(),
-      )) {
+      const some = byParts(); // it may turn out meanwhile that there is no room for a copy
+      for await (const { at: offset, bytes } of this.#download(part, at, some ? to : null, some)) {
         sum?.update(bytes);
         await this.#take(part, offset, bytes, 'network');
         await store?.write(part, offset, bytes);
@@ -342,7 +338,7 @@ export class ModelLoader {
         if (this.#ranged && !byParts() && hasHeader()) break;
       }
       const end = this.#fileBytes[part];
-      if (!(byParts() || hasHeader()) || !this.#ranged || (typeof end === 'number' && at >= end)) {
+      if (!(some || hasHeader()) || !this.#ranged || (typeof end === 'number' && at >= end)) {
         await sum?.finish(sources[part].name);
         this.#verified.add(part);
         return;
