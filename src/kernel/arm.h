@@ -94,6 +94,7 @@ INLINE vf vf_pinned(vf a) {
 #define ATTEND_CHAINS XL_ATTEND_CHAINS
 #define SCORE_TILES(C) ((C) > 3 ? 1 : 2)
 #define OUTPUT_VECTORS 4
+#define ATTEND_UNROLL 4
 #define OUTPUT_WIDTH(C) ((C) > 3 ? 2 : 4)
 #define FOR_EACH_CHAINS(X) X(6) X(4) X(3) X(2) X(1)
 

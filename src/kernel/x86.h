@@ -97,6 +97,7 @@ INLINE vf vf_pinned(vf a) {
 #define ATTEND_CHAINS XL_ATTEND_CHAINS
 #define SCORE_TILES(C) ((C) > 2 ? 2 : 4)
 #define OUTPUT_VECTORS 8
+#define ATTEND_UNROLL 4
 #define OUTPUT_WIDTH(C) ((C) > 2 ? 2 : (C) == 2 ? 4 : 8)
 #define FOR_EACH_CHAINS(X) X(6) X(4) X(3) X(2) X(1)
 

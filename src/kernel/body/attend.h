@@ -44,7 +44,9 @@ INLINE void score_tiles(const xl_kv_type type, const int C, const int T, float *
     vf acc[ATTEND_CHAINS][4 * TILE_VECTORS], sv = vf_set1(scale);
     EACH(g, C)
         EACH(i, T * TILE_VECTORS) acc[g][i] = vf_set1(0.0f);
-    NO_UNROLL for (size_t c = 0; c < head_dim; c += 4, q += 4 * C, k += 4 * 8 * bytes) EACH(u, 4) {
+    NO_UNROLL for (size_t c = 0; c < head_dim;
+                   c += ATTEND_UNROLL, q += ATTEND_UNROLL * C, k += ATTEND_UNROLL * 8 * bytes)
+        EACH(u, ATTEND_UNROLL) {
         vf kv[4 * TILE_VECTORS];
         EACH(t, T)
             EACH(v, TILE_VECTORS)
@@ -143,7 +145,7 @@ INLINE void scores(const xl_kv_type type, const int C, float *score, const chain
         size_t t = 0;
         for (; t + T <= run; t += T, at += T * tile_bytes, score += T * C * 8)
             score_tiles(type, C, T, score, q, at, head_dim, scale);
-        for (; t < run; t++, at += tile_bytes, score += C * 8)
+        for (; T > 1 && t < run; t++, at += tile_bytes, score += C * 8)
             score_tiles(type, C, 1, score, q, at, head_dim, scale);
         left -= run;
     }
@@ -210,7 +212,7 @@ INLINE void output_part(const xl_kv_type type, const int C, const int D, const c
     for (size_t p = from; p < end; v += kv_tile_bytes(type, head_dim), e += 8 * C) {
         const uint8_t *row = v + p % 8 * row_bytes;
         const float *ep = e + p % 8;
-        if (p % 8 == 0 && p + 8 <= end) {
+        if (ATTEND_UNROLL == 4 && p % 8 == 0 && p + 8 <= end) {
             NO_UNROLL for (int half = 0; half < 2; half++, ep += 4, row += 4 * row_bytes) EACH(u, 4)
                 output_row(type, C, D, acc, ep + u, row + (size_t)u * row_bytes, consts);
             p += 8;
@@ -244,9 +246,10 @@ INLINE void outputs(const xl_kv_type type, const int C, const chain *chains, con
         for (; c + (size_t)D * LANES <= head_dim; c += (size_t)D * LANES)
             output_part(type, C, D, chains, e + t * (8 * C), v + tile * tile_bytes, first, end,
                         head_dim, c);
-        for (; c < head_dim; c += 8)
-            output_part(type, C, TILE_VECTORS, chains, e + t * (8 * C), v + tile * tile_bytes,
-                        first, end, head_dim, c);
+        if (D > TILE_VECTORS)
+            for (; c < head_dim; c += 8)
+                output_part(type, C, TILE_VECTORS, chains, e + t * (8 * C), v + tile * tile_bytes,
+                            first, end, head_dim, c);
         t += some;
         tile = tile + some == reach->area_tiles ? 0 : tile + some;
     }
