@@ -82,7 +82,22 @@ INLINE vi vi_shr(vi a, int n) {
 }
 INLINE bool vi_any(vi a) { return vmaxvq_u32(vreinterpretq_u32_s32(a)) != 0; }
 
+/* Keeps a sum where it is written: compilers otherwise finish one sum after the other, with the
+ * operands that they share spilled in between. */
+INLINE vf vf_pinned(vf a) {
+    __asm__ volatile("" : "+w"(a));
+    return a;
+}
+
+/* Attention: most chains (attend.h) in a block, how many tiles of keys and vectors of values go with
+ * C of them, and which C have their own code. */
+#define ATTEND_CHAINS XL_ATTEND_CHAINS
+#define SCORE_TILES(C) ((C) > 3 ? 1 : 2)
 #define OUTPUT_VECTORS 4
+#define ATTEND_UNROLL 4
+#define OUTPUT_WIDTH(C) ((C) > 3 ? 2 : 4)
+#define FOR_EACH_CHAINS(X) X(6) X(4) X(3) X(2) X(1)
+
 #define WIDE_N 4
 
 #endif

@@ -91,9 +91,11 @@ void xl_kv_clear(xl_kv_type type, bool is_k, size_t head_dim, uint8_t *tile, siz
  * overflows. */
 bool xl_kv_is_sane(xl_kv_type type, size_t head_dim, const uint8_t *area, size_t tiles);
 
-/* f32 elements of scratch that attend needs. */
-static inline size_t xl_attend_scratch_floats(size_t group, size_t n_pos, size_t head_dim) {
-    return group * ((n_pos + 7) / 8 * 8 + head_dim + 8);
+/* Scores of so many query heads at once, of one position or several, are held in attend's scratch. */
+#define XL_ATTEND_CHAINS 6
+/* f32 elements of scratch that attend needs for queries up to position n_pos - 1. */
+static inline size_t xl_attend_scratch_floats(size_t n_pos) {
+    return XL_ATTEND_CHAINS * ((n_pos + 7) / 8 * 8 + 8);
 }
 
 /* What an exit or a sampler asks of a row of scores. All relative to max, so that
@@ -162,17 +164,22 @@ typedef struct xl_softmax_stats {
 typedef void (*xl_matmul_fn)(float *y, size_t y_stride, const void *w, size_t cols, size_t row0,
                              size_t rows, const void *act, size_t act_stride_bytes, size_t n);
 
-/* The positions [first, end) that a query looks at, first < end, and the slots of the cache that
- * has them: slots >= end - first / 8 * 8. */
+/* The first query looks at positions [first, end), the `window` before end or (0) all; each further
+ * one at one position more, all of which the cache has already. The slots of the cache hold what
+ * they look at together: slots >= (end of the last) - first / 8 * 8. */
 typedef struct xl_reach {
-    size_t first, end, slots;
+    size_t end, window, slots;
 } xl_reach;
+static inline size_t xl_reach_first(xl_reach span, size_t row) {
+    const size_t end = span.end + row;
+    return span.window && end > span.window ? end - span.window : 0;
+}
 
-/* Attention of one query position over the cache of one K/V head, for the `group` query heads that
- * share it.
- *   out, q   [group][head_dim] f32, contiguous
+/* Attention of `rows` consecutive query positions over the cache of one K/V head, for the `group`
+ * query heads that share it.
+ *   out, q   [rows][group][head_dim] f32, rows `stride` floats apart
  *   k, v     the cache of this layer and K/V head
- *   scratch  xl_attend_scratch_floats(group, end, head_dim) floats
+ *   scratch  xl_attend_scratch_floats(end of the last row) floats
  * f32, f16: score[p] = (sum over c ascending of q[c] * k[p][c]) * scale.
  * q8:       q and k are rotated (xl_rotate) before they are quantised, so that no element stands
  *           out; q as one block (dq, q8): score[p] = ((float)(sum of q8 * k8, exact) * (dq *
@@ -180,9 +187,9 @@ typedef struct xl_reach {
  * Then      e[p] = xl_expf(score[p] - max), Z = sum of e, 8 lanes by position, sum8;
  *           out[c] = (sum over p ascending of e[p] * v[p][c]) * (1 / Z), for q8 of (e[p] *
  *           dv[p]) * (float)v8[p][c]. */
-typedef void (*xl_attend_fn)(float *out, const float *q, const void *k, const void *v,
-                             xl_reach span, size_t head_dim, size_t group, float scale,
-                             float *scratch);
+typedef void (*xl_attend_fn)(float *out, const float *q, size_t stride, size_t rows, const void *k,
+                             const void *v, xl_reach span, size_t head_dim, size_t group,
+                             float scale, float *scratch);
 
 /* Store k [head_dim] and v [head_dim] in a slot; f16 rounds to nearest even and saturates
  * at +-65504; q8 as one block of int8, k rotated. */

@@ -299,11 +299,11 @@ static void softmax_stats(const float *x, size_t n, xl_softmax_stats *out) {
 
 /* ---- attention ---- */
 
-/* e [p] <- exp(score - max) for the positions of the span; returns their sum. */
-static float exp_scores(float *score, xl_reach span) {
-    float max = score[span.first], lanes[8] = {0.0f};
-    for (size_t p = span.first; p < span.end; p++) max = score[p] > max ? score[p] : max;
-    for (size_t p = span.first; p < span.end; p++) {
+/* e [p] <- exp(score - max) for positions [first, end); returns their sum. */
+static float exp_scores(float *score, size_t first, size_t end) {
+    float max = score[first], lanes[8] = {0.0f};
+    for (size_t p = first; p < end; p++) max = score[p] > max ? score[p] : max;
+    for (size_t p = first; p < end; p++) {
         score[p] = xl_expf(score[p] - max);
         lanes[p % 8] = lanes[p % 8] + score[p];
     }
@@ -316,33 +316,22 @@ static float load_kv(xl_kv_type type, const void *cache, size_t element) {
 }
 
 static void attend_float(xl_kv_type type, float *out, const float *q, const void *k, const void *v,
-                         xl_reach span, size_t head_dim, size_t group, float scale, float *score) {
-    for (size_t g = 0; g < group; g++, q += head_dim, out += head_dim) {
-        for (size_t p = span.first; p < span.end; p++) {
-            const size_t slot = p % span.slots;
-            float dot = 0.0f;
-            for (size_t c = 0; c < head_dim; c++)
-                dot = dot + q[c] * load_kv(type, k, (slot / 8 * head_dim + c) * 8 + slot % 8);
-            score[p] = dot * scale;
-        }
-        float inverse = 1.0f / exp_scores(score, span);
-        for (size_t c = 0; c < head_dim; c++) {
-            float sum = 0.0f;
-            for (size_t p = span.first; p < span.end; p++)
-                sum = sum + score[p] * load_kv(type, v, p % span.slots * head_dim + c);
-            out[c] = sum * inverse;
-        }
+                         size_t first, size_t end, size_t slots, size_t head_dim, float scale,
+                         float *score) {
+    for (size_t p = first; p < end; p++) {
+        const size_t slot = p % slots;
+        float dot = 0.0f;
+        for (size_t c = 0; c < head_dim; c++)
+            dot = dot + q[c] * load_kv(type, k, (slot / 8 * head_dim + c) * 8 + slot % 8);
+        score[p] = dot * scale;
     }
-}
-
-static void attend_F32(float *out, const float *q, const void *k, const void *v, xl_reach span,
-                       size_t head_dim, size_t group, float scale, float *scratch) {
-    attend_float(XL_KV_F32, out, q, k, v, span, head_dim, group, scale, scratch);
-}
-
-static void attend_F16(float *out, const float *q, const void *k, const void *v, xl_reach span,
-                       size_t head_dim, size_t group, float scale, float *scratch) {
-    attend_float(XL_KV_F16, out, q, k, v, span, head_dim, group, scale, scratch);
+    float inverse = 1.0f / exp_scores(score, first, end);
+    for (size_t c = 0; c < head_dim; c++) {
+        float sum = 0.0f;
+        for (size_t p = first; p < end; p++)
+            sum = sum + score[p] * load_kv(type, v, p % slots * head_dim + c);
+        out[c] = sum * inverse;
+    }
 }
 
 /* A q8 tile of 8 slots: f32 d[8], then K as words of 4 columns [head_dim/4][8][4], V as rows
@@ -382,32 +371,53 @@ static float rotate_group(int8_t *q, const float *x, size_t n) {
     return quantize_group(q, rotated, n);
 }
 
-static void attend_Q8(float *out, const float *q, const void *k, const void *v, xl_reach span,
-                      size_t head_dim, size_t group, float scale, float *score) {
+static void attend_q8(float *out, const float *q, const void *k, const void *v, size_t first,
+                      size_t end, size_t slots, size_t head_dim, float scale, float *score) {
     int8_t q8[XL_MAX_HEAD_DIM];
     const float block = (float)xl_rotation_block(head_dim);
-    for (size_t g = 0; g < group; g++, q += head_dim, out += head_dim) {
-        float dq = rotate_group(q8, q, head_dim);
-        for (size_t p = span.first; p < span.end; p++) {
-            const uint8_t *tile = q8_tile(k, p % span.slots, head_dim);
-            int32_t dot = 0;
-            for (size_t c = 0; c < head_dim; c++)
-                dot += q8[c] * (int8_t)tile[32 + c / 4 * 32 + p % 8 * 4 + c % 4];
-            score[p] = ((float)dot * (dq * q8_scale(tile, p))) * (scale / block);
+    float dq = rotate_group(q8, q, head_dim);
+    for (size_t p = first; p < end; p++) {
+        const uint8_t *tile = q8_tile(k, p % slots, head_dim);
+        int32_t dot = 0;
+        for (size_t c = 0; c < head_dim; c++)
+            dot += q8[c] * (int8_t)tile[32 + c / 4 * 32 + p % 8 * 4 + c % 4];
+        score[p] = ((float)dot * (dq * q8_scale(tile, p))) * (scale / block);
+    }
+    float inverse = 1.0f / exp_scores(score, first, end);
+    for (size_t p = first; p < end; p++)
+        score[p] = score[p] * q8_scale(q8_tile(v, p % slots, head_dim), p);
+    for (size_t c = 0; c < head_dim; c++) {
+        float sum = 0.0f;
+        for (size_t p = first; p < end; p++) {
+            const uint8_t *tile = q8_tile(v, p % slots, head_dim);
+            sum = sum + score[p] * (float)(int8_t)tile[32 + p % 8 * head_dim + c];
         }
-        float inverse = 1.0f / exp_scores(score, span);
-        for (size_t p = span.first; p < span.end; p++)
-            score[p] = score[p] * q8_scale(q8_tile(v, p % span.slots, head_dim), p);
-        for (size_t c = 0; c < head_dim; c++) {
-            float sum = 0.0f;
-            for (size_t p = span.first; p < span.end; p++) {
-                const uint8_t *tile = q8_tile(v, p % span.slots, head_dim);
-                sum = sum + score[p] * (float)(int8_t)tile[32 + p % 8 * head_dim + c];
-            }
-            out[c] = sum * inverse;
-        }
+        out[c] = sum * inverse;
     }
 }
+
+static void attend(xl_kv_type type, float *out, const float *q, size_t stride, size_t rows,
+                   const void *k, const void *v, xl_reach span, size_t head_dim, size_t group,
+                   float scale, float *score) {
+    for (size_t i = 0; i < rows * group; i++) {
+        const size_t row = i / group, at = row * stride + i % group * head_dim,
+                     first = xl_reach_first(span, row), end = span.end + row;
+        if (type == XL_KV_Q8)
+            attend_q8(out + at, q + at, k, v, first, end, span.slots, head_dim, scale, score);
+        else
+            attend_float(type, out + at, q + at, k, v, first, end, span.slots, head_dim, scale,
+                         score);
+    }
+}
+
+#define X(NAME, TEXT)                                                                          \
+    static void attend_##NAME(float *out, const float *q, size_t stride, size_t rows,          \
+                              const void *k, const void *v, xl_reach span, size_t head_dim,    \
+                              size_t group, float scale, float *score) {                       \
+        attend(XL_KV_##NAME, out, q, stride, rows, k, v, span, head_dim, group, scale, score); \
+    }
+XL_KV_LIST(X)
+#undef X
 
 void xl_store_kv_F32(void *k_cache, void *v_cache, size_t slot, const float *k, const float *v,
                      size_t head_dim) {

@@ -68,14 +68,14 @@ INLINE s_acc s_dot(s_acc part, s_weights w, act_half a, int lane, const consts *
  *     (n0 + 16 n1) * high + n0 * (16 low - high) = 16 * (n0 * low + n1 * high)
  *     (n2 + 16 n3) * low + n3 * (high - 16 low)  =       n2 * low + n3 * high */
 #define OWN_DOT_NIBBLES
-INLINE void dot_nibbles(const int N, const int R, vi dot[][TILE_VECTORS], const uint8_t *words,
-                        const uint8_t *act, size_t act_stride, const consts *k) {
-    vi times16[MAX_N][TILE_VECTORS];
+INLINE void dot_nibbles(const int N, const int R, vi dot[][STEP_VECTORS], const uint8_t *words,
+                        size_t apart, const uint8_t *act, size_t act_stride, const consts *k) {
+    vi times16[MAX_N][STEP_VECTORS];
     EACH(i, N)
         EACH(v, R) times16[i][v] = vi_set1(0);
     EACH(g, 4)
         EACH(v, R) {
-            vi w = WORD(words, g, v);
+            vi w = WORD_APART(words, g, v, apart);
             vi byte0 = wasm_v128_and(w, k->byte0), n0 = wasm_v128_and(w, k->nibble0);
             vi byte1 = wasm_u16x8_shr(w, 8), n3 = wasm_u16x8_shr(w, 12);
             EACH(i, N) {

@@ -69,6 +69,16 @@ INLINE vi vi_shl(vi a, int n) { return wasm_i32x4_shl(a, (uint32_t)n); }
 INLINE vi vi_shr(vi a, int n) { return wasm_u32x4_shr(a, (uint32_t)n); }
 INLINE bool vi_any(vi a) { return wasm_v128_any_true(a); }
 
+INLINE vf vf_pinned(vf a) { return pinned(a); }
+
+/* Attention: most chains (attend.h) in a block, how many tiles of keys and vectors of values go with
+ * C of them, and which C have their own code. V8 has 15 registers for
+ * vectors. */
+#define ATTEND_CHAINS 3
+#define SCORE_TILES(C) ((C) > 1 ? 1 : 2)
 #define OUTPUT_VECTORS 4
+#define ATTEND_UNROLL 2
+#define OUTPUT_WIDTH(C) ((C) > 1 ? 2 : 4)
+#define FOR_EACH_CHAINS(X) X(3) X(2) X(1)
 
 #endif

@@ -85,7 +85,22 @@ INLINE vi vi_shl(vi a, int n) { return _mm256_slli_epi32(a, n); }
 INLINE vi vi_shr(vi a, int n) { return _mm256_srli_epi32(a, n); }
 INLINE bool vi_any(vi a) { return !_mm256_testz_si256(a, a); }
 
+/* Keeps a sum where it is written: compilers otherwise finish one sum after the other, with the
+ * operands that they share spilled in between. */
+INLINE vf vf_pinned(vf a) {
+    __asm__ volatile("" : "+x"(a));
+    return a;
+}
+
+/* Attention: most chains (attend.h) in a block, how many tiles of keys and vectors of values go with
+ * C of them, and which C have their own code. */
+#define ATTEND_CHAINS XL_ATTEND_CHAINS
+#define SCORE_TILES(C) ((C) > 2 ? 2 : 4)
 #define OUTPUT_VECTORS 8
+#define ATTEND_UNROLL 4
+#define OUTPUT_WIDTH(C) ((C) > 2 ? 2 : (C) == 2 ? 4 : 8)
+#define FOR_EACH_CHAINS(X) X(6) X(4) X(3) X(2) X(1)
+
 #define WIDE_N MAX_N /* a tile is one vector wide */
 
 #endif

@@ -82,26 +82,40 @@ static void place_row(xl_run *run, uint32_t layer, const xl_row *row, float *q, 
                                          v + h * c->head_dim, c->head_dim);
 }
 
+/* Rows from `at` on that are consecutive positions of one sequence, at most ATTENTION_ROWS: they
+ * read K and V together. */
+enum { ATTENTION_ROWS = 8 };
+static uint32_t consecutive(const attention *a, uint32_t at) {
+    uint32_t n = 1;
+    const xl_row *row = &a->rows[at];
+    while (n < ATTENTION_ROWS && at + n < a->n && row[n].kv == row->kv &&
+           row[n].pos == row->pos + n)
+        n++;
+    return n;
+}
+
 static void attention_part(void *arg, uint32_t part, uint32_t parts) {
     const attention *a = arg;
     xl_run *run = a->run;
     const xl_config *c = &run->model->config;
-    uint32_t group = c->n_heads / c->n_kv_heads, jobs = a->n * c->n_kv_heads;
+    const uint32_t group = c->n_heads / c->n_kv_heads;
     float *scratch = run->work.scores + part * run->work.scores_floats;
-    for (uint32_t job = part; job < jobs; job += parts) {
-        const xl_row *row = &a->rows[job / c->n_kv_heads];
-        const uint32_t end = row->pos + 1;
-        const xl_reach span = {
-            .first = xl_layer_is_local(c, a->layer) && end > c->window ? end - c->window : 0,
-            .end = end,
-            .slots = xl_kv_slots(row->kv, c, a->layer)};
-        uint32_t head = job % c->n_kv_heads;
-        size_t at =
-            (size_t)(job / c->n_kv_heads) * run->work.q_stride + (size_t)head * group * c->head_dim;
-        run->kernels->attend[row->kv->type](run->work.att + at, run->work.q + at,
-                                            xl_kv_area(row->kv->k, row->kv, c, a->layer, head),
-                                            xl_kv_area(row->kv->v, row->kv, c, a->layer, head),
-                                            span, c->head_dim, group, c->attention_scale, scratch);
+    uint32_t job = 0;
+    for (uint32_t at = 0, n; at < a->n; at += n) {
+        const xl_row *row = &a->rows[at];
+        n = consecutive(a, at);
+        const xl_reach span = {.end = row->pos + 1,
+                               .window = xl_layer_is_local(c, a->layer) ? c->window : 0,
+                               .slots = xl_kv_slots(row->kv, c, a->layer)};
+        for (uint32_t head = 0; head < c->n_kv_heads; head++, job++) {
+            if (job % parts != part) continue;
+            const size_t q = at * run->work.q_stride + (size_t)head * group * c->head_dim;
+            run->kernels->attend[row->kv->type](
+                run->work.att + q, run->work.q + q, run->work.q_stride, n,
+                xl_kv_area(row->kv->k, row->kv, c, a->layer, head),
+                xl_kv_area(row->kv->v, row->kv, c, a->layer, head), span, c->head_dim, group,
+                c->attention_scale, scratch);
+        }
     }
 }
 

@@ -63,7 +63,7 @@ static void bench_attend(const xl_kernels *k, xl_kv_type type, double seconds) {
     uint8_t *cache = aligned(2 * HEADS * bytes);
     float *q = aligned(GROUP * HEAD_DIM * sizeof(float)),
           *out = aligned(GROUP * HEAD_DIM * sizeof(float));
-    float *scratch = aligned(xl_attend_scratch_floats(GROUP, POSITIONS, HEAD_DIM) * sizeof(float));
+    float *scratch = aligned(xl_attend_scratch_floats(POSITIONS) * sizeof(float));
     float row[HEAD_DIM];
     for (int i = 0; i < GROUP * HEAD_DIM; i++) q[i] = (float)(i % 13) * 0.1f - 0.6f;
     for (int i = 0; i < HEAD_DIM; i++) row[i] = (float)(i % 7) - 3.0f;
@@ -75,8 +75,8 @@ static void bench_attend(const xl_kernels *k, xl_kv_type type, double seconds) {
     do {
         double start = now_s();
         for (size_t h = 0; h < HEADS; h++)
-            k->attend[type](out, q, cache + 2 * h * bytes, cache + (2 * h + 1) * bytes,
-                            (xl_reach){0, POSITIONS, POSITIONS}, HEAD_DIM, GROUP, 0.125f, scratch);
+            k->attend[type](out, q, 0, 1, cache + 2 * h * bytes, cache + (2 * h + 1) * bytes,
+                            (xl_reach){POSITIONS, 0, POSITIONS}, HEAD_DIM, GROUP, 0.125f, scratch);
         double took = now_s() - start;
         best = took < best ? took : best;
     } while (now_s() < until);

@@ -1,79 +1,107 @@
-/* Attention over the primitives of an instruction set (see matmul.h): one query position, one K/V
- * head, all its query heads.
+/* Attention over the primitives of an instruction set (see matmul.h): consecutive query positions,
+ * one K/V head, all its query heads.
  *
- * Scores: lanes are positions (a K tile is [head_dim][8 positions]), the sum over head_dim is
- * sequential in each lane. Output: lanes are elements of the head, the sum over positions is
- * sequential in each. So neither needs a horizontal sum, and several heads and vectors at once (G
- * heads, OUTPUT_VECTORS) give independent chains without touching any order. The cache is read
- * as one stream: taking several tiles of keys at once, or the values' rows in narrower parts, is
- * up to twice as slow. */
+ * A chain is one query head at one position. Scores: lanes are positions (a K tile is
+ * [head_dim][8 positions]), the sum over head_dim is sequential in each lane. Output: lanes are
+ * elements of the head, the sum over positions is sequential in each. So neither needs a horizontal
+ * sum. C chains share each load of K and V, and their sums are independent: the order within a sum
+ * is that of one chain alone. C and the number of vectors beside it are such that all sums stay in
+ * registers. The scores of a block of chains lie as [tile][C][8 positions]. */
 
-INLINE vf load_kv(const xl_kv_type type, const void *cache, size_t element, const consts *c) {
-    if (type == XL_KV_F16) return vf_load_f16((const uint8_t *)cache + 2 * element, c);
-    if (type == XL_KV_Q8) return vf_from_vi(vi_load_i8((const uint8_t *)cache + element));
-    return vf_load((const float *)cache + element);
+/* A chain looks at positions [first, end). */
+typedef struct chain {
+    const float *q;
+    float *out;
+    size_t first, end;
+} chain;
+
+/* A block of chains looks at `tiles` tiles from position `base` on, up to `end`. */
+typedef struct reach_tiles {
+    size_t base, end, tiles, area_tiles;
+} reach_tiles;
+
+INLINE size_t kv_element_bytes(const xl_kv_type type) {
+    return type == XL_KV_F32 ? 4 : type == XL_KV_F16 ? 2 : 1;
+}
+
+INLINE size_t kv_tile_bytes(const xl_kv_type type, size_t head_dim) {
+    return (type == XL_KV_Q8 ? 32 : 0) + 8 * head_dim * kv_element_bytes(type);
+}
+
+INLINE vf load_kv(const xl_kv_type type, const uint8_t *at, const consts *c) {
+    if (type == XL_KV_F16) return vf_load_f16(at, c);
+    if (type == XL_KV_Q8) return vf_from_vi(vi_load_i8(at));
+    return vf_load((const float *)(const void *)at);
 }
 
 /* ---- scores ---- */
 
-/* Tile `tile` of f32 or f16 keys: score [G][score_stride]. */
-INLINE void score_tile(const xl_kv_type type, const int G, float *score, size_t score_stride,
-                       const float *q, const void *k, size_t tile, size_t head_dim, float scale) {
+/* T tiles of f32 or f16 keys; q [head_dim][C]. */
+INLINE void score_tiles(const xl_kv_type type, const int C, const int T, float *score,
+                        const float *q, const uint8_t *k, size_t head_dim, float scale) {
     const consts loaded = load_consts(), *consts = &loaded;
-    vf acc[3][TILE_VECTORS], sv = vf_set1(scale);
-    EACH(g, G)
-        EACH(v, TILE_VECTORS) acc[g][v] = vf_set1(0.0f);
-    for (size_t c = 0; c < head_dim; c++) {
-        vf qv[3];
-        EACH(g, G) qv[g] = vf_splat(q + (size_t)g * head_dim + c);
-        EACH(v, TILE_VECTORS) {
-            vf kv = load_kv(type, k, (tile * head_dim + c) * 8 + (size_t)v * LANES, consts);
-            EACH(g, G) acc[g][v] = vf_add(acc[g][v], vf_mul(qv[g], kv));
+    const size_t bytes = kv_element_bytes(type), tile_bytes = kv_tile_bytes(type, head_dim);
+    vf acc[ATTEND_CHAINS][4 * TILE_VECTORS], sv = vf_set1(scale);
+    EACH(g, C)
+        EACH(i, T * TILE_VECTORS) acc[g][i] = vf_set1(0.0f);
+    NO_UNROLL for (size_t c = 0; c < head_dim;
+                   c += ATTEND_UNROLL, q += ATTEND_UNROLL * C, k += ATTEND_UNROLL * 8 * bytes)
+        EACH(u, ATTEND_UNROLL) {
+        vf kv[4 * TILE_VECTORS];
+        EACH(t, T)
+            EACH(v, TILE_VECTORS)
+                kv[t * TILE_VECTORS + v] = load_kv(
+                    type, k + (size_t)t * tile_bytes + (size_t)(8 * u + v * LANES) * bytes, consts);
+        EACH(g, C) {
+            vf qv = vf_splat(q + u * C + g);
+            EACH(i, T * TILE_VECTORS) acc[g][i] = vf_pinned(vf_add(acc[g][i], vf_mul(qv, kv[i])));
         }
     }
-    EACH(g, G)
-        EACH(v, TILE_VECTORS)
-            vf_store(score + (size_t)g * score_stride + v * LANES, vf_mul(acc[g][v], sv));
+    EACH(t, T)
+        EACH(g, C)
+            EACH(v, TILE_VECTORS)
+                vf_store(score + (t * C + g) * 8 + v * LANES,
+                         vf_mul(acc[g][t * TILE_VECTORS + v], sv));
 }
 
 /* One tile of q8 keys: words of 4 columns as in a Q8_0 weight tile. */
-INLINE void score_tile_q8(const int G, float *score, size_t score_stride, const act_block *q,
-                          const float *dq, const uint8_t *tile, size_t head_dim, float scale) {
+INLINE void score_tile_q8(const int C, float *score, const act_block *q, const float *dq,
+                          const uint8_t *tile, size_t head_dim, float scale) {
     const consts loaded = load_consts(), *consts = &loaded;
-    vi dot[3][TILE_VECTORS];
-    EACH(g, G)
+    vi dot[ATTEND_CHAINS][TILE_VECTORS];
+    EACH(g, C)
         EACH(v, TILE_VECTORS) dot[g][v] = vi_set1(0);
     const uint8_t *words = tile + 32;
     for (size_t c = 0; c < head_dim; c += 32, q++) {
-        s_acc part[3][TILE_VECTORS];
-        EACH(g, G)
+        s_acc part[ATTEND_CHAINS][TILE_VECTORS];
+        EACH(g, C)
             EACH(v, TILE_VECTORS) part[g][v] = s_begin(q + g * (XL_MAX_HEAD_DIM / 32));
         EACH(w, 8) {
             if (c + 4 * (size_t)w < head_dim) {
                 EACH(v, TILE_VECTORS) {
                     s_weights kw = s_prepare(WORD(words, w, v), consts);
-                    EACH(g, G)
+                    EACH(g, C)
                         part[g][v] =
                             s_dot(part[g][v], kw, act_words(q + g * (XL_MAX_HEAD_DIM / 32), w / 4),
                                   w % 4, consts);
                 }
             }
         }
-        EACH(g, G)
+        EACH(g, C)
             EACH(v, TILE_VECTORS) dot[g][v] = vi_add(dot[g][v], s_end(part[g][v]));
         words += 8 * 32;
     }
     vf sv = vf_set1(scale);
-    EACH(g, G)
+    EACH(g, C)
         EACH(v, TILE_VECTORS) {
             vf dk = vf_load((const float *)(const void *)tile + v * LANES);
             vf s = vf_mul(vf_mul(vf_from_vi(dot[g][v]), vf_mul(vf_set1(dq[g]), dk)), sv);
-            vf_store(score + (size_t)g * score_stride + v * LANES, s);
+            vf_store(score + g * 8 + v * LANES, s);
         }
 }
 
 /* A query head, rotated, as one group of int8, in activation blocks; its scale is returned. */
-INLINE float quantize_query(act_block *out, const float *q, size_t head_dim) {
+static float quantize_query(act_block *out, const float *q, size_t head_dim) {
     int32_t values[XL_MAX_HEAD_DIM];
     float rotated[XL_MAX_HEAD_DIM];
     memcpy(rotated, q, head_dim * sizeof *q);
@@ -89,124 +117,208 @@ INLINE float quantize_query(act_block *out, const float *q, size_t head_dim) {
     return d;
 }
 
-/* Scores of all tiles that the span touches: score [G][score_stride]. */
-INLINE void scores(const xl_kv_type type, const int G, float *score, size_t score_stride,
-                   const float *q, const void *k, xl_reach span, size_t head_dim, float scale) {
-    act_block blocks[3][XL_MAX_HEAD_DIM / 32];
-    float dq[3];
-    const size_t n_tiles = span.slots / 8;
-    size_t tile = span.first / 8 % n_tiles;
-    if (type == XL_KV_Q8)
-        EACH(g, G) dq[g] = quantize_query(blocks[g], q + (size_t)g * head_dim, head_dim);
-    for (size_t at = 0; at < score_stride; at += 8) {
-        if (type == XL_KV_Q8)
-            score_tile_q8(G, score + at, score_stride, blocks[0], dq,
-                          (const uint8_t *)k + tile * (32 + 8 * head_dim), head_dim, scale);
-        else score_tile(type, G, score + at, score_stride, q, k, tile, head_dim, scale);
-        if (++tile == n_tiles) tile = 0;
+INLINE void scores_q8(const int C, float *score, const chain *chains, const uint8_t *k,
+                      const reach_tiles *reach, size_t head_dim, float scale) {
+    act_block blocks[ATTEND_CHAINS][XL_MAX_HEAD_DIM / 32];
+    float dq[ATTEND_CHAINS];
+    size_t tile = reach->base / 8 % reach->area_tiles;
+    EACH(g, C) dq[g] = quantize_query(blocks[g], chains[g].q, head_dim);
+    for (size_t t = 0; t < reach->tiles; t++) {
+        score_tile_q8(C, score + t * (8 * C), blocks[0], dq,
+                      k + tile * kv_tile_bytes(XL_KV_Q8, head_dim), head_dim, scale);
+        if (++tile == reach->area_tiles) tile = 0;
+    }
+}
+
+/* Scores of all tiles that the block touches. */
+INLINE void scores(const xl_kv_type type, const int C, float *score, const chain *chains,
+                   const uint8_t *k, const reach_tiles *reach, size_t head_dim, float scale) {
+    const int T = SCORE_TILES(C);
+    const size_t tile_bytes = kv_tile_bytes(type, head_dim);
+    float q[XL_MAX_HEAD_DIM * ATTEND_CHAINS];
+    for (size_t c = 0; c < head_dim; c++)
+        EACH(g, C) q[c * C + g] = chains[g].q[c];
+    size_t tile = reach->base / 8 % reach->area_tiles;
+    for (size_t left = reach->tiles; left; tile = 0) {
+        const size_t run = left < reach->area_tiles - tile ? left : reach->area_tiles - tile;
+        const uint8_t *at = k + tile * tile_bytes;
+        size_t t = 0;
+        for (; t + T <= run; t += T, at += T * tile_bytes, score += T * C * 8)
+            score_tiles(type, C, T, score, q, at, head_dim, scale);
+        for (; T > 1 && t < run; t++, at += tile_bytes, score += C * 8)
+            score_tiles(type, C, 1, score, q, at, head_dim, scale);
+        left -= run;
     }
 }
 
 /* ---- softmax ---- */
 
-/* score [first, n) -> exp(score - max), the lanes before and after become 0; returns the sum. */
-INLINE float exp_scores(float *score, size_t first, size_t n) {
+/* Of one chain, score [tiles][step]: positions [from, n) -> exp(score - max), the others become 0;
+ * returns the sum. */
+static float exp_scores(float *score, size_t step, size_t tiles, size_t from, size_t n) {
     const exp_consts loaded = load_exp_consts(), *k = &loaded;
-    size_t padded = (n + 7) / 8 * 8;
-    for (size_t p = 0; p < first; p++) score[p] = -INFINITY;
-    for (size_t p = n; p < padded; p++) score[p] = -INFINITY;
-    vf max = vf_set1(largest(score, n)), sum[TILE_VECTORS];
-    EACH(v, TILE_VECTORS) sum[v] = vf_set1(0.0f);
-    for (size_t p = 0; p < padded; p += 8)
+    for (size_t p = 0; p < from; p++) score[p / 8 * step + p % 8] = -INFINITY;
+    for (size_t p = n; p < 8 * tiles; p++) score[p / 8 * step + p % 8] = -INFINITY;
+    vf max[2][TILE_VECTORS], sum[TILE_VECTORS];
+    float f[LANES], most = -INFINITY;
+    EACH(v, TILE_VECTORS) {
+        max[0][v] = max[1][v] = vf_set1(-INFINITY);
+        sum[v] = vf_set1(0.0f);
+    }
+    size_t t = 0;
+    for (; t + 2 <= tiles; t += 2)
+        EACH(i, 2)
+            EACH(v, TILE_VECTORS)
+                max[i][v] = vf_max(max[i][v], vf_load(score + (t + (size_t)i) * step + v * LANES));
+    EACH(v, TILE_VECTORS) {
+        if (t < tiles) max[0][v] = vf_max(max[0][v], vf_load(score + t * step + v * LANES));
+        vf_store(f, vf_max(max[0][v], max[1][v]));
+        EACH(i, LANES) most = f[i] > most ? f[i] : most;
+    }
+    const vf largest_score = vf_set1(most);
+    for (t = 0; t < tiles; t++, score += step)
         EACH(v, TILE_VECTORS) {
-            vf e = vf_exp(vf_sub(vf_load(score + p + v * LANES), max), k);
+            vf e = vf_exp(vf_sub(vf_load(score + v * LANES), largest_score), k);
             sum[v] = vf_add(sum[v], e);
-            vf_store(score + p + v * LANES, e);
+            vf_store(score + v * LANES, e);
         }
     return sum8(sum);
 }
 
 /* ---- output ---- */
 
-/* D vectors of the head from element c on, for G heads; e [G][e_stride] from the span's first
- * position on. */
-INLINE void output_part(const xl_kv_type type, const int G, const int D, float *out, const float *e,
-                        size_t e_stride, const float *inverse, const void *v, xl_reach span,
-                        size_t head_dim, size_t c) {
+/* acc += e [8 positions of C] * a row of V, at one position. */
+INLINE void output_row(const xl_kv_type type, const int C, const int D, vf acc[][OUTPUT_VECTORS],
+                       const float *e, const uint8_t *row, const consts *consts) {
+    vf value[OUTPUT_VECTORS];
+    EACH(d, D) value[d] = load_kv(type, row + (size_t)(d * LANES) * kv_element_bytes(type), consts);
+    EACH(g, C) {
+        vf ev = vf_splat(e + 8 * g);
+        EACH(d, D) acc[g][d] = vf_pinned(vf_add(acc[g][d], vf_mul(ev, value[d])));
+    }
+}
+
+/* D vectors of the head from element c on: adds the positions [from, end) of tiles that lie one after
+ * the other. */
+INLINE void output_part(const xl_kv_type type, const int C, const int D, const chain *chains,
+                        const float *e, const uint8_t *v, size_t from, size_t end, size_t head_dim,
+                        size_t c) {
     const consts loaded = load_consts(), *consts = &loaded;
-    vf acc[3][OUTPUT_VECTORS];
-    EACH(g, G)
-        EACH(d, D) acc[g][d] = vf_set1(0.0f);
-    for (size_t left = span.end - span.first, slot = span.first % span.slots; left; slot = 0) {
-        const size_t n = left < span.slots - slot ? left : span.slots - slot;
-        for (size_t p = slot; p < slot + n; p++, e++) {
-            size_t row = type == XL_KV_Q8 ? p / 8 * (32 + 8 * head_dim) + 32 + p % 8 * head_dim
-                                          : p * head_dim;
-            vf ev[3];
-            EACH(g, G) ev[g] = vf_splat(e + (size_t)g * e_stride);
-            EACH(d, D) {
-                vf value = load_kv(type, v, row + c + (size_t)d * LANES, consts);
-                EACH(g, G) acc[g][d] = vf_add(acc[g][d], vf_mul(ev[g], value));
-            }
+    const size_t row_bytes = head_dim * kv_element_bytes(type);
+    vf acc[ATTEND_CHAINS][OUTPUT_VECTORS];
+    EACH(g, C)
+        EACH(d, D) acc[g][d] = vf_load(chains[g].out + c + d * LANES);
+    v += (type == XL_KV_Q8 ? 32 : 0) + c * kv_element_bytes(type);
+    for (size_t p = from; p < end; v += kv_tile_bytes(type, head_dim), e += 8 * C) {
+        const uint8_t *row = v + p % 8 * row_bytes;
+        const float *ep = e + p % 8;
+        if (ATTEND_UNROLL == 4 && p % 8 == 0 && p + 8 <= end) {
+            NO_UNROLL for (int half = 0; half < 2; half++, ep += 4, row += 4 * row_bytes) EACH(u, 4)
+                output_row(type, C, D, acc, ep + u, row + (size_t)u * row_bytes, consts);
+            p += 8;
+            continue;
         }
-        left -= n;
+        do {
+            output_row(type, C, D, acc, ep, row, consts);
+            ep++, row += row_bytes;
+        } while (++p < end && p % 8);
     }
-    EACH(g, G) {
-        vf iv = vf_set1(inverse[g]);
-        EACH(d, D) vf_store(out + (size_t)g * head_dim + c + d * LANES, vf_mul(acc[g][d], iv));
+    EACH(g, C)
+        EACH(d, D) vf_store(chains[g].out + c + d * LANES, acc[g][d]);
+}
+
+/* Values are read in blocks that stay in the first cache while all parts of the head go over them. */
+enum { OUTPUT_BLOCK_BYTES = 16384 };
+
+INLINE void outputs(const xl_kv_type type, const int C, const chain *chains, const float *e,
+                    const uint8_t *v, const reach_tiles *reach, size_t from, size_t head_dim) {
+    const int D = OUTPUT_WIDTH(C);
+    const size_t tile_bytes = kv_tile_bytes(type, head_dim),
+                 most = OUTPUT_BLOCK_BYTES > tile_bytes ? OUTPUT_BLOCK_BYTES / tile_bytes : 1,
+                 n = reach->end - reach->base;
+    EACH(g, C) memset(chains[g].out, 0, head_dim * sizeof(float));
+    size_t tile = reach->base / 8 % reach->area_tiles;
+    for (size_t t = 0; t < reach->tiles;) {
+        size_t some = reach->tiles - t < most ? reach->tiles - t : most;
+        if (some > reach->area_tiles - tile) some = reach->area_tiles - tile;
+        const size_t first = t ? 0 : from, end = n - 8 * t < 8 * some ? n - 8 * t : 8 * some;
+        size_t c = 0;
+        for (; c + (size_t)D * LANES <= head_dim; c += (size_t)D * LANES)
+            output_part(type, C, D, chains, e + t * (8 * C), v + tile * tile_bytes, first, end,
+                        head_dim, c);
+        if (D > TILE_VECTORS)
+            for (; c < head_dim; c += 8)
+                output_part(type, C, TILE_VECTORS, chains, e + t * (8 * C), v + tile * tile_bytes,
+                            first, end, head_dim, c);
+        t += some;
+        tile = tile + some == reach->area_tiles ? 0 : tile + some;
     }
 }
 
-/* The values' scales of a q8 cache: e [end - first]. */
-INLINE void scale_values(float *e, const void *v, xl_reach span, size_t head_dim) {
-    for (size_t p = span.first; p < span.end; p++, e++) {
-        const size_t slot = p % span.slots;
-        float dv;
-        memcpy(&dv, (const uint8_t *)v + slot / 8 * (32 + 8 * head_dim) + slot % 8 * 4, sizeof dv);
-        *e = *e * dv;
+/* The values' scales of a q8 cache. */
+INLINE void scale_values(const int C, float *e, const uint8_t *v, const reach_tiles *reach,
+                         size_t head_dim) {
+    size_t tile = reach->base / 8 % reach->area_tiles;
+    for (size_t t = 0; t < reach->tiles; t++, e += 8 * C) {
+        const uint8_t *scales = v + tile * kv_tile_bytes(XL_KV_Q8, head_dim);
+        EACH(i, TILE_VECTORS) {
+            vf dv = vf_load((const float *)(const void *)scales + i * LANES);
+            EACH(g, C) vf_store(e + 8 * g + i * LANES, vf_mul(vf_load(e + 8 * g + i * LANES), dv));
+        }
+        if (++tile == reach->area_tiles) tile = 0;
     }
 }
 
-/* G query heads. */
-INLINE void attend_heads(const xl_kv_type type, const int G, float *out, const float *q,
-                         const void *k, const void *v, xl_reach span, size_t head_dim, float scale,
-                         float *score) {
-    const size_t from = span.first % 8, n = from + span.end - span.first, stride = (n + 7) / 8 * 8;
-    const float block = type == XL_KV_Q8 ? (float)xl_rotation_block(head_dim) : 1.0f;
-    size_t c = 0;
-    scores(type, G, score, stride, q, k, span, head_dim, scale / block);
-    float inverse[3];
-    EACH(g, G) {
-        float *e = score + (size_t)g * stride;
-        inverse[g] = 1.0f / exp_scores(e, from, n);
-        if (type == XL_KV_Q8) scale_values(e + from, v, span, head_dim);
-    }
-    for (; c + OUTPUT_VECTORS * LANES <= head_dim; c += OUTPUT_VECTORS * LANES)
-        output_part(type, G, OUTPUT_VECTORS, out, score + from, stride, inverse, v, span, head_dim,
-                    c);
-    for (; c < head_dim; c += 8)
-        output_part(type, G, TILE_VECTORS, out, score + from, stride, inverse, v, span, head_dim,
-                    c);
+/* A block of C chains. */
+INLINE void attend_chains(const xl_kv_type type, const int C, const chain *chains, const uint8_t *k,
+                          const uint8_t *v, size_t slots, size_t head_dim, float scale,
+                          float *score) {
+    const size_t base = chains[0].first / 8 * 8, end = chains[C - 1].end;
+    const reach_tiles reach = {base, end, (end - base + 7) / 8, slots / 8};
+    if (type == XL_KV_Q8)
+        scores_q8(C, score, chains, k, &reach, head_dim,
+                  scale / (float)xl_rotation_block(head_dim));
+    else scores(type, C, score, chains, k, &reach, head_dim, scale);
+    float inverse[ATTEND_CHAINS];
+    EACH(g, C)
+        inverse[g] = 1.0f / exp_scores(score + 8 * g, 8 * C, reach.tiles, chains[g].first - base,
+                                       chains[g].end - base);
+    if (type == XL_KV_Q8) scale_values(C, score, v, &reach, head_dim);
+    outputs(type, C, chains, score, v, &reach, chains[0].first - base, head_dim);
+    for (int g = 0; g < C; g++)
+        for (size_t c = 0; c < head_dim; c += LANES)
+            vf_store(chains[g].out + c, vf_mul(vf_load(chains[g].out + c), vf_set1(inverse[g])));
 }
 
-INLINE void attend(const xl_kv_type type, float *out, const float *q, const void *k, const void *v,
-                   xl_reach span, size_t head_dim, size_t group, float scale, float *scratch) {
-    while (group) {
-        size_t g = group >= 3 && group != 4 ? 3 : group >= 2 ? 2 : 1;
-        if (g == 3) attend_heads(type, 3, out, q, k, v, span, head_dim, scale, scratch);
-        if (g == 2) attend_heads(type, 2, out, q, k, v, span, head_dim, scale, scratch);
-        if (g == 1) attend_heads(type, 1, out, q, k, v, span, head_dim, scale, scratch);
-        group -= g;
-        q += g * head_dim;
-        out += g * head_dim;
+INLINE void attend(const xl_kv_type type, float *out, const float *q, size_t stride, size_t rows,
+                   const void *k, const void *v, xl_reach span, size_t head_dim, size_t group,
+                   float scale, float *scratch) {
+    const size_t most = type == XL_KV_Q8 ? 3 : ATTEND_CHAINS, all = rows * group;
+    for (size_t at = 0, some; at < all; at += some) {
+        const size_t left = all - at;
+        chain chains[ATTEND_CHAINS];
+        some = left < most ? left : most;
+        if (left == 5 || left == 6) some = most >= left ? left == 5 ? 3 : 6 : 3;
+        else if (left == 4 && most == 3) some = 2;
+        for (size_t i = 0; i < some; i++) {
+            const size_t row = (at + i) / group,
+                         offset = row * stride + (at + i) % group * head_dim;
+            chains[i] =
+                (chain){q + offset, out + offset, xl_reach_first(span, row), span.end + row};
+        }
+#define X(N)                        \
+    if (some == (N) && (N) <= most) \
+        attend_chains(type, (N), chains, k, v, span.slots, head_dim, scale, scratch);
+        FOR_EACH_CHAINS(X)
+#undef X
     }
 }
 
-#define X(NAME, TEXT)                                                                    \
-    static void attend_##NAME(float *out, const float *q, const void *k, const void *v,  \
-                              xl_reach span, size_t head_dim, size_t group, float scale, \
-                              float *scratch) {                                          \
-        attend(XL_KV_##NAME, out, q, k, v, span, head_dim, group, scale, scratch);       \
+#define X(NAME, TEXT)                                                                            \
+    static void attend_##NAME(float *out, const float *q, size_t stride, size_t rows,            \
+                              const void *k, const void *v, xl_reach span, size_t head_dim,      \
+                              size_t group, float scale, float *scratch) {                       \
+        attend(XL_KV_##NAME, out, q, stride, rows, k, v, span, head_dim, group, scale, scratch); \
     }
 XL_KV_LIST(X)
 #undef X

@@ -16,7 +16,7 @@
 
 /* ---- from integer dots to f32 ---- */
 
-INLINE void add_scaled(const int N, const int R, vf acc[][TILE_VECTORS], vi dot[][TILE_VECTORS],
+INLINE void add_scaled(const int N, const int R, vf acc[][STEP_VECTORS], vi dot[][STEP_VECTORS],
                        const vf d[], const uint8_t *act, size_t act_stride) {
     EACH(i, N) {
         vf da = vf_splat(&ACT(i)->d);
@@ -24,7 +24,7 @@ INLINE void add_scaled(const int N, const int R, vf acc[][TILE_VECTORS], vi dot[
     }
 }
 
-INLINE void add_scaled_min(const int N, const int R, vf acc[][TILE_VECTORS], vi dot[][TILE_VECTORS],
+INLINE void add_scaled_min(const int N, const int R, vf acc[][STEP_VECTORS], vi dot[][STEP_VECTORS],
                            const vf d[], const vf m[], const uint8_t *act, size_t act_stride) {
     EACH(i, N) {
         vf da = vf_splat(&ACT(i)->d), sa = vf_splat(&ACT(i)->s);
@@ -40,22 +40,30 @@ INLINE void add_scaled_min(const int N, const int R, vf acc[][TILE_VECTORS], vi 
 INLINE vi low_nibbles(vi w, const consts *k) { return vi_and(w, k->nibbles); }
 INLINE vi high_nibbles(vi w, const consts *k) { return vi_and(vi_shr(w, 4), k->nibbles); }
 
-INLINE void load_f16s(const int R, vf out[], const uint8_t *p, const consts *k) {
-    EACH(v, R) out[v] = vf_load_f16(p + 2 * LANES * v, k);
+INLINE void load_f16s(const int R, vf out[], const uint8_t *p, size_t apart, const consts *k) {
+    EACH(v, R) out[v] = vf_load_f16(TILE_OF(p, v, apart) + 2 * LANES * (v % TILE_VECTORS), k);
 }
 
 #ifndef OWN_DOT_NIBBLES
 /* dot += nibbles . q over 32 columns: 4 word planes, low nibbles with columns 0..15, high ones
  * with 16..31. */
-INLINE void dot_nibbles(const int N, const int R, vi dot[][TILE_VECTORS], const uint8_t *words,
-                        const uint8_t *act, size_t act_stride, const consts *k) {
-    u_acc part[MAX_N][TILE_VECTORS];
+INLINE void dot_nibbles(const int N, const int R, vi dot[][STEP_VECTORS], const uint8_t *words,
+                        size_t apart, const uint8_t *act, size_t act_stride, const consts *k) {
+    u_acc part[MAX_N][STEP_VECTORS];
     EACH(i, N)
         EACH(v, R) part[i][v] = u_begin(dot[i][v]);
     EACH(g, 4) {
-        vi low[TILE_VECTORS], high[TILE_VECTORS];
+        if (N == 1) { /* each vector's operands die before the next one's are made */
+            EACH(v, R) {
+                vi w = WORD_APART(words, g, v, apart);
+                part[0][v] = u_dot(part[0][v], low_nibbles(w, k), act_words(ACT(0), 0), g);
+                part[0][v] = u_dot(part[0][v], high_nibbles(w, k), act_words(ACT(0), 1), g);
+            }
+            continue;
+        }
+        vi low[STEP_VECTORS], high[STEP_VECTORS];
         EACH(v, R) {
-            vi w = WORD(words, g, v);
+            vi w = WORD_APART(words, g, v, apart);
             low[v] = low_nibbles(w, k);
             high[v] = high_nibbles(w, k);
         }
@@ -70,37 +78,39 @@ INLINE void dot_nibbles(const int N, const int R, vi dot[][TILE_VECTORS], const 
 }
 #endif
 
-INLINE void block_q4_0(const int N, const int R, vf acc[][TILE_VECTORS], const uint8_t *rec,
-                       int lane0, const uint8_t *act, size_t act_stride, const consts *k) {
-    vf d[TILE_VECTORS];
-    vi dot[MAX_N][TILE_VECTORS];
-    load_f16s(R, d, rec + 2 * lane0, k);
+INLINE void block_q4_0(const int N, const int R, vf acc[][STEP_VECTORS], const uint8_t *rec,
+                       int lane0, size_t apart, const uint8_t *act, size_t act_stride,
+                       const consts *k) {
+    vf d[STEP_VECTORS];
+    vi dot[MAX_N][STEP_VECTORS];
     EACH(i, N)
         EACH(v, R) dot[i][v] = vi_splat(&ACT(i)->minus8);
-    dot_nibbles(N, R, dot, rec + 16 + 4 * lane0, act, act_stride, k);
+    dot_nibbles(N, R, dot, rec + 16 + 4 * lane0, apart, act, act_stride, k);
+    load_f16s(R, d, rec + 2 * lane0, apart, k);
     add_scaled(N, R, acc, dot, d, act, act_stride);
 }
 
-INLINE void block_q4_1(const int N, const int R, vf acc[][TILE_VECTORS], const uint8_t *rec,
-                       int lane0, const uint8_t *act, size_t act_stride, const consts *k) {
-    vf d[TILE_VECTORS], m[TILE_VECTORS];
-    vi dot[MAX_N][TILE_VECTORS];
-    load_f16s(R, d, rec + 2 * lane0, k);
-    load_f16s(R, m, rec + 16 + 2 * lane0, k);
+INLINE void block_q4_1(const int N, const int R, vf acc[][STEP_VECTORS], const uint8_t *rec,
+                       int lane0, size_t apart, const uint8_t *act, size_t act_stride,
+                       const consts *k) {
+    vf d[STEP_VECTORS], m[STEP_VECTORS];
+    vi dot[MAX_N][STEP_VECTORS];
     EACH(i, N)
         EACH(v, R) dot[i][v] = vi_set1(0);
-    dot_nibbles(N, R, dot, rec + 32 + 4 * lane0, act, act_stride, k);
+    dot_nibbles(N, R, dot, rec + 32 + 4 * lane0, apart, act, act_stride, k);
+    load_f16s(R, d, rec + 2 * lane0, apart, k);
+    load_f16s(R, m, rec + 16 + 2 * lane0, apart, k);
     add_scaled_min(N, R, acc, dot, d, m, act, act_stride);
 }
 
 /* The same for 5 bits; bit j of a byte of qh goes with group j, as bit 4. */
-INLINE void dot_q5(const int N, const int R, vi dot[][TILE_VECTORS], const uint8_t *qh,
+INLINE void dot_q5(const int N, const int R, vi dot[][STEP_VECTORS], const uint8_t *qh,
                    const uint8_t *words, const uint8_t *act, size_t act_stride, const consts *k) {
-    u_acc part[MAX_N][TILE_VECTORS];
-    vi high_bits[TILE_VECTORS];
+    u_acc part[MAX_N][STEP_VECTORS];
+    vi high_bits[STEP_VECTORS];
     EACH(v, R) high_bits[v] = WORD(qh, 0, v);
     EACH(g, 4) {
-        vi low[TILE_VECTORS], high[TILE_VECTORS];
+        vi low[STEP_VECTORS], high[STEP_VECTORS];
         EACH(v, R) {
             vi w = WORD(words, g, v);
             low[v] = vi_or(low_nibbles(w, k), vi_and(vi_shl(high_bits[v], 4 - g), k->bit4));
@@ -118,40 +128,47 @@ INLINE void dot_q5(const int N, const int R, vi dot[][TILE_VECTORS], const uint8
     }
 }
 
-INLINE void block_q5_0(const int N, const int R, vf acc[][TILE_VECTORS], const uint8_t *rec,
+INLINE void block_q5_0(const int N, const int R, vf acc[][STEP_VECTORS], const uint8_t *rec,
                        int lane0, const uint8_t *act, size_t act_stride, const consts *k) {
-    vf d[TILE_VECTORS];
-    vi dot[MAX_N][TILE_VECTORS];
-    load_f16s(R, d, rec + 2 * lane0, k);
+    vf d[STEP_VECTORS];
+    vi dot[MAX_N][STEP_VECTORS];
     EACH(i, N)
         EACH(v, R) dot[i][v] = vi_splat(&ACT(i)->minus16);
     dot_q5(N, R, dot, rec + 16 + 4 * lane0, rec + 48 + 4 * lane0, act, act_stride, k);
+    load_f16s(R, d, rec + 2 * lane0, 0, k);
     add_scaled(N, R, acc, dot, d, act, act_stride);
 }
 
-INLINE void block_q5_1(const int N, const int R, vf acc[][TILE_VECTORS], const uint8_t *rec,
+INLINE void block_q5_1(const int N, const int R, vf acc[][STEP_VECTORS], const uint8_t *rec,
                        int lane0, const uint8_t *act, size_t act_stride, const consts *k) {
-    vf d[TILE_VECTORS], m[TILE_VECTORS];
-    vi dot[MAX_N][TILE_VECTORS];
-    load_f16s(R, d, rec + 2 * lane0, k);
-    load_f16s(R, m, rec + 16 + 2 * lane0, k);
+    vf d[STEP_VECTORS], m[STEP_VECTORS];
+    vi dot[MAX_N][STEP_VECTORS];
     EACH(i, N)
         EACH(v, R) dot[i][v] = vi_set1(0);
     dot_q5(N, R, dot, rec + 32 + 4 * lane0, rec + 64 + 4 * lane0, act, act_stride, k);
+    load_f16s(R, d, rec + 2 * lane0, 0, k);
+    load_f16s(R, m, rec + 16 + 2 * lane0, 0, k);
     add_scaled_min(N, R, acc, dot, d, m, act, act_stride);
 }
 
-INLINE void block_q8_0(const int N, const int R, vf acc[][TILE_VECTORS], const uint8_t *rec,
-                       int lane0, const uint8_t *act, size_t act_stride, const consts *k) {
-    vf d[TILE_VECTORS];
-    vi dot[MAX_N][TILE_VECTORS];
-    s_acc part[MAX_N][TILE_VECTORS];
-    load_f16s(R, d, rec + 2 * lane0, k);
+INLINE void block_q8_0(const int N, const int R, vf acc[][STEP_VECTORS], const uint8_t *rec,
+                       int lane0, size_t apart, const uint8_t *act, size_t act_stride,
+                       const consts *k) {
+    vf d[STEP_VECTORS];
+    vi dot[MAX_N][STEP_VECTORS];
+    s_acc part[MAX_N][STEP_VECTORS];
     EACH(i, N)
         EACH(v, R) part[i][v] = s_begin(ACT(i));
     EACH(g, 8) {
-        s_weights w[TILE_VECTORS];
-        EACH(v, R) w[v] = s_prepare(WORD(rec + 16 + 4 * lane0, g, v), k);
+        if (N == 1) {
+            EACH(v, R) {
+                s_weights w = s_prepare(WORD_APART(rec + 16 + 4 * lane0, g, v, apart), k);
+                part[0][v] = s_dot(part[0][v], w, act_words(ACT(0), g / 4), g % 4, k);
+            }
+            continue;
+        }
+        s_weights w[STEP_VECTORS];
+        EACH(v, R) w[v] = s_prepare(WORD_APART(rec + 16 + 4 * lane0, g, v, apart), k);
         EACH(i, N) {
             act_half a = act_words(ACT(i), g / 4);
             EACH(v, R) part[i][v] = s_dot(part[i][v], w[v], a, g % 4, k);
@@ -159,6 +176,7 @@ INLINE void block_q8_0(const int N, const int R, vf acc[][TILE_VECTORS], const u
     }
     EACH(i, N)
         EACH(v, R) dot[i][v] = s_end(part[i][v]);
+    load_f16s(R, d, rec + 2 * lane0, apart, k);
     add_scaled(N, R, acc, dot, d, act, act_stride);
 }
 
@@ -168,14 +186,14 @@ INLINE void block_q8_0(const int N, const int R, vf acc[][TILE_VECTORS], const u
 /* One sub-block of Q4_K (qh NULL) or Q5_K: `group` is its record of 64 columns, `odd` says which
  * nibbles, j which bit of qh. The loops over sub-blocks are real ones, with shifts by a
  * variable: unrolled, these types would be half of the engine's code. */
-INLINE void sub_block_k45(const int N, const int R, vf acc[][TILE_VECTORS], const vf d[],
+INLINE void sub_block_k45(const int N, const int R, vf acc[][STEP_VECTORS], const vf d[],
                           const vf dmin[], const uint8_t *group, const int odd, const uint8_t *qh,
                           int j, int lane0, const uint8_t *act, size_t act_stride,
                           const consts *k) {
     const uint8_t *words = group + 32 + 4 * lane0;
-    vf scale[TILE_VECTORS], min[TILE_VECTORS];
-    vi dot[MAX_N][TILE_VECTORS];
-    u_acc part[MAX_N][TILE_VECTORS];
+    vf scale[STEP_VECTORS], min[STEP_VECTORS];
+    vi dot[MAX_N][STEP_VECTORS];
+    u_acc part[MAX_N][STEP_VECTORS];
     EACH(v, R) {
         scale[v] = vf_mul(d[v], vf_from_vi(vi_load_u8(group + 8 * odd + lane0 + v * LANES)));
         min[v] = vf_negate(
@@ -184,7 +202,7 @@ INLINE void sub_block_k45(const int N, const int R, vf acc[][TILE_VECTORS], cons
     EACH(i, N)
         EACH(v, R) dot[i][v] = vi_set1(0);
     EACH(g, 8) {
-        vi w[TILE_VECTORS];
+        vi w[STEP_VECTORS];
         EACH(v, R) {
             w[v] = odd ? high_nibbles(WORD(words, g, v), k) : low_nibbles(WORD(words, g, v), k);
             if (qh) w[v] = vi_or(w[v], vi_shl(vi_and(vi_shr(WORD(qh, g, v), j), k->bit0), 4));
@@ -201,12 +219,12 @@ INLINE void sub_block_k45(const int N, const int R, vf acc[][TILE_VECTORS], cons
     add_scaled_min(N, R, acc, dot, scale, min, act, act_stride);
 }
 
-INLINE void block_k45(const int N, const int R, const bool five, vf acc[][TILE_VECTORS],
+INLINE void block_k45(const int N, const int R, const bool five, vf acc[][STEP_VECTORS],
                       const uint8_t *rec, int lane0, const uint8_t *act, size_t act_stride,
                       const consts *k) {
-    vf d[TILE_VECTORS], dmin[TILE_VECTORS];
-    load_f16s(R, d, rec + 2 * lane0, k);
-    load_f16s(R, dmin, rec + 16 + 2 * lane0, k);
+    vf d[STEP_VECTORS], dmin[STEP_VECTORS];
+    load_f16s(R, d, rec + 2 * lane0, 0, k);
+    load_f16s(R, dmin, rec + 16 + 2 * lane0, 0, k);
     const uint8_t *qh = five ? rec + 32 + 4 * lane0 : NULL, *group = rec + (five ? 288 : 32);
     NO_UNROLL for (int j = 0; j < 8; j += 2, group += 288, act += 2 * sizeof(act_block)) {
         sub_block_k45(N, R, acc, d, dmin, group, 0, qh, j, lane0, act, act_stride, k);
@@ -217,16 +235,16 @@ INLINE void block_k45(const int N, const int R, const bool five, vf acc[][TILE_V
 
 /* Sub-block j = 4h + t of Q6_K: half h of 128 columns, quarter t of 32; nibble t/2 of ql, bits
  * 2t and 2t+1 of qh. */
-INLINE void sub_block_q6k(const int N, const int R, vf acc[][TILE_VECTORS], const vf d[],
+INLINE void sub_block_q6k(const int N, const int R, vf acc[][STEP_VECTORS], const vf d[],
                           const uint8_t *scales, const uint8_t *ql, const uint8_t *qh, int t,
                           const uint8_t *act, size_t act_stride, const consts *k) {
-    vi dot[2][MAX_N][TILE_VECTORS];
-    u_acc part[MAX_N][TILE_VECTORS];
+    vi dot[2][MAX_N][STEP_VECTORS];
+    u_acc part[MAX_N][STEP_VECTORS];
     EACH(h, 2) {
         EACH(i, N)
             EACH(v, R) dot[h][i][v] = vi_splat(&ACT(i)->minus32[h]);
         EACH(g, 4) {
-            vi w[TILE_VECTORS];
+            vi w[STEP_VECTORS];
             EACH(v, R) {
                 vi low = vi_and(vi_shr(WORD(ql, 4 * h + g, v), t / 2 * 4), k->nibbles);
                 vi high = vi_and(vi_shr(WORD(qh, 4 * h + g, v), 2 * t), k->bits01);
@@ -252,10 +270,10 @@ INLINE void sub_block_q6k(const int N, const int R, vf acc[][TILE_VECTORS], cons
     add_scaled(N, R, acc, dot[0], d, act, act_stride);
 }
 
-INLINE void block_q6k(const int N, const int R, vf acc[][TILE_VECTORS], const uint8_t *rec,
+INLINE void block_q6k(const int N, const int R, vf acc[][STEP_VECTORS], const uint8_t *rec,
                       int lane0, const uint8_t *act, size_t act_stride, const consts *k) {
-    vf d[TILE_VECTORS];
-    load_f16s(R, d, rec + 2 * lane0, k);
+    vf d[STEP_VECTORS];
+    load_f16s(R, d, rec + 2 * lane0, 0, k);
     const uint8_t *scales = rec + 16 + lane0, *ql = rec + 144 + 4 * lane0,
                   *qh = rec + 144 + 1024 + 4 * lane0;
     NO_UNROLL for (int j = 0; j < 8; j++, scales += 16, act += sizeof(act_block)) {
@@ -273,7 +291,7 @@ INLINE vf load_weights(const xl_type type, const uint8_t *tile, size_t element, 
     return vf_load((const float *)(const void *)tile + element);
 }
 
-INLINE void column_float(const xl_type type, const int N, const int R, vf acc[][TILE_VECTORS],
+INLINE void column_float(const xl_type type, const int N, const int R, vf acc[][STEP_VECTORS],
                          const uint8_t *tile, int lane0, size_t c, const uint8_t *act,
                          size_t act_stride, const consts *k) {
     EACH(v, R) {
@@ -288,7 +306,7 @@ INLINE void column_float(const xl_type type, const int N, const int R, vf acc[][
 INLINE void tile_float(const xl_type type, const int N, const int R, float *y, size_t y_stride,
                        const uint8_t *tile, int lane0, size_t cols, const uint8_t *act,
                        size_t act_stride, const consts *k) {
-    vf p[4][MAX_N][TILE_VECTORS];
+    vf p[4][MAX_N][STEP_VECTORS];
     EACH(j, 4)
         EACH(i, N)
             EACH(v, R) p[j][i][v] = vf_set1(0.0f);
@@ -307,10 +325,11 @@ INLINE void tile_float(const xl_type type, const int N, const int R, float *y, s
 
 /* ---- tiles ---- */
 
-/* R vectors of rows from lane0 on, of one tile, for N activation rows. */
+/* R vectors of rows from lane0 on, of one tile, for N activation rows. With R of two tiles the second
+ * one lies `apart` tiles behind the first. */
 INLINE void tile_rows(const xl_type type, const int N, const int R, float *y, size_t y_stride,
-                      const uint8_t *tile, int lane0, size_t cols, const uint8_t *act,
-                      size_t act_stride) {
+                      const uint8_t *tile, int lane0, size_t tiles_apart, size_t cols,
+                      const uint8_t *act, size_t act_stride) {
     static const uint16_t elems[XL_TYPE_COUNT] = {
 #define X(NAME, ID, ELEMS, FILE_BYTES, RECORD_BYTES) ELEMS,
         XL_TYPE_LIST(X)
@@ -326,35 +345,41 @@ INLINE void tile_rows(const xl_type type, const int N, const int R, float *y, si
         tile_float(type, N, R, y, y_stride, tile, lane0, cols, act, act_stride, k);
         return;
     }
-    vf acc[MAX_N][TILE_VECTORS];
+    vf acc[MAX_N][STEP_VECTORS];
     EACH(i, N)
         EACH(v, R) acc[i][v] = vf_set1(0.0f);
-    const uint8_t *end = tile + cols / elems[type] * record_bytes[type];
+    const size_t tile_bytes = cols / elems[type] * record_bytes[type],
+                 apart = tiles_apart * tile_bytes;
+    const uint8_t *end = tile + tile_bytes;
     for (; tile < end; tile += record_bytes[type], act += elems[type] / 32 * sizeof(act_block)) {
-        if (N <= PREFETCH_N)
-            UNROLL for (int line = 0; line < record_bytes[type]; line += 64)
+        if (N <= PREFETCH_N) UNROLL for (int line = 0; line < record_bytes[type]; line += 64) {
                 PREFETCH(tile + PREFETCH_BYTES + line);
-        if (type == XL_Q4_0) block_q4_0(N, R, acc, tile, lane0, act, act_stride, k);
-        if (type == XL_Q4_1) block_q4_1(N, R, acc, tile, lane0, act, act_stride, k);
+                if (R > TILE_VECTORS) PREFETCH(tile + apart + PREFETCH_BYTES + line);
+            }
+        if (type == XL_Q4_0) block_q4_0(N, R, acc, tile, lane0, apart, act, act_stride, k);
+        if (type == XL_Q4_1) block_q4_1(N, R, acc, tile, lane0, apart, act, act_stride, k);
         if (type == XL_Q5_0) block_q5_0(N, R, acc, tile, lane0, act, act_stride, k);
         if (type == XL_Q5_1) block_q5_1(N, R, acc, tile, lane0, act, act_stride, k);
-        if (type == XL_Q8_0) block_q8_0(N, R, acc, tile, lane0, act, act_stride, k);
+        if (type == XL_Q8_0) block_q8_0(N, R, acc, tile, lane0, apart, act, act_stride, k);
         if (type == XL_Q4_K) block_k45(N, R, false, acc, tile, lane0, act, act_stride, k);
         if (type == XL_Q5_K) block_k45(N, R, true, acc, tile, lane0, act, act_stride, k);
         if (type == XL_Q6_K) block_q6k(N, R, acc, tile, lane0, act, act_stride, k);
     }
     EACH(i, N)
-        EACH(v, R) vf_store(y + (size_t)i * y_stride + lane0 + v * LANES, acc[i][v]);
+        EACH(v, R)
+            vf_store(TILE_OF(y + (size_t)i * y_stride, v, tiles_apart * XL_TILE_ROWS) + lane0 +
+                         v % TILE_VECTORS * LANES,
+                     acc[i][v]);
 }
 
 /* All 8 rows of one tile for N activation rows: as wide as the registers allow. */
 INLINE void tile_all(const xl_type type, const int N, float *y, size_t y_stride,
                      const uint8_t *tile, size_t cols, const uint8_t *act, size_t act_stride) {
     if (LANES == XL_TILE_ROWS || N <= WIDE_N) {
-        tile_rows(type, N, TILE_VECTORS, y, y_stride, tile, 0, cols, act, act_stride);
+        tile_rows(type, N, TILE_VECTORS, y, y_stride, tile, 0, 0, cols, act, act_stride);
     } else {
-        tile_rows(type, N, 1, y, y_stride, tile, 0, cols, act, act_stride);
-        tile_rows(type, N, 1, y, y_stride, tile, LANES, cols, act, act_stride);
+        tile_rows(type, N, 1, y, y_stride, tile, 0, 0, cols, act, act_stride);
+        tile_rows(type, N, 1, y, y_stride, tile, LANES, 0, cols, act, act_stride);
     }
 }
 
@@ -365,6 +390,14 @@ INLINE void matmul(const xl_type type, float *y, size_t y_stride, const uint8_t 
     const size_t most = type >= XL_Q4_K ? SUPER_N : xl_type_is_quantized(type) ? MAX_N : FLOAT_N;
     size_t tile_bytes = xl_tile_bytes(type, cols), end = row0 + rows;
     w += row0 / XL_TILE_ROWS * tile_bytes;
+    if (PAIRS && n == 1 && (type == XL_Q4_0 || type == XL_Q4_1 || type == XL_Q8_0)) {
+        const size_t pairs = (rows + XL_TILE_ROWS - 1) / XL_TILE_ROWS / 2;
+        for (size_t i = 0; i < pairs; i++, row0 += XL_TILE_ROWS, w += tile_bytes)
+            tile_rows(type, 1, 2 * TILE_VECTORS, y + row0, y_stride, w, 0, pairs, cols, act,
+                      act_stride);
+        row0 += pairs * XL_TILE_ROWS;
+        w += pairs * tile_bytes;
+    }
     for (size_t r = row0; r < end; r += XL_TILE_ROWS, w += tile_bytes) {
         size_t i = 0;
 #define X(N)                                                                             \

@@ -41,6 +41,19 @@
 /* Vector v of word plane g; `words` points at this step's first lane. */
 #define WORD(words, g, v) vi_load((words) + (g) * 32 + (v) * 4 * LANES)
 
+/* In WebAssembly a step of one activation row goes over two tiles, which share the loads of
+ * activations: vector v is of the tile at p or of the one `apart` behind it, half a matrix away. There
+ * is no prefetch, and the processor's own ends at each page of 4 KB, so two pages are under way.
+ * Natively that gains nothing. */
+#define STEP_VECTORS (2 * TILE_VECTORS)
+#define TILE_OF(p, v, apart) ((v) < TILE_VECTORS ? (p) : (p) + (apart))
+#define WORD_APART(words, g, v, apart) WORD(TILE_OF(words, v, apart), g, (v) % TILE_VECTORS)
+#if defined(__wasm__)
+#define PAIRS 1
+#else
+#define PAIRS 0
+#endif
+
 /* A product with one activation row is bound by reading the weights once. Fetching ahead reads 56
  * instead of 52 GMAC/s of Q4_1 on huge pages (Zen 4; no gain on small ones). WebAssembly has no
  * prefetch. */
