@@ -2,7 +2,9 @@
 #include <stdio.h>
 
 #include "gathering.h"
+#include "platform.h"
 #include "progress.h"
+#include "run/cost.h"
 #include "signals.h"
 
 typedef struct train_options {
@@ -63,10 +65,37 @@ static const cli_option options[] = {
 };
 
 /* ---- The stages ---- */
+#define MOST_WORK 0.97 /* more than that is not worth a check */
+
+/* Says what it takes and what it can bring; declines where that is next to nothing, but not what
+ * is asked for by name. */
+static int expect(const xl_training *run, const train_options *o) {
+    xl_training_prospect p;
+    xl_training_expect(run, &p);
+    static const char why[] = "exits cannot pay here: a token that leaves where it costs least "
+                              "still takes %.3f of the work; name earlier layers with --layers, or "
+                              "list fewer tokens with --rows and --vocabulary-rows";
+    const bool named = o->from.layers.n && !o->from.vocabulary_only;
+    if (p.least_work > MOST_WORK && !named) return cli_fail(why, p.least_work);
+    if (p.least_work > MOST_WORK) cli_warn(why, p.least_work);
+    if (o->from.quiet) return CLI_OK;
+    /* weights of 4 bits and a scale for each 32 */
+    const double speed = xl_weight_speed(cli_clock_ms) / 0.5625 * o->from.training.threads;
+    fprintf(stderr, "a token that leaves takes %.2f of the work or more: %.1fx at best\n",
+            p.least_work, 1 / p.least_work);
+    if (p.tokens && speed > 0)
+        fprintf(stderr,
+                "the model is to write up to %zu tokens: some %.0f s, twice that where "
+                "the machine is busy; training follows\n",
+                p.tokens, p.macs / speed);
+    return CLI_OK;
+}
+
 static int gather(xl_training *run, const train_options *o) {
     exitlm_error error;
     bool complete = false;
     int status = cli_gathering_plan(&o->from, run);
+    if (status == CLI_OK && !o->only_data) status = expect(run, o);
     if (status == CLI_OK) status = cli_done(xl_training_gather(run, &complete, &error), &error);
     if (status != CLI_OK || complete) return status;
     cli_warn("stopped: going on with the data that is there; the same command gathers the rest");

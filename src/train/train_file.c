@@ -122,12 +122,17 @@ exitlm_status xl_training_run(xl_training *run, xl_training_report *report, exit
     bool stopped = false;
     *report = (xl_training_report){0};
     exitlm_status status = dequantise_output(run, error);
+    run->halved = run->options->vocabulary_only;
     if (status == EXITLM_OK) status = xl_training_shortlist(run, error);
     if (run->options->n_layers) n = named_layers(run, layers);
     else if (status == EXITLM_OK)
         status = xl_training_choose_layers(run, layers, &n, &report->work, &stopped, error);
     if (status == EXITLM_OK)
         status = train_heads(run, layers, n, results, &report->n_heads, &stopped, error);
+    if (status == EXITLM_OK && run->halved) {
+        run->halved = false;
+        status = xl_training_shortlist(run, error); /* of all, for the file */
+    }
     if (status == EXITLM_OK && report->n_heads) {
         if (!stopped) status = fit_maps(run, results, report->n_heads, maps, error);
         if (status == EXITLM_OK) status = write_heads(run, results, maps, report, error);

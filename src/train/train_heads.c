@@ -207,17 +207,37 @@ static double check_layers(const xl_training *run, bool vocabulary) {
     return layers_of(run, map + dim * (o->form == 2 ? run->info.vocab : o->rows));
 }
 
+/* Cost of an exit after so many layers, its check included, in shares of a full token. */
+static double exit_cost(const xl_training *run, double layer, double check) {
+    return (layer + BATCH_FILL * (run->info.layers - layer) + check) /
+           layers_of(run, (double)xl_token_macs(run->model));
+}
+
 /* Cost of exits, in shares of a full token, for the chain of `n` candidates. */
 static void fill_costs(const choice *c, const uint32_t *chain, uint32_t n, xl_path_data *data) {
-    const double last = c->run->info.layers,
-                 full = layers_of(c->run, (double)xl_token_macs(c->run->model));
+    const double full = layers_of(c->run, (double)xl_token_macs(c->run->model));
     for (uint32_t i = 0; i < n; i++) {
-        const double layer = c->results[chain[i]].layer;
         const bool vocabulary = chain[i] + 1 == c->n;
         const double check = check_layers(c->run, vocabulary);
-        data->exit_cost[i] = (float)((layer + BATCH_FILL * (last - layer) + check) / full);
+        data->exit_cost[i] = (float)exit_cost(c->run, c->results[chain[i]].layer, check);
         /* The vocabulary exit's scores are part of the final head's. */
         data->fail_cost[i] = (float)(vocabulary ? 0 : check / full);
+    }
+}
+
+void xl_training_expect(const xl_training *run, xl_training_prospect *prospect) {
+    const xl_training_options *o = run->options;
+    const xl_gather_plan *plan = &run->plan;
+    *prospect = (xl_training_prospect){.least_work = 1};
+    for (size_t i = 0; i < plan->n_jobs; i++)
+        if (plan->jobs[i].kind != XL_GATHER_FORCED) prospect->tokens += plan->reply_tokens;
+    prospect->macs = (double)prospect->tokens * (double)xl_token_macs(run->model);
+    for (uint32_t l = 0; l < plan->n_layers; l++) {
+        bool wanted = o->n_layers == 0;
+        for (size_t i = 0; i < o->n_layers; i++) wanted |= o->layers[i] == plan->layers[l];
+        const bool vocabulary = plan->layers[l] == run->info.layers;
+        const double cost = exit_cost(run, plan->layers[l], check_layers(run, vocabulary));
+        if (wanted && cost < prospect->least_work) prospect->least_work = cost;
     }
 }
 

@@ -17,6 +17,9 @@ static int compare_ranked(const void *a, const void *b) {
     return (x->id > y->id) - (x->id < y->id);
 }
 
+/* Does the conversation make the shortlist while it is learnt with? */
+static bool lists(const xl_gather_conversation *c) { return c->job % 2 == 0; }
+
 /* Expected counts: the probabilities that the model gives, summed; smoother than counting its
  * choices. */
 static exitlm_status count_mass(xl_training *run, ranked *list, exitlm_error *error) {
@@ -29,7 +32,8 @@ static exitlm_status count_mass(xl_training *run, ranked *list, exitlm_error *er
         for (uint32_t c = 0; status == EXITLM_OK && c < s.n_conversations; c++) {
             run->n_conversations++;
             run->n_of_kind[s.conversations[c].kind]++;
-            if (s.conversations[c].validation) continue;
+            if (s.conversations[c].validation || (run->halved && !lists(&s.conversations[c])))
+                continue;
             const size_t from = (size_t)s.conversations[c].first_position * s.top,
                          n = (size_t)s.conversations[c].n_positions * s.top;
             for (size_t k = from; k < from + n; k++)
@@ -46,6 +50,7 @@ exitlm_status xl_training_shortlist(xl_training *run, exitlm_error *error) {
                                                                     : run->options->vocabulary_rows;
     if (n > vocab) n = vocab;
     ranked *list = calloc(vocab, sizeof *list);
+    free(run->shortlist);
     run->shortlist = malloc(n * sizeof *run->shortlist);
     exitlm_status status =
         list && run->shortlist ? EXITLM_OK : xl_no_memory(error, "the shortlist");
@@ -62,8 +67,9 @@ exitlm_status xl_training_shortlist(xl_training *run, exitlm_error *error) {
 }
 
 /* ---- Parts ---- */
-static bool wanted(const xl_gather_conversation *c, bool validation) {
-    return (c->validation != 0) == validation && c->n_positions > 0;
+static bool wanted(const xl_training *run, const xl_gather_conversation *c, bool validation) {
+    return (c->validation != 0) == validation && c->n_positions > 0 &&
+           !(run->halved && !validation && lists(c));
 }
 
 static exitlm_status count_positions(const xl_training *run, bool validation, size_t most,
@@ -74,7 +80,7 @@ static exitlm_status count_positions(const xl_training *run, bool validation, si
         xl_gather_block s = {0};
         status = xl_gather_open(&run->plan, &run->gathered, i, &s, error);
         for (uint32_t c = 0; status == EXITLM_OK && c < s.n_conversations && *n < most; c++)
-            if (wanted(&s.conversations[c], validation)) *n += s.conversations[c].n_positions;
+            if (wanted(run, &s.conversations[c], validation)) *n += s.conversations[c].n_positions;
         xl_gather_close(&s);
     }
     return status;
@@ -140,7 +146,7 @@ static exitlm_status fill_block(filling *f, size_t index, uint32_t layer, bool v
     if (status == EXITLM_OK && !x) status = xl_no_memory(error, "hidden states");
     if (status == EXITLM_OK) status = xl_gather_layer(parts, index, &s, layer, x, error);
     for (uint32_t c = 0; status == EXITLM_OK && c < s.n_conversations && f->n < f->capacity; c++)
-        if (wanted(&s.conversations[c], validation) &&
+        if (wanted(f->run, &s.conversations[c], validation) &&
             !fill_conversation(f, &s, &s.conversations[c], x))
             status = xl_no_memory(error, "the training set");
     free(x);

@@ -42,6 +42,9 @@ typedef struct xl_training {
     float *output; /* [vocab][dim] the model's output matrix as f32 */
     xl_train_base base;
     int32_t *shortlist; /* [base.n_shortlist] */
+    /* Every other conversation makes the shortlist, and the rest is learnt from. In its own
+     * conversations a list misses nothing, and from little data "other" would not be learnt. */
+    bool halved;
 } xl_training;
 
 /* ---- train_plan.c ---- */
@@ -69,7 +72,7 @@ typedef struct xl_train_part {
     float *weight;   /* [n] 1 / positions of the conversation */
     uint8_t *source; /* [n] xl_gather_kind of the conversation */
 } xl_train_part;
-/* Most frequent choices of the model, most frequent first. */
+/* Most frequent choices of the model, most frequent first, in place of an earlier list. */
 exitlm_status xl_training_shortlist(xl_training *run, exitlm_error *error);
 /* layer: index in plan.layers. rows: static shortlist of the head (context tokens outside of it are
  * the extras). At most max_positions (0: all), whole conversations in their order. */
@@ -79,6 +82,13 @@ exitlm_status xl_train_part_load(const xl_training *run, uint32_t layer, uint32_
 void xl_train_part_free(xl_train_part *part);
 
 /* ---- train_heads.c ---- */
+/* What the plan takes, and what exits can win at best. */
+typedef struct xl_training_prospect {
+    size_t tokens;     /* at most, that the model is to write; texts that stand apart */
+    double macs;       /* of these */
+    double least_work; /* of a token that leaves where it costs least, as a share of a full one */
+} xl_training_prospect;
+void xl_training_expect(const xl_training *run, xl_training_prospect *prospect);
 typedef struct xl_train_result {
     xl_trainer *trainer;
     uint32_t layer;

@@ -596,10 +596,11 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
         const model = scratch(`norms/${arch}.gguf`);
         makeTiny(model, '--arch', arch, '--type', 'f32', '--rope-dims', '8', '--untied');
         const heads = scratch(`norms/${arch}.exits.gguf`),
-          all = ['--vocabulary-only', '--vocabulary-rows', '4096', '--self-chat', '24'];
+          all = ['--layers', '6', '--no-maps', '--vocabulary-rows', '4096', '--self-chat', '24'];
         // with every row listed the exit says what the model says
         const { status, err } = run(['train', model, '-o', heads, ...all, '--batch', '64']);
         assert.equal(status, 0, err);
+        assert.match(err, /exits cannot pay here/, 'a warning, where layers are named');
         assert.ok(Number(/self-chat ([\d.]+)/.exec(err)?.[1]) > 0.98, `${arch}: ${err}`);
       }
     },
@@ -628,6 +629,22 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
         ['train', tiny, '-o', scratch('x.gguf'), '--vocabulary-only', '--layers', '4', '-q'],
         2,
         /leave out --layers/,
+      ],
+      [
+        [
+          'train',
+          tiny,
+          '-o',
+          scratch('x.gguf'),
+          '--vocabulary-only',
+          '--vocabulary-rows',
+          '100000',
+          '--self-chat',
+          '10',
+          '-q',
+        ],
+        1,
+        /exits cannot pay here: .* still takes [1-9].* of the work/,
       ],
       [
         ['train', tiny, '-o', scratch('x.gguf'), '--data', scratch('none.txt'), '-q'],
