@@ -11,7 +11,7 @@ int cli_gathering_check(const cli_gathering *from, const cli_call *call) {
 static void choose_vocabulary_only(cli_gathering *from, const cli_call *call, uint32_t layers) {
     from->layers = (cli_counts){.items = {layers}, .n = 1};
     from->training.vocabulary_only = from->training.no_maps = true;
-    if (!cli_given(call, "self-chat")) from->training.self_chat = 400;
+    if (!cli_given(call, "self-chat")) from->training.self_chat = 300;
 }
 
 int cli_gathering_open(cli_gathering *from, const cli_engine_options *options, const cli_call *call,

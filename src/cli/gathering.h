@@ -29,7 +29,7 @@ typedef struct cli_gathering {
         CLI_SWITCH(0, "vocabulary-only", from.vocabulary_only,                                     \
                    "for the exit after the last layer alone, which scores a shortlist instead of " \
                    "the whole vocabulary, from little data: minutes. For models whose vocabulary " \
-                   "is most of the work; --self-chat is 400 then (train: --probe-tokens 20000)")
+                   "is most of the work; --self-chat is 300 then (train: --probe-tokens 20000)")
 #define CLI_GATHERING_LAYERS(text) \
     CLI_RANGE(COUNTS, "layers", from.layers, "L,...", 1, 4096, NULL, text)
 #define CLI_GATHERING_SEED(text) CLI_VALUE(SEED, 0, "seed", from.training.seed, "S", "1", text)
