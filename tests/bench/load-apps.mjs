@@ -30,7 +30,7 @@ const { values } = parseArgs({
 });
 const task = { prompt: PROMPT, mode: 'exit', threads: 1, heads: true };
 
-/** @typedef {{ began: number, firstAt: number, readyAt: number }} Times */
+/** @typedef {{ began: number, firstAt: number, readyAt: number, requests: number }} Times */
 
 /** What loads a model and answers, at an address. @param {boolean} ranges */
 const plain = async (ranges) => {
@@ -85,7 +85,7 @@ async function askPage(address) {
       return times;
     });
     await page.keyboard.press('Enter');
-    return await watching;
+    return { ...(await watching), requests: profile.requests() };
   } finally {
     await profile.close();
   }
@@ -95,7 +95,8 @@ async function askPage(address) {
 async function loadPlain({ address, url }, page) {
   const profile = await openProfile(address);
   try {
-    return await profile.run('exitlm', { ...task, url }, page);
+    const times = await profile.run('exitlm', { ...task, url }, page);
+    return { ...times, requests: profile.requests() };
   } finally {
     await profile.close();
   }
@@ -111,12 +112,12 @@ for (const way of values.ways.split(',')) {
       way === 'page' ? askPage(at.address) : loadPlain(at, way === 'vite' ? '/' : undefined),
   };
 }
-/** @type {Record<string, { first: number, ready: number }[]>} */
+/** @type {Record<string, { first: number, ready: number, requests: number }[]>} */
 const runs = {};
 for (let round = 0; round < Number(values.rounds); round++)
   for (const [way, { run }] of Object.entries(ways)) {
-    const { began, firstAt, readyAt } = await run();
-    (runs[way] ??= []).push({ first: firstAt - began, ready: readyAt - began });
+    const { began, firstAt, readyAt, requests } = await run();
+    (runs[way] ??= []).push({ first: firstAt - began, ready: readyAt - began, requests });
     process.stderr.write(
       `${way}: ${(firstAt - began).toFixed(0)} ms, ${(readyAt - began).toFixed(0)} ms\n`,
     );
@@ -130,6 +131,6 @@ for (const [way, list] of Object.entries(runs)) {
     return `${(median(list.map((r) => r[what])) / 1000).toFixed(2)} s (${times.toFixed(2)} times ${reference})`;
   };
   console.log(
-    `${way.padEnd(6)} first token after ${shown('first')}, all there after ${shown('ready')}`,
+    `${way.padEnd(6)} first token after ${shown('first')}, all there after ${shown('ready')}, ${median(list.map((r) => r.requests))} requests`,
   );
 }

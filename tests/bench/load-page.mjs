@@ -37,7 +37,13 @@ export async function openProfile(address) {
     headless: true,
     args: ARGS,
   });
+  let requests = 0;
+  context.on('request', (request) => {
+    if (/\.(gguf|bin)$/.test(request.url())) requests++;
+  });
   return {
+    /** For models and heads, so far. */
+    requests: () => requests,
     /**
      * A tab of its own for each. @param {'exitlm' | 'wllama'} engine @param {Task} task @param
      * {string} [at] path of the page @returns {Promise<Answer>}
