@@ -89,8 +89,8 @@ INLINE vf vf_pinned(vf a) {
     return a;
 }
 
-/* Attention: most chains (attend.h) in a block, how many tiles of keys and vectors of values go with
- * C of them, and which C have their own code. */
+/* Attention: most chains (attend.h) in a block, how many tiles of keys and vectors of values go
+ * with C of them, and which C have their own code. */
 #define ATTEND_CHAINS XL_ATTEND_CHAINS
 #define SCORE_TILES(C) ((C) > 3 ? 1 : 2)
 #define OUTPUT_VECTORS 4

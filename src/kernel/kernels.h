@@ -91,7 +91,8 @@ void xl_kv_clear(xl_kv_type type, bool is_k, size_t head_dim, uint8_t *tile, siz
  * overflows. */
 bool xl_kv_is_sane(xl_kv_type type, size_t head_dim, const uint8_t *area, size_t tiles);
 
-/* Scores of so many query heads at once, of one position or several, are held in attend's scratch. */
+/* Scores of so many query heads at once, of one position or several, are held in attend's
+ * scratch. */
 #define XL_ATTEND_CHAINS 6
 /* f32 elements of scratch that attend needs for queries up to position n_pos - 1. */
 static inline size_t xl_attend_scratch_floats(size_t n_pos) {

@@ -71,9 +71,8 @@ INLINE bool vi_any(vi a) { return wasm_v128_any_true(a); }
 
 INLINE vf vf_pinned(vf a) { return pinned(a); }
 
-/* Attention: most chains (attend.h) in a block, how many tiles of keys and vectors of values go with
- * C of them, and which C have their own code. V8 has 15 registers for
- * vectors. */
+/* Attention: most chains (attend.h) in a block, how many tiles of keys and vectors of values go
+ * with C of them, and which C have their own code. V8 has 15 registers for vectors. */
 #define ATTEND_CHAINS 3
 #define SCORE_TILES(C) ((C) > 1 ? 1 : 2)
 #define OUTPUT_VECTORS 4

@@ -332,9 +332,9 @@ static void test_stats(const xl_kernels *k, size_t n) {
 
 /* ---- attention ---- */
 
-/* slots: as many as the cache has positions, or fewer: then the first query looks at those that the last
- * but 7 of them hold. `outlier`: one element of keys is 40 times as large as the others, as in real
- * models; 8 bits have to hold the others too. */
+/* slots: as many as the cache has positions, or fewer: then the first query looks at those that the
+ * last but 7 of them hold. `outlier`: one element of keys is 40 times as large as the others, as in
+ * real models; 8 bits have to hold the others too. */
 static void test_attend(const xl_kernels *k, xl_kv_type type, size_t head_dim, size_t group,
                         size_t n_pos, size_t slots, bool outlier) {
     const xl_kernels *ref = xl_kernels_pick("scalar");

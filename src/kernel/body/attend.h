@@ -198,8 +198,8 @@ INLINE void output_row(const xl_kv_type type, const int C, const int D, vf acc[]
     }
 }
 
-/* D vectors of the head from element c on: adds the positions [from, end) of tiles that lie one after
- * the other. */
+/* D vectors of the head from element c on: adds the positions [from, end) of tiles that lie one
+ * after the other. */
 INLINE void output_part(const xl_kv_type type, const int C, const int D, const chain *chains,
                         const float *e, const uint8_t *v, size_t from, size_t end, size_t head_dim,
                         size_t c) {
@@ -227,7 +227,8 @@ INLINE void output_part(const xl_kv_type type, const int C, const int D, const c
         EACH(d, D) vf_store(chains[g].out + c + d * LANES, acc[g][d]);
 }
 
-/* Values are read in blocks that stay in the first cache while all parts of the head go over them. */
+/* Values are read in blocks that stay in the first cache while all parts of the head go over
+ * them. */
 enum { OUTPUT_BLOCK_BYTES = 16384 };
 
 INLINE void outputs(const xl_kv_type type, const int C, const chain *chains, const float *e,

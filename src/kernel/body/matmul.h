@@ -325,8 +325,8 @@ INLINE void tile_float(const xl_type type, const int N, const int R, float *y, s
 
 /* ---- tiles ---- */
 
-/* R vectors of rows from lane0 on, of one tile, for N activation rows. With R of two tiles the second
- * one lies `apart` tiles behind the first. */
+/* R vectors of rows from lane0 on, of one tile, for N activation rows. With R of two tiles the
+ * second one lies `tiles_apart` behind the first. */
 INLINE void tile_rows(const xl_type type, const int N, const int R, float *y, size_t y_stride,
                       const uint8_t *tile, int lane0, size_t tiles_apart, size_t cols,
                       const uint8_t *act, size_t act_stride) {

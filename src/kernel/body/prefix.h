@@ -42,9 +42,9 @@
 #define WORD(words, g, v) vi_load((words) + (g) * 32 + (v) * 4 * LANES)
 
 /* In WebAssembly a step of one activation row goes over two tiles, which share the loads of
- * activations: vector v is of the tile at p or of the one `apart` behind it, half a matrix away. There
- * is no prefetch, and the processor's own ends at each page of 4 KB, so two pages are under way.
- * Natively that gains nothing. */
+ * activations: vector v is of the tile at p or of the one `apart` behind it, half a matrix away.
+ * There is no prefetch, and the processor's own ends at each page of 4 KB, so two pages are under
+ * way. Natively that gains nothing. */
 #define STEP_VECTORS (2 * TILE_VECTORS)
 #define TILE_OF(p, v, apart) ((v) < TILE_VECTORS ? (p) : (p) + (apart))
 #define WORD_APART(words, g, v, apart) WORD(TILE_OF(words, v, apart), g, (v) % TILE_VECTORS)
