@@ -2,7 +2,7 @@
 // vegeta): from a quarter of what the server can do to three times as much.
 //
 //   node tests/bench/serve-load.mjs [--model FILE] [--sessions 1,4] [--shares 0.25,0.5,0.75,1,1.5,3]
-//                                   [--seconds 20] [--tokens 24] [--threads N]
+//                                   [--seconds 20] [--tokens 24] [--threads N] [--waiting 8]
 //   needs vegeta 12 in the PATH or as VEGETA: go install github.com/tsenart/vegeta/v12@v12.12.0
 //
 // What the server can do is measured first, by as many clients as there are sessions, each of which
@@ -21,6 +21,7 @@ const { values } = parseArgs({
     seconds: { type: 'string', default: '20' },
     tokens: { type: 'string', default: '24' },
     threads: { type: 'string', default: 'auto' },
+    waiting: { type: 'string', default: '8' },
   },
 });
 const vegeta = process.env.VEGETA ?? 'vegeta';
@@ -30,6 +31,7 @@ const numbers = (/** @type {string} */ list) => list.split(',').map(Number);
 /** @param {number} sessions */
 async function startServer(sessions) {
   const args = ['serve', values.model, '--port', '0', '--threads', values.threads];
+  args.push('--waiting', values.waiting);
   const child = spawn(
     process.execPath,
     [path.join(root, 'web/src/cli.mjs'), ...args, '--sessions', String(sessions)],

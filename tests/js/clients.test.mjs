@@ -258,6 +258,10 @@ describe('npx exitlm serve', () => {
   test('health, metrics', async () => {
     const health = await (await fetch(new URL('/health', server.url))).json();
     assert.deepEqual([health.status, health.model], ['ready', 'tiny']);
+    assert.deepEqual(await (await fetch(new URL('/ready', server.url))).json(), {
+      ready: true,
+      full: false,
+    });
     const text = await (await fetch(new URL('/metrics', server.url))).text();
     assert.match(text, /^# TYPE exitlm_completion_tokens_total counter\n/m);
     assert.ok(Number(/^exitlm_completion_tokens_total (\d+)$/m.exec(text)?.[1]) > 12);

@@ -13,6 +13,8 @@ import sys
 
 import ray
 
+NO_CLUSTER = 75  # try later
+
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -39,7 +41,11 @@ def main():
     o = arguments()
     # nothing but a line of text is kept by Ray: parts are in the shared folder
     here = {} if o.address else {"num_cpus": o.local_cpus, "object_store_memory": 100 << 20}
-    ray.init(address=o.address, include_dashboard=False, log_to_driver=False, **here)
+    try:
+        ray.init(address=o.address, include_dashboard=False, log_to_driver=False, **here)
+    except Exception as error:  # it has no class of its own for this
+        print(f"ray: there is no cluster: {str(error).splitlines()[0]}", file=sys.stderr)
+        sys.exit(NO_CLUSTER)
     task = ray.remote(shard).options(
         num_cpus=o.cpus, max_retries=o.tries - 1, retry_exceptions=True)
     running = {task.remote(o.command, i, o.n, o.o): i for i in range(1, o.n + 1)}

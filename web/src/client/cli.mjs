@@ -174,6 +174,11 @@ const commands = {
         [1, 64, true],
         'questions that are answered together, and conversations that are kept (default 1)',
       ),
+      'waiting': numberOption(
+        'N',
+        [0, 4096, true],
+        'questions that wait for a place; more are refused at once, with 503 (default 64)',
+      ),
       'threads': textOption('N', 'threads that compute (default auto)'),
       'ctx': CONTEXT,
       'kv-type': KV_TYPE,
@@ -555,7 +560,7 @@ const PATIENCE_MS = 10_000;
 async function serve([model], o) {
   const { close, isLoopback, listen, serverOf } = await import('../serve/node.js');
   const { createHandler } = await import('../serve/handler.js');
-  const { host = '127.0.0.1', port = 8080, token, sessions = 1 } = o;
+  const { host = '127.0.0.1', port = 8080, token, sessions = 1, waiting = 64 } = o;
   if (!isLoopback(host) && !token)
     throw new Usage(
       `serve: --host ${host}: others can reach this address, so --token is needed: a word that clients give as their API key`,
@@ -574,7 +579,7 @@ async function serve([model], o) {
     cors: false,
     maxBodyBytes: 1 << 22,
     maxOutputTokens: Infinity,
-    maxWaiting: 64,
+    maxWaiting: waiting,
     sessions,
   });
   const server = serverOf(handler, host);
