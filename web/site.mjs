@@ -66,9 +66,9 @@ function pageAtTop() {
       return `${attribute}="${PAGE}/${link}"`;
     })
     .replace(
-      /^( *)<title>.*\n/m,
-      (title, indent) =>
-        `${title}${indent}<link rel="manifest" href="manifest.json" />\n${indent}<script src="${WORKER}"></script>\n`,
+      /^( *)<script src=".*trusted\.js">.*\n/m, // which allows the service worker
+      (trusted, indent) =>
+        `${trusted}${indent}<script src="${WORKER}"></script>\n${indent}<link rel="manifest" href="manifest.json" />\n`,
     );
   return { html, links };
 }

@@ -121,14 +121,14 @@ test('loads, answers, keeps a copy, answers from it without a connection', async
   assert.deepEqual(isolated.errors, []);
 });
 
-test('a manifest and weights of another origin, compressed: their length tells nothing', async () => {
+test('a manifest of another origin, compressed: its length tells nothing', async () => {
   const folder = scratch('packed');
   good(['pack', tinyPath, '-o', folder, '--heads', 'none']);
   const files = fs
     .readdirSync(folder)
     .map((name) => [`/${name}`, fs.readFileSync(`${folder}/${name}`)]);
   const server = await modelServer(Object.fromEntries(files), {
-    gzip: true,
+    gzip: 'where accepted', // not for weights: a browser that sends Range accepts no compression
     ranges: false,
     headers: { 'access-control-allow-origin': '*', 'access-control-allow-headers': '*' },
   });

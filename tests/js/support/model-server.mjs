@@ -10,7 +10,7 @@ import zlib from 'node:zlib';
  *   after which answer n is cut off
  * @property {(n: number) => number | null} [status] another status for answer n
  * @property {Record<string, string>} [headers]
- * @property {boolean} [gzip]
+ * @property {boolean | 'where accepted'} [gzip]
  * @property {number} [bytesPerSecond] of each connection
  *
  * @typedef {{ url: string, method: string, range: string | null, ifRange: string | null, sent:
@@ -67,7 +67,8 @@ export async function modelServer(files, behaviour = {}) {
       response.statusCode = 206;
     }
     let body = bytes.subarray(from, to);
-    if (gzip) {
+    const accepted = (request.headers['accept-encoding'] ?? '').includes('gzip');
+    if (gzip === 'where accepted' ? accepted : gzip) {
       body = zlib.gzipSync(body);
       response.setHeader('content-encoding', 'gzip');
     }
