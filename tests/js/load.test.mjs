@@ -128,7 +128,7 @@ test('a web page instead of a model', async () => {
   );
   await assert.rejects(ExitLM.load(url, options), code('HTTP', /web page/));
   const plain = await serve({}, { '/tiny.gguf': html });
-  await assert.rejects(ExitLM.load(plain.url, options), code('BAD_MODEL', /GGUF/));
+  await assert.rejects(ExitLM.load(plain.url, options), code('BAD_MODEL', /tiny\.gguf: .*GGUF/));
 });
 
 test('content-encoding', async () => {

@@ -310,7 +310,7 @@ test('tokenize', async () => {
 test('a file that is none, an address that is not there: status 1', async () => {
   fs.writeFileSync(path.join(app, 'bad.gguf'), 'no model');
   for (const [model, message] of /** @type {[string, RegExp][]} */ ([
-    ['bad.gguf', /GGUF|truncated/],
+    ['bad.gguf', /^exitlm: bad\.gguf: .*(GGUF|truncated)/],
     ['none.gguf', /no such file/],
     ['nope', /no name of the catalogue, which has/],
     ['http://localhost:9/x.gguf', /localhost:9/],

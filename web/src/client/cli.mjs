@@ -618,7 +618,8 @@ async function inspect([model], o) {
   const { runs, reason, bytes, memory, estimate, missing, heads, ...check } =
     await ExitLM.check(file);
   const said = check.model;
-  if (!said?.architecture) throw new Error(`${file}: ${reason}`);
+  if (!said?.architecture)
+    throw new Error(reason.startsWith(`${file}: `) ? reason : `${file}: ${reason}`);
   if (o.json) {
     console.log(
       JSON.stringify({

@@ -17,6 +17,7 @@
  * @property {(keeping: Promise<unknown>) => void} keeping what nobody has to wait for, but the end
  */
 import { mapsKey } from '../cache/cache.js';
+import { inFile } from '../link/errors.js';
 import { downloadAll } from '../loading/download.js';
 import { downloadMaps, downloadWithoutMaps, withoutMaps } from '../loading/heads.js';
 import { verifier } from '../loading/verify.js';
@@ -44,7 +45,9 @@ export async function loadHeads(means, { source, sha256, core, optional, key }, 
   // Many servers answer any address with their front page: what was not asked for by name is taken
   // only where it is a GGUF file.
   if (!bytes || (optional && String.fromCharCode(...bytes.subarray(0, 4)) !== 'GGUF')) return 0;
-  return engine.withBytes(bytes, (memory, n) => engine.make('heads_create', memory, n));
+  return inFile(source.name, () =>
+    engine.withBytes(bytes, (memory, n) => engine.make('heads_create', memory, n)),
+  );
 }
 
 /**
@@ -58,7 +61,9 @@ export async function loadMaps(means, { source, sha256, key }, pointer) {
   const fetchIt = () =>
     sha256 ? fetchChecked(means, { source, sha256 }) : downloadMaps(source, signal);
   const bytes = await keptOrFetched(means, key && mapsKey(key), 0, sha256, fetchIt);
-  engine.withBytes(bytes, (memory, n) => engine.run('heads_add_maps', pointer, memory, n));
+  inFile(source.name, () =>
+    engine.withBytes(bytes, (memory, n) => engine.run('heads_add_maps', pointer, memory, n)),
+  );
 }
 
 /** @param {Means} means @param {{ source: Source, sha256: string | null }} wanted */

@@ -30,6 +30,25 @@ export class ExitLMError extends Error {
   }
 }
 
+const OF_A_FILE = new Set(['BAD_MODEL', 'UNSUPPORTED', 'HEADS_MISMATCH']);
+
+/**
+ * Runs `work`; what the engine finds wrong, which is given bytes and no names, then says in which
+ * file.
+ * @template T
+ * @param {string} name
+ * @param {() => T} work
+ * @returns {T}
+ */
+export function inFile(name, work) {
+  try {
+    return work();
+  } catch (error) {
+    if (!(error instanceof ExitLMError) || !OF_A_FILE.has(error.code)) throw error;
+    throw new ExitLMError(error.code, `${name}: ${error.message}`, { cause: error.cause });
+  }
+}
+
 /**
  * A failure as plain data, for the way between a worker and the page.
  * @typedef {{ name: string, code?: string, message: string, stack?: string, cause?: ErrorData }}

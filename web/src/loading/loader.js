@@ -9,7 +9,7 @@
  */
 import { PIECE_BYTES, Staged } from '../cache/pieces.js';
 import { Ranges } from '../cache/ranges.js';
-import { ExitLMError } from '../link/errors.js';
+import { ExitLMError, inFile } from '../link/errors.js';
 import { deferred, now, turn } from '../link/platform.js';
 import { download } from './download.js';
 import { isShort, Jobs, planFor } from './jobs.js';
@@ -640,8 +640,12 @@ export class ModelLoader {
       engine.run('loader_seek', this.#pointer, part, offset);
     const push = (/** @type {number} */ memory, /** @type {number} */ n) =>
       engine.run('loader_push', this.#pointer, memory, n);
-    if (bytes instanceof Staged) push(bytes.pointer, bytes.length);
-    else engine.staged(bytes, push);
+    const { shards, sources } = this.#options;
+    // Bytes of a packed model are the original file's, which has no name here.
+    inFile(shards ? 'the packed model' : sources[part].name, () => {
+      if (bytes instanceof Staged) push(bytes.pointer, bytes.length);
+      else engine.staged(bytes, push);
+    });
     this.#part = part;
     this.#offset = offset + bytes.length;
     this.#have[part].add(offset, offset + bytes.length);
@@ -700,7 +704,10 @@ export class ModelLoader {
 
   async #finish() {
     if (this.#failure) throw this.#failure;
-    this.model = this.#engine.make('loader_finish', this.#pointer);
+    const { shards, sources } = this.#options;
+    this.model = inFile(shards ? 'the packed model' : sources[this.#part].name, () =>
+      this.#engine.make('loader_finish', this.#pointer),
+    );
     this.#pointer = 0;
     await this.#verifyWhole();
     this.#finished = true;
