@@ -534,8 +534,10 @@ describe('failures', () => {
   test('heads that are none', async () => {
     await assert.rejects(load(path, { heads: new Uint8Array(100) }), code('BAD_MODEL'));
     await assert.rejects(load(path, { heads: '/nowhere/x.exits.gguf' }), code('NETWORK'));
-    await assert.rejects(load(path, { heads: path }), (/** @type {any} */ e) =>
-      ['BAD_MODEL', 'UNSUPPORTED'].includes(e.code) && e.message.startsWith(`${path}: `),
+    await assert.rejects(
+      load(path, { heads: path }),
+      (/** @type {any} */ e) =>
+        ['BAD_MODEL', 'UNSUPPORTED'].includes(e.code) && e.message.startsWith(`${path}: `),
     );
   });
   test('after dispose', async () => {
