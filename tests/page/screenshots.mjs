@@ -95,6 +95,7 @@ async function ask(page, text) {
   await page.locator('.turn.assistant').last().waitFor();
   await page.locator('#send[data-busy=false]').waitFor({ timeout: 600000 });
   await page.locator('#model-dot[data-state=ready]').waitFor({ timeout: 300000 });
+  await page.locator('#messages').getByText('as fast as full').first().waitFor({ timeout: 60000 });
   await page.waitForTimeout(400);
 }
 
