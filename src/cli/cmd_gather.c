@@ -2,13 +2,12 @@
 #include <stdio.h>
 
 #include "gathering.h"
-#include "progress.h"
-#include "signals.h"
 
 typedef struct gather_options {
     cli_engine_options engine;
     cli_gathering from;
-    const char *output, *shard;
+    const char *output, *shard_text;
+    xl_shard shard;
 } gather_options;
 
 #define AT(field) offsetof(gather_options, field)
@@ -18,7 +17,7 @@ static const cli_option options[] = {
         TEXT, 'o', "output", output, "PART", NULL,
         "the part to write (required); until it is whole it is PART.part, with which the same "
         "command goes on"),
-    CLI_VALUE(TEXT, 0, "shard", shard, "I/N", "1/1",
+    CLI_VALUE(TEXT, 0, "shard", shard_text, "I/N", "1/1",
               "gather the I-th of N shares of the conversations: one worker each, anywhere"),
     CLI_HEADLINE("Data: the same for all shards"),
     CLI_GATHERING_OPTIONS,
@@ -29,38 +28,31 @@ static const cli_option options[] = {
     CLI_ENGINE_OPTIONS,
 };
 
-static int gather(xl_training *run, const gather_options *o, xl_shard shard) {
+static int gather(xl_training *run, void *user) {
+    const gather_options *o = user;
+    const xl_gather_plan *plan = &run->plan;
     exitlm_error error;
     bool complete;
-    const int status = cli_done(
-        xl_gather_run(&run->plan, shard, o->output, run->pool, run->observer, &complete, &error),
-        &error);
+    int status = cli_gathering_plan(&o->from, run);
+    if (status == CLI_OK)
+        status = cli_done(
+            xl_gather_run(plan, o->shard, o->output, run->pool, run->observer, &complete, &error),
+            &error);
     if (status != CLI_OK) return status;
     if (!complete) return cli_fail("stopped; the same command goes on with %.300s.part", o->output);
-    printf("%s: shard %u/%u, %llu of %zu conversations\n", o->output, shard.index, shard.of,
-           (unsigned long long)(xl_shard_end(shard, run->plan.n_jobs) -
-                                xl_shard_first(shard, run->plan.n_jobs)),
-           run->plan.n_jobs);
+    printf("%s: shard %u/%u, %llu of %zu conversations\n", o->output, o->shard.index, o->shard.of,
+           (unsigned long long)(xl_shard_end(o->shard, plan->n_jobs) -
+                                xl_shard_first(o->shard, plan->n_jobs)),
+           plan->n_jobs);
     return CLI_OK;
 }
 
 static int run_gather(const cli_call *call) {
     gather_options o = *(const gather_options *)call->values;
-    xl_shard shard;
     if (!o.output) return cli_usage("gather: give the part to write: -o PART");
-    if (!xl_shard_parse(o.shard, &shard))
-        return cli_usage("gather: --shard: \"%.40s\" is not as 3/8: one of how many", o.shard);
-    if (cli_gathering_check(&o.from, call) != CLI_OK) return CLI_USAGE;
-    cli_interrupt_catch();
-    cli_engine engine;
-    cli_progress progress = {0};
-    const xl_observer observer = cli_observer(&progress, o.from.quiet);
-    xl_training run = {.observer = &observer};
-    int status = cli_gathering_open(&o.from, &o.engine, call, &run, &engine);
-    if (status == CLI_OK) status = cli_gathering_plan(&o.from, &run);
-    if (status == CLI_OK) status = gather(&run, &o, shard);
-    cli_gathering_close(&run, &engine);
-    return status;
+    if (!xl_shard_parse(o.shard_text, &o.shard))
+        return cli_usage("gather: --shard: \"%.40s\" is not as 3/8: one of how many", o.shard_text);
+    return cli_gathering_run(call, &o.from, &o.engine, gather, &o);
 }
 
 const cli_command cli_command_gather = {

@@ -3,7 +3,6 @@
 
 #include "gathering.h"
 #include "platform.h"
-#include "progress.h"
 #include "run/cost.h"
 #include "signals.h"
 
@@ -13,6 +12,7 @@ typedef struct train_options {
     const char *out_data;
     cli_texts gathered;
     bool only_data;
+    bool seed_given;
 } train_options;
 
 #define AT(field) offsetof(train_options, field)
@@ -75,7 +75,7 @@ static int expect(const xl_training *run, const train_options *o) {
     static const char why[] = "exits cannot pay here: a token that leaves where it costs least "
                               "still takes %.3f of the work; name earlier layers with --layers, or "
                               "list fewer tokens with --rows and --vocabulary-rows";
-    const bool named = o->from.layers.n && !o->from.vocabulary_only;
+    const bool named = o->from.layers.n && !o->from.training.vocabulary_only;
     if (p.least_work > MOST_WORK && !named) return cli_fail(why, p.least_work);
     if (p.least_work > MOST_WORK) cli_warn(why, p.least_work);
     if (o->from.quiet) return CLI_OK;
@@ -104,11 +104,11 @@ static int gather(xl_training *run, const train_options *o) {
 }
 
 /* Its seed, too: the heads are those of the same command without parts. */
-static int open_gathered(xl_training *run, train_options *o, bool seed_given) {
+static int open_gathered(xl_training *run, train_options *o) {
     exitlm_error error;
     const int status =
         cli_done(xl_training_open(run, o->gathered.items, o->gathered.n, &error), &error);
-    if (status == CLI_OK && !seed_given) o->from.training.seed = run->plan.seed;
+    if (status == CLI_OK && !o->seed_given) o->from.training.seed = run->plan.seed;
     return status == CLI_OK && !o->only_data ? expect(run, o) : status;
 }
 
@@ -119,16 +119,17 @@ static int train_heads(xl_training *run) {
     if (report.work > 0)
         printf("chosen: work %.3f of a full token's at 5 %% disagreement, on held-out "
                "conversations%s\n",
-               report.work, report.work > 0.97 ? "; exits hardly pay on this model" : "");
+               report.work, report.work > MOST_WORK ? "; exits hardly pay on this model" : "");
     if (status == CLI_OK && report.n_heads)
         printf("%s: %u heads, %.2f MB; not calibrated yet: run exitlm calibrate\n",
                run->options->output, report.n_heads, (double)report.n_bytes / 1e6);
     return status;
 }
 
-static int train(const cli_call *call, xl_training *run, train_options *o) {
+static int train(xl_training *run, void *user) {
+    train_options *o = user;
     exitlm_error error;
-    int status = o->gathered.n ? open_gathered(run, o, cli_given(call, "seed")) : gather(run, o);
+    int status = o->gathered.n ? open_gathered(run, o) : gather(run, o);
     if (status == CLI_OK && o->out_data)
         status = cli_done(xl_training_save_data(run, o->out_data, &error), &error);
     if (status == CLI_OK && !o->only_data) status = train_heads(run);
@@ -144,23 +145,14 @@ static int check_usage(const cli_call *call, const train_options *o) {
         if (cli_given(call, said[i]))
             return cli_usage("train: --gathered: the parts say what --%s does: leave it out",
                              said[i]);
-    return cli_gathering_check(&o->from, call);
+    return CLI_OK;
 }
 
 static int run_train(const cli_call *call) {
     train_options o = *(const train_options *)call->values;
     if (check_usage(call, &o) != CLI_OK) return CLI_USAGE;
-    if (o.from.vocabulary_only && !cli_given(call, "probe-tokens"))
-        o.from.training.probe_tokens = 20000;
-    cli_interrupt_catch();
-    cli_engine engine;
-    cli_progress progress = {0};
-    const xl_observer observer = cli_observer(&progress, o.from.quiet);
-    xl_training run = {.observer = &observer};
-    int status = cli_gathering_open(&o.from, &o.engine, call, &run, &engine);
-    if (status == CLI_OK) status = train(call, &run, &o);
-    cli_gathering_close(&run, &engine);
-    return status;
+    o.seed_given = cli_given(call, "seed");
+    return cli_gathering_run(call, &o.from, &o.engine, train, &o);
 }
 
 const cli_command cli_command_train = {

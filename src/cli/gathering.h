@@ -9,7 +9,7 @@ typedef struct cli_gathering {
     xl_training_options training;
     cli_texts data;
     cli_counts layers;
-    bool vocabulary_only, quiet;
+    bool quiet;
 } cli_gathering;
 
 /* Rows of a table whose struct has the cli_gathering `from`. */
@@ -26,7 +26,7 @@ typedef struct cli_gathering {
                   "answers to each conversation of --data: the first greedy, the others sampled"), \
         CLI_RANGE(COUNT, "reply-tokens", from.training.reply_tokens, "N", 8, 4096, "96",           \
                   "longest answer"),                                                               \
-        CLI_SWITCH(0, "vocabulary-only", from.vocabulary_only,                                     \
+        CLI_SWITCH(0, "vocabulary-only", from.training.vocabulary_only,                            \
                    "for the exit after the last layer alone, which scores a shortlist instead of " \
                    "the whole vocabulary, from little data: minutes. For models whose vocabulary " \
                    "is most of the work; --self-chat is 300 then (train: --probe-tokens 20000)")
@@ -34,14 +34,11 @@ typedef struct cli_gathering {
     CLI_RANGE(COUNTS, "layers", from.layers, "L,...", 1, 4096, NULL, text)
 #define CLI_GATHERING_SEED(text) CLI_VALUE(SEED, 0, "seed", from.training.seed, "S", "1", text)
 
-/* Opens the model and what the run needs of it. 0, or the exit status of a failure that has been
- * reported; cli_gathering_close either way. `run` keeps pointers to `from`. */
-int cli_gathering_open(cli_gathering *from, const cli_engine_options *options, const cli_call *call,
-                       xl_training *run, cli_engine *engine);
-/* Usage that options of both commands can have wrong; CLI_OK or CLI_USAGE. */
-int cli_gathering_check(const cli_gathering *from, const cli_call *call);
+/* Opens the model and what a run needs of it, lets `work` have it, and closes it. 0, or the exit
+ * status of a failure that has been reported. `from` gets what the options leave to the model. */
+int cli_gathering_run(const cli_call *call, cli_gathering *from, const cli_engine_options *options,
+                      int (*work)(xl_training *run, void *user), void *user);
 /* Reads the data and lays out the plan. */
 int cli_gathering_plan(const cli_gathering *from, xl_training *run);
-void cli_gathering_close(xl_training *run, cli_engine *engine);
 
 #endif

@@ -410,15 +410,6 @@ static void attend(xl_kv_type type, float *out, const float *q, size_t stride, s
     }
 }
 
-#define X(NAME, TEXT)                                                                          \
-    static void attend_##NAME(float *out, const float *q, size_t stride, size_t rows,          \
-                              const void *k, const void *v, xl_reach span, size_t head_dim,    \
-                              size_t group, float scale, float *score) {                       \
-        attend(XL_KV_##NAME, out, q, stride, rows, k, v, span, head_dim, group, scale, score); \
-    }
-XL_KV_LIST(X)
-#undef X
-
 void xl_store_kv_F32(void *k_cache, void *v_cache, size_t slot, const float *k, const float *v,
                      size_t head_dim) {
     float *kt = (float *)k_cache + slot / 8 * 8 * head_dim + slot % 8;

@@ -8,6 +8,8 @@
 #include "files.h"
 #include "reply/session.h"
 
+#define MAX_HEADS_BYTES ((uint64_t)1 << 30)
+
 static bool wanted_level(const xl_calibration_options *o, int level) {
     return xl_level_wanted(o->accuracy, o->n_accuracy, xl_levels[level]);
 }
@@ -504,31 +506,35 @@ static char *describe_data(const xl_calibration *c) {
         (int)kept, old, c->n, c->options->use.max_tokens);
 }
 
-exitlm_status xl_calibration_write(const xl_calibration *c, const char *path, exitlm_error *error) {
+exitlm_status xl_calibration_rewrite(const char *path, const xl_heads_calibration *table,
+                                     xl_buffer *out, exitlm_error *error) {
     char *bytes;
     size_t n_bytes;
-    exitlm_status status = xl_file_read(path, XL_MAX_HEADS_BYTES, &bytes, &n_bytes, error);
+    xl_buffer_init(out, &xl_libc_allocator);
+    exitlm_status status = xl_file_read(path, MAX_HEADS_BYTES, &bytes, &n_bytes, error);
     if (status != EXITLM_OK) return status;
-    char *data = xl_calibration_adds(c) ? NULL : describe_data(c);
+    status = xl_about(path, xl_heads_rewrite(bytes, n_bytes, table, out, error), error);
+    free(bytes);
+    return status;
+}
+
+exitlm_status xl_calibration_write(const xl_calibration *c, const char *path, exitlm_error *error) {
+    const bool adds = xl_calibration_adds(c);
+    char *data = adds ? NULL : describe_data(c);
+    if (!data && !adds) return xl_no_memory(error, "the heads");
     xl_buffer out;
-    xl_buffer_init(&out, &xl_libc_allocator);
-    if (!data && !xl_calibration_adds(c)) {
-        status = xl_no_memory(error, "the heads");
-    } else {
-        const xl_heads_calibration calibration = {
-            .metric = c->metric,
-            .kv = xl_calibration_adds(c) ? c->heads->kv : c->options->kv,
-            .kv_type = xl_calibration_adds(c) ? c->heads->kv_type : c->options->use.kv_type,
-            .logistic = c->logistic,
-            .data = data,
-            .n_levels = c->n_levels,
-            .levels = c->levels};
-        status = xl_about(path, xl_heads_rewrite(bytes, n_bytes, &calibration, &out, error), error);
-    }
+    const xl_heads_calibration table = {.metric = c->metric,
+                                        .kv = adds ? c->heads->kv : c->options->kv,
+                                        .kv_type =
+                                            adds ? c->heads->kv_type : c->options->use.kv_type,
+                                        .logistic = c->logistic,
+                                        .data = data,
+                                        .n_levels = c->n_levels,
+                                        .levels = c->levels};
+    exitlm_status status = xl_calibration_rewrite(path, &table, &out, error);
     if (status == EXITLM_OK) status = xl_file_write(path, out.data, out.n_bytes, error);
     xl_buffer_free(&out);
     free(data);
-    free(bytes);
     return status;
 }
 
@@ -536,7 +542,7 @@ exitlm_status xl_heads_set_default(const char *path, float accuracy, exitlm_erro
     char *bytes;
     size_t n_bytes;
     xl_buffer out;
-    exitlm_status status = xl_file_read(path, XL_MAX_HEADS_BYTES, &bytes, &n_bytes, error);
+    exitlm_status status = xl_file_read(path, MAX_HEADS_BYTES, &bytes, &n_bytes, error);
     if (status != EXITLM_OK) return status;
     xl_buffer_init(&out, &xl_libc_allocator);
     status = xl_about(path, xl_heads_with_default(bytes, n_bytes, accuracy, &out, error), error);

@@ -5,8 +5,6 @@
 #define XL_CALIBRATION_H
 #include "levels.h"
 
-#define XL_MAX_HEADS_BYTES ((uint64_t)1 << 30)
-
 typedef struct xl_calibration_options {
     int metric, strategy; /* -1: the metric that saves most; all strategies */
     /* What the levels are to hold with. The plain case, EXACT and zeroed with XL_CALIBRATED_TOKENS,
@@ -63,6 +61,9 @@ exitlm_status xl_calibration_split(xl_calibration *c, exitlm_error *error);
  * three of them are tried with the K/V policy in question, and tell where on it a level's boundary
  * is to be expected. Each level gets its settings from some way before it up to it. */
 exitlm_status xl_calibration_choose_path(xl_calibration *c, exitlm_error *error);
+/* The heads file with another table, in `out`, which the caller frees either way. */
+exitlm_status xl_calibration_rewrite(const char *path, const xl_heads_calibration *table,
+                                     xl_buffer *out, exitlm_error *error);
 /* Are rows added to a table, whose metric they share? */
 bool xl_calibration_adds(const xl_calibration *c);
 /* The settings of a stage, [XL_MEASURE_MAX]; what they follow from is measured before. */

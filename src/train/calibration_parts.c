@@ -62,17 +62,11 @@ static exitlm_status hash_heads(const xl_calibration *c, const char *path, xl_sh
                                 exitlm_error *error) {
     const float weights[EXITLM_MAX_HEADS * 6] = {0};
     const xl_heads_calibration none = {.kv = EXITLM_POLICY_EXACT, .logistic = weights, .data = ""};
-    char *bytes;
-    size_t n_bytes;
     xl_buffer out;
-    exitlm_status status = xl_file_read(path, XL_MAX_HEADS_BYTES, &bytes, &n_bytes, error);
-    if (status != EXITLM_OK) return status;
-    xl_buffer_init(&out, &xl_libc_allocator);
-    status = xl_about(path, xl_heads_rewrite(bytes, n_bytes, &none, &out, error), error);
+    exitlm_status status = xl_calibration_rewrite(path, &none, &out, error);
     if (status == EXITLM_OK) xl_sha256_update(sha, out.data, out.n_bytes);
     xl_buffer_free(&out);
-    free(bytes);
-    if (!xl_calibration_adds(c)) return status;
+    if (status != EXITLM_OK || !xl_calibration_adds(c)) return status;
     const uint32_t metric = c->heads->metric;
     xl_sha256_update(sha, &metric, sizeof metric);
     for (uint32_t h = 0; h < c->heads->n_heads; h++)
@@ -116,6 +110,16 @@ typedef struct about {
     xl_path path;
     xl_measure_setting settings[XL_MEASURE_MAX];
 } about;
+
+static bool is_sound(const about *a) {
+    return a->n > 0 && a->n <= XL_MEASURE_MAX && a->metric < EXITLM_METRIC_COUNT &&
+           a->path.n <= XL_PATH_MAX;
+}
+
+static exitlm_status unreadable(const char *path, exitlm_error *error) {
+    return xl_fail(error, EXITLM_IO,
+                   XL_FILE_NAME ": this part cannot be read: delete it and make it again", path);
+}
 
 static size_t block_bytes(size_t n_sums, size_t n_records, uint32_t n_heads) {
     return sizeof(uint64_t) + n_sums * sizeof(xl_measure_sum) +
@@ -166,6 +170,7 @@ static exitlm_status find_about(xl_calibration *c, xl_part_writer *w, xl_calibra
         exitlm_status status = xl_parts_read(&w->there, 0, &bytes, error);
         if (status == EXITLM_OK) memcpy(a, bytes, sizeof *a);
         free(bytes);
+        if (status == EXITLM_OK && !is_sound(a)) status = unreadable(w->there.paths[0], error);
         if (status == EXITLM_OK && stage == XL_CALIBRATE_LEVELS)
             xl_calibration_take_path(c, (exitlm_metric)a->metric, a->logistic, &a->path);
         return status;
@@ -265,9 +270,7 @@ static exitlm_status add_block(xl_measure_result *all, const xl_parts *p, size_t
     if (status != EXITLM_OK) return status;
     for (size_t j = 0; j < XL_MEASURE_MAX; j++) list[j] = j;
     if (!get_result(bytes, b, all->n_settings, n_heads, &r))
-        status = xl_fail(error, EXITLM_IO,
-                         XL_FILE_NAME ": this part cannot be read: delete it and make it again",
-                         p->paths[b->part]);
+        status = unreadable(p->paths[b->part], error);
     else if (!xl_measure_add(all, &r, (size_t)b->first, list, n_heads))
         status = xl_no_memory(error, "the measurements");
     free(bytes);
@@ -282,10 +285,7 @@ static exitlm_status read_about(const xl_parts *p, about *a, exitlm_error *error
         const char *path = p->paths[p->blocks[i].part];
         status = xl_parts_read(p, i, &bytes, error);
         if (status != EXITLM_OK) return status;
-        if (p->blocks[i].n_bytes != sizeof *a)
-            status = xl_fail(error, EXITLM_IO,
-                             XL_FILE_NAME ": this part cannot be read: delete it and make it again",
-                             path);
+        if (p->blocks[i].n_bytes != sizeof *a) status = unreadable(path, error);
         else if (a->n && memcmp(a, bytes, sizeof *a) != 0)
             status = xl_fail(
                 error, EXITLM_IO,
@@ -295,10 +295,7 @@ static exitlm_status read_about(const xl_parts *p, about *a, exitlm_error *error
         else memcpy(a, bytes, sizeof *a);
         free(bytes);
     }
-    if (status == EXITLM_OK && (a->n == 0 || a->n > XL_MEASURE_MAX ||
-                                a->metric >= EXITLM_METRIC_COUNT || a->path.n > XL_PATH_MAX))
-        status = xl_fail(error, EXITLM_IO, XL_FILE_NAME ": this part cannot be read", p->paths[0]);
-    return status;
+    return status == EXITLM_OK && !is_sound(a) ? unreadable(p->paths[0], error) : status;
 }
 
 static exitlm_status take_stage(xl_calibration *c, const char *heads, xl_calibration_stage stage,

@@ -101,8 +101,7 @@ typedef struct worker {
     xl_talk *talks;
     node *nodes; /* [batch] */
     fork_point *waiting;
-    float *
-        full; /* [vocab] the full logits: a draw uses them up, and a vocabulary exit that is asked */
+    float *full; /* [vocab] its logits, which a draw and a vocabulary exit would use up */
 } worker;
 
 /* What one setting does at the current position. */

@@ -314,12 +314,3 @@ INLINE void attend(const xl_kv_type type, float *out, const float *q, size_t str
 #undef X
     }
 }
-
-#define X(NAME, TEXT)                                                                            \
-    static void attend_##NAME(float *out, const float *q, size_t stride, size_t rows,            \
-                              const void *k, const void *v, xl_reach span, size_t head_dim,      \
-                              size_t group, float scale, float *scratch) {                       \
-        attend(XL_KV_##NAME, out, q, stride, rows, k, v, span, head_dim, group, scale, scratch); \
-    }
-XL_KV_LIST(X)
-#undef X

@@ -4,6 +4,15 @@
 #define XL_STRING_(a) #a
 #define XL_STRING(a) XL_STRING_(a)
 
+#define X(NAME, TEXT)                                                                          \
+    static void attend_##NAME(float *out, const float *q, size_t stride, size_t rows,          \
+                              const void *k, const void *v, xl_reach span, size_t head_dim,    \
+                              size_t group, float scale, float *score) {                       \
+        attend(XL_KV_##NAME, out, q, stride, rows, k, v, span, head_dim, group, scale, score); \
+    }
+XL_KV_LIST(X)
+#undef X
+
 const xl_kernels XL_JOIN(xl_kernels_, ISA) = {
     .name = XL_STRING(ISA),
 #define X(RET, NAME, PARAMS) .NAME = NAME,

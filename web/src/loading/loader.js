@@ -627,6 +627,12 @@ export class ModelLoader {
     }
   }
 
+  /** Bytes of a packed model are the original file's, which has no name here. @param {number} part */
+  #nameOf(part) {
+    const { shards, sources } = this.#options;
+    return shards ? 'the packed model' : sources[part].name;
+  }
+
   /**
    * Bytes into the engine.
    * @param {number} part
@@ -640,9 +646,7 @@ export class ModelLoader {
       engine.run('loader_seek', this.#pointer, part, offset);
     const push = (/** @type {number} */ memory, /** @type {number} */ n) =>
       engine.run('loader_push', this.#pointer, memory, n);
-    const { shards, sources } = this.#options;
-    // Bytes of a packed model are the original file's, which has no name here.
-    inFile(shards ? 'the packed model' : sources[part].name, () => {
+    inFile(this.#nameOf(part), () => {
       if (bytes instanceof Staged) push(bytes.pointer, bytes.length);
       else engine.staged(bytes, push);
     });
@@ -704,8 +708,7 @@ export class ModelLoader {
 
   async #finish() {
     if (this.#failure) throw this.#failure;
-    const { shards, sources } = this.#options;
-    this.model = inFile(shards ? 'the packed model' : sources[this.#part].name, () =>
+    this.model = inFile(this.#nameOf(this.#part), () =>
       this.#engine.make('loader_finish', this.#pointer),
     );
     this.#pointer = 0;
