@@ -62,7 +62,8 @@ const { values } = parseArgs({
     'from': { type: 'string' },
   },
 });
-const ways = values.ways?.split(',') ?? (values.from ? [] : WAYS.filter((way) => way !== 'checked'));
+const ways =
+  values.ways?.split(',') ?? (values.from ? [] : WAYS.filter((way) => way !== 'checked'));
 const unknown = ways.find((way) => !WAYS.includes(way));
 if (unknown) throw new Error(`--ways: ${unknown} is none of ${WAYS.join(', ')}`);
 const model = path.resolve(root, values.model);
@@ -315,6 +316,7 @@ for (const way of WAYS.filter((w) => ways.includes(w) && w !== 'cache')) {
       mode,
       mbit: Number(values.mbit),
       rtt_ms: Number(values.rtt),
+      accuracy: mode === 'exit' && way !== 'wllama' ? accuracy : null,
       prompts: runs.length,
       requests: of((r) => r.requests),
       share: of((r) => r.share),
