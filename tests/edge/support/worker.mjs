@@ -113,7 +113,8 @@ const config :Workerd.Config = (
 export async function startWorker({ model, vars = {}, fixture = false, edit = (_, text) => text }) {
   const { wrangler } = runtimes();
   const project = fs.mkdtempSync(path.join(os.tmpdir(), 'exitlm-worker-'));
-  const example = path.join(root, 'web/edge/cloudflare');
+  installPackage(project);
+  const example = path.join(project, 'node_modules/exitlm/web/edge/cloudflare');
   for (const file of ['wrangler.jsonc', 'package.json', 'src/worker.js', 'public/index.html']) {
     fs.mkdirSync(path.dirname(path.join(project, file)), { recursive: true });
     fs.writeFileSync(
@@ -126,7 +127,6 @@ export async function startWorker({ model, vars = {}, fixture = false, edit = (_
       path.join(root, 'tests/edge/fixture/worker.js'),
       path.join(project, 'src/fixture.js'),
     );
-  installPackage(project);
   await model(path.join(project, 'public/model'));
   const port = await freePort();
   const args = [
