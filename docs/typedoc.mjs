@@ -28,6 +28,7 @@ function load(app) {
     for (const one of project.getReflectionsByKind(ReflectionKind.Class)) {
       if (one.name !== 'ExitLM') continue;
       delete one.extendedTypes;
+      delete one.typeHierarchy;
       one.traverse((member) => {
         for (const each of [member, ...(member.signatures ?? []), member.getSignature]) {
           delete each?.inheritedFrom;

@@ -268,6 +268,17 @@ describe('npx exitlm serve', () => {
     for (const line of text.trim().split('\n'))
       assert.match(line, /^(# (HELP|TYPE) exitlm_\w+ .+|exitlm_\w+ \d+)$/);
   });
+  test('what it ignores in requests is said once', async () => {
+    for (let i = 0; i < 2; i++) {
+      const body = { model: 'tiny', messages, max_tokens: 1, moderation: 'low' };
+      const headers = { 'content-type': 'application/json' };
+      const init = { method: 'POST', headers, body: JSON.stringify(body) };
+      const answered = await fetch(`${server.url}/chat/completions`, init);
+      assert.equal(answered.status, 200);
+      await answered.text();
+    }
+    assert.equal(server.said().split('ignored parameters: moderation\n').length, 2);
+  });
   test("another's name for this machine, and a page of another's, get nothing", async () => {
     assert.equal(await statusOf('/v1/models', {}), 200);
     assert.equal(await statusOf('/v1/models', { Host: 'localhost:1' }), 200);
@@ -298,7 +309,7 @@ describe('npx exitlm serve', () => {
     taken.close();
     const none = await serve(['none.gguf', '--port', '0']);
     assert.equal(await none.ended, 1);
-    assert.match(none.said(), /no such file/);
+    assert.match(none.said(), /^exitlm: none\.gguf: no such file/, 'and not that it is loading');
   });
   test('what is being answered ends first when it is stopped', async () => {
     const own = await serve([model, '--port', '0']);

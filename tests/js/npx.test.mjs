@@ -119,7 +119,7 @@ test('commands of the native program, by WebAssembly: paths, exit status, no war
     assert.match(await good([name, '--help']), new RegExp(`^usage: exitlm ${name} MODEL`, 'm'));
   for (const [args, expected, says] of /** @type {[string[], number, RegExp][]} */ ([
     [['pack', 'nope'], 1, /no name of the catalogue/],
-    [['pack', tinyPath, '--shard-size', '1'], 2, /--shard-size/],
+    [['pack', tinyPath], 2, /-o DIR is missing/],
     [['pack'], 2, /MODEL is missing/],
   ])) {
     const failed = await run(args);
