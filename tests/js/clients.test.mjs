@@ -2,6 +2,7 @@
 // and of `npx exitlm serve`; of PyPI in front of the latter.
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import fs from 'node:fs';
 import http from 'node:http';
 import net from 'node:net';
@@ -265,8 +266,26 @@ describe('npx exitlm serve', () => {
     const text = await (await fetch(new URL('/metrics', server.url))).text();
     assert.match(text, /^# TYPE exitlm_completion_tokens_total counter\n/m);
     assert.ok(Number(/^exitlm_completion_tokens_total (\d+)$/m.exec(text)?.[1]) > 12);
-    for (const line of text.trim().split('\n'))
-      assert.match(line, /^(# (HELP|TYPE) exitlm_\w+ .+|exitlm_\w+ \d+)$/);
+    const value = (/** @type {string} */ name) =>
+      Number(
+        text
+          .split('\n')
+          .find((line) => line.startsWith(`${name} `))
+          ?.split(' ')[1],
+      );
+    const asked = 'exitlm_http_requests_total{path="/v1/chat/completions",status=';
+    assert.ok(value(`${asked}"200",code=""}`) > 3);
+    assert.ok(value(`${asked}"404",code="model_not_found"}`) > 0);
+    assert.ok(value('exitlm_answers_total{reason="abort"}') > 0);
+    assert.ok(value('exitlm_time_to_first_token_seconds_count') > 3);
+    assert.ok(value('exitlm_answer_tokens_per_second_sum') > 0);
+    assert.ok(value('exitlm_memory_bytes') > 1e5 && value('process_cpu_seconds_total') > 0);
+    assert.deepEqual(
+      ['ready', 'sessions_in_use', 'queue_length', 'engine_starts_total'].map((name) =>
+        value(`exitlm_${name}`),
+      ),
+      [1, 0, 0, 1],
+    );
   });
   test("another's name for this machine, and a page of another's, get nothing", async () => {
     assert.equal(await statusOf('/v1/models', {}), 200);
@@ -316,7 +335,19 @@ describe('npx exitlm serve', () => {
       finish = choices[0].finish_reason ?? finish;
     }
     assert.equal(finish, 'length');
+    await assert.rejects(client.models.list(), OpenAI.APIConnectionError); // nor over the same line
     assert.equal(await own.ended, 0);
+  });
+  test('a stop while the model loads', async () => {
+    const silent = http.createServer(() => {}).listen(0, '127.0.0.1');
+    await once(silent, 'listening');
+    const { port } = /** @type {net.AddressInfo} */ (silent.address());
+    const from = `http://127.0.0.1:${port}/model.gguf`;
+    const child = spawn(process.execPath, ['web/src/cli.mjs', 'serve', from, '--port', '0']);
+    await once(silent, 'request');
+    child.kill('SIGTERM');
+    assert.deepEqual(await once(child, 'exit'), [0, null]);
+    silent.close();
   });
 });
 
