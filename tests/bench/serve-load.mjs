@@ -7,7 +7,8 @@
 //
 // What the server can do is measured first, by as many clients as there are sessions, each of which
 // asks again when it has its answer. The time to the first token is that to the whole answer without
-// the time of the tokens after the first, which the answer tells (exit.tokensPerSecond).
+// the time of the tokens after the first, which the answer tells (exit.tokensPerSecond). The server's
+// processor time, of its /metrics, hardly depends on what else the machine does.
 import { spawn, spawnSync } from 'node:child_process';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
@@ -81,6 +82,12 @@ async function capacityOf(url, n) {
   return (answers * 1000) / (performance.now() - began);
 }
 
+/** Seconds of processor time that the server has taken. @param {string} url */
+async function cpuOf(url) {
+  const text = await (await fetch(`${url}/metrics`)).text();
+  return Number(/^process_cpu_seconds_total (\S+)$/m.exec(text)?.[1]);
+}
+
 /** @param {string} command @param {string[]} args @param {string | Buffer} input */
 function pipe(command, args, input) {
   const { stdout, status, error, stderr } = spawnSync(command, args, { input, maxBuffer: 1 << 28 });
@@ -136,6 +143,7 @@ function summary(results) {
   const refusals = results.filter(({ code }) => code === 503 || code === 429);
   const took = (end - start) / 1000;
   return {
+    answers: good.length,
     answered: good.length / took,
     refused: refusals.length / results.length,
     failed: results.length - good.length - refusals.length,
@@ -154,14 +162,16 @@ for (const sessions of numbers(values.sessions)) {
     const capacity = await capacityOf(url, sessions);
     console.log(
       `\n${sessions} session${sessions > 1 ? 's' : ''}: ${fixed(capacity)} answers of ${values.tokens} tokens a second\n` +
-        '| offered/s | answered/s | refused | a refusal, s | first token p50, s | p95 | p99 | tokens/s | failed |\n' +
-        '|---|---|---|---|---|---|---|---|---|',
+        '| offered/s | answered/s | refused | a refusal, s | first token p50, s | p95 | p99 | tokens/s | CPU s an answer | failed |\n' +
+        '|---|---|---|---|---|---|---|---|---|---|',
     );
     for (const share of numbers(values.shares)) {
       const rate = share * capacity;
+      const before = await cpuOf(url);
       const s = summary(attack(url, rate));
+      const cpu = ((await cpuOf(url)) - before) / s.answers;
       console.log(
-        `| ${fixed(rate)} | ${fixed(s.answered)} | ${fixed(100 * s.refused, 0)} % | ${fixed(s.refusal, 3)} | ${s.p.map((x) => fixed(x)).join(' | ')} | ${fixed(s.tokens, 1)} | ${s.failed} |`,
+        `| ${fixed(rate)} | ${fixed(s.answered)} | ${fixed(100 * s.refused, 0)} % | ${fixed(s.refusal, 3)} | ${s.p.map((x) => fixed(x)).join(' | ')} | ${fixed(s.tokens, 1)} | ${fixed(cpu)} | ${s.failed} |`,
       );
     }
   } finally {

@@ -10,6 +10,7 @@ import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import OpenAI from 'openai';
 import { openaiFetch } from '../../web/src/openai.js';
+import { close, listen, serverOf } from '../../web/src/serve/node.js';
 import { installOnce, nameOf } from '../install-once.mjs';
 import { scratch } from './support/cli.mjs';
 import { loadTiny, tinyHeads, tinyPath } from './support/tiny-model.mjs';
@@ -337,6 +338,14 @@ describe('npx exitlm serve', () => {
     assert.equal(finish, 'length');
     await assert.rejects(client.models.list(), OpenAI.APIConnectionError); // nor over the same line
     assert.equal(await own.ended, 0);
+  });
+  test('who is not done when patience ends is cut off', async () => {
+    const start = (/** @type {ReadableStreamDefaultController} */ to) =>
+      to.enqueue(Buffer.from('a'));
+    const endless = serverOf(async () => new Response(new ReadableStream({ start })), '127.0.0.1');
+    const response = await fetch(await listen(endless, 0, '127.0.0.1'));
+    await close(endless, 10);
+    await assert.rejects(response.text());
   });
   test('a stop while the model loads', async () => {
     const silent = http.createServer(() => {}).listen(0, '127.0.0.1');
