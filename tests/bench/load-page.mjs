@@ -13,6 +13,7 @@ import { ARGS, executablePath } from '../page/browser.mjs';
  * @property {number | null} [accuracy] of mode exit; null: the heads' default
  * @property {number} threads
  * @property {boolean} heads whether there are any
+ * @property {string} [sha256] of the model
  * @property {boolean} [audit] ask for the full model's first token too, afterwards
  *
  * @typedef {object} Answer times as of clock()
@@ -64,14 +65,14 @@ export async function openProfile(address) {
 }
 
 /** In the page. @param {Task} task @returns {Promise<Answer>} */
-async function byExitLM({ url, prompt, mode, accuracy = null, threads, heads, audit }) {
+async function byExitLM({ url, prompt, mode, accuracy = null, threads, heads, sha256, audit }) {
   const { ExitLM } =
     /** @type {any} */ (globalThis).bundled ??
     (await import(/** @type {any} */ ('/web/src/index.js')));
   const clock = () => performance.timeOrigin + performance.now();
   const messages = [{ role: 'user', content: prompt }];
   const began = clock();
-  const lm = await ExitLM.load(url, { threads, ...(heads ? {} : { heads: false }) });
+  const lm = await ExitLM.load(url, { threads, sha256, ...(heads ? {} : { heads: false }) });
   const talkableAt = clock();
   const ready = lm.ready.then(clock);
   const reply = lm.chat(messages, {

@@ -40,7 +40,7 @@ export function drawLoad(rows, { mbit, totalBytes, wllamaName }) {
   const marks = [];
   if (exit)
     marks.push({
-      name: 'ExitLM, exit',
+      name: `ExitLM, exit${exit.accuracy ? ` at ${exit.accuracy}` : ''}`,
       note: `${seconds(exit.first_ms)}, ${percent(exit.share)} of the bytes`,
       ms: exit.first_ms,
       share: exit.share,

@@ -1,6 +1,6 @@
 // When does the first token come on a slow line, and when from the cache? (npm run bench:load)
 //
-//   node tests/bench/load.mjs [--ways packed,range,order,wllama,cache] [--modes exit,full]
+//   node tests/bench/load.mjs [--ways packed,range,order,checked,wllama,cache] [--modes exit,full]
 //   [--prompts 20] [--few 5] [--mbit 20] [--rtt 0] [--jobs 1]
 //                             [--threads 1] [--model FILE] [--heads FILE] [--accuracy A]
 //                             [--accuracy-check] [--json FILE] [--plot FILE.svg] [--from FILE,…]
@@ -12,6 +12,7 @@
 //   range   the plain file, with ranges    cache   a new tab of a profile that has the model
 //           already: ExitLM (a line a mode) and wllama in turn
 //   order   the plain file, without
+//   checked the same, with its SHA-256 given: a packed model is always verified (only where asked for)
 // --mbit 0: a line without a limit. --rtt: so many milliseconds pass before an answer begins.
 // --from: rows of earlier runs (--json) are drawn beside those of this one, of which there may be
 // none. `exit` of packed and range runs --prompts prompts, --jobs of them at once, each on a line
@@ -20,6 +21,7 @@
 // first token was out in the page: the manifest and the answers' headers count as sent. "After the
 // last byte" counts from the moment when the server had sent all.
 import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -33,7 +35,7 @@ import { openProfile } from './load-page.mjs';
 import { drawLoad } from './load-plot.mjs';
 import { wllama, wllamaName } from './load-wllama.mjs';
 
-const WAYS = ['packed', 'range', 'order', 'wllama', 'cache'];
+const WAYS = ['packed', 'range', 'order', 'checked', 'wllama', 'cache'];
 /** How soon after the last byte `full` has to answer, by way. @type {Record<string, number>} */
 const FULL_BAR_MS = { packed: 150, range: 150, order: 300 };
 const CACHE_BAR = 5;
@@ -60,7 +62,8 @@ const { values } = parseArgs({
     'from': { type: 'string' },
   },
 });
-const ways = values.ways?.split(',') ?? (values.from ? [] : WAYS);
+const ways =
+  values.ways?.split(',') ?? (values.from ? [] : WAYS.filter((way) => way !== 'checked'));
 const unknown = ways.find((way) => !WAYS.includes(way));
 if (unknown) throw new Error(`--ways: ${unknown} is none of ${WAYS.join(', ')}`);
 const model = path.resolve(root, values.model);
@@ -114,6 +117,7 @@ if (ways.some((way) => way === 'packed' || way === 'cache')) {
   );
   if (status !== 0) throw new Error('exitlm pack failed');
 }
+const sha256 = createHash('sha256').update(fs.readFileSync(model)).digest('hex');
 /** The heads' K/V maps are not fetched. */
 const headsBytes = heads ? withoutMaps(fs.readFileSync(heads)).length : 0;
 const totalBytes = fs.statSync(model).size + headsBytes;
@@ -126,7 +130,7 @@ const lineFor = (/** @type {string} */ way) =>
   openLine({
     root: folder,
     folders: ['models'],
-    ranges: way !== 'order',
+    ranges: way !== 'order' && way !== 'checked',
     bitsPerSecond,
     rttMs: Number(values.rtt),
   });
@@ -166,6 +170,7 @@ async function cold(
       prompt,
       threads,
       heads: heads !== null,
+      sha256: way === 'checked' ? sha256 : undefined,
       audit: values['accuracy-check'],
     });
     const step = Math.max(1, Math.floor(line.points.length / 400));
@@ -311,6 +316,7 @@ for (const way of WAYS.filter((w) => ways.includes(w) && w !== 'cache')) {
       mode,
       mbit: Number(values.mbit),
       rtt_ms: Number(values.rtt),
+      accuracy: mode === 'exit' && way !== 'wllama' ? accuracy : null,
       prompts: runs.length,
       requests: of((r) => r.requests),
       share: of((r) => r.share),
@@ -333,7 +339,7 @@ for (const way of WAYS.filter((w) => ways.includes(w) && w !== 'cache')) {
       line.push(`; talkable ${shown(row.talkable_ms)}, all there ${shown(row.ready_ms)}`);
     if (row.agree !== null && way !== 'wllama')
       line.push(`; the full model's token in ${row.agree} of ${row.prompts}`);
-    if (mode === 'exit' && way !== 'order')
+    if (mode === 'exit' && way !== 'order' && way !== 'checked')
       line.push(
         `\n${' '.repeat(15)}before 78 %: ${row.under78} of ${row.prompts} (bar 16 of 20: ${verdict(row.under78 >= 0.8 * row.prompts)}), before 68 %: ${row.under68} (bar 5 of 20: ${verdict(row.under68 >= 0.25 * row.prompts)})`,
       );

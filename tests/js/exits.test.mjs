@@ -287,7 +287,7 @@ function headsOfBothPolicies() {
 }
 
 test(
-  'K/V maps come after the weights where a level is calibrated with them; then the cheapest policy answers',
+  'K/V maps come after the weights, or when a reply waits for them; then the cheapest policy answers',
   { skip: !built && 'the program is not built' },
   async () => {
     const heads = headsOfBothPolicies();
@@ -322,6 +322,19 @@ test(
     assert.deepEqual(warnings, []);
     await local.dispose();
     await found.dispose();
+    const line = await modelServer(
+      { '/tiny.gguf': new Uint8Array(fs.readFileSync(tiny)), '/tiny.exits.gguf': heads },
+      { bytesPerSecond: 1e6 },
+    );
+    const asked = () => line.seen.filter(({ url }) => url === '/tiny.exits.gguf').length;
+    const slow = await ExitLM.load(`${line.address}/tiny.gguf`, { worker: false, threads: 1 });
+    const before = asked();
+    const reply = slow.complete('The sea is', { accuracy, maxTokens: 24 }).result;
+    await slow.ready;
+    assert.ok(asked() > before, 'a reply that waits for them does not wait for the weights first');
+    assert.equal((await reply).text, (await early).text);
+    await slow.dispose();
+    await line.close();
     const lean = await ExitLM.load(`${server.address}/tiny.gguf`, {
       worker: false,
       threads: 1,

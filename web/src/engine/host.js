@@ -55,8 +55,8 @@ export class Host {
   /** @type {Exits | null} */ #exits = null;
   /** @type {Sessions | null} */ #sessions = null;
   /** The model of which only the vocabulary was loaded. */ #vocabulary = 0;
-  /** Are the heads' K/V maps still to come? Until it resolves. */
-  #maps = { come: false, ...deferred() };
+  /** Are the heads' K/V maps still to come? Until it resolves. `want` fetches them now. */
+  #maps = { come: false, want: async () => {}, ...deferred() };
   #memoryNeeded = { model: 0, session: 0 };
   #kvType = '';
   #abort = new AbortController();
@@ -212,22 +212,28 @@ export class Host {
   }
 
   /**
-   * The K/V maps, once all else is there, where a level of the table wants them: they make exits
-   * cheaper. Only a reply that may use them waits for them.
+   * The K/V maps, where a level of the table wants them: they make exits cheaper. They come once
+   * all else is there, or when a reply that may use them waits for them.
    * @param {LoadSpec} spec
-   * @param {Heads} heads
+   * @param {Heads | null | undefined} heads
    * @param {string | null} of the model's key
    */
   async #loadMaps(spec, heads, of) {
-    if (!this.#maps.come) return;
-    try {
-      await loadMaps(this.#headsMeans(spec, of), heads, this.#heads);
-    } catch (error) {
-      if (!this.#abort.signal.aborted)
-        this.#warn(
-          `the K/V maps of the exit heads did not load, so replies do without them: ${messageOf(error)}`,
-        );
-    }
+    if (heads && this.#maps.come)
+      try {
+        await loadMaps(this.#headsMeans(spec, of), heads, this.#heads);
+      } catch (error) {
+        if (!this.#abort.signal.aborted)
+          this.#warn(
+            `the K/V maps of the exit heads did not load, so replies do without them: ${messageOf(error)}`,
+          );
+      }
+    this.#noMoreMaps();
+  }
+
+  #noMoreMaps() {
+    this.#maps.come = false;
+    this.#maps.resolve(undefined);
   }
 
   /**
@@ -262,6 +268,9 @@ export class Host {
         onProgress: (state) => this.#peer.notify('progress', state),
       });
       this.#loader = loader;
+      /** @type {Promise<void> | undefined} */
+      let maps;
+      this.#maps.want = () => (maps ??= this.#loadMaps(spec, resolved.heads, key));
       const running = loader.run();
       this.#putAway = running.then(
         () => store?.close(),
@@ -285,14 +294,11 @@ export class Host {
           this.#peer.notify('ready', this.#describe(loader).info);
           if (store?.stale && !packed && !sha256) await this.#revalidate(store, sources[0]);
           await store?.close();
-          if (resolved.heads) await this.#loadMaps(spec, resolved.heads, key);
-          this.#maps.come = false;
-          this.#maps.resolve(undefined);
+          await this.#maps.want();
         },
         async (error) => {
           this.#failure = error;
-          this.#maps.come = false;
-          this.#maps.resolve(undefined);
+          this.#noMoreMaps();
           if (error?.code === 'CHECKSUM') await store?.remove();
           else await store?.close();
           this.#peer.notify('failed', errorToData(error));

@@ -66,8 +66,8 @@ export class Replies {
    * @param {Exits | null} given.exits
    * @param {boolean} given.clock time passes while code runs
    * @param {Peer} given.peer is told of each token
-   * @param {{ come: boolean, promise: Promise<void> }} given.maps the heads' K/V maps are still to
-   *   come, until this promise resolves
+   * @param {{ come: boolean, want: () => Promise<void>, promise: Promise<void> }} given.maps the
+   *   heads' K/V maps are still to come, until this promise resolves; `want` fetches them now
    * @param {Form | null} given.form of tool calls that the model's template knows
    */
   constructor({ engine, loader, sessions, exits, clock, peer, maps, form }) {
@@ -180,6 +180,7 @@ export class Replies {
       let started;
       while (!(started = start())) {
         // Which K/V policy answers must not depend on the moment.
+        void this.#maps.want();
         await Promise.race([this.#maps.promise, reply.wake.promise]);
         check();
         if (reply.stopped) return nothingDone();
