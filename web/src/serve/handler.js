@@ -23,7 +23,7 @@
  * @typedef {import('../link/types.js').GenerateOptions} GenerateOptions
  * @typedef {import('../link/types.js').Result} Result
  *
- * @typedef {object} State
+ * @typedef {object} ServiceState what the engine is doing
  * @property {boolean} ready whether the model is loaded, to the last byte
  * @property {number} answering questions that are being answered
  * @property {number} waiting questions that wait
@@ -35,7 +35,7 @@
  *   is one that there is, or 'other', `code` that of an error, else ''
  * @property {(result: Result, waitedMs: number | null) => void} answered a reply is over; waitedMs
  *   from its request to its beginning, null for all but the first of several choices
- * @property {(state: State) => Promise<Response>} page what `GET /metrics` answers
+ * @property {(state: ServiceState) => Promise<Response>} page what `GET /metrics` answers
  *
  * @typedef {{ waitUntil?: (promise: Promise<unknown>) => void }} Context of a request, where the
  *   platform has one
