@@ -336,8 +336,23 @@ describe('npx exitlm serve', () => {
       finish = choices[0].finish_reason ?? finish;
     }
     assert.equal(finish, 'length');
-    await assert.rejects(client.models.list(), OpenAI.APIConnectionError); // nor over the same line
     assert.equal(await own.ended, 0);
+  });
+  test('a stopped server takes nothing over a connection that is kept', async () => {
+    let end = () => {};
+    const start = (/** @type {ReadableStreamDefaultController} */ to) => {
+      to.enqueue(Buffer.from('a'));
+      end = () => to.close();
+    };
+    const own = serverOf(async () => new Response(new ReadableStream({ start })), '127.0.0.1');
+    const url = await listen(own, 0, '127.0.0.1');
+    const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+    const [first] = await once(http.get(url, { agent }), 'response');
+    const closed = close(own, 60_000);
+    end();
+    await once(first.resume(), 'end');
+    await assert.rejects(once(http.get(url, { agent }), 'response'));
+    await closed;
   });
   test('who is not done when patience ends is cut off', async () => {
     const start = (/** @type {ReadableStreamDefaultController} */ to) =>
