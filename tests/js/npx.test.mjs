@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import fs from 'node:fs';
 import http from 'node:http';
 import path from 'node:path';
@@ -95,6 +96,21 @@ test('npm finds the program', () => {
     spawnSync(process.execPath, [program, '--version'], { encoding: 'utf8' }).stdout.trim(),
     `exitlm ${JSON.parse(fs.readFileSync('package.json', 'utf8')).version}`,
   );
+});
+
+test('serve: with the dependencies that the package names', async () => {
+  const { dependencies } = JSON.parse(
+    fs.readFileSync(path.join(app, 'node_modules/exitlm/package.json'), 'utf8'),
+  );
+  assert.ok(Object.keys(dependencies).length <= 5);
+  for (const name of Object.keys(dependencies))
+    fs.symlinkSync(path.resolve('node_modules', name), path.join(app, 'node_modules', name));
+  const child = spawn(process.execPath, [program, 'serve', tinyPath, '--port', '0']);
+  const [line] = await once(child.stdout, 'data');
+  const url = /OPENAI_BASE_URL=(\S+)\/v1/.exec(line)?.[1];
+  assert.match(await (await fetch(`${url}/metrics`)).text(), /^exitlm_engine_starts_total 1$/m);
+  child.kill('SIGTERM');
+  assert.deepEqual(await once(child, 'exit'), [0, null]);
 });
 
 test('help', async () => {

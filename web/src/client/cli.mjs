@@ -560,11 +560,15 @@ const PATIENCE_MS = 10_000;
 async function serve([model], o) {
   const { close, isLoopback, listen, serverOf } = await import('../serve/node.js');
   const { createHandler } = await import('../serve/handler.js');
+  const { prometheus } = await import('../serve/metrics.js');
   const { host = '127.0.0.1', port = 8080, token, sessions = 1, waiting = 64 } = o;
   if (!isLoopback(host) && !token)
     throw new Usage(
       `serve: --host ${host}: others can reach this address, so --token is needed: a word that clients give as their API key`,
     );
+  const stopped = new Promise((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => resolve(null));
+  });
   /** One, and another each time that it has crashed. @type {Promise<ExitLM>[]} */
   const opened = [];
   const last = () => opened[opened.length - 1];
@@ -581,6 +585,7 @@ async function serve([model], o) {
     maxOutputTokens: Infinity,
     maxWaiting: waiting,
     sessions,
+    metrics: prometheus(),
   });
   const server = serverOf(handler, host);
   const address = await listen(server, port, host).catch((error) => {
@@ -588,13 +593,12 @@ async function serve([model], o) {
     throw new Error(`serve: port ${port} is taken; --port N names another, 0 any that is free`);
   });
   console.error(`exitlm: ${model} is loading; questions that come before wait`);
-  const loaded = await last();
+  const loaded = await Promise.race([last(), stopped]);
+  if (!loaded) process.exit(); // nobody is being answered
   const { kernel, threads } = loaded.info;
   console.error(`exitlm: kernel ${kernel}, threads ${threads}${advice(loaded)}`);
   console.log(`OPENAI_BASE_URL=${address}/v1 OPENAI_API_KEY=${token ?? 'none'}`);
-  await new Promise((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, resolve);
-  });
+  await stopped;
   console.error('exitlm: stopping; what is being answered ends first');
   await close(server, PATIENCE_MS);
   await (await last()).dispose();
