@@ -417,11 +417,11 @@ describe('prompt-api', () => {
       ['{ "rating": ', /^[0-5]\}$/],
       ['{"rating"', /^: [0-5]\}$/],
     ])) {
-      const answer = await session.prompt(goingOn(begun), { responseConstraint: schema });
-      assert.match(answer, rest);
-      assert.ok(JSON.parse(begun + answer).rating <= 5);
-      const { text, json } = await lm.chat(goingOn(begun), { schema }).result;
-      assert.deepEqual(json, JSON.parse(begun + text));
+      const said = await session.prompt(goingOn(begun), { responseConstraint: schema });
+      assert.match(said, rest);
+      assert.ok(JSON.parse(begun + said).rating <= 5);
+      const result = await lm.chat(goingOn(begun), { schema }).result;
+      assert.deepEqual(result.json, JSON.parse(begun + result.text));
     }
     await assert.rejects(
       session.prompt(goingOn('{"stars"'), { responseConstraint: schema }),
