@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import fs from 'node:fs';
 import http from 'node:http';
 import path from 'node:path';
@@ -97,6 +98,21 @@ test('npm finds the program', () => {
   );
 });
 
+test('serve: with the dependencies that the package names', async () => {
+  const { dependencies } = JSON.parse(
+    fs.readFileSync(path.join(app, 'node_modules/exitlm/package.json'), 'utf8'),
+  );
+  assert.ok(Object.keys(dependencies).length <= 5);
+  for (const name of Object.keys(dependencies))
+    fs.symlinkSync(path.resolve('node_modules', name), path.join(app, 'node_modules', name));
+  const child = spawn(process.execPath, [program, 'serve', tinyPath, '--port', '0']);
+  const [line] = await once(child.stdout, 'data');
+  const url = /OPENAI_BASE_URL=(\S+)\/v1/.exec(line)?.[1];
+  assert.match(await (await fetch(`${url}/metrics`)).text(), /^exitlm_engine_starts_total 1$/m);
+  child.kill('SIGTERM');
+  assert.deepEqual(await once(child, 'exit'), [0, null]);
+});
+
 test('help', async () => {
   const overview = await good(['--help']);
   for (const word of ['chat', 'serve', 'pull', 'inspect', 'tokenize', 'pack', 'native program'])
@@ -115,7 +131,7 @@ test('commands of the native program, by WebAssembly: paths, exit status, no war
   assert.match(out, /^deep\/below\/packed\/manifest\.json: \d+ shards/);
   const lm = await good(['chat', path.join(to, 'manifest.json'), '-p', 'Hi', '--max-tokens', '5']);
   assert.equal(lm, await good(['chat', tinyPath, '-p', 'Hi', '--max-tokens', '5']));
-  for (const name of ['score', 'bench', 'train', 'calibrate', 'eval'])
+  for (const name of ['score', 'bench', 'gather', 'train', 'calibrate', 'eval'])
     assert.match(await good([name, '--help']), new RegExp(`^usage: exitlm ${name} MODEL`, 'm'));
   for (const [args, expected, says] of /** @type {[string[], number, RegExp][]} */ ([
     [['pack', 'nope'], 1, /no name of the catalogue/],

@@ -254,6 +254,12 @@ export async function* chunksOf(response) {
   }
 }
 
+/** Of a Worker with the fixture: bytes of its linear memories. @param {string} url */
+export async function linearMemory(url) {
+  const sizes = /** @type {number[]} */ (await (await fetch(`${url}/v1/test/memory`)).json());
+  return sizes.reduce((sum, n) => sum + n, 0);
+}
+
 /** Ports on which a process listens, and its children's. @param {number} pid @returns {number[]} */
 function portsOf(pid) {
   const children = fs
@@ -288,6 +294,32 @@ function portsOf(pid) {
     .filter((columns) => columns[3] === '0A' && sockets.has(columns[9]))
     .map((columns) => parseInt(columns[1].split(':')[1], 16));
   return [...ports, ...children.flatMap((child) => portsOf(Number(child)))];
+}
+
+const TICKS = 100; // of /proc/PID/stat, a second
+
+/**
+ * CPU milliseconds that workerd has used, all of its processes below `pid`.
+ * @param {number} pid
+ * @returns {number}
+ */
+export function cpuMs(pid) {
+  let ms = 0;
+  for (const name of fs.readdirSync('/proc').filter((n) => /^\d+$/.test(n))) {
+    try {
+      const stat = fs.readFileSync(`/proc/${name}/stat`, 'utf8');
+      const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+      const children = Number(fields[1]) === pid;
+      if (!children) continue;
+      ms += /\(workerd\)/.test(stat)
+        ? ((Number(fields[11]) + Number(fields[12])) / TICKS) * 1000
+        : 0;
+      ms += cpuMs(Number(name));
+    } catch {
+      /* it has ended */
+    }
+  }
+  return ms;
 }
 
 /**

@@ -10,7 +10,7 @@ import { megabytes, messageOf } from '../link/errors.js';
 import { ExitLM } from './page.js';
 
 /** What the native program does, run as a WASI module. */
-const PROGRAM = ['pack', 'score', 'bench', 'train', 'calibrate', 'eval'];
+const PROGRAM = ['pack', 'score', 'bench', 'gather', 'train', 'calibrate', 'eval'];
 
 const OVERVIEW = `exitlm ${version()}: small language models on the CPU, each token as deep as it needs (WebAssembly engine)
 
@@ -582,12 +582,16 @@ const MOST_WARNINGS = 20;
 async function serve([model], o) {
   const { close, isLoopback, listen, serverOf } = await import('../serve/node.js');
   const { createHandler } = await import('../serve/handler.js');
+  const { prometheus } = await import('../serve/metrics.js');
   const { host = '127.0.0.1', port = 8080, token, sessions = 1, waiting = 64 } = o;
   if (!isLoopback(host) && !token)
     throw new Usage(
       `serve: --host ${host}: others can reach this address, so --token is needed: a word that clients give as their API key`,
     );
   const file = findModel(model); // before it is said that it is loading
+  const stopped = new Promise((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => resolve(null));
+  });
   /** One, and another each time that it has crashed. @type {Promise<ExitLM>[]} */
   const opened = [];
   const last = () => opened[opened.length - 1];
@@ -604,6 +608,7 @@ async function serve([model], o) {
     maxOutputTokens: Infinity,
     maxWaiting: waiting,
     sessions,
+    metrics: prometheus(),
   });
   /** @type {Set<string | null>} */
   const told = new Set([null]);
@@ -621,13 +626,12 @@ async function serve([model], o) {
     throw new Error(`serve: port ${port} is taken; --port N names another, 0 any that is free`);
   });
   console.error(`exitlm: ${model} is loading; questions that come before wait`);
-  const loaded = await last();
+  const loaded = await Promise.race([last(), stopped]);
+  if (!loaded) process.exit(); // nobody is being answered
   const { kernel, threads } = loaded.info;
   console.error(`exitlm: kernel ${kernel}, threads ${threads}${advice(loaded)}`);
   console.log(`OPENAI_BASE_URL=${address}/v1 OPENAI_API_KEY=${token ?? 'none'}`);
-  await new Promise((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, resolve);
-  });
+  await stopped;
   console.error('exitlm: stopping; what is being answered ends first');
   await close(server, PATIENCE_MS);
   await (await last()).dispose();
