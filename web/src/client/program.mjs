@@ -44,8 +44,16 @@ export async function runProgram(argv) {
   process.emitWarning = emitWarning;
   const { args, preopens } = within(argv);
   const wasi = new WASI({ version: 'preview1', args: ['exitlm', ...args], env: {}, preopens });
+  // Called directly from a module whose memory has grown, those of Node 20 end the process by a
+  // segmentation fault; called from JavaScript they do not.
+  const imports = Object.fromEntries(
+    Object.entries(wasi.wasiImport).map(([name, call]) => [
+      name,
+      (/** @type {any[]} */ ...args) => call(...args),
+    ]),
+  );
   const { instance } = await WebAssembly.instantiate(fs.readFileSync(MODULE), {
-    wasi_snapshot_preview1: wasi.wasiImport,
+    wasi_snapshot_preview1: imports,
   });
   return /** @type {number} */ (/** @type {unknown} */ (wasi.start(instance)));
 }
