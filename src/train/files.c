@@ -102,8 +102,12 @@ exitlm_status xl_file_end(xl_file_out *out, exitlm_status status, exitlm_error *
     errno = 0;
     bool written = fflush(out->stream) == 0 && !ferror(out->stream);
     written = fclose(out->stream) == 0 && written;
-    if (status == EXITLM_OK && written && !out->as_it_is)
+    if (status == EXITLM_OK && written && !out->as_it_is) {
+#if defined(__wasi__)
+        remove(out->path); /* it would be in the way */
+#endif
         written = rename(out->part, out->path) == 0;
+    }
     if (status == EXITLM_OK && !written) status = cannot_write(out->path, error);
     if (status != EXITLM_OK && !out->as_it_is) remove(out->part);
     free(out->part);
