@@ -32,7 +32,7 @@
 
 /* ---- The calls that may fail ---------------------------------------------------------------- */
 /* FRAMES: by so many callers a place is told from others. */
-enum { MEMORY = 1, FILES = 2, MOST_CALLS = 1 << 17, FRAMES = 7, MOST_STREAMS = 64 };
+enum { MEMORY = 1, FILES = 2, MOST_CALLS = 1 << 17, FRAMES = 5, MOST_STREAMS = 64 };
 
 static int watched; /* of these two; 0: nothing */
 static size_t n_calls, fails_at;
@@ -195,17 +195,21 @@ static const command commands[] = {
     {"inspect MODEL", NULL, true},
     {"pack MODEL -o packed --shard-size 256K", "packed/manifest.json", false},
     {"pack MODEL -o less --quant q8_0 --gguf less.gguf", "less.gguf", false},
-    {"gather MODEL -q --data said.jsonl --self-chat 0 --answers 1 --reply-tokens 8 -o part", "part",
-     false},
+    {"gather MODEL -q --data said.jsonl --self-chat 0 --answers 1 --reply-tokens 8 --ctx 64 -o "
+     "part",
+     "part", false},
     {"train MODEL -q --gathered part --out-data kept -o h.exits.gguf --layers 4,6 --rows 16 "
      "--vocabulary-rows 16 --map-tokens 1000 --batch 16 --epochs 1",
      "h.exits.gguf", false},
-    {"calibrate MODEL h.exits.gguf -q --data said.jsonl --shard 1/1 -o measured", "measured",
-     false},
+    {"calibrate MODEL h.exits.gguf -q --data said.jsonl --ctx 192 --batch 2 --shard 1/1 -o "
+     "measured",
+     "measured", false},
     {"calibrate MODEL h.exits.gguf -q --merge measured", "h.exits.gguf", false},
-    {"calibrate MODEL h.exits.gguf -q --data said.jsonl --reply-tokens 8 --accuracy 0.9",
+    {"calibrate MODEL h.exits.gguf -q --data said.jsonl --reply-tokens 8 --ctx 64 --batch 2 "
+     "--accuracy 0.9",
      "h.exits.gguf", false},
-    {"eval MODEL h.exits.gguf -q --data said.jsonl --speed 0 --strategy platt --accuracy 0.9 "
+    {"eval MODEL h.exits.gguf -q --data said.jsonl --speed 0 --ctx 192 --batch 2 --strategy platt "
+     "--accuracy 0.9 "
      "--plot plot.svg",
      "plot.svg", false},
 };
@@ -246,6 +250,7 @@ static int run(const char *line, int kinds, size_t fault, uint64_t *record, size
         const int status = __real_main(argc, argv);
         watched = 0;
         *counted = n_calls;
+        if (!kinds) _exit(status); /* nothing failed: leaks are looked for elsewhere */
         exit(status);
     }
     int status = 0;
