@@ -31,38 +31,48 @@
 #include "counting.h"
 
 /* ---- The calls that may fail ---------------------------------------------------------------- */
-/* FRAMES: by so many callers a place is told from others. */
-enum { MEMORY = 1, FILES = 2, MOST_CALLS = 1 << 17, FRAMES = 5, MOST_STREAMS = 64 };
+enum { MEMORY = 1, FILES = 2, MOST_CALLS = 1 << 17, FRAMES = 32, MOST_STREAMS = 64 };
+
+/* A place is told from others by its caller, and by so many of the callers of that; between a stream and
+ * the program there is the C library. */
+enum { MEMORY_CALLERS = 4, FILES_CALLERS = 6 };
 
 static int watched; /* of these two; 0: nothing */
 static size_t n_calls, fails_at;
 static uint64_t *sites; /* [MOST_CALLS], shared with the parent; NULL: not recorded */
 
+static uint64_t site_of(int kind, const void *caller) {
+    void *frames[FRAMES];
+    const int kinds = watched, most = kind == MEMORY ? MEMORY_CALLERS : FILES_CALLERS;
+    watched = 0;
+    const int n = backtrace(frames, FRAMES);
+    watched = kinds;
+    int first = 0;
+    while (first < n && frames[first] != caller) first++;
+    return xl_checksum(frames + first,
+                       (size_t)(n - first < most ? n - first : most) * sizeof *frames) ^
+           (uint64_t)kind;
+}
+
 /* The next call; true: it is the one that fails. */
-static bool fails(int kind) {
+static bool fails(int kind, const void *caller) {
     if (!(watched & kind)) return false;
-    if (sites && n_calls < MOST_CALLS) {
-        void *frames[FRAMES] = {0};
-        const int kinds = watched;
-        watched = 0;
-        backtrace(frames, FRAMES);
-        watched = kinds;
-        sites[n_calls] = xl_checksum(frames, sizeof frames) ^ (uint64_t)kind;
-    }
+    if (sites && n_calls < MOST_CALLS) sites[n_calls] = site_of(kind, caller);
     return ++n_calls == fails_at;
 }
 
-static bool out_of_memory(void) {
-    if (!fails(MEMORY)) return false;
+static bool out_of_memory(const void *caller) {
+    if (!fails(MEMORY, caller)) return false;
     errno = ENOMEM;
     return true;
 }
 
-static bool broken(int reason) {
-    if (!fails(FILES)) return false;
+static bool broken(int reason, const void *caller) {
+    if (!fails(FILES, caller)) return false;
     errno = reason;
     return true;
 }
+#define CALLER __builtin_return_address(0)
 
 void *__real_malloc(size_t n);
 void *__real_calloc(size_t n, size_t size);
@@ -72,15 +82,15 @@ void *__wrap_malloc(size_t n);
 void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_realloc(void *memory, size_t n);
 void *__wrap_aligned_alloc(size_t align, size_t n);
-void *__wrap_malloc(size_t n) { return out_of_memory() ? NULL : __real_malloc(n); }
+void *__wrap_malloc(size_t n) { return out_of_memory(CALLER) ? NULL : __real_malloc(n); }
 void *__wrap_calloc(size_t n, size_t size) {
-    return out_of_memory() ? NULL : __real_calloc(n, size);
+    return out_of_memory(CALLER) ? NULL : __real_calloc(n, size);
 }
 void *__wrap_realloc(void *memory, size_t n) {
-    return out_of_memory() ? NULL : __real_realloc(memory, n);
+    return out_of_memory(CALLER) ? NULL : __real_realloc(memory, n);
 }
 void *__wrap_aligned_alloc(size_t align, size_t n) {
-    return out_of_memory() ? NULL : __real_aligned_alloc(align, n);
+    return out_of_memory(CALLER) ? NULL : __real_aligned_alloc(align, n);
 }
 
 /* ---- Streams ---- */
@@ -96,13 +106,13 @@ static int *fd_of(const FILE *stream) {
 }
 
 static ssize_t stream_read(void *cookie, char *bytes, size_t n) {
-    return broken(EIO) ? -1 : read(*(int *)cookie, bytes, n);
+    return broken(EIO, CALLER) ? -1 : read(*(int *)cookie, bytes, n);
 }
 
 /* A disk that is full takes the first half. */
 static ssize_t stream_write(void *cookie, const char *bytes, size_t n) {
     size_t done = 0;
-    const bool full = broken(ENOSPC);
+    const bool full = broken(ENOSPC, CALLER);
     const size_t most = full ? n / 2 : n;
     while (done < most) {
         const ssize_t some = write(*(int *)cookie, bytes + done, most - done);
@@ -114,7 +124,7 @@ static ssize_t stream_write(void *cookie, const char *bytes, size_t n) {
 }
 
 static int stream_seek(void *cookie, off64_t *offset, int whence) {
-    if (broken(EIO)) return -1;
+    if (broken(EIO, CALLER)) return -1;
     *offset = lseek(*(int *)cookie, *offset, whence);
     return *offset < 0 ? -1 : 0;
 }
@@ -123,7 +133,7 @@ static int stream_close(void *cookie) {
     const int fd = *(int *)cookie;
     *(int *)cookie = -1;
     close(fd);
-    return broken(EIO) ? -1 : 0;
+    return broken(EIO, CALLER) ? -1 : 0;
 }
 
 static FILE *stream_of(int fd, const char *mode) {
@@ -148,7 +158,7 @@ FILE *__wrap_fopen(const char *path, const char *mode) {
                        : *mode == 'r' ? O_RDONLY
                                       : O_WRONLY,
               create = *mode == 'w' ? O_CREAT | O_TRUNC : 0;
-    if (broken(EMFILE)) return NULL;
+    if (broken(EMFILE, CALLER)) return NULL;
     const int fd = open(path, access | create, 0666);
     return fd < 0 ? NULL : stream_of(fd, mode);
 }
@@ -169,10 +179,12 @@ int __wrap_fileno(FILE *stream) {
 }
 
 /* ---- The rest ---- */
-#define WRAP(type, name, parameters, arguments, failure, reason) \
-    type __real_##name parameters;                               \
-    type __wrap_##name parameters;                               \
-    type __wrap_##name parameters { return broken(reason) ? failure : __real_##name arguments; }
+#define WRAP(type, name, parameters, arguments, failure, reason)           \
+    type __real_##name parameters;                                         \
+    type __wrap_##name parameters;                                         \
+    type __wrap_##name parameters {                                        \
+        return broken(reason, CALLER) ? failure : __real_##name arguments; \
+    }
 WRAP(int, rename, (const char *from, const char *to), (from, to), -1, ENOSPC)
 WRAP(int, remove, (const char *path), (path), -1, EIO)
 WRAP(int, mkdir, (const char *path, mode_t mode), (path, mode), -1, ENOSPC)
