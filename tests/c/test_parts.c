@@ -273,6 +273,25 @@ static void test_gathered(void) {
     free_part(&p);
 }
 
+/* What cannot be read may be whole: it is not called damaged, and a worker does not begin anew. */
+static void test_unreadable(void) {
+    part p = read_part(at("c"), XL_PART_CALIBRATE);
+    const char *path = at("mem.part");
+    exitlm_error error = {0};
+    xl_parts parts;
+    xl_part_writer w;
+    if (symlink("/proc/self/mem", path) == 0 && access(path, R_OK | W_OK) == 0) {
+        CHECK(xl_parts_open(&parts, &path, 1, XL_PART_CALIBRATE, model->fingerprint, false,
+                            &error) == EXITLM_IO);
+        CHECK(strstr(error.message, "cannot be read: "));
+        xl_parts_close(&parts);
+        CHECK(xl_part_begin(&w, at("mem"), &p.head, &error) == EXITLM_IO);
+        CHECK(strstr(error.message, "cannot be read: "));
+        xl_part_close(&w);
+    }
+    free_part(&p);
+}
+
 /* The data, heads, and a part of each kind. */
 static void make_parts(exitlm_heads **heads) {
     char text[2048], err[512];
@@ -308,6 +327,7 @@ int main(void) {
     test_calibration(heads);
     test_options();
     test_gathered();
+    test_unreadable();
     snprintf(path, sizeof path, "rm -rf %s", folder);
     CHECK(system(path) == 0);
     exitlm_heads_free(heads);
