@@ -895,7 +895,7 @@ describe('the command line', { skip: !built && 'the program is not built' }, () 
     );
     const env = { EXITLM_CATALOG: catalog };
     assert.equal(
-      JSON.parse(good(['inspect', 'here', '--json'], { env })).file,
+      JSON.parse(good(['inspect', 'Here', '--json'], { env })).file,
       path.join(folder, 'here.gguf'),
     );
     bad(1, /not been fetched yet; "exitlm pull gone"/, ['chat', 'gone', '-p', 'a'], { env });

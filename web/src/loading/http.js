@@ -86,7 +86,7 @@ export function httpSource(url, fetchLike, validator = null) {
       discard(response);
       throw new ExitLMError(
         'HTTP',
-        `${url}: the server answered with a web page instead of a model; check the address`,
+        `${url}: the server answered with a web page instead of a model; check the address (Vite, Next.js and their like keep such files in public: "npx exitlm pull NAME -o public/models" is /models)`,
       );
     }
     const length = encoded ? null : numberOf(response.headers.get('content-length'));
