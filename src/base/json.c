@@ -202,6 +202,12 @@ typedef struct head {
     size_t n_bytes;
 } head;
 
+static const char no_memory[] = "no memory for it";
+
+exitlm_status xl_json_status(const char *why, exitlm_status otherwise) {
+    return strcmp(why, no_memory) == 0 ? EXITLM_OUT_OF_MEMORY : otherwise;
+}
+
 xl_json *xl_json_parse(const char *text, size_t n_bytes, const exitlm_allocator *allocator,
                        char *why, size_t why_bytes) {
     if (n_bytes > MAX_BYTES) {
@@ -213,7 +219,7 @@ xl_json *xl_json_parse(const char *text, size_t n_bytes, const exitlm_allocator 
     const size_t block_bytes = sizeof(head) + n * sizeof(xl_json) + n_bytes + 1;
     head *block = xl_calloc(&own, block_bytes, 1);
     if (!block) {
-        snprintf(why, why_bytes, "no memory for it");
+        snprintf(why, why_bytes, "%s", no_memory);
         return NULL;
     }
     *block = (head){own, block_bytes};

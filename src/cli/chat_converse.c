@@ -82,18 +82,18 @@ static read_result read_turn(bool person, char **turn) {
 /* ---- Commands ---- */
 
 static void save(const chat_talk *talk, const char *file) {
-    FILE *out = *file ? fopen(file, "wb") : NULL;
+    exitlm_error error;
+    xl_file_out out;
     if (!*file) {
         cli_warn("/save needs a file name: /save talk.jsonl");
         return;
     }
-    if (!out) {
-        cli_warn("%s: cannot be written: %s", file, strerror(errno));
-        return;
+    exitlm_status status = xl_file_begin(&out, file, &error);
+    if (status == EXITLM_OK) {
+        chat_talk_write(talk, out.stream);
+        status = xl_file_end(&out, EXITLM_OK, &error);
     }
-    chat_talk_write(talk, out);
-    bool failed = ferror(out) != 0;
-    if (fclose(out) != 0 || failed) cli_warn("%s: could not be written whole", file);
+    if (status != EXITLM_OK) cli_warn("%s", error.message);
     else fprintf(stderr, "saved to %s\n", file);
 }
 

@@ -62,13 +62,15 @@ static bool get(void *user, void *bytes, size_t n_bytes) {
 
 int chat_save(const chat *c, const char *file) {
     exitlm_error error;
-    FILE *out = fopen(file, "wb");
-    if (!out) return cli_fail("%s: cannot be written: %s", file, strerror(errno));
-    chat_talk_write(&c->talk, out);
-    exitlm_status status = exitlm_session_save(c->engine.session, put, out, &error);
-    if (fclose(out) != 0 && status == EXITLM_OK)
-        return cli_fail("%s: could not be written whole", file);
-    return status == EXITLM_OK ? CLI_OK : cli_report(&error, file);
+    xl_file_out out;
+    exitlm_status status = xl_file_begin(&out, file, &error);
+    if (status == EXITLM_OK) {
+        chat_talk_write(&c->talk, out.stream);
+        status = exitlm_session_save(c->engine.session, put, out.stream, &error);
+        if (status != EXITLM_OK) xl_about(file, status, &error);
+        status = xl_file_end(&out, status, &error);
+    }
+    return cli_done(status, &error);
 }
 
 /* The first line in fresh memory, NULL where it has no end or there is no memory. */
@@ -110,9 +112,10 @@ int chat_load(chat *c, const char *file) {
     if (!in) return cli_fail("%s: cannot be read: %s", file, strerror(errno));
     char *line = read_line(in, &n);
     xl_json *root = line ? xl_json_parse(line, n, NULL, why, sizeof why) : NULL;
-    int status = root && take_messages(&c->talk, root)
-                     ? CLI_OK
-                     : cli_fail("%s: is no conversation that chat --save wrote", file);
+    int status = CLI_OK;
+    if (ferror(in)) status = cli_fail("%s: cannot be read: %s", file, strerror(errno));
+    else if (!root || !take_messages(&c->talk, root))
+        status = cli_fail("%s: is no conversation that chat --save wrote", file);
     xl_json_free(root);
     free(line);
     if (status == CLI_OK && exitlm_session_restore(c->engine.session, get, in, &error) != EXITLM_OK)

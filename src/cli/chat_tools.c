@@ -39,7 +39,8 @@ static char *words_of(const xl_json *list, const char *system, size_t system_byt
     fprintf(out, "</tools>\n\nFor each function call, return a json object with function name and "
                  "arguments within <tool_call></tool_call> XML tags:\n<tool_call>\n"
                  "{\"name\": <function-name>, \"arguments\": <args-json-object>}\n</tool_call>");
-    if (fclose(out) == 0) return words;
+    const bool whole = fflush(out) == 0 && !ferror(out);
+    if (fclose(out) == 0 && whole) return words;
     free(words);
     return NULL;
 }

@@ -37,5 +37,7 @@ struct cli_call {
 
 /* Whether the option was named on the command line. */
 bool cli_given(const cli_call *call, const char *name);
+/* Whether the option's field in a struct like call->values holds what could be named there. */
+bool cli_allowed(const cli_call *call, const char *name, const void *values);
 
 #endif

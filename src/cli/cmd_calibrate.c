@@ -205,6 +205,14 @@ static int take_options(const cli_call *call, calibrate_options *o, float *accur
             return cli_usage("calibrate: --%s: the parts were measured with another; leave it out",
                              recorded[i].name);
     xl_calibration_options_of(theirs, &o->calibration, accuracy);
+    calibrate_options as_named = *o;
+    as_named.kv = (int)o->calibration.kv - 1;
+    as_named.engine.kv_type = (int)o->calibration.use.kv_type;
+    as_named.engine.ctx = o->calibration.context_tokens;
+    for (size_t i = 0; i < sizeof recorded / sizeof *recorded; i++)
+        if (!cli_allowed(call, recorded[i].name, &as_named))
+            return cli_fail("%s: what it says of --%s is out of range: make it again",
+                            o->merge.items[0], recorded[i].name);
     return CLI_OK;
 }
 

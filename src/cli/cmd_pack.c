@@ -16,6 +16,7 @@
 #include "pack.h"
 #include "platform.h"
 #include "requant.h"
+#include "train/observer.h"
 
 #define PART ".part" /* behind the name of a file that is under way */
 #define MAX_HEADS_BYTES ((uint64_t)512 << 20)
@@ -112,10 +113,8 @@ static void put_extents(ndjson *j, const pack *p, const pack_shard *shard) {
 
 /* The original's name; of one that is made only to be packed, the name that it would have. */
 static void put_path(ndjson *j, const char *name) {
-    size_t n = strlen(name) - (xl_ends_with(name, PART) ? strlen(PART) : 0);
-    char *path = xl_format("%.*s", (int)n, name);
-    xl_nd_put(j, "path=%s", path ? path : name);
-    free(path);
+    const size_t n = strlen(name) - (xl_ends_with(name, PART) ? strlen(PART) : 0);
+    xl_nd_put(j, "path=%.*s", (int)n, name);
 }
 
 /* The members of the object that tells of a file; the object stays open. */
@@ -182,25 +181,20 @@ static void remove_earlier(const char *folder) {
     while (removed(folder, name));
 }
 
-/* The manifest comes last and under another name first: a folder with a manifest is whole. */
+/* The manifest comes last: a folder with a manifest is whole. */
 static int write_manifest(const char *folder, const pack *p, const char *name,
                           const pack_heads *h) {
-    char *part = xl_format("%s/manifest.json.part", folder),
-         *target = xl_format("%s/manifest.json", folder);
-    FILE *out = part && target ? fopen(part, "wb") : NULL;
-    int status = CLI_OK;
-    if (!part || !target) status = cli_no_memory("a file name");
-    else if (!out) status = cli_fail("%s: cannot be written: %s", part, strerror(errno));
-    if (out) {
-        put_manifest(out, p, name, h);
-        bool good = !ferror(out);
-        if (fclose(out) != 0) good = false;
-        if (!good || rename(part, target) != 0)
-            status = cli_fail("%s: cannot be written: %s", target, strerror(errno));
+    exitlm_error error;
+    xl_file_out out;
+    char *target = xl_format("%s/manifest.json", folder);
+    exitlm_status status =
+        target ? xl_file_begin(&out, target, &error) : xl_no_memory(&error, "a file name");
+    if (status == EXITLM_OK) {
+        put_manifest(out.stream, p, name, h);
+        status = xl_file_end(&out, EXITLM_OK, &error);
     }
-    free(part);
     free(target);
-    return status;
+    return cli_done(status, &error);
 }
 
 static void free_heads(pack_heads *h) {
@@ -230,12 +224,11 @@ static int check_heads(const pack_options *o, const cli_model_path *path, pack_h
     cli_gguf_file *files = NULL;
     if (!h->heads) return CLI_OK;
     int status = cli_gguf_open_parts(&files, path);
-    if (status == CLI_OK) {
-        inspect_fingerprint(files, path->n_parts, fingerprint);
-        if (fingerprint[0] && strcmp(fingerprint, h->heads->fingerprint) != 0)
-            status =
-                refuse_heads(o, path->file, "give the model's own, or train some: exitlm train", h);
-    }
+    if (status == CLI_OK)
+        status = inspect_fingerprint(files, path->n_parts, path->file, fingerprint);
+    if (status == CLI_OK && fingerprint[0] && strcmp(fingerprint, h->heads->fingerprint) != 0)
+        status =
+            refuse_heads(o, path->file, "give the model's own, or train some: exitlm train", h);
     cli_gguf_close_parts(files, path->n_parts);
     return status;
 }

@@ -2,11 +2,10 @@
  * levels stand. */
 #include "eval_plot.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
+#include "files.h"
 #include "output.h"
 
 #define POINTS 200
@@ -91,32 +90,35 @@ static void draw_levels(const xl_eval_run *run, FILE *out) {
     }
 }
 
+static void draw(const xl_eval_run *run, const xl_level_tokens *tokens, pair *pairs, FILE *out) {
+    fprintf(out,
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 620 400\" "
+            "font-family=\"system-ui, sans-serif\" font-size=\"12\" fill=\"#1f2933\">\n"
+            "<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n"
+            "<text x=\"%d\" y=\"28\">Risk and coverage, %zu conversations, %zu tokens</text>\n",
+            LEFT, run->data.n, run->tokens);
+    draw_axes(out);
+    for (uint32_t h = 0; h < run->heads->n_heads; h++) draw_curve(tokens, h, pairs, out);
+    draw_legend(run, out);
+    draw_levels(run, out);
+    fprintf(out, "</svg>\n");
+}
+
 int cli_eval_plot(const xl_eval_run *run, const char *path) {
     const exitlm_heads *heads = run->heads;
+    exitlm_error error;
     xl_level_tokens tokens;
+    xl_file_out out;
     const bool made = xl_level_tokens_make(&tokens, heads, heads->metric, heads->n_layers,
                                            &run->record, run->data.n);
     pair *pairs = malloc((run->record.n + 1) * sizeof *pairs);
-    errno = 0;
-    FILE *out = made && pairs ? fopen(path, "w") : NULL;
-    int status = CLI_OK;
-    if (!made || !pairs) status = cli_no_memory("the picture");
-    else if (!out) status = cli_fail("%s: cannot be written: %s", path, strerror(errno));
-    if (out) {
-        fprintf(out,
-                "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 620 400\" "
-                "font-family=\"system-ui, sans-serif\" font-size=\"12\" fill=\"#1f2933\">\n"
-                "<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n"
-                "<text x=\"%d\" y=\"28\">Risk and coverage, %zu conversations, %zu tokens</text>\n",
-                LEFT, run->data.n, run->tokens);
-        draw_axes(out);
-        for (uint32_t h = 0; h < heads->n_heads; h++) draw_curve(&tokens, h, pairs, out);
-        draw_legend(run, out);
-        draw_levels(run, out);
-        fprintf(out, "</svg>\n");
-        if (fclose(out) != 0) status = cli_fail("%s: cannot be written: is the disk full?", path);
+    exitlm_status status =
+        made && pairs ? xl_file_begin(&out, path, &error) : xl_no_memory(&error, "the picture");
+    if (status == EXITLM_OK) {
+        draw(run, &tokens, pairs, out.stream);
+        status = xl_file_end(&out, EXITLM_OK, &error);
     }
     xl_level_tokens_free(&tokens);
     free(pairs);
-    return status;
+    return cli_done(status, &error);
 }

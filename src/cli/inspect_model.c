@@ -1,4 +1,5 @@
 /* inspect of a model: hyperparameters, tensors by type, memory need, fingerprint. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,10 +41,15 @@ typedef struct summary {
 static exitlm_status push_range(exitlm_loader *loader, cli_gguf_file *file, uint32_t part,
                                 uint64_t offset, uint64_t n, exitlm_error *error) {
     uint8_t chunk[16384];
-    if (offset > INT64_MAX || fseeko(file->stream, (off_t)offset, SEEK_SET) != 0) n = 0;
+    if (offset > INT64_MAX) n = 0;
     exitlm_status status = exitlm_loader_seek(loader, part, offset, error);
+    errno = 0;
+    if (n && fseeko(file->stream, (off_t)offset, SEEK_SET) != 0)
+        return xl_fail(error, EXITLM_IO, "cannot be read: %s", strerror(errno));
     while (n && status == EXITLM_OK) {
         size_t got = fread(chunk, 1, n < sizeof chunk ? (size_t)n : sizeof chunk, file->stream);
+        if (ferror(file->stream))
+            return xl_fail(error, EXITLM_IO, "cannot be read: %s", strerror(errno));
         if (got == 0) break;
         status = exitlm_loader_push(loader, chunk, got, error);
         n -= got;
@@ -76,11 +82,12 @@ static exitlm_status push_fingerprint(exitlm_loader *loader, cli_gguf_file *file
     return status;
 }
 
-void inspect_fingerprint(cli_gguf_file *files, uint32_t n_parts, char fingerprint[65]) {
+int inspect_fingerprint(cli_gguf_file *files, uint32_t n_parts, const char *name,
+                        char fingerprint[65]) {
     exitlm_error error;
     exitlm_loader *loader;
     fingerprint[0] = 0;
-    if (exitlm_loader_create(&loader, NULL, &error) != EXITLM_OK) return;
+    if (exitlm_loader_create(&loader, NULL, &error) != EXITLM_OK) return CLI_OK;
     exitlm_status status = push_headers(loader, files, n_parts, &error);
     if (status == EXITLM_OK) status = push_fingerprint(loader, files, n_parts, &error);
     exitlm_model *model = exitlm_loader_model(loader);
@@ -90,6 +97,7 @@ void inspect_fingerprint(cli_gguf_file *files, uint32_t n_parts, char fingerprin
         memcpy(fingerprint, info.fingerprint, sizeof info.fingerprint);
     }
     exitlm_loader_free(loader);
+    return status == EXITLM_IO ? cli_report(&error, name) : CLI_OK;
 }
 
 static int describe(summary *s, cli_gguf_file *files, uint32_t n_parts, const char *file) {
@@ -98,7 +106,7 @@ static int describe(summary *s, cli_gguf_file *files, uint32_t n_parts, const ch
         return cli_report(&s->why, file);
     exitlm_status status = push_headers(s->loader, files, n_parts, &s->why);
     const exitlm_model *model = exitlm_loader_model(s->loader);
-    if (status == EXITLM_OUT_OF_MEMORY) return cli_report(&s->why, file);
+    if (status == EXITLM_OUT_OF_MEMORY || status == EXITLM_IO) return cli_report(&s->why, file);
     exitlm_loader_missing(s->loader, s->missing, sizeof s->missing);
     s->supported = status == EXITLM_OK;
     if (!s->supported) return CLI_OK;
@@ -108,8 +116,7 @@ static int describe(summary *s, cli_gguf_file *files, uint32_t n_parts, const ch
     if (status != EXITLM_OK) return cli_report(&s->why, file);
     const double speed = xl_weight_speed(cli_clock_ms);
     s->tokens_per_second = speed / (double)s->model_bytes;
-    inspect_fingerprint(files, n_parts, s->info.fingerprint);
-    return CLI_OK;
+    return inspect_fingerprint(files, n_parts, file, s->info.fingerprint);
 }
 
 /* The entry of the catalogue with this file's name and size. */

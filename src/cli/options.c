@@ -220,6 +220,11 @@ bool cli_given(const cli_call *call, const char *name) {
     return option && call->given[option - call->command->options];
 }
 
+bool cli_allowed(const cli_call *call, const char *name, const void *values) {
+    const cli_option *option = find_long(call->command, name, strlen(name));
+    return option && cli_value_allowed(option, values);
+}
+
 /* Edits (insert, delete, replace, swap of neighbours counts two) from a to b; words are cut to
  * 40 letters. */
 static size_t distance(const char *a, const char *b) {

@@ -175,6 +175,23 @@ bool cli_value_set(const cli_option *o, const char *text, void *values, size_t c
     return false;
 }
 
+bool cli_value_allowed(const cli_option *o, const void *values) {
+    const void *field = (const char *)values + o->offset;
+    if (o->kind == CLI_COUNT) {
+        const uint32_t v = *(const uint32_t *)field;
+        return (v == 0 && !o->fallback) || (v >= o->min && v <= o->max);
+    }
+    if (o->kind == CLI_NUMBER) {
+        const double v = *(const float *)field;
+        return v >= (float)o->min && v <= (float)o->max;
+    }
+    if (o->kind != CLI_CHOICE) return true;
+    const int v = *(const int *)field;
+    int n = 0;
+    while (o->choices[n]) n++;
+    return v < n && v >= (o->fallback ? 0 : -1);
+}
+
 bool cli_value_default(const cli_option *o, void *values) {
     char why[256];
     if (o->kind == CLI_CHOICE && !o->fallback) *(int *)((char *)values + o->offset) = -1;

@@ -12,4 +12,7 @@ bool cli_value_set(const cli_option *option, const char *text, void *values, siz
  * in the table). */
 bool cli_value_default(const cli_option *option, void *values);
 
+/* Could the field have been set so? For values that come from elsewhere. */
+bool cli_value_allowed(const cli_option *option, const void *values);
+
 #endif

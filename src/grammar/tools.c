@@ -172,7 +172,8 @@ exitlm_status xl_lay_tools(xl_automaton *automaton, const char *json, size_t n_b
                            const char *choice, unsigned flags, exitlm_error *error) {
     char why[128];
     xl_json *list = xl_json_parse(json, n_bytes, &automaton->allocator, why, sizeof why);
-    if (!list) return xl_fail(error, EXITLM_USAGE, "tools: not JSON (%s)", why);
+    if (!list)
+        return xl_fail(error, xl_json_status(why, EXITLM_USAGE), "tools: not JSON (%s)", why);
     tools t = {.automaton = automaton,
                .llama3 = (flags & XL_TOOLS_LLAMA3) != 0,
                .one = (flags & XL_TOOLS_ONE) != 0};

@@ -113,6 +113,14 @@ exitlm_status xl_calibration_split(xl_calibration *c, exitlm_error *error) {
 }
 
 /* ---- Measuring ---- */
+/* Are these conversations and settings among those that were measured elsewhere? */
+static bool is_given(const xl_measure_result *r, size_t from, size_t n, const size_t *list,
+                     size_t n_settings) {
+    bool there = from <= r->n_items && n <= r->n_items - from;
+    for (size_t j = 0; j < n_settings; j++) there &= list[j] < r->n_settings;
+    return there;
+}
+
 const char *const xl_calibration_stages[] = {"path", "trial", "levels", NULL};
 
 exitlm_status xl_calibration_run(xl_calibration *c, xl_calibration_stage stage, size_t from,
@@ -123,6 +131,10 @@ exitlm_status xl_calibration_run(xl_calibration *c, xl_calibration_stage stage, 
     const exitlm_kv_policy kv = stage == XL_CALIBRATE_PATH ? EXITLM_POLICY_EXACT : o->kv;
     const xl_dataset *data = stage == XL_CALIBRATE_LEVELS ? &c->data : &c->path_data;
     bool complete;
+    if (c->given[stage].n_items && !is_given(&c->given[stage], from, n, list, n_settings))
+        return xl_fail(error, EXITLM_IO,
+                       "the parts of the stage %s are of other conversations or settings",
+                       xl_calibration_stages[stage]);
     if (c->given[stage].n_items)
         return xl_measure_take(&c->given[stage], from, n, list, n_settings, c->heads->n_heads,
                                result)

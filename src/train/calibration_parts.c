@@ -111,9 +111,18 @@ typedef struct about {
     xl_measure_setting settings[XL_MEASURE_MAX];
 } about;
 
-static bool is_sound(const about *a) {
+/* Settings of one level at most, one after the other. */
+static bool is_path(const xl_path *path) {
+    bool fine = path->n <= XL_PATH_MAX;
+    for (size_t i = 0; fine && i < path->n; i++)
+        fine = path->level[i] >= 0 && path->level[i] < XL_LEVELS &&
+               (i < XL_LEVEL_SETTINGS || path->level[i] != path->level[i - XL_LEVEL_SETTINGS]);
+    return fine;
+}
+
+static bool is_sound(const about *a, xl_calibration_stage stage) {
     return a->n > 0 && a->n <= XL_MEASURE_MAX && a->metric < EXITLM_METRIC_COUNT &&
-           a->path.n <= XL_PATH_MAX;
+           is_path(&a->path) && (stage != XL_CALIBRATE_LEVELS || a->n == a->path.n + 1);
 }
 
 static exitlm_status unreadable(const char *path, exitlm_error *error) {
@@ -156,7 +165,9 @@ static bool get_result(uint8_t *bytes, const xl_part_block *b, size_t n_settings
     r->record.full = (int32_t *)(r->record.conversation + n);
     r->record.first = (uint8_t *)(r->record.full + n);
     for (size_t i = 0; i < n; i++)
-        if (r->record.conversation[i] >= b->n) return false;
+        if (r->record.conversation[i] >= b->n ||
+            (i && r->record.conversation[i] < r->record.conversation[i - 1]))
+            return false;
     return true;
 }
 
@@ -170,7 +181,8 @@ static exitlm_status find_about(xl_calibration *c, xl_part_writer *w, xl_calibra
         exitlm_status status = xl_parts_read(&w->there, 0, &bytes, error);
         if (status == EXITLM_OK) memcpy(a, bytes, sizeof *a);
         free(bytes);
-        if (status == EXITLM_OK && !is_sound(a)) status = unreadable(w->there.paths[0], error);
+        if (status == EXITLM_OK && !is_sound(a, stage))
+            status = unreadable(w->there.paths[0], error);
         if (status == EXITLM_OK && stage == XL_CALIBRATE_LEVELS)
             xl_calibration_take_path(c, (exitlm_metric)a->metric, a->logistic, &a->path);
         return status;
@@ -295,7 +307,13 @@ static exitlm_status read_about(const xl_parts *p, about *a, exitlm_error *error
         else memcpy(a, bytes, sizeof *a);
         free(bytes);
     }
-    return status == EXITLM_OK && !is_sound(a) ? unreadable(p->paths[0], error) : status;
+    const xl_calibration_stage stage = (xl_calibration_stage)p->head.numbers[XL_CALIBRATED_STAGE];
+    if (status == EXITLM_OK && !is_sound(a, stage)) status = unreadable(p->paths[0], error);
+    /* a block has at least the sums of its items: what is asked for below is no more */
+    for (size_t i = 0; i < p->n_blocks && status == EXITLM_OK; i++)
+        if (p->blocks[i].n > p->blocks[i].n_bytes / (a->n * sizeof(xl_measure_sum)))
+            status = unreadable(p->paths[p->blocks[i].part], error);
+    return status;
 }
 
 static exitlm_status take_stage(xl_calibration *c, const char *heads, xl_calibration_stage stage,

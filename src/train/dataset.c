@@ -54,7 +54,7 @@ bool xl_dataset_add(xl_dataset *set, xl_dataset_kind kind, xl_dataset_split spli
         fine = item.texts[item.n] != NULL;
     }
     if (fine) set->items[set->n++] = item;
-    else if (item.texts) free_item(&item);
+    else free_item(&item);
     return fine;
 }
 

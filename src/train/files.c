@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "observer.h"
+
 xl_file_kind xl_file_look(const char *path, uint64_t *n_bytes) {
     struct stat s;
     if (n_bytes) *n_bytes = 0;
@@ -90,22 +92,47 @@ exitlm_status xl_file_read(const char *path, uint64_t max_bytes, char **bytes, s
     return status;
 }
 
+static exitlm_status cannot_write(const char *path, exitlm_error *error) {
+    return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": cannot be written: %s", path,
+                   errno ? strerror(errno) : "is the disk full?");
+}
+
+exitlm_status xl_file_begin(xl_file_out *out, const char *path, exitlm_error *error) {
+    struct stat s;
+    out->as_it_is = stat(path, &s) == 0 && !S_ISREG(s.st_mode);
+    out->path = path;
+    out->part = xl_format("%s%s", path, out->as_it_is ? "" : ".part");
+    if (!out->part) return xl_no_memory(error, "a file name");
+    errno = 0;
+    out->stream = fopen(out->part, "wb");
+    if (out->stream) return EXITLM_OK;
+    free(out->part);
+    return cannot_write(path, error);
+}
+
+exitlm_status xl_file_end(xl_file_out *out, exitlm_status status, exitlm_error *error) {
+    errno = 0;
+    bool written = fflush(out->stream) == 0 && !ferror(out->stream);
+    written = fclose(out->stream) == 0 && written;
+    if (status == EXITLM_OK && written && !out->as_it_is) {
+#if defined(__wasi__)
+        remove(out->path); /* it would be in the way */
+#endif
+        written = rename(out->part, out->path) == 0;
+    }
+    if (status == EXITLM_OK && !written) status = cannot_write(out->path, error);
+    if (status != EXITLM_OK && !out->as_it_is) remove(out->part);
+    free(out->part);
+    return status;
+}
+
 exitlm_status xl_file_write(const char *path, const void *bytes, size_t n_bytes,
                             exitlm_error *error) {
-    char *part = xl_format("%s.part", path);
-    if (!part) return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for a file name");
-    errno = 0;
-    FILE *f = fopen(part, "wb");
-    bool written = f && (n_bytes == 0 || fwrite(bytes, 1, n_bytes, f) == n_bytes);
-    if (f) written = fclose(f) == 0 && written;
-    if (written) written = rename(part, path) == 0;
-    exitlm_status status = EXITLM_OK;
-    if (!written)
-        status = xl_fail(error, EXITLM_IO, XL_FILE_NAME ": cannot be written: %s", path,
-                         strerror(errno));
-    if (!written && f) remove(part);
-    free(part);
-    return status;
+    xl_file_out out;
+    exitlm_status status = xl_file_begin(&out, path, error);
+    if (status != EXITLM_OK) return status;
+    fwrite(bytes, 1, n_bytes, out.stream); /* the stream remembers a failure */
+    return xl_file_end(&out, EXITLM_OK, error);
 }
 
 exitlm_status xl_about(const char *name, exitlm_status status, exitlm_error *error) {

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "base/status.h"
 
@@ -19,8 +20,19 @@ xl_file_kind xl_file_look(const char *path, uint64_t *n_bytes);
 exitlm_status xl_file_read(const char *path, uint64_t max_bytes, char **bytes, size_t *n_bytes,
                            exitlm_error *error);
 
-/* Writes a whole file, under another name first, so that an interrupted write leaves the old
- * one. */
+/* A file that is written in pieces, under another name, PATH.part, until it is whole: a failure leaves
+ * the old one. A pipe or a device is written as it is. */
+typedef struct xl_file_out {
+    FILE *stream;
+    const char *path;
+    char *part;
+    bool as_it_is;
+} xl_file_out;
+exitlm_status xl_file_begin(xl_file_out *out, const char *path, exitlm_error *error);
+/* After xl_file_begin has succeeded. `status` of what was to be written: where it is a failure the
+ * old file stays, and that status is returned. What the stream could not write is a failure, too. */
+exitlm_status xl_file_end(xl_file_out *out, exitlm_status status, exitlm_error *error);
+/* The same for a file that is there as a whole. */
 exitlm_status xl_file_write(const char *path, const void *bytes, size_t n_bytes,
                             exitlm_error *error);
 

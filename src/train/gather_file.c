@@ -7,6 +7,8 @@
 
 #include "files.h"
 
+enum { F16_ONE = 0x3c00, F16_INFINITY = 0x7c00 };
+
 typedef struct header {
     uint32_t n_conversations, n_ids, n_positions, dim, top, n_layers;
 } header;
@@ -127,9 +129,17 @@ exitlm_status xl_gather_write(const xl_gather_plan *plan, xl_part_writer *part,
 }
 
 /* ---- Reading ---- */
-static bool get(FILE *f, void **bytes, size_t n, size_t size) {
+static exitlm_status unreadable(const char *path, exitlm_error *error) {
+    return xl_fail(error, EXITLM_IO,
+                   XL_FILE_NAME ": this part cannot be read: delete it and make it again", path);
+}
+
+/* Fresh memory with n items of the file. */
+static exitlm_status get(FILE *f, const char *path, void **bytes, size_t n, size_t size,
+                         exitlm_error *error) {
     *bytes = malloc(n ? n * size : 1);
-    return *bytes && fread(*bytes, size, n, f) == n;
+    if (!*bytes) return xl_no_memory(error, "the gathered data");
+    return xl_read_whole(f, path, *bytes, n * size, error);
 }
 
 /* Bytes before the hidden states. */
@@ -146,29 +156,56 @@ static bool is_sound(const header *h, const xl_gather_plan *plan, const xl_part_
                bytes_before(h) + (uint64_t)h->n_layers * h->n_positions * h->dim * sizeof(uint16_t);
 }
 
-/* Are all ids and positions within the block? */
+/* Do the conversations have the block's ids and positions one after the other, and are these what
+ * they should be? */
 static bool fits(const xl_gather_block *s, uint32_t vocab) {
+    uint64_t id = 0, position = 0;
     for (uint32_t i = 0; i < s->n_conversations; i++) {
         const xl_gather_conversation *c = &s->conversations[i];
-        if ((uint64_t)c->first_id + c->n_ids > s->n_ids ||
-            (uint64_t)c->first_position + c->n_positions > s->n_positions ||
-            c->kind >= XL_GATHER_KINDS)
+        if (c->first_id != id || c->first_position != position || c->n_ids > s->n_ids - id ||
+            c->n_positions > s->n_positions - position || c->kind >= XL_GATHER_KINDS)
             return false;
+        for (uint32_t p = 0; p < c->n_positions; p++)
+            if (s->at[position + p] >= c->n_ids ||
+                (p && s->at[position + p] <= s->at[position + p - 1]))
+                return false;
+        id += c->n_ids;
+        position += c->n_positions;
     }
     for (size_t i = 0; i < s->n_ids; i++)
         if ((uint32_t)s->ids[i] >= vocab) return false;
     for (size_t i = 0; i < (size_t)s->n_positions * s->top; i++)
-        if ((uint32_t)s->top_ids[i] >= vocab) return false;
-    return true;
+        if ((uint32_t)s->top_ids[i] >= vocab || s->top_p[i] > F16_ONE) return false;
+    return id == s->n_ids && position == s->n_positions;
+}
+
+static exitlm_status read_arrays(FILE *f, const char *path, xl_gather_block *s,
+                                 exitlm_error *error) {
+    const size_t n_top = (size_t)s->n_positions * s->top;
+    const struct {
+        void **to;
+        size_t n, size;
+    } arrays[] = {{(void **)&s->conversations, s->n_conversations, sizeof *s->conversations},
+                  {(void **)&s->ids, s->n_ids, sizeof *s->ids},
+                  {(void **)&s->at, s->n_positions, sizeof *s->at},
+                  {(void **)&s->top_ids, n_top, sizeof *s->top_ids},
+                  {(void **)&s->top_p, n_top, sizeof *s->top_p}};
+    exitlm_status status = EXITLM_OK;
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays && status == EXITLM_OK; i++)
+        status = get(f, path, arrays[i].to, arrays[i].n, arrays[i].size, error);
+    return status;
 }
 
 exitlm_status xl_gather_open(const xl_gather_plan *plan, const xl_parts *parts, size_t index,
                              xl_gather_block *s, exitlm_error *error) {
     header h;
+    const xl_part_block *b = &parts->blocks[index];
+    const char *path = parts->paths[b->part];
     *s = (xl_gather_block){0};
     FILE *f = xl_parts_block(parts, index, 0);
-    bool fine = f && fread(&h, sizeof h, 1, f) == 1 && is_sound(&h, plan, &parts->blocks[index]);
-    if (fine) {
+    exitlm_status status = xl_read_whole(f, path, &h, sizeof h, error);
+    if (status == EXITLM_OK && !is_sound(&h, plan, b)) status = unreadable(path, error);
+    if (status == EXITLM_OK) {
         *s = (xl_gather_block){.n_conversations = h.n_conversations,
                                .n_ids = h.n_ids,
                                .n_positions = h.n_positions,
@@ -176,29 +213,24 @@ exitlm_status xl_gather_open(const xl_gather_plan *plan, const xl_parts *parts, 
                                .top = h.top,
                                .n_layers = h.n_layers,
                                .x_offset = bytes_before(&h)};
-        fine = get(f, (void **)&s->conversations, h.n_conversations, sizeof *s->conversations) &&
-               get(f, (void **)&s->ids, h.n_ids, sizeof *s->ids) &&
-               get(f, (void **)&s->at, h.n_positions, sizeof *s->at) &&
-               get(f, (void **)&s->top_ids, (size_t)h.n_positions * h.top, sizeof *s->top_ids) &&
-               get(f, (void **)&s->top_p, (size_t)h.n_positions * h.top, sizeof *s->top_p) &&
-               fits(s, plan->model->config.vocab);
+        status = read_arrays(f, path, s, error);
     }
+    if (status == EXITLM_OK && !fits(s, plan->model->config.vocab))
+        status = unreadable(path, error);
     if (f) fclose(f);
-    return fine ? EXITLM_OK
-                : xl_fail(error, EXITLM_IO,
-                          XL_FILE_NAME ": this part cannot be read: delete it and make it again",
-                          parts->paths[parts->blocks[index].part]);
+    return status;
 }
 
 exitlm_status xl_gather_layer(const xl_parts *parts, size_t index, const xl_gather_block *s,
                               uint32_t layer, uint16_t *x, exitlm_error *error) {
+    const char *path = parts->paths[parts->blocks[index].part];
     const size_t items = (size_t)s->n_positions * s->dim;
     FILE *f = xl_parts_block(parts, index, s->x_offset + (uint64_t)layer * items * sizeof *x);
-    bool fine = f && fread(x, sizeof *x, items, f) == items;
+    exitlm_status status = xl_read_whole(f, path, x, items * sizeof *x, error);
+    for (size_t i = 0; i < items && status == EXITLM_OK; i++)
+        if ((x[i] & F16_INFINITY) == F16_INFINITY) status = unreadable(path, error);
     if (f) fclose(f);
-    return fine ? EXITLM_OK
-                : xl_fail(error, EXITLM_IO, XL_FILE_NAME ": hidden states cannot be read",
-                          parts->paths[parts->blocks[index].part]);
+    return status;
 }
 
 void xl_gather_close(xl_gather_block *s) {

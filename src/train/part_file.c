@@ -84,6 +84,11 @@ static bool read_head(FILE *f, xl_part_head *head) {
            head->total <= UINT32_MAX;
 }
 
+static exitlm_status cannot_read(const char *path, exitlm_error *error) {
+    return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": cannot be read: %s", path,
+                   errno ? strerror(errno) : "the file is shorter than it was");
+}
+
 /* Whole blocks from here on. *end: behind the last one; *more: something follows that is none. */
 static exitlm_status read_blocks(xl_parts *p, size_t part, FILE *f, uint64_t *end, bool *more,
                                  exitlm_error *error) {
@@ -92,6 +97,7 @@ static exitlm_status read_blocks(xl_parts *p, size_t part, FILE *f, uint64_t *en
     if (!buffer) status = xl_no_memory(error, "a part");
     *end = sizeof(head_record);
     *more = false;
+    errno = 0;
     while (status == EXITLM_OK && !*more) {
         block_record b;
         const size_t got = fread(&b, 1, sizeof b, f);
@@ -103,7 +109,8 @@ static exitlm_status read_blocks(xl_parts *p, size_t part, FILE *f, uint64_t *en
         if (!add_block(p, &block)) status = xl_no_memory(error, "a part");
     }
     free(buffer);
-    return status;
+    /* what cannot be read now may be whole */
+    return status == EXITLM_OK && ferror(f) ? cannot_read(p->paths[part], error) : status;
 }
 
 static int compare_blocks(const void *a, const void *b) {
@@ -112,11 +119,14 @@ static int compare_blocks(const void *a, const void *b) {
     return (x->n > y->n) - (x->n < y->n);
 }
 
-/* The first item from `first` on that no block has, of sorted blocks. */
-static uint64_t covered(const xl_part_block *blocks, size_t n, uint64_t first) {
-    for (size_t i = 0; i < n; i++)
-        if (blocks[i].first == first) first += blocks[i].n;
-    return first;
+/* Do sorted blocks have each of the items [first, end) once, and no others? */
+static bool cover(const xl_part_block *blocks, size_t n, uint64_t first, uint64_t end) {
+    for (size_t i = 0; i < n; i++) {
+        if (blocks[i].n == 0) continue;
+        if (blocks[i].first != first || blocks[i].n > end - first) return false;
+        first += blocks[i].n;
+    }
+    return first == end;
 }
 
 /* ---- Reading ---- */
@@ -156,15 +166,16 @@ static exitlm_status read_part(xl_parts *p, size_t part, xl_part_head *head, xl_
         return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": cannot be opened: %s", path,
                        strerror(errno));
     const bool fine = read_head(f, head) && head->kind == (uint32_t)kind;
-    exitlm_status status =
-        fine ? read_blocks(p, part, f, &end, &more, error) : refuse_head(path, head, kind, error);
+    exitlm_status status = fine        ? read_blocks(p, part, f, &end, &more, error)
+                           : ferror(f) ? cannot_read(path, error)
+                                       : refuse_head(path, head, kind, error);
     fclose(f);
     if (status != EXITLM_OK || partial) return status;
     if (more) return damaged(path, head->shard, end, error);
     qsort(p->blocks + before, p->n_blocks - before, sizeof *p->blocks, compare_blocks);
     const uint64_t first = xl_shard_first(head->shard, head->total),
                    last = xl_shard_end(head->shard, head->total);
-    if (covered(p->blocks + before, p->n_blocks - before, first) == last) return EXITLM_OK;
+    if (cover(p->blocks + before, p->n_blocks - before, first, last)) return EXITLM_OK;
     return xl_fail(
         error, EXITLM_IO,
         XL_FILE_NAME
@@ -244,18 +255,23 @@ FILE *xl_parts_block(const xl_parts *p, size_t index, uint64_t offset) {
     return NULL;
 }
 
+exitlm_status xl_read_whole(FILE *f, const char *path, void *bytes, size_t n, exitlm_error *error) {
+    if (f) errno = 0;
+    return f && fread(bytes, 1, n, f) == n ? EXITLM_OK : cannot_read(path, error);
+}
+
 exitlm_status xl_parts_read(const xl_parts *p, size_t index, void **bytes, exitlm_error *error) {
     const uint64_t n = p->blocks[index].n_bytes;
     *bytes = n < SIZE_MAX ? malloc((size_t)n + 1) : NULL;
     if (!*bytes) return xl_no_memory(error, "a part");
     FILE *f = xl_parts_block(p, index, 0);
-    const bool fine = f && fread(*bytes, 1, (size_t)n, f) == n;
+    exitlm_status status =
+        xl_read_whole(f, p->paths[p->blocks[index].part], *bytes, (size_t)n, error);
     if (f) fclose(f);
-    if (fine) return EXITLM_OK;
+    if (status == EXITLM_OK) return EXITLM_OK;
     free(*bytes);
     *bytes = NULL;
-    return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": cannot be read",
-                   p->paths[p->blocks[index].part]);
+    return status;
 }
 
 void xl_parts_close(xl_parts *p) {
@@ -318,9 +334,11 @@ static exitlm_status go_on(xl_part_writer *w, exitlm_error *error) {
     uint64_t end = 0;
     bool more;
     exitlm_status status = EXITLM_OK;
+    errno = 0;
     if (read_head(w->file, &head) && same_work(&head, &w->there.head) &&
         same_shard(&head, &w->there.head))
         status = read_blocks(&w->there, 0, w->file, &end, &more, error);
+    else if (ferror(w->file)) status = cannot_read(w->there.paths[0], error);
     if (status != EXITLM_OK) return status;
     errno = 0;
     bool fine =
@@ -359,8 +377,10 @@ bool xl_part_has(const xl_part_writer *w, uint64_t first, uint64_t n) {
 }
 
 uint64_t xl_part_done(const xl_part_writer *w) {
-    const xl_part_head *h = &w->there.head;
-    return covered(w->there.blocks, w->there.n_blocks, xl_shard_first(h->shard, h->total));
+    uint64_t first = xl_shard_first(w->there.head.shard, w->there.head.total);
+    for (size_t i = 0; i < w->there.n_blocks; i++)
+        if (w->there.blocks[i].first == first) first += w->there.blocks[i].n;
+    return first;
 }
 
 static void flush_piece(xl_part_writer *w) {

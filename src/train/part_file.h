@@ -62,6 +62,8 @@ exitlm_status xl_parts_open(xl_parts *parts, const char *const *paths, size_t n,
                             const char *fingerprint, bool partial, exitlm_error *error);
 /* The file at the block's bytes, to be closed; NULL: it cannot be opened any more. */
 FILE *xl_parts_block(const xl_parts *parts, size_t index, uint64_t offset);
+/* n bytes from where the file stands; NULL: xl_parts_block has failed. */
+exitlm_status xl_read_whole(FILE *f, const char *path, void *bytes, size_t n, exitlm_error *error);
 /* The whole block in fresh memory. */
 exitlm_status xl_parts_read(const xl_parts *parts, size_t index, void **bytes, exitlm_error *error);
 void xl_parts_close(xl_parts *parts);

@@ -241,13 +241,11 @@ static void put_conversation(const xl_training *run, ndjson *out, const xl_gathe
               (int)(n_bytes < capacity ? n_bytes : capacity), text);
 }
 
-exitlm_status xl_training_save_data(const xl_training *run, const char *path, exitlm_error *error) {
+static exitlm_status put_all(const xl_training *run, FILE *stream, exitlm_error *error) {
     const size_t capacity = (size_t)run->plan.context_tokens * 64;
     char *text = malloc(capacity);
-    FILE *f = text ? fopen(path, "w") : NULL;
-    exitlm_status status =
-        f ? EXITLM_OK : xl_fail(error, EXITLM_IO, XL_FILE_NAME ": cannot be written", path);
-    ndjson out = xl_nd_to(f);
+    exitlm_status status = text ? EXITLM_OK : xl_no_memory(error, "a conversation");
+    ndjson out = xl_nd_to(stream);
     for (size_t i = 0; i < run->gathered.n_blocks && status == EXITLM_OK; i++) {
         xl_gather_block block = {0};
         status = xl_gather_open(&run->plan, &run->gathered, i, &block, error);
@@ -255,9 +253,14 @@ exitlm_status xl_training_save_data(const xl_training *run, const char *path, ex
             put_conversation(run, &out, &block, &block.conversations[c], text, capacity);
         xl_gather_close(&block);
     }
-    if (f && fclose(f) != 0 && status == EXITLM_OK)
-        status =
-            xl_fail(error, EXITLM_IO, XL_FILE_NAME ": cannot be written: is the disk full?", path);
     free(text);
     return status;
+}
+
+exitlm_status xl_training_save_data(const xl_training *run, const char *path, exitlm_error *error) {
+    xl_file_out out;
+    exitlm_status status = xl_file_begin(&out, path, error);
+    if (status != EXITLM_OK) return status;
+    status = put_all(run, out.stream, error);
+    return xl_file_end(&out, status, error);
 }

@@ -132,8 +132,12 @@ static void spend(run *r, uint32_t work) { r->work -= xl_min_u32(r->work, work);
 
 static void check_all(const run *r) {
     EXPECT(!r->memory->wrong_size);
-    for (int i = 0; i < SEATS; i++)
-        if (r->seats[i].s) EXPECT(xl_stair_check(&r->seats[i].s->stair));
+    for (int i = 0; i < SEATS; i++) {
+        const xl_stair *stair = r->seats[i].s ? &r->seats[i].s->stair : NULL;
+        if (!stair) continue;
+        EXPECT(xl_stair_check(stair));
+        EXPECT(stair->n == 0 || stair->depth[0] <= r->model->layers_ready);
+    }
 }
 
 /* What a refused call leaves as it was. */
@@ -473,7 +477,7 @@ static void climb(run *r, seat *at) {
         } else if (what == 4 && at_head)
             good(r,
                  xl_stair_exit(stair, heads, stair->n - 1, head,
-                               (exitlm_kv_policy)(1 + (kind >> 3) % 3), &error),
+                               (exitlm_kv_policy)(1 + take(&r->in, 1) % 3), &error),
                  &error);
         else if (what == 5 && at_head) xl_stair_map_waiting(stair, heads, head);
         else if (what == 6) xl_stair_truncate(stair, take(&r->in, 2) % (stair->n + 1));

@@ -102,3 +102,17 @@ test('docs/errors.md says of every code when it comes and what to do', () => {
   assert.ok(codes.length > 5);
   assert.deepEqual(rows, codes);
 });
+
+test('every promise of SECURITY.md has its tests', () => {
+  const page = fs.readFileSync(path.join(root, 'SECURITY.md'), 'utf8');
+  const rows = [...page.matchAll(/^\|.*\|([^|]+)\|$/gm)].map(([, tests]) => tests);
+  assert.ok(rows.length > 20);
+  for (const row of rows.slice(2)) {
+    assert.match(row, /^ `tests\//, row);
+    for (const each of row.split(';')) {
+      const [file, ...names] = [...each.matchAll(/`([^`]+)`/g)].map(([, name]) => name);
+      const text = fs.readFileSync(path.join(root, file), 'utf8').replace(/\\'/g, "'");
+      for (const name of names) assert.ok(text.includes(name), `${file}: ${name}`);
+    }
+  }
+});

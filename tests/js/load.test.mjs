@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
+import http from 'node:http';
 import { after, test } from 'node:test';
 import { openStore } from '../../web/src/cache/cache.js';
 import { Ranges } from '../../web/src/cache/ranges.js';
@@ -137,6 +138,131 @@ test('content-encoding', async () => {
     const { url } = await serve({ gzip: true, ranges });
     await check(url);
   }
+});
+
+/** What a server, or something before it, makes of one answer of a file. */
+const odd =
+  /** @type {[string, (answer: Response, asked: number, body: Uint8Array) => Response][]} */ ([
+    ['fewer bytes than were asked for', ({ headers }, _, body) => part(headers, body.slice(0, 99))],
+    ['half of them', ({ headers }, _, body) => part(headers, body.slice(0, body.length / 2))],
+    ['more of them', ({ headers }, from) => part(headers, bytes.slice(from))],
+    ['no Content-Range', ({ headers }, _, body) => part(headers, body, { 'content-range': '' })],
+    [
+      'no total',
+      ({ headers }, from, body) =>
+        part(headers, body, { 'content-range': `bytes ${from}-${from + body.length - 1}/*` }),
+    ],
+    [
+      'a length that is too long',
+      ({ headers }, _, body) => part(headers, body, { 'content-length': String(2 * body.length) }),
+    ],
+    [
+      'a length that is too short',
+      ({ headers }, _, body) => part(headers, body, { 'content-length': '7' }),
+    ],
+    [
+      'the whole file for a range',
+      ({ headers }) => new Response(bytes, { headers: { etag: headers.get('etag') ?? '' } }),
+    ],
+    ['an unavailable server', () => new Response('', { status: 503 })],
+  ]);
+const part = (/** @type {Headers} */ headers, /** @type {any} */ body, more = {}) =>
+  new Response(body, { status: 206, headers: { ...Object.fromEntries(headers), ...more } });
+
+for (const [title, change] of odd)
+  test(`an answer among others: ${title}`, async () => {
+    const { url } = await serve();
+    for (const wrong of [0, 1]) {
+      let n = 0;
+      const oddFetch = async (/** @type {string} */ address, /** @type {any} */ init) => {
+        const answer = await fetch(address, init);
+        if (n++ !== wrong) return answer;
+        const from = Number(/=(\d+)/.exec(init.headers.Range ?? '')?.[1] ?? 0);
+        return change(answer, from, new Uint8Array(await answer.arrayBuffer()));
+      };
+      await check(url, { fetch: oddFetch });
+      assert.ok(n > wrong);
+    }
+  });
+
+test('other bytes than those that were asked for', async () => {
+  const { url } = await serve();
+  const shifted = async (/** @type {string} */ address, /** @type {any} */ init) => {
+    const answer = await fetch(address, init);
+    const range = answer.headers
+      .get('content-range')
+      ?.replace(/^bytes (\d+)/, (_, n) => `bytes ${Number(n) + 4}`);
+    return part(answer.headers, answer.body, { 'content-range': range });
+  };
+  await assert.rejects(
+    ExitLM.load(url, { ...options, fetch: shifted }),
+    code('HTTP', /from 0 on were asked for.* from 4 on/),
+  );
+});
+
+test('redirects', async (t) => {
+  const { url } = await serve();
+  const server = http.createServer((request, response) =>
+    response
+      .writeHead(request.url === '/loop' ? 302 : 307, {
+        location: request.url === '/loop' ? '/loop' : url,
+      })
+      .end(),
+  );
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', () => resolve(undefined)));
+  t.after(() => server.close());
+  const { port } = /** @type {import('node:net').AddressInfo} */ (server.address());
+  await check(`http://127.0.0.1:${port}/tiny.gguf`);
+  const { signal } = new AbortController();
+  const looping = httpSource(`http://127.0.0.1:${port}/loop`, (address, init) =>
+    fetch(address, init),
+  );
+  await assert.rejects(
+    download(looping, 0, 9, { signal, tries: 1 }).next(),
+    code('NETWORK', /no connection/),
+  );
+});
+
+test('a connection that stalls is opened again where it stood', async () => {
+  /** @type {number[]} */
+  const from = [];
+  const stalling = /** @type {any} */ ({
+    name: 'x',
+    url: 'https://example.invalid/x',
+    open: async (
+      /** @type {number} */ at,
+      /** @type {any} */ _,
+      /** @type {AbortSignal} */ signal,
+    ) => {
+      from.push(at);
+      const stalls = new Promise((_, reject) =>
+        signal.addEventListener('abort', () => reject(signal.reason)),
+      );
+      if (from.length === 1) await stalls; // before an answer
+      const body = async function* () {
+        yield bytes.subarray(at, at + 5);
+        if (from.length === 2) await stalls;
+        yield bytes.subarray(at + 5, 20);
+      };
+      return { from: at, total: 20, ranged: true, validator: null, body: body() };
+    },
+  });
+  /** @type {string[]} */
+  const said = [];
+  const { signal } = new AbortController();
+  const onRetry = (/** @type {Error} */ error) => void said.push(error.message);
+  let n = 0;
+  for await (const { at, bytes: some } of download(stalling, 0, null, {
+    signal,
+    onRetry,
+    stallMs: 50,
+  })) {
+    assert.equal(at, n);
+    await new Promise((resolve) => setTimeout(resolve, 120)); // who takes them may take longer
+    n += some.length;
+  }
+  assert.deepEqual([n, from], [20, [0, 0, 5]]);
+  assert.deepEqual(said, Array(2).fill('x: nothing has come for 0.05 seconds'));
 });
 
 test('no server', async () => {

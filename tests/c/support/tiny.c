@@ -82,8 +82,8 @@ static void free_head(xl_head_source *head, uint32_t n_layers) {
     }
 }
 
-exitlm_heads *tiny_heads(const exitlm_model *model, const uint32_t *layers, uint32_t n,
-                         uint32_t rows, uint64_t seed) {
+void tiny_heads_file(const exitlm_model *model, const uint32_t *layers, uint32_t n, uint32_t rows,
+                     uint64_t seed, xl_buffer *out) {
     const xl_config *c = &model->config;
     float *maps[EXITLM_MAX_HEADS][2 * 64];
     int32_t *shortlist = malloc(rows * sizeof *shortlist);
@@ -118,14 +118,19 @@ exitlm_heads *tiny_heads(const exitlm_model *model, const uint32_t *layers, uint
         fill_head(&source.head[i], c, layers[i], rows, maps[i]);
         level.threshold[i] = 0.9f;
     }
-    xl_buffer out;
-    exitlm_heads *heads;
-    xl_buffer_init(&out, &xl_libc_allocator);
-    CHECK_OK(xl_heads_write(&source, &out, &error_));
-    CHECK_OK(exitlm_heads_create(&heads, out.data, out.n_bytes, NULL, &error_));
-    xl_buffer_free(&out);
+    xl_buffer_init(out, &xl_libc_allocator);
+    CHECK_OK(xl_heads_write(&source, out, &error_));
     for (uint32_t i = 0; i < n; i++) free_head(&source.head[i], c->n_layers);
     free(shortlist);
+}
+
+exitlm_heads *tiny_heads(const exitlm_model *model, const uint32_t *layers, uint32_t n,
+                         uint32_t rows, uint64_t seed) {
+    xl_buffer file;
+    exitlm_heads *heads;
+    tiny_heads_file(model, layers, n, rows, seed, &file);
+    CHECK_OK(exitlm_heads_create(&heads, file.data, file.n_bytes, NULL, &error_));
+    xl_buffer_free(&file);
     return heads;
 }
 

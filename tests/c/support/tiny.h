@@ -9,9 +9,11 @@ uint8_t *tiny_read(const char *path, size_t *n_bytes);
 exitlm_model *tiny_load(const exitlm_heads *heads);
 /* The same of any file in memory. */
 exitlm_model *tiny_load_bytes(const void *bytes, size_t n_bytes, const exitlm_heads *heads);
-/* A bytes image of a heads file for `model`: heads after `layers[0..n)`; a layer equal to the
- * model's last makes a vocabulary exit. Weights are pseudo-random from the seed, small enough
- * for the heads to agree often. With maps of K/V. */
+/* A heads file for `model`: heads after `layers[0..n)`; a layer equal to the model's last makes a
+ * vocabulary exit. Weights are pseudo-random from the seed, small enough for the heads to agree
+ * often. With maps of K/V. The caller frees it. */
+void tiny_heads_file(const exitlm_model *model, const uint32_t *layers, uint32_t n, uint32_t rows,
+                     uint64_t seed, xl_buffer *out);
 exitlm_heads *tiny_heads(const exitlm_model *model, const uint32_t *layers, uint32_t n,
                          uint32_t rows, uint64_t seed);
 exitlm_session *tiny_session(const exitlm_model *model, const exitlm_session_options *options);

@@ -124,12 +124,13 @@ export async function openStore(
     state?.url && (plain(state.url) !== plain(key) || (sha256 !== null && state.sha256 !== sha256));
   if (slot && another) {
     if (!slot.writable) return null;
-    await slot.remove();
+    await slot.remove().catch(() => {});
     slot = await openSlot(kind, id, peer);
     state = slot && parseJournal(slot.journal);
   }
   if (!slot || !state) return null;
-  const others = kind === 'remote' ? undefined : (/** @type {number} */ n) => makeRoom(id, n);
+  const others =
+    kind === 'remote' ? undefined : (/** @type {number} */ n) => makeRoom(id, n).catch(() => 0);
   if (!state.url) {
     if (!slot.writable) return null;
     await others?.(0);
@@ -179,8 +180,11 @@ async function makeRoom(own, bytes) {
     if (copy.id === own || (freed >= bytes && Date.now() - copy.usedAt < MOST_IDLE_MS)) continue;
     const release = await lock(copy.id);
     if (!release) continue; // in use
-    if ((await opfsRemove(copy.id)) || (await cacheApiRemove(copy.id))) freed += bytesKept(copy);
-    release();
+    try {
+      if ((await opfsRemove(copy.id)) || (await cacheApiRemove(copy.id))) freed += bytesKept(copy);
+    } finally {
+      release();
+    }
   }
   return freed;
 }
@@ -236,9 +240,12 @@ export const modelCache = {
     let any = false;
     for (const id of ids) {
       const release = await lock(id, false);
-      const removed = [await opfsRemove(id), await cacheApiRemove(id)];
-      release?.();
-      any ||= removed.includes(true);
+      try {
+        const removed = [await opfsRemove(id), await cacheApiRemove(id)];
+        any ||= removed.includes(true);
+      } finally {
+        release?.();
+      }
     }
     return any;
   },

@@ -67,8 +67,7 @@ export async function keyValueSlot(values, id, writable, release) {
     writeNote: async (note) => void (await values.put(`${id}/note`, encoder.encode(note))),
     close: async () => release(),
     async remove() {
-      await removeKeys(values, id, journal);
-      release();
+      await removeKeys(values, id, journal).finally(release);
     },
   };
 }

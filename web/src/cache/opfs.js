@@ -42,6 +42,18 @@ async function readText(dir, name) {
 }
 
 /**
+ * Where there is no more room, less is written than was given.
+ * @param {any} handle @param {Uint8Array} bytes @param {number} at
+ */
+function writeAll(handle, bytes, at) {
+  for (let done = 0; done < bytes.length;) {
+    const n = handle.write(bytes.subarray(done), { at: at + done });
+    if (!(n > 0)) throw new DOMException('nothing more can be written', 'QuotaExceededError');
+    done += n;
+  }
+}
+
+/**
  * @param {string} id
  * @param {boolean} writable
  * @param {() => void} release called when writing ends
@@ -75,7 +87,13 @@ export async function opfsSlot(id, writable, release) {
   /** @type {Map<number, Promise<File>>} */
   const files = new Map();
   const closeHandles = () => {
-    for (const it of handles.values()) it.close();
+    for (const it of handles.values()) {
+      try {
+        it.close();
+      } catch {
+        // it is closed
+      }
+    }
     handles.clear();
     opening.clear();
     dirty.clear();
@@ -89,18 +107,13 @@ export async function opfsSlot(id, writable, release) {
       for (const it of dirty) it.flush();
       dirty.clear();
       const journal = await handle('journal');
-      journal.write(encoder.encode(text), { at: journal.getSize() });
+      writeAll(journal, encoder.encode(text), journal.getSize());
       journal.flush();
     },
     async write(file, offset, bytes) {
       const own = await handle(`file-${file}`);
       dirty.add(own);
-      let done = 0;
-      while (done < bytes.length) {
-        const n = own.write(bytes.subarray(done), { at: offset + done });
-        if (!(n > 0)) throw new DOMException('nothing more can be written', 'QuotaExceededError');
-        done += n;
-      }
+      writeAll(own, bytes, offset);
     },
     async read(file, offset, n) {
       // Who may write reads through a handle: the bytes come at once and are copied once. Others
@@ -126,9 +139,8 @@ export async function opfsSlot(id, writable, release) {
     readNote: () => readText(dir, 'note'),
     async writeNote(text) {
       const note = await handle('note');
-      const bytes = encoder.encode(text);
       note.truncate(0);
-      note.write(bytes, { at: 0 });
+      writeAll(note, encoder.encode(text), 0);
       note.flush();
     },
     async close() {

@@ -20,6 +20,8 @@ const MOST_TRIES = 12;
  * About four seconds.
  */
 const FIRST_TRIES = 5;
+/** A connection over which nothing has come for so long is given up, and opened again. */
+const STALL_MS = 60_000;
 /** Sources that have answered once. @type {WeakSet<Source>} */
 const answered = new WeakSet();
 
@@ -30,6 +32,7 @@ const answered = new WeakSet();
  *   [onOpen] after each answer
  * @property {(error: ExitLMError, pauseMs: number) => void} [onRetry]
  * @property {number} [tries]
+ * @property {number} [stallMs]
  * @property {boolean} [more] where the source knows no ranges, all that comes is wanted, not only
  *   up to `to`
  * @property {boolean} [whole] the file is asked for without a range from its start: servers
@@ -50,14 +53,22 @@ export async function* download(
   source,
   from,
   to,
-  { signal, onOpen, onRetry, tries = MOST_TRIES, whole = false, more = false },
+  { signal, onOpen, onRetry, tries = MOST_TRIES, stallMs = STALL_MS, whole = false, more = false },
 ) {
   let at = from;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let stalled;
   for (let failures = 0; ;) {
     // Whoever fetches leaves listeners at the signal, and there are thousands of requests. Its abort
     // ends an answer that nobody has begun to read.
     const link = linked(signal);
+    const wait = () => {
+      if (!source.url) return; // only the caller knows how long its own stream may take
+      const why = `${source.name}: nothing has come for ${stallMs / 1000} seconds`;
+      stalled = setTimeout(() => link.abort(new PassingError('NETWORK', why)), stallMs);
+    };
     try {
+      wait();
       const opened = await source.open(at, to, link.signal, whole);
       answered.add(source);
       onOpen?.(opened);
@@ -68,15 +79,18 @@ export async function* download(
       if (opened.ranged && total !== null && (to === null || to > total)) to = total;
       let position = opened.from;
       for await (const chunk of opened.body) {
+        clearTimeout(stalled); // whoever takes the bytes may take its time
         const skip = Math.max(0, at - position);
         position += chunk.length;
-        if (skip >= chunk.length) continue;
-        let bytes = skip ? chunk.subarray(skip) : chunk;
-        if (to !== null && at + bytes.length > to) bytes = bytes.subarray(0, to - at);
-        if (bytes.length) yield { at, bytes };
-        at += bytes.length;
-        failures = 0;
-        if (to !== null && at >= to) return;
+        if (skip < chunk.length) {
+          let bytes = skip ? chunk.subarray(skip) : chunk;
+          if (to !== null && at + bytes.length > to) bytes = bytes.subarray(0, to - at);
+          if (bytes.length) yield { at, bytes };
+          at += bytes.length;
+          failures = 0;
+          if (to !== null && at >= to) return;
+        }
+        wait();
       }
       if (to === null || at >= to || (!opened.ranged && total !== null && at >= total)) return;
       throw new PassingError(
@@ -109,6 +123,7 @@ export async function* download(
       onRetry?.(error, pause);
       await online(pause, signal);
     } finally {
+      clearTimeout(stalled);
       link.release();
     }
   }
