@@ -49,7 +49,7 @@ export async function runProgram(argv) {
   const imports = Object.fromEntries(
     Object.entries(wasi.wasiImport).map(([name, call]) => [
       name,
-      (/** @type {any[]} */ ...args) => call(...args),
+      (/** @type {any[]} */ ...given) => call(...given),
     ]),
   );
   const { instance } = await WebAssembly.instantiate(fs.readFileSync(MODULE), {
