@@ -24,6 +24,18 @@ function load(app) {
           project.removeReflection(member);
       }
     }
+    // ExitLM's base is nobody's to import: what comes from it is its own.
+    for (const one of project.getReflectionsByKind(ReflectionKind.Class)) {
+      if (one.name !== 'ExitLM') continue;
+      delete one.extendedTypes;
+      delete one.typeHierarchy;
+      one.traverse((member) => {
+        for (const each of [member, ...(member.signatures ?? []), member.getSignature]) {
+          delete each?.inheritedFrom;
+          delete each?.overwrites;
+        }
+      });
+    }
   });
 }
 

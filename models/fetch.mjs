@@ -34,7 +34,8 @@ export function readCatalog() {
 
 /** The catalogue's entry of that name. @param {string} [name] the default model's if left out */
 export function findModel(name, catalog = readCatalog()) {
-  const model = catalog.models.find((m) => m.name === (name ?? catalog.default));
+  const wanted = (name ?? catalog.default).toLowerCase();
+  const model = catalog.models.find((m) => m.name === wanted);
   if (!model) {
     throw new Error(
       `no model "${name}" in the catalogue; it has ${catalog.models.map((m) => m.name).join(', ')}`,

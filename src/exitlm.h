@@ -350,6 +350,11 @@ exitlm_status exitlm_grammar_from_tools(exitlm_grammar **grammar, const exitlm_m
                                         const char *json, size_t n_bytes, const char *choice,
                                         unsigned flags, const exitlm_allocator *allocator,
                                         exitlm_error *error);
+/* Replies go on from this text, which the prompt ends with, 4,096 bytes at most: with it before them they
+ * are of the shape, white space of JSON apart. Between replies only. USAGE where no text of the shape
+ * begins like that; the grammar begins with nothing then. */
+exitlm_status exitlm_grammar_begin(exitlm_grammar *grammar, const char *text, size_t n_bytes,
+                                   exitlm_error *error);
 void exitlm_grammar_free(exitlm_grammar *grammar);
 
 #define EXITLM_MAX_TOP_LOGPROBS 20

@@ -455,6 +455,10 @@ exitlm_grammar *EXPORT(exitlm_wasm_grammar_from_tools)(const exitlm_model *model
                               NULL, error);
     return grammar;
 }
+exitlm_status EXPORT(exitlm_wasm_grammar_begin)(exitlm_grammar *grammar, const char *text,
+                                                size_t n_bytes, exitlm_error *error) {
+    return exitlm_grammar_begin(grammar, text, n_bytes, error);
+}
 void EXPORT(exitlm_wasm_grammar_free)(exitlm_grammar *grammar) { exitlm_grammar_free(grammar); }
 exitlm_status EXPORT(exitlm_wasm_session_start)(exitlm_session *session, const int32_t *ids,
                                                 size_t n, const exitlm_generate_options *options,

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "files.h"
 #include "platform.h"
@@ -71,7 +72,7 @@ static const xl_json *first_model(const cli_catalog *catalog) {
 const xl_json *cli_catalog_find(const cli_catalog *catalog, const char *name) {
     for (const xl_json *m = first_model(catalog); m; m = m->next) {
         const char *candidate = xl_json_string(m, "name");
-        if (candidate && strcmp(candidate, name) == 0) return m;
+        if (candidate && strcasecmp(candidate, name) == 0) return m;
     }
     return NULL;
 }

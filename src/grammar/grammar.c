@@ -59,6 +59,9 @@ struct exitlm_grammar {
     exitlm_allocator allocator;
     const xl_vocabulary *vocabulary;
     xl_automaton automaton;
+    xl_grammar_kind kind;
+    char *begun; /* [2 * XL_MAX_BEGUN] before each reply; NULL: nothing is */
+    size_t n_begun;
     void *block;
     size_t block_bytes;
     config_set *sets;      /* [MAX_SETS] */
@@ -260,15 +263,6 @@ static uint32_t make_room(xl_grammar *g, trail *t, const int32_t *ids, uint32_t 
     return set_now;
 }
 
-static uint32_t start_set(xl_grammar *g) {
-    if (g->start != UNKNOWN) return g->start;
-    begin_set(g);
-    reach(g, g->automaton.rules[0].start, 0);
-    const uint32_t set = end_set(g);
-    if (!g->full) g->start = set;
-    return set;
-}
-
 /* The set after a byte. DEAD with `full` where there was no room. Bytes that the same edges take are
  * done at once. */
 static uint32_t step(xl_grammar *g, uint32_t from, uint8_t byte) {
@@ -303,6 +297,16 @@ static uint32_t step_token(xl_grammar *g, uint32_t set, int32_t id) {
     const size_t n = xl_token_bytes(g->vocabulary->tokenizer, id, bytes, sizeof bytes);
     if (n == 0) return DEAD;
     for (size_t i = 0; i < n && set != DEAD; i++) set = step(g, set, (uint8_t)bytes[i]);
+    return set;
+}
+
+static uint32_t start_set(xl_grammar *g) {
+    if (g->start != UNKNOWN) return g->start;
+    begin_set(g);
+    reach(g, g->automaton.rules[0].start, 0);
+    uint32_t set = end_set(g);
+    for (size_t i = 0; i < g->n_begun && set != DEAD; i++) set = step(g, set, (uint8_t)g->begun[i]);
+    if (!g->full) g->start = set;
     return set;
 }
 
@@ -569,7 +573,7 @@ exitlm_status xl_grammar_create(xl_grammar **grammar, const xl_vocabulary *vocab
     *grammar = NULL;
     xl_grammar *g = xl_calloc(&own, 1, sizeof *g);
     if (!g) return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for a grammar");
-    *g = (xl_grammar){.allocator = own, .vocabulary = vocabulary};
+    *g = (xl_grammar){.allocator = own, .vocabulary = vocabulary, .kind = source->kind};
     exitlm_status status = lay_automaton(g, source, error);
     xl_arena arena = {0};
     lay_out(g, &arena);
@@ -591,9 +595,50 @@ exitlm_status xl_grammar_create(xl_grammar **grammar, const xl_vocabulary *vocab
     return EXITLM_OK;
 }
 
+/* JSON in the one form that schemas have here (schema.h), at most twice as long. */
+static size_t in_form(const char *json, size_t n, char *out) {
+    size_t n_out = 0;
+    bool quoted = false, space = false;
+    for (size_t i = 0; i < n; i++) {
+        const bool white = !quoted && strchr(" \t\r\n", json[i]) && json[i];
+        if (space) out[n_out++] = ' ';
+        space = false;
+        if (white) continue;
+        out[n_out++] = json[i];
+        if (quoted && json[i] == '\\' && i + 1 < n) out[n_out++] = json[++i];
+        else if (json[i] == '"') quoted = !quoted;
+        else space = !quoted && (json[i] == ',' || json[i] == ':');
+    }
+    return n_out;
+}
+
+exitlm_status xl_grammar_begin(xl_grammar *g, const char *text, size_t n_bytes,
+                               exitlm_error *error) {
+    if (n_bytes > XL_MAX_BEGUN)
+        return xl_fail(error, EXITLM_USAGE,
+                       "a shaped reply goes on from %d bytes at most, these are %zu", XL_MAX_BEGUN,
+                       n_bytes);
+    if (!g->begun) g->begun = xl_calloc(&g->allocator, 2 * XL_MAX_BEGUN, 1);
+    if (!g->begun) return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for a reply's beginning");
+    if (g->kind == XL_GRAMMAR_SCHEMA) g->n_begun = in_form(text, n_bytes, g->begun);
+    else memcpy(g->begun, text, g->n_begun = n_bytes);
+    forget(g);
+    if (start_set(g) != DEAD) return EXITLM_OK;
+    const bool full = g->full;
+    g->n_begun = 0;
+    forget(g);
+    if (full)
+        return xl_fail(error, EXITLM_USAGE,
+                       "this beginning leaves too many possibilities at once; shorten it");
+    return xl_fail(error, EXITLM_USAGE,
+                   "no text of this shape begins with \"%.*s\"%s: the reply cannot go on from it",
+                   n_bytes > 40 ? 40 : (int)n_bytes, text, n_bytes > 40 ? "..." : "");
+}
+
 void xl_grammar_free(xl_grammar *g) {
     if (!g) return;
     const exitlm_allocator allocator = g->allocator;
+    xl_free(&allocator, g->begun, 2 * XL_MAX_BEGUN, 1);
     xl_automaton_free(&g->automaton);
     xl_free(&allocator, g->block, g->block_bytes, 1);
     xl_free(&allocator, g, 1, sizeof *g);

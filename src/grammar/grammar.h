@@ -14,6 +14,8 @@
 
 typedef struct exitlm_grammar xl_grammar;
 
+enum { XL_MAX_BEGUN = 4096 };
+
 typedef enum xl_grammar_kind {
     XL_GRAMMAR_SCHEMA,  /* JSON Schema (schema.h) */
     XL_GRAMMAR_PATTERN, /* a regular expression (regex.h) */
@@ -35,6 +37,10 @@ exitlm_status xl_grammar_create(xl_grammar **grammar, const xl_vocabulary *vocab
                                 const xl_grammar_source *source, const exitlm_allocator *allocator,
                                 exitlm_error *error);
 void xl_grammar_free(xl_grammar *grammar); /* NULL is allowed */
+/* What is asked from now on is of replies that go on from this text. USAGE where no text of the grammar
+ * begins with it: it begins anew then. White space of JSON may be any. */
+exitlm_status xl_grammar_begin(xl_grammar *grammar, const char *text, size_t n_bytes,
+                               exitlm_error *error);
 
 /* Each is asked of the reply's tokens so far, ids [n], which it allowed; a reply begins with n = 0. */
 bool xl_grammar_allows(xl_grammar *grammar, const int32_t *ids, uint32_t n, int32_t id);

@@ -176,8 +176,9 @@ static exitlm_status choose_chain(const exitlm_session *s, const exitlm_generate
     const bool exits = o->mode == EXITLM_MODE_EXIT;
     if (!s->heads)
         return xl_fail(error, EXITLM_USAGE,
-                       "mode %s needs exit heads, and none are loaded: give a heads file (train "
-                       "one with exitlm train) or use mode full",
+                       "mode %s needs exit heads, and none are loaded: give a heads file (for a "
+                       "model of the catalogue exitlm pull fetches it, for others exitlm train "
+                       "makes one) or use mode full",
                        exits ? "exit" : "lossless");
     exitlm_status status = xl_heads_check(s->heads, s->run.model, error);
     if (status == EXITLM_OK && exits) status = choose_exit_row(s, o, use, chain, error);

@@ -42,4 +42,11 @@ exitlm_status exitlm_grammar_from_tools(exitlm_grammar **grammar, const exitlm_m
     return create(grammar, model, &source, allocator, error);
 }
 
+exitlm_status exitlm_grammar_begin(exitlm_grammar *grammar, const char *text, size_t n_bytes,
+                                   exitlm_error *error) {
+    if (!grammar || (!text && n_bytes))
+        return xl_fail(error, EXITLM_USAGE, "exitlm_grammar_begin: an argument is NULL");
+    return xl_grammar_begin(grammar, text, n_bytes, error);
+}
+
 void exitlm_grammar_free(exitlm_grammar *grammar) { xl_grammar_free(grammar); }

@@ -19,7 +19,19 @@ xl_file_kind xl_file_look(const char *path, uint64_t *n_bytes) {
 }
 
 bool xl_folder_make(const char *path) {
-    return mkdir(path, 0777) == 0 || xl_file_look(path, NULL) == XL_FILE_FOLDER;
+    if (xl_file_look(path, NULL) == XL_FILE_FOLDER) return true;
+    char *above = xl_format("%s", path);
+    for (char *end = above; end && *end && (end = strchr(end + 1, '/'));) {
+        *end = '\0';
+        mkdir(above, 0777); /* what fails, fails below */
+        *end = '/';
+    }
+    free(above);
+    if (mkdir(path, 0777) == 0) return true;
+    const int reason = errno;
+    const bool there = xl_file_look(path, NULL) == XL_FILE_FOLDER;
+    errno = reason;
+    return there;
 }
 
 /* All that the stream holds, or a little more than max_bytes; NULL: no memory. */

@@ -40,7 +40,7 @@ exitlm_status xl_file_write(const char *path, const void *bytes, size_t n_bytes,
  * `status`. */
 exitlm_status xl_about(const char *name, exitlm_status status, exitlm_error *error);
 
-/* Creates a folder if it is not there (its parent must be). */
+/* Creates a folder, and those above it, if it is not there. errno says why it cannot be. */
 bool xl_folder_make(const char *path);
 
 /* printf to fresh memory; NULL: no memory. */

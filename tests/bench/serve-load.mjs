@@ -7,9 +7,12 @@
 //
 // What the server can do is measured first, by as many clients as there are sessions, each of which
 // asks again when it has its answer. The time to the first token is that to the whole answer without
-// the time of the tokens after the first, which the answer tells (exit.tokensPerSecond).
-import { spawn, spawnSync } from 'node:child_process';
+// the time of the tokens after the first, which the answer tells (exit.tokensPerSecond). The server's
+// processor time, of its /metrics, hardly depends on what else the machine does.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import path from 'node:path';
+import { buffer, text } from 'node:stream/consumers';
 import { parseArgs } from 'node:util';
 import { defaultModel, root } from '../answers/tools.mjs';
 
@@ -81,16 +84,31 @@ async function capacityOf(url, n) {
   return (answers * 1000) / (performance.now() - began);
 }
 
+/** Seconds of processor time that the server has taken. @param {string} url */
+async function cpuOf(url) {
+  const page = await (await fetch(`${url}/metrics`)).text();
+  return Number(/^process_cpu_seconds_total (\S+)$/m.exec(page)?.[1]);
+}
+
 /** @param {string} command @param {string[]} args @param {string | Buffer} input */
-function pipe(command, args, input) {
-  const { stdout, status, error, stderr } = spawnSync(command, args, { input, maxBuffer: 1 << 28 });
-  if (error) throw new Error(`${command}: ${error.message}; see the head of this file`);
-  if (status !== 0) throw new Error(String(stderr));
+async function pipe(command, args, input) {
+  const child = spawn(command, args);
+  child.stdin.on('error', () => {}); // its end says why
+  child.stdin.end(input);
+  const ended = once(child, 'close').catch((error) => {
+    throw new Error(`${command}: ${error.message}; see the head of this file`);
+  });
+  const [[status], stdout, stderr] = await Promise.all([
+    ended,
+    buffer(child.stdout),
+    text(child.stderr),
+  ]);
+  if (status !== 0) throw new Error(stderr);
   return stdout;
 }
 
 /** Questions at this rate, for so many seconds. @param {string} url @param {number} rate */
-function attack(url, rate) {
+async function attack(url, rate) {
   const n = Math.max(1, Math.ceil(rate * seconds));
   const targets = Array.from({ length: n }, () =>
     JSON.stringify({
@@ -101,14 +119,14 @@ function attack(url, rate) {
     }),
   );
   const per = `${Math.max(1, Math.round(rate * 1000))}/1000s`;
-  const results = pipe(
+  const results = await pipe(
     vegeta,
     ['attack', '-format=json', `-rate=${per}`, `-duration=${seconds}s`, '-timeout=300s'].concat(
       '-max-body=1000000',
     ),
     `${targets.join('\n')}\n`,
   );
-  const lines = String(pipe(vegeta, ['encode', '-to=json'], results))
+  const lines = String(await pipe(vegeta, ['encode', '-to=json'], results))
     .trim()
     .split('\n');
   return lines.map((line) => JSON.parse(line));
@@ -136,6 +154,7 @@ function summary(results) {
   const refusals = results.filter(({ code }) => code === 503 || code === 429);
   const took = (end - start) / 1000;
   return {
+    answers: good.length,
     answered: good.length / took,
     refused: refusals.length / results.length,
     failed: results.length - good.length - refusals.length,
@@ -154,14 +173,16 @@ for (const sessions of numbers(values.sessions)) {
     const capacity = await capacityOf(url, sessions);
     console.log(
       `\n${sessions} session${sessions > 1 ? 's' : ''}: ${fixed(capacity)} answers of ${values.tokens} tokens a second\n` +
-        '| offered/s | answered/s | refused | a refusal, s | first token p50, s | p95 | p99 | tokens/s | failed |\n' +
-        '|---|---|---|---|---|---|---|---|---|',
+        '| offered/s | answered/s | refused | a refusal, s | first token p50, s | p95 | p99 | tokens/s | CPU s an answer | failed |\n' +
+        '|---|---|---|---|---|---|---|---|---|---|',
     );
     for (const share of numbers(values.shares)) {
       const rate = share * capacity;
-      const s = summary(attack(url, rate));
+      const before = await cpuOf(url);
+      const s = summary(await attack(url, rate));
+      const cpu = ((await cpuOf(url)) - before) / s.answers;
       console.log(
-        `| ${fixed(rate)} | ${fixed(s.answered)} | ${fixed(100 * s.refused, 0)} % | ${fixed(s.refusal, 3)} | ${s.p.map((x) => fixed(x)).join(' | ')} | ${fixed(s.tokens, 1)} | ${s.failed} |`,
+        `| ${fixed(rate)} | ${fixed(s.answered)} | ${fixed(100 * s.refused, 0)} % | ${fixed(s.refusal, 3)} | ${s.p.map((x) => fixed(x)).join(' | ')} | ${fixed(s.tokens, 1)} | ${fixed(cpu)} | ${s.failed} |`,
       );
     }
   } finally {

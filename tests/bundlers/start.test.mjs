@@ -102,6 +102,20 @@ test('a page without a build', async () => {
   });
 });
 
+test('Vite', async () => {
+  const folder = project('Vite', {
+    'index.html':
+      '<!doctype html><title>Chat</title><div id="app"></div><script type="module" src="/src/main.js"></script>',
+  });
+  build(folder, 'vite/bin/vite.js', 'build', '--logLevel', 'warn');
+  await visit(path.join(folder, 'dist'), async (tab) => {
+    await tab.locator('progress').waitFor({ state: 'detached' });
+    await tab.getByRole('textbox').fill('Hello');
+    await tab.getByRole('button', { name: 'Send' }).click();
+    await tab.locator('.assistant', { hasText: /\w{3}/ }).waitFor();
+  });
+});
+
 test('Vite and React', async () => {
   const folder = project('Vite and React', {
     'index.html':

@@ -130,6 +130,47 @@ static void test_tools(void) {
     }
 }
 
+/* Replies that go on from a text are with it what the grammar wants. */
+static void test_begun(void) {
+    static const char schema[] = "{\"type\":\"object\",\"properties\":{\"a\":{\"enum\":[\"x, "
+                                 ":y\",\"z\"]},\"b\":{\"const\":1}},"
+                                 "\"required\":[\"a\",\"b\"],\"additionalProperties\":false}";
+    static const struct {
+        const char *begun, *rest; /* NULL: no text begins like that */
+    } cases[] = {{"", "{\"a\": \""},
+                 {"{\n \"a\" :", " \""},
+                 {"{ \"a\":\"x, ", ":y\", \"b\": 1}"},
+                 {"{\"a\": \"z\" , ", "\"b\": 1}"},
+                 {"{\"a\": \"z\", \"b\": 1}", ""},
+                 {"{\"b\"", NULL},
+                 {"{\"a\": \"x,  ", NULL}};
+    exitlm_grammar *g = grammar_of(schema, NULL), *p = grammar_of(NULL, "ab c+d");
+    char bytes[64], *long_text = calloc(1, XL_MAX_BEGUN + 1);
+    bool complete;
+    exitlm_error error_;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *begun = cases[i].begun, *rest = cases[i].rest;
+        const exitlm_status status = exitlm_grammar_begin(g, begun, strlen(begun), &error_);
+        CHECK(status == (rest ? EXITLM_OK : EXITLM_USAGE), "case %zu: %s", i, error_.message);
+        const size_t n = xl_grammar_forced(g, NULL, 0, bytes, sizeof bytes, &complete);
+        if (!rest) rest = cases[0].rest;
+        CHECK(n == strlen(rest) && memcmp(bytes, rest, n) == 0, "case %zu: \"%.*s\"", i, (int)n,
+              bytes);
+        CHECK(complete == (i > 1 && i < 5), "case %zu: complete %d", i, complete);
+        for (uint64_t seed = 0; i < 2 && seed < 4; seed++) walk(g, seed, begun);
+    }
+    CHECK_OK(exitlm_grammar_begin(p, "ab ", 3, &error_));
+    CHECK(xl_grammar_forced(p, NULL, 0, bytes, sizeof bytes, &complete) == 1 && *bytes == 'c',
+          "a pattern's white space counts");
+    CHECK(exitlm_grammar_begin(p, long_text, XL_MAX_BEGUN + 1, &error_) == EXITLM_USAGE &&
+              exitlm_grammar_begin(NULL, "", 0, &error_) == EXITLM_USAGE &&
+              exitlm_grammar_begin(p, NULL, 1, &error_) == EXITLM_USAGE,
+          "bad arguments");
+    free(long_text);
+    exitlm_grammar_free(g);
+    exitlm_grammar_free(p);
+}
+
 /* One grammar for several replies, one after the other and by turns: each is told what a grammar of its
  * own would tell. */
 static void test_side_by_side(void) {
@@ -286,6 +327,7 @@ int main(int argc, char **argv) {
     }
     test_walks();
     test_tools();
+    test_begun();
     test_side_by_side();
     test_forgetting();
     test_no_memory();

@@ -6,7 +6,14 @@ import fs from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { hasReal, real } from '../js/support/cli.mjs';
 import { pack, realHeads } from './support/models.mjs';
-import { ask, chunksOf, inspectIsolate, startBare, startWorker } from './support/worker.mjs';
+import {
+  ask,
+  chunksOf,
+  inspectIsolate,
+  linearMemory,
+  startBare,
+  startWorker,
+} from './support/worker.mjs';
 
 const LIMIT_BYTES = 124e6; // 4 MB less than an isolate has, whichever megabytes are meant
 const LARGEST_ASSET_BYTES = 25 * 2 ** 20;
@@ -25,11 +32,7 @@ describe('the default model in 128 MB', { skip }, () => {
     new Promise((resolve) => {
       setTimeout(resolve, ms);
     });
-  const linear = async () =>
-    (await at('/v1/test/memory')).reduce(
-      (/** @type {number} */ sum, /** @type {number} */ n) => sum + n,
-      0,
-    );
+  const linear = () => linearMemory(worker.url);
   const megabytes = (/** @type {number} */ n) => `${(n / 1e6).toFixed(1)} MB`;
   const question = (/** @type {string} */ content, /** @type {object} */ more) => ({
     messages: [{ role: 'user', content }],

@@ -11,7 +11,7 @@ import { parseArgs } from 'node:util';
 import { hasReal, real, root } from '../js/support/cli.mjs';
 import { pack, realHeads } from './support/models.mjs';
 import { runtimes } from './support/runtimes.mjs';
-import { ask, chunksOf, startWorker } from './support/worker.mjs';
+import { ask, chunksOf, cpuMs, startWorker } from './support/worker.mjs';
 
 const { values } = parseArgs({
   options: {
@@ -25,7 +25,6 @@ let worker;
 const rounds = Number(values.rounds);
 const tokens = Number(values.tokens);
 const question = 'Tell me a long story about a lighthouse.';
-const TICKS = 100; // of /proc/PID/stat, a second
 if (!hasReal) throw new Error('the default model is not there: npm run model');
 for (const signal of ['SIGINT', 'SIGTERM'])
   process.once(signal, async () => {
@@ -45,26 +44,6 @@ for (const file of [real, realHeads]) fs.copyFileSync(file, path.join(folder, pa
 /** workerd ends connections that are idle while others are measured. */
 const closing = { headers: { connection: 'close' } };
 const median = (/** @type {number[]} */ list) => [...list].sort((a, b) => a - b)[list.length >> 1];
-
-/** CPU milliseconds that workerd has used, all of its processes below `pid`. */
-function cpuMs(/** @type {number} */ pid) {
-  let ms = 0;
-  for (const name of fs.readdirSync('/proc').filter((n) => /^\d+$/.test(n))) {
-    try {
-      const stat = fs.readFileSync(`/proc/${name}/stat`, 'utf8');
-      const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-      const children = Number(fields[1]) === pid;
-      if (!children) continue;
-      ms += /\(workerd\)/.test(stat)
-        ? ((Number(fields[11]) + Number(fields[12])) / TICKS) * 1000
-        : 0;
-      ms += cpuMs(Number(name));
-    } catch {
-      /* it has ended */
-    }
-  }
-  return ms;
-}
 
 const inNode = (/** @type {string} */ mode) =>
   execFileSync(

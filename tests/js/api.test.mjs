@@ -599,7 +599,7 @@ test("the worker's script by its address", async () => {
 
 describe('slips of a newcomer', () => {
   const messages = [{ role: 'user', content: 'x' }];
-  test('names that are nearly right are told; others pass', async () => {
+  test('names that are nearly right are refused; others pass with a word', async () => {
     for (const [given, like] of [
       ['max_tokens', 'maxTokens'],
       ['maxtokens', 'maxTokens'],
@@ -607,6 +607,8 @@ describe('slips of a newcomer', () => {
       ['acuracy', 'accuracy'],
       ['top_p', 'topP'],
       ['max_new_tokens', 'maxTokens'],
+      ['jsonSchema', 'schema'],
+      ['response_format', 'schema'],
     ]) {
       const lm = await load();
       await assert.rejects(
@@ -617,13 +619,22 @@ describe('slips of a newcomer', () => {
     }
     await assert.rejects(load(path, { thread: 1 }), code('USAGE', /did you mean threads/));
     await assert.rejects(load(path, { onprogress() {} }), code('USAGE', /did you mean onProgress/));
-    const lm = await load(path, { mine: 1 });
+    /** @type {string[]} */
+    const warnings = [];
+    const onWarning = (/** @type {string} */ message) => void warnings.push(message);
+    const lm = await load(path, { mine: 1, onWarning });
     assert.ok(
       (await lm.chat(messages, /** @type {any} */ ({ maxTokens: 2, mine: 1 })).result).text,
     );
     assert.ok(
       (await lm.chat(messages, /** @type {any} */ (null)).result.catch((e) => e)).text,
       'no options are none',
+    );
+    assert.equal(warnings.length, 2);
+    assert.ok(warnings.every((message) => message.startsWith('option mine: unknown')));
+    await assert.rejects(
+      lm.chat(messages, /** @type {any} */ ({ json: { type: 'object' } })).result,
+      code('USAGE', /a schema goes into the option schema/),
     );
   });
   test('a text instead of messages, a constructor, options that are none', async () => {

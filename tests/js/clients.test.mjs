@@ -2,6 +2,7 @@
 // and of `npx exitlm serve`; of PyPI in front of the latter.
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import fs from 'node:fs';
 import http from 'node:http';
 import net from 'node:net';
@@ -9,6 +10,7 @@ import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import OpenAI from 'openai';
 import { openaiFetch } from '../../web/src/openai.js';
+import { close, listen, serverOf } from '../../web/src/serve/node.js';
 import { installOnce, nameOf } from '../install-once.mjs';
 import { scratch } from './support/cli.mjs';
 import { loadTiny, tinyHeads, tinyPath } from './support/tiny-model.mjs';
@@ -265,8 +267,37 @@ describe('npx exitlm serve', () => {
     const text = await (await fetch(new URL('/metrics', server.url))).text();
     assert.match(text, /^# TYPE exitlm_completion_tokens_total counter\n/m);
     assert.ok(Number(/^exitlm_completion_tokens_total (\d+)$/m.exec(text)?.[1]) > 12);
-    for (const line of text.trim().split('\n'))
-      assert.match(line, /^(# (HELP|TYPE) exitlm_\w+ .+|exitlm_\w+ \d+)$/);
+    const value = (/** @type {string} */ name) =>
+      Number(
+        text
+          .split('\n')
+          .find((line) => line.startsWith(`${name} `))
+          ?.split(' ')[1],
+      );
+    const asked = (/** @type {string} */ of) => value(`exitlm_http_requests_total{path=${of}}`);
+    assert.ok(asked('"/v1/chat/completions",status="200",code=""') > 3);
+    assert.ok(asked('"other",status="404",code="model_not_found"') > 0);
+    assert.ok(value('exitlm_answers_total{reason="abort"}') > 0);
+    assert.ok(value('exitlm_time_to_first_token_seconds_count') > 3);
+    assert.ok(value('exitlm_answer_tokens_per_second_sum') > 0);
+    assert.ok(value('exitlm_memory_bytes') > 1e5 && value('process_cpu_seconds_total') > 0);
+    assert.deepEqual(
+      ['ready', 'sessions_in_use', 'queue_length', 'engine_starts_total'].map((name) =>
+        value(`exitlm_${name}`),
+      ),
+      [1, 0, 0, 1],
+    );
+  });
+  test('what it ignores in requests is said once', async () => {
+    for (let i = 0; i < 2; i++) {
+      const body = { model: 'tiny', messages, max_tokens: 1, moderation: 'low' };
+      const headers = { 'content-type': 'application/json' };
+      const init = { method: 'POST', headers, body: JSON.stringify(body) };
+      const answered = await fetch(`${server.url}/chat/completions`, init);
+      assert.equal(answered.status, 200);
+      await answered.text();
+    }
+    assert.equal(server.said().split('ignored parameters: moderation\n').length, 2);
   });
   test("another's name for this machine, and a page of another's, get nothing", async () => {
     assert.equal(await statusOf('/v1/models', {}), 200);
@@ -298,7 +329,7 @@ describe('npx exitlm serve', () => {
     taken.close();
     const none = await serve(['none.gguf', '--port', '0']);
     assert.equal(await none.ended, 1);
-    assert.match(none.said(), /no such file/);
+    assert.match(none.said(), /^exitlm: none\.gguf: no such file/, 'and not that it is loading');
   });
   test('what is being answered ends first when it is stopped', async () => {
     const own = await serve([model, '--port', '0']);
@@ -317,6 +348,41 @@ describe('npx exitlm serve', () => {
     }
     assert.equal(finish, 'length');
     assert.equal(await own.ended, 0);
+  });
+  test('a stopped server takes nothing over a connection that is kept', async () => {
+    let end = () => {};
+    const start = (/** @type {ReadableStreamDefaultController} */ to) => {
+      to.enqueue(Buffer.from('a'));
+      end = () => to.close();
+    };
+    const own = serverOf(async () => new Response(new ReadableStream({ start })), '127.0.0.1');
+    const url = await listen(own, 0, '127.0.0.1');
+    const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+    const [first] = await once(http.get(url, { agent }), 'response');
+    const closed = close(own, 60_000);
+    end();
+    await once(first.resume(), 'end');
+    await assert.rejects(once(http.get(url, { agent }), 'response'));
+    await closed;
+  });
+  test('who is not done when patience ends is cut off', async () => {
+    const start = (/** @type {ReadableStreamDefaultController} */ to) =>
+      to.enqueue(Buffer.from('a'));
+    const endless = serverOf(async () => new Response(new ReadableStream({ start })), '127.0.0.1');
+    const response = await fetch(await listen(endless, 0, '127.0.0.1'));
+    await close(endless, 10);
+    await assert.rejects(response.text());
+  });
+  test('a stop while the model loads', async () => {
+    const silent = http.createServer(() => {}).listen(0, '127.0.0.1');
+    await once(silent, 'listening');
+    const { port } = /** @type {net.AddressInfo} */ (silent.address());
+    const from = `http://127.0.0.1:${port}/model.gguf`;
+    const child = spawn(process.execPath, ['web/src/cli.mjs', 'serve', from, '--port', '0']);
+    await once(silent, 'request');
+    child.kill('SIGTERM');
+    assert.deepEqual(await once(child, 'exit'), [0, null]);
+    silent.close();
   });
 });
 

@@ -159,6 +159,17 @@ test('a page loads nothing of the engine before it needs it', () => {
   );
 });
 
+test('what has a dependency is loaded by the program alone, when it serves', () => {
+  const bare = /^import\b[^;]* from '(?!\.|node:)/m;
+  const having = [...files].filter(([, code]) => bare.test(code)).map(([file]) => file);
+  assert.deepEqual(having.sort(), ['client/react.js', 'serve/metrics.js']); // React is a page's own
+  const to = 'serve/metrics.js';
+  assert.deepEqual(
+    arrows.filter((arrow) => arrow.to === to),
+    [{ from: 'client/cli.mjs', to, later: true }],
+  );
+});
+
 test('no circle', () => {
   /** @type {Map<string, string[]>} */
   const next = new Map(

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
 import { createHandler, ExitLM } from '../../web/src/edge.js';
+import { deferred } from '../../web/src/link/platform.js';
 import { BEAT_MS, Lane, SILENT_BEATS } from '../../web/src/serve/lane.js';
 import { Places } from '../../web/src/serve/places.js';
 import { tinyPath } from './support/tiny-model.mjs';
@@ -106,6 +107,32 @@ describe('requests', () => {
     assert.deepEqual(chunks.at(-1).usage.completion_tokens, whole.usage.completion_tokens);
     assert.equal(chunks.at(-1).model, 'tiny');
   });
+  test('ready where a question would be taken; one too many is refused at once', async () => {
+    const loaded = deferred();
+    const load = async () => (await loaded.promise, model);
+    await (
+      await model
+    ).ready;
+    const answer = server({ load, eager: true, maxWaiting: 0 });
+    const at = async (/** @type {string} */ path) => {
+      const response = await answer(new Request(`http://exitlm${path}`));
+      return [response.status, await response.json()];
+    };
+    assert.deepEqual(await at('/ready'), [503, { ready: false, full: false }]);
+    loaded.resolve(undefined);
+    const stop = new AbortController();
+    const asked = ask({ max_tokens: 400, stream: true });
+    const first = await answer(new Request(asked, { signal: stop.signal }));
+    assert.deepEqual(await at('/ready'), [503, { ready: false, full: true }]);
+    const second = await answer(ask({}));
+    assert.deepEqual([second.status, second.headers.get('retry-after')], [503, '1']);
+    stop.abort();
+    await first.text();
+    assert.deepEqual(await at('/ready'), [200, { ready: true, full: false }]);
+    const [status, { error }] = await at('/metrics');
+    assert.equal(status, 404, 'only where somebody counts');
+    assert.doesNotMatch(error.message, /there is .*metrics/);
+  });
 });
 
 describe('the line', () => {
@@ -132,7 +159,7 @@ describe('the line', () => {
     const order = [];
     const [a, b, c] = ['a', 'b', 'c'].map((name) => enter(lane, order, name));
     await settle();
-    assert.deepEqual([order, lane.busy, lane.waiting], [['a'], true, 2]);
+    assert.deepEqual([order, lane.answering, lane.waiting], [['a'], 1, 2]);
     lane.release(b.mine); // not its turn
     await settle();
     assert.deepEqual(order, ['a']);
@@ -141,7 +168,7 @@ describe('the line', () => {
     lane.release(b.mine);
     await c.entered;
     lane.release(c.mine);
-    assert.deepEqual([order, lane.busy, lane.waiting], [['a', 'b', 'c'], false, 0]);
+    assert.deepEqual([order, lane.answering, lane.waiting], [['a', 'b', 'c'], 0, 0]);
   });
 
   test('several have the engine, and of those who wait the client with the fewest is next', async () => {
@@ -160,7 +187,7 @@ describe('the line', () => {
     assert.deepEqual(order, ['a', 'a', 'b']);
     for (const { mine } of turns) lane.release(mine);
     await settle();
-    assert.deepEqual([order.join(''), lane.waiting, lane.busy], ['aabaa', 0, false]);
+    assert.deepEqual([order.join(''), lane.waiting, lane.answering], ['aabaa', 0, 0]);
   });
 
   test('it has an end, and who leaves makes room', async () => {
@@ -217,7 +244,7 @@ describe('the line', () => {
       'one that had not begun leaves the engine whole',
     );
     lane.release(b.mine);
-    assert.equal(lane.busy, true);
+    assert.equal(lane.answering, 1);
   });
 });
 

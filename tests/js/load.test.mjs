@@ -1,6 +1,7 @@
 // Loading over HTTP: order of use, resuming, servers that misbehave. On the tiny random model and a
 // server of this test.
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import http from 'node:http';
@@ -310,6 +311,47 @@ test('no server', async () => {
     ExitLM.load(url, { ...options, signal: abort.signal }),
     /waited long enough/,
   );
+});
+
+test('what cannot be loaded says what to do', async () => {
+  const half = [new Blob([bytes.subarray(0, 1e5)]), new Blob([bytes.subarray(1e5)])];
+  const header = [bytes.subarray(0, 500), bytes.subarray(500)];
+  const unbound = () => {
+    throw new TypeError('Illegal invocation');
+  };
+  for (const [source, status, message, more] of /** @type {[any, string, RegExp, any?][]} */ ([
+    ['nowhere/x.gguf', 'NETWORK', /no such file, seen from .*npx exitlm pull/],
+    ['package.json', 'BAD_MODEL', /names no format; .*manifest\.json of "npx exitlm pack"/],
+    [half, 'BAD_MODEL', /truncated.*not of pieces of one file: .*ReadableStream/],
+    [header, 'USAGE', /not of pieces of one file/],
+    ['http://localhost:9/x', 'USAGE', /option fetch: .*\(url, init\) => /, { fetch: unbound }],
+  ]))
+    await assert.rejects(check(source, more), code(status, message));
+});
+
+test('in a Worker of Cloudflare the wrong entry and a missing module are named', () => {
+  const program = `
+    Object.defineProperty(globalThis, 'navigator', { value: { userAgent: 'Cloudflare-Workers' } });
+    for (const entry of ['index', 'edge']) {
+      const { ExitLM } = await import(\`./web/src/\${entry}.js\`);
+      await ExitLM.load(new Uint8Array(8)).catch(({ code, message }) => console.log(code, message));
+    }`;
+  const said = execFileSync(process.execPath, ['--input-type=module', '-e', program], {
+    encoding: 'utf8',
+  });
+  assert.match(
+    said,
+    /^USAGE .*from 'exitlm\/edge'.*\nUSAGE option wasm: .*exitlm-relaxed\.wasm'.*\n$/,
+  );
+});
+
+test('a reply has no text and no json of its own, and says where they are', async () => {
+  const lm = await ExitLM.load(bytes, options);
+  const reply = lm.complete('Once', { maxTokens: 2 });
+  for (const name of /** @type {const} */ (['text', 'json']))
+    assert.throws(() => reply[name], code('USAGE', /\(await reply\.result\)\./));
+  await reply.result;
+  await lm.dispose();
 });
 
 test('a file that changes while it is loaded', async () => {

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import fs from 'node:fs';
 import http from 'node:http';
 import path from 'node:path';
@@ -97,9 +98,24 @@ test('npm finds the program', () => {
   );
 });
 
+test('serve: with the dependencies that the package names', async () => {
+  const { dependencies } = JSON.parse(
+    fs.readFileSync(path.join(app, 'node_modules/exitlm/package.json'), 'utf8'),
+  );
+  assert.ok(Object.keys(dependencies).length <= 5);
+  for (const name of Object.keys(dependencies))
+    fs.symlinkSync(path.resolve('node_modules', name), path.join(app, 'node_modules', name));
+  const child = spawn(process.execPath, [program, 'serve', tinyPath, '--port', '0']);
+  const [line] = await once(child.stdout, 'data');
+  const url = /OPENAI_BASE_URL=(\S+)\/v1/.exec(line)?.[1];
+  assert.match(await (await fetch(`${url}/metrics`)).text(), /^exitlm_engine_starts_total 1$/m);
+  child.kill('SIGTERM');
+  assert.deepEqual(await once(child, 'exit'), [0, null]);
+});
+
 test('help', async () => {
   const overview = await good(['--help']);
-  for (const word of ['chat', 'serve', 'pull', 'inspect', 'tokenize', 'native program'])
+  for (const word of ['chat', 'serve', 'pull', 'inspect', 'tokenize', 'pack', 'native program'])
     assert.match(overview, new RegExp(word));
   assert.match(
     await good(['chat', '--help']),
@@ -108,14 +124,23 @@ test('help', async () => {
   assert.equal(await good([]), overview);
 });
 
-test('commands of the native program say where it comes from', async () => {
-  for (const name of ['score', 'bench', 'train', 'calibrate', 'eval', 'pack']) {
-    const { status, out, err } = await run([name, 'x']);
-    assert.deepEqual([status, out], [1, '']);
-    assert.match(
-      err,
-      new RegExp(`^exitlm: ${name}: needs the native program; build it .*npm run build.*\\n$`),
-    );
+test('commands of the native program, by WebAssembly: paths, exit status, no warnings', async () => {
+  const to = path.join(app, 'deep/below/packed');
+  const { status, out, err } = await run(['pack', tinyPath, '--shard-size=256K', '-o', to]);
+  assert.deepEqual([status, err], [0, '']);
+  assert.match(out, /^deep\/below\/packed\/manifest\.json: \d+ shards/);
+  const lm = await good(['chat', path.join(to, 'manifest.json'), '-p', 'Hi', '--max-tokens', '5']);
+  assert.equal(lm, await good(['chat', tinyPath, '-p', 'Hi', '--max-tokens', '5']));
+  for (const name of ['score', 'bench', 'gather', 'train', 'calibrate', 'eval'])
+    assert.match(await good([name, '--help']), new RegExp(`^usage: exitlm ${name} MODEL`, 'm'));
+  for (const [args, expected, says] of /** @type {[string[], number, RegExp][]} */ ([
+    [['pack', 'nope'], 1, /no name of the catalogue/],
+    [['pack', tinyPath], 2, /-o DIR is missing/],
+    [['pack'], 2, /MODEL is missing/],
+  ])) {
+    const failed = await run(args);
+    assert.equal(failed.status, expected, failed.err);
+    assert.match(failed.err, says);
   }
 });
 
@@ -124,7 +149,8 @@ describe('wrong usage: status 2, one line that says what', () => {
     [['chatt'], /unknown command "chatt".*--help/],
     [['chat'], /chat: MODEL is missing/],
     [['chat', tinyPath, 'more'], /"more" came too/],
-    [['chat', tinyPath, '--nonsense'], /--nonsense/],
+    [['chat', tinyPath, '--nonsense'], /'--nonsense'; "exitlm chat --help" lists/],
+    [['serve', tinyPath, '--prot', '1'], /'--prot'; did you mean --port\?/],
     [
       ['chat', tinyPath, '-p', 'x', '--mode', 'fast'],
       /--mode: "fast" is not one of full, exit, lossless/,
@@ -161,7 +187,7 @@ test('pull: fetched, verified, found by its name, its heads too', async () => {
   assert.deepEqual(fs.readFileSync(path.join(app, 'models/tiny.gguf')), tinyBytes);
   assert.match(err, /verified \(SHA-256/);
   assert.match(err, /exit heads are verified: .*tiny\.exits\.gguf/);
-  assert.match((await run(['pull', 'tiny'])).err, /is there and verified/);
+  assert.match((await run(['pull', 'Tiny'])).err, /is there and verified/);
   assert.ok((await good(['chat', 'tiny', '-p', 'Hi', '--max-tokens', '5'])).length > 1);
 });
 
@@ -311,7 +337,8 @@ test('a file that is none, an address that is not there: status 1', async () => 
   fs.writeFileSync(path.join(app, 'bad.gguf'), 'no model');
   for (const [model, message] of /** @type {[string, RegExp][]} */ ([
     ['bad.gguf', /^exitlm: bad\.gguf: .*(GGUF|truncated)/],
-    ['none.gguf', /no such file/],
+    ['none.gguf', /no such file, seen from /],
+    ['Other', /models\/other\.gguf is not in .*"npx exitlm pull other"/],
     ['nope', /no name of the catalogue, which has/],
     ['http://localhost:9/x.gguf', /localhost:9/],
   ])) {

@@ -409,10 +409,23 @@ describe('prompt-api', () => {
       await assert.rejects(session.prompt('x', options), error, String(error));
       assert.equal(session.contextUsage, used, 'nothing of it was said');
     }
-    const begun = { role: /** @type {const} */ ('assistant'), content: '{', prefix: true };
+    const goingOn = (/** @type {string} */ content) => [
+      { role: /** @type {const} */ ('user'), content: 'Rate it.' },
+      { role: /** @type {const} */ ('assistant'), content, prefix: true },
+    ];
+    for (const [begun, rest] of /** @type {[string, RegExp][]} */ ([
+      ['{ "rating": ', /^[0-5]\}$/],
+      ['{"rating"', /^: [0-5]\}$/],
+    ])) {
+      const said = await session.prompt(goingOn(begun), { responseConstraint: schema });
+      assert.match(said, rest);
+      assert.ok(JSON.parse(begun + said).rating <= 5);
+      const result = await lm.chat(goingOn(begun), { schema }).result;
+      assert.deepEqual(result.json, JSON.parse(begun + result.text));
+    }
     await assert.rejects(
-      session.prompt([begun], { responseConstraint: schema }),
-      dom('NotSupportedError', /prefix/),
+      session.prompt(goingOn('{"stars"'), { responseConstraint: schema }),
+      (error) => error instanceof TypeError && /stars.*cannot go on/.test(error.message),
     );
     session.destroy();
   });

@@ -41,7 +41,7 @@ const uses = {
     parts: ['native', 'wasm', 'npm', 'model'],
     presets: { native: 'exitlm_cli', wasm: 'all' },
   },
-  package: { parts: ['wasm', 'npm'], presets: { wasm: 'all' }, types: true },
+  package: { parts: ['wasm', 'wasi', 'npm'], presets: { wasm: 'all', wasi: 'wasi' }, types: true },
   bench: {
     parts: ['native', 'wasm', 'wasi', 'npm', 'browser', 'model'],
     presets: { native: 'exitlm_cli', wasm: 'all', wasi: 'all' },

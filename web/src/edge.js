@@ -14,6 +14,8 @@
  * ```
  *
  * @typedef {import('./serve/handler.js').HandlerOptions} HandlerOptions
+ * @typedef {import('./serve/handler.js').Metrics} Metrics
+ * @typedef {import('./serve/handler.js').ServiceState} ServiceState
  */
 export { ExitLM } from './client/edge.js';
 export { Reply } from './client/reply.js';

@@ -113,7 +113,8 @@ const config :Workerd.Config = (
 export async function startWorker({ model, vars = {}, fixture = false, edit = (_, text) => text }) {
   const { wrangler } = runtimes();
   const project = fs.mkdtempSync(path.join(os.tmpdir(), 'exitlm-worker-'));
-  const example = path.join(root, 'web/edge/cloudflare');
+  installPackage(project);
+  const example = path.join(project, 'node_modules/exitlm/web/edge/cloudflare');
   for (const file of ['wrangler.jsonc', 'package.json', 'src/worker.js', 'public/index.html']) {
     fs.mkdirSync(path.dirname(path.join(project, file)), { recursive: true });
     fs.writeFileSync(
@@ -126,7 +127,6 @@ export async function startWorker({ model, vars = {}, fixture = false, edit = (_
       path.join(root, 'tests/edge/fixture/worker.js'),
       path.join(project, 'src/fixture.js'),
     );
-  installPackage(project);
   await model(path.join(project, 'public/model'));
   const port = await freePort();
   const args = [
@@ -254,6 +254,12 @@ export async function* chunksOf(response) {
   }
 }
 
+/** Of a Worker with the fixture: bytes of its linear memories. @param {string} url */
+export async function linearMemory(url) {
+  const sizes = /** @type {number[]} */ (await (await fetch(`${url}/v1/test/memory`)).json());
+  return sizes.reduce((sum, n) => sum + n, 0);
+}
+
 /** Ports on which a process listens, and its children's. @param {number} pid @returns {number[]} */
 function portsOf(pid) {
   const children = fs
@@ -288,6 +294,32 @@ function portsOf(pid) {
     .filter((columns) => columns[3] === '0A' && sockets.has(columns[9]))
     .map((columns) => parseInt(columns[1].split(':')[1], 16));
   return [...ports, ...children.flatMap((child) => portsOf(Number(child)))];
+}
+
+const TICKS = 100; // of /proc/PID/stat, a second
+
+/**
+ * CPU milliseconds that workerd has used, all of its processes below `pid`.
+ * @param {number} pid
+ * @returns {number}
+ */
+export function cpuMs(pid) {
+  let ms = 0;
+  for (const name of fs.readdirSync('/proc').filter((n) => /^\d+$/.test(n))) {
+    try {
+      const stat = fs.readFileSync(`/proc/${name}/stat`, 'utf8');
+      const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+      const children = Number(fields[1]) === pid;
+      if (!children) continue;
+      ms += /\(workerd\)/.test(stat)
+        ? ((Number(fields[11]) + Number(fields[12])) / TICKS) * 1000
+        : 0;
+      ms += cpuMs(Number(name));
+    } catch {
+      /* it has ended */
+    }
+  }
+  return ms;
 }
 
 /**

@@ -18,7 +18,7 @@
  *   conversations; 0.05
  * @property {number} [maxTokens] longest answer; 96
  * @property {AbortSignal} [signal]
- * @property {(progress: CalibrateProgress) => void} [onProgress]
+ * @property {(progress: CalibrateProgress) => void} [onProgress] hears what is done, and how far it is
  *
  * @typedef {object} CalibrateProgress
  * @property {number} setting number of the setting that is measured, from 1

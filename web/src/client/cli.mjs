@@ -9,7 +9,8 @@ import { parseArgs } from 'node:util';
 import { megabytes, messageOf } from '../link/errors.js';
 import { ExitLM } from './page.js';
 
-const NATIVE = ['score', 'bench', 'train', 'calibrate', 'eval', 'pack'];
+/** What the native program does, run as a WASI module. */
+const PROGRAM = ['pack', 'score', 'bench', 'gather', 'train', 'calibrate', 'eval'];
 
 const OVERVIEW = `exitlm ${version()}: small language models on the CPU, each token as deep as it needs (WebAssembly engine)
 
@@ -21,8 +22,10 @@ usage: exitlm COMMAND [operands] [options]
   inspect    Say what a model is, whether it runs here, what it needs and what is missing.
   tokenize   Show the tokens of a text.
 
-${NATIVE.join(', ')} need the native program: npm run build in the repository.
-MODEL is a GGUF file or its address, a manifest of "exitlm pack", or a name of the catalogue.
+  pack       Cut a model into shards for loading that answers early.
+
+${PROGRAM.slice(1).join(', ')}: the native program's, here on one thread of WebAssembly.
+"exitlm COMMAND --help" lists options. MODEL is a GGUF file or its address, a manifest of "exitlm pack", or a name of the catalogue.
 Exit status: 0, 1 for a failure, 2 for wrong usage.`;
 
 /**
@@ -235,10 +238,13 @@ async function main(args) {
   const [name, ...rest] = args;
   if (name === '--version') return console.log(`exitlm ${version()}`);
   if (name === undefined || name === '--help' || name === '-h') return console.log(OVERVIEW);
-  if (NATIVE.includes(name)) {
-    throw new Error(
-      `${name}: needs the native program; build it in the repository with "npm run build", it is then build/exitlm`,
+  if (PROGRAM.includes(name)) {
+    const [model, ...more] = rest;
+    const { runProgram } = await import('./program.mjs');
+    process.exitCode = await runProgram(
+      model === undefined || model.startsWith('-') ? args : [name, findModel(model), ...more],
     );
+    return;
   }
   const command = commands[name];
   if (!command) throw new Usage(`unknown command "${name}"; "exitlm --help" lists the commands`);
@@ -264,9 +270,18 @@ function parse(name, args, options) {
   try {
     parsed = parseArgs({ args, options, allowPositionals: true });
   } catch (error) {
-    throw new Usage(
-      `${name}: ${/** @type {Error} */ (error).message.split('\n')[0].split('. ')[0]}`,
-    );
+    const { message } = /** @type {Error} */ (error);
+    const [said] = message.split('\n')[0].split('. ');
+    const [, given] = /^Unknown option '--([^']+)'/.exec(said) ?? [];
+    const letters = (/** @type {string} */ word) => [...word].sort().join('');
+    const like =
+      given &&
+      Object.keys(options).find(
+        (long) =>
+          long.startsWith(given) || given.startsWith(long) || letters(long) === letters(given),
+      );
+    const advice = like ? `did you mean --${like}?` : `"exitlm ${name} --help" lists the options`;
+    throw new Usage(`${name}: ${said}${given ? `; ${advice}` : ''}`);
   }
   /** @type {Record<string, any>} */
   const values = { ...parsed.values };
@@ -298,10 +313,13 @@ function findModel(name) {
   const catalog = JSON.parse(
     fs.readFileSync(new URL('../../../models/catalog.json', import.meta.url), 'utf8'),
   );
-  const entry = catalog.models.find((/** @type {{ name: string }} */ m) => m.name === name);
+  const wanted = name.toLowerCase();
+  const entry = catalog.models.find((/** @type {{ name: string }} */ m) => m.name === wanted);
   if (!entry) {
     if (/[./\\]/.test(name))
-      throw new Error(`${name}: no such file; give a GGUF file or a name of the catalogue`);
+      throw new Error(
+        `${name}: no such file, seen from ${process.cwd()}; give a GGUF file or a name of the catalogue`,
+      );
     throw new Error(
       `${name}: no such file, and no name of the catalogue, which has ${catalog.models.map((/** @type {{ name: string }} */ m) => m.name).join(', ')}`,
     );
@@ -310,7 +328,9 @@ function findModel(name) {
     .map((folder) => path.join(folder, entry.file))
     .find((file) => fs.existsSync(file));
   if (!found)
-    throw new Error(`${name}: this model has not been fetched yet; "exitlm pull ${name}" does`);
+    throw new Error(
+      `${name}: models/${entry.file} is not in ${process.cwd()}, nor is ${entry.file}; "npx exitlm pull ${entry.name}" fetches it, or give the path of the file`,
+    );
   return found;
 }
 
@@ -555,23 +575,30 @@ const advice = ({ info: { kernel } }) =>
 
 /** How long those that are being answered have when the server is stopped. */
 const PATIENCE_MS = 10_000;
+/** Each is said once, and no more than these. */
+const MOST_WARNINGS = 20;
 
 /** @param {string[]} operands @param {any} o */
 async function serve([model], o) {
   const { close, isLoopback, listen, serverOf } = await import('../serve/node.js');
   const { createHandler } = await import('../serve/handler.js');
+  const { prometheus } = await import('../serve/metrics.js');
   const { host = '127.0.0.1', port = 8080, token, sessions = 1, waiting = 64 } = o;
   if (!isLoopback(host) && !token)
     throw new Usage(
       `serve: --host ${host}: others can reach this address, so --token is needed: a word that clients give as their API key`,
     );
+  const file = findModel(model); // before it is said that it is loading
+  const stopped = new Promise((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => resolve(null));
+  });
   /** One, and another each time that it has crashed. @type {Promise<ExitLM>[]} */
   const opened = [];
   const last = () => opened[opened.length - 1];
   const handler = createHandler({
     model: path.basename(model.replace(/[?#].*|\/manifest\.json$/, ''), '.gguf'),
     load: () => {
-      opened.push(open(model, { threads: 'auto', ...o }, 'serve'));
+      opened.push(open(file, { threads: 'auto', ...o }, 'serve'));
       return last();
     },
     eager: true,
@@ -581,20 +608,30 @@ async function serve([model], o) {
     maxOutputTokens: Infinity,
     maxWaiting: waiting,
     sessions,
+    metrics: prometheus(),
   });
-  const server = serverOf(handler, host);
+  /** @type {Set<string | null>} */
+  const told = new Set([null]);
+  const server = serverOf(async (request) => {
+    const response = await handler(request);
+    const warning = response.headers.get('X-ExitLM-Warning');
+    if (!told.has(warning) && told.size < MOST_WARNINGS) {
+      told.add(warning);
+      console.error(`exitlm: ${warning}`);
+    }
+    return response;
+  }, host);
   const address = await listen(server, port, host).catch((error) => {
     if (error.code !== 'EADDRINUSE') throw error;
     throw new Error(`serve: port ${port} is taken; --port N names another, 0 any that is free`);
   });
   console.error(`exitlm: ${model} is loading; questions that come before wait`);
-  const loaded = await last();
+  const loaded = await Promise.race([last(), stopped]);
+  if (!loaded) process.exit(); // nobody is being answered
   const { kernel, threads } = loaded.info;
   console.error(`exitlm: kernel ${kernel}, threads ${threads}${advice(loaded)}`);
   console.log(`OPENAI_BASE_URL=${address}/v1 OPENAI_API_KEY=${token ?? 'none'}`);
-  await new Promise((resolve) => {
-    for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, resolve);
-  });
+  await stopped;
   console.error('exitlm: stopping; what is being answered ends first');
   await close(server, PATIENCE_MS);
   await (await last()).dispose();

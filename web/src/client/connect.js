@@ -4,7 +4,7 @@
 import { absolute, insteadOf, startable } from '../link/address.js';
 import { ExitLMError, messageOf } from '../link/errors.js';
 import { usage } from '../link/options.js';
-import { isNode, isPage, nodeModule } from '../link/platform.js';
+import { isNode, isPage, isWorkerd, nodeModule } from '../link/platform.js';
 import { Peer } from '../link/protocol.js';
 import { connectLocally } from './local.js';
 
@@ -17,6 +17,11 @@ import { connectLocally } from './local.js';
 
 /** @type {Connect} */
 export async function connect(options, handlers, onCrash) {
+  if (isWorkerd)
+    throw new ExitLMError(
+      'USAGE',
+      "in a Worker of Cloudflare import { ExitLM } from 'exitlm/edge', in place of 'exitlm': there are no workers there, and no cache",
+    );
   const possible = isNode || typeof Worker === 'function';
   if (options.worker === false || (!possible && options.worker === undefined))
     return connectLocally(options, handlers, onCrash);

@@ -3,7 +3,8 @@ import { ExitLM as Base } from './exitlm.js';
 import { connectLocally } from './local.js';
 
 /**
- * A language model that can be talked to, in the caller's own thread. Nothing is cached unless
+ * A language model that can be talked to, in the caller's own thread: what that of `exitlm` has,
+ * without `cache`. Nothing is cached unless
  * `cache` says so: weights lie beside the Worker.
  */
 export class ExitLM extends Base {

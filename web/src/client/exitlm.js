@@ -81,6 +81,13 @@ const GENERATE_OPTIONS = [
 /** How long an engine that is ended may take to put away what it has downloaded. */
 const FAREWELL_MS = 1000;
 
+/** @param {LoadOptions | undefined} options @returns {(message: string) => void} */
+const warningsOf = (options) => {
+  const warn =
+    options?.onWarning ?? ((/** @type {string} */ message) => console.warn(`exitlm: ${message}`));
+  return (message) => guarded(warn, message);
+};
+
 export class ExitLM {
   /** @type {Connection} */ #connection;
   /** @type {Info} */ #info;
@@ -91,6 +98,7 @@ export class ExitLM {
   #nextReply = 1;
   #nextSession = 1;
   #own;
+  #warn;
   /** @type {Map<number, (token: any) => void>} */ #listeners;
 
   /** @type {Connect} */
@@ -106,12 +114,11 @@ export class ExitLM {
    * @returns {Promise<ExitLM>}
    */
   static async load(source, options) {
-    options = knownOptions(options, LOAD_OPTIONS);
+    const warn = warningsOf(options);
+    options = knownOptions(options, LOAD_OPTIONS, warn);
     const { signal } = options;
     signal?.throwIfAborted();
     const caller = new Caller(options);
-    const warn =
-      options.onWarning ?? ((/** @type {string} */ message) => console.warn(`exitlm: ${message}`));
     /** @type {Map<number, (token: any) => void>} */
     const listeners = new Map();
     const ready = deferred();
@@ -143,7 +150,7 @@ export class ExitLM {
       {
         ...caller.handlers(),
         progress: (progress) => guarded(options.onProgress, progress),
-        warning: (message) => guarded(warn, message),
+        warning: warn,
         token: ({ id, token }) => listeners.get(id)?.(token),
         ready: (info) => {
           Object.assign(known, info);
@@ -177,11 +184,10 @@ export class ExitLM {
         known.kvType === 'q8' &&
         !exits?.levels.some((l) => l.certified && l.kvType === 'q8')
       )
-        guarded(
-          warn,
+        warn(
           `memory is short here: the K/V cache is of type ${known.kvType}, with which a few tokens in a hundred differ and no accuracy is certified; kvType: 'f32' asks for the exact one, of four times the size`,
         );
-      lm = new this(connection, described, ready.promise, listeners, fail);
+      lm = new this(connection, described, ready.promise, listeners, warn, fail);
       return lm;
     } catch (error) {
       fail(error);
@@ -197,7 +203,7 @@ export class ExitLM {
    * @returns {Promise<Check>}
    */
   static async check(source, options) {
-    options = knownOptions(options, LOAD_OPTIONS);
+    options = knownOptions(options, LOAD_OPTIONS, warningsOf(options));
     const { signal } = options;
     signal?.throwIfAborted();
     const caller = new Caller(options);
@@ -230,9 +236,10 @@ export class ExitLM {
    * @param {{ info: Info, exits: Exits | null }} described
    * @param {Promise<any>} ready
    * @param {Map<number, (token: any) => void>} listeners
+   * @param {(message: string) => void} warn
    * @param {(reason: unknown) => Promise<void>} end
    */
-  constructor(connection, described, ready, listeners, end) {
+  constructor(connection, described, ready, listeners, warn, end) {
     if (!described)
       throw new ExitLMError(
         'USAGE',
@@ -244,6 +251,7 @@ export class ExitLM {
     this.#exits = exits;
     this.#ready = ready;
     this.#listeners = listeners;
+    this.#warn = warn;
     this.#end = end;
     this.#own = new Session(this.#means, 0, Promise.resolve());
   }
@@ -297,7 +305,7 @@ export class ExitLM {
    */
   session(options) {
     this.#check();
-    const given = knownOptions(options, ['contextLength']);
+    const given = knownOptions(options, ['contextLength'], this.#warn);
     return this.#open({ contextLength: number(given, 'contextLength', 1, 0xffffffff, true) });
   }
 
@@ -362,7 +370,7 @@ export class ExitLM {
     const id = this.#nextReply++;
     const { peer } = this.#connection;
     const run = async () => {
-      const { signal, ...options } = knownOptions(given, GENERATE_OPTIONS);
+      const { signal, ...options } = knownOptions(given, GENERATE_OPTIONS, this.#warn);
       this.#check();
       check();
       if (options.tools) options.tools = plain(options.tools);
@@ -433,7 +441,11 @@ export class ExitLM {
    */
   async calibrate(conversations, options) {
     this.#check();
-    options = knownOptions(options, ['accuracy', 'delta', 'maxTokens', 'signal', 'onProgress']);
+    options = knownOptions(
+      options,
+      ['accuracy', 'delta', 'maxTokens', 'signal', 'onProgress'],
+      this.#warn,
+    );
     options.signal?.throwIfAborted();
     const exits = this.#exits;
     const { calibrate } = await import('./calibrate.js');

@@ -216,8 +216,6 @@ export function constrained(messages, { responseConstraint: constraint, ...optio
   }
   if (typeof constraint !== 'object' || Array.isArray(constraint))
     throw new TypeError('responseConstraint: a JSON Schema or a RegExp was expected');
-  if (messages[messages.length - 1]?.prefix)
-    throw exception('NotSupportedError', 'responseConstraint: does not go with prefix');
   const { shape, hint } = shapeOf(constraint);
   const last = messages.findLastIndex(({ role }) => role === 'user');
   if (options.omitResponseConstraintInput || last < 0) return { messages, shape };

@@ -9,6 +9,14 @@ import { onAbort } from '../link/abort.js';
 import { ExitLMError } from '../link/errors.js';
 import { deferred } from '../link/platform.js';
 
+/** @param {string} name @returns {never} */
+function later(name) {
+  throw new ExitLMError(
+    'USAGE',
+    `a reply is still being written: its ${name} is in (await reply.result).${name}`,
+  );
+}
+
 /**
  * An async iterable of tokens, for one consumer, with the whole as `result`. `break` and `cancel()`
  * stop the work.
@@ -54,6 +62,22 @@ export class Reply {
    */
   get result() {
     return this.#end.promise;
+  }
+
+  /**
+   * Not here: what is not awaited would be undefined without a word.
+   * @returns {never}
+   */
+  get text() {
+    return later('text');
+  }
+
+  /**
+   * Not here, as `text`.
+   * @returns {never}
+   */
+  get json() {
+    return later('json');
   }
 
   /** Stops the work; `result` then resolves with the text so far and the reason 'abort'. */

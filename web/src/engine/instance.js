@@ -2,7 +2,7 @@
  * From "whatever this machine can do" to a running instance of the engine.
  */
 import { ExitLMError, messageOf } from '../link/errors.js';
-import { cores, hasNodeModules, nodeModule } from '../link/platform.js';
+import { cores, hasNodeModules, isWorkerd, nodeModule } from '../link/platform.js';
 import { wasmUrl } from './assets.js';
 import { createSharedEngine, Engine, needsSharedMemory } from './engine.js';
 import { detectFeatures } from './features.js';
@@ -79,6 +79,11 @@ export async function startEngine({ wasm, threads: wanted, inWorker }) {
  */
 async function moduleFrom(wasm, variant) {
   if (wasm instanceof WebAssembly.Module) return wasm;
+  if (isWorkerd)
+    throw new ExitLMError(
+      'USAGE',
+      "option wasm: a Worker compiles nothing while it runs; give it the module: import wasm from 'exitlm/exitlm-relaxed.wasm', and ExitLM.load(…, { wasm })",
+    );
   try {
     if (wasm instanceof Uint8Array)
       return await WebAssembly.compile(/** @type {Uint8Array<ArrayBuffer>} */ (wasm));

@@ -25,6 +25,7 @@
  * @property {Reply} reply
  * @property {number} address of its session
  * @property {number} [dropped] messages that its prompt goes without
+ * @property {string} begun what its prompt ends with, an assistant's
  * @property {string | null} seed
  * @property {GenerateOptions} options
  * @property {CallReader | null} calls
@@ -157,10 +158,10 @@ export class Replies {
     const engine = this.#engine;
     const loader = this.#loader;
     const { address } = this.#sessions.get(reply.session);
-    const { dropped } = /** @type {Partial<Prompt>} */ (text);
+    const { dropped, begun = '' } = /** @type {Partial<Prompt>} */ (text);
     const tools = toolsIn(options);
     const calls = tools && new CallReader(this.#form ?? 'hermes');
-    const grammar = this.#shapes.take(options, tools, this.#form);
+    const grammar = this.#shapes.take(options, tools, this.#form, begun);
     try {
       const start = () => {
         const { struct, seed, free } = generateOptions(
@@ -194,6 +195,7 @@ export class Replies {
         reply,
         address,
         dropped,
+        begun,
         seed: started.seed,
         options,
         calls,
@@ -365,7 +367,7 @@ export class Replies {
   }
 
   /** @param {number} at @param {Running} of @returns {Result} */
-  #result(at, { seed, options, calls, dropped }) {
+  #result(at, { seed, options, calls, dropped, begun }) {
     const engine = this.#engine;
     const {
       text,
@@ -391,7 +393,7 @@ export class Replies {
       text: whole,
       ...said,
       reason: why === 'stop' && said?.toolCalls.length ? 'tool' : why,
-      ...(isJson(options) && why === 'stop' ? { json: JSON.parse(whole) } : {}),
+      ...(isJson(options) && why === 'stop' ? { json: JSON.parse(begun + whole) } : {}),
       ...(isShaped(options) || calls ? { forced: forcedTokens } : {}),
       usage: { promptTokens, completionTokens, reusedTokens },
       exits: { ...byHead.slice(0, this.#exits?.heads.length ?? 0), [-1]: fullTokens },

@@ -38,10 +38,11 @@ export class Shapes {
    * @param {Record<string, any>} options
    * @param {object[] | null} tools that it may call
    * @param {import('./tools.js').Form | null} form of calls
+   * @param {string} begun what a reply with a shape goes on from: with it before it, it is of the shape
    * @returns {number}
    */
-  take(options, tools, form) {
-    const grammar = this.#grammarOf(options, tools, form);
+  take(options, tools, form, begun) {
+    const grammar = this.#grammarOf(options, tools, form, begun);
     this.#users.set(grammar, (this.#users.get(grammar) ?? 0) + 1);
     return grammar;
   }
@@ -55,10 +56,16 @@ export class Shapes {
    * @param {Record<string, any>} options
    * @param {object[] | null} tools
    * @param {import('./tools.js').Form | null} form
+   * @param {string} begun
    */
-  #grammarOf(options, tools, form) {
-    if (!tools && !isShaped(options)) return 0;
+  #grammarOf(options, tools, form, begun) {
     const { schema, json, pattern } = options;
+    if (typeof (json ?? false) !== 'boolean')
+      throw new ExitLMError(
+        'USAGE',
+        'option json: true (any JSON) or false was expected; a schema goes into the option schema',
+      );
+    if (!tools && !isShaped(options)) return 0;
     const shapes = [tools, schema !== undefined, json === true, pattern !== undefined];
     if (shapes.filter(Boolean).length > 1)
       throw new ExitLMError(
@@ -66,17 +73,20 @@ export class Shapes {
         'options schema, json, pattern and tools: only one shape is possible',
       );
     if (tools) return this.#ofTools(tools, options, form);
-    if (pattern !== undefined) return this.#ofPattern(pattern);
-    if (json === true) return this.#ofSchema(true);
+    if (pattern !== undefined) return this.#ofPattern(pattern, begun);
+    if (json === true) return this.#ofSchema(true, begun);
     if (typeof schema !== 'boolean' && (typeof schema !== 'object' || schema === null))
       usage('schema', 'a JSON Schema, an object,', schema);
-    return this.#ofSchema(schema);
+    return this.#ofSchema(schema, begun);
   }
 
-  /** @param {object | boolean} schema */
-  #ofSchema(schema) {
-    return this.#kept(JSON.stringify(schema), (memory, n) =>
-      this.#engine.make('grammar_from_schema', this.#model, memory, n),
+  /** @param {object | boolean} schema @param {string} begun */
+  #ofSchema(schema, begun) {
+    return this.#kept(
+      JSON.stringify(schema),
+      (memory, n) => this.#engine.make('grammar_from_schema', this.#model, memory, n),
+      '',
+      begun,
     );
   }
 
@@ -101,8 +111,8 @@ export class Shapes {
     );
   }
 
-  /** @param {unknown} pattern */
-  #ofPattern(pattern) {
+  /** @param {unknown} pattern @param {string} begun */
+  #ofPattern(pattern, begun) {
     if (!(pattern instanceof RegExp)) usage('pattern', 'a RegExp', pattern);
     const { source, flags } = /** @type {RegExp} */ (pattern);
     const unknown = Array.from(flags).find((flag) => !(flag in FLAGS));
@@ -113,6 +123,7 @@ export class Shapes {
       source,
       (memory, n) => this.#engine.make('grammar_from_pattern', this.#model, memory, n, bits),
       `/${bits}/`,
+      begun,
     );
   }
 
@@ -120,10 +131,11 @@ export class Shapes {
    * @param {string} text
    * @param {(memory: number, n: number) => number} make
    * @param {string} [kind]
+   * @param {string} [begun]
    */
-  #kept(text, make, kind = '') {
-    const key = kind + text;
-    const grammar = this.#grammars.get(key) ?? this.#engine.withText(text, make);
+  #kept(text, make, kind = '', begun = '') {
+    const key = JSON.stringify([kind, text, begun]);
+    const grammar = this.#grammars.get(key) ?? this.#made(text, make, begun);
     this.#grammars.delete(key);
     this.#grammars.set(key, grammar); // the last one used stands last
     const oldest = [...this.#grammars].find(([, address]) => !this.#users.get(address));
@@ -131,6 +143,24 @@ export class Shapes {
       this.#grammars.delete(oldest[0]);
       this.#users.delete(oldest[1]);
       this.#engine.call('grammar_free', oldest[1]);
+    }
+    return grammar;
+  }
+
+  /**
+   * @param {string} text
+   * @param {(memory: number, n: number) => number} make
+   * @param {string} begun
+   */
+  #made(text, make, begun) {
+    const engine = this.#engine;
+    const grammar = engine.withText(text, make);
+    try {
+      if (begun)
+        engine.withText(begun, (memory, n) => engine.run('grammar_begin', grammar, memory, n));
+    } catch (error) {
+      engine.call('grammar_free', grammar);
+      throw error;
     }
     return grammar;
   }

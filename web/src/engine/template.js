@@ -10,9 +10,10 @@ import { forTemplate, formOf } from './tools.js';
  * @typedef {import('../link/types.js').ChatMessage} ChatMessage
  * @typedef {{ source: string, bosToken: string, eosToken: string, addBos: boolean,
  *   specialsIn: (text: string) => string[] }} TemplateInfo `specialsIn`: texts of special tokens
- * @typedef {{ text: string, plain: [start: number, end: number][], dropped?: number }} Prompt
+ * @typedef {{ text: string, plain: [start: number, end: number][], dropped?: number, begun?: string }}
+ *   Prompt
  *   `plain`: its bytes in which special tokens are text like any other, because a message says them;
- *   `dropped`: messages that were left out of it
+ *   `dropped`: messages that were left out of it; `begun`: what the reply goes on from
  * @typedef {{ render(context: Record<string, unknown>): string }} Template
  */
 
@@ -61,6 +62,7 @@ export function createTemplate({ source, bosToken, eosToken, addBos, specialsIn 
       if (addBos && bosToken && text.startsWith(bosToken)) text = text.slice(bosToken.length);
       if (last?.prefix) text += last.content;
       known = { key, prompt: withoutMarks(text, mark) };
+      if (last?.prefix) known.prompt.begun = messages[messages.length - 1].content;
     }
     return known.prompt;
   };

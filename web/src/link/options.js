@@ -29,17 +29,29 @@ const ELSEWHERE = {
   contextsize: 'contextLength',
   abortsignal: 'signal',
   stopsequences: 'stop',
+  jsonschema: 'schema',
+  responseformat: 'schema',
+  responseconstraint: 'schema',
+  responseschema: 'schema',
+  outputschema: 'schema',
+  format: 'schema',
+  grammar: 'pattern',
+  regex: 'pattern',
+  functions: 'tools',
+  progress: 'onProgress',
+  progresscallback: 'onProgress',
 };
 
 /**
  * An object of options, also where none were given. A name that is nearly one of ours is a slip,
- * which would otherwise go unnoticed; other names are ignored.
+ * which would otherwise go unnoticed; other names are ignored, with a word about it.
  * @template {object} T
  * @param {T | null | undefined} options
  * @param {readonly string[]} names
+ * @param {(message: string) => void} warn
  * @returns {T}
  */
-export function knownOptions(options, names) {
+export function knownOptions(options, names, warn) {
   if (options === undefined || options === null) return /** @type {T} */ ({});
   if (typeof options !== 'object')
     throw new ExitLMError('USAGE', `options: an object was expected, not ${typeof options}`);
@@ -51,6 +63,7 @@ export function knownOptions(options, names) {
       names.find((name) => name === ELSEWHERE[plain(given)]) ??
       names.find((name) => name.length > 4 && oneSlip(plain(name), plain(given)));
     if (like) throw new ExitLMError('USAGE', `option ${given}: unknown; did you mean ${like}?`);
+    warn(`option ${given}: unknown, so it is ignored; there are ${names.join(', ')}`);
   }
   return options;
 }

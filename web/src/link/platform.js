@@ -19,15 +19,12 @@ export const isNode =
 export const isPage = typeof scope.document === 'object';
 
 /**
- * One of Node's modules. Bundlers for pages must not see the name, so it is no literal in an
- * import.
+ * One of Node's modules. It is no import: bundlers for pages must not see the name, and a Worker's
+ * take no import of a name that is computed.
  * @param {string} name with its prefix: 'node:fs/promises'
  * @returns {Promise<any>}
  */
-export async function nodeModule(name) {
-  const builtin = scope.process?.getBuiltinModule?.(name);
-  return builtin ?? import(/* @vite-ignore */ /* webpackIgnore: true */ name);
-}
+export const nodeModule = async (name) => scope.process.getBuiltinModule(name);
 
 /** Threads of the machine; 1 where it does not say. */
 export async function cores() {

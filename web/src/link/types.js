@@ -41,7 +41,8 @@
  *   default); or the address of the worker's script, `web/src/worker.js` of a copy of this package,
  *   where a bundler leaves it behind
  * @property {AbortSignal} [signal] stops loading, also after `load` has resolved
- * @property {(progress: Progress) => void} [onProgress]
+ * @property {(progress: Progress) => void} [onProgress] hears how far loading is, at most 20 times a
+ *   second, also after `load` has resolved
  * @property {(message: string) => void} [onWarning] something did not work that loading can do
  *   without, such as keeping a copy; left out: console.warn
  * @property {string | string[]} [sha256] expected, of the file or of each file

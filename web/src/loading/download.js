@@ -4,7 +4,7 @@
 import { linked } from '../link/abort.js';
 import { isForeign } from '../link/address.js';
 import { ExitLMError, messageOf } from '../link/errors.js';
-import { release } from '../link/platform.js';
+import { isWorkerd, release } from '../link/platform.js';
 import { PassingError } from './http.js';
 
 /** @typedef {import('../link/sources.js').Source} Source */
@@ -103,8 +103,11 @@ export async function* download(
       if (!(error instanceof PassingError) || source.once) throw error;
       const never = error.code === 'NETWORK' && !answered.has(source);
       if (++failures >= (never ? Math.min(tries, FIRST_TRIES) : tries)) {
+        const assets = isWorkerd
+          ? '; the assets of a Worker are read by the option fetch: (url, init) => env.ASSETS.fetch(url, init)'
+          : '';
         const advice = never
-          ? `is the address right${isForeign(source.url) ? ', and does that server allow other origins (CORS)' : ''}?`
+          ? `is the address right${isForeign(source.url) ? ', and does that server allow other origins (CORS)' : ''}?${assets}`
           : 'load it again later: what is cached stays';
         throw new ExitLMError(
           error.code,

@@ -2,6 +2,8 @@
 import { ExitLMError, messageOf } from '../link/errors.js';
 import { nodeModule } from '../link/platform.js';
 
+const scope = /** @type {any} */ (globalThis);
+
 /**
  * @param {string} path
  * @returns {import('../link/sources.js').Source}
@@ -20,9 +22,11 @@ export function fileSource(path) {
         size = stat.size;
       } catch (cause) {
         if (cause instanceof ExitLMError) throw cause;
-        throw new ExitLMError('NETWORK', `${path}: cannot be read (${messageOf(cause)})`, {
-          cause,
-        });
+        const missing = /** @type {{ code?: string }} */ (cause).code === 'ENOENT';
+        const why = missing
+          ? `there is no such file, seen from ${scope.process.cwd()}; a model of the catalogue is fetched by "npx exitlm pull NAME"`
+          : `cannot be read (${messageOf(cause)})`;
+        throw new ExitLMError('NETWORK', `${path}: ${why}`, { cause });
       }
       return {
         from,

@@ -53,6 +53,13 @@ export function httpSource(url, fetchLike, validator = null) {
       response = await fetchLike(url, { headers, signal });
     } catch (cause) {
       if (signal.aborted) throw signal.reason;
+      // in its own words, for network errors are TypeErrors too; no other try would cure it
+      if (/illegal invocation/i.test(messageOf(cause)))
+        throw new ExitLMError(
+          'USAGE',
+          `option fetch: it was called without its object (${messageOf(cause)}); give (url, init) => env.ASSETS.fetch(url, init), not env.ASSETS.fetch`,
+          { cause },
+        );
       throw new PassingError('NETWORK', `${url}: no connection (${messageOf(cause)})`, { cause });
     }
     if (response.status === 416) {

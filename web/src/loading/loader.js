@@ -85,6 +85,9 @@ const PROGRESS_MS = 50;
 /** The longest that taking bytes keeps the event loop from turning. */
 const SLICE_MS = 8;
 
+const NO_PIECES =
+  'a list is of the files of gguf-split, not of pieces of one file: give those as one ReadableStream, or cut the model by "npx exitlm pack"';
+
 /** Ranges were asked for, the whole file came. */
 class NotRanged extends Error {}
 
@@ -266,7 +269,15 @@ export class ModelLoader {
           'BAD_MODEL',
           `the model is split into ${this.#state.nParts} files, ${sources.length} were given`,
         );
-      await this.#readFile(part, false);
+      if (part > 0 && part >= this.#state.nParts)
+        throw new ExitLMError(
+          'USAGE',
+          `${sources.length} files were given, and the first one says that the model has ${this.#state.nParts}; ${NO_PIECES}`,
+        );
+      await this.#readFile(part, false).catch((error) => {
+        if (sources.length === 1 || !/: truncated: /.test(error.message)) throw error;
+        throw new ExitLMError(error.code, `${error.message}; ${NO_PIECES}`, { cause: error });
+      });
     }
     if (this.#state.complete || !this.#state.headerReady) return; // #finish tells what is missing
     /** @type {Extent[]} */

@@ -80,6 +80,10 @@ export function parseManifest(value, name) {
   };
   const m = /** @type {any} */ (value);
   if (typeof m !== 'object' || m === null) fail('no object');
+  if (m.format === undefined)
+    fail(
+      'it names no format; a GGUF file, or the manifest.json of "npx exitlm pack", was expected',
+    );
   if (m.format !== 1) fail(`format ${JSON.stringify(m.format)}, this version reads 1`);
   if (!Array.isArray(m.files) || m.files.length === 0 || m.files.length > 1024)
     fail('files is no list');

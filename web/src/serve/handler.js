@@ -8,7 +8,7 @@
  *   GET  /v1/models, /v1/models/NAME
  *   GET  /health                 what the engine is doing
  *   GET  /ready                  200 where the model is loaded and a question would be taken, else 503
- *   GET  /metrics                the same, and what it has done, for Prometheus
+ *   GET  /metrics                with the option `metrics`: the same, and what it has done
  *
  * There is one engine, loaded at the first question; it answers as many questions together as there
  * are `sessions`, the others wait in a line that has an end.
@@ -21,6 +21,21 @@
  *
  * @typedef {import('../client/exitlm.js').ExitLM} ExitLM
  * @typedef {import('../link/types.js').GenerateOptions} GenerateOptions
+ * @typedef {import('../link/types.js').Result} Result
+ *
+ * @typedef {object} ServiceState what the engine is doing
+ * @property {boolean} ready whether the model is loaded, to the last byte
+ * @property {number} answering questions that are being answered
+ * @property {number} waiting questions that wait
+ * @property {number} starts how often the model was loaded
+ * @property {number} memoryBytes of the model and its conversations
+ *
+ * @typedef {object} Metrics hears of what is done, and writes it down
+ * @property {(path: string, status: number, code: string) => void} responded to a request; `path`
+ *   is one that there is, or 'other', `code` that of an error, else ''
+ * @property {(result: Result, waitedMs: number | null) => void} answered a reply is over; waitedMs
+ *   from its request to its beginning, null for all but the first of several choices
+ * @property {(state: ServiceState) => Promise<Response>} page what `GET /metrics` answers
  *
  * @typedef {{ waitUntil?: (promise: Promise<unknown>) => void }} Context of a request, where the
  *   platform has one
@@ -44,6 +59,8 @@
  * @property {number} [maxWaiting] questions that wait for a place (8); more: 503
  * @property {number} [maxPerClient] questions of one client that wait or are answered; more: 429.
  *   Left out: no limit
+ * @property {Metrics} [metrics] left out: there is no `/metrics`. `npx exitlm serve` has those of
+ *   serve/metrics.js
  * @property {(request: Request, env: any) => string} [clientOf] who asks; left out: the address
  *   that Cloudflare reports, else the token
  * @property {GenerateOptions} [defaults] for what a request leaves out
@@ -56,7 +73,7 @@ import { SHAPES } from '../chat/shapes.js';
 import { linked, onAbort } from '../link/abort.js';
 import { ExitLMError, messageOf } from '../link/errors.js';
 import { deferred } from '../link/platform.js';
-import { json, metrics, preflight, readText, sameText } from './http.js';
+import { json, preflight, readText, sameText } from './http.js';
 import { BEAT_MS, Lane, SILENT_BEATS } from './lane.js';
 import { Places } from './places.js';
 
@@ -99,10 +116,10 @@ class Service {
   #engine = null;
   /** @type {Map<string, number>} */ #clients = new Map();
   #served = 0;
-  #tokens = { read: 0, reused: 0, written: 0 };
   #starts = 0;
   #memoryBytes = 0;
   #created = 0;
+  /** @type {string[]} */ #paths;
 
   /** @param {HandlerOptions} options */
   constructor(options) {
@@ -125,7 +142,9 @@ class Service {
       sessions: 1,
       ...options,
     };
-    const { maxWaiting, sessions } = this.#options;
+    const { maxWaiting, metrics, sessions } = this.#options;
+    this.#paths = [...Object.keys(SHAPES), '/v1/models', '/health', '/ready'];
+    if (metrics) this.#paths.push('/metrics');
     this.#lane = new Lane(maxWaiting, () => this.#drop(), sessions);
     if (this.#options.eager) this.#engine = this.#start(undefined, {});
   }
@@ -138,18 +157,26 @@ class Service {
    */
   async handle(request, env, ctx) {
     const cors = this.#corsHeaders(request);
+    const { pathname } = new URL(request.url);
+    const counted = (/** @type {Response} */ response, code = '') => {
+      const path = this.#paths.includes(pathname) ? pathname : 'other';
+      this.#options.metrics?.responded(path, response.status, code);
+      return response;
+    };
     try {
       this.#checkOrigin(request);
       if (request.method === 'OPTIONS')
-        return new Response(null, { status: 204, headers: { ...cors, ...preflight(request) } });
-      const response = await this.#route(request, env, ctx);
+        return counted(
+          new Response(null, { status: 204, headers: { ...cors, ...preflight(request) } }),
+        );
+      const response = await this.#route(request, pathname, env, ctx);
       for (const [name, value] of Object.entries(cors)) response.headers.set(name, value);
-      return response;
+      return counted(response);
     } catch (error) {
-      if (request.signal?.aborted) return new Response(null, { status: 499 }); // nobody reads it
+      if (request.signal?.aborted) return counted(new Response(null, { status: 499 })); // nobody reads it
       const refusal = refusalOf(error);
       if (refusal.status >= 500 && refusal.code !== 'overloaded') this.#complain(error);
-      return json(refusal, refusal.status, { ...cors, ...refusal.headers });
+      return counted(json(refusal, refusal.status, { ...cors, ...refusal.headers }), refusal.code);
     }
   }
 
@@ -180,9 +207,8 @@ class Service {
     };
   }
 
-  /** @param {Request} request @param {any} env @param {Context} ctx */
-  async #route(request, env, ctx) {
-    const { pathname } = new URL(request.url);
+  /** @param {Request} request @param {string} pathname @param {any} env @param {Context} ctx */
+  async #route(request, pathname, env, ctx) {
     const only = (/** @type {string} */ method) => {
       if (request.method !== method && !(method === 'GET' && request.method === 'HEAD')) {
         throw new Refusal(
@@ -227,7 +253,7 @@ class Service {
       return json({
         status,
         model: this.#options.model,
-        busy: this.#lane.busy,
+        busy: this.#lane.answering > 0,
         waiting: this.#lane.waiting,
         served: this.#served,
         starts: this.#starts,
@@ -240,28 +266,19 @@ class Service {
       const ready = Boolean(this.#engine?.ready) && !full;
       return json({ ready, full }, ready ? 200 : 503);
     }
-    if (pathname === '/metrics') {
+    const { metrics } = this.#options;
+    if (metrics && pathname === '/metrics') {
       only('GET');
       this.#authorise(request, env);
-      return metrics({
-        ready: [
-          Number(this.#engine?.ready ?? false),
-          'whether the model is loaded, to the last byte',
-        ],
-        busy: [Number(this.#lane.busy), 'whether a question is being answered'],
-        waiting: [this.#lane.waiting, 'questions that wait'],
-        memory_bytes: [this.#memoryBytes, 'memory of the model and its conversations'],
-        answers_total: [this.#served, 'answers given'],
-        engine_starts_total: [this.#starts, 'how often the model was loaded'],
-        prompt_tokens_total: [this.#tokens.read, 'tokens of prompts'],
-        cached_prompt_tokens_total: [this.#tokens.reused, 'of them, those known from before'],
-        completion_tokens_total: [this.#tokens.written, 'tokens of answers'],
+      return metrics.page({
+        ready: Boolean(this.#engine?.ready),
+        answering: this.#lane.answering,
+        waiting: this.#lane.waiting,
+        starts: this.#starts,
+        memoryBytes: this.#memoryBytes,
       });
     }
-    const known = [...Object.keys(SHAPES), '/v1/models', '/health', '/ready', '/metrics'].join(
-      ', ',
-    );
-    throw new Refusal(404, 'not_found', `${pathname}: there is ${known}`);
+    throw new Refusal(404, 'not_found', `${pathname}: there is ${this.#paths.join(', ')}`);
   }
 
   /** @param {Request} request @param {any} env */
@@ -300,6 +317,7 @@ class Service {
    * @returns {Promise<Response>}
    */
   async #completion(request, shape, env, ctx) {
+    const came = performance.now();
     const asked = await this.#read(request, shape);
     const client = this.#clientOf(request, env);
     const leave = this.#enter(client);
@@ -323,7 +341,7 @@ class Service {
     try {
       await this.#lane.acquire(turn, stop.signal);
       beating = this.#signsOfLife(turn, stop);
-      const response = await this.#answer(asked, turn, stop, end, env, ctx);
+      const response = await this.#answer(asked, came, turn, stop, end, env, ctx);
       if (asked.ignored.length) response.headers.set(WARNING, warningOf(asked.ignored));
       return response;
     } catch (error) {
@@ -368,6 +386,7 @@ class Service {
 
   /**
    * @param {ShapedRequest} request
+   * @param {number} came when, by `performance.now()`
    * @param {Turn} turn
    * @param {AbortController} stop
    * @param {(error?: unknown) => Promise<void>} end gives the engine back
@@ -375,7 +394,7 @@ class Service {
    * @param {Context} ctx
    * @returns {Promise<Response>}
    */
-  async #answer(request, turn, stop, end, env, ctx) {
+  async #answer(request, came, turn, stop, end, env, ctx) {
     const { signal } = stop;
     signal.throwIfAborted();
     turn.started = true;
@@ -389,11 +408,14 @@ class Service {
       const { seed } = request.options;
       const again = index > 0 && seed !== undefined ? { seed: Number(seed) + index } : {};
       const options = { ...request.options, ...again };
+      const waited = index === 0 ? performance.now() - came : null;
       const reply =
         request.prompt === undefined
           ? session.chat(request.messages, options)
           : session.complete(request.prompt, options);
-      turn.settled = reply.result.then((result) => this.#count(result)).catch(() => {});
+      turn.settled = reply.result
+        .then((result) => this.#options.metrics?.answered(result, waited))
+        .catch(() => {});
       onAbort(signal, () => reply.cancel());
       return reply;
     };
@@ -401,13 +423,6 @@ class Service {
     return request.stream
       ? this.#events(shape.events(makeChunks(lm, request, begin)), stop, end)
       : this.#whole(makeCompletion(lm, request, begin).then(shape.whole), stop, end);
-  }
-
-  /** @param {import('../link/types.js').Result} result */
-  #count({ usage: { promptTokens, reusedTokens, completionTokens } }) {
-    this.#tokens.read += promptTokens;
-    this.#tokens.reused += reusedTokens;
-    this.#tokens.written += completionTokens;
   }
 
   /**

@@ -13,21 +13,6 @@ export function json(value, status = 200, headers = {}) {
   });
 }
 
-/**
- * Prometheus' text format. @param {Record<string, [value: number, help: string]>} values what ends in
- * _total only grows
- */
-export const metrics = (values) =>
-  new Response(
-    Object.entries(values)
-      .map(
-        ([name, [value, help]]) =>
-          `# HELP exitlm_${name} ${help}\n# TYPE exitlm_${name} ${name.endsWith('_total') ? 'counter' : 'gauge'}\nexitlm_${name} ${value}\n`,
-      )
-      .join(''),
-    { headers: { 'Content-Type': 'text/plain; version=0.0.4; charset=utf-8' } },
-  );
-
 /** @param {Request} request @returns {Record<string, string>} */
 export const preflight = (request) => ({
   'Access-Control-Allow-Methods': 'GET, POST, OPTIONS',

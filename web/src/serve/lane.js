@@ -49,8 +49,8 @@ export class Lane {
     return this.#holders.size >= this.#places && this.#waiting.length >= this.#maxWaiting;
   }
 
-  get busy() {
-    return this.#holders.size > 0;
+  get answering() {
+    return this.#holders.size;
   }
 
   /** @param {Turn} turn lives */

@@ -26,10 +26,13 @@ function isOurs(header, bound) {
  * @returns {http.Server}
  */
 export function serverOf(handler, bound) {
-  return http.createServer(async (incoming, outgoing) => {
+  const server = http.createServer(async (incoming, outgoing) => {
     const { method = 'GET', headers, url = '/' } = incoming;
     const gone = new AbortController();
-    outgoing.on('close', () => gone.abort());
+    outgoing.on('close', () => {
+      gone.abort();
+      if (!server.listening) server.closeIdleConnections(); // or it would take the next question, too
+    });
     try {
       const response = isOurs(headers.host, bound)
         ? await handler(requestOf(incoming, `http://${headers.host}${url}`, gone.signal))
@@ -45,6 +48,7 @@ export function serverOf(handler, bound) {
       else outgoing.writeHead(400).end();
     }
   });
+  return server;
 }
 
 /**

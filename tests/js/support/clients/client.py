@@ -1,5 +1,9 @@
-# OpenAI's client of PyPI in front of the server that its environment names.
+# OpenAI's client of PyPI in front of the server that its environment names; and what Prometheus reads
+# of its numbers.
+import urllib.request
+
 import openai
+from prometheus_client.parser import text_string_to_metric_families
 
 client = openai.OpenAI()
 messages = [{"role": "user", "content": "Hello there"}]
@@ -35,5 +39,16 @@ for wrong, error in (
     except error:
         continue
     raise AssertionError(f"{wrong}: no {error}")
+
+with urllib.request.urlopen(f"{str(client.base_url).removesuffix('/v1/')}/metrics") as page:
+    families = {f.name: f for f in text_string_to_metric_families(page.read().decode())}
+for name, kind in (
+    ("exitlm_http_requests", "counter"),
+    ("exitlm_queue_length", "gauge"),
+    ("exitlm_time_to_first_token_seconds", "histogram"),
+    ("process_cpu_seconds", "counter"),
+):
+    assert families[name].type == kind and families[name].samples, name
+assert all(f.documentation and f.type != "unknown" for f in families.values())
 
 print("all right")
