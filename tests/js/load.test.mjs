@@ -265,6 +265,42 @@ test('a connection that stalls is opened again where it stood', async () => {
   assert.deepEqual(said, Array(2).fill('x: nothing has come for 0.05 seconds'));
 });
 
+test('weights that lie past 5 GB, beyond what 32 bits count', async () => {
+  const far = 5 * 2 ** 30;
+  const moved = Buffer.from(bytes);
+  const names = moved
+    .toString('latin1')
+    .matchAll(/(?:token_embd|output_norm|blk\.\d+\.\w+)\.weight/g);
+  let tableEnd = 0;
+  for (const { index, 0: name } of names) {
+    const dims = index + name.length;
+    const offset = dims + 4 + 8 * moved.readUInt32LE(dims) + 4;
+    moved.writeBigUInt64LE(moved.readBigUInt64LE(offset) + BigInt(far), offset);
+    tableEnd = offset + 8;
+  }
+  const start = Math.ceil(tableEnd / 32) * 32;
+  const total = far + moved.length;
+  let between = 0;
+  const sparse = async (/** @type {string} */ _, /** @type {any} */ init) => {
+    const [, a, b] = /^bytes=(\d+)-(\d*)$/.exec(init.headers.Range) ?? [];
+    const from = Number(a);
+    const to = Math.min(total, b ? Number(b) + 1 : total);
+    const body = Buffer.alloc(Math.min(to - from, 2 ** 18));
+    if (from < start) moved.copy(body, 0, from, start);
+    if (from + body.length > start + far) moved.copy(body, 0, from - far);
+    if (from < start + far) between += body.length;
+    return new Response(body, {
+      status: 206,
+      headers: {
+        'content-range': `bytes ${from}-${from + body.length - 1}/${total}`,
+        'etag': '"v1"',
+      },
+    });
+  };
+  await check('https://far.example/m.gguf', { fetch: sparse });
+  assert.ok(between < 2 ** 20, `${between} bytes of what lies between were asked for`);
+});
+
 test('no server', async () => {
   const { url, close } = await serve();
   await close();
