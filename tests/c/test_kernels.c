@@ -8,8 +8,11 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
+#include <string.h>
 #include <unistd.h>
+#if !defined(__wasi__)
+#include <sys/mman.h>
+#endif
 #if defined(__SSE__)
 #include <xmmintrin.h>
 #endif
@@ -47,6 +50,16 @@ static void fill(float *x, size_t n, flavour f) {
     }
 }
 
+#if defined(__wasi__) /* has no pages */
+static void *guarded(size_t bytes) {
+    const size_t rounded = (bytes + 63) / 64 * 64;
+    void *memory = aligned_alloc(64, rounded);
+    if (!memory) exit(1);
+    return memset(memory, 0, rounded);
+}
+
+static void release(void *memory) { free(memory); }
+#else
 /* Memory of zeros that ends where a page begins that nobody may touch: a load too far is seen, also
  * one that no sanitizer knows of. The page before it says how large it is. */
 static void *guarded(size_t bytes) {
@@ -65,6 +78,7 @@ static void release(void *memory) {
     memcpy(&rounded, base, sizeof rounded);
     munmap(base, page + rounded + page);
 }
+#endif
 
 static float *random_floats(size_t n, flavour f) {
     float *x = guarded(n * sizeof(float));
