@@ -74,7 +74,11 @@ async function askPage(address) {
         const look = () => {
           if (model.state === 'failed') reject(model.error);
           if (model.state !== 'none') times.began ||= clock();
-          if (/** @type {any} */ (document.querySelector('.answer'))?.answer?.run?.tokens?.length)
+          // A recorded answer stands there before.
+          const [first] = [...document.querySelectorAll('.answer')].filter(
+            (answer) => !answer.closest('#recorded'),
+          );
+          if (/** @type {any} */ (first)?.answer?.run?.tokens?.length)
             times.firstAt ||= clock();
           if (model.state === 'ready') times.readyAt ||= clock();
           if (times.firstAt && times.readyAt) resolve(undefined);
