@@ -78,8 +78,7 @@ async function askPage(address) {
           const [first] = [...document.querySelectorAll('.answer')].filter(
             (answer) => !answer.closest('#recorded'),
           );
-          if (/** @type {any} */ (first)?.answer?.run?.tokens?.length)
-            times.firstAt ||= clock();
+          if (/** @type {any} */ (first)?.answer?.run?.tokens?.length) times.firstAt ||= clock();
           if (model.state === 'ready') times.readyAt ||= clock();
           if (times.firstAt && times.readyAt) resolve(undefined);
           else setTimeout(look, 5);
