@@ -125,11 +125,6 @@ static bool is_sound(const about *a, xl_calibration_stage stage) {
            is_path(&a->path) && (stage != XL_CALIBRATE_LEVELS || a->n == a->path.n + 1);
 }
 
-static exitlm_status unreadable(const char *path, exitlm_error *error) {
-    return xl_fail(error, EXITLM_IO,
-                   XL_FILE_NAME ": this part cannot be read: delete it and make it again", path);
-}
-
 static size_t block_bytes(size_t n_sums, size_t n_records, uint32_t n_heads) {
     return sizeof(uint64_t) + n_sums * sizeof(xl_measure_sum) +
            n_records * (n_heads * sizeof(xl_measure_check) + 2 * sizeof(uint32_t) + 1);
@@ -182,7 +177,7 @@ static exitlm_status find_about(xl_calibration *c, xl_part_writer *w, xl_calibra
         if (status == EXITLM_OK) memcpy(a, bytes, sizeof *a);
         free(bytes);
         if (status == EXITLM_OK && !is_sound(a, stage))
-            status = unreadable(w->there.paths[0], error);
+            status = xl_part_unreadable(w->there.paths[0], error);
         if (status == EXITLM_OK && stage == XL_CALIBRATE_LEVELS)
             xl_calibration_take_path(c, (exitlm_metric)a->metric, a->logistic, &a->path);
         return status;
@@ -282,7 +277,7 @@ static exitlm_status add_block(xl_measure_result *all, const xl_parts *p, size_t
     if (status != EXITLM_OK) return status;
     for (size_t j = 0; j < XL_MEASURE_MAX; j++) list[j] = j;
     if (!get_result(bytes, b, all->n_settings, n_heads, &r))
-        status = unreadable(p->paths[b->part], error);
+        status = xl_part_unreadable(p->paths[b->part], error);
     else if (!xl_measure_add(all, &r, (size_t)b->first, list, n_heads))
         status = xl_no_memory(error, "the measurements");
     free(bytes);
@@ -297,7 +292,7 @@ static exitlm_status read_about(const xl_parts *p, about *a, exitlm_error *error
         const char *path = p->paths[p->blocks[i].part];
         status = xl_parts_read(p, i, &bytes, error);
         if (status != EXITLM_OK) return status;
-        if (p->blocks[i].n_bytes != sizeof *a) status = unreadable(path, error);
+        if (p->blocks[i].n_bytes != sizeof *a) status = xl_part_unreadable(path, error);
         else if (a->n && memcmp(a, bytes, sizeof *a) != 0)
             status = xl_fail(
                 error, EXITLM_IO,
@@ -308,11 +303,11 @@ static exitlm_status read_about(const xl_parts *p, about *a, exitlm_error *error
         free(bytes);
     }
     const xl_calibration_stage stage = (xl_calibration_stage)p->head.numbers[XL_CALIBRATED_STAGE];
-    if (status == EXITLM_OK && !is_sound(a, stage)) status = unreadable(p->paths[0], error);
+    if (status == EXITLM_OK && !is_sound(a, stage)) status = xl_part_unreadable(p->paths[0], error);
     /* a block has at least the sums of its items: what is asked for below is no more */
     for (size_t i = 0; i < p->n_blocks && status == EXITLM_OK; i++)
         if (p->blocks[i].n > p->blocks[i].n_bytes / (a->n * sizeof(xl_measure_sum)))
-            status = unreadable(p->paths[p->blocks[i].part], error);
+            status = xl_part_unreadable(p->paths[p->blocks[i].part], error);
     return status;
 }
 

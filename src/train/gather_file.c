@@ -129,11 +129,6 @@ exitlm_status xl_gather_write(const xl_gather_plan *plan, xl_part_writer *part,
 }
 
 /* ---- Reading ---- */
-static exitlm_status unreadable(const char *path, exitlm_error *error) {
-    return xl_fail(error, EXITLM_IO,
-                   XL_FILE_NAME ": this part cannot be read: delete it and make it again", path);
-}
-
 /* Fresh memory with n items of the file. */
 static exitlm_status get(FILE *f, const char *path, void **bytes, size_t n, size_t size,
                          exitlm_error *error) {
@@ -204,7 +199,7 @@ exitlm_status xl_gather_open(const xl_gather_plan *plan, const xl_parts *parts, 
     *s = (xl_gather_block){0};
     FILE *f = xl_parts_block(parts, index, 0);
     exitlm_status status = xl_read_whole(f, path, &h, sizeof h, error);
-    if (status == EXITLM_OK && !is_sound(&h, plan, b)) status = unreadable(path, error);
+    if (status == EXITLM_OK && !is_sound(&h, plan, b)) status = xl_part_unreadable(path, error);
     if (status == EXITLM_OK) {
         *s = (xl_gather_block){.n_conversations = h.n_conversations,
                                .n_ids = h.n_ids,
@@ -216,7 +211,7 @@ exitlm_status xl_gather_open(const xl_gather_plan *plan, const xl_parts *parts, 
         status = read_arrays(f, path, s, error);
     }
     if (status == EXITLM_OK && !fits(s, plan->model->config.vocab))
-        status = unreadable(path, error);
+        status = xl_part_unreadable(path, error);
     if (f) fclose(f);
     return status;
 }
@@ -228,7 +223,7 @@ exitlm_status xl_gather_layer(const xl_parts *parts, size_t index, const xl_gath
     FILE *f = xl_parts_block(parts, index, s->x_offset + (uint64_t)layer * items * sizeof *x);
     exitlm_status status = xl_read_whole(f, path, x, items * sizeof *x, error);
     for (size_t i = 0; i < items && status == EXITLM_OK; i++)
-        if ((x[i] & F16_INFINITY) == F16_INFINITY) status = unreadable(path, error);
+        if ((x[i] & F16_INFINITY) == F16_INFINITY) status = xl_part_unreadable(path, error);
     if (f) fclose(f);
     return status;
 }

@@ -89,6 +89,11 @@ static exitlm_status cannot_read(const char *path, exitlm_error *error) {
                    errno ? strerror(errno) : "the file is shorter than it was");
 }
 
+exitlm_status xl_part_unreadable(const char *path, exitlm_error *error) {
+    return xl_fail(error, EXITLM_IO,
+                   XL_FILE_NAME ": this part cannot be read: delete it and make it again", path);
+}
+
 /* Whole blocks from here on. *end: behind the last one; *more: something follows that is none. */
 static exitlm_status read_blocks(xl_parts *p, size_t part, FILE *f, uint64_t *end, bool *more,
                                  exitlm_error *error) {

@@ -60,6 +60,8 @@ typedef struct xl_parts {
  * xl_parts_close either way. */
 exitlm_status xl_parts_open(xl_parts *parts, const char *const *paths, size_t n, xl_part_kind kind,
                             const char *fingerprint, bool partial, exitlm_error *error);
+/* What a part says cannot be: the error. */
+exitlm_status xl_part_unreadable(const char *path, exitlm_error *error);
 /* The file at the block's bytes, to be closed; NULL: it cannot be opened any more. */
 FILE *xl_parts_block(const xl_parts *parts, size_t index, uint64_t offset);
 /* n bytes from where the file stands; NULL: xl_parts_block has failed. */

@@ -36,6 +36,8 @@ import { drawLoad } from './load-plot.mjs';
 import { wllama, wllamaName } from './load-wllama.mjs';
 
 const WAYS = ['packed', 'range', 'order', 'checked', 'wllama', 'cache'];
+/** Without ranges, so from the first byte to the last. */
+const STREAMS = ['order', 'checked'];
 /** How soon after the last byte `full` has to answer, by way. @type {Record<string, number>} */
 const FULL_BAR_MS = { packed: 150, range: 150, order: 300 };
 const CACHE_BAR = 5;
@@ -117,7 +119,9 @@ if (ways.some((way) => way === 'packed' || way === 'cache')) {
   );
   if (status !== 0) throw new Error('exitlm pack failed');
 }
-const sha256 = createHash('sha256').update(fs.readFileSync(model)).digest('hex');
+const sha256 = ways.includes('checked')
+  ? createHash('sha256').update(fs.readFileSync(model)).digest('hex')
+  : undefined;
 /** The heads' K/V maps are not fetched. */
 const headsBytes = heads ? withoutMaps(fs.readFileSync(heads)).length : 0;
 const totalBytes = fs.statSync(model).size + headsBytes;
@@ -130,7 +134,7 @@ const lineFor = (/** @type {string} */ way) =>
   openLine({
     root: folder,
     folders: ['models'],
-    ranges: way !== 'order' && way !== 'checked',
+    ranges: !STREAMS.includes(way),
     bitsPerSecond,
     rttMs: Number(values.rtt),
   });
@@ -339,7 +343,7 @@ for (const way of WAYS.filter((w) => ways.includes(w) && w !== 'cache')) {
       line.push(`; talkable ${shown(row.talkable_ms)}, all there ${shown(row.ready_ms)}`);
     if (row.agree !== null && way !== 'wllama')
       line.push(`; the full model's token in ${row.agree} of ${row.prompts}`);
-    if (mode === 'exit' && way !== 'order' && way !== 'checked')
+    if (mode === 'exit' && !STREAMS.includes(way))
       line.push(
         `\n${' '.repeat(15)}before 78 %: ${row.under78} of ${row.prompts} (bar 16 of 20: ${verdict(row.under78 >= 0.8 * row.prompts)}), before 68 %: ${row.under68} (bar 5 of 20: ${verdict(row.under68 >= 0.25 * row.prompts)})`,
       );

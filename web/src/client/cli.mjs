@@ -7,6 +7,7 @@ import path from 'node:path';
 import readline from 'node:readline';
 import { parseArgs } from 'node:util';
 import { megabytes, messageOf } from '../link/errors.js';
+import { oneSlip } from '../link/options.js';
 import { ExitLM } from './page.js';
 
 /** What the native program does, run as a WASI module. */
@@ -273,12 +274,10 @@ function parse(name, args, options) {
     const { message } = /** @type {Error} */ (error);
     const [said] = message.split('\n')[0].split('. ');
     const [, given] = /^Unknown option '--([^']+)'/.exec(said) ?? [];
-    const letters = (/** @type {string} */ word) => [...word].sort().join('');
     const like =
       given &&
       Object.keys(options).find(
-        (long) =>
-          long.startsWith(given) || given.startsWith(long) || letters(long) === letters(given),
+        (long) => long.startsWith(given) || given.startsWith(long) || oneSlip(long, given),
       );
     const advice = like ? `did you mean --${like}?` : `"exitlm ${name} --help" lists the options`;
     throw new Usage(`${name}: ${said}${given ? `; ${advice}` : ''}`);

@@ -69,7 +69,7 @@ export function knownOptions(options, names, warn) {
 }
 
 /** One letter more, less, or another, or two changed places. @param {string} a @param {string} b */
-function oneSlip(a, b) {
+export function oneSlip(a, b) {
   let i = 0;
   while (i < a.length && a[i] === b[i]) i++;
   const [x, y] = [a.slice(i), b.slice(i)];
