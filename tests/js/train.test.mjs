@@ -131,6 +131,13 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
         '--epochs',
         '1',
       );
+    const paper = train('paper', '--as-paper', '--self-chat', '16', '--epochs', '1');
+    const [info] = objects(['inspect', paper]);
+    assert.deepEqual(
+      info.heads.map((/** @type {any} */ h) => [h.layer, h.form]),
+      [1, 2, 4, 5].map((layer) => [layer, 'full']),
+    );
+    assert.equal(info.metric, 'entropy');
     const file = scratch('chosen/tiny.exits.gguf', '');
     const { status, out, err } = run([
       'train',
@@ -629,6 +636,11 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
         ['train', tiny, '-o', scratch('x.gguf'), '--vocabulary-only', '--layers', '4', '-q'],
         2,
         /leave out --layers/,
+      ],
+      [
+        ['gather', tiny, '-o', scratch('x.part'), '--vocabulary-only', '--as-paper', '-q'],
+        2,
+        /leave out --vocabulary-only/,
       ],
       [
         [
