@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/checksum.h"
+#include "base/risk.h"
 #include "base/sha256.h"
 #include "exitlm.h"
 #include "export.h"
@@ -532,4 +533,16 @@ void EXPORT(exitlm_wasm_checksum)(const void *bytes, size_t n_bytes, char sum[17
     uint64_t value = xl_checksum(bytes, n_bytes);
     for (int i = 0; i < 16; i++) sum[i] = "0123456789abcdef"[value >> (60 - 4 * i) & 15];
     sum[16] = 0;
+}
+
+/* ---- Bounds of a risk (base/risk.h) ------------------------------------------------- */
+double EXPORT(exitlm_wasm_risk_p)(const double *x, size_t n, size_t planned, double alpha,
+                                  double delta) {
+    return xl_risk_p(x, n, planned, alpha, delta);
+}
+double EXPORT(exitlm_wasm_risk_upper)(const double *x, size_t n, size_t planned, double delta) {
+    return xl_risk_upper(x, n, planned, delta);
+}
+uint32_t EXPORT(exitlm_wasm_risk_needed)(const double *x, size_t n, double alpha, double delta) {
+    return xl_risk_needed(x, n, alpha, delta);
 }

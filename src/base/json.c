@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "status.h"
 #include "utf8.h"
 
 #define MAX_NESTING 64
@@ -202,16 +203,10 @@ typedef struct head {
     size_t n_bytes;
 } head;
 
-static const char no_memory[] = "no memory for it";
-
-exitlm_status xl_json_status(const char *why, exitlm_status otherwise) {
-    return strcmp(why, no_memory) == 0 ? EXITLM_OUT_OF_MEMORY : otherwise;
-}
-
 xl_json *xl_json_parse(const char *text, size_t n_bytes, const exitlm_allocator *allocator,
-                       char *why, size_t why_bytes) {
+                       exitlm_error *why) {
     if (n_bytes > MAX_BYTES) {
-        snprintf(why, why_bytes, "it is larger than %zu bytes", MAX_BYTES);
+        xl_fail(why, EXITLM_USAGE, "it is larger than %zu bytes", MAX_BYTES);
         return NULL;
     }
     size_t n = count_values(text, n_bytes);
@@ -219,7 +214,7 @@ xl_json *xl_json_parse(const char *text, size_t n_bytes, const exitlm_allocator 
     const size_t block_bytes = sizeof(head) + n * sizeof(xl_json) + n_bytes + 1;
     head *block = xl_calloc(&own, block_bytes, 1);
     if (!block) {
-        snprintf(why, why_bytes, "%s", no_memory);
+        xl_fail(why, EXITLM_OUT_OF_MEMORY, "no memory for it");
         return NULL;
     }
     *block = (head){own, block_bytes};
@@ -235,7 +230,7 @@ xl_json *xl_json_parse(const char *text, size_t n_bytes, const exitlm_allocator 
     space(&r);
     if (good && r.at != r.end) good = wrong(&r, "something follows its end");
     if (good) return nodes;
-    snprintf(why, why_bytes, "byte %zu: %s", (size_t)(r.at - r.start), r.wrong);
+    xl_fail(why, EXITLM_USAGE, "byte %zu: %s", (size_t)(r.at - r.start), r.wrong);
     xl_json_free(nodes);
     return NULL;
 }

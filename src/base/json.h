@@ -26,11 +26,10 @@ typedef struct xl_json {
     struct xl_json *next;  /* the item after this one */
 } xl_json;
 
-/* NULL with a sentence in why for what is not JSON. `allocator` NULL: the C library's. */
+/* NULL for what is not JSON (USAGE), and without memory (OUT_OF_MEMORY). `allocator` NULL: the C
+ * library's. */
 xl_json *xl_json_parse(const char *text, size_t n_bytes, const exitlm_allocator *allocator,
-                       char *why, size_t why_bytes);
-/* OUT_OF_MEMORY where that is `why`, else `otherwise`. */
-exitlm_status xl_json_status(const char *why, exitlm_status otherwise);
+                       exitlm_error *why);
 void xl_json_free(xl_json *root); /* NULL is allowed */
 
 /* The member of an object, or NULL (also for NULL and for what is no object). */

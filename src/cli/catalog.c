@@ -15,15 +15,15 @@ static int try_path(cli_catalog *catalog, const char *path, char *why, size_t wh
     if (xl_file_look(path, NULL) != XL_FILE_PLAIN) return 0;
     char *text;
     size_t n;
-    char reason[160];
+    exitlm_error reason;
     if (cli_read_file(path, MAX_CATALOG_BYTES, &text, &n) != 0) {
         snprintf(why, why_bytes, "%s cannot be read", path);
         return -1;
     }
-    catalog->root = xl_json_parse(text, n, NULL, reason, sizeof reason);
+    catalog->root = xl_json_parse(text, n, NULL, &reason);
     free(text);
     if (!catalog->root) {
-        snprintf(why, why_bytes, "%s: %s", path, reason);
+        snprintf(why, why_bytes, "%s: %s", path, reason.message);
         return -1;
     }
     catalog->folder = xl_format("%.*s", (int)(xl_base_name(path) - path), path);

@@ -106,12 +106,11 @@ static bool take_messages(chat_talk *talk, const xl_json *root) {
 
 int chat_load(chat *c, const char *file) {
     exitlm_error error;
-    char why[120] = "";
     size_t n = 0;
     FILE *in = fopen(file, "rb");
     if (!in) return cli_fail("%s: cannot be read: %s", file, strerror(errno));
     char *line = read_line(in, &n);
-    xl_json *root = line ? xl_json_parse(line, n, NULL, why, sizeof why) : NULL;
+    xl_json *root = line ? xl_json_parse(line, n, NULL, NULL) : NULL;
     int status = CLI_OK;
     if (ferror(in)) status = cli_fail("%s: cannot be read: %s", file, strerror(errno));
     else if (!root || !take_messages(&c->talk, root))

@@ -46,10 +46,9 @@ static char *words_of(const xl_json *list, const char *system, size_t system_byt
 }
 
 static int tell(chat *c, const char *json, size_t n_bytes) {
-    char why[128];
     const xl_str own = c->engine.model->chat.default_system;
     const char *given = c->options->system;
-    xl_json *list = xl_json_parse(json, n_bytes, NULL, why, sizeof why);
+    xl_json *list = xl_json_parse(json, n_bytes, NULL, NULL);
     if (list && given) c->told = words_of(list, given, strlen(given));
     else if (list) c->told = words_of(list, own.data, c->engine.model->chat.tools ? own.bytes : 0);
     xl_json_free(list);
@@ -75,12 +74,11 @@ int chat_tools_open(chat *c) {
 /* The next whole call from *at on, which moves behind it; NULL: there is no other. */
 static xl_json *next_call(const char **at) {
     static const char opening[] = "<tool_call>\n";
-    char why[128];
     const char *open = strstr(*at, opening), *close = open ? strstr(open, "\n</tool_call>") : NULL;
     if (!close) return NULL;
     open += strlen(opening);
     *at = close + 1;
-    return xl_json_parse(open, (size_t)(close - open), NULL, why, sizeof why);
+    return xl_json_parse(open, (size_t)(close - open), NULL, NULL);
 }
 
 uint32_t chat_tool_calls(chat *c, const char *said, bool write) {

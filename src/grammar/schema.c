@@ -770,10 +770,9 @@ exitlm_status xl_lay_schema_tree(xl_automaton *automaton, const xl_json *schema,
 
 exitlm_status xl_lay_schema(xl_automaton *automaton, const char *json, size_t n_bytes,
                             exitlm_error *error) {
-    char why[128];
-    xl_json *root = xl_json_parse(json, n_bytes, &automaton->allocator, why, sizeof why);
-    if (!root)
-        return xl_fail(error, xl_json_status(why, EXITLM_USAGE), "schema: not JSON (%s)", why);
+    exitlm_error why;
+    xl_json *root = xl_json_parse(json, n_bytes, &automaton->allocator, &why);
+    if (!root) return xl_fail(error, why.status, "schema: not JSON (%s)", why.message);
     exitlm_error inner;
     const exitlm_status status = xl_lay_schema_tree(automaton, root, 0, &inner);
     if (status != EXITLM_OK) xl_fail(error, status, "schema: %s", inner.message);

@@ -170,10 +170,9 @@ static exitlm_status lay_all(tools *t, const xl_json *list, const char *choice,
 
 exitlm_status xl_lay_tools(xl_automaton *automaton, const char *json, size_t n_bytes,
                            const char *choice, unsigned flags, exitlm_error *error) {
-    char why[128];
-    xl_json *list = xl_json_parse(json, n_bytes, &automaton->allocator, why, sizeof why);
-    if (!list)
-        return xl_fail(error, xl_json_status(why, EXITLM_USAGE), "tools: not JSON (%s)", why);
+    exitlm_error why;
+    xl_json *list = xl_json_parse(json, n_bytes, &automaton->allocator, &why);
+    if (!list) return xl_fail(error, why.status, "tools: not JSON (%s)", why.message);
     tools t = {.automaton = automaton,
                .llama3 = (flags & XL_TOOLS_LLAMA3) != 0,
                .one = (flags & XL_TOOLS_ONE) != 0};

@@ -5,45 +5,6 @@
 const float xl_levels[XL_LEVELS] = {0.60f, 0.65f, 0.70f, 0.75f, 0.80f, 0.85f,
                                     0.90f, 0.95f, 0.97f, 0.98f, 0.99f};
 
-/* Wealth W_t = prod (1 + nu_i (alpha - x_i)) with nu_i chosen from x_1 … x_{i-1} only and nu_i (1 -
- * alpha) < 1, so that W stays positive. Under H the factors' expectation is below 1, W is a
- * supermartingale and P(max W >= 1/p) <= p (Ville). */
-double xl_risk_p(const double *x, size_t n, size_t planned, double alpha, double delta) {
-    if (n == 0 || !(alpha > 0) || !(alpha < 1)) return 1;
-    const double cap = 0.99 / (1 - alpha), scale = 2 * log(1 / delta) / (double)planned;
-    double sum = alpha, squares = 0.25, variance = 0.25, wealth = 0, best = 0;
-    for (size_t i = 0; i < n; i++) {
-        double nu = sqrt(scale / variance);
-        if (nu > cap) nu = cap;
-        wealth += log(1 + nu * (alpha - x[i]));
-        if (wealth > best) best = wealth;
-        double count = (double)(i + 2), mean = (sum += x[i]) / count;
-        squares += (x[i] - mean) * (x[i] - mean);
-        variance = squares / count;
-    }
-    return exp(-best);
-}
-
-double xl_risk_upper(const double *x, size_t n, size_t planned, double delta) {
-    double low = 0, high = 1; /* high is rejected or 1 */
-    while (high - low > 1e-4) {
-        double middle = (low + high) / 2;
-        if (xl_risk_p(x, n, planned, middle, delta) <= delta) high = middle;
-        else low = middle;
-    }
-    return high;
-}
-
-/* With the stakes of xl_risk_p the wealth of n conversations is expected to reach 1 / delta where
- * the mean lies so far below alpha; where the variance is small the cap on the stakes rules. */
-double xl_risk_boundary(double alpha, double spread, size_t n, double delta) {
-    const double need = log(1 / delta) / (double)n;
-    double mean = alpha;
-    for (int step = 0; step < 20; step++)
-        mean = alpha - fmax(sqrt(2 * need * spread * fmax(mean, 0)), need);
-    return mean > 0 ? mean : 0;
-}
-
 int32_t xl_fixed_sequence(const xl_losses *x, size_t m, size_t planned, double alpha,
                           double delta) {
     int32_t chosen = -1;

@@ -14,11 +14,12 @@
  * Agreement counts a comma like a fact, so what a token costs is told by its regret, and settings
  * are laid out to save work at least regret.
  *
- * Sources: Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting";
- * Angelopoulos et al., "Learn then test" (fixed-sequence testing). */
+ * Sources: base/risk.h for the p-values; Angelopoulos et al., "Learn then test" (fixed-sequence
+ * testing). */
 #ifndef XL_CALIBRATE_H
 #define XL_CALIBRATE_H
 #include "base/alloc.h"
+#include "base/risk.h"
 #include "exitlm.h"
 
 #ifdef __cplusplus
@@ -32,19 +33,6 @@ extern const float xl_levels[XL_LEVELS];
 /* Regret of a token that the full model puts `gap` logits below its own choice in the same context:
  * 0 for a near-tie, up to 0.5; as a share of 8, which is the most. */
 static inline float xl_regret(float gap) { return !(gap > 0.5f) ? 0 : gap < 8 ? gap / 8 : 1; }
-
-/* ---- p-values of H: E[X] > alpha, for n >= 1 independent x in [0, 1] and 0 < alpha < 1 ----
- * Betting: the largest wealth of a gambler who bets on x < alpha; the stakes follow WSR's
- * predictable plug-in, tuned for a test at `delta` (the p-value is valid whatever delta was).
- * The order of x must not depend on their values. Of the `planned` conversations the first n may
- * be all that there are, whatever it was that ended it: the wealth of more is no smaller. */
-double xl_risk_p(const double *x, size_t n, size_t planned, double alpha, double delta);
-/* The smallest alpha (to 1e-4) that is rejected at delta: an upper bound of E[X]; 1 where there
- * is none. */
-double xl_risk_upper(const double *x, size_t n, size_t planned, double delta);
-/* About the largest E[X] at which so many conversations are expected to reject E[X] > alpha, where
- * the variance of X is `spread` times its mean; 0: none is. */
-double xl_risk_boundary(double alpha, double spread, size_t n, double delta);
 
 /* X of one setting, of the conversations that it ran on. */
 typedef struct xl_losses {

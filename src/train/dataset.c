@@ -200,10 +200,10 @@ static exitlm_status add_object(xl_dataset *set, const xl_json *object, const pl
 
 static exitlm_status add_json(xl_dataset *set, const char *text, size_t n_bytes, const place *at,
                               exitlm_error *error) {
-    char why[160];
-    xl_json *root = xl_json_parse(text, n_bytes, NULL, why, sizeof why);
+    exitlm_error why;
+    xl_json *root = xl_json_parse(text, n_bytes, NULL, &why);
     exitlm_status status = EXITLM_OK;
-    if (!root) return complain(at, why, error);
+    if (!root) return complain(at, why.message, error);
     if (root->kind == XL_JSON_ARRAY && !at->line)
         for (const xl_json *o = root->first; o && status == EXITLM_OK; o = o->next)
             status = add_object(set, o, at, error);

@@ -67,7 +67,7 @@ static const char *take_task(xl_task *task) {
 
 static exitlm_status add_task(xl_tasks *tasks, const char *path, size_t number, const char *line,
                               size_t n_bytes, exitlm_error *error) {
-    char why[160];
+    exitlm_error why;
     if (tasks->n == tasks->capacity) {
         size_t more = tasks->capacity ? 2 * tasks->capacity : 256;
         xl_task *grown = realloc(tasks->tasks, more * sizeof *grown);
@@ -76,9 +76,9 @@ static exitlm_status add_task(xl_tasks *tasks, const char *path, size_t number, 
         tasks->capacity = more;
     }
     xl_task *task = &tasks->tasks[tasks->n];
-    *task = (xl_task){.root = xl_json_parse(line, n_bytes, NULL, why, sizeof why)};
+    *task = (xl_task){.root = xl_json_parse(line, n_bytes, NULL, &why)};
     if (!task->root)
-        return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": line %zu: %s", path, number, why);
+        return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": line %zu: %s", path, number, why.message);
     tasks->n++;
     const char *wrong = take_task(task);
     return wrong ? xl_fail(error, EXITLM_IO, XL_FILE_NAME ": line %zu: %s", path, number, wrong)

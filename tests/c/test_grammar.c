@@ -297,11 +297,10 @@ static bool is_taken(exitlm_grammar *g, const char *text) {
 static void say_what_is_taken(void) {
     static char line[1 << 16];
     while (fgets(line, sizeof line, stdin)) {
-        char why[64];
         exitlm_grammar *g;
         exitlm_error error;
-        xl_json *asked = xl_json_parse(line, strlen(line), NULL, why, sizeof why);
-        CHECK(asked, "%s: %s", why, line);
+        xl_json *asked = xl_json_parse(line, strlen(line), NULL, &error);
+        CHECK(asked, "%s: %s", error.message, line);
         const char *schema = xl_json_string(asked, "schema");
         if (exitlm_grammar_from_schema(&g, model, schema, strlen(schema), NULL, &error) ==
             EXITLM_OK) {

@@ -3,59 +3,46 @@
 // cannot.
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import {
-  Bet,
-  calibrate,
-  conversationsNeeded,
-  pValue,
-  settingsFor,
-  upperBound,
-} from '../../web/src/client/calibrate.js';
+import { calibrate, settingsFor } from '../../web/src/client/calibrate.js';
+import { startEngine } from '../../web/src/engine/instance.js';
+import { risk as riskOf } from '../../web/src/engine/risk.js';
 import { ExitLM, ExitLMError } from '../../web/src/index.js';
 import { loadTiny, tinyHeads, tinyPath } from './support/tiny-model.mjs';
 
-const near = (/** @type {number} */ actual, /** @type {number} */ expected) =>
-  assert.ok(Math.abs(actual - expected) < 1e-9, `${actual}, ${expected} was expected`);
+const { engine } = await startEngine({ wasm: null, threads: 1, inWorker: false });
+/** @param {import('../../web/src/link/protocol.js').RiskQuestion} question */
+const risk = (question) => riskOf(engine, question);
+const delta = 0.05;
 
-describe('the test, beside that of src/train/calibrate.c', () => {
+describe("the engine's bounds", () => {
+  const pValue = (/** @type {number[]} */ xs, /** @type {number} */ alpha) =>
+    risk({ of: 'p', xs, planned: xs.length, alpha, delta });
+  const needed = (/** @type {number[]} */ xs) => risk({ of: 'needed', xs, alpha: 0.05, delta });
   const noisy = Array.from({ length: 200 }, (_, i) => ((i * 37) % 100) / 1000); // 0 … 0.099
-  test('the same p-values', () => {
-    near(pValue(noisy, 0.06, 0.05), 0.129294850291);
-    near(pValue(noisy, 0.1, 0.05), 2.68097466831e-5);
-    near(pValue(noisy, 0.04, 0.1), 0.986736694067);
-    near(pValue(noisy.slice(0, 50), 0.08, 0.05), 0.199742067087);
-    near(pValue(new Array(80).fill(0), 0.05, 0.05), 0.0179130040572);
+
+  test('p-values are those of another implementation', () => {
+    const near = (/** @type {number} */ actual, /** @type {number} */ expected) =>
+      assert.ok(Math.abs(actual - expected) < 1e-9, `${actual}, ${expected} was expected`);
+    near(pValue(noisy, 0.06), 0.129294850291);
+    near(pValue(noisy, 0.1), 2.68097466831e-5);
+    near(risk({ of: 'p', xs: noisy, planned: 200, alpha: 0.04, delta: 0.1 }), 0.986736694067);
+    near(pValue(noisy.slice(0, 50), 0.08), 0.199742067087);
+    near(pValue(new Array(80).fill(0), 0.05), 0.0179130040572);
   });
   test('bounds and numbers of conversations', () => {
-    const bound = upperBound(noisy, 0.05, 200);
+    const bound = risk({ of: 'upper', xs: noisy, planned: 200, delta });
     assert.ok(bound > 0.0495 && bound < 0.08, `${bound}`);
-    assert.ok(pValue(noisy, bound, 0.05) <= 0.05 && pValue(noisy, bound - 2e-4, 0.05) > 0.05);
-    const least = /** @type {number} */ (conversationsNeeded([], 0.05, 0.05));
+    assert.ok(pValue(noisy, bound) <= 0.05 && pValue(noisy, bound - 2e-4) > 0.05);
+    const least = needed([]);
     // no bound can do with fewer than log .05 / log .95 = 58.4
     assert.ok(least > 58 && least < 100, `${least}`);
     assert.ok(
-      pValue(new Array(least).fill(0), 0.05, 0.05) <= 0.05 &&
-        pValue(new Array(least - 1).fill(0), 0.05, 0.05) > 0.05,
+      pValue(new Array(least).fill(0), 0.05) <= 0.05 &&
+        pValue(new Array(least - 1).fill(0), 0.05) > 0.05,
     );
-    const some = /** @type {number} */ (conversationsNeeded([0, 0.1, 0], 0.05, 0.05));
+    const some = needed([0, 0.1, 0]);
     assert.ok(some > least && some < 2000, `${some}`);
-    assert.equal(conversationsNeeded([0.1, 0.2], 0.05, 0.05), null);
-  });
-  test('a false level is certified no more often than delta', () => {
-    let seed = 1;
-    const random = () => (seed = (seed * 48271) % 2147483647) / 2147483647;
-    let certified = 0;
-    const runs = 2000;
-    for (let run = 0; run < runs; run++) {
-      const bet = new Bet(0.1, 0.05, 100);
-      // the mean is 0.1: not below
-      for (let i = 0; i < 100 && !bet.won; i++) bet.add(random() < 0.2 ? random() : 0);
-      certified += Number(bet.won);
-    }
-    assert.ok(
-      certified / runs < 0.05 + 3 * Math.sqrt((0.05 * 0.95) / runs),
-      `${certified} of ${runs}`,
-    );
+    assert.equal(needed([0.1, 0.2]), 0);
   });
 });
 
@@ -109,7 +96,7 @@ function pretend(wrongOf) {
       }),
     ),
   });
-  return { exits, layers: 4, chat };
+  return { exits, layers: 4, chat, risk };
 }
 
 describe('decisions', () => {
@@ -210,7 +197,7 @@ for (const worker of [false, true]) {
       const made = await lm.calibrate(asked(5), { accuracy: 0.95 });
       assert.equal(made.certified, false);
       assert.equal(made.conversations, 5);
-      assert.equal(made.needed, conversationsNeeded([], 1 - 0.95, 0.05));
+      assert.equal(made.needed, risk({ of: 'needed', xs: [], alpha: 1 - 0.95, delta }));
       assert.equal(made.threshold, null);
       assert.equal(made.tokens, 0, 'no work for what cannot succeed');
       assert.match(made.reason, /cannot be certified with 5 distinct conversations.*it takes \d+/);

@@ -11,6 +11,7 @@
  *
  * @typedef {import('../link/types.js').Exits} Exits
  * @typedef {import('../link/types.js').ChatMessage} ChatMessage
+ * @typedef {import('../link/protocol.js').RiskQuestion} RiskQuestion
  *
  * @typedef {object} CalibrateOptions
  * @property {number} [accuracy] to be certified, 0.5 … 0.999; `lm.exits.defaultAccuracy`
@@ -49,105 +50,6 @@
  */
 import { ExitLMError } from '../link/errors.js';
 import { number, usage } from '../link/options.js';
-
-/** Stops when more conversations would be asked for than anybody has. */
-const MOST_NEEDED = 20_000;
-
-/**
- * A gambler's wealth against E[X] > alpha: stakes depend on earlier conversations only, so it may
- * be looked at after each one.
- */
-export class Bet {
-  #sum;
-  #squares = 0.25;
-  #variance = 0.25;
-  #wealth = 0;
-  #best = 0;
-  #count = 0;
-
-  /**
-   * @param {number} alpha 0 … 1, exclusive
-   * @param {number} delta stakes are tuned for a test at this level
-   * @param {number} horizon conversations planned for
-   */
-  constructor(alpha, delta, horizon) {
-    this.alpha = alpha;
-    this.delta = delta;
-    this.horizon = horizon;
-    this.#sum = alpha;
-  }
-
-  /** @param {number} x 0 … 1 */
-  add(x) {
-    const cap = 0.99 / (1 - this.alpha);
-    const stake = Math.min(
-      cap,
-      Math.sqrt((2 * Math.log(1 / this.delta)) / this.horizon / this.#variance),
-    );
-    this.#wealth += Math.log(1 + stake * (this.alpha - x));
-    this.#best = Math.max(this.#best, this.#wealth);
-    const count = ++this.#count + 1;
-    const mean = (this.#sum += x) / count;
-    this.#squares += (x - mean) ** 2;
-    this.#variance = this.#squares / count;
-  }
-
-  get p() {
-    return Math.exp(-this.#best);
-  }
-
-  get won() {
-    return this.p <= this.delta;
-  }
-}
-
-/**
- * @param {number[]} xs @param {number} alpha @param {number} delta @param {number} [horizon]
- *   @returns {number} p-value of E[X] > alpha
- */
-export function pValue(xs, alpha, delta, horizon = xs.length) {
-  if (xs.length === 0 || !(alpha > 0 && alpha < 1)) return 1;
-  const bet = new Bet(alpha, delta, horizon);
-  for (const x of xs) bet.add(x);
-  return bet.p;
-}
-
-/**
- * @param {number[]} xs @param {number} delta @param {number} horizon @returns {number} the smallest
- *   alpha, to 1e-4, that is rejected; 1: none
- */
-export function upperBound(xs, delta, horizon) {
-  let low = 0;
-  let high = 1;
-  while (high - low > 1e-4) {
-    const middle = (low + high) / 2;
-    if (pValue(xs, middle, delta, horizon) <= delta) high = middle;
-    else low = middle;
-  }
-  return high;
-}
-
-/**
- * @param {number[]} seen @param {number} alpha @param {number} delta @returns {number | null}
- *   conversations that would do if all went on like these
- */
-export function conversationsNeeded(seen, alpha, delta) {
-  const enough = (/** @type {number} */ n) =>
-    pValue(
-      Array.from({ length: n }, (_, i) => (seen.length ? seen[i % seen.length] : 0)),
-      alpha,
-      delta,
-    ) <= delta;
-  let high = 1;
-  while (!enough(high)) if ((high *= 2) > MOST_NEEDED) return null;
-  let low = high / 2;
-  while (high - low > 1) {
-    const middle = Math.floor((low + high) / 2);
-    if (enough(middle)) high = middle;
-    else low = middle;
-  }
-  return high;
-}
 
 /**
  * Settings, safe to bold, by what the heads file says: some stricter than the level, the level's
@@ -237,11 +139,12 @@ function shuffled(list) {
  * @param {number} model.layers of the whole model
  * @param {(messages: ChatMessage[], options: any) => { result: Promise<import('./reply.js').Result>
  *   }} model.chat
+ * @param {(question: RiskQuestion) => number | Promise<number>} model.risk the engine's
  * @param {unknown} conversations
  * @param {CalibrateOptions} options
  * @returns {Promise<Calibration>}
  */
-export async function calibrate({ exits, layers, chat }, conversations, options) {
+export async function calibrate({ exits, layers, chat, risk }, conversations, options) {
   if (!exits)
     throw new ExitLMError(
       'USAGE',
@@ -260,7 +163,8 @@ export async function calibrate({ exits, layers, chat }, conversations, options)
   const alpha = 1 - accuracy;
   const distinct = readConversations(conversations);
   const list = distinct.filter((messages) => messages.some((m) => m.content.trim()));
-  const least = /** @type {number} */ (conversationsNeeded([], alpha, delta));
+  const needed = (/** @type {number[]} */ xs) => risk({ of: 'needed', xs, alpha, delta });
+  const least = await needed([]);
   const settings = settingsFor(exits, accuracy);
   let tokens = 0;
 
@@ -269,8 +173,10 @@ export async function calibrate({ exits, layers, chat }, conversations, options)
    * {number} setting
    */
   const measure = async (threshold, setting) => {
-    const bet = new Bet(alpha, delta, list.length);
+    /** @type {number[]} */
     const xs = [];
+    let won = false;
+    const planned = list.length;
     const counts = exits.layers.map(() => 0);
     let written = 0;
     for (const conversation of [...list]) {
@@ -285,7 +191,7 @@ export async function calibrate({ exits, layers, chat }, conversations, options)
         counts[head] += n;
       });
       xs.push(sum.x);
-      bet.add(sum.x);
+      won = (await risk({ of: 'p', xs, planned, alpha, delta })) <= delta;
       onProgress?.({
         setting,
         settings: settings.length,
@@ -293,12 +199,12 @@ export async function calibrate({ exits, layers, chat }, conversations, options)
         conversations: list.length,
         tokens,
       });
-      if (bet.won) break;
+      if (won) break;
     }
     const coverage = counts.map((n) => (written ? n / written : 0));
     return {
       threshold,
-      won: bet.won,
+      won,
       xs,
       tokens: written,
       coverage,
@@ -335,7 +241,7 @@ export async function calibrate({ exits, layers, chat }, conversations, options)
     tokens,
   };
   if (best) {
-    const bound = upperBound(best.xs, delta, list.length);
+    const bound = await risk({ of: 'upper', xs: best.xs, planned: list.length, delta });
     if (!best.coverage.some((c) => c > 0)) {
       return {
         certified: true,
@@ -356,22 +262,22 @@ export async function calibrate({ exits, layers, chat }, conversations, options)
       reason: `certified with ${best.xs.length} conversations: ${promise}`,
     };
   }
-  const needed = failed ? conversationsNeeded(failed.xs, alpha, delta) : least;
+  const enough = (failed ? await needed(failed.xs) : least) || null;
   const out = distinct.length - list.length;
   const given = `${list.length} distinct conversation${list.length === 1 ? '' : 's'}${out ? ` (${out} left out: empty, or too long for the context)` : ''}`;
   let reason;
   if (!failed)
     reason = `accuracy ${accuracy} cannot be certified with ${given}: even without one wrong token it takes ${least}`;
-  else if (needed === null)
+  else if (enough === null)
     reason = `accuracy ${accuracy} does not hold on these conversations: the safest setting disagrees on ${percent(1 - failed.agreement)} of the tokens; ask for a lower accuracy`;
   else
-    reason = `accuracy ${accuracy} cannot be certified with ${given}: about ${needed} like these would do`;
+    reason = `accuracy ${accuracy} cannot be certified with ${given}: about ${enough} like these would do`;
   return {
     certified: false,
     ...base,
     threshold: null,
     bound: null,
-    needed,
+    needed: enough,
     reason: `${reason}; the thresholds are as they were`,
   };
 }

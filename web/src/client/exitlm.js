@@ -450,7 +450,12 @@ export class ExitLM {
     const exits = this.#exits;
     const { calibrate } = await import('./calibrate.js');
     const made = await calibrate(
-      { exits, layers: this.#info.layers, chat: (messages, more) => this.chat(messages, more) },
+      {
+        exits,
+        layers: this.#info.layers,
+        chat: (messages, more) => this.chat(messages, more),
+        risk: (question) => this.#connection.peer.call('risk', question),
+      },
       conversations,
       options,
     );

@@ -26,6 +26,7 @@ import { startEngine } from './instance.js';
 import { fitting } from './overflow.js';
 import { fetchFor, remoteSource } from './remote.js';
 import { Replies } from './replies.js';
+import { risk } from './risk.js';
 import { Sessions } from './sessions.js';
 import { sessionOptions } from './structs.js';
 import { createTemplate } from './template.js';
@@ -98,6 +99,7 @@ export class Host {
       detokenize: ({ ids }) => this.#detokenize(ids),
       countTokens: ({ messages, options }) => this.#countTokens(messages, options),
       memory: () => this.#memory(),
+      risk: (question) => risk(this.#texts().engine, question),
       setLevel: (level) => this.#alive().replies.setLevel(level),
       dispose: () => this.#dispose(),
     };

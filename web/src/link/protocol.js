@@ -33,8 +33,15 @@
  * @property {(given: { messages: ChatMessage[], options: GenerateOptions }) => Promise<number>}
  *   countTokens
  * @property {() => { total: number, model: number, session: number, networkBytes: number }} memory
+ * @property {(question: RiskQuestion) => number} risk
  * @property {(level: Level) => Level[]} setLevel one of this device; all there are then
  * @property {() => Promise<void>} dispose
+ *
+ * @typedef {{ xs: number[], delta: number } & ({ of: 'p', planned: number, alpha: number }
+ *   | { of: 'upper', planned: number } | { of: 'needed', alpha: number })} RiskQuestion xs: shares
+ *   of conversations' tokens that are wrong, 0 … 1. 'p': the p-value of E[X] > alpha; 'upper': the
+ *   smallest alpha that is rejected; 'needed': so many conversations like these reject it, 0: none
+ *   do
  *
  * @typedef {object} CallerSide what the caller's thread answers
  * @property {(hello: { lock: string | null }) => void} [hello] the worker runs, and holds this lock
