@@ -238,6 +238,10 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
         row.strategy === 'risk' && row.certified,
     );
     assert.ok(risk.length > 3);
+    const timed = ['--strategy', 'platt', '--accuracy', '0.9', '--speed', '1', '--reps', '1'];
+    const again = run(['eval', tiny, heads, '--self-chat', '8', ...timed, '--json', '-q']);
+    const [platt] = lines(again.out);
+    assert.ok(platt.levels.length === 1 && platt.levels[0].speedup > 0, JSON.stringify(platt));
     assert.ok(risk[0].mean_depth <= risk.at(-1).mean_depth, 'bolder levels are shallower');
     assert.match(fs.readFileSync(plot, 'utf8'), /^<svg [\s\S]*<polyline[\s\S]*<\/svg>\n$/);
   });
