@@ -4,7 +4,7 @@
 //
 //   node tests/bench/rivals.mjs [--hosts native,chromium-relaxed,chromium-simd] [--reps 5]
 //   [--tokens 96] [--context 40,512] [--model models/FILE.gguf, with its heads beside it] [--accuracy
-//   0.95,0.90]
+//   0.95,0.90] [--no-rivals: the modes alone]
 import { execFile } from 'node:child_process';
 import path from 'node:path';
 import { parseArgs, promisify } from 'node:util';
@@ -12,6 +12,7 @@ import { defaultModel, program } from '../answers/tools.mjs';
 import { start } from '../page/browser.mjs';
 
 const { values } = parseArgs({
+  allowNegative: true,
   options: {
     hosts: { type: 'string', default: 'native,chromium-relaxed,chromium-simd' },
     reps: { type: 'string', default: '5' },
@@ -19,10 +20,11 @@ const { values } = parseArgs({
     context: { type: 'string', default: '40,512' },
     model: { type: 'string', default: defaultModel },
     accuracy: { type: 'string' },
+    rivals: { type: 'boolean', default: true },
   },
 });
 const options = [
-  '--lossless',
+  ...(values.rivals ? ['--lossless'] : []),
   '--json',
   '--reps',
   values.reps,
@@ -111,6 +113,7 @@ for (const name of values.hosts.split(',')) {
     );
   }
 
+  if (!report.r) continue;
   console.log(
     `\nr, the cost of one more row: ${Object.entries(report.r)
       .map(([n, r]) => `${n}: ${Number(r).toFixed(2)}`)
