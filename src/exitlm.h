@@ -602,6 +602,9 @@ typedef struct exitlm_level {
     exitlm_kv_type kv_type;
     float temperature;
     uint32_t max_tokens;
+    /* The last head's threshold for the first token of a reply, where it stands after the last layer,
+     * so that a first word need not wait for the whole output matrix; 0: the same as for others. */
+    float first_threshold;
 } exitlm_level;
 size_t exitlm_heads_levels(const exitlm_heads *heads); /* number of rows in the table */
 exitlm_status exitlm_heads_level(const exitlm_heads *heads, size_t index, exitlm_level *level,

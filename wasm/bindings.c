@@ -274,6 +274,7 @@ static const wasm_field fields[] = {
     FIELD(level, delta),
     FIELD(level, bound),
     ARRAY(level, threshold),
+    FIELD(level, first_threshold),
     ARRAY(level, coverage),
     FIELD(level, agreement),
     FIELD(level, agreement_exited),

@@ -17,7 +17,7 @@ static void json_level(ndjson *j, const exitlm_level *level, uint32_t n_heads) {
               xl_strategy_names[level->strategy], xl_policy_names[level->kv], level->accuracy,
               level->certified, level->delta, level->bound);
     for (uint32_t i = 0; i < n_heads; i++) xl_nd_put(j, "%f", level->threshold[i]);
-    xl_nd_put(j, "] coverage=[");
+    xl_nd_put(j, "] first_threshold=%f coverage=[", level->first_threshold);
     for (uint32_t i = 0; i < n_heads; i++) xl_nd_put(j, "%f", level->coverage[i]);
     xl_nd_put(j, "] agreement=%f agreement_exited=%f regret=%f regret_bound=%f unwanted=%f",
               level->agreement, level->agreement_exited, level->regret, level->regret_bound,

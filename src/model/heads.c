@@ -410,6 +410,7 @@ const xl_level_column xl_level_columns[XL_LEVEL_COLUMNS] = {
     NUMBER(delta, FLOAT, NEEDED),
     NUMBER(bound, FLOAT, NEEDED),
     BY_HEAD(threshold, 2),
+    COLUMN("first_threshold", first_threshold, FLOAT, OPTIONAL, false, 2, NULL),
     BY_HEAD(coverage, 1),
     NUMBER(agreement, FLOAT, NEEDED),
     NUMBER(agreement_exited, FLOAT, NEEDED),
@@ -604,7 +605,8 @@ static bool same_heads(const exitlm_heads *a, const exitlm_heads *b) {
             return false;
     for (size_t i = 0; i < a->n_levels; i++)
         if (memcmp(a->levels[i].threshold, b->levels[i].threshold, sizeof a->levels[i].threshold) !=
-            0)
+                0 ||
+            a->levels[i].first_threshold != b->levels[i].first_threshold)
             return false;
     return memcmp(a->shortlist, b->shortlist, a->n_shortlist * sizeof *a->shortlist) == 0;
 }

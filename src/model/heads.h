@@ -27,7 +27,8 @@
  *   exitlm.levels.strategy string[], .kv_policy string[] (optional), .accuracy f32[], .certified
  *   u32[], .delta f32[], .bound f32[], .threshold f32[count * n_heads], .coverage f32[count *
  *   n_heads], .agreement f32[], .agreement_exited f32[], .conversations u32[], .tokens u32[],
- *   .regret f32[], .regret_bound f32[], .unwanted f32[] (optional, all three: 1)
+ *   .regret f32[], .regret_bound f32[], .unwanted f32[] (optional, all three: 1),
+ *   .first_threshold f32[] (optional: 0)
  *                                These rows are of replies with the K/V type exitlm.kv_type, greedy,
  *                                of up to 96 tokens.
  *   exitlm.further.…             the same columns, and .kv_type string[], .temperature f32[],
@@ -156,7 +157,7 @@ static inline bool xl_metric_weighs(exitlm_metric metric) {
 /* The two tables of the file: rows as all programs know them, and those for other replies. */
 typedef enum xl_level_table { XL_LEVELS_FIRST, XL_LEVELS_FURTHER, XL_LEVEL_TABLES } xl_level_table;
 /* Their columns in their order in the file. */
-#define XL_LEVEL_COLUMNS 18
+#define XL_LEVEL_COLUMNS 19
 typedef struct xl_level_column {
     const char *key; /* behind the table's name */
     size_t offset;   /* of the field in exitlm_level */

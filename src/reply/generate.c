@@ -195,6 +195,7 @@ static exitlm_status choose_chain(const exitlm_session *s, const exitlm_generate
                              : chain->row  ? chain->row->threshold
                                            : NULL;
     if (threshold) memcpy(chain->threshold, threshold, chain->n * sizeof *threshold);
+    if (exits && chain->row) chain->first = chain->row->first_threshold;
     return EXITLM_OK;
 }
 
@@ -479,6 +480,12 @@ static exitlm_status advance(exitlm_session *s, uint32_t layer, bool *again, exi
     }
 }
 
+static float next_threshold(const exitlm_session *s) {
+    const xl_generation *g = s->generation;
+    return xl_threshold_of(s->heads, g->chain.threshold, g->n_tokens == 0 ? g->chain.first : 0,
+                           g->next_head);
+}
+
 /* One head of the chain for the last position: it answers, or the next one is asked. */
 static exitlm_status try_head(exitlm_session *s, exitlm_error *error) {
     xl_generation *g = s->generation;
@@ -490,7 +497,7 @@ static exitlm_status try_head(exitlm_session *s, exitlm_error *error) {
                       g->has_previous ? &g->previous : NULL, &g->sampler, &check, error);
     if (status != EXITLM_OK) return status;
     g->check_macs += s->run.macs - before;
-    g->answered = xl_head_answers(&check, g->chain.threshold[g->next_head]);
+    g->answered = xl_head_answers(&check, next_threshold(s));
     if (g->answered) {
         g->answer = check;
         return EXITLM_OK;
@@ -523,8 +530,7 @@ static exitlm_status decode(exitlm_session *s, bool *again, exitlm_error *error)
     exitlm_status status;
     while (!g->answered && g->next_head < g->chain.n) {
         const xl_head *head = &s->heads->head[g->next_head];
-        if (!xl_head_is_asked(head, g->chain.threshold[g->next_head],
-                              s->stair.depth[s->stair.n - 1])) {
+        if (!xl_head_is_asked(head, next_threshold(s), s->stair.depth[s->stair.n - 1])) {
             g->next_head++;
             continue;
         }

@@ -23,7 +23,7 @@ typedef struct xl_chain {
     exitlm_kv_policy kv;
     const exitlm_level *row; /* that the thresholds are of; NULL: none, or the caller's own */
     uint32_t n;              /* heads in use; 0 in mode FULL */
-    float threshold[EXITLM_MAX_HEADS];
+    float threshold[EXITLM_MAX_HEADS], first; /* of the row */
 } xl_chain;
 
 typedef struct xl_generation {

@@ -41,6 +41,15 @@ static inline bool xl_head_is_asked(const xl_head *head, float threshold, uint32
     return threshold > 0 && depth <= head->layer;
 }
 /* Does it answer? */
+/* The threshold of head h for a token; `first` is a level's first_threshold where the token is the
+ * first of a reply, else 0. */
+static inline float xl_threshold_of(const exitlm_heads *heads, const float *threshold, float first,
+                                    uint32_t h) {
+    return first > 0 && h + 1 == heads->n_heads && heads->head[h].layer == heads->n_layers
+               ? first
+               : threshold[h];
+}
+
 static inline bool xl_head_answers(const xl_check *check, float threshold) {
     return check->id >= 0 && check->uncertainty < threshold;
 }

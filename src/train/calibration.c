@@ -294,6 +294,14 @@ static void sum_trial(const xl_measure_result *r, trial *t) {
     t->spread = means > 0 ? variance / means : 0.1;
 }
 
+/* Where the vocabulary exit stands, a first token may be so many times as uncertain as the others: a
+ * reply has one of them, and while the model loads it comes before the rest of the output matrix
+ * does (SPEED.md, Loading 30). What it costs is measured with the setting. */
+#define FIRST_WORD 2.5f
+static float first_threshold(const exitlm_heads *heads, const float *threshold) {
+    return fminf(1, FIRST_WORD * threshold[heads->n_heads - 1]);
+}
+
 static void list_trials(const xl_calibration *c, const layout *l, xl_measure_setting *settings,
                         trial *t) {
     double least = 1, most = 0;
@@ -303,17 +311,18 @@ static void list_trials(const xl_calibration *c, const layout *l, xl_measure_set
         most = fmax(most, 1 - (double)xl_levels[i]);
     }
     *t = (trial){0};
-    settings[0] = (xl_measure_setting){{0}};
+    settings[0] = (xl_measure_setting){0};
     for (int k = 1; k <= TRIALS; k++) {
         const double wrong = least * pow(most / least, (k - 1.0) / (TRIALS - 1));
         xl_curve_at(&l->curve, &l->data, wrong, settings[k].threshold);
+        settings[k].first = first_threshold(c->heads, settings[k].threshold);
         t->expected[k] =
             fmax(xl_path_measure(&l->data, settings[k].threshold).wrong, t->expected[k - 1] + 1e-9);
     }
 }
 
 static exitlm_status try_out(xl_calibration *c, const layout *l, trial *t, exitlm_error *error) {
-    xl_measure_setting settings[TRIALS + 1] = {{{0}}};
+    xl_measure_setting settings[TRIALS + 1] = {0};
     xl_measure_result result = {0};
     list_trials(c, l, settings, t);
     exitlm_status status =
@@ -344,9 +353,11 @@ static void place_settings(xl_calibration *c, const layout *l, const trial *t) {
             xl_risk_boundary(1 - (double)xl_levels[i], t->spread, (size_t)(t->reach * (double)c->n),
                              (double)c->options->delta);
         for (size_t k = 0; k < XL_LEVEL_SETTINGS && boundary > 0; k++) {
-            float *threshold = path->threshold[path->n];
-            xl_curve_at(&l->curve, &l->data, expected_for(t, shares[k] * boundary), threshold);
-            path->expected[path->n] = xl_path_measure(&l->data, threshold);
+            xl_measure_setting *setting = &path->setting[path->n];
+            xl_curve_at(&l->curve, &l->data, expected_for(t, shares[k] * boundary),
+                        setting->threshold);
+            path->expected[path->n] = xl_path_measure(&l->data, setting->threshold);
+            setting->first = first_threshold(c->heads, setting->threshold);
             path->level[path->n++] = i;
         }
     }
@@ -355,7 +366,7 @@ static void place_settings(xl_calibration *c, const layout *l, const trial *t) {
 /* *l: the metric's; held_out goes with it. */
 static exitlm_status lay_out(xl_calibration *c, xl_measure_result *held_out, layout **l,
                              exitlm_error *error) {
-    const xl_measure_setting full = {{0}};
+    const xl_measure_setting full = {0};
     exitlm_status status = run_all(c, XL_CALIBRATE_PATH, &full, 1, "path      ", held_out, error);
     return status == EXITLM_OK ? choose_metric(c, &held_out->record, l, error) : status;
 }
@@ -377,13 +388,13 @@ exitlm_status xl_calibration_choose_path(xl_calibration *c, exitlm_error *error)
 exitlm_status xl_calibration_settings(xl_calibration *c, xl_calibration_stage stage,
                                       xl_measure_setting *settings, size_t *n,
                                       exitlm_error *error) {
-    settings[0] = (xl_measure_setting){{0}};
+    settings[0] = (xl_measure_setting){0};
     *n = 1;
     if (stage == XL_CALIBRATE_PATH) return EXITLM_OK;
     if (stage == XL_CALIBRATE_LEVELS) {
         exitlm_status status = xl_calibration_choose_path(c, error);
         for (size_t j = 0; status == EXITLM_OK && j < c->path.n; j++)
-            memcpy(settings[(*n)++].threshold, c->path.threshold[j], sizeof settings->threshold);
+            settings[(*n)++] = c->path.setting[j];
         return status;
     }
     xl_measure_result held_out = {0};
@@ -420,10 +431,10 @@ static size_t list_settings(const xl_calibration *c, size_t *list, xl_measure_se
                                 c->options->use};
     size_t n = 1;
     list[0] = 0;
-    settings[0] = (xl_measure_setting){{0}};
+    settings[0] = (xl_measure_setting){0};
     for (size_t j = 0; j < c->path.n; j++) {
         if (c->result.measured[0] && !xl_level_undecided(&risk, j)) continue;
-        memcpy(settings[n].threshold, c->path.threshold[j], sizeof settings[n].threshold);
+        settings[n] = c->path.setting[j];
         list[n++] = j + 1;
     }
     return n;

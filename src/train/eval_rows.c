@@ -93,8 +93,10 @@ static void measure_heads(xl_eval_run *run) {
 }
 
 static xl_measure_setting setting_of(const exitlm_level *level) {
-    xl_measure_setting setting = {{0}};
-    if (level->certified) memcpy(setting.threshold, level->threshold, sizeof setting.threshold);
+    xl_measure_setting setting = {0};
+    if (!level->certified) return setting;
+    memcpy(setting.threshold, level->threshold, sizeof setting.threshold);
+    setting.first = level->first_threshold;
     return setting;
 }
 
@@ -143,7 +145,7 @@ static exitlm_status take_rows(xl_eval_run *run, const xl_measure_setting *setti
 static exitlm_status run_round(xl_eval_run *run, const exitlm_level *kind, bool full, bool *more,
                                exitlm_error *error) {
     /* [0]: the full model, which is only run with exact K/V */
-    xl_measure_setting settings[XL_MEASURE_MAX] = {{{0}}};
+    xl_measure_setting settings[XL_MEASURE_MAX] = {0};
     size_t n = 1;
     *more = false;
     for (size_t i = 0; i < run->n_rows; i++) {

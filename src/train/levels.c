@@ -223,7 +223,10 @@ bool xl_level_of_risk(const xl_level_risk *risk, int level, exitlm_level *row, i
                           .temperature = risk->use.temperature,
                           .max_tokens = whole || !certified ? risk->use.max_tokens
                                                             : (uint32_t)passed * XL_MEASURE_WINDOW};
-    if (certified) memcpy(row->threshold, path->threshold[j], sizeof row->threshold);
+    if (certified) {
+        memcpy(row->threshold, path->setting[j].threshold, sizeof row->threshold);
+        row->first_threshold = path->setting[j].first;
+    }
     return describe(risk, certified ? j + 1 : 0, row);
 }
 

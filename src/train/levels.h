@@ -37,7 +37,7 @@ xl_path_data xl_level_path_data(const xl_level_tokens *tokens, const exitlm_mode
 #define XL_PATH_MAX (XL_LEVEL_SETTINGS * XL_LEVELS)
 typedef struct xl_path {
     size_t n;
-    float threshold[XL_PATH_MAX][EXITLM_MAX_HEADS];
+    xl_measure_setting setting[XL_PATH_MAX];
     int level[XL_PATH_MAX]; /* index in xl_levels */
     xl_path_mean expected[XL_PATH_MAX];
 } xl_path;

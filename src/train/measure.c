@@ -136,7 +136,8 @@ static exitlm_status ask(moment *m, uint32_t h, exitlm_error *error) {
     return status;
 }
 
-static exitlm_status decide(moment *m, const float *threshold, decision *d, exitlm_error *error) {
+static exitlm_status decide(moment *m, const xl_measure_setting *setting, decision *d,
+                            exitlm_error *error) {
     const exitlm_session *s = m->talk->session;
     const exitlm_heads *heads = s->heads;
     const xl_measuring *all = m->w->all;
@@ -145,7 +146,9 @@ static exitlm_status decide(moment *m, const float *threshold, decision *d, exit
     const xl_check *previous = NULL;
     *d = (decision){.id = m->full, .head = -1};
     for (uint32_t h = 0; h < heads->n_heads; h++) {
-        if (!xl_head_is_asked(&heads->head[h], threshold[h], depth)) continue;
+        const float threshold =
+            xl_threshold_of(heads, setting->threshold, m->talk->index == 0 ? setting->first : 0, h);
+        if (!xl_head_is_asked(&heads->head[h], threshold, depth)) continue;
         exitlm_status status = ask(m, h, error);
         if (status != EXITLM_OK) return status;
         const xl_check *c = &m->checks[h];
@@ -153,7 +156,7 @@ static exitlm_status decide(moment *m, const float *threshold, decision *d, exit
                          (heads->head[h].form == XL_FORM_FULL
                               ? 0
                               : (double)xl_context_rows(s->exits) * s->run.model->config.dim);
-        if (c->id >= 0 && xl_uncertainty(heads, h, heads->metric, c, previous) < threshold[h]) {
+        if (c->id >= 0 && xl_uncertainty(heads, h, heads->metric, c, previous) < threshold) {
             d->id = c->id;
             d->head = (int32_t)h;
             return EXITLM_OK;
@@ -398,7 +401,7 @@ static exitlm_status choose(void *user, xl_talk *talk, int32_t *id, exitlm_error
             join(groups, &n_groups, -1, j);
             continue;
         }
-        status = decide(&m, plan->settings[j].threshold, &d, error);
+        status = decide(&m, &plan->settings[j], &d, error);
         if (status != EXITLM_OK) break;
         const bool stop = !follows && xl_token_is_eog(s->run.model->tokenizer, d.id);
         const int32_t emitted = follows ? next : stop ? -1 : d.id;

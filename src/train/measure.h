@@ -30,6 +30,7 @@ static inline uint32_t xl_measure_windows(uint32_t reply_tokens) {
 
 typedef struct xl_measure_setting {
     float threshold[EXITLM_MAX_HEADS]; /* all 0: the full model */
+    float first;                       /* exitlm_level.first_threshold */
 } xl_measure_setting;
 
 /* One conversation under one setting. A reply that an exit ends against the full model counts

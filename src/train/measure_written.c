@@ -45,13 +45,15 @@ static exitlm_status decide(writing *w, said *d, exitlm_error *error) {
     exitlm_session *s = w->writer;
     const exitlm_heads *heads = s->heads;
     const xl_measure_plan *plan = w->all->plan;
-    const float *threshold = plan->settings[w->setting].threshold;
+    const xl_measure_setting *setting = &plan->settings[w->setting];
     const uint32_t pos = s->stair.n - 1, layers = s->run.model->config.n_layers;
     xl_check check, previous;
     const xl_check *before = NULL;
     exitlm_status status = EXITLM_OK;
     for (uint32_t h = 0; h < heads->n_heads && status == EXITLM_OK; h++) {
-        if (!xl_head_is_asked(&heads->head[h], threshold[h], s->stair.depth[pos])) continue;
+        const float threshold =
+            xl_threshold_of(heads, setting->threshold, w->n_said == 0 ? setting->first : 0, h);
+        if (!xl_head_is_asked(&heads->head[h], threshold, s->stair.depth[pos])) continue;
         status = xl_stair_advance(&s->stair, heads->head[h].layer, error);
         if (status == EXITLM_OK && plan->kv == EXITLM_POLICY_MAPS)
             xl_stair_map_waiting(&s->stair, heads, h);
@@ -59,7 +61,7 @@ static exitlm_status decide(writing *w, said *d, exitlm_error *error) {
             status = xl_exit_check(s->exits, h, pos, xl_hidden(&s->stair, pos), before, NULL,
                                    &check, error);
         if (status != EXITLM_OK) return status;
-        if (xl_head_answers(&check, threshold[h])) {
+        if (xl_head_answers(&check, threshold)) {
             *d = (said){.id = check.argmax, .head = (int32_t)h};
             return xl_stair_exit(&s->stair, heads, pos, h, plan->kv, error);
         }

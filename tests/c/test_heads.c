@@ -72,7 +72,8 @@ static void fill(fixture *f) {
                                   0.03f,
                                   EXITLM_KV_Q8,
                                   0,
-                                  XL_CALIBRATED_TOKENS};
+                                  XL_CALIBRATED_TOKENS,
+                                  0.75f};
     f->levels[1] = (exitlm_level){EXITLM_STRATEGY_RISK,
                                   0.95f,
                                   true,
@@ -89,6 +90,7 @@ static void fill(fixture *f) {
                                   1,
                                   1,
                                   EXITLM_KV_Q8,
+                                  0,
                                   0,
                                   0};
     f->levels[2] = (exitlm_level){.strategy = EXITLM_STRATEGY_RISK,
@@ -247,7 +249,8 @@ static void test_levels(fixture *f) {
     CHECK(level.accuracy == 0.9f && level.certified && level.bound == 0.09f &&
           level.threshold[3] == 0.4f && level.coverage[0] == 0.25f);
     CHECK(level.conversations == 600 && level.tokens == 12345 && level.agreement_exited == 0.88f);
-    CHECK(level.regret == 0.01f && level.regret_bound == 0.02f && level.unwanted == 0.03f);
+    CHECK(level.regret == 0.01f && level.regret_bound == 0.02f && level.unwanted == 0.03f &&
+          level.first_threshold == 0.75f);
     good(exitlm_heads_level(h, 1, &level, &error), &error);
     CHECK(level.agreement_exited == 0); /* was not a number */
     CHECK(exitlm_heads_level(h, 4, &level, &error) == EXITLM_USAGE);

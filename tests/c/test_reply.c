@@ -198,6 +198,34 @@ static bool starts(exitlm_session *s, const exitlm_generate_options *o, exitlm_s
 
 /* Without them the policy is out of reach: who will get them waits where it would answer. Drafts
  * need none. */
+/* A level's threshold for first tokens is the vocabulary exit's, and for no other token. */
+static void test_first_token(void) {
+    exitlm_heads *const table = (exitlm_heads *)(uintptr_t)heads;
+    exitlm_level row = heads->levels[0], *const levels = table->levels;
+    const int last = (int)heads->n_heads - 1;
+    assert(heads->head[last].layer == heads->n_layers);
+    memset(row.threshold, 0, sizeof row.threshold);
+    table->levels = &row, table->n_levels = 1;
+    make_prompt(7);
+    for (int kv = EXITLM_POLICY_EXACT; kv <= EXITLM_POLICY_MAPS; kv++) {
+        row.kv = (exitlm_kv_policy)kv;
+        exitlm_session *s = session_of(EXITLM_KV_F32);
+        exitlm_generate_options o = options(EXITLM_MODE_EXIT);
+        row.first_threshold = 0;
+        run(s, &o, &reply);
+        assert(reply.n > 2 && reply.stats.full_tokens == reply.n);
+        row.first_threshold = 2;
+        run(s, &o, &reply);
+        assert(reply.heads[0] == last && reply.stats.exits[last] == 1);
+        assert(reply.stats.full_tokens + 1 == reply.n && reply.stats.certified);
+        o.thresholds = (float[EXITLM_MAX_HEADS]){0}; /* the caller's own hold for all */
+        run(s, &o, &reply);
+        assert(reply.stats.full_tokens == reply.n);
+        exitlm_session_free(s);
+    }
+    table->levels = levels;
+}
+
 static void test_maps_that_are_not_there(void) {
     exitlm_heads table = *heads;
     exitlm_level rows[2] = {heads->levels[0], heads->levels[0]};
@@ -571,6 +599,7 @@ int main(void) {
     test_statistics();
     test_certified();
     test_rows();
+    test_first_token();
     test_maps_that_are_not_there();
     test_own_row();
     test_policies_do_not_mix();

@@ -131,6 +131,8 @@
  * @property {number} bound upper estimate of the disagreement at 1 - delta, of the thresholds that
  *   were chosen; what is certified is 1 - accuracy
  * @property {number[]} threshold a head exits where its uncertainty is below
+ * @property {number} [firstThreshold] the last head's for the first token of a reply, where it stands
+ *   after the last layer; 0: the same
  * @property {number[]} coverage share of tokens that exit at each head
  * @property {number} agreement
  * @property {number} agreementExited
