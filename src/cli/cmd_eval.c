@@ -47,8 +47,10 @@ static const cli_option options[] = {
     CLI_RANGE(COUNT, "reply-tokens", eval.reply_tokens, "N", 8, 1024, NULL,
               "longest answer; default: the row's, to a task 48"),
     CLI_RANGE(COUNT, "batch", eval.batch, "N", 1, 32, "32", "conversations side by side, a thread"),
-    CLI_RANGE(COUNT, "speed", eval.speed, "N", 0, 10000, "8",
-              "conversations on which decode speed is measured against full, interleaved; 0: not"),
+    CLI_RANGE(
+        COUNT, "speed", eval.speed, "N", 0, 10000, "8",
+        "conversations on which decode speed is measured against full, interleaved; rows of the "
+        "strategy risk where --strategy names no other; 0: not"),
     CLI_RANGE(COUNT, "reps", eval.reps, "R", 1, 15, "3", "repetitions of it; medians are reported"),
     CLI_VALUE(TEXT, 0, "plot", plot, "FILE.svg", NULL,
               "risk and coverage of each head, and the levels, as a picture"),

@@ -11,10 +11,25 @@ static void choose_vocabulary_only(cli_gathering *from, const cli_call *call, ui
     if (!cli_given(call, "probe-tokens")) from->training.probe_tokens = 20000;
 }
 
+/* What is given by name stays. A model of few layers has fewer heads. */
+static void choose_as_paper(cli_gathering *from, const cli_call *call, uint32_t layers) {
+    xl_training_options *o = &from->training;
+    cli_counts *named = &from->layers;
+    for (uint32_t i = 1, n = (uint32_t)named->n; i <= 4 && n == 0; i++) {
+        const uint32_t layer = (2 * i * layers + 5) / 10;
+        if (layer && (named->n == 0 || named->items[named->n - 1] < layer))
+            named->items[named->n++] = layer;
+    }
+    o->no_maps = true;
+    if (!cli_given(call, "form")) o->form = XL_TRAINING_FULL;
+    if (!cli_given(call, "target-temperature")) o->target_temperature = 1;
+}
+
 static void take_model(xl_training *run, const cli_call *call, cli_gathering *from,
                        const cli_engine_options *options, const cli_engine *engine) {
     xl_training_options *o = &from->training;
     if (o->vocabulary_only) choose_vocabulary_only(from, call, engine->info.layers);
+    if (o->as_paper) choose_as_paper(from, call, engine->info.layers);
     if (!o->vocabulary_rows)
         o->vocabulary_rows = engine->info.vocab / 16 > 8192 ? engine->info.vocab / 16 : 8192;
     o->layers = from->layers.items;
@@ -35,6 +50,9 @@ int cli_gathering_run(const cli_call *call, cli_gathering *from, const cli_engin
     without.heads = "none"; /* those beside the model have no part in it */
     if (from->training.vocabulary_only && from->layers.n)
         return cli_usage("%s: --vocabulary-only names the layer: leave out --layers",
+                         call->command->name);
+    if (from->training.vocabulary_only && from->training.as_paper)
+        return cli_usage("%s: --as-paper has no vocabulary exit: leave out --vocabulary-only",
                          call->command->name);
     cli_interrupt_catch();
     cli_engine engine;

@@ -29,7 +29,11 @@ typedef struct cli_gathering {
         CLI_SWITCH(0, "vocabulary-only", from.training.vocabulary_only,                            \
                    "for the exit after the last layer alone, which scores a shortlist instead of " \
                    "the whole vocabulary, from little data: minutes. For models whose vocabulary " \
-                   "is most of the work; --self-chat is 300 then (train: --probe-tokens 20000)")
+                   "is most of the work; --self-chat is 300 then (train: --probe-tokens 20000)"),  \
+        CLI_SWITCH(0, "as-paper", from.training.as_paper,                                          \
+                   "as in arXiv 2407.21082: after 1/5 to 4/5 of the layers heads of the whole "    \
+                   "vocabulary that learn the model's distribution, judged by entropy (train: "    \
+                   "--form full --target-temperature 1 --no-maps)")
 #define CLI_GATHERING_LAYERS(text) \
     CLI_RANGE(COUNTS, "layers", from.layers, "L,...", 1, 4096, NULL, text)
 #define CLI_GATHERING_SEED(text) CLI_VALUE(SEED, 0, "seed", from.training.seed, "S", "1", text)

@@ -47,10 +47,12 @@ static void penalise(const xl_sampler *sampler, float *logits, const int32_t *id
 
 static size_t best_of(const float *logits, const int32_t *ids, size_t n) {
     size_t best = 0;
-    for (size_t i = 1; i < n; i++)
-        if (logits[i] > logits[best] ||
-            (logits[i] == logits[best] && id_at(ids, i) < id_at(ids, best)))
-            best = i;
+    float most = logits[0];
+    for (size_t i = 1; i < n; i++) {
+        if (logits[i] < most) continue;
+        if (logits[i] > most || (logits[i] == most && id_at(ids, i) < id_at(ids, best))) best = i;
+        most = logits[best];
+    }
     return best;
 }
 
@@ -114,18 +116,27 @@ static float top_p_floor(const float *logits, size_t n, float top_p, float max, 
     return floor;
 }
 
+/* A logit below this, plus the largest noise, is less than the value to beat, however it is
+ * rounded. */
+static float reach_of(double value, double temperature) {
+    const double reach = (value - 23) * temperature;
+    return (float)(reach - 1e-5 * (reach < 0 ? -reach : reach));
+}
+
 /* argmax of logit / T + noise over the candidates at or above `floor`. Most cannot win: with best
  * the value to beat, token i needs noise over x = best - logit / T, which happens with probability
  * 1 - exp(-exp(-x)) <= exp(-x); the uniform bits tell that without two logarithms. The test
- * leaves a margin, so it never changes the choice. */
+ * leaves a margin, so it never changes the choice. Nor does `reach`, below which no noise helps: one
+ * comparison for nearly all of a large vocabulary. */
 static size_t noisy_best(const xl_sampler *sampler, const float *logits, const int32_t *ids,
                          size_t n, size_t first, float floor, uint32_t position) {
-    double temperature = sampler->temperature;
+    const double temperature = sampler->temperature;
     size_t best = first;
     double best_value =
         logits[first] / temperature + xl_gumbel(sampler->seed, position, id_at(ids, first));
+    float reach = reach_of(best_value, temperature);
     for (size_t i = 0; i < n; i++) {
-        if (i == first || logits[i] < floor) continue;
+        if (logits[i] < reach || logits[i] < floor || i == first) continue;
         double scaled = logits[i] / temperature, needed = best_value - scaled;
         if (needed > 22.95) continue;
         int32_t id = id_at(ids, i);
@@ -136,6 +147,7 @@ static size_t noisy_best(const xl_sampler *sampler, const float *logits, const i
         if (value > best_value || (value == best_value && id < id_at(ids, best))) {
             best = i;
             best_value = value;
+            reach = reach_of(best_value, temperature);
         }
     }
     return best;

@@ -47,7 +47,7 @@ void xl_eval_free(xl_eval_run *run);
 exitlm_status xl_eval_list_rows(xl_eval_run *run, exitlm_error *error);
 /* Those that are not measured yet, and, with exact K/V, the full model. */
 exitlm_status xl_eval_measure_rows(xl_eval_run *run, exitlm_error *error);
-/* Decode speed of risk rows over full, interleaved, on the first conversations of the data;
+/* Decode speed of the rows of options->strategy (none: risk) over full, interleaved, on the first conversations of the data;
  * `session` has a clock. */
 exitlm_status xl_eval_measure_speed(xl_eval_run *run, exitlm_session *session, exitlm_error *error);
 #endif

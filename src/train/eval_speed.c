@@ -62,8 +62,9 @@ static exitlm_status run_rows(xl_eval_run *run, exitlm_session *session,
     for (size_t r = 0; r < run->n_rows && status == EXITLM_OK; r++) {
         const exitlm_level *level = &run->rows[r].level;
         const xl_use use = {(exitlm_kv_type)session->stair.kv.type, 0, 0};
-        if (level->strategy != EXITLM_STRATEGY_RISK || !level->certified ||
-            level->temperature > 0 || xl_level_misfit(level, &use))
+        const int timed = run->options->strategy;
+        if ((int)level->strategy != (timed < 0 ? EXITLM_STRATEGY_RISK : timed) ||
+            !level->certified || level->temperature > 0 || xl_level_misfit(level, &use))
             continue;
         status = run_reply(run, session, item, level, &times[r], rep, error);
     }

@@ -64,7 +64,8 @@ static exitlm_status write_heads(const xl_training *run, const xl_train_result *
                               .n_heads = report->n_heads,
                               .n_shortlist = run->base.n_shortlist,
                               .shortlist = run->shortlist,
-                              .metric = EXITLM_METRIC_MARGIN,
+                              .metric = run->options->as_paper ? EXITLM_METRIC_ENTROPY
+                                                               : EXITLM_METRIC_MARGIN,
                               .kv = EXITLM_POLICY_EXACT,
                               .kv_type = run->plan.kv_type,
                               .matrix_type = XL_Q8_0};

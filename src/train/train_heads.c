@@ -204,7 +204,7 @@ static double check_layers(const xl_training *run, bool vocabulary) {
     const double dim = run->info.dim;
     if (vocabulary) return layers_of(run, o->vocabulary_rows * dim);
     double map = o->form == 0 ? dim * dim : o->form == 1 ? 2 * dim * o->hidden : 0;
-    return layers_of(run, map + dim * (o->form == 2 ? run->info.vocab : o->rows));
+    return layers_of(run, map + dim * (o->form == XL_TRAINING_FULL ? run->info.vocab : o->rows));
 }
 
 /* Cost of an exit after so many layers, its check included, in shares of a full token. */

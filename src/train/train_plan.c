@@ -84,14 +84,14 @@ static int compare_u32(const void *a, const void *b) {
 
 /* Candidates: every fifteenth of the depth, down to a bit before the middle (answers form late),
  * and those named. The candidates are kept in any case, so that other layers can be trained from
- * the same data; but where the vocabulary exit is all that is wanted. */
+ * the same data; but where a preset says which are wanted. */
 static exitlm_status choose_candidates(xl_training *run, exitlm_error *error) {
     xl_gather_plan *plan = &run->plan;
     const uint32_t last = run->info.layers, stride = last >= 15 ? (last + 7) / 15 : 1;
     const xl_training_options *o = run->options;
     if (o->n_layers > EXITLM_MAX_HEADS)
         return xl_fail(error, EXITLM_USAGE, "--layers: at most %d heads", EXITLM_MAX_HEADS);
-    for (uint32_t i = 1; i <= 7 && !o->vocabulary_only; i++)
+    for (uint32_t i = 1; i <= 7 && !o->vocabulary_only && !o->as_paper; i++)
         if (last > i * stride) plan->layers[plan->n_layers++] = last - i * stride;
     plan->layers[plan->n_layers++] = last;
     for (size_t i = 0; i < o->n_layers; i++) {

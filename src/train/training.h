@@ -20,6 +20,7 @@ typedef struct xl_training_options {
     uint64_t seed;
     bool no_maps;
     bool vocabulary_only;             /* hidden states of the last layer alone are kept */
+    bool as_paper;                    /* those of the named layers; heads are judged by entropy */
     uint32_t threads, context_tokens; /* context_tokens 0: the model's, at most 1024 */
     exitlm_kv_type kv_type;
     const char *kernel;
@@ -27,6 +28,7 @@ typedef struct xl_training_options {
 
 /* NULL-terminated: heads.h's forms without "vocabulary" */
 extern const char *const xl_training_forms[];
+#define XL_TRAINING_FULL 2 /* index of "full" */
 
 typedef struct xl_training {
     const xl_training_options *options;

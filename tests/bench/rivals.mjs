@@ -3,24 +3,28 @@
 // it as it compiles the package's.
 //
 //   node tests/bench/rivals.mjs [--hosts native,chromium-relaxed,chromium-simd] [--reps 5]
-//   [--tokens 96] [--context 40,512]
+//   [--tokens 96] [--context 40,512] [--model models/FILE.gguf, with its heads beside it] [--accuracy
+//   0.95,0.90] [--no-rivals: the modes alone]
 import { execFile } from 'node:child_process';
 import path from 'node:path';
 import { parseArgs, promisify } from 'node:util';
 import { defaultModel, program } from '../answers/tools.mjs';
 import { start } from '../page/browser.mjs';
-import { heads } from './hosts.mjs';
 
 const { values } = parseArgs({
+  allowNegative: true,
   options: {
     hosts: { type: 'string', default: 'native,chromium-relaxed,chromium-simd' },
     reps: { type: 'string', default: '5' },
     tokens: { type: 'string', default: '96' },
     context: { type: 'string', default: '40,512' },
+    model: { type: 'string', default: defaultModel },
+    accuracy: { type: 'string' },
+    rivals: { type: 'boolean', default: true },
   },
 });
 const options = [
-  '--lossless',
+  ...(values.rivals ? ['--lossless'] : []),
   '--json',
   '--reps',
   values.reps,
@@ -28,10 +32,13 @@ const options = [
   values.tokens,
   '--context',
   values.context,
+  ...(values.accuracy ? ['--accuracy', values.accuracy] : []),
 ];
+const model = path.basename(values.model);
+const heads = model.replace(/\.gguf$/, '.exits.gguf');
 
 const native = async () =>
-  (await promisify(execFile)(program, ['bench', defaultModel, ...options], { maxBuffer: 1 << 26 }))
+  (await promisify(execFile)(program, ['bench', values.model, ...options], { maxBuffer: 1 << 26 }))
     .stdout;
 
 async function chromium(/** @type {string} */ module) {
@@ -77,7 +84,7 @@ async function chromium(/** @type {string} */ module) {
         if (code !== 0) throw new Error(`exitlm bench ended with ${code}`);
         return out;
       },
-      { module, options, files: [path.basename(defaultModel), path.basename(heads)] },
+      { module, options, files: [model, heads] },
     );
   } finally {
     await it.close();
@@ -106,6 +113,7 @@ for (const name of values.hosts.split(',')) {
     );
   }
 
+  if (!report.r) continue;
   console.log(
     `\nr, the cost of one more row: ${Object.entries(report.r)
       .map(([n, r]) => `${n}: ${Number(r).toFixed(2)}`)

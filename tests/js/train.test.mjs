@@ -131,6 +131,13 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
         '--epochs',
         '1',
       );
+    const paper = train('paper', '--as-paper', '--self-chat', '16', '--epochs', '1');
+    const [info] = objects(['inspect', paper]);
+    assert.deepEqual(
+      info.heads.map((/** @type {any} */ h) => [h.layer, h.form]),
+      [1, 2, 4, 5].map((layer) => [layer, 'full']),
+    );
+    assert.equal(info.metric, 'entropy');
     const file = scratch('chosen/tiny.exits.gguf', '');
     const { status, out, err } = run([
       'train',
@@ -231,6 +238,10 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
         row.strategy === 'risk' && row.certified,
     );
     assert.ok(risk.length > 3);
+    const timed = ['--strategy', 'platt', '--accuracy', '0.9', '--speed', '1', '--reps', '1'];
+    const again = run(['eval', tiny, heads, '--self-chat', '8', ...timed, '--json', '-q']);
+    const [platt] = lines(again.out);
+    assert.ok(platt.levels.length === 1 && platt.levels[0].speedup > 0, JSON.stringify(platt));
     assert.ok(risk[0].mean_depth <= risk.at(-1).mean_depth, 'bolder levels are shallower');
     assert.match(fs.readFileSync(plot, 'utf8'), /^<svg [\s\S]*<polyline[\s\S]*<\/svg>\n$/);
   });
@@ -639,6 +650,11 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
         ['train', tiny, '-o', scratch('x.gguf'), '--vocabulary-only', '--layers', '4', '-q'],
         2,
         /leave out --layers/,
+      ],
+      [
+        ['gather', tiny, '-o', scratch('x.part'), '--vocabulary-only', '--as-paper', '-q'],
+        2,
+        /leave out --vocabulary-only/,
       ],
       [
         [

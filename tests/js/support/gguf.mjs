@@ -80,12 +80,10 @@ export function ggufFile(keys, tensors = [], { nKeys, nTensors, alignment = 32, 
     parts.push(text(name), u32(type));
     if (Buffer.isBuffer(value)) parts.push(value);
     else if (items === undefined) parts.push(item(type, value));
-    else
-      parts.push(
-        u32(items),
-        u64(value.length),
-        ...value.map((/** @type {any} */ v) => item(items, v)),
-      );
+    else {
+      parts.push(u32(items), u64(value.length));
+      for (const one of value) parts.push(item(items, one));
+    }
   }
   for (const { name, dims = [32], type = 0, offset = 0 } of tensors)
     parts.push(text(name), u32(dims.length), ...dims.map(u64), u32(type), u64(offset));
