@@ -62,6 +62,10 @@ static const cli_option options[] = {
         "the certified level that is taken where none is asked for, see eval --tasks; without "
         "--data nothing else in the file changes; "
         "default: the one that the file names, else its strictest"),
+    CLI_SWITCH(
+        0, "keep-settings", calibration.keep_settings,
+        "test the settings that the file's rows for such replies have, one a level, instead of "
+        "laying out new ones; the rest of the table stays"),
     CLI_RANGE(
         NUMBER, "delta", calibration.delta, "D", 1e-6, 0.5, "0.05",
         "a level's promise may fail with this probability over the draw of the conversations"),
@@ -108,7 +112,7 @@ static int read_data(xl_calibration *c, const cli_texts *data, uint32_t invented
         status = xl_dataset_read(&c->data, data->items[i], &error);
     if (status == EXITLM_OK) status = xl_calibration_split(c, &error);
     if (status != EXITLM_OK) return cli_report(&error, NULL);
-    if (c->data.n == 0 || c->path_data.n == 0)
+    if (c->data.n == 0 || (c->path_data.n == 0 && !o->keep_settings))
         return cli_fail("%s: no conversations of the split \"calibration\"",
                         data->n ? data->items[0] : "data");
     if (c->left_out)
@@ -236,7 +240,7 @@ static int measure(xl_calibration *c, const calibrate_options *o) {
     int status = CLI_OK;
     if (c->n < 300) cli_warn("%zu conversations certify little: 600 or more are recommended", c->n);
     if (!o->merge.n) status = cli_done(xl_calibration_choose_path(c, &error), &error);
-    if (status == CLI_OK && !o->merge.n && !o->quiet)
+    if (status == CLI_OK && !o->merge.n && !o->quiet && !o->calibration.keep_settings)
         fprintf(stderr, "%zu conversations under %zu settings: about %.0f s, or less\n", c->n,
                 c->path.n, (cli_clock_ms(NULL) - start) / 1000 * xl_calibration_rest(c));
     return status == CLI_OK ? cli_done(xl_calibration_measure(c, &error), &error) : status;
@@ -247,7 +251,7 @@ static int calibrate(xl_calibration *c, const calibrate_options *o, const char *
     int status = measure(c, o);
     if (status == CLI_OK) status = cli_done(xl_calibration_make_levels(c, &error), &error);
     if (status != CLI_OK) return status;
-    if (o->calibration.strategy < 0 || o->calibration.strategy == EXITLM_STRATEGY_RISK)
+    if (!o->calibration.keep_settings && o->calibration.strategy <= EXITLM_STRATEGY_RISK)
         print_settings(c);
     status = cli_done(xl_calibration_write(c, heads_path, &error), &error);
     if (status != CLI_OK) return status;
@@ -349,6 +353,8 @@ static int check_usage(const calibrate_options *o) {
     if (o->shard && (o->default_accuracy > 0 || o->tasks))
         return cli_usage("calibrate: --default and --tasks are for the heads file, which --shard "
                          "leaves as it is");
+    if (o->calibration.keep_settings && (o->shard || o->merge.n))
+        return cli_usage("calibrate: --keep-settings takes no parts: it measures little");
     if (!o->shard && o->stage != XL_CALIBRATE_LEVELS)
         return cli_usage("calibrate: --stage is for --shard");
     return CLI_OK;

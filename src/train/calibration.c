@@ -26,7 +26,7 @@ static bool is_plain(const xl_calibration_options *o) {
 }
 
 bool xl_calibration_adds(const xl_calibration *c) {
-    return !is_plain(c->options) && c->heads->n_levels > 0;
+    return (!is_plain(c->options) || c->options->keep_settings) && c->heads->n_levels > 0;
 }
 
 /* Would this row be made anew? Those of replies longer than one window are one kind: each holds as
@@ -91,7 +91,7 @@ exitlm_status xl_calibration_split(xl_calibration *c, exitlm_error *error) {
     uint32_t index = 0;
     for (size_t i = 0; i < c->data.n; i++) {
         const xl_dataset_item *it = &c->data.items[i];
-        if (!may_lay_path(it)) continue;
+        if (c->options->keep_settings || !may_lay_path(it)) continue;
         const bool taken = held_out ? xl_dataset_held_out(c->options->seed, index) : index % 6 == 0;
         index++;
         if (!taken) continue;
@@ -100,7 +100,7 @@ exitlm_status xl_calibration_split(xl_calibration *c, exitlm_error *error) {
             return xl_no_memory(error, "the data");
     }
     xl_dataset_keep(&c->data, XL_DATASET_CALIBRATION);
-    if (!held_out) xl_dataset_drop_every(&c->data, 6);
+    if (!held_out && !c->options->keep_settings) xl_dataset_drop_every(&c->data, 6);
     size_t left_out = 0;
     const uint32_t context = xl_measure_context(c->model, c->options->context_tokens);
     exitlm_status status = xl_measure_leave_out(c->model, context, &c->path_data, &left_out, error);
@@ -297,9 +297,10 @@ static void sum_trial(const xl_measure_result *r, trial *t) {
 /* Where the vocabulary exit stands, a first token may be so many times as uncertain as the others: a
  * reply has one of them, and while the model loads it comes before the rest of the output matrix
  * does (SPEED.md, Loading 30). What it costs is measured with the setting. */
-#define FIRST_WORD 2.5f
+#define FIRST_WORD (5.0f / 3)
 static float first_threshold(const exitlm_heads *heads, const float *threshold) {
-    return fminf(1, FIRST_WORD * threshold[heads->n_heads - 1]);
+    const uint32_t last = heads->n_heads - 1;
+    return heads->head[last].layer == heads->n_layers ? fminf(1, FIRST_WORD * threshold[last]) : 0;
 }
 
 static void list_trials(const xl_calibration *c, const layout *l, xl_measure_setting *settings,
@@ -371,7 +372,34 @@ static exitlm_status lay_out(xl_calibration *c, xl_measure_result *held_out, lay
     return status == EXITLM_OK ? choose_metric(c, &held_out->record, l, error) : status;
 }
 
+static exitlm_status path_of_file(xl_calibration *c, exitlm_error *error) {
+    const exitlm_heads *heads = c->heads;
+    xl_path *path = &c->path;
+    *path = (xl_path){0};
+    c->metric = heads->metric;
+    get_weights(heads, c->logistic);
+    for (int i = XL_LEVELS; i-- > 0;)
+        for (size_t k = 0; k < heads->n_levels && wanted_level(c->options, i); k++) {
+            const exitlm_level *row = &heads->levels[k];
+            if (!row->certified || !is_like(row, c->options) ||
+                !xl_level_wanted(&row->accuracy, 1, xl_levels[i]))
+                continue;
+            xl_measure_setting *setting = &path->setting[path->n];
+            memcpy(setting->threshold, row->threshold, sizeof setting->threshold);
+            setting->first = row->first_threshold > 0 ? row->first_threshold
+                                                      : first_threshold(heads, row->threshold);
+            path->level[path->n++] = i;
+            break;
+        }
+    return path->n
+               ? EXITLM_OK
+               : xl_fail(error, EXITLM_USAGE,
+                         "--keep-settings: the heads file has no certified row for such replies "
+                         "at these levels");
+}
+
 exitlm_status xl_calibration_choose_path(xl_calibration *c, exitlm_error *error) {
+    if (c->options->keep_settings) return path_of_file(c, error);
     xl_measure_result held_out = {0};
     layout *l = NULL;
     trial t;
@@ -467,6 +495,12 @@ exitlm_status xl_calibration_measure(xl_calibration *c, exitlm_error *error) {
 }
 
 /* ---- Tables ---- */
+static bool is_tested(const xl_calibration *c, const exitlm_level *level) {
+    for (size_t j = 0; j < c->path.n; j++)
+        if (xl_level_wanted(&level->accuracy, 1, xl_levels[c->path.level[j]])) return true;
+    return false;
+}
+
 /* What the file says already, but for rows that are made anew. */
 static exitlm_status keep_rows(xl_calibration *c, exitlm_error *error) {
     const exitlm_heads *heads = c->heads;
@@ -474,7 +508,8 @@ static exitlm_status keep_rows(xl_calibration *c, exitlm_error *error) {
     if (!c->levels) return xl_no_memory(error, "the tables");
     if (xl_calibration_adds(c))
         for (size_t i = 0; i < heads->n_levels; i++)
-            if (!is_like(&heads->levels[i], c->options))
+            if (!is_like(&heads->levels[i], c->options) ||
+                (c->options->keep_settings && !is_tested(c, &heads->levels[i])))
                 c->levels[c->n_levels++] = heads->levels[i];
     c->n_kept = c->n_levels;
     return EXITLM_OK;
@@ -486,6 +521,7 @@ static exitlm_status make_risk_rows(xl_calibration *c, exitlm_error *error) {
     for (int i = 0; i < XL_LEVELS; i++) {
         c->exited[i] = -1;
         if (wanted_level(o, i) &&
+            (!o->keep_settings || is_tested(c, &(exitlm_level){.accuracy = xl_levels[i]})) &&
             !xl_level_of_risk(&risk, i, &c->levels[c->n_levels++], &c->exited[i]))
             return xl_no_memory(error, "the tables");
     }

@@ -12,6 +12,9 @@ typedef struct xl_calibration_options {
      * is there, in place of those like them. */
     exitlm_kv_policy kv;
     xl_use use;
+    /* The settings are those of the file's rows for such replies, which are tested anew, one a level;
+     * what else the table has stays. */
+    bool keep_settings;
     float delta;
     /* [n_accuracy] these levels alone; none: all. The table has no row for the others. */
     const float *accuracy;

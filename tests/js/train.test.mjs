@@ -419,6 +419,14 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
       ],
     );
     for (const l of levels) assert.ok(l.certified && l.coverage[0] > 0.02, JSON.stringify(l));
+    const keep = ['--keep-settings', '--kv-type', 'q8'];
+    calibrate(...keep, '--reply-tokens', '24', '--accuracy', '0.6');
+    const tested = table().levels.at(-1);
+    assert.deepEqual(table().levels.slice(0, -1), levels.toSpliced(2, 1), 'the others stay');
+    assert.deepEqual(
+      [tested.kv_type, tested.accuracy.toFixed(1), tested.thresholds, tested.certified],
+      ['q8', '0.6', levels[2].thresholds, true],
+    );
     calibrate('--reply-tokens', '24', '--kv-type', 'q8', '--accuracy', '0.8');
     assert.deepEqual(
       table().levels.map((/** @type {any} */ l) => [l.kv_type, l.accuracy.toFixed(1)].join()),
@@ -473,6 +481,8 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
     for (const [options, message] of /** @type {[string[], RegExp][]} */ ([
       [['--temp', '0.7', '--kv', 'maps'], /leave out --kv maps/],
       [['--kv-type', 'q8', '--strategy', 'platt'], /rows that are added are of --strategy risk/],
+      [['--kv-type', 'f16', '--keep-settings'], /no certified row for such replies/],
+      [['--keep-settings', '--merge', heads], /takes no parts/],
     ])) {
       const refused = run(['calibrate', tiny, heads, '--data', data, '-q', ...options]);
       assert.equal(refused.status, 2);
