@@ -62,13 +62,16 @@ async function node() {
   fs.copyFileSync(tinyPath, tiny);
   fs.writeFileSync(path.join(work, 'tiny.exits.gguf'), await tinyHeads());
   const child = fork(path.join(here, 'node.mjs'), { execArgv: ['--expose-gc'] });
+  const ended = once(child, 'exit').then(([status]) => ({
+    error: `the process ended with ${status}`,
+  }));
   return {
     async round() {
       child.send([tiny, real].map((model) => ({ model })));
-      const [done] = await Promise.race([
-        once(child, 'message'),
-        once(child, 'exit').then(([status]) => [{ error: `the process ended with ${status}` }]),
-      ]);
+      const said = new Promise((resolve) => {
+        child.once('message', resolve);
+      });
+      const done = await Promise.race([said, ended]);
       return { ...failed(done), resident: residentBytes(child.pid ?? 0) };
     },
     close: () => child.kill(),
