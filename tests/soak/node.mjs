@@ -3,7 +3,6 @@
 import { ExitLM } from '../../web/src/index.js';
 import { round } from './round.js';
 
-process.on('SIGINT', () => {}); // which a terminal sends to both; the soak ends after its round
 process.on('message', async (/** @type {Parameters<typeof round>[1]} */ models) => {
   const done = await round(ExitLM, models).catch((error) => ({ error: error.stack }));
   globalThis.gc?.();

@@ -133,7 +133,7 @@ const seconds = () => (performance.now() - began) / 1000;
 let stopping = false;
 for (const signal of ['SIGINT', 'SIGTERM'])
   process.on(signal, () => {
-    stopping = true; // after this round
+    stopping = true; // after this round, or with it
   });
 
 /** A round takes seconds; on a machine with much else to do, minutes. */
@@ -179,6 +179,8 @@ async function soak(name) {
       write();
     } while (!stopping && seconds() < 3600 * Number(values.hours));
   } catch (error) {
+    // a signal may end the browser, or the process of Node, in the middle of a round
+    if (stopping && !(error instanceof assert.AssertionError)) return complaints(curves[name]);
     console.log(`${name}: failed after ${Math.round(seconds())} s; the others go on`);
     return [String(/** @type {Error} */ (error).stack)];
   } finally {

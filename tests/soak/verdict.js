@@ -52,7 +52,7 @@ export function complaints(samples) {
 
 /** @param {Record<string, Sample[]>} places @returns {string} an SVG file */
 export function drawSoak(places) {
-  const [width, panel, left, right, top] = [960, 190, 70, 170, 70];
+  const [width, panel, left, right, top] = [960, 190, 70, 200, 70];
   const names = Object.keys(places);
   const { text, line, path, svg } = paper({
     width,
