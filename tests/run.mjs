@@ -5,9 +5,10 @@
 //
 //   node tests/run.mjs [--only PHASE,…] [--filter TEXT] [--kernel NAME]
 //
-// PHASE is one of lint, c, sanitize, fuzz, neon, js, node-lts, page, bundlers, browsers, edge; set-up
-// and build always run. Left out unless named: browsers, the page in Firefox and WebKitGTK (npm run
-// test:browsers), neon, the C tests for 64-bit ARM under qemu (npm run test:neon), and node-lts, the
+// PHASE is one of lint, c, sanitize, tsan, m32, fuzz, neon, js, node-lts, page, bundlers, browsers,
+// edge; set-up and build always run. Left out unless named: browsers, the page in Firefox and
+// WebKitGTK (npm run test:browsers), neon, the C tests for 64-bit ARM under qemu (npm run test:neon), tsan, those with
+// threads under ThreadSanitizer, m32, all of them for 32-bit x86 (gcc-multilib), and node-lts, the
 // JavaScript tests under Node's current LTS (npm run test:node-lts). --filter runs the test files
 // (ctest: the tests) whose name contains TEXT. --kernel: the native program and the C tests use no
 // better instruction set than that one. Test files:
@@ -27,6 +28,8 @@ const PHASES = [
   'lint',
   'c',
   'sanitize',
+  'tsan',
+  'm32',
   'fuzz',
   'neon',
   'js',
@@ -46,7 +49,7 @@ const { values } = parseArgs({
 const { kernel } = values;
 const chosen =
   values.only?.split(',') ??
-  PHASES.filter((name) => !['neon', 'browsers', 'node-lts'].includes(name));
+  PHASES.filter((name) => !['tsan', 'm32', 'neon', 'browsers', 'node-lts'].includes(name));
 const unknown = chosen.find((name) => !PHASES.includes(name));
 if (unknown) {
   console.error(`exitlm: --only ${unknown}: the phases are ${PHASES.join(', ')}`);
@@ -174,6 +177,8 @@ if (ready) {
       phase('C tests under AddressSanitizer and UndefinedBehaviorSanitizer', () =>
         buildAndTest('sanitize'),
       ),
+    'tsan': () => phase('C tests with threads, under ThreadSanitizer', () => buildAndTest('tsan')),
+    'm32': () => phase('C tests for 32-bit x86', () => buildAndTest('m32')),
     'fuzz': () => phase('fuzz targets, a short run each', () => buildAndTest('fuzz')),
     'neon': () => phase('C tests for 64-bit ARM, under qemu', () => buildAndTest('neon')),
     'js': () => phase('JavaScript tests', () => nodeTests('js', JS)),

@@ -1,5 +1,6 @@
 // The drawing of load.mjs: how a model arrives over a slow line, and when each way has said its
 // first word.
+import { GREY, INK, paper } from './svg.mjs';
 
 /**
  * @typedef {import('./load.mjs').Row} Row
@@ -12,12 +13,8 @@ const LEFT = 70;
 const RIGHT = 30;
 const TOP = 84;
 const BOTTOM = 62;
-const INK = '#1f2933';
-const GREY = '#52606d';
 const COLOURS = { exit: '#0b7a4b', full: '#1d5fa8', wllama: '#b3391f' };
 
-const escape = (/** @type {string} */ text) =>
-  text.replaceAll('&', '&amp;').replaceAll('<', '&lt;');
 const seconds = (/** @type {number} */ ms) => `${(ms / 1000).toFixed(1)} s`;
 const percent = (/** @type {number} */ share) => `${(100 * share).toFixed(0)} %`;
 
@@ -72,27 +69,11 @@ export function drawLoad(rows, { mbit, totalBytes, wllamaName }) {
   const x = (/** @type {number} */ ms) => LEFT + (ms / endMs) * (WIDTH - LEFT - RIGHT);
   const y = (/** @type {number} */ share) =>
     HEIGHT - BOTTOM - Math.min(1, share) * (HEIGHT - TOP - BOTTOM);
-  /** @type {string[]} */
-  const out = [];
-  const text = (
-    /** @type {number} */ at,
-    /** @type {number} */ line,
-    /** @type {string} */ what,
-    attributes = '',
-  ) =>
-    out.push(
-      `<text x="${at.toFixed(1)}" y="${line.toFixed(1)}" ${attributes}>${escape(what)}</text>`,
-    );
-  const line = (
-    /** @type {number} */ x1,
-    /** @type {number} */ y1,
-    /** @type {number} */ x2,
-    /** @type {number} */ y2,
-    attributes = '',
-  ) =>
-    out.push(
-      `<line x1="${x1.toFixed(1)}" y1="${y1.toFixed(1)}" x2="${x2.toFixed(1)}" y2="${y2.toFixed(1)}" ${attributes}/>`,
-    );
+  const { text, line, out, svg } = paper({
+    width: WIDTH,
+    height: HEIGHT,
+    title: 'First token of each way on a slow line',
+  });
 
   text(
     LEFT,
@@ -159,8 +140,5 @@ export function drawLoad(rows, { mbit, totalBytes, wllamaName }) {
     text(x(ms) - 7, labelY + 17, note, `text-anchor="end" fill="${INK}"`);
     line(x(ms), labelY - 4, x(ms), labelY + 18, `stroke="${colour}" stroke-width="1.5"`);
   }
-  return (
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" width="${WIDTH}" height="${HEIGHT}" font-family="system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif" font-size="13" fill="${INK}">\n` +
-    `<title>First token of each way on a slow line</title>\n<rect width="100%" height="100%" fill="#ffffff"/>\n${out.join('\n')}\n</svg>\n`
-  );
+  return svg();
 }

@@ -28,6 +28,7 @@
 
 #include "base/bytes.h"
 #include "base/checksum.h"
+#include "base/sha256.h"
 #include "counting.h"
 
 /* ---- The calls that may fail ---------------------------------------------------------------- */
@@ -224,11 +225,19 @@ static const command commands[] = {
      "--accuracy 0.9 "
      "--plot plot.svg",
      "plot.svg", false},
+    {"pull tiny -o pulled", "pulled/tiny.gguf", false},
 };
 
 static const char said[] = "{\"turns\":[\"the river\",\"why?\"]}\n{\"turns\":[\"a house\"]}\n"
                            "{\"turns\":[\"who is it?\"]}\n{\"text\":\"on the road again\"}\n";
 static char model[4096];
+
+/* What `pull` finds: a catalogue, and in the PATH a curl that has the bytes here. */
+static const char catalogue[] =
+    "{\"models\":[{\"name\":\"tiny\",\"file\":\"tiny.gguf\",\"sha256\":\"%s\",\"sources\":[{"
+    "\"url\":"
+    "\"http://localhost/tiny.gguf\"}],\"heads\":{\"file\":\"h.exits.gguf\"}}]}";
+static const char curl[] = "#!/bin/sh\nwhile [ $# -gt 2 ]; do shift; done\ncp \"$MODEL\" \"$1\"\n";
 
 int __real_main(int argc, char **argv);
 int __wrap_main(void);
@@ -424,6 +433,30 @@ static void put_file(const char *path, const char *text) {
     close(fd);
 }
 
+static void put_catalogue(void) {
+    struct stat s;
+    const int fd = open(model, O_RDONLY);
+    CHECK(fd >= 0 && fstat(fd, &s) == 0);
+    uint8_t *bytes = malloc((size_t)s.st_size), digest[32];
+    CHECK(bytes && read(fd, bytes, (size_t)s.st_size) == s.st_size);
+    close(fd);
+    xl_sha256 sha;
+    char hex[65], text[sizeof catalogue + sizeof hex], path[4096];
+    xl_sha256_init(&sha);
+    xl_sha256_update(&sha, bytes, (size_t)s.st_size);
+    xl_sha256_final(&sha, digest);
+    xl_sha256_hex(digest, hex);
+    free(bytes);
+    snprintf(text, sizeof text, catalogue, hex);
+    put_file("base/catalog.json", text);
+    CHECK(__real_mkdir("bin", 0777) == 0);
+    put_file("bin/curl", curl);
+    CHECK(chmod("bin/curl", 0777) == 0 && getcwd(path, sizeof path / 4) && getenv("PATH"));
+    snprintf(path + strlen(path), sizeof path / 2, "/bin:%s", getenv("PATH"));
+    CHECK(setenv("PATH", path, 1) == 0 && setenv("MODEL", model, 1) == 0 &&
+          setenv("EXITLM_CATALOG", "catalog.json", 1) == 0);
+}
+
 int __wrap_main(void) {
     char folder[] = "/tmp/exitlm-faults-XXXXXX", line[64];
     CHECK(realpath("tests/data/tiny.gguf", model) && mkdtemp(folder) && chdir(folder) == 0);
@@ -432,6 +465,7 @@ int __wrap_main(void) {
     CHECK(record != MAP_FAILED && __real_mkdir("base", 0777) == 0);
     put_file("base/said.jsonl", said);
     put_file("base/said.txt", "the river is on the road");
+    put_catalogue();
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) torture(&commands[i]);
     printf("%zu places that ask for memory, %zu that use files\n", all_memory, all_files);
     CHECK(all_memory > 200 && all_files > 100);

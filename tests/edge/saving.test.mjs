@@ -4,46 +4,27 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
-import { fileURLToPath, pathToFileURL } from 'node:url';
-import esbuild from 'esbuild';
+import { fileURLToPath } from 'node:url';
 import { ExitLM } from '../../web/src/edge.js';
 import { tiny } from '../js/support/cli.mjs';
-import { runtimes } from './support/runtimes.mjs';
+import { startMiniflare } from './support/miniflare.mjs';
 
 const here = path.dirname(fileURLToPath(import.meta.url));
-const wasm = path.join(here, '../../web/dist/exitlm-relaxed.wasm');
 /** @type {any} */ let miniflare;
 
 before(async () => {
-  const modules = path.dirname(path.dirname(path.dirname(runtimes().wrangler)));
-  const { Miniflare, Response } = await import(
-    pathToFileURL(path.join(modules, 'miniflare/dist/src/index.js')).href
+  miniflare = await startMiniflare(path.join(here, 'fixture/saving-worker.js'), (Response) =>
+    ['one', 'another'].map((name) => ({
+      name,
+      r2Buckets: { SAVED: 'saved' },
+      serviceBindings: {
+        ASSETS: (/** @type {Request} */ { url }) =>
+          url.endsWith('/tiny.gguf')
+            ? new Response(fs.readFileSync(tiny))
+            : new Response(null, { status: 404 }),
+      },
+    })),
   );
-  const { outputFiles } = await esbuild.build({
-    entryPoints: [path.join(here, 'fixture/saving-worker.js')],
-    bundle: true,
-    write: false,
-    format: 'esm',
-    conditions: ['workerd', 'worker'],
-    external: ['*.wasm', 'node:*'],
-  });
-  const code = outputFiles[0].text.replace(/"[^"\n]*exitlm-relaxed\.wasm"/g, '"./engine.wasm"');
-  const worker = (/** @type {string} */ name) => ({
-    name,
-    compatibilityDate: '2026-04-01',
-    modules: [
-      { type: 'ESModule', path: 'worker.js', contents: code },
-      { type: 'CompiledWasm', path: 'engine.wasm', contents: fs.readFileSync(wasm) },
-    ],
-    r2Buckets: { SAVED: 'saved' },
-    serviceBindings: {
-      ASSETS: (/** @type {Request} */ { url }) =>
-        url.endsWith('/tiny.gguf')
-          ? new Response(fs.readFileSync(tiny))
-          : new Response(null, { status: 404 }),
-    },
-  });
-  miniflare = new Miniflare({ workers: [worker('one'), worker('another')] });
 });
 after(() => miniflare?.dispose());
 

@@ -14,7 +14,7 @@ test('an unknown target and a missing time are named in a sentence', () => {
   assert.equal(unknown.status, 2);
   assert.match(
     unknown.stderr,
-    /^exitlm: --target none: the targets are gguf, grammar, heads, session, tokenizer\n$/,
+    /^exitlm: --target none: the targets are gguf, grammar, heads, kernels, session, tokenizer\n$/,
   );
   const noTime = run('--target', 'gguf');
   assert.equal(noTime.status, 2);

@@ -50,6 +50,7 @@ static float noise(void) { /* sum of uniforms: about normal, standard deviation 
 }
 
 static float *noises(size_t n, float scale, float base) {
+    if (n > SIZE_MAX / 2 / sizeof(float)) abort();
     float *x = malloc(n * sizeof *x);
     for (size_t i = 0; i < n; i++) x[i] = base + scale * noise();
     return x;

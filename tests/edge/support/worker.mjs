@@ -10,6 +10,7 @@ import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { root } from '../../js/support/cli.mjs';
+import { ofProcess, tree } from '../../processes.mjs';
 import { runtimes } from './runtimes.mjs';
 
 const LOG_CHARACTERS = 20_000;
@@ -260,74 +261,51 @@ export async function linearMemory(url) {
   return sizes.reduce((sum, n) => sum + n, 0);
 }
 
-/** Ports on which a process listens, and its children's. @param {number} pid @returns {number[]} */
-function portsOf(pid) {
-  const children = fs
-    .readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .filter((name) => {
-      try {
-        return (
-          Number(/^PPid:\s*(\d+)/m.exec(fs.readFileSync(`/proc/${name}/status`, 'utf8'))?.[1]) ===
-          pid
-        );
-      } catch {
-        return false; // it has ended
-      }
-    });
-  const sockets = new Set(
-    fs.readdirSync(`/proc/${pid}/fd`).map((fd) => {
-      try {
-        return /socket:\[(\d+)\]/.exec(fs.readlinkSync(`/proc/${pid}/fd/${fd}`))?.[1];
-      } catch {
-        return undefined;
-      }
-    }),
-  );
-  const lines = fs
-    .readFileSync(`/proc/${pid}/net/tcp`, 'utf8')
-    .trim()
-    .split('\n')
-    .slice(1)
-    .map((line) => line.trim().split(/\s+/));
-  const ports = lines
-    .filter((columns) => columns[3] === '0A' && sockets.has(columns[9]))
-    .map((columns) => parseInt(columns[1].split(':')[1], 16));
-  return [...ports, ...children.flatMap((child) => portsOf(Number(child)))];
-}
-
-const TICKS = 100; // of /proc/PID/stat, a second
-
-/**
- * CPU milliseconds that workerd has used, all of its processes below `pid`.
- * @param {number} pid
- * @returns {number}
- */
-export function cpuMs(pid) {
-  let ms = 0;
-  for (const name of fs.readdirSync('/proc').filter((n) => /^\d+$/.test(n))) {
+/** Ports on which a process listens, and its children's. @param {number} process */
+const portsOf = (process) =>
+  tree(process).flatMap((pid) => {
+    /** @type {string[]} */
+    let open = [];
     try {
-      const stat = fs.readFileSync(`/proc/${name}/stat`, 'utf8');
-      const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-      const children = Number(fields[1]) === pid;
-      if (!children) continue;
-      ms += /\(workerd\)/.test(stat)
-        ? ((Number(fields[11]) + Number(fields[12])) / TICKS) * 1000
-        : 0;
-      ms += cpuMs(Number(name));
+      open = fs.readdirSync(`/proc/${pid}/fd`);
     } catch {
       /* it has ended */
     }
-  }
-  return ms;
-}
+    const sockets = new Set(
+      open.map((fd) => {
+        try {
+          return /socket:\[(\d+)\]/.exec(fs.readlinkSync(`/proc/${pid}/fd/${fd}`))?.[1];
+        } catch {
+          return undefined;
+        }
+      }),
+    );
+    const lines = ofProcess(pid, 'net/tcp')
+      .trim()
+      .split('\n')
+      .slice(1)
+      .map((line) => line.trim().split(/\s+/));
+    return lines
+      .filter((columns) => columns[3] === '0A' && sockets.has(columns[9]))
+      .map((columns) => parseInt(columns[1].split(':')[1], 16));
+  });
+
+const TICKS = 100; // of /proc/PID/stat, a second
+
+/** CPU milliseconds that workerd has used, all of its processes below `pid`. @param {number} pid */
+export const cpuMs = (pid) =>
+  tree(pid)
+    .map((one) => ofProcess(one, 'stat'))
+    .filter((stat) => stat.includes('(workerd)'))
+    .map((stat) => stat.slice(stat.lastIndexOf(')') + 2).split(' '))
+    .reduce((ms, fields) => ms + ((Number(fields[11]) + Number(fields[12])) / TICKS) * 1000, 0);
 
 /**
  * What the isolate takes, in bytes, as its V8 tells it over workerd's inspector: `heap`, the
  * JavaScript heap, garbage included; `outside`: objects of the runtime and buffers outside that
  * heap, linear memory excepted.
  */
-export async function inspectIsolate(/** @type {Worker} */ { pid }) {
+export async function inspectIsolate(/** @type {{ pid: number }} */ { pid }) {
   /** @type {string | undefined} */
   let address;
   for (const port of portsOf(pid)) {
