@@ -5,6 +5,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { describe, test } from 'node:test';
 import { WASI } from 'node:wasi';
+import { wasiImports } from '../../web/src/client/program.mjs';
 import { randomFrom } from './support/cuts.mjs';
 import { built, canMake, lines, makeTiny, root, run, scratch } from './support/cli.mjs';
 import { tinyHeads } from './support/tiny-model.mjs';
@@ -58,9 +59,8 @@ async function inWasi(program, folder, args) {
     stdout: open[1],
     stderr: open[2],
   });
-  const imports = { wasi_snapshot_preview1: wasi.wasiImport };
   const status = wasi.start(
-    /** @type {object} */ (await WebAssembly.instantiate(program, imports)),
+    /** @type {object} */ (await WebAssembly.instantiate(program, wasiImports(wasi))),
   );
   for (const fd of open) fs.closeSync(fd);
   const [out, err] = ['out', 'err'].map((name) => fs.readFileSync(file(name), 'utf8'));

@@ -1,6 +1,7 @@
 // The command line's WASI module in Node: node-wasi.mjs MODULE FOLDER ARGUMENTS…
 import fs from 'node:fs';
 import { WASI } from 'node:wasi';
+import { wasiImports } from '../../../web/src/client/program.mjs';
 
 const [module, folder, ...args] = process.argv.slice(2);
 const wasi = new WASI({
@@ -9,7 +10,5 @@ const wasi = new WASI({
   env: {},
   preopens: { '.': folder },
 });
-const instance = await WebAssembly.instantiate(await WebAssembly.compile(fs.readFileSync(module)), {
-  wasi_snapshot_preview1: wasi.wasiImport,
-});
+const { instance } = await WebAssembly.instantiate(fs.readFileSync(module), wasiImports(wasi));
 process.exitCode = wasi.start(instance);

@@ -34,6 +34,20 @@ function within(args) {
 }
 
 /**
+ * What a module imports. Called directly from one whose memory has grown, the functions of Node 20 end
+ * the process by a segmentation fault; called from JavaScript they do not.
+ * @param {import('node:wasi').WASI} wasi
+ */
+export const wasiImports = (wasi) => ({
+  wasi_snapshot_preview1: Object.fromEntries(
+    Object.entries(wasi.wasiImport).map(([name, call]) => [
+      name,
+      (/** @type {any[]} */ ...given) => call(...given),
+    ]),
+  ),
+});
+
+/**
  * @param {string[]} argv a command with its operands and options
  * @returns {Promise<number>} the exit status
  */
@@ -44,16 +58,6 @@ export async function runProgram(argv) {
   process.emitWarning = emitWarning;
   const { args, preopens } = within(argv);
   const wasi = new WASI({ version: 'preview1', args: ['exitlm', ...args], env: {}, preopens });
-  // Called directly from a module whose memory has grown, those of Node 20 end the process by a
-  // segmentation fault; called from JavaScript they do not.
-  const imports = Object.fromEntries(
-    Object.entries(wasi.wasiImport).map(([name, call]) => [
-      name,
-      (/** @type {any[]} */ ...given) => call(...given),
-    ]),
-  );
-  const { instance } = await WebAssembly.instantiate(fs.readFileSync(MODULE), {
-    wasi_snapshot_preview1: imports,
-  });
+  const { instance } = await WebAssembly.instantiate(fs.readFileSync(MODULE), wasiImports(wasi));
   return /** @type {number} */ (/** @type {unknown} */ (wasi.start(instance)));
 }

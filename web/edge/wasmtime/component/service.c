@@ -279,13 +279,12 @@ static bool read_options(const xl_json *request, exitlm_generate_options *o, con
 static void chat(http_exchange *x) {
     size_t n_bytes;
     bool too_long;
-    char why[200];
     const char *wrong = NULL;
     char *body = http_read_body(x, MAX_BODY_BYTES, &n_bytes, &too_long);
     if (!body && too_long)
         return refuse(x, 413, "request_too_large",
                       "the request's body: at most 65536 bytes are taken");
-    xl_json *request = body ? xl_json_parse(body, n_bytes, NULL, why, sizeof why) : NULL;
+    xl_json *request = body ? xl_json_parse(body, n_bytes, NULL, NULL) : NULL;
     free(body);
     if (!request) return refuse(x, 400, "invalid_json", "the request's body is not JSON");
     exitlm_message messages[MAX_MESSAGES];
