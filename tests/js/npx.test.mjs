@@ -180,6 +180,13 @@ test('the heads of the catalogue are in the package', () => {
   assert.equal(fs.statSync(path.join(models, heads.file)).size, heads.size_bytes);
 });
 
+test('inspect says of exit heads what they promise', async () => {
+  const heads = path.resolve('models/smollm2-135m-instruct.exits.gguf');
+  assert.match(await good(['inspect', heads]), /^risk +0\.98 .* exact, q8$/m);
+  const { type, levels } = JSON.parse(await good(['inspect', heads, '--json']));
+  assert.ok(type === 'heads' && levels.length > 10);
+});
+
 test('pull: fetched, verified, found by its name, its heads too', async () => {
   const { status, out, err } = await run(['pull', 'tiny']);
   assert.equal(status, 0, err);

@@ -195,8 +195,9 @@ const commands = {
     options: { output: textOption('DIR', 'folder to put it in (default models)', { short: 'o' }) },
   },
   inspect: {
-    operands: 'MODEL',
-    about: 'Say what a model is, whether it runs here, what it needs and what is missing.',
+    operands: 'FILE',
+    about:
+      'Say what a model is, whether it runs here, what it needs and what is missing; or of exit heads, what they promise.',
     run: inspect,
     options: { json: flag('one JSON object') },
   },
@@ -656,6 +657,11 @@ async function inspect([model], o) {
   const said = check.model;
   if (!said?.architecture)
     throw new Error(reason.startsWith(`${file}: `) ? reason : `${file}: ${reason}`);
+  if (said.architecture === 'exitlm' && fs.existsSync(file)) {
+    const { runProgram } = await import('./program.mjs');
+    process.exitCode = await runProgram(['inspect', file, ...(o.json ? ['--json'] : [])]);
+    return;
+  }
   if (o.json) {
     console.log(
       JSON.stringify({
