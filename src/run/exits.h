@@ -40,7 +40,6 @@ exitlm_status xl_exit_check(xl_exits *exits, uint32_t head, uint32_t pos, const 
 static inline bool xl_head_is_asked(const xl_head *head, float threshold, uint32_t depth) {
     return threshold > 0 && depth <= head->layer;
 }
-/* Does it answer? */
 /* The threshold of head h for a token; `first` is a level's first_threshold where the token is the
  * first of a reply, else 0. */
 static inline float xl_threshold_of(const exitlm_heads *heads, const float *threshold, float first,
@@ -50,6 +49,7 @@ static inline float xl_threshold_of(const exitlm_heads *heads, const float *thre
                : threshold[h];
 }
 
+/* Does it answer? */
 static inline bool xl_head_answers(const xl_check *check, float threshold) {
     return check->id >= 0 && check->uncertainty < threshold;
 }

@@ -495,9 +495,9 @@ exitlm_status xl_calibration_measure(xl_calibration *c, exitlm_error *error) {
 }
 
 /* ---- Tables ---- */
-static bool is_tested(const xl_calibration *c, const exitlm_level *level) {
+static bool is_tested(const xl_calibration *c, float accuracy) {
     for (size_t j = 0; j < c->path.n; j++)
-        if (xl_level_wanted(&level->accuracy, 1, xl_levels[c->path.level[j]])) return true;
+        if (xl_level_wanted(&accuracy, 1, xl_levels[c->path.level[j]])) return true;
     return false;
 }
 
@@ -509,7 +509,7 @@ static exitlm_status keep_rows(xl_calibration *c, exitlm_error *error) {
     if (xl_calibration_adds(c))
         for (size_t i = 0; i < heads->n_levels; i++)
             if (!is_like(&heads->levels[i], c->options) ||
-                (c->options->keep_settings && !is_tested(c, &heads->levels[i])))
+                (c->options->keep_settings && !is_tested(c, heads->levels[i].accuracy)))
                 c->levels[c->n_levels++] = heads->levels[i];
     c->n_kept = c->n_levels;
     return EXITLM_OK;
@@ -520,8 +520,7 @@ static exitlm_status make_risk_rows(xl_calibration *c, exitlm_error *error) {
     const xl_level_risk risk = {&c->result, &c->path, o->delta, o->kv, o->use};
     for (int i = 0; i < XL_LEVELS; i++) {
         c->exited[i] = -1;
-        if (wanted_level(o, i) &&
-            (!o->keep_settings || is_tested(c, &(exitlm_level){.accuracy = xl_levels[i]})) &&
+        if ((o->keep_settings ? is_tested(c, xl_levels[i]) : wanted_level(o, i)) &&
             !xl_level_of_risk(&risk, i, &c->levels[c->n_levels++], &c->exited[i]))
             return xl_no_memory(error, "the tables");
     }

@@ -1,5 +1,6 @@
 /* Calibration: the bounds keep their promise on synthetic conversations with a known risk, and
  * thresholds mean what they say. */
+#include "check.h"
 #include "train/calibrate.h"
 #include "train/dataset.h"
 #include "train/eval_tasks.h"
@@ -9,17 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int failures;
-
-#define CHECK(condition, ...)                               \
-    do {                                                    \
-        if (!(condition)) {                                 \
-            fprintf(stderr, "%s:%d: ", __FILE__, __LINE__); \
-            fprintf(stderr, __VA_ARGS__);                   \
-            fputc('\n', stderr);                            \
-            if (++failures > 20) exit(1);                   \
-        }                                                   \
-    } while (0)
+int failures;
 
 static uint64_t state = 0x853c49e6748fea9bu;
 

@@ -199,7 +199,7 @@ int main(int argc, char **argv) {
         test_table(list[i], seed);
         printf("kernels %s: checked\n", list[i]->name);
     }
-    if (kernel_failures) fprintf(stderr, "%d checks failed\n", kernel_failures);
+    if (failures) fprintf(stderr, "%d checks failed\n", failures);
     else printf("test_kernels: all checks passed\n");
-    return kernel_failures != 0;
+    return failures != 0;
 }

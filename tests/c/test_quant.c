@@ -1,5 +1,6 @@
 /* Weight formats: tiles hold exactly what the file holds, formats mean what they should, and the
  * elementary functions are accurate. */
+#include "check.h"
 #include "base/fmath.h"
 #include "kernel/quant.h"
 
@@ -7,17 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static int failures;
-
-#define CHECK(condition, ...)                               \
-    do {                                                    \
-        if (!(condition)) {                                 \
-            fprintf(stderr, "%s:%d: ", __FILE__, __LINE__); \
-            fprintf(stderr, __VA_ARGS__);                   \
-            fputc('\n', stderr);                            \
-            if (++failures > 20) exit(1);                   \
-        }                                                   \
-    } while (0)
+int failures;
 
 static uint64_t random_state = 0x9e3779b97f4a7c15u;
 

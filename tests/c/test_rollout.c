@@ -4,21 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check.h"
 #include "run/snapshot.h"
 #include "train/rollout.h"
 #include "tiny.h"
 
-static int failures;
-
-#define CHECK(condition, ...)                               \
-    do {                                                    \
-        if (!(condition)) {                                 \
-            fprintf(stderr, "%s:%d: ", __FILE__, __LINE__); \
-            fprintf(stderr, __VA_ARGS__);                   \
-            fputc('\n', stderr);                            \
-            if (++failures > 20) exit(1);                   \
-        }                                                   \
-    } while (0)
+int failures;
 
 enum { CONVERSATIONS = 7, REPLY = 40, TALKS = 3 };
 

@@ -1,5 +1,6 @@
 /* Head training: products against plain loops, the loss's gradient against differences, and heads
  * that learn a known map, with the same result for any number of threads and after a checkpoint. */
+#include "check.h"
 #include "train/train_internal.h"
 
 #include <math.h>
@@ -7,17 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int failures;
-
-#define CHECK(condition, ...)                               \
-    do {                                                    \
-        if (!(condition)) {                                 \
-            fprintf(stderr, "%s:%d: ", __FILE__, __LINE__); \
-            fprintf(stderr, __VA_ARGS__);                   \
-            fputc('\n', stderr);                            \
-            if (++failures > 20) exit(1);                   \
-        }                                                   \
-    } while (0)
+int failures;
 
 static uint64_t state = 12345;
 

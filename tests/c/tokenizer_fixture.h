@@ -1,23 +1,14 @@
 /* Small vocabularies for tests: packs strings as a GGUF file holds them. */
 #ifndef TOKENIZER_FIXTURE_H
 #define TOKENIZER_FIXTURE_H
+#include "check.h"
 #include "text/tokenizer.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static int failures;
-
-#define CHECK(condition, ...)                               \
-    do {                                                    \
-        if (!(condition)) {                                 \
-            fprintf(stderr, "%s:%d: ", __FILE__, __LINE__); \
-            fprintf(stderr, __VA_ARGS__);                   \
-            fputc('\n', stderr);                            \
-            if (++failures > 20) exit(1);                   \
-        }                                                   \
-    } while (0)
+int failures;
 
 /* A growing array of strings, packed. */
 typedef struct packed {

@@ -10,6 +10,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         input in = {data, size};
         test_drawn(list[i], &in);
     }
-    EXPECT(kernel_failures == 0);
+    EXPECT(failures == 0);
     return 0;
 }

@@ -11,7 +11,7 @@
 #include <sys/mman.h>
 #endif
 
-int kernel_failures;
+int failures;
 
 static uint64_t random_state = 0x9e3779b97f4a7c15u;
 static input *numbers; /* of the flavour BYTES */

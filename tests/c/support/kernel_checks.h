@@ -3,23 +3,12 @@
  * test_kernels and fuzz_kernels. */
 #ifndef KERNEL_CHECKS_H
 #define KERNEL_CHECKS_H
+#include "check.h"
 #include "input.h"
 #include "kernel/kernels.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-
-extern int kernel_failures;
-
-#define CHECK(condition, ...)                               \
-    do {                                                    \
-        if (!(condition)) {                                 \
-            fprintf(stderr, "%s:%d: ", __FILE__, __LINE__); \
-            fprintf(stderr, __VA_ARGS__);                   \
-            fputc('\n', stderr);                            \
-            if (++kernel_failures > 20) exit(1);            \
-        }                                                   \
-    } while (0)
 
 /* What inputs look like. EXTREME: integers at the ends of their ranges. WILD: magnitudes from 1e-38
  * to 1e4, blocks of zeros, values that are not finite (for the quantisation alone). Beside these:
