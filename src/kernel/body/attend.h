@@ -36,9 +36,10 @@ INLINE vf load_kv(const xl_kv_type type, const uint8_t *at, const consts *c) {
 
 /* ---- scores ---- */
 
-/* T tiles of f32 or f16 keys; q [head_dim][C]. */
+/* T tiles of f32 or f16 keys; q [head_dim][C]; what lies `ahead` bytes on is fetched. */
 INLINE void score_tiles(const xl_kv_type type, const int C, const int T, float *score,
-                        const float *q, const uint8_t *k, size_t head_dim, float scale) {
+                        const float *q, const uint8_t *k, size_t ahead, size_t head_dim,
+                        float scale) {
     const consts loaded = load_consts(), *consts = &loaded;
     const size_t bytes = kv_element_bytes(type), tile_bytes = kv_tile_bytes(type, head_dim);
     vf acc[ATTEND_CHAINS][4 * TILE_VECTORS], sv = vf_set1(scale);
@@ -47,6 +48,8 @@ INLINE void score_tiles(const xl_kv_type type, const int C, const int T, float *
     NO_UNROLL for (size_t c = 0; c < head_dim;
                    c += ATTEND_UNROLL, q += ATTEND_UNROLL * C, k += ATTEND_UNROLL * 8 * bytes)
         EACH(u, ATTEND_UNROLL) {
+        if ((size_t)u * 8 * bytes % LINE_BYTES == 0)
+            EACH(t, T) PREFETCH(k + (size_t)t * tile_bytes + (size_t)u * 8 * bytes, ahead);
         vf kv[4 * TILE_VECTORS];
         EACH(t, T)
             EACH(v, TILE_VECTORS)
@@ -142,11 +145,13 @@ INLINE void scores(const xl_kv_type type, const int C, float *score, const chain
     for (size_t left = reach->tiles; left; tile = 0) {
         const size_t run = left < reach->area_tiles - tile ? left : reach->area_tiles - tile;
         const uint8_t *at = k + tile * tile_bytes;
+        const size_t far = (AHEAD_BYTES + tile_bytes - 1) / tile_bytes;
         size_t t = 0;
         for (; t + T <= run; t += T, at += T * tile_bytes, score += T * C * 8)
-            score_tiles(type, C, T, score, q, at, head_dim, scale);
+            score_tiles(type, C, T, score, q, at, t + far < run ? far * tile_bytes : 0, head_dim,
+                        scale);
         for (; T > 1 && t < run; t++, at += tile_bytes, score += C * 8)
-            score_tiles(type, C, 1, score, q, at, head_dim, scale);
+            score_tiles(type, C, 1, score, q, at, 0, head_dim, scale);
         left -= run;
     }
 }
@@ -189,7 +194,9 @@ static float exp_scores(float *score, size_t step, size_t tiles, size_t from, si
 
 /* acc += e [8 positions of C] * a row of V, at one position. */
 INLINE void output_row(const xl_kv_type type, const int C, const int D, vf acc[][OUTPUT_VECTORS],
-                       const float *e, const uint8_t *row, const consts *consts) {
+                       const float *e, const uint8_t *row, size_t ahead, const consts *consts) {
+    UNROLL for (size_t at = 0; at < (size_t)(D * LANES) * kv_element_bytes(type); at += LINE_BYTES)
+        PREFETCH_FAR(row + at + ahead);
     vf value[OUTPUT_VECTORS];
     EACH(d, D) value[d] = load_kv(type, row + (size_t)(d * LANES) * kv_element_bytes(type), consts);
     EACH(g, C) {
@@ -201,8 +208,8 @@ INLINE void output_row(const xl_kv_type type, const int C, const int D, vf acc[]
 /* D vectors of the head from element c on: adds the positions [from, end) of tiles that lie one
  * after the other. */
 INLINE void output_part(const xl_kv_type type, const int C, const int D, const chain *chains,
-                        const float *e, const uint8_t *v, size_t from, size_t end, size_t head_dim,
-                        size_t c) {
+                        const float *e, const uint8_t *v, size_t ahead, size_t from, size_t end,
+                        size_t head_dim, size_t c) {
     const consts loaded = load_consts(), *consts = &loaded;
     const size_t row_bytes = head_dim * kv_element_bytes(type);
     vf acc[ATTEND_CHAINS][OUTPUT_VECTORS];
@@ -214,12 +221,13 @@ INLINE void output_part(const xl_kv_type type, const int C, const int D, const c
         const float *ep = e + p % 8;
         if (ATTEND_UNROLL == 4 && p % 8 == 0 && p + 8 <= end) {
             NO_UNROLL for (int half = 0; half < 2; half++, ep += 4, row += 4 * row_bytes) EACH(u, 4)
-                output_row(type, C, D, acc, ep + u, row + (size_t)u * row_bytes, consts);
+                output_row(type, C, D, acc, ep + u, row + (size_t)u * row_bytes, ahead,
+                           consts);
             p += 8;
             continue;
         }
         do {
-            output_row(type, C, D, acc, ep, row, consts);
+            output_row(type, C, D, acc, ep, row, ahead, consts);
             ep++, row += row_bytes;
         } while (++p < end && p % 8);
     }
@@ -242,15 +250,16 @@ INLINE void outputs(const xl_kv_type type, const int C, const chain *chains, con
     for (size_t t = 0; t < reach->tiles;) {
         size_t some = reach->tiles - t < most ? reach->tiles - t : most;
         if (some > reach->area_tiles - tile) some = reach->area_tiles - tile;
-        const size_t first = t ? 0 : from, end = n - 8 * t < 8 * some ? n - 8 * t : 8 * some;
+        const size_t first = t ? 0 : from, end = n - 8 * t < 8 * some ? n - 8 * t : 8 * some,
+                     ahead = t + some < reach->tiles ? some * tile_bytes : 0;
         size_t c = 0;
         for (; c + (size_t)D * LANES <= head_dim; c += (size_t)D * LANES)
-            output_part(type, C, D, chains, e + t * (8 * C), v + tile * tile_bytes, first, end,
-                        head_dim, c);
+            output_part(type, C, D, chains, e + t * (8 * C), v + tile * tile_bytes, ahead,
+                        first, end, head_dim, c);
         if (D > TILE_VECTORS)
             for (; c < head_dim; c += 8)
                 output_part(type, C, TILE_VECTORS, chains, e + t * (8 * C), v + tile * tile_bytes,
-                            first, end, head_dim, c);
+                            ahead, first, end, head_dim, c);
         t += some;
         tile = tile + some == reach->area_tiles ? 0 : tile + some;
     }

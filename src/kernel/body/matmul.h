@@ -352,10 +352,8 @@ INLINE void tile_rows(const xl_type type, const int N, const int R, float *y, si
                  apart = tiles_apart * tile_bytes;
     const uint8_t *end = tile + tile_bytes;
     for (; tile < end; tile += record_bytes[type], act += elems[type] / 32 * sizeof(act_block)) {
-        if (N <= PREFETCH_N) UNROLL for (int line = 0; line < record_bytes[type]; line += 64) {
-                PREFETCH(tile + PREFETCH_BYTES + line);
-                if (R > TILE_VECTORS) PREFETCH(tile + apart + PREFETCH_BYTES + line);
-            }
+        UNROLL for (int line = 0; line < record_bytes[type]; line += LINE_BYTES)
+            PREFETCH(tile + line, AHEAD_BYTES);
         if (type == XL_Q4_0) block_q4_0(N, R, acc, tile, lane0, apart, act, act_stride, k);
         if (type == XL_Q4_1) block_q4_1(N, R, acc, tile, lane0, apart, act, act_stride, k);
         if (type == XL_Q5_0) block_q5_0(N, R, acc, tile, lane0, act, act_stride, k);

@@ -54,15 +54,16 @@
 #define PAIRS 0
 #endif
 
-/* A product with one activation row is bound by reading the weights once. Fetching ahead reads 56
- * instead of 52 GMAC/s of Q4_1 on huge pages (Zen 4; no gain on small ones). WebAssembly has no
- * prefetch. */
-#define PREFETCH_N 1
-#define PREFETCH_BYTES 8192
+/* A product of few activation rows is bound by reading the weights, and the processor's own prefetch
+ * ends at each page of 4 KB. So they are asked for twice: far ahead into the second cache, of which
+ * more may be under way, and shortly before their use into the first. WebAssembly has no prefetch. */
+enum { AHEAD_BYTES = 16384, NEAR_BYTES = 2048, LINE_BYTES = 64 };
 #if defined(__wasm__)
-#define PREFETCH(p) (void)(p)
+#define PREFETCH_FAR(p) (void)(p)
+#define PREFETCH(p, ahead) (void)(p), (void)(ahead)
 #else
-#define PREFETCH(p) __builtin_prefetch(p)
+#define PREFETCH_FAR(p) __builtin_prefetch(p, 0, 2)
+#define PREFETCH(p, ahead) (PREFETCH_FAR((p) + (ahead)), __builtin_prefetch((p) + NEAR_BYTES))
 #endif
 
 /* The batch sizes that get their own code: all, for the few rows of a verification or of
