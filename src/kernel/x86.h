@@ -98,7 +98,7 @@ INLINE vf vf_pinned(vf a) {
 #define SCORE_TILES(C) ((C) > 2 ? 2 : 4)
 #define OUTPUT_VECTORS 8
 #define ATTEND_UNROLL 4
-#define OUTPUT_WIDTH(C) ((C) > 2 ? 2 : (C) == 2 ? 4 : 8)
+#define OUTPUT_WIDTH(C) ((C) > 3 ? 2 : (C) > 1 ? 4 : 8)
 #define FOR_EACH_CHAINS(X) X(6) X(4) X(3) X(2) X(1)
 
 #define WIDE_N MAX_N /* a tile is one vector wide */
