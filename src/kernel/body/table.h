@@ -6,9 +6,9 @@
 
 #define X(NAME, TEXT)                                                                          \
     static void attend_##NAME(float *out, const float *q, size_t stride, size_t rows,          \
-                              const void *k, const void *v, xl_reach span, size_t head_dim,    \
+                              const xl_stretch *cache, xl_reach span, size_t head_dim,         \
                               size_t group, float scale, float *score) {                       \
-        attend(XL_KV_##NAME, out, q, stride, rows, k, v, span, head_dim, group, scale, score); \
+        attend(XL_KV_##NAME, out, q, stride, rows, cache, span, head_dim, group, scale, score); \
     }
 XL_KV_LIST(X)
 #undef X
