@@ -333,8 +333,7 @@ static void attend_float(xl_kv_type type, float *out, const float *q, const tile
     for (size_t p = first; p < end; p++) {
         const uint8_t *k = tile_of(t, true, p);
         float dot = 0.0f;
-        for (size_t c = 0; c < head_dim; c++)
-            dot = dot + q[c] * load_kv(type, k, c * 8 + p % 8);
+        for (size_t c = 0; c < head_dim; c++) dot = dot + q[c] * load_kv(type, k, c * 8 + p % 8);
         score[p] = dot * scale;
     }
     float inverse = 1.0f / exp_scores(score, first, end);
@@ -392,8 +391,7 @@ static void attend_q8(float *out, const float *q, const tiles *t, size_t first, 
         score[p] = ((float)dot * (dq * q8_scale(tile, p))) * (scale / block);
     }
     float inverse = 1.0f / exp_scores(score, first, end);
-    for (size_t p = first; p < end; p++)
-        score[p] = score[p] * q8_scale(tile_of(t, false, p), p);
+    for (size_t p = first; p < end; p++) score[p] = score[p] * q8_scale(tile_of(t, false, p), p);
     for (size_t c = 0; c < head_dim; c++) {
         float sum = 0.0f;
         for (size_t p = first; p < end; p++) {
@@ -411,8 +409,7 @@ static void attend(xl_kv_type type, float *out, const float *q, size_t stride, s
     for (size_t i = 0; i < rows * group; i++) {
         const size_t row = i / group, at = row * stride + i % group * head_dim,
                      first = xl_reach_first(span, row), end = span.end + row;
-        if (type == XL_KV_Q8)
-            attend_q8(out + at, q + at, &t, first, end, head_dim, scale, score);
+        if (type == XL_KV_Q8) attend_q8(out + at, q + at, &t, first, end, head_dim, scale, score);
         else attend_float(type, out + at, q + at, &t, first, end, head_dim, scale, score);
     }
 }

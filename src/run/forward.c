@@ -112,9 +112,9 @@ static void attention_part(void *arg, uint32_t part, uint32_t parts) {
             xl_kv_stretches(row->kv, a->layer, head, (uint32_t)xl_reach_first(span, 0),
                             row->pos + n, cache);
             const size_t q = at * run->work.q_stride + (size_t)head * group * c->head_dim;
-            run->kernels->attend[row->kv->type](
-                run->work.att + q, run->work.q + q, run->work.q_stride, n, cache, span, c->head_dim,
-                group, c->attention_scale, scratch);
+            run->kernels->attend[row->kv->type](run->work.att + q, run->work.q + q,
+                                                run->work.q_stride, n, cache, span, c->head_dim,
+                                                group, c->attention_scale, scratch);
         }
     }
 }

@@ -50,12 +50,11 @@ static xl_kv_block *new_block(const xl_kv *kv, uint32_t from) {
     xl_kv_take_block(kv, &arena, from);
     if (arena.overflow) return NULL;
     /* A clone often writes a little of its part of the context. */
-    xl_kv_block *block = allocator->alloc(allocator->user, arena.used_bytes,
-                                          from ? XL_ALIGN_SPARSE : XL_ALIGN);
+    xl_kv_block *block =
+        allocator->alloc(allocator->user, arena.used_bytes, from ? XL_ALIGN_SPARSE : XL_ALIGN);
     if (!block) return NULL;
-    *block = (xl_kv_block){.area_bytes = area_bytes(kv, kv->slots - from),
-                           .bytes = arena.used_bytes,
-                           .from = from};
+    *block = (xl_kv_block){
+        .area_bytes = area_bytes(kv, kv->slots - from), .bytes = arena.used_bytes, .from = from};
     atomic_init(&block->readers, 1);
     atomic_init(&block->has_writer, true);
     const size_t head_bytes = (sizeof *block + XL_ALIGN - 1) / XL_ALIGN * XL_ALIGN;
@@ -155,8 +154,7 @@ bool xl_kv_share(xl_kv *to, const xl_kv *from, uint32_t n) {
         xl_kv_free(to);
         return false;
     }
-    if (from->writes)
-        last_of(from)->shared = xl_max_u32(last_of(from)->shared, last_of(to)->from);
+    if (from->writes) last_of(from)->shared = xl_max_u32(last_of(from)->shared, last_of(to)->from);
     copy_rings(to, from, n);
     return true;
 }
@@ -177,8 +175,7 @@ uint8_t *xl_kv_tile(const xl_kv *kv, uint32_t layer, uint32_t kv_head, bool is_v
     uint32_t i = kv->n_blocks - 1, end = kv->slots;
     for (; kv->block[i]->from > pos; i--) end = kv->block[i]->from;
     const xl_kv_block *block = kv->block[i];
-    const size_t above = is_v ? n_global(c) : 0,
-                 area = (above + global) * c->n_kv_heads + kv_head;
+    const size_t above = is_v ? n_global(c) : 0, area = (above + global) * c->n_kv_heads + kv_head;
     *tiles = end / 8 - pos / 8;
     return block->areas + area * block->area_bytes + (pos - block->from) / 8 * kv->tile_bytes;
 }

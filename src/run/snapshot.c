@@ -88,7 +88,8 @@ static exitlm_status read_all(xl_stair *stair, uint32_t n, bool check, exitlm_re
     for (uint32_t i = 0; status == EXITLM_OK && i < n_areas(stair); i++) {
         const area a = area_of(stair, i, n);
         uint32_t tiles;
-        uint8_t *at = tiles_at(stair, &a, 0, &tiles); /* one after the other, in a block of its own */
+        uint8_t *at =
+            tiles_at(stair, &a, 0, &tiles); /* one after the other, in a block of its own */
         if (!read_area(&a, at, read, user))
             status = xl_fail(error, EXITLM_BAD_MODEL, "a saved conversation that ends too early");
         else if (check && !xl_kv_is_sane(stair->kv.type, stair->run->model->config.head_dim, at,

@@ -197,8 +197,8 @@ static void bench_restore(const exitlm_model *model, uint32_t reps, exitlm_kv_ty
     exitlm_event event;
     exitlm_session *copy;
     file f = {.bytes = malloc((size_t)256 << 20)};
-    double reads[MAX_REPS], saves[MAX_REPS], restores[MAX_REPS], clones[MAX_REPS],
-        firsts[MAX_REPS], nexts[MAX_REPS], parents[MAX_REPS], megabytes[MAX_REPS];
+    double reads[MAX_REPS], saves[MAX_REPS], restores[MAX_REPS], clones[MAX_REPS], firsts[MAX_REPS],
+        nexts[MAX_REPS], parents[MAX_REPS], megabytes[MAX_REPS];
     fill(ids, LONG, 3);
     if (!f.bytes) exit(1);
     for (uint32_t rep = 0; rep < reps; rep++) {

@@ -288,8 +288,8 @@ INLINE void attend_chains(const xl_kv_type type, const int C, const chain *chain
                           const xl_stretch *cache, size_t first_tile, size_t head_dim, float scale,
                           float *score) {
     const size_t tile = chains[0].first / 8, base = 8 * tile;
-    const reach_tiles reach = reach_of(cache, tile - first_tile, base, chains[C - 1].end,
-                                       kv_tile_bytes(type, head_dim));
+    const reach_tiles reach =
+        reach_of(cache, tile - first_tile, base, chains[C - 1].end, kv_tile_bytes(type, head_dim));
     if (type == XL_KV_Q8)
         scores_q8(C, score, chains, &reach, head_dim, scale / (float)xl_rotation_block(head_dim));
     else scores(type, C, score, chains, &reach, head_dim, scale);
