@@ -315,6 +315,11 @@ static float load_kv(xl_kv_type type, const void *cache, size_t element) {
                              : ((const float *)cache)[element];
 }
 
+static size_t kv_tile_bytes(xl_kv_type type, size_t head_dim) {
+    if (type == XL_KV_Q8) return 32 + 8 * head_dim;
+    return 8 * head_dim * (type == XL_KV_F16 ? 2 : 4);
+}
+
 /* Where the tile of a position is, in K or V; the cache begins at tile `first_tile`. */
 typedef struct tiles {
     const xl_stretch *cache;
@@ -405,7 +410,7 @@ static void attend_q8(float *out, const float *q, const tiles *t, size_t first, 
 static void attend(xl_kv_type type, float *out, const float *q, size_t stride, size_t rows,
                    const xl_stretch *cache, xl_reach span, size_t head_dim, size_t group,
                    float scale, float *score) {
-    const tiles t = {cache, xl_reach_first(span, 0) / 8, xl_kv_bytes(type, head_dim, 8)};
+    const tiles t = {cache, xl_reach_first(span, 0) / 8, kv_tile_bytes(type, head_dim)};
     for (size_t i = 0; i < rows * group; i++) {
         const size_t row = i / group, at = row * stride + i % group * head_dim,
                      first = xl_reach_first(span, row), end = span.end + row;
