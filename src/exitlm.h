@@ -304,9 +304,15 @@ exitlm_status exitlm_loader_memory(const exitlm_loader *loader,
 exitlm_status exitlm_session_create(exitlm_session **session, const exitlm_model *model,
                                     const exitlm_session_options *options, exitlm_error *error);
 void exitlm_session_free(exitlm_session *session);
-/* A session like this one, which goes on from the same place on its own: with a copy of its exactly
+/* A session like this one, which goes on from the same place on its own: with its exactly
  * computed positions, and beside it (exitlm_session_options). A reply under way is not taken along.
- * It takes as much memory as the first. */
+ * It reads those positions where `session` has them, and takes memory for the rest of the context
+ * only. Either may go on, go back, begin anew or be freed first; where both compute on the caller's
+ * thread alone also at the same time, each in its thread.
+ * What is shared lives until nobody reads it: a session that was freed, or has begun anew, may so leave
+ * up to the bound of one session to its clones, until they go on. A session that goes back to before
+ * where it was cloned, and goes on otherwise, takes memory for that anew; where there is none its next
+ * start is OUT_OF_MEMORY, and it is as after exitlm_session_reset. */
 exitlm_status exitlm_session_clone(exitlm_session **clone, const exitlm_session *session,
                                    exitlm_error *error);
 uint32_t exitlm_session_context_tokens(const exitlm_session *session); /* its capacity */

@@ -28,9 +28,11 @@ static void *huge_alloc(size_t bytes) {
 
 static void *libc_alloc(void *user, size_t bytes, size_t align) {
     (void)user;
+    const bool is_sparse = align < XL_ALIGN;
+    if (is_sparse) align = XL_ALIGN;
     if (bytes > SIZE_MAX - align) return NULL;
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-    if (bytes >= 8 * (size_t)HUGE_PAGE_BYTES && align <= HUGE_PAGE_BYTES) {
+    if (!is_sparse && bytes >= 8 * (size_t)HUGE_PAGE_BYTES && align <= HUGE_PAGE_BYTES) {
         void *memory = huge_alloc(bytes);
         if (memory) return memory;
     }

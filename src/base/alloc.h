@@ -4,6 +4,9 @@
 #include "exitlm.h"
 
 #define XL_ALIGN 64 /* every arena piece starts on a cache line */
+/* Asked for where a large piece is filled little by little, here and there: from the C library it
+ * comes as XL_ALIGN, but on small pages, of which only those that are used take memory. */
+#define XL_ALIGN_SPARSE 32
 
 extern const exitlm_allocator xl_libc_allocator;
 

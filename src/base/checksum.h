@@ -9,4 +9,12 @@
  * but once in 2^64. */
 uint64_t xl_checksum(const void *bytes, size_t n_bytes);
 
+/* The same of bytes that come in pieces, each but the last a multiple of 32. */
+typedef struct xl_summing {
+    uint64_t lanes[4], n_bytes;
+} xl_summing;
+void xl_summing_begin(xl_summing *s);
+void xl_summing_add(xl_summing *s, const void *bytes, size_t n_bytes);
+uint64_t xl_summing_end(const xl_summing *s);
+
 #endif

@@ -14,7 +14,7 @@
 enum { MAX_THREADS = 64, PART_BITS = 8 };
 #define PART_MASK ((1u << PART_BITS) - 1)
 #define LOOK_AGAIN_NS 20000000ll /* whatever happens to a wake-up, a job goes on */
-#define NAP_NS 1000000000ll      /* V8 11.3 does not always tell a sleeping worker that it was ended */
+#define NAP_NS 1000000000ll /* V8 11.3 does not always tell a sleeping worker that it was ended */
 
 struct xl_pool {
     exitlm_allocator allocator;

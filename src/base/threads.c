@@ -96,8 +96,7 @@ xl_pool *xl_pool_create(uint32_t threads, const exitlm_allocator *allocator) {
 void xl_pool_free(xl_pool *pool) {
     if (!pool || pool->others-- > 0) return;
     pool_stop(pool);
-    for (uint32_t i = 0; i < pool->waits.n_started; i++)
-        pthread_join(pool->waits.started[i], NULL);
+    for (uint32_t i = 0; i < pool->waits.n_started; i++) pthread_join(pool->waits.started[i], NULL);
     pthread_cond_destroy(&pool->waits.changed);
     pthread_mutex_destroy(&pool->waits.lock);
     pool_release(pool);

@@ -75,14 +75,12 @@ typedef enum xl_kv_type {
         XL_KV_COUNT
 } xl_kv_type;
 
-/* The cache of one layer and one K/V head is two areas, K and V, of xl_kv_bytes() bytes each,
- * 16-byte aligned. An area holds a number of slots, a multiple of 8, position p in slot p mod
- * slots. K lies in tiles of 8 positions with the positions as lanes; V has a row for each
- * position; a q8 tile starts with its 8 f32 scales, one for each position. Both are written by
- * store_kv and read by attend alone, grow in position order without moving, and may be rolled back
- * by just using a smaller end and storing over it. `positions` is rounded up to a multiple of
- * 8; head_dim a multiple of 8, at most 256. No overflow check: keep positions * head_dim <=
- * SIZE_MAX / 8. */
+/* The cache of one layer and one K/V head is K and V in tiles of 8 positions, 16-byte aligned,
+ * that lie one after the other in areas of xl_kv_bytes() bytes. A tile of K has the positions as
+ * lanes, one of V a row for each position; a q8 tile starts with its 8 f32 scales, one for each
+ * position. Both are written by store_kv and read by attend alone, and may be rolled back by just
+ * using a smaller end and storing over it. `positions` is rounded up to a multiple of 8; head_dim a
+ * multiple of 8, at most 256. No overflow check: keep positions * head_dim <= SIZE_MAX / 8. */
 size_t xl_kv_bytes(xl_kv_type type, size_t head_dim, size_t positions);
 
 /* Of the last tile of an area, 8 positions, those from `from` on become zeros. */
@@ -166,20 +164,28 @@ typedef void (*xl_matmul_fn)(float *y, size_t y_stride, const void *w, size_t co
                              size_t rows, const void *act, size_t act_stride_bytes, size_t n);
 
 /* The first query looks at positions [first, end), the `window` before end or (0) all; each further
- * one at one position more, all of which the cache has already. The slots of the cache hold what
- * they look at together: slots >= (end of the last) - first / 8 * 8. */
+ * one at one position more, all of which the cache has already. */
 typedef struct xl_reach {
-    size_t end, window, slots;
+    size_t end, window;
 } xl_reach;
 static inline size_t xl_reach_first(xl_reach span, size_t row) {
     const size_t end = span.end + row;
     return span.window && end > span.window ? end - span.window : 0;
 }
 
+/* Tiles of a cache that lie one after the other. All that a call of attend looks at is at most
+ * XL_KV_STRETCHES of them, in the order of positions; the first begins with the tile of the first
+ * query's first position, and the last may have more tiles than anybody looks at. */
+#define XL_KV_STRETCHES 4
+typedef struct xl_stretch {
+    const void *k, *v;
+    size_t tiles; /* > 0 */
+} xl_stretch;
+
 /* Attention of `rows` consecutive query positions over the cache of one K/V head, for the `group`
  * query heads that share it.
  *   out, q   [rows][group][head_dim] f32, rows `stride` floats apart
- *   k, v     the cache of this layer and K/V head
+ *   cache    the stretches of this layer and K/V head
  *   scratch  xl_attend_scratch_floats(end of the last row) floats
  * f32, f16: score[p] = (sum over c ascending of q[c] * k[p][c]) * scale.
  * q8:       q and k are rotated (xl_rotate) before they are quantised, so that no element stands
@@ -188,13 +194,13 @@ static inline size_t xl_reach_first(xl_reach span, size_t row) {
  * Then      e[p] = xl_expf(score[p] - max), Z = sum of e, 8 lanes by position, sum8;
  *           out[c] = (sum over p ascending of e[p] * v[p][c]) * (1 / Z), for q8 of (e[p] *
  *           dv[p]) * (float)v8[p][c]. */
-typedef void (*xl_attend_fn)(float *out, const float *q, size_t stride, size_t rows, const void *k,
-                             const void *v, xl_reach span, size_t head_dim, size_t group,
+typedef void (*xl_attend_fn)(float *out, const float *q, size_t stride, size_t rows,
+                             const xl_stretch *cache, xl_reach span, size_t head_dim, size_t group,
                              float scale, float *scratch);
 
-/* Store k [head_dim] and v [head_dim] in a slot; f16 rounds to nearest even and saturates
+/* Store k [head_dim] and v [head_dim] in a slot, counted from the given tiles; f16 rounds to nearest even and saturates
  * at +-65504; q8 as one block of int8, k rotated. */
-typedef void (*xl_store_kv_fn)(void *k_cache, void *v_cache, size_t slot, const float *k,
+typedef void (*xl_store_kv_fn)(void *k_tiles, void *v_tiles, size_t slot, const float *k,
                                const float *v, size_t head_dim);
 
 typedef struct xl_kernels {

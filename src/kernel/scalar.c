@@ -315,31 +315,43 @@ static float load_kv(xl_kv_type type, const void *cache, size_t element) {
                              : ((const float *)cache)[element];
 }
 
-static void attend_float(xl_kv_type type, float *out, const float *q, const void *k, const void *v,
-                         size_t first, size_t end, size_t slots, size_t head_dim, float scale,
-                         float *score) {
+static size_t kv_tile_bytes(xl_kv_type type, size_t head_dim) {
+    if (type == XL_KV_Q8) return 32 + 8 * head_dim;
+    return 8 * head_dim * (type == XL_KV_F16 ? 2 : 4);
+}
+
+/* Where the tile of a position is, in K or V; the cache begins at tile `first_tile`. */
+typedef struct tiles {
+    const xl_stretch *cache;
+    size_t first_tile, bytes;
+} tiles;
+
+static const uint8_t *tile_of(const tiles *t, bool is_k, size_t p) {
+    const xl_stretch *at = t->cache;
+    size_t skip = p / 8 - t->first_tile;
+    for (; skip >= at->tiles; at++) skip -= at->tiles;
+    return (const uint8_t *)(is_k ? at->k : at->v) + skip * t->bytes;
+}
+
+static void attend_float(xl_kv_type type, float *out, const float *q, const tiles *t, size_t first,
+                         size_t end, size_t head_dim, float scale, float *score) {
     for (size_t p = first; p < end; p++) {
-        const size_t slot = p % slots;
+        const uint8_t *k = tile_of(t, true, p);
         float dot = 0.0f;
-        for (size_t c = 0; c < head_dim; c++)
-            dot = dot + q[c] * load_kv(type, k, (slot / 8 * head_dim + c) * 8 + slot % 8);
+        for (size_t c = 0; c < head_dim; c++) dot = dot + q[c] * load_kv(type, k, c * 8 + p % 8);
         score[p] = dot * scale;
     }
     float inverse = 1.0f / exp_scores(score, first, end);
     for (size_t c = 0; c < head_dim; c++) {
         float sum = 0.0f;
         for (size_t p = first; p < end; p++)
-            sum = sum + score[p] * load_kv(type, v, p % slots * head_dim + c);
+            sum = sum + score[p] * load_kv(type, tile_of(t, false, p), p % 8 * head_dim + c);
         out[c] = sum * inverse;
     }
 }
 
 /* A q8 tile of 8 slots: f32 d[8], then K as words of 4 columns [head_dim/4][8][4], V as rows
  * [8][head_dim]. */
-static const uint8_t *q8_tile(const void *cache, size_t slot, size_t head_dim) {
-    return (const uint8_t *)cache + slot / 8 * (32 + 8 * head_dim);
-}
-
 static float q8_scale(const uint8_t *tile, size_t slot) {
     return load_weight(XL_F32, tile, slot % 8);
 }
@@ -371,25 +383,24 @@ static float rotate_group(int8_t *q, const float *x, size_t n) {
     return quantize_group(q, rotated, n);
 }
 
-static void attend_q8(float *out, const float *q, const void *k, const void *v, size_t first,
-                      size_t end, size_t slots, size_t head_dim, float scale, float *score) {
+static void attend_q8(float *out, const float *q, const tiles *t, size_t first, size_t end,
+                      size_t head_dim, float scale, float *score) {
     int8_t q8[XL_MAX_HEAD_DIM];
     const float block = (float)xl_rotation_block(head_dim);
     float dq = rotate_group(q8, q, head_dim);
     for (size_t p = first; p < end; p++) {
-        const uint8_t *tile = q8_tile(k, p % slots, head_dim);
+        const uint8_t *tile = tile_of(t, true, p);
         int32_t dot = 0;
         for (size_t c = 0; c < head_dim; c++)
             dot += q8[c] * (int8_t)tile[32 + c / 4 * 32 + p % 8 * 4 + c % 4];
         score[p] = ((float)dot * (dq * q8_scale(tile, p))) * (scale / block);
     }
     float inverse = 1.0f / exp_scores(score, first, end);
-    for (size_t p = first; p < end; p++)
-        score[p] = score[p] * q8_scale(q8_tile(v, p % slots, head_dim), p);
+    for (size_t p = first; p < end; p++) score[p] = score[p] * q8_scale(tile_of(t, false, p), p);
     for (size_t c = 0; c < head_dim; c++) {
         float sum = 0.0f;
         for (size_t p = first; p < end; p++) {
-            const uint8_t *tile = q8_tile(v, p % slots, head_dim);
+            const uint8_t *tile = tile_of(t, false, p);
             sum = sum + score[p] * (float)(int8_t)tile[32 + p % 8 * head_dim + c];
         }
         out[c] = sum * inverse;
@@ -397,16 +408,14 @@ static void attend_q8(float *out, const float *q, const void *k, const void *v, 
 }
 
 static void attend(xl_kv_type type, float *out, const float *q, size_t stride, size_t rows,
-                   const void *k, const void *v, xl_reach span, size_t head_dim, size_t group,
+                   const xl_stretch *cache, xl_reach span, size_t head_dim, size_t group,
                    float scale, float *score) {
+    const tiles t = {cache, xl_reach_first(span, 0) / 8, kv_tile_bytes(type, head_dim)};
     for (size_t i = 0; i < rows * group; i++) {
         const size_t row = i / group, at = row * stride + i % group * head_dim,
                      first = xl_reach_first(span, row), end = span.end + row;
-        if (type == XL_KV_Q8)
-            attend_q8(out + at, q + at, k, v, first, end, span.slots, head_dim, scale, score);
-        else
-            attend_float(type, out + at, q + at, k, v, first, end, span.slots, head_dim, scale,
-                         score);
+        if (type == XL_KV_Q8) attend_q8(out + at, q + at, &t, first, end, head_dim, scale, score);
+        else attend_float(type, out + at, q + at, &t, first, end, head_dim, scale, score);
     }
 }
 

@@ -334,7 +334,8 @@ exitlm_status xl_generation_start(exitlm_session *s, const int32_t *ids, size_t 
     if (status == EXITLM_OK) status = take_logprobs(s, o, limit, error);
     if (status != EXITLM_OK) return status;
 
-    /* Nothing has been changed so far, and nothing fails from here on. */
+    /* Nothing has been changed so far, and nothing fails from here on but memory for what clones
+     * read and this reply writes over: the session is empty then. */
     g->chain = chain;
     if (chain.row && chain.row == o->level) {
         g->own = *chain.row;
@@ -344,7 +345,11 @@ exitlm_status xl_generation_start(exitlm_session *s, const int32_t *ids, size_t 
     begin_reply(s, o);
     g->reused = xl_stair_truncate(stair, common_prefix(stair, ids, n, chain.kv));
     status = xl_stair_append(stair, ids + g->reused, n - g->reused, error);
-    if (status != EXITLM_OK) return status;
+    if (status != EXITLM_OK) {
+        xl_generation_end(g);
+        xl_stair_truncate(stair, 0);
+        return status;
+    }
     g->prompt_n = g->sampler.reply_from = (uint32_t)n;
     stair->prefix = stair->kv_only_until = g->prompt_n - 1;
     g->start_macs = s->run.macs - stair->prefix_macs;

@@ -29,23 +29,27 @@ typedef struct channel {
     exitlm_write write;
     exitlm_read read;
     void *user;
+    xl_summing piece;
     uint64_t sum;
 } channel;
 
-static void add_up(channel *c, const void *bytes, size_t n_bytes) {
-    c->sum = xl_mix64(c->sum ^ xl_checksum(bytes, n_bytes));
+static void add_up(channel *c, const void *bytes, size_t n_bytes, bool goes_on) {
+    xl_summing_add(&c->piece, bytes, n_bytes);
+    if (goes_on) return;
+    c->sum = xl_mix64(c->sum ^ xl_summing_end(&c->piece));
+    xl_summing_begin(&c->piece);
 }
 
-static bool put(void *user, const void *bytes, size_t n_bytes) {
+static bool put(void *user, const void *bytes, size_t n_bytes, bool goes_on) {
     channel *c = user;
-    add_up(c, bytes, n_bytes);
+    add_up(c, bytes, n_bytes, goes_on);
     return c->write(c->user, bytes, n_bytes);
 }
 
 static bool get(void *user, void *bytes, size_t n_bytes) {
     channel *c = user;
     if (!c->read(c->user, bytes, n_bytes)) return false;
-    add_up(c, bytes, n_bytes);
+    add_up(c, bytes, n_bytes, false);
     return true;
 }
 
@@ -53,8 +57,8 @@ static bool get(void *user, void *bytes, size_t n_bytes) {
 
 static bool put_turn(channel *c, const xl_generation *g, const saved_head *head) {
     for (uint32_t i = 0; i < head->n_tokens; i++)
-        if (!put(c, &g->tokens[i].id, sizeof g->tokens[i].id)) return false;
-    return !head->text_bytes || put(c, g->out.text, head->text_bytes);
+        if (!put(c, &g->tokens[i].id, sizeof g->tokens[i].id, false)) return false;
+    return !head->text_bytes || put(c, g->out.text, head->text_bytes, false);
 }
 
 exitlm_status exitlm_session_save(const exitlm_session *session, exitlm_write write, void *user,
@@ -80,7 +84,8 @@ exitlm_status exitlm_session_save(const exitlm_session *session, exitlm_write wr
         memcpy(head.context_sha, g->context_sha, sizeof head.context_sha);
     }
     channel c = {.write = write, .user = user};
-    if (put(&c, &head, sizeof head) && put_turn(&c, g, &head) &&
+    xl_summing_begin(&c.piece);
+    if (put(&c, &head, sizeof head, false) && put_turn(&c, g, &head) &&
         xl_snapshot_write(&session->stair, head.n, put, &c) &&
         write(user, &(uint64_t){c.sum}, sizeof c.sum))
         return EXITLM_OK;
@@ -171,6 +176,7 @@ exitlm_status exitlm_session_restore(exitlm_session *session, exitlm_read read, 
     if (!session || !read)
         return xl_fail(error, EXITLM_USAGE, "exitlm_session_restore: an argument is NULL");
     channel c = {.read = read, .user = user};
+    xl_summing_begin(&c.piece);
     exitlm_session_reset(session);
     exitlm_status status = restore(session, &c, error);
     if (status != EXITLM_OK) exitlm_session_reset(session);

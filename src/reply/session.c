@@ -55,6 +55,7 @@ exitlm_status exitlm_loader_memory(const exitlm_loader *loader,
     exitlm_session s = {.heads = heads_of(model, o), .run.model = model};
     xl_arena arena = {0};
     take_all(&s, &arena, o);
+    xl_kv_take_block(&s.stair.kv, &arena, 0);
     if (arena.overflow)
         return xl_fail(
             error, EXITLM_OUT_OF_MEMORY,
@@ -84,14 +85,12 @@ static exitlm_status check_options(const exitlm_model *m, const exitlm_heads *he
     return heads ? xl_heads_check(heads, m, error) : EXITLM_OK;
 }
 
-/* All but the K/V cache is zeros at first. Of the cache nothing is read before it is written but
- * the rest of a tile of keys, whose scores are dropped; and its pages, most of a session's
- * memory, are not touched before they are needed. */
+/* All but the rings of K/V is zeros at first. Of K and V nothing is read before it is written but
+ * the rest of a tile of keys, whose scores are dropped; and their pages, most of a session's memory,
+ * are not touched before they are needed. */
 static void clear_but_cache(const exitlm_session *s) {
     const xl_kv *kv = &s->stair.kv;
-    const xl_config *c = &s->run.model->config;
-    const size_t before = (size_t)(kv->k - s->memory),
-                 end = (size_t)(xl_kv_area(kv->v, kv, c, c->n_layers, 0) - s->memory);
+    const size_t before = (size_t)(kv->ring - s->memory), end = before + kv->ring_bytes;
     memset(s->memory, 0, before);
     memset(s->memory + end, 0, s->memory_bytes - end);
 }
@@ -111,13 +110,10 @@ static void take_memory(exitlm_session *s, const exitlm_session_options *o) {
     take_all(s, &arena, o); /* again: it writes into what has been cleared */
 }
 
-exitlm_status exitlm_session_create(exitlm_session **session, const exitlm_model *model,
-                                    const exitlm_session_options *options, exitlm_error *error) {
-    if (!session) return xl_fail(error, EXITLM_USAGE, "exitlm_session_create: `session` is NULL");
-    *session = NULL;
-    if (!model || !model->config.n_layers)
-        return xl_fail(error, EXITLM_USAGE, "a session needs a model whose header has been read");
-    const exitlm_session_options none = {0}, *o = options ? options : &none;
+/* `from`: a session whose first n positions it has; NULL: it has none. */
+static exitlm_status create(exitlm_session **session, const exitlm_model *model,
+                            const exitlm_session_options *o, const exitlm_session *from, uint32_t n,
+                            exitlm_error *error) {
     const exitlm_heads *heads = heads_of(model, o);
     exitlm_status status = check_options(model, heads, o, error);
     if (status != EXITLM_OK) return status;
@@ -134,13 +130,18 @@ exitlm_status exitlm_session_create(exitlm_session **session, const exitlm_model
                           .heads = heads,
                           .run = {.model = model, .kernels = kernels}};
     take_memory(s, o);
-    if (!s->memory) {
-        const size_t bytes = s->memory_bytes;
-        xl_free(&model->allocator, s, 1, sizeof *s);
-        return xl_fail(error, EXITLM_OUT_OF_MEMORY,
-                       "a session with a context of %u tokens needs %llu bytes of memory, which "
-                       "are not there: ask for a smaller context or K/V type q8",
-                       (unsigned)context_of(model, o), (unsigned long long)bytes);
+    if (s->memory && from) status = xl_stair_share(&s->stair, &from->stair, n, error);
+    else if (!s->memory || !xl_kv_own(&s->stair.kv, 0)) {
+        xl_arena all = {.used_bytes = s->memory_bytes};
+        xl_kv_take_block(&s->stair.kv, &all, 0);
+        status = xl_fail(error, EXITLM_OUT_OF_MEMORY,
+                         "a session with a context of %u tokens needs %llu bytes of memory, which "
+                         "are not there: ask for a smaller context or K/V type q8",
+                         (unsigned)context_of(model, o), (unsigned long long)all.used_bytes);
+    }
+    if (status != EXITLM_OK) {
+        exitlm_session_free(s);
+        return status;
     }
     s->run.pool =
         o->beside ? xl_pool_share(o->beside->run.pool) : xl_pool_create(o->threads, &s->allocator);
@@ -150,10 +151,21 @@ exitlm_status exitlm_session_create(exitlm_session **session, const exitlm_model
     return EXITLM_OK;
 }
 
+exitlm_status exitlm_session_create(exitlm_session **session, const exitlm_model *model,
+                                    const exitlm_session_options *options, exitlm_error *error) {
+    if (!session) return xl_fail(error, EXITLM_USAGE, "exitlm_session_create: `session` is NULL");
+    *session = NULL;
+    if (!model || !model->config.n_layers)
+        return xl_fail(error, EXITLM_USAGE, "a session needs a model whose header has been read");
+    const exitlm_session_options none = {0};
+    return create(session, model, options ? options : &none, NULL, 0, error);
+}
+
 exitlm_status exitlm_session_clone(exitlm_session **clone, const exitlm_session *session,
                                    exitlm_error *error) {
     if (!session || !clone)
         return xl_fail(error, EXITLM_USAGE, "exitlm_session_clone: an argument is NULL");
+    *clone = NULL;
     const exitlm_session_options like = {.heads = session->heads,
                                          .context_tokens = session->stair.ctx,
                                          .kv_type = (exitlm_kv_type)session->stair.kv.type,
@@ -161,10 +173,8 @@ exitlm_status exitlm_session_clone(exitlm_session **clone, const exitlm_session 
                                          .clock_ms = session->clock_ms,
                                          .clock_user = session->clock_user,
                                          .beside = session};
-    exitlm_status status = exitlm_session_create(clone, session->run.model, &like, error);
-    if (status != EXITLM_OK) return status;
     const uint32_t n = xl_snapshot_exact(&session->stair);
-    status = xl_snapshot_copy(&(*clone)->stair, &session->stair, n, error);
+    exitlm_status status = create(clone, session->run.model, &like, session, n, error);
     if (status == EXITLM_OK) xl_generation_copy((*clone)->generation, session->generation, n);
     return status;
 }
@@ -173,7 +183,8 @@ void exitlm_session_free(exitlm_session *session) {
     if (!session) return;
     exitlm_allocator allocator = session->allocator;
     xl_pool_free(session->run.pool);
-    xl_logprobs_free(&session->generation->logprobs);
+    xl_kv_free(&session->stair.kv);
+    if (session->memory) xl_logprobs_free(&session->generation->logprobs);
     xl_free(&allocator, session->memory, 1, session->memory_bytes);
     xl_free(&allocator, session, 1, sizeof *session);
 }

@@ -6,7 +6,7 @@
 
 struct exitlm_session {
     exitlm_allocator allocator;
-    uint8_t *memory; /* the one block behind all arrays */
+    uint8_t *memory; /* the block behind all arrays but K and V */
     size_t memory_bytes;
     double (*clock_ms)(void *user);
     void *clock_user;

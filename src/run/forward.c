@@ -75,11 +75,11 @@ static void place_row(xl_run *run, uint32_t layer, const xl_row *row, float *q, 
     }
     if (l->k_norm) norm_heads(run, k, l->k_norm, c->n_kv_heads);
     rotate(run, layer, row->pos, k, c->n_kv_heads);
-    for (uint32_t h = 0; h < c->n_kv_heads; h++)
-        run->kernels->store_kv[kv->type](xl_kv_area(kv->k, kv, c, layer, h),
-                                         xl_kv_area(kv->v, kv, c, layer, h),
-                                         row->pos % xl_kv_slots(kv, c, layer), k + h * c->head_dim,
-                                         v + h * c->head_dim, c->head_dim);
+    for (uint32_t h = 0, tiles; h < c->n_kv_heads; h++)
+        run->kernels->store_kv[kv->type](xl_kv_tile(kv, layer, h, false, row->pos, &tiles),
+                                         xl_kv_tile(kv, layer, h, true, row->pos, &tiles),
+                                         row->pos % 8, k + h * c->head_dim, v + h * c->head_dim,
+                                         c->head_dim);
 }
 
 /* Rows from `at` on that are consecutive positions of one sequence, at most ATTENTION_ROWS: they
@@ -105,16 +105,16 @@ static void attention_part(void *arg, uint32_t part, uint32_t parts) {
         const xl_row *row = &a->rows[at];
         n = consecutive(a, at);
         const xl_reach span = {.end = row->pos + 1,
-                               .window = xl_layer_is_local(c, a->layer) ? c->window : 0,
-                               .slots = xl_kv_slots(row->kv, c, a->layer)};
+                               .window = xl_layer_is_local(c, a->layer) ? c->window : 0};
         for (uint32_t head = 0; head < c->n_kv_heads; head++, job++) {
             if (job % parts != part) continue;
+            xl_stretch cache[XL_KV_STRETCHES];
+            xl_kv_stretches(row->kv, a->layer, head, (uint32_t)xl_reach_first(span, 0),
+                            row->pos + n, cache);
             const size_t q = at * run->work.q_stride + (size_t)head * group * c->head_dim;
-            run->kernels->attend[row->kv->type](
-                run->work.att + q, run->work.q + q, run->work.q_stride, n,
-                xl_kv_area(row->kv->k, row->kv, c, a->layer, head),
-                xl_kv_area(row->kv->v, row->kv, c, a->layer, head), span, c->head_dim, group,
-                c->attention_scale, scratch);
+            run->kernels->attend[row->kv->type](run->work.att + q, run->work.q + q,
+                                                run->work.q_stride, n, cache, span, c->head_dim,
+                                                group, c->attention_scale, scratch);
         }
     }
 }

@@ -6,16 +6,17 @@
 
 /* Positions from the first on that are through all layers and exactly computed. */
 uint32_t xl_snapshot_exact(const xl_stair *stair);
+/* Takes bytes of a piece. goes_on: the next ones belong to the same piece; they are a multiple of
+ * 32 then. */
+typedef bool (*xl_put)(void *user, const void *bytes, size_t n_bytes, bool goes_on);
 /* Writes n positions, in pieces whose sizes depend on n alone; what of a tile of keys belongs to none
- * is zeros. False where `write` returned that. */
-bool xl_snapshot_write(const xl_stair *stair, uint32_t n, exitlm_write write, void *user);
+ * is zeros. False where `put` returned that. */
+bool xl_snapshot_write(const xl_stair *stair, uint32_t n, xl_put put, void *user);
 /* The other way, into a staircase of the same model and K/V type, whatever it held. BAD_MODEL where
  * `read` returns false or gives numbers that no model computes, USAGE and CONTEXT_FULL for ids and n
  * as in xl_stair_append; what it holds is then to be dropped. */
 exitlm_status xl_snapshot_read(xl_stair *stair, uint32_t n, exitlm_read read, void *user,
                                exitlm_error *error);
-/* All positions of `from`, which are through all layers. */
-exitlm_status xl_snapshot_copy(xl_stair *to, const xl_stair *from, uint32_t n, exitlm_error *error);
 
 /* In memory. */
 typedef struct xl_snapshot xl_snapshot;

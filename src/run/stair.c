@@ -5,33 +5,15 @@
 
 #include "base/bytes.h"
 
-static void take_kv(xl_kv *kv, xl_arena *arena, const xl_config *c, uint32_t ctx, xl_kv_type type) {
-    kv->type = type;
-    for (int local = 0; local < 2; local++) {
-        const uint32_t most =
-            local && c->window < ctx ? xl_min_u32(ctx, c->window + XL_BESIDE_WINDOW) : ctx;
-        kv->slots[local] = (most + 7) / 8 * 8;
-        kv->area_bytes[local] =
-            (xl_kv_bytes(type, c->head_dim, kv->slots[local]) + XL_ALIGN - 1) / XL_ALIGN * XL_ALIGN;
-    }
-    const uint32_t global = c->window ? c->n_layers / c->window_period : c->n_layers;
-    uint8_t **const areas[] = {&kv->k, &kv->v};
-    for (int i = 0; i < 2; i++) { /* of layers without a window, then of those with one */
-        *areas[i] = xl_arena_take2(arena, (size_t)global * c->n_kv_heads, kv->area_bytes[0], 1);
-        xl_arena_take2(arena, (size_t)(c->n_layers - global) * c->n_kv_heads, kv->area_bytes[1], 1);
-    }
-}
-
 void xl_stair_take(xl_stair *stair, xl_arena *arena, xl_run *run, uint32_t ctx,
                    xl_kv_type kv_type) {
-    const xl_config *c = &run->model->config;
     stair->run = run;
     stair->ctx = ctx;
     stair->n_waiting = xl_min_u32(ctx, XL_WAITING);
     stair->ids = xl_arena_take(arena, ctx, sizeof *stair->ids);
     stair->depth = xl_arena_take(arena, ctx, sizeof *stair->depth);
     stair->made = xl_arena_take(arena, ctx, sizeof *stair->made);
-    take_kv(&stair->kv, arena, c, ctx, kv_type);
+    xl_kv_take(&stair->kv, arena, run->model, ctx, kv_type);
     stair->hidden = xl_arena_take2(arena, stair->n_waiting, run->work.dim_stride, sizeof(float));
 }
 
@@ -65,6 +47,15 @@ exitlm_status xl_stair_check_ids(const xl_stair *stair, const int32_t *ids, size
     return EXITLM_OK;
 }
 
+static void hold(xl_stair *stair, const int32_t *ids, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) {
+        stair->ids[stair->n + i] = ids[i];
+        stair->depth[stair->n + i] = 0;
+        stair->made[stair->n + i] = XL_MADE_EXACT;
+    }
+    stair->n += n;
+}
+
 exitlm_status xl_stair_append(xl_stair *stair, const int32_t *ids, size_t n, exitlm_error *error) {
     if (n > stair->ctx - stair->n)
         return xl_fail(error, EXITLM_CONTEXT_FULL,
@@ -73,17 +64,17 @@ exitlm_status xl_stair_append(xl_stair *stair, const int32_t *ids, size_t n, exi
                        n, (unsigned)stair->n, (unsigned)stair->ctx);
     exitlm_status status = xl_stair_check_ids(stair, ids, n, error);
     if (status != EXITLM_OK) return status;
-    for (size_t i = 0; i < n; i++) {
-        stair->ids[stair->n + i] = ids[i];
-        stair->depth[stair->n + i] = 0;
-        stair->made[stair->n + i] = XL_MADE_EXACT;
-    }
-    stair->n += (uint32_t)n;
+    if (n > 0 && !xl_kv_own(&stair->kv, stair->n))
+        return xl_fail(error, EXITLM_OUT_OF_MEMORY,
+                       "no memory to go on from token %u: clones of this conversation read what "
+                       "stands there; free one of them, or another session",
+                       (unsigned)stair->n);
+    hold(stair, ids, (uint32_t)n);
     return EXITLM_OK;
 }
 
 bool xl_stair_in_window(const xl_stair *stair, uint32_t pos) {
-    const uint32_t window = stair->run->model->config.window, slots = stair->kv.slots[1];
+    const uint32_t window = stair->run->model->config.window, slots = stair->kv.ring_slots;
     return window == 0 || stair->stored <= slots || pos + 1 >= window + (stair->stored - slots);
 }
 
@@ -193,10 +184,21 @@ void xl_stair_set_through(xl_stair *stair) {
     for (uint32_t p = stair->through; p < stair->n; p++)
         stair->depth[p] = (uint16_t)stair->run->model->config.n_layers;
     stair->embedded = stair->n;
-    const uint32_t window = stair->run->model->config.window, slots = stair->kv.slots[1];
+    const uint32_t window = stair->run->model->config.window, slots = stair->kv.ring_slots;
     stair->stored = stair->n;
     if (window && stair->n > window) stair->stored = stair->n + 1 + slots - window;
     assert(xl_stair_check(stair));
+}
+
+exitlm_status xl_stair_share(xl_stair *to, const xl_stair *from, uint32_t n, exitlm_error *error) {
+    xl_stair_truncate(to, 0);
+    if (!xl_kv_share(&to->kv, &from->kv, n))
+        return xl_fail(error, EXITLM_OUT_OF_MEMORY,
+                       "no memory for a clone to go on from token %u: free another session",
+                       (unsigned)n);
+    hold(to, from->ids, n);
+    xl_stair_set_through(to);
+    return EXITLM_OK;
 }
 
 /* ---- K/V of skipped layers ---- */

@@ -9,9 +9,6 @@
 #define XL_MAX_VERIFY 9
 /* most positions that may wait for layers at a time; a multiple of XL_CHUNK */
 #define XL_WAITING 256
-/* Positions that a layer with a window keeps beside its window: those of a pass, and as many as may
- * be dropped again without anything being computed anew. */
-#define XL_BESIDE_WINDOW (XL_CHUNK + 256)
 /* Positions that may be run before the logits of all are asked for. */
 #define XL_SCORED (XL_WAITING / XL_MAX_VERIFY * XL_MAX_VERIFY)
 
@@ -72,7 +69,8 @@ exitlm_status xl_stair_wait(xl_stair *stair, int32_t layer, int32_t row, exitlm_
 exitlm_status xl_stair_check_ids(const xl_stair *stair, const int32_t *ids, size_t n,
                                  exitlm_error *error);
 /* Appends ids at depth 0. CONTEXT_FULL where they do not fit, USAGE for an id outside the
- * vocabulary (nothing appended). */
+ * vocabulary, OUT_OF_MEMORY where clones read what they would be written over and there is no memory
+ * for another place (nothing appended). */
 exitlm_status xl_stair_append(xl_stair *stair, const int32_t *ids, size_t n, exitlm_error *error);
 /* Drops positions from n on; all, where layers with a window have lost what the next position is to
  * look at. Returns how many are left: n, or 0. */
@@ -89,6 +87,9 @@ void xl_stair_passed(xl_stair *stair, const xl_slice *slice, uint64_t macs);
 exitlm_status xl_stair_advance(xl_stair *stair, uint32_t to, exitlm_error *error);
 /* Is the oldest position that those from `pos` on look at still in the layers with a window? */
 bool xl_stair_in_window(const xl_stair *stair, uint32_t pos);
+/* `to` gets the first n positions of `from`, which are through all layers, whatever it held (kv.h,
+ * xl_kv_share). OUT_OF_MEMORY: it is empty. */
+exitlm_status xl_stair_share(xl_stair *to, const xl_stair *from, uint32_t n, exitlm_error *error);
 /* All positions are through all layers by a copy from elsewhere. Layers with a window are not known
  * to hold more than the window of what comes next. */
 void xl_stair_set_through(xl_stair *stair);

@@ -1,6 +1,7 @@
 /* How fast the kernels are: thousand millions of multiply-adds a second (GMAC/s) on matrices out of
  * a set of 100 million weights, so that the caches do not flatter a matrix-vector product; and
- * attention at 512 positions. Not a test.
+ * attention at 40, 512 and 2,000 positions, which lie together or, as those of a clone of a clone, in
+ * three stretches. Not a test.
  *   bench_kernels [kernel] [type] [seconds for each figure] */
 #include "kernel/kernels.h"
 
@@ -57,35 +58,47 @@ static void bench_matmul(const xl_kernels *k, xl_type type, double seconds) {
     free(set), free(act), free(x), free(y);
 }
 
-static void bench_attend(const xl_kernels *k, xl_kv_type type, double seconds) {
-    enum { HEAD_DIM = 64, GROUP = 3, POSITIONS = 512, HEADS = 90 };
-    size_t bytes = xl_kv_bytes(type, HEAD_DIM, POSITIONS);
-    uint8_t *cache = aligned(2 * HEADS * bytes);
+static void bench_attend(const xl_kernels *k, xl_kv_type type, size_t positions, size_t parts,
+                         double seconds) {
+    enum { HEAD_DIM = 64, GROUP = 3, HEADS = 90, MOST = 3 };
+    const size_t tiles = positions / 8, tile_bytes = xl_kv_bytes(type, HEAD_DIM, 8),
+                 bytes = tiles * tile_bytes;
+    uint8_t *cache[MOST];
+    for (size_t i = 0; i < parts; i++) cache[i] = aligned(2 * HEADS * bytes);
     float *q = aligned(GROUP * HEAD_DIM * sizeof(float)),
           *out = aligned(GROUP * HEAD_DIM * sizeof(float));
-    float *scratch = aligned(xl_attend_scratch_floats(POSITIONS) * sizeof(float));
+    float *scratch = aligned(xl_attend_scratch_floats(positions) * sizeof(float));
     float row[HEAD_DIM];
     for (int i = 0; i < GROUP * HEAD_DIM; i++) q[i] = (float)(i % 13) * 0.1f - 0.6f;
     for (int i = 0; i < HEAD_DIM; i++) row[i] = (float)(i % 7) - 3.0f;
     for (size_t h = 0; h < HEADS; h++)
-        for (size_t p = 0; p < POSITIONS; p++)
-            k->store_kv[type](cache + 2 * h * bytes, cache + (2 * h + 1) * bytes, p, row, row,
-                              HEAD_DIM);
+        for (size_t p = 0; p < positions; p++)
+            for (size_t i = 0; i < parts; i++)
+                k->store_kv[type](cache[i] + 2 * h * bytes, cache[i] + (2 * h + 1) * bytes, p, row,
+                                  row, HEAD_DIM);
     double best = 1e9, until = now_s() + seconds;
     do {
         double start = now_s();
-        for (size_t h = 0; h < HEADS; h++)
-            k->attend[type](out, q, 0, 1, cache + 2 * h * bytes, cache + (2 * h + 1) * bytes,
-                            (xl_reach){POSITIONS, 0, POSITIONS}, HEAD_DIM, GROUP, 0.125f, scratch);
+        for (size_t h = 0; h < HEADS; h++) {
+            xl_stretch stretches[MOST];
+            for (size_t i = 0; i < parts; i++) {
+                const size_t from = i * tiles / parts, end = (i + 1) * tiles / parts;
+                const uint8_t *at = cache[i] + 2 * h * bytes + from * tile_bytes;
+                stretches[i] = (xl_stretch){at, at + bytes, end - from};
+            }
+            k->attend[type](out, q, 0, 1, stretches, (xl_reach){positions, 0}, HEAD_DIM, GROUP,
+                            0.125f, scratch);
+        }
         double took = now_s() - start;
         best = took < best ? took : best;
     } while (now_s() < until);
     static const char *const names[XL_KV_COUNT] = {"f32", "f16", "q8"};
-    printf("%-10s attention over 512 positions, kv %-3s: %6.3f ms a token of a 30-layer model with "
-           "9 heads of 64, %.1f GMAC/s\n",
-           k->name, names[type], best * 1e3,
-           2.0 * HEADS * GROUP * POSITIONS * HEAD_DIM / best * 1e-9);
-    free(cache), free(q), free(out), free(scratch);
+    printf("%-10s attention over %4zu positions in %zu, kv %-3s: %6.3f ms a token of a 30-layer "
+           "model with 9 heads of 64, %.1f GMAC/s\n",
+           k->name, positions, parts, names[type], best * 1e3,
+           2.0 * HEADS * GROUP * (double)positions * HEAD_DIM / best * 1e-9);
+    for (size_t i = 0; i < parts; i++) free(cache[i]);
+    free(q), free(out), free(scratch);
 }
 
 static void bench_vectors(const xl_kernels *k, double seconds) {
@@ -127,7 +140,11 @@ int main(int argc, char **argv) {
             if (!strcmp(type_name, "all") || xl_type_from_name(type_name) == (xl_type)t)
                 bench_matmul(list[i], (xl_type)t, seconds);
         if (strcmp(type_name, "all") && strcmp(type_name, "vectors")) continue;
-        for (int t = 0; t < XL_KV_COUNT; t++) bench_attend(list[i], (xl_kv_type)t, seconds);
+        static const size_t positions[] = {40, 512, 2000};
+        for (int t = 0; t < XL_KV_COUNT; t++)
+            for (int p = 0; p < 3; p++)
+                for (size_t parts = 1; parts <= 3; parts += 2)
+                    bench_attend(list[i], (xl_kv_type)t, positions[p], parts, seconds);
         bench_vectors(list[i], seconds);
     }
     return 0;

@@ -166,6 +166,28 @@ static bool get(void *user, void *bytes, size_t n) {
     return true;
 }
 
+/* Megabytes that lie in memory; 0 where nobody says so. */
+static double resident_mb(void) {
+    long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (!f) return 0;
+    if (fscanf(f, "%*s %ld", &pages) != 1) pages = 0;
+    fclose(f);
+    return (double)pages * 4096e-6;
+}
+
+/* Milliseconds of one more token after all that the session has. */
+static double token_ms(exitlm_session *s) {
+    const int32_t id = 500;
+    const uint32_t n = s->stair.n;
+    const double from = now_ms();
+    CHECK_OK(xl_stair_append(&s->stair, &id, 1, &error_));
+    CHECK_OK(xl_stair_advance(&s->stair, s->run.model->config.n_layers, &error_));
+    const double took = now_ms() - from;
+    xl_stair_truncate(&s->stair, n);
+    return took;
+}
+
 static void bench_restore(const exitlm_model *model, uint32_t reps, exitlm_kv_type type) {
     static const char *const names[] = {"f32", "f16", "q8"};
     static int32_t ids[LONG];
@@ -175,7 +197,8 @@ static void bench_restore(const exitlm_model *model, uint32_t reps, exitlm_kv_ty
     exitlm_event event;
     exitlm_session *copy;
     file f = {.bytes = malloc((size_t)256 << 20)};
-    double reads[MAX_REPS], saves[MAX_REPS], restores[MAX_REPS], clones[MAX_REPS];
+    double reads[MAX_REPS], saves[MAX_REPS], restores[MAX_REPS], clones[MAX_REPS], firsts[MAX_REPS],
+        nexts[MAX_REPS], parents[MAX_REPS], megabytes[MAX_REPS];
     fill(ids, LONG, 3);
     if (!f.bytes) exit(1);
     for (uint32_t rep = 0; rep < reps; rep++) {
@@ -192,15 +215,22 @@ static void bench_restore(const exitlm_model *model, uint32_t reps, exitlm_kv_ty
         from = now_ms();
         CHECK_OK(exitlm_session_restore(s, get, &f, &error_));
         restores[rep] = now_ms() - from;
+        parents[rep] = token_ms(s);
+        megabytes[rep] = -resident_mb();
         from = now_ms();
         CHECK_OK(exitlm_session_clone(&copy, s, &error_));
         clones[rep] = now_ms() - from;
+        firsts[rep] = token_ms(copy);
+        nexts[rep] = token_ms(copy);
+        megabytes[rep] += resident_mb();
         exitlm_session_free(copy);
     }
     printf("{\"restore\":%d,\"kv_type\":\"%s\",\"bytes\":%zu,\"read_ms\":%.2f,\"save_ms\":%.2f,"
-           "\"restore_ms\":%.2f,\"clone_ms\":%.2f}\n",
+           "\"restore_ms\":%.2f,\"clone_ms\":%.2f,\"clone_mb\":%.1f,\"token_ms\":%.2f,"
+           "\"clone_first_token_ms\":%.2f,\"clone_token_ms\":%.2f}\n",
            LONG, names[type], f.n, median(reads, reps), median(saves, reps), median(restores, reps),
-           median(clones, reps));
+           median(clones, reps), median(megabytes, reps), median(parents, reps),
+           median(firsts, reps), median(nexts, reps));
     free(f.bytes);
     exitlm_session_free(s);
 }

@@ -143,7 +143,7 @@ static void test_more_than_may_wait(void) {
     for (uint32_t n = LONG - 3; n > LONG - 100; n -= 90) {
         xl_stair_truncate(&s->stair, n);
         assert(xl_snapshot_exact(&s->stair) == n);
-        CHECK_OK(xl_snapshot_copy(&copy->stair, &s->stair, n, &error_));
+        CHECK_OK(xl_stair_share(&copy->stair, &s->stair, n, &error_));
         CHECK_OK(xl_stair_append(&copy->stair, ids + n, LONG - n, &error_));
         CHECK_OK(xl_stair_advance(&copy->stair, layers, &error_));
         CHECK_OK(xl_logits_compute(&copy->logits, LONG - 1, 1, 0, &error_));

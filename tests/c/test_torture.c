@@ -126,6 +126,8 @@ static void copies(life *l, exitlm_session *s) {
     xl_buffer saved;
     TRY((exitlm_session_free(twin), twin = NULL, exitlm_session_clone(&twin, s, &error)));
     say(l, twin, "the river and", &o);
+    say(l, s, "who else", &o); /* over what the clone reads */
+    say(l, twin, "who else", &o);
     TRY((xl_buffer_init(&saved, &xl_libc_allocator), exitlm_session_save(s, put, &saved, &error)));
     restore(twin, &saved);
     say(l, twin, "the river and", &o);

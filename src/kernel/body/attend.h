@@ -15,10 +15,32 @@ typedef struct chain {
     size_t first, end;
 } chain;
 
-/* A block of chains looks at `tiles` tiles from position `base` on, up to `end`. */
+/* A block of chains looks at `tiles` tiles from position `base` on, up to `end`: all of these
+ * stretches. */
 typedef struct reach_tiles {
-    size_t base, end, tiles, area_tiles;
+    size_t base, end, tiles, n;
+    bool fresh; /* no block of this call has read them before */
+    struct {
+        const uint8_t *k, *v;
+        size_t tiles;
+    } at[XL_KV_STRETCHES];
 } reach_tiles;
+
+/* skip: tiles of the cache before `base`. */
+static reach_tiles reach_of(const xl_stretch *cache, size_t skip, size_t base, size_t end,
+                            size_t tile_bytes) {
+    reach_tiles reach = {.base = base, .end = end, .tiles = (end - base + 7) / 8};
+    for (; skip >= cache->tiles; cache++) skip -= cache->tiles;
+    for (size_t left = reach.tiles; left; cache++, reach.n++) {
+        const size_t some = left < cache->tiles - skip ? left : cache->tiles - skip;
+        reach.at[reach.n].k = (const uint8_t *)cache->k + skip * tile_bytes;
+        reach.at[reach.n].v = (const uint8_t *)cache->v + skip * tile_bytes;
+        reach.at[reach.n].tiles = some;
+        left -= some;
+        skip = 0;
+    }
+    return reach;
+}
 
 INLINE size_t kv_element_bytes(const xl_kv_type type) {
     return type == XL_KV_F32 ? 4 : type == XL_KV_F16 ? 2 : 1;
@@ -120,39 +142,38 @@ static float quantize_query(act_block *out, const float *q, size_t head_dim) {
     return d;
 }
 
-INLINE void scores_q8(const int C, float *score, const chain *chains, const uint8_t *k,
-                      const reach_tiles *reach, size_t head_dim, float scale) {
+INLINE void scores_q8(const int C, float *score, const chain *chains, const reach_tiles *reach,
+                      size_t head_dim, float scale) {
     act_block blocks[ATTEND_CHAINS][XL_MAX_HEAD_DIM / 32];
     float dq[ATTEND_CHAINS];
-    size_t tile = reach->base / 8 % reach->area_tiles;
     EACH(g, C) dq[g] = quantize_query(blocks[g], chains[g].q, head_dim);
-    for (size_t t = 0; t < reach->tiles; t++) {
-        score_tile_q8(C, score + t * (8 * C), blocks[0], dq,
-                      k + tile * kv_tile_bytes(XL_KV_Q8, head_dim), head_dim, scale);
-        if (++tile == reach->area_tiles) tile = 0;
-    }
+    for (size_t i = 0; i < reach->n; i++)
+        for (size_t t = 0; t < reach->at[i].tiles; t++, score += 8 * C)
+            score_tile_q8(C, score, blocks[0], dq,
+                          reach->at[i].k + t * kv_tile_bytes(XL_KV_Q8, head_dim), head_dim, scale);
 }
 
 /* Scores of all tiles that the block touches. */
 INLINE void scores(const xl_kv_type type, const int C, float *score, const chain *chains,
-                   const uint8_t *k, const reach_tiles *reach, size_t head_dim, float scale) {
+                   const reach_tiles *reach, size_t head_dim, float scale) {
     const int T = SCORE_TILES(C);
     const size_t tile_bytes = kv_tile_bytes(type, head_dim);
     float q[XL_MAX_HEAD_DIM * ATTEND_CHAINS];
     for (size_t c = 0; c < head_dim; c++)
         EACH(g, C) q[c * C + g] = chains[g].q[c];
-    size_t tile = reach->base / 8 % reach->area_tiles;
-    for (size_t left = reach->tiles; left; tile = 0) {
-        const size_t run = left < reach->area_tiles - tile ? left : reach->area_tiles - tile;
-        const uint8_t *at = k + tile * tile_bytes;
-        const size_t far = (AHEAD_BYTES + tile_bytes - 1) / tile_bytes;
+    const size_t far = (AHEAD_BYTES + tile_bytes - 1) / tile_bytes;
+    for (size_t i = 0; i < reach->n; i++) {
+        const uint8_t *at = reach->at[i].k;
+        const size_t tiles = reach->at[i].tiles;
         size_t t = 0;
-        for (; t + T <= run; t += T, at += T * tile_bytes, score += T * C * 8)
-            score_tiles(type, C, T, score, q, at, t + far < run ? far * tile_bytes : 0, head_dim,
+        for (; t + T <= tiles; t += T, at += T * tile_bytes, score += T * C * 8) {
+            if (reach->fresh && t % TOUCHED_TILES == 0)
+                touch(at, (tiles - t < TOUCHED_TILES ? tiles - t : TOUCHED_TILES) * tile_bytes);
+            score_tiles(type, C, T, score, q, at, t + far < tiles ? far * tile_bytes : 0, head_dim,
                         scale);
-        for (; T > 1 && t < run; t++, at += tile_bytes, score += C * 8)
+        }
+        for (; T > 1 && t < tiles; t++, at += tile_bytes, score += C * 8)
             score_tiles(type, C, 1, score, q, at, 0, head_dim, scale);
-        left -= run;
     }
 }
 
@@ -221,8 +242,7 @@ INLINE void output_part(const xl_kv_type type, const int C, const int D, const c
         const float *ep = e + p % 8;
         if (ATTEND_UNROLL == 4 && p % 8 == 0 && p + 8 <= end) {
             NO_UNROLL for (int half = 0; half < 2; half++, ep += 4, row += 4 * row_bytes) EACH(u, 4)
-                output_row(type, C, D, acc, ep + u, row + (size_t)u * row_bytes, ahead,
-                           consts);
+                output_row(type, C, D, acc, ep + u, row + (size_t)u * row_bytes, ahead, consts);
             p += 8;
             continue;
         }
@@ -240,69 +260,70 @@ INLINE void output_part(const xl_kv_type type, const int C, const int D, const c
 enum { OUTPUT_BLOCK_BYTES = 16384 };
 
 INLINE void outputs(const xl_kv_type type, const int C, const chain *chains, const float *e,
-                    const uint8_t *v, const reach_tiles *reach, size_t from, size_t head_dim) {
+                    const reach_tiles *reach, size_t from, size_t head_dim) {
     const int D = OUTPUT_WIDTH(C);
     const size_t tile_bytes = kv_tile_bytes(type, head_dim),
-                 most = OUTPUT_BLOCK_BYTES > tile_bytes ? OUTPUT_BLOCK_BYTES / tile_bytes : 1,
-                 n = reach->end - reach->base;
+                 most = OUTPUT_BLOCK_BYTES > tile_bytes ? OUTPUT_BLOCK_BYTES / tile_bytes : 1;
     EACH(g, C) memset(chains[g].out, 0, head_dim * sizeof(float));
-    size_t tile = reach->base / 8 % reach->area_tiles;
-    for (size_t t = 0; t < reach->tiles;) {
-        size_t some = reach->tiles - t < most ? reach->tiles - t : most;
-        if (some > reach->area_tiles - tile) some = reach->area_tiles - tile;
-        const size_t first = t ? 0 : from, end = n - 8 * t < 8 * some ? n - 8 * t : 8 * some,
-                     ahead = t + some < reach->tiles ? some * tile_bytes : 0;
-        size_t c = 0;
-        for (; c + (size_t)D * LANES <= head_dim; c += (size_t)D * LANES)
-            output_part(type, C, D, chains, e + t * (8 * C), v + tile * tile_bytes, ahead,
-                        first, end, head_dim, c);
-        if (D > TILE_VECTORS)
-            for (; c < head_dim; c += 8)
-                output_part(type, C, TILE_VECTORS, chains, e + t * (8 * C), v + tile * tile_bytes,
-                            ahead, first, end, head_dim, c);
-        t += some;
-        tile = tile + some == reach->area_tiles ? 0 : tile + some;
-    }
+    size_t left = reach->end - reach->base; /* positions */
+    for (size_t i = 0; i < reach->n; i++)
+        for (size_t t = 0, some; t < reach->at[i].tiles; t += some, from = 0) {
+            const size_t tiles = reach->at[i].tiles;
+            const uint8_t *v = reach->at[i].v + t * tile_bytes;
+            some = tiles - t < most ? tiles - t : most;
+            const size_t end = left < 8 * some ? left : 8 * some,
+                         ahead = t + some < tiles ? some * tile_bytes : 0;
+            if (reach->fresh) touch(v, some * tile_bytes);
+            size_t c = 0;
+            for (; c + (size_t)D * LANES <= head_dim; c += (size_t)D * LANES)
+                output_part(type, C, D, chains, e, v, ahead, from, end, head_dim, c);
+            if (D > TILE_VECTORS)
+                for (; c < head_dim; c += 8)
+                    output_part(type, C, TILE_VECTORS, chains, e, v, ahead, from, end, head_dim, c);
+            e += some * (8 * C);
+            left -= end;
+        }
 }
 
 /* The values' scales of a q8 cache. */
-INLINE void scale_values(const int C, float *e, const uint8_t *v, const reach_tiles *reach,
-                         size_t head_dim) {
-    size_t tile = reach->base / 8 % reach->area_tiles;
-    for (size_t t = 0; t < reach->tiles; t++, e += 8 * C) {
-        const uint8_t *scales = v + tile * kv_tile_bytes(XL_KV_Q8, head_dim);
-        EACH(i, TILE_VECTORS) {
-            vf dv = vf_load((const float *)(const void *)scales + i * LANES);
-            EACH(g, C) vf_store(e + 8 * g + i * LANES, vf_mul(vf_load(e + 8 * g + i * LANES), dv));
+INLINE void scale_values(const int C, float *e, const reach_tiles *reach, size_t head_dim) {
+    for (size_t s = 0; s < reach->n; s++)
+        for (size_t t = 0; t < reach->at[s].tiles; t++, e += 8 * C) {
+            const uint8_t *scales = reach->at[s].v + t * kv_tile_bytes(XL_KV_Q8, head_dim);
+            EACH(i, TILE_VECTORS) {
+                vf dv = vf_load((const float *)(const void *)scales + i * LANES);
+                EACH(g, C)
+                    vf_store(e + 8 * g + i * LANES, vf_mul(vf_load(e + 8 * g + i * LANES), dv));
+            }
         }
-        if (++tile == reach->area_tiles) tile = 0;
-    }
 }
 
-/* A block of C chains. */
-INLINE void attend_chains(const xl_kv_type type, const int C, const chain *chains, const uint8_t *k,
-                          const uint8_t *v, size_t slots, size_t head_dim, float scale,
-                          float *score) {
-    const size_t base = chains[0].first / 8 * 8, end = chains[C - 1].end;
-    const reach_tiles reach = {base, end, (end - base + 7) / 8, slots / 8};
+/* A block of C chains; the cache begins at tile `first_tile`. */
+INLINE void attend_chains(const xl_kv_type type, const int C, const chain *chains,
+                          const xl_stretch *cache, size_t first_tile, bool fresh, size_t head_dim,
+                          float scale, float *score) {
+    const size_t tile = chains[0].first / 8, base = 8 * tile;
+    reach_tiles reach =
+        reach_of(cache, tile - first_tile, base, chains[C - 1].end, kv_tile_bytes(type, head_dim));
+    reach.fresh = fresh;
     if (type == XL_KV_Q8)
-        scores_q8(C, score, chains, k, &reach, head_dim,
-                  scale / (float)xl_rotation_block(head_dim));
-    else scores(type, C, score, chains, k, &reach, head_dim, scale);
+        scores_q8(C, score, chains, &reach, head_dim, scale / (float)xl_rotation_block(head_dim));
+    else scores(type, C, score, chains, &reach, head_dim, scale);
     float inverse[ATTEND_CHAINS];
     EACH(g, C)
         inverse[g] = 1.0f / exp_scores(score + 8 * g, 8 * C, reach.tiles, chains[g].first - base,
                                        chains[g].end - base);
-    if (type == XL_KV_Q8) scale_values(C, score, v, &reach, head_dim);
-    outputs(type, C, chains, score, v, &reach, chains[0].first - base, head_dim);
+    if (type == XL_KV_Q8) scale_values(C, score, &reach, head_dim);
+    outputs(type, C, chains, score, &reach, chains[0].first - base, head_dim);
     for (int g = 0; g < C; g++)
         for (size_t c = 0; c < head_dim; c += LANES)
             vf_store(chains[g].out + c, vf_mul(vf_load(chains[g].out + c), vf_set1(inverse[g])));
 }
 
 INLINE void attend(const xl_kv_type type, float *out, const float *q, size_t stride, size_t rows,
-                   const void *k, const void *v, xl_reach span, size_t head_dim, size_t group,
+                   const xl_stretch *cache, xl_reach span, size_t head_dim, size_t group,
                    float scale, float *scratch) {
+    const size_t first_tile = xl_reach_first(span, 0) / 8;
     const size_t most = type == XL_KV_Q8 ? 3 : ATTEND_CHAINS, all = rows * group;
     for (size_t at = 0, some; at < all; at += some) {
         const size_t left = all - at;
@@ -318,7 +339,7 @@ INLINE void attend(const xl_kv_type type, float *out, const float *q, size_t str
         }
 #define X(N)                        \
     if (some == (N) && (N) <= most) \
-        attend_chains(type, (N), chains, k, v, span.slots, head_dim, scale, scratch);
+        attend_chains(type, (N), chains, cache, first_tile, at == 0, head_dim, scale, scratch);
         FOR_EACH_CHAINS(X)
 #undef X
     }

@@ -54,17 +54,23 @@
 #define PAIRS 0
 #endif
 
-/* A product of few activation rows is bound by reading the weights, and the processor's own prefetch
- * ends at each page of 4 KB. So they are asked for twice: far ahead into the second cache, of which
- * more may be under way, and shortly before their use into the first. WebAssembly has no prefetch. */
+/* What computes a little of much memory waits for it, as the processor's own prefetch ends at each page
+ * of 4 KB. So it is asked for twice: far ahead into the second cache, of which more may be under way,
+ * and shortly before its use into the first. WebAssembly has no prefetch; what is read there line by
+ * line before it is used comes with more lines under way than what is computed with at once. */
 enum { AHEAD_BYTES = 16384, NEAR_BYTES = 2048, LINE_BYTES = 64 };
 #if defined(__wasm__)
 #define PREFETCH_FAR(p) (void)(p)
 #define PREFETCH(p, ahead) (void)(p), (void)(ahead)
+INLINE void touch(const uint8_t *p, size_t bytes) {
+    for (size_t at = 0; at < bytes; at += LINE_BYTES) (void)*(const volatile uint8_t *)(p + at);
+}
 #else
 #define PREFETCH_FAR(p) __builtin_prefetch(p, 0, 2)
 #define PREFETCH(p, ahead) (PREFETCH_FAR((p) + (ahead)), __builtin_prefetch((p) + NEAR_BYTES))
+INLINE void touch(const uint8_t *p, size_t bytes) { (void)p, (void)bytes; }
 #endif
+enum { TOUCHED_TILES = 4 };
 
 /* The batch sizes that get their own code: all, for the few rows of a verification or of
  * positions that wait come in any number. */

@@ -4,11 +4,11 @@
 #define XL_STRING_(a) #a
 #define XL_STRING(a) XL_STRING_(a)
 
-#define X(NAME, TEXT)                                                                          \
-    static void attend_##NAME(float *out, const float *q, size_t stride, size_t rows,          \
-                              const void *k, const void *v, xl_reach span, size_t head_dim,    \
-                              size_t group, float scale, float *score) {                       \
-        attend(XL_KV_##NAME, out, q, stride, rows, k, v, span, head_dim, group, scale, score); \
+#define X(NAME, TEXT)                                                                           \
+    static void attend_##NAME(float *out, const float *q, size_t stride, size_t rows,           \
+                              const xl_stretch *cache, xl_reach span, size_t head_dim,          \
+                              size_t group, float scale, float *score) {                        \
+        attend(XL_KV_##NAME, out, q, stride, rows, cache, span, head_dim, group, scale, score); \
     }
 XL_KV_LIST(X)
 #undef X

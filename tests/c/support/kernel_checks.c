@@ -253,20 +253,34 @@ void test_stats(const xl_kernels *k, size_t n, flavour f) {
 
 /* ---- attention ---- */
 
-/* slots: as many as the cache has positions, or fewer: then the first query looks at those that the
- * last but 7 of them hold. OUTLIER: one element of keys is 40 times as large as the others, as in
- * real models; 8 bits have to hold the others too. */
+/* Tiles from `first` on of a cache of `tiles`, cut into at most n stretches, each in memory of its
+ * own. Returns how many there are. */
+static size_t cut(xl_stretch *stretches, size_t n, const uint8_t *k, const uint8_t *v,
+                  size_t tile_bytes, size_t first, size_t tiles) {
+    size_t i = 0;
+    for (size_t at = first; at < tiles; i++) {
+        const size_t left = tiles - at, some = i + 1 == n ? left : 1 + random32() % left;
+        uint8_t *const kt = aligned(some * tile_bytes), *const vt = aligned(some * tile_bytes);
+        memcpy(kt, k + at * tile_bytes, some * tile_bytes);
+        memcpy(vt, v + at * tile_bytes, some * tile_bytes);
+        stretches[i] = (xl_stretch){kt, vt, some};
+        at += some;
+    }
+    return i;
+}
+
+/* n: most stretches that the cache lies in. OUTLIER: one element of keys is 40 times as large as the
+ * others, as in real models; 8 bits have to hold the others too. */
 void test_attend(const xl_kernels *k, xl_kv_type type, size_t head_dim, size_t group, size_t n_pos,
-                 size_t slots, flavour f) {
+                 size_t n, flavour f) {
     const xl_kernels *ref = xl_kernels_pick("scalar");
     /* several queries: those of the last positions */
     const size_t rows = n_pos < 9 ? 1 : 1 + n_pos % 5, end = n_pos - rows + 1,
-                 first = n_pos >= slots  ? n_pos - slots + 7
-                         : head_dim % 64 ? n_pos / 3
-                                         : 0,
-                 width = group * head_dim, stride = width + 8;
-    const xl_reach span = {end, first ? end - first : 0, slots};
-    size_t bytes = xl_kv_bytes(type, head_dim, slots);
+                 first = head_dim % 64 ? n_pos / 3 : 0, width = group * head_dim,
+                 stride = width + 8, tiles = (n_pos + 8) / 8,
+                 tile_bytes = xl_kv_bytes(type, head_dim, 8), bytes = tiles * tile_bytes;
+    const xl_reach span = {end, first ? end - first : 0};
+    xl_stretch stretches[XL_KV_STRETCHES], whole;
     uint8_t *kc = aligned(bytes), *vc = aligned(bytes), *kr = aligned(bytes), *vr = aligned(bytes);
     /* what lies after the last position must not matter */
     memset(kc, 0xff, bytes), memset(vc, 0xff, bytes);
@@ -279,15 +293,18 @@ void test_attend(const xl_kernels *k, xl_kv_type type, size_t head_dim, size_t g
     for (size_t g = 0; g < rows * group && f == OUTLIER; g++)
         q[g / group * stride + g % group * head_dim + 5] *= 0.1f;
     for (size_t p = 0; p < n_pos; p++) {
-        const size_t at = p % slots;
-        k->store_kv[type](kc, vc, at, kf + p * head_dim, vf + p * head_dim, head_dim);
-        ref->store_kv[type](kr, vr, at, kf + p * head_dim, vf + p * head_dim, head_dim);
+        k->store_kv[type](kc, vc, p, kf + p * head_dim, vf + p * head_dim, head_dim);
+        ref->store_kv[type](kr, vr, p, kf + p * head_dim, vf + p * head_dim, head_dim);
     }
-    k->attend[type](a, q, stride, rows, kc, vc, span, head_dim, group, scale, scratch);
-    ref->attend[type](b, q, stride, rows, kr, vr, span, head_dim, group, scale, scratch);
+    const size_t n_cut = cut(stretches, n, kc, vc, tile_bytes, first / 8, tiles);
+    cut(&whole, 1, kr, vr, tile_bytes, first / 8, tiles);
+    k->attend[type](a, q, stride, rows, stretches, span, head_dim, group, scale, scratch);
+    ref->attend[type](b, q, stride, rows, &whole, span, head_dim, group, scale, scratch);
     CHECK(same(a, b, rows * stride),
-          "%s attend kv %d head_dim %zu group %zu positions %zu rows %zu", k->name, (int)type,
-          head_dim, group, n_pos, rows);
+          "%s attend kv %d head_dim %zu group %zu positions %zu rows %zu stretches %zu", k->name,
+          (int)type, head_dim, group, n_pos, rows, n_cut);
+    ref->attend[type](a, q, stride, rows, stretches, span, head_dim, group, scale, scratch);
+    CHECK(same(a, b, rows * stride), "scalar attend over %zu stretches", n_cut);
     double tolerance = type == XL_KV_F32   ? 1e-5
                        : type == XL_KV_F16 ? 2e-3
                        : f == OUTLIER      ? 0.15
@@ -311,6 +328,9 @@ void test_attend(const xl_kernels *k, xl_kv_type type, size_t head_dim, size_t g
                   "attend reference kv %d: %g, in double %g", (int)type, (double)b[at + c], sum);
         }
     }
+    for (size_t i = 0; i < n_cut; i++)
+        release((void *)(uintptr_t)stretches[i].k), release((void *)(uintptr_t)stretches[i].v);
+    release((void *)(uintptr_t)whole.k), release((void *)(uintptr_t)whole.v);
     release(kc), release(vc), release(kr), release(vr), release(kf), release(vf), release(q),
         release(a), release(b), release(scratch);
 }
@@ -340,9 +360,8 @@ void test_drawn(const xl_kernels *k, input *in) {
         break;
     }
     default: {
-        const size_t positions = 1 + b, all = (positions + 8) / 8 * 8;
-        test_attend(k, (xl_kv_type)(what / 6 % XL_KV_COUNT), 8 * (1 + a % 32), 1 + c % 9, positions,
-                    c % 2 ? all : 16 + 8 * (c % 5), f);
+        test_attend(k, (xl_kv_type)(what / 6 % XL_KV_COUNT), 8 * (1 + a % 32), 1 + c % 9, 1 + b,
+                    1 + c / 9 % XL_KV_STRETCHES, f);
     }
     }
     numbers = NULL;

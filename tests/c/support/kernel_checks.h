@@ -33,7 +33,7 @@ void test_vectors(const xl_kernels *k, size_t n, flavour f);
 void test_rope(const xl_kernels *k, size_t head_dim, size_t rot, flavour f);
 void test_stats(const xl_kernels *k, size_t n, flavour f);
 void test_attend(const xl_kernels *k, xl_kv_type type, size_t head_dim, size_t group, size_t n_pos,
-                 size_t slots, flavour f);
+                 size_t n, flavour f);
 /* One of these; which, its sizes and its numbers are drawn from the input. */
 void test_drawn(const xl_kernels *k, input *in);
 

@@ -72,8 +72,8 @@ export class Session {
   }
 
   /**
-   * A session that goes on from the same place on its own. A reply under way is not taken along. It
-   * takes as much memory as this one (`lm.info.memory.session`).
+   * A session that goes on from the same place on its own. A reply under way is not taken along. What
+   * stands before is shared, not copied: it takes memory for the rest of the context only.
    * @returns {Session}
    */
   clone() {
