@@ -48,7 +48,6 @@ typedef struct xl_place {
 typedef struct xl_part { /* one file of a split model, else the file */
     xl_gguf gguf;
     xl_place *places; /* [gguf.n_tensors] */
-    uint32_t *order;  /* [gguf.n_tensors] in which the weights lie in memory */
     uint8_t *weights; /* one block: matrices, vectors, staging; NULL before it is taken */
     size_t weights_bytes;
 } xl_part;

@@ -639,7 +639,6 @@ void xl_part_free(exitlm_model *model, xl_part *part) {
             while (part->places[i].stops)
                 xl_stop_drop(model, &part->places[i], &part->places[i].stops);
     xl_free(&model->allocator, part->places, part->gguf.n_tensors, sizeof *part->places);
-    xl_free(&model->allocator, part->order, part->gguf.n_tensors, sizeof *part->order);
     xl_gguf_free(&part->gguf);
     xl_free(&model->allocator, part->weights, part->weights_bytes, 1);
 }

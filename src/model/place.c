@@ -5,26 +5,16 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/sort.h"
-
 #define NAME(part, i)                                                         \
     XL_TEXT(xl_gguf_text(&(part)->gguf, (part)->gguf.tensors[i].name_offset), \
             (part)->gguf.tensors[i].name_bytes)
 
 /* ---- Memory ---------------------------------------------------------------------- */
-/* In the order of use, which is that of xl_layer: fetching ahead then goes over from one matrix to the
- * next. */
-static bool is_used_before(const void *context, uint32_t a, uint32_t b) {
-    const xl_place *places = context;
-    if (places[a].layer != places[b].layer) return places[a].layer < places[b].layer;
-    return (uintptr_t)places[a].target < (uintptr_t)places[b].target;
-}
-
 /* Measures (arena->base NULL) or cuts the weights of a part. False at overflow. */
 static bool cut_weights(xl_part *part, xl_arena *arena) {
     size_t staging = 0;
-    for (uint32_t at = 0; at < part->gguf.n_tensors; at++) {
-        xl_place *place = &part->places[part->order[at]];
+    for (uint32_t i = 0; i < part->gguf.n_tensors; i++) {
+        xl_place *place = &part->places[i];
         size_t bytes = 0;
         if (place->kind == XL_PLACE_SKIP) continue;
         if (place->kind == XL_PLACE_VECTOR) bytes = (size_t)place->cols * sizeof(float);
@@ -47,16 +37,13 @@ static bool cut_weights(xl_part *part, xl_arena *arena) {
 exitlm_status xl_part_places(exitlm_model *model, xl_part *part, exitlm_error *error) {
     const xl_gguf *gguf = &part->gguf;
     part->places = xl_calloc(&model->allocator, gguf->n_tensors, sizeof *part->places);
-    part->order = xl_calloc(&model->allocator, gguf->n_tensors, sizeof *part->order);
-    if (!part->places || !part->order)
+    if (!part->places)
         return xl_fail(error, EXITLM_OUT_OF_MEMORY, "no memory for the table of tensors");
     for (uint32_t i = 0; i < gguf->n_tensors; i++) {
         exitlm_status status =
             xl_place_find(model, gguf, &gguf->tensors[i], &part->places[i], error);
         if (status != EXITLM_OK) return status;
-        part->order[i] = i;
     }
-    xl_sort(part->order, gguf->n_tensors, is_used_before, part->places);
     xl_arena arena = {0};
     if (!cut_weights(part, &arena))
         return xl_fail(error, EXITLM_OUT_OF_MEMORY,
