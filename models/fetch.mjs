@@ -32,15 +32,19 @@ export function readCatalog() {
   return JSON.parse(fs.readFileSync(path.join(here, 'catalog.json'), 'utf8'));
 }
 
+/** The catalogue's entry of that name, if it has one. @param {string} name */
+export function entryOf(name, catalog = readCatalog()) {
+  const wanted = name.toLowerCase();
+  return catalog.models.find((m) => m.name === wanted);
+}
+
+/** The names of the catalogue, for a message. */
+export const namesOf = (catalog = readCatalog()) => catalog.models.map((m) => m.name).join(', ');
+
 /** The catalogue's entry of that name. @param {string} [name] the default model's if left out */
 export function findModel(name, catalog = readCatalog()) {
-  const wanted = (name ?? catalog.default).toLowerCase();
-  const model = catalog.models.find((m) => m.name === wanted);
-  if (!model) {
-    throw new Error(
-      `no model "${name}" in the catalogue; it has ${catalog.models.map((m) => m.name).join(', ')}`,
-    );
-  }
+  const model = entryOf(name ?? catalog.default, catalog);
+  if (!model) throw new Error(`no model "${name}" in the catalogue; it has ${namesOf(catalog)}`);
   return model;
 }
 

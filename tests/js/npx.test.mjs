@@ -105,7 +105,12 @@ test('serve: with the dependencies that the package names', async () => {
   assert.ok(Object.keys(dependencies).length <= 5);
   for (const name of Object.keys(dependencies))
     fs.symlinkSync(path.resolve('node_modules', name), path.join(app, 'node_modules', name));
-  const child = spawn(process.execPath, [program, 'serve', tinyPath, '--port', '0']);
+  // as npm links it, and as docs/scale.md says to start it: the signal must reach the server
+  const bin = path.join(app, 'node_modules/.bin/exitlm');
+  fs.mkdirSync(path.dirname(bin), { recursive: true });
+  fs.chmodSync(program, 0o755);
+  fs.symlinkSync('../exitlm/web/src/cli.mjs', bin);
+  const child = spawn(bin, ['serve', tinyPath, '--port', '0']);
   const [line] = await once(child.stdout, 'data');
   const url = /OPENAI_BASE_URL=(\S+)\/v1/.exec(line)?.[1];
   assert.match(await (await fetch(`${url}/metrics`)).text(), /^exitlm_engine_starts_total 1$/m);

@@ -10,6 +10,10 @@ import { megabytes, messageOf } from '../link/errors.js';
 import { oneSlip } from '../link/options.js';
 import { ExitLM } from './page.js';
 
+// By its address: it lies outside the folder that the types are made of.
+const catalogue = new URL('../../../models/fetch.mjs', import.meta.url).href;
+const { entryOf, fetchModel, namesOf } = await import(catalogue);
+
 /** What the native program does, run as a WASI module. */
 const PROGRAM = ['pack', 'score', 'bench', 'gather', 'train', 'calibrate', 'eval'];
 
@@ -310,19 +314,13 @@ function parse(name, args, options) {
  */
 function findModel(name) {
   if (/^https?:/.test(name) || fs.existsSync(name)) return name;
-  const catalog = JSON.parse(
-    fs.readFileSync(new URL('../../../models/catalog.json', import.meta.url), 'utf8'),
-  );
-  const wanted = name.toLowerCase();
-  const entry = catalog.models.find((/** @type {{ name: string }} */ m) => m.name === wanted);
+  const entry = entryOf(name);
   if (!entry) {
     if (/[./\\]/.test(name))
       throw new Error(
         `${name}: no such file, seen from ${process.cwd()}; give a GGUF file or a name of the catalogue`,
       );
-    throw new Error(
-      `${name}: no such file, and no name of the catalogue, which has ${catalog.models.map((/** @type {{ name: string }} */ m) => m.name).join(', ')}`,
-    );
+    throw new Error(`${name}: no such file, and no name of the catalogue, which has ${namesOf()}`);
   }
   const found = ['models', '.']
     .map((folder) => path.join(folder, entry.file))
@@ -639,8 +637,6 @@ async function serve([model], o) {
 
 /** @param {string[]} operands @param {any} o */
 async function pull([name], o) {
-  const fetcher = new URL('../../../models/fetch.mjs', import.meta.url).href;
-  const { fetchModel } = await import(fetcher);
   console.log(
     await fetchModel(name, {
       directory: o.output ?? 'models',

@@ -274,10 +274,7 @@ export class ModelLoader {
           'USAGE',
           `${sources.length} files were given, and the first one says that the model has ${this.#state.nParts}; ${NO_PIECES}`,
         );
-      await this.#readFile(part, false).catch((error) => {
-        if (sources.length === 1 || !/: truncated: /.test(error.message)) throw error;
-        throw new ExitLMError(error.code, `${error.message}; ${NO_PIECES}`, { cause: error });
-      });
+      await this.#readFile(part, false);
     }
     if (this.#state.complete || !this.#state.headerReady) return; // #finish tells what is missing
     /** @type {Extent[]} */
@@ -360,12 +357,13 @@ export class ModelLoader {
 
   /** @param {number} part */
   #checkSize(part) {
+    const { sources } = this.#options;
     const has = this.#fileBytes[part];
     const needs = this.#state.totalBytes;
     if (has !== null && has !== undefined && has < needs) {
       throw new ExitLMError(
         'BAD_MODEL',
-        `${this.#options.sources[part].name}: truncated: its tensors need ${needs} bytes, the file has ${has}`,
+        `${sources[part].name}: truncated: its tensors need ${needs} bytes, the file has ${has}${sources.length > 1 ? `; ${NO_PIECES}` : ''}`,
       );
     }
   }
