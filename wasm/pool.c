@@ -27,7 +27,7 @@ static void sleep_while(xl_pool *pool, uint32_t *word, uint32_t value, int64_t n
 
 static void wake(xl_pool *pool, uint32_t *word) {
     (void)pool;
-    __builtin_wasm_memory_atomic_notify((int *)word, MAX_THREADS);
+    __builtin_wasm_memory_atomic_notify((int *)word, XL_MAX_THREADS);
 }
 
 xl_pool *xl_pool_create(uint32_t threads, const exitlm_allocator *allocator) {
@@ -39,7 +39,7 @@ void EXPORT(exitlm_wasm_pool_join)(xl_pool *pool) { work(pool); }
 /* What a worker calls after a trap: whoever waits for its part waits no longer. */
 void EXPORT(exitlm_wasm_pool_fail)(xl_pool *pool) {
     store(&pool->failed, 1);
-    add(&pool->done, MAX_THREADS);
+    add(&pool->done, XL_MAX_THREADS);
     wake(pool, &pool->done);
 }
 

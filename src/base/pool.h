@@ -1,7 +1,9 @@
 /* The thread pool, over what a platform gives: threads.c has POSIX threads, wasm/pool.c the workers of
- * the host. Either defines, before it includes this,
+ * the host. Either defines two types before it includes this,
  *   waits             what a pool needs beside for sleeping
- *   spinner, spin     a short wait; false once it is time to sleep. A spinner starts as zeros
+ *   spinner           a short wait, which starts as zeros
+ * and three functions after it,
+ *   spin              waits a moment; false once it is time to sleep
  *   sleep_while       until woken, or `ns` at most; not at all where *word is not value
  *   wake              all who sleep on `word`
  *
@@ -11,7 +13,7 @@
 #define XL_POOL_H
 #include "base/threads.h"
 
-enum { MAX_THREADS = 64, PART_BITS = 8 };
+enum { PART_BITS = 8 };
 #define PART_MASK ((1u << PART_BITS) - 1)
 #define LOOK_AGAIN_NS 20000000ll /* whatever happens to a wake-up, a job goes on */
 #define NAP_NS 1000000000ll /* V8 11.3 does not always tell a sleeping worker that it was ended */
@@ -53,7 +55,7 @@ static bool has_parts(const xl_pool *pool, uint32_t ticket) {
 }
 
 static xl_pool *pool_alloc(uint32_t threads, const exitlm_allocator *allocator) {
-    if (threads > MAX_THREADS) threads = MAX_THREADS;
+    if (threads > XL_MAX_THREADS) threads = XL_MAX_THREADS;
     if (threads <= 1) return NULL;
     xl_pool *pool = xl_calloc(allocator, 1, sizeof *pool);
     if (!pool) return NULL;

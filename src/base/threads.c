@@ -29,7 +29,7 @@ void xl_pool_run(xl_pool *pool, xl_part_fn fn, void *arg) {
 typedef struct waits {
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    pthread_t started[64];
+    pthread_t started[XL_MAX_THREADS - 1];
     uint32_t n_started;
 } waits;
 

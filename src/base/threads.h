@@ -4,11 +4,12 @@
 #include "alloc.h"
 
 typedef struct xl_pool xl_pool;
+enum { XL_MAX_THREADS = 64 };
 /* Part `part` of `parts`, on any thread. */
 typedef void (*xl_part_fn)(void *arg, uint32_t part, uint32_t parts);
 
-/* A pool of `threads` threads with the caller's; NULL for 1, without memory, or where there are
- * no threads: xl_pool_run then runs all parts itself. */
+/* A pool of `threads` threads with the caller's, XL_MAX_THREADS at most; NULL for 1, without memory,
+ * or where there are no threads: xl_pool_run then runs all parts itself. */
 xl_pool *xl_pool_create(uint32_t threads, const exitlm_allocator *allocator);
 /* The same pool once more: it lives until each has been given back, and serves one at a time. */
 xl_pool *xl_pool_share(xl_pool *pool);

@@ -79,9 +79,9 @@ static exitlm_status check_options(const exitlm_model *m, const exitlm_heads *he
         return xl_fail(error, EXITLM_USAGE, "unknown K/V type %d", (int)o->kv_type);
     if (o->beside && o->beside->run.model != m)
         return xl_fail(error, EXITLM_USAGE, "a session beside one of another model");
-    if (o->threads > 64)
-        return xl_fail(error, EXITLM_USAGE, "%u threads: 1 to 64 are possible",
-                       (unsigned)o->threads);
+    if (o->threads > XL_MAX_THREADS)
+        return xl_fail(error, EXITLM_USAGE, "%u threads: 1 to %d are possible",
+                       (unsigned)o->threads, XL_MAX_THREADS);
     return heads ? xl_heads_check(heads, m, error) : EXITLM_OK;
 }
 

@@ -153,6 +153,9 @@ INLINE void scores_q8(const int C, float *score, const chain *chains, const reac
                           reach->at[i].k + t * kv_tile_bytes(XL_KV_Q8, head_dim), head_dim, scale);
 }
 
+/* Keys are touched so many tiles at a time. */
+enum { TOUCHED_TILES = 4 };
+
 /* Scores of all tiles that the block touches. */
 INLINE void scores(const xl_kv_type type, const int C, float *score, const chain *chains,
                    const reach_tiles *reach, size_t head_dim, float scale) {

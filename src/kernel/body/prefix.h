@@ -70,7 +70,6 @@ INLINE void touch(const uint8_t *p, size_t bytes) {
 #define PREFETCH(p, ahead) (PREFETCH_FAR((p) + (ahead)), __builtin_prefetch((p) + NEAR_BYTES))
 INLINE void touch(const uint8_t *p, size_t bytes) { (void)p, (void)bytes; }
 #endif
-enum { TOUCHED_TILES = 4 };
 
 /* The batch sizes that get their own code: all, for the few rows of a verification or of
  * positions that wait come in any number. */
