@@ -63,6 +63,8 @@ uint32_t chat_tool_calls(chat *c, const char *said, bool write);
  * failure that has been reported. */
 int chat_save(const chat *c, const char *file);
 int chat_load(chat *c, const char *file);
+/* The exitlm_kv_type that a saved conversation needs; -1: the file does not say, which chat_load reports. */
+int chat_saved_kv_type(const char *file);
 
 /* The next turn of the conversation; takes `turn`, NULL: no memory. 0, or the exit status of a failure
  * that has been reported; the conversation is then as before. */

@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "chat.h"
 #include "files.h"
+#include "reply/session.h"
 #include "train/dataset.h"
 
 #define MAX_LINE_BYTES ((size_t)64 << 20)
@@ -102,6 +103,17 @@ static bool take_messages(chat_talk *talk, const xl_json *root) {
         if (!role || !content || !chat_talk_add(talk, role, xl_format("%s", content))) return false;
     }
     return true;
+}
+
+int chat_saved_kv_type(const char *file) {
+    size_t n;
+    exitlm_kv_type type;
+    FILE *in = fopen(file, "rb");
+    char *line = in ? read_line(in, &n) : NULL;
+    const bool known = line && xl_saved_kv_type(get, in, &type);
+    free(line);
+    if (in) fclose(in);
+    return known ? (int)type : -1;
 }
 
 int chat_load(chat *c, const char *file) {

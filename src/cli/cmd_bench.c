@@ -27,6 +27,7 @@ static const cli_option options[] = {
                "with, the cheapest here"),
     CLI_SWITCH(0, "lossless", lossless,
                "compare ways of drafting: acceptance, tokens a verification, cost of a row"),
+    CLI_REPLY_KV_OPTION,
     CLI_ENGINE_OPTIONS,
     CLI_SWITCH(0, "json", json, "one JSON object"),
 };
@@ -198,7 +199,7 @@ static void print_json(const bench *b) {
               "{ type=bench model=%s kernel=%s threads=%u kv_type=%s reps=%u load_ms=%g "
               "peak_bytes=%" PRIu64 " prompt=[ { tokens=%u tokens_per_second=%g } ] decode=[",
               b->engine.info.name, b->engine.kernel, b->engine.threads,
-              xl_kv_type_names[b->options->engine.kv_type], b->options->reps, b->engine.load_ms,
+              xl_kv_type_names[b->engine.kv_type], b->options->reps, b->engine.load_ms,
               cli_peak_bytes(), b->prompt.prompt_n,
               bench_median(b->prompt_speed, b->prompt.n_speeds));
     for (size_t i = 0; i < b->n_runs; i++) json_run(&j, b, &b->runs[i]);
@@ -218,7 +219,7 @@ static void print_json(const bench *b) {
 static void print_table(const bench *b) {
     printf("%s, kernel %s, %u thread%s, K/V %s: loaded in %.0f ms, %.1f MB at most\n",
            b->engine.info.name, b->engine.kernel, b->engine.threads,
-           b->engine.threads == 1 ? "" : "s", xl_kv_type_names[b->options->engine.kv_type],
+           b->engine.threads == 1 ? "" : "s", xl_kv_type_names[b->engine.kv_type],
            b->engine.load_ms, (double)cli_peak_bytes() / 1e6);
     printf("prompt of %u tokens: %.1f tokens/s\n\n", b->prompt.prompt_n,
            bench_median(b->prompt_speed, b->prompt.n_speeds));

@@ -94,6 +94,7 @@ static const cli_option options[] = {
         "with --shard: path and trial share out what each worker of the stage levels measures "
         "for itself where it is not given the parts of these two"),
     CLI_HEADLINE("Engine"),
+    CLI_EXACT_KV_OPTION,
     CLI_ENGINE_OPTIONS,
 };
 

@@ -71,6 +71,7 @@ static const cli_option options[] = {
     CLI_RANGE(COUNT, "logprobs", logprobs, "K", 0, EXITLM_MAX_TOP_LOGPROBS, NULL,
               "of --json: each token's log-probability, and the K likeliest tokens"),
     CLI_HEADLINE("Engine:"),
+    CLI_REPLY_KV_OPTION,
     CLI_ENGINE_OPTIONS,
     CLI_SWITCH(0, "json", json, "one JSON object a line: start, tokens, done"),
 };
@@ -235,6 +236,10 @@ static int run(const cli_call *call) {
     if (status != CLI_OK) return status;
     cli_engine_options engine = o->engine;
     if (o->mode == EXITLM_MODE_FULL && !engine.heads) engine.heads = "none";
+    if (o->load && engine.kv_type < 0) engine.kv_type = chat_saved_kv_type(o->load);
+    const bool certifies =
+        o->mode < 0 || o->mode == EXITLM_MODE_EXIT; /* the others emit full's tokens */
+    if (!certifies && engine.kv_type < 0) engine.kv_type = CLI_KV_TYPE;
     if (o->mode == EXITLM_MODE_EXIT) engine.heads_for = "--mode exit";
     if (o->mode == EXITLM_MODE_LOSSLESS) engine.heads_for = "--mode lossless";
     status = cli_engine_open(&c.engine, call->operands[0], &engine, CLI_SESSION);

@@ -56,6 +56,7 @@ static const cli_option options[] = {
               "risk and coverage of each head, and the levels, as a picture"),
     CLI_SWITCH(0, "json", json, "one JSON object"),
     CLI_SWITCH('q', "quiet", quiet, "no progress"),
+    CLI_REPLY_KV_OPTION,
     CLI_ENGINE_OPTIONS,
 };
 

@@ -25,6 +25,7 @@ static const cli_option options[] = {
     CLI_GATHERING_SEED("of the conversations; train goes on with it"),
     CLI_SWITCH('q', "quiet", from.quiet, "no progress"),
     CLI_HEADLINE("Engine"),
+    CLI_EXACT_KV_OPTION,
     CLI_ENGINE_OPTIONS,
 };
 

@@ -27,6 +27,7 @@ static const cli_option options[] = {
     CLI_VALUE(TEXT, 0, "ids", ids, "FILE", NULL, "token ids separated by white space"),
     CLI_RANGE(COUNT, "top", top, "K", 0, MAX_TOP, "0",
               "also print the K likeliest candidates of each position"),
+    CLI_EXACT_KV_OPTION,
     CLI_ENGINE_OPTIONS,
     CLI_SWITCH(0, "json", json, "one JSON object a position, then a summary"),
 };

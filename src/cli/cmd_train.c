@@ -61,6 +61,7 @@ static const cli_option options[] = {
     CLI_GATHERING_SEED("of data and training; the same seed gives the same file"),
     CLI_SWITCH('q', "quiet", from.quiet, "no progress"),
     CLI_HEADLINE("Engine"),
+    CLI_EXACT_KV_OPTION,
     CLI_ENGINE_OPTIONS,
 };
 

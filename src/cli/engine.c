@@ -58,12 +58,26 @@ static int open_heads(cli_engine *engine, const cli_model_path *path, const char
     return status;
 }
 
+/* The platform's; but a certificate is of one type, and where there is none with it f32, the type that
+ * calibrate takes. */
+static exitlm_kv_type choose_kv_type(const exitlm_heads *heads, int asked) {
+    bool certified = false;
+    if (asked >= 0) return (exitlm_kv_type)asked;
+    for (size_t i = 0; i < exitlm_heads_levels(heads); i++) {
+        const exitlm_level *level = &heads->levels[i];
+        if (level->strategy != EXITLM_STRATEGY_RISK || !level->certified) continue;
+        if (level->kv_type == CLI_KV_TYPE) return CLI_KV_TYPE;
+        certified = true;
+    }
+    return certified ? EXITLM_KV_F32 : CLI_KV_TYPE;
+}
+
 static exitlm_session_options session_options(const cli_engine *engine,
                                               const cli_engine_options *options, uint32_t ctx) {
     return (exitlm_session_options){
         .heads = engine->heads,
         .context_tokens = ctx ? ctx : options->ctx,
-        .kv_type = (exitlm_kv_type)options->kv_type,
+        .kv_type = engine->kv_type,
         .threads = engine->threads,
         .kernel = engine->kernel,
         .clock_ms = cli_clock_ms,
@@ -186,6 +200,7 @@ int cli_engine_open(cli_engine *engine, const char *model, const cli_engine_opti
     double start = cli_clock_ms(NULL);
     if (status == CLI_OK && need > CLI_HEADER)
         status = open_heads(engine, &path, options->heads, options->heads_for);
+    engine->kv_type = choose_kv_type(engine->heads, options->kv_type);
     if (status == CLI_OK) status = load(engine, options, need, &path);
     engine->load_ms = cli_clock_ms(NULL) - start;
     cli_model_path_free(&path);

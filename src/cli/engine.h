@@ -11,8 +11,8 @@ typedef struct cli_engine_options {
     /* what cannot do without heads, as "--mode exit"; NULL: nothing (not an option) */
     const char *heads_for;
     uint32_t threads;
-    uint32_t ctx;        /* 0: the engine's default */
-    int kv_type;         /* exitlm_kv_type */
+    uint32_t ctx; /* 0: the engine's default */
+    int kv_type; /* exitlm_kv_type; -1: the platform's, f32 where the heads are certified without it */
     const char *kernel;  /* NULL: the best */
     uint64_t max_memory; /* bytes for weights and session; 0: no limit */
 } cli_engine_options;
@@ -25,12 +25,17 @@ extern const char *const cli_modes[];
 #define CLI_HEADS_OPTION                                    \
     CLI_VALUE(TEXT, 0, "heads", engine.heads, "FILE", NULL, \
               "exit heads, or none; default: NAME.exits.gguf beside the model, if it is there")
+/* K/V of replies; and K/V of what is the same on every platform: scores, heads. */
+#define CLI_REPLY_KV_OPTION                                                                   \
+    CLI_ONE_OF("kv-type", engine.kv_type, xl_kv_type_names, NULL,                             \
+               "numbers of the K/V cache; default: f16, or f32 in WebAssembly and where the " \
+               "heads are certified with other types alone")
+#define CLI_EXACT_KV_OPTION \
+    CLI_ONE_OF("kv-type", engine.kv_type, xl_kv_type_names, "f32", "numbers of the K/V cache")
 #define CLI_ENGINE_OPTIONS                                                                    \
     CLI_VALUE(THREADS, 0, "threads", engine.threads, "N", "1", "threads that compute"),       \
         CLI_RANGE(COUNT, "ctx", engine.ctx, "N", 2, 1048576, NULL,                            \
                   "context in tokens; default: the model's, at most 2048"),                   \
-        CLI_ONE_OF("kv-type", engine.kv_type, xl_kv_type_names, "f32",                        \
-                   "numbers of the K/V cache"),                                               \
         CLI_VALUE(TEXT, 0, "kernel", engine.kernel, "NAME", NULL,                             \
                   "instruction set to compute with, as scalar or avx2; default: the best of " \
                   "this machine"),                                                            \
@@ -45,7 +50,8 @@ typedef struct cli_engine {
     exitlm_model *model;
     exitlm_model_info info;
     exitlm_session *session;
-    const char *kernel; /* the one in use */
+    exitlm_kv_type kv_type; /* of sessions */
+    const char *kernel;     /* the one in use */
     uint32_t threads;
     double load_ms; /* reading and laying out the weights */
 } cli_engine;

@@ -111,7 +111,7 @@ static int describe(summary *s, cli_gguf_file *files, uint32_t n_parts, const ch
     s->supported = status == EXITLM_OK;
     if (!s->supported) return CLI_OK;
     exitlm_model_describe(model, &s->info);
-    exitlm_session_options session = {.kv_type = EXITLM_KV_F32};
+    exitlm_session_options session = {.kv_type = CLI_KV_TYPE};
     status = exitlm_loader_memory(s->loader, &session, &s->model_bytes, &s->session_bytes, &s->why);
     if (status != EXITLM_OK) return cli_report(&s->why, file);
     const double speed = xl_weight_speed(cli_clock_ms);

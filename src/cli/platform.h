@@ -17,9 +17,11 @@ uint32_t cli_processors(void);
 #if defined(__wasm__)
 #define CLI_HAS_THREADS 0
 #define CLI_HAS_PROGRAMS 0
+#define CLI_KV_TYPE EXITLM_KV_F32 /* WebAssembly has no conversion of 16-bit floats */
 #else
 #define CLI_HAS_THREADS 1
 #define CLI_HAS_PROGRAMS 1
+#define CLI_KV_TYPE EXITLM_KV_F16 /* half the bytes, as right: docs/accuracy.md */
 #endif
 
 /* Most memory that this process has had so far, in bytes; 0: unknown. */

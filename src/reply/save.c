@@ -94,6 +94,15 @@ exitlm_status exitlm_session_save(const exitlm_session *session, exitlm_write wr
 
 /* ---- Restore ---- */
 
+bool xl_saved_kv_type(exitlm_read read, void *user, exitlm_kv_type *type) {
+    saved_head head;
+    if (!read(user, &head, sizeof head) || memcmp(head.magic, MAGIC, sizeof head.magic) != 0 ||
+        head.kv_type >= EXITLM_KV_TYPE_COUNT)
+        return false;
+    *type = (exitlm_kv_type)head.kv_type;
+    return true;
+}
+
 static exitlm_status too_short(exitlm_error *error) {
     return xl_fail(error, EXITLM_BAD_MODEL, "a saved conversation that ends too early");
 }

@@ -24,6 +24,9 @@ static inline double xl_session_now(const exitlm_session *s) {
     return s->clock_ms ? s->clock_ms(s->clock_user) : -1;
 }
 
+/* save.c: the K/V type of what exitlm_session_save wrote, from its first bytes; false: they are not. */
+bool xl_saved_kv_type(exitlm_read read, void *user, exitlm_kv_type *type);
+
 /* generate.c: a start that keeps what is known of the context's text. */
 exitlm_status xl_generation_start(exitlm_session *session, const int32_t *ids, size_t n,
                                   const exitlm_generate_options *options, exitlm_error *error);

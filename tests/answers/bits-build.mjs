@@ -80,6 +80,7 @@ async function commandLine(/** @type {Job} */ job, /** @type {Run} */ run) {
         ...(temperature && { temp: temperature }),
         'heads': job.heads,
         'threads': 1,
+        'kv-type': 'f32', // which every build has
         'max-tokens': job.tokens,
       };
       const given = Object.entries(all).flatMap(([name, value]) => [`--${name}`, `${value}`]);

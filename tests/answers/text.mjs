@@ -49,7 +49,19 @@ export function answer(
 ) {
   const output = execFileSync(
     program,
-    ['chat', model, '-p', prompt, '--mode', 'full', '--max-tokens', String(n), '--json'],
+    [
+      'chat',
+      model,
+      '-p',
+      prompt,
+      '--mode',
+      'full',
+      '--max-tokens',
+      `${n}`,
+      '--kv-type',
+      'f32',
+      '--json',
+    ],
     { encoding: 'utf8', maxBuffer: 1 << 26 },
   );
   return output

@@ -68,11 +68,15 @@ const masked = (/** @type {string} */ text) =>
     )
     .replace(/"kernel":"\w+"/g, '"kernel":"-"')
     .replace(/^memory .*$/m, 'memory')
+    .replace(/runs here: [\d.]+ MB/, 'runs here: 0 MB')
     .replace(/[\d.]+ (tokens\/s|tokens a second|ms\b|s\b)/g, '0 $1');
 
 /** @param {string[]} args */
 function same(args, { input = '', status = 0 } = {}) {
-  const expected = run(null, args, input);
+  // K/V is of 16 bits natively where nothing is said, which WebAssembly has no fast conversion of
+  const replies = status === 0 && args[0] === 'chat';
+  const kv = replies && !args.includes('--kv-type') && !args.includes('--help');
+  const expected = run(null, kv ? [...args, '--kv-type', 'f32'] : args, input);
   const shown = `exitlm ${args.join(' ')}`;
   assert.equal(expected.status, status, `${shown}: ${expected.err}`);
   for (const module of modules) {

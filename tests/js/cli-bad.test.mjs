@@ -213,13 +213,13 @@ describe('bad input', { skip: !built && 'the program is not built' }, () => {
 
   test('too little memory: --max-memory, and a real limit', () => {
     bad(1, /memory/, ['chat', tiny, '-p', 'a', '--max-memory', '100K']);
-    bad(1, /--max-memory allows 1048576/, ['chat', tiny, '-p', 'a', '--max-memory', '1M']);
+    bad(1, /--max-memory allows 716800/, ['chat', tiny, '-p', 'a', '--max-memory', '700K']);
     assert.equal(
       run(['chat', tiny, '-p', 'a', '--max-memory', '10M', '--max-tokens', '1']).status,
       0,
     );
     if (!hasReal || /asan|sanitize/.test(program)) return;
-    for (const limit of [20000, 60000, 120000, 170000]) {
+    for (const limit of [20000, 60000, 120000, 150000]) {
       // KiB
       const { status, signal, stdout, stderr } = spawnSync(
         'sh',

@@ -34,6 +34,7 @@ function withHeads(
     { accuracy: 0.9, thresholds: [0.8, 0.9] },
     { accuracy: 0.95, thresholds: [0.7, 0.6] },
   ],
+  /** @type {import('./support/heads-file.mjs').Level[]} */ further = [],
 ) {
   const model = scratch(`${folder}/m.gguf`, fs.readFileSync(tiny));
   const [info] = objects(['inspect', model]);
@@ -48,6 +49,7 @@ function withHeads(
       { layer: 6, rows: 300 },
     ],
     levels,
+    further,
   });
   const file = scratch(`${folder}/m.exits.gguf`, heads);
   return { model, heads: file, info };
@@ -339,7 +341,10 @@ describe('the command line', { skip: !built && 'the program is not built' }, () 
       [fs.readFileSync(tiny), /no conversation/],
     ]))
       bad(1, says, [...args, '-p', 'a', '--load', scratch('talk/b.talk', bytes)]);
-    bad(2, /type f32.*q8/, [...args, '-p', 'a', '--load', file, '--kv-type', 'q8']);
+    bad(2, /type f16.*q8/, [...args, '-p', 'a', '--load', file, '--kv-type', 'q8']);
+    const q8 = path.join(path.dirname(file), 'q8.talk');
+    good([...args, '-p', 'hello', '--save', q8, '--kv-type', 'q8']);
+    good([...args, '-p', 'and you?', '--load', q8]); // with the type that it was saved with
     bad(2, /--system/, [...args, '-p', 'a', '--load', file, '--system', 's']);
     bad(1, /cannot be read/, [...args, '-p', 'a', '--load', path.join(file, 'x')]);
   });
@@ -416,6 +421,31 @@ describe('the command line', { skip: !built && 'the program is not built' }, () 
     ).done;
     assert.ok(audited.audited > 0);
     assert.ok(audited.audit_disagreement >= 0 && audited.audit_disagreement <= 1);
+  });
+
+  test('K/V of 16 bits by itself, but of a type that the heads are certified with', () => {
+    const f32 = { accuracy: 0.9, thresholds: [0.8, 0.9] };
+    const certified = withHeads('kv-f32', [f32]).model;
+    const both = withHeads('kv-f16', [f32], [{ ...f32, kvType: 'f16' }]).model;
+    for (const [model, type, ...options] of [
+      [certified, 'f32'],
+      [both, 'f16'],
+      [certified, 'f16', '--heads', 'none'],
+      [both, 'q8', '--kv-type', 'q8'],
+    ]) {
+      const short = ['--prompt-tokens', '2', '--gen-tokens', '2', '--context', '2', '--reps', '1'];
+      const [{ kv_type: used }] = objects([
+        'bench',
+        model,
+        ...short,
+        '--accuracy',
+        '0.9',
+        ...options,
+      ]);
+      assert.equal(used, type, `${options}`);
+      const { done } = chat(model, '-p', 'a', '--max-tokens', '2', ...options);
+      assert.equal(done.certified, type !== 'q8', `${options}`);
+    }
   });
 
   test('exits: above the strictest certified level a warning, and none are taken', () => {

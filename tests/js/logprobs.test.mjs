@@ -29,6 +29,7 @@ test('full depth: what score says', { skip: !built }, async () => {
     const { tokens, ids } = chat(
       tiny,
       ...['--raw', '-p', prompt, '--mode', 'full', '--max-tokens', '24', '--logprobs', '5'],
+      ...['--kv-type', 'f32'], // as in JavaScript
       ...(temperature ? ['--temp', `${temperature}`, '--seed', '4'] : []),
     );
     const file = scratch('ids.txt', [...before_, ...ids].join(' '));

@@ -210,6 +210,8 @@ describe('eval --tasks', { skip: !built && 'the program is not built' }, () => {
       '12',
       '--mode',
       'full',
+      '--kv-type',
+      'f32', // which these heads are certified with
     );
     assert.equal(made.items[0].replies[0], done.text);
     const exits = chat(
