@@ -5,7 +5,7 @@
  *
  * A round is, one after the other: a pass of n rows and their likeliest tokens, of one sequence and of
  * n sequences (what a row that rides along costs, with no conversation around it), and n sessions that
- * write together, for n = 1, 2, 4, 8. Processor time: one thread computes, and what else the machine does
+ * write together, for n = 1, 2, 4, 8, with K/V in f16 as the program has it. Processor time: one thread computes, and what else the machine does
  * hardly shows. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -132,7 +132,8 @@ static double write(exitlm_session **sessions, uint32_t n, exitlm_mode mode, dou
 static void bench_batch(const exitlm_model *model, uint32_t reps, exitlm_mode mode) {
     exitlm_session *sessions[MOST];
     for (uint32_t i = 0; i < MOST; i++)
-        sessions[i] = tiny_session(model, &(exitlm_session_options){.context_tokens = 256});
+        sessions[i] = tiny_session(
+            model, &(exitlm_session_options){.context_tokens = 256, .kv_type = EXITLM_KV_F16});
     for (uint32_t rep = 0; rep < reps; rep++)
         for (uint32_t c = 0; c < COUNTS; c++) {
             double depth;
