@@ -366,8 +366,8 @@ exitlm_status EXPORT(exitlm_wasm_loader_scatter)(exitlm_loader *loader, const do
         status = exitlm_loader_seek(loader, (uint32_t)spans[i][1],
                                     (uint64_t)(spans[i][2] + (from - start)), error);
         if (status == EXITLM_OK)
-            status = exitlm_loader_push(loader, bytes + (size_t)(from - at), (size_t)(to - from),
-                                        error);
+            status =
+                exitlm_loader_push(loader, bytes + (size_t)(from - at), (size_t)(to - from), error);
     }
     return status;
 }
