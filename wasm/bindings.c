@@ -350,6 +350,27 @@ exitlm_status EXPORT(exitlm_wasm_loader_seek)(exitlm_loader *loader, uint32_t pa
                                               exitlm_error *error) {
     return exitlm_loader_seek(loader, part, (uint64_t)offset, error);
 }
+/* Bytes of a packed model, whose files are stretches of the original one after the other: those
+ * from `at` on of such a file. A span is four numbers: where it begins in the file, its part, its
+ * offset there, its length; what none of them covers is passed over. A chunk is hundreds of them,
+ * and each call from JavaScript takes longer than the bytes of one. */
+exitlm_status EXPORT(exitlm_wasm_loader_scatter)(exitlm_loader *loader, const double (*spans)[4],
+                                                 size_t n_spans, double at, const uint8_t *bytes,
+                                                 size_t n_bytes, exitlm_error *error) {
+    const double end = at + (double)n_bytes;
+    exitlm_status status = EXITLM_OK;
+    for (size_t i = 0; i < n_spans && status == EXITLM_OK; i++) {
+        const double start = spans[i][0], stop = start + spans[i][3];
+        const double from = start > at ? start : at, to = stop < end ? stop : end;
+        if (!(from < to)) continue;
+        status = exitlm_loader_seek(loader, (uint32_t)spans[i][1],
+                                    (uint64_t)(spans[i][2] + (from - start)), error);
+        if (status == EXITLM_OK)
+            status =
+                exitlm_loader_push(loader, bytes + (size_t)(from - at), (size_t)(to - from), error);
+    }
+    return status;
+}
 void EXPORT(exitlm_wasm_loader_state)(const exitlm_loader *loader, exitlm_load_state *state) {
     exitlm_loader_state(loader, state);
 }

@@ -207,6 +207,15 @@ static exitlm_status take_row(exitlm_model *model, xl_part *part, uint32_t index
     taken->used = n;
     if (xl_place_row_ready(model, place, row)) return EXITLM_OK;
     xl_stop **at = find_stop(place, row);
+    /* nearly always: nothing of it has to be remembered, and a row is whole blocks */
+    if (!*at && n == place->row_bytes) {
+        if (!put_row_bytes(place, xl_slot(model, row), 0, NULL, p, n))
+            return not_finite(part, index, offset, n, error);
+        taken->new_bytes = n;
+        row_done(model, place, row);
+        taken->tensor_done = place->n_done_bytes == (uint64_t)place->row_bytes * place->rows;
+        return EXITLM_OK;
+    }
     if (!*at) {
         *at =
             xl_calloc(&model->allocator, 1, sizeof **at + xl_quant_types[place->type].block_bytes);

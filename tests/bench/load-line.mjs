@@ -8,6 +8,14 @@ import { createServer, listen } from '../../web/serve.mjs';
 /** Milliseconds since 1970, finer than Date; a page's timeOrigin + now() is the same clock. */
 export const clock = () => performance.timeOrigin + performance.now();
 
+/** Compressed once, as static hosts do: whoever loads does not wait for it. @type {Map<string, Buffer>} */
+const kept = new Map();
+const compressed = (/** @type {string} */ file) => {
+  let bytes = kept.get(file);
+  if (!bytes) kept.set(file, (bytes = gzipSync(fs.readFileSync(file))));
+  return bytes;
+};
+
 /**
  * @typedef {{ at: number, bytes: number }} Point so many bytes had gone out at that time (clock())
  * @typedef {Awaited<ReturnType<typeof openLine>>} Line
@@ -29,7 +37,7 @@ export async function openLine({ rttMs = 0, ...options }) {
       return false;
     response
       .writeHead(200, { 'Content-Type': 'application/json', 'Content-Encoding': 'gzip' })
-      .end(gzipSync(fs.readFileSync(path.join(options.root, url))));
+      .end(compressed(path.join(options.root, url)));
     return true;
   };
   const server = createServer({

@@ -30,7 +30,8 @@ static int exitlm(char *err, size_t err_bytes, const char *arguments, ...) {
     char line[1024];
     va_list list;
     va_start(list, arguments);
-    int n = snprintf(line, sizeof line, "%s ", program);
+    const char *emulator = getenv("EXITLM_EMULATOR");
+    int n = snprintf(line, sizeof line, "%s %s ", emulator ? emulator : "", program);
     n += vsnprintf(line + n, sizeof line - (size_t)n, arguments, list);
     va_end(list);
     snprintf(line + n, sizeof line - (size_t)n, " 2>&1 >/dev/null");

@@ -6,6 +6,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { ExitLM, ExitLMError } from '../../web/src/index.js';
+import { Engine } from '../../web/src/engine/engine.js';
 import { jobsByShard, parseManifest } from '../../web/src/loading/manifest.js';
 import {
   bad,
@@ -117,6 +118,41 @@ test(
     await again.dispose();
   },
 );
+
+test('stretches of a few bytes go into the engine together', { skip: !built }, async (t) => {
+  const cut = structuredClone(manifest);
+  let n = 0;
+  for (const shard of cut.shards)
+    shard.extents = shard.extents.flatMap((/** @type {any} */ { offset, bytes: all, ...rest }) =>
+      Array.from({ length: Math.ceil(all / 61) }, (_, i) => {
+        n++;
+        return { ...rest, offset: offset + 61 * i, bytes: Math.min(61, all - 61 * i) };
+      }),
+    );
+  const { url } = await serve(
+    {},
+    { ...files, '/m/manifest.json': new TextEncoder().encode(JSON.stringify(cut)) },
+  );
+  const { call } = Engine.prototype;
+  let calls = 0;
+  t.after(() => {
+    Engine.prototype.call = call;
+  });
+  Engine.prototype.call = function counted(name, ...args) {
+    if (/^loader_(seek|push|scatter)$/.test(name)) calls++;
+    return call.call(this, name, ...args);
+  };
+  const lm = await ExitLM.load(url, { ...options, cache: 'none' });
+  assert.equal(await say(lm), expected);
+  await lm.ready;
+  assert.equal(await say(lm), expected);
+  await lm.dispose();
+  const header = cut.shards[0].extents.length; // before it is there nothing can be scattered
+  assert.ok(
+    calls - 2 * header < n / 20,
+    `${calls} calls for ${n} stretches, ${header} of a header`,
+  );
+});
 
 test('a shard with another checksum, in the middle of an answer', { skip: !built }, async () => {
   const largest = manifest.shards.reduce((/** @type {any} */ a, /** @type {any} */ b) =>

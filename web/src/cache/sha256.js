@@ -9,8 +9,14 @@ const MOST_HELD_BYTES = 25 * 2 ** 20;
 /** Of so many bytes each the pieces of a shard are hashed: no new memory is touched for them. */
 export const HASHED_BYTES = 256 * 1024;
 
+const HEX = Array.from({ length: 256 }, (_, b) => b.toString(16).padStart(2, '0'));
+
 /** @param {Uint8Array} bytes */
-export const hex = (bytes) => Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join('');
+export function hex(bytes) {
+  let text = '';
+  for (let i = 0; i < bytes.length; i++) text += HEX[bytes[i]];
+  return text;
+}
 
 /** @param {SubtleCrypto} subtle @param {Uint8Array} bytes @returns {Promise<string>} 64 digits */
 export const digest = async (subtle, bytes) =>

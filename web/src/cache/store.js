@@ -6,7 +6,8 @@
  *
  * @typedef {object} Slot a place for one model
  * @property {string} kind
- * @property {boolean} flat a file's bytes lie there as they are: any stretch of them can be read
+ * @property {boolean} flat a file's bytes lie there as they are: any stretch of them can be read,
+ *   and what was given to `write` is the giver's again afterwards
  * @property {boolean} writable false: somebody else writes it, or it is complete
  * @property {string} journal its text
  * @property {(text: string) => Promise<void>} append to the journal, after what was written before
@@ -64,6 +65,8 @@ export class ModelStore {
   /** @type {Map<number, Ranges>} */ #ranges = new Map();
   // pieces that are being filled
   /** @type {{ file: number, offset: number, bytes: Uint8Array, used: number }[]} */ #open = [];
+  /** Of whole pieces that were written: new memory takes as long as the bytes. @type {Uint8Array[]} */ #spare =
+    [];
   #tail = Promise.resolve();
   #waiting = 0;
   #writing;
@@ -313,7 +316,9 @@ export class ModelStore {
         open = {
           file,
           offset: at,
-          bytes: new Uint8Array(Math.min(PIECE_BYTES, Math.max(FIRST_BYTES, bytes.length - done))),
+          bytes:
+            this.#spare.pop() ??
+            new Uint8Array(Math.min(PIECE_BYTES, Math.max(FIRST_BYTES, bytes.length - done))),
           used: 0,
         };
         this.#open.push(open);
@@ -352,6 +357,7 @@ export class ModelStore {
         this.#untold.push([file, offset, bytes.length, hash]);
         this.#untoldBytes += bytes.length;
         if (this.#untoldBytes >= PIECE_BYTES && now() - this.#toldAt >= TELL_MS) await this.#tell();
+        if (this.#slot.flat && open.bytes.length === PIECE_BYTES) this.#spare.push(open.bytes);
       } finally {
         this.#waiting--;
       }
@@ -420,6 +426,7 @@ export class ModelStore {
    */
   async finish(sizes, stretches = []) {
     await this.flush();
+    this.#spare = [];
     if (!this.#writing || this.#state.doneBytes !== null) return;
     const done = sizes.reduce((sum, n) => sum + n, 0);
     if (this.#slot.flat)

@@ -40,6 +40,11 @@ import { generateOptions } from './structs.js';
 import { CallReader, toolsIn } from './tools.js';
 
 const TURN_MS = 8;
+/**
+ * Bytes that come go before computing for so long: taking them in has to be done anyway, and what is
+ * not taken keeps server and browser from going on.
+ */
+const BYTES_MS = 40;
 /** From an answer's bytes to the engine there are some turns. */
 const QUIET_TURNS = 4;
 /** As EXITLM_MAX_TURNS. */
@@ -295,12 +300,12 @@ export class Replies {
   }
 
   /**
-   * Lets the event loop turn; while the model loads as often as bytes come, but for no longer than
-   * was computed: who computes and who loads share a thread.
+   * Lets the event loop turn; while the model loads as often as bytes come, but not for ever: who
+   * computes and who loads share a thread.
    */
   async #pause() {
     const loader = this.#loader;
-    const until = now() + TURN_MS;
+    const until = now() + BYTES_MS;
     for (let quiet = 0; quiet < QUIET_TURNS; quiet++) {
       const before = loader.networkBytes;
       await turn();

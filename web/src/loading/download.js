@@ -4,7 +4,7 @@
 import { linked } from '../link/abort.js';
 import { isForeign } from '../link/address.js';
 import { ExitLMError, messageOf } from '../link/errors.js';
-import { isWorkerd, release } from '../link/platform.js';
+import { isWorkerd, now, release } from '../link/platform.js';
 import { PassingError } from './http.js';
 
 /** @typedef {import('../link/sources.js').Source} Source */
@@ -58,17 +58,27 @@ export async function* download(
   let at = from;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let stalled;
+  let waitingSince = NaN;
   for (let failures = 0; ;) {
     // Whoever fetches leaves listeners at the signal, and there are thousands of requests. Its abort
     // ends an answer that nobody has begun to read.
     const link = linked(signal);
-    const wait = () => {
-      if (!source.url) return; // only the caller knows how long its own stream may take
-      const why = `${source.name}: nothing has come for ${stallMs / 1000} seconds`;
-      stalled = setTimeout(() => link.abort(new PassingError('NETWORK', why)), stallMs);
+    // One timer that looks again, for there are thousands of chunks. Of the caller's own stream only
+    // the caller knows how long it may take.
+    const look = () => {
+      const left = waitingSince + stallMs - now();
+      if (!(left <= 0)) stalled = setTimeout(look, left || stallMs);
+      else
+        link.abort(
+          new PassingError(
+            'NETWORK',
+            `${source.name}: nothing has come for ${stallMs / 1000} seconds`,
+          ),
+        );
     };
     try {
-      wait();
+      waitingSince = now();
+      if (source.url) look();
       const opened = await source.open(at, to, link.signal, whole);
       answered.add(source);
       onOpen?.(opened);
@@ -79,7 +89,7 @@ export async function* download(
       if (opened.ranged && total !== null && (to === null || to > total)) to = total;
       let position = opened.from;
       for await (const chunk of opened.body) {
-        clearTimeout(stalled); // whoever takes the bytes may take its time
+        waitingSince = NaN; // whoever takes the bytes may take its time
         const skip = Math.max(0, at - position);
         position += chunk.length;
         if (skip < chunk.length) {
@@ -90,7 +100,7 @@ export async function* download(
           failures = 0;
           if (to !== null && at >= to) return;
         }
-        wait();
+        waitingSince = now();
       }
       if (to === null || at >= to || (!opened.ranged && total !== null && at >= total)) return;
       throw new PassingError(

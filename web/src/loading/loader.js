@@ -81,6 +81,9 @@ const HEADER_BYTES = 2 * 2 ** 20;
  * engine's memory.
  */
 const PLAN_EXTENTS = 2048;
+/** Spans that the engine takes at once, four numbers each: most pieces of a shard have fewer. */
+const TABLE_SPANS = 256;
+const SPAN_BYTES = 32;
 const PROGRESS_MS = 50;
 /** The longest that taking bytes keeps the event loop from turning. */
 const SLICE_MS = 8;
@@ -98,6 +101,7 @@ export class ModelLoader {
   #stateStruct;
   /** @type {any} */ #state;
   #abort = new AbortController();
+  /** Spans of a shard on their way into the engine. */ #table = 0;
   #part = 0;
   #offset = 0;
   /** @type {Ranges[]} */ #have = [];
@@ -115,6 +119,7 @@ export class ModelLoader {
   #changed = deferred();
   /** @type {unknown} */ #failure;
   #finished = false;
+  /** @type {Promise<void>} */ #kept = Promise.resolve();
   #lastTurn = now();
   /** In which nothing could be taken from the line. */ #busyMs = 0;
   #lastProgress = -Infinity;
@@ -252,6 +257,11 @@ export class ModelLoader {
 
   /** @param {number} row */
   #needRow(row) {
+    if (this.#options.shards) {
+      const place = this.#rows.placeOf(row);
+      if (place) this.#jobs.need(place.part, place.offset, 0);
+      return;
+    }
     const found = this.#rows.find(row);
     if (!found) return;
     const { part, offset, rowBytes, rowsAfter } = found;
@@ -368,7 +378,10 @@ export class ModelLoader {
     }
   }
 
-  /** @param {(extent: Extent) => void} [take] */
+  /**
+   * @param {((extent: Extent) => void) | null} take each; null: only so many are read that a row is
+   *   found among them
+   */
   #readPlan(take) {
     const engine = this.#engine;
     const bytes = engine.sizeOf('extent');
@@ -405,6 +418,7 @@ export class ModelLoader {
         engine.run('loader_plan', this.#pointer, first, extents, PLAN_EXTENTS, count);
         n = engine.view.getUint32(count, true);
         read(extents, Math.min(n - first, PLAN_EXTENTS));
+        if (!take && this.#rows.placeOf(0)) break;
       }
     });
   }
@@ -421,7 +435,7 @@ export class ModelLoader {
       if (!job) break;
       await this.#runJob({ job, left: job.to - job.from, lane: 'files', began: now() });
     }
-    if (this.#state.headerReady) this.#readPlan();
+    if (this.#state.headerReady) this.#readPlan(null);
     await this.#runJobs();
   }
 
@@ -578,6 +592,25 @@ export class ModelLoader {
    */
   async #deliver(job, at, bytes, origin) {
     if (this.#failure) throw this.#failure;
+    // Before the header is there it is a stretch or two.
+    const taken =
+      this.#options.shards && this.#state.headerReady
+        ? this.#scatter(job, at, bytes)
+        : this.#spread(job, at, bytes);
+    if (origin === 'network') this.networkBytes += bytes.length - taken;
+    await this.#took(job.file, taken, origin);
+    if (!(bytes instanceof Staged) && origin === 'network')
+      await this.#options.store?.write(job.file, at, bytes);
+  }
+
+  /**
+   * Bytes of a job, a stretch of the original at a time.
+   * @param {Job} job
+   * @param {number} at
+   * @param {Uint8Array | Staged} bytes
+   * @returns {number} how many the engine had not
+   */
+  #spread(job, at, bytes) {
     let index = job.spans.indexAt(at);
     let taken = 0;
     for (let done = 0; done < bytes.length;) {
@@ -592,10 +625,50 @@ export class ModelLoader {
       }
       done += to - from;
     }
-    if (origin === 'network') this.networkBytes += bytes.length - taken;
-    await this.#took(job.file, taken, origin);
-    if (!(bytes instanceof Staged) && origin === 'network')
-      await this.#options.store?.write(job.file, at, bytes);
+    return taken;
+  }
+
+  /**
+   * Bytes of a shard, all at once: a call of the engine for each of some ten thousand stretches takes
+   * longer than the bytes do.
+   * @param {Job} job
+   * @param {number} at
+   * @param {Uint8Array | Staged} bytes
+   * @returns {number} how many
+   */
+  #scatter({ spans }, at, bytes) {
+    const engine = this.#engine;
+    const began = now();
+    const table = (this.#table ||= engine.alloc(TABLE_SPANS * SPAN_BYTES));
+    let from = at;
+    const take = (/** @type {number} */ memory, /** @type {number} */ n) => {
+      for (const end = from + n; from < end;) {
+        const first = spans.indexAt(from);
+        const numbers = spans.numbers(
+          first,
+          Math.min(TABLE_SPANS, spans.indexAt(end - 1) - first + 1),
+        );
+        const to = Math.min(end, numbers[numbers.length - 4] + numbers[numbers.length - 1]);
+        new Float64Array(engine.memory.buffer, table, numbers.length).set(numbers);
+        engine.run(
+          'loader_scatter',
+          this.#pointer,
+          table,
+          numbers.length / 4,
+          from,
+          memory + n - (end - from),
+          to - from,
+        );
+        from = to;
+      }
+    };
+    inFile(this.#nameOf(0), () => {
+      if (bytes instanceof Staged) take(bytes.pointer, bytes.length);
+      else engine.staged(bytes, take);
+    });
+    this.#part = -1; // wherever it stands now
+    this.#busyMs += now() - began;
+    return bytes.length;
   }
 
   // ---- both ----
@@ -726,14 +799,24 @@ export class ModelLoader {
     this.#headerReady.resolve(undefined);
     this.#notify();
     this.#report(true);
-    const sizes = this.#have.map((have) => have.list[have.list.length - 1]?.[1] ?? 0);
-    const { store } = this.#options;
+    const { store, shards } = this.#options;
+    const sizes = shards
+      ? this.#partBytes
+      : this.#have.map(({ list }) => list[list.length - 1]?.[1] ?? 0);
     // A packed model's list of rows takes megabytes, and nobody asks for it any more.
     this.#options = { ...this.#options, shards: undefined };
     this.#rows = new Rows();
     this.#have = [];
-    await store?.finish(sizes, this.#stretches);
-    this.#options.pieces.free();
+    this.#freeTable();
+    this.#kept = (async () => {
+      await store?.finish(sizes, this.#stretches);
+      this.#options.pieces.free();
+    })();
+  }
+
+  /** Resolves once the cache has all that came, which nobody waits for who wants to talk. */
+  kept() {
+    return this.#kept;
   }
 
   /** Checksums of whole files that did not come in order. */
@@ -783,10 +866,16 @@ export class ModelLoader {
     resolve(undefined);
   }
 
+  #freeTable() {
+    if (this.#table) this.#engine.free(this.#table);
+    this.#table = 0;
+  }
+
   /** Gives the engine's objects back. The model is freed where loading did not finish. */
   dispose() {
     this.fail(new ExitLMError('DISPOSED', 'the model was disposed of'));
     if (this.#engine.crash) return;
+    this.#freeTable();
     if (this.#pointer) this.#engine.call('loader_free', this.#pointer);
     this.#pointer = 0;
   }

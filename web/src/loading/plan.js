@@ -40,9 +40,15 @@ export class Spans {
 
   /** @param {Span[]} list in the order of `at`, without gaps */
   constructor(list) {
-    this.#numbers = new Float64Array(list.length * 4);
-    for (const [i, { at, part, offset, bytes }] of list.entries())
-      this.#numbers.set([at, part, offset, bytes], 4 * i);
+    const numbers = new Float64Array(list.length * 4);
+    for (let i = 0; i < list.length; i++) {
+      const span = list[i];
+      numbers[4 * i] = span.at;
+      numbers[4 * i + 1] = span.part;
+      numbers[4 * i + 2] = span.offset;
+      numbers[4 * i + 3] = span.bytes;
+    }
+    this.#numbers = numbers;
   }
 
   get length() {
@@ -53,6 +59,14 @@ export class Spans {
   at(index) {
     const [at, part, offset, bytes] = this.#numbers.subarray(4 * index, 4 * index + 4);
     return { at, part, offset, bytes };
+  }
+
+  /**
+   * At most `most` spans from number `index` on, as four numbers each.
+   * @param {number} index @param {number} most
+   */
+  numbers(index, most) {
+    return this.#numbers.subarray(4 * index, 4 * (index + most));
   }
 
   /** @param {number} at in the fetched file @returns {number} index of the span with this byte */
@@ -261,6 +275,20 @@ export class Rows {
           out.push({ ...extent, offset: from, nBytes: to - from });
     }
     return out;
+  }
+
+  /**
+   * Where a row of the embedding begins, told by any other one.
+   * @param {number} wanted
+   * @returns {{ part: number, offset: number } | null} null: no row of it is known
+   */
+  placeOf(wanted) {
+    for (let i = 0; i < this.#length; i += 7) {
+      const { row, nRows, part, offset, nBytes, layer, output } = this.#at(i);
+      if (layer <= -2 && !output)
+        return { part, offset: offset + ((wanted - row) * nBytes) / nRows };
+    }
+    return null;
   }
 
   /**
