@@ -39,9 +39,10 @@ static const cli_option options[] = {
         "(vocabulary exit); default: chosen by what they earn"),
     CLI_RANGE(COUNT, "rows", from.training.rows, "N", 16, 1048576, "2048",
               "tokens of the shortlist of an inner head"),
-    CLI_RANGE(COUNT, "vocabulary-rows", from.training.vocabulary_rows, "N", 16, 1048576, NULL,
-              "tokens of the shortlist after the last layer; default: a sixteenth of the "
-              "vocabulary, at least 8192"),
+    CLI_RANGE(COUNTS, "vocabulary-rows", from.vocabulary_rows, "N,...", 16, 1048576, NULL,
+              "tokens of the shortlist after the last layer, and of a longer one for where that is "
+              "not sure; default: a sixteenth of the vocabulary, at least 8192, and with "
+              "--vocabulary-only a quarter of a vocabulary of 131072 or more"),
     CLI_RANGE(COUNT, "hidden", from.training.hidden, "N", 8, 65536, "768", "width of --form mlp"),
     CLI_SWITCH(0, "no-maps", from.training.no_maps,
                "leave out the maps of the K/V policy \"maps\""),

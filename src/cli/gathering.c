@@ -11,6 +11,21 @@ static void choose_vocabulary_only(cli_gathering *from, const cli_call *call, ui
     if (!cli_given(call, "probe-tokens")) from->training.probe_tokens = 20000;
 }
 
+enum { LEAST_ROWS = 8192, LEAST_VOCABULARY_OF_TWO = 131072 };
+
+/* A second list has to be several times as long to find what the first lacks (SPEED.md, "A
+ * vocabulary of 262,144"). */
+static void choose_vocabulary_rows(cli_gathering *from, uint32_t vocab) {
+    xl_training_options *o = &from->training;
+    const cli_counts *rows = &from->vocabulary_rows;
+    o->vocabulary_rows = rows->n                   ? rows->items[0]
+                         : vocab / 16 > LEAST_ROWS ? vocab / 16
+                                                   : LEAST_ROWS;
+    o->further_rows = rows->n > 1 ? rows->items[1] : 0;
+    if (rows->n == 0 && o->vocabulary_only && vocab >= LEAST_VOCABULARY_OF_TWO)
+        o->further_rows = vocab / 4;
+}
+
 /* What is given by name stays. A model of few layers has fewer heads. */
 static void choose_as_paper(cli_gathering *from, const cli_call *call, uint32_t layers) {
     xl_training_options *o = &from->training;
@@ -30,8 +45,7 @@ static void take_model(xl_training *run, const cli_call *call, cli_gathering *fr
     xl_training_options *o = &from->training;
     if (o->vocabulary_only) choose_vocabulary_only(from, call, engine->info.layers);
     if (o->as_paper) choose_as_paper(from, call, engine->info.layers);
-    if (!o->vocabulary_rows)
-        o->vocabulary_rows = engine->info.vocab / 16 > 8192 ? engine->info.vocab / 16 : 8192;
+    choose_vocabulary_rows(from, engine->info.vocab);
     o->layers = from->layers.items;
     o->n_layers = from->layers.n;
     o->threads = engine->threads;
@@ -53,6 +67,10 @@ int cli_gathering_run(const cli_call *call, cli_gathering *from, const cli_engin
                          call->command->name);
     if (from->training.vocabulary_only && from->training.as_paper)
         return cli_usage("%s: --as-paper has no vocabulary exit: leave out --vocabulary-only",
+                         call->command->name);
+    const cli_counts *rows = &from->vocabulary_rows;
+    if (rows->n > 2 || (rows->n == 2 && rows->items[1] <= rows->items[0]))
+        return cli_usage("%s: --vocabulary-rows: one list, or two, the second the longer",
                          call->command->name);
     cli_interrupt_catch();
     cli_engine engine;

@@ -8,7 +8,7 @@
 typedef struct cli_gathering {
     xl_training_options training;
     cli_texts data;
-    cli_counts layers;
+    cli_counts layers, vocabulary_rows;
     bool quiet;
 } cli_gathering;
 

@@ -101,7 +101,7 @@ static bool read_fingerprint(reader *r) {
     return true;
 }
 
-static bool read_chain(reader *r) {
+static bool read_chain(reader *r, uint32_t version) {
     exitlm_heads *h = r->h;
     xl_gguf_array layers, forms, rows;
     if (!xl_gguf_get_array(&r->gguf, "exitlm.layers", &layers))
@@ -122,8 +122,14 @@ static bool read_chain(reader *r) {
         if (form < 0)
             return fail(r, "exitlm.forms", "names a form that this version does not know");
         int64_t layer = xl_gguf_array_int(&layers, i), n_rows = xl_gguf_array_int(&rows, i);
-        if (layer < 1 || layer > h->n_layers || (i && layer <= h->head[i - 1].layer))
-            return fail(r, "exitlm.layers", "must be ascending, within the model's layers");
+        const bool longer_list = version > 1 && i && form == XL_FORM_VOCABULARY &&
+                                 h->head[i - 1].form == XL_FORM_VOCABULARY &&
+                                 n_rows > h->head[i - 1].rows;
+        if (layer < 1 || layer > h->n_layers ||
+            (i && layer <= h->head[i - 1].layer && !longer_list))
+            return fail(r, "exitlm.layers",
+                        "must be ascending, within the model's layers; only vocabulary exits "
+                        "may share one, with more rows each");
         if (form == XL_FORM_FULL) n_rows = h->vocab;
         else if (n_rows < 1 || n_rows > h->n_shortlist)
             return fail(r, "exitlm.rows", "must be within the shortlist");
@@ -187,10 +193,10 @@ static bool read_keys(reader *r) {
     }
     if (!xl_gguf_get_u32(&r->gguf, "exitlm.format_version", &version))
         return fail(r, "exitlm.format_version", "is no integer");
-    if (version != 1) {
-        r->status =
-            xl_fail(r->error, EXITLM_UNSUPPORTED,
-                    "exit heads of format version %u: this program knows version 1", version);
+    if (version < 1 || version > XL_HEADS_VERSION) {
+        r->status = xl_fail(r->error, EXITLM_UNSUPPORTED,
+                            "exit heads of format version %u: this program knows versions 1 to %d",
+                            version, XL_HEADS_VERSION);
         return false;
     }
     xl_gguf_array shortlist;
@@ -213,7 +219,7 @@ static bool read_keys(reader *r) {
     if (shortlist.n < 1 || shortlist.n > h->vocab)
         return fail(r, "exitlm.shortlist", "must have 1 to `vocab` tokens");
     h->n_shortlist = shortlist.n;
-    return read_chain(r) && read_logistic(r) && read_scales(r) && read_default(r);
+    return read_chain(r, version) && read_logistic(r) && read_scales(r) && read_default(r);
 }
 
 /* ---- Tensors ----------------------------------------------------------------------------- */

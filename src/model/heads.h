@@ -1,13 +1,15 @@
 /* The heads file, NAME.exits.gguf, in memory. A GGUF v3 file, general.architecture = "exitlm".
  *
  * Metadata keys (u32/f32/string/arrays as GGUF knows them):
- *   exitlm.format_version        u32, 1
+ *   exitlm.format_version        u32, 1; 2 where several vocabulary exits follow each other, which
+ *                                the first programs do not know
  *   exitlm.engine_version        string
  *   exitlm.base.fingerprint      string, 64 hex digits (see model.c)
  *   exitlm.base.name             string
  *   exitlm.base.layers, .dim, .kv_dim, .vocab   u32, sizes of the base model
  *   exitlm.layers                u32[]  layers run before each head, ascending; may end with
- *                                n_layers (vocabulary exit)
+ *                                n_layers (vocabulary exit), several times where vocabulary exits
+ *                                have more rows each
  *   exitlm.forms                 string[] "tied" | "mlp" | "full" | "lens" | "vocabulary"
  *   exitlm.rows                  u32[]  static shortlist rows that each head scores: a prefix of
  *                                exitlm.shortlist
@@ -55,6 +57,8 @@
 #define XL_HEADS_H
 #include "gguf/gguf_write.h"
 #include "model.h"
+
+#define XL_HEADS_VERSION 2 /* the newest that is read */
 
 typedef enum xl_head_form {
     XL_FORM_TIED,

@@ -80,8 +80,9 @@ static void put_keys(xl_gguf_writer *w, const xl_heads_source *s) {
     uint32_t layers[EXITLM_MAX_HEADS], rows[EXITLM_MAX_HEADS];
     const char *forms[EXITLM_MAX_HEADS];
     float logistic[EXITLM_MAX_HEADS * 6], scale[EXITLM_MAX_HEADS];
-    bool scaled = false;
+    bool scaled = false, several = false;
     for (uint32_t i = 0; i < s->n_heads; i++) {
+        several |= i && s->head[i].layer == s->head[i - 1].layer;
         layers[i] = s->head[i].layer;
         rows[i] = s->head[i].form == XL_FORM_FULL ? s->vocab : s->head[i].rows;
         forms[i] = xl_form_names[s->head[i].form];
@@ -91,7 +92,7 @@ static void put_keys(xl_gguf_writer *w, const xl_heads_source *s) {
     }
     put_text(w, "general.architecture", "exitlm");
     put_text(w, "general.license", s->licence);
-    xl_gguf_put_u32(w, "exitlm.format_version", 1);
+    xl_gguf_put_u32(w, "exitlm.format_version", several ? 2 : 1);
     put_text(w, "exitlm.engine_version", EXITLM_VERSION);
     put_text(w, "exitlm.base.fingerprint", s->fingerprint);
     put_text(w, "exitlm.base.name", s->base_name);

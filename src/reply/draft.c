@@ -168,10 +168,10 @@ static void take_lookup(xl_drafting *d, const lookup *plan) {
     }
 }
 
-/* The vocabulary exit's index in the chain, -1 where there is none. */
+/* The index in the chain of the vocabulary exit, of several the cheapest; -1 where there is none. */
 static int32_t vocabulary_head(const xl_drafting *d) {
     const exitlm_heads *heads = d->job.heads;
-    for (uint32_t h = heads->n_heads; h-- > 0;)
+    for (uint32_t h = 0; h < heads->n_heads; h++)
         if (heads->head[h].form == XL_FORM_VOCABULARY &&
             heads->head[h].layer == model_of(d)->config.n_layers)
             return (int32_t)h;
@@ -179,12 +179,12 @@ static int32_t vocabulary_head(const xl_drafting *d) {
 }
 
 /* Whether one more draft of the vocabulary exit pays: its pass and check, its row of the output
- * matrix, and the scores of the first row's check, which then serve nobody. `all_right` is the
- * chance that it and those before it are right. */
-static bool one_more_pays(const xl_drafting *d, uint32_t h, double all_right) {
+ * matrix, and the `scored` rows of the first row's check, which then serve nobody. `all_right` is
+ * the chance that it and those before it are right. */
+static bool one_more_pays(const xl_drafting *d, uint32_t h, uint32_t scored, double all_right) {
     const exitlm_model *m = model_of(d);
     const double output = (double)m->config.vocab * m->config.dim,
-                 lost = d->n ? 0 : (double)xl_scored_rows(d->job.exits, h) / m->config.vocab;
+                 lost = d->n ? 0 : (double)scored / m->config.vocab;
     const xl_spent spent = {{1, (double)xl_head_macs(m, &d->job.heads->head[h]) / output + lost},
                             {0, 1}};
     return all_right > xl_account_cost(&d->account, &spent);
@@ -224,8 +224,10 @@ static exitlm_status check_last(xl_drafting *d, uint32_t head, const xl_check *p
                                 xl_check *check, exitlm_error *error) {
     const xl_stair *stair = d->job.stair;
     const exitlm_model *m = model_of(d);
-    d->spent.one[XL_OUTPUT] += (double)xl_head_macs(m, &d->job.heads->head[head]) /
-                               ((double)m->config.vocab * m->config.dim);
+    const double dim = m->config.dim;
+    d->spent.one[XL_OUTPUT] += ((double)xl_head_macs(m, &d->job.heads->head[head]) -
+                                (previous ? dim * previous->scored : 0)) /
+                               (m->config.vocab * dim);
     return xl_exit_check(d->job.exits, head, stair->n - 1, xl_hidden(stair, stair->n - 1), previous,
                          d->job.sampler, check, error);
 }
@@ -276,7 +278,7 @@ static exitlm_status draft_by_exits(xl_drafting *d, xl_draft *draft, int32_t *id
             *id = check.id;
             return EXITLM_OK;
         }
-        if (d->n == 0) d->scored = xl_scored_rows(d->job.exits, h);
+        if (d->n == 0) d->scored = check.scored;
         d->chain.previous = check;
         d->chain.has_previous = true;
     }
@@ -299,9 +301,9 @@ static exitlm_status draft_by_vocabulary(xl_drafting *d, xl_draft *draft, int32_
     const uint32_t cell = xl_account_cell(unlisted);
     double all_right = d->all_right * xl_account_chance(&d->account, cell);
     bool flat = !xl_sampler_is_plain(d->job.sampler) && check.p1 < MIN_SAMPLED_PROBABILITY;
-    *id = check.id >= 0 && !flat && one_more_pays(d, h, all_right) ? check.id : -1;
+    *id = check.id >= 0 && !flat && one_more_pays(d, h, check.scored, all_right) ? check.id : -1;
     if (*id < 0) {
-        if (d->n == 0) d->scored = xl_scored_rows(d->job.exits, h);
+        if (d->n == 0) d->scored = check.scored;
         return EXITLM_OK;
     }
     d->all_right = all_right;

@@ -509,7 +509,7 @@ static exitlm_status try_head(exitlm_session *s, exitlm_error *error) {
     }
     g->previous = check;
     g->has_previous = true;
-    g->previous_head = g->next_head++;
+    g->next_head++;
     return EXITLM_OK;
 }
 
@@ -517,10 +517,8 @@ static exitlm_status full_token(exitlm_session *s, exitlm_error *error) {
     xl_generation *g = s->generation;
     const uint32_t layers = s->run.model->config.n_layers, last = s->stair.n - 1;
     const uint64_t before = s->run.macs;
-    uint32_t row0 = 0;
-    if (g->has_previous && g->previous_head + 1 == g->chain.n)
-        row0 = xl_scored_rows(s->exits, g->previous_head);
-    exitlm_status status = xl_logits_compute(&s->logits, last, 1, row0, error);
+    exitlm_status status =
+        xl_logits_compute(&s->logits, last, 1, g->has_previous ? g->previous.scored : 0, error);
     if (status != EXITLM_OK) return status;
     xl_chosen chosen = {.head = -1, .layer = (uint16_t)layers};
     chosen.id = xl_rule_full(&g->sampler, &s->logits, 0, last, &chosen.confidence);

@@ -40,8 +40,7 @@ typedef struct xl_generation {
     /* the token being computed at the last position */
     uint32_t next_head;
     bool has_previous;
-    xl_check previous; /* of head previous_head */
-    uint32_t previous_head;
+    xl_check previous; /* of the head that was asked last */
     /* a head has: what is left is the audit and the K/V, which may wait for weights */
     bool answered;
     xl_check answer; /* of next_head */

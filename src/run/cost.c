@@ -29,6 +29,12 @@ uint64_t xl_head_macs(const exitlm_model *m, const xl_head *head) {
            matrix_macs(&head->down) + (head->other ? m->config.dim : 0);
 }
 
+uint64_t xl_check_macs(const exitlm_model *m, const xl_head *head, const xl_head *previous) {
+    const bool goes_on =
+        previous && previous->form == XL_FORM_VOCABULARY && head->form == XL_FORM_VOCABULARY;
+    return xl_head_macs(m, head) - (goes_on ? (uint64_t)previous->rows * m->config.dim : 0);
+}
+
 double xl_deferred_layers(const exitlm_model *m, const exitlm_heads *heads, uint32_t head,
                           exitlm_kv_policy policy, double waiting) {
     const double skipped = m->config.n_layers - heads->head[head].layer,
@@ -44,9 +50,13 @@ double xl_expected_macs(const exitlm_model *m, const exitlm_heads *heads,
                         const exitlm_level *level) {
     const double layer = (double)xl_layer_macs(m), token = (double)xl_token_macs(m);
     double sum = 0, left = 1;
+    const xl_head *previous = NULL;
     for (uint32_t h = 0; h < heads->n_heads; h++) {
         const double at = heads->head[h].layer;
-        if (level->threshold[h] > 0) sum += left * (double)xl_head_macs(m, &heads->head[h]);
+        if (level->threshold[h] > 0) {
+            sum += left * (double)xl_check_macs(m, &heads->head[h], previous);
+            previous = &heads->head[h];
+        }
         sum += level->coverage[h] * layer *
                (at + xl_deferred_layers(m, heads, h, level->kv, WAITING_ROW));
         left -= level->coverage[h];

@@ -24,8 +24,8 @@ struct xl_exits {
     uint8_t *shortlist_copy; /* NULL: it is a prefix */
     /* [vocab] index in the shortlist, UINT32_MAX: not in it; NULL where the model's slots say it */
     uint32_t *short_index;
-    bool shortlist_ready;   /* its rows are there (and copied) */
-    uint32_t smallest_head; /* rows of the shortlist that every head has */
+    uint32_t shortlist_ready; /* so many of its rows are there (and copied) */
+    uint32_t smallest_head;   /* rows of the shortlist that every head has */
     /* Rows of context tokens outside that, copied at their first position, in the order of these
      * positions. */
     xl_matrix context_rows;
@@ -137,21 +137,21 @@ static exitlm_status wait_for_row(xl_exits *e, int32_t id, exitlm_error *error) 
     return xl_fail(error, EXITLM_WAIT, "the output row of token %ld has not arrived yet", (long)id);
 }
 
-/* The static shortlist is there; copied once where it is no prefix of the output matrix. */
-static exitlm_status ready_shortlist(xl_exits *e, exitlm_error *error) {
+/* The first `rows` of the static shortlist are there; copied once where it is no prefix of the
+ * output matrix. */
+static exitlm_status ready_shortlist(xl_exits *e, uint32_t rows, exitlm_error *error) {
     const exitlm_model *m = e->run->model;
-    const exitlm_heads *heads = e->heads;
-    if (e->shortlist_ready) return EXITLM_OK;
+    const int32_t *ids = e->heads->shortlist;
+    rows = xl_min_u32(rows, e->heads->n_shortlist);
+    if (e->shortlist_ready >= rows) return EXITLM_OK;
     /* norms: they come before all layers */
     if (!m->base_ready) return xl_stair_wait(e->stair, 0, -1, error);
-    for (uint32_t i = 0; i < heads->n_shortlist; i++)
-        if (!m->output_row_ready[heads->shortlist[i]])
-            return wait_for_row(e, heads->shortlist[i], error);
-    if (e->shortlist_copy)
-        for (uint32_t i = 0; i < heads->n_shortlist; i++)
-            xl_copy_row(m->output.type, e->shortlist_copy, i, m->output.data,
-                        xl_slot(m, (uint32_t)heads->shortlist[i]), m->config.dim);
-    e->shortlist_ready = true;
+    for (uint32_t i = e->shortlist_ready; i < rows; i++)
+        if (!m->output_row_ready[ids[i]]) return wait_for_row(e, ids[i], error);
+    for (uint32_t i = e->shortlist_ready; i < rows && e->shortlist_copy; i++)
+        xl_copy_row(m->output.type, e->shortlist_copy, i, m->output.data,
+                    xl_slot(m, (uint32_t)ids[i]), m->config.dim);
+    e->shortlist_ready = rows;
     return EXITLM_OK;
 }
 
@@ -212,15 +212,16 @@ static const float *transform(xl_exits *e, const xl_head *head, const float *hid
 
 /* Does the head score the model's own output rows, as the full model would? */
 static bool scores_output(const xl_exits *e, const xl_head *head) {
-    return head->form == XL_FORM_VOCABULARY && !e->shortlist_copy;
+    return head->form == XL_FORM_VOCABULARY && !e->shortlist_copy && !head->bias && !head->norm;
 }
 
 /* Scores of the static rows, straight into the first slots of the full logits where they are
- * those. */
-static void score_static(xl_exits *e, const xl_head *head, const float *x) {
+ * those. `scored`: of them so many are there. */
+static void score_static(xl_exits *e, const xl_head *head, const float *x, uint32_t scored) {
     if (scores_output(e, head)) {
-        xl_matmul_rows(e->run, e->logits->row, e->logits->stride, &e->shortlist, 0, head->rows, x,
-                       1);
+        if (scored < head->rows)
+            xl_matmul_rows(e->run, e->logits->row, e->logits->stride, &e->shortlist, scored,
+                           head->rows - scored, x, 1);
         memcpy(e->scores, e->logits->row, head->rows * sizeof(float));
     } else {
         xl_matmul_rows(e->run, e->scores, e->capacity,
@@ -243,10 +244,11 @@ static int32_t id_of_candidate(const xl_exits *e, const xl_head *head, size_t i)
 
 /* The candidates' scores: static rows, then context rows; a token stands once. Returns their
  * number. */
-static uint32_t score_candidates(xl_exits *e, const xl_head *head, const float *x) {
+static uint32_t score_candidates(xl_exits *e, const xl_head *head, const float *x,
+                                 uint32_t scored) {
     const float *bias = e->run->model->output_bias;
     const uint32_t n = head->form == XL_FORM_FULL ? head->rows : head->rows + e->n_context;
-    score_static(e, head, x);
+    score_static(e, head, x, scored);
     if (n > head->rows)
         xl_matmul_rows(e->run, e->scores + head->rows, e->capacity, &e->context_rows, 0,
                        e->n_context, x, 1);
@@ -289,19 +291,20 @@ exitlm_status xl_exit_check(xl_exits *e, uint32_t index, uint32_t pos, const flo
                             const xl_check *previous, const xl_sampler *sampler, xl_check *check,
                             exitlm_error *error) {
     const xl_head *head = &e->heads->head[index];
-    exitlm_status status = ready_shortlist(e, error);
+    exitlm_status status = ready_shortlist(e, head->rows, error);
     if (status == EXITLM_OK) status = ready_context(e, error);
     if (status != EXITLM_OK) return status;
 
     const float *x = transform(e, head, hidden);
     const bool has_other = head->other != NULL;
-    uint32_t n = score_candidates(e, head, x);
+    uint32_t n = score_candidates(e, head, x, previous ? previous->scored : 0);
     if (has_other) e->scores[n] = score_other(head, x, e->run->model->config.dim);
     xl_logprobs *logprobs = sampler ? sampler->logprobs : NULL;
     if (logprobs) memcpy(logprobs->scores, e->scores, (n + has_other) * sizeof *e->scores);
     xl_softmax_stats stats;
     e->run->kernels->softmax_stats(e->scores, n + has_other, &stats);
     fill_check(&stats, n, e->scores, has_other, check);
+    check->scored = scores_output(e, head) ? head->rows / XL_TILE_ROWS * XL_TILE_ROWS : 0;
     check->argmax = stats.arg == n ? -1 : id_of_candidate(e, head, stats.arg);
     check->id = check->argmax;
     check->uncertainty =
@@ -318,13 +321,6 @@ exitlm_status xl_exit_check(xl_exits *e, uint32_t index, uint32_t pos, const flo
                          e->ids, n, has_other);
     }
     return EXITLM_OK;
-}
-
-uint32_t xl_scored_rows(const xl_exits *e, uint32_t index) {
-    const xl_head *head = &e->heads->head[index];
-    return scores_output(e, head) && !head->bias && !head->norm
-               ? head->rows / XL_TILE_ROWS * XL_TILE_ROWS
-               : 0;
 }
 
 static float log_from(float x, float least) { return (float)xl_log(x > least ? x : least); }

@@ -15,6 +15,9 @@ typedef struct xl_check {
     float entropy; /* / log(outcomes) */
     float p1, margin, other;
     int32_t argmax; /* without sampling; -1: other */
+    /* Output rows, in whole tiles, whose scores it has left in the first slots of the logits, as the
+     * full model would. A check that follows, and then the full model, go on from there. */
+    uint32_t scored;
 } xl_check;
 
 /* The heads of one sequence: their shortlist and the rows of context tokens beside it. */
@@ -28,7 +31,8 @@ xl_exits *xl_exits_take(xl_arena *arena, xl_logits *logits, const exitlm_heads *
 void xl_exits_fill(xl_exits *exits);
 
 /* Scores of head `head` for position pos, the last, whose hidden state after the head's layer is
- * `hidden`; previous: the check of the head before (or NULL), for "agrees". With `sampler` NULL
+ * `hidden`; previous: the check of the head that was asked about it just before (or NULL), for "agrees"
+ * and for what it has scored. With `sampler` NULL
  * greedy. */
 exitlm_status xl_exit_check(xl_exits *exits, uint32_t head, uint32_t pos, const float *hidden,
                             const xl_check *previous, const xl_sampler *sampler, xl_check *check,
@@ -62,9 +66,6 @@ void xl_metric_features(exitlm_metric metric, const xl_check *check, bool agrees
  * says. */
 float xl_uncertainty(const exitlm_heads *heads, uint32_t head, exitlm_metric metric,
                      const xl_check *check, const xl_check *previous);
-/* Output rows, in whole tiles, whose scores a check by this head has just left in the first
- * slots of the logits, as the full model would. */
-uint32_t xl_scored_rows(const xl_exits *exits, uint32_t head);
 /* Context tokens outside the shortlist that each check scores too. */
 uint32_t xl_context_rows(const xl_exits *exits);
 

@@ -114,7 +114,7 @@ xl_path_data xl_level_path_data(const xl_level_tokens *t, const exitlm_model *mo
         data.exit_cost[h] =
             (float)((layer * (at + xl_deferred_layers(model, heads, h, kv, BATCH_FILL)) + own) /
                     token);
-        /* the final head starts from the scores of the vocabulary exit */
+        /* what follows goes on from the scores of a vocabulary exit */
         data.fail_cost[h] = (float)(heads->head[h].form == XL_FORM_VOCABULARY ? 0 : own / token);
     }
     return data;

@@ -162,9 +162,8 @@ static exitlm_status decide(moment *m, const xl_measure_setting *setting, decisi
             return EXITLM_OK;
         }
         previous = c;
-        /* The final head re-uses the scores of the vocabulary exit. */
-        if (h + 1 == heads->n_heads && heads->head[h].form == XL_FORM_VOCABULARY)
-            d->check_macs -= all->head_macs[h];
+        /* What follows goes on from the scores of a vocabulary exit. */
+        if (heads->head[h].form == XL_FORM_VOCABULARY) d->check_macs -= all->head_macs[h];
     }
     return EXITLM_OK;
 }

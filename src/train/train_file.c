@@ -82,6 +82,8 @@ static exitlm_status write_heads(const xl_training *run, const xl_train_result *
 }
 
 /* ---- The heads ---- */
+#define MOST_RESULTS (XL_GATHER_MAX_LAYERS + 1) /* a second vocabulary exit beside one a layer */
+
 /* Of the layers that the user named: their places in the plan, which is ascending. */
 static uint32_t named_layers(const xl_training *run, uint32_t *layers) {
     const xl_training_options *o = run->options;
@@ -94,7 +96,7 @@ static uint32_t named_layers(const xl_training *run, uint32_t *layers) {
 
 static exitlm_status fit_maps(const xl_training *run, const xl_train_result *results, uint32_t n,
                               xl_train_maps *maps, exitlm_error *error) {
-    uint32_t layers[XL_GATHER_MAX_LAYERS];
+    uint32_t layers[MOST_RESULTS];
     if (run->options->no_maps) return EXITLM_OK;
     for (uint32_t i = 0; i < n; i++) layers[i] = results[i].layer;
     return xl_train_maps_fit(run, layers, n, maps, error);
@@ -106,20 +108,27 @@ static exitlm_status train_heads(xl_training *run, const uint32_t *layers, uint3
                                  exitlm_error *error) {
     const xl_training_options *o = run->options;
     exitlm_status status = EXITLM_OK;
-    for (; *n < n_layers && status == EXITLM_OK && !*stopped; (*n)++) {
-        const uint32_t layer = layers[*n];
-        /* The vocabulary exit learns a single vector: part of the data is enough. */
-        const bool vocabulary = run->plan.layers[layer] == run->info.layers;
-        status = xl_training_head(run, layer, vocabulary, vocabulary ? o->probe_tokens : 0,
-                                  vocabulary ? 3 : o->epochs, &results[*n], stopped, error);
+    for (uint32_t i = 0; i < n_layers; i++) {
+        const bool vocabulary = run->plan.layers[layers[i]] == run->info.layers;
+        /* A vocabulary exit learns a single vector: part of the data is enough. */
+        xl_head_plan plan = {.layer = layers[i],
+                             .vocabulary = vocabulary,
+                             .rows = vocabulary ? o->vocabulary_rows : o->rows,
+                             .epochs = vocabulary ? 3 : o->epochs,
+                             .max_positions = vocabulary ? o->probe_tokens : 0};
+        const uint32_t rows[] = {plan.rows, vocabulary ? o->further_rows : 0};
+        for (int k = 0; k < 2 && rows[k] && status == EXITLM_OK && !*stopped; k++) {
+            plan.rows = rows[k];
+            status = xl_training_head(run, &plan, &results[(*n)++], stopped, error);
+        }
     }
     return status;
 }
 
 exitlm_status xl_training_run(xl_training *run, xl_training_report *report, exitlm_error *error) {
     uint32_t layers[XL_GATHER_MAX_LAYERS], n = 0;
-    xl_train_result results[XL_GATHER_MAX_LAYERS] = {{0}};
-    xl_train_maps maps[XL_GATHER_MAX_LAYERS] = {{0}};
+    xl_train_result results[MOST_RESULTS] = {{0}};
+    xl_train_maps maps[MOST_RESULTS] = {{0}};
     bool stopped = false;
     *report = (xl_training_report){0};
     exitlm_status status = dequantise_output(run, error);
@@ -138,7 +147,7 @@ exitlm_status xl_training_run(xl_training *run, xl_training_report *report, exit
         if (!stopped) status = fit_maps(run, results, report->n_heads, maps, error);
         if (status == EXITLM_OK) status = write_heads(run, results, maps, report, error);
     }
-    for (uint32_t i = 0; i < XL_GATHER_MAX_LAYERS; i++) {
+    for (uint32_t i = 0; i < MOST_RESULTS; i++) {
         xl_train_maps_free(&maps[i]);
         xl_train_result_free(&results[i]);
     }

@@ -161,17 +161,16 @@ static exitlm_status learn(xl_training *run, const xl_train_part *part, bool voc
     return status;
 }
 
-exitlm_status xl_training_head(xl_training *run, uint32_t layer, bool vocabulary,
-                               size_t max_positions, uint32_t epochs, xl_train_result *result,
+exitlm_status xl_training_head(xl_training *run, const xl_head_plan *plan, xl_train_result *result,
                                bool *stopped, exitlm_error *error) {
-    const xl_training_options *o = run->options;
     xl_train_part part;
-    uint32_t rows = vocabulary ? o->vocabulary_rows : o->rows;
-    if (rows > run->base.n_shortlist) rows = run->base.n_shortlist;
+    const uint32_t layer = plan->layer, most = run->base.n_shortlist,
+                   rows = plan->rows < most ? plan->rows : most;
     *result = (xl_train_result){.layer = run->plan.layers[layer]};
-    exitlm_status status = xl_train_part_load(run, layer, rows, false, max_positions, &part, error);
+    exitlm_status status =
+        xl_train_part_load(run, layer, rows, false, plan->max_positions, &part, error);
     if (status != EXITLM_OK) return status;
-    status = learn(run, &part, vocabulary, rows, epochs, result, stopped, error);
+    status = learn(run, &part, plan->vocabulary, rows, plan->epochs, result, stopped, error);
     xl_train_part_free(&part);
     if (status == EXITLM_OK) status = validate(run, layer, rows, result, error);
     if (status != EXITLM_OK) return status;
@@ -334,9 +333,14 @@ exitlm_status xl_training_choose_layers(xl_training *run, uint32_t *layers, uint
     exitlm_status status = EXITLM_OK;
     *n_layers = 0;
     for (; c.n < run->plan.n_layers && status == EXITLM_OK && !*stopped; c.n++) {
+        const xl_training_options *o = run->options;
         const bool vocabulary = c.n + 1 == run->plan.n_layers;
-        status = xl_training_head(run, c.n, vocabulary, run->options->probe_tokens, 2,
-                                  &c.results[c.n], stopped, error);
+        const xl_head_plan plan = {.layer = c.n,
+                                   .vocabulary = vocabulary,
+                                   .rows = vocabulary ? o->vocabulary_rows : o->rows,
+                                   .epochs = 2,
+                                   .max_positions = o->probe_tokens};
+        status = xl_training_head(run, &plan, &c.results[c.n], stopped, error);
     }
     if (status == EXITLM_OK && !*stopped) {
         status = xl_train_part_load(run, 0, run->base.n_shortlist, true, 0, &part, error);

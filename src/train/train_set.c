@@ -46,8 +46,9 @@ static exitlm_status count_mass(xl_training *run, ranked *list, exitlm_error *er
 
 exitlm_status xl_training_shortlist(xl_training *run, exitlm_error *error) {
     const uint32_t vocab = run->info.vocab;
-    uint32_t n = run->options->rows > run->options->vocabulary_rows ? run->options->rows
-                                                                    : run->options->vocabulary_rows;
+    const xl_training_options *o = run->options;
+    uint32_t n = o->rows > o->vocabulary_rows ? o->rows : o->vocabulary_rows;
+    if (n < o->further_rows) n = o->further_rows;
     if (n > vocab) n = vocab;
     ranked *list = calloc(vocab, sizeof *list);
     free(run->shortlist);

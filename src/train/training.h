@@ -14,8 +14,11 @@ typedef struct xl_training_options {
     int form;               /* index in xl_training_forms */
     const uint32_t *layers; /* [n_layers] named; none: chosen by what they earn */
     size_t n_layers;
-    uint32_t self_chat, answers, reply_tokens, rows, vocabulary_rows, hidden, epochs, batch,
-        probe_tokens, map_tokens;
+    uint32_t self_chat, answers, reply_tokens, rows, hidden, epochs, batch, probe_tokens,
+        map_tokens;
+    uint32_t vocabulary_rows; /* of the vocabulary exit */
+    uint32_t further_rows;    /* more than these: of a second one, which is asked where the first
+                               * is not sure; 0: there is none */
     float rate, target_temperature;
     uint64_t seed;
     bool no_maps;
@@ -98,10 +101,15 @@ typedef struct xl_train_result {
     float sampling_scale;              /* xl_trainer_sampling_scale */
     xl_head_answer *answers;           /* [validation positions] */
 } xl_train_result;
+typedef struct xl_head_plan {
+    uint32_t layer; /* index in plan.layers */
+    bool vocabulary;
+    uint32_t rows, epochs;
+    size_t max_positions; /* 0: all */
+} xl_head_plan;
 /* Trains one head, or takes it from its checkpoint. *stopped: by the observer; the head is as
  * far as it came. */
-exitlm_status xl_training_head(xl_training *run, uint32_t layer, bool vocabulary,
-                               size_t max_positions, uint32_t epochs, xl_train_result *result,
+exitlm_status xl_training_head(xl_training *run, const xl_head_plan *plan, xl_train_result *result,
                                bool *stopped, exitlm_error *error);
 void xl_train_result_free(xl_train_result *result);
 /* Tries all candidate layers on part of the data and picks a set. *work: what a token then costs at

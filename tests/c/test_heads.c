@@ -545,6 +545,37 @@ static void test_sampling_scale(fixture *f) {
     refuse(&source, "exitlm.sampling_scale");
 }
 
+/* Vocabulary exits alone may follow each other after the last layer, with more rows each; the first
+ * programs are told by the version that they do not know such files. */
+static void test_two_vocabulary_exits(fixture *f) {
+    xl_heads_source s = f->source;
+    s.head[3] = s.head[4];
+    s.head[3].rows = SHORT / 2;
+    s.head[3].layer = 6;
+    xl_buffer file = written(&s);
+    exitlm_heads *h = read_back(&file);
+    CHECK(h->n_heads == N_HEADS && h->head[3].layer == 6 && h->head[4].layer == 6 &&
+          h->head[3].rows == SHORT / 2 && h->head[4].rows == SHORT && h->head[3].other);
+    exitlm_heads_free(h);
+    static const char key[] = "exitlm.format_version";
+    uint8_t *at = file.data;
+    while (memcmp(at, key, sizeof key - 1) != 0) at++;
+    at += sizeof key - 1 + 4; /* behind the name, the type, then the number */
+    CHECK(at[0] == 2);
+    at[0] = 1;
+    exitlm_error error;
+    CHECK(exitlm_heads_create(&h, file.data, file.n_bytes, NULL, &error) == EXITLM_BAD_MODEL &&
+          strstr(error.message, "must be ascending"));
+    xl_buffer_free(&file);
+    s.head[3].rows = SHORT;
+    refuse(&s, "with more rows each");
+    s.head[3].rows = SHORT / 2;
+    s.head[3].form = XL_FORM_LENS;
+    refuse(&s, "only vocabulary exits may share one");
+    s = f->source, s.head[3] = s.head[4], s.head[3].rows = 2, s.head[3].layer = 5;
+    refuse(&s, "vocabulary exit before the last layer");
+}
+
 static void test_refused(fixture *f) {
     xl_heads_source s = f->source;
     s.fingerprint = "short";
@@ -664,10 +695,10 @@ static void test_other_files(void) {
     xl_buffer b = new_buffer();
     xl_gguf_writer_init(&w, &xl_libc_allocator);
     xl_gguf_put_cstring(&w, "general.architecture", "exitlm");
-    xl_gguf_put_u32(&w, "exitlm.format_version", 2);
+    xl_gguf_put_u32(&w, "exitlm.format_version", 3);
     CHECK(xl_gguf_writer_header(&w, &b, &error) == EXITLM_OK);
     CHECK(try_read(b.data, b.n_bytes, NULL, &error) == EXITLM_UNSUPPORTED &&
-          strstr(error.message, "format version 2"));
+          strstr(error.message, "format version 3"));
     xl_gguf_writer_free(&w);
     xl_buffer_free(&b);
     xl_buffer_free(&model);
@@ -684,6 +715,7 @@ int main(void) {
     test_without_maps(&f);
     test_add_maps(&f);
     test_sampling_scale(&f);
+    test_two_vocabulary_exits(&f);
     test_refused(&f);
     test_damaged(&f);
     test_no_memory(&f);

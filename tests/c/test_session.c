@@ -352,6 +352,78 @@ static void test_heads_given_late(void) { /* copied shortlist rows score like th
     exitlm_session_free(copied);
 }
 
+static void check_prompt(exitlm_session *s, uint32_t head, const xl_check *previous,
+                         xl_check *check, uint64_t *macs) {
+    const uint64_t before = s->run.macs;
+    CHECK_OK(xl_exit_check(s->exits, head, PROMPT - 1, xl_hidden(&s->stair, PROMPT - 1), previous,
+                           NULL, check, &error_));
+    *macs = s->run.macs - before;
+}
+
+/* The second goes on from the scores of the first, and the model from the second's; no bit tells. */
+static void test_two_vocabulary_exits(void) {
+    enum { LIST = 96 };
+    const uint32_t last = plain->config.n_layers, dim = plain->config.dim;
+    exitlm_heads *two = tiny_heads(plain, (uint32_t[]){last, last}, 2, LIST, 5);
+    exitlm_model *with = tiny_load(two);
+    exitlm_session *s = tiny_session(with, &(exitlm_session_options){.context_tokens = 128}),
+                   *late = tiny_session(
+                       plain, &(exitlm_session_options){.context_tokens = 128, .heads = two});
+    int32_t ids[PROMPT];
+    make_ids(ids, PROMPT, 31);
+    const size_t row_bytes = plain->config.vocab * sizeof(float);
+    float *row = malloc(row_bytes);
+    xl_check first, second, alone;
+    uint64_t macs, macs_alone;
+    assert(row);
+    CHECK_OK(xl_stair_append(&s->stair, ids, PROMPT, &error_));
+    CHECK_OK(xl_stair_advance(&s->stair, last, &error_));
+    CHECK_OK(xl_logits_compute(&s->logits, PROMPT - 1, 1, 0, &error_));
+    memcpy(row, s->logits.row, row_bytes);
+    memset(s->logits.row, 0, row_bytes);
+    check_prompt(s, 1, NULL, &alone, &macs_alone);
+    memset(s->logits.row, 0, row_bytes);
+    check_prompt(s, 0, NULL, &first, &macs);
+    check_prompt(s, 1, &first, &second, &macs);
+    assert(first.scored == LIST / 2 && second.scored == LIST && macs > 0);
+    assert(macs_alone - macs == (uint64_t)first.scored * dim);
+    assert(second.argmax == alone.argmax && second.p1 == alone.p1 &&
+           second.margin == alone.margin && second.entropy == alone.entropy &&
+           second.other == alone.other && second.uncertainty == alone.uncertainty);
+    CHECK_OK(xl_logits_compute(&s->logits, PROMPT - 1, 1, second.scored, &error_));
+    assert(memcmp(row, s->logits.row, row_bytes) == 0);
+    free(row);
+
+    uint32_t exits[3] = {0};
+    float barely[EXITLM_MAX_HEADS] = {1e-6f, 1e-6f}, mixed[EXITLM_MAX_HEADS] = {0.5f, 0.9f};
+    for (uint32_t trial = 0; trial < 12; trial++) {
+        make_ids(ids, PROMPT, trial);
+        exitlm_generate_options o = options(EXITLM_MODE_FULL, trial % 3 ? 0 : 0.8f, trial);
+        reply_to(s, ids, PROMPT, &o, &full);
+        o.mode = EXITLM_MODE_LOSSLESS;
+        o.thresholds = mixed;
+        reply_to(s, ids, PROMPT, &o, &other);
+        assert(same(&full, &other));
+        o.mode = EXITLM_MODE_EXIT;
+        o.thresholds = barely;
+        reply_to(s, ids, PROMPT, &o, &other);
+        assert(same(&full, &other) && other.stats.full_tokens == other.n);
+        o.thresholds = mixed;
+        reply_to(s, ids, PROMPT, &o, &full);
+        reply_to(late, ids, PROMPT, &o, &other); /* its list is a copy, scored anew each time */
+        assert(same(&full, &other) && memcmp(full.heads, other.heads, sizeof full.heads) == 0);
+        exits[0] += full.stats.exits[0];
+        exits[1] += full.stats.exits[1];
+        exits[2] += full.stats.full_tokens;
+    }
+    printf("two vocabulary exits: %u, %u, full %u\n", exits[0], exits[1], exits[2]);
+    assert(exits[0] && exits[1] && exits[2]);
+    exitlm_session_free(late);
+    exitlm_session_free(s);
+    exitlm_model_free(with);
+    exitlm_heads_free(two);
+}
+
 static void test_stop_strings(void) {
     int32_t ids[PROMPT];
     make_ids(ids, PROMPT, 21);
@@ -526,6 +598,7 @@ int main(void) {
     test_lossless_is_full();
     test_exit_mode();
     test_heads_given_late();
+    test_two_vocabulary_exits();
     test_stop_strings();
     test_stop_and_go_on();
     test_errors();

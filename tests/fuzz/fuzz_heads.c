@@ -94,6 +94,11 @@ static bool write_heads(input *in, xl_buffer *out) {
             take_head(in, &s.head[s.n_heads], layer, s.n_shortlist, maps[s.n_heads]);
             s.n_heads++;
         }
+    /* a second vocabulary exit, a longer one or not */
+    if (kind >> 23 & 1 && s.n_heads && s.head[s.n_heads - 1].form == XL_FORM_VOCABULARY) {
+        take_head(in, &s.head[s.n_heads], LAYERS, s.n_shortlist, maps[s.n_heads]);
+        s.n_heads++;
+    }
     for (uint32_t i = 0; i < s.n_levels; i++) {
         const uint32_t what = take(in, 2);
         levels[i] =

@@ -559,7 +559,7 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
     );
   });
 
-  test('a model without a chat template: the vocabulary exit alone, from texts that it begins itself', () => {
+  test('a model without a chat template: two vocabulary exits alone, from texts that it begins itself', () => {
     const bytes = Buffer.from(fs.readFileSync(tiny));
     bytes.write('chat_nothing', bytes.indexOf('chat_template'));
     const base = scratch('base/base.gguf', bytes),
@@ -570,7 +570,7 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
       assert.equal(status, 0, err);
       return out;
     };
-    const train_ = ['train', base, '-o', heads, '--vocabulary-only', '--vocabulary-rows', '256'];
+    const train_ = ['train', base, '-o', heads, '--vocabulary-only', '--vocabulary-rows', '64,256'];
     call(...train_, '--self-chat', '40', '--out-data', kept);
     const texts = lines(fs.readFileSync(kept, 'utf8')).map((line) => line.text);
     assert.ok(texts.length > 30 && new Set(texts).size > 30, 'each text has an opening of its own');
@@ -581,7 +581,10 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
         head.form,
         head.rows,
       ]),
-      [[6, 'vocabulary', 256]],
+      [
+        [6, 'vocabulary', 64],
+        [6, 'vocabulary', 256],
+      ],
     );
     assert.match(info.data, /40 conversations or texts: 40 invented/);
 
@@ -602,7 +605,7 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
       (/** @type {{ strategy: string, accuracy: number }} */ l) =>
         l.strategy === 'risk' && Math.abs(l.accuracy - 0.8) < 1e-6,
     );
-    assert.ok(row.certified && row.coverage[0] > 0, JSON.stringify(row));
+    assert.ok(row.certified && row.coverage[0] + row.coverage[1] > 0, JSON.stringify(row));
     const evaluated = ['eval', base, heads, '--self-chat', '30', '--speed', '1', '--reps', '1'];
     const [eval_] = lines(call(...evaluated, '--strategy', 'risk', '--json'));
     assert.equal(eval_.conversations, 30);
@@ -671,6 +674,11 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
         ],
         1,
         /exits cannot pay here: .* still takes [1-9].* of the work/,
+      ],
+      [
+        ['train', tiny, '-o', scratch('x.gguf'), '--vocabulary-rows', '256,128', '-q'],
+        2,
+        /one list, or two, the second the longer/,
       ],
       [
         ['train', tiny, '-o', scratch('x.gguf'), '--data', scratch('none.txt'), '-q'],

@@ -116,7 +116,8 @@ void tiny_heads_file(const exitlm_model *model, const uint32_t *layers, uint32_t
     /* 7 and the vocabulary share no factor */
     for (uint32_t i = 0; i < rows; i++) shortlist[i] = (int32_t)((i * 7u + 3u) % c->vocab);
     for (uint32_t i = 0; i < n; i++) {
-        fill_head(&source.head[i], c, layers[i], rows, maps[i]);
+        const bool goes_on = i + 1 < n && layers[i + 1] == layers[i];
+        fill_head(&source.head[i], c, layers[i], goes_on ? rows / 2 : rows, maps[i]);
         level.threshold[i] = 0.9f;
     }
     xl_buffer_init(out, &xl_libc_allocator);
