@@ -89,8 +89,10 @@ static exitlm_status choose_candidates(xl_training *run, exitlm_error *error) {
     xl_gather_plan *plan = &run->plan;
     const uint32_t last = run->info.layers, stride = last >= 15 ? (last + 7) / 15 : 1;
     const xl_training_options *o = run->options;
-    if (o->n_layers > EXITLM_MAX_HEADS)
-        return xl_fail(error, EXITLM_USAGE, "--layers: at most %d heads", EXITLM_MAX_HEADS);
+    if (o->n_layers + (o->further_rows > 0) > EXITLM_MAX_HEADS)
+        return xl_fail(error, EXITLM_USAGE,
+                       "--layers: at most %d heads, a second list of --vocabulary-rows included",
+                       EXITLM_MAX_HEADS);
     for (uint32_t i = 1; i <= 7 && !o->vocabulary_only && !o->as_paper; i++)
         if (last > i * stride) plan->layers[plan->n_layers++] = last - i * stride;
     plan->layers[plan->n_layers++] = last;
