@@ -504,36 +504,6 @@ test("the caller's own cache: no bytes the second time, a partial copy is contin
   }
 });
 
-test(
-  'a model is ready when all is there, whatever its cache takes for it',
-  { timeout: 60_000 },
-  async () => {
-    const { url } = await serve();
-    let puts = 0;
-    /** @type {(value?: undefined) => void} */
-    let release = () => {};
-    const held = new Promise((resolve) => {
-      release = resolve;
-    });
-    const cache = {
-      get: async () => undefined,
-      async put(/** @type {string} */ key) {
-        if (!key.endsWith('journal')) await held;
-        puts++;
-      },
-      delete: async () => {},
-    };
-    const lm = await ExitLM.load(url, { ...options, cache });
-    await lm.ready;
-    assert.equal(await say(lm), await reference);
-    const before = puts;
-    const gone = lm.dispose();
-    release();
-    await gone; // which waits for the cache
-    assert.ok(puts > before, `${puts} of ${before} afterwards`);
-  },
-);
-
 test('a copy: under a key of its own, compared once a day, the oldest give way', async (t) => {
   const kept = memoryCaches(t);
   const storage = { estimate: async () => ({ quota: 1e9, usage: 0 }) };

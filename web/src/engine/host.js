@@ -274,11 +274,10 @@ export class Host {
       let maps;
       this.#maps.want = () => (maps ??= this.#loadMaps(spec, resolved.heads, key));
       const running = loader.run();
-      const putAway = async () => {
-        await loader.kept();
-        await store?.close();
-      };
-      this.#putAway = running.then(putAway, putAway);
+      this.#putAway = running.then(
+        () => store?.close(),
+        () => store?.close(),
+      );
       try {
         await Promise.race([loader.headerReady(), running]);
         this.#openSession(spec, loader, threads);
@@ -295,7 +294,6 @@ export class Host {
       this.#putAway = running.then(
         async () => {
           this.#peer.notify('ready', this.#describe(loader).info);
-          await loader.kept();
           if (store?.stale && !packed && !sha256) await this.#revalidate(store, sources[0]);
           await store?.close();
           await this.#maps.want();

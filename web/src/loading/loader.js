@@ -119,7 +119,6 @@ export class ModelLoader {
   #changed = deferred();
   /** @type {unknown} */ #failure;
   #finished = false;
-  /** @type {Promise<void>} */ #kept = Promise.resolve();
   #lastTurn = now();
   /** In which nothing could be taken from the line. */ #busyMs = 0;
   #lastProgress = -Infinity;
@@ -808,15 +807,8 @@ export class ModelLoader {
     this.#rows = new Rows();
     this.#have = [];
     this.#freeTable();
-    this.#kept = (async () => {
-      await store?.finish(sizes, this.#stretches);
-      this.#options.pieces.free();
-    })();
-  }
-
-  /** Resolves once the cache has all that came, which nobody waits for who wants to talk. */
-  kept() {
-    return this.#kept;
+    await store?.finish(sizes, this.#stretches); // who comes back right after finds all of it
+    this.#options.pieces.free();
   }
 
   /** Checksums of whole files that did not come in order. */
