@@ -234,6 +234,7 @@ void xl_stair_map_waiting(xl_stair *stair, const exitlm_heads *heads, uint32_t h
     const uint32_t last = stair->n - 1, layer = heads->head[head].layer;
     uint32_t first = last;
     while (first > 0 && stair->depth[first - 1] == layer) first--;
+    if (first > 0 && stair->depth[first - 1] < m->config.n_layers) return; /* it goes first */
     for (; first < last; first++) make_skipped(stair, first, &heads->head[head]);
     assert(xl_stair_check(stair));
 }

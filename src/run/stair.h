@@ -101,8 +101,8 @@ void xl_stair_set_through(xl_stair *stair);
 exitlm_status xl_stair_exit(xl_stair *stair, const exitlm_heads *heads, uint32_t pos, uint32_t head,
                             exitlm_kv_policy policy, exitlm_error *error);
 /* Policy MAPS, when the last position has come to the layer of `head`: where that is the mapping
- * head, those that waited and came along are mapped; while a layer above has not arrived they go
- * on waiting. */
+ * head, those that waited and came along are mapped; while a layer above has not arrived, or one
+ * before them stands between the layers above, they go on waiting. */
 void xl_stair_map_waiting(xl_stair *stair, const exitlm_heads *heads, uint32_t head);
 /* The invariant of the staircase. Asserted after each change in debug builds. */
 bool xl_stair_check(const xl_stair *stair);
