@@ -84,7 +84,8 @@ static void test_quantize_edges(const xl_kernels *k) {
         k->matmul[XL_Q8_0](y, 8, w, COLS, 0, 8, a, stride, 1);
         ref->matmul[XL_Q8_0](expected, 8, w, COLS, 0, 8, b, stride, 1);
         CHECK(same(y, expected, 8), "%s: quantisation at the edges", k->name);
-        CHECK(isfinite(expected[0]), "reference");
+        /* FLT_MAX times the largest weight, 1.27, is infinite */
+        CHECK(x[160] > 1 || isfinite(expected[0]), "reference");
         float rest[COLS], expected_rest[COLS];
         k->quantize(a, rest, x, COLS), ref->quantize(b, expected_rest, x, COLS);
         CHECK(same(rest, expected_rest, COLS), "%s: what quantisation leaves", k->name);
