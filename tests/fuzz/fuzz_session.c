@@ -263,7 +263,8 @@ static void begun(run *r, seat *at, exitlm_status status, const exitlm_error *er
         /* No memory for what clones read and this reply would write over leaves the session empty. */
         const standing now = standing_of(at->s);
         const bool emptied = status == EXITLM_OUT_OF_MEMORY && now.positions == 0 &&
-                             now.phase == XL_IDLE && now.n_tokens == 0 && now.prompt_n == 0;
+                             now.phase == XL_IDLE && now.n_tokens == 0 &&
+                             !at->s->generation->context_known;
         if (!emptied) expect_same(at->s, before);
         return;
     }
