@@ -237,9 +237,9 @@ static int run(const cli_call *call) {
     cli_engine_options engine = o->engine;
     if (o->mode == EXITLM_MODE_FULL && !engine.heads) engine.heads = "none";
     if (o->load && engine.kv_type < 0) engine.kv_type = chat_saved_kv_type(o->load);
-    const bool certifies =
-        o->mode < 0 || o->mode == EXITLM_MODE_EXIT; /* the others emit full's tokens */
-    if (!certifies && engine.kv_type < 0) engine.kv_type = CLI_KV_TYPE;
+    const bool says_full = o->mode == EXITLM_MODE_FULL || o->mode == EXITLM_MODE_LOSSLESS;
+    if (says_full && engine.kv_type < 0)
+        engine.kv_type = CLI_KV_TYPE; /* no certificate is asked for */
     if (o->mode == EXITLM_MODE_EXIT) engine.heads_for = "--mode exit";
     if (o->mode == EXITLM_MODE_LOSSLESS) engine.heads_for = "--mode lossless";
     status = cli_engine_open(&c.engine, call->operands[0], &engine, CLI_SESSION);

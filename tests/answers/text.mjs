@@ -50,17 +50,8 @@ export function answer(
   const output = execFileSync(
     program,
     [
-      'chat',
-      model,
-      '-p',
-      prompt,
-      '--mode',
-      'full',
-      '--max-tokens',
-      `${n}`,
-      '--kv-type',
-      'f32',
-      '--json',
+      ...['chat', model, '-p', prompt, '--mode', 'full', '--max-tokens', String(n), '--json'],
+      ...['--kv-type', 'f32'], // as the text of before
     ],
     { encoding: 'utf8', maxBuffer: 1 << 26 },
   );

@@ -6,7 +6,7 @@
 // order: one stream, a server without ranges; checked: the same, verified by its sha256; packed: shards,
 // each verified. In turn; the first token of a reply of 24, and all there, medians, and those of the
 // ratios to the first way in the same round.
-import { spawn, spawnSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import os from 'node:os';
@@ -34,13 +34,8 @@ const models = path.join(folder, 'models');
 fs.mkdirSync(models);
 fs.copyFileSync(defaultModel, path.join(models, 'm.gguf'));
 fs.copyFileSync(heads, path.join(models, 'm.exits.gguf'));
-const packed = spawnSync(program, [
-  'pack',
-  path.join(models, 'm.gguf'),
-  '-o',
-  path.join(models, 'p'),
-]);
-if (packed.status !== 0) throw new Error(`${packed.stderr}`);
+const packing = ['pack', path.join(models, 'm.gguf'), '-o', path.join(models, 'p')];
+execFileSync(program, packing, { stdio: ['ignore', 'ignore', 'inherit'] });
 const sha256 = createHash('sha256').update(fs.readFileSync(defaultModel)).digest('hex');
 
 const page = (/** @type {object} */ job) => `<!doctype html><script type="module">
@@ -98,6 +93,7 @@ async function load(/** @type {string} */ way) {
   await new Promise((resolve) => {
     browser.once('exit', resolve);
   });
+  fs.rmSync(profile, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
   await line.close();
   return times;
 }

@@ -5,8 +5,8 @@
  *
  * A round is, one after the other: a pass of n rows and their likeliest tokens, of one sequence and of
  * n sequences (what a row that rides along costs, with no conversation around it), and n sessions that
- * write together, for n = 1, 2, 4, 8, with K/V in f16 as the program has it. Processor time: one thread computes, and what else the machine does
- * hardly shows. */
+ * write together, for n = 1, 2, 4, 8, with K/V in f16 as the program has it. Processor time: one thread
+ * computes, and what else the machine does hardly shows. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

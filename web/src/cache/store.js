@@ -65,8 +65,8 @@ export class ModelStore {
   /** @type {Map<number, Ranges>} */ #ranges = new Map();
   // pieces that are being filled
   /** @type {{ file: number, offset: number, bytes: Uint8Array, used: number }[]} */ #open = [];
-  /** Of whole pieces that were written: new memory takes as long as the bytes. @type {Uint8Array[]} */ #spare =
-    [];
+  // of whole pieces that were written: new memory takes as long as the bytes
+  /** @type {Uint8Array[]} */ #spare = [];
   #tail = Promise.resolve();
   #waiting = 0;
   #writing;
