@@ -10,11 +10,12 @@
 
 /* ---- Attention ----------------------------------------------------------------- */
 
-typedef struct attention {
+typedef struct pass {
     xl_run *run;
+    const xl_layer *weights;
     const xl_row *rows;
     uint32_t layer, n;
-} attention;
+} pass;
 
 static void fill_frequencies(const exitlm_model *m, xl_angles *angles, bool local) {
     const xl_config *c = &m->config;
@@ -43,10 +44,14 @@ static size_t rope_slot(const exitlm_model *m, xl_angles *angles, bool local, ui
     return slot;
 }
 
+static bool has_rope(const xl_config *c, uint32_t layer) {
+    return !c->rope_period || (layer + 1) % c->rope_period != 0;
+}
+
 /* The layer's rotation of the heads of x at a position. */
 static void rotate(xl_run *run, uint32_t layer, uint32_t pos, float *x, uint32_t n_heads) {
     const xl_config *c = &run->model->config;
-    if (c->rope_period && (layer + 1) % c->rope_period == 0) return;
+    if (!has_rope(c, layer)) return;
     /* Rows of other sessions share these tables: same model, same angles. */
     const bool local = xl_layer_is_local(c, layer);
     xl_angles *angles = local ? &run->local_angles : &run->angles;
@@ -62,17 +67,11 @@ static void norm_heads(const xl_run *run, float *x, const float *weight, uint32_
                               c->norm_eps);
 }
 
-/* Q and K of each head through their norm, then RoPE, for one row; then its K and V into the
- * cache. */
-static void place_row(xl_run *run, uint32_t layer, const xl_row *row, float *q, float *k,
-                      float *v) {
+/* K of each head through its norm, then RoPE, for one row; then its K and V into the cache. */
+static void place_kv(xl_run *run, uint32_t layer, const xl_row *row, float *k, float *v) {
     const xl_config *c = &run->model->config;
     const xl_layer *l = &run->model->layers[layer];
     const xl_kv *kv = row->kv;
-    if (q) {
-        if (l->q_norm) norm_heads(run, q, l->q_norm, c->n_heads);
-        rotate(run, layer, row->pos, q, c->n_heads);
-    }
     if (l->k_norm) norm_heads(run, k, l->k_norm, c->n_kv_heads);
     rotate(run, layer, row->pos, k, c->n_kv_heads);
     for (uint32_t h = 0, tiles; h < c->n_kv_heads; h++)
@@ -82,10 +81,45 @@ static void place_row(xl_run *run, uint32_t layer, const xl_row *row, float *q, 
                                          c->head_dim);
 }
 
+static void place_kv_of(const void *arg, uint32_t r, uint32_t part) {
+    const pass *p = arg;
+    const xl_work *w = &p->run->work;
+    (void)part;
+    place_kv(p->run, p->layer, &p->rows[r], w->k + r * w->kv_stride, w->v + r * w->kv_stride);
+}
+
+static void place_of(const void *arg, uint32_t r, uint32_t part) {
+    const pass *p = arg;
+    const xl_config *c = &p->run->model->config;
+    float *q = p->run->work.q + r * p->run->work.q_stride;
+    if (p->weights->q_norm) norm_heads(p->run, q, p->weights->q_norm, c->n_heads);
+    rotate(p->run, p->layer, p->rows[r].pos, q, c->n_heads);
+    place_kv_of(arg, r, part);
+}
+
+/* Whether the angles of all rows are in the tables, so that nobody writes to these. Rows of several
+ * sequences may want the same slot for different positions. */
+static bool have_angles(const pass *p) {
+    const xl_config *c = &p->run->model->config;
+    const bool local = xl_layer_is_local(c, p->layer);
+    xl_angles *angles = local ? &p->run->local_angles : &p->run->angles;
+    if (!has_rope(c, p->layer)) return true;
+    for (uint32_t r = 0; r < p->n; r++) (void)rope_slot(p->run->model, angles, local, p->rows[r].pos);
+    for (uint32_t r = 0; r < p->n; r++)
+        if (angles->of[p->rows[r].pos % angles->n_slots] != p->rows[r].pos + 1) return false;
+    return true;
+}
+
+static void place_rows(const pass *p, xl_row_fn fn) {
+    if (have_angles(p)) xl_each_row(p->run, fn, p, 0, p->n);
+    else
+        for (uint32_t r = 0; r < p->n; r++) fn(p, r, 0);
+}
+
 /* Rows from `at` on that are consecutive positions of one sequence, at most ATTENTION_ROWS: they
  * read K and V together. */
 enum { ATTENTION_ROWS = 8 };
-static uint32_t consecutive(const attention *a, uint32_t at) {
+static uint32_t consecutive(const pass *a, uint32_t at) {
     uint32_t n = 1;
     const xl_row *row = &a->rows[at];
     while (n < ATTENTION_ROWS && at + n < a->n && row[n].kv == row->kv &&
@@ -95,7 +129,7 @@ static uint32_t consecutive(const attention *a, uint32_t at) {
 }
 
 static void attention_part(void *arg, uint32_t part, uint32_t parts) {
-    const attention *a = arg;
+    const pass *a = arg;
     xl_run *run = a->run;
     const xl_config *c = &run->model->config;
     const uint32_t group = c->n_heads / c->n_kv_heads;
@@ -136,14 +170,44 @@ static bool residual_all(const xl_config *c, uint32_t layer) {
     return layer + (c->n_layers + 9) / 10 >= c->n_layers;
 }
 
+static void norm_for_attention(const void *arg, uint32_t r, uint32_t part) {
+    const pass *p = arg;
+    const xl_work *w = &p->run->work;
+    (void)part;
+    xl_norm_row(p->run, w->norm + r * w->dim_stride, p->rows[r].hidden, &p->weights->attn_norm);
+}
+
+/* What attention gave goes into the hidden state, whose norm is what the feed-forward part reads. */
+static void norm_for_ffn(const void *arg, uint32_t r, uint32_t part) {
+    const pass *p = arg;
+    const xl_run *run = p->run;
+    const xl_layer *l = p->weights;
+    const xl_config *c = &run->model->config;
+    float *norm = run->work.norm + r * run->work.dim_stride,
+          *added = run->work.out + r * run->work.dim_stride, *hidden = p->rows[r].hidden;
+    (void)part;
+    if (l->post_attn_norm.weight) xl_norm_row(run, added, added, &l->post_attn_norm);
+    if (!c->parallel) run->kernels->add(hidden, added, c->dim);
+    if (l->ffn_norm.weight) xl_norm_row(run, norm, hidden, &l->ffn_norm);
+    if (c->parallel) run->kernels->add(hidden, added, c->dim);
+}
+
+static void add_ffn(const void *arg, uint32_t r, uint32_t part) {
+    const pass *p = arg;
+    const xl_run *run = p->run;
+    float *added = run->work.out + r * run->work.dim_stride;
+    (void)part;
+    if (p->weights->post_ffn_norm.weight)
+        xl_norm_row(run, added, added, &p->weights->post_ffn_norm);
+    run->kernels->add(p->rows[r].hidden, added, run->model->config.dim);
+}
+
 void xl_forward_layer(xl_run *run, uint32_t layer, const xl_row *rows, uint32_t n) {
     const xl_config *c = &run->model->config;
     const xl_layer *l = &run->model->layers[layer];
-    const xl_kernels *k = run->kernels;
     xl_work *w = &run->work;
+    pass p = {run, l, rows, layer, n};
 
-    for (uint32_t r = 0; r < n; r++)
-        xl_norm_row(run, w->norm + r * w->dim_stride, rows[r].hidden, &l->attn_norm);
     xl_product qkv = {.run = run,
                       .w = {&l->wq, &l->wk, &l->wv},
                       .bias = {l->bq, l->bk, l->bv},
@@ -153,13 +217,12 @@ void xl_forward_layer(xl_run *run, uint32_t layer, const xl_row *rows, uint32_t 
                       .x = w->norm,
                       .x_stride = w->dim_stride,
                       .n = n,
+                      .before = norm_for_attention,
+                      .before_arg = &p,
                       .residual = residual_qkv(c, layer)};
     xl_product_run(&qkv);
-    for (uint32_t r = 0; r < n; r++)
-        place_row(run, layer, &rows[r], w->q + r * w->q_stride, w->k + r * w->kv_stride,
-                  w->v + r * w->kv_stride);
-    attention a = {run, rows, layer, n};
-    xl_pool_run(run->pool, attention_part, &a);
+    place_rows(&p, place_of);
+    xl_pool_run(run->pool, attention_part, &p);
     xl_product out = {.run = run,
                       .w = {&l->wo},
                       .bias = {l->bo},
@@ -172,13 +235,6 @@ void xl_forward_layer(xl_run *run, uint32_t layer, const xl_row *rows, uint32_t 
                       .residual = residual_all(c, layer)};
     xl_product_run(&out);
 
-    for (uint32_t r = 0; r < n; r++) {
-        float *norm = w->norm + r * w->dim_stride, *added = w->out + r * w->dim_stride;
-        if (l->post_attn_norm.weight) xl_norm_row(run, added, added, &l->post_attn_norm);
-        if (!c->parallel) k->add(rows[r].hidden, added, c->dim);
-        if (l->ffn_norm.weight) xl_norm_row(run, norm, rows[r].hidden, &l->ffn_norm);
-        if (c->parallel) k->add(rows[r].hidden, added, c->dim);
-    }
     xl_product up = {.run = run,
                      .w = {&l->w_up},
                      .bias = {l->b_up},
@@ -188,6 +244,8 @@ void xl_forward_layer(xl_run *run, uint32_t layer, const xl_row *rows, uint32_t 
                      .x = w->norm,
                      .x_stride = w->dim_stride,
                      .n = n,
+                     .before = norm_for_ffn,
+                     .before_arg = &p,
                      .residual = residual_all(c, layer) || layers_are_cheap(c),
                      .activated = true};
     if (c->gated) {
@@ -208,19 +266,14 @@ void xl_forward_layer(xl_run *run, uint32_t layer, const xl_row *rows, uint32_t 
                        .n = n,
                        .residual = residual_all(c, layer)};
     xl_product_run(&down);
-    for (uint32_t r = 0; r < n; r++) {
-        float *added = w->out + r * w->dim_stride;
-        if (l->post_ffn_norm.weight) xl_norm_row(run, added, added, &l->post_ffn_norm);
-        k->add(rows[r].hidden, added, c->dim);
-    }
+    xl_each_row(run, add_ffn, &p, 0, n);
 }
 
 void xl_forward_kv(xl_run *run, uint32_t layer, const xl_row *rows, uint32_t n) {
     const xl_config *c = &run->model->config;
     const xl_layer *l = &run->model->layers[layer];
     xl_work *w = &run->work;
-    for (uint32_t r = 0; r < n; r++)
-        xl_norm_row(run, w->norm + r * w->dim_stride, rows[r].hidden, &l->attn_norm);
+    pass p = {run, l, rows, layer, n};
     xl_product kv = {.run = run,
                      .w = {&l->wk, &l->wv},
                      .bias = {l->bk, l->bv},
@@ -230,10 +283,11 @@ void xl_forward_kv(xl_run *run, uint32_t layer, const xl_row *rows, uint32_t n) 
                      .x = w->norm,
                      .x_stride = w->dim_stride,
                      .n = n,
+                     .before = norm_for_attention,
+                     .before_arg = &p,
                      .residual = residual_qkv(c, layer)};
     xl_product_run(&kv);
-    for (uint32_t r = 0; r < n; r++)
-        place_row(run, layer, &rows[r], NULL, w->k + r * w->kv_stride, w->v + r * w->kv_stride);
+    place_rows(&p, place_kv_of);
 }
 
 void xl_forward_skipped(xl_run *run, uint32_t layer, const xl_row *row, const xl_head *head) {
@@ -252,5 +306,5 @@ void xl_forward_skipped(xl_run *run, uint32_t layer, const xl_row *row, const xl
         .x_stride = w->dim_stride,
         .n = 1};
     xl_product_run(&kv);
-    place_row(run, layer, row, NULL, w->k, w->v);
+    place_kv(run, layer, row, w->k, w->v);
 }

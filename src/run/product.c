@@ -1,7 +1,33 @@
-/* Within a product the parts of the threads are disjoint, so threads change nothing. */
+/* The parts of the threads are disjoint, so threads change nothing. */
 #include "product.h"
 
 #include "base/bytes.h"
+
+/* ---- Rows ---- */
+
+/* Fewer rows take less time than waking a thread for them. */
+enum { ROWS_TO_SHARE = 8 };
+
+typedef struct rows_job {
+    xl_row_fn fn;
+    const void *arg;
+    uint32_t first, n;
+} rows_job;
+
+static void rows_part(void *arg, uint32_t part, uint32_t parts) {
+    const rows_job *job = arg;
+    const uint32_t end = job->first + job->n * (part + 1) / parts;
+    for (uint32_t row = job->first + job->n * part / parts; row < end; row++)
+        job->fn(job->arg, row, part);
+}
+
+void xl_each_row(const xl_run *run, xl_row_fn fn, const void *arg, uint32_t first, uint32_t n) {
+    rows_job job = {fn, arg, first, n};
+    if (n < ROWS_TO_SHARE) rows_part(&job, 0, 1);
+    else xl_pool_run(run->pool, rows_part, &job);
+}
+
+/* ---- Products ---- */
 
 /* Rows [*first, *last) of part `part`, in whole tiles. */
 static void rows_of_part(uint32_t rows, uint32_t part, uint32_t parts, uint32_t *first,
@@ -48,35 +74,44 @@ static void run_part(void *arg, uint32_t part, uint32_t parts) {
                                   last - first, p->run->model->config.activation);
 }
 
-static void quantise_rows(const xl_product *p) {
+/* Of a piece of the rows: x and y of xl_product are its own, `first` is its first row of them all. */
+typedef struct piece {
+    xl_product product;
+    uint32_t first;
+    bool quantised;
+} piece;
+
+static void prepare_row(const void *arg, uint32_t row, uint32_t part) {
+    const piece *of = arg;
+    const xl_product *p = &of->product;
     const xl_kernels *k = p->run->kernels;
     xl_work *w = &p->run->work;
-    for (uint32_t r = 0; r < p->n; r++) {
-        k->quantize(w->act + r * w->act_stride, p->residual ? w->residual : NULL,
-                    p->x + r * p->x_stride, p->w[0]->cols);
-        if (p->residual)
-            k->quantize(w->act + (p->n + r) * w->act_stride, NULL, w->residual, p->w[0]->cols);
-    }
+    const uint32_t r = row - of->first;
+    if (p->before) p->before(p->before_arg, row, part);
+    if (!of->quantised) return;
+    float *rest = p->residual ? w->residual + part * w->residual_floats : NULL;
+    k->quantize(w->act + r * w->act_stride, rest, p->x + r * p->x_stride, p->w[0]->cols);
+    if (rest) k->quantize(w->act + (p->n + r) * w->act_stride, NULL, rest, p->w[0]->cols);
 }
 
 void xl_product_run(const xl_product *whole) {
-    bool quantised = false;
-    for (uint32_t i = 0; i < whole->n_matrices; i++) {
-        quantised |= xl_type_is_quantized(whole->w[i]->type);
-        whole->run->macs += (uint64_t)(whole->rows ? whole->rows : whole->w[i]->rows) *
-                            whole->w[i]->cols * whole->n;
+    piece of = {.product = *whole};
+    xl_product *p = &of.product;
+    for (uint32_t i = 0; i < p->n_matrices; i++) {
+        of.quantised |= xl_type_is_quantized(p->w[i]->type);
+        p->run->macs += (uint64_t)(p->rows ? p->rows : p->w[i]->rows) * p->w[i]->cols * p->n;
     }
     /* With residuals it goes in pieces: the second half of a piece's rows lies where the next
      * piece's rows will be. */
-    xl_product p = *whole;
-    for (uint32_t left = whole->n;;) {
-        p.n = whole->residual ? xl_min_u32(left, XL_RESIDUAL_ROWS) : left;
-        if (quantised) quantise_rows(&p);
-        xl_pool_run(p.run->pool, run_part, &p);
-        left -= p.n;
-        if (left == 0) return;
-        p.x += p.n * p.x_stride;
-        for (uint32_t i = 0; i < p.n_matrices; i++) p.y[i] += p.n * p.y_stride[i];
+    for (;; of.first += p->n) {
+        const uint32_t left = whole->n - of.first;
+        p->n = whole->residual ? xl_min_u32(left, XL_RESIDUAL_ROWS) : left;
+        p->x = whole->x + of.first * whole->x_stride;
+        for (uint32_t i = 0; i < p->n_matrices; i++)
+            p->y[i] = whole->y[i] + of.first * whole->y_stride[i];
+        if (p->before || of.quantised) xl_each_row(p->run, prepare_row, &of, of.first, p->n);
+        xl_pool_run(p->run->pool, run_part, p);
+        if (p->n == left) return;
     }
 }
 

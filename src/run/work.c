@@ -33,7 +33,8 @@ void xl_run_take(xl_run *run, xl_arena *arena, const exitlm_heads *heads, uint32
     w->act_stride = xl_act_bytes(widest);
     w->norm = xl_arena_take2(arena, XL_CHUNK, w->dim_stride, sizeof(float));
     w->act = xl_arena_take(arena, XL_CHUNK, w->act_stride);
-    w->residual = xl_arena_take(arena, xl_whole_tiles(widest), sizeof(float));
+    w->residual_floats = xl_whole_tiles(widest);
+    w->residual = xl_arena_take2(arena, threads, w->residual_floats, sizeof(float));
     w->scores_floats = xl_whole_tiles(xl_attend_scratch_floats(ctx)) + 16;
     w->scores = xl_arena_take2(arena, threads, w->scores_floats, sizeof(float));
     if (heads)

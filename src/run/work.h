@@ -17,8 +17,9 @@ typedef struct xl_work {
     float *norm;     /* [XL_CHUNK][dim] */
     uint8_t *act;    /* [XL_CHUNK][act_stride] quantised rows of the widest input; of
                       * XL_RESIDUAL_ROWS rows, then of what quantising them left */
-    float *residual; /* [widest input] what quantising a row left */
     size_t act_stride;
+    float *residual; /* [threads][residual_floats] what quantising a row left */
+    size_t residual_floats;
     /* Nobody reads these after a pass: they lie where a verification's logits are (logits.h). */
     float *q, *k, *v; /* [XL_CHUNK + XL_RESIDUAL_ROWS][q_dim] [kv_dim] [kv_dim] */
     float *att;       /* [XL_CHUNK][q_dim] */
