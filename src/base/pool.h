@@ -21,10 +21,10 @@ enum { PART_BITS = 8 };
 struct xl_pool {
     exitlm_allocator allocator;
     uint32_t threads, others; /* who share it, beside the first */
-    /* Number of the job << PART_BITS | next part to claim. A claim is a compare-and-swap, so a
-     * thread that looked at an older job cannot take a part of it; fn and arg stand still until
-     * all parts are done. */
+    /* Number of the job << PART_BITS | parts that nobody has claimed, the last ones. A claim is a compare-and-swap, so a thread that looked at an older job cannot take a part of
+     * it; parts, fn and arg stand still until all parts are done. */
     uint32_t ticket;
+    uint32_t parts;
     uint32_t done;     /* parts of this job */
     uint32_t waiting;  /* the caller sleeps on `done` */
     uint32_t sleepers; /* workers asleep on `ticket` */
@@ -50,9 +50,7 @@ static bool spin(spinner *s);
 static void sleep_while(xl_pool *pool, uint32_t *word, uint32_t value, int64_t ns);
 static void wake(xl_pool *pool, uint32_t *word);
 
-static bool has_parts(const xl_pool *pool, uint32_t ticket) {
-    return (ticket & PART_MASK) < pool->threads;
-}
+static bool has_parts(uint32_t ticket) { return (ticket & PART_MASK) != 0; }
 
 static xl_pool *pool_alloc(uint32_t threads, const exitlm_allocator *allocator) {
     if (threads > XL_MAX_THREADS) threads = XL_MAX_THREADS;
@@ -61,19 +59,19 @@ static xl_pool *pool_alloc(uint32_t threads, const exitlm_allocator *allocator) 
     if (!pool) return NULL;
     pool->allocator = *allocator;
     pool->threads = threads;
-    pool->ticket = threads; /* job 0 has no part left */
     return pool;
 }
 
 /* Runs parts of the job as long as there are unclaimed ones. */
 static void help(xl_pool *pool) {
     uint32_t ticket = load(&pool->ticket);
-    while (has_parts(pool, ticket)) {
-        if (!__atomic_compare_exchange_n(&pool->ticket, &ticket, ticket + 1, false,
+    while (has_parts(ticket)) {
+        if (!__atomic_compare_exchange_n(&pool->ticket, &ticket, ticket - 1, false,
                                          __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
             continue;
-        pool->fn(pool->arg, ticket & PART_MASK, pool->threads);
-        if (add(&pool->done, 1) == pool->threads && load(&pool->waiting)) wake(pool, &pool->done);
+        const uint32_t parts = pool->parts;
+        pool->fn(pool->arg, parts - (ticket & PART_MASK), parts);
+        if (add(&pool->done, 1) == parts && load(&pool->waiting)) wake(pool, &pool->done);
         ticket = load(&pool->ticket);
     }
 }
@@ -85,12 +83,11 @@ static void help(xl_pool *pool) {
 static void sleep_until_job(xl_pool *pool) {
     spinner s = {0};
     do
-        if (has_parts(pool, load(&pool->ticket)) || load(&pool->stop)) return;
+        if (has_parts(load(&pool->ticket)) || load(&pool->stop)) return;
     while (spin(&s));
     add(&pool->sleepers, 1);
     const uint32_t ticket = load(&pool->ticket);
-    if (!has_parts(pool, ticket) && !load(&pool->stop))
-        sleep_while(pool, &pool->ticket, ticket, NAP_NS);
+    if (!has_parts(ticket) && !load(&pool->stop)) sleep_while(pool, &pool->ticket, ticket, NAP_NS);
     add(&pool->sleepers, (uint32_t)-1);
 }
 
@@ -104,27 +101,31 @@ static void work(xl_pool *pool) {
     if (add(&pool->workers, (uint32_t)-1) == 0) wake(pool, &pool->workers);
 }
 
-void xl_pool_run(xl_pool *pool, xl_part_fn fn, void *arg) {
-    if (!pool || pool->threads == 1) {
+void xl_pool_run_parts(xl_pool *pool, xl_part_fn fn, void *arg, uint32_t each) {
+    if (!pool) {
         fn(arg, 0, 1);
         return;
     }
+    const uint32_t parts = pool->threads * each;
+    pool->parts = parts;
     pool->fn = fn;
     pool->arg = arg;
     store(&pool->done, 0);
-    store(&pool->ticket, ((load(&pool->ticket) >> PART_BITS) + 1) << PART_BITS);
+    store(&pool->ticket, ((load(&pool->ticket) >> PART_BITS) + 1) << PART_BITS | parts);
     if (load(&pool->sleepers)) wake(pool, &pool->ticket);
     help(pool);
     spinner s = {0};
     do
-        if (load(&pool->done) == pool->threads) return;
+        if (load(&pool->done) == parts) return;
     while (spin(&s));
     store(&pool->waiting, 1);
-    for (uint32_t done; (done = load(&pool->done)) < pool->threads && !load(&pool->failed);)
+    for (uint32_t done; (done = load(&pool->done)) < parts && !load(&pool->failed);)
         sleep_while(pool, &pool->done, done, LOOK_AGAIN_NS);
     store(&pool->waiting, 0);
     if (load(&pool->failed)) __builtin_trap(); /* the result has a hole: this instance ends */
 }
+
+void xl_pool_run(xl_pool *pool, xl_part_fn fn, void *arg) { xl_pool_run_parts(pool, fn, arg, 1); }
 
 xl_pool *xl_pool_share(xl_pool *pool) {
     if (pool) pool->others++;

@@ -104,7 +104,8 @@ static bool have_angles(const pass *p) {
     const bool local = xl_layer_is_local(c, p->layer);
     xl_angles *angles = local ? &p->run->local_angles : &p->run->angles;
     if (!has_rope(c, p->layer)) return true;
-    for (uint32_t r = 0; r < p->n; r++) (void)rope_slot(p->run->model, angles, local, p->rows[r].pos);
+    for (uint32_t r = 0; r < p->n; r++)
+        (void)rope_slot(p->run->model, angles, local, p->rows[r].pos);
     for (uint32_t r = 0; r < p->n; r++)
         if (angles->of[p->rows[r].pos % angles->n_slots] != p->rows[r].pos + 1) return false;
     return true;

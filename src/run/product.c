@@ -110,7 +110,7 @@ void xl_product_run(const xl_product *whole) {
         for (uint32_t i = 0; i < p->n_matrices; i++)
             p->y[i] = whole->y[i] + of.first * whole->y_stride[i];
         if (p->before || of.quantised) xl_each_row(p->run, prepare_row, &of, of.first, p->n);
-        xl_pool_run(p->run->pool, run_part, p);
+        xl_pool_run_parts(p->run->pool, run_part, p, p->n >= ROWS_TO_SHARE ? 2 : 1);
         if (p->n == left) return;
     }
 }

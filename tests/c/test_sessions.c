@@ -69,11 +69,11 @@ static void check_same(const tiny_reply *a, const tiny_reply *b, uint32_t i) {
 }
 
 /* Fresh: what drafting learns stays with a session. */
-static exitlm_session *session_of(uint32_t i) {
+static exitlm_session *session_of(uint32_t i, uint64_t round) {
     return tiny_session(
         model, &(exitlm_session_options){.context_tokens = CTX - 7 * (i % 3), /* not all the same */
                                          .kv_type = i % 2 ? EXITLM_KV_Q8 : EXITLM_KV_F32,
-                                         .threads = i == 1 ? 2 : 1});
+                                         .threads = i == 1 || round % 2 ? 2 : 1});
 }
 
 /* Replies of all modes, that begin and end at different times. */
@@ -81,11 +81,11 @@ static void test_a_reply_does_not_depend_on_who_is_there(void) {
     exitlm_session *sessions[S];
     for (uint64_t round = 0; round < 12; round++) {
         for (uint32_t i = 0; i < S; i++) {
-            sessions[i] = session_of(i);
+            sessions[i] = session_of(i, round);
             start(sessions[i], i, round);
             tiny_run(sessions[i], &alone[i]);
             exitlm_session_free(sessions[i]);
-            sessions[i] = session_of(i);
+            sessions[i] = session_of(i, round);
         }
         memset(beside, 0, sizeof beside);
         enum { LATER, NOW, OVER } state[S] = {LATER};
@@ -115,6 +115,43 @@ static void test_a_reply_does_not_depend_on_who_is_there(void) {
             check_same(&alone[i], &beside[i], i);
             exitlm_session_free(sessions[i]);
         }
+    }
+}
+
+/* As many rows as threads share, of positions that want the same places in the tables of angles. */
+static void test_positions_a_whole_table_apart(void) {
+    enum { LONG = 400, FAR = 256 /* XL_WAITING */ };
+    static int32_t ids[LONG];
+    exitlm_session *sessions[S];
+    exitlm_turn turns[S];
+    const exitlm_session_options o = {.context_tokens = LONG, .threads = 3};
+    const exitlm_generate_options full = options(EXITLM_MODE_FULL, 0.8f, 7);
+    memset(beside, 0, sizeof beside);
+    for (uint32_t i = 0; i < S; i++) {
+        const uint32_t n = make_ids(ids, 40 + FAR * (i % 3 == 1), i + 1);
+        sessions[i] = tiny_session(model, &o);
+        CHECK_OK(exitlm_session_start(sessions[i], ids, n, &full, &error_));
+        tiny_run(sessions[i], &alone[i]);
+        exitlm_session_reset(sessions[i]);
+        CHECK_OK(exitlm_session_start(sessions[i], ids, n, &full, &error_));
+        do {
+            CHECK_OK(exitlm_session_step(sessions[i], &turns[i].event, &error_));
+            assert(!tiny_take(sessions[i], &turns[i].event, &beside[i]));
+        } while (sessions[i]->generation->phase == XL_PROMPT);
+        turns[i].session = sessions[i];
+    }
+    for (uint32_t n = S; n > 0;) {
+        CHECK_OK(exitlm_sessions_step(turns, n, &error_));
+        for (uint32_t k = n; k-- > 0;) {
+            uint32_t i = 0;
+            while (sessions[i] != turns[k].session) i++;
+            assert(turns[k].status == EXITLM_OK);
+            if (tiny_take(sessions[i], &turns[k].event, &beside[i])) turns[k] = turns[--n];
+        }
+    }
+    for (uint32_t i = 0; i < S; i++) {
+        check_same(&alone[i], &beside[i], i);
+        exitlm_session_free(sessions[i]);
     }
 }
 
@@ -352,6 +389,7 @@ int main(void) {
     heads = tiny_heads(plain, (uint32_t[]){1, 2, plain->config.n_layers}, 3, 400, 11);
     model = tiny_load(heads);
     test_a_reply_does_not_depend_on_who_is_there();
+    test_positions_a_whole_table_apart();
     test_prompts_are_read_between_tokens();
     test_turns_that_cannot_be_taken();
     test_a_restored_conversation_goes_on();
