@@ -24,7 +24,7 @@ static const cli_option options[] = {
               "levels of mode exit; default: the one that the heads name, 0.95 and 0.9"),
     CLI_ONE_OF("kv", kv, cli_reply_policies, "auto",
                "K/V of the layers that an exit skips; auto: of those that the level is calibrated "
-               "with, the cheapest here"),
+               "with, the cheapest"),
     CLI_SWITCH(0, "lossless", lossless,
                "compare ways of drafting: acceptance, tokens a verification, cost of a row"),
     CLI_REPLY_KV_OPTION,

@@ -33,7 +33,7 @@ static const cli_option options[] = {
                "how the thresholds were calibrated"),
     CLI_ONE_OF("kv", kv, cli_reply_policies, "auto",
                "K/V of the layers that an exit skips; auto: of those that the level is calibrated "
-               "with, the cheapest here"),
+               "with, the cheapest"),
     CLI_RANGE(NUMBER, "audit", audit, "P", 0, 1, "0",
               "share of the exits that the full model verifies"),
     CLI_SWITCH(0, "show-depth", show_depth,
