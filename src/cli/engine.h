@@ -14,6 +14,7 @@ typedef struct cli_engine_options {
     uint32_t ctx; /* 0: the engine's default */
     int kv_type; /* exitlm_kv_type; -1: the platform's, f32 where the heads are certified without it */
     float temperature;   /* that replies are drawn at (not an option) */
+    float accuracy;      /* of drawn ones; 0: the heads' default (not an option) */
     const char *kernel;  /* NULL: the best */
     uint64_t max_memory; /* bytes for weights and session; 0: no limit */
 } cli_engine_options;
