@@ -64,8 +64,13 @@ static const cli_option options[] = {
         "default: the one that the file names, else its strictest"),
     CLI_SWITCH(
         0, "keep-settings", calibration.keep_settings,
-        "test the settings that the file's rows for such replies have, one a level, instead of "
-        "laying out new ones; the rest of the table stays"),
+        "instead of laying out new settings, test those that the file's rows for such replies "
+        "have, or where it has none those for greedy replies with K/V in f32: each level's after "
+        "the stricter one's before it; the rest of the table stays"),
+    CLI_RANGE(NUMBER, "first-word", calibration.first_word, "X", 1, 10, "1",
+              "a reply's first token may be X times as uncertain at the vocabulary exit as the "
+              "others, so that it need not wait for the last bytes of a model that loads; the "
+              "levels hold with it, but a short answer may be that token (SPEED.md)"),
     CLI_RANGE(
         NUMBER, "delta", calibration.delta, "D", 1e-6, 0.5, "0.05",
         "a level's promise may fail with this probability over the draw of the conversations"),
@@ -197,6 +202,7 @@ static const struct {
     {"accuracy", XL_CALIBRATED_LEVELS},
     {"seed", XL_CALIBRATED_SEED},
     {"ctx", XL_CALIBRATED_CONTEXT},
+    {"first-word", XL_CALIBRATED_FIRST_WORD},
 };
 
 /* The options are those of the parts. accuracy [XL_LEVELS] is their list. */
@@ -356,6 +362,9 @@ static int check_usage(const calibrate_options *o) {
                          "leaves as it is");
     if (o->calibration.keep_settings && (o->shard || o->merge.n))
         return cli_usage("calibrate: --keep-settings takes no parts: it measures little");
+    if (o->calibration.keep_settings && o->calibration.first_word > 1)
+        return cli_usage("calibrate: --first-word is for settings that are laid out, and "
+                         "--keep-settings keeps the file's");
     if (!o->shard && o->stage != XL_CALIBRATE_LEVELS)
         return cli_usage("calibrate: --stage is for --shard");
     return CLI_OK;

@@ -59,16 +59,20 @@ static int open_heads(cli_engine *engine, const cli_model_path *path, const char
 }
 
 /* The platform's; but a certificate is of one type, and where there is none with it f32, the type that
- * calibrate takes. */
-static exitlm_kv_type choose_kv_type(const exitlm_heads *heads, int asked) {
+ * calibrate takes. Replies that are drawn go by the levels for such that are good for the accuracy, if there are any. */
+static exitlm_kv_type choose_kv_type(const exitlm_heads *heads, int asked, float temperature,
+                                     float accuracy) {
     bool certified = false;
     if (asked >= 0) return (exitlm_kv_type)asked;
     for (size_t i = 0; i < exitlm_heads_levels(heads); i++) {
         const exitlm_level *level = &heads->levels[i];
-        if (level->strategy != EXITLM_STRATEGY_RISK || !level->certified) continue;
+        if (level->strategy != EXITLM_STRATEGY_RISK || !level->certified ||
+            level->temperature < temperature - 1e-6f || level->accuracy < accuracy - 1e-6f)
+            continue;
         if (level->kv_type == CLI_KV_TYPE) return CLI_KV_TYPE;
         certified = true;
     }
+    if (!certified && temperature > 0) return choose_kv_type(heads, asked, 0, 0);
     return certified ? EXITLM_KV_F32 : CLI_KV_TYPE;
 }
 
@@ -200,7 +204,10 @@ int cli_engine_open(cli_engine *engine, const char *model, const cli_engine_opti
     double start = cli_clock_ms(NULL);
     if (status == CLI_OK && need > CLI_HEADER)
         status = open_heads(engine, &path, options->heads, options->heads_for);
-    engine->kv_type = choose_kv_type(engine->heads, options->kv_type);
+    engine->kv_type = choose_kv_type(engine->heads, options->kv_type, options->temperature,
+                                     options->temperature > 0 && options->accuracy == 0
+                                         ? engine->heads_info.default_accuracy
+                                         : options->accuracy);
     if (status == CLI_OK) status = load(engine, options, need, &path);
     engine->load_ms = cli_clock_ms(NULL) - start;
     cli_model_path_free(&path);

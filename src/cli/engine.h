@@ -13,6 +13,8 @@ typedef struct cli_engine_options {
     uint32_t threads;
     uint32_t ctx; /* 0: the engine's default */
     int kv_type; /* exitlm_kv_type; -1: the platform's, f32 where the heads are certified without it */
+    float temperature;   /* that replies are drawn at (not an option) */
+    float accuracy;      /* of drawn ones; 0: the heads' default (not an option) */
     const char *kernel;  /* NULL: the best */
     uint64_t max_memory; /* bytes for weights and session; 0: no limit */
 } cli_engine_options;
@@ -29,7 +31,7 @@ extern const char *const cli_modes[];
 #define CLI_REPLY_KV_OPTION                                                                   \
     CLI_ONE_OF("kv-type", engine.kv_type, xl_kv_type_names, NULL,                             \
                "numbers of the K/V cache; default: f16, or f32 in WebAssembly and where the " \
-               "heads are certified with other types alone")
+               "heads are certified for such replies with other types alone")
 #define CLI_EXACT_KV_OPTION \
     CLI_ONE_OF("kv-type", engine.kv_type, xl_kv_type_names, "f32", "numbers of the K/V cache")
 #define CLI_ENGINE_OPTIONS                                                                    \

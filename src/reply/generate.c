@@ -118,19 +118,22 @@ static float accuracy_of(const exitlm_session *s, const exitlm_generate_options 
 }
 
 /* The row of a K/V policy; where none is asked for, of those that are calibrated for the level the
- * one that covers most of the use, and of such the one that is expected to cost least here. */
+ * one that covers most of the use, and of such the one that is expected to cost least here. Between
+ * policies the length does not count: a reply that ends before the shorter row does would only be
+ * dearer. */
 static const exitlm_level *row_of_table(const exitlm_session *s, const exitlm_generate_options *o,
                                         exitlm_kv_policy asked, const xl_use *use) {
     const exitlm_heads *heads = s->heads;
     const float accuracy = accuracy_of(s, o);
     if (asked != EXITLM_POLICY_AUTO) return xl_heads_row(heads, o->strategy, accuracy, asked, use);
     const bool maps = o->maps_come || exitlm_heads_have_maps(heads);
+    const xl_use of_any_length = {use->kv_type, use->temperature, 0};
     const exitlm_level *best = NULL;
     for (int kv = EXITLM_POLICY_EXACT; kv <= EXITLM_POLICY_MAPS; kv++) {
         const exitlm_level *row =
             xl_heads_row(heads, o->strategy, accuracy, (exitlm_kv_policy)kv, use);
         if (!row || (kv == EXITLM_POLICY_MAPS && !maps)) continue;
-        const int cover = best ? xl_level_compare(row, best, use) : -1;
+        const int cover = best ? xl_level_compare(row, best, &of_any_length) : -1;
         if (cover < 0 || (cover == 0 && xl_expected_macs(s->run.model, heads, row) <
                                             xl_expected_macs(s->run.model, heads, best)))
             best = row;

@@ -296,11 +296,13 @@ static void sum_trial(const xl_measure_result *r, trial *t) {
 
 /* Where the vocabulary exit stands, a first token may be so many times as uncertain as the others: a
  * reply has one of them, and while the model loads it comes before the rest of the output matrix
- * does (SPEED.md, Loading 30). What it costs is measured with the setting. */
-#define FIRST_WORD (5.0f / 3)
-static float first_threshold(const exitlm_heads *heads, const float *threshold) {
+ * does (SPEED.md, Loading 30). What it costs is measured with the setting. 0: as the others. */
+static float first_threshold(const xl_calibration *c, const float *threshold) {
+    const exitlm_heads *heads = c->heads;
     const uint32_t last = heads->n_heads - 1;
-    return heads->head[last].layer == heads->n_layers ? fminf(1, FIRST_WORD * threshold[last]) : 0;
+    return c->options->first_word > 1 && heads->head[last].layer == heads->n_layers
+               ? fminf(1, c->options->first_word * threshold[last])
+               : 0;
 }
 
 static void list_trials(const xl_calibration *c, const layout *l, xl_measure_setting *settings,
@@ -316,7 +318,7 @@ static void list_trials(const xl_calibration *c, const layout *l, xl_measure_set
     for (int k = 1; k <= TRIALS; k++) {
         const double wrong = least * pow(most / least, (k - 1.0) / (TRIALS - 1));
         xl_curve_at(&l->curve, &l->data, wrong, settings[k].threshold);
-        settings[k].first = first_threshold(c->heads, settings[k].threshold);
+        settings[k].first = first_threshold(c, settings[k].threshold);
         t->expected[k] =
             fmax(xl_path_measure(&l->data, settings[k].threshold).wrong, t->expected[k - 1] + 1e-9);
     }
@@ -358,7 +360,7 @@ static void place_settings(xl_calibration *c, const layout *l, const trial *t) {
             xl_curve_at(&l->curve, &l->data, expected_for(t, shares[k] * boundary),
                         setting->threshold);
             path->expected[path->n] = xl_path_measure(&l->data, setting->threshold);
-            setting->first = first_threshold(c->heads, setting->threshold);
+            setting->first = first_threshold(c, setting->threshold);
             path->level[path->n++] = i;
         }
     }
@@ -372,30 +374,49 @@ static exitlm_status lay_out(xl_calibration *c, xl_measure_result *held_out, lay
     return status == EXITLM_OK ? choose_metric(c, &held_out->record, l, error) : status;
 }
 
+/* The file's setting of a level: that of its row for such replies; where it has no such rows, that
+ * for greedy replies of usual length with K/V in f32. NULL: none. */
+static const exitlm_level *setting_of_file(const xl_calibration *c, int level, bool like) {
+    xl_calibration_options usual = *c->options;
+    usual.use = (xl_use){EXITLM_KV_F32, 0, XL_CALIBRATED_TOKENS};
+    for (size_t k = 0; k < c->heads->n_levels && wanted_level(c->options, level); k++) {
+        const exitlm_level *row = &c->heads->levels[k];
+        if (row->certified && is_like(row, like ? c->options : &usual) &&
+            xl_level_wanted(&row->accuracy, 1, xl_levels[level]))
+            return row;
+    }
+    return NULL;
+}
+
+static void add_setting(xl_path *path, int level, const exitlm_level *row) {
+    xl_measure_setting *setting = &path->setting[path->n];
+    memcpy(setting->threshold, row->threshold, sizeof setting->threshold);
+    setting->first = row->first_threshold;
+    path->level[path->n++] = level;
+}
+
+/* Each level tries the setting of the stricter level before it, which is measured anyway, and then its
+ * own: where that fails, the level still has a row. */
 static exitlm_status path_of_file(xl_calibration *c, exitlm_error *error) {
     const exitlm_heads *heads = c->heads;
-    xl_path *path = &c->path;
-    *path = (xl_path){0};
+    const exitlm_level *stricter = NULL;
+    bool like = false;
+    c->path = (xl_path){0};
     c->metric = heads->metric;
     get_weights(heads, c->logistic);
-    for (int i = XL_LEVELS; i-- > 0;)
-        for (size_t k = 0; k < heads->n_levels && wanted_level(c->options, i); k++) {
-            const exitlm_level *row = &heads->levels[k];
-            if (!row->certified || !is_like(row, c->options) ||
-                !xl_level_wanted(&row->accuracy, 1, xl_levels[i]))
-                continue;
-            xl_measure_setting *setting = &path->setting[path->n];
-            memcpy(setting->threshold, row->threshold, sizeof setting->threshold);
-            setting->first = row->first_threshold > 0 ? row->first_threshold
-                                                      : first_threshold(heads, row->threshold);
-            path->level[path->n++] = i;
-            break;
-        }
-    return path->n
+    for (int i = 0; i < XL_LEVELS; i++) like |= setting_of_file(c, i, true) != NULL;
+    for (int i = XL_LEVELS; i-- > 0;) {
+        const exitlm_level *row = setting_of_file(c, i, like);
+        if (!row) continue;
+        if (stricter) add_setting(&c->path, i, stricter);
+        add_setting(&c->path, i, row);
+        stricter = row;
+    }
+    return c->path.n
                ? EXITLM_OK
                : xl_fail(error, EXITLM_USAGE,
-                         "--keep-settings: the heads file has no certified row for such replies "
-                         "at these levels");
+                         "--keep-settings: the heads file has no certified row for such "
+                         "replies at these levels, nor one for greedy replies with K/V in f32");
 }
 
 exitlm_status xl_calibration_choose_path(xl_calibration *c, exitlm_error *error) {

@@ -38,6 +38,7 @@ void xl_calibration_numbers(const xl_calibration_options *o, xl_calibration_stag
     n[XL_CALIBRATED_SEED] = (uint32_t)o->seed;
     n[XL_CALIBRATED_SEED_HIGH] = (uint32_t)(o->seed >> 32);
     n[XL_CALIBRATED_CONTEXT] = o->context_tokens;
+    n[XL_CALIBRATED_FIRST_WORD] = bits_of(o->first_word);
 }
 
 void xl_calibration_options_of(const uint32_t *n, xl_calibration_options *o, float *accuracy) {
@@ -54,6 +55,7 @@ void xl_calibration_options_of(const uint32_t *n, xl_calibration_options *o, flo
         if (n[XL_CALIBRATED_LEVELS] >> i & 1) accuracy[o->n_accuracy++] = xl_levels[i];
     o->seed = n[XL_CALIBRATED_SEED] | (uint64_t)n[XL_CALIBRATED_SEED_HIGH] << 32;
     o->context_tokens = n[XL_CALIBRATED_CONTEXT];
+    o->first_word = float_of(n[XL_CALIBRATED_FIRST_WORD]);
 }
 
 /* Of the heads: their file without its table, so that parts can be merged more than once; and, where

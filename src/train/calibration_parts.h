@@ -20,7 +20,8 @@ typedef enum xl_calibration_number {
     XL_CALIBRATED_LEVELS, /* a bit each */
     XL_CALIBRATED_SEED,
     XL_CALIBRATED_SEED_HIGH,
-    XL_CALIBRATED_CONTEXT
+    XL_CALIBRATED_CONTEXT,
+    XL_CALIBRATED_FIRST_WORD
 } xl_calibration_number;
 void xl_calibration_numbers(const xl_calibration_options *o, xl_calibration_stage stage,
                             uint32_t *numbers);

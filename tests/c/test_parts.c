@@ -182,6 +182,7 @@ static void test_options(void) {
         {XL_CALIBRATED_DELTA, 0, "delta"},
         {XL_CALIBRATED_DELTA, 0x7f800000u, "delta"}, /* infinite */
         {XL_CALIBRATED_CONTEXT, 0xffffffffu, "ctx"},
+        {XL_CALIBRATED_FIRST_WORD, 0x7fc00000u, "first-word"}, /* NaN */
     };
     part p = read_part(at("c"), XL_PART_CALIBRATE);
     char err[512], said[64];

@@ -145,8 +145,8 @@ static void test_certified(void) {
 /* Rows for other replies: the one that fits is taken, and a reply says what none fits. */
 static void test_rows(void) {
     exitlm_heads *const table = (exitlm_heads *)(uintptr_t)heads;
-    exitlm_level rows[4], *const levels = table->levels;
-    for (int i = 0; i < 4; i++) rows[i] = levels[0];
+    exitlm_level rows[5], *const levels = table->levels;
+    for (int i = 0; i < 5; i++) rows[i] = levels[0];
     rows[1].kv_type = EXITLM_KV_Q8;
     rows[2].temperature = 0.7f;
     rows[3].max_tokens = 120;
@@ -185,6 +185,23 @@ static void test_rows(void) {
         assert(reply.stats.exits[0] && !reply.stats.exits[1]);
     }
     assert(longer && strstr(reply.stats.uncertified, "longer"));
+    /* a policy that costs less is not given up for a longer row of another, one that fits worse is */
+    rows[4].kv = EXITLM_POLICY_MAPS;
+    memset(rows[4].threshold, 0, sizeof rows[4].threshold);
+    memset(rows[4].coverage, 0, sizeof rows[4].coverage);
+    rows[4].threshold[1] = 2, rows[4].coverage[1] = 1;
+    memset(rows[3].coverage, 0, sizeof rows[3].coverage);
+    table->n_levels = 5;
+    that.max_tokens = XL_CALIBRATED_TOKENS + 1;
+    run(s, &that, &reply);
+    assert(reply.stats.exits[1] && !reply.stats.exits[0]);
+    assert(reply.stats.certified == (reply.n <= XL_CALIBRATED_TOKENS));
+    that.kv = EXITLM_POLICY_EXACT;
+    run(s, &that, &reply);
+    assert(reply.stats.certified && reply.stats.exits[0] && !reply.stats.exits[1]);
+    that = o, that.temperature = 0.6f;
+    run(s, &that, &reply);
+    assert(reply.stats.certified && reply.stats.full_tokens == reply.n);
     table->levels = levels, table->n_levels = 1;
     exitlm_session_free(s);
     exitlm_session_free(q8);

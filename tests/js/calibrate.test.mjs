@@ -63,6 +63,12 @@ test('settings go from safe to bold, and come from the heads file alone', () => 
   assert.deepEqual(first(0.9), [0.1, 0.2, 0.2449, 0.3, 0.3873, 0.5]);
   assert.deepEqual(first(0.99), [0.025, 0.05, 0.0707, 0.1, 0.1414, 0.2, 0.3, 0.5]);
   assert.deepEqual(first(0.95), [0.05, 0.1, 0.1414, 0.2, 0.2449, 0.3, 0.5]);
+  const [level] = exits.levels.splice(1, 1);
+  exits.levels.push(
+    { ...level, threshold: [0.15, 0.15], maxTokens: 384 },
+    { ...level, maxTokens: 96 },
+  );
+  assert.deepEqual(first(0.9), [0.1, 0.2, 0.2449, 0.3, 0.3873, 0.5], 'the row of usual replies');
   const none = settingsFor(/** @type {any} */ ({ layers: [1, 2], levels: [] }), 0.9);
   assert.ok(
     none.length > 3 && none.every((s, i) => s.length === 2 && (i === 0 || s[0] > none[i - 1][0])),

@@ -446,6 +446,20 @@ describe('the command line', { skip: !built && 'the program is not built' }, () 
       const { done } = chat(model, '-p', 'a', '--max-tokens', '2', ...options);
       assert.equal(done.certified, type !== 'q8', `${options}`);
     }
+    // drawn replies go by the rows for such, or as greedy ones where there are none
+    const drawn = withHeads(
+      'kv-drawn',
+      [f32],
+      [
+        { ...f32, kvType: 'f16' },
+        { ...f32, temperature: 0.7 },
+      ],
+    ).model;
+    const said = (/** @type {string} */ temperature) =>
+      chat(drawn, '-p', 'a', '--max-tokens', '2', '--temp', temperature).done.uncertified;
+    assert.equal(said('0'), undefined);
+    assert.equal(said('0.7'), undefined);
+    assert.match(said('0.8'), /^tokens are drawn: the level speaks of the likeliest token/);
   });
 
   test('exits: above the strictest certified level a warning, and none are taken', () => {

@@ -107,6 +107,48 @@ test(
   },
 );
 
+test(
+  'the default model: replies of the kinds that its heads have rows for are certified',
+  { skip: !fs.existsSync(defaultModel) && 'the default model is not here' },
+  async () => {
+    const model = await ExitLM.load(defaultModel, { worker: false, threads: 1 });
+    await model.ready;
+    const accuracy = model.exits?.defaultAccuracy ?? 1;
+    /** Does a row of f32 and exact K/V hold for such replies at the default level? */
+    const row = (/** @type {number} */ temperature, /** @type {number} */ maxTokens) =>
+      !!model.exits?.levels.some(
+        (l) =>
+          l.strategy === 'risk' &&
+          l.certified &&
+          l.kv === 'exact' &&
+          l.kvType === 'f32' &&
+          l.accuracy >= accuracy - 1e-6 &&
+          l.temperature >= temperature - 1e-6 &&
+          l.maxTokens >= maxTokens,
+      );
+    assert.ok(row(0, 96));
+    const said = async (/** @type {string} */ content, /** @type {object} */ options) => {
+      const reply = model.chat([{ role: 'user', content }], { seed: 1, ...options });
+      const { certified, uncertified, usage } = await reply.result;
+      return { certified, why: String(uncertified), n: usage.completionTokens };
+    };
+    const short = { maxTokens: 8 },
+      drawn = { ...short, temperature: 0.7 };
+    assert.equal((await said('Name three fruits.', short)).certified, true);
+    const one = await said('Name three fruits.', drawn);
+    assert.equal(one.certified, row(0.7, 8), one.why);
+    assert.match((await said('Name three fruits.', { ...drawn, temperature: 0.8 })).why, /drawn/);
+    // as the Prompt API draws by itself
+    assert.match((await said('Name three fruits.', { ...drawn, topK: 40 })).why, /cut|drawn/);
+    // a short reply is certified whatever it might have been, a long one as far as the row says
+    assert.equal((await said('Say only: yes.', { maxTokens: 400 })).certified, true);
+    const long = await said('Write a long story about a fox.', { maxTokens: 120 });
+    assert.equal(long.n, 120);
+    assert.equal(long.certified, row(0, 120), long.why);
+    await model.dispose();
+  },
+);
+
 test('exit is the default; tokens tell how deep they went', async () => {
   const reply = lm.complete('Once upon a time', { accuracy: 0.9, maxTokens: 40 });
   const tokens = await all(reply);

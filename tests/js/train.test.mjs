@@ -18,6 +18,7 @@ import {
   scratch,
   tiny,
 } from './support/cli.mjs';
+import { tinyHeads } from './support/tiny-model.mjs';
 
 const small = [
   '--rows',
@@ -499,6 +500,103 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
       assert.equal(refused.status, 2);
       assert.match(refused.err, message);
     }
+  });
+
+  /** It succeeds, and may warn. @param {string[]} args */
+  const works = (args) => {
+    const { status, err } = run(args);
+    assert.equal(status, 0, err);
+  };
+
+  test('settings of the file are tested on replies of another kind, each after the stricter one', () => {
+    const heads = trainTwo('kept');
+    const calibrate = (/** @type {string[]} */ ...options) =>
+      works(['calibrate', tiny, heads, '--data', data, '--accuracy', '0.6,0.8', '-q', ...options]);
+    const table = () => objects(['inspect', heads])[0].levels;
+    const told = (/** @type {any} */ l) =>
+      [l.kv_type, l.temperature, l.max_tokens, l.accuracy.toFixed(1), l.certified].join();
+    calibrate('--strategy', 'risk');
+    const usual = table();
+    assert.deepEqual(usual.map(told), ['f32,0,96,0.6,true', 'f32,0,96,0.8,true']);
+    assert.notDeepEqual(usual[0].thresholds, usual[1].thresholds);
+    calibrate('--keep-settings', '--kv-type', 'f16');
+    const halved = table().slice(2);
+    assert.deepEqual(table().slice(0, 2), usual, 'the others stay');
+    assert.deepEqual(halved.map(told), ['f16,0,96,0.6,true', 'f16,0,96,0.8,true']);
+    assert.deepEqual(
+      halved.map((/** @type {any} */ l) => l.thresholds),
+      usual.map((/** @type {any} */ l) => l.thresholds),
+    );
+  });
+
+  test('a level whose own setting fails takes that of the stricter level', async () => {
+    const never = [0, 0, 1e-6],
+      always = [2, 2, 2]; // of heads that are random
+    const heads = scratch(
+      'fails.exits.gguf',
+      await tinyHeads(undefined, tiny, [
+        { accuracy: 0.85, thresholds: never },
+        { accuracy: 0.8, thresholds: always },
+        { accuracy: 0.6, thresholds: always },
+      ]),
+    );
+    works([
+      ...['calibrate', tiny, heads, '--data', data, '--accuracy', '0.85,0.8,0.6', '-q'],
+      ...['--keep-settings', '--kv-type', 'q8'],
+    ]);
+    const rows = objects(['inspect', heads])[0].levels.filter(
+      (/** @type {any} */ l) => l.kv_type === 'q8',
+    );
+    assert.deepEqual(
+      rows.map((/** @type {any} */ l) => [
+        l.accuracy.toFixed(2),
+        l.certified,
+        l.thresholds.map((/** @type {number} */ t) => Number(t.toFixed(6))),
+      ]),
+      [
+        ['0.60', false, [0, 0, 0]],
+        ['0.80', true, never],
+        ['0.85', true, never],
+      ],
+    );
+  });
+
+  test('a first token has a threshold of its own where it is asked for', () => {
+    const heads = train(
+      ...['first', '--layers', '4,6', '--vocabulary-rows', '128', '--data', data],
+      ...['--self-chat', '100', '--epochs', '3'],
+    );
+    const rows = (/** @type {string[]} */ ...options) => {
+      works([
+        ...['calibrate', tiny, heads, '--data', data, '--accuracy', '0.6', '--strategy', 'risk'],
+        ...['--reply-tokens', '24', '-q', ...options],
+      ]);
+      return objects(['inspect', heads])[0].levels.filter((/** @type {any} */ l) => l.certified);
+    };
+    const [plain] = rows();
+    assert.equal(plain.first_threshold, 0);
+    const [own] = rows('--first-word', '1.5');
+    assert.ok(
+      Math.abs(own.first_threshold / own.thresholds.at(-1) - 1.5) < 1e-4,
+      JSON.stringify(own),
+    );
+    const [kept] = rows('--keep-settings');
+    assert.deepEqual(
+      [kept.first_threshold, kept.thresholds],
+      [own.first_threshold, own.thresholds],
+    );
+    const both = run([
+      'calibrate',
+      tiny,
+      heads,
+      '--data',
+      data,
+      '--keep-settings',
+      '--first-word',
+      '2',
+    ]);
+    assert.equal(both.status, 2);
+    assert.match(both.err, /--keep-settings keeps the file's/);
   });
 
   test('a heads file that promises too much does not hold: status 1', () => {

@@ -69,7 +69,10 @@ export function settingsFor(exits, accuracy) {
       !l.onDevice &&
       l.threshold.some((t) => t > 0),
   );
-  for (const row of rows.sort((a, b) => b.accuracy - a.accuracy)) {
+  rows.sort((a, b) => b.accuracy - a.accuracy || a.maxTokens - b.maxTokens);
+  for (const [i, row] of rows.entries()) {
+    // Longer replies may have a stricter row of the same level.
+    if (i > 0 && row.accuracy === rows[i - 1].accuracy) continue;
     if (String(row.threshold) === String(path[path.length - 1])) continue;
     if (row.accuracy >= accuracy - 1e-6) wanted = path.length;
     path.push(row.threshold);
