@@ -356,6 +356,18 @@ exitlm_status exitlm_grammar_from_tools(exitlm_grammar **grammar, const exitlm_m
                                         const char *json, size_t n_bytes, const char *choice,
                                         unsigned flags, const exitlm_allocator *allocator,
                                         exitlm_error *error);
+/* The same from options; zeroed ones, with one of the three texts, are the defaults. */
+typedef struct exitlm_grammar_options {
+    const char *schema;  /* JSON */
+    const char *pattern; /* a regular expression */
+    const char *tools;   /* JSON */
+    size_t n_bytes;      /* of the text that is given; 0: it ends with a zero byte */
+    const char *choice;  /* of tools */
+    unsigned flags;      /* of a pattern or of tools */
+} exitlm_grammar_options;
+exitlm_status exitlm_grammar_create(exitlm_grammar **grammar, const exitlm_model *model,
+                                    const exitlm_grammar_options *options,
+                                    const exitlm_allocator *allocator, exitlm_error *error);
 /* Replies go on from this text, which the prompt ends with, 4,096 bytes at most: with it before them they
  * are of the shape, white space of JSON apart. Between replies only. USAGE where no text of the shape
  * begins like that; the grammar begins with nothing then. */

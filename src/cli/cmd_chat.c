@@ -25,7 +25,8 @@ static const cli_option options[] = {
     CLI_ONE_OF("mode", mode, cli_modes, NULL,
                "full: every token through all layers; exit: each as deep as it needs; lossless: "
                "exits draft, the full model "
-               "checks; default: exit where there are heads, else full"),
+               "checks; default: exit where there are heads, lossless for a shape or tools; else "
+               "full"),
     CLI_RANGE(NUMBER, "accuracy", accuracy, "A", 0.5, 1, NULL,
               "of mode exit: expected share of tokens that the full model would have chosen; "
               "default: the level that the heads name"),

@@ -100,7 +100,7 @@ int cli_model_path_heads(const cli_model_path *path, const char *heads, char **f
     if (!*found) return cli_no_memory("a file name");
     xl_file_kind kind = xl_file_look(*found, NULL);
     if (heads && kind == XL_FILE_NONE)
-        return cli_fail("%s: no such file; give a heads file, or --heads none", heads);
+        return cli_fail("%s: no such file; give a file of exit heads", heads);
     if (!heads && kind != XL_FILE_PLAIN) {
         free(*found);
         *found = NULL;

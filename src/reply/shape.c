@@ -1,4 +1,6 @@
 /* Grammars as the public header has them. */
+#include <string.h>
+
 #include "grammar/grammar.h"
 #include "session.h"
 
@@ -40,6 +42,23 @@ exitlm_status exitlm_grammar_from_tools(exitlm_grammar **grammar, const exitlm_m
                                       .n_bytes = n_bytes,
                                       .choice = choice};
     return create(grammar, model, &source, allocator, error);
+}
+
+exitlm_status exitlm_grammar_create(exitlm_grammar **grammar, const exitlm_model *model,
+                                    const exitlm_grammar_options *options,
+                                    const exitlm_allocator *allocator, exitlm_error *error) {
+    const exitlm_grammar_options *o = options;
+    if (!o || !!o->schema + !!o->pattern + !!o->tools != 1)
+        return xl_fail(error, EXITLM_USAGE,
+                       "exitlm_grammar_create: one of schema, pattern and tools is needed");
+    const char *text = o->schema ? o->schema : o->pattern ? o->pattern : o->tools;
+    const size_t n = o->n_bytes ? o->n_bytes : strlen(text);
+    if (o->pattern)
+        return exitlm_grammar_from_pattern(grammar, model, text, n, o->flags, allocator, error);
+    if (o->tools)
+        return exitlm_grammar_from_tools(grammar, model, text, n, o->choice, o->flags, allocator,
+                                         error);
+    return exitlm_grammar_from_schema(grammar, model, text, n, allocator, error);
 }
 
 exitlm_status exitlm_grammar_begin(exitlm_grammar *grammar, const char *text, size_t n_bytes,

@@ -215,6 +215,43 @@ static void test_forgetting(void) {
     exitlm_grammar_free(g);
 }
 
+/* By options: the same grammar, or what is wrong with them. */
+static void test_options(void) {
+    static const char schema[] = "{\"const\":\"Oslo\"} and more", pattern[] = "oslo",
+                      tools[] = "[{\"name\":\"now\"}]";
+    const struct {
+        exitlm_grammar_options options;
+        const char *forced; /* NULL: refused */
+    } cases[] = {
+        {{.schema = schema, .n_bytes = 16}, "\"Oslo\""},
+        {{.pattern = pattern}, "oslo"},
+        {{.pattern = pattern, .flags = EXITLM_PATTERN_IGNORE_CASE}, ""},
+        {{.tools = tools, .choice = "now", .flags = EXITLM_TOOLS_LLAMA3},
+         "{\"name\": \"now\", \"parameters\": {}}"},
+        {{.schema = schema}, NULL},
+        {{.schema = schema, .pattern = pattern}, NULL},
+        {{0}, NULL},
+    };
+    exitlm_error error = {0};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        exitlm_grammar *g = NULL;
+        const exitlm_status status =
+            exitlm_grammar_create(&g, model, &cases[i].options, NULL, &error);
+        CHECK(status == (cases[i].forced ? EXITLM_OK : EXITLM_USAGE), "case %zu: %s", i,
+              error.message);
+        if (!cases[i].forced) continue;
+        char bytes[64];
+        bool complete;
+        const size_t n = xl_grammar_forced(g, NULL, 0, bytes, sizeof bytes, &complete);
+        CHECK(n == strlen(cases[i].forced) && memcmp(bytes, cases[i].forced, n) == 0,
+              "case %zu: \"%.*s\" is forced", i, (int)n, bytes);
+        exitlm_grammar_free(g);
+    }
+    CHECK(exitlm_grammar_create(NULL, model, &cases[1].options, NULL, &error) == EXITLM_USAGE &&
+              exitlm_grammar_create(NULL, model, NULL, NULL, &error) == EXITLM_USAGE,
+          "%s", error.message);
+}
+
 static void test_no_memory(void) {
     const char *schema = schemas[3];
     for (size_t fail_at = 1;; fail_at++) {
@@ -326,6 +363,7 @@ int main(int argc, char **argv) {
     }
     test_walks();
     test_tools();
+    test_options();
     test_begun();
     test_side_by_side();
     test_forgetting();

@@ -342,6 +342,7 @@ describe('replies', () => {
       [{ stop: [''] }, /stop/],
       [{ stop: 3 }, /stop/],
       [{ accuracy: 0.2 }, /accuracy/],
+      [{ signal: 5 }, /signal: an AbortSignal was expected, not 5/],
     ])) {
       const reply = lm.chat(hi, options);
       await assert.rejects(reply.result, code('USAGE', says), JSON.stringify(options));
@@ -512,6 +513,8 @@ describe('failures', () => {
       [{ fetch: 1 }, /fetch/],
       [{ wasm: 7 }, /wasm/],
       [{ worker: 'yes' }, /worker/],
+      [{ signal: new AbortController() }, /signal: an AbortSignal was expected, not AbortCont/],
+      [{ heads: 5 }, /^heads: an address, a Blob/],
     ]))
       await assert.rejects(
         ExitLM.load(path, options),

@@ -31,7 +31,7 @@ test('what is told of the heads', () => {
   assert.ok(['entropy', 'maxprob', 'margin', 'logistic', 'regret'].includes(exits.metric));
   assert.match(exits.fingerprint, /^[0-9a-f]{64}$/);
   assert.equal(exits.fingerprint, lm.info.fingerprint);
-  const level = exits.levels.find((l) => Math.abs(l.accuracy - 0.9) < 1e-6);
+  const level = exits.levels.find((l) => l.accuracy === 0.9); // not the nearest float
   assert.ok(level);
   assert.equal(level.threshold.length, 3);
   assert.equal(level.strategy, 'risk');
@@ -55,6 +55,23 @@ test('the level is the one that the heads name, else their strictest', async () 
   assert.deepEqual(await answer(named, {}), bold);
   assert.deepEqual(await answer(named, { accuracy: 0.95 }), strict);
   await named.dispose();
+});
+
+test('an accuracy above the strictest certified level: a warning, once, and no exits', async () => {
+  /** @type {string[]} */
+  const said = [];
+  const model = await loadTiny({ onWarning: (message) => said.push(message) });
+  const answer = async (/** @type {object} */ options) =>
+    (await model.complete('Once upon a time', { maxTokens: 8, ...options }).result).exits;
+  assert.deepEqual(await answer({ accuracy: 0.99 }), { '0': 0, '1': 0, '2': 0, '-1': 8 });
+  await answer({ accuracy: 0.99 });
+  assert.deepEqual(said, [
+    'accuracy 0.99 is above the strictest certified level of strategy risk, 0.95: no exits are taken',
+  ]);
+  for (const options of [{ accuracy: 0.95 }, {}, { accuracy: 0.99, mode: 'full' }])
+    await answer(options);
+  assert.equal(said.length, 1);
+  await model.dispose();
 });
 
 test('a reply says whether it lies inside what its accuracy is certified for', async () => {

@@ -269,11 +269,64 @@ describe('chat', () => {
       'tokens_per_second',
       'mean_depth',
       'mean_work',
+      'certified',
       'exits',
       'drafted',
       'accepted',
     ])
       assert.ok(key in done, key);
+  });
+  test('what is said in each mode is what the native program says', async () => {
+    const args = ['chat', model, '-p', 'Hi', '--max-tokens', '6', '--json'];
+    const ends = async (/** @type {string[]} */ ...more) => {
+      const lines = (await good([...args, ...more])).trim().split('\n');
+      return [JSON.parse(lines[0]), JSON.parse(lines.at(-1) ?? '')];
+    };
+    const [start, full] = await ends('--mode', 'full');
+    assert.deepEqual([start.heads, full.exits, full.certified], [[], { '-1': 6 }, true]);
+    const [, lossless] = await ends('--mode', 'lossless');
+    for (const key of ['draft_attempts', 'acceptance_rate', 'mean_draft_length'])
+      assert.ok(key in lossless, key);
+    const [, audited] = await ends('--kv', 'exact', '--audit', '1', '--accuracy', '0.9');
+    assert.equal(audited.audited, 6 - audited.exits['-1']);
+    assert.ok('audit_disagreement' in audited);
+    const [, drawn] = await ends('--temp', '0.7');
+    assert.equal(drawn.certified, false);
+    assert.match(drawn.uncertified, /drawn/);
+    const [shaped] = await ends('--pattern', 'ab');
+    assert.deepEqual([shaped.mode, shaped.accuracy], ['lossless', null]);
+  });
+  test('options are those of the native program', async () => {
+    const words = async (/** @type {string[]} */ ...more) =>
+      good(['chat', model, '-p', 'Hi', '--max-tokens', '12', ...more]);
+    const text = await words();
+    const second = [...text][3];
+    assert.equal(await words('--stop', 'never said', second), `${text.split(second)[0]}\n`);
+    assert.equal(await words('--kernel', 'simd128'), text);
+    for (const [more, says] of /** @type {[string[], RegExp][]} */ ([
+      [['--kernel', 'avx2'], /--kernel: .* does not run "avx2"; it runs .*simd128/],
+      [['-p', ''], /--prompt is empty/],
+      [['--stop=x', 'y'], /one MODEL was expected, "y" came too/],
+    ])) {
+      const { status, out, err } = await run(['chat', model, '-p', 'Hi', ...more]);
+      assert.deepEqual([status, out], [2, '']);
+      assert.match(err, says);
+    }
+    const strict = await run([
+      'chat',
+      model,
+      '-p',
+      'Hi',
+      '--accuracy',
+      '0.99',
+      '--max-tokens',
+      '2',
+    ]);
+    assert.equal(strict.status, 0);
+    assert.match(
+      strict.err,
+      /^exitlm: accuracy 0.99 is above the strictest certified level of .*\n$/,
+    );
   });
   test('from standard input; lossless gives the words of full', async () => {
     const full = await good(['chat', model, '-p', '-', '--mode', 'full', '--max-tokens', '12'], {

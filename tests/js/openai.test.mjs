@@ -182,6 +182,7 @@ describe('openai', () => {
     });
     assert.equal(finish_reason, 'stop');
     assert.match(message.content, /^\{"ok": (true|false)\}$/);
+    assert.equal(message.exit.mode, 'lossless', 'what is shaped is the full model');
     assert.match((await answer({ type: 'json_object' })).message.content, /^[[{"\d\-tfn]/);
   });
 

@@ -19,6 +19,7 @@
  *   drafted: number, accepted: number, tokensPerSecond: number | null }} ExitSummary
  */
 import { ExitLMError } from '../link/errors.js';
+import { modeOf } from '../link/options.js';
 
 /** @param {Token} token @returns {Exit} */
 export const exitOf = ({ layer, of, depth, work, head, confidence }) => ({
@@ -39,9 +40,9 @@ export const exitOf = ({ layer, of, depth, work, head, confidence }) => ({
 export const summaryOf = (
   { meanDepth, meanWork, exits, drafted, accepted, timing },
   lm,
-  { mode },
+  options,
 ) => ({
-  mode: mode ?? (lm.exits ? 'exit' : 'full'),
+  mode: modeOf(options, lm.exits),
   meanDepth,
   meanWork,
   exits,

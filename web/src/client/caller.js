@@ -120,15 +120,16 @@ export class Caller {
    */
   #headsSpec(heads, inWorker) {
     if (heads === undefined) return 'auto';
-    return heads === false || heads === null ? null : this.#sourceSpec(heads, inWorker);
+    return heads === false || heads === null ? null : this.#sourceSpec(heads, inWorker, 'heads');
   }
 
   /**
    * @param {ModelSource} source
    * @param {boolean} inWorker
+   * @param {string} [name] for errors
    * @returns {SourceSpec}
    */
-  #sourceSpec(source, inWorker) {
+  #sourceSpec(source, inWorker, name = 'source') {
     if (typeof source === 'string' || source instanceof URL) return addressSpec(String(source));
     if (source instanceof Blob)
       return inWorker && hasNodeModules
@@ -140,12 +141,12 @@ export class Caller {
     }
     if (typeof ReadableStream === 'function' && source instanceof ReadableStream) {
       if (source.locked)
-        throw new ExitLMError('USAGE', 'source: this stream is being read by somebody else');
+        throw new ExitLMError('USAGE', `${name}: this stream is being read by somebody else`);
       return inWorker ? this.#remote(streamSource(source)) : { kind: 'stream', stream: source };
     }
     throw new ExitLMError(
       'USAGE',
-      'source: an address, a list of addresses, a Blob, a ReadableStream or bytes were expected',
+      `${name}: an address, ${name === 'source' ? 'a list of addresses, ' : ''}a Blob, a ReadableStream or bytes were expected`,
     );
   }
 

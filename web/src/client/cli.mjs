@@ -7,7 +7,7 @@ import path from 'node:path';
 import readline from 'node:readline';
 import { parseArgs } from 'node:util';
 import { megabytes, messageOf } from '../link/errors.js';
-import { oneSlip } from '../link/options.js';
+import { modeOf, oneSlip } from '../link/options.js';
 import { ExitLM } from './page.js';
 
 // By its address: it lies outside the folder that the types are made of.
@@ -83,7 +83,10 @@ const commands = {
       'system': textOption('TEXT', 'system message'),
       'raw': flag('no chat template: the text as it stands is continued'),
       'heads': HEADS,
-      'mode': oneOf(['full', 'exit', 'lossless'], 'default: exit where there are heads, else full'),
+      'mode': oneOf(
+        ['full', 'exit', 'lossless'],
+        'default: exit where there are heads, lossless for a shape or tools; else full',
+      ),
       'accuracy': numberOption(
         'A',
         [0.5, 1, false],
@@ -136,7 +139,7 @@ const commands = {
         [0, Number.MAX_SAFE_INTEGER, true],
         'the same seed gives the same answer (default 0)',
       ),
-      'stop': textOption('TEXT', 'end the answer before this text; may be repeated', {
+      'stop': textOption('TEXT ...', 'end the answer before this text; may be repeated', {
         multiple: true,
       }),
       'json-schema': textOption('FILE|JSON', 'the answer is JSON of this schema'),
@@ -162,6 +165,10 @@ const commands = {
       'threads': textOption('N', 'threads that compute (or auto, default 1)'),
       'ctx': CONTEXT,
       'kv-type': KV_TYPE,
+      'kernel': textOption(
+        'NAME',
+        'instruction set to compute with, simd128 or relaxed; default: the best that Node has',
+      ),
       'json': flag('one JSON object a line: start, tokens, done'),
     },
   },
@@ -267,6 +274,7 @@ async function main(args) {
 }
 
 /**
+ * As the native program does it: words after the operand are further values of a list before them.
  * @param {string} name
  * @param {string[]} args
  * @param {Options} options
@@ -274,7 +282,7 @@ async function main(args) {
 function parse(name, args, options) {
   let parsed;
   try {
-    parsed = parseArgs({ args, options, allowPositionals: true });
+    parsed = parseArgs({ args, options, allowPositionals: true, tokens: true });
   } catch (error) {
     const { message } = /** @type {Error} */ (error);
     const [said] = message.split('\n')[0].split('. ');
@@ -289,6 +297,19 @@ function parse(name, args, options) {
   }
   /** @type {Record<string, any>} */
   const values = { ...parsed.values };
+  /** @type {string[]} */
+  const positionals = [];
+  let list = '';
+  for (const token of parsed.tokens) {
+    if (token.kind === 'option') {
+      list = options[token.name].multiple && !token.inlineValue ? token.name : '';
+    } else if (token.kind === 'option-terminator') list = '';
+    else if (list && positionals.length > 0) values[list].push(token.value);
+    else {
+      positionals.push(token.value);
+      list = '';
+    }
+  }
   for (const [long, { number, choices }] of Object.entries(options)) {
     const value = values[long];
     if (value === undefined) continue;
@@ -305,7 +326,7 @@ function parse(name, args, options) {
     if (choices && !choices.includes(value))
       throw new Usage(`${name}: --${long}: "${value}" is not one of ${choices.join(', ')}`);
   }
-  return { values, positionals: parsed.positionals };
+  return { values, positionals };
 }
 
 /**
@@ -332,6 +353,18 @@ function findModel(name) {
   return found;
 }
 
+/** The engine's file for a kernel. @param {string} kernel @param {string | undefined} threads */
+async function moduleOf(kernel, threads = '1') {
+  const { detectFeatures } = await import('../engine/features.js');
+  const known = [...(detectFeatures().relaxedSimd ? ['relaxed'] : []), 'simd128'];
+  if (!known.includes(kernel))
+    throw new Usage(
+      `chat: --kernel: Node ${process.versions.node} does not run "${kernel}"; it runs ${known.join(', ')}`,
+    );
+  const variant = `${kernel === 'relaxed' ? kernel : 'simd'}${threads === '1' ? '' : '-mt'}`;
+  return new URL(`../../dist/exitlm-${variant}.wasm`, import.meta.url);
+}
+
 /** @param {string} model @param {any} o */
 async function open(model, o, name = 'chat') {
   if (
@@ -344,10 +377,11 @@ async function open(model, o, name = 'chat') {
   const interactive = process.stderr.isTTY;
   let told = 0;
   const lm = await ExitLM.load(findModel(model), {
-    heads: o.heads === 'none' ? false : o.heads,
+    heads: o.heads === 'none' || o.mode === 'full' ? false : o.heads,
     threads: o.threads === 'auto' ? 'auto' : Number(o.threads ?? 1),
     contextLength: o.ctx,
     kvType: o['kv-type'],
+    wasm: o.kernel === undefined ? undefined : await moduleOf(o.kernel, o.threads),
     onProgress: ({ loaded, total, source }) => {
       if (source !== 'network' || total === 0) return;
       const percent = Math.floor((100 * loaded) / total);
@@ -367,9 +401,9 @@ async function open(model, o, name = 'chat') {
 /** JSON, or that of a file. @param {string} option @param {string | undefined} value */
 function jsonOf(option, value) {
   if (value === undefined) return undefined;
-  const given = /^\s*\{|^true$/.test(value);
+  const text = /^\s*\{|^true$/.test(value) ? value : read(value).toString('utf8');
   try {
-    return JSON.parse(given ? value : fs.readFileSync(value, 'utf8'));
+    return JSON.parse(text);
   } catch (error) {
     throw new Usage(`chat: --${option}: ${messageOf(error)}`);
   }
@@ -409,6 +443,10 @@ function read(file) {
 async function chat([model], o) {
   if (o.load !== undefined && o.system !== undefined)
     throw new Usage('chat: --load and --system: the conversation has its system message');
+  if (o.prompt === '')
+    throw new Usage(
+      'chat: --prompt is empty; give a text, or leave it out for an interactive chat',
+    );
   const loaded = o.load === undefined ? null : readTalk(o.load);
   const lm = await open(model, o);
   const options = {
@@ -484,6 +522,9 @@ async function converse(talk, options, o) {
   }
 }
 
+/** Of nothing: null. @param {number} part @param {number} whole */
+const share = (part, whole) => (whole ? part / whole : null);
+
 /**
  * One turn; the answer is added to the conversation.
  * @param {Talk} talk
@@ -495,12 +536,10 @@ async function converse(talk, options, o) {
 async function answer({ lm, where, messages }, text, options, o, stop) {
   const say = (/** @type {any} */ object) => process.stdout.write(`${JSON.stringify(object)}\n`);
   messages.push({ role: 'user', content: text });
+  const mode = modeOf(options, lm.exits);
   const reply = o.raw ? where.complete(text, options) : where.chat(messages, options);
   stop?.addEventListener('abort', () => reply.cancel(), { once: true });
   if (o.json) {
-    const shaped = options.schema ?? options.pattern ?? options.tools;
-    const withHeads = shaped ? 'lossless' : 'exit';
-    const mode = o.mode ?? (lm.exits ? withHeads : 'full');
     const prompt_tokens = o.raw
       ? (await lm.tokenize(text, { special: true, bos: true })).length
       : await lm.countTokens(messages, options);
@@ -542,9 +581,21 @@ async function answer({ lm, where, messages }, text, options, o, stop) {
       tokens_per_second: r.timing.tokensPerSecond,
       mean_depth: r.meanDepth,
       mean_work: r.meanWork,
+      certified: r.certified,
+      ...(r.certified ? {} : { uncertified: r.uncertified }),
       exits: r.exits,
       drafted: r.drafted,
       accepted: r.accepted,
+      ...(mode === 'lossless'
+        ? {
+            draft_attempts: r.draftAttempts,
+            acceptance_rate: share(r.accepted, r.drafted),
+            mean_draft_length: share(r.drafted, r.draftAttempts),
+          }
+        : {}),
+      ...(mode === 'exit' && options.audit
+        ? { audited: r.audited, audit_disagreement: share(r.auditDisagreed, r.audited) }
+        : {}),
       ...(r.toolCalls ? { tool_calls: r.toolCalls } : {}),
       ...(r.forced === undefined ? {} : { forced: r.forced }),
     });

@@ -12,9 +12,9 @@
  * @typedef {import('../link/types.js').ModelSource} ModelSource
  * @typedef {import('../link/types.js').Token} Token
  */
-import { onAbort, orAbort } from '../link/abort.js';
+import { checkSignal, isSignal, onAbort, orAbort } from '../link/abort.js';
 import { ExitLMError, errorFromData } from '../link/errors.js';
-import { knownOptions, number, usage } from '../link/options.js';
+import { knownOptions, modeOf, number, usage } from '../link/options.js';
 import { deferred, isPage } from '../link/platform.js';
 import { bytesOf, Caller } from './caller.js';
 import { Reply } from './reply.js';
@@ -117,7 +117,7 @@ export class ExitLM {
     const warn = warningsOf(options);
     options = knownOptions(options, LOAD_OPTIONS, warn);
     const { signal } = options;
-    signal?.throwIfAborted();
+    checkSignal(signal);
     const caller = new Caller(options);
     /** @type {Map<number, (token: any) => void>} */
     const listeners = new Map();
@@ -205,7 +205,7 @@ export class ExitLM {
   static async check(source, options) {
     options = knownOptions(options, LOAD_OPTIONS, warningsOf(options));
     const { signal } = options;
-    signal?.throwIfAborted();
+    checkSignal(signal);
     const caller = new Caller(options);
     const crashed = deferred();
     crashed.promise.catch(() => {});
@@ -369,22 +369,51 @@ export class ExitLM {
   #generate({ session, opened, check }, promptOf, given) {
     const id = this.#nextReply++;
     const { peer } = this.#connection;
+    const heard = given?.signal;
     const run = async () => {
       const { signal, ...options } = knownOptions(given, GENERATE_OPTIONS, this.#warn);
+      checkSignal(signal);
       this.#check();
       check();
+      this.#warnOfAccuracy(options);
       if (options.tools) options.tools = plain(options.tools);
       const prompt = promptOf();
       if (session) await opened;
       return peer.call('generate', { id, session, prompt, options });
     };
-    return new Reply((push) => {
-      this.#listeners.set(id, push);
-      return {
-        result: run().finally(() => this.#listeners.delete(id)),
-        stop: () => peer.notify('cancel', { id }),
-      };
-    }, given?.signal);
+    return new Reply(
+      (push) => {
+        this.#listeners.set(id, push);
+        return {
+          result: run().finally(() => this.#listeners.delete(id)),
+          stop: () => peer.notify('cancel', { id }),
+        };
+      },
+      isSignal(heard) ? heard : null,
+    );
+  }
+
+  /** @type {Set<string>} each is said once */
+  #said = new Set();
+
+  /** An accuracy at which nothing exits. @param {GenerateOptions} options */
+  #warnOfAccuracy(options) {
+    const { accuracy, strategy = 'risk', kv = 'auto', thresholds } = options;
+    if (typeof accuracy !== 'number' || thresholds) return;
+    if (!this.#exits || modeOf(options, this.#exits) !== 'exit') return;
+    const strictest = Math.max(
+      0,
+      ...this.#exits.levels
+        .filter((l) => l.certified && l.strategy === strategy && (kv === 'auto' || l.kv === kv))
+        .map((l) => l.accuracy),
+    );
+    if (accuracy <= strictest + 1e-6) return;
+    const of = `level of strategy ${strategy}${kv === 'auto' ? '' : ` and K/V policy ${kv}`}`;
+    const warning = strictest
+      ? `accuracy ${accuracy} is above the strictest certified ${of}, ${strictest}: no exits are taken`
+      : `these heads have no certified ${of}: no exits are taken`;
+    if (!this.#said.has(warning)) this.#warn(warning);
+    this.#said.add(warning);
   }
 
   /**
@@ -446,7 +475,7 @@ export class ExitLM {
       ['accuracy', 'delta', 'maxTokens', 'signal', 'onProgress'],
       this.#warn,
     );
-    options.signal?.throwIfAborted();
+    checkSignal(options.signal);
     const exits = this.#exits;
     const { calibrate } = await import('./calibrate.js');
     const made = await calibrate(

@@ -35,7 +35,7 @@ export class Reply {
 
   /**
    * @param {(push: (token: T) => void) => { result: Promise<Result>, stop: () => void }} start
-   * @param {AbortSignal} [signal]
+   * @param {AbortSignal | null} [signal]
    */
   constructor(start, signal) {
     this.#end.promise.catch(() => {});

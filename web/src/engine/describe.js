@@ -60,6 +60,8 @@ export function describeHeads(engine, heads) {
         strategy: engine.names.strategy[level.strategy],
         kv: engine.names.kv[level.kv],
         kvType: engine.names.kvType[level.kvType],
+        accuracy: rounded(level.accuracy),
+        delta: rounded(level.delta),
         temperature: rounded(level.temperature),
         threshold: ofHeads(level.threshold),
         coverage: ofHeads(level.coverage),

@@ -33,9 +33,10 @@
  * @property {(result: Result) => void} resolve
  * @property {(error: unknown) => void} reject
  */
+import { isShaped } from '../link/options.js';
 import { deferred, now, turn } from '../link/platform.js';
 import { idsOfText, textOfIds, withPrompt } from './describe.js';
-import { Shapes, isJson, isShaped } from './shapes.js';
+import { Shapes, isJson } from './shapes.js';
 import { generateOptions } from './structs.js';
 import { CallReader, toolsIn } from './tools.js';
 

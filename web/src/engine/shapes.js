@@ -5,16 +5,12 @@
  * @typedef {import('./engine.js').Engine} Engine
  */
 import { ExitLMError } from '../link/errors.js';
-import { usage } from '../link/options.js';
+import { isShaped, usage } from '../link/options.js';
 
 const KEPT = 4;
 
 /** Flags of a RegExp as C has them; u, g, y and d change nothing about what matches as a whole. */
 const FLAGS = /** @type {Record<string, number>} */ ({ i: 1, s: 2, u: 0, g: 0, y: 0, d: 0 });
-
-/** Whether a reply with these options has a shape. @param {Record<string, any>} options */
-export const isShaped = ({ schema, json, pattern }) =>
-  schema !== undefined || json === true || pattern !== undefined;
 
 /** Whether its text is JSON. @param {Record<string, any>} options */
 export const isJson = ({ schema, json }) => schema !== undefined || json === true;

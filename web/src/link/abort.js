@@ -1,4 +1,20 @@
 /** Listening to signals that may not be there, and no longer than needed. */
+import { usage } from './options.js';
+
+/** @param {unknown} value @returns {value is AbortSignal} of whichever realm */
+export const isSignal = (value) =>
+  typeof (/** @type {any} */ (value)?.addEventListener) === 'function' &&
+  'aborted' in Object(value);
+
+/**
+ * What a caller gave as the option `signal`, which may have been aborted already.
+ * @param {AbortSignal | null | undefined} signal
+ */
+export function checkSignal(signal) {
+  if (signal === undefined || signal === null) return;
+  if (!isSignal(signal)) usage('signal', 'an AbortSignal', signal);
+  signal.throwIfAborted();
+}
 
 /**
  * @param {AbortSignal | null | undefined} signal

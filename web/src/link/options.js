@@ -110,3 +110,20 @@ export function number(options, name, low, high, integer = false) {
   }
   return value;
 }
+
+/** Whether a reply with these options has a shape. @param {Record<string, any>} options */
+export const isShaped = ({ schema, json, pattern }) =>
+  schema !== undefined || json === true || pattern !== undefined;
+
+/**
+ * The mode of a reply: where none is asked for, what is shaped is the full model's.
+ * @param {import('./types.js').GenerateOptions} options
+ * @param {unknown} exits of the model; null: it has no heads
+ * @returns {'full' | 'exit' | 'lossless'}
+ */
+export function modeOf(options, exits) {
+  const { mode, tools, toolChoice } = options;
+  if (mode) return mode;
+  if (!exits) return 'full';
+  return isShaped(options) || (tools && toolChoice !== 'none') ? 'lossless' : 'exit';
+}
