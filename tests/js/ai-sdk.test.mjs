@@ -317,9 +317,11 @@ describe('ai-sdk', () => {
 
   test('an abort is heard while the model loads', async () => {
     const abort = new AbortController();
+    /** @type {(response: Response) => void} */
+    let answer = () => {};
     const fetch = () => {
       abort.abort(new Error('enough'));
-      return new Promise(() => {}); // never an answer
+      return /** @type {Promise<Response>} */ (new Promise((resolve) => (answer = resolve)));
     };
     const load = { worker: false, heads: /** @type {false} */ (false), fetch };
     const model = exitlm('https://example.invalid/m.gguf', { load });
@@ -331,6 +333,7 @@ describe('ai-sdk', () => {
         }),
       /enough/,
     );
+    answer(new Response(null, { status: 404 })); // the model is loaded for later calls: let it end
   });
 
   test('a model by its address', async () => {
