@@ -143,7 +143,7 @@ test(
           l.temperature >= temperature - 1e-6 &&
           l.maxTokens >= maxTokens,
       );
-    assert.ok(row(0, 96));
+    assert.ok(row(0, 384));
     const said = async (/** @type {string} */ content, /** @type {object} */ options) => {
       const reply = model.chat([{ role: 'user', content }], { seed: 1, ...options });
       const { certified, uncertified, usage } = await reply.result;
