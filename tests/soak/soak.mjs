@@ -181,8 +181,9 @@ async function soak(name) {
   } catch (error) {
     // a signal may end the browser, or the process of Node, in the middle of a round
     if (stopping && !(error instanceof assert.AssertionError)) return complaints(curves[name]);
-    console.log(`${name}: failed after ${Math.round(seconds())} s; the others go on`);
-    return [String(/** @type {Error} */ (error).stack)];
+    const { stack } = /** @type {Error} */ (error);
+    console.log(`${name}: failed after ${Math.round(seconds())} s; the others go on\n  ${stack}`);
+    return [String(stack)];
   } finally {
     await place?.close();
   }
