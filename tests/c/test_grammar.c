@@ -163,6 +163,7 @@ static void test_begun(void) {
     CHECK(xl_grammar_forced(p, NULL, 0, bytes, sizeof bytes, &complete) == 1 && *bytes == 'c',
           "a pattern's white space counts");
     CHECK(exitlm_grammar_begin(p, long_text, XL_MAX_BEGUN + 1, &error_) == EXITLM_USAGE &&
+              strstr(error_.message, "bytes at most") &&
               exitlm_grammar_begin(NULL, "", 0, &error_) == EXITLM_USAGE &&
               exitlm_grammar_begin(p, NULL, 1, &error_) == EXITLM_USAGE,
           "bad arguments");
