@@ -147,6 +147,8 @@ async function coverage(/** @type {string[]} */ chosen) {
   };
   const merge = (/** @type {string} */ into, /** @type {string[]} */ ...from) =>
     heard(tool('llvm-profdata'), 'merge', '-o', `${into}.profdata`, ...from);
+  /** @type {string[]} */
+  const ran = [];
   for (const target of chosen) {
     const inputs = [
       path.join(root, 'tests/fuzz', target),
@@ -154,6 +156,11 @@ async function coverage(/** @type {string[]} */ chosen) {
     ]
       .filter((folder) => fs.existsSync(folder))
       .flatMap((folder) => fs.readdirSync(folder).map((name) => path.join(folder, name)));
+    if (!inputs.length) {
+      console.log(`${target}: no inputs yet, --minutes makes some`);
+      continue;
+    }
+    ran.push(target);
     const raw = [];
     for (let i = 0; i < inputs.length; i += 1000) {
       raw.push(`${target}-${i}.profraw`);
@@ -169,11 +176,12 @@ async function coverage(/** @type {string[]} */ chosen) {
     for (const name of raw) fs.rmSync(path.join(tree, name));
     await say(target, [target]);
   }
-  await merge('all', ...chosen.map((target) => `${target}.profdata`));
-  if (chosen.length > 1) await say('all', chosen);
+  if (!ran.length) return;
+  await merge('all', ...ran.map((target) => `${target}.profdata`));
+  if (ran.length > 1) await say('all', ran);
   fs.writeFileSync(
     path.join(tree, 'lines.txt'),
-    await heard(tool('llvm-cov'), 'show', '-instr-profile=all.profdata', ...programs(chosen)),
+    await heard(tool('llvm-cov'), 'show', '-instr-profile=all.profdata', ...programs(ran)),
   );
 }
 
