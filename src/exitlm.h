@@ -297,7 +297,8 @@ typedef struct exitlm_session_options {
 } exitlm_session_options;
 
 /* Bytes that the model (weights, tokenizer) and one session will take at most,
- * replies of any length included, from the header alone. Either pointer may be NULL. */
+ * replies of any length included, from the header alone. Either pointer may be NULL.
+ * USAGE for options with which there is no session. */
 exitlm_status exitlm_loader_memory(const exitlm_loader *loader,
                                    const exitlm_session_options *options, uint64_t *model_bytes,
                                    uint64_t *session_bytes, exitlm_error *error);
