@@ -32,8 +32,8 @@ enum {
 typedef struct family {
     counting memory; /* of its models and their sessions */
     xl_buffer file;
-    exitlm_heads *heads, *mixed; /* mixed: no loader knows them */
-    exitlm_model *plain, *with;  /* with: its rows lie as the heads want them */
+    exitlm_heads *heads, *mixed, *lists; /* mixed, lists (vocabulary exits alone): no loader's */
+    exitlm_model *plain, *with;          /* with: its rows lie as the heads want them */
     size_t header_bytes, n_extents;
     exitlm_extent extents[MOST_EXTENTS];
 } family;
@@ -104,6 +104,7 @@ static family *family_of(uint32_t number) {
     f->heads = tiny_heads(f->plain, (uint32_t[]){1, 3, m.layers}, HEADS, SHORTLIST, 11);
     f->mixed =
         tiny_mixed_heads(f->plain, (uint32_t[]){2, m.layers, m.layers}, HEADS, SHORTLIST, 12);
+    f->lists = tiny_mixed_heads(f->plain, (uint32_t[]){m.layers, m.layers}, 2, SHORTLIST, 13);
     f->n_extents = 0;
     f->with = load(f, f->heads);
     return f;
@@ -193,13 +194,13 @@ static void create(run *r, seat *at) {
     const uint32_t kind = take(&r->in, 2);
     exitlm_error error;
     leave(at);
-    const exitlm_heads *heads = kind & 0x200 ? r->f->mixed : r->f->heads;
-    at->options = (exitlm_session_options){.heads = kind & 1 ? heads : NULL,
+    const exitlm_heads *const heads[] = {r->f->heads, r->f->mixed, r->f->heads, r->f->lists};
+    at->options = (exitlm_session_options){.heads = kind & 1 ? heads[kind >> 9 & 3] : NULL,
                                            .context_tokens = contexts[kind >> 1 & 7],
                                            .kv_type = (exitlm_kv_type)(kind >> 4 & 3),
                                            .kernel = kernels[kind >> 6 & 3],
                                            .beside = kind & 0x100 ? r->seats[0].s : NULL,
-                                           .clock_ms = kind & 0x400 ? clock_ms : NULL,
+                                           .clock_ms = kind & 0x800 ? clock_ms : NULL,
                                            .clock_user = &r->clock};
     uint64_t most = UINT64_MAX;
     if (r->loader && !r->broken)
@@ -493,7 +494,7 @@ static void climb(run *r, seat *at) {
     xl_generation_end(s->generation); /* it would not know what has happened */
     for (uint32_t n = take(&r->in, 1) & 7; n > 0; n--) {
         const uint32_t kind = take(&r->in, 1), what = kind & 7, to = (kind >> 3) % (layers + 1),
-                       head = (kind >> 3) % HEADS;
+                       head = (kind >> 3) % (heads ? heads->n_heads : HEADS);
         const bool at_head =
             heads && stair->n && stair->depth[stair->n - 1] == heads->head[head].layer;
         if (what == 0) {
