@@ -251,8 +251,8 @@ const needs = {
   // Debian's gcc-multilib would remove the compiler for ARM; the one of the compiler's version does not.
   m32: [
     [
-      () => links('cc', '-m32'),
-      `gcc-${output('gcc', '-dumpversion')?.split('.')[0]}-multilib`,
+      () => links('c++', '-m32', '-lstdc++'),
+      `g++-${output('gcc', '-dumpversion')?.split('.')[0]}-multilib`,
       'compiles for 32-bit x86',
     ],
   ],
