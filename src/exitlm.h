@@ -281,7 +281,8 @@ typedef enum exitlm_strategy { EXITLM_STRATEGY_LIST(X) EXITLM_STRATEGY_COUNT } e
 #undef X
 
 typedef struct exitlm_session_options {
-    /* NULL: those given to the loader, if any; its fingerprint is compared */
+    /* NULL: those given to the loader, if any. The fingerprint of others is compared, and the session
+     * has a copy of their shortlist's output rows: the loader's need none */
     const exitlm_heads *heads;
     uint32_t context_tokens; /* 0: the model's, at most 2048 */
     exitlm_kv_type kv_type;
@@ -296,7 +297,8 @@ typedef struct exitlm_session_options {
 } exitlm_session_options;
 
 /* Bytes that the model (weights, tokenizer) and one session will take at most,
- * replies of any length included, from the header alone. Either pointer may be NULL. */
+ * replies of any length included, from the header alone. Either pointer may be NULL.
+ * USAGE for options with which there is no session. */
 exitlm_status exitlm_loader_memory(const exitlm_loader *loader,
                                    const exitlm_session_options *options, uint64_t *model_bytes,
                                    uint64_t *session_bytes, exitlm_error *error);

@@ -153,6 +153,7 @@ if (chosen.includes('browsers')) parts.push('browsers');
 if (chosen.includes('edge')) parts.push('edge');
 if (chosen.includes('fuzz')) parts.push('fuzz');
 if (chosen.includes('neon')) parts.push('arm');
+if (chosen.includes('m32')) parts.push('m32');
 /** The native build for `--kernel`, which the tests are told of. */
 async function buildForKernel() {
   await buildPreset('native', { quiet: true, kernel });

@@ -41,31 +41,6 @@ static void take_all(exitlm_session *s, xl_arena *arena, const exitlm_session_op
     s->generation = xl_generation_take(arena, s->run.model, ctx);
 }
 
-exitlm_status exitlm_loader_memory(const exitlm_loader *loader,
-                                   const exitlm_session_options *options, uint64_t *model_bytes,
-                                   uint64_t *session_bytes, exitlm_error *error) {
-    const exitlm_model *model = NULL;
-    uint64_t bytes = 0;
-    if (!loader) return xl_fail(error, EXITLM_USAGE, "exitlm_loader_memory: `loader` is NULL");
-    exitlm_status status = xl_loader_measure(loader, &model, &bytes, error);
-    if (status != EXITLM_OK) return status;
-    if (model_bytes) *model_bytes = bytes;
-    if (!session_bytes) return EXITLM_OK;
-    const exitlm_session_options none = {0}, *o = options ? options : &none;
-    exitlm_session s = {.heads = heads_of(model, o), .run.model = model};
-    xl_arena arena = {0};
-    take_all(&s, &arena, o);
-    xl_kv_take_block(&s.stair.kv, &arena, 0);
-    if (arena.overflow)
-        return xl_fail(
-            error, EXITLM_OUT_OF_MEMORY,
-            "a session of this model does not fit in the address space: take a smaller context");
-    *session_bytes = (uint64_t)arena.used_bytes + sizeof s + POOL_BYTES;
-    return EXITLM_OK;
-}
-
-/* ---- Life ------------------------------------------------------------------------ */
-
 static exitlm_status check_options(const exitlm_model *m, const exitlm_heads *heads,
                                    const exitlm_session_options *o, exitlm_error *error) {
     if (o->context_tokens > MAX_CONTEXT || o->context_tokens == 1)
@@ -84,6 +59,33 @@ static exitlm_status check_options(const exitlm_model *m, const exitlm_heads *he
                        (unsigned)o->threads, XL_MAX_THREADS);
     return heads ? xl_heads_check(heads, m, error) : EXITLM_OK;
 }
+
+exitlm_status exitlm_loader_memory(const exitlm_loader *loader,
+                                   const exitlm_session_options *options, uint64_t *model_bytes,
+                                   uint64_t *session_bytes, exitlm_error *error) {
+    const exitlm_model *model = NULL;
+    uint64_t bytes = 0;
+    if (!loader) return xl_fail(error, EXITLM_USAGE, "exitlm_loader_memory: `loader` is NULL");
+    exitlm_status status = xl_loader_measure(loader, &model, &bytes, error);
+    if (status != EXITLM_OK) return status;
+    if (model_bytes) *model_bytes = bytes;
+    if (!session_bytes) return EXITLM_OK;
+    const exitlm_session_options none = {0}, *o = options ? options : &none;
+    status = check_options(model, NULL, o, error);
+    if (status != EXITLM_OK) return status;
+    exitlm_session s = {.heads = heads_of(model, o), .run.model = model};
+    xl_arena arena = {0};
+    take_all(&s, &arena, o);
+    xl_kv_take_block(&s.stair.kv, &arena, 0);
+    if (arena.overflow)
+        return xl_fail(
+            error, EXITLM_OUT_OF_MEMORY,
+            "a session of this model does not fit in the address space: take a smaller context");
+    *session_bytes = (uint64_t)arena.used_bytes + sizeof s + POOL_BYTES;
+    return EXITLM_OK;
+}
+
+/* ---- Life ------------------------------------------------------------------------ */
 
 /* All but the rings of K/V is zeros at first. Of K and V nothing is read before it is written but
  * the rest of a tile of keys, whose scores are dropped; and their pages, most of a session's memory,

@@ -163,6 +163,7 @@ static void test_begun(void) {
     CHECK(xl_grammar_forced(p, NULL, 0, bytes, sizeof bytes, &complete) == 1 && *bytes == 'c',
           "a pattern's white space counts");
     CHECK(exitlm_grammar_begin(p, long_text, XL_MAX_BEGUN + 1, &error_) == EXITLM_USAGE &&
+              strstr(error_.message, "bytes at most") &&
               exitlm_grammar_begin(NULL, "", 0, &error_) == EXITLM_USAGE &&
               exitlm_grammar_begin(p, NULL, 1, &error_) == EXITLM_USAGE,
           "bad arguments");
@@ -260,9 +261,13 @@ static void test_no_memory(void) {
         c.fail_at = fail_at;
         exitlm_grammar *g = NULL;
         exitlm_error error = {0};
-        const exitlm_status status =
+        exitlm_status status =
             exitlm_grammar_from_schema(&g, model, schema, strlen(schema), &c.allocator, &error);
-        if (status == EXITLM_OK) exitlm_grammar_free(g);
+        if (status == EXITLM_OK) {
+            status = exitlm_grammar_begin(g, "{", 1, &error);
+            exitlm_grammar_free(g);
+            g = NULL;
+        }
         CHECK(c.now_bytes == 0 && !c.wrong_size, "allocation %zu: %zu bytes are left", fail_at,
               c.now_bytes);
         if (status == EXITLM_OK) return;

@@ -649,6 +649,16 @@ static void test_damaged(fixture *f) {
             file.data[at] ^= (uint8_t)(1u << bit);
         }
     CHECK(good_loads > 0 && good_loads < g.data_offset);
+    /* The first number of each tensor, or the scale of its first block: none. */
+    for (uint32_t i = 0; i < g.n_tensors; i++) {
+        uint8_t *first = file.data + g.tensors[i].offset, kept[4];
+        memcpy(kept, first, sizeof kept);
+        memset(first, 0xff, sizeof kept);
+        CHECK(try_read(file.data, file.n_bytes, NULL, &error) == EXITLM_BAD_MODEL &&
+              strstr(error.message, "not finite"));
+        memcpy(first, kept, sizeof kept);
+    }
+    CHECK(try_read(file.data, file.n_bytes, NULL, &error) == EXITLM_OK);
     xl_gguf_free(&g);
     xl_buffer_free(&file);
 }

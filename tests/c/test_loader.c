@@ -839,6 +839,11 @@ static void test_bound(void) {
     exitlm_model *model;
     CHECK(exitlm_loader_memory(loader, NULL, &model_bytes, NULL, &error) == EXITLM_USAGE);
     good(exitlm_loader_push(loader, file.data, 14880, &error), &error);
+    const exitlm_session_options wrong[] = {
+        {.kv_type = EXITLM_KV_TYPE_COUNT}, {.context_tokens = UINT32_MAX}, {.threads = 5000}};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        CHECK(exitlm_loader_memory(loader, &wrong[i], NULL, &session_bytes, &error) ==
+              EXITLM_USAGE);
     good(exitlm_loader_memory(loader, NULL, &model_bytes, &session_bytes, &error), &error);
     CHECK(model_bytes < file.n_bytes * 5 / 4 && session_bytes > 0);
     good(push_chunks(loader, file.data + 14880, file.n_bytes - 14880, 100, &error), &error);

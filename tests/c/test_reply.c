@@ -1,5 +1,6 @@
 /* What a reply says of itself, what of the K/V it takes over, and what it takes from callers. */
 #include <assert.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -506,6 +507,49 @@ static void test_a_failed_start_changes_nothing(void) {
     exitlm_session_free(s);
 }
 
+/* JavaScript checks most of them itself, so this is what sees these checks. */
+static void test_numbers_out_of_range(void) {
+    make_prompt(11);
+    exitlm_session *s = session_of(EXITLM_KV_F32);
+    const exitlm_generate_options o = options(EXITLM_MODE_EXIT);
+    const float many = 1e30f, few = -1, next_to_none = 0.01f;
+    enum { WRONG = 22 };
+    exitlm_generate_options bad[WRONG];
+    const char *names[WRONG];
+    int n = 0;
+#define BAD(field, value) bad[n] = o, bad[n].field = (value), names[n++] = #field
+    BAD(accuracy, 0.49f);
+    BAD(accuracy, NAN);
+    BAD(accuracy, 1.01f);
+    BAD(temperature, few);
+    BAD(temperature, NAN);
+    BAD(temperature, many);
+    BAD(top_p, few);
+    BAD(top_p, 1.01f);
+    BAD(min_p, few);
+    BAD(min_p, NAN);
+    BAD(repeat_penalty, next_to_none);
+    BAD(repeat_penalty, many);
+    BAD(audit, few);
+    BAD(audit, many);
+    BAD(top_logprobs, EXITLM_MAX_TOP_LOGPROBS + 1);
+    BAD(max_draft, 99);
+    BAD(draft_length, 99);
+    BAD(draft_layer, -1);
+    BAD(mode, (exitlm_mode)EXITLM_MODE_COUNT);
+    BAD(strategy, (exitlm_strategy)EXITLM_STRATEGY_COUNT);
+    BAD(kv, (exitlm_kv_policy)EXITLM_POLICY_COUNT);
+    BAD(draft_sources, 4);
+#undef BAD
+    assert(n == WRONG);
+    for (int i = 0; i < WRONG; i++) {
+        exitlm_error error = {0};
+        assert(exitlm_session_start(s, prompt, PROMPT, &bad[i], &error) == EXITLM_USAGE);
+        assert(strstr(error.message, names[i]));
+    }
+    exitlm_session_free(s);
+}
+
 static void test_zeroed_options_are_the_defaults(void) {
     exitlm_generate_options defaults;
     const exitlm_generate_options zeroed = {0};
@@ -624,6 +668,7 @@ int main(void) {
     test_turns();
     test_full_heads_ask_for_no_context_rows();
     test_a_failed_start_changes_nothing();
+    test_numbers_out_of_range();
     test_zeroed_options_are_the_defaults();
     test_numbers_that_are_no_option();
     test_null();

@@ -338,6 +338,15 @@ static void test_damaged_and_foreign_files_are_refused(void) {
     f.bytes[8] = 1; /* the version before K and V were rotated */
     assert(restore(s, &f, &error) == EXITLM_UNSUPPORTED && strstr(error.message, "format 1"));
     f.bytes[8] = 2;
+    const int32_t no_token = (int32_t)model->config.vocab;
+    int32_t id;
+    uint8_t *turn = f.bytes + 136; /* the ids of the last turn, behind the head */
+    memcpy(&id, turn, sizeof id);
+    assert(other.n && id == other.ids[0]);
+    memcpy(turn, &no_token, sizeof id);
+    assert(restore(s, &f, &error) == EXITLM_USAGE && strstr(error.message, "token"));
+    expect_empty(s, &error);
+    memcpy(turn, &id, sizeof id);
     CHECK_OK(restore(s, &f, &error_)); /* and after all that the session works */
     f.capacity = 0;
     assert(exitlm_session_save(s, put, &f, &error) == EXITLM_IO);

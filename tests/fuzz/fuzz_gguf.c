@@ -3,11 +3,13 @@
  * memory than was allowed, and what is complete can be used.
  *
  * First byte: what the rest is. 0: a whole file. 1: changes of a small model. 2: of a heads
- * file. 3: of a small model, with jumps. */
+ * file. 3: of a small model, with jumps. Its other bits: the model's family; heads for the loader. */
 #include "base/alloc.h"
 #include "input.h"
 #include "model/heads.h"
 #include "model/loader.h"
+#include "random_model.h"
+#include "tiny.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -104,6 +106,81 @@ static void make_heads(xl_buffer *out) {
     EXPECT(xl_heads_write(&s, out, NULL) == EXITLM_OK);
 }
 
+/* The good files, made once. Models: the one of above, then a random one of each family. */
+enum { MODELS = 2 + RANDOM_FAMILIES };
+
+static const xl_buffer *good_model(uint32_t which) {
+    static xl_buffer made[MODELS];
+    xl_buffer *out = &made[which];
+    if (out->data) return out;
+    xl_buffer_init(out, &xl_libc_allocator);
+    if (which == 0) make_model(out);
+    else {
+        random_model m;
+        if (which == 1) random_model_defaults(&m);
+        else random_model_family(&m, which - 2);
+        m.context_tokens = 64;
+        EXPECT(random_model_write(&m, out));
+    }
+    EXPECT(!out->failed);
+    return out;
+}
+
+static const xl_buffer *good_heads(void) {
+    static xl_buffer out;
+    if (out.data) return &out;
+    xl_buffer_init(&out, &xl_libc_allocator);
+    make_heads(&out);
+    EXPECT(!out.failed);
+    return &out;
+}
+
+static const exitlm_heads *heads_for_loader(void) {
+    static exitlm_heads *heads;
+    const xl_buffer *file = good_heads();
+    if (!heads)
+        EXPECT(exitlm_heads_create(&heads, file->data, file->n_bytes, NULL, NULL) == EXITLM_OK);
+    return heads;
+}
+
+/* ---- Changes where they count ----------------------------------------------------------------- */
+/* n numbers of the header, each a key's or one of a tensor's: something that is seldom right. */
+static void change_numbers(xl_buffer *file, input *in, uint32_t n) {
+    static const uint32_t numbers[16] = {0,
+                                         1,
+                                         2,
+                                         3,
+                                         32,
+                                         33,
+                                         64,
+                                         0xffff,
+                                         0x10000,
+                                         0x7fffffffu,
+                                         0x80000000u,
+                                         0xffffffffu,
+                                         0x7fc00000u /* NaN */,
+                                         0x7f800000u /* infinite */,
+                                         0xbf800000u /* -1 */,
+                                         0x7e000000u};
+    xl_gguf g;
+    size_t used;
+    xl_gguf_init(&g, &xl_libc_allocator);
+    EXPECT(xl_gguf_push(&g, file->data, file->n_bytes, &used, NULL) == EXITLM_OK && g.done);
+    for (; n > 0 && in->n; n--) {
+        const uint32_t what = take(in, 1), which = take(in, 1), kind = take(in, 1);
+        const uint32_t value = kind < 128 ? numbers[kind % 16] : take(in, 4);
+        const xl_gguf_key *key = &g.keys[which % g.n_keys];
+        const xl_gguf_tensor *t = &g.tensors[which % g.n_tensors];
+        size_t at = key->offset, n_bytes = key->n_bytes;
+        if (what & 1) { /* the number of dimensions, these, the type, the offset */
+            at = t->name_offset + t->name_bytes + (what >> 1) % 7 * 4;
+            n_bytes = 4;
+        } else if (n_bytes > 8) continue;
+        memcpy(file->data + at, &value, n_bytes < 4 ? n_bytes : 4);
+    }
+    xl_gguf_free(&g);
+}
+
 /* ---- An allocator with an end
  * ------------------------------------------------------------------ */
 typedef struct limit {
@@ -128,8 +205,27 @@ static void limited_free(void *user, void *memory, size_t bytes) {
 static bool expected(exitlm_status status, const exitlm_error *error) {
     EXPECT(status == EXITLM_OK || (error->status == status && error->message[0]));
     EXPECT(status == EXITLM_OK || status == EXITLM_BAD_MODEL || status == EXITLM_UNSUPPORTED ||
-           status == EXITLM_OUT_OF_MEMORY);
+           status == EXITLM_OUT_OF_MEMORY || status == EXITLM_HEADS_MISMATCH);
     return status == EXITLM_OK;
+}
+
+/* A reply of the model, whatever it is: it ends. */
+static void talk(const exitlm_model *model) {
+    static tiny_reply reply;
+    const exitlm_session_options options = {.context_tokens = 16, .heads = model->heads};
+    exitlm_session *s;
+    exitlm_error error;
+    exitlm_generate_options o;
+    if (exitlm_session_create(&s, model, &options, &error) != EXITLM_OK) {
+        EXPECT(!s && error.message[0]);
+        return;
+    }
+    exitlm_generate_defaults(&o);
+    o.max_tokens = 3;
+    o.temperature = 0.5f;
+    if (exitlm_session_text(s, "a te", 4, false, &o, &error) == EXITLM_OK) tiny_run(s, &reply);
+    else EXPECT(error.message[0]);
+    exitlm_session_free(s);
 }
 
 static void use(const exitlm_loader *loader) {
@@ -150,14 +246,16 @@ static void use(const exitlm_loader *loader) {
 }
 
 /* Pushes the file; `in` says the chunks and, now and then, where to go on. */
-static void load(const uint8_t *bytes, size_t n_bytes, input *in, bool jumps) {
+static void load(const uint8_t *bytes, size_t n_bytes, input *in, bool jumps,
+                 const exitlm_heads *heads) {
     limit l = {4 * MAX_MODEL_BYTES};
     exitlm_allocator allocator = {&l, limited_alloc, limited_free};
-    exitlm_load_options options = {.allocator = &allocator, .max_bytes = MAX_MODEL_BYTES};
+    exitlm_load_options options = {
+        .allocator = &allocator, .max_bytes = MAX_MODEL_BYTES, .heads = heads};
     exitlm_loader *loader;
     exitlm_model *model = NULL;
     exitlm_error error;
-    size_t chunk = 1 + take(in, 2);
+    size_t chunk = in->n ? 1 + take(in, 2) : n_bytes;
     uint64_t at = 0;
     EXPECT(exitlm_loader_create(&loader, &options, &error) == EXITLM_OK);
     bool good = true;
@@ -172,12 +270,15 @@ static void load(const uint8_t *bytes, size_t n_bytes, input *in, bool jumps) {
         if (status == EXITLM_OK) at = to;
         chunk = 1 + take(in, 1);
     }
+    if (good && !jumps && at < n_bytes)
+        good = expected(exitlm_loader_push(loader, bytes + at, n_bytes - at, &error), &error);
     if (good && jumps && exitlm_loader_seek(loader, 0, 0, &error) == EXITLM_OK)
         good = expected(exitlm_loader_push(loader, bytes, n_bytes, &error), &error);
     if (good) use(loader);
-    if (good && expected(exitlm_loader_finish(loader, &model, &error), &error))
+    if (good && expected(exitlm_loader_finish(loader, &model, &error), &error)) {
+        talk(model);
         exitlm_model_free(model);
-    else exitlm_loader_free(loader);
+    } else exitlm_loader_free(loader);
     EXPECT(l.left == 4 * MAX_MODEL_BYTES);
 }
 
@@ -197,30 +298,27 @@ static void read_heads(const uint8_t *bytes, size_t n_bytes) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     input in = {data, size};
-    uint32_t kind = take(&in, 1) % 4;
+    const uint32_t first = take(&in, 1), kind = first % 4;
     if (kind == 0) {
         input none = {NULL, 0};
-        load(in.data, in.n, &none, false);
+        load(in.data, in.n, &none, false, NULL);
         read_heads(in.data, in.n);
         return 0;
     }
-    static xl_buffer good[2]; /* a model, heads: made once */
-    xl_buffer file, *from = &good[kind == 2];
-    if (!from->data) {
-        xl_buffer_init(from, &xl_libc_allocator);
-        if (kind == 2) make_heads(from);
-        else make_model(from);
-        EXPECT(!from->failed);
-    }
+    const xl_buffer *from = kind == 2 ? good_heads() : good_model(first / 4 % 32 % MODELS);
+    xl_buffer file;
     xl_buffer_init(&file, &xl_libc_allocator);
     xl_buffer_add(&file, from->data, from->n_bytes);
-    change(&file, &in, take(&in, 1) % 16, 2); /* in the first 64 KiB */
+    EXPECT(!file.failed);
+    const uint32_t changes = take(&in, 1);
+    change_numbers(&file, &in, changes >> 4);
+    change(&file, &in, changes % 16, 2); /* in the first 64 KiB */
     size_t n = take(&in, 1) & 1 ? take(&in, 2) % (file.n_bytes + 1) : file.n_bytes; /* cut? */
     uint8_t *exact = malloc(n + 1);
     EXPECT(exact);
     memcpy(exact, file.data, n);
     if (kind == 2) read_heads(exact, n);
-    else load(exact, n, &in, kind == 3);
+    else load(exact, n, &in, kind == 3, first & 0x80 ? heads_for_loader() : NULL);
     free(exact);
     xl_buffer_free(&file);
     return 0;

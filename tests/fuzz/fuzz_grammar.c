@@ -1,6 +1,6 @@
 /* libFuzzer: a schema, a pattern or tools, and tokens drawn from its masks. What must hold: no crash, an
- * error that is a sentence, no leak; after each allowed token something is allowed, and the mask
- * says what each token alone is told. */
+ * error that is a sentence, no leak; after each allowed token something is allowed, the mask says what
+ * each token alone is told, and whoever goes back hears what was said there before. */
 #include <string.h>
 
 #include "base/bytes.h"
@@ -61,13 +61,28 @@ static xl_tokenizer *tokenizer_of(void) {
     return tokenizer;
 }
 
+/* A hash of what may come next; `logits` is masked. */
+static uint32_t mask_at(xl_grammar *g, const int32_t *ids, uint32_t n, float *logits) {
+    memset(logits, 0, VOCAB * sizeof *logits);
+    xl_grammar_mask(g, ids, n, logits, VOCAB);
+    return xl_hash_more(XL_HASH_START, (const char *)logits, VOCAB * sizeof *logits);
+}
+
 static void draw(xl_grammar *g, const xl_tokenizer *tokenizer, uint64_t seed) {
     int32_t ids[STEPS];
+    uint32_t said[STEPS];
     for (uint32_t n = 0; n < STEPS; n++) {
-        float logits[VOCAB] = {0};
+        float logits[VOCAB];
         uint32_t allowed = 0;
         if (!xl_grammar_goes_on(g, ids, n)) return; /* an error to the reply */
-        xl_grammar_mask(g, ids, n, logits, VOCAB);
+        said[n] = mask_at(g, ids, n, logits);
+        const uint32_t back = (uint32_t)(xl_random(&seed) % (4 * (n + 1)));
+        if (back < n && xl_grammar_goes_on(g, ids, back)) {
+            EXPECT(mask_at(g, ids, back, logits) == said[back]);
+            EXPECT(xl_grammar_allows_all(g, ids, back, ids + back, n - back));
+            if (!xl_grammar_goes_on(g, ids, n)) return;
+            EXPECT(mask_at(g, ids, n, logits) == said[n]);
+        }
         for (int32_t id = 0; id < VOCAB; id++) allowed += logits[id] == 0;
         EXPECT(allowed > 0);
         uint64_t chosen = xl_random(&seed) % allowed;
@@ -87,15 +102,26 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     static xl_vocabulary *vocabulary;
     if (!tokenizer) tokenizer = tokenizer_of();
     if (!vocabulary) vocabulary = xl_vocabulary_create(tokenizer, &xl_libc_allocator);
+    static const char *const choices[4] = {"a", "at", "", "now"}, *const begun[4] = {
+                                                                      "{\"a\":", " [ 1,", "abc",
+                                                                      "\"2026-"};
     if (n < 2) return 0;
     const xl_grammar_source source = {.kind = data[0] & 8 ? XL_GRAMMAR_TOOLS : data[0] & 1,
                                       .flags = data[0] >> 1 & 3,
                                       .text = (const char *)data + 1,
-                                      .n_bytes = n - 1};
+                                      .n_bytes = n - 1,
+                                      .choice = data[0] & 0x80 ? choices[data[0] >> 4 & 3] : NULL};
     xl_grammar *g;
     exitlm_error error = {0};
     if (xl_grammar_create(&g, vocabulary, &source, NULL, &error) == EXITLM_OK)
-        for (uint64_t seed = 0; seed < 3; seed++) draw(g, tokenizer, seed);
+        for (uint64_t seed = 0; seed < 3; seed++) {
+            const char *text = begun[data[0] >> 4 & 3];
+            if (seed == 2 && data[0] & 0x40) {
+                const exitlm_status status = xl_grammar_begin(g, text, strlen(text), &error);
+                EXPECT(status == EXITLM_OK || (status == EXITLM_USAGE && error.message[0]));
+            }
+            draw(g, tokenizer, seed);
+        }
     else EXPECT(!g && error.message[0]);
     xl_grammar_free(g);
     return 0;

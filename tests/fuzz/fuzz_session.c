@@ -23,7 +23,7 @@ enum {
     VOCAB = 3 + 256 + MERGES,
     HEADS = 3,
     SHORTLIST = 100,
-    GRAMMARS = 2,
+    GRAMMARS = 4,
     SAID = 7, /* messages of a chat */
     MOST_EXTENTS = 512
 };
@@ -32,17 +32,28 @@ enum {
 typedef struct family {
     counting memory; /* of its models and their sessions */
     xl_buffer file;
-    exitlm_heads *heads;
-    exitlm_model *plain, *with; /* with: its rows lie as the heads want them */
+    exitlm_heads *heads, *mixed, *lists; /* mixed, lists (vocabulary exits alone): no loader's */
+    exitlm_model *plain, *with;          /* with: its rows lie as the heads want them */
     size_t header_bytes, n_extents;
     exitlm_extent extents[MOST_EXTENTS];
 } family;
 
 static exitlm_status make_grammar(exitlm_grammar **grammar, const exitlm_model *model,
                                   uint32_t which, const exitlm_allocator *allocator) {
-    static const char *const patterns[GRAMMARS] = {"(yes|no|the river)[ab]{2,9}", "x*"};
-    return exitlm_grammar_from_pattern(grammar, model, patterns[which], strlen(patterns[which]), 0,
-                                       allocator, NULL);
+    static const char *const texts[GRAMMARS] = {
+        "(yes|no|the river)[ab]{2,9}", "x*", "( the|e|river){1,20}",
+        "{\"type\":\"object\",\"properties\":{\"a\":{\"enum\":[\"the river\",7,null]},"
+        "\"b\":{\"type\":\"array\",\"items\":{\"type\":\"number\"},\"maxItems\":2}},"
+        "\"required\":[\"a\"]}"};
+    const char *text = texts[which];
+    if (which == 3)
+        return exitlm_grammar_from_schema(grammar, model, text, strlen(text), allocator, NULL);
+    const exitlm_status status =
+        exitlm_grammar_from_pattern(grammar, model, text, strlen(text), 0, allocator, NULL);
+    if (status != EXITLM_OK || which != 2) return status;
+    const exitlm_status begun = exitlm_grammar_begin(*grammar, " th", 3, NULL);
+    EXPECT(begun == EXITLM_OK || begun == EXITLM_OUT_OF_MEMORY);
+    return EXITLM_OK;
 }
 
 static exitlm_loader *begin_loading(const family *f, counting *memory, const exitlm_heads *heads) {
@@ -91,6 +102,9 @@ static family *family_of(uint32_t number) {
     f->plain = load(f, NULL);
     EXPECT(f->plain->config.vocab == VOCAB);
     f->heads = tiny_heads(f->plain, (uint32_t[]){1, 3, m.layers}, HEADS, SHORTLIST, 11);
+    f->mixed =
+        tiny_mixed_heads(f->plain, (uint32_t[]){2, m.layers, m.layers}, HEADS, SHORTLIST, 12);
+    f->lists = tiny_mixed_heads(f->plain, (uint32_t[]){m.layers, m.layers}, 2, SHORTLIST, 13);
     f->n_extents = 0;
     f->with = load(f, f->heads);
     return f;
@@ -118,6 +132,7 @@ typedef struct run {
     xl_buffer saved;
     bool saved_forged; /* as the session was */
     uint32_t work;     /* that may still be done */
+    uint64_t clock;    /* of sessions that have one */
     bool broken;       /* the loader only can be freed */
 } run;
 
@@ -166,19 +181,34 @@ static void leave(seat *at) {
     memset(at, 0, sizeof *at);
 }
 
+/* Some milliseconds more, or none. */
+static double clock_ms(void *user) {
+    uint64_t *passed = user;
+    *passed += (*passed * 0x9e3779b97f4a7c15u + 0x51ed270b) >> 61;
+    return (double)*passed;
+}
+
 static void create(run *r, seat *at) {
     static const uint16_t contexts[] = {48, 2, 9, 64, 300, 640, 1, 0xffff};
     static const char *const kernels[] = {NULL, NULL, "scalar", "none"};
     const uint32_t kind = take(&r->in, 2);
     exitlm_error error;
     leave(at);
-    at->options = (exitlm_session_options){.heads = kind & 1 ? r->f->heads : NULL,
+    const exitlm_heads *const heads[] = {r->f->heads, r->f->mixed, r->f->heads, r->f->lists};
+    at->options = (exitlm_session_options){.heads = kind & 1 ? heads[kind >> 9 & 3] : NULL,
                                            .context_tokens = contexts[kind >> 1 & 7],
                                            .kv_type = (exitlm_kv_type)(kind >> 4 & 3),
                                            .kernel = kernels[kind >> 6 & 3],
-                                           .beside = kind & 0x100 ? r->seats[0].s : NULL};
+                                           .beside = kind & 0x100 ? r->seats[0].s : NULL,
+                                           .clock_ms = kind & 0x800 ? clock_ms : NULL,
+                                           .clock_user = &r->clock};
+    uint64_t most = UINT64_MAX;
+    if (r->loader && !r->broken)
+        good(r, exitlm_loader_memory(r->loader, &at->options, NULL, &most, &error), &error);
+    const size_t before = r->memory->now_bytes;
     if (!good(r, exitlm_session_create(&at->s, r->model, &at->options, &error), &error))
         EXPECT(!at->s);
+    EXPECT(r->memory->now_bytes - before <= most);
 }
 
 static void clone(run *r, const seat *from, seat *to) {
@@ -229,7 +259,7 @@ static void take_wish(run *r, wish *w) {
         o->n_stop = 1 + (more & 3);
         o->stop = stops;
     }
-    if (more & 0x40) o->grammar = grammar_of(r, more & 1);
+    if (more & 0x40) o->grammar = grammar_of(r, (more & 1) | (more >> 10 & 2));
     o->logprobs = more >> 7 & 1;
     o->top_logprobs = more >> 7 & 1 ? more & 31 : 0;
     if (more & 0x100) o->top_k = 3, o->top_p = 0.7f, o->min_p = 0.01f;
@@ -464,7 +494,7 @@ static void climb(run *r, seat *at) {
     xl_generation_end(s->generation); /* it would not know what has happened */
     for (uint32_t n = take(&r->in, 1) & 7; n > 0; n--) {
         const uint32_t kind = take(&r->in, 1), what = kind & 7, to = (kind >> 3) % (layers + 1),
-                       head = (kind >> 3) % HEADS;
+                       head = (kind >> 3) % (heads ? heads->n_heads : HEADS);
         const bool at_head =
             heads && stair->n && stair->depth[stair->n - 1] == heads->head[head].layer;
         if (what == 0) {

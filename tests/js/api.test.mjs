@@ -196,6 +196,10 @@ describe('what is told of a model', () => {
     const bad = await ExitLM.check(new Uint8Array(1000), { worker: false });
     assert.equal(bad.runs, false);
     assert.match(bad.reason, /GGUF/);
+    await assert.rejects(ExitLM.check(path, { worker: false, contextLength: 99_999 }), {
+      code: 'USAGE',
+      message: /trained for at most/,
+    });
     await assert.rejects(ExitLM.check('/nowhere/at-all.gguf', { worker: false }), code('NETWORK'));
   });
   test('a check that is aborted asks for nothing any more', async (t) => {

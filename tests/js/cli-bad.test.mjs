@@ -184,11 +184,14 @@ describe('bad input', { skip: !built && 'the program is not built' }, () => {
   });
 
   test('text of a file cannot command the terminal', () => {
-    const file = patched('\u001b]0;evil.gguf', (b) => {
-      b.write('\x1b[2Jx', after(b, 'general.architecture') + 12);
-    });
-    assert.ok(!/[\x00-\x09\x0b-\x1f]/.test(bad(1, /./, ['chat', file, '-p', 'a'])));
-    assert.ok(!/[\x00-\x09\x0b-\x1f]/.test(good(['inspect', file])));
+    const controls = /[\x00-\x09\x0b-\x1f\x7f-\x9f]/;
+    for (const architecture of ['\x1b[2Jx', '\x9b2Jx', '\x7fabcd']) {
+      const file = patched('\u001b]0;evil.gguf', (b) => {
+        assert.equal(b.write(architecture, after(b, 'general.architecture') + 12), 5);
+      });
+      assert.doesNotMatch(bad(1, /./, ['chat', file, '-p', 'a']), controls);
+      assert.doesNotMatch(good(['inspect', file]), controls);
+    }
   });
 
   test('a prompt that is longer than the context', () => {

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { figures } from '../fuzz.mjs';
+import { figures, linesOf } from '../fuzz.mjs';
 
 const script = fileURLToPath(new URL('../fuzz.mjs', import.meta.url));
 
@@ -19,6 +19,9 @@ test('an unknown target and a missing time are named in a sentence', () => {
   const noTime = run('--target', 'gguf');
   assert.equal(noTime.status, 2);
   assert.match(noTime.stderr, /^exitlm: --minutes N says how long .+\n$/);
+  const wrongTime = run('--coverage', '--minutes', '0');
+  assert.equal(wrongTime.status, 2, 'nor is a wrong one taken where none is needed');
+  assert.match(wrongTime.stderr, /^exitlm: --minutes N says how long .+\n$/);
 });
 
 test('executions, coverage and what was found', () => {
@@ -38,5 +41,24 @@ stat::number_of_executed_units: 81
     inputs: 7,
     found: ['found/gguf-crash-da39'],
     why: 'not true: l.left == 0',
+  });
+});
+
+test('lines of the engine, a folder each; none of the tests', () => {
+  const file = (/** @type {string} */ name, /** @type {number} */ count, covered = 0) => ({
+    filename: fileURLToPath(new URL(`../../${name}`, import.meta.url)),
+    summary: { lines: { count, covered } },
+  });
+  const files = [
+    file('src/text/bpe.c', 100, 40),
+    file('src/text/vocab.c', 50, 5),
+    file('src/kernel/body/body.h', 10, 10),
+    file('src/exitlm.h', 3, 3),
+    file('tests/fuzz/fuzz_tokenizer.c', 70, 70),
+  ];
+  assert.deepEqual(linesOf({ data: [{ files }] }), {
+    all: { covered: 55, count: 160 },
+    text: { covered: 45, count: 150 },
+    kernel: { covered: 10, count: 10 },
   });
 });

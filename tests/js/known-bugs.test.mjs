@@ -338,6 +338,13 @@ describe('chat templates', () => {
       );
     assert.ok((await render('{% for i in range(9, 0, -1) %}{{ i }}{% endfor %}')) > 0);
   });
+  test('one that takes too long', async (t) => {
+    const slow = '{% for i in range(100) %}{{ i }}{% endfor %}';
+    assert.ok((await render(slow)) > 0);
+    let clock = 0;
+    t.mock.method(performance, 'now', () => (clock += 100));
+    await assert.rejects(render(slow), { code: 'USAGE', message: /within \d+ steps and 10000 ms/ });
+  });
   test('CVE-2026-5760 (SGLang), #24140: a template reaches nothing outside', async () => {
     for (const template of [
       "{{ messages.constructor.constructor('return globalThis.exitlmReached = 1')() }}",

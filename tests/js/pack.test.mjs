@@ -254,13 +254,17 @@ test('manifests that are wrong', { skip: !built }, () => {
   /** @type {[string, (m: any) => void][]} */
   const damage = [
     ['format', (m) => (m.format = 2)],
-    ['shards', (m) => (m.shards = {})],
+    ['files is no list', (m) => (m.files = Array(1025).fill(m.files[0]))],
+    ['shards is no list', (m) => (m.shards = {})],
+    ['shards is no list', (m) => (m.shards = Array(100_001).fill(m.shards[0]))],
+    ['pieces is no list', (m) => (m.shards[0].pieces = Array(1000).fill(m.shards[0].sha256))],
     ['outside', (m) => (m.shards[0].extents[0].bytes += 1e9)],
     ['its extents are', (m) => m.shards[1].extents.unshift({ ...m.shards[0].extents[0] })],
     ['another extent', (m) => (m.shards[1].extents[0].offset = 0)],
     ['no shard', (m) => m.shards.pop()],
     ['bytes or sha256', (m) => (m.files[0].sha256 = 'abc')],
-    ['heads', (m) => (m.heads = {})],
+    ['heads without', (m) => (m.heads = {})],
+    ['heads without', (m) => (m.heads = { ...m.shards[0], core: { file: 'a' } })],
   ];
   for (const [says, change] of damage) {
     const m = structuredClone(manifest);

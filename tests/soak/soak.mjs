@@ -131,10 +131,14 @@ const curves = Object.fromEntries(names.map((name) => [name, []]));
 const began = performance.now();
 const seconds = () => (performance.now() - began) / 1000;
 let stopping = false;
-for (const signal of ['SIGINT', 'SIGTERM'])
-  process.on(signal, () => {
-    stopping = true; // after this round, or with it
-  });
+/** A signal ends it after this round, or with it: not at once, as those of Miniflare would. */
+function takeSignals() {
+  for (const signal of ['SIGINT', 'SIGTERM'])
+    process.removeAllListeners(signal).on(signal, () => {
+      stopping = true;
+    });
+}
+takeSignals();
 
 /** A round takes seconds; on a machine with much else to do, minutes. */
 const PATIENCE_MS = 20 * 60 * 1000;
@@ -170,6 +174,7 @@ async function soak(name) {
   let expected;
   try {
     place = await inTime(PLACES[name](), 'the start');
+    takeSignals();
     do {
       const n = curves[name].length + 1;
       const { outputs, ...memory } = await inTime(place.round(), `round ${n}`);
@@ -181,8 +186,9 @@ async function soak(name) {
   } catch (error) {
     // a signal may end the browser, or the process of Node, in the middle of a round
     if (stopping && !(error instanceof assert.AssertionError)) return complaints(curves[name]);
-    console.log(`${name}: failed after ${Math.round(seconds())} s; the others go on`);
-    return [String(/** @type {Error} */ (error).stack)];
+    const { stack } = /** @type {Error} */ (error);
+    console.log(`${name}: failed after ${Math.round(seconds())} s; the others go on\n  ${stack}`);
+    return [String(stack)];
   } finally {
     await place?.close();
   }

@@ -50,6 +50,12 @@ const uses = {
 
 const inRoot = (/** @type {string} */ file) => path.join(root, file);
 
+async function withLibFuzzer() {
+  const clang = findFuzzer();
+  if (!clang) throw new SetupError('No clang here has libFuzzer: node wasm/setup/setup.mjs fuzz');
+  return { args: [`-DCMAKE_C_COMPILER=${clang}`] };
+}
+
 /**
  * What a preset is told of this machine: cmake's arguments, the environment; a new version of the
  * tools builds all anew.
@@ -77,11 +83,8 @@ const onThisMachine = {
       version: output(found.clang, '--version'),
     };
   },
-  async fuzz() {
-    const clang = findFuzzer();
-    if (!clang) throw new SetupError('No clang here has libFuzzer: node wasm/setup/setup.mjs fuzz');
-    return { args: [`-DCMAKE_C_COMPILER=${clang}`] };
-  },
+  fuzz: withLibFuzzer,
+  coverage: withLibFuzzer,
 };
 
 /** The folder that a preset is built in. @param {string} preset @param {string} [kernel] */

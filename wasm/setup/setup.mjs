@@ -1,7 +1,8 @@
 // Installs what is missing for building and testing, and nothing that is there.
 //
-//   node wasm/setup/setup.mjs native|wasm|wasi|fuzz|browser|npm|model|arm|browsers …     (default:
-//   all but the last two)
+//   node wasm/setup/setup.mjs native|wasm|wasi|fuzz|browser|npm|model|arm|m32|browsers|edge …
+//
+// (default: all but the last four)
 //
 // What the machine has comes first: cmake and ninja, an emcc of the PATH, a clang
 // that compiles for WASI (with $WASI_SDK_PATH or $WASI_SYSROOT if they are set).
@@ -247,6 +248,14 @@ const needs = {
     ],
     [() => which('qemu-aarch64'), 'qemu-user', 'runs what is compiled for ARM'],
   ],
+  // Debian's gcc-multilib would remove the compiler for ARM; the one of the compiler's version does not.
+  m32: [
+    [
+      () => links('c++', '-m32', '-lstdc++'),
+      `g++-${output('gcc', '-dumpversion')?.split('.')[0]}-multilib`,
+      'compiles for 32-bit x86',
+    ],
+  ],
   browser: [
     [() => chromium() !== null, 'chromium', 'runs the page tests'],
     [
@@ -417,13 +426,12 @@ export function ensureNpm() {
 const modelIsThere = () => isComplete(path.join(root, 'models', findModel().file), findModel());
 
 /**
- * @typedef {'native' | 'wasm' | 'wasi' | 'fuzz' | 'arm' | 'browser' | 'browsers' | 'npm' | 'model'
- *   | 'edge'} Part
+ * @typedef {'native' | 'wasm' | 'wasi' | 'fuzz' | 'arm' | 'm32' | 'browser' | 'browsers' | 'npm'
+ *   | 'model' | 'edge'} Part
  */
-/**
- * All but `arm`, the cross compiler and emulator of npm run test:neon, `browsers`, Firefox and
- * WebKitGTK of npm run test:browsers, and `edge`, pip for Wasmtime. @type {Part[]}
- */
+/** What is not set up unless it is named: what single phases of the tests need. @type {Part[]} */
+const others = ['arm', 'm32', 'browsers', 'edge'];
+/** @type {Part[]} */
 export const everything = ['native', 'wasm', 'wasi', 'fuzz', 'browser', 'npm', 'model'];
 
 /**
@@ -460,10 +468,11 @@ export function exitWith(/** @type {unknown} */ error) {
 
 if (process.argv[1] && fs.realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
   const parts = /** @type {Part[]} */ (process.argv.slice(2));
-  const unknown = parts.find((part) => ![...everything, 'arm', 'browsers', 'edge'].includes(part));
+  const all = [...everything, ...others];
+  const unknown = parts.find((part) => !all.includes(part));
   if (unknown) {
     console.error(
-      `exitlm: "${unknown}" is not a part of the set-up; the parts are ${everything.join(', ')}, arm`,
+      `exitlm: "${unknown}" is not a part of the set-up; the parts are ${all.join(', ')}`,
     );
     process.exit(2);
   }

@@ -56,15 +56,23 @@ static float *noises(size_t n, float scale, float base) {
     return x;
 }
 
+enum { HIDDEN = 32 }; /* of an MLP */
+
 static void fill_head(xl_head_source *head, const xl_config *c, uint32_t layer, uint32_t rows,
-                      float **maps) {
+                      xl_head_form inner, float **maps) {
     *head = (xl_head_source){.layer = layer,
                              .rows = rows,
-                             .form = layer == c->n_layers ? XL_FORM_VOCABULARY : XL_FORM_TIED};
+                             .form = layer == c->n_layers ? XL_FORM_VOCABULARY : inner,
+                             .logistic = {0.5f, -1, 0.5f, 2, -1, 0.3f},
+                             .sampling_scale = inner == XL_FORM_MLP ? 0.7f : 1};
     head->other = noises(c->dim + 1, 0.02f, 0);
     if (head->form == XL_FORM_VOCABULARY) return;
     head->norm = noises(c->dim, 0.02f, 0.2f); /* flat enough that no check is certain */
-    head->map = noises((size_t)c->dim * c->dim, 0.02f, 0);
+    if (inner == XL_FORM_MLP) {
+        head->hidden = HIDDEN;
+        head->up = noises((size_t)HIDDEN * c->dim, 0.05f, 0);
+        head->down = noises((size_t)c->dim * HIDDEN, 0.05f, 0);
+    } else head->map = noises((size_t)c->dim * c->dim, 0.02f, 0);
     head->bias = noises(rows, 0.1f, 0);
     for (uint32_t l = 0; l < 2 * (c->n_layers - layer); l++)
         maps[l] = noises((size_t)c->kv_dim * c->dim, 0.05f, 0);
@@ -76,6 +84,8 @@ static void free_head(xl_head_source *head, uint32_t n_layers) {
     free((void *)(uintptr_t)head->other);
     free((void *)(uintptr_t)head->norm);
     free((void *)(uintptr_t)head->map);
+    free((void *)(uintptr_t)head->up);
+    free((void *)(uintptr_t)head->down);
     free((void *)(uintptr_t)head->bias);
     for (uint32_t l = 0; head->map_k && l < n_layers - head->layer; l++) {
         free((void *)(uintptr_t)head->map_k[l]);
@@ -83,19 +93,20 @@ static void free_head(xl_head_source *head, uint32_t n_layers) {
     }
 }
 
-void tiny_heads_file(const exitlm_model *model, const uint32_t *layers, uint32_t n, uint32_t rows,
-                     uint64_t seed, xl_buffer *out) {
+static void write_heads(const exitlm_model *model, const uint32_t *layers, uint32_t n,
+                        uint32_t rows, uint64_t seed, xl_head_form inner, xl_buffer *out) {
     const xl_config *c = &model->config;
     float *maps[EXITLM_MAX_HEADS][2 * 64];
     int32_t *shortlist = malloc(rows * sizeof *shortlist);
-    exitlm_level level = {.strategy = EXITLM_STRATEGY_RISK,
-                          .kv = EXITLM_POLICY_EXACT,
-                          .accuracy = 0.95f,
-                          .certified = true,
-                          .delta = 0.05f,
-                          .bound = 0.05f,
-                          .conversations = 1,
-                          .tokens = 1};
+    const bool mixed = inner != XL_FORM_TIED;
+    exitlm_level levels[2] = {{.strategy = EXITLM_STRATEGY_RISK,
+                               .kv = EXITLM_POLICY_EXACT,
+                               .accuracy = 0.95f,
+                               .certified = true,
+                               .delta = 0.05f,
+                               .bound = 0.05f,
+                               .conversations = 1,
+                               .tokens = 1}};
     xl_heads_source source = {.fingerprint = model->fingerprint,
                               .base_name = "tiny",
                               .licence = "MIT",
@@ -107,33 +118,53 @@ void tiny_heads_file(const exitlm_model *model, const uint32_t *layers, uint32_t
                               .n_heads = n,
                               .n_shortlist = rows,
                               .shortlist = shortlist,
-                              .metric = EXITLM_METRIC_MARGIN,
+                              .metric = mixed ? EXITLM_METRIC_LOGISTIC : EXITLM_METRIC_MARGIN,
                               .kv = EXITLM_POLICY_EXACT,
-                              .n_levels = 1,
-                              .levels = &level,
+                              .n_levels = mixed ? 2 : 1,
+                              .levels = levels,
                               .matrix_type = XL_Q8_0};
     state = seed;
     /* 7 and the vocabulary share no factor */
     for (uint32_t i = 0; i < rows; i++) shortlist[i] = (int32_t)((i * 7u + 3u) % c->vocab);
     for (uint32_t i = 0; i < n; i++) {
         const bool goes_on = i + 1 < n && layers[i + 1] == layers[i];
-        fill_head(&source.head[i], c, layers[i], goes_on ? rows / 2 : rows, maps[i]);
-        level.threshold[i] = 0.9f;
+        fill_head(&source.head[i], c, layers[i], goes_on ? rows / 2 : rows, inner, maps[i]);
+        levels[0].threshold[i] = 0.9f;
+        levels[0].coverage[i] = mixed ? 0.3f : 0;
     }
+    levels[1] = levels[0];
+    levels[1].kv = EXITLM_POLICY_MAPS;
+    levels[1].first_threshold = 0.4f;
     xl_buffer_init(out, &xl_libc_allocator);
     CHECK_OK(xl_heads_write(&source, out, &error_));
     for (uint32_t i = 0; i < n; i++) free_head(&source.head[i], c->n_layers);
     free(shortlist);
 }
 
+void tiny_heads_file(const exitlm_model *model, const uint32_t *layers, uint32_t n, uint32_t rows,
+                     uint64_t seed, xl_buffer *out) {
+    write_heads(model, layers, n, rows, seed, XL_FORM_TIED, out);
+}
+
+static exitlm_heads *read_heads(xl_buffer *file) {
+    exitlm_heads *heads;
+    CHECK_OK(exitlm_heads_create(&heads, file->data, file->n_bytes, NULL, &error_));
+    xl_buffer_free(file);
+    return heads;
+}
+
 exitlm_heads *tiny_heads(const exitlm_model *model, const uint32_t *layers, uint32_t n,
                          uint32_t rows, uint64_t seed) {
     xl_buffer file;
-    exitlm_heads *heads;
-    tiny_heads_file(model, layers, n, rows, seed, &file);
-    CHECK_OK(exitlm_heads_create(&heads, file.data, file.n_bytes, NULL, &error_));
-    xl_buffer_free(&file);
-    return heads;
+    write_heads(model, layers, n, rows, seed, XL_FORM_TIED, &file);
+    return read_heads(&file);
+}
+
+exitlm_heads *tiny_mixed_heads(const exitlm_model *model, const uint32_t *layers, uint32_t n,
+                               uint32_t rows, uint64_t seed) {
+    xl_buffer file;
+    write_heads(model, layers, n, rows, seed, XL_FORM_MLP, &file);
+    return read_heads(&file);
 }
 
 exitlm_session *tiny_session(const exitlm_model *model, const exitlm_session_options *options) {

@@ -16,6 +16,10 @@ void tiny_heads_file(const exitlm_model *model, const uint32_t *layers, uint32_t
                      uint64_t seed, xl_buffer *out);
 exitlm_heads *tiny_heads(const exitlm_model *model, const uint32_t *layers, uint32_t n,
                          uint32_t rows, uint64_t seed);
+/* The same with what else a file may have: MLPs, a scale for samples, a metric that was learnt, levels
+ * of two K/V policies, another threshold for the first token. */
+exitlm_heads *tiny_mixed_heads(const exitlm_model *model, const uint32_t *layers, uint32_t n,
+                               uint32_t rows, uint64_t seed);
 exitlm_session *tiny_session(const exitlm_model *model, const exitlm_session_options *options);
 
 typedef struct tiny_reply {
