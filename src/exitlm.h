@@ -250,8 +250,8 @@ exitlm_status exitlm_apply_template(const exitlm_model *model, const exitlm_mess
 /* ---- Sessions ---------------------------------------------------------------- */
 #define EXITLM_KV_TYPE_LIST(X) X(F32, "f32") X(F16, "f16") X(Q8, "q8")
 /* How the K/V of layers that an exit skips is made. AUTO: of EXACT and MAPS, where the wanted level
- * is calibrated with them, the one that is expected to cost least here. PROPAGATE is there to be
- * compared with. */
+ * is calibrated with them, the one that is expected to cost least, the same on every machine.
+ * PROPAGATE is there to be compared with. */
 #define EXITLM_KV_POLICY_LIST(X) \
     X(AUTO, "auto") X(EXACT, "exact") X(MAPS, "maps") X(PROPAGATE, "propagate")
 #define EXITLM_MODE_LIST(X) X(FULL, "full") X(EXIT, "exit") X(LOSSLESS, "lossless")
@@ -281,8 +281,8 @@ typedef enum exitlm_strategy { EXITLM_STRATEGY_LIST(X) EXITLM_STRATEGY_COUNT } e
 #undef X
 
 typedef struct exitlm_session_options {
-    /* NULL: those given to the loader, if any. The fingerprint of others is compared, and the session
-     * has a copy of their shortlist's output rows: the loader's need none */
+    /* NULL: those given to the loader, if any. The fingerprint of others is compared, and the
+     * session has a copy of their shortlist's output rows: the loader's need none */
     const exitlm_heads *heads;
     uint32_t context_tokens; /* 0: the model's, at most 2048 */
     exitlm_kv_type kv_type;
@@ -298,7 +298,8 @@ typedef struct exitlm_session_options {
 
 /* Bytes that the model (weights, tokenizer) and one session will take at most,
  * replies of any length included, from the header alone. Either pointer may be NULL.
- * USAGE for options with which there is no session. */
+ * USAGE where session_bytes is asked for and no session has such a context, K/V type, number of
+ * threads or neighbour. */
 exitlm_status exitlm_loader_memory(const exitlm_loader *loader,
                                    const exitlm_session_options *options, uint64_t *model_bytes,
                                    uint64_t *session_bytes, exitlm_error *error);
@@ -358,12 +359,14 @@ exitlm_status exitlm_grammar_from_tools(exitlm_grammar **grammar, const exitlm_m
                                         const char *json, size_t n_bytes, const char *choice,
                                         unsigned flags, const exitlm_allocator *allocator,
                                         exitlm_error *error);
-/* The same from options; zeroed ones, with one of the three texts, are the defaults. */
+/* The same from options; zeroed ones, with exactly one of the three texts, are the defaults. USAGE with
+ * none or several; what is not of its kind (choice and flags) is ignored; nothing of the options is
+ * kept. */
 typedef struct exitlm_grammar_options {
     const char *schema;  /* JSON */
     const char *pattern; /* a regular expression */
     const char *tools;   /* JSON */
-    size_t n_bytes;      /* of the text that is given; 0: it ends with a zero byte */
+    size_t n_bytes;      /* of the text; 0: it ends with a zero byte */
     const char *choice;  /* of tools */
     unsigned flags;      /* of a pattern or of tools */
 } exitlm_grammar_options;

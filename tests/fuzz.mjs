@@ -40,18 +40,20 @@ export function figures(text) {
   };
 }
 
-/** Runs a program; resolves to its status and all that it says. */
+/** Runs a program; resolves to its status, all that it says, and what of it is its output. */
 function hear(/** @type {string} */ program, /** @type {string[]} */ args, cwd = root) {
-  return /** @type {Promise<{ status: number | null, text: string }>} */ (
+  return /** @type {Promise<{ status: number | null, text: string, out: string }>} */ (
     new Promise((resolve, reject) => {
       const child = spawn(program, args, { cwd, stdio: ['ignore', 'pipe', 'pipe'] });
-      let text = '';
+      let text = '',
+        out = '';
       for (const stream of [child.stdout, child.stderr])
         stream.setEncoding('utf8').on('data', (piece) => {
           text += piece;
+          if (stream === child.stdout) out += piece;
         });
       child.on('error', reject);
-      child.on('close', (status) => resolve({ status, text }));
+      child.on('close', (status) => resolve({ status, text, out }));
     })
   );
 }
@@ -120,9 +122,9 @@ async function coverage(/** @type {string[]} */ chosen) {
   const tool = (/** @type {string} */ name) =>
     output(clang ?? '', `-print-prog-name=${name}`) ?? '';
   const heard = async (/** @type {string} */ program, /** @type {string[]} */ ...args) => {
-    const { status, text } = await hear(program, args, tree);
+    const { status, text, out } = await hear(program, args, tree);
     if (status !== 0) throw new SetupError(`${program} ended with ${status}: ${text.slice(-2000)}`);
-    return text;
+    return out;
   };
   /** @type {(named: string[]) => string[]} llvm-cov's arguments for their programs */
   const programs = (named) => named.flatMap((target) => ['-object', `fuzz_${target}`]);

@@ -21,7 +21,7 @@ enum { PART_BITS = 8 };
 struct xl_pool {
     exitlm_allocator allocator;
     uint32_t threads, others; /* who share it, beside the first */
-    /* Number of the job << PART_BITS | parts that nobody has claimed, the last ones. A claim is a compare-and-swap, so a thread that looked at an older job cannot take a part of
+    /* Number of the job << PART_BITS | how many parts nobody has claimed; the first ones go first. A claim is a compare-and-swap, so a thread that looked at an older job cannot take a part of
      * it; parts, fn and arg stand still until all parts are done. */
     uint32_t ticket;
     uint32_t parts;
@@ -106,7 +106,7 @@ void xl_pool_run_parts(xl_pool *pool, xl_part_fn fn, void *arg, uint32_t each) {
         fn(arg, 0, 1);
         return;
     }
-    const uint32_t parts = pool->threads * each;
+    const uint32_t wanted = pool->threads * each, parts = wanted < PART_MASK ? wanted : PART_MASK;
     pool->parts = parts;
     pool->fn = fn;
     pool->arg = arg;

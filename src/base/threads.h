@@ -17,7 +17,8 @@ void xl_pool_free(xl_pool *pool);
 uint32_t xl_pool_threads(const xl_pool *pool); /* 1 for NULL */
 /* Runs fn for every part of xl_pool_threads() parts and returns when all are done. */
 void xl_pool_run(xl_pool *pool, xl_part_fn fn, void *arg);
-/* The same in `each` times as many parts: who is held up by another program leaves more to others. */
+/* The same in `each` times as many parts (255 in all at most): who is held up by another program
+ * leaves more to others. Then `part` is no number of a thread. */
 void xl_pool_run_parts(xl_pool *pool, xl_part_fn fn, void *arg, uint32_t each);
 
 #endif

@@ -236,8 +236,9 @@ static int run(const cli_call *call) {
     int status = check_options(o);
     if (status != CLI_OK) return status;
     cli_engine_options engine = o->engine;
-    const bool cut = o->top_k || o->top_p < 1 || o->min_p > 0; /* never certified */
-    engine.temperature = cut ? 0 : o->temperature;
+    /* other drawn replies are never certified (docs/accuracy.md) */
+    const bool plain = !o->top_k && o->top_p >= 1 && !(o->min_p > 0) && o->repeat_penalty == 1;
+    engine.temperature = plain ? o->temperature : 0;
     engine.accuracy = engine.temperature > 0 ? o->accuracy : 0;
     if (o->mode == EXITLM_MODE_FULL && !engine.heads) engine.heads = "none";
     if (o->load && engine.kv_type < 0) engine.kv_type = chat_saved_kv_type(o->load);

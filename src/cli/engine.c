@@ -58,8 +58,9 @@ static int open_heads(cli_engine *engine, const cli_model_path *path, const char
     return status;
 }
 
-/* The platform's; but a certificate is of one type, and where there is none with it f32, the type that
- * calibrate takes. Replies that are drawn go by the levels for such that are good for the accuracy, if there are any. */
+/* The platform's; but a certificate is of one type, and where there is none with it f32, the type
+ * that calibrate takes. Replies that are drawn go by the levels for such that are good for the
+ * accuracy, if there are any. */
 static exitlm_kv_type choose_kv_type(const exitlm_heads *heads, int asked, float temperature,
                                      float accuracy) {
     bool certified = false;

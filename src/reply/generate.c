@@ -117,23 +117,27 @@ static float accuracy_of(const exitlm_session *s, const exitlm_generate_options 
     return o->accuracy != 0 ? o->accuracy : s->heads->info.default_accuracy;
 }
 
+/* Between rows of different origin or policy the length does not count: a reply that ends before the
+ * shorter row does would only be dearer. */
+static xl_use of_any_length(const xl_use *use) {
+    return (xl_use){use->kv_type, use->temperature, 0};
+}
+
 /* The row of a K/V policy; where none is asked for, of those that are calibrated for the level the
- * one that covers most of the use, and of such the one that is expected to cost least here. Between
- * policies the length does not count: a reply that ends before the shorter row does would only be
- * dearer. */
+ * one that covers most of the use, and of such the one that is expected to cost least. */
 static const exitlm_level *row_of_table(const exitlm_session *s, const exitlm_generate_options *o,
                                         exitlm_kv_policy asked, const xl_use *use) {
     const exitlm_heads *heads = s->heads;
     const float accuracy = accuracy_of(s, o);
     if (asked != EXITLM_POLICY_AUTO) return xl_heads_row(heads, o->strategy, accuracy, asked, use);
     const bool maps = o->maps_come || exitlm_heads_have_maps(heads);
-    const xl_use of_any_length = {use->kv_type, use->temperature, 0};
+    const xl_use any = of_any_length(use);
     const exitlm_level *best = NULL;
     for (int kv = EXITLM_POLICY_EXACT; kv <= EXITLM_POLICY_MAPS; kv++) {
         const exitlm_level *row =
             xl_heads_row(heads, o->strategy, accuracy, (exitlm_kv_policy)kv, use);
         if (!row || (kv == EXITLM_POLICY_MAPS && !maps)) continue;
-        const int cover = best ? xl_level_compare(row, best, &of_any_length) : -1;
+        const int cover = best ? xl_level_compare(row, best, &any) : -1;
         if (cover < 0 || (cover == 0 && xl_expected_macs(s->run.model, heads, row) <
                                             xl_expected_macs(s->run.model, heads, best)))
             best = row;
@@ -147,8 +151,8 @@ static const exitlm_level *exit_row(const exitlm_session *s, const exitlm_genera
     const exitlm_level *own = o->level, *row = row_of_table(s, o, asked, use);
     const bool serves = own && (asked == EXITLM_POLICY_AUTO || asked == own->kv) &&
                         xl_level_serves(own, o->strategy, accuracy_of(s, o), own->kv);
-    const xl_use of_any_length = {use->kv_type, use->temperature, 0};
-    return serves && (!row || xl_level_compare(own, row, &of_any_length) <= 0) ? own : row;
+    const xl_use any = of_any_length(use);
+    return serves && (!row || xl_level_compare(own, row, &any) <= 0) ? own : row;
 }
 
 /* Row and K/V policy of mode EXIT. */

@@ -48,9 +48,10 @@ exitlm_status exitlm_grammar_create(exitlm_grammar **grammar, const exitlm_model
                                     const exitlm_grammar_options *options,
                                     const exitlm_allocator *allocator, exitlm_error *error) {
     const exitlm_grammar_options *o = options;
+    if (grammar) *grammar = NULL;
     if (!o || !!o->schema + !!o->pattern + !!o->tools != 1)
         return xl_fail(error, EXITLM_USAGE,
-                       "exitlm_grammar_create: one of schema, pattern and tools is needed");
+                       "exitlm_grammar_create: exactly one of schema, pattern and tools is needed");
     const char *text = o->schema ? o->schema : o->pattern ? o->pattern : o->tools;
     const size_t n = o->n_bytes ? o->n_bytes : strlen(text);
     if (o->pattern)

@@ -2,10 +2,10 @@
 
 #include <string.h>
 
-/* What a layer costs that a waiting position runs later, in a batch, against running it at once: .07
- * to .7, by the instruction set (SPEED.md, "Rows of a batch" and "Kernels"). One number for all of
- * them, because it decides which K/V policy a level takes, and with that what is answered: the same on
- * every device. */
+/* What a layer costs that a waiting position runs later, in a batch, against running it at once:
+ * .07 to .7, by the instruction set (SPEED.md, "Rows of a batch" and "Kernels"). One number for
+ * all of them, because it decides which K/V policy a level takes, and with that what is answered:
+ * the same on every device. */
 #define WAITING_ROW 0.4
 
 static uint64_t matrix_macs(const xl_matrix *w) { return (uint64_t)w->rows * w->cols; }

@@ -8,14 +8,14 @@
 #include "base/fmath.h"
 #include "product.h"
 
-/* ---- Attention ----------------------------------------------------------------- */
-
 typedef struct pass {
     xl_run *run;
     const xl_layer *weights;
     const xl_row *rows;
     uint32_t layer, n;
 } pass;
+
+/* ---- Attention ----------------------------------------------------------------- */
 
 static void fill_frequencies(const exitlm_model *m, xl_angles *angles, bool local) {
     const xl_config *c = &m->config;

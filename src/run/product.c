@@ -5,8 +5,9 @@
 
 /* ---- Rows ---- */
 
-/* Fewer rows take less time than waking a thread for them. */
-enum { ROWS_TO_SHARE = 8 };
+/* Fewer rows take less time than waking a thread for them. A product of so many goes in two parts a
+ * thread, so that who is held up by another program leaves its second to others (SPEED.md, Kernels). */
+enum { ROWS_TO_SHARE = 8, PARTS_A_THREAD = 2 };
 
 typedef struct rows_job {
     xl_row_fn fn;
@@ -110,7 +111,7 @@ void xl_product_run(const xl_product *whole) {
         for (uint32_t i = 0; i < p->n_matrices; i++)
             p->y[i] = whole->y[i] + of.first * whole->y_stride[i];
         if (p->before || of.quantised) xl_each_row(p->run, prepare_row, &of, of.first, p->n);
-        xl_pool_run_parts(p->run->pool, run_part, p, p->n >= ROWS_TO_SHARE ? 2 : 1);
+        xl_pool_run_parts(p->run->pool, run_part, p, p->n >= ROWS_TO_SHARE ? PARTS_A_THREAD : 1);
         if (p->n == left) return;
     }
 }

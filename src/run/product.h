@@ -4,8 +4,8 @@
 #define XL_PRODUCT_H
 #include "work.h"
 
-/* Work on row `row` of a pass, which touches no other row. `part` < the threads: whose scratch it
- * uses. */
+/* Work on row `row` of a pass, which touches no other row. `part`, less than the number of threads, says
+ * whose scratch it may use. */
 typedef void (*xl_row_fn)(const void *arg, uint32_t row, uint32_t part);
 
 /* Runs fn for rows [first, first + n): on all threads where there are enough of them, one after the

@@ -395,8 +395,8 @@ static void add_setting(xl_path *path, int level, const exitlm_level *row) {
     path->level[path->n++] = level;
 }
 
-/* Each level tries the setting of the stricter level before it, which is measured anyway, and then its
- * own: where that fails, the level still has a row. */
+/* Each level tries the setting of the stricter level before it, which is measured anyway, and then
+ * its own: where that fails, the level still has a row. */
 static exitlm_status path_of_file(xl_calibration *c, exitlm_error *error) {
     const exitlm_heads *heads = c->heads;
     const exitlm_level *stricter = NULL;

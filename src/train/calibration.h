@@ -12,11 +12,12 @@ typedef struct xl_calibration_options {
      * is there, in place of those like them. */
     exitlm_kv_policy kv;
     xl_use use;
-    /* The settings are those of the file's rows for such replies, else of its rows for greedy ones of
-     * usual length with K/V in f32: tested anew, each level's after the stricter one's before it; what
-     * else the table has stays. */
+    /* The settings are those of the file's rows for such replies, else of its rows for greedy ones
+     * of usual length with K/V in f32: tested anew, each level's after the stricter one's before
+     * it; what else the table has stays. */
     bool keep_settings;
-    float first_word; /* a first token may be so many times as uncertain at the vocabulary exit */
+    /* a first token may be so many times as uncertain at the vocabulary exit; 0 or 1: as the others */
+    float first_word;
     float delta;
     /* [n_accuracy] these levels alone; none: all. The table has no row for the others. */
     const float *accuracy;

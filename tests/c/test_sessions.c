@@ -6,6 +6,7 @@
 
 #include "base/bytes.h"
 #include "base/checksum.h"
+#include "run/stair.h"
 #include "tiny.h"
 
 enum { S = 8, CTX = 160 };
@@ -120,7 +121,7 @@ static void test_a_reply_does_not_depend_on_who_is_there(void) {
 
 /* As many rows as threads share, of positions that want the same places in the tables of angles. */
 static void test_positions_a_whole_table_apart(void) {
-    enum { LONG = 400, FAR = 256 /* XL_WAITING */ };
+    enum { LONG = 400, FAR = XL_WAITING };
     static int32_t ids[LONG];
     exitlm_session *sessions[S];
     exitlm_turn turns[S];

@@ -508,7 +508,7 @@ describe('train, calibrate and eval', { skip: !built && 'the program is not buil
     assert.equal(status, 0, err);
   };
 
-  test('settings of the file are tested on replies of another kind, each after the stricter one', () => {
+  test('settings of the file are tested on replies of another kind', () => {
     const heads = trainTwo('kept');
     const calibrate = (/** @type {string[]} */ ...options) =>
       works(['calibrate', tiny, heads, '--data', data, '--accuracy', '0.6,0.8', '-q', ...options]);

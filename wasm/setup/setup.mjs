@@ -248,11 +248,11 @@ const needs = {
     ],
     [() => which('qemu-aarch64'), 'qemu-user', 'runs what is compiled for ARM'],
   ],
-  // Debian's gcc-multilib would remove the compiler for ARM; the one of the compiler's version does not.
+  // Debian's gcc-multilib would remove the compiler for ARM, that of one version does not.
   m32: [
     [
       () => links('c++', '-m32', '-lstdc++'),
-      `g++-${output('gcc', '-dumpversion')?.split('.')[0]}-multilib`,
+      `g++-${output('gcc', '-dumpversion')?.split('.')[0] ?? 12}-multilib`,
       'compiles for 32-bit x86',
     ],
   ],

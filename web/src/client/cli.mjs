@@ -98,7 +98,7 @@ const commands = {
       ),
       'kv': oneOf(
         ['auto', 'exact', 'maps'],
-        'K/V of the layers that an exit skips; default auto: of those that the level is calibrated with, the cheapest here',
+        'K/V of the layers that an exit skips; default auto: of those that the level is calibrated with, the cheapest',
       ),
       'audit': numberOption('P', [0, 1, false], 'share of the exits that the full model verifies'),
       'show-depth': flag('colour each token by its depth'),
@@ -377,7 +377,7 @@ async function open(model, o, name = 'chat') {
   const interactive = process.stderr.isTTY;
   let told = 0;
   const lm = await ExitLM.load(findModel(model), {
-    heads: o.heads === 'none' || o.mode === 'full' ? false : o.heads,
+    heads: o.heads === 'none' || (o.heads === undefined && o.mode === 'full') ? false : o.heads,
     threads: o.threads === 'auto' ? 'auto' : Number(o.threads ?? 1),
     contextLength: o.ctx,
     kvType: o['kv-type'],

@@ -399,7 +399,7 @@ export class ExitLM {
   /** An accuracy at which nothing exits. @param {GenerateOptions} options */
   #warnOfAccuracy(options) {
     const { accuracy, strategy = 'risk', kv = 'auto', thresholds } = options;
-    if (typeof accuracy !== 'number' || thresholds) return;
+    if (typeof accuracy !== 'number' || !(accuracy <= 1) || thresholds) return;
     if (!this.#exits || modeOf(options, this.#exits) !== 'exit') return;
     const strictest = Math.max(
       0,
@@ -412,8 +412,8 @@ export class ExitLM {
     const warning = strictest
       ? `accuracy ${accuracy} is above the strictest certified ${of}, ${strictest}: no exits are taken`
       : `these heads have no certified ${of}: no exits are taken`;
-    if (!this.#said.has(warning)) this.#warn(warning);
-    this.#said.add(warning);
+    if (!this.#said.has(of)) this.#warn(warning);
+    this.#said.add(of); // not the number: a server's clients may send many
   }
 
   /**

@@ -21,7 +21,7 @@ const MOST = 0xffffffff;
 /** As in `exitlm_kv_policy`; the fourth, `propagate`, is for the program's `eval` alone. */
 const REPLY_POLICIES = ['auto', 'exact', 'maps'];
 
-/** A shaped reply is not certified, so it is the full model's. */
+/** A shaped reply is not certified, so it is the full model's. `modeOf` says the same of options. */
 function defaultMode(/** @type {Record<string, any>} */ { grammar }, /** @type {number} */ nHeads) {
   if (!nHeads) return 'full';
   return grammar ? 'lossless' : 'exit';

@@ -64,7 +64,7 @@
  * @property {number | bigint} [seed] left out: a new one each time, see Result.seed
  * @property {string | string[]} [stop] texts that end the reply; they are not part of it
  * @property {'auto' | 'exact' | 'maps'} [kv] how skipped layers' K/V is made; left out, or auto: of
- *   those that the level is calibrated with, the one that costs least here. A reply that may use
+ *   those that the level is calibrated with, the one that costs least. A reply that may use
  *   maps waits for those that are still to come
  * @property {number[]} [thresholds] an uncertainty for each head, in place of those of a level: it
  *   exits below. No promise goes with them
