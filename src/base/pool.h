@@ -21,7 +21,8 @@ enum { PART_BITS = 8 };
 struct xl_pool {
     exitlm_allocator allocator;
     uint32_t threads, others; /* who share it, beside the first */
-    /* Number of the job << PART_BITS | how many parts nobody has claimed; the first ones go first. A claim is a compare-and-swap, so a thread that looked at an older job cannot take a part of
+    /* Number of the job << PART_BITS | how many parts nobody has claimed; the first ones go first.
+     * A claim is a compare-and-swap, so a thread that looked at an older job cannot take a part of
      * it; parts, fn and arg stand still until all parts are done. */
     uint32_t ticket;
     uint32_t parts;
@@ -124,8 +125,6 @@ void xl_pool_run_parts(xl_pool *pool, xl_part_fn fn, void *arg, uint32_t each) {
     store(&pool->waiting, 0);
     if (load(&pool->failed)) __builtin_trap(); /* the result has a hole: this instance ends */
 }
-
-void xl_pool_run(xl_pool *pool, xl_part_fn fn, void *arg) { xl_pool_run_parts(pool, fn, arg, 1); }
 
 xl_pool *xl_pool_share(xl_pool *pool) {
     if (pool) pool->others++;

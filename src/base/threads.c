@@ -16,10 +16,6 @@ uint32_t xl_pool_threads(const xl_pool *pool) {
     (void)pool;
     return 1;
 }
-void xl_pool_run(xl_pool *pool, xl_part_fn fn, void *arg) {
-    (void)pool;
-    fn(arg, 0, 1);
-}
 void xl_pool_run_parts(xl_pool *pool, xl_part_fn fn, void *arg, uint32_t each) {
     (void)pool;
     (void)each;

@@ -15,10 +15,13 @@ xl_pool *xl_pool_create(uint32_t threads, const exitlm_allocator *allocator);
 xl_pool *xl_pool_share(xl_pool *pool);
 void xl_pool_free(xl_pool *pool);
 uint32_t xl_pool_threads(const xl_pool *pool); /* 1 for NULL */
-/* Runs fn for every part of xl_pool_threads() parts and returns when all are done. */
-void xl_pool_run(xl_pool *pool, xl_part_fn fn, void *arg);
-/* The same in `each` times as many parts (255 in all at most): who is held up by another program
- * leaves more to others. Then `part` is no number of a thread. */
+/* Runs fn for every part of xl_pool_threads() times `each` parts, 255 at most, and returns when all are
+ * done. With more parts than threads, who is held up by another program leaves some to others; `part`
+ * is no number of a thread then. */
 void xl_pool_run_parts(xl_pool *pool, xl_part_fn fn, void *arg, uint32_t each);
+/* The same with one part a thread. */
+static inline void xl_pool_run(xl_pool *pool, xl_part_fn fn, void *arg) {
+    xl_pool_run_parts(pool, fn, arg, 1);
+}
 
 #endif

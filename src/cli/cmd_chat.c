@@ -239,7 +239,7 @@ static int run(const cli_call *call) {
     /* other drawn replies are never certified (docs/accuracy.md) */
     const bool plain = !o->top_k && o->top_p >= 1 && !(o->min_p > 0) && o->repeat_penalty == 1;
     engine.temperature = plain ? o->temperature : 0;
-    engine.accuracy = engine.temperature > 0 ? o->accuracy : 0;
+    engine.accuracy = o->accuracy;
     if (o->mode == EXITLM_MODE_FULL && !engine.heads) engine.heads = "none";
     if (o->load && engine.kv_type < 0) engine.kv_type = chat_saved_kv_type(o->load);
     const bool says_full = o->mode == EXITLM_MODE_FULL || o->mode == EXITLM_MODE_LOSSLESS;

@@ -58,23 +58,30 @@ static int open_heads(cli_engine *engine, const cli_model_path *path, const char
     return status;
 }
 
-/* The platform's; but a certificate is of one type, and where there is none with it f32, the type
- * that calibrate takes. Replies that are drawn go by the levels for such that are good for the
- * accuracy, if there are any. */
-static exitlm_kv_type choose_kv_type(const exitlm_heads *heads, int asked, float temperature,
-                                     float accuracy) {
-    bool certified = false;
-    if (asked >= 0) return (exitlm_kv_type)asked;
+/* Bits of the K/V types with which a level of at least this accuracy is certified for replies that are
+ * drawn at this temperature, 0: greedy. */
+static unsigned certified_types(const exitlm_heads *heads, float temperature, float accuracy) {
+    unsigned types = 0;
     for (size_t i = 0; i < exitlm_heads_levels(heads); i++) {
         const exitlm_level *level = &heads->levels[i];
-        if (level->strategy != EXITLM_STRATEGY_RISK || !level->certified ||
-            level->temperature < temperature - 1e-6f || level->accuracy < accuracy - 1e-6f)
-            continue;
-        if (level->kv_type == CLI_KV_TYPE) return CLI_KV_TYPE;
-        certified = true;
+        if (level->strategy == EXITLM_STRATEGY_RISK && level->certified &&
+            level->temperature >= temperature - 1e-6f && level->accuracy >= accuracy - 1e-6f)
+            types |= 1u << level->kv_type;
     }
-    if (!certified && temperature > 0) return choose_kv_type(heads, asked, 0, 0);
-    return certified ? EXITLM_KV_F32 : CLI_KV_TYPE;
+    return types;
+}
+
+/* The platform's; but a certificate is of one type, and where there is none with it f32, the type
+ * that calibrate takes. Replies that are drawn go by the levels for such, if there are any. */
+static exitlm_kv_type choose_kv_type(const cli_engine *engine, const cli_engine_options *o) {
+    if (o->kv_type >= 0) return (exitlm_kv_type)o->kv_type;
+    unsigned types = 0;
+    if (o->temperature > 0)
+        types =
+            certified_types(engine->heads, o->temperature,
+                            o->accuracy != 0 ? o->accuracy : engine->heads_info.default_accuracy);
+    if (!types) types = certified_types(engine->heads, 0, 0);
+    return !types || types >> CLI_KV_TYPE & 1 ? CLI_KV_TYPE : EXITLM_KV_F32;
 }
 
 static exitlm_session_options session_options(const cli_engine *engine,
@@ -205,10 +212,7 @@ int cli_engine_open(cli_engine *engine, const char *model, const cli_engine_opti
     double start = cli_clock_ms(NULL);
     if (status == CLI_OK && need > CLI_HEADER)
         status = open_heads(engine, &path, options->heads, options->heads_for);
-    engine->kv_type = choose_kv_type(engine->heads, options->kv_type, options->temperature,
-                                     options->temperature > 0 && options->accuracy == 0
-                                         ? engine->heads_info.default_accuracy
-                                         : options->accuracy);
+    engine->kv_type = choose_kv_type(engine, options);
     if (status == CLI_OK) status = load(engine, options, need, &path);
     engine->load_ms = cli_clock_ms(NULL) - start;
     cli_model_path_free(&path);

@@ -14,9 +14,10 @@
 
 /* Scratch of forward passes. Sequences that are run together use the scratch of one of them. */
 typedef struct xl_work {
-    float *norm;  /* [XL_CHUNK][dim] */
-    uint8_t *act; /* [XL_CHUNK][act_stride] quantised rows of the widest input; of
-                      * XL_RESIDUAL_ROWS rows, then of what quantising them left */
+    float *norm; /* [XL_CHUNK][dim] */
+    /* [XL_CHUNK][act_stride] quantised rows of the widest input; of XL_RESIDUAL_ROWS rows, then of
+     * what quantising them left */
+    uint8_t *act;
     size_t act_stride;
     float *residual; /* [threads][residual_floats] what quantising a row left */
     size_t residual_floats;

@@ -274,10 +274,8 @@ export class Host {
       let maps;
       this.#maps.want = () => (maps ??= this.#loadMaps(spec, resolved.heads, key));
       const running = loader.run();
-      this.#putAway = running.then(
-        () => store?.close(),
-        () => store?.close(),
-      );
+      const putAway = () => store?.close();
+      this.#putAway = running.then(putAway, putAway);
       try {
         await Promise.race([loader.headerReady(), running]);
         this.#openSession(spec, loader, threads);

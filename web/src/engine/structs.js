@@ -2,7 +2,7 @@
  * Options of JavaScript as structs of C. Names behind enums come from C.
  */
 import { ExitLMError } from '../link/errors.js';
-import { number, usage } from '../link/options.js';
+import { defaultMode, number, usage } from '../link/options.js';
 
 /** @typedef {import('./engine.js').Engine} Engine */
 
@@ -21,12 +21,6 @@ const MOST = 0xffffffff;
 /** As in `exitlm_kv_policy`; the fourth, `propagate`, is for the program's `eval` alone. */
 const REPLY_POLICIES = ['auto', 'exact', 'maps'];
 
-/** A shaped reply is not certified, so it is the full model's. `modeOf` says the same of options. */
-function defaultMode(/** @type {Record<string, any>} */ { grammar }, /** @type {number} */ nHeads) {
-  if (!nHeads) return 'full';
-  return grammar ? 'lossless' : 'exit';
-}
-
 /**
  * The struct for one reply. `free` gives back what C needs only while it starts the reply.
  * @param {Engine} engine
@@ -36,7 +30,7 @@ function defaultMode(/** @type {Record<string, any>} */ { grammar }, /** @type {
  *   where sampling needs one
  */
 export function generateOptions(engine, options, nHeads) {
-  const mode = options.mode ?? defaultMode(options, nHeads);
+  const mode = options.mode ?? defaultMode(Boolean(options.grammar), nHeads > 0);
   const temperature = number(options, 'temperature', 0, 100) ?? 0;
   const seed = seedOf(options.seed, temperature > 0);
   const stop = stopStrings(options.stop);

@@ -116,14 +116,23 @@ export const isShaped = ({ schema, json, pattern }) =>
   schema !== undefined || json === true || pattern !== undefined;
 
 /**
- * The mode of a reply: where none is asked for, what is shaped is the full model's.
+ * The mode where none is asked for: what is shaped is not certified, so it is the full model's.
+ * @param {boolean} shaped
+ * @param {boolean} heads there are some
+ */
+export function defaultMode(shaped, heads) {
+  if (!heads) return 'full';
+  return shaped ? 'lossless' : 'exit';
+}
+
+/**
+ * The mode of a reply.
  * @param {import('./types.js').GenerateOptions} options
  * @param {unknown} exits of the model; null: it has no heads
  * @returns {'full' | 'exit' | 'lossless'}
  */
 export function modeOf(options, exits) {
   const { mode, tools, toolChoice } = options;
-  if (mode) return mode;
-  if (!exits) return 'full';
-  return isShaped(options) || (tools && toolChoice !== 'none') ? 'lossless' : 'exit';
+  const shaped = isShaped(options) || Boolean(tools && toolChoice !== 'none');
+  return mode ?? defaultMode(shaped, Boolean(exits));
 }
