@@ -3,34 +3,40 @@
 
 #include <float.h>
 
-#define MEMORY 0.95   /* weight of the past in what is learnt of a way, by round */
-#define FORGET 0.02   /* of what was learnt, by round; of prices a tenth of it */
-#define MARGIN 1.02   /* a way must promise this much to be used */
-#define SHARE 0.005   /* of all tokens that drafts may lose */
-#define FIRST 0.7     /* tokens that they may lose in a reply before they have won any, */
-#define MOST 5.0      /* and of those that they have won */
-#define MOST_DRAFTS 5 /* by exits, as in the paper */
+#define MEMORY 0.95        /* weight of the past in what is learnt of rounds by exits, by round */
+#define MEMORY_CHANCE 0.98 /* and of chances, by draft */
+#define FORGET 0.02        /* of what was learnt, by round; of prices a tenth of it */
+#define MARGIN 1.02        /* a way must promise this much to be used */
+#define SHARE 0.005        /* of all tokens that drafts may lose */
+#define FIRST 0.35         /* tokens that they may lose in a reply before they have won any, */
+#define MOST 5.0           /* and of those that they have won */
+#define OFTEN 0.4          /* how often a head that is asked is sure enough to draft, */
+#define SURE_RIGHT 0.97    /* and how often it is right then */
 
-/* Six rounds of each way as they may be expected: of the drafts by exits, after three quarters of
- * the layers, 86 % are right; of the vocabulary exit's checks two in five end in a draft. */
+/* As it may be expected: six rounds by exits with nine drafts, made where they pay, so that 95 % of
+ * them are right. */
 static const union {
     xl_belief belief;
     double beliefs[sizeof(xl_belief) / sizeof(double)];
-} first = {{.row = {0.4, 0.3},
-            .book = {[XL_BY_EXITS] = {{{10.4, 7.8}, {1.6, 6}}, 6, 6, {5.2, 6}},
-                     [XL_BY_VOCABULARY] = {{{8.4, 7}, {0, 2.4}}, 6, 2.4, {2.36, 2.4}}},
-            .lookup = {[2] = {3, 6}, [3] = {4.5, 6}, [4] = {4.5, 6}},
-            .vocabulary = {{20, 20.02}, {20, 20.1}, {10, 10.15}, {10, 10.5}, {10, 11.2}, {2, 4}}}};
-static const float cell_ends[XL_CHANCES] = {0.003f, 0.01f, 0.03f, 0.1f, 0.3f, FLT_MAX};
+} first = {{.row = {0.5, 0.4},
+            .exits = {{{12, 10.5}, {1.5, 9}}, 6, 9, {8.6, 9}},
+            .cell = {[2] = {3, 6},
+                     [3] = {4.5, 6},
+                     [4] = {4.5, 6},
+                     [XL_SURE] = {19.8, 20},
+                     {19.2, 20},
+                     {18.4, 20},
+                     {17.2, 20},
+                     {15.6, 20},
+                     {14, 20}}}};
+static const float cell_ends[XL_CELLS - XL_SURE] = {0.002f, 0.005f, 0.01f, 0.02f, 0.04f, FLT_MAX};
 
 void xl_account_start(xl_account *a, double share) {
-    *a = (xl_account){.share = share, .spare = FIRST, .length = 1};
+    *a = (xl_account){.share = share, .spare = FIRST};
     a->now = first.belief;
 }
 
-void xl_account_reply(xl_account *a) {
-    if (a->spare > FIRST) a->spare = FIRST;
-}
+void xl_account_reply(xl_account *a) { a->spare = FIRST; }
 
 /* ---- Prices ---- */
 
@@ -69,48 +75,59 @@ static double gain(xl_chance chance, double cost, uint32_t n) {
 double xl_account_lookup(const xl_account *a, uint32_t gram, uint32_t n) {
     const xl_spent row = {{0, 0}, {1, 1}};
     const double cost = xl_account_cost(a, &row);
-    return n * cost <= a->spare ? gain(a->now.lookup[gram], cost, n) : 0;
+    return n * cost <= a->spare ? gain(a->now.cell[gram], cost, n) : 0;
 }
 
-/* The same of a way that has a book: what its rounds without drafts cost, the drafts bear. */
-static double book_gain(const xl_account *a, xl_way way, uint32_t n) {
-    const xl_book *book = &a->now.book[way];
-    return gain(book->chance, (xl_account_cost(a, &book->spent) - book->rounds) / book->drafts, n);
-}
-
-uint32_t xl_account_cell(float unlisted) {
+uint32_t xl_account_cell(float uncertainty) {
     uint32_t cell = 0;
-    while (cell < XL_CHANCES - 1 && unlisted >= cell_ends[cell]) cell++;
-    return cell;
+    while (cell < XL_CELLS - XL_SURE - 1 && uncertainty >= cell_ends[cell]) cell++;
+    return XL_SURE + cell;
 }
 
 double xl_account_chance(const xl_account *a, uint32_t cell) {
-    return a->now.vocabulary[cell].right / a->now.vocabulary[cell].drafted;
+    return a->now.cell[cell].right / a->now.cell[cell].drafted;
+}
+
+bool xl_account_asks(const xl_account *a, double all_right, const xl_spent *draft,
+                     const xl_spent *check) {
+    const double won = SURE_RIGHT * all_right - xl_account_cost(a, draft);
+    return OFTEN * won > (1 - OFTEN) * xl_account_cost(a, check);
+}
+
+bool xl_account_pays(const xl_account *a, double all_right, uint32_t drafts,
+                     const xl_spent *draft) {
+    /* A wrong draft loses more than it costs: those after it are for nothing, and could have been
+     * right in a round of their own. So a third of the way from its cost to a certain token. */
+    const double cost = xl_account_cost(a, draft);
+    return 3 * all_right > 1 + 2 * cost && drafts * cost <= 2 * a->spare;
 }
 
 /* ---- Rounds ---- */
 
-xl_way xl_account_choose(xl_account *a, double lookup, bool exits, bool vocabulary) {
-    double promised[XL_WAYS] = {[XL_BY_LOOKUP] = lookup};
-    if (vocabulary) promised[XL_BY_VOCABULARY] = book_gain(a, XL_BY_VOCABULARY, 1);
-    const uint32_t most = exits ? MOST_DRAFTS : 0;
-    for (uint32_t n = 1; n <= most; n++) {
-        const double now = book_gain(a, XL_BY_EXITS, n);
-        if (now <= promised[XL_BY_EXITS]) continue;
-        promised[XL_BY_EXITS] = now;
-        a->length = n;
-    }
-    xl_way best = XL_PLAIN;
-    for (xl_way way = XL_BY_LOOKUP; way < XL_WAYS && a->spare > 0; way++)
-        if (promised[way] > MARGIN && (!best || promised[way] > promised[best])) best = way;
+xl_way xl_account_choose(xl_account *a, double lookup, bool exits) {
+    /* what rounds without drafts cost, the drafts bear */
+    const double cost =
+        (xl_account_cost(a, &a->now.exits.spent) - a->now.exits.rounds) / a->now.exits.drafts;
+    const double promised = exits ? gain(a->now.exits.chance, cost, 1) : 0;
+    const xl_way best = promised > lookup ? XL_BY_EXITS : XL_BY_LOOKUP;
+    const bool pays = a->spare > 0 && (promised > MARGIN || lookup > MARGIN);
     for (size_t i = 0; i < sizeof first.beliefs / sizeof *first.beliefs; i++)
         a->beliefs[i] += (i < XL_WORKS ? FORGET / 10 : FORGET) * (first.beliefs[i] - a->beliefs[i]);
-    return best;
+    return pays ? best : XL_PLAIN;
 }
 
-static void learn_chance(xl_chance *c, double memory, bool right) {
-    c->right = c->right * memory + right;
-    c->drafted = c->drafted * memory + 1;
+static void learn_chance(xl_chance *c, bool right) {
+    c->right = c->right * MEMORY_CHANCE + right;
+    c->drafted = c->drafted * MEMORY_CHANCE + 1;
+}
+
+static void learn_rounds(xl_belief *now, const xl_spent *spent, uint32_t drafts) {
+    for (int work = 0; work < XL_WORKS; work++) {
+        now->exits.spent.one[work] = now->exits.spent.one[work] * MEMORY + spent->one[work];
+        now->exits.spent.more[work] = now->exits.spent.more[work] * MEMORY + spent->more[work];
+    }
+    now->exits.rounds = now->exits.rounds * MEMORY + 1;
+    now->exits.drafts = now->exits.drafts * MEMORY + drafts;
 }
 
 void xl_account_close(xl_account *a, xl_way way, const xl_spent *spent, double tokens,
@@ -119,15 +136,8 @@ void xl_account_close(xl_account *a, xl_way way, const xl_spent *spent, double t
     if (way != XL_PLAIN) a->spare += tokens - xl_account_cost(a, spent);
     if (a->spare > MOST) a->spare = MOST;
     for (uint32_t i = 0; i < drafts && i <= right; i++) {
-        learn_chance(&a->now.book[way].chance, MEMORY, i < right);
-        if (way == XL_BY_LOOKUP) learn_chance(&a->now.lookup[cell[i]], MEMORY, i < right);
-        if (way == XL_BY_VOCABULARY) learn_chance(&a->now.vocabulary[cell[i]], 0.98, i < right);
+        learn_chance(&a->now.cell[cell[i]], i < right);
+        if (way == XL_BY_EXITS) learn_chance(&a->now.exits.chance, i < right);
     }
-    xl_book *book = &a->now.book[way];
-    for (int work = 0; work < XL_WORKS; work++) {
-        book->spent.one[work] = book->spent.one[work] * MEMORY + spent->one[work];
-        book->spent.more[work] = book->spent.more[work] * MEMORY + spent->more[work];
-    }
-    book->rounds = book->rounds * MEMORY + 1;
-    book->drafts = book->drafts * MEMORY + drafts;
+    if (way == XL_BY_EXITS) learn_rounds(&a->now, spent, drafts);
 }

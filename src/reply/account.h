@@ -13,8 +13,10 @@
 #include <stdint.h>
 
 enum { XL_LAYERS, XL_OUTPUT, XL_WORKS };
-enum { XL_N_GRAM = 4, XL_CHANCES = 6 };
-typedef enum xl_way { XL_PLAIN, XL_BY_LOOKUP, XL_BY_EXITS, XL_BY_VOCABULARY, XL_WAYS } xl_way;
+typedef enum xl_way { XL_PLAIN, XL_BY_LOOKUP, XL_BY_EXITS } xl_way;
+/* Cells of chances: drafts of a lookup by the length of the n-gram, which is the cell; behind them
+ * drafts by exits, by how uncertain the head is. */
+enum { XL_N_GRAM = 4, XL_SURE = XL_N_GRAM + 1, XL_CELLS = XL_SURE + 6 };
 
 /* Work, in passes through all layers or the output matrix. */
 typedef struct xl_spent {
@@ -27,19 +29,16 @@ typedef struct xl_chance {
     double right, drafted;
 } xl_chance;
 
-/* What a way has done; `chance`: of its drafts, up to the first wrong one of a round. */
-typedef struct xl_book {
-    xl_spent spent;
-    double rounds, drafts;
-    xl_chance chance;
-} xl_book;
-
-/* What is believed of prices and chances. */
+/* What is believed of prices and chances. Chances: of drafts up to the first wrong one of a
+ * round. */
 typedef struct xl_belief {
     double row[XL_WORKS]; /* of one more row, in passes of one row */
-    xl_book book[XL_WAYS];
-    xl_chance lookup[XL_N_GRAM + 1]; /* by the length of the n-gram */
-    xl_chance vocabulary[XL_CHANCES];
+    struct {
+        xl_spent spent;
+        double rounds, drafts;
+        xl_chance chance;
+    } exits; /* what rounds by exits have done */
+    xl_chance cell[XL_CELLS];
 } xl_belief;
 
 typedef struct xl_account {
@@ -50,11 +49,10 @@ typedef struct xl_account {
     double ms[XL_WORKS]; /* of a pass of one row; 0: not measured */
     double share;        /* of the layers in the multiply-adds of a token */
     double spare;        /* tokens that drafts may lose */
-    uint32_t length;     /* drafts of the round by exits, at most */
 } xl_account;
 
 void xl_account_start(xl_account *account, double share);
-/* A new reply may not lose what another has won. */
+/* A new reply may not lose what another has won, and does not pay what another has lost. */
 void xl_account_reply(xl_account *account);
 /* Work of one kind has taken so long. */
 void xl_account_price(xl_account *account, int work, double one, double more, double ms);
@@ -63,13 +61,21 @@ double xl_account_cost(const xl_account *account, const xl_spent *spent);
 /* Tokens for the cost of one, of k drafts after an n-gram of this length; 0: they may not be
  * wrong. */
 double xl_account_lookup(const xl_account *account, uint32_t gram, uint32_t k);
-/* The cell of a draft of the vocabulary exit, by the mass of what is not listed over its own. */
-uint32_t xl_account_cell(float unlisted);
+/* The cell of a draft by exits. */
+uint32_t xl_account_cell(float uncertainty);
 double xl_account_chance(const xl_account *account, uint32_t cell);
+/* Whether a head is worth asking for a draft. `draft`: the work that there is because of one;
+ * `check`: that for nothing where none comes of it; all_right: the chance that those before it in the
+ * round are. */
+bool xl_account_asks(const xl_account *account, double all_right, const xl_spent *draft,
+                     const xl_spent *check);
+/* Whether what it says pays. all_right: the chance that it and the `drafts` before it are right. */
+bool xl_account_pays(const xl_account *account, double all_right, uint32_t drafts,
+                     const xl_spent *draft);
 /* Opens a round: the way that is expected to win most. `lookup`: what that promises, 0 where
  * there is nothing to look up. */
-xl_way xl_account_choose(xl_account *account, double lookup, bool exits, bool vocabulary);
-/* Closes it. `cell`: of each draft, the n-gram's length or the vocabulary exit's cell. */
+xl_way xl_account_choose(xl_account *account, double lookup, bool exits);
+/* Closes it. `cell`: of each draft. */
 void xl_account_close(xl_account *account, xl_way way, const xl_spent *spent, double tokens,
                       const uint32_t *cell, uint32_t drafts, uint32_t right);
 

@@ -9,10 +9,8 @@
  * accepted; at the first difference the rule's own token is taken and the rest is rolled back;
  * after the last draft its row gives one more token.
  *
- * Exits draft in two ways. The whole chain stops at the first head that is sure, and the layers
- * above are run for all drafts in one pass: that pays where one more row of a pass is cheap. The
- * vocabulary exit alone drafts after the last layer, and one pass over the output matrix checks all
- * drafts: that pays nearly everywhere, because its drafts are nearly always right.
+ * Exits draft where that promises to pay: the surer a head is, and the fewer layers it has used,
+ * the more. The layers above it, and the output matrix, are run for all drafts in one pass.
  *
  * What pays, account.h says. This file does what it decides and tells it what that took: the work
  * by multiply-adds, so that other programs on the same core do not disturb the account, and the
@@ -26,12 +24,13 @@
 
 enum { SOURCE_EXITS = 1, SOURCE_LOOKUP = 2 };
 
-/* where a token is drawn, the vocabulary exit drafts from this probability of its likeliest on */
-#define MIN_SAMPLED_PROBABILITY 0.4f
+/* in a round, where the caller sets no limit: how sure they all are is known the less the more
+ * there are */
+#define MOST_BY_EXITS 4
 
 struct xl_drafting {
     xl_draft_job job;
-    xl_account account; /* length 0: not started */
+    xl_account account; /* share 0: not started */
     bool open;          /* a round is under way */
     /* Where a WAIT may interrupt it: the way to a layer, from where and since when; and the draft by
      * exits. */
@@ -76,7 +75,7 @@ void xl_drafting_start(xl_drafting *d, const xl_draft_job *job) {
     d->open = d->way_up.open = false;
     d->n = 0;
     const exitlm_model *m = model_of(d);
-    if (d->account.length == 0)
+    if (d->account.share == 0)
         xl_account_start(&d->account, layers_macs(m) / (double)xl_token_macs(m));
     xl_account_reply(&d->account);
 }
@@ -168,39 +167,15 @@ static void take_lookup(xl_drafting *d, const lookup *plan) {
     }
 }
 
-/* The index in the chain of the vocabulary exit, of several the cheapest; -1 where there is none. */
-static int32_t vocabulary_head(const xl_drafting *d) {
-    const exitlm_heads *heads = d->job.heads;
-    for (uint32_t h = 0; h < heads->n_heads; h++)
-        if (heads->head[h].form == XL_FORM_VOCABULARY &&
-            heads->head[h].layer == model_of(d)->config.n_layers)
-            return (int32_t)h;
-    return -1;
-}
-
-/* Whether one more draft of the vocabulary exit pays: its pass and check, its row of the output
- * matrix, and the `scored` rows of the first row's check, which then serve nobody. `all_right` is
- * the chance that it and those before it are right. */
-static bool one_more_pays(const xl_drafting *d, uint32_t h, uint32_t scored, double all_right) {
-    const exitlm_model *m = model_of(d);
-    const double output = (double)m->config.vocab * m->config.dim,
-                 lost = d->n ? 0 : (double)scored / m->config.vocab;
-    const xl_spent spent = {{1, (double)xl_head_macs(m, &d->job.heads->head[h]) / output + lost},
-                            {0, 1}};
-    return all_right > xl_account_cost(&d->account, &spent);
-}
-
 /* The way of this round, and how many drafts it wants at most. */
 static void choose_way(xl_drafting *d) {
     const unsigned sources = d->job.sources ? d->job.sources : SOURCE_EXITS | SOURCE_LOOKUP;
-    const bool exits = sources & SOURCE_EXITS;
     lookup plan = {0};
     const double promised = sources & SOURCE_LOOKUP ? plan_lookup(d, d->wanted, &plan) : 0;
-    d->way = xl_account_choose(&d->account, promised, exits, exits && vocabulary_head(d) >= 0);
+    d->way = xl_account_choose(&d->account, promised, sources & SOURCE_EXITS);
     if (d->way == XL_BY_LOOKUP) take_lookup(d, &plan);
-    if (d->way == XL_BY_LOOKUP || d->way == XL_PLAIN) d->wanted = d->n;
-    if (d->way == XL_BY_EXITS && d->job.max_drafts == 0 && d->wanted > d->account.length)
-        d->wanted = d->account.length;
+    if (d->way != XL_BY_EXITS) d->wanted = d->n;
+    else if (d->job.max_drafts == 0 && d->wanted > MOST_BY_EXITS) d->wanted = MOST_BY_EXITS;
 }
 
 static void open_round(xl_drafting *d, uint32_t left) {
@@ -256,7 +231,45 @@ static exitlm_status draft_fixed(xl_drafting *d, xl_draft *draft, int32_t *id,
     return status;
 }
 
-/* The first head of the chain that is sure enough. *id -1: none is. */
+/* A head's check, in passes of the output matrix. */
+static double check_work(const xl_drafting *d, const xl_head *head) {
+    const exitlm_model *m = model_of(d);
+    return (double)xl_head_macs(m, head) / ((double)m->config.vocab * m->config.dim);
+}
+
+/* And what of it the full model need not do again for the round's first row, where no draft comes of
+ * it. */
+static double kept_work(const xl_drafting *d, const xl_head *head) {
+    const exitlm_model *m = model_of(d);
+    const bool of_the_model = head->form == XL_FORM_VOCABULARY && head->layer == m->config.n_layers;
+    return d->n == 0 && of_the_model ? (double)head->rows / m->config.vocab : 0;
+}
+
+/* The work of one more draft of a head: the pass up to it and its check, and a row in the pass
+ * through all that is above. */
+static xl_spent draft_work(const xl_drafting *d, const xl_head *head) {
+    const double depth = (double)head->layer / model_of(d)->config.n_layers;
+    return (xl_spent){{depth, check_work(d, head) + kept_work(d, head)}, {1 - depth, 1}};
+}
+
+static bool is_worth_asking(const xl_drafting *d, const xl_head *head) {
+    const xl_spent draft = draft_work(d, head),
+                   check = {{0, check_work(d, head) - kept_work(d, head)}, {0}};
+    return xl_account_asks(&d->account, d->all_right, &draft, &check);
+}
+
+/* Whether what it says pays. Notes its cell, and the chance that all drafts are right. */
+static bool one_more_pays(xl_drafting *d, const xl_head *head, float uncertainty) {
+    const xl_spent draft = draft_work(d, head);
+    const uint32_t cell = xl_account_cell(uncertainty);
+    const double all_right = d->all_right * xl_account_chance(&d->account, cell);
+    if (!xl_account_pays(&d->account, all_right, d->n, &draft)) return false;
+    d->cell[d->n] = cell;
+    d->all_right = all_right;
+    return true;
+}
+
+/* The first head of the chain that is sure enough for it to pay. *id -1: none is. */
 static exitlm_status draft_by_exits(xl_drafting *d, xl_draft *draft, int32_t *id,
                                     exitlm_error *error) {
     xl_check check;
@@ -264,18 +277,22 @@ static exitlm_status draft_by_exits(xl_drafting *d, xl_draft *draft, int32_t *id
     for (; d->chain.head < d->job.heads->n_heads; d->chain.head++) {
         const uint32_t h = d->chain.head;
         const xl_head *head = &d->job.heads->head[h];
-        if (!xl_head_is_asked(head, d->job.threshold[h], d->job.stair->depth[d->job.stair->n - 1]))
+        if (!xl_head_is_asked(head, d->job.threshold[h],
+                              d->job.stair->depth[d->job.stair->n - 1]) ||
+            !is_worth_asking(d, head))
             continue;
         exitlm_status status = advance(d, head->layer, error);
         if (status == EXITLM_OK)
             status =
                 check_last(d, h, d->chain.has_previous ? &d->chain.previous : NULL, &check, error);
         if (status != EXITLM_OK) return status;
-        if (xl_head_answers(&check, d->job.threshold[h])) {
+        if (xl_head_answers(&check, d->job.threshold[h]) &&
+            one_more_pays(d, head, check.uncertainty)) {
             *draft = (xl_draft){.head = (int32_t)h,
                                 .layer = (uint16_t)head->layer,
                                 .confidence = 1 - check.uncertainty};
             *id = check.id;
+            d->scored = 0; /* the round has another row now */
             return EXITLM_OK;
         }
         if (d->n == 0) d->scored = check.scored;
@@ -285,38 +302,11 @@ static exitlm_status draft_by_exits(xl_drafting *d, xl_draft *draft, int32_t *id
     return EXITLM_OK;
 }
 
-/* The vocabulary exit, where one more of its drafts pays. *id -1: it does not, or the exit
- * declines. */
-static exitlm_status draft_by_vocabulary(xl_drafting *d, xl_draft *draft, int32_t *id,
-                                         exitlm_error *error) {
-    uint32_t h = (uint32_t)vocabulary_head(d), layers = model_of(d)->config.n_layers;
-    xl_check check;
-    exitlm_status status = advance(d, layers, error);
-    if (status == EXITLM_OK) status = check_last(d, h, NULL, &check, error);
-    if (status != EXITLM_OK) return status;
-    *draft = (xl_draft){
-        .head = (int32_t)h, .layer = (uint16_t)layers, .confidence = 1 - check.uncertainty};
-    float unlisted =
-        xl_sampler_is_plain(d->job.sampler) && check.p1 > 0 ? check.other / check.p1 : check.other;
-    const uint32_t cell = xl_account_cell(unlisted);
-    double all_right = d->all_right * xl_account_chance(&d->account, cell);
-    bool flat = !xl_sampler_is_plain(d->job.sampler) && check.p1 < MIN_SAMPLED_PROBABILITY;
-    *id = check.id >= 0 && !flat && one_more_pays(d, h, check.scored, all_right) ? check.id : -1;
-    if (*id < 0) {
-        if (d->n == 0) d->scored = check.scored;
-        return EXITLM_OK;
-    }
-    d->all_right = all_right;
-    d->cell[d->n] = cell;
-    return EXITLM_OK;
-}
-
 static exitlm_status draft_one(xl_drafting *d, bool *drafted, exitlm_error *error) {
     int32_t id = -1;
     xl_draft *draft = &d->draft[d->n];
     exitlm_status status;
     if (fixed(d)) status = draft_fixed(d, draft, &id, error);
-    else if (d->way == XL_BY_VOCABULARY) status = draft_by_vocabulary(d, draft, &id, error);
     else status = draft_by_exits(d, draft, &id, error);
     if (status != EXITLM_OK) return status;
     if (id < 0) {

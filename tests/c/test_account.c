@@ -11,8 +11,8 @@
 
 typedef struct device {
     xl_account account;
-    double r, a; /* price of a row; chance of a draft */
-    double ms;   /* the virtual clock */
+    double r, a, depth; /* price of a row; chance of a draft; layers before its exit */
+    double ms;          /* the virtual clock */
     uint32_t tokens, drafts, tries;
     uint64_t state;
 } device;
@@ -23,7 +23,7 @@ static double uniform(device *d) {
 }
 
 static device start(double r, double a) {
-    device d = {.r = r, .a = a, .state = 42};
+    device d = {.r = r, .a = a, .depth = 0.6, .state = 42};
     xl_account_start(&d.account, LAYERS_MS / (LAYERS_MS + OUTPUT_MS));
     return d;
 }
@@ -41,25 +41,32 @@ static void check(device *d, xl_spent *spent) {
     d->ms += OUTPUT_MS * CHECK;
 }
 
-/* A round as draft.c does it, with lookup, exits after 3/4 of the layers, or both. */
+/* A round as draft.c does it, with lookup, exits after so many of the layers that are sure (cell
+ * XL_SURE), or both. */
 static void a_round(device *d, bool lookups, bool exits) {
     xl_spent spent = {0};
+    const xl_spent draft = {{d->depth, CHECK}, {1 - d->depth, 1}};
     uint32_t n = 0, right = 0, cell[8];
-    const xl_way way = xl_account_choose(
-        &d->account, lookups ? xl_account_lookup(&d->account, 3, 2) : 0, exits, false);
+    const xl_way way =
+        xl_account_choose(&d->account, lookups ? xl_account_lookup(&d->account, 3, 2) : 0, exits);
     if (way == XL_BY_LOOKUP) n = 2;
-    if (way == XL_BY_EXITS) n = d->account.length;
-    assert(way == XL_PLAIN || way == XL_BY_LOOKUP || way == XL_BY_EXITS);
+    double all_right = 1;
+    if (way == XL_BY_EXITS)
+        while (n < 4 &&
+               xl_account_pays(&d->account, all_right *= xl_account_chance(&d->account, XL_SURE), n,
+                               &draft))
+            n++;
     for (uint32_t i = 0; i < n; i++) {
-        cell[i] = 3;
+        cell[i] = way == XL_BY_EXITS ? XL_SURE : 3;
         right += right == i && uniform(d) < d->a;
         if (way != XL_BY_EXITS) continue;
-        work(d, &spent, XL_LAYERS, 0.75, 0);
+        work(d, &spent, XL_LAYERS, d->depth, 0);
         check(d, &spent);
     }
     if (way == XL_BY_EXITS) {
-        work(d, &spent, XL_LAYERS, 0.75, 0); /* the row after the last draft */
-        work(d, &spent, XL_LAYERS, 0.25, n);
+        work(d, &spent, XL_LAYERS, d->depth, 0); /* the row after the last draft */
+        check(d, &spent);
+        work(d, &spent, XL_LAYERS, 1 - d->depth, n);
     } else work(d, &spent, XL_LAYERS, 1, n);
     work(d, &spent, XL_OUTPUT, 1, n);
     d->tokens += right + 1;
@@ -85,7 +92,9 @@ static void test_never_loses(void) {
         for (size_t a = 0; a < sizeof rates / sizeof *rates; a++)
             for (int ways = 1; ways <= 3; ways++) {
                 device d = start(0.1 * r, rates[a]);
-                run(&d, 128, ways & 1, ways & 2);
+                run(&d, 32, ways & 1, ways & 2);
+                assert(speed(&d, 0, 0) > 0.91);
+                run(&d, 96, ways & 1, ways & 2);
                 assert(speed(&d, 0, 0) > 0.97);
                 run(&d, 2000, ways & 1, ways & 2);
                 assert(speed(&d, 0, 0) > 0.985);
@@ -149,8 +158,12 @@ static void test_prices(void) {
     xl_account_start(&untimed, 0.8);
     const xl_spent one = {{1, 1}, {0, 0}};
     assert(xl_account_cost(&untimed, &one) == 1);
-    assert(xl_account_cell(0) == 0 && xl_account_cell(1e9f) == XL_CHANCES - 1);
-    assert(xl_account_chance(&untimed, 0) > xl_account_chance(&untimed, XL_CHANCES - 1));
+    assert(xl_account_cell(0) == XL_SURE && xl_account_cell(1) == XL_CELLS - 1);
+    assert(xl_account_chance(&untimed, XL_SURE) > xl_account_chance(&untimed, XL_CELLS - 1));
+    /* the deeper the exit, the surer it has to be */
+    const xl_spent shallow = {{0.6, 0.1}, {0.4, 1}}, deep = {{0.9, 0.1}, {0.1, 1}};
+    assert(xl_account_pays(&untimed, 0.9, 0, &shallow) &&
+           !xl_account_pays(&untimed, 0.9, 0, &deep));
 }
 
 int main(void) {

@@ -241,6 +241,47 @@ static void test_lossless_is_full(void) {
     exitlm_session_free(s);
 }
 
+/* Heads that are sure of whatever they say, so that the account lets them draft; of two vocabulary
+ * exits the second one. */
+static exitlm_heads *sure_heads(const uint32_t *layers, uint32_t n) {
+    exitlm_heads *sure = tiny_heads(plain, layers, n, plain->config.vocab / 64 * 8, 5);
+    sure->metric = EXITLM_METRIC_LOGISTIC;
+    for (uint32_t h = 0; h < n; h++) {
+        const bool goes_on = h + 1 < n && layers[h + 1] == layers[h];
+        memcpy(sure->head[h].logistic, (float[6]){goes_on ? -9 : 9}, sizeof sure->head[h].logistic);
+    }
+    return sure;
+}
+
+static void test_sure_drafts(void) {
+    const uint32_t last = plain->config.n_layers,
+                   chains[][3] = {{1, 2, last}, {last, last}, {last}}, lengths[] = {3, 2, 1};
+    for (int c = 0; c < 3; c++) {
+        exitlm_heads *sure = sure_heads(chains[c], lengths[c]);
+        exitlm_model *with = tiny_load(sure);
+        exitlm_session *s = tiny_session(with, &(exitlm_session_options){.context_tokens = 128});
+        uint32_t drafted = 0, accepted = 0;
+        int32_t ids[PROMPT];
+        for (uint32_t trial = 0; trial < 60; trial++) {
+            make_ids(ids, PROMPT, trial);
+            exitlm_generate_options o = options(EXITLM_MODE_FULL, trial % 3 ? 0 : 0.8f, trial);
+            reply_to(s, ids, PROMPT, &o, &full);
+            o.mode = EXITLM_MODE_LOSSLESS;
+            o.draft_sources = 1;
+            o.thresholds = (float[EXITLM_MAX_HEADS]){0.5f, 0.5f, 0.5f};
+            reply_to(s, ids, PROMPT, &o, &other);
+            assert(same(&full, &other));
+            drafted += other.stats.drafted;
+            accepted += other.stats.accepted;
+        }
+        printf("drafts of %u sure heads: %u of %u accepted\n", lengths[c], accepted, drafted);
+        assert(drafted > accepted && accepted > 0);
+        exitlm_session_free(s);
+        exitlm_model_free(with);
+        exitlm_heads_free(sure);
+    }
+}
+
 static void test_exit_mode(void) {
     int32_t ids[PROMPT];
     make_ids(ids, PROMPT, 3);
@@ -596,6 +637,7 @@ int main(void) {
     test_more_than_may_wait();
     test_together();
     test_lossless_is_full();
+    test_sure_drafts();
     test_exit_mode();
     test_heads_given_late();
     test_two_vocabulary_exits();

@@ -9,6 +9,7 @@ import http from 'node:http';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { install, temporary } from '../bundlers/support/app.mjs';
+import { program as nativeProgram } from './support/cli.mjs';
 import { tinyBytes, tinyHeads, tinyPath } from './support/tiny-model.mjs';
 
 const app = temporary();
@@ -190,6 +191,17 @@ test('inspect says of exit heads what they promise', async () => {
   assert.match(await good(['inspect', heads]), /^risk +0\.98 .* exact, q8$/m);
   const { type, levels } = JSON.parse(await good(['inspect', heads, '--json']));
   assert.ok(type === 'heads' && levels.length > 10);
+});
+
+test('inspect says of a model what the native program does', async () => {
+  const keys = (/** @type {string} */ json) => Object.keys(JSON.parse(json)).sort();
+  const native = spawnSync(nativeProgram, ['inspect', tinyPath, '--json'], { encoding: 'utf8' });
+  assert.deepEqual(keys(await good(['inspect', tinyPath, '--json'])), keys(native.stdout));
+  assert.match(await good(['inspect', tinyPath]), /^verdict +runs here: /m);
+  fs.writeFileSync(path.join(app, 'cut.gguf'), tinyBytes.subarray(0, tinyBytes.length - 1000));
+  const { status, out, err } = await run(['inspect', 'cut.gguf']);
+  assert.deepEqual([status, out], [1, '']);
+  assert.match(err, /^exitlm: cut\.gguf: truncated: tensor /);
 });
 
 test('pull: fetched, verified, found by its name, its heads too', async () => {

@@ -699,16 +699,17 @@ async function pull([name], o) {
 /** @param {string[]} operands @param {any} o */
 async function inspect([model], o) {
   const file = findModel(model);
+  if (fs.existsSync(file)) {
+    const { runProgram } = await import('./program.mjs');
+    process.exitCode = await runProgram(['inspect', file, ...(o.json ? ['--json'] : [])]);
+    return;
+  }
+  // one that would be downloaded: its header alone is fetched
   const { runs, reason, bytes, memory, estimate, missing, heads, ...check } =
     await ExitLM.check(file);
   const said = check.model;
   if (!said?.architecture)
     throw new Error(reason.startsWith(`${file}: `) ? reason : `${file}: ${reason}`);
-  if (said.architecture === 'exitlm' && fs.existsSync(file)) {
-    const { runProgram } = await import('./program.mjs');
-    process.exitCode = await runProgram(['inspect', file, ...(o.json ? ['--json'] : [])]);
-    return;
-  }
   if (o.json) {
     console.log(
       JSON.stringify({
