@@ -400,7 +400,8 @@ typedef struct exitlm_generate_options {
      * what a level promises. The K/V policy is then EXACT; another one is refused with it, since what
      * its K and V make wrong, here and in tokens of the last layer, would not be seen. */
     float audit;
-    /* LOSSLESS: most drafts before a verification; 0: adaptive up to 8 */
+    /* LOSSLESS: most drafts before a verification, which are made wherever a head's uncertainty is
+     * under its threshold; 0: where they pay, up to 7 */
     uint32_t max_draft;
     /* LOSSLESS: LayerSkip's fixed exit layer (layers run); 0: adaptive */
     int32_t draft_layer;

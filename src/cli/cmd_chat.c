@@ -128,9 +128,8 @@ static int choose_mode(chat *c) {
                              : c->engine.heads ? with_heads
                                                : EXITLM_MODE_FULL;
     c->generate.mode = mode;
-    c->generate.accuracy = o->accuracy;
-    if (o->accuracy == 0 && c->engine.heads && mode == EXITLM_MODE_EXIT)
-        c->generate.accuracy = c->engine.heads_info.default_accuracy;
+    c->generate.accuracy =
+        o->accuracy != 0 || !c->engine.heads ? o->accuracy : c->engine.heads_info.default_accuracy;
     c->generate.strategy = (exitlm_strategy)o->strategy;
     c->generate.kv = (exitlm_kv_policy)o->kv;
     c->generate.max_tokens = o->max_tokens;

@@ -10,7 +10,7 @@
 #define SHARE 0.005        /* of all tokens that drafts may lose */
 #define FIRST 0.35         /* tokens that they may lose in a reply before they have won any, */
 #define MOST 5.0           /* and of those that they have won */
-#define OFTEN 0.4          /* how often a head that is asked is sure enough to draft, */
+#define OFTEN 0.4          /* how often a head of the shipped ones drafts when it is asked, */
 #define SURE_RIGHT 0.97    /* and how often it is right then */
 
 /* As it may be expected: six rounds by exits with nine drafts, made where they pay, so that 95 % of
@@ -19,7 +19,7 @@ static const union {
     xl_belief belief;
     double beliefs[sizeof(xl_belief) / sizeof(double)];
 } first = {{.row = {0.5, 0.4},
-            .exits = {{{12, 10.5}, {1.5, 9}}, 6, 9, {8.6, 9}},
+            .exits = {{{13.5, 8.7}, {1.5, 9}}, 6, 9, {8.6, 9}},
             .cell = {[2] = {3, 6},
                      [3] = {4.5, 6},
                      [4] = {4.5, 6},
@@ -29,14 +29,17 @@ static const union {
                      {17.2, 20},
                      {15.6, 20},
                      {14, 20}}}};
-static const float cell_ends[XL_CELLS - XL_SURE] = {0.002f, 0.005f, 0.01f, 0.02f, 0.04f, FLT_MAX};
+static const float cell_ends[XL_CELLS - XL_SURE] = {0.04f, 0.1f, 0.2f, 0.4f, 0.8f, FLT_MAX};
 
 void xl_account_start(xl_account *a, double share) {
     *a = (xl_account){.share = share, .spare = FIRST};
     a->now = first.belief;
 }
 
-void xl_account_reply(xl_account *a) { a->spare = FIRST; }
+void xl_account_reply(xl_account *a) {
+    a->spare += FIRST / 2;
+    if (a->spare > FIRST) a->spare = FIRST;
+}
 
 /* ---- Prices ---- */
 
@@ -78,9 +81,9 @@ double xl_account_lookup(const xl_account *a, uint32_t gram, uint32_t n) {
     return n * cost <= a->spare ? gain(a->now.cell[gram], cost, n) : 0;
 }
 
-uint32_t xl_account_cell(float uncertainty) {
+uint32_t xl_account_cell(float share) {
     uint32_t cell = 0;
-    while (cell < XL_CELLS - XL_SURE - 1 && uncertainty >= cell_ends[cell]) cell++;
+    while (cell < XL_CELLS - XL_SURE - 1 && share >= cell_ends[cell]) cell++;
     return XL_SURE + cell;
 }
 
@@ -89,17 +92,18 @@ double xl_account_chance(const xl_account *a, uint32_t cell) {
 }
 
 bool xl_account_asks(const xl_account *a, double all_right, const xl_spent *draft,
-                     const xl_spent *check) {
+                     const xl_spent *lost) {
     const double won = SURE_RIGHT * all_right - xl_account_cost(a, draft);
-    return OFTEN * won > (1 - OFTEN) * xl_account_cost(a, check);
+    return OFTEN * won > (1 - OFTEN) * xl_account_cost(a, lost);
 }
 
 bool xl_account_pays(const xl_account *a, double all_right, uint32_t drafts,
                      const xl_spent *draft) {
     /* A wrong draft loses more than it costs: those after it are for nothing, and could have been
-     * right in a round of their own. So a third of the way from its cost to a certain token. */
+     * right in a round of their own. So the chance must lie a third of the way from the cost to 1. And
+     * half of what those before it would lose must be there: they are sure. */
     const double cost = xl_account_cost(a, draft);
-    return 3 * all_right > 1 + 2 * cost && drafts * cost <= 2 * a->spare;
+    return 3 * all_right > 1 + 2 * cost && drafts * cost / 2 <= a->spare;
 }
 
 /* ---- Rounds ---- */
@@ -135,6 +139,7 @@ void xl_account_close(xl_account *a, xl_way way, const xl_spent *spent, double t
     a->spare += SHARE * tokens;
     if (way != XL_PLAIN) a->spare += tokens - xl_account_cost(a, spent);
     if (a->spare > MOST) a->spare = MOST;
+    if (way == XL_PLAIN) return; /* the fixed drafter's belong to no cell */
     for (uint32_t i = 0; i < drafts && i <= right; i++) {
         learn_chance(&a->now.cell[cell[i]], i < right);
         if (way == XL_BY_EXITS) learn_chance(&a->now.exits.chance, i < right);

@@ -15,7 +15,7 @@
 enum { XL_LAYERS, XL_OUTPUT, XL_WORKS };
 typedef enum xl_way { XL_PLAIN, XL_BY_LOOKUP, XL_BY_EXITS } xl_way;
 /* Cells of chances: drafts of a lookup by the length of the n-gram, which is the cell; behind them
- * drafts by exits, by how uncertain the head is. */
+ * drafts by exits, by how far the head's uncertainty lies under its threshold. */
 enum { XL_N_GRAM = 4, XL_SURE = XL_N_GRAM + 1, XL_CELLS = XL_SURE + 6 };
 
 /* Work, in passes through all layers or the output matrix. */
@@ -52,7 +52,7 @@ typedef struct xl_account {
 } xl_account;
 
 void xl_account_start(xl_account *account, double share);
-/* A new reply may not lose what another has won, and does not pay what another has lost. */
+/* A new reply may not lose what another has won, and pays a part of what another has lost. */
 void xl_account_reply(xl_account *account);
 /* Work of one kind has taken so long. */
 void xl_account_price(xl_account *account, int work, double one, double more, double ms);
@@ -61,14 +61,14 @@ double xl_account_cost(const xl_account *account, const xl_spent *spent);
 /* Tokens for the cost of one, of k drafts after an n-gram of this length; 0: they may not be
  * wrong. */
 double xl_account_lookup(const xl_account *account, uint32_t gram, uint32_t k);
-/* The cell of a draft by exits. */
-uint32_t xl_account_cell(float uncertainty);
+/* The cell of a draft by exits; `share`: of the threshold. */
+uint32_t xl_account_cell(float share);
 double xl_account_chance(const xl_account *account, uint32_t cell);
-/* Whether a head is worth asking for a draft. `draft`: the work that there is because of one;
- * `check`: that for nothing where none comes of it; all_right: the chance that those before it in the
- * round are. */
+/* Whether a head is worth asking for a draft. `draft`: the work that there is because of one; `lost`:
+ * that which is for nothing where the head declines; all_right: the chance that the drafts before
+ * are right. */
 bool xl_account_asks(const xl_account *account, double all_right, const xl_spent *draft,
-                     const xl_spent *check);
+                     const xl_spent *lost);
 /* Whether what it says pays. all_right: the chance that it and the `drafts` before it are right. */
 bool xl_account_pays(const xl_account *account, double all_right, uint32_t drafts,
                      const xl_spent *draft);

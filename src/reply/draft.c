@@ -24,8 +24,8 @@
 
 enum { SOURCE_EXITS = 1, SOURCE_LOOKUP = 2 };
 
-/* in a round, where the caller sets no limit: how sure they all are is known the less the more
- * there are */
+/* In a round, where the caller sets no limit: the chance that all are right is a product of
+ * estimates, and less well known with each. */
 #define MOST_BY_EXITS 4
 
 struct xl_drafting {
@@ -200,11 +200,14 @@ static exitlm_status check_last(xl_drafting *d, uint32_t head, const xl_check *p
     const xl_stair *stair = d->job.stair;
     const exitlm_model *m = model_of(d);
     const double dim = m->config.dim;
-    d->spent.one[XL_OUTPUT] += ((double)xl_head_macs(m, &d->job.heads->head[head]) -
-                                (previous ? dim * previous->scored : 0)) /
-                               (m->config.vocab * dim);
-    return xl_exit_check(d->job.exits, head, stair->n - 1, xl_hidden(stair, stair->n - 1), previous,
-                         d->job.sampler, check, error);
+    const exitlm_status status =
+        xl_exit_check(d->job.exits, head, stair->n - 1, xl_hidden(stair, stair->n - 1), previous,
+                      d->job.sampler, check, error);
+    if (status == EXITLM_OK)
+        d->spent.one[XL_OUTPUT] += ((double)xl_head_macs(m, &d->job.heads->head[head]) -
+                                    (previous ? dim * previous->scored : 0)) /
+                                   (m->config.vocab * dim);
+    return status;
 }
 
 /* The fixed drafter of LayerSkip: whatever the head at that layer says, or the model's own
@@ -220,10 +223,11 @@ static exitlm_status draft_fixed(xl_drafting *d, xl_draft *draft, int32_t *id,
         if (d->job.heads->head[h].layer == layer) {
             xl_check check;
             status = check_last(d, h, NULL, &check, error);
+            if (status != EXITLM_OK) return status;
             draft->head = (int32_t)h;
             draft->confidence = 1 - check.uncertainty;
             *id = check.id;
-            return status;
+            return EXITLM_OK;
         }
     status = xl_logits_compute(d->job.logits, last, 1, 0, error);
     if (status == EXITLM_OK)
@@ -240,9 +244,8 @@ static double check_work(const xl_drafting *d, const xl_head *head) {
 /* And what of it the full model need not do again for the round's first row, where no draft comes of
  * it. */
 static double kept_work(const xl_drafting *d, const xl_head *head) {
-    const exitlm_model *m = model_of(d);
-    const bool of_the_model = head->form == XL_FORM_VOCABULARY && head->layer == m->config.n_layers;
-    return d->n == 0 && of_the_model ? (double)head->rows / m->config.vocab : 0;
+    const bool keeps = d->n == 0 && head->form == XL_FORM_VOCABULARY;
+    return keeps ? (double)head->rows / model_of(d)->config.vocab : 0;
 }
 
 /* The work of one more draft of a head: the pass up to it and its check, and a row in the pass
@@ -252,20 +255,28 @@ static xl_spent draft_work(const xl_drafting *d, const xl_head *head) {
     return (xl_spent){{depth, check_work(d, head) + kept_work(d, head)}, {1 - depth, 1}};
 }
 
-static bool is_worth_asking(const xl_drafting *d, const xl_head *head) {
+/* Is it worth its check? Where the caller limits the drafts, it is the thresholds that decide. */
+static bool is_asked(const xl_drafting *d, uint32_t h) {
+    const xl_head *head = &d->job.heads->head[h];
+    const uint32_t depth = d->job.stair->depth[d->job.stair->n - 1];
+    if (!xl_head_is_asked(head, d->job.threshold[h], depth)) return false;
     const xl_spent draft = draft_work(d, head),
-                   check = {{0, check_work(d, head) - kept_work(d, head)}, {0}};
-    return xl_account_asks(&d->account, d->all_right, &draft, &check);
+                   lost = {{0, check_work(d, head) - kept_work(d, head)}, {0}};
+    return d->job.max_drafts > 0 || xl_account_asks(&d->account, d->all_right, &draft, &lost);
 }
 
-/* Whether what it says pays. Notes its cell, and the chance that all drafts are right. */
-static bool one_more_pays(xl_drafting *d, const xl_head *head, float uncertainty) {
-    const xl_spent draft = draft_work(d, head);
-    const uint32_t cell = xl_account_cell(uncertainty);
+/* Takes the draft if it pays. */
+static bool accept(xl_drafting *d, uint32_t h, const xl_check *check) {
+    const float threshold = d->job.threshold[h];
+    if (!xl_head_answers(check, threshold)) return false;
+    const xl_spent draft = draft_work(d, &d->job.heads->head[h]);
+    const uint32_t cell = xl_account_cell(check->uncertainty / threshold);
     const double all_right = d->all_right * xl_account_chance(&d->account, cell);
-    if (!xl_account_pays(&d->account, all_right, d->n, &draft)) return false;
+    if (d->job.max_drafts == 0 && !xl_account_pays(&d->account, all_right, d->n, &draft))
+        return false;
     d->cell[d->n] = cell;
     d->all_right = all_right;
+    d->scored = 0; /* the round has another row now */
     return true;
 }
 
@@ -275,24 +286,17 @@ static exitlm_status draft_by_exits(xl_drafting *d, xl_draft *draft, int32_t *id
     xl_check check;
     *id = -1;
     for (; d->chain.head < d->job.heads->n_heads; d->chain.head++) {
-        const uint32_t h = d->chain.head;
-        const xl_head *head = &d->job.heads->head[h];
-        if (!xl_head_is_asked(head, d->job.threshold[h],
-                              d->job.stair->depth[d->job.stair->n - 1]) ||
-            !is_worth_asking(d, head))
-            continue;
-        exitlm_status status = advance(d, head->layer, error);
+        const uint32_t h = d->chain.head, layer = d->job.heads->head[h].layer;
+        if (!is_asked(d, h)) continue;
+        exitlm_status status = advance(d, layer, error);
         if (status == EXITLM_OK)
             status =
                 check_last(d, h, d->chain.has_previous ? &d->chain.previous : NULL, &check, error);
         if (status != EXITLM_OK) return status;
-        if (xl_head_answers(&check, d->job.threshold[h]) &&
-            one_more_pays(d, head, check.uncertainty)) {
-            *draft = (xl_draft){.head = (int32_t)h,
-                                .layer = (uint16_t)head->layer,
-                                .confidence = 1 - check.uncertainty};
+        if (accept(d, h, &check)) {
+            *draft = (xl_draft){
+                .head = (int32_t)h, .layer = (uint16_t)layer, .confidence = 1 - check.uncertainty};
             *id = check.id;
-            d->scored = 0; /* the round has another row now */
             return EXITLM_OK;
         }
         if (d->n == 0) d->scored = check.scored;

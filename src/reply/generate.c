@@ -7,7 +7,9 @@
 #include "run/cost.h"
 #include "session.h"
 
-#define DRAFT_ACCURACY 0.90f /* level whose thresholds make a draft, in mode LOSSLESS */
+/* Level whose thresholds limit drafts, in mode LOSSLESS; and the threshold where it is not certified. */
+#define DRAFT_ACCURACY 0.90f
+#define DRAFT_UNCERTAINTY 0.05f
 
 xl_generation *xl_generation_take(xl_arena *arena, const exitlm_model *model, uint32_t ctx) {
     xl_generation measured, *taken = xl_arena_take(arena, 1, sizeof *taken),
@@ -191,17 +193,17 @@ static exitlm_status choose_chain(const exitlm_session *s, const exitlm_generate
     if (status == EXITLM_OK && exits) status = choose_exit_row(s, o, use, chain, error);
     if (status != EXITLM_OK) return status;
     if (!exits && !o->thresholds) {
-        const float accuracy = o->accuracy != 0 ? o->accuracy : DRAFT_ACCURACY;
-        chain->row = xl_heads_row(s->heads, o->strategy, accuracy, s->heads->kv, use);
+        chain->row =
+            xl_heads_row(s->heads, EXITLM_STRATEGY_RISK, DRAFT_ACCURACY, s->heads->kv, use);
         if (!chain->row)
-            chain->row =
-                xl_heads_row(s->heads, EXITLM_STRATEGY_MAX_COVERAGE, accuracy, s->heads->kv, use);
+            chain->row = xl_heads_row(s->heads, EXITLM_STRATEGY_MAX_COVERAGE, DRAFT_ACCURACY,
+                                      s->heads->kv, use);
     }
     chain->n = s->heads->n_heads;
-    const float *threshold = o->thresholds ? o->thresholds
-                             : chain->row  ? chain->row->threshold
-                                           : NULL;
-    if (threshold) memcpy(chain->threshold, threshold, chain->n * sizeof *threshold);
+    const bool known = chain->row && (exits || chain->row->certified);
+    const float *threshold = o->thresholds ? o->thresholds : known ? chain->row->threshold : NULL;
+    for (uint32_t h = 0; h < chain->n; h++)
+        chain->threshold[h] = threshold ? threshold[h] : exits ? 0 : DRAFT_UNCERTAINTY;
     if (exits && chain->row) chain->first = chain->row->first_threshold;
     return EXITLM_OK;
 }

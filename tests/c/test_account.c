@@ -88,7 +88,7 @@ static double speed(const device *d, double ms, uint32_t tokens) {
 /* Whatever rows cost and however wrong drafts are, little is lost, and in the long run less. */
 static void test_never_loses(void) {
     static const double rates[] = {0, 0.3, 0.6, 0.8, 0.9, 0.97, 1};
-    for (int r = 2; r <= 9; r++)
+    for (int r = 1; r <= 9; r++)
         for (size_t a = 0; a < sizeof rates / sizeof *rates; a++)
             for (int ways = 1; ways <= 3; ways++) {
                 device d = start(0.1 * r, rates[a]);
@@ -99,6 +99,19 @@ static void test_never_loses(void) {
                 run(&d, 2000, ways & 1, ways & 2);
                 assert(speed(&d, 0, 0) > 0.985);
             }
+}
+
+/* Nor in short replies of one session, one after the other, whose surest drafts are all wrong. */
+static void test_short_replies(void) {
+    for (int r = 1; r <= 9; r += 4)
+        for (uint32_t length = 8; length <= 32; length *= 2) {
+            device d = start(0.1 * r, 0);
+            for (int reply = 0; reply < 60; reply++) {
+                xl_account_reply(&d.account);
+                run(&d, length, false, true);
+            }
+            assert(d.drafts > 0 && speed(&d, 0, 0) > 0.97);
+        }
 }
 
 /* Where it pays, it goes on; where it cannot, it stops. */
@@ -160,14 +173,21 @@ static void test_prices(void) {
     assert(xl_account_cost(&untimed, &one) == 1);
     assert(xl_account_cell(0) == XL_SURE && xl_account_cell(1) == XL_CELLS - 1);
     assert(xl_account_chance(&untimed, XL_SURE) > xl_account_chance(&untimed, XL_CELLS - 1));
-    /* the deeper the exit, the surer it has to be */
-    const xl_spent shallow = {{0.6, 0.1}, {0.4, 1}}, deep = {{0.9, 0.1}, {0.1, 1}};
-    assert(xl_account_pays(&untimed, 0.9, 0, &shallow) &&
-           !xl_account_pays(&untimed, 0.9, 0, &deep));
+    /* the deeper the exit, the surer it has to be, and the dearer a row, the less it is asked */
+    const xl_spent shallow = {{0.6, 0.1}, {0.4, 1}}, deep = {{0.9, 0.1}, {0.1, 1}},
+                   lost = {{0, 0.1}, {0}};
+    assert(xl_account_pays(&untimed, 0.87, 0, &shallow) &&
+           !xl_account_pays(&untimed, 0.87, 0, &deep));
+    assert(xl_account_pays(&untimed, 0.99, 0, &deep) && !xl_account_pays(&untimed, 0.99, 3, &deep));
+    assert(xl_account_asks(&untimed, 1, &shallow, &lost) &&
+           !xl_account_asks(&untimed, 0.75, &shallow, &lost));
+    untimed.now.row[XL_LAYERS] = untimed.now.row[XL_OUTPUT] = 0.95;
+    assert(!xl_account_asks(&untimed, 1, &shallow, &lost));
 }
 
 int main(void) {
     test_never_loses();
+    test_short_replies();
     test_pays_or_stops();
     test_resumes();
     test_prices();

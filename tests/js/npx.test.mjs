@@ -196,12 +196,17 @@ test('inspect says of exit heads what they promise', async () => {
 test('inspect says of a model what the native program does', async () => {
   const keys = (/** @type {string} */ json) => Object.keys(JSON.parse(json)).sort();
   const native = spawnSync(nativeProgram, ['inspect', tinyPath, '--json'], { encoding: 'utf8' });
+  assert.equal(native.status, 0, native.stderr);
   assert.deepEqual(keys(await good(['inspect', tinyPath, '--json'])), keys(native.stdout));
   assert.match(await good(['inspect', tinyPath]), /^verdict +runs here: /m);
   fs.writeFileSync(path.join(app, 'cut.gguf'), tinyBytes.subarray(0, tinyBytes.length - 1000));
   const { status, out, err } = await run(['inspect', 'cut.gguf']);
   assert.deepEqual([status, out], [1, '']);
   assert.match(err, /^exitlm: cut\.gguf: truncated: tensor /);
+  fs.symlinkSync(tinyPath, path.join(app, 'linked.gguf'));
+  assert.match(await good(['inspect', 'linked.gguf']), /^verdict +runs here: /m);
+  await good(['pack', tinyPath, '-o', 'inspected']);
+  assert.match(await good(['inspect', 'inspected/manifest.json']), /^verdict +runs here: /m);
 });
 
 test('pull: fetched, verified, found by its name, its heads too', async () => {

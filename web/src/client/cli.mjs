@@ -699,12 +699,17 @@ async function pull([name], o) {
 /** @param {string[]} operands @param {any} o */
 async function inspect([model], o) {
   const file = findModel(model);
-  if (fs.existsSync(file)) {
+  if (fs.existsSync(file) && path.extname(file) !== '.json') {
     const { runProgram } = await import('./program.mjs');
-    process.exitCode = await runProgram(['inspect', file, ...(o.json ? ['--json'] : [])]);
+    const real = fs.realpathSync(file); // the module does not follow links out of its folder
+    process.exitCode = await runProgram([
+      'inspect',
+      real === path.resolve(file) ? file : real,
+      ...(o.json ? ['--json'] : []),
+    ]);
     return;
   }
-  // one that would be downloaded: its header alone is fetched
+  // one that would be downloaded, of which the header alone is fetched, or a manifest
   const { runs, reason, bytes, memory, estimate, missing, heads, ...check } =
     await ExitLM.check(file);
   const said = check.model;

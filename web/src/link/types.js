@@ -71,7 +71,8 @@
  * @property {number} [audit] share of the exits that is verified, 0 … 1: the full model's choice in
  *   the same context, as a level promises it. K/V is then exact; `kv: 'maps'` is refused with it,
  *   since what the maps make wrong would not be seen
- * @property {number} [maxDraft] mode 'lossless': most drafts before a verification
+ * @property {number} [maxDraft] mode 'lossless': most drafts before a verification, made wherever an
+ *   exit is under its threshold; default: where they pay
  * @property {number} [draftLayer] mode 'lossless': a fixed exit layer
  * @property {number} [draftLength] mode 'lossless': and a fixed number of drafts
  * @property {boolean} [events] also yield drafts, acceptances and rejections
