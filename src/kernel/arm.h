@@ -51,6 +51,9 @@ INLINE vf vf_negate(vf a) { return vnegq_f32(a); }
 INLINE vi vf_less(vf a, vf b) { return vreinterpretq_s32_u32(vcltq_f32(a, b)); }
 INLINE vi vf_equal(vf a, vf b) { return vreinterpretq_s32_u32(vceqq_f32(a, b)); }
 INLINE vf vf_select(vi mask, vf a, vf b) { return vbslq_f32(vreinterpretq_u32_s32(mask), a, b); }
+/* a < b ? a : b and a < b ? b : a. */
+INLINE vf vf_min(vf a, vf b) { return vf_select(vf_less(a, b), a, b); }
+INLINE vf vf_max(vf a, vf b) { return vf_select(vf_less(a, b), b, a); }
 INLINE vf vf_from_vi(vi a) { return vcvtq_f32_s32(a); }
 INLINE vi vi_bits_of_vf(vf a) { return vreinterpretq_s32_f32(a); }
 INLINE vf vf_of_bits(vi a) { return vreinterpretq_f32_s32(a); }
@@ -96,7 +99,10 @@ INLINE vf vf_pinned(vf a) {
 #define OUTPUT_VECTORS 4
 #define ATTEND_UNROLL 4
 #define OUTPUT_WIDTH(C) ((C) > 3 ? 2 : 4)
-#define FOR_EACH_CHAINS(X) X(6) X(4) X(3) X(2) X(1)
+#define FOR_EACH_CHAINS(X) X(6) X(5) X(4) X(3) X(2) X(1)
+
+/* Exponential functions side by side (vector.h). */
+#define MAX_EXPS 6
 
 #define WIDE_N 4
 

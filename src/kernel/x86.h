@@ -33,6 +33,81 @@ INLINE void act_finish(act_block *out, const int32_t q[32], int32_t total) {
     for (int c = 0; c < 32; c++) out->q[c] = (int8_t)q[c];
 }
 
+/* The largest of positive numbers. */
+INLINE uint32_t vi_largest(vi a) {
+    __m128i m = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));
+    return (uint32_t)_mm_cvtsi128_si32(_mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1)));
+}
+
+/* A block of an activation row, and what quantising it left, as quantize in body/vector.h has them. */
+#define OWN_QUANTIZE_BLOCK
+INLINE void quantize_block(act_block *out, float *rest, const float *x) {
+    const __m256 sign = _mm256_set1_ps(-0.0f), magic = _mm256_set1_ps(XL_EXPF_MAGIC);
+    __m256 v[4], q[4];
+    vi peak = _mm256_setzero_si256(), whole[4];
+    EACH(i, 4) {
+        v[i] = _mm256_loadu_ps(x + 8 * i);
+        peak = _mm256_max_epi32(peak, _mm256_castps_si256(_mm256_andnot_ps(sign, v[i])));
+    }
+    const uint32_t bits = vi_largest(peak);
+    const float amax = xl_float_of_bits(bits);
+    if (bits >= 0x7f800000u || amax < XL_ACT_TINY) {
+        memset(out, 0, sizeof *out);
+        if (rest) memset(rest, 0, 32 * sizeof *rest);
+        return;
+    }
+    const float d = amax / 127.0f;
+    const __m256 inverse = _mm256_set1_ps(127.0f / amax);
+    EACH(i, 4) {
+        q[i] = _mm256_add_ps(_mm256_mul_ps(v[i], inverse), magic);
+        whole[i] = _mm256_sub_epi32(_mm256_castps_si256(q[i]), _mm256_set1_epi32(0x4b400000));
+        if (rest)
+            _mm256_storeu_ps(
+                rest + 8 * i,
+                _mm256_sub_ps(v[i], _mm256_mul_ps(_mm256_set1_ps(d), _mm256_sub_ps(q[i], magic))));
+    }
+    /* packing goes by halves of a register: 4 columns of each vector, then the other 4 */
+    const vi bytes =
+        _mm256_permutevar8x32_epi32(_mm256_packs_epi16(_mm256_packs_epi32(whole[0], whole[1]),
+                                                       _mm256_packs_epi32(whole[2], whole[3])),
+                                    _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    _mm256_storeu_si256((__m256i *)(void *)out->q, bytes);
+    vi sums = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes),
+                                _mm256_set1_epi16(1)); /* of 4 columns */
+    sums = _mm256_add_epi32(sums, _mm256_shuffle_epi32(sums, 0x4e));
+    sums = _mm256_add_epi32(sums, _mm256_shuffle_epi32(sums, 0xb1));
+    const int32_t low = _mm256_cvtsi256_si32(sums),
+                  high = _mm_cvtsi128_si32(_mm256_extracti128_si256(sums, 1)), total = low + high;
+    out->d = d;
+    out->s = d * (float)total;
+    out->minus8 = -8 * total;
+    out->minus16 = -16 * total;
+    out->minus32[0] = -32 * low;
+    out->minus32[1] = -32 * high;
+    out->minus128 = -128 * total;
+    out->unused = 0;
+}
+
+/* 8 keys or values as f16, saturated; NaN stays NaN. */
+INLINE __m128i saturated_f16(const float *x) {
+    const __m256 most = _mm256_set1_ps(65504.0f), least = _mm256_set1_ps(-65504.0f);
+    return _mm256_cvtps_ph(_mm256_max_ps(least, _mm256_min_ps(most, _mm256_loadu_ps(x))), 0);
+}
+
+#define OWN_STORE_KV_F16
+static void store_kv_f16(void *k_cache, void *v_cache, size_t slot, const float *k, const float *v,
+                         size_t head_dim) {
+    uint16_t *kt = (uint16_t *)k_cache + slot / 8 * 8 * head_dim + slot % 8,
+             *vt = (uint16_t *)v_cache + slot * head_dim;
+    for (size_t c = 0; c < head_dim; c += 8, kt += 64) {
+        uint16_t column[8];
+        _mm_storeu_si128((__m128i *)(void *)column, saturated_f16(k + c));
+        EACH(i, 8) kt[8 * i] = column[i];
+        _mm_storeu_si128((__m128i *)(void *)(vt + c), saturated_f16(v + c));
+    }
+}
+
 /* 4 activations in every lane. */
 INLINE vi act_splat(act_half a, int lane) {
     int32_t word;
@@ -61,6 +136,9 @@ INLINE vi vf_equal(vf a, vf b) { return _mm256_castps_si256(_mm256_cmp_ps(a, b, 
 INLINE vf vf_select(vi mask, vf a, vf b) {
     return _mm256_blendv_ps(b, a, _mm256_castsi256_ps(mask));
 }
+/* a < b ? a : b and a < b ? b : a, NaNs included. */
+INLINE vf vf_min(vf a, vf b) { return _mm256_min_ps(a, b); }
+INLINE vf vf_max(vf a, vf b) { return _mm256_max_ps(b, a); }
 INLINE vf vf_from_vi(vi a) { return _mm256_cvtepi32_ps(a); }
 INLINE vi vi_bits_of_vf(vf a) { return _mm256_castps_si256(a); }
 INLINE vf vf_of_bits(vi a) { return _mm256_castsi256_ps(a); }
@@ -86,20 +164,29 @@ INLINE vi vi_shr(vi a, int n) { return _mm256_srli_epi32(a, n); }
 INLINE bool vi_any(vi a) { return !_mm256_testz_si256(a, a); }
 
 /* Keeps a sum where it is written: compilers otherwise finish one sum after the other, with the
- * operands that they share spilled in between. */
+ * operands that they share spilled in between. It is looked at, not changed: GCC copies a sum that may have
+ * been changed from register to register. */
 INLINE vf vf_pinned(vf a) {
-    __asm__ volatile("" : "+x"(a));
+    __asm__ volatile("" : : "x"(a));
     return a;
 }
 
 /* Attention: most chains (attend.h) in a block, how many tiles of keys and vectors of values go
  * with C of them, and which C have their own code. */
+#ifdef __AVX512VL__ /* 32 registers */
 #define ATTEND_CHAINS XL_ATTEND_CHAINS
+#define FOR_EACH_CHAINS(X) X(6) X(5) X(4) X(3) X(2) X(1)
+#else /* six leave none of 16 free, and a sum in memory is what all wait for */
+#define ATTEND_CHAINS 5
+#define FOR_EACH_CHAINS(X) X(5) X(4) X(3) X(2) X(1)
+#endif
 #define SCORE_TILES(C) ((C) > 2 ? 2 : 4)
 #define OUTPUT_VECTORS 8
 #define ATTEND_UNROLL 4
 #define OUTPUT_WIDTH(C) ((C) > 3 ? 2 : (C) > 1 ? 4 : 8)
-#define FOR_EACH_CHAINS(X) X(6) X(4) X(3) X(2) X(1)
+
+/* Exponential functions side by side (vector.h). */
+#define MAX_EXPS 6
 
 #define WIDE_N MAX_N /* a tile is one vector wide */
 

@@ -54,6 +54,8 @@ static void test_matmul(const xl_kernels *k, xl_type type) {
             test_matmul_size(k, type, (flavour)f, 24, unit == 1 ? 70 : unit * (1 + n % 3), n);
         test_matmul_size(k, type, (flavour)f, 1, unit, 1);
         test_matmul_size(k, type, (flavour)f, 13, 3 * unit, 17);
+        test_matmul_size(k, type, (flavour)f, 40, unit == 32 ? 49 * unit : unit, 29);
+        test_matmul_size(k, type, (flavour)f, 16, 2 * unit, 32);
         test_matmul_size(k, type, (flavour)f, 77, 2 * unit, 4);
         test_matmul_size(k, type, (flavour)f, 8, unit == 1 ? 576 : unit == 32 ? 576 : 1536, 3);
         if (unit == 1)
@@ -95,6 +97,24 @@ static void test_quantize_edges(const xl_kernels *k) {
         x[160] = 1.0f;
     }
     release(w);
+}
+
+/* Keys and values at the edges of f16: the reference's bits. */
+static void test_store_edges(const xl_kernels *k) {
+    const xl_kernels *ref = xl_kernels_pick("scalar");
+    enum { DIM = 24 };
+    static const float edges[DIM] = {
+        0.0f,     -0.0f,     65504.0f, 65519.0f, 65520.0f,     -65520.0f,    1e30f,    -1e30f,
+        INFINITY, -INFINITY, 2049.0f,  2051.0f,  -2049.0f,     1e-30f,       1e-40f,   -1e-40f,
+        0x1p-24f, 0x1p-25f,  0x3p-25f, 0x5p-25f, 0x1.ffep-15f, 0x1.fffp-15f, 0x1p-14f, 0.1f};
+    uint16_t a[2][8 * DIM] = {{0}}, b[2][8 * DIM] = {{0}};
+    float v[DIM];
+    for (int i = 0; i < DIM; i++) v[i] = -edges[i];
+    k->store_kv[XL_KV_F16](a[0], a[1], 5, edges, v, DIM);
+    ref->store_kv[XL_KV_F16](b[0], b[1], 5, edges, v, DIM);
+    CHECK(!memcmp(a, b, sizeof a), "%s: keys and values at the edges of f16", k->name);
+    CHECK(b[0][8 * 4 + 5] == 0x7bff && b[0][8 * 17 + 5] == 0 && b[0][8 * 18 + 5] == 2,
+          "reference: saturated, and to nearest even");
 }
 
 /* ---- vectors ---- */
@@ -147,6 +167,7 @@ static void test_table(const xl_kernels *k, uint64_t seed) {
 #endif
     for (int t = 0; t < XL_TYPE_COUNT; t++) test_matmul(k, (xl_type)t);
     test_quantize_edges(k);
+    test_store_edges(k);
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
         test_vectors(k, lengths[i], PLAIN);
         test_stats(k, lengths[i], PLAIN);
@@ -160,6 +181,7 @@ static void test_table(const xl_kernels *k, uint64_t seed) {
         for (size_t i = 0; i < sizeof positions / sizeof *positions; i++) {
             test_attend(k, (xl_kv_type)t, 64, 3, positions[i], 1, PLAIN);
             test_attend(k, (xl_kv_type)t, 64, 3, positions[i], 4, PLAIN);
+            test_attend(k, (xl_kv_type)t, 64, 5, positions[i], 2, PLAIN);
             test_attend(k, (xl_kv_type)t, 80, 1, positions[i], 1, PLAIN);
             test_attend(k, (xl_kv_type)t, 128, 4, positions[i], 3, PLAIN);
             test_attend(k, (xl_kv_type)t, 24, 7, positions[i], 2, PLAIN);

@@ -60,8 +60,8 @@ INLINE vf load_kv(const xl_kv_type type, const uint8_t *at, const consts *c) {
 
 /* T tiles of f32 or f16 keys; q [head_dim][C]; what lies `ahead` bytes on is fetched. */
 INLINE void score_tiles(const xl_kv_type type, const int C, const int T, float *score,
-                        const float *q, const uint8_t *k, size_t ahead, size_t head_dim,
-                        float scale) {
+                        const float *q, const uint8_t *k, const bool fetch, size_t ahead,
+                        size_t head_dim, float scale) {
     const consts loaded = load_consts(), *consts = &loaded;
     const size_t bytes = kv_element_bytes(type), tile_bytes = kv_tile_bytes(type, head_dim);
     vf acc[ATTEND_CHAINS][4 * TILE_VECTORS], sv = vf_set1(scale);
@@ -70,7 +70,7 @@ INLINE void score_tiles(const xl_kv_type type, const int C, const int T, float *
     NO_UNROLL for (size_t c = 0; c < head_dim;
                    c += ATTEND_UNROLL, q += ATTEND_UNROLL * C, k += ATTEND_UNROLL * 8 * bytes)
         EACH(u, ATTEND_UNROLL) {
-        if ((size_t)u * 8 * bytes % LINE_BYTES == 0)
+        if (fetch && (size_t)u * 8 * bytes % LINE_BYTES == 0)
             EACH(t, T) PREFETCH(k + (size_t)t * tile_bytes + (size_t)u * 8 * bytes, ahead);
         vf kv[4 * TILE_VECTORS];
         EACH(t, T)
@@ -172,46 +172,63 @@ INLINE void scores(const xl_kv_type type, const int C, float *score, const chain
         for (; t + T <= tiles; t += T, at += T * tile_bytes, score += T * C * 8) {
             if (reach->fresh && t % TOUCHED_TILES == 0)
                 touch(at, (tiles - t < TOUCHED_TILES ? tiles - t : TOUCHED_TILES) * tile_bytes);
-            score_tiles(type, C, T, score, q, at, t + far < tiles ? far * tile_bytes : 0, head_dim,
-                        scale);
+            if (reach->fresh)
+                score_tiles(type, C, T, score, q, at, true, t + far < tiles ? far * tile_bytes : 0,
+                            head_dim, scale);
+            else score_tiles(type, C, T, score, q, at, false, 0, head_dim, scale);
         }
         for (; T > 1 && t < tiles; t++, at += tile_bytes, score += C * 8)
-            score_tiles(type, C, 1, score, q, at, 0, head_dim, scale);
+            score_tiles(type, C, 1, score, q, at, false, 0, head_dim, scale);
     }
 }
 
 /* ---- softmax ---- */
 
-/* Of one chain, score [tiles][step]: positions [from, n) -> exp(score - max), the others become 0;
- * returns the sum. */
-static float exp_scores(float *score, size_t step, size_t tiles, size_t from, size_t n) {
-    const exp_consts loaded = load_exp_consts(), *k = &loaded;
-    for (size_t p = 0; p < from; p++) score[p / 8 * step + p % 8] = -INFINITY;
-    for (size_t p = n; p < 8 * tiles; p++) score[p / 8 * step + p % 8] = -INFINITY;
-    vf max[2][TILE_VECTORS], sum[TILE_VECTORS];
-    float f[LANES], most = -INFINITY;
-    EACH(v, TILE_VECTORS) {
-        max[0][v] = max[1][v] = vf_set1(-INFINITY);
-        sum[v] = vf_set1(0.0f);
+/* The largest score of each of C chains, score [tiles][C][8]; positions that a chain does not look at
+ * become -infinity. */
+INLINE void largest_scores(const int C, float max[], float *score, const chain *chains,
+                           const reach_tiles *reach) {
+    vf most[ATTEND_CHAINS][TILE_VECTORS];
+    EACH(g, C) {
+        const size_t from = chains[g].first - reach->base, end = chains[g].end - reach->base;
+        for (size_t p = 0; p < from; p++) score[(p / 8 * C + g) * 8 + p % 8] = -INFINITY;
+        for (size_t p = end; p < 8 * reach->tiles; p++)
+            score[(p / 8 * C + g) * 8 + p % 8] = -INFINITY;
+        EACH(v, TILE_VECTORS) most[g][v] = vf_set1(-INFINITY);
     }
-    size_t t = 0;
-    for (; t + 2 <= tiles; t += 2)
-        EACH(i, 2)
+    for (size_t t = 0; t < reach->tiles; t++, score += 8 * C)
+        EACH(g, C)
             EACH(v, TILE_VECTORS)
-                max[i][v] = vf_max(max[i][v], vf_load(score + (t + (size_t)i) * step + v * LANES));
-    EACH(v, TILE_VECTORS) {
-        if (t < tiles) max[0][v] = vf_max(max[0][v], vf_load(score + t * step + v * LANES));
-        vf_store(f, vf_max(max[0][v], max[1][v]));
-        EACH(i, LANES) most = f[i] > most ? f[i] : most;
+                most[g][v] = vf_max(most[g][v], vf_load(score + 8 * g + v * LANES));
+    EACH(g, C) {
+        float f[8];
+        EACH(v, TILE_VECTORS) vf_store(f + v * LANES, most[g][v]);
+        max[g] = f[0];
+        for (int i = 1; i < 8; i++) max[g] = f[i] > max[g] ? f[i] : max[g];
     }
-    const vf largest_score = vf_set1(most);
-    for (t = 0; t < tiles; t++, score += step)
-        EACH(v, TILE_VECTORS) {
-            vf e = vf_exp(vf_sub(vf_load(score + v * LANES), largest_score), k);
-            sum[v] = vf_add(sum[v], e);
-            vf_store(score + v * LANES, e);
-        }
-    return sum8(sum);
+}
+
+/* score [tiles][C][8] <- exp(score - max), added to the sums; of a q8 cache then times the scale of
+ * the value, v [tiles]. */
+INLINE void exp_scores(const xl_kv_type type, const int C, vf sum[][TILE_VECTORS], float *score,
+                       const float max[], const uint8_t *v, size_t tiles, size_t head_dim) {
+    const exp_consts loaded = load_exp_consts(), *k = &loaded;
+    const int some = C < MAX_EXPS ? C : MAX_EXPS; /* C is a multiple of it */
+    for (size_t t = 0; t < tiles; t++, score += 8 * C, v += kv_tile_bytes(type, head_dim))
+        EACH(at, C / some)
+            EACH(i, TILE_VECTORS) {
+                const int first = at * some;
+                float *row = score + 8 * first + i * LANES;
+                vf e[MAX_EXPS];
+                EACH(g, some) e[g] = vf_sub(vf_load(row + 8 * g), vf_set1(max[first + g]));
+                vf_exps(some, e, k);
+                EACH(g, some) {
+                    sum[first + g][i] = vf_add(sum[first + g][i], e[g]);
+                    if (type == XL_KV_Q8)
+                        e[g] = vf_mul(e[g], vf_load((const float *)(const void *)v + i * LANES));
+                    vf_store(row + 8 * g, e[g]);
+                }
+            }
 }
 
 /* ---- output ---- */
@@ -262,13 +279,24 @@ INLINE void output_part(const xl_kv_type type, const int C, const int D, const c
  * them. */
 enum { OUTPUT_BLOCK_BYTES = 16384 };
 
-INLINE void outputs(const xl_kv_type type, const int C, const chain *chains, const float *e,
-                    const reach_tiles *reach, size_t from, size_t head_dim) {
+INLINE void scale_output(const chain *chain, const vf sum[], size_t head_dim) {
+    const vf inverse = vf_set1(1.0f / sum8(sum));
+    for (size_t c = 0; c < head_dim; c += LANES)
+        vf_store(chain->out + c, vf_mul(vf_load(chain->out + c), inverse));
+}
+
+/* score: of all tiles; what becomes of them in exp_scores is used at once. */
+INLINE void outputs(const xl_kv_type type, const int C, const chain *chains, float *score,
+                    const float max[], const reach_tiles *reach, size_t head_dim) {
     const int D = OUTPUT_WIDTH(C);
     const size_t tile_bytes = kv_tile_bytes(type, head_dim),
                  most = OUTPUT_BLOCK_BYTES > tile_bytes ? OUTPUT_BLOCK_BYTES / tile_bytes : 1;
-    EACH(g, C) memset(chains[g].out, 0, head_dim * sizeof(float));
-    size_t left = reach->end - reach->base; /* positions */
+    vf sum[ATTEND_CHAINS][TILE_VECTORS];
+    EACH(g, C) {
+        memset(chains[g].out, 0, head_dim * sizeof(float));
+        EACH(v, TILE_VECTORS) sum[g][v] = vf_set1(0.0f);
+    }
+    size_t left = reach->end - reach->base, from = chains[0].first - reach->base; /* positions */
     for (size_t i = 0; i < reach->n; i++)
         for (size_t t = 0, some; t < reach->at[i].tiles; t += some, from = 0) {
             const size_t tiles = reach->at[i].tiles;
@@ -277,50 +305,34 @@ INLINE void outputs(const xl_kv_type type, const int C, const chain *chains, con
             const size_t end = left < 8 * some ? left : 8 * some,
                          ahead = t + some < tiles ? some * tile_bytes : 0;
             if (reach->fresh) touch(v, some * tile_bytes);
+            exp_scores(type, C, sum, score, max, v, some, head_dim);
             size_t c = 0;
             for (; c + (size_t)D * LANES <= head_dim; c += (size_t)D * LANES)
-                output_part(type, C, D, chains, e, v, ahead, from, end, head_dim, c);
+                output_part(type, C, D, chains, score, v, ahead, from, end, head_dim, c);
             if (D > TILE_VECTORS)
                 for (; c < head_dim; c += 8)
-                    output_part(type, C, TILE_VECTORS, chains, e, v, ahead, from, end, head_dim, c);
-            e += some * (8 * C);
+                    output_part(type, C, TILE_VECTORS, chains, score, v, ahead, from, end, head_dim,
+                                c);
+            score += some * (8 * C);
             left -= end;
         }
-}
-
-/* The values' scales of a q8 cache. */
-INLINE void scale_values(const int C, float *e, const reach_tiles *reach, size_t head_dim) {
-    for (size_t s = 0; s < reach->n; s++)
-        for (size_t t = 0; t < reach->at[s].tiles; t++, e += 8 * C) {
-            const uint8_t *scales = reach->at[s].v + t * kv_tile_bytes(XL_KV_Q8, head_dim);
-            EACH(i, TILE_VECTORS) {
-                vf dv = vf_load((const float *)(const void *)scales + i * LANES);
-                EACH(g, C)
-                    vf_store(e + 8 * g + i * LANES, vf_mul(vf_load(e + 8 * g + i * LANES), dv));
-            }
-        }
+    EACH(g, C) scale_output(&chains[g], sum[g], head_dim);
 }
 
 /* A block of C chains; the cache begins at tile `first_tile`. */
 INLINE void attend_chains(const xl_kv_type type, const int C, const chain *chains,
                           const xl_stretch *cache, size_t first_tile, bool fresh, size_t head_dim,
                           float scale, float *score) {
-    const size_t tile = chains[0].first / 8, base = 8 * tile;
-    reach_tiles reach =
-        reach_of(cache, tile - first_tile, base, chains[C - 1].end, kv_tile_bytes(type, head_dim));
+    const size_t tile = chains[0].first / 8;
+    reach_tiles reach = reach_of(cache, tile - first_tile, 8 * tile, chains[C - 1].end,
+                                 kv_tile_bytes(type, head_dim));
     reach.fresh = fresh;
     if (type == XL_KV_Q8)
         scores_q8(C, score, chains, &reach, head_dim, scale / (float)xl_rotation_block(head_dim));
     else scores(type, C, score, chains, &reach, head_dim, scale);
-    float inverse[ATTEND_CHAINS];
-    EACH(g, C)
-        inverse[g] = 1.0f / exp_scores(score + 8 * g, 8 * C, reach.tiles, chains[g].first - base,
-                                       chains[g].end - base);
-    if (type == XL_KV_Q8) scale_values(C, score, &reach, head_dim);
-    outputs(type, C, chains, score, &reach, chains[0].first - base, head_dim);
-    for (int g = 0; g < C; g++)
-        for (size_t c = 0; c < head_dim; c += LANES)
-            vf_store(chains[g].out + c, vf_mul(vf_load(chains[g].out + c), vf_set1(inverse[g])));
+    float max[ATTEND_CHAINS];
+    largest_scores(C, max, score, chains, &reach);
+    outputs(type, C, chains, score, max, &reach, head_dim);
 }
 
 INLINE void attend(const xl_kv_type type, float *out, const float *q, size_t stride, size_t rows,
@@ -329,11 +341,9 @@ INLINE void attend(const xl_kv_type type, float *out, const float *q, size_t str
     const size_t first_tile = xl_reach_first(span, 0) / 8;
     const size_t most = type == XL_KV_Q8 ? 3 : ATTEND_CHAINS, all = rows * group;
     for (size_t at = 0, some; at < all; at += some) {
-        const size_t left = all - at;
+        const size_t left = all - at, blocks = (left + most - 1) / most;
         chain chains[ATTEND_CHAINS];
-        some = left < most ? left : most;
-        if (left == 5 || left == 6) some = most >= left ? left == 5 ? 3 : 6 : 3;
-        else if (left == 4 && most == 3) some = 2;
+        some = (left + blocks - 1) / blocks;
         for (size_t i = 0; i < some; i++) {
             const size_t row = (at + i) / group,
                          offset = row * stride + (at + i) % group * head_dim;

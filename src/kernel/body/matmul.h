@@ -381,6 +381,10 @@ INLINE void tile_all(const xl_type type, const int N, float *y, size_t y_stride,
     }
 }
 
+#ifdef PANEL_ROWS
+#include "panel.h"
+#endif
+
 /* The batch goes in steps of the largest listed N that fits; the tile stays in the cache
  * meanwhile. */
 INLINE void matmul(const xl_type type, float *y, size_t y_stride, const uint8_t *w, size_t cols,
@@ -396,14 +400,25 @@ INLINE void matmul(const xl_type type, float *y, size_t y_stride, const uint8_t 
         row0 += pairs * XL_TILE_ROWS;
         w += pairs * tile_bytes;
     }
-    for (size_t r = row0; r < end; r += XL_TILE_ROWS, w += tile_bytes) {
-        size_t i = 0;
-#define X(N)                                                                             \
-    for (; n - i >= (N) && (N) <= most; i += (N))                                        \
-        tile_all(type, N, y + i * y_stride + r, y_stride, w, cols, act + i * act_stride, \
-                 act_stride);
-        FOR_EACH_N(X)
+    for (size_t r = row0, step; r < end; r += step, w += step / XL_TILE_ROWS * tile_bytes) {
+        size_t done = 0;
+        step = XL_TILE_ROWS;
+#ifdef PANEL_ROWS
+        if (n >= PANEL_LEAST && (type == XL_Q4_0 || type == XL_Q4_1) && end - r > XL_TILE_ROWS) {
+            step = 2 * XL_TILE_ROWS;
+            done = n / PANEL_ROWS * PANEL_ROWS;
+            panel_all(type, y + r, y_stride, w, tile_bytes, cols, act, act_stride, done);
+        }
+#endif
+        for (size_t part = 0; part < step; part += XL_TILE_ROWS) {
+            size_t i = done;
+#define X(N)                                                     \
+    for (; n - i >= (N) && (N) <= most; i += (N))                \
+        tile_all(type, N, y + i * y_stride + r + part, y_stride, \
+                 w + part / XL_TILE_ROWS * tile_bytes, cols, act + i * act_stride, act_stride);
+            FOR_EACH_N(X)
 #undef X
+        }
     }
 }
 

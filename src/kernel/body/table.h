@@ -24,7 +24,9 @@ const xl_kernels XL_JOIN(xl_kernels_, ISA) = {
 #define X(NAME, TEXT) [XL_KV_##NAME] = attend_##NAME,
     .attend = {XL_KV_LIST(X)},
 #undef X
-#define X(NAME, TEXT) [XL_KV_##NAME] = xl_store_kv_##NAME,
-    .store_kv = {XL_KV_LIST(X)},
-#undef X
+#ifdef OWN_STORE_KV_F16
+    .store_kv = {xl_store_kv_F32, store_kv_f16, xl_store_kv_Q8},
+#else
+    .store_kv = {xl_store_kv_F32, xl_store_kv_F16, xl_store_kv_Q8},
+#endif
 };

@@ -47,6 +47,7 @@ INLINE float quantize_group(int32_t *q, const float *x, size_t n) {
     return amax / 127.0f;
 }
 
+#ifndef OWN_QUANTIZE_BLOCK
 /* rest [32] <- x [32] - d * q, where d = amax / 127 is what quantize_group returned. */
 INLINE void quantize_rest(float *rest, const float *x, float d) {
     vf scale = vf_set1(d), inverse = vf_set1(127.0f / xl_float_of_bits(peak_bits(x, 32))),
@@ -57,52 +58,66 @@ INLINE void quantize_rest(float *rest, const float *x, float d) {
     }
 }
 
+INLINE void quantize_block(act_block *out, float *rest, const float *x) {
+    int32_t q[32], sum[2] = {0, 0};
+    float d = quantize_group(q, x, 32);
+    if (d == 0.0f) {
+        memset(out, 0, sizeof *out);
+        if (rest) memset(rest, 0, 32 * sizeof *rest);
+        return;
+    }
+    if (rest) quantize_rest(rest, x, d);
+    for (int c = 0; c < 16; c++) sum[0] += q[c];
+    for (int c = 16; c < 32; c++) sum[1] += q[c];
+    int32_t total = sum[0] + sum[1];
+    out->d = d;
+    out->s = d * (float)total;
+    out->minus8 = -8 * total;
+    out->minus16 = -16 * total;
+    out->minus32[0] = -32 * sum[0];
+    out->minus32[1] = -32 * sum[1];
+    act_finish(out, q, total);
+}
+#endif
+
 static void quantize(void *act, float *rest, const float *x, size_t cols) {
     act_block *out = act;
-    for (size_t b = 0; b < cols / 32; b++, out++, x += 32) {
-        int32_t q[32], sum[2] = {0, 0};
-        float d = quantize_group(q, x, 32);
-        if (d == 0.0f) {
-            memset(out, 0, sizeof *out);
-            if (rest) memset(rest + b * 32, 0, 32 * sizeof *rest);
-            continue;
-        }
-        if (rest) quantize_rest(rest + b * 32, x, d);
-        for (int c = 0; c < 16; c++) sum[0] += q[c];
-        for (int c = 16; c < 32; c++) sum[1] += q[c];
-        int32_t total = sum[0] + sum[1];
-        out->d = d;
-        out->s = d * (float)total;
-        out->minus8 = -8 * total;
-        out->minus16 = -16 * total;
-        out->minus32[0] = -32 * sum[0];
-        out->minus32[1] = -32 * sum[1];
-        act_finish(out, q, total);
-    }
+    for (size_t c = 0; c < cols; c += 32, out++) quantize_block(out, rest ? rest + c : NULL, x + c);
 }
 
 /* ---- elementwise ---- */
 
-/* xl_expf of fmath.h, the same operations in the same order. */
+/* x [N] <- xl_expf of fmath.h, the same operations in the same order, of N vectors side by side: one
+ * alone is a chain of operations that wait for each other. */
+INLINE void vf_exps(const int N, vf x[], const exp_consts *k) {
+    vi under[MAX_EXPS];
+    vf z[MAX_EXPS], p[MAX_EXPS];
+    EACH(i, N) {
+        vf c = vf_min(x[i], k->max);
+        under[i] = vf_less(c, k->min);
+        x[i] = vf_max(c, k->min);
+        z[i] = vf_pinned(vf_add(vf_mul(x[i], k->log2e), k->magic));
+    }
+    EACH(i, N) {
+        vf n = vf_sub(z[i], k->magic), r = vf_sub(x[i], vf_mul(n, k->ln2_hi));
+        x[i] = vf_pinned(vf_sub(r, vf_mul(n, k->ln2_lo)));
+    }
+    EACH(i, N) p[i] = vf_pinned(vf_add(vf_mul(k->c5, x[i]), k->c4));
+    EACH(i, N) p[i] = vf_pinned(vf_add(vf_mul(p[i], x[i]), k->c3));
+    EACH(i, N) p[i] = vf_pinned(vf_add(vf_mul(p[i], x[i]), k->c2));
+    EACH(i, N) p[i] = vf_pinned(vf_add(vf_mul(p[i], x[i]), k->c1));
+    EACH(i, N) p[i] = vf_pinned(vf_add(vf_mul(p[i], x[i]), k->c0));
+    EACH(i, N) p[i] = vf_pinned(vf_add(vf_mul(p[i], vf_mul(x[i], x[i])), x[i]));
+    EACH(i, N) {
+        /* (bits of z + 127) << 23, the addition after the shift: 127 << 23 is the bits of 1.0f */
+        vf scale = vf_of_bits(vi_add(vi_shl(vi_bits_of_vf(z[i]), 23), vi_bits_of_vf(k->one)));
+        x[i] = vf_of_bits(vi_and_not(vi_bits_of_vf(vf_mul(vf_add(p[i], k->one), scale)), under[i]));
+    }
+}
+
 INLINE vf vf_exp(vf x, const exp_consts *k) {
-    vf c = vf_select(vf_less(x, k->max), x, k->max);
-    vi under = vf_less(c, k->min);
-    c = vf_select(under, k->min, c);
-    vf z = vf_add(vf_mul(c, k->log2e), k->magic);
-    vf n = vf_sub(z, k->magic);
-    vf r = vf_sub(c, vf_mul(n, k->ln2_hi));
-    r = vf_sub(r, vf_mul(n, k->ln2_lo));
-    vf p = k->c5;
-    p = vf_add(vf_mul(p, r), k->c4);
-    p = vf_add(vf_mul(p, r), k->c3);
-    p = vf_add(vf_mul(p, r), k->c2);
-    p = vf_add(vf_mul(p, r), k->c1);
-    p = vf_add(vf_mul(p, r), k->c0);
-    p = vf_add(vf_mul(p, vf_mul(r, r)), r);
-    p = vf_add(p, k->one);
-    /* (bits of z + 127) << 23, the addition after the shift: 127 << 23 is the bits of 1.0f */
-    vf scale = vf_of_bits(vi_add(vi_shl(vi_bits_of_vf(z), 23), vi_bits_of_vf(k->one)));
-    return vf_of_bits(vi_and_not(vi_bits_of_vf(vf_mul(p, scale)), under));
+    vf_exps(1, &x, k);
+    return x;
 }
 
 /* a(x) of xl_activation; c [XL_GELU_TERMS], NULL for SiLU. */
@@ -117,7 +132,20 @@ INLINE vf vf_gate(vf x, const float *c, vf most) {
 INLINE void activate_with(float *x, const float *up, size_t n, const float *c) {
     const exp_consts loaded = load_exp_consts(), *k = &loaded;
     const vf most = vf_set1(XL_GELU_MAX);
-    for (size_t i = 0; i < n; i += LANES) {
+    size_t i = 0;
+    for (; i + MAX_EXPS * LANES <= n; i += MAX_EXPS * LANES) {
+        vf g[MAX_EXPS], e[MAX_EXPS];
+        EACH(j, MAX_EXPS) {
+            g[j] = vf_load(x + i + j * LANES);
+            e[j] = vf_negate(vf_gate(g[j], c, most));
+        }
+        vf_exps(MAX_EXPS, e, k);
+        EACH(j, MAX_EXPS) {
+            vf y = vf_div(g[j], vf_add(k->one, e[j]));
+            vf_store(x + i + j * LANES, up ? vf_mul(y, vf_load(up + i + j * LANES)) : y);
+        }
+    }
+    for (; i < n; i += LANES) {
         const size_t left = n - i;
         vf g = left >= LANES ? vf_load(x + i) : vf_load_part(x + i, left, 0.0f);
         vf y = vf_div(g, vf_add(k->one, vf_exp(vf_negate(vf_gate(g, c, most)), k)));
@@ -221,8 +249,6 @@ static void rope(float *x, const float *cos, const float *sin, size_t n_heads, s
 }
 
 /* ---- reductions ---- */
-
-INLINE vf vf_max(vf a, vf b) { return vf_select(vf_less(a, b), b, a); }
 
 /* The largest of x [n]. */
 INLINE float largest(const float *x, size_t n) {
