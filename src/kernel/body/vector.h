@@ -20,6 +20,11 @@ INLINE void vf_store_part(float *x, size_t n, vf v) {
     for (size_t i = 0; i < n; i++) x[i] = f[i];
 }
 
+#ifndef OWN_MIN_MAX
+INLINE vf vf_min(vf a, vf b) { return vf_select(vf_less(a, b), a, b); }
+INLINE vf vf_max(vf a, vf b) { return vf_select(vf_less(a, b), b, a); }
+#endif
+
 /* ---- quantisation ---- */
 
 /* The largest magnitude of x [n] as bits, n a multiple of 8. */
@@ -33,51 +38,75 @@ INLINE uint32_t peak_bits(const float *x, size_t n) {
     return (uint32_t)max;
 }
 
-/* q [n] <- x [n] as int32 with one scale, which is returned; 0 (and nothing in q) if the group
- * counts as zero. n a multiple of 8. */
-INLINE float quantize_group(int32_t *q, const float *x, size_t n) {
-    uint32_t peak = peak_bits(x, n);
-    float amax = xl_float_of_bits(peak);
-    if (peak >= 0x7f800000u || amax < XL_ACT_TINY) return 0.0f;
-    vf inverse = vf_set1(127.0f / amax), magic = vf_set1(XL_EXPF_MAGIC);
+/* Does a group of this largest magnitude count as zero? */
+INLINE bool peak_is_zero(uint32_t peak) {
+    return peak >= 0x7f800000u || xl_float_of_bits(peak) < XL_ACT_TINY;
+}
+
+/* q [n] <- x [n] * inverse, rounded, n a multiple of 8. */
+INLINE void round_group(int32_t *q, const float *x, size_t n, vf inverse) {
+    vf magic = vf_set1(XL_EXPF_MAGIC);
     vi magic_bits = vi_set1(0x4b400000);
     for (size_t i = 0; i < n; i += LANES)
         vi_store(q + i,
                  vi_sub(vi_bits_of_vf(vf_add(vf_mul(vf_load(x + i), inverse), magic)), magic_bits));
+}
+
+/* q [n] <- x [n] as int32 with one scale, which is returned; 0 (and nothing in q) if the group
+ * counts as zero. n a multiple of 8. */
+INLINE float quantize_group(int32_t *q, const float *x, size_t n) {
+    const uint32_t peak = peak_bits(x, n);
+    if (peak_is_zero(peak)) return 0.0f;
+    const float amax = xl_float_of_bits(peak);
+    round_group(q, x, n, vf_set1(127.0f / amax));
     return amax / 127.0f;
 }
 
-/* rest [32] <- x [32] - d * q, where d = amax / 127 is what quantize_group returned. */
-INLINE void quantize_rest(float *rest, const float *x, float d) {
-    vf scale = vf_set1(d), inverse = vf_set1(127.0f / xl_float_of_bits(peak_bits(x, 32))),
-       magic = vf_set1(XL_EXPF_MAGIC);
+/* rest [32] <- x [32] - d * q, q = x * inverse rounded. */
+INLINE void quantize_rest(float *rest, const float *x, float d, vf inverse) {
+    vf scale = vf_set1(d), magic = vf_set1(XL_EXPF_MAGIC);
     for (size_t i = 0; i < 32; i += LANES) {
         vf v = vf_load(x + i), q = vf_sub(vf_add(vf_mul(v, inverse), magic), magic);
         vf_store(rest + i, vf_sub(v, vf_mul(scale, q)));
     }
 }
 
+/* As many blocks as a vector has lanes go together, so that their scales are divided for at once: what
+ * waits for a division is not started early enough by a processor that finds a block too long to look
+ * past. */
 static void quantize(void *act, float *rest, const float *x, size_t cols) {
     act_block *out = act;
-    for (size_t b = 0; b < cols / 32; b++, out++, x += 32) {
-        int32_t q[32], sum[2] = {0, 0};
-        float d = quantize_group(q, x, 32);
-        if (d == 0.0f) {
-            memset(out, 0, sizeof *out);
-            if (rest) memset(rest + b * 32, 0, 32 * sizeof *rest);
-            continue;
+    for (size_t left = cols / 32, some; left; left -= some) {
+        int32_t peaks[LANES];
+        float d[LANES], inverse[LANES];
+        some = left < LANES ? left : LANES;
+        for (size_t b = 0; b < LANES; b++)
+            peaks[b] = b < some ? (int32_t)peak_bits(x + 32 * b, 32) : 0x3f800000;
+        const vf amax = vf_of_bits(vi_load((const uint8_t *)peaks)), most = vf_set1(127.0f);
+        vf_store(d, vf_div(amax, most));
+        vf_store(inverse, vf_div(most, amax));
+        for (size_t b = 0; b < some; b++, out++, x += 32) {
+            int32_t q[32], sum[2] = {0, 0};
+            if (peak_is_zero((uint32_t)peaks[b])) {
+                memset(out, 0, sizeof *out);
+                if (rest) memset(rest, 0, 32 * sizeof *rest);
+            } else {
+                const vf times = vf_splat(inverse + b);
+                round_group(q, x, 32, times);
+                if (rest) quantize_rest(rest, x, d[b], times);
+                for (int c = 0; c < 16; c++) sum[0] += q[c];
+                for (int c = 16; c < 32; c++) sum[1] += q[c];
+                const int32_t total = sum[0] + sum[1];
+                out->d = d[b];
+                out->s = d[b] * (float)total;
+                out->minus8 = -8 * total;
+                out->minus16 = -16 * total;
+                out->minus32[0] = -32 * sum[0];
+                out->minus32[1] = -32 * sum[1];
+                act_finish(out, q, total);
+            }
+            if (rest) rest += 32;
         }
-        if (rest) quantize_rest(rest + b * 32, x, d);
-        for (int c = 0; c < 16; c++) sum[0] += q[c];
-        for (int c = 16; c < 32; c++) sum[1] += q[c];
-        int32_t total = sum[0] + sum[1];
-        out->d = d;
-        out->s = d * (float)total;
-        out->minus8 = -8 * total;
-        out->minus16 = -16 * total;
-        out->minus32[0] = -32 * sum[0];
-        out->minus32[1] = -32 * sum[1];
-        act_finish(out, q, total);
     }
 }
 
@@ -85,9 +114,9 @@ static void quantize(void *act, float *rest, const float *x, size_t cols) {
 
 /* xl_expf of fmath.h, the same operations in the same order. */
 INLINE vf vf_exp(vf x, const exp_consts *k) {
-    vf c = vf_select(vf_less(x, k->max), x, k->max);
+    vf c = vf_min(x, k->max);
     vi under = vf_less(c, k->min);
-    c = vf_select(under, k->min, c);
+    c = vf_max(c, k->min);
     vf z = vf_add(vf_mul(c, k->log2e), k->magic);
     vf n = vf_sub(z, k->magic);
     vf r = vf_sub(c, vf_mul(n, k->ln2_hi));
@@ -109,22 +138,26 @@ INLINE vf vf_exp(vf x, const exp_consts *k) {
 INLINE vf vf_gate(vf x, const float *c, vf most) {
     if (!c) return x;
     vf z = vf_mul(x, x), p = vf_splat(c + XL_GELU_TERMS - 1);
-    z = vf_select(vf_less(z, most), z, most);
+    z = vf_min(z, most);
     for (int i = XL_GELU_TERMS - 1; i-- > 0;) p = vf_add(vf_mul(p, z), vf_splat(c + i));
     return vf_mul(x, p);
+}
+
+INLINE vf vf_activated(vf g, const float *c, vf most, const exp_consts *k) {
+    return vf_div(g, vf_add(k->one, vf_exp(vf_negate(vf_gate(g, c, most)), k)));
 }
 
 INLINE void activate_with(float *x, const float *up, size_t n, const float *c) {
     const exp_consts loaded = load_exp_consts(), *k = &loaded;
     const vf most = vf_set1(XL_GELU_MAX);
-    for (size_t i = 0; i < n; i += LANES) {
-        const size_t left = n - i;
-        vf g = left >= LANES ? vf_load(x + i) : vf_load_part(x + i, left, 0.0f);
-        vf y = vf_div(g, vf_add(k->one, vf_exp(vf_negate(vf_gate(g, c, most)), k)));
-        if (up) y = vf_mul(y, left >= LANES ? vf_load(up + i) : vf_load_part(up + i, left, 0.0f));
-        if (left >= LANES) vf_store(x + i, y);
-        else vf_store_part(x + i, left, y);
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        vf y = vf_activated(vf_load(x + i), c, most, k);
+        vf_store(x + i, up ? vf_mul(y, vf_load(up + i)) : y);
     }
+    if (i == n) return;
+    vf y = vf_activated(vf_load_part(x + i, n - i, 0.0f), c, most, k);
+    vf_store_part(x + i, n - i, up ? vf_mul(y, vf_load_part(up + i, n - i, 0.0f)) : y);
 }
 
 static void activate(float *x, const float *up, size_t n, xl_activation kind) {
@@ -221,8 +254,6 @@ static void rope(float *x, const float *cos, const float *sin, size_t n_heads, s
 }
 
 /* ---- reductions ---- */
-
-INLINE vf vf_max(vf a, vf b) { return vf_select(vf_less(a, b), b, a); }
 
 /* The largest of x [n]. */
 INLINE float largest(const float *x, size_t n) {
