@@ -13,7 +13,7 @@
 #endif
 
 #ifdef __wasm__
-#include "body/const_list.h"
+#include "kernel/body/const_list.h"
 const uint32_t xl_const_table[] = {
 #define X(NAME, BITS) BITS,
     XL_CONST_LIST(X)

@@ -16,9 +16,8 @@ await buildPreset('wasi', { target: `bench_kernels-${variant}`, quiet: true });
 function work() {
   onmessage = async ({ data: { bytes, args: words } }) => {
     let out = '';
-    /** @type {WebAssembly.Memory} */
-    let memory;
-    const view = () => new DataView(memory.buffer);
+    const program = { memory: new WebAssembly.Memory({ initial: 0 }) };
+    const view = () => new DataView(program.memory.buffer);
     const encoded = words.map((/** @type {string} */ word) =>
       new TextEncoder().encode(`${word}\0`),
     );
@@ -36,7 +35,7 @@ function work() {
       args_get(list, at) {
         for (const [i, word] of encoded.entries()) {
           view().setUint32(list + 4 * i, at, true);
-          new Uint8Array(memory.buffer).set(word, at);
+          new Uint8Array(program.memory.buffer).set(word, at);
           at += word.length;
         }
         return 0;
@@ -46,7 +45,9 @@ function work() {
         for (let i = 0; i < count; i++) {
           const at = view().getUint32(list + 8 * i, true);
           const size = view().getUint32(list + 8 * i + 4, true);
-          out += new TextDecoder().decode(new Uint8Array(memory.buffer).slice(at, at + size));
+          out += new TextDecoder().decode(
+            new Uint8Array(program.memory.buffer).slice(at, at + size),
+          );
           total += size;
         }
         view().setUint32(written, total, true);
@@ -59,7 +60,7 @@ function work() {
     };
     const others = new Proxy(given, { get: (of, name) => of[String(name)] ?? (() => 0) });
     const { instance } = await WebAssembly.instantiate(bytes, { wasi_snapshot_preview1: others });
-    memory = /** @type {WebAssembly.Memory} */ (instance.exports.memory);
+    program.memory = /** @type {WebAssembly.Memory} */ (instance.exports.memory);
     /** @type {() => void} */ (instance.exports._start)();
     postMessage(out);
   };
