@@ -58,7 +58,7 @@ INLINE vi s_end(s_acc part) { return part; }
 
 #define FLOAT_N 2 /* at most so many rows a step for float weights, and for K-quants */
 #define SUPER_N 4
-#define PANEL_ROWS 4 /* of a step of two tiles (panel.h) */
+#define PANEL_ROWS 4 /* of a step of two tiles (panel_wide.h) */
 #define FOR_EACH_N XL_N_TO_8
 #define ISA avx2
 #include "kernel/body/body.h"

@@ -12,6 +12,20 @@
 #include <sys/auxv.h>
 #endif
 
+#ifdef __wasm__
+#include "kernel/body/const_list.h"
+const uint32_t xl_const_table[] = {
+#define X(NAME, BITS) BITS,
+    XL_CONST_LIST(X)
+#undef X
+};
+const float xl_exp_const_table[] = {
+#define X(NAME, VALUE) VALUE,
+    XL_EXP_CONST_LIST(X)
+#undef X
+};
+#endif
+
 static bool runs_scalar(void) { return true; }
 
 #if defined(__x86_64__) || defined(_M_X64)

@@ -9,18 +9,39 @@
 
 #include "wasm.h"
 
-/* Four columns: the even bytes of a word are columns 0 and 2, the odd ones 1 and 3. */
-INLINE void act_pair(int16_t whole[2], int16_t odd[2], const int32_t q[4]) {
-    for (int i = 0; i < 2; i++) {
-        whole[i] = (int16_t)q[2 * i];
-        odd[i] = (int16_t)(q[2 * i + 1] - 256 * q[2 * i]);
+/* The even and the odd columns of a block's halves, in int16. */
+typedef struct act_columns {
+    vi even[2], odd[2];
+} act_columns;
+
+INLINE act_columns act_split(const int32_t q[32]) {
+    act_columns out;
+    EACH(half, 2) {
+        vi w[4];
+        EACH(i, 4) w[i] = vi_load((const uint8_t *)(q + 16 * half + 4 * i));
+        const vi a = wasm_i16x8_narrow_i32x4(w[0], w[1]), b = wasm_i16x8_narrow_i32x4(w[2], w[3]);
+        out.even[half] = wasm_i16x8_shuffle(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
+        out.odd[half] = wasm_i16x8_shuffle(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
     }
+    return out;
 }
 
-INLINE int32_t act_minus128even(const int32_t q[32]) {
-    int32_t even = 0;
-    for (int c = 0; c < 32; c += 2) even += q[c];
-    return -128 * even;
+/* The even bytes of a word are columns 0 and 2, the odd ones 1 and 3. */
+typedef struct act_pairs {
+    int16_t whole[8][2]; /* q of the even bytes */
+    int16_t odd[8][2];   /* q of the odd bytes - 256 * q of the even bytes */
+} act_pairs;
+
+/* Returns -128 times the sum of the even columns. */
+INLINE int32_t act_pair(act_pairs *out, const act_columns *q) {
+    EACH(half, 2) {
+        wasm_v128_store(out->whole[4 * half], q->even[half]);
+        wasm_v128_store(out->odd[4 * half],
+                        wasm_i16x8_sub(q->odd[half], wasm_i16x8_shl(q->even[half], 8)));
+    }
+    int32_t sum[LANES];
+    vi_store(sum, wasm_i32x4_extadd_pairwise_i16x8(wasm_i16x8_add(q->even[0], q->even[1])));
+    return -128 * (sum[0] + sum[1] + sum[2] + sum[3]);
 }
 
 INLINE vi dot16(vi part, vi w, const void *pair) {

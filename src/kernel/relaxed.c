@@ -21,10 +21,15 @@ INLINE act_half act_words(const act_block *a, int half) { return a->q + 16 * hal
 INLINE void act_finish(act_block *out, const int32_t q[32], int32_t total) {
     (void)total;
     out->unused[0] = out->unused[1] = 0;
-    for (int c = 0; c < 32; c++) {
-        out->q[c] = (int8_t)q[c];
-        out->up[c] = (int8_t)(q[c] > 0 ? q[c] : 0);
-        out->down[c] = (int8_t)(q[c] < 0 ? -q[c] : 0);
+    const vi zero = vi_set1(0);
+    EACH(half, 2) {
+        vi w[4];
+        EACH(i, 4) w[i] = vi_load((const uint8_t *)(q + 16 * half + 4 * i));
+        const vi all = wasm_i8x16_narrow_i16x8(wasm_i16x8_narrow_i32x4(w[0], w[1]),
+                                               wasm_i16x8_narrow_i32x4(w[2], w[3]));
+        wasm_v128_store(out->q + 16 * half, all);
+        wasm_v128_store(out->up + 16 * half, wasm_i8x16_max(all, zero));
+        wasm_v128_store(out->down + 16 * half, wasm_i8x16_max(wasm_i8x16_neg(all), zero));
     }
 }
 
@@ -36,9 +41,15 @@ typedef vi u_acc;
 #define U_GROUPS_5 8
 #define U_GROUPS_6 4
 
+typedef vi u_weights;
+INLINE u_weights u_prepare(vi w) { return w; }
+
 INLINE u_acc u_begin(vi acc) { return acc; }
 INLINE u_acc u_dot(u_acc part, vi w, act_half a, int lane) {
     return pinned(wasm_i32x4_relaxed_dot_i8x16_i7x16_add(act_splat(a, lane), w, part));
+}
+INLINE u_acc u_dot_prepared(u_acc part, u_weights w, act_half a, int lane) {
+    return u_dot(part, w, a, lane);
 }
 INLINE vi u_end(vi acc, u_acc part, const consts *k) {
     (void)acc, (void)k;
@@ -68,6 +79,7 @@ INLINE s_acc s_dot(s_acc part, s_weights w, act_half a, int lane, const consts *
 }
 INLINE vi s_end(s_acc part) { return vi_sub(part.up, part.down); }
 
+#define PANEL_FROM 16
 #define WIDE_N 4  /* up to so many rows a step covers the whole tile */
 #define FLOAT_N 2 /* at most so many for float weights, and for K-quants */
 #define SUPER_N 4

@@ -4,18 +4,11 @@
 #if defined(__wasm_simd128__) && !defined(__wasm_relaxed_simd__)
 #include "pairs.h"
 
-/* Pairs of int16 for word g = columns 4g..4g+3: the even bytes of a word are columns 4g and
- * 4g+2, the odd ones 4g+1 and 4g+3. */
-typedef struct act_pairs {
-    int16_t whole[8][2]; /* q of the even bytes */
-    int16_t odd[8][2];   /* q of the odd bytes - 256 * q of the even bytes */
-} act_pairs;
-
-/* For a word of nibbles: low = columns 4g.., high = columns 16+4g... */
+/* For a word of nibbles: low = columns 4g.., high = columns 16+4g... All is 16 times what it stands
+ * for. */
 typedef struct act_nibbles {
-    /* high of the even bytes; 16 * low - high: for byte and low nibble, scaled by 16 */
-    int16_t even[2][4][2];
-    int16_t odd[2][4][2]; /* low of the odd bytes; high - 16 * low: for byte and high nibble */
+    int16_t even[2][4][2]; /* of the even bytes: high for the byte; 16 * low - high, low nibble */
+    int16_t odd[2][4][2];  /* the same of the odd bytes */
 } act_nibbles;
 
 typedef struct act_block {
@@ -33,15 +26,12 @@ INLINE act_half act_odd(act_half a, int lane) { return a + 16 + 2 * lane; }
 
 INLINE void act_finish(act_block *out, const int32_t q[32], int32_t total) {
     (void)total;
-    for (int g = 0; g < 8; g++) act_pair(out->pairs.whole[g], out->pairs.odd[g], q + 4 * g);
-    for (int c = 0; c < 16; c += 2) {
-        const int32_t *low = q + c, *high = q + 16 + c;
-        out->nibbles.even[0][c / 4][c / 2 % 2] = (int16_t)high[0];
-        out->nibbles.even[1][c / 4][c / 2 % 2] = (int16_t)(16 * low[0] - high[0]);
-        out->nibbles.odd[0][c / 4][c / 2 % 2] = (int16_t)low[1];
-        out->nibbles.odd[1][c / 4][c / 2 % 2] = (int16_t)(high[1] - 16 * low[1]);
-    }
-    out->minus128even = act_minus128even(q);
+    const act_columns c = act_split(q);
+    out->minus128even = act_pair(&out->pairs, &c);
+    wasm_v128_store(out->nibbles.even[0], c.even[1]);
+    wasm_v128_store(out->nibbles.even[1], wasm_i16x8_sub(wasm_i16x8_shl(c.even[0], 4), c.even[1]));
+    wasm_v128_store(out->nibbles.odd[0], c.odd[1]);
+    wasm_v128_store(out->nibbles.odd[1], wasm_i16x8_sub(wasm_i16x8_shl(c.odd[0], 4), c.odd[1]));
     out->unused = 0;
 }
 
@@ -49,9 +39,18 @@ typedef vi u_acc; /* int32 */
 #define U_GROUPS_5 8
 #define U_GROUPS_6 4
 
+typedef struct u_weights {
+    vi whole, odd;
+} u_weights;
+
+INLINE u_weights u_prepare(vi w) { return (u_weights){w, wasm_u16x8_shr(w, 8)}; }
+
 INLINE u_acc u_begin(vi acc) { return acc; }
+INLINE u_acc u_dot_prepared(u_acc part, u_weights w, act_half a, int lane) {
+    return dot16(dot16(part, w.whole, act_whole(a, lane)), w.odd, act_odd(a, lane));
+}
 INLINE u_acc u_dot(u_acc part, vi w, act_half a, int lane) {
-    return dot16(dot16(part, w, act_whole(a, lane)), wasm_u16x8_shr(w, 8), act_odd(a, lane));
+    return u_dot_prepared(part, u_prepare(w), a, lane);
 }
 INLINE vi u_end(vi acc, u_acc part, const consts *k) {
     (void)acc, (void)k;
@@ -65,8 +64,7 @@ INLINE s_acc s_dot(s_acc part, s_weights w, act_half a, int lane, const consts *
 }
 
 /* Nibbles, four to an int16: n0 and n1 in the even byte, n2 and n3 in the odd one.
- *     (n0 + 16 n1) * high + n0 * (16 low - high) = 16 * (n0 * low + n1 * high)
- *     (n2 + 16 n3) * low + n3 * (high - 16 low)  =       n2 * low + n3 * high */
+ *     (n0 + 16 n1) * high + n0 * (16 low - high) = 16 * (n0 * low + n1 * high) */
 #define OWN_DOT_NIBBLES
 INLINE void dot_nibbles(const int N, const int R, vi dot[][STEP_VECTORS], const uint8_t *words,
                         size_t apart, const uint8_t *act, size_t act_stride, const consts *k) {
@@ -76,19 +74,19 @@ INLINE void dot_nibbles(const int N, const int R, vi dot[][STEP_VECTORS], const 
     EACH(g, 4)
         EACH(v, R) {
             vi w = WORD_APART(words, g, v, apart);
-            vi byte0 = wasm_v128_and(w, k->byte0), n0 = wasm_v128_and(w, k->nibble0);
-            vi byte1 = wasm_u16x8_shr(w, 8), n3 = wasm_u16x8_shr(w, 12);
+            vi even = wasm_v128_and(w, k->byte0), n0 = wasm_v128_and(w, k->nibble0);
+            vi odd = wasm_u16x8_shr(w, 8), n2 = wasm_v128_and(odd, k->nibble0);
             EACH(i, N) {
                 const act_nibbles *a = &ACT(i)->nibbles;
-                times16[i][v] =
-                    dot16(dot16(times16[i][v], byte0, a->even[0][g]), n0, a->even[1][g]);
-                dot[i][v] = dot16(dot16(dot[i][v], byte1, a->odd[0][g]), n3, a->odd[1][g]);
+                times16[i][v] = dot16(dot16(times16[i][v], even, a->even[0][g]), n0, a->even[1][g]);
+                times16[i][v] = dot16(dot16(times16[i][v], odd, a->odd[0][g]), n2, a->odd[1][g]);
             }
         }
     EACH(i, N)
         EACH(v, R) dot[i][v] = vi_add(dot[i][v], wasm_i32x4_shr(times16[i][v], 4));
 }
 
+#define PANEL_FROM 8
 #define WIDE_N 4  /* up to so many rows a step covers the whole tile */
 #define FLOAT_N 2 /* at most so many for float weights, and for K-quants */
 #define SUPER_N 4

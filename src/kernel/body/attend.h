@@ -58,29 +58,39 @@ INLINE vf load_kv(const xl_kv_type type, const uint8_t *at, const consts *c) {
 
 /* ---- scores ---- */
 
-/* T tiles of f32 or f16 keys; q [head_dim][C]; what lies `ahead` bytes on is fetched. */
+/* T tiles of f32 or f16 keys; q as QUERY_AT says; what lies `ahead` bytes on is fetched. */
 INLINE void score_tiles(const xl_kv_type type, const int C, const int T, float *score,
                         const float *q, const uint8_t *k, const bool fetch, size_t ahead,
                         size_t head_dim, float scale) {
     const consts loaded = load_consts(), *consts = &loaded;
     const size_t bytes = kv_element_bytes(type), tile_bytes = kv_tile_bytes(type, head_dim);
     vf acc[ATTEND_CHAINS][4 * TILE_VECTORS], sv = vf_set1(scale);
-    EACH(g, C)
+    const float *of[ATTEND_CHAINS];
+    const uint8_t *tile[4];
+    EACH(g, C) {
+        of[g] = q + QUERY_AT(0, g, C, head_dim);
         EACH(i, T * TILE_VECTORS) acc[g][i] = vf_set1(0.0f);
-    NO_UNROLL for (size_t c = 0; c < head_dim;
-                   c += ATTEND_UNROLL, q += ATTEND_UNROLL * C, k += ATTEND_UNROLL * 8 * bytes)
+    }
+    EACH(t, T) tile[t] = k + (size_t)t * tile_bytes;
+    NO_UNROLL for (size_t c = 0; c < head_dim; c += ATTEND_UNROLL) {
+        EACH(g, C) FOLDABLE(of[g]);
+        EACH(t, T) FOLDABLE(tile[t]);
         EACH(u, ATTEND_UNROLL) {
-        if (fetch && (size_t)u * 8 * bytes % LINE_BYTES == 0)
-            EACH(t, T) PREFETCH(k + (size_t)t * tile_bytes + (size_t)u * 8 * bytes, ahead);
-        vf kv[4 * TILE_VECTORS];
-        EACH(t, T)
-            EACH(v, TILE_VECTORS)
-                kv[t * TILE_VECTORS + v] = load_kv(
-                    type, k + (size_t)t * tile_bytes + (size_t)(8 * u + v * LANES) * bytes, consts);
-        EACH(g, C) {
-            vf qv = vf_splat(q + u * C + g);
-            EACH(i, T * TILE_VECTORS) acc[g][i] = vf_pinned(vf_add(acc[g][i], vf_mul(qv, kv[i])));
+            if (fetch && (size_t)u * 8 * bytes % LINE_BYTES == 0)
+                EACH(t, T) PREFETCH(tile[t] + (size_t)u * 8 * bytes, ahead);
+            vf kv[4 * TILE_VECTORS];
+            EACH(t, T)
+                EACH(v, TILE_VECTORS)
+                    kv[t * TILE_VECTORS + v] =
+                        load_kv(type, tile[t] + (size_t)(8 * u + v * LANES) * bytes, consts);
+            EACH(g, C) {
+                vf qv = vf_splat(of[g] + QUERY_AT(u, 0, C, head_dim));
+                EACH(i, T * TILE_VECTORS)
+                    acc[g][i] = vf_pinned(vf_add(acc[g][i], vf_mul(qv, kv[i])));
+            }
         }
+        EACH(g, C) of[g] += QUERY_AT(ATTEND_UNROLL, 0, C, head_dim);
+        EACH(t, T) tile[t] += ATTEND_UNROLL * 8 * bytes;
     }
     EACH(t, T)
         EACH(g, C)
@@ -163,7 +173,7 @@ INLINE void scores(const xl_kv_type type, const int C, float *score, const chain
     const size_t tile_bytes = kv_tile_bytes(type, head_dim);
     float q[XL_MAX_HEAD_DIM * ATTEND_CHAINS];
     for (size_t c = 0; c < head_dim; c++)
-        EACH(g, C) q[c * C + g] = chains[g].q[c];
+        EACH(g, C) q[QUERY_AT(c, g, C, head_dim)] = chains[g].q[c];
     const size_t far = (AHEAD_BYTES + tile_bytes - 1) / tile_bytes;
     for (size_t i = 0; i < reach->n; i++) {
         const uint8_t *at = reach->at[i].k;
@@ -233,15 +243,17 @@ INLINE void exp_scores(const xl_kv_type type, const int C, vf sum[][TILE_VECTORS
 
 /* ---- output ---- */
 
-/* acc += e [8 positions of C] * a row of V, at one position. */
-INLINE void output_row(const xl_kv_type type, const int C, const int D, vf acc[][OUTPUT_VECTORS],
-                       const float *e, const uint8_t *row, size_t ahead, const consts *consts) {
+/* acc += e * a row of V, at position u from the one that e of each chain and row are of. */
+INLINE void output_row(const xl_kv_type type, const int C, const int D, const int u,
+                       vf acc[][OUTPUT_VECTORS], const float *const e[], const uint8_t *row,
+                       size_t row_bytes, size_t ahead, const consts *consts) {
+    row += (size_t)u * row_bytes;
     UNROLL for (size_t at = 0; at < (size_t)(D * LANES) * kv_element_bytes(type); at += LINE_BYTES)
         PREFETCH_FAR(row + at + ahead);
     vf value[OUTPUT_VECTORS];
     EACH(d, D) value[d] = load_kv(type, row + (size_t)(d * LANES) * kv_element_bytes(type), consts);
     EACH(g, C) {
-        vf ev = vf_splat(e + 8 * g);
+        vf ev = vf_splat(e[g] + u);
         EACH(d, D) acc[g][d] = vf_pinned(vf_add(acc[g][d], vf_mul(ev, value[d])));
     }
 }
@@ -259,16 +271,21 @@ INLINE void output_part(const xl_kv_type type, const int C, const int D, const c
     v += (type == XL_KV_Q8 ? 32 : 0) + c * kv_element_bytes(type);
     for (size_t p = from; p < end; v += kv_tile_bytes(type, head_dim), e += 8 * C) {
         const uint8_t *row = v + p % 8 * row_bytes;
-        const float *ep = e + p % 8;
-        if (ATTEND_UNROLL == 4 && p % 8 == 0 && p + 8 <= end) {
-            NO_UNROLL for (int half = 0; half < 2; half++, ep += 4, row += 4 * row_bytes) EACH(u, 4)
-                output_row(type, C, D, acc, ep + u, row + (size_t)u * row_bytes, ahead, consts);
+        const float *of[ATTEND_CHAINS];
+        EACH(g, C) of[g] = e + 8 * g + p % 8;
+        if (p % 8 == 0 && p + 8 <= end) {
+            NO_UNROLL for (int half = 0; half < 2; half++, row += 4 * row_bytes) {
+                EACH(g, C) FOLDABLE(of[g]);
+                EACH(u, 4) output_row(type, C, D, u, acc, of, row, row_bytes, ahead, consts);
+                EACH(g, C) of[g] += 4;
+            }
             p += 8;
             continue;
         }
         do {
-            output_row(type, C, D, acc, ep, row, ahead, consts);
-            ep++, row += row_bytes;
+            output_row(type, C, D, 0, acc, of, row, row_bytes, ahead, consts);
+            EACH(g, C) of[g]++;
+            row += row_bytes;
         } while (++p < end && p % 8);
     }
     EACH(g, C)

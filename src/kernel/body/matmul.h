@@ -370,6 +370,10 @@ INLINE void tile_rows(const xl_type type, const int N, const int R, float *y, si
                      acc[i][v]);
 }
 
+#ifdef PANEL_FROM
+#include "panel_narrow.h"
+#endif
+
 /* All 8 rows of one tile for N activation rows: as wide as the registers allow. */
 INLINE void tile_all(const xl_type type, const int N, float *y, size_t y_stride,
                      const uint8_t *tile, size_t cols, const uint8_t *act, size_t act_stride) {
@@ -382,16 +386,35 @@ INLINE void tile_all(const xl_type type, const int N, float *y, size_t y_stride,
 }
 
 #ifdef PANEL_ROWS
-#include "panel.h"
+#include "panel_wide.h"
 #endif
 
 /* The batch goes in steps of the largest listed N that fits; the tile stays in the cache
  * meanwhile. */
 INLINE void matmul(const xl_type type, float *y, size_t y_stride, const uint8_t *w, size_t cols,
                    size_t row0, size_t rows, const uint8_t *act, size_t act_stride, size_t n) {
-    const size_t most = type >= XL_Q4_K ? SUPER_N : xl_type_is_quantized(type) ? MAX_N : FLOAT_N;
+#ifdef PANEL_FROM
+    const bool panel = panel_takes(type);
+#else
+    const bool panel = false;
+#endif
+    const bool nibbles = type == XL_Q4_0 || type == XL_Q4_1;
+    const size_t most = panel && !nibbles            ? 2
+                        : type >= XL_Q4_K            ? SUPER_N
+                        : xl_type_is_quantized(type) ? MAX_N
+                                                     : FLOAT_N;
     size_t tile_bytes = xl_tile_bytes(type, cols), end = row0 + rows;
     w += row0 / XL_TILE_ROWS * tile_bytes;
+#ifdef PANEL_FROM
+    if (panel && n >= (nibbles ? PANEL_FROM : PANEL_N)) {
+        const size_t whole = n / PANEL_N * PANEL_N;
+        for (size_t r = row0, t = 0; r < end; r += XL_TILE_ROWS, t++)
+            panel_tile(type, y + r, y_stride, w + t * tile_bytes, cols, act, act_stride, whole);
+        n -= whole;
+        act += whole * act_stride;
+        y += whole * y_stride;
+    }
+#endif
     if (PAIRS && n == 1 && (type == XL_Q4_0 || type == XL_Q4_1 || type == XL_Q8_0)) {
         const size_t pairs = (rows + XL_TILE_ROWS - 1) / XL_TILE_ROWS / 2;
         for (size_t i = 0; i < pairs; i++, row0 += XL_TILE_ROWS, w += tile_bytes)

@@ -54,6 +54,18 @@
 #define PAIRS 0
 #endif
 
+/* Before constants are added to p: makes of it a pointer of which nothing more is known. LLVM otherwise
+ * sees a sum in it, to which it adds the constants anew each time, where a load of WebAssembly could take them
+ * for nothing. Queries of several chains lie in WebAssembly one chain after the other, as V8 shares an
+ * offset's computation among pointers, and natively side by side. */
+#if defined(__wasm__)
+#define FOLDABLE(p) __asm__("" : "+r"(p))
+#define QUERY_AT(c, g, C, head_dim) ((g) * (head_dim) + (c))
+#else
+#define FOLDABLE(p) (void)(p)
+#define QUERY_AT(c, g, C, head_dim) ((c) * (C) + (g))
+#endif
+
 /* What computes a little of much memory waits for it, as the processor's own prefetch ends at each page
  * of 4 KB. So it is asked for twice: far ahead into the second cache, of which more may be under way,
  * and shortly before its use into the first. WebAssembly has no prefetch; what is read there line by

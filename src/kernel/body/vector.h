@@ -33,57 +33,84 @@ INLINE uint32_t peak_bits(const float *x, size_t n) {
     return (uint32_t)max;
 }
 
-/* q [n] <- x [n] as int32 with one scale, which is returned; 0 (and nothing in q) if the group
- * counts as zero. n a multiple of 8. */
-INLINE float quantize_group(int32_t *q, const float *x, size_t n) {
-    uint32_t peak = peak_bits(x, n);
-    float amax = xl_float_of_bits(peak);
-    if (peak >= 0x7f800000u || amax < XL_ACT_TINY) return 0.0f;
-    vf inverse = vf_set1(127.0f / amax), magic = vf_set1(XL_EXPF_MAGIC);
+/* Does a group of this largest magnitude count as zero? */
+INLINE bool peak_is_zero(uint32_t peak) {
+    return peak >= 0x7f800000u || xl_float_of_bits(peak) < XL_ACT_TINY;
+}
+
+/* q [n] <- x [n] * inverse, rounded, n a multiple of 8. */
+INLINE void round_group(int32_t *q, const float *x, size_t n, vf inverse) {
+    vf magic = vf_set1(XL_EXPF_MAGIC);
     vi magic_bits = vi_set1(0x4b400000);
     for (size_t i = 0; i < n; i += LANES)
         vi_store(q + i,
                  vi_sub(vi_bits_of_vf(vf_add(vf_mul(vf_load(x + i), inverse), magic)), magic_bits));
+}
+
+/* q [n] <- x [n] as int32 with one scale, which is returned; 0 (and nothing in q) if the group
+ * counts as zero. n a multiple of 8. */
+INLINE float quantize_group(int32_t *q, const float *x, size_t n) {
+    const uint32_t peak = peak_bits(x, n);
+    if (peak_is_zero(peak)) return 0.0f;
+    const float amax = xl_float_of_bits(peak);
+    round_group(q, x, n, vf_set1(127.0f / amax));
     return amax / 127.0f;
 }
 
-#ifndef OWN_QUANTIZE_BLOCK
-/* rest [32] <- x [32] - d * q, where d = amax / 127 is what quantize_group returned. */
-INLINE void quantize_rest(float *rest, const float *x, float d) {
-    vf scale = vf_set1(d), inverse = vf_set1(127.0f / xl_float_of_bits(peak_bits(x, 32))),
-       magic = vf_set1(XL_EXPF_MAGIC);
+#ifdef OWN_QUANTIZE_BLOCK
+static void quantize(void *act, float *rest, const float *x, size_t cols) {
+    act_block *out = act;
+    for (size_t c = 0; c < cols; c += 32, out++) quantize_block(out, rest ? rest + c : NULL, x + c);
+}
+#else
+/* rest [32] <- x [32] - d * q, q = x * inverse rounded. */
+INLINE void quantize_rest(float *rest, const float *x, float d, vf inverse) {
+    vf scale = vf_set1(d), magic = vf_set1(XL_EXPF_MAGIC);
     for (size_t i = 0; i < 32; i += LANES) {
         vf v = vf_load(x + i), q = vf_sub(vf_add(vf_mul(v, inverse), magic), magic);
         vf_store(rest + i, vf_sub(v, vf_mul(scale, q)));
     }
 }
 
-INLINE void quantize_block(act_block *out, float *rest, const float *x) {
-    int32_t q[32], sum[2] = {0, 0};
-    float d = quantize_group(q, x, 32);
-    if (d == 0.0f) {
-        memset(out, 0, sizeof *out);
-        if (rest) memset(rest, 0, 32 * sizeof *rest);
-        return;
-    }
-    if (rest) quantize_rest(rest, x, d);
-    for (int c = 0; c < 16; c++) sum[0] += q[c];
-    for (int c = 16; c < 32; c++) sum[1] += q[c];
-    int32_t total = sum[0] + sum[1];
-    out->d = d;
-    out->s = d * (float)total;
-    out->minus8 = -8 * total;
-    out->minus16 = -16 * total;
-    out->minus32[0] = -32 * sum[0];
-    out->minus32[1] = -32 * sum[1];
-    act_finish(out, q, total);
-}
-#endif
-
+/* As many blocks as a vector has lanes go together, so that their scales are divided for at once: what
+ * waits for a division is not started early enough by a processor that finds a block too long to look
+ * past. */
 static void quantize(void *act, float *rest, const float *x, size_t cols) {
     act_block *out = act;
-    for (size_t c = 0; c < cols; c += 32, out++) quantize_block(out, rest ? rest + c : NULL, x + c);
+    for (size_t left = cols / 32, some; left; left -= some) {
+        int32_t peaks[LANES];
+        float d[LANES], inverse[LANES];
+        some = left < LANES ? left : LANES;
+        for (size_t b = 0; b < LANES; b++)
+            peaks[b] = b < some ? (int32_t)peak_bits(x + 32 * b, 32) : 0x3f800000;
+        const vf amax = vf_of_bits(vi_load((const uint8_t *)peaks)), most = vf_set1(127.0f);
+        vf_store(d, vf_div(amax, most));
+        vf_store(inverse, vf_div(most, amax));
+        for (size_t b = 0; b < some; b++, out++, x += 32) {
+            int32_t q[32], sum[2] = {0, 0};
+            if (peak_is_zero((uint32_t)peaks[b])) {
+                memset(out, 0, sizeof *out);
+                if (rest) memset(rest, 0, 32 * sizeof *rest);
+            } else {
+                const vf times = vf_splat(inverse + b);
+                round_group(q, x, 32, times);
+                if (rest) quantize_rest(rest, x, d[b], times);
+                for (int c = 0; c < 16; c++) sum[0] += q[c];
+                for (int c = 16; c < 32; c++) sum[1] += q[c];
+                const int32_t total = sum[0] + sum[1];
+                out->d = d[b];
+                out->s = d[b] * (float)total;
+                out->minus8 = -8 * total;
+                out->minus16 = -16 * total;
+                out->minus32[0] = -32 * sum[0];
+                out->minus32[1] = -32 * sum[1];
+                act_finish(out, q, total);
+            }
+            if (rest) rest += 32;
+        }
+    }
 }
+#endif
 
 /* ---- elementwise ---- */
 
@@ -124,9 +151,13 @@ INLINE vf vf_exp(vf x, const exp_consts *k) {
 INLINE vf vf_gate(vf x, const float *c, vf most) {
     if (!c) return x;
     vf z = vf_mul(x, x), p = vf_splat(c + XL_GELU_TERMS - 1);
-    z = vf_select(vf_less(z, most), z, most);
+    z = vf_min(z, most);
     for (int i = XL_GELU_TERMS - 1; i-- > 0;) p = vf_add(vf_mul(p, z), vf_splat(c + i));
     return vf_mul(x, p);
+}
+
+INLINE vf vf_activated(vf g, const float *c, vf most, const exp_consts *k) {
+    return vf_div(g, vf_add(k->one, vf_exp(vf_negate(vf_gate(g, c, most)), k)));
 }
 
 INLINE void activate_with(float *x, const float *up, size_t n, const float *c) {
@@ -145,14 +176,13 @@ INLINE void activate_with(float *x, const float *up, size_t n, const float *c) {
             vf_store(x + i + j * LANES, up ? vf_mul(y, vf_load(up + i + j * LANES)) : y);
         }
     }
-    for (; i < n; i += LANES) {
-        const size_t left = n - i;
-        vf g = left >= LANES ? vf_load(x + i) : vf_load_part(x + i, left, 0.0f);
-        vf y = vf_div(g, vf_add(k->one, vf_exp(vf_negate(vf_gate(g, c, most)), k)));
-        if (up) y = vf_mul(y, left >= LANES ? vf_load(up + i) : vf_load_part(up + i, left, 0.0f));
-        if (left >= LANES) vf_store(x + i, y);
-        else vf_store_part(x + i, left, y);
+    for (; i + LANES <= n; i += LANES) {
+        vf y = vf_activated(vf_load(x + i), c, most, k);
+        vf_store(x + i, up ? vf_mul(y, vf_load(up + i)) : y);
     }
+    if (i == n) return;
+    vf y = vf_activated(vf_load_part(x + i, n - i, 0.0f), c, most, k);
+    vf_store_part(x + i, n - i, up ? vf_mul(y, vf_load_part(up + i, n - i, 0.0f)) : y);
 }
 
 static void activate(float *x, const float *up, size_t n, xl_activation kind) {
