@@ -182,7 +182,7 @@ INLINE void scores(const xl_kv_type type, const int C, float *score, const chain
         for (; t + T <= tiles; t += T, at += T * tile_bytes, score += T * C * 8) {
             if (reach->fresh && t % TOUCHED_TILES == 0)
                 touch(at, (tiles - t < TOUCHED_TILES ? tiles - t : TOUCHED_TILES) * tile_bytes);
-            if (reach->fresh)
+            if (PREFETCHES && reach->fresh)
                 score_tiles(type, C, T, score, q, at, true, t + far < tiles ? far * tile_bytes : 0,
                             head_dim, scale);
             else score_tiles(type, C, T, score, q, at, false, 0, head_dim, scale);
@@ -194,6 +194,7 @@ INLINE void scores(const xl_kv_type type, const int C, float *score, const chain
 
 /* ---- softmax ---- */
 
+#if MAX_EXPS > 1
 /* The largest score of each of C chains, score [tiles][C][8]; positions that a chain does not look at
  * become -infinity. */
 INLINE void largest_scores(const int C, float max[], float *score, const chain *chains,
@@ -240,6 +241,54 @@ INLINE void exp_scores(const xl_kv_type type, const int C, vf sum[][TILE_VECTORS
                 }
             }
 }
+#else
+/* The same for one chain, score [tiles][step]: where exponentials go one by one, one copy serves any
+ * number of them. */
+static __attribute__((noinline)) float largest_score(float *score, size_t step, size_t tiles,
+                                                     size_t from, size_t end) {
+    for (size_t p = 0; p < from; p++) score[p / 8 * step + p % 8] = -INFINITY;
+    for (size_t p = end; p < 8 * tiles; p++) score[p / 8 * step + p % 8] = -INFINITY;
+    vf most[TILE_VECTORS];
+    EACH(v, TILE_VECTORS) most[v] = vf_set1(-INFINITY);
+    for (size_t t = 0; t < tiles; t++, score += step)
+        EACH(v, TILE_VECTORS) most[v] = vf_max(most[v], vf_load(score + v * LANES));
+    float f[8];
+    EACH(v, TILE_VECTORS) vf_store(f + v * LANES, most[v]);
+    float max = f[0];
+    for (int i = 1; i < 8; i++) max = f[i] > max ? f[i] : max;
+    return max;
+}
+
+static __attribute__((noinline)) void exp_chain(vf sum[TILE_VECTORS], float *score, size_t step,
+                                                float max, const uint8_t *scale, size_t scale_step,
+                                                size_t tiles) {
+    const exp_consts loaded = load_exp_consts(), *k = &loaded;
+    const vf most = vf_set1(max);
+    for (size_t t = 0; t < tiles; t++, score += step) {
+        EACH(i, TILE_VECTORS) {
+            vf e = vf_exp(vf_sub(vf_load(score + i * LANES), most), k);
+            sum[i] = vf_add(sum[i], e);
+            if (scale) e = vf_mul(e, vf_load((const float *)(const void *)scale + i * LANES));
+            vf_store(score + i * LANES, e);
+        }
+        if (scale) scale += scale_step;
+    }
+}
+
+INLINE void largest_scores(const int C, float max[], float *score, const chain *chains,
+                           const reach_tiles *reach) {
+    EACH(g, C)
+        max[g] = largest_score(score + 8 * g, 8 * (size_t)C, reach->tiles,
+                               chains[g].first - reach->base, chains[g].end - reach->base);
+}
+
+INLINE void exp_scores(const xl_kv_type type, const int C, vf sum[][TILE_VECTORS], float *score,
+                       const float max[], const uint8_t *v, size_t tiles, size_t head_dim) {
+    EACH(g, C)
+        exp_chain(sum[g], score + 8 * g, 8 * (size_t)C, max[g], type == XL_KV_Q8 ? v : NULL,
+                  kv_tile_bytes(type, head_dim), tiles);
+}
+#endif
 
 /* ---- output ---- */
 

@@ -72,12 +72,14 @@
  * line before it is used comes with more lines under way than what is computed with at once. */
 enum { AHEAD_BYTES = 16384, NEAR_BYTES = 2048, LINE_BYTES = 64 };
 #if defined(__wasm__)
+enum { PREFETCHES = 0 };
 #define PREFETCH_FAR(p) (void)(p)
 #define PREFETCH(p, ahead) (void)(p), (void)(ahead)
 INLINE void touch(const uint8_t *p, size_t bytes) {
     for (size_t at = 0; at < bytes; at += LINE_BYTES) (void)*(const volatile uint8_t *)(p + at);
 }
 #else
+enum { PREFETCHES = 1 };
 #define PREFETCH_FAR(p) __builtin_prefetch(p, 0, 2)
 #define PREFETCH(p, ahead) (PREFETCH_FAR((p) + (ahead)), __builtin_prefetch((p) + NEAR_BYTES))
 INLINE void touch(const uint8_t *p, size_t bytes) { (void)p, (void)bytes; }
