@@ -194,6 +194,21 @@ INLINE void scores(const xl_kv_type type, const int C, float *score, const chain
 
 /* ---- softmax ---- */
 
+/* Of one chain, score [tiles][step]: positions outside [from, end) become -infinity. */
+INLINE void mask_scores(float *score, size_t step, size_t tiles, size_t from, size_t end) {
+    for (size_t p = 0; p < from; p++) score[p / 8 * step + p % 8] = -INFINITY;
+    for (size_t p = end; p < 8 * tiles; p++) score[p / 8 * step + p % 8] = -INFINITY;
+}
+
+/* The largest of 8 numbers. */
+INLINE float largest8(const vf most[TILE_VECTORS]) {
+    float f[8];
+    EACH(v, TILE_VECTORS) vf_store(f + v * LANES, most[v]);
+    float max = f[0];
+    for (int i = 1; i < 8; i++) max = f[i] > max ? f[i] : max;
+    return max;
+}
+
 #if MAX_EXPS > 1
 /* The largest score of each of C chains, score [tiles][C][8]; positions that a chain does not look at
  * become -infinity. */
@@ -201,22 +216,15 @@ INLINE void largest_scores(const int C, float max[], float *score, const chain *
                            const reach_tiles *reach) {
     vf most[ATTEND_CHAINS][TILE_VECTORS];
     EACH(g, C) {
-        const size_t from = chains[g].first - reach->base, end = chains[g].end - reach->base;
-        for (size_t p = 0; p < from; p++) score[(p / 8 * C + g) * 8 + p % 8] = -INFINITY;
-        for (size_t p = end; p < 8 * reach->tiles; p++)
-            score[(p / 8 * C + g) * 8 + p % 8] = -INFINITY;
+        mask_scores(score + 8 * g, 8 * (size_t)C, reach->tiles, chains[g].first - reach->base,
+                    chains[g].end - reach->base);
         EACH(v, TILE_VECTORS) most[g][v] = vf_set1(-INFINITY);
     }
     for (size_t t = 0; t < reach->tiles; t++, score += 8 * C)
         EACH(g, C)
             EACH(v, TILE_VECTORS)
                 most[g][v] = vf_max(most[g][v], vf_load(score + 8 * g + v * LANES));
-    EACH(g, C) {
-        float f[8];
-        EACH(v, TILE_VECTORS) vf_store(f + v * LANES, most[g][v]);
-        max[g] = f[0];
-        for (int i = 1; i < 8; i++) max[g] = f[i] > max[g] ? f[i] : max[g];
-    }
+    EACH(g, C) max[g] = largest8(most[g]);
 }
 
 /* score [tiles][C][8] <- exp(score - max), added to the sums; of a q8 cache then times the scale of
@@ -224,39 +232,32 @@ INLINE void largest_scores(const int C, float max[], float *score, const chain *
 INLINE void exp_scores(const xl_kv_type type, const int C, vf sum[][TILE_VECTORS], float *score,
                        const float max[], const uint8_t *v, size_t tiles, size_t head_dim) {
     const exp_consts loaded = load_exp_consts(), *k = &loaded;
-    const int some = C < MAX_EXPS ? C : MAX_EXPS; /* C is a multiple of it */
+    _Static_assert(ATTEND_CHAINS <= MAX_EXPS, "a block's exponentials go side by side");
     for (size_t t = 0; t < tiles; t++, score += 8 * C, v += kv_tile_bytes(type, head_dim))
-        EACH(at, C / some)
-            EACH(i, TILE_VECTORS) {
-                const int first = at * some;
-                float *row = score + 8 * first + i * LANES;
-                vf e[MAX_EXPS];
-                EACH(g, some) e[g] = vf_sub(vf_load(row + 8 * g), vf_set1(max[first + g]));
-                vf_exps(some, e, k);
-                EACH(g, some) {
-                    sum[first + g][i] = vf_add(sum[first + g][i], e[g]);
-                    if (type == XL_KV_Q8)
-                        e[g] = vf_mul(e[g], vf_load((const float *)(const void *)v + i * LANES));
-                    vf_store(row + 8 * g, e[g]);
-                }
+        EACH(i, TILE_VECTORS) {
+            float *row = score + i * LANES;
+            vf e[MAX_EXPS];
+            EACH(g, C) e[g] = vf_sub(vf_load(row + 8 * g), vf_set1(max[g]));
+            vf_exps(C, e, k);
+            EACH(g, C) {
+                sum[g][i] = vf_add(sum[g][i], e[g]);
+                if (type == XL_KV_Q8)
+                    e[g] = vf_mul(e[g], vf_load((const float *)(const void *)v + i * LANES));
+                vf_store(row + 8 * g, e[g]);
             }
+        }
 }
 #else
 /* The same for one chain, score [tiles][step]: where exponentials go one by one, one copy serves any
  * number of them. */
 static __attribute__((noinline)) float largest_score(float *score, size_t step, size_t tiles,
                                                      size_t from, size_t end) {
-    for (size_t p = 0; p < from; p++) score[p / 8 * step + p % 8] = -INFINITY;
-    for (size_t p = end; p < 8 * tiles; p++) score[p / 8 * step + p % 8] = -INFINITY;
+    mask_scores(score, step, tiles, from, end);
     vf most[TILE_VECTORS];
     EACH(v, TILE_VECTORS) most[v] = vf_set1(-INFINITY);
     for (size_t t = 0; t < tiles; t++, score += step)
         EACH(v, TILE_VECTORS) most[v] = vf_max(most[v], vf_load(score + v * LANES));
-    float f[8];
-    EACH(v, TILE_VECTORS) vf_store(f + v * LANES, most[v]);
-    float max = f[0];
-    for (int i = 1; i < 8; i++) max = f[i] > max ? f[i] : max;
-    return max;
+    return largest8(most);
 }
 
 static __attribute__((noinline)) void exp_chain(vf sum[TILE_VECTORS], float *score, size_t step,

@@ -325,21 +325,23 @@ INLINE void tile_float(const xl_type type, const int N, const int R, float *y, s
 
 /* ---- tiles ---- */
 
+/* Columns and bytes of a record of a tile; constants, unlike those of xl_quant_types. */
+static const uint16_t record_elems[XL_TYPE_COUNT] = {
+#define X(NAME, ID, ELEMS, FILE_BYTES, RECORD_BYTES) ELEMS,
+    XL_TYPE_LIST(X)
+#undef X
+};
+static const uint16_t record_bytes[XL_TYPE_COUNT] = {
+#define X(NAME, ID, ELEMS, FILE_BYTES, RECORD_BYTES) RECORD_BYTES,
+    XL_TYPE_LIST(X)
+#undef X
+};
+
 /* R vectors of rows from lane0 on, of one tile, for N activation rows. With R of two tiles the
  * second one lies `tiles_apart` behind the first. */
 INLINE void tile_rows(const xl_type type, const int N, const int R, float *y, size_t y_stride,
                       const uint8_t *tile, int lane0, size_t tiles_apart, size_t cols,
                       const uint8_t *act, size_t act_stride) {
-    static const uint16_t elems[XL_TYPE_COUNT] = {
-#define X(NAME, ID, ELEMS, FILE_BYTES, RECORD_BYTES) ELEMS,
-        XL_TYPE_LIST(X)
-#undef X
-    };
-    static const uint16_t record_bytes[XL_TYPE_COUNT] = {
-#define X(NAME, ID, ELEMS, FILE_BYTES, RECORD_BYTES) RECORD_BYTES,
-        XL_TYPE_LIST(X)
-#undef X
-    };
     const consts loaded = load_consts(), *k = &loaded;
     if (!xl_type_is_quantized(type)) {
         tile_float(type, N, R, y, y_stride, tile, lane0, cols, act, act_stride, k);
@@ -348,10 +350,11 @@ INLINE void tile_rows(const xl_type type, const int N, const int R, float *y, si
     vf acc[MAX_N][STEP_VECTORS];
     EACH(i, N)
         EACH(v, R) acc[i][v] = vf_set1(0.0f);
-    const size_t tile_bytes = cols / elems[type] * record_bytes[type],
+    const size_t tile_bytes = cols / record_elems[type] * record_bytes[type],
                  apart = tiles_apart * tile_bytes;
     const uint8_t *end = tile + tile_bytes;
-    for (; tile < end; tile += record_bytes[type], act += elems[type] / 32 * sizeof(act_block)) {
+    for (; tile < end;
+         tile += record_bytes[type], act += record_elems[type] / 32 * sizeof(act_block)) {
         UNROLL for (int line = 0; line < record_bytes[type]; line += LINE_BYTES)
             PREFETCH(tile + line, AHEAD_BYTES);
         if (type == XL_Q4_0) block_q4_0(N, R, acc, tile, lane0, apart, act, act_stride, k);

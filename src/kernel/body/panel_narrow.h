@@ -127,13 +127,12 @@ INLINE void panel_rows(const xl_type type, float *y, size_t y_stride, const pane
 INLINE void panel_tile(const xl_type type, float *y, size_t y_stride, const uint8_t *tile,
                        size_t cols, const uint8_t *act, size_t act_stride, size_t n) {
     const consts loaded = load_consts(), *k = &loaded;
-    const size_t elems = type >= XL_Q4_K ? 256 : 32, each = elems / 32, records = cols / elems,
-                 record_bytes = xl_tile_bytes(type, elems),
+    const size_t each = record_elems[type] / 32, records = cols / record_elems[type],
                  pieces = (records * each + PANEL_BLOCKS - 1) / PANEL_BLOCKS;
     panel_block panel[PANEL_BLOCKS];
     for (size_t piece = 0, done = 0; piece < pieces; piece++) {
         const size_t some = records * (piece + 1) / pieces - done;
-        for (size_t i = 0; i < some; i++, tile += record_bytes)
+        for (size_t i = 0; i < some; i++, tile += record_bytes[type])
             panel_unpack(type, panel + i * each, tile, k);
         for (size_t i = 0; i < n; i += PANEL_N)
             panel_rows(type, y + i * y_stride, y_stride, panel, panel + some * each, !done,

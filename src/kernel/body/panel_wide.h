@@ -14,16 +14,14 @@ typedef struct panel_block {
 /* At most so many blocks at a time: they stay in the first cache while all rows go over them. */
 enum { PANEL_BLOCKS = 24 };
 
-INLINE size_t panel_record(const xl_type type) { return type == XL_Q4_1 ? 160 : 144; }
-
 INLINE void unpack_panel(const xl_type type, panel_block *panel, const uint8_t *tile, size_t apart,
                          size_t blocks, const consts *k) {
     const panel_block *end = panel + blocks;
-    for (; panel < end; panel++, tile += panel_record(type))
+    for (; panel < end; panel++, tile += record_bytes[type])
         EACH(t, 2) {
             const uint8_t *rec = tile + (size_t)t * apart, *m = rec + 2 * XL_TILE_ROWS,
                           *words = type == XL_Q4_1 ? m + 2 * XL_TILE_ROWS : m;
-            UNROLL for (size_t line = 0; line < panel_record(type); line += LINE_BYTES)
+            UNROLL for (size_t line = 0; line < record_bytes[type]; line += LINE_BYTES)
                 PREFETCH(rec + line, AHEAD_BYTES);
             vf_store(panel->d[t], vf_load_f16(rec, k));
             if (type == XL_Q4_1) vf_store(panel->m[t], vf_load_f16(m, k));
@@ -94,7 +92,7 @@ INLINE void panel_all(const xl_type type, float *y, size_t y_stride, const uint8
     const size_t all = cols / 32, panels = (all + PANEL_BLOCKS - 1) / PANEL_BLOCKS;
     for (size_t i = 0, at = 0, end; i < panels; i++, at = end) {
         end = all * (i + 1) / panels;
-        unpack_panel(type, panel, tile + at * panel_record(type), apart, end - at, k);
+        unpack_panel(type, panel, tile + at * record_bytes[type], apart, end - at, k);
         for (size_t row = 0; row < n; row += PANEL_ROWS)
             panel_rows(type, y + row * y_stride, y_stride, panel, end - at, i == 0,
                        act + row * act_stride + at * sizeof(act_block), act_stride);
