@@ -153,7 +153,7 @@ describe('prompt-api', () => {
     assert.equal(typeof b, 'string');
     const abort = new AbortController();
     const reason = new Error('enough');
-    setTimeout(() => abort.abort(reason), 20);
+    session.addEventListener('token', () => abort.abort(reason), { once: true });
     await assert.rejects(
       session.prompt('Three', { signal: abort.signal }),
       (error) => error === reason,
@@ -165,7 +165,7 @@ describe('prompt-api', () => {
     for await (const _ of /** @type {any} */ (session.promptStreaming('Four'))) break;
     assert.ok(await session.prompt('Five'));
     const running = session.prompt('Six');
-    setTimeout(() => session.destroy(), 20);
+    session.addEventListener('token', () => session.destroy(), { once: true });
     await assert.rejects(running, dom('InvalidStateError'));
     for (const call of [
       () => session.prompt('Seven'),

@@ -482,7 +482,7 @@ test(
         const busy = performance.now() - began;
         const answer = await stop(
           (signal) => lm.chat([{ role: 'user', content: 'Tell me a story.' }], { signal }).result,
-          1500,
+          700,
         );
         const memory = await lm.memory();
         await lm.dispose();

@@ -76,6 +76,14 @@ test('loads once, streams, stops, goes on, changes its model, leaves nothing beh
   const state = (/** @type {string} */ wanted) =>
     page.waitForSelector(`main[data-state=${wanted}]`, { state: 'attached' });
   const run = (/** @type {(chat: any) => any} */ body) => page.evaluate(`(${body})(window.chat)`);
+  /** What became of an answer that cannot end by itself, when this happened in the midst of it. */
+  const meanwhile = (/** @type {string} */ text, /** @type {() => void} */ act) =>
+    page.evaluate(`(async () => {
+      const answer = chat.send('${text}', { mode: 'full', maxTokens: 900, pattern: /[a-z ]*END/ });
+      while (chat.state !== 'answering' || chat.tokens.length < 3) await new Promise(requestAnimationFrame);
+      (${act})();
+      return answer;
+    })()`);
   const workers = async (/** @type {number} */ wanted) => {
     const began = Date.now();
     while (page.workers().length !== wanted && Date.now() - began < 30_000)
@@ -94,15 +102,7 @@ test('loads once, streams, stops, goes on, changes its model, leaves nothing beh
   assert.ok(seen > 1, `${seen} lengths were drawn on the way`); // a busy device draws seldom
   assert.equal(await run((chat) => chat.tokens.length), 40);
 
-  await page.evaluate(() => {
-    Object.assign(window, {
-      answer: /** @type {any} */ (window).chat.send('Go on', { maxTokens: 900 }),
-    });
-  });
-  await state('answering');
-  await page.waitForFunction(() => /** @type {any} */ (window).chat.tokens.length > 2);
-  await run((chat) => chat.stop());
-  const { reason } = await page.evaluate(() => /** @type {any} */ (window).answer);
+  const { reason } = await meanwhile('Go on', () => /** @type {any} */ (window).chat.stop());
   assert.equal(reason, 'abort');
   await state('ready');
   assert.equal(await run((chat) => chat.messages.length), 4, 'what was said stays');
@@ -122,12 +122,8 @@ test('loads once, streams, stops, goes on, changes its model, leaves nothing beh
   await page.evaluate(() => /** @type {any} */ (window).setSource('/models/tiny.gguf?again'));
   await state('ready');
   await workers(1);
-  await page.evaluate(() => {
-    const { chat, setSource } = /** @type {any} */ (window);
-    Object.assign(window, { answer: chat.send('Hello', { maxTokens: 900 }) });
-    setTimeout(() => setSource(''), 100);
-  });
-  assert.equal(await page.evaluate(() => /** @type {any} */ (window).answer), null);
+  const left = await meanwhile('Hello', () => /** @type {any} */ (window).setSource(''));
+  assert.equal(left, null);
   await workers(0);
   assert.deepEqual(it.errors, []);
 });
