@@ -51,10 +51,8 @@ export function installPeer(
  *   ids[0 … index-1]
  * @property {(ids: number[], n: number, onToken?: () => void) => Promise<number[]>} greedy up to n
  *   tokens, end-of-text not included
- * @property {(ids: number[]) => Promise<number>} promptSpeed tokens/s of a prompt through an
- *   emptied cache
- * @property {(ids: number[], n: number) => Promise<number>} decodeSpeed tokens/s of n tokens after
- *   a context, the first not counted; goes on after end-of-text
+ * @property {(ids: number[], n: number) => AsyncIterable<number>} tokens n of them after a prompt,
+ *   through an emptied cache; goes on after end-of-text
  * @property {() => Promise<void>} close
  */
 /**
@@ -132,26 +130,13 @@ export async function openLlama(model, { threads = 1, context: contextSize = 204
       return reply;
     },
 
-    async promptSpeed(ids) {
+    async *tokens(ids, n) {
       await sequence.clearHistory();
-      const began = performance.now();
-      await sequence.evaluateWithoutGeneratingNewTokens(ids);
-      return (ids.length * 1000) / (performance.now() - began);
-    },
-
-    async decodeSpeed(ids, n) {
-      await sequence.clearHistory();
-      await sequence.evaluateWithoutGeneratingNewTokens(ids.slice(0, -1));
       let count = 0;
-      let first = 0;
-      for await (const _ of sequence.evaluate(ids.slice(-1), {
-        temperature: 0,
-        yieldEogToken: true,
-      })) {
-        if (count++ === 0) first = performance.now();
-        if (count === n) break;
+      for await (const token of sequence.evaluate(ids, { temperature: 0, yieldEogToken: true })) {
+        yield token;
+        if (++count === n) break;
       }
-      return ((n - 1) * 1000) / (performance.now() - first);
     },
 
     async close() {

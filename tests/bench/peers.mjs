@@ -1,327 +1,218 @@
-// ExitLM beside native llama.cpp on the same machine at the same time: every round runs each engine
-// once, one after the other, so that what else happens on the machine meets them all. Medians over
-// the rounds; their ratios to llama.cpp are medians of each round's.
+// ExitLM beside its neighbours on the same machine at the same time: every round runs each engine once,
+// one after the other, so that what else happens on the machine meets them all. Medians over the
+// rounds; ratios to llama.cpp are medians of each round's.
 //
-//   node tests/bench/peers.mjs [--rounds 5] [--engines
-//   native,llama.cpp,node,chromium-relaxed,chromium-simd] [--threads 1] [--model FILE] [--json
-//   FILE]
+//   npm run bench:peers -- [--rounds 5] [--engines native,node,chromium-relaxed,chromium-simd,llama.cpp,wllama]
+//     [--threads 1,2] [--prompts 32,256,2000] [--contexts 40,512,2000] [--tokens 64] [--model FILE]
+//     [--llama-bench PATH [--llama-model FILE]] [--ik-llama-bench PATH] [--json FILE] [--plot FILE.svg]
 //
-// prompt 256: tokens/s of a prompt of 256 tokens. decode @40, @512: tokens/s of 128 tokens after so
-// many. Greedy, full depth, one thread, each engine's own K/V format (ours f32, llama.cpp's f16).
-// Peak memory is the process's natively, where llama.cpp's contains Node, and the engine's linear
-// memory in Node and Chromium.
-import { execFile, spawn } from 'node:child_process';
+// native:KERNEL is the native program with another kernel than its best, as native:scalar. llama.cpp is
+// node-llama-cpp's, as npm has it; --llama-bench is llama.cpp's own program, built for this machine
+// (cmake -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON), with the same weights in the type that it is
+// fastest with (llama-quantize --allow-requantize --token-embedding-type q8_0 FILE NEW Q4_0);
+// --ik-llama-bench that of a fork. llama.cpp and wllama are installed at the first use.
+//
+// promptN: tokens/s of a prompt of N tokens; decodeN: of an answer after N tokens. Greedy, full depth,
+// each engine's own K/V format. Beside each figure its share of what the machine can do, which
+// bench_roofline measures in each round: of the bytes a second that so many threads read, of a token
+// decoded all weights and the K/V; of the multiply-adds of int8 that they do, those of a prompt's
+// matrices. Peak memory is the process's natively, elsewhere the engine's linear memory.
+import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
-import readline from 'node:readline';
-import { fileURLToPath } from 'node:url';
-import { parseArgs, promisify } from 'node:util';
+import { parseArgs } from 'node:util';
+import { ExitLM } from '../../web/src/index.js';
 import { defaultModel, program, root, tokenize } from '../answers/tools.mjs';
 import { median } from './hosts.mjs';
+import { kinds } from './peers-engines.mjs';
+import { drawPeers } from './peers-plot.mjs';
 
-const PROMPT = 256;
-const CONTEXTS = [40, 512];
-const TOKENS = 128;
 const { values } = parseArgs({
   options: {
-    rounds: { type: 'string', default: '5' },
-    engines: { type: 'string', default: 'native,llama.cpp,chromium-relaxed,chromium-simd' },
-    threads: { type: 'string', default: '1' },
-    model: { type: 'string', default: defaultModel },
-    json: { type: 'string' },
+    'rounds': { type: 'string', default: '5' },
+    'engines': {
+      type: 'string',
+      default: 'native,node,chromium-relaxed,chromium-simd,llama.cpp,wllama',
+    },
+    'threads': { type: 'string', default: '1,2' },
+    'prompts': { type: 'string', default: '32,256,2000' },
+    'contexts': { type: 'string', default: '40,512,2000' },
+    'tokens': { type: 'string', default: '64' },
+    'model': { type: 'string', default: defaultModel },
+    'llama-bench': { type: 'string' },
+    'llama-model': { type: 'string' },
+    'ik-llama-bench': { type: 'string' },
+    'json': { type: 'string' },
+    'plot': { type: 'string' },
   },
 });
-const threads = Number(values.threads);
+const numbers = (/** @type {'threads' | 'prompts' | 'contexts'} */ option) =>
+  values[option].split(',').map((text) => {
+    const n = Number(text);
+    if (!Number.isInteger(n) || n < 1)
+      throw new Error(`--${option}: ${text} is not a whole number above 0`);
+    return n;
+  });
+const [prompts, contexts, tokens] = [
+  numbers('prompts'),
+  numbers('contexts'),
+  Number(values.tokens),
+];
+const columns = [...prompts.map((n) => `prompt${n}`), ...contexts.map((n) => `decode${n}`)];
 
 /**
- * @typedef {{ prompt: number, loadMs?: number, peakBytes?: number, [decode: `decode${number}`]:
- *   number }} Round
+ * @typedef {object} Peer
+ * @property {string} name
+ * @property {keyof kinds} kind
+ * @property {string} model
+ * @property {string} [kernel]
+ * @property {string} [llamaBench]
  */
-/** @typedef {{ round: () => Promise<Round>, close: () => Promise<void> }} Peer */
+/** @type {Peer[]} */
+const wanted = values.engines.split(',').map((name) => {
+  const [kind, kernel] = name.split(':');
+  if (!kinds[kind])
+    throw new Error(`--engines: ${name} is none of ${Object.keys(kinds).join(', ')}`);
+  return { name, kind, kernel, model: values.model };
+});
+for (const [option, name] of /** @type {const} */ ([
+  ['llama-bench', 'llama-bench'],
+  ['ik-llama-bench', 'ik_llama.cpp'],
+]))
+  if (values[option])
+    wanted.push({
+      name,
+      kind: 'llama-bench',
+      llamaBench: values[option],
+      model: values['llama-model'] ?? values.model,
+    });
+/** What the others are compared with. */
+const yardstick = ['llama-bench', 'llama.cpp'].find((name) =>
+  wanted.some((peer) => peer.name === name),
+);
 
 const text = fs.readFileSync(path.join(root, 'tests/answers/mixed.txt'), 'utf8');
 const ids = tokenize(values.model, text);
-const execute = promisify(execFile);
+const words = await ExitLM.load(values.model, { vocabularyOnly: true, heads: false });
+const passage = async (/** @type {number} */ at, /** @type {number} */ length) => {
+  const from = at % (ids.length - length);
+  const some = ids.slice(from, from + length);
+  return { ids: some, text: await words.detokenize(some) };
+};
 
-/** The native program, a process a round. @returns {Promise<Peer>} */
-async function native() {
-  return {
-    async round() {
-      const { stdout } = await execute(program, [
-        'bench',
-        values.model,
-        '--heads',
-        'none',
-        '--prompt-tokens',
-        `${PROMPT}`,
-        '--context',
-        CONTEXTS.join(),
-        '--gen-tokens',
-        `${TOKENS}`,
-        '--reps',
-        '1',
-        '--threads',
-        `${threads}`,
-        '--json',
-      ]);
-      const result = JSON.parse(stdout);
-      return {
-        prompt: result.prompt[0].tokens_per_second,
-        loadMs: result.load_ms,
-        peakBytes: result.peak_bytes,
-        ...Object.fromEntries(
-          result.decode.map((/** @type {any} */ d, /** @type {number} */ i) => [
-            `decode${CONTEXTS[i]}`,
-            d.tokens_per_second,
-          ]),
-        ),
-      };
-    },
-    async close() {},
-  };
-}
-
-/** llama.cpp: one process for all rounds, for it loads slowly. @returns {Promise<Peer>} */
-async function llamacpp() {
-  const child = spawn(
-    process.execPath,
-    [
-      fileURLToPath(new URL('peers-llamacpp.mjs', import.meta.url)),
-      values.model,
-      `${threads}`,
-      `${Math.max(...CONTEXTS) + TOKENS + 16}`,
-    ],
-    { stdio: ['pipe', 'pipe', 2] },
+/** What one token costs, of a model file. */
+const costs = (/** @type {string} */ model) => {
+  const told = JSON.parse(
+    execFileSync(program, ['inspect', model, '--json'], { encoding: 'utf8' }),
   );
-  const lines = readline.createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-  const answer = async () => {
-    const { value, done } = await lines.next();
-    if (done) throw new Error('llama.cpp ended early; what it said is above');
-    return JSON.parse(value);
-  };
-  const ask = (/** @type {object} */ task) => {
-    child.stdin.write(`${JSON.stringify(task)}\n`);
-    return answer();
-  };
-  const { loadMs } = await answer();
   return {
-    async round() {
-      /** @type {Round} */
-      const result = {
-        loadMs,
-        prompt: (await ask({ task: 'prompt', ids: ids.slice(0, PROMPT) })).speed,
-      };
-      for (const context of CONTEXTS) {
-        const { speed, peakBytes } = await ask({
-          task: 'decode',
-          ids: ids.slice(0, context),
-          tokens: TOKENS,
-        });
-        result[`decode${context}`] = speed;
-        result.peakBytes = peakBytes;
-      }
-      return result;
-    },
-    async close() {
-      child.stdin.end();
-    },
-  };
-}
-
-let nth = 0;
-/**
- * @typedef {{ ids: number[], tokens: number, word: string }} Task `word`: prompts that begin with
- *   different ones share nothing in the cache
- */
-
-/** A prompt and an answer, in Node and, as text, in a page. */
-const measure = async (
-  /** @type {any} */ lm,
-  /** @type {Task} */ { ids: promptIds, tokens, word },
-) => {
-  // Prompts of the package's own tokenizer: as long as the others' to the token.
-  const reply = lm.complete(word + (await lm.detokenize(promptIds)), {
-    maxTokens: tokens,
-    mode: 'full',
-  });
-  for await (const _ of reply);
-  const { usage, timing } = await reply.result;
-  return {
-    promptSpeed: (usage.promptTokens * 1000) / timing.promptMs,
-    decodeSpeed: timing.tokensPerSecond,
-    tokens: usage.completionTokens,
+    weightBytes: told.weight_bytes,
+    kvNumbers: 2 * told.layers * told.kv_heads * told.head_dim, // a position
+    promptMacs: told.macs_per_token - told.vocab * told.dim, // only the last of a prompt is answered
   };
 };
 
-/** @returns {Promise<Round>} */
-async function packageRound(
-  /** @type {Partial<Round>} */ known,
-  /** @type {(task: Task) => ReturnType<typeof measure>} */ run,
-) {
-  const task = (/** @type {number} */ length, /** @type {number} */ tokens) =>
-    run({ ids: ids.slice(0, length), tokens, word: String.fromCharCode(65 + (nth++ % 26)) });
-  /** @type {Round} */
-  const result = { ...known, prompt: (await task(PROMPT, 1)).promptSpeed };
-  for (const context of CONTEXTS) {
-    const { decodeSpeed, tokens } = await task(context, TOKENS);
-    if (tokens < TOKENS / 2)
-      throw new Error(`the answer ended after ${tokens} tokens: too few to time`);
-    result[`decode${context}`] = decodeSpeed;
-  }
-  return result;
-}
-
-/** The package in Debian's Chromium, one page for all rounds. @returns {Promise<Peer>} */
-async function inChromium(/** @type {'simd' | 'relaxed'} */ variant) {
-  const { start } = await import('../page/browser.mjs');
-  const it = await start();
-  const page = await it.open('/tests/page/blank.html');
-  const { loadMs, peakBytes } = await page.evaluate(
-    async ({ wasm, model, threads: n, source }) => {
-      const began = performance.now();
-      const { ExitLM } = await import(/** @type {any} */ ('/web/src/index.js'));
-      const lm = await ExitLM.load(model, {
-        wasm,
-        threads: n,
-        cache: 'none',
-        contextLength: 768,
-        heads: false,
-      });
-      await lm.ready;
-      const ms = performance.now() - began;
-      const code = await import(
-        URL.createObjectURL(new Blob([`export default ${source}`], { type: 'text/javascript' }))
-      );
-      Object.assign(window, { lm, measure: code.default });
-      return { loadMs: ms, peakBytes: lm.info.memory.total };
-    },
-    {
-      wasm: `/web/dist/exitlm-${variant}${threads > 1 ? '-mt' : ''}.wasm`,
-      model: `/models/${path.basename(values.model)}`,
-      threads,
-      source: measure.toString(),
-    },
-  );
-  return {
-    round: () =>
-      packageRound({ loadMs, peakBytes }, (task) =>
-        page.evaluate((given) => {
-          const w = /** @type {any} */ (window);
-          return w.measure(w.lm, given);
-        }, task),
-      ),
-    close: () => it.close(),
-  };
-}
-
-/** The package in Node, in a worker thread. @returns {Promise<Peer>} */
-async function inNode() {
-  const { ExitLM } = await import('../../web/src/index.js');
-  const began = performance.now();
-  const lm = await ExitLM.load(values.model, {
-    threads,
-    cache: 'none',
-    contextLength: 768,
-    heads: false,
-  });
-  await lm.ready;
-  const known = { loadMs: performance.now() - began, peakBytes: lm.info.memory.total };
-  return {
-    round: () => packageRound(known, (task) => measure(lm, task)),
-    close: async () => {
-      await lm.dispose();
-    },
-  };
-}
-
-/** @type {Record<string, () => Promise<Peer>>} */
-const kinds = {
-  native,
-  'node': inNode,
-  'llama.cpp': llamacpp,
-  'chromium-relaxed': () => inChromium('relaxed'),
-  'chromium-simd': () => inChromium('simd'),
-};
-const names = values.engines.split(',');
-for (const name of names)
-  if (!kinds[name])
-    throw new Error(`--engines: ${name} is none of ${Object.keys(kinds).join(', ')}`);
-
-/** @type {Record<string, Peer>} */
-const peers = {};
-/** @type {Record<string, Round[]>} */
-const rounds = Object.fromEntries(names.map((name) => [name, []]));
-for (const name of names) peers[name] = await kinds[name]();
-for (let i = 0; i <= Number(values.rounds); i++) {
-  for (const name of names) {
-    const result = await peers[name].round();
-    if (i > 0) rounds[name].push(result); // round 0 warms up
-    process.stderr.write(
-      `${i ? `round ${i}` : 'warm-up'}: ${name.padEnd(17)} ${Object.entries(result)
-        .filter(([k]) => /prompt|decode/.test(k))
-        .map(([k, v]) => `${k} ${v?.toFixed(1)}`)
-        .join(', ')}\n`,
-    );
-  }
-}
-for (const peer of Object.values(peers)) await peer.close();
-
-const tasks = /** @type {const} */ (['prompt', ...CONTEXTS.map((c) => `decode${c}`)]);
-const yardstick = rounds['llama.cpp'];
-const table = names.map((name) => {
-  const speeds = Object.fromEntries(
-    tasks.map((task) => [
-      task,
-      median(rounds[name].map((r) => Number(r[/** @type {'prompt'} */ (task)]))),
-    ]),
-  );
-  const ratios = Object.fromEntries(
-    tasks.map((task) => [
-      task,
-      yardstick
-        ? median(
-            rounds[name].map(
-              (r, i) =>
-                Number(r[/** @type {'prompt'} */ (task)]) /
-                Number(yardstick[i][/** @type {'prompt'} */ (task)]),
-            ),
-          )
-        : null,
-    ]),
-  );
-  return {
-    name,
-    ...speeds,
-    ratios,
-    loadMs: median(rounds[name].map((r) => r.loadMs ?? NaN)),
-    peakBytes: median(rounds[name].map((r) => r.peakBytes ?? NaN)),
-  };
+execFileSync('cmake', ['--build', path.join(root, 'build'), '--target', 'bench_roofline'], {
+  stdio: ['ignore', 2, 2],
 });
+/** @returns {{ kernel: string, read_bytes_per_s: number, macs_per_s: number }} */
+const roofline = (/** @type {number} */ threads) =>
+  JSON.parse(
+    execFileSync(path.join(root, 'build/tests/bench_roofline'), [`${threads}`, '0.3'], {
+      encoding: 'utf8',
+    }),
+  );
+const medianOf = (/** @type {number[]} */ all) => median(all.filter(Number.isFinite));
+
+/** All engines with so many threads. @param {number} threads */
+async function race(threads) {
+  const peers = [];
+  for (const { name, kind, ...more } of wanted) {
+    const setup = { threads, prompts, contexts, tokens, passage, ...more };
+    peers.push({
+      name,
+      costs: costs(more.model),
+      engine: await kinds[kind](setup),
+      rounds: /** @type {import('./peers-engines.mjs').Speeds[]} */ ([]),
+    });
+  }
+  const limits = [];
+  for (let nth = 0; nth <= Number(values.rounds); nth++) {
+    if (nth) limits.push(roofline(threads));
+    for (const { name, engine, rounds } of peers) {
+      const speeds = await engine.round(nth);
+      if (nth) rounds.push(speeds); // the first warms up
+      process.stderr.write(
+        `${threads} thread${threads > 1 ? 's' : ''}, ${nth ? `round ${nth}` : 'warm-up'}: ${name.padEnd(17)} ${columns
+          .map((column) => `${column} ${speeds[column].toFixed(1)}`)
+          .join(', ')}\n`,
+      );
+    }
+  }
+  for (const { engine } of peers) await engine.close();
+
+  const readBytes = medianOf(limits.map((l) => l.read_bytes_per_s));
+  const macs = medianOf(limits.map((l) => l.macs_per_s));
+  const against = peers.find(({ name }) => name === yardstick);
+  return {
+    threads,
+    kernel: limits[0].kernel,
+    read_bytes_per_s: readBytes,
+    macs_per_s: macs,
+    engines: peers.map(({ name, costs: cost, engine, rounds }) => ({
+      name,
+      peak_bytes: engine.peakBytes(),
+      figures: columns.map((column) => {
+        const speed = medianOf(rounds.map((speeds) => speeds[column]));
+        const length = Number(/\d+$/.exec(column));
+        const kv = cost.kvNumbers * engine.kvBytes * (length + tokens / 2);
+        return {
+          column,
+          tokens_per_second: speed,
+          times:
+            against && name !== yardstick
+              ? medianOf(rounds.map((speeds, i) => speeds[column] / against.rounds[i][column]))
+              : null,
+          share: column.startsWith('prompt')
+            ? (speed * cost.promptMacs) / macs
+            : (speed * (cost.weightBytes + kv)) / readBytes,
+        };
+      }),
+      rounds,
+    })),
+  };
+}
+
 const shown = (/** @type {number} */ x, digits = 0, unit = '') =>
   Number.isFinite(x) ? x.toFixed(digits) + unit : '–';
-console.log(
-  `${values.rounds} rounds, ${threads} thread${threads > 1 ? 's' : ''}, ${path.basename(values.model)}, tokens/s (times llama.cpp's)\n`,
-);
-console.log(
-  `| engine | prompt ${PROMPT} | ${CONTEXTS.map((c) => `decode @${c}`).join(' | ')} | load | peak memory |\n|---|---|${CONTEXTS.map(() => '---|').join('')}---|---|`,
-);
-for (const row of table) {
-  const cells = tasks.map(
-    (task) =>
-      `${shown(/** @type {any} */ (row)[task])}${yardstick && row.name !== 'llama.cpp' ? ` (${shown(Number(row.ratios[task]), 2)}x)` : ''}`,
-  );
-  console.log(
-    `| ${row.name} | ${cells.join(' | ')} | ${shown(row.loadMs / 1000, 2, ' s')} | ${shown(row.peakBytes / 1e6, 0, ' MB')} |`,
-  );
+const races = [];
+for (const threads of numbers('threads')) {
+  const result = await race(threads);
+  races.push(result);
+  console.log(`
+${path.basename(values.model)}, ${values.rounds} rounds, ${threads} thread${threads > 1 ? 's' : ''}: ${shown(result.read_bytes_per_s / 1e9, 1)} GB/s read, ${shown(result.macs_per_s / 1e9)} thousand million multiply-adds/s (${result.kernel})
+tokens/s (${yardstick ? `times ${yardstick}'s, ` : ''}share of that limit)
+
+| engine | ${columns.map((c) => c.replace('prompt', 'prompt ').replace('decode', 'decode @')).join(' | ')} | memory |
+|---|${columns.map(() => '---|').join('')}---|`);
+  for (const { name, figures, peak_bytes: bytes } of result.engines)
+    console.log(
+      `| ${name} | ${figures
+        .map(
+          ({ tokens_per_second: speed, times, share }) =>
+            `${shown(speed)} (${times === null ? '' : `${shown(times, 2)}x, `}${shown(100 * share)} %)`,
+        )
+        .join(' | ')} | ${shown(bytes / 1e6, 0, ' MB')} |`,
+    );
 }
 const report = {
-  rounds: Number(values.rounds),
-  threads,
   model: path.basename(values.model),
-  promptTokens: PROMPT,
-  contexts: CONTEXTS,
-  tokens: TOKENS,
-  table,
-  raw: rounds,
+  llama_model: path.basename(values['llama-model'] ?? values.model),
+  rounds: Number(values.rounds),
+  tokens,
+  yardstick: yardstick ?? null,
+  races,
 };
-if (values.json) fs.writeFileSync(values.json, JSON.stringify(report, null, 1));
+if (values.json) fs.writeFileSync(values.json, `${JSON.stringify(report, null, 1)}\n`);
+if (values.plot) fs.writeFileSync(values.plot, drawPeers(report));
+process.exit(0);
