@@ -7,7 +7,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { program, root } from '../js/support/cli.mjs';
-import { tinyHeads, tinyPath } from '../js/support/tiny-model.mjs';
+import { roomyBytes, tinyHeads } from '../js/support/tiny-model.mjs';
 import { pack } from './support/models.mjs';
 import { runtimes } from './support/runtimes.mjs';
 
@@ -20,10 +20,9 @@ after(() => fs.rmSync(folder, { recursive: true, force: true }));
 let expected;
 
 before(async () => {
-  const tiny = fs.readFileSync(tinyPath);
-  fs.writeFileSync(path.join(folder, 'tiny.gguf'), tiny);
-  fs.writeFileSync(path.join(folder, 'tiny.exits.gguf'), await tinyHeads());
-  fs.writeFileSync(path.join(folder, 'cut.gguf'), tiny.subarray(0, 150_000));
+  fs.writeFileSync(path.join(folder, 'tiny.gguf'), roomyBytes);
+  fs.writeFileSync(path.join(folder, 'tiny.exits.gguf'), await tinyHeads(undefined, roomyBytes));
+  fs.writeFileSync(path.join(folder, 'cut.gguf'), roomyBytes.subarray(0, 150_000));
   fs.writeFileSync(path.join(folder, 'text.gguf'), 'this is not a model\n'.repeat(10));
   pack(path.join(folder, 'packed'), path.join(folder, 'tiny.gguf'), ['--shard-size', '256K']);
   const out = execFileSync(
@@ -40,7 +39,7 @@ before(async () => {
       '--accuracy',
       '0.9',
       '--ctx',
-      '512',
+      '2048',
       '--json',
       '--threads',
       '1',

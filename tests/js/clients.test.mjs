@@ -13,7 +13,7 @@ import { openaiFetch } from '../../web/src/openai.js';
 import { close, listen, serverOf } from '../../web/src/serve/node.js';
 import { installOnce, nameOf } from '../install-once.mjs';
 import { scratch } from './support/cli.mjs';
-import { loadTiny, tinyHeads, tinyPath } from './support/tiny-model.mjs';
+import { loadRoomy, roomyBytes, tinyHeads } from './support/tiny-model.mjs';
 
 const messages = /** @type {const} */ ([{ role: 'user', content: 'Hello there' }]);
 const collect = async (/** @type {AsyncIterable<any>} */ stream) => {
@@ -46,13 +46,13 @@ async function serve(args, env = {}) {
   return { url, key, stop, ended, said: () => said };
 }
 
-const lm = await loadTiny();
+const lm = await loadRoomy();
 /** @type {Awaited<ReturnType<typeof serve>>} */
 let server;
 let model = '';
 before(async () => {
-  model = scratch('tiny.gguf', fs.readFileSync(tinyPath));
-  scratch('tiny.exits.gguf', await tinyHeads());
+  model = scratch('tiny.gguf', roomyBytes);
+  scratch('tiny.exits.gguf', await tinyHeads(undefined, roomyBytes));
   server = await serve([model, '--port', '0']);
 });
 after(async () => {
@@ -220,12 +220,12 @@ for (const [where, connect] of /** @type {[string, () => OpenAI][]} */ ([
     test('an abort stops the work', async () => {
       const controller = new AbortController();
       const stream = await client.chat.completions.create(
-        { model: name, messages: [...messages], max_tokens: 900, stream: true },
+        { model: name, messages: [...messages], max_tokens: 1900, stream: true },
         { signal: controller.signal },
       );
       let seen = 0;
       for await (const _ of stream) if (++seen === 4) controller.abort();
-      assert.ok(seen < 900);
+      assert.ok(seen < 1900);
       const next = { model: name, messages: [...messages], max_tokens: 2 };
       assert.equal((await client.chat.completions.create(next)).usage?.completion_tokens, 2);
     });

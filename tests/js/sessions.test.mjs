@@ -5,7 +5,7 @@ import { after, before, describe, test } from 'node:test';
 import { ExitLM as EdgeLM } from '../../web/src/edge.js';
 import { ExitLM, ExitLMError } from '../../web/src/index.js';
 import { code } from './support/errors.mjs';
-import { loadTiny, tinyHeads, tinyPath } from './support/tiny-model.mjs';
+import { ENDLESS, loadTiny, roomyBytes, tinyHeads, tinyPath } from './support/tiny-model.mjs';
 
 /** @type {ExitLM} */
 let lm;
@@ -64,7 +64,7 @@ for (const where of ['here', 'in a worker', 'in exitlm/edge'])
 test('several write at once, one after the other in each', async () => {
   // Long ones: a worker hears of the next request some milliseconds after it began the first, in
   // which a fast machine says tens of this model's tokens.
-  const far = await loadTiny({ worker: true });
+  const far = await ExitLM.load(roomyBytes, { worker: true, heads: false });
   await far.ready;
   const [a, b] = [far.session(), far.session()];
   /** @type {string[]} */
@@ -73,9 +73,9 @@ test('several write at once, one after the other in each', async () => {
     for await (const token of reply) order.push(name + (token.index === 0 ? '!' : ''));
   };
   await Promise.all([
-    follow('a', a.complete('Once', { mode: 'full', maxTokens: 400 })),
+    follow('a', a.complete('Once', ENDLESS)),
     follow('A', a.complete('Twice', { mode: 'full', maxTokens: 3 })),
-    follow('b', b.complete('Once', { mode: 'full', maxTokens: 400 })),
+    follow('b', b.complete('Once', ENDLESS)),
     follow('own', far.complete('Once', { mode: 'full', maxTokens: 3 })),
   ]);
   assert.ok(order.indexOf('b!') < order.lastIndexOf('a'), 'b begins before a has ended');

@@ -4,7 +4,7 @@ import { after, describe, test } from 'node:test';
 import { roomyBytes, tinyBytes, tinyHeads } from '../js/support/tiny-model.mjs';
 import { startTiny } from './tiny.mjs';
 
-const it = await startTiny();
+const it = await startTiny({ model: roomyBytes });
 after(() => it.close());
 
 /** @typedef {import('playwright-core').Page} Page */
@@ -103,33 +103,24 @@ describe('the page', () => {
   });
 
   test('stops at once, keeps what is there, and goes on', async () => {
-    const attempt = async () => {
-      const page = await ready();
-      await set(page, { maxTokens: 5000, mode: 'full' });
-      await page.evaluate(
-        // the tiny model is too fast to be stopped by hand
-        () =>
-          new MutationObserver((_, observer) => {
-            if (document.querySelectorAll('#messages .token').length < 5) return;
-            observer.disconnect();
-            document.dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape', bubbles: true }));
-          }).observe(document.querySelector('#messages') ?? document, {
-            childList: true,
-            subtree: true,
-          }),
-      );
-      await answered(page, 'Hello');
-      return { page, run: (await runs(page))[0] };
-    };
-    // On a busy core the whole answer may be there before its first tokens are drawn: nothing is
-    // left to stop then.
-    let { page, run } = await attempt();
-    for (let tries = 1; run.reason === 'length' && tries < 6; tries++) {
-      await page.context().close();
-      ({ page, run } = await attempt());
-    }
+    const page = await ready();
+    await set(page, { maxTokens: 5000, mode: 'full' });
+    await page.evaluate(
+      // the tiny model is too fast to be stopped by hand
+      () =>
+        new MutationObserver((_, observer) => {
+          if (document.querySelectorAll('#messages .token').length < 5) return;
+          observer.disconnect();
+          document.dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape', bubbles: true }));
+        }).observe(document.querySelector('#messages') ?? document, {
+          childList: true,
+          subtree: true,
+        }),
+    );
+    await answered(page, 'Hello');
+    const [run] = await runs(page);
     assert.equal(run.reason, 'abort');
-    assert.ok(run.tokens.length > 0 && run.tokens.length < 470, String(run.tokens.length));
+    assert.ok(run.tokens.length > 0 && run.tokens.length < 1900, String(run.tokens.length));
     assert.match(await page.locator('.run-figures').innerText(), /stopped$/);
     await set(page, { maxTokens: 10 });
     await page.getByRole('button', { name: 'Answer again' }).click();
@@ -275,7 +266,8 @@ describe('the page', () => {
     const page = await ready();
     await set(page, { maxTokens: 10 });
     await answered(page, 'Remember me');
-    await page.waitForTimeout(300); // the copy is closed
+    // the copy is closed
+    await page.waitForFunction(async () => !(await navigator.locks.query()).held?.length);
     const before = it.requests.length;
     await page.reload();
     await isReady(page);
@@ -690,10 +682,7 @@ describe('everybody', () => {
   });
 
   test('JSON of a schema and the call of a tool: what is free is seen to be', async () => {
-    const own = await startTiny({ model: roomyBytes });
-    const page = await own.open('/web/demo/');
-    await page.getByRole('button', { name: /^Load / }).click();
-    await isReady(page);
+    const page = await ready();
     await set(page, { maxTokens: 300, mode: 'lossless' });
     for (const [name, form] of /** @type {[string, RegExp][]} */ ([
       ['Extract as JSON', /^\{"full_name": "[^]*"is_employed": (true|false)\}$/],
@@ -722,8 +711,8 @@ describe('everybody', () => {
       await answered(page, 'And now?');
       assert.equal((await runs(page))[0].result.toolCalls, undefined, 'the next one is free text');
     }
-    assert.deepEqual(own.errors, []);
-    await own.close();
+    quiet();
+    await page.context().close();
   });
 
   test('keyboard alone: from the start to an answer, its tokens and its charts', async () => {
@@ -881,8 +870,9 @@ describe('everybody', () => {
   });
 
   test('a slow line: layers are seen to arrive, a question waits for them, and cancelling works', async () => {
+    let rate = 6e5;
     const slow = await startTiny({
-      serve: { bitsPerSecond: (url) => (url.endsWith('.gguf') ? 1.2e6 : 0) },
+      serve: { bitsPerSecond: (url) => (url.endsWith('.gguf') ? rate : 0) },
     });
     try {
       const page = await slow.open(
@@ -923,6 +913,7 @@ describe('everybody', () => {
       });
       await page.getByRole('button', { name: /^Model: / }).click();
       await page.getByLabel('Address of a GGUF file').fill('/models/tiny.gguf');
+      rate = 2e4; // who cancels is slow, too
       await page.locator('#url-load').click();
       await page.getByRole('button', { name: 'Cancel' }).click();
       await page.locator('#model-dot[data-state=none]').waitFor();

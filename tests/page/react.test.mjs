@@ -4,6 +4,7 @@ import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
+import { ENDLESS, roomyBytes } from '../js/support/tiny-model.mjs';
 import { startTiny } from './tiny.mjs';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
@@ -45,6 +46,7 @@ before(async () => {
     define: { 'process.env.NODE_ENV': '"development"' },
   });
   it = await startTiny({
+    model: roomyBytes,
     serve: {
       intercept: (request, response) => {
         if (request.url === '/app.js')
@@ -79,7 +81,8 @@ test('loads once, streams, stops, goes on, changes its model, leaves nothing beh
   /** What became of an answer that cannot end by itself, when this happened in the midst of it. */
   const meanwhile = (/** @type {string} */ text, /** @type {() => void} */ act) =>
     page.evaluate(`(async () => {
-      const answer = chat.send('${text}', { mode: 'full', maxTokens: 900, pattern: /[a-z ]*END/ });
+      const { mode, maxTokens } = ${JSON.stringify(ENDLESS)};
+      const answer = chat.send('${text}', { mode, maxTokens, pattern: ${ENDLESS.pattern} });
       while (chat.state !== 'answering' || chat.tokens.length < 3) await new Promise(requestAnimationFrame);
       (${act})();
       return answer;

@@ -12,7 +12,9 @@ const said = async (/** @type {() => Promise<unknown>} */ what) => {
     return /** @type {any} */ (error).code ?? /** @type {any} */ (error).message;
   }
 };
-const options = { worker: worker === 'worker', threads: 1, contextLength: 512 };
+const options = { worker: worker === 'worker', threads: 1, contextLength: 2048 };
+/** More than can be said before it is stopped. */
+const long = { maxTokens: 1900, mode: 'full' };
 
 const loads = [];
 const lm = await ExitLM.load(`${folder}/tiny.gguf`, {
@@ -27,10 +29,10 @@ const { reason, usage, meanDepth } = await reply.result;
 
 const abort = new AbortController();
 const stopped = await said(async () => {
-  for await (const token of lm.chat(hi, { maxTokens: 400, signal: abort.signal }))
+  for await (const token of lm.chat(hi, { ...long, signal: abort.signal }))
     if (token.index === 3) abort.abort(new Error('enough'));
 });
-const left = lm.chat(hi, { maxTokens: 400 });
+const left = lm.chat(hi, long);
 for await (const token of left) if (token.index === 2) break;
 const again = await lm.chat(hi, { maxTokens: 24, mode: 'exit', accuracy: 0.9 }).result;
 const bad = {

@@ -15,6 +15,16 @@ const key = 'llama.context_length';
 roomyBytes.writeUInt32LE(2048, roomyBytes.indexOf(key) + key.length + 4); // behind the value's type
 
 /**
+ * What is said under this comes to no end before its context is full. Of the roomy model, that is half
+ * a second of work or more: what happens after its first tokens happens in the midst of it.
+ */
+export const ENDLESS = /** @type {const} */ ({
+  mode: 'full',
+  maxTokens: 4000,
+  pattern: /[a-z]{4096,}/,
+});
+
+/**
  * @param {number} [defaultAccuracy] the level that the file names
  * @param {string | Uint8Array} [model]
  * @param {import('./heads-file.mjs').Level[]} [further] rows for other replies
