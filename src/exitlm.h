@@ -524,7 +524,8 @@ exitlm_status exitlm_session_text(exitlm_session *session, const char *text, siz
 /* Does a bounded piece of work (a few layers of a prompt chunk, or one token)
  * and says what happened. EXITLM_WAIT: weights are missing (see
  * exitlm_session_needs); nothing is lost, call again later. After DONE further
- * calls give DONE again. Allocates nothing. */
+ * calls give DONE again. Allocates nothing, but where a grammar's text has to be tokenised and the
+ * vocabulary is not byte-level; OUT_OF_MEMORY then, and it may be called again. */
 exitlm_status exitlm_session_step(exitlm_session *session, exitlm_event *event,
                                   exitlm_error *error);
 
