@@ -213,7 +213,7 @@ typedef struct exitlm_model_info {
     uint64_t parameters, weight_bytes, macs_per_token;
     int32_t bos, eos; /* begin-of-text and end-of-text; -1: none */
     bool add_bos;     /* a text begins with begin-of-text */
-    /* hex SHA-256 of sizes, table of tensors, tokenizer and first weights (exactly: src/model.c);
+    /* hex SHA-256 of sizes, table of tensors, tokenizer and first weights (exactly: src/model/model.c);
      * "" until its bytes are there */
     char fingerprint[65];
 } exitlm_model_info;

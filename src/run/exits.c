@@ -41,7 +41,7 @@ struct xl_exits {
     float *x, *out; /* [dim] */
     float *inner;   /* [widest mlp] */
     float *scores;  /* [capacity] static rows, context rows, "other" */
-    float *work;    /* [2][capacity] */
+    float *work;    /* [capacity] */
     int32_t *ids;   /* [capacity] ids of scores */
     size_t capacity;
 };
@@ -84,7 +84,7 @@ static size_t most_candidates(const exitlm_heads *heads, uint32_t ctx) {
 }
 
 size_t xl_exits_scratch_floats(const exitlm_heads *heads, uint32_t ctx) {
-    return heads ? 4 * most_candidates(heads, ctx) : 0;
+    return heads ? 3 * most_candidates(heads, ctx) : 0;
 }
 
 static void take_scratch(xl_exits *e, xl_arena *arena) {
@@ -102,7 +102,7 @@ static void take_scratch(xl_exits *e, xl_arena *arena) {
     if (!e->logits->by_id) return;
     e->scores = e->logits->by_id;
     e->work = e->scores + e->capacity;
-    e->ids = (int32_t *)(void *)(e->work + 2 * e->capacity);
+    e->ids = (int32_t *)(void *)(e->work + e->capacity);
 }
 
 xl_exits *xl_exits_take(xl_arena *arena, xl_logits *logits, const exitlm_heads *heads) {

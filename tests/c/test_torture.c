@@ -214,8 +214,8 @@ static void test_a_step_is_taken_again(void) {
     exitlm_heads *heads = tiny_heads(model, (uint32_t[]){2, 4, 6}, 3, 60, 5);
     const exitlm_session_options options = {.heads = heads, .context_tokens = 128};
     CHECK_OK(exitlm_session_create(&s, model, &options, &error_));
-    CHECK_OK(exitlm_grammar_from_pattern(&grammar, model, pattern, strlen(pattern), 0, NULL,
-                                         &error_));
+    CHECK_OK(
+        exitlm_grammar_from_pattern(&grammar, model, pattern, strlen(pattern), 0, NULL, &error_));
     draft(s, grammar, 0);
     const size_t n = memory.calls, before = n_hit;
     whole = reply;
