@@ -551,6 +551,7 @@ void exitlm_loader_missing(const exitlm_loader *loader, char *text, size_t capac
 
 const char *exitlm_loader_text(const exitlm_loader *loader, const char *key, size_t *n_bytes) {
     const char *text = "";
+    if (!n_bytes) return text;
     *n_bytes = 0;
     const xl_gguf *gguf = loader ? &owner_of(loader)->parts[0].gguf : NULL;
     if (gguf && gguf->done && key) xl_gguf_get_string(gguf, key, &text, n_bytes);
