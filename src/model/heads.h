@@ -148,6 +148,8 @@ bool xl_heads_calibrated(const exitlm_heads *heads, exitlm_strategy strategy, ex
  * there: half of the way is made exactly, and what is left is guessed from close by. n_heads:
  * none. */
 uint32_t xl_heads_mapping(const exitlm_heads *heads);
+/* Multiply-adds of one of them. */
+uint64_t xl_head_macs(const exitlm_heads *heads, const xl_head *head);
 
 /* Names by value, with NULL at the end. */
 extern const char *const xl_metric_names[],

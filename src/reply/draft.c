@@ -204,7 +204,7 @@ static exitlm_status check_last(xl_drafting *d, uint32_t head, const xl_check *p
         xl_exit_check(d->job.exits, head, stair->n - 1, xl_hidden(stair, stair->n - 1), previous,
                       d->job.sampler, check, error);
     if (status == EXITLM_OK)
-        d->spent.one[XL_OUTPUT] += ((double)xl_head_macs(m, &d->job.heads->head[head]) -
+        d->spent.one[XL_OUTPUT] += ((double)xl_head_macs(d->job.heads, &d->job.heads->head[head]) -
                                     (previous ? dim * previous->scored : 0)) /
                                    (m->config.vocab * dim);
     return status;
@@ -238,7 +238,7 @@ static exitlm_status draft_fixed(xl_drafting *d, xl_draft *draft, int32_t *id,
 /* A head's check, in passes of the output matrix. */
 static double check_work(const xl_drafting *d, const xl_head *head) {
     const exitlm_model *m = model_of(d);
-    return (double)xl_head_macs(m, head) / ((double)m->config.vocab * m->config.dim);
+    return (double)xl_head_macs(d->job.heads, head) / ((double)m->config.vocab * m->config.dim);
 }
 
 /* And what of it the full model need not do again for the round's first row, where no draft comes of
