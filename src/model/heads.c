@@ -523,7 +523,7 @@ uint64_t xl_head_macs(const exitlm_heads *heads, const xl_head *head) {
 
 static void fill_info(reader *r, const char *texts[3]) {
     exitlm_heads *h = r->h;
-    const float strictest = xl_heads_strictest(h, EXITLM_STRATEGY_RISK);
+    const float strictest = xl_heads_strictest(h, EXITLM_STRATEGY_RISK, EXITLM_POLICY_AUTO);
     h->info = (exitlm_heads_info){.n_heads = h->n_heads,
                                   .metric = h->metric,
                                   .kv = h->kv,
@@ -727,11 +727,12 @@ const exitlm_level *xl_heads_row(const exitlm_heads *heads, exitlm_strategy stra
     return best;
 }
 
-float xl_heads_strictest(const exitlm_heads *heads, exitlm_strategy strategy) {
+float xl_heads_strictest(const exitlm_heads *heads, exitlm_strategy strategy, exitlm_kv_policy kv) {
     float strictest = 0;
     for (size_t i = 0; i < heads->n_levels; i++) {
         const exitlm_level *level = &heads->levels[i];
-        if (level->strategy == strategy && level->certified && level->accuracy > strictest)
+        if (level->strategy == strategy && (!kv || level->kv == kv) && level->certified &&
+            level->accuracy > strictest)
             strictest = level->accuracy;
     }
     return strictest;

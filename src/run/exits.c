@@ -11,8 +11,6 @@
 #include "base/fmath.h"
 #include "rule.h"
 
-enum { MAX_CONTEXT_ROWS = 1024 };
-
 struct xl_exits {
     xl_logits *logits;
     xl_stair *stair;
@@ -64,7 +62,7 @@ static void take_shortlist(xl_exits *e, xl_arena *arena) {
 static void take_context(xl_exits *e, xl_arena *arena) {
     const exitlm_model *m = e->run->model;
     size_t bytes = 0;
-    e->context_capacity = xl_min_u32(e->stair->ctx, MAX_CONTEXT_ROWS);
+    e->context_capacity = xl_min_u32(e->stair->ctx, XL_MAX_CONTEXT_ROWS);
     if (!xl_matrix_bytes(m->output.type, e->context_capacity, m->config.dim, &bytes))
         arena->overflow = true;
     e->context_memory = xl_arena_take(arena, 1, bytes);
@@ -80,7 +78,7 @@ static size_t most_candidates(const exitlm_heads *heads, uint32_t ctx) {
     uint32_t longest = 0;
     for (uint32_t i = 0; i < heads->n_heads; i++)
         longest = xl_max_u32(longest, heads->head[i].rows);
-    return xl_whole_tiles(longest) + xl_whole_tiles(xl_min_u32(ctx, MAX_CONTEXT_ROWS)) + 8;
+    return xl_whole_tiles(longest) + xl_whole_tiles(xl_min_u32(ctx, XL_MAX_CONTEXT_ROWS)) + 8;
 }
 
 size_t xl_exits_scratch_floats(const exitlm_heads *heads, uint32_t ctx) {
