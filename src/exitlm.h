@@ -213,7 +213,7 @@ typedef struct exitlm_model_info {
     uint64_t parameters, weight_bytes, macs_per_token;
     int32_t bos, eos; /* begin-of-text and end-of-text; -1: none */
     bool add_bos;     /* a text begins with begin-of-text */
-    /* hex SHA-256 of sizes, table of tensors, tokenizer and first weights (exactly: src/model.c);
+    /* hex SHA-256 of sizes, table of tensors, tokenizer and first weights (exactly: src/model/model.c);
      * "" until its bytes are there */
     char fingerprint[65];
 } exitlm_model_info;
@@ -524,7 +524,8 @@ exitlm_status exitlm_session_text(exitlm_session *session, const char *text, siz
 /* Does a bounded piece of work (a few layers of a prompt chunk, or one token)
  * and says what happened. EXITLM_WAIT: weights are missing (see
  * exitlm_session_needs); nothing is lost, call again later. After DONE further
- * calls give DONE again. Allocates nothing. */
+ * calls give DONE again. Allocates nothing, but where a grammar's text has to be tokenised and the
+ * vocabulary is not byte-level; OUT_OF_MEMORY then, and it may be called again. */
 exitlm_status exitlm_session_step(exitlm_session *session, exitlm_event *event,
                                   exitlm_error *error);
 

@@ -261,3 +261,9 @@ uint64_t xl_json_uint(const xl_json *object, const char *key, uint64_t otherwise
         return otherwise;
     return (uint64_t)m->number;
 }
+
+size_t xl_json_count(const xl_json *list) {
+    size_t n = 0;
+    for (const xl_json *i = list->first; i; i = i->next) n++;
+    return n;
+}

@@ -38,5 +38,7 @@ const xl_json *xl_json_get(const xl_json *object, const char *key);
 const char *xl_json_string(const xl_json *object, const char *key);
 /* Its value, or `otherwise` where it is missing or not a whole number within 0 … 2^53. */
 uint64_t xl_json_uint(const xl_json *object, const char *key, uint64_t otherwise);
+/* Items of a list, members of an object. */
+size_t xl_json_count(const xl_json *list);
 
 #endif

@@ -239,16 +239,7 @@ void cli_print_use(const exitlm_level *level) {
 
 void cli_engine_check_level(const cli_engine *engine, exitlm_strategy strategy, float accuracy,
                             exitlm_kv_policy kv) {
-    exitlm_error error;
-    exitlm_level level;
-    float strictest = 0;
-    for (size_t i = 0; i < exitlm_heads_levels(engine->heads); i++) {
-        if (exitlm_heads_level(engine->heads, i, &level, &error) != EXITLM_OK ||
-            (kv && level.kv != kv))
-            continue;
-        if (level.strategy == strategy && level.certified && level.accuracy > strictest)
-            strictest = level.accuracy;
-    }
+    const float strictest = xl_heads_strictest(engine->heads, strategy, kv);
     const char *name = xl_strategy_names[strategy], *with = kv ? " and K/V policy " : "",
                *policy = kv ? xl_policy_names[kv] : "";
     if (strictest == 0)

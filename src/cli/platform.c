@@ -42,7 +42,7 @@ int cli_run_program(const char *const *arguments) {
 
 uint32_t cli_processors(void) {
     long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n < 1 ? 1 : n > 256 ? 256 : (uint32_t)n;
+    return n < 1 ? 1 : (uint32_t)n;
 }
 
 uint64_t cli_peak_bytes(void) {

@@ -6,10 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/threads.h"
 #include "cli.h"
 #include "platform.h"
-
-#define MAX_THREADS 64
 
 /* A whole decimal number; false for anything else or one that does not fit. */
 static bool parse_u64(const char *text, uint64_t *value) {
@@ -102,11 +101,12 @@ static bool set_threads(const char *text, uint32_t *value, char *why, size_t why
     uint64_t v;
     if (strcmp(text, "auto") == 0) {
         *value = cli_processors();
+        if (*value > XL_MAX_THREADS) *value = XL_MAX_THREADS;
         return true;
     }
-    if (!parse_u64(text, &v) || v < 1 || v > MAX_THREADS) {
+    if (!parse_u64(text, &v) || v < 1 || v > XL_MAX_THREADS) {
         snprintf(why, why_bytes, "\"%.60s\" is neither a whole number from 1 to %d nor auto", text,
-                 MAX_THREADS);
+                 XL_MAX_THREADS);
         return false;
     }
     *value = (uint32_t)v;

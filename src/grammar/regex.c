@@ -43,6 +43,11 @@ static bool take(regex *x, const char *text) {
     return true;
 }
 
+/* Is the next byte one of these? */
+static bool sees_one(const regex *x, const char *bytes) {
+    return x->at < x->end && *x->at && strchr(bytes, *x->at);
+}
+
 static uint32_t new_state(regex *x) { return x->dry ? 0 : xl_automaton_state(x->automaton); }
 static void lay_nothing(regex *x, uint32_t from, uint32_t to) {
     if (!x->dry) xl_lay_nothing(x->automaton, from, to);
@@ -83,10 +88,10 @@ static uint32_t unicode_escape(regex *x) {
     uint32_t c = hex(x, 4, 4);
     if (c >= 0xd800 && c < 0xdc00 && take(x, "\\u")) {
         const uint32_t low = hex(x, 4, 4);
-        c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
+        if (low >= 0xdc00 && low < 0xe000) c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
     }
     if (c >= 0xd800 && c < 0xe000) wrong(x, "half a surrogate pair");
-    return c > 0x10ffff ? 0 : c;
+    return c;
 }
 
 static void add_class(xl_charset *set, char name) {
@@ -121,7 +126,7 @@ static bool escape(regex *x, bool in_class, xl_charset *set, uint32_t *c) {
         return false;
     }
     const char name = *x->at;
-    if (strchr("dwsDWS", name)) {
+    if (sees_one(x, "dwsDWS")) {
         x->at++;
         add_class(set, name);
         return true;
@@ -216,7 +221,7 @@ static void atom(regex *x, uint32_t from, uint32_t to) {
     }
     if (take(x, "[")) bracket(x, &set);
     else if (take(x, ".")) dot(x, &set);
-    else if (x->at < x->end && strchr("*+?{}]^$", *x->at)) wrong(x, "nothing to repeat, or ^ $");
+    else if (sees_one(x, "*+?{}]^$")) wrong(x, "nothing to repeat, or ^ $");
     else {
         uint32_t c = 0;
         if (!take(x, "\\")) c = character(x);

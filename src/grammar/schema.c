@@ -459,6 +459,7 @@ static void lay_tuple(compiler *c, uint32_t from, const xl_json *schema, const x
                    most = count_of(c, schema, "maxItems", items ? NO_LIMIT : n);
     if (most < n) wrong(c, schema, "maxItems is below the number of places");
     else if (!items && least > n) wrong(c, schema, "minItems asks for more, and items is missing");
+    else if (most < least) wrong(c, schema, "maxItems is below minItems");
     else if (!items) xl_lay_nothing(c->automaton, from, to);
     else {
         const uint32_t few = least > n ? least - n : 0,

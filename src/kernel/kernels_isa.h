@@ -8,7 +8,7 @@
 #define XL_ACT_TINY 1e-30f
 #define XL_MAX_HEAD_DIM 256
 
-/* X(NAME, CPU feature test in kernels.c), best first. Each has a file NAME.c, which defines its
+/* X(NAME), best first; runs_NAME in kernels.c asks the CPU. Each has a file NAME.c, which defines its
  * table where the compiler targets that architecture, and nothing elsewhere. */
 #if defined(__x86_64__) || defined(_M_X64)
 #define XL_ISA_LIST(X) X(avx512vnni) X(avx2) X(scalar)

@@ -445,15 +445,13 @@ static int round_even(float x) { /* |x| < 2^22 */
     return (int)(z - XL_EXPF_MAGIC);
 }
 
-static int clamp_int(int v, int lo, int hi) { return v < lo ? lo : v > hi ? hi : v; }
 static float magnitude(float x) { return x < 0 ? -x : x; }
 
-/* x / d rounded and clamped; the bounds are applied before the conversion, so that no d can make
- * it overflow. */
+/* x / d clamped and rounded, in this order, so that no d can make the conversion overflow. */
 static int quant_value(float x, float inverse, float offset, int lo, int hi) {
     float v = x * inverse + offset;
     if (!(v > (float)lo)) return lo;
-    return v >= (float)hi ? hi : clamp_int(round_even(v), lo, hi);
+    return v >= (float)hi ? hi : round_even(v);
 }
 
 static float inverse_of(float d) { return magnitude(d) < 1e-30f ? 0.0f : 1.0f / d; }

@@ -1,6 +1,6 @@
 /* Baseline SIMD128. Its one multiply-and-add, i32x4.dot_i16x8, adds the products of neighbouring
  * int16; so the work is to see int16 in the weights with as few operations as possible: for
- * bytes see kernels_pairs.h, and likewise for the two nibbles of a byte. */
+ * bytes see pairs.h, and likewise for the two nibbles of a byte. */
 #if defined(__wasm_simd128__) && !defined(__wasm_relaxed_simd__)
 #include "pairs.h"
 

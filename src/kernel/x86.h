@@ -61,7 +61,7 @@ INLINE void quantize_block(act_block *out, float *rest, const float *x) {
     const __m256 inverse = _mm256_set1_ps(127.0f / amax);
     EACH(i, 4) {
         q[i] = _mm256_add_ps(_mm256_mul_ps(v[i], inverse), magic);
-        whole[i] = _mm256_sub_epi32(_mm256_castps_si256(q[i]), _mm256_set1_epi32(0x4b400000));
+        whole[i] = _mm256_sub_epi32(_mm256_castps_si256(q[i]), _mm256_castps_si256(magic));
         if (rest)
             _mm256_storeu_ps(
                 rest + 8 * i,

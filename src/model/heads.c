@@ -514,16 +514,16 @@ static bool read_levels(reader *r) {
 }
 
 /* ---- All of it ------------------------------------------------------------------------------ */
-static uint64_t macs_of(const exitlm_heads *h, const xl_head *head) {
-    uint64_t macs = (uint64_t)head->rows * h->dim + (head->other ? h->dim : 0);
-    macs += (uint64_t)head->map.rows * head->map.cols;
-    return macs + (uint64_t)head->up.rows * head->up.cols +
-           (uint64_t)head->down.rows * head->down.cols;
+static uint64_t matrix_macs(const xl_matrix *w) { return (uint64_t)w->rows * w->cols; }
+
+uint64_t xl_head_macs(const exitlm_heads *heads, const xl_head *head) {
+    return (uint64_t)head->rows * heads->dim + matrix_macs(&head->map) + matrix_macs(&head->up) +
+           matrix_macs(&head->down) + (head->other ? heads->dim : 0);
 }
 
-static void fill_info(reader *r, const char *texts[4]) {
+static void fill_info(reader *r, const char *texts[3]) {
     exitlm_heads *h = r->h;
-    const float strictest = xl_heads_strictest(h, EXITLM_STRATEGY_RISK);
+    const float strictest = xl_heads_strictest(h, EXITLM_STRATEGY_RISK, EXITLM_POLICY_AUTO);
     h->info = (exitlm_heads_info){.n_heads = h->n_heads,
                                   .metric = h->metric,
                                   .kv = h->kv,
@@ -539,14 +539,14 @@ static void fill_info(reader *r, const char *texts[4]) {
         h->info.head[i] = (exitlm_head_info){.layer = h->head[i].layer,
                                              .rows = h->head[i].rows,
                                              .form = xl_form_names[h->head[i].form],
-                                             .macs = macs_of(h, &h->head[i])};
+                                             .macs = xl_head_macs(h, &h->head[i])};
 }
 
 /* Measures, or takes and fills. */
 static bool read_content(reader *r, uint8_t *used) {
     arena_owner *owner = xl_arena_take(&r->arena, 1, sizeof *owner);
-    const char *texts[4] = {copy_text(r, "general.license"), copy_text(r, "exitlm.data"),
-                            copy_text(r, "exitlm.engine_version"), NULL};
+    const char *texts[3] = {copy_text(r, "general.license"), copy_text(r, "exitlm.data"),
+                            copy_text(r, "exitlm.engine_version")};
     if (!read_shortlist(r, used) || !read_levels(r) || !read_tensors(r)) return false;
     if (owner) fill_info(r, texts);
     return true;
@@ -727,11 +727,12 @@ const exitlm_level *xl_heads_row(const exitlm_heads *heads, exitlm_strategy stra
     return best;
 }
 
-float xl_heads_strictest(const exitlm_heads *heads, exitlm_strategy strategy) {
+float xl_heads_strictest(const exitlm_heads *heads, exitlm_strategy strategy, exitlm_kv_policy kv) {
     float strictest = 0;
     for (size_t i = 0; i < heads->n_levels; i++) {
         const exitlm_level *level = &heads->levels[i];
-        if (level->strategy == strategy && level->certified && level->accuracy > strictest)
+        if (level->strategy == strategy && (!kv || level->kv == kv) && level->certified &&
+            level->accuracy > strictest)
             strictest = level->accuracy;
     }
     return strictest;

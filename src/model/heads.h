@@ -139,8 +139,8 @@ bool xl_level_serves(const exitlm_level *level, exitlm_strategy strategy, float 
 static inline exitlm_kv_policy xl_policy_of(exitlm_kv_policy asked, float audit) {
     return audit > 0 && asked == EXITLM_POLICY_AUTO ? EXITLM_POLICY_EXACT : asked;
 }
-/* The strictest certified level of the strategy, with any K/V policy; 0: none. */
-float xl_heads_strictest(const exitlm_heads *heads, exitlm_strategy strategy);
+/* The strictest certified level of the strategy with the K/V policy (AUTO: with any); 0: none. */
+float xl_heads_strictest(const exitlm_heads *heads, exitlm_strategy strategy, exitlm_kv_policy kv);
 /* Has the strategy rows of this policy, certified or not? */
 bool xl_heads_calibrated(const exitlm_heads *heads, exitlm_strategy strategy, exitlm_kv_policy kv);
 /* The head whose maps the policy `maps` uses: the last one before the last layer. Exits of earlier
@@ -148,6 +148,8 @@ bool xl_heads_calibrated(const exitlm_heads *heads, exitlm_strategy strategy, ex
  * there: half of the way is made exactly, and what is left is guessed from close by. n_heads:
  * none. */
 uint32_t xl_heads_mapping(const exitlm_heads *heads);
+/* Multiply-adds of one of them. */
+uint64_t xl_head_macs(const exitlm_heads *heads, const xl_head *head);
 
 /* Names by value, with NULL at the end. */
 extern const char *const xl_metric_names[],

@@ -343,20 +343,17 @@ static void update_progress(exitlm_loader *loader) {
     while (model->layers_ready < model->config.n_layers &&
            loader->layer_left[model->layers_ready] == 0)
         model->layers_ready++;
-    if (model->tied) model->output_rows_ready_count = model->rows_ready_count;
     model->complete = model->base_ready && model->layers_ready == model->config.n_layers &&
                       xl_rows_complete(model) && xl_output_complete(model);
 }
 
 static void tensor_done(exitlm_loader *loader, const xl_place *place) {
-    if (place->kind == XL_PLACE_ROWS) return;
     if (place->layer >= 0) loader->layer_left[place->layer]--;
     else loader->base_left--;
     loader->norms_left -= place->in_fingerprint;
 }
 
-/* ---- Pushing
- * ---------------------------------------------------------------------------------- */
+/* ---- Pushing -------------------------------------------------------------------------------- */
 static uint64_t tensor_end(const xl_gguf *gguf, uint32_t i) {
     const xl_gguf_tensor *t = &gguf->tensors[gguf->by_offset[i]];
     return t->offset + t->n_bytes;
@@ -551,6 +548,7 @@ void exitlm_loader_missing(const exitlm_loader *loader, char *text, size_t capac
 
 const char *exitlm_loader_text(const exitlm_loader *loader, const char *key, size_t *n_bytes) {
     const char *text = "";
+    if (!n_bytes) return text;
     *n_bytes = 0;
     const xl_gguf *gguf = loader ? &owner_of(loader)->parts[0].gguf : NULL;
     if (gguf && gguf->done && key) xl_gguf_get_string(gguf, key, &text, n_bytes);
@@ -577,7 +575,7 @@ static exitlm_status say_missing(const exitlm_loader *loader, exitlm_error *erro
         for (uint32_t i = 0; i < gguf->n_tensors; i++) {
             const xl_gguf_tensor *t = &gguf->tensors[gguf->by_offset[i]];
             const xl_place *place = &part->places[gguf->by_offset[i]];
-            if (xl_place_complete(loader->model, place)) continue;
+            if (xl_place_complete(place)) continue;
             if (!loader->jumped && p == loader->part)
                 return xl_fail(
                     error, EXITLM_BAD_MODEL,

@@ -100,7 +100,7 @@ exitlm_status xl_part_places(exitlm_model *model, xl_part *part, exitlm_error *e
 /* Takes the memory for its weights, one block. */
 exitlm_status xl_part_allocate(exitlm_model *model, xl_part *part, exitlm_error *error);
 /* Takes up to `n_bytes` of tensor `index`'s data from byte `offset` of it on; *used of them.
- * *tensor_done: the last byte came.
+ * *tensor_done: the last byte came; not said of rows.
  * *new_bytes: of those used, the ones that were not there yet. BAD_MODEL for a weight that is no
  * finite number, OUT_OF_MEMORY for a row that begins. */
 typedef struct xl_taken {
@@ -113,6 +113,6 @@ exitlm_status xl_place_take(exitlm_model *model, xl_part *part, uint32_t index, 
 /* May the position be moved to this byte of the tensor? */
 bool xl_place_may_seek(const exitlm_model *model, const xl_place *place, uint64_t offset);
 bool xl_place_row_ready(const exitlm_model *model, const xl_place *place, uint32_t row);
-bool xl_place_complete(const exitlm_model *model, const xl_place *place);
+bool xl_place_complete(const xl_place *place);
 
 #endif

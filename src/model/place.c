@@ -89,8 +89,7 @@ bool xl_place_row_ready(const exitlm_model *model, const xl_place *place, uint32
     return (place->layer == XL_OUTPUT ? model->output_row_ready : model->row_ready)[row] != 0;
 }
 
-bool xl_place_complete(const exitlm_model *model, const xl_place *place) {
-    (void)model;
+bool xl_place_complete(const xl_place *place) {
     return place->kind == XL_PLACE_SKIP ||
            place->n_done_bytes == (uint64_t)place->row_bytes * place->rows;
 }
@@ -213,7 +212,6 @@ static exitlm_status take_row(exitlm_model *model, xl_part *part, uint32_t index
             return not_finite(part, index, offset, n, error);
         taken->new_bytes = n;
         row_done(model, place, row);
-        taken->tensor_done = place->n_done_bytes == (uint64_t)place->row_bytes * place->rows;
         return EXITLM_OK;
     }
     if (!*at) {
@@ -234,7 +232,6 @@ static exitlm_status take_row(exitlm_model *model, xl_part *part, uint32_t index
     if (stop->n_bytes < place->row_bytes) return EXITLM_OK;
     xl_stop_drop(model, place, at);
     row_done(model, place, row);
-    taken->tensor_done = place->n_done_bytes == (uint64_t)place->row_bytes * place->rows;
     return EXITLM_OK;
 }
 

@@ -1,8 +1,6 @@
 /* The account of drafting. See account.h. */
 #include "account.h"
 
-#include <float.h>
-
 #define MEMORY 0.95        /* weight of the past in what is learnt of rounds by exits, by round */
 #define MEMORY_CHANCE 0.98 /* and of chances, by draft */
 #define FORGET 0.02        /* of what was learnt, by round; of prices a tenth of it */
@@ -29,7 +27,7 @@ static const union {
                      {17.2, 20},
                      {15.6, 20},
                      {14, 20}}}};
-static const float cell_ends[XL_CELLS - XL_SURE] = {0.04f, 0.1f, 0.2f, 0.4f, 0.8f, FLT_MAX};
+static const float cell_ends[XL_CELLS - XL_SURE - 1] = {0.04f, 0.1f, 0.2f, 0.4f, 0.8f};
 
 void xl_account_start(xl_account *a, double share) {
     *a = (xl_account){.share = share, .spare = FIRST};
@@ -83,7 +81,7 @@ double xl_account_lookup(const xl_account *a, uint32_t gram, uint32_t n) {
 
 uint32_t xl_account_cell(float share) {
     uint32_t cell = 0;
-    while (cell < XL_CELLS - XL_SURE - 1 && share >= cell_ends[cell]) cell++;
+    while (cell < sizeof cell_ends / sizeof *cell_ends && share >= cell_ends[cell]) cell++;
     return XL_SURE + cell;
 }
 

@@ -67,7 +67,8 @@ static bool continues(const exitlm_session *s, const prompt_text *prompt) {
     return (xl_token_attributes(s->run.model->tokenizer, id) & XL_TOKEN_CONTROL) != 0;
 }
 
-/* The prompt's ids to g->prompt; *n is their number, which may be more than fit there. */
+/* The prompt's ids to g->prompt; *n is their number, which may be more than fit there: then
+ * xl_generation_start refuses them unseen. */
 static exitlm_status tokenize_prompt(exitlm_session *s, const prompt_text *prompt, size_t *n,
                                      exitlm_error *error) {
     xl_generation *g = s->generation;
@@ -91,11 +92,6 @@ static exitlm_status start_text(exitlm_session *s, const prompt_text *prompt,
     xl_generation *g = s->generation;
     size_t n = 0;
     exitlm_status status = tokenize_prompt(s, prompt, &n, error);
-    if (status == EXITLM_OK && n >= s->stair.ctx)
-        status = xl_fail(error, EXITLM_CONTEXT_FULL,
-                         "the prompt has %zu tokens and the context holds %u: shorten it or ask "
-                         "for a larger context",
-                         n, (unsigned)s->stair.ctx);
     if (status == EXITLM_OK) status = xl_generation_start(s, g->prompt, n, options, error);
     if (status != EXITLM_OK) return status;
     hash_text(prompt, prompt->n_bytes, g->context_sha);

@@ -204,7 +204,7 @@ static exitlm_status check_last(xl_drafting *d, uint32_t head, const xl_check *p
         xl_exit_check(d->job.exits, head, stair->n - 1, xl_hidden(stair, stair->n - 1), previous,
                       d->job.sampler, check, error);
     if (status == EXITLM_OK)
-        d->spent.one[XL_OUTPUT] += ((double)xl_head_macs(m, &d->job.heads->head[head]) -
+        d->spent.one[XL_OUTPUT] += ((double)xl_head_macs(d->job.heads, &d->job.heads->head[head]) -
                                     (previous ? dim * previous->scored : 0)) /
                                    (m->config.vocab * dim);
     return status;
@@ -238,7 +238,7 @@ static exitlm_status draft_fixed(xl_drafting *d, xl_draft *draft, int32_t *id,
 /* A head's check, in passes of the output matrix. */
 static double check_work(const xl_drafting *d, const xl_head *head) {
     const exitlm_model *m = model_of(d);
-    return (double)xl_head_macs(m, head) / ((double)m->config.vocab * m->config.dim);
+    return (double)xl_head_macs(d->job.heads, head) / ((double)m->config.vocab * m->config.dim);
 }
 
 /* And what of it the full model need not do again for the round's first row, where no draft comes of
@@ -333,16 +333,16 @@ static exitlm_status draft_one(xl_drafting *d, bool *drafted, exitlm_error *erro
 
 /* Row by row what the full model says after position base + row, up to the first draft that it
  * does not say. */
-static exitlm_status compare(xl_drafting *d, uint32_t rows, xl_round *round, exitlm_error *error) {
+static void compare(xl_drafting *d, uint32_t rows, xl_round *round) {
     xl_stair *stair = d->job.stair;
     uint32_t right = 0;
     for (uint32_t row = 0; row < rows; row++) {
         if (row > 0 && d->job.sampler->grammar) {
             xl_forced forced;
-            exitlm_status status =
-                xl_rule_forced(d->job.sampler, stair, d->base + row, &forced, error);
-            if (status != EXITLM_OK) return status;
-            if (forced.n || forced.complete) break; /* nobody is asked */
+            const exitlm_status status =
+                xl_rule_forced(d->job.sampler, stair, d->base + row, &forced, NULL);
+            /* nobody is asked, or the next step says why nothing can be */
+            if (status != EXITLM_OK || forced.n || forced.complete) break;
         }
         round->id[row] = xl_rule_full(d->job.sampler, d->job.logits, row, d->base + row,
                                       &round->confidence[row]);
@@ -352,7 +352,6 @@ static exitlm_status compare(xl_drafting *d, uint32_t rows, xl_round *round, exi
     }
     d->right = right;
     xl_stair_truncate(stair, d->base + round->n_tokens);
-    return EXITLM_OK;
 }
 
 static exitlm_status verify(xl_drafting *d, xl_round *round, exitlm_error *error) {
@@ -366,14 +365,15 @@ static exitlm_status verify(xl_drafting *d, xl_round *round, exitlm_error *error
     if (status != EXITLM_OK) return status;
     spend(d, XL_OUTPUT, 1 - (double)d->scored / m->config.vocab, rows - 1, from);
     d->open = false;
-    return compare(d, rows, round, error);
+    compare(d, rows, round);
+    return EXITLM_OK;
 }
 
 exitlm_status xl_draft_step(xl_drafting *d, uint32_t left, xl_round *round, exitlm_error *error) {
     exitlm_status status;
     *round = (xl_round){0};
     if (!d->open) open_round(d, left);
-    if (d->way != XL_BY_LOOKUP && d->n < d->wanted) status = draft_one(d, &round->drafted, error);
+    if (d->n < d->wanted) status = draft_one(d, &round->drafted, error);
     else status = verify(d, round, error);
     round->base = d->base;
     round->n = d->n;

@@ -52,10 +52,11 @@ static bool run_pass(xl_logits *const *sequences, uint32_t n) {
 
 /* ---- Logits ---- */
 
-/* Sequences [first, end), whose rows fit into the lead's. */
+/* Sequences [first, end), of which the first wants rows, and has room for those of all. */
 static void run_logits(xl_logits *const *sequences, uint32_t first, uint32_t end) {
-    xl_logits *lead = sequences[0];
-    xl_run *run = lead->stair->run;
+    xl_logits all = *sequences[0]; /* the lead's scratch and threads; its rows are its own */
+    all.row = sequences[first]->row;
+    xl_run *run = all.stair->run;
     const uint64_t before = run->macs;
     uint32_t n = 0, row0 = UINT32_MAX;
     for (uint32_t i = first; i < end; i++)
@@ -66,30 +67,29 @@ static void run_logits(xl_logits *const *sequences, uint32_t first, uint32_t end
         xl_logits_inputs(of, of->wanted.pos, of->wanted.n,
                          run->work.norm + n * run->work.dim_stride);
         for (uint32_t r = 0; r < of->wanted.n; r++, n++) /* what an exit has scored already */
-            if (of != lead)
-                memcpy(xl_logits_row(lead, n), xl_logits_row(of, r), row0 * sizeof(float));
+            if (i > first)
+                memcpy(xl_logits_row(&all, n), xl_logits_row(of, r), row0 * sizeof(float));
     }
-    if (n) xl_logits_of(lead, run->work.norm, n, row0);
+    xl_logits_of(&all, run->work.norm, n, row0);
     run->macs = before;
     n = 0;
     for (uint32_t i = first; i < end; i++) {
         xl_logits *to = sequences[i];
         for (uint32_t r = 0; r < to->wanted.n; r++, n++)
-            if (to != lead)
-                memcpy(xl_logits_row(to, r), xl_logits_row(lead, n), lead->stride * sizeof(float));
+            if (i > first)
+                memcpy(xl_logits_row(to, r), xl_logits_row(&all, n), all.stride * sizeof(float));
         to->wanted.ready = to->wanted.n > 0;
         to->wanted.n = 0;
     }
 }
 
-/* The lead's own rows are in the first group, which therefore comes last. */
 static void run_all_logits(xl_logits *const *sequences, uint32_t n) {
-    while (n > 0) {
-        uint32_t first = n, rows = 0;
-        while (first > 0 && rows + sequences[first - 1]->wanted.n <= XL_MAX_VERIFY)
-            rows += sequences[--first]->wanted.n;
-        run_logits(sequences, first, n);
-        n = first;
+    for (uint32_t first = 0, end; first < n; first = end) {
+        uint32_t rows = 0;
+        for (end = first; end < n && rows + sequences[end]->wanted.n <= XL_MAX_VERIFY; end++)
+            rows += sequences[end]->wanted.n;
+        while (first < end && !sequences[first]->wanted.n) first++;
+        if (first < end) run_logits(sequences, first, end);
     }
 }
 

@@ -8,8 +8,6 @@
  * the same on every device. */
 #define WAITING_ROW 0.4
 
-static uint64_t matrix_macs(const xl_matrix *w) { return (uint64_t)w->rows * w->cols; }
-
 uint64_t xl_layer_macs(const exitlm_model *m) {
     const xl_config *c = &m->config;
     return (uint64_t)c->dim * (2 * (uint64_t)c->q_dim + 2 * (uint64_t)c->kv_dim +
@@ -20,16 +18,13 @@ uint64_t xl_token_macs(const exitlm_model *m) {
     return m->config.n_layers * xl_layer_macs(m) + (uint64_t)m->config.vocab * m->config.dim;
 }
 
-uint64_t xl_head_macs(const exitlm_model *m, const xl_head *head) {
-    uint64_t rows = head->form == XL_FORM_FULL ? m->config.vocab : head->rows;
-    return rows * m->config.dim + matrix_macs(&head->map) + matrix_macs(&head->up) +
-           matrix_macs(&head->down) + (head->other ? m->config.dim : 0);
-}
-
-uint64_t xl_check_macs(const exitlm_model *m, const xl_head *head, const xl_head *previous) {
+/* Of its check after that of the head `previous` (NULL: it is the first): a vocabulary exit goes on
+ * from what another has scored. */
+static uint64_t check_macs(const exitlm_heads *heads, const xl_head *head,
+                           const xl_head *previous) {
     const bool goes_on =
         previous && previous->form == XL_FORM_VOCABULARY && head->form == XL_FORM_VOCABULARY;
-    return xl_head_macs(m, head) - (goes_on ? (uint64_t)previous->rows * m->config.dim : 0);
+    return xl_head_macs(heads, head) - (goes_on ? (uint64_t)previous->rows * heads->dim : 0);
 }
 
 double xl_deferred_layers(const exitlm_model *m, const exitlm_heads *heads, uint32_t head,
@@ -51,7 +46,7 @@ double xl_expected_macs(const exitlm_model *m, const exitlm_heads *heads,
     for (uint32_t h = 0; h < heads->n_heads; h++) {
         const double at = heads->head[h].layer;
         if (level->threshold[h] > 0) {
-            sum += left * (double)xl_check_macs(m, &heads->head[h], previous);
+            sum += left * (double)check_macs(heads, &heads->head[h], previous);
             previous = &heads->head[h];
         }
         sum += level->coverage[h] * layer *

@@ -5,10 +5,6 @@
 
 uint64_t xl_layer_macs(const exitlm_model *model);
 uint64_t xl_token_macs(const exitlm_model *model); /* all layers and the output matrix */
-uint64_t xl_head_macs(const exitlm_model *model, const xl_head *head);
-/* Of its check after that of the head `previous` (NULL: it is the first): a vocabulary exit goes on
- * from what another has scored. */
-uint64_t xl_check_macs(const exitlm_model *model, const xl_head *head, const xl_head *previous);
 /* What the layers that an exit at `head` skips cost later, in layers; `waiting`: of one that is
  * run for a position that waited. */
 double xl_deferred_layers(const exitlm_model *model, const exitlm_heads *heads, uint32_t head,

@@ -11,8 +11,6 @@
 #include "base/fmath.h"
 #include "rule.h"
 
-enum { MAX_CONTEXT_ROWS = 1024 };
-
 struct xl_exits {
     xl_logits *logits;
     xl_stair *stair;
@@ -41,7 +39,7 @@ struct xl_exits {
     float *x, *out; /* [dim] */
     float *inner;   /* [widest mlp] */
     float *scores;  /* [capacity] static rows, context rows, "other" */
-    float *work;    /* [2][capacity] */
+    float *work;    /* [capacity] */
     int32_t *ids;   /* [capacity] ids of scores */
     size_t capacity;
 };
@@ -64,7 +62,7 @@ static void take_shortlist(xl_exits *e, xl_arena *arena) {
 static void take_context(xl_exits *e, xl_arena *arena) {
     const exitlm_model *m = e->run->model;
     size_t bytes = 0;
-    e->context_capacity = xl_min_u32(e->stair->ctx, MAX_CONTEXT_ROWS);
+    e->context_capacity = xl_min_u32(e->stair->ctx, XL_MAX_CONTEXT_ROWS);
     if (!xl_matrix_bytes(m->output.type, e->context_capacity, m->config.dim, &bytes))
         arena->overflow = true;
     e->context_memory = xl_arena_take(arena, 1, bytes);
@@ -80,11 +78,11 @@ static size_t most_candidates(const exitlm_heads *heads, uint32_t ctx) {
     uint32_t longest = 0;
     for (uint32_t i = 0; i < heads->n_heads; i++)
         longest = xl_max_u32(longest, heads->head[i].rows);
-    return xl_whole_tiles(longest) + xl_whole_tiles(xl_min_u32(ctx, MAX_CONTEXT_ROWS)) + 8;
+    return xl_whole_tiles(longest) + xl_whole_tiles(xl_min_u32(ctx, XL_MAX_CONTEXT_ROWS)) + 8;
 }
 
 size_t xl_exits_scratch_floats(const exitlm_heads *heads, uint32_t ctx) {
-    return heads ? 4 * most_candidates(heads, ctx) : 0;
+    return heads ? 3 * most_candidates(heads, ctx) : 0;
 }
 
 static void take_scratch(xl_exits *e, xl_arena *arena) {
@@ -102,7 +100,7 @@ static void take_scratch(xl_exits *e, xl_arena *arena) {
     if (!e->logits->by_id) return;
     e->scores = e->logits->by_id;
     e->work = e->scores + e->capacity;
-    e->ids = (int32_t *)(void *)(e->work + 2 * e->capacity);
+    e->ids = (int32_t *)(void *)(e->work + e->capacity);
 }
 
 xl_exits *xl_exits_take(xl_arena *arena, xl_logits *logits, const exitlm_heads *heads) {

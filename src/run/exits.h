@@ -20,6 +20,9 @@ typedef struct xl_check {
     uint32_t scored;
 } xl_check;
 
+/* Tokens of the context beside the shortlist, the first ones that are not in it. */
+enum { XL_MAX_CONTEXT_ROWS = 1024 };
+
 /* The heads of one sequence: their shortlist and the rows of context tokens beside it. */
 typedef struct xl_exits xl_exits;
 

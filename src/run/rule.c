@@ -10,8 +10,7 @@ enum { TRIED_WITHOUT_MASK = 4 };
 
 int32_t xl_rule_among(const xl_sampler *sampler, const xl_stair *stair, float *logits,
                       const int32_t *ids, uint32_t n, uint32_t pos, float *work) {
-    const uint32_t seen = pos + 1, window = seen < XL_REPEAT_WINDOW ? seen : XL_REPEAT_WINDOW;
-    return xl_sample(sampler, logits, ids, n, seen, stair->ids + seen - window, window, work);
+    return xl_sample(sampler, logits, ids, n, pos + 1, stair->ids, pos + 1, work);
 }
 
 bool xl_rule_allows(const xl_sampler *sampler, const xl_stair *stair, uint32_t pos, int32_t id) {

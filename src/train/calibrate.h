@@ -61,6 +61,8 @@ void xl_logistic_fit(const float *f, const uint8_t *y, const float *weight, size
                      double ridge, float *w);
 
 /* ---- The curve of settings, laid out on data disjoint from the calibration set ---- */
+/* What a layer costs that a waiting position runs later, in a batch, against running it at once. */
+#define XL_BATCH_FILL 0.35
 /* What every token did at every head, in chains of up to EXITLM_MAX_HEADS heads. */
 typedef struct xl_path_data {
     size_t n, n_heads;

@@ -111,16 +111,10 @@ static exitlm_status complain(const place *at, const char *what, exitlm_error *e
     return xl_fail(error, EXITLM_IO, XL_FILE_NAME ": line %zu: %s", at->path, at->line, what);
 }
 
-static size_t count_items(const xl_json *list) {
-    size_t n = 0;
-    for (const xl_json *i = list->first; i; i = i->next) n++;
-    return n;
-}
-
 static exitlm_status add_turns(xl_dataset *set, xl_dataset_split split, const xl_json *turns,
                                const place *at, exitlm_error *error) {
     size_t n = 0;
-    const char **texts = calloc(count_items(turns) + 1, sizeof *texts);
+    const char **texts = calloc(xl_json_count(turns) + 1, sizeof *texts);
     if (!texts) return xl_no_memory(error, "a conversation");
     exitlm_status status = EXITLM_OK;
     for (const xl_json *t = turns->first; t && status == EXITLM_OK; t = t->next) {
@@ -143,7 +137,7 @@ const char *xl_known_role(const char *role) {
 
 static exitlm_status add_messages(xl_dataset *set, xl_dataset_split split, const xl_json *messages,
                                   const place *at, exitlm_error *error) {
-    size_t n = 0, answers = 0, count = count_items(messages);
+    size_t n = 0, answers = 0, count = xl_json_count(messages);
     const char **texts = calloc(2 * count + 2, sizeof *texts), **roles = texts + count + 1;
     if (!texts) return xl_no_memory(error, "a conversation");
     exitlm_status status = EXITLM_OK;

@@ -33,12 +33,6 @@ static bool is_talk(const xl_json *messages) {
     return role && strcmp(role, "user") == 0;
 }
 
-static size_t count(const xl_json *list) {
-    size_t n = 0;
-    for (const xl_json *i = list->first; i; i = i->next) n++;
-    return n;
-}
-
 /* NULL, or what is wrong with the line. */
 static const char *take_task(xl_task *task) {
     const xl_json *turns = xl_json_get(task->root, "turns"),
@@ -56,7 +50,7 @@ static const char *take_task(xl_task *task) {
     if (messages ? turns || !is_talk(messages) : !is_texts(turns))
         return "a task needs \"turns\" (texts of the user), or \"messages\" (role and content) "
                "that end with the user's";
-    if (count(task->talk) * (messages ? 1 : 2) > MAX_MESSAGES)
+    if (xl_json_count(task->talk) * (messages ? 1 : 2) > MAX_MESSAGES)
         return "a task holds at most 64 messages, replies included";
     if (!is_texts(task->answers)) return "a task needs an \"answer\": the texts that are accepted";
     if (task->before && !is_texts(task->before)) return "\"not\" must hold texts";

@@ -98,8 +98,6 @@ bool xl_level_fit(const exitlm_heads *heads, exitlm_metric metric, uint32_t n_la
 }
 
 /* ---- Costs ---- */
-#define BATCH_FILL 0.35 /* what a layer costs that a waiting position runs later in a batch */
-
 xl_path_data xl_level_path_data(const xl_level_tokens *t, const exitlm_model *model,
                                 const exitlm_heads *heads, exitlm_kv_policy kv) {
     xl_path_data data = {.n = t->n,
@@ -110,9 +108,9 @@ xl_path_data xl_level_path_data(const xl_level_tokens *t, const exitlm_model *mo
                          .weight = t->weight};
     const double layer = (double)xl_layer_macs(model), token = (double)xl_token_macs(model);
     for (uint32_t h = 0; h < heads->n_heads; h++) {
-        const double own = (double)xl_head_macs(model, &heads->head[h]), at = heads->head[h].layer;
+        const double own = (double)xl_head_macs(heads, &heads->head[h]), at = heads->head[h].layer;
         data.exit_cost[h] =
-            (float)((layer * (at + xl_deferred_layers(model, heads, h, kv, BATCH_FILL)) + own) /
+            (float)((layer * (at + xl_deferred_layers(model, heads, h, kv, XL_BATCH_FILL)) + own) /
                     token);
         /* what follows goes on from the scores of a vocabulary exit */
         data.fail_cost[h] = (float)(heads->head[h].form == XL_FORM_VOCABULARY ? 0 : own / token);

@@ -570,7 +570,7 @@ exitlm_status xl_measure_run(const xl_measure_plan *plan, xl_pool *pool, xl_meas
     all.layer_macs = (double)xl_layer_macs(plan->model);
     all.token_macs = (double)xl_token_macs(plan->model);
     for (uint32_t h = 0; h < plan->heads->n_heads; h++)
-        all.head_macs[h] = (double)xl_head_macs(plan->model, &plan->heads->head[h]);
+        all.head_macs[h] = (double)xl_head_macs(plan->heads, &plan->heads->head[h]);
     if (status == EXITLM_OK) {
         xl_measuring_show(&all, false);
         xl_pool_run(pool, run_part, &all);

@@ -13,9 +13,6 @@
 #include "reply/session.h"
 #include "training.h"
 
-/* what a layer costs that a waiting position runs later, in a batch, against running it at once */
-#define BATCH_FILL 0.35
-
 static xl_head_form form_of(const xl_training *run, bool vocabulary) {
     static const xl_head_form forms[] = {XL_FORM_TIED, XL_FORM_MLP, XL_FORM_FULL, XL_FORM_LENS};
     return vocabulary ? XL_FORM_VOCABULARY : forms[run->options->form];
@@ -208,7 +205,7 @@ static double check_layers(const xl_training *run, bool vocabulary) {
 
 /* Cost of an exit after so many layers, its check included, in shares of a full token. */
 static double exit_cost(const xl_training *run, double layer, double check) {
-    return (layer + BATCH_FILL * (run->info.layers - layer) + check) /
+    return (layer + XL_BATCH_FILL * (run->info.layers - layer) + check) /
            layers_of(run, (double)xl_token_macs(run->model));
 }
 

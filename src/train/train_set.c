@@ -2,7 +2,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "model/model.h"
+#include "run/exits.h"
 #include "training.h"
 
 /* ---- The shortlist ---- */
@@ -130,7 +132,8 @@ static bool fill_conversation(filling *f, const xl_gather_block *s, const xl_gat
         memcpy(p->top_ids + f->n * s->top, s->top_ids + from * s->top, s->top * sizeof(int32_t));
         memcpy(p->top_p + f->n * s->top, s->top_p + from * s->top, s->top * sizeof(uint16_t));
         p->extra_start[f->n] = (uint32_t)start;
-        p->extra_count[f->n] = (uint16_t)(f->n_extra - start < 1024 ? f->n_extra - start : 1024);
+        p->extra_count[f->n] =
+            (uint16_t)xl_min_u32((uint32_t)(f->n_extra - start), XL_MAX_CONTEXT_ROWS);
         p->weight[f->n] = 1.0f / (float)c->n_positions;
         p->source[f->n] = (uint8_t)c->kind;
     }

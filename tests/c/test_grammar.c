@@ -253,6 +253,52 @@ static void test_options(void) {
           "%s", error.message);
 }
 
+#define TEXT(literal) literal, sizeof literal - 1
+
+/* What is refused is told by the name it has. */
+static void test_refused(void) {
+    static const struct {
+        xl_grammar_kind kind;
+        const char *text;
+        size_t n_bytes;
+        const char *why; /* NULL: it is taken */
+    } cases[] = {
+        {XL_GRAMMAR_PATTERN, TEXT("\\ud83d\\ude00"), NULL},
+        {XL_GRAMMAR_PATTERN, TEXT("\\ud83d\\u0041"), "half a surrogate pair"},
+        {XL_GRAMMAR_PATTERN, TEXT("\\ude00"), "half a surrogate pair"},
+        {XL_GRAMMAR_PATTERN, TEXT("a\0b"), NULL},
+        {XL_GRAMMAR_PATTERN, TEXT("*"), "nothing to repeat"},
+        {XL_GRAMMAR_SCHEMA,
+         TEXT("{\"prefixItems\":[{\"const\":1}],\"items\":{},\"minItems\":5,\"maxItems\":3}"),
+         "maxItems is below minItems"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const xl_grammar_source source = {
+            .kind = cases[i].kind, .text = cases[i].text, .n_bytes = cases[i].n_bytes};
+        exitlm_grammar *g = NULL;
+        exitlm_error error = {0};
+        const exitlm_status status =
+            xl_grammar_create(&g, xl_model_vocabulary(model), &source, NULL, &error);
+        CHECK(cases[i].why ? status == EXITLM_USAGE && strstr(error.message, cases[i].why)
+                           : status == EXITLM_OK,
+              "case %zu: %s", i, error.message);
+        xl_grammar_free(g);
+    }
+}
+
+/* A backslash before NUL is that character, not a class. */
+static void test_nul(void) {
+    static const xl_grammar_source source = {
+        .kind = XL_GRAMMAR_PATTERN, .text = "\\\0", .n_bytes = 2};
+    exitlm_grammar *g;
+    char bytes[4];
+    bool complete;
+    CHECK_OK(xl_grammar_create(&g, xl_model_vocabulary(model), &source, NULL, &error_));
+    CHECK(xl_grammar_forced(g, NULL, 0, bytes, sizeof bytes, &complete) == 1 && bytes[0] == 0,
+          "not NUL alone");
+    xl_grammar_free(g);
+}
+
 static void test_no_memory(void) {
     const char *schema = schemas[3];
     for (size_t fail_at = 1;; fail_at++) {
@@ -369,6 +415,8 @@ int main(int argc, char **argv) {
     test_walks();
     test_tools();
     test_options();
+    test_refused();
+    test_nul();
     test_begun();
     test_side_by_side();
     test_forgetting();

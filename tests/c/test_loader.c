@@ -1004,6 +1004,8 @@ static void test_usage(void) {
           exitlm_loader_seek(loader, 0, 0, &error) == EXITLM_USAGE);
     CHECK(exitlm_loader_finish(loader, &model, &error) == EXITLM_USAGE && !model &&
           !exitlm_loader_model(loader));
+    CHECK(!*exitlm_loader_text(loader, "general.name", NULL) &&
+          !*exitlm_loader_text(NULL, NULL, NULL));
     exitlm_loader_free(loader);
     exitlm_loader_free(NULL);
     exitlm_model_free(NULL);

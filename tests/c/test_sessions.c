@@ -156,6 +156,41 @@ static void test_positions_a_whole_table_apart(void) {
     }
 }
 
+/* More rows of logits than are computed at a time, each begun by a check of the vocabulary exit. */
+static void test_more_than_a_verification_holds(void) {
+    enum { MANY = 2 * XL_MAX_VERIFY + 3 };
+    static tiny_reply by_itself[MANY], together[MANY];
+    exitlm_generate_options barely = options(EXITLM_MODE_EXIT, 0, 0);
+    exitlm_turn turns[MANY];
+    barely.thresholds = (float[EXITLM_MAX_HEADS]){0, 0, 1e-6f};
+    barely.max_tokens = 4;
+    for (uint32_t i = 0; i < MANY; i++) {
+        int32_t ids[20];
+        exitlm_session *s = tiny_session(model, &(exitlm_session_options){.context_tokens = 32});
+        make_ids(ids, 20, i + 1);
+        CHECK_OK(exitlm_session_start(s, ids, 20, &barely, &error_));
+        tiny_run(s, &by_itself[i]);
+        exitlm_session_reset(s);
+        CHECK_OK(exitlm_session_start(s, ids, 20, &barely, &error_));
+        do {
+            CHECK_OK(exitlm_session_step(s, &turns[i].event, &error_));
+            assert(!tiny_take(s, &turns[i].event, &together[i]));
+        } while (s->generation->phase == XL_PROMPT);
+        turns[i].session = s;
+    }
+    for (bool over = false; !over;) {
+        CHECK_OK(exitlm_sessions_step(turns, MANY, &error_));
+        for (uint32_t i = 0; i < MANY; i++) {
+            assert(turns[i].status == EXITLM_OK);
+            over = tiny_take(turns[i].session, &turns[i].event, &together[i]);
+        }
+    }
+    for (uint32_t i = 0; i < MANY; i++) {
+        check_same(&by_itself[i], &together[i], i);
+        exitlm_session_free(turns[i].session);
+    }
+}
+
 /* A long prompt beside a reply: neither waits for the other's end, and a stop is heard. */
 static void test_prompts_are_read_between_tokens(void) {
     int32_t ids[CTX];
@@ -400,6 +435,7 @@ int main(void) {
     model = tiny_load(heads);
     test_a_reply_does_not_depend_on_who_is_there();
     test_positions_a_whole_table_apart();
+    test_more_than_a_verification_holds();
     test_prompts_are_read_between_tokens();
     test_turns_that_cannot_be_taken();
     test_a_restored_conversation_goes_on();

@@ -3,6 +3,7 @@
  * succeeds when it is made again; in the end all has been said that is said without a failure, and
  * nothing leaks. (Of loading: test_loader, test_heads; of training: faults.) */
 #include "counting.h"
+#include "random_model.h"
 #include "tiny.h"
 
 #include "base/bytes.h"
@@ -167,6 +168,72 @@ static uint64_t live(life *l, size_t fail_at) {
     return l->said;
 }
 
+/* ---- A step that takes memory ---- */
+static exitlm_model *load(const xl_buffer *file) {
+    exitlm_loader *loader;
+    exitlm_model *model;
+    const exitlm_load_options options = {.allocator = &memory.allocator};
+    CHECK_OK(exitlm_loader_create(&loader, &options, &error_));
+    CHECK_OK(exitlm_loader_push(loader, file->data, file->n_bytes, &error_));
+    CHECK_OK(exitlm_loader_finish(loader, &model, &error_));
+    return model;
+}
+
+/* The ids of a drafted reply, whose allocation number `fail_at` fails, to `reply`. */
+static void draft(exitlm_session *s, exitlm_grammar *grammar, size_t fail_at) {
+    exitlm_generate_options o = short_reply(EXITLM_MODE_LOSSLESS);
+    exitlm_event event = {0};
+    o.max_tokens = 60;
+    o.draft_layer = 5; /* which often agrees with the sixth and last one */
+    o.draft_length = 4;
+    o.grammar = grammar;
+    exitlm_session_reset(s);
+    CHECK_OK(exitlm_session_text(s, "so", 2, false, &o, &error_));
+    memset(&reply, 0, sizeof reply);
+    memory.calls = 0;
+    memory.fail_at = fail_at;
+    do TRY(exitlm_session_step(s, &event, &error));
+    while (!tiny_take(s, &event, &reply));
+    memory.fail_at = 0;
+}
+
+/* What a grammar forces is cut into SentencePiece's tokens with memory of its own, also amid the
+ * verification of drafts. */
+static void test_a_step_is_taken_again(void) {
+    static const char pattern[] = "(?:[a-f]{2}(?:the|who)(?:ree|rest){2}){9}";
+    static tiny_reply whole;
+    random_model kind;
+    xl_buffer file;
+    exitlm_session *s;
+    exitlm_grammar *grammar;
+    random_model_defaults(&kind);
+    kind.pieces = true;
+    xl_buffer_init(&file, &xl_libc_allocator);
+    CHECK(random_model_write(&kind, &file));
+    exitlm_model *model = load(&file);
+    exitlm_heads *heads = tiny_heads(model, (uint32_t[]){2, 4, 6}, 3, 60, 5);
+    const exitlm_session_options options = {.heads = heads, .context_tokens = 128};
+    CHECK_OK(exitlm_session_create(&s, model, &options, &error_));
+    CHECK_OK(
+        exitlm_grammar_from_pattern(&grammar, model, pattern, strlen(pattern), 0, NULL, &error_));
+    draft(s, grammar, 0);
+    const size_t n = memory.calls, before = n_hit;
+    whole = reply;
+    for (size_t i = 1; i <= n; i++) {
+        draft(s, grammar, i);
+        CHECK(reply.n == whole.n && memcmp(reply.ids, whole.ids, sizeof whole.ids) == 0);
+    }
+    printf("torture: %zu allocations of a shaped reply's steps, %zu steps taken again; %u of %u "
+           "drafts accepted\n",
+           n, n_hit - before, whole.stats.accepted, whole.stats.drafted);
+    CHECK(n_hit > before && whole.stats.accepted > 0);
+    exitlm_grammar_free(grammar);
+    exitlm_session_free(s);
+    exitlm_heads_free(heads);
+    exitlm_model_free(model);
+    xl_buffer_free(&file);
+}
+
 int main(void) {
     exitlm_model *plain = tiny_load(NULL);
     exitlm_heads *heads = tiny_heads(plain, (uint32_t[]){2, 4, 6}, 3, 60, 5);
@@ -180,6 +247,7 @@ int main(void) {
     CHECK_OK(exitlm_loader_push(loader, bytes, n_bytes, &error_));
     CHECK_OK(exitlm_loader_finish(loader, &l.model, &error_));
     memory.fail_once = true;
+    test_a_step_is_taken_again();
     live(&l, 0); /* the model keeps a tree of its vocabulary */
     const size_t blocks = memory.blocks;
     const uint64_t said = live(&l, 0);

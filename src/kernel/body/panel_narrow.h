@@ -112,12 +112,11 @@ INLINE void panel_rows(const xl_type type, float *y, size_t y_stride, const pane
             }
         }
         vf d[STEP_VECTORS], m[STEP_VECTORS];
-        EACH(v, R) {
-            d[v] = vf_load(w->d + v * LANES);
-            m[v] = vf_load(w->m + v * LANES);
-        }
-        if (min) add_scaled_min(N, R, acc, dot, d, m, act, act_stride);
-        else add_scaled(N, R, acc, dot, d, act, act_stride);
+        EACH(v, R) d[v] = vf_load(w->d + v * LANES);
+        if (min) {
+            EACH(v, R) m[v] = vf_load(w->m + v * LANES);
+            add_scaled_min(N, R, acc, dot, d, m, act, act_stride);
+        } else add_scaled(N, R, acc, dot, d, act, act_stride);
     }
     EACH(i, N)
         EACH(v, R) vf_store(y + (size_t)i * y_stride + v * LANES, acc[i][v]);

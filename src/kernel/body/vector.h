@@ -2,10 +2,14 @@
  * RoPE, activation, softmax. */
 
 /* The order of kernels.h' sum8. */
+INLINE float sum_of8(const float f[8]) {
+    return ((f[0] + f[4]) + (f[2] + f[6])) + ((f[1] + f[5]) + (f[3] + f[7]));
+}
+
 INLINE float sum8(const vf l[TILE_VECTORS]) {
     float f[8];
     EACH(v, TILE_VECTORS) vf_store(f + v * LANES, l[v]);
-    return ((f[0] + f[4]) + (f[2] + f[6])) + ((f[1] + f[5]) + (f[3] + f[7]));
+    return sum_of8(f);
 }
 
 INLINE vf vf_load_part(const float *x, size_t n, float fill) { /* the first n < LANES elements */
@@ -41,7 +45,7 @@ INLINE bool peak_is_zero(uint32_t peak) {
 /* q [n] <- x [n] * inverse, rounded, n a multiple of 8. */
 INLINE void round_group(int32_t *q, const float *x, size_t n, vf inverse) {
     vf magic = vf_set1(XL_EXPF_MAGIC);
-    vi magic_bits = vi_set1(0x4b400000);
+    vi magic_bits = vi_bits_of_vf(magic);
     for (size_t i = 0; i < n; i += LANES)
         vi_store(q + i,
                  vi_sub(vi_bits_of_vf(vf_add(vf_mul(vf_load(x + i), inverse), magic)), magic_bits));
@@ -226,8 +230,7 @@ static void rmsnorm(float *y, const float *x, const float *w, size_t n, float ep
     EACH(v, TILE_VECTORS) vf_store(f + v * LANES, lanes[v]);
     for (size_t j = i; j < n; j++) rest[j - i] = x[j] * x[j];
     EACH(j, 8) f[j] = f[j] + rest[j]; /* + 0 changes nothing: a sum of squares is not -0 */
-    float ss = ((f[0] + f[4]) + (f[2] + f[6])) + ((f[1] + f[5]) + (f[3] + f[7]));
-    float r = 1.0f / sqrtf(ss / (float)n + eps);
+    float r = 1.0f / sqrtf(sum_of8(f) / (float)n + eps);
     vf rv = vf_set1(r);
     for (i = 0; i + LANES <= n; i += LANES)
         vf_store(y + i, vf_mul(vf_mul(vf_load(x + i), rv), vf_load(w + i)));

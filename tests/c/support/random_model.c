@@ -126,7 +126,7 @@ static vocabulary *learn(uint32_t merges) {
     return v;
 }
 
-static void put_vocabulary(xl_gguf_writer *w, const vocabulary *v) {
+static void put_vocabulary(xl_gguf_writer *w, const random_model *m, const vocabulary *v) {
     const char *tokens[MAX_TOKENS], *merges[MAX_TOKENS];
     int32_t types[MAX_TOKENS];
     for (uint32_t i = 0; i < v->n_tokens; i++) {
@@ -134,7 +134,7 @@ static void put_vocabulary(xl_gguf_writer *w, const vocabulary *v) {
         types[i] = i < N_SPECIAL ? 3 : 1; /* control, normal */
     }
     for (uint32_t i = 0; i < v->n_merges; i++) merges[i] = v->merges[i];
-    xl_gguf_put_cstring(w, "tokenizer.ggml.model", "gpt2");
+    xl_gguf_put_cstring(w, "tokenizer.ggml.model", m->pieces ? "llama" : "gpt2");
     xl_gguf_put_cstring(w, "tokenizer.ggml.pre", "smollm");
     xl_gguf_put_strings(w, "tokenizer.ggml.tokens", tokens, v->n_tokens);
     xl_gguf_put_array(w, "tokenizer.ggml.token_type", XL_GGUF_I32, types, v->n_tokens);
@@ -408,7 +408,7 @@ static void put_keys(xl_gguf_writer *w, const random_model *m, const vocabulary 
     }
     put_u32(w, m, "vocab_size", v->n_tokens);
     if (m->alignment != 32) xl_gguf_put_u32(w, "general.alignment", m->alignment);
-    put_vocabulary(w, v);
+    put_vocabulary(w, m, v);
 }
 
 void random_model_defaults(random_model *model) {

@@ -14,6 +14,7 @@ typedef struct random_model {
     uint32_t rope_dims; /* 0: head_dim */
     uint32_t window;    /* of two layers in three; 0: none */
     uint32_t merges;    /* vocabulary: 3 special tokens, 256 bytes, and so many merges */
+    bool pieces;        /* the same texts as SentencePiece's vocabulary */
     bool untied;        /* a separate output matrix */
     bool rope_freqs;    /* Llama 3's factors */
     float rope_linear;  /* factor of linear scaling; 0: none */
