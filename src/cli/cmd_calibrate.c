@@ -421,7 +421,7 @@ static int run_calibrate(const cli_call *call) {
 
 const cli_command cli_command_calibrate = {
     .name = "calibrate",
-    .summary = "thresholds for accuracy levels, with a guarantee, into a heads file",
+    .summary = "Certify thresholds for accuracy levels, with a guarantee, into a heads file.",
     .operands = "MODEL HEADS",
     .n_operands = 2,
     CLI_OPTIONS(options, calibrate_options),

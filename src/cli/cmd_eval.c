@@ -263,7 +263,7 @@ static int run_eval(const cli_call *call) {
 
 const cli_command cli_command_eval = {
     .name = "eval",
-    .summary = "what a heads file does on text that it has not seen",
+    .summary = "Measure what a heads file does on text that it has not seen.",
     .operands = "MODEL HEADS",
     .n_operands = 2,
     .notes = "Exit status 1 where a level does not hold: where a one-sided test at 95 % rejects "

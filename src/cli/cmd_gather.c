@@ -58,7 +58,7 @@ static int run_gather(const cli_call *call) {
 
 const cli_command cli_command_gather = {
     .name = "gather",
-    .summary = "what exit heads learn from, or a shard of it, for train --gathered",
+    .summary = "Gather what exit heads learn from, or a shard of it, for train --gathered.",
     .operands = "MODEL",
     .n_operands = 1,
     CLI_OPTIONS(options, gather_options),

@@ -159,7 +159,7 @@ static int run_train(const cli_call *call) {
 
 const cli_command cli_command_train = {
     .name = "train",
-    .summary = "train exit heads for a model, from what it says itself",
+    .summary = "Train exit heads for a model, from what it says itself.",
     .operands = "MODEL",
     .n_operands = 1,
     CLI_OPTIONS(options, train_options),

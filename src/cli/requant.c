@@ -197,7 +197,8 @@ static int pad(requant *r) {
     static const uint8_t zeros[64];
     const uint32_t alignment = r->parts[0].header.alignment;
     const off_t at = ftello(r->out);
-    uint64_t over = at < 0 ? 0 : (uint64_t)at % alignment;
+    if (at < 0) return cli_fail("%s: cannot be written: %s", r->target, strerror(errno));
+    uint64_t over = (uint64_t)at % alignment;
     while (over > 0 && over < alignment) {
         size_t n = alignment - over < sizeof zeros ? (size_t)(alignment - over) : sizeof zeros;
         int status = write_bytes(r, zeros, n);
@@ -284,6 +285,10 @@ int requant_verify(const char *file, const exitlm_heads *heads, bool *heads_fit)
     if (chunk && !in) status = cli_fail("%s: cannot be opened: %s", file, strerror(errno));
     if (status == CLI_OK) result = exitlm_loader_create(&loader, &options, &error);
     if (status == CLI_OK && result == EXITLM_OK) result = load(in, loader, chunk, &error);
+    if (in && ferror(in)) {
+        status = cli_fail("%s: cannot be read: %s", file, strerror(errno));
+        result = EXITLM_OK;
+    }
     *heads_fit = result != EXITLM_HEADS_MISMATCH;
     if (in) fclose(in);
     free(chunk);

@@ -126,7 +126,11 @@ static bool set_list(const cli_option *o, const char *text, void *field, char *w
             snprintf(why, why_bytes, "more than %d values", CLI_MAX_LIST);
             return false;
         }
-        snprintf(piece, sizeof piece, "%.*s", (int)(length < 31 ? length : 31), text);
+        if (length >= sizeof piece) {
+            snprintf(why, why_bytes, "\"%.31s…\" is too long for a number", text);
+            return false;
+        }
+        snprintf(piece, sizeof piece, "%.*s", (int)length, text);
         bool good = o->kind == CLI_COUNTS
                         ? set_count(o, piece, &counts->items[n], why, why_bytes)
                         : set_number(o, piece, &numbers->items[n], why, why_bytes);

@@ -132,6 +132,7 @@ describe('the command line', { skip: !built && 'the program is not built' }, () 
       [['score', tiny, '-f', tiny, '--ids', tiny], /either --file FILE or --ids FILE/],
       [['tokenize', tiny, '-p', 'a', '-f', tiny], /exclude each other/],
       [['bench', tiny, '--lossless'], /--lossless needs exit heads/],
+      [['bench', tiny, '--context', `2,${'0'.repeat(31)}x`], /--context: "0+…" is too long/],
     ]);
     for (const [args, says] of cases) bad(2, says, args);
   });
