@@ -8,7 +8,7 @@ import { openLlama } from '../answers/llamacpp.mjs';
 import { program, root } from '../answers/tools.mjs';
 import { start } from '../page/browser.mjs';
 import { ofProcess } from '../processes.mjs';
-import { wllama, wllamaName } from './load-wllama.mjs';
+import { wllama } from './load-wllama.mjs';
 
 /**
  * @typedef {object} Setup
@@ -303,9 +303,6 @@ async function nodeLlama(setup) {
     { peakBytes: () => NaN, kvBytes: 2, close: () => llama.close() },
   );
 }
-
-/** What is printed for an engine, where its name does not say it. */
-export const versions = { wllama: wllamaName };
 
 /** @type {Record<string, (setup: Setup) => Promise<Engine>>} */
 export const kinds = {
