@@ -9,6 +9,7 @@
 
 #include "output.h"
 #include "gguf_file.h"
+#include "base/status.h"
 #include "gguf/gguf_write.h"
 
 #define CHUNK_BYTES ((size_t)1 << 20)
@@ -264,6 +265,8 @@ static exitlm_status load(FILE *in, exitlm_loader *loader, uint8_t *chunk, exitl
     size_t n;
     while (status == EXITLM_OK && (n = fread(chunk, 1, CHUNK_BYTES, in)) > 0)
         status = exitlm_loader_push(loader, chunk, n, error);
+    if (status == EXITLM_OK && ferror(in))
+        status = xl_fail(error, EXITLM_IO, "cannot be read: %s", strerror(errno));
     if (status != EXITLM_OK) {
         exitlm_loader_free(loader);
         return status;
@@ -285,10 +288,6 @@ int requant_verify(const char *file, const exitlm_heads *heads, bool *heads_fit)
     if (chunk && !in) status = cli_fail("%s: cannot be opened: %s", file, strerror(errno));
     if (status == CLI_OK) result = exitlm_loader_create(&loader, &options, &error);
     if (status == CLI_OK && result == EXITLM_OK) result = load(in, loader, chunk, &error);
-    if (in && ferror(in)) {
-        status = cli_fail("%s: cannot be read: %s", file, strerror(errno));
-        result = EXITLM_OK;
-    }
     *heads_fit = result != EXITLM_HEADS_MISMATCH;
     if (in) fclose(in);
     free(chunk);

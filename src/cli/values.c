@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/threads.h"
 #include "cli.h"
 #include "platform.h"
@@ -100,8 +101,7 @@ static bool set_choice(const cli_option *o, const char *text, int *value, char *
 static bool set_threads(const char *text, uint32_t *value, char *why, size_t why_bytes) {
     uint64_t v;
     if (strcmp(text, "auto") == 0) {
-        *value = cli_processors();
-        if (*value > XL_MAX_THREADS) *value = XL_MAX_THREADS;
+        *value = xl_min_u32(cli_processors(), XL_MAX_THREADS);
         return true;
     }
     if (!parse_u64(text, &v) || v < 1 || v > XL_MAX_THREADS) {

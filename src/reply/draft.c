@@ -194,19 +194,23 @@ static void open_round(xl_drafting *d, uint32_t left) {
 
 /* ---- Drafting ------------------------------------------------------------------------------ */
 
+/* A head's check, in passes of the output matrix. */
+static double check_work(const xl_drafting *d, const xl_head *head) {
+    const exitlm_model *m = model_of(d);
+    return (double)xl_head_macs(d->job.heads, head) / ((double)m->config.vocab * m->config.dim);
+}
+
 /* A head's check of the last position. */
 static exitlm_status check_last(xl_drafting *d, uint32_t head, const xl_check *previous,
                                 xl_check *check, exitlm_error *error) {
     const xl_stair *stair = d->job.stair;
-    const exitlm_model *m = model_of(d);
-    const double dim = m->config.dim;
     const exitlm_status status =
         xl_exit_check(d->job.exits, head, stair->n - 1, xl_hidden(stair, stair->n - 1), previous,
                       d->job.sampler, check, error);
     if (status == EXITLM_OK)
-        d->spent.one[XL_OUTPUT] += ((double)xl_head_macs(d->job.heads, &d->job.heads->head[head]) -
-                                    (previous ? dim * previous->scored : 0)) /
-                                   (m->config.vocab * dim);
+        d->spent.one[XL_OUTPUT] +=
+            check_work(d, &d->job.heads->head[head]) -
+            (previous ? (double)previous->scored / model_of(d)->config.vocab : 0);
     return status;
 }
 
@@ -235,13 +239,7 @@ static exitlm_status draft_fixed(xl_drafting *d, xl_draft *draft, int32_t *id,
     return status;
 }
 
-/* A head's check, in passes of the output matrix. */
-static double check_work(const xl_drafting *d, const xl_head *head) {
-    const exitlm_model *m = model_of(d);
-    return (double)xl_head_macs(d->job.heads, head) / ((double)m->config.vocab * m->config.dim);
-}
-
-/* And what of it the full model need not do again for the round's first row, where no draft comes of
+/* What of a check the full model need not do again for the round's first row, where no draft comes of
  * it. */
 static double kept_work(const xl_drafting *d, const xl_head *head) {
     const bool keeps = d->n == 0 && head->form == XL_FORM_VOCABULARY;

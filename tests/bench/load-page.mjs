@@ -109,14 +109,10 @@ async function byExitLM({ url, prompt, mode, accuracy = null, threads, heads, sh
 
 /** In the page. @param {Task} task @returns {Promise<Answer>} */
 async function byWllama({ url, prompt, threads }) {
-  const { Wllama, LoggerWithoutDebug } = await import(/** @type {any} */ ('/wllama/esm/index.js'));
+  const { openWllama } = await import(/** @type {any} */ ('/tests/bench/wllama-page.js'));
   const clock = () => performance.timeOrigin + performance.now();
   const began = clock();
-  const engine = new Wllama(
-    { default: '/wllama/esm/wasm/wllama.wasm' },
-    { logger: LoggerWithoutDebug, suppressNativeLog: true },
-  );
-  await engine.loadModelFromUrl(url, { n_ctx: 2048, n_threads: threads, n_gpu_layers: 0 });
+  const engine = await openWllama(url, { threads, context: 2048 });
   const readyAt = clock();
   const stream = await engine.createChatCompletion({
     messages: [{ role: 'user', content: prompt }],

@@ -250,18 +250,8 @@ async function inWllama(setup) {
   return inPage(
     setup,
     async ({ model, threads, context }) => {
-      const { Wllama, LoggerWithoutDebug } = await import(
-        /** @type {any} */ ('/wllama/esm/index.js')
-      );
-      const lm = new Wllama(
-        { default: '/wllama/esm/wasm/wllama.wasm' },
-        { logger: LoggerWithoutDebug, suppressNativeLog: true },
-      );
-      await lm.loadModelFromUrl(new URL(model, location.href).href, {
-        n_ctx: context,
-        n_threads: threads,
-        n_gpu_layers: 0,
-      });
+      const { openWllama } = await import(/** @type {any} */ ('/tests/bench/wllama-page.js'));
+      const lm = await openWllama(new URL(model, location.href).href, { threads, context });
       return {
         async answer(text, tokens) {
           const began = performance.now();

@@ -112,6 +112,8 @@ const costs = (/** @type {string} */ model) => {
   };
 };
 
+const costOf = Object.fromEntries(wanted.map(({ model }) => [model, costs(model)]));
+
 execFileSync('cmake', ['--build', path.join(root, 'build'), '--target', 'bench_roofline'], {
   stdio: ['ignore', 2, 2],
 });
@@ -131,7 +133,7 @@ async function race(threads) {
     const setup = { threads, prompts, contexts, tokens, passage, ...more };
     peers.push({
       name,
-      costs: costs(more.model),
+      costs: costOf[more.model],
       engine: await kinds[kind](setup),
       rounds: /** @type {import('./peers-engines.mjs').Speeds[]} */ ([]),
     });

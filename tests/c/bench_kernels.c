@@ -3,20 +3,16 @@
  * attention at 40, 512 and 2,000 positions, which lie together or, as those of a clone of a clone, in
  * three stretches. Not a test.
  *   bench_kernels [kernel] [type] [seconds for each figure] */
+#include "clock.h"
 #include "kernel/kernels.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { ROWS = 1536, COLS = 576, WIDE_COLS = 768, MAX_ROWS = 32, SET_WEIGHTS = 100 * 1000 * 1000 };
 
-static double now_s(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+static double now_s(void) { return clock_s(CLOCK_MONOTONIC); }
 
 static void *aligned(size_t bytes) {
     void *p = aligned_alloc(64, (bytes + 63) / 64 * 64);

@@ -2,13 +2,13 @@
  * memory (GB/s), and multiply-adds of int8 a second on registers alone (GMAC/s), with the
  * instructions of the kernel that the engine takes here. One JSON object. Not a test.
  *   bench_roofline [threads, 1] [seconds for each of the two, 0.5] */
+#include "clock.h"
 #include "kernel/kernels.h"
 
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -19,11 +19,7 @@
 enum { MOST_THREADS = 64, CHAINS = 6, ROUNDS = 20000 };
 static const size_t READ_BYTES = (size_t)256 << 20; /* more than any last cache holds */
 
-static double now_s(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+static double now_s(void) { return clock_s(CLOCK_MONOTONIC); }
 
 /* Sums words, and asks `ahead` bytes ahead (0: not), as some processors' own prefetch ends at each
  * page and others' does not. */

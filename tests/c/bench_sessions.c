@@ -10,9 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "run/batch.h"
+#include "clock.h"
 #include "tiny.h"
 
 enum { MOST = 8, PROMPT = 40, TOKENS = 24, PASSES = 12, MAX_REPS = 64, LONG = 1000 };
@@ -20,11 +20,7 @@ enum { MOST = 8, PROMPT = 40, TOKENS = 24, PASSES = 12, MAX_REPS = 64, LONG = 10
 static const uint32_t counts[] = {1, 2, 4, 8};
 enum { COUNTS = sizeof counts / sizeof *counts };
 
-static double now_ms(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
-}
+static double now_ms(void) { return 1e3 * clock_s(CLOCK_PROCESS_CPUTIME_ID); }
 
 static double median(double *values, uint32_t n) {
     for (uint32_t i = 1; i < n; i++)

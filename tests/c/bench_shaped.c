@@ -9,19 +9,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/bytes.h"
 #include "grammar/grammar.h"
+#include "clock.h"
 #include "tiny.h"
 
 enum { MAX_TOKENS = 400, MAX_REPS = 64, MAX_BESIDE = 64, PASSES = 3, REPLIES = 8 };
 
 static double now_ms(void *user) {
     (void)user;
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return 1e3 * (double)t.tv_sec + 1e-6 * (double)t.tv_nsec;
+    return 1e3 * clock_s(CLOCK_PROCESS_CPUTIME_ID);
 }
 
 typedef struct reply {

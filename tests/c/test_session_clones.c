@@ -20,16 +20,6 @@ static uint64_t seed;
 
 static uint32_t draw(uint32_t n) { return (uint32_t)(xl_random(&seed) % n); }
 
-static exitlm_model *load(const xl_buffer *file) {
-    exitlm_loader *loader;
-    exitlm_model *loaded;
-    const exitlm_load_options options = {.allocator = &memory.allocator};
-    CHECK_OK(exitlm_loader_create(&loader, &options, &error_));
-    CHECK_OK(exitlm_loader_push(loader, file->data, file->n_bytes, &error_));
-    CHECK_OK(exitlm_loader_finish(loader, &loaded, &error_));
-    return loaded;
-}
-
 static exitlm_session_options of_type(int type) {
     return (exitlm_session_options){.context_tokens = CTX, .kv_type = (exitlm_kv_type)type};
 }
@@ -300,7 +290,8 @@ static void test_on(const random_model *kind) {
     /* The counting allocator serves one thread. A clone may have to read anew what a window has lost. */
     if (!kind->window) test_threads();
     counting_init(&memory);
-    exitlm_model *loaded = load(&bytes);
+    exitlm_model *loaded = tiny_load_with(bytes.data, bytes.n_bytes,
+                                          &(exitlm_load_options){.allocator = &memory.allocator});
     model = loaded;
     n_refused = 0;
     for (int type = 0; type < EXITLM_KV_TYPE_COUNT; type++) {

@@ -169,16 +169,6 @@ static uint64_t live(life *l, size_t fail_at) {
 }
 
 /* ---- A step that takes memory ---- */
-static exitlm_model *load(const xl_buffer *file) {
-    exitlm_loader *loader;
-    exitlm_model *model;
-    const exitlm_load_options options = {.allocator = &memory.allocator};
-    CHECK_OK(exitlm_loader_create(&loader, &options, &error_));
-    CHECK_OK(exitlm_loader_push(loader, file->data, file->n_bytes, &error_));
-    CHECK_OK(exitlm_loader_finish(loader, &model, &error_));
-    return model;
-}
-
 /* The ids of a drafted reply, whose allocation number `fail_at` fails, to `reply`. */
 static void draft(exitlm_session *s, exitlm_grammar *grammar, size_t fail_at) {
     exitlm_generate_options o = short_reply(EXITLM_MODE_LOSSLESS);
@@ -210,7 +200,8 @@ static void test_a_step_is_taken_again(void) {
     kind.pieces = true;
     xl_buffer_init(&file, &xl_libc_allocator);
     CHECK(random_model_write(&kind, &file));
-    exitlm_model *model = load(&file);
+    exitlm_model *model = tiny_load_with(file.data, file.n_bytes,
+                                         &(exitlm_load_options){.allocator = &memory.allocator});
     exitlm_heads *heads = tiny_heads(model, (uint32_t[]){2, 4, 6}, 3, 60, 5);
     const exitlm_session_options options = {.heads = heads, .context_tokens = 128};
     CHECK_OK(exitlm_session_create(&s, model, &options, &error_));
@@ -239,13 +230,10 @@ int main(void) {
     exitlm_heads *heads = tiny_heads(plain, (uint32_t[]){2, 4, 6}, 3, 60, 5);
     size_t n_bytes, n;
     uint8_t *bytes = tiny_read("tests/data/tiny.gguf", &n_bytes);
-    exitlm_loader *loader;
     life l = {.heads = heads};
     counting_init(&memory);
     const exitlm_load_options options = {.allocator = &memory.allocator, .heads = heads};
-    CHECK_OK(exitlm_loader_create(&loader, &options, &error_));
-    CHECK_OK(exitlm_loader_push(loader, bytes, n_bytes, &error_));
-    CHECK_OK(exitlm_loader_finish(loader, &l.model, &error_));
+    l.model = tiny_load_with(bytes, n_bytes, &options);
     memory.fail_once = true;
     test_a_step_is_taken_again();
     live(&l, 0); /* the model keeps a tree of its vocabulary */

@@ -22,13 +22,18 @@ uint8_t *tiny_read(const char *path, size_t *n_bytes) {
     return bytes;
 }
 
-exitlm_model *tiny_load_bytes(const void *bytes, size_t n_bytes, const exitlm_heads *heads) {
+exitlm_model *tiny_load_with(const void *bytes, size_t n_bytes,
+                             const exitlm_load_options *options) {
     exitlm_loader *loader;
     exitlm_model *model;
-    CHECK_OK(exitlm_loader_create(&loader, &(exitlm_load_options){.heads = heads}, &error_));
+    CHECK_OK(exitlm_loader_create(&loader, options, &error_));
     CHECK_OK(exitlm_loader_push(loader, bytes, n_bytes, &error_));
     CHECK_OK(exitlm_loader_finish(loader, &model, &error_));
     return model;
+}
+
+exitlm_model *tiny_load_bytes(const void *bytes, size_t n_bytes, const exitlm_heads *heads) {
+    return tiny_load_with(bytes, n_bytes, &(exitlm_load_options){.heads = heads});
 }
 
 exitlm_model *tiny_load(const exitlm_heads *heads) {

@@ -9,6 +9,7 @@ uint8_t *tiny_read(const char *path, size_t *n_bytes);
 exitlm_model *tiny_load(const exitlm_heads *heads);
 /* The same of any file in memory. */
 exitlm_model *tiny_load_bytes(const void *bytes, size_t n_bytes, const exitlm_heads *heads);
+exitlm_model *tiny_load_with(const void *bytes, size_t n_bytes, const exitlm_load_options *options);
 /* A heads file for `model`: heads after `layers[0..n)`; a layer equal to the model's last makes a
  * vocabulary exit. Weights are pseudo-random from the seed, small enough for the heads to agree
  * often. With maps of K/V. The caller frees it. */
